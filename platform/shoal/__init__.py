@@ -1,0 +1,62 @@
+"""Shoal: a company's AI features on one Ray cluster. These are the names that plugins and clients import, and no others."""
+
+from .contract.capability import Backend, Capability, Job, JobContext, PageContext, Scaling, Stream, Study
+from .contract.context import Operations, Role, Services, TenantContext, admin, editor, reader, tenant
+from .contract.errors import (
+    Conflict,
+    Forbidden,
+    InternalError,
+    Invalid,
+    LimitExceeded,
+    Malformed,
+    NotFound,
+    ShoalError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from .contract.events import Event
+from .contract.hookspecs import hookimpl
+from .contract.names import Identifier, TenantId
+from .contract.parameters import Parameters
+from .contract.stores import Hit, Stores, VectorSchema
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "Capability",
+    "Conflict",
+    "Event",
+    "Forbidden",
+    "Hit",
+    "Identifier",
+    "InternalError",
+    "Invalid",
+    "Job",
+    "JobContext",
+    "LimitExceeded",
+    "Malformed",
+    "NotFound",
+    "Operations",
+    "PageContext",
+    "Parameters",
+    "Role",
+    "Scaling",
+    "Services",
+    "ShoalError",
+    "Stores",
+    "Stream",
+    "Study",
+    "TenantContext",
+    "TenantId",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "VectorSchema",
+    "admin",
+    "editor",
+    "hookimpl",
+    "reader",
+    "tenant",
+]

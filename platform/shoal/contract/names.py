@@ -1,0 +1,33 @@
+"""Names that end up in keys, paths and file names, and how they are written there."""
+
+import re
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import AfterValidator
+
+TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+CAPABILITY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+def check_tenant(name: str) -> str:
+    """`name` if it can name a tenant, else ValueError. Lower case, so that no file system can merge two tenants."""
+    if not TENANT.fullmatch(name):
+        raise ValueError("a tenant's id is 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit")
+    return name
+
+
+def check_text(value: str) -> str:
+    """`value` if it can be stored as an id or a short text: not empty, no control characters, at most 512 characters."""
+    if not value or len(value) > 512 or any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError("1 to 512 characters, none of them a control character")
+    return value
+
+
+def encode(part: str) -> str:
+    """One part of a key. `: { }` and `%` are percent-encoded, so the last colon of a key always splits it."""
+    return quote(part, safe="!\"#$&'()*+,-./;<=>?@[\\]^_`|~ ")
+
+
+TenantId = Annotated[str, AfterValidator(check_tenant)]
+Identifier = Annotated[str, AfterValidator(check_text)]

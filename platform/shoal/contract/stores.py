@@ -1,0 +1,144 @@
+"""The four doors to data, as a plugin sees them. Each is bound to one tenant when it is made: there is no tenant argument.
+
+Every method is a coroutine, so routes never block; a batch job's function may use `asyncio.run`. Doors can be pickled
+and connect lazily, so they can travel into a Ray Data task. When a store is away they raise `Unavailable`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from .events import Event
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Key = str | tuple[str, ...]
+"""A key within the tenant: `("user", "123")` is the Redis key `acme:user:123`. Parts are percent-encoded where needed.
+With the first part `"{}"`, all the parts are one hash tag and what follows the second `"{}"` is outside it:
+`("{}", "user", "123", "{}", "clicks")` is `{acme:user:123}:clicks` (same Cluster slot for all companions of one entity)."""
+
+
+class Online(Protocol):
+    """Redis, within the tenant's keys.
+
+    Single-key commands are methods named as in redis-py, taking a `Key` first: get set delete exists expire ttl incrby
+    hget hmget hgetall hset hdel hlen hincrby hincrbyfloat hsetnx hscan_iter zadd zrem zrange zrangebyscore zrevrange
+    zremrangebyscore zcard zcount zscore sadd srem smembers scard sismember lpush rpush lrange ltrim llen pfadd pfcount.
+    Values come back as bytes (`set`'s options `ex`, `px`, `nx`, `xx` are redis-py's).
+    """
+
+    def key(self, key: Key) -> str: ...
+    async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any: ...
+    def pipeline(self) -> Any:
+        """A transaction-less pipeline: call the same methods on it (not awaited), then `await pipe.execute()`."""
+
+    async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
+        """Run a Lua script (cached by its SHA-1) atomically over keys of one slot."""
+
+    def scan(self, prefix: Key) -> AsyncIterator[str]:
+        """Keys below a prefix, as their parts after the tenant, still encoded. Walks the whole keyspace: not for a hot path."""
+
+    def __getattr__(self, command: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSchema:
+    """The columns of one collection: an `id` (string key), a dense `vector` of `dimension` (cosine), scalar `fields`
+    that filters may use, and optionally one field `text` that BM25 searches (already stemmed; tokens split at spaces)."""
+
+    dimension: int
+    fields: Mapping[str, Literal["string", "integer", "float", "boolean"]] = field(default_factory=dict)
+    text: bool = False
+    bm25_k1: float = 0.9
+    bm25_b: float = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`score` is the cosine in [-1, 1] for `nearest` and the BM25 score (≥ 0) for `matching`."""
+
+    id: str
+    score: float
+    fields: Mapping[str, Any]
+
+
+class Vectors(Protocol):
+    """Milvus, a collection per tenant and name. `filter` is a Milvus boolean expression with `{name}` placeholders filled
+    from `values` by the server's own templating (never by string formatting), and is applied before the search."""
+
+    async def ensure(self, name: str, schema: VectorSchema) -> None:
+        """Make the collection if it is not there. Conflict when it exists with another schema."""
+
+    async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int: ...
+    async def delete(self, name: str, ids: Sequence[str]) -> int: ...
+    async def get(self, name: str, ids: Sequence[str], fields: Sequence[str] = ()) -> list[dict[str, Any]]: ...
+    async def nearest(
+        self, name: str, vector: Sequence[float], *, limit: int, filter: str = "", values: Mapping[str, Any] | None = None,
+        fields: Sequence[str] = (),
+    ) -> list[Hit]: ...
+    async def matching(
+        self, name: str, text: str, *, limit: int, filter: str = "", values: Mapping[str, Any] | None = None, fields: Sequence[str] = (),
+    ) -> list[Hit]: ...
+    async def count(self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None) -> int: ...
+    async def flush(self, name: str) -> None:
+        """Make rows written so far fast to search (they are found, more slowly, without)."""
+
+    async def drop(self, name: str) -> None: ...
+
+
+class Lake(Protocol):
+    """Parquet, by tenant and date: `<lake>/<tenant>/<table>/date=YYYY-MM-DD/<part>.parquet`. Writes are atomic: a reader sees
+    a whole file or none."""
+
+    async def append(self, table: str, rows: "pa.Table", day: date) -> str:
+        """Add one file to a day; its path is returned."""
+
+    async def replace(self, table: str, rows: "pa.Table", day: date) -> str:
+        """Make `rows` all that the day holds (so that re-running a day changes nothing)."""
+
+    async def read(
+        self, table: str, start: date | None = None, end: date | None = None, columns: Sequence[str] | None = None
+    ) -> "pa.Table | None":
+        """All rows from `start` to `end`, both days inclusive, with the column `date` (string); None when there are none."""
+
+    async def files(self, table: str, start: date | None = None, end: date | None = None) -> list[str]:
+        """The files of those days, oldest first, readable with `filesystem()` (for DuckDB, Polars or Ray Data)."""
+
+    async def days(self, table: str) -> list[date]: ...
+    async def tables(self) -> list[str]: ...
+    async def delete(self, table: str, before: date | None = None) -> int:
+        """Drop whole days before a date (all of them when None); how many files went."""
+
+    def filesystem(self) -> Any:
+        """The pyarrow filesystem that `files` are on."""
+
+
+class Events(Protocol):
+    """The tenant's event log: ordered, replayable, archived to the lake's table `events`."""
+
+    async def append(self, events: Sequence[Event]) -> list[str]:
+        """Accept events durably; the log's own positions are returned, in order."""
+
+    def read(self, after: str = "0", *, types: Sequence[str] = ()) -> AsyncIterator[tuple[str, Event]]:
+        """(position, event) after a position, oldest first, from what the log still holds; ends at the log's end."""
+
+    async def length(self) -> int: ...
+
+
+@runtime_checkable
+class Stores(Protocol):
+    """The four doors of one tenant."""
+
+    @property
+    def online(self) -> Online: ...
+    @property
+    def vectors(self) -> Vectors: ...
+    @property
+    def lake(self) -> Lake: ...
+    @property
+    def events(self) -> Events: ...
+
+
+__all__ = ["Events", "Hit", "Key", "Lake", "Online", "Stores", "VectorSchema", "Vectors"]
