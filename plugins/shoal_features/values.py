@@ -1,0 +1,99 @@
+"""How one value is written online: `<event µs> <created µs> <type> <JSON>`, such as `1763900000000000 1763910000000000 l 42`.
+
+The times come first so that a Lua script compares them without parsing the rest, and the JSON last so that a response
+is put together from the stored bytes.
+"""
+
+import base64
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+CODES = {
+    "int64": b"l", "int32": b"i", "float64": b"d", "float32": b"f",
+    "string": b"s", "bool": b"b", "unix_timestamp": b"t", "bytes": b"y",
+}  # fmt: skip
+"""A list of a type has its code in upper case."""
+
+WINDOW = b"w"
+"""The code of a marker: the value is counted from the sliding window at the time of asking."""
+
+_BITS = {"int32": 31, "int64": 63}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A decoded value. Times are microseconds since 1970."""
+
+    event: int
+    created: int
+    code: bytes
+    json: bytes
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970, exactly. Raises ValueError for a time without a zone."""
+    if time.tzinfo is None:
+        raise ValueError(f"the time {time.isoformat()} has no zone; write it like 2026-11-23T10:00:00+00:00")
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=us)
+
+
+def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
+    """The stored form of a value of type `dtype`. Raises ValueError when it is not of that type."""
+    code = CODES[dtype.removesuffix("[]")]
+    return b"%d %d %s %s" % (event, created, code.upper() if dtype.endswith("[]") else code, to_json(dtype, value))
+
+
+def unpack(raw: bytes) -> Stored:
+    event, created, code, json = raw.split(b" ", 3)
+    return Stored(int(event), int(created), code, json)
+
+
+def to_json(dtype: str, value: Any) -> bytes:
+    """A value of type `dtype` as JSON: times as RFC 3339, bytes as base64, NaN and None as null. ValueError when it is
+    not of that type (an integral float counts as an integer)."""
+    if dtype.endswith("[]"):
+        if value is None:
+            return b"null"
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{_show(value)} is not a list")
+        return b"[" + b",".join(to_json(dtype[:-2], v) for v in value) + b"]"
+    return orjson.dumps(_plain(dtype, value))
+
+
+def _plain(dtype: str, value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if dtype in _BITS and number and value == int(value) and -(2 ** _BITS[dtype]) <= value < 2 ** _BITS[dtype]:
+        return int(value)
+    if dtype in ("float32", "float64") and number and math.isfinite(value):
+        return float(value)
+    if dtype == "bool" and isinstance(value, bool):
+        return value
+    if dtype == "string" and isinstance(value, str):
+        return value
+    if dtype == "unix_timestamp":
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return moment(micros(value)).isoformat()
+    if dtype == "bytes":
+        if isinstance(value, str):
+            value = base64.b64decode(value, validate=True)
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
+    raise ValueError(f"{_show(value)} is not {'an' if dtype[0] in 'aeiou' else 'a'} {dtype}")
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

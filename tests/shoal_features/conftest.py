@@ -1,0 +1,66 @@
+"""A real redis-server on loopback, and the door to it as a plugin sees it."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from shoal_features.registry import Feature, View
+
+from .doors import Door
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    binary = shutil.which("redis-server")
+    if not binary:
+        pytest.skip("no redis-server on the PATH")
+    port, folder = free_port(), tmp_path_factory.mktemp("redis")
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), "--loglevel", "warning"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    for _ in range(200):
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            time.sleep(0.02)
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+async def door(redis_port: int):
+    door = Door(redis_port, "acme")
+    await door.client.flushall()
+    yield door
+    await door.client.aclose()
+
+
+@pytest.fixture(scope="session")
+def workspace() -> Path:
+    import shoal_features
+
+    return Path(shoal_features.__file__).with_name("workspace.py")
+
+
+@pytest.fixture
+def view():
+    """Makes a view of users from `(name, dtype, function, column, window)` tuples."""
+
+    def make(*features: tuple, kind: str = "stream", ttl: int | None = None, name: str = "activity") -> View:
+        fs = tuple(Feature(n, d, f, c, w) for n, d, f, c, w in features)
+        return View(name, "user", "user_id", kind, fs, ttl, ("action.*",), ("data.user_id", "data.user", "subject"))
+
+    return make

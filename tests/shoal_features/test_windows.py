@@ -1,0 +1,161 @@
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shoal_features.online import Reading, apply, read
+from shoal_features.windows import Occurrence, Plan
+
+pytestmark = pytest.mark.anyio
+S = 1_000_000
+NOW = 1_763_900_000 * S
+GRACE = 600
+
+
+def event(seconds_ago: float, member: str = "", entity: str = "123", **columns) -> Occurrence:
+    return Occurrence(NOW - int(seconds_ago * S), member or f"e{seconds_ago}", entity, columns)
+
+
+async def answer(door, view, now: int = NOW, entity: str = "123") -> dict:
+    reading = Reading("user", [(view, f) for f in view.features])
+    return {
+        n: orjson.loads(a.json) for n, a in zip(reading.names, (await read(door, reading, [entity], now))[0], strict=True)
+    }
+
+
+@pytest.fixture
+def counting(view):
+    return view(("n", "int64", "count", "", 300))
+
+
+async def test_an_event_counts_once_however_often_it_is_delivered(door, counting):
+    events = [event(10, "a"), event(20, "b"), event(10, "a")]
+    first = await apply(door, Plan.of(counting), events, NOW, GRACE)
+    second = await apply(door, Plan.of(counting), events, NOW, GRACE)
+    assert (first.fresh, first.known) == (2, 1)
+    assert (second.fresh, second.known) == (0, 3)
+    assert await answer(door, counting) == {"n": 2}
+
+
+async def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_end(door, counting):
+    await apply(door, Plan.of(counting), [event(300, "old"), event(299.999999, "in"), event(0, "now")], NOW, GRACE)
+    assert await answer(door, counting) == {"n": 2}
+
+
+async def test_the_count_falls_by_itself_as_time_goes_on(door, counting):
+    await apply(door, Plan.of(counting), [event(0, "a"), event(200, "b")], NOW, GRACE)
+    assert [(await answer(door, counting, NOW + s * S))["n"] for s in (0, 99, 100, 299, 300)] == [2, 2, 1, 1, 0]
+
+
+async def test_late_within_the_grace_is_taken_and_later_is_reported(door, counting):
+    taken = await apply(door, Plan.of(counting), [event(299 + GRACE, "late")], NOW, GRACE)
+    missed = await apply(door, Plan.of(counting), [event(300 + GRACE, "too late")], NOW, GRACE)
+    assert (taken.fresh, taken.late) == (1, ())
+    assert [e.member for e in missed.late] == ["too late"]
+    assert await answer(door, counting) == {"n": 0}
+
+
+async def test_an_entity_never_seen_has_no_value_and_one_seen_long_ago_has_zero(door, counting):
+    await apply(door, Plan.of(counting), [event(86_400)], NOW, GRACE)
+    assert await answer(door, counting) == {"n": 0}
+    assert await answer(door, counting, entity="nobody") == {"n": None}
+
+
+async def test_a_value_expires_when_the_newest_event_is_older_than_the_ttl(door, view):
+    mortal = view(("n", "int64", "count", "", 300), ttl=3600)
+    await apply(door, Plan.of(mortal), [event(0)], NOW, GRACE)
+    assert await answer(door, mortal, NOW + 3600 * S) == {"n": 0}
+    assert await answer(door, mortal, NOW + 3600 * S + 1) == {"n": None}
+
+
+async def test_last_keeps_the_newest_by_event_time_whatever_the_order(door, view):
+    board = view(("board", "string", "last", "board_id", None))
+    events = [event(5, board_id="new"), event(50, board_id="old"), event(1, board_id=None)]
+    await apply(door, Plan.of(board), events, NOW, GRACE)
+    assert await answer(door, board) == {"board": "new"}
+
+
+async def test_of_two_events_at_one_time_the_greater_name_is_last(door, view):
+    board = view(("board", "string", "last", "board_id", None))
+    for order in ("ab", "ba", "ab"):
+        for m in order:
+            await apply(door, Plan.of(board), [event(5, m, board_id=m)], NOW, GRACE)
+        assert await answer(door, board) == {"board": "b"}
+
+
+async def test_state_outside_the_window_is_dropped(door, counting):
+    await apply(door, Plan.of(counting), [event(s, f"e{s}") for s in range(0, 600, 10)], NOW, GRACE)
+    later = NOW + 800 * S
+    await apply(door, Plan.of(counting), [replace(event(0, "x"), time=later)], later, GRACE)
+    assert await door.zcard(("{}", "user", "123", "{}", "activity")) == 11
+    assert 0 < await door.pttl(("{}", "user", "123", "{}", "activity")) <= 900_000
+
+
+async def test_columns_that_are_not_of_the_type_are_left_out(door, view):
+    spent = view(("sum", "float64", "sum", "x", 300), ("n", "int64", "count", "x", 300))
+    events = [event(i, f"e{i}", x=x) for i, x in enumerate([1, 2.5, "3", None, True, [1], float("nan")])]
+    await apply(door, Plan.of(spent), events, NOW, GRACE)
+    assert await answer(door, spent) == {"sum": 3.5, "n": 4}
+
+
+async def test_a_sum_out_of_range_is_null_and_never_infinite(door, view):
+    spent = view(("sum", "float64", "sum", "x", 300))
+    await apply(door, Plan.of(spent), [event(1, "a", x=1.7e308), event(2, "b", x=1.7e308)], NOW, GRACE)
+    assert await answer(door, spent) == {"sum": None}
+
+
+@st.composite
+def deliveries(draw):
+    """Events of one user in any order, some delivered twice, cut into batches."""
+    n = draw(st.integers(1, 25))
+    events = [
+        Occurrence(
+            NOW - draw(st.integers(-2, 500)) * S,
+            f"m{i:02d}",
+            draw(st.sampled_from(["1", "2"])),
+            {"x": draw(st.none() | st.integers(-3, 3) | st.sampled_from([0.5, 2.25])), "k": draw(st.sampled_from(["a", "b", "c", None]))},
+        )
+        for i in range(n)
+    ]
+    sent = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=8))))
+    cut = draw(st.integers(0, len(sent)))
+    return events, [sent[:cut], sent[cut:]], NOW + draw(st.integers(0, 200)) * S
+
+
+def brute(events, entity, now, w):
+    inside = sorted((e.time, e.member, e) for e in events if e.entity == entity and now - w * S < e.time <= now)
+    xs = [e.columns["x"] for _, _, e in inside if e.columns["x"] is not None]
+    ks = [e.columns["k"] for _, _, e in inside if e.columns["k"] is not None]
+    every = sorted((e.time, e.member, e.columns["k"]) for e in events if e.entity == entity and e.columns["k"] is not None)
+    return {
+        "count": len(inside),
+        "sum": sum(xs),
+        "mean": sum(xs) / len(xs) if xs else None,
+        "min": min(xs) if xs else None,
+        "max": max(xs) if xs else None,
+        "last": ks[-1] if ks else None,
+        "kinds": len(set(ks)),
+        "ever": every[-1][2] if every else None,
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deliveries())
+async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(door, view, case):
+    events, batches, now = case
+    everything = view(
+        ("count", "int64", "count", "", 120),
+        ("sum", "float64", "sum", "x", 120),
+        ("mean", "float64", "mean", "x", 120),
+        ("min", "float64", "min", "x", 120),
+        ("max", "float64", "max", "x", 120),
+        ("last", "string", "last", "k", 120),
+        ("kinds", "int64", "count_distinct", "k", 120),
+        ("ever", "string", "last", "k", None),
+    )
+    await door.client.flushall()
+    for batch in batches:
+        await apply(door, Plan.of(everything), batch, NOW, GRACE)
+    for entity in {e.entity for e in events}:
+        assert await answer(door, everything, now, entity) == brute(events, entity, now, 120)
