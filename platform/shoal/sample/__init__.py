@@ -1,0 +1,28 @@
+"""A made-up workspace for each of two companies, from a seed: what `make demo` loads and the tests play with.
+
+    >>> from datetime import UTC, datetime
+    >>> from shoal.sample import workspace
+    >>> acme = workspace("acme", seed=7, now=datetime(2026, 11, 23, 9, tzinfo=UTC))
+    >>> acme.boards[0].name
+    'Payments'
+"""
+
+from .model import Board, Incident, Item, Leave, Outcome, Person, Query, Requirement, Task
+from .trial import Trial
+from .workspace import TENANTS, Workspace, workspace
+
+__all__ = [
+    "TENANTS",
+    "Board",
+    "Incident",
+    "Item",
+    "Leave",
+    "Outcome",
+    "Person",
+    "Query",
+    "Requirement",
+    "Task",
+    "Trial",
+    "Workspace",
+    "workspace",
+]

@@ -1,0 +1,100 @@
+"""Globex: builds espresso machines in Zwolle and sells them in twenty countries."""
+
+from .company import Company, Product, employee, job
+from .model import Query
+
+EMPLOYEES = (
+    employee("willem", "Willem Bakker", "Plant manager", "Europe/Amsterdam", "06:45-15:30", (40, 72, 22), "Lean 5, Production Planning 5, Negotiation 3, Dutch 5"),
+    employee("kasia", "Kasia Wójcik", "Shift lead", "Europe/Amsterdam", "06:00-14:30", (38, 44, 9), "Production Planning 4, Leak Testing 5, First Aid 4, Polish 5"),
+    employee("tariq", "Tariq Aziz", "Maintenance technician", "Europe/Amsterdam", "07:00-15:30", (38, 46, 12), "Mechatronics 5, PLC 4, Welding 3"),
+    employee("joke", "Joke Smit", "Maintenance technician", "Europe/Amsterdam", "13:30-22:00", (38, 45, 7), "Mechatronics 4, PLC 5, Electronics 3"),
+    employee("renate", "Renate Vogel", "Head of quality", "Europe/Berlin", "08:00-16:30", (40, 66, 16), "Quality Management 5, Metrology 4, Auditing 5, German 5"),
+    employee("bram", "Bram Peeters", "Quality engineer", "Europe/Brussels", "08:00-16:30", (40, 54, 5), "Metrology 5, Statistics 4, Leak Testing 3, French 4"),
+    employee("giulia", "Giulia Ferrari", "Head of purchasing", "Europe/Rome", "08:30-17:30", (40, 68, 15), "Negotiation 5, Supply Chain 5, Italian 5, Contract Law 3"),
+    employee("chen", "Chen Wei", "Buyer", "Asia/Shanghai", "09:00-18:00", (40, 38, 8), "Negotiation 4, Supply Chain 4, Electronics 3, Mandarin 5"),
+    employee("pekka", "Pekka Laine", "Sustainability manager", "Europe/Helsinki", "08:00-16:00", (32, 57, 10), "Life Cycle Assessment 5, Statistics 3, Copywriting 3, Finnish 5"),
+    employee("fleur", "Fleur Jansen", "Warehouse manager", "Europe/Amsterdam", "07:00-15:30", (40, 49, 11), "Warehousing 5, Supply Chain 4, Forklift 5"),
+    employee("ahmed", "Ahmed Saleh", "Logistics planner", "Europe/Amsterdam", "08:00-16:30", (40, 43, 6), "Supply Chain 4, Warehousing 4, Customs 5, Arabic 5"),
+    employee("lotte", "Lotte Hansen", "Head of marketing", "Europe/Copenhagen", "09:00-17:00", (37, 70, 14), "Campaign Planning 5, Copywriting 4, Negotiation 3, Danish 5"),
+    employee("enzo", "Enzo Marchetti", "Film and photo", "Europe/Rome", "10:00-18:30", (40, 47, 8), "Film 5, Photography 5, Design 3, Italian 5"),
+    employee("maud", "Maud Leroy", "Newsletter editor", "Europe/Paris", "09:00-17:00", (30, 45, 6), "Copywriting 5, E-mail Marketing 5, French 5"),
+    employee("piotr", "Piotr Zieliński", "Key account manager", "Europe/Warsaw", "08:30-17:00", (40, 55, 10), "Sales 5, Negotiation 4, Polish 5, German 4"),
+    employee("carmen", "Carmen Ortega", "Partner trainer", "Europe/Madrid", "09:00-17:30", (40, 44, 9), "Training 5, Barista 5, Sales 3, Spanish 5"),
+    employee("anders", "Anders Berg", "Head of engineering", "Europe/Stockholm", "08:00-17:00", (40, 78, 19), "Thermodynamics 5, Product Design 5, Acoustics 3, Swedish 5"),
+    employee("mira", "Mira Kovač", "Acoustics engineer", "Europe/Zagreb", "09:00-17:00", (40, 52, 6), "Acoustics 5, Product Design 3, Statistics 3"),
+    employee("samuel", "Samuel Osei", "Firmware engineer", "Europe/London", "09:30-18:00", (40, 63, 7), "Embedded C 5, Electronics 5, PLC 3"),
+    employee("beatriz", "Beatriz Lopes", "Head of service", "Europe/Lisbon", "09:00-17:30", (40, 53, 13), "Customer Service 5, Repair 4, Training 3, Portuguese 5"),
+    employee("louis", "Louis Girard", "Repair technician", "Europe/Paris", "08:00-16:30", (35, 41, 10), "Repair 5, Electronics 4, Barista 3, French 5"),
+    employee("tess", "Tess van Dijk", "Safety officer", "Europe/Amsterdam", "07:00-15:30", (36, 51, 9), "Work Safety 5, First Aid 5, Auditing 3, Training 3"),
+    employee("henk", "Henk de Boer", "Chair of the works council", "Europe/Amsterdam", "06:30-15:00", (38, 47, 26), "Labour Law 4, Negotiation 4, Mechatronics 3"),
+    employee("123", "Marianne Claes", "Managing director", "Europe/Amsterdam", "08:00-18:00", (45, 120, 24), "Finance 5, Negotiation 5, Production Planning 3, French 5"),
+)
+
+MEMBERS = {
+    "assembly": "willem kasia tariq joke bram tess anders 123",
+    "quality": "renate bram kasia anders beatriz willem louis 123",
+    "suppliers": "giulia chen pekka renate ahmed anders 123",
+    "warehouse": "fleur ahmed kasia piotr giulia willem",
+    "campaigns": "lotte enzo maud carmen piotr pekka 123",
+    "retail": "piotr carmen lotte giulia beatriz 123",
+    "engineering": "anders mira samuel bram renate louis 123",
+    "service": "beatriz louis carmen samuel maud renate fleur 123",
+    "safety": "tess henk willem kasia fleur tariq joke",
+    "works": "henk tess kasia joke",
+    "boardroom": "123 willem anders lotte",
+}
+
+JOBS = (
+    job("Second gripper for the boiler press", "assembly", "maintenance", 26, 3, "critical", "Mechatronics 4 x2, PLC 3"),
+    job("Changeover under twenty minutes on line 2", "assembly", "improvement", 48, 4, "high", "Lean 4, Production Planning 4, Mechatronics 3"),
+    job("Pilot series of the Piccolo 3", "assembly", "launch", 60, 4, "critical", "Production Planning 4, Metrology 4, Product Design 3"),
+    job("Train four people on the leak test", "assembly", "training", 24, 2, "high", "Leak Testing 4, Polish 4"),
+    job("Screw robot: new program after the update", "assembly", "maintenance", 30, 4, "high", "PLC 5, Mechatronics 3"),
+    job("Sort batch 2240 in the warehouse", "quality", "operations", 20, 2, "critical", "Leak Testing 3 x2, Warehousing 4"),
+    job("Capability study for the group head", "quality", "analysis", 34, 3, "medium", "Metrology 5, Statistics 4"),
+    job("Prepare the ISO audit", "quality", "audit", 40, 3, "high", "Auditing 4, Quality Management 4, Work Safety 3"),
+    job("Life test of the new seal", "quality", "test", 44, 3, "high", "Leak Testing 3, Statistics 3, Repair 4"),
+    job("Release a second source for brass boilers", "suppliers", "sourcing", 50, 4, "critical", "Negotiation 4, Metrology 4, Mandarin 4"),
+    job("Index clause for aluminium", "suppliers", "sourcing", 28, 3, "medium", "Negotiation 5, Contract Law 3"),
+    job("Footprint of one espresso", "suppliers", "analysis", 46, 4, "medium", "Life Cycle Assessment 4, Statistics 4"),
+    job("Drip tray from recycled plastic", "suppliers", "research", 52, 4, "low", "Product Design 4, Life Cycle Assessment 3, Supply Chain 4"),
+    job("Scan at the shelf", "warehouse", "improvement", 36, 3, "high", "Warehousing 4 x2, Lean 3"),
+    job("Rent and set up the hall across the road", "warehouse", "operations", 40, 2, "critical", "Warehousing 5, Forklift 4, Work Safety 4"),
+    job("New corner for the Barista Pro box", "warehouse", "improvement", 22, 2, "medium", "Product Design 3, Warehousing 4"),
+    job("Customs papers for Japan", "warehouse", "operations", 18, 3, "high", "Customs 4, Japanese 3"),
+    job("Film for the quiet grinder", "campaigns", "campaign", 56, 3, "high", "Film 5, Campaign Planning 4, Acoustics 3"),
+    job("Sunday newsletter experiment", "campaigns", "experiment", 26, 2, "medium", "E-mail Marketing 4, Statistics 3"),
+    job("Stand at Host Milano", "campaigns", "fair", 64, 4, "high", "Campaign Planning 4, Barista 4, Italian 4"),
+    job("Website in Danish and Polish", "campaigns", "writing", 38, 2, "medium", "Copywriting 4, Danish 4, Polish 4"),
+    job("Yearly talk with Nordhaus", "retail", "sales", 24, 3, "high", "Sales 4, Negotiation 4, German 4"),
+    job("Training tour through Spain", "retail", "training", 48, 2, "medium", "Training 4, Barista 4, Spanish 4"),
+    job("Count grey offers in eight countries", "retail", "analysis", 20, 2, "low", "Sales 3, Supply Chain 4"),
+    job("Half a degree at the group head", "engineering", "development", 72, 5, "high", "Thermodynamics 5, Embedded C 4, Metrology 4"),
+    job("Six decibels off the grinder", "engineering", "development", 66, 4, "high", "Acoustics 5, Product Design 4"),
+    job("Lock against heating without water", "engineering", "development", 44, 5, "critical", "Electronics 5, Embedded C 4, Work Safety 3"),
+    job("Firmware updates that survive a pulled plug", "engineering", "development", 50, 4, "medium", "Firmware 4, Electronics 4"),
+    job("Film: the light blinks three times", "service", "writing", 16, 1, "medium", "Film 4, Repair 4, Copywriting 3"),
+    job("Part in an envelope", "service", "improvement", 34, 3, "medium", "Repair 4, Customer Service 4, Copywriting 4"),
+    job("Second test bench for Lyon", "service", "improvement", 42, 3, "high", "Repair 5, Electronics 4, French 4"),
+    job("Barrier at the forklift crossing", "safety", "operations", 20, 2, "critical", "Work Safety 4, Forklift 4, Mechatronics 3"),
+    job("Vacuum lifter on all four lines", "safety", "improvement", 38, 3, "high", "Work Safety 4, Lean 4"),
+)
+
+QUERIES = (
+    Query("machine leaks after a month in a café", "quality", "bram"),
+    Query("the grinder wakes up the children", "engineering", "mira"),
+    Query("brass parts stuck on a ship", "suppliers", "chen"),
+    Query("sore shoulders from heavy work", "safety", "tess"),
+    Query("people subscribe but never open our mails", "campaigns", "maud"),
+    Query("takeover of another company, confidential", "boardroom", "123"),
+)
+
+COMPANY = Company(
+    id="globex",
+    name="Globex",
+    employees=EMPLOYEES,
+    members=MEMBERS,
+    jobs=JOBS,
+    product=Product("webshop", "Europe/Amsterdam", 620, 174, 0.009, 410, 1.25, (12.5, 20.5)),
+    queries=QUERIES,
+)
