@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -190,10 +189,8 @@ def test_a_record_survives_json() -> None:
     assert ExperimentRecord.model_validate_json(record.model_dump_json()) == record
 
 
-def test_growthbooks_cases_of_weights_give_the_same_ranges() -> None:
-    data = Path(os.environ.get("SHOAL_DATA", Path(__file__).parents[4] / "shared/data")) / "ab/growthbook_cases.json"
-    if not data.exists():
-        pytest.skip("GrowthBook's cases are not here")
+def test_growthbooks_cases_of_weights_give_the_same_ranges(shared: Path) -> None:
+    data = shared / "ab/growthbook_cases.json"
     cases = json.loads(data.read_text())
     checked = 0
     for _, (count, coverage, weights), ranges in cases["getBucketRange"]:
