@@ -5,40 +5,54 @@ and `active_users`. Days and weeks repeat; one level shift is the new normal; th
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from .company import Product
+from .company import Company, Product
 from .model import Incident
 
 DAYS = 90
 METRICS = ("requests", "error_rate", "latency_ms", "active_users")
 
-INCIDENTS: tuple[tuple[str, str, float, float, tuple[str, ...]], ...] = (
-    ("A database failover that failed", "outage", 71.4, 3, ("error_rate", "latency_ms", "requests")),
-    ("Half of the users could not sign in", "drop", 55.2, 5, ("active_users", "requests")),
-    ("A newspaper wrote about us", "spike", 41.6, 4, ("requests", "active_users")),
-    ("A slow query, and time-outs after it", "combination", 22.4, 4, ("error_rate", "latency_ms")),
-    ("Memory leak: slower every hour until the restart", "drift", 13.3, 20, ("latency_ms",)),
-    ("Payment provider down", "outage", 1.2, 2, ("error_rate", "latency_ms")),
+INCIDENTS: tuple[tuple[str, str, int, int, int, tuple[str, ...]], ...] = (
+    ("A database failover that failed", "outage", 73, 11, 3, ("error_rate", "latency_ms", "requests")),
+    ("Half of the users could not sign in", "drop", 57, 9, 5, ("active_users", "requests")),
+    ("A newspaper wrote about us", "spike", 43, 12, 4, ("requests", "active_users")),
+    ("A slow query, and time-outs after it", "combination", 23, 14, 4, ("error_rate", "latency_ms")),
+    ("Memory leak: slower every hour until the restart", "drift", 13, 16, 20, ("latency_ms",)),
 )
-"""Title, kind, days before now, hours long, series concerned."""
+"""Title, kind, working days around this many days before now, local hour, hours long, series concerned."""
 
-LEVEL_SHIFT = ("A large customer moved in: a third more load from here on", 30.0, 1.34)
+LATEST = ("Payment provider down", "outage", 29, 2, ("error_rate", "latency_ms"))
+"""Title, kind, hours before now, hours long, series: always fresh."""
+
+LEVEL_SHIFT = ("A large customer moved in: a third more load from here on", 30, 1.34)
+"""Title, days before now, factor."""
 
 
-def incidents(tenant: str, now: datetime) -> tuple[Incident, ...]:
+def incidents(company: Company, now: datetime) -> tuple[Incident, ...]:
     """What went wrong, oldest first, and the level shift."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    found = [
-        Incident(f"{tenant}-{kind}-{n}", title, kind, series, hour - timedelta(hours=round(days * 24)), hour - timedelta(hours=round(days * 24) - hours))  # type: ignore[arg-type]
-        for n, (title, kind, days, hours, series) in enumerate(INCIDENTS, 1)
-    ]
+    today = now.astimezone(ZoneInfo(company.product.timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    random = Random(company.id)
+    found = []
+    for title, kind, days, hour, hours, names in INCIDENTS:
+        day = today - timedelta(days=days + random.randint(-4, 4))
+        day -= timedelta(days=max(0, day.weekday() - 4))
+        found.append(_incident(company.id, title, kind, day.replace(hour=hour), hours, names))
+    title, kind, ago, hours, names = LATEST
+    last = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=ago)
+    found.append(_incident(company.id, title, kind, last, hours, names))
     title, days, _ = LEVEL_SHIFT
-    shift = Incident(f"{tenant}-level-shift", title, "level_shift", ("requests", "active_users"), hour - timedelta(days=days), hour)
-    return tuple(sorted([*found, shift], key=lambda incident: incident.start))
+    found.append(_incident(company.id, title, "level_shift", today - timedelta(days=days), days * 24, ("requests", "active_users")))
+    return tuple(sorted(found, key=lambda incident: incident.start))
+
+
+def _incident(tenant: str, title: str, kind: str, start: datetime, hours: int, names: tuple[str, ...]) -> Incident:
+    start = start.astimezone(UTC)
+    return Incident(f"{tenant}-{kind}-{start:%Y%m%d}", title, kind, names, start, start + timedelta(hours=hours))  # type: ignore[arg-type]
 
 
 def series(
@@ -55,8 +69,8 @@ def series(
     week = np.array([1.12, 1.0, 0.98, 0.97, 0.9, product.weekend, product.weekend * 0.9])[weekday]
     growth = np.linspace(0.97, 1.03, len(times))
     load = shape * week * growth
-    _, days, factor = LEVEL_SHIFT
-    load[np.array([t >= last - timedelta(days=days) for t in times])] *= factor
+    shift = next(incident for incident in happened if incident.kind == "level_shift")
+    load[np.array([t >= shift.start for t in times])] *= LEVEL_SHIFT[2]
 
     requests = product.requests * load * np.exp(_drifting_noise(rng, len(times), 0.045))
     users = product.active_users * load**0.85 * np.exp(_drifting_noise(rng, len(times), 0.04))

@@ -87,7 +87,7 @@ def workspace(tenant: str, *, seed: int, now: datetime) -> Workspace:
         tasks=_tasks(company, random, now),
         outcomes=_outcomes(company, random, now),
         texts=texts,
-        incidents=metrics.incidents(tenant, now),
+        incidents=metrics.incidents(company, now),
         trial=trial(tenant, seed=seed, now=now),
         queries=company.queries,
         _company=company,
