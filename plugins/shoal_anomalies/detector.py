@@ -1,0 +1,222 @@
+"""The combined detector of one series: six signals of novelty, one calibrated score."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .clock import seconds
+from .surprise import TailModel
+
+DEFAULT_THRESHOLD = 0.5
+SIGNALS = ("value", "pattern", "shape", "variation", "level", "season")
+
+HISTORY = 2048  # points remembered: a week of five-minute points
+DAY = 86_400.0
+LARGEST = 1e100  # its square is still a number
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSettings:
+    """What a detector may be told. `docs/anomalies.md` says on what the defaults were measured.
+
+    threshold: the combined surprise, in nats, at which a point is anomalous.
+    refractory: points after an alarm in which only something `worse` times as surprising alarms again.
+    habituation: nats by which each alarm raises the bar for the next, worn off over `memory` points.
+    warm_up: values that a signal must have seen before it speaks.
+    tolerance: differences below this share of the series' mean magnitude are noise.
+    """
+
+    threshold: float = 3.2
+    refractory: int = 75
+    worse: float = 1.5
+    habituation: float = 0.2
+    memory: int = 4000
+    warm_up: int = 100
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the detector holds of one point.
+
+    score: in [0, 1]; at `DEFAULT_THRESHOLD` and above it is an alarm.
+    surprise: minus the natural logarithm of the probability, combined over the signals.
+    signals: the same of each signal that had enough to go by.
+    """
+
+    score: float
+    surprise: float
+    signals: dict[str, float]
+
+
+class Detector:
+    """Scores a series point by point; never looks ahead.
+
+    Each signal asks in its own way how far the newest point is from anything seen before: its value, the last 4 points,
+    the last 16 in outline, how restless and how high the series has become, and the same hour of the last seven
+    days. A `TailModel` per signal turns the distance into a surprise; their quadratic mean is the surprise of the point.
+    An alarm is one spike: while the series stays as odd as it was, the score stays below the threshold, so a level
+    shift alarms once and is then the new normal.
+
+    >>> detector = Detector()
+    >>> verdicts = [detector.update(60.0 * i, float(i % 7)) for i in range(400)]
+    >>> max(v.score for v in verdicts) < DEFAULT_THRESHOLD <= detector.update(24_000.0, 50.0).score
+    True
+
+    Nearest neighbours as a measure of novelty: E. Burnaev, V. Ishimtsev, "Conformalized density- and distance-based
+    anomaly detection in time-series data", 2016.
+    """
+
+    def __init__(self, settings: DetectorSettings | None = None) -> None:
+        self.settings = settings or DetectorSettings()
+        self._values = _Ring()
+        self._outline = _Ring()  # means of four points
+        self._times = _Ring()
+        self._steps: deque[float] = deque(maxlen=12)  # squared first differences
+        self._tails = {name: TailModel(self.settings.warm_up) for name in SIGNALS}
+        self._size = 0.0  # running mean of |value|
+        self._count = 0
+        self._since_alarm = math.inf
+        self._alarm_level = 0.0
+        self._load = 0.0  # alarms so far, fading
+
+    def update(self, time: float, value: float) -> Verdict:
+        """Score the next point: `time` in epoch seconds, not before the last; a value that is not finite scores 0."""
+        if not math.isfinite(value):
+            return Verdict(0.0, 0.0, {})
+        value = min(max(value, -LARGEST), LARGEST)
+        self._take(time, value)
+        noise = self.settings.tolerance * self._size
+        signals = {}
+        for name, distance in self._distances(time, value).items():
+            magnitude = distance if distance > noise else 0.0
+            tail = self._tails[name]
+            signals[name] = tail.surprise(magnitude)
+            tail.observe(magnitude)
+        surprise = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
+        return Verdict(self._judge(surprise), surprise, signals)
+
+    def _take(self, time: float, value: float) -> None:
+        values = self._values
+        if values.length:
+            step = value - float(values.last(1)[0])
+            self._steps.append(step * step)
+        values.push(value)
+        self._outline.push(float(values.last(4).mean()))
+        self._times.push(time)
+        self._count += 1
+        self._size += (abs(value) - self._size) / self._count
+
+    def _distances(self, time: float, value: float) -> dict[str, float]:
+        distances: dict[str, float] = {}
+        past = self._values.all()
+        length = len(past)
+        if length < 2:
+            return distances
+        distances["value"] = float(np.abs(past[:-1] - value).min())
+        if length >= 8:
+            distances["pattern"] = _nearest(past, 1)
+        if length >= 32:
+            distances["shape"] = _nearest(self._outline.all(), 4)
+        distances["variation"] = math.sqrt(math.fsum(self._steps) / len(self._steps))
+        if length >= 108:
+            distances["level"] = abs(float(past[-36:].mean()) - float(past[-324:-36].mean()))
+        season = self._season(time, value, past)
+        if season is not None:
+            distances["season"] = season
+        return distances
+
+    def _season(self, time: float, value: float, past: NDArray[np.float64]) -> float | None:
+        """The distance to the nearest value at this time (one point around) on any of the last seven days."""
+        times = self._times.all()
+        wanted = time - _DAYS_BACK
+        places = times.searchsorted(wanted[wanted >= times[0]])
+        if not len(places):
+            return None
+        around = np.clip(places[:, None] + _AROUND, 0, len(past) - 2)
+        return float(np.abs(past[around] - value).min())
+
+    def _judge(self, surprise: float) -> float:
+        settings = self.settings
+        self._load *= math.exp(-1.0 / settings.memory)
+        self._since_alarm += 1
+        bar = settings.threshold + settings.habituation * self._load
+        score = surprise / (surprise + bar)
+        if surprise < bar:
+            return score
+        resting = self._since_alarm < settings.refractory
+        if resting and surprise < settings.worse * self._alarm_level:
+            return min(score, DEFAULT_THRESHOLD) * 0.98
+        if not resting:
+            self._load += 1.0
+        self._since_alarm, self._alarm_level = 0, surprise
+        return score
+
+
+_DAYS_BACK = DAY * np.arange(1, 8)
+_AROUND = np.array([-1, 0, 1])
+
+
+def _nearest(series: NDArray[np.float64], stride: int) -> float:
+    """Distance (root mean square) from the last four values, `stride` apart, to the nearest such four before them."""
+    reach = 3 * stride
+    end = len(series) - 4 * stride
+    total: Any = 0.0
+    for k in range(4):
+        back = k * stride
+        difference = series[reach - back : end - back] - series[-1 - back]
+        total = total + difference * difference
+    return math.sqrt(float(total.min()) / 4)
+
+
+class _Ring:
+    """The last `HISTORY` numbers as one contiguous array."""
+
+    __slots__ = ("_buffer", "_end", "length")
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(2 * HISTORY)
+        self._end = 0
+        self.length = 0
+
+    def push(self, number: float) -> None:
+        if self._end == len(self._buffer):
+            self._buffer[:HISTORY] = self._buffer[-HISTORY:]
+            self._end = HISTORY
+        self._buffer[self._end] = number
+        self._end += 1
+        self.length = min(self.length + 1, HISTORY)
+
+    def all(self) -> NDArray[np.float64]:
+        return self._buffer[self._end - self.length : self._end]
+
+    def last(self, count: int) -> NDArray[np.float64]:
+        return self._buffer[self._end - min(count, self.length) : self._end]
+
+
+def score_series(
+    times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
+) -> NDArray[np.float64]:
+    """Scores in [0, 1] of every point; alarms are those at or above `DEFAULT_THRESHOLD`.
+
+    times: n times in order: epoch seconds, `datetime`s, `numpy.datetime64`s or ISO 8601 strings.
+    values: n numbers; what is not finite scores 0 and is otherwise passed over.
+
+    Causal: the scores of a prefix are those of the whole. Raises ValueError when the lengths differ, or a time cannot
+    be read.
+    """
+    moments = seconds(times)
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or moments.shape != numbers.shape:
+        raise ValueError(
+            f"times and values must be 1-D and equally long, not {moments.shape} and {numbers.shape}"
+        )
+    detector = Detector(settings)
+    return np.array(
+        [detector.update(t, v).score for t, v in zip(moments.tolist(), numbers.tolist(), strict=True)]
+    )

@@ -1,0 +1,245 @@
+"""The seasonal method: what is expected at this hour of the week, and within which band.
+
+Models are fitted at night from up to 90 days; scoring a point is a look-up in the fitted table.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .clock import seconds
+from .statistical import MAD_TO_SIGMA
+
+Method = Literal["stl", "prophet"]
+
+DAY = 86_400
+WEEK = 7 * DAY
+HISTORY_DAYS = 90
+BAND = 3.0  # half the band's width, in scales
+HORIZON_DAYS = 8  # how far ahead a Prophet table reaches: a week and a missed night
+
+
+class TooShort(ValueError):
+    """There is less history than the method needs; the message says how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonalModel:
+    """A fitted table of expected values.
+
+    start: epoch seconds of the first slot (for a periodic table: of a slot at the same place in its period).
+    step: seconds per slot. expected, scale: per slot, in the series' unit; every scale is above 0.
+    periodic: the table repeats for ever (STL); otherwise it covers its own time only (Prophet).
+    slope: what the expected value gains per second after `fitted_to`, faded out over a week.
+    """
+
+    method: Method
+    start: float
+    step: float
+    expected: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    periodic: bool
+    fitted_to: float
+    slope: float = 0.0
+
+    def band(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """(expected, lower, upper) at each time; NaN where a table that does not repeat has no slot."""
+        moments = np.atleast_1d(seconds(times))
+        expected, scale = self._look_up(moments)
+        return expected, expected - BAND * scale, expected + BAND * scale
+
+    def z(self, time: float, value: float) -> float | None:
+        """Signed distance from the expected value in scales; None where the table has no slot for the time."""
+        expected, scale = self._look_up(np.array([time]))
+        score = (value - float(expected[0])) / float(scale[0])
+        return score if math.isfinite(score) else None
+
+    def _look_up(self, moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        place = (moments - self.start) / self.step - 0.5  # slots stand for their middles
+        low = np.floor(place).astype(np.int64)
+        part = place - low
+        count = len(self.expected)
+        known = np.ones(len(moments), bool)
+        if not self.periodic:
+            known = (place >= -0.5) & (place <= count - 0.5)
+        first, second = (low % count, (low + 1) % count) if self.periodic else (
+            np.clip(low, 0, count - 1), np.clip(low + 1, 0, count - 1)
+        )  # fmt: skip
+        expected = self.expected[first] * (1 - part) + self.expected[second] * part
+        scale = np.maximum(self.scale[first], self.scale[second])
+        ahead = np.maximum(moments - self.fitted_to, 0.0)
+        expected = expected + self.slope * WEEK * (1 - np.exp(-ahead / WEEK))
+        return np.where(known, expected, np.nan), np.where(known, scale, np.nan)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; `from_dict` is its inverse (values to 7 significant digits)."""
+        return {
+            "method": self.method, "start": self.start, "step": self.step, "periodic": self.periodic,
+            "fitted_to": self.fitted_to, "slope": self.slope,
+            "expected": [float(f"{x:.7g}") for x in self.expected], "scale": [float(f"{x:.7g}") for x in self.scale],
+        }  # fmt: skip
+
+    @staticmethod
+    def from_dict(record: dict[str, Any]) -> "SeasonalModel":
+        arrays = {name: np.array(record[name], dtype=np.float64) for name in ("expected", "scale")}
+        return SeasonalModel(**{**record, **arrays})
+
+
+def fit(
+    times: ArrayLike,
+    values: ArrayLike,
+    method: Method = "stl",
+    *,
+    holidays: str | None = None,
+    tolerance: float = 1e-3,
+) -> SeasonalModel:
+    """Fit a season to n times (any form that `clock.seconds` reads) and n values, of which those not finite are left out.
+
+    Only the last 90 days count. STL needs three days (then it learns the day) or two weeks (then the week as well);
+    Prophet needs the same. `holidays` is a country's code, for Prophet. Raises TooShort, or ValueError for other faults.
+    """
+    moments, numbers = seconds(times), np.asarray(values, dtype=np.float64)
+    if moments.shape != numbers.shape or numbers.ndim != 1:
+        raise ValueError("times and values must be 1-D and equally long")
+    keep = np.isfinite(numbers)
+    if keep.any():
+        keep &= moments > moments[keep].max() - HISTORY_DAYS * DAY
+    moments, numbers = moments[keep], numbers[keep]
+    if len(moments) < 24 or moments.max() - moments.min() < 3 * DAY - 2 * np.median(
+        np.diff(np.sort(moments))
+    ):
+        raise TooShort("a season needs at least three days of history")
+    order = np.argsort(moments, kind="stable")
+    moments, numbers = moments[order], numbers[order]
+    floor = max(tolerance * float(np.median(np.abs(numbers))), 1e-9)
+    if method == "prophet":
+        return _fit_prophet(moments, numbers, holidays, floor)
+    return _fit_stl(moments, numbers, floor)
+
+
+def _slots(
+    moments: NDArray[np.float64], numbers: NDArray[np.float64], step: float
+) -> tuple[float, NDArray[np.float64]]:
+    """(start, mean per slot): regular, gaps filled from the same slot of other days, then linearly."""
+    start = math.floor(moments[0] / DAY) * DAY
+    place = ((moments - start) // step).astype(np.int64)
+    count = int(place[-1]) + 1
+    total = np.bincount(place, numbers, count)
+    seen = np.bincount(place, minlength=count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / seen
+    first = int(place[0])
+    per_day = round(DAY / step)
+    gaps = np.flatnonzero(np.isnan(mean[first:])) + first
+    if len(gaps):
+        of_day = np.arange(count) % per_day
+        typical = np.array([_median(mean[of_day == k]) for k in range(per_day)])
+        mean[gaps] = typical[of_day[gaps]]
+        missing = np.isnan(mean)
+        missing[:first] = False
+        known = ~np.isnan(mean)
+        mean[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(known), mean[known])
+    return start + first * step, mean[first:]
+
+
+def _median(numbers: NDArray[np.float64]) -> float:
+    known = numbers[~np.isnan(numbers)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: float) -> SeasonalModel:
+    from statsmodels.tsa.seasonal import MSTL, STL
+
+    typical = float(np.median(np.diff(moments)))
+    step = 900.0 if typical <= 900 else 3600.0
+    start, slots = _slots(moments, numbers, step)
+    day, week = round(DAY / step), round(WEEK / step)
+    weekly = len(slots) >= 2 * week
+    jumps = {
+        "seasonal_jump": max(1, day // 10),
+        "trend_jump": max(1, day // 10),
+        "low_pass_jump": max(1, day // 10),
+    }
+    if weekly:
+        parts = MSTL(slots, periods=(day, week), iterate=1, stl_kwargs={"robust": False, **jumps}).fit()
+        season = np.asarray(parts.seasonal).sum(axis=1)
+    else:
+        parts = STL(slots, period=day, robust=True, **jumps).fit()
+        season = np.asarray(parts.seasonal)
+    trend = np.asarray(parts.trend)
+    period = week if weekly else day
+    residual = slots - season - trend
+    level = float(np.median((slots - season)[-day:]))
+    last = np.arange(len(slots) - period, len(slots))
+    scale = _scale_by_slot(residual, len(slots), period, floor)
+    slope = 0.0
+    if weekly:
+        slope = float(np.median(trend[-day:]) - np.median(trend[-week - day : -week])) / WEEK
+        noise = MAD_TO_SIGMA * float(np.median(np.abs(residual)))
+        if abs(slope) * WEEK < noise:
+            slope = 0.0
+    table, spread = np.empty(period), np.empty(period)
+    table[last % period] = season[last] + level
+    spread[last % period] = scale[last % period]
+    return SeasonalModel("stl", start, step, table, spread, True, float(moments[-1]), slope)
+
+
+def _scale_by_slot(
+    residual: NDArray[np.float64], count: int, period: int, floor: float
+) -> NDArray[np.float64]:
+    """Robust spread per slot of the period: half the slot's own neighbourhood, half the whole series'; never under the floor."""
+    whole = max(MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))), floor)
+    cycles = count // period
+    grid = np.abs(residual[count - cycles * period :]).reshape(cycles, period)
+    grid = np.roll(grid, (count - cycles * period) % period, axis=1)
+    reach = max(1, period // 48)
+    wide = np.concatenate([np.roll(grid, k, axis=1) for k in range(-reach, reach + 1)])
+    own = MAD_TO_SIGMA * np.median(wide, axis=0)
+    return np.maximum(np.sqrt((own**2 + whole**2) / 2), floor)
+
+
+def _fit_prophet(
+    moments: NDArray[np.float64], numbers: NDArray[np.float64], holidays: str | None, floor: float
+) -> SeasonalModel:
+    import pandas as pd
+    from prophet import Prophet
+
+    logging.getLogger("cmdstanpy").setLevel(logging.ERROR)
+    logging.getLogger("prophet").setLevel(logging.ERROR)
+    step = 3600.0
+    start, slots = _slots(moments, numbers, step)
+    stamps = start + (np.arange(len(slots)) + 0.5) * step
+    frame = pd.DataFrame({"ds": pd.to_datetime(stamps, unit="s"), "y": slots})
+    model = Prophet(
+        daily_seasonality=True, weekly_seasonality=len(slots) >= 2 * 7 * 24, yearly_seasonality=False, interval_width=0.95,
+        uncertainty_samples=0,
+    )  # fmt: skip
+    if holidays:
+        model.add_country_holidays(holidays)
+    model.fit(frame)
+    residual = slots - model.predict(frame)["yhat"].to_numpy()
+    scale = max(MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))), floor)
+    begin = math.floor(moments[-1] / step) * step
+    ahead = begin + (np.arange(HORIZON_DAYS * 24) + 0.5) * step
+    expected = model.predict(pd.DataFrame({"ds": pd.to_datetime(ahead, unit="s")}))["yhat"].to_numpy()
+    return SeasonalModel(
+        "prophet", begin, step, expected, np.full(len(expected), scale), False, float(moments[-1])
+    )
+
+
+def fit_all(
+    series: Sequence[tuple[ArrayLike, ArrayLike]], method: Method = "stl"
+) -> list[SeasonalModel | None]:
+    """`fit` for many series; None where one has too little history."""
+    fitted: list[SeasonalModel | None] = []
+    for times, values in series:
+        try:
+            fitted.append(fit(times, values, method))
+        except TooShort:
+            fitted.append(None)
+    return fitted

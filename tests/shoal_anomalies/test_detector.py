@@ -1,0 +1,141 @@
+import doctest
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import shoal_anomalies
+from shoal_anomalies import DEFAULT_THRESHOLD, detector, score_series, statistical, surprise
+from shoal_anomalies.detector import Detector
+
+FIVE_MINUTES = 300.0
+
+
+def alarms(values, step=FIVE_MINUTES):
+    return np.flatnonzero(score_series(1.7e9 + step * np.arange(len(values)), values) >= DEFAULT_THRESHOLD)
+
+
+@pytest.mark.parametrize("module", [detector, surprise, statistical])
+def test_the_examples_in_the_docstrings_hold(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    length=st.integers(2, 400),
+    cut=st.floats(0, 1),
+    odd=st.lists(st.sampled_from([0.0, 1e9, -1e9, np.nan, np.inf, 1e-300, 1e300]), max_size=5),
+)
+def test_a_prefix_gets_exactly_the_scores_that_it_has_in_the_whole(seed, length, cut, odd):
+    random = np.random.default_rng(seed)
+    values = random.normal(50, random.choice([0, 1e-6, 1, 100]), length)
+    values[random.integers(0, length, len(odd))] = odd
+    times = 1.7e9 + np.cumsum(random.exponential(FIVE_MINUTES, length))
+    whole = score_series(times, values)
+    end = int(cut * length)
+    assert np.array_equal(whole[:end], score_series(times[:end], values[:end]))
+    assert np.isfinite(whole).all() and (whole >= 0).all() and (whole <= 1).all()
+
+
+def test_what_comes_after_does_not_change_what_came_before_even_past_the_history_kept():
+    values = np.random.default_rng(0).normal(0, 1, 5_000)
+    times = FIVE_MINUTES * np.arange(5_000)
+    assert np.array_equal(score_series(times, values)[:4_500], score_series(times[:4_500], values[:4_500]))
+
+
+def test_a_spike_and_a_drop_alarm_at_once():
+    values = np.random.default_rng(1).normal(100, 2, 1_000)
+    values[600], values[900] = 160, 30
+    found = alarms(values)
+    assert 600 in found and 900 in found and len(found) <= 4
+
+
+def test_a_level_shift_alarms_once_and_is_then_the_new_normal():
+    random = np.random.default_rng(2)
+    values = np.concatenate([random.normal(100, 2, 800), random.normal(200, 2, 1_200)])
+    found = alarms(values)
+    assert 800 in found
+    assert ((found > 800) & (found < 1_900)).sum() <= 1
+
+
+def test_a_missing_daily_peak_alarms_though_each_value_is_usual():
+    at = np.arange(288 * 10)
+    values = np.where((at % 288 > 100) & (at % 288 < 200), 80.0, 20.0) + np.random.default_rng(3).normal(
+        0, 1, len(at)
+    )
+    quiet = slice(288 * 8 + 101, 288 * 8 + 200)
+    values[quiet] = 20 + np.random.default_rng(4).normal(0, 1, 99)
+    found = alarms(values)
+    assert any(quiet.start <= i < quiet.stop for i in found)
+
+
+@pytest.mark.parametrize("level", [0.0, 45.0, -3e8])
+def test_a_constant_with_an_epsilon_never_alarms(level):
+    values = np.full(1_000, level)
+    values[500:] += 1e-4 * abs(level) * np.random.default_rng(5).random(500)
+    assert not len(alarms(values))
+
+
+def test_a_change_after_a_long_constant_alarms():
+    values = np.full(500, 45.0)
+    values[400] = 60.0
+    assert 400 in alarms(values)
+
+
+def test_nothing_is_said_during_the_cold_start():
+    assert not len(alarms(np.random.default_rng(6).normal(0, 1, 100) * np.r_[np.ones(99), 1e6]))
+
+
+def test_values_that_are_not_finite_score_zero_and_leave_no_trace():
+    values = np.random.default_rng(7).normal(0, 1, 300)
+    broken = np.insert(values, 150, [np.nan, np.inf])
+    times = FIVE_MINUTES * np.arange(300)
+    scores = score_series(np.insert(times, 150, [times[150]] * 2), broken)
+    assert (scores[150:152] == 0).all()
+    assert np.array_equal(np.delete(scores, [150, 151]), score_series(times, values))
+
+
+def test_times_are_read_in_every_form():
+    start = datetime(2026, 1, 5, tzinfo=UTC)
+    stamps = [start + timedelta(minutes=5 * i) for i in range(150)]
+    values = np.random.default_rng(8).normal(0, 1, 150)
+    expected = score_series([t.timestamp() for t in stamps], values)
+    naive = [t.replace(tzinfo=None) for t in stamps]
+    for times in (
+        stamps,
+        naive,
+        np.array(naive, dtype="datetime64[s]"),
+        [t.isoformat() for t in stamps],
+        [str(t) for t in naive],
+    ):
+        assert np.array_equal(score_series(times, values), expected)
+
+
+def test_unequal_lengths_and_unreadable_times_are_refused():
+    with pytest.raises(ValueError, match="equally long"):
+        score_series([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="Invalid isoformat"):
+        score_series(["yesterday"], [1.0])
+
+
+def test_an_empty_series_has_no_scores():
+    assert score_series([], []).shape == (0,)
+
+
+def test_each_signal_that_speaks_is_named():
+    subject = Detector()
+    for i in range(200):
+        verdict = subject.update(FIVE_MINUTES * i, float(i % 5))
+    assert set(verdict.signals) <= set(detector.SIGNALS) and "value" in verdict.signals
+
+
+def test_importing_the_package_loads_none_of_the_heavy_libraries():
+    import subprocess
+    import sys
+
+    code = "import sys, shoal_anomalies; print([m for m in ('prophet','pyod','statsmodels','pandas','apprise','ray') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert shoal_anomalies.DEFAULT_THRESHOLD == 0.5
