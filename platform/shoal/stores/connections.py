@@ -1,0 +1,81 @@
+"""One connection pool per process, event loop and URI, made on first use."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis import exceptions as faults
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from shoal.contract.errors import Unavailable
+
+_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], Any]]" = WeakKeyDictionary()
+
+REFUSALS = ("MISCONF", "READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM")
+"""Errors by which a Redis server says that it cannot serve now."""
+
+
+def shared(key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+    """The running loop's client of this key, made if there is none."""
+    loop = asyncio.get_running_loop()
+    clients = _clients.get(loop)
+    if clients is None:
+        clients = _clients[loop] = {}
+    client = clients.get(key)
+    if client is None:
+        client = clients[key] = make()
+    return client
+
+
+async def close_connections() -> None:
+    """Close what the running loop has open. The next use connects again."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await (client.aclose() if hasattr(client, "aclose") else client.close())
+
+
+def redis(uri: str) -> Any:
+    """The client of a Redis, or of a Redis Cluster for the schemes `redis+cluster` and `rediss+cluster`."""
+    return shared((uri,), lambda: _connect(uri))
+
+
+def _connect(uri: str) -> Any:
+    scheme, separator, rest = uri.partition("://")
+    # Nothing is retried: what a broken connection left undone is unknown, and a repeated INCR or XADD is another one. A
+    # connection that the server closed while it idled is noticed by the pool and replaced.
+    retry = Retry(NoBackoff(), 0)
+    if scheme.endswith("+cluster"):
+        return RedisCluster.from_url(
+            scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=2
+        )
+    return Redis.from_url(
+        uri, protocol=2, max_connections=1024, socket_connect_timeout=2, socket_timeout=10, retry=retry
+    )
+
+
+def unavailable(error: Exception) -> Unavailable | None:
+    """What to raise for a fault of a Redis; None when the fault is the caller's."""
+    if isinstance(error, faults.AuthenticationError):
+        return Unavailable("Redis refuses the password", retry_after=1)
+    if isinstance(
+        error, (faults.ConnectionError, faults.TimeoutError, faults.ClusterError, OSError, TimeoutError)
+    ):
+        return Unavailable("Redis is away", retry_after=1)
+    if isinstance(error, faults.ResponseError) and str(error).startswith(REFUSALS):
+        return Unavailable(f"Redis cannot serve: {str(error)[:200]}", retry_after=1)
+    return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Faults of a Redis that is away become Unavailable."""
+    try:
+        yield
+    except (faults.RedisError, OSError, TimeoutError) as error:
+        away = unavailable(error)
+        if away is None:
+            raise
+        raise away from error

@@ -1,0 +1,103 @@
+"""Removing a tenant from every store, proved."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from shoal.contract.errors import InternalError
+from shoal.contract.names import check_tenant
+
+from . import entries
+from .config import StoreConfig
+from .connections import redis, translated
+from .lake import Folder, run
+from .vectors import VectorsDoor
+
+
+async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
+    """Remove all that the stores hold of a tenant and say how much went: keys (`online`), events and dead letters in the log (`events`),
+    rows (`vectors`), files (`lake`). Then every store is searched for it again: InternalError names where something is left, as happens
+    when someone still writes. Erasing again does no harm."""
+    check_tenant(tenant)
+    gone = {
+        "events": await _erase_log(config, tenant),
+        "online": await _erase_online(config, tenant),
+        "vectors": await _erase_vectors(config, tenant),
+        "lake": await run(_erase_lake, config, tenant),
+    }
+    if left := await remains(config, tenant):
+        raise InternalError(
+            f"something of {tenant} is left in {', '.join(left)}: erase it again once nobody writes"
+        )
+    return gone
+
+
+async def remains(config: StoreConfig, tenant: str) -> list[str]:
+    """Which stores still hold something of the tenant."""
+    found = []
+    with translated():
+        async for _ in _keys(redis(config.events), f"{entries.log(tenant)}*"):
+            found.append("events")
+            break
+        for pattern in _patterns(tenant):
+            async for _ in _keys(redis(config.online), pattern):
+                found.append("online")
+                break
+    if await VectorsDoor(config, tenant).names():
+        found.append("vectors")
+    if await run(Folder(config.lake, tenant).exists):
+        found.append("lake")
+    return list(dict.fromkeys(found))
+
+
+def _patterns(tenant: str) -> tuple[str, str]:
+    return f"{tenant}:*", f"{{{tenant}:*"
+
+
+async def _keys(client: Any, pattern: str) -> AsyncIterator[bytes]:
+    async for key in client.scan_iter(match=pattern, count=1000):
+        yield key
+
+
+async def _erase_log(config: StoreConfig, tenant: str) -> int:
+    client = redis(config.events)
+    with translated():
+        count = int(await client.xlen(entries.log(tenant))) + int(await client.xlen(entries.dead(tenant)))
+        for each in {config.events: client, config.online: redis(config.online)}.values():
+            await _delete(each, f"{entries.log(tenant)}*")
+        await client.zrem(entries.TENANTS, tenant)
+    return count
+
+
+async def _erase_online(config: StoreConfig, tenant: str) -> int:
+    with translated():
+        return sum([await _delete(redis(config.online), pattern) for pattern in _patterns(tenant)])
+
+
+async def _delete(client: Any, pattern: str) -> int:
+    gone, batch = 0, []
+    async for key in _keys(client, pattern):
+        batch.append(key)
+        if len(batch) == 1000:
+            gone += await _unlink(client, batch)
+            batch = []
+    return gone + await _unlink(client, batch)
+
+
+async def _unlink(client: Any, keys: list[bytes]) -> int:
+    pipe = client.pipeline(transaction=False)
+    for key in keys:
+        pipe.unlink(key)
+    return sum(await pipe.execute()) if keys else 0
+
+
+async def _erase_vectors(config: StoreConfig, tenant: str) -> int:
+    door, rows = VectorsDoor(config, tenant), 0
+    for name in await door.names():
+        rows += await door.count(name)
+        await door.drop(name)
+    return rows
+
+
+def _erase_lake(config: StoreConfig, tenant: str) -> int:
+    folder = Folder(config.lake, tenant)
+    return folder.drop(folder.root)

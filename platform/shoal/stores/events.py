@@ -1,0 +1,64 @@
+"""A tenant's end of the event log."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shoal.contract.events import Event
+
+from . import entries
+from .connections import redis, translated
+from .door import Door
+
+CHUNK = 1_000
+
+
+class EventsDoor(Door):
+    """See `shoal.contract.stores.Events`."""
+
+    __slots__ = ()
+
+    async def append(self, events: Sequence[Event]) -> list[str]:
+        """Accept events, all or none of each thousand; their positions. Once this returns they are on the disk, where the server runs
+        with `appendfsync always`. After `Unavailable` they may be there or not: append them again, with the same ids."""
+        fields = [entries.write(event) for event in events]
+        client, key = redis(self._config.events), entries.log(self._tenant)
+        positions: list[str] = []
+        with translated():
+            for start in range(0, len(fields), CHUNK):
+                pipe = client.pipeline(transaction=True)
+                for entry in fields[start : start + CHUNK]:
+                    pipe.xadd(key, entry)
+                if isinstance(client, Redis):
+                    _announce(pipe, self._tenant)  # in the same transaction: one wait for the disk
+                    positions += [p.decode() for p in (await pipe.execute())[:-2]]
+                else:  # a cluster's transaction is of one slot
+                    positions += [p.decode() for p in await pipe.execute()]
+                    _announce(after := client.pipeline(transaction=False), self._tenant)
+                    await after.execute()
+        return positions
+
+    async def read(self, after: str = "0", *, types: Sequence[str] = ()) -> AsyncIterator[tuple[str, Event]]:
+        position, wanted = entries.check_position(after), entries.wanted(types)
+        while True:
+            with translated():
+                found = await redis(self._config.events).xrange(
+                    entries.log(self._tenant), f"({position}", "+", count=CHUNK
+                )
+            for raw, fields in found:
+                position = raw.decode()
+                if wanted(fields[b"t"]):
+                    yield position, entries.read(fields)
+            if len(found) < CHUNK:
+                return
+
+    async def length(self) -> int:
+        with translated():
+            return int(await redis(self._config.events).xlen(entries.log(self._tenant)))
+
+
+def _announce(pipe: Any, tenant: str) -> None:
+    pipe.zadd(entries.TENANTS, {tenant: time.time()})
+    pipe.publish(entries.TENANTS, tenant)

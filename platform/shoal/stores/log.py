@@ -1,0 +1,214 @@
+"""The platform's end of the event log: following it, its dead letters, replay and the archive."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from shoal.contract.errors import NotFound
+from shoal.contract.events import Event
+from shoal.contract.names import check_tenant
+
+from . import entries
+from .archive import archive, archived
+from .config import StoreConfig
+from .connections import redis, translated
+from .consumer import Consumer, Handler, Subscription, Tenants
+from .lake import Folder, run
+
+CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that a group's handler could not handle."""
+
+    id: str
+    group: str
+    position: str
+    error: str
+    deliveries: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """How far a group is in one tenant's log: up to `position`, with `lag` events after it (counted up to 10,000), the oldest of them
+    appended `behind` seconds ago."""
+
+    group: str
+    position: str
+    lag: int
+    behind: float
+
+
+class EventLog:
+    """All tenants' logs. Unavailable when Redis is away, except in `consume`, which waits for it."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._config = config
+
+    async def consume(
+        self,
+        group: str,
+        worker: str,
+        handler: Handler,
+        *,
+        types: Sequence[str] = (),
+        tenants: Tenants | None = None,
+        stop: asyncio.Event | None = None,
+        batch_size: int = 256,
+        deliveries: int = 5,
+        lease: float = 10.0,
+        concurrency: int = 8,
+    ) -> None:
+        """Follow the logs as one worker of a group, until `stop` is set or the task is cancelled.
+
+        `handler(tenant, events)` gets one tenant's events of the given `types` (`item.*` is a prefix; none: all), in order. At least once:
+        after a fault or a worker's death the same events come again, one by one, and after `deliveries` of them an event that still
+        fails becomes a dead letter. `Unavailable` does not count as a fault: the event waits, and what is behind it. `worker` must be
+        unique among the group's living workers. `tenants` says whose logs to follow (default: all that there are).
+        """
+        consumer = Consumer(
+            self._config,
+            Subscription(group, handler, tuple(types), batch_size, deliveries),
+            worker,
+            tenants=tenants,
+            lease=lease,
+            concurrency=concurrency,
+        )
+        task = asyncio.ensure_future(consumer.run())
+        stopped = asyncio.ensure_future(stop.wait() if stop is not None else asyncio.Event().wait())
+        try:
+            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def tenants(self) -> list[str]:
+        """Those who have a log."""
+        with translated():
+            return [t.decode() for t in await redis(self._config.events).zrange(entries.TENANTS, 0, -1)]
+
+    async def groups(self, tenant: str) -> list[GroupState]:
+        """The groups that follow a tenant's log."""
+        client, log, found = redis(self._config.events), entries.log(check_tenant(tenant)), []
+        with translated():
+            for name, position in sorted((await client.hgetall(entries.groups(tenant))).items()):
+                left = await client.xrange(log, f"({position.decode()}", "+", count=10_000)
+                behind = time.time() - entries.order(left[0][0].decode())[0] / 1000 if left else 0.0
+                found.append(GroupState(name.decode(), position.decode(), len(left), max(behind, 0.0)))
+        return found
+
+    async def forget_group(self, tenant: str, group: str) -> None:
+        """Remove a group that will not come back: it would keep the log from being trimmed."""
+        client = redis(self._config.events)
+        with translated():
+            await client.hdel(entries.groups(check_tenant(tenant)), group)
+            await client.delete(entries.again(tenant, group))
+
+    async def dead_letters(
+        self, tenant: str, *, group: str | None = None, after: str = "0", limit: int = 100
+    ) -> list[DeadLetter]:
+        """Oldest first, from after the letter `after`."""
+        position, found = entries.check_position(after), list[DeadLetter]()
+        client, key = redis(self._config.events), entries.dead(check_tenant(tenant))
+        with translated():
+            while len(found) < limit:
+                letters = await client.xrange(key, f"({position}", "+", count=CHUNK)
+                found += [
+                    _letter(raw, f) for raw, f in letters if group is None or f[b"group"].decode() == group
+                ]
+                if len(letters) < CHUNK:
+                    break
+                position = letters[-1][0].decode()
+        return found[:limit]
+
+    async def forget(self, tenant: str, ids: Sequence[str]) -> int:
+        """Drop dead letters; how many went."""
+        ids = [entries.check_position(i) for i in ids]
+        with translated():
+            return (
+                int(await redis(self._config.events).xdel(entries.dead(check_tenant(tenant)), *ids))
+                if ids
+                else 0
+            )
+
+    async def replay(
+        self, tenant: str, group: str, *, ids: Sequence[str] | None = None, after: str | None = None
+    ) -> int:
+        """Give a group events again: the dead letters `ids` (NotFound when one is none of the group's), or all after a position, which
+        may lie in the archive. They come before anything newer, in the log's order. How many."""
+        if (ids is None) == (after is None):
+            raise ValueError("replay takes either ids or a position")
+        check_tenant(tenant)
+        with translated():
+            count = await (
+                self._resurrect(tenant, group, ids)
+                if ids is not None
+                else self._rewind(tenant, group, after or "0")
+            )
+            await redis(self._config.events).publish(entries.TENANTS, tenant)
+        return count
+
+    async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
+        """See `shoal.stores.archive.archive`."""
+        return await archive(self._config, tenant, keep)
+
+    async def _resurrect(self, tenant: str, group: str, ids: Sequence[str]) -> int:
+        client, key = redis(self._config.events), entries.dead(tenant)
+        letters = []
+        for position in dict.fromkeys(entries.check_position(i) for i in ids):
+            found = await client.xrange(key, position, position)
+            if not found or found[0][1][b"group"].decode() != group:
+                raise NotFound(f"{group} has no dead letter {position}")
+            letters.append(found[0])
+        letters.sort(key=lambda letter: entries.order(letter[1][b"position"].decode()))
+        async with client.pipeline(transaction=True) as pipe:
+            for position, fields in letters:
+                pipe.xadd(entries.again(tenant, group), {"t": fields[b"t"], "e": fields[b"e"]})
+                pipe.xdel(key, position)
+            await pipe.execute()
+        return len(letters)
+
+    async def _rewind(self, tenant: str, group: str, after: str) -> int:
+        client, log = redis(self._config.events), entries.log(tenant)
+        entries.check_position(after)
+        first = await client.xrange(log, "-", "+", count=1)
+        held = first[0][0].decode() if first else None
+        count = 0
+        if held is None or entries.order(after) < entries.order(held):
+            old = await run(archived, Folder(self._config.lake, tenant), after, held)
+            for start in range(0, len(old), CHUNK):
+                async with client.pipeline(transaction=True) as pipe:
+                    for _, event in old[start : start + CHUNK]:
+                        pipe.xadd(entries.again(tenant, group), entries.write(event))
+                    await pipe.execute()
+            count = len(old)
+        if held is not None:
+            await client.hset(entries.groups(tenant), group, after)
+            cursor = after
+            while page := await client.xrange(log, f"({cursor}", "+", count=CHUNK):
+                count, cursor = count + len(page), page[-1][0].decode()
+        return count
+
+
+def _letter(raw: bytes, fields: dict[bytes, Any]) -> DeadLetter:
+    text = {
+        name: fields[name.encode()].decode(errors="replace")
+        for name in ("group", "position", "error", "deliveries")
+    }
+    return DeadLetter(
+        raw.decode(),
+        text["group"],
+        text["position"],
+        text["error"],
+        int(text["deliveries"]),
+        entries.read(fields),
+    )

@@ -1,0 +1,267 @@
+"""Milvus Lite as a server that several processes can write to: `python -m shoal.stores.milvus_server --data-dir … --port … --token-file …`.
+
+`milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two writers, or a writer and a flush, lose rows.
+Here each collection is written by one call at a time while none reads. Beyond that: a write is on the disk before it is
+acknowledged; rows are flushed once they are many or quiet, for unflushed ones are searched in Python; a token is demanded.
+"""
+
+import argparse
+import base64
+import contextlib
+import hmac
+import logging
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import milvus_lite.engine.collection as engine
+from milvus_lite.adapter.grpc.servicer import MilvusServicer
+from milvus_lite.db import MilvusLite
+from milvus_lite.storage.wal import WAL
+from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc
+
+logger = logging.getLogger("shoal.milvus")
+
+READS = (
+    "Query",
+    "Search",
+    "HybridSearch",
+    "GetCollectionStatistics",
+    "DescribeIndex",
+    "GetLoadState",
+    "GetLoadingProgress",
+)
+WRITES = (
+    "Insert",
+    "Upsert",
+    "Delete",
+    "Flush",
+    "CreateCollection",
+    "DropCollection",
+    "CreateIndex",
+    "DropIndex",
+    "LoadCollection",
+    "ReleaseCollection",
+    "CreatePartition",
+    "DropPartition",
+    "AlterCollection",
+    "RenameCollection",
+)
+ENOUGH = 5_000
+"""Unflushed rows that are flushed at once."""
+FEW = 100
+"""Unflushed rows that may stay: searching them takes some 3 ms, and a flush of each small write would make many small files."""
+QUIET = 0.5
+"""Seconds without a write after which more than `FEW` are flushed."""
+MESSAGE = 256 * 1024 * 1024
+
+
+class DurableWAL(WAL):
+    """A write-ahead log that is on the disk when a write returns."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "sync_mode": "batch"})
+
+
+class Gate:
+    """Many readers or one writer; a waiting writer goes before new readers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = self._waiting = 0
+        self._writing = False
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._changed:
+            while self._writing or self._waiting:
+                self._changed.wait()
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting += 1
+            while self._writing or self._readers:
+                self._changed.wait()
+            self._waiting -= 1
+            self._writing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+
+class Database(MilvusLite):
+    """Opens a collection once, and ready to be searched, whoever asks first."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._opening = threading.RLock()
+        super().__init__(data_dir)
+
+    def get_collection(self, *args: Any, **options: Any) -> Any:
+        with self._opening:
+            collection = super().get_collection(*args, **options)
+            if collection.load_state != "loaded" and collection._index_specs:
+                collection.load()
+            return collection
+
+    def create_collection(self, *args: Any, **options: Any) -> Any:
+        with self._opening:
+            return super().create_collection(*args, **options)
+
+    def drop_collection(self, *args: Any, **options: Any) -> None:
+        with self._opening:
+            super().drop_collection(*args, **options)
+
+
+class Servicer(MilvusServicer):
+    """MilvusServicer with a gate before each collection, and a thread that flushes."""
+
+    def __init__(self, db: Database) -> None:
+        super().__init__(db)
+        self._gates: dict[str, Gate] = defaultdict(Gate)
+        self._written: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._flusher = threading.Thread(target=self._flush_quiet, name="flusher", daemon=True)
+        self._flusher.start()
+
+    def AllocTimestamp(self, request: Any, context: Any) -> Any:
+        """pymilvus' asynchronous client asks for one when it makes an index; milvus-lite (3.2) has none."""
+        return milvus_pb2.AllocTimestampResponse(status=common_pb2.Status(), timestamp=time.time_ns())
+
+    def gate(self, name: str) -> Gate:
+        with self._lock:
+            return self._gates[name]
+
+    def written(self, name: str) -> None:
+        with self._lock:
+            self._written[name] = time.monotonic()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._flusher.join()
+
+    def _flush_quiet(self) -> None:
+        while not self._stop.wait(0.1):
+            with self._lock:
+                candidates = dict(self._written)
+            for name, since in candidates.items():
+                try:
+                    self._flush_if_due(name, since)
+                except Exception:
+                    logger.exception("flushing %s failed", name)
+
+    def _flush_if_due(self, name: str, since: float) -> None:
+        quiet = time.monotonic() - since > QUIET
+        with self.gate(name).writing():
+            if not self._db.has_collection(name):
+                rows = 0
+            else:
+                collection = self._db.get_collection(name)
+                rows = collection.count()
+                if rows >= ENOUGH or (quiet and rows > FEW):
+                    collection.flush()
+        if quiet:
+            with self._lock:
+                if self._written.get(name) == since:
+                    del self._written[name]
+
+
+def _name(request: Any) -> str:
+    if hasattr(request, "collection_names") and request.collection_names:
+        return str(request.collection_names[0])
+    return str(getattr(request, "collection_name", "") or getattr(request, "oldName", ""))
+
+
+def _gated(method: str, write: bool) -> Callable[..., Any]:
+    inherited = getattr(MilvusServicer, method)
+
+    def call(self: Servicer, request: Any, context: Any) -> Any:
+        name = _name(request)
+        gate = self.gate(name)
+        with gate.writing() if write else gate.reading():
+            answer = inherited(self, request, context)
+        if method in ("Insert", "Upsert", "Delete"):
+            self.written(name)
+        return answer
+
+    call.__name__ = method
+    return call
+
+
+for _method in READS:
+    setattr(Servicer, _method, _gated(_method, write=False))
+for _method in WRITES:
+    setattr(Servicer, _method, _gated(_method, write=True))
+
+
+class Guard(grpc.ServerInterceptor):
+    """Refuses calls that lack the token, as Milvus sends it: base64 in the metadata `authorization`."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = base64.b64encode(token.encode())
+
+        def refuse(request: Any, context: Any) -> None:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
+
+        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        given = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
+        given = given if isinstance(given, bytes) else given.encode()
+        return continuation(details) if hmac.compare_digest(given, self._expected) else self._refusal
+
+
+def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
+    """Serve until SIGTERM or SIGINT; then let calls end, flush everything and return."""
+    engine.WAL = DurableWAL
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    db = Database(data_dir)
+    servicer = Servicer(db)
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE),
+        ("grpc.max_send_message_length", MESSAGE),
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.server(
+        ThreadPoolExecutor(threads), interceptors=[Guard(token)] if token else [], options=options
+    )
+    milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    stop.wait()
+    server.stop(grace=5).wait()
+    servicer.close()
+    db.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Milvus Lite on loopback, for several writers.")
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--token-file", type=Path)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    serve(given.data_dir, given.port, given.token_file.read_text().strip() if given.token_file else "")
+
+
+if __name__ == "__main__":
+    main()

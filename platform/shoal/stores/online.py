@@ -1,0 +1,202 @@
+"""Redis, within one tenant's keys."""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from redis import exceptions as faults
+from redis.asyncio import Redis
+
+from shoal.contract.errors import Invalid
+from shoal.contract.names import encode
+from shoal.contract.stores import Key
+
+from .config import StoreConfig
+from .connections import redis, translated, unavailable
+from .door import Door
+
+COMMANDS = frozenset(
+    # ruff: noqa: SIM905
+    """get set getdel getex setnx delete unlink exists expire pexpire expireat persist ttl pttl type strlen append
+    incr incrby incrbyfloat decr decrby
+    hget hmget hgetall hset hdel hlen hkeys hvals hexists hincrby hincrbyfloat hsetnx hscan_iter hrandfield
+    zadd zrem zrange zrangebyscore zrevrange zrevrangebyscore zremrangebyscore zremrangebyrank zcard zcount zscore zmscore zincrby
+    zrank zrevrank zpopmin zpopmax zscan_iter
+    sadd srem smembers scard sismember smismember spop srandmember sscan_iter
+    lpush rpush lpop rpop lrange ltrim llen lindex lset lrem
+    pfadd pfcount""".split()
+)
+"""Commands of one key, which is the first argument. No other is let through: it could name another tenant's key."""
+
+ONE_KEY = frozenset({"delete", "unlink", "exists", "pfcount"})
+"""Commands that redis-py lets take any number of keys: here they take one."""
+
+
+@lru_cache(maxsize=4096)
+def _sha(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+def encoded(parts: Sequence[str]) -> str:
+    """The parts of a key, encoded and joined with colons. Injective: no two lists of parts give one key."""
+    if not parts:
+        raise Invalid("a key needs at least one part")
+    try:
+        for part in parts:
+            if not part:
+                raise Invalid("a part of a key is empty")
+        return ":".join(map(encode, parts))
+    except (TypeError, UnicodeEncodeError) as error:
+        raise Invalid(f"a part of a key is no text that can be stored: {error}") from None
+
+
+def address(tenant: str, key: Key) -> str:
+    """The Redis key of `key`; it always begins with `tenant:` or `{tenant:`."""
+    if isinstance(key, str):
+        return f"{tenant}:{encoded((key,))}"
+    if key and key[0] == "{}":
+        end = key.index("{}", 1) if "{}" in key[1:] else len(key)
+        tag = f"{{{tenant}:{encoded(key[1:end])}}}"
+        return f"{tag}:{encoded(key[end + 1 :])}" if end + 1 < len(key) else tag
+    return f"{tenant}:{encoded(key)}"
+
+
+def _arguments(command: str, args: tuple[Any, ...]) -> None:
+    if command in ONE_KEY and args:
+        raise TypeError(f"{command} takes one key here")
+
+
+class OnlineDoor(Door):
+    """See `shoal.contract.stores.Online`."""
+
+    __slots__ = ()
+
+    def key(self, key: Key) -> str:
+        """The Redis key that `key` stands for. Invalid when a part is empty or no text."""
+        return address(self._tenant, key)
+
+    async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
+        """A single-key command by its name: `await online.execute("hget", "user", "name")`."""
+        if command.lower() not in COMMANDS or command.endswith("_iter"):
+            raise AttributeError(f"{command!r} is not a command that this door lets through")
+        return await getattr(self, command.lower())(key, *args, **options)
+
+    def pipeline(self) -> "Pipeline":
+        return Pipeline(self._config, self._tenant)
+
+    async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
+        """Run a Lua script over `keys` (KEYS) with `args` (ARGV). A script must touch no key that is not in KEYS."""
+        if not keys:
+            raise Invalid("a script needs at least one key")
+        addresses = [address(self._tenant, key) for key in keys]
+        with translated():
+            client = redis(self._config.online)
+            try:
+                return await client.evalsha(_sha(script), len(addresses), *addresses, *args)
+            except faults.NoScriptError:
+                return await client.eval(script, len(addresses), *addresses, *args)
+
+    async def scan(self, prefix: Key) -> AsyncIterator[str]:
+        """Keys below a prefix, each once, still encoded and without the tenant: `user:123`, `{user:123}:clicks`."""
+        start = address(self._tenant, prefix)
+        if start.startswith("{") and list(prefix).count("{}") == 1:
+            start = start[:-1]  # an open hash tag: whatever is tagged below it
+        pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in start)
+        seen = set()
+        with translated():
+            async for raw in redis(self._config.online).scan_iter(match=pattern + "*", count=1000):
+                found = raw.decode()
+                if found[len(start) : len(start) + 1] in ("", ":", "}") and found not in seen:
+                    seen.add(found)
+                    yield found.replace(f"{self._tenant}:", "", 1)
+
+
+def _method(command: str) -> Callable[..., Awaitable[Any]]:
+    async def method(self: OnlineDoor, key: Key, *args: Any, **options: Any) -> Any:
+        if args:
+            _arguments(command, args)
+        try:
+            return await getattr(redis(self._config.online), command)(
+                address(self._tenant, key), *args, **options
+            )
+        except (faults.RedisError, OSError) as error:
+            away = unavailable(error)
+            if away is None:
+                raise
+            raise away from error
+
+    return method
+
+
+def _iterator(command: str) -> Callable[..., AsyncIterator[Any]]:
+    async def method(self: OnlineDoor, key: Key, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        with translated():
+            async for item in getattr(redis(self._config.online), command)(
+                address(self._tenant, key), *args, **options
+            ):
+                yield item
+
+    return method
+
+
+for _name in COMMANDS:
+    _function: Any = (_iterator if _name.endswith("_iter") else _method)(_name)
+    _function.__name__, _function.__qualname__ = _name, f"OnlineDoor.{_name}"
+    setattr(OnlineDoor, _name, _function)
+
+
+class Pipeline:
+    """Commands of one key each, sent together: call them (not awaited), then `await execute()` for their results in order.
+
+    Not a transaction. An error of one command is raised after all have run, unless `raise_on_error=False`.
+    """
+
+    __slots__ = ("_calls", "_config", "_tenant")
+
+    def __init__(self, config: StoreConfig, tenant: str) -> None:
+        self._config, self._tenant = config, tenant
+        self._calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getattr__(self, command: str) -> Callable[..., "Pipeline"]:
+        if command not in COMMANDS or command.endswith("_iter"):
+            raise AttributeError(f"{command!r} is not a command that this door lets through")
+
+        def queue(key: Key, *args: Any, **options: Any) -> "Pipeline":
+            _arguments(command, args)
+            self._calls.append((command, (address(self._tenant, key), *args), options))
+            return self
+
+        return queue
+
+    def queue(self, command: str, key: Key, *args: Any, **options: Any) -> "Pipeline":
+        """Queue a single-key command by its name."""
+        return getattr(self, command.lower())(key, *args, **options)
+
+    def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> "Pipeline":
+        """Queue a Lua script, as `Online.eval` runs it."""
+        if not keys:
+            raise Invalid("a script needs at least one key")
+        addresses = [address(self._tenant, key) for key in keys]
+        self._calls.append(("eval", (script, len(addresses), *addresses, *args), {}))
+        return self
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """The results, in order; the pipeline is empty afterwards."""
+        calls, self._calls = self._calls, []
+        if not calls:
+            return []
+        with translated():
+            client, sent = redis(self._config.online), set()
+            pipe = client.pipeline(transaction=False)
+            for command, args, options in calls:
+                if command == "eval" and args[0] in sent:  # the first one's text made it known to the server
+                    pipe.evalsha(_sha(args[0]), *args[1:])
+                    continue
+                if command == "eval" and isinstance(client, Redis):  # a cluster's nodes each know their own
+                    sent.add(args[0])
+                getattr(pipe, command)(*args, **options)
+            return list(await pipe.execute(raise_on_error=raise_on_error))
