@@ -68,14 +68,14 @@ class Reading:
         for view in dict.fromkeys(v for v, f in features if v.kind == "stream" and f.window):
             at = [i for i, (v, f) in enumerate(features) if v is view and f.window]
             self._windows.append((view, Plan.of(view), at))
-        self._features = [f for _, f in features]
+        self.features = list(features)
 
     def ask(self, pipe: Any, entity_id: str, now: int) -> None:
         """Queue the commands for one entity. `now` in µs."""
         pipe.hmget((self.entity, entity_id), self.names)
         for view, plan, at in self._windows:
             events, columns = companions(self.entity, entity_id, view.name)
-            features = [self._features[i] for i in at]
+            features = [self.features[i][1] for i in at]
             if all(not f.column for f in features):
                 for feature in features:
                     pipe.zcount(events, f"({now - feature.window * 1_000_000}", now)  # type: ignore[operator]
@@ -87,7 +87,7 @@ class Reading:
         """How many replies `ask` leads to."""
         n = 1
         for _, _, at in self._windows:
-            n += len(at) if all(not self._features[i].column for i in at) else 1
+            n += len(at) if all(not self.features[i][1].column for i in at) else 1
         return n
 
     def answers(self, replies: Sequence[Any], now: int) -> list[Answer]:
@@ -127,7 +127,7 @@ class Reading:
         values: dict[int, bytes] = {}
         at = 1
         for _, _, indexes in self._windows:
-            if all(not self._features[i].column for i in indexes):
+            if all(not self.features[i][1].column for i in indexes):
                 for i in indexes:
                     values[i] = b"%d" % replies[at]
                     at += 1

@@ -1,17 +1,18 @@
 """A real redis-server on loopback, and the door to it as a plugin sees it."""
 
+import os
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 import redis
 from shoal_features.registry import Feature, View
-
-from .doors import Door
+from shoal.stores import StoreConfig, close_connections, open_stores
 
 
 def free_port() -> int:
@@ -40,12 +41,25 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     process.wait(10)
 
 
+_tenants = count()
+
+
 @pytest.fixture
-async def door(redis_port: int):
-    door = Door(redis_port, "acme")
-    await door.client.flushall()
-    yield door
-    await door.client.aclose()
+def open_tenant(redis_port: int, tmp_path: Path):
+    """Opens the stores of a tenant that nobody had before."""
+    config = StoreConfig(online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path / "lake"))
+    return lambda: open_stores(config, f"t{os.getpid()}-{next(_tenants)}")
+
+
+@pytest.fixture
+async def stores(open_tenant):
+    yield open_tenant()
+    await close_connections()
+
+
+@pytest.fixture
+def door(stores):
+    return stores.online
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ def brute(events, entity, now, w):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deliveries())
-async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(door, view, case):
+async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(stores, open_tenant, view, case):
     events, batches, now = case
     everything = view(
         ("count", "int64", "count", "", 120),
@@ -154,7 +154,7 @@ async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(door,
         ("kinds", "int64", "count_distinct", "k", 120),
         ("ever", "string", "last", "k", None),
     )
-    await door.client.flushall()
+    door = open_tenant().online
     for batch in batches:
         await apply(door, Plan.of(everything), batch, NOW, GRACE)
     for entity in {e.entity for e in events}:

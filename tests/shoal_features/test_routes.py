@@ -1,0 +1,313 @@
+import io
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi import FastAPI
+from shoal import Event, Role, TenantContext
+from shoal.router import enforce_roles, install_problem_handlers
+from shoal_features.ingest import handle
+from shoal_features.registry import Feature, Registry, View
+from shoal_features.routes import MAX_IDS, PARQUET, routes
+
+pytestmark = pytest.mark.anyio
+
+PLAIN = View(
+    "profile",
+    "user",
+    "user_id",
+    "plain",
+    (Feature("score", "float64"), Feature("plan", "string"), Feature("tags", "string[]"), Feature("n", "int64")),
+    ttl=3600,
+)
+
+
+def serve(stores, role: Role = Role.editor) -> httpx.AsyncClient:
+    router = routes(None)  # type: ignore[arg-type]
+    enforce_roles(router)
+    app = FastAPI()
+    app.include_router(router, prefix="/features")
+    install_problem_handlers(app)
+    context = TenantContext(stores.online._tenant, role, None, None, "r1", stores, None, None, None)  # type: ignore[arg-type]
+
+    async def behind_the_router(scope, receive, send):
+        await app(scope | {"shoal.context": context}, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(behind_the_router), base_url="http://shoal")
+
+
+@pytest.fixture
+async def http(stores):
+    async with serve(stores) as client:
+        yield client
+
+
+@pytest.fixture
+async def profile(http):
+    from json import loads
+
+    from shoal_features.catalog import SHARED
+
+    shared = Registry.from_dict(loads(SHARED.read_text()))
+    answer = await http.put("/features/definitions", json=Registry((*shared.views, PLAIN), shared.services).to_dict())
+    assert answer.status_code == 200, answer.text
+    return http
+
+
+def now(seconds: float = 0) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+async def push(http, *rows, to="online", view="profile"):
+    return (await http.post(f"/features/views/{view}/rows", json={"rows": list(rows), "to": to})).json()
+
+
+async def act(stores, user: str, n: int = 1, seconds_ago: float = 1, type: str = "item.viewed", **data):
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    events = [Event(type=type, time=at, data={"user_id": user, **data}) for _ in range(n)]
+    from json import loads
+
+    from shoal_features.catalog import SHARED
+
+    await stores.events.append(events)
+    await handle(stores.online, Registry.from_dict(loads(SHARED.read_text())), events)
+
+
+async def test_the_root_answers_exactly_as_documented(http, stores):
+    await act(stores, "123", 3, board_id="b7")
+    answer = await http.get("/features?tenant=acme&user=123&features=actions_5min,current_board,boards_30d")
+    assert answer.status_code == 200
+    assert answer.json() == {"user_id": "123", "features": {"actions_5min": 3, "current_board": "b7", "boards_30d": None}}
+
+
+async def test_metadata_says_where_each_value_comes_from(http, stores):
+    await act(stores, "123", 2)
+    body = (await http.get("/features?user=123&features=actions,boards_30d&metadata=true")).json()
+    assert body["features"] == {"actions": 2, "boards_30d": None}
+    assert body["metadata"]["boards_30d"] == {"type": "int64", "status": "missing"}
+    assert body["metadata"]["actions"]["status"] == "present"
+    assert 0 <= body["metadata"]["actions"]["age_seconds"] < 60
+
+
+async def test_a_value_past_its_ttl_is_null_and_says_expired(profile):
+    await push(profile, {"user": "1", "event_timestamp": now(-3601), "n": 1}, {"user": "2", "event_timestamp": now(-10), "n": 2})
+    bodies = [(await profile.get(f"/features?user={u}&features=n&metadata=1")).json() for u in "12"]
+    assert [b["features"]["n"] for b in bodies] == [None, 2]
+    assert [b["metadata"]["n"]["status"] for b in bodies] == ["expired", "present"]
+
+
+async def test_newer_wins_by_event_time_and_then_by_created_time(profile):
+    t = now(-60)
+    for event, created, n in [(t, now(-50), 1), (now(-70), now(), 2), (t, now(-55), 3), (t, now(-40), 4)]:
+        assert (await push(profile, {"user": "1", "event_timestamp": event, "created": created, "n": n}))["accepted"] == 1
+    assert (await profile.get("/features?user=1&features=n")).json()["features"]["n"] == 4
+
+
+async def test_values_keep_their_types_and_nan_is_null(profile):
+    row = {"user_id": 7, "event_timestamp": now(), "score": 2, "plan": 'é"\\', "tags": ["a", "b"], "n": 2**53 + 1}
+    assert await push(profile, row) == {"accepted": 1, "rejected": []}
+    text = (await profile.get("/features?user=7&features=score,plan,tags,n")).text
+    assert text == '{"user_id":"7","features":{"score":2.0,"plan":"é\\"\\\\","tags":["a","b"],"n":9007199254740993}}'
+
+
+async def test_an_unknown_feature_is_named_with_the_nearest_known_ones(http):
+    answer = await http.get("/features?user=1&features=boards_30,actions")
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"location": "query.features", "message": "unknown feature 'boards_30'", "feature": "boards_30", "nearest": ["boards_30d"]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("features=actions", "name one entity"),
+        ("user=1", "say which features"),
+        ("user=1&features=,,", "say which features"),
+        ("user=&features=actions", "1 to 512 characters"),
+        (f"user={'x' * 600}&features=actions", "1 to 512 characters"),
+        ("user=a%00b&features=actions", "control character"),
+        ("ghost=1&features=actions", "unknown entity type 'ghost'; there is user"),
+        ("user=1&item=2&features=actions", "name one entity, not user, item"),
+        ("user=1&user=2&features=actions", "name one entity"),
+    ],
+)
+async def test_a_bad_question_is_refused_and_says_why(http, query, says):
+    answer = await http.get(f"/features?{query}")
+    assert answer.status_code == 422 and says in answer.json()["detail"]
+
+
+async def test_ids_with_colons_and_braces_do_not_meet(profile):
+    await push(profile, {"user": "a:b", "event_timestamp": now(), "n": 1}, {"user": "{a}:b%", "event_timestamp": now(), "n": 2})
+    body = {"entity": "user", "ids": ["a:b", "{a}:b%", "a", "a%3Ab"], "features": ["n"]}
+    results = (await profile.post("/features/batch", json=body)).json()["results"]
+    assert [r["features"]["n"] for r in results] == [1, 2, None, None]
+
+
+async def test_a_batch_answers_in_the_order_of_the_ids(http, stores):
+    for user, n in (("1", 1), ("2", 2), ("3", 3)):
+        await act(stores, user, n)
+    body = {"entity": "user", "ids": ["3", 1, "nobody", "3"], "features": ["actions", "last_action_type"]}
+    answer = (await http.post("/features/batch", json=body)).json()
+    assert answer["entity"] == "user"
+    assert [(r["user_id"], r["features"]["actions"]) for r in answer["results"]] == [("3", 3), ("1", 1), ("nobody", None), ("3", 3)]
+    assert answer["results"][0]["features"]["last_action_type"] == "item.viewed"
+
+
+async def test_a_reader_may_ask_in_batch_but_not_write(stores):
+    async with serve(stores, Role.reader) as http:
+        assert (await http.post("/features/batch", json={"entity": "user", "ids": ["1"], "features": ["actions"]})).status_code == 200
+        assert (await http.put("/features/definitions", json={"views": []})).status_code == 403
+
+
+async def test_more_ids_than_the_limit_are_refused_with_the_limit(http):
+    answer = await http.post("/features/batch", json={"entity": "user", "ids": list(range(10_000)), "features": ["actions"]})
+    assert answer.status_code == 422 and f"1 to {MAX_IDS} ids" in answer.json()["detail"]
+
+
+async def test_a_bad_row_is_rejected_by_its_index_and_the_good_ones_are_taken(profile):
+    answer = await push(
+        profile,
+        {"user": "1", "event_timestamp": now(), "n": 1},
+        {"user": "1", "event_timestamp": "2026-11-23T10:00:00", "n": 1},
+        {"user": "1", "event_timestamp": now(), "n": "1"},
+        {"user": "1", "event_timestamp": now(), "ghost": 1},
+        {"event_timestamp": now(), "n": 1},
+        {"user": "1", "event_timestamp": now(), "n": 2**63},
+    )
+    assert answer["accepted"] == 1
+    assert [r["index"] for r in answer["rejected"]] == [1, 2, 3, 4, 5]
+    assert "has no zone" in answer["rejected"][0]["error"]
+    assert answer["rejected"][1]["error"] == "n: '1' is not an int64"
+
+
+async def test_values_of_a_stream_view_cannot_be_pushed(http):
+    answer = await http.post("/features/views/user_activity/rows", json={"rows": []})
+    assert answer.status_code == 422 and "append events" in answer.json()["detail"]
+
+
+async def test_history_gives_what_was_known_at_each_time(profile):
+    for seconds, n in ((-100, 1), (-50, 2)):
+        await push(profile, {"user": "1", "event_timestamp": now(seconds), "n": n}, to="offline")
+    asked = [{"user": "1", "event_timestamp": now(s)} for s in (-120, -75, -10, 4000)]
+    answer = await profile.post("/features/historical", json={"entities": asked, "features": ["n"]})
+    assert [r["n"] for r in answer.json()["rows"]] == [None, 1, 2, None]
+    assert answer.json()["rows"][0]["user"] == "1"
+
+
+async def test_history_with_a_cutoff_leaves_out_what_was_learnt_later(profile):
+    t = now(-100)
+    for created, n in ((now(-90), 1), (now(-20), 2)):
+        await push(profile, {"user": "1", "event_timestamp": t, "created": created, "n": n}, to="offline")
+    asked = [{"user": "1", "event_timestamp": now(-10)}]
+    for known_by, n in ((now(-50), 1), (now(), 2), (now(-95), None)):
+        body = {"entities": asked, "features": ["n"], "known_by": known_by}
+        assert (await profile.post("/features/historical", json=body)).json()["rows"][0]["n"] == n
+    asked = [{"user": "1", "event_timestamp": now(-10), "known_by": now(s)} for s in (-50, 0)]
+    rows = (await profile.post("/features/historical", json={"entities": asked, "features": ["n"]})).json()["rows"]
+    assert [r["n"] for r in rows] == [1, 2]
+
+
+async def test_history_of_a_stream_view_is_what_the_windows_held(http, stores):
+    await act(stores, "1", 2, seconds_ago=400)
+    await act(stores, "1", 3, seconds_ago=100, board_id="b2")
+    asked = [{"user_id": "1", "event_timestamp": now(s)} for s in (-500, -350, -90, 300)]
+    body = {"entities": asked, "features": ["actions_5min", "actions", "current_board"]}
+    rows = (await http.post("/features/historical", json=body)).json()["rows"]
+    assert [r["actions_5min"] for r in rows] == [None, 2, 3, 0]
+    assert [r["actions"] for r in rows] == [None, 2, 5, 5]
+    assert [r["current_board"] for r in rows] == [None, None, "b2", "b2"]
+
+
+async def test_history_as_of_a_date_is_for_every_entity(profile, stores):
+    await act(stores, "event user", 1, seconds_ago=50)
+    await push(profile, {"user": "pushed user", "event_timestamp": now(-50), "n": 5}, to="offline")
+    body = {"as_of": now(-10), "entity": "user", "features": ["n", "actions"]}
+    rows = (await profile.post("/features/historical", json=body)).json()["rows"]
+    assert [(r["user_id"], r["n"], r["actions"]) for r in rows] == [("event user", None, 1), ("pushed user", 5, None)]
+
+
+async def test_history_speaks_parquet_both_ways(profile):
+    await push(profile, {"user": "1", "event_timestamp": now(-50), "n": 5}, to="offline")
+    table = pa.table({"user_id": ["1", "2"], "event_timestamp": pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))})
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    answer = await profile.post(
+        "/features/historical?features=n", content=sink.getvalue(), headers={"content-type": PARQUET, "accept": PARQUET}
+    )
+    assert answer.headers["content-type"] == PARQUET
+    got = pq.read_table(io.BytesIO(answer.content))
+    assert got.column_names == ["user_id", "event_timestamp", "n"] and got["n"].to_pylist() == [5, None]
+
+
+@pytest.mark.parametrize(
+    ("body", "location"),
+    [
+        ({"entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00"}], "features": ["actions"]}, "entities.0"),
+        ({"entities": [{"user": "1", "event_timestamp": "soon"}], "features": ["actions"]}, "entities.0"),
+        ({"entities": [{"user": "1"}], "features": ["actions"]}, "entities.0"),
+        ({"entities": [{"ghost": "1", "event_timestamp": "2026-11-23T10:00:00Z"}], "features": ["actions"]}, "entities.0"),
+        ({"entities": [{"user": None, "event_timestamp": "2026-11-23T10:00:00Z"}], "features": ["actions"]}, "entities.0"),
+        ({"entities": [1], "features": ["actions"]}, "entities.0"),
+        ({"entities": {}, "features": ["actions"]}, "entities"),
+        ({"entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00Z"}], "features": ["ghost"]}, "features"),
+        ({"entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00Z"}], "features": "actions"}, "features"),
+        ({"entities": [], "features": ["actions"], "known_by": "2026-11-23"}, "known_by"),
+        ({"entities": [], "features": ["actions"], "ghost": 1}, "ghost"),
+        ([], "body"),
+    ],
+)
+async def test_a_bad_history_is_refused_where_it_is_wrong(http, body, location):
+    answer = await http.post("/features/historical", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["location"] == location
+
+
+@pytest.mark.parametrize("kind", ["application/json", PARQUET])
+async def test_bytes_that_are_not_what_they_say_are_malformed(http, kind):
+    answer = await http.post("/features/historical?features=actions", content=b"PAR1 {", headers={"content-type": kind})
+    assert answer.status_code == 400
+
+
+async def test_a_type_change_is_refused_and_the_old_definition_stays(profile):
+    other = View("profile", "user", "user_id", "plain", (Feature("n", "string"),))
+    answer = await profile.put("/features/definitions", json=Registry((other,)).to_dict())
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["location"] == "views.profile.n"
+    assert "int64" in answer.json()["errors"][0]["message"]
+    views = (await profile.get("/features/views")).json()["views"]
+    assert next(f for v in views if v["name"] == "profile" for f in v["features"] if f["name"] == "n")["dtype"] == "int64"
+
+
+@pytest.mark.parametrize("body", [{}, {"views": 1}, {"views": [{"name": "x"}]}, {"views": [{"name": "a b", "entity": "u"}]}])
+async def test_definitions_that_are_none_are_refused(http, body):
+    assert (await http.put("/features/definitions", json=body)).status_code == 422
+
+
+async def test_freshness_tells_age_and_lateness(http, stores):
+    await act(stores, "1", 1, seconds_ago=5)
+    await act(stores, "1", 2, seconds_ago=90_000)
+    views = {v["view"]: v for v in (await http.get("/features/freshness")).json()["views"]}
+    assert views["user_boards"]["age_seconds"] is None
+    assert views["user_activity"]["too_late"] == 2
+    assert views["user_activity"]["lag_seconds"] >= 0
+
+
+async def test_redis_gone_is_a_503_that_says_when_to_come_back(open_tenant):
+    from shoal.stores import StoreConfig, open_stores
+
+    gone = open_stores(StoreConfig(online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/nonexistent"), "acme")
+    async with serve(gone) as http:
+        started = time.monotonic()
+        for call in (
+            http.get("/features?user=1&features=actions"),
+            http.post("/features/batch", json={"entity": "user", "ids": ["1"], "features": ["actions"]}),
+            http.get("/features/freshness"),
+            http.get("/features/views"),
+        ):
+            answer = await call
+            assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+        assert time.monotonic() - started < 10
