@@ -9,14 +9,14 @@ from shoal.contract.names import check_tenant
 from . import entries
 from .config import StoreConfig
 from .connections import redis, translated
-from .lake import Folder, run
-from .vectors import VectorsDoor
 
 
 async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
     """Remove all that the stores hold of a tenant and say how much went: keys (`online`), events and dead letters in the log (`events`),
     rows (`vectors`), files (`lake`). Then every store is searched for it again: InternalError names where something is left, as happens
     when someone still writes. Erasing again does no harm."""
+    from .lake import run
+
     check_tenant(tenant)
     gone = {
         "events": await _erase_log(config, tenant),
@@ -33,6 +33,9 @@ async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
 
 async def remains(config: StoreConfig, tenant: str) -> list[str]:
     """Which stores still hold something of the tenant."""
+    from .lake import Folder, run
+    from .vectors import VectorsDoor
+
     found = []
     with translated():
         async for _ in _keys(redis(config.events), f"{entries.log(tenant)}*"):
@@ -91,6 +94,8 @@ async def _unlink(client: Any, keys: list[bytes]) -> int:
 
 
 async def _erase_vectors(config: StoreConfig, tenant: str) -> int:
+    from .vectors import VectorsDoor
+
     door, rows = VectorsDoor(config, tenant), 0
     for name in await door.names():
         rows += await door.count(name)
@@ -99,5 +104,7 @@ async def _erase_vectors(config: StoreConfig, tenant: str) -> int:
 
 
 def _erase_lake(config: StoreConfig, tenant: str) -> int:
+    from .lake import Folder
+
     folder = Folder(config.lake, tenant)
     return folder.drop(folder.root)

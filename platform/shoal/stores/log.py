@@ -13,11 +13,9 @@ from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
 
 from . import entries
-from .archive import archive, archived
 from .config import StoreConfig
 from .connections import redis, translated
 from .consumer import Consumer, Handler, Subscription, Tenants
-from .lake import Folder, run
 
 CHUNK = 1_000
 
@@ -159,6 +157,8 @@ class EventLog:
 
     async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
         """See `shoal.stores.archive.archive`."""
+        from .archive import archive
+
         return await archive(self._config, tenant, keep)
 
     async def _resurrect(self, tenant: str, group: str, ids: Sequence[str]) -> int:
@@ -184,6 +184,9 @@ class EventLog:
         held = first[0][0].decode() if first else None
         count = 0
         if held is None or entries.order(after) < entries.order(held):
+            from .archive import archived
+            from .lake import Folder, run
+
             old = await run(archived, Folder(self._config.lake, tenant), after, held)
             for start in range(0, len(old), CHUNK):
                 async with client.pipeline(transaction=True) as pipe:

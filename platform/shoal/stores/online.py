@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as faults
 from redis.asyncio import Redis
@@ -71,6 +71,11 @@ class OnlineDoor(Door):
     """See `shoal.contract.stores.Online`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, command: str) -> Any:
+            """The commands, set below."""
 
     def key(self, key: Key) -> str:
         """The Redis key that `key` stands for. Invalid when a part is empty or no text."""
