@@ -1,0 +1,30 @@
+"""Who is calling, for which tenant, within which limits, in which experiments."""
+
+from .credentials import mint_internal
+from .directory import Directory
+from .middleware import Router
+from .problems import JSON, install_problem_handlers
+from .records import PLATFORM, AuditEntry, Caller, KeyRecord, Limits, TenantRecord
+from .routes import enforce_roles
+from .service import service_context
+from .settings import JWTIssuer, RouterSettings
+from .snapshot import Snapshot
+
+__all__ = [
+    "JSON",
+    "PLATFORM",
+    "AuditEntry",
+    "Caller",
+    "Directory",
+    "JWTIssuer",
+    "KeyRecord",
+    "Limits",
+    "Router",
+    "RouterSettings",
+    "Snapshot",
+    "TenantRecord",
+    "enforce_roles",
+    "install_problem_handlers",
+    "mint_internal",
+    "service_context",
+]

@@ -1,0 +1,410 @@
+"""The directory: tenants, keys, limits, boards, promoted parameters, experiments and the audit log, in Redis.
+
+Everything lies under `{%shoal}:`, which no tenant's key can be (a tenant's id begins with a letter or digit), in one
+Cluster slot:
+
+    {%shoal}:tenant:<tenant>          hash: tenant, key/<id>, limits/<capability>, parameters/<capability>, experiment/<id>
+    {%shoal}:keys                     hash: key id → tenant
+    {%shoal}:version                  counts changes; each is announced on the channel {%shoal}:changed
+    {%shoal}:changes                  sorted set: tenant → version of its latest change
+    {%shoal}:boards:<tenant>          set of boards; {%shoal}:board:<tenant>:<board> its users; {%shoal}:user:<tenant>:<user> the reverse
+    {%shoal}:audit:<tenant>           stream
+    {%shoal}:exposed:<tenant>         set of experiments; {%shoal}:exposed:<tenant>:<experiment> digests of exposures logged
+    {%shoal}:active:<capability>      sorted set: tenant → minute of its latest request
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+import time
+from base64 import b32encode
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shoal.contract.context import Role
+from shoal.contract.errors import Conflict, Invalid, NotFound, Unavailable
+from shoal.contract.experiments import ExperimentRecord
+from shoal.contract.names import check_tenant, check_text
+
+from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
+
+PREFIX = "{%shoal}:"
+VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
+    PREFIX + name for name in ("version", "changes", "changed", "keys", "capabilities")
+)
+AUDIT_LENGTH = 100_000
+
+_EDIT = """
+local exists = redis.call('HEXISTS', KEYS[1], 'tenant')
+if ARGV[2] == 'new' and exists == 1 then return -1 end
+if ARGV[2] == 'old' and exists == 0 then return -2 end
+local done = 0
+for i = 3, #ARGV, 2 do
+  if ARGV[i + 1] == '' then done = done + redis.call('HDEL', KEYS[1], ARGV[i])
+  else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]); done = done + 1 end
+end
+if done > 0 then
+  redis.call('ZADD', KEYS[3], redis.call('INCR', KEYS[2]), ARGV[1])
+  redis.call('PUBLISH', KEYS[4], ARGV[1])
+end
+return done
+"""
+"""Set (or, given '', delete) fields of a tenant's hash and announce the change, all or nothing."""
+
+_MEMBERS = """
+local boards, board, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3]
+local wanted = {}
+for i = 5, #ARGV do wanted[ARGV[i]] = true end
+for _, user in ipairs(redis.call('SMEMBERS', board)) do
+  if not wanted[user] then redis.call('SREM', board, user); redis.call('SREM', users .. user, name) end
+end
+for user, _ in pairs(wanted) do redis.call('SADD', board, user); redis.call('SADD', users .. user, name) end
+local known = redis.call(ARGV[4], boards, name)
+redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[1]), tenant)
+redis.call('PUBLISH', KEYS[3], tenant)
+return known
+"""
+"""Make the given users all that a board has, in both directions; ARGV[4] (SADD or SREM) is done to the set of boards."""
+
+
+def tenant_key(tenant: str) -> str:
+    return f"{PREFIX}tenant:{tenant}"
+
+
+def user_key(tenant: str, user: str) -> str:
+    return f"{PREFIX}user:{tenant}:{user}"
+
+
+def exposed_key(tenant: str, experiment: str | None = None) -> str:
+    return f"{PREFIX}exposed:{tenant}" + ("" if experiment is None else f":{experiment}")
+
+
+def active_key(capability: str) -> str:
+    return f"{PREFIX}active:{capability}"
+
+
+def minute_keys(capability: str, minute: int, tenant: str) -> tuple[str, str]:
+    """The account of one tenant's minute: a hash of counts, and a HyperLogLog of its users. They expire by themselves."""
+    return f"{PREFIX}minute:{capability}:{minute}:{tenant}", f"{PREFIX}users:{capability}:{minute}:{tenant}"
+
+
+@asynccontextmanager
+async def reachable() -> AsyncIterator[None]:
+    """A Redis that is away becomes `Unavailable`."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Unavailable("the directory cannot be reached", retry_after=1) from error
+
+
+class Directory:
+    """Operations on the directory. Raises NotFound for a tenant that is not there and Unavailable when Redis is away."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.url = redis_url
+        self._client: tuple[asyncio.AbstractEventLoop, Redis] | None = None
+
+    def __reduce__(self) -> tuple[type["Directory"], tuple[str]]:
+        return Directory, (self.url,)
+
+    @property
+    def redis(self) -> Any:
+        """This event loop's `redis.asyncio.Redis` (those of a loop that is gone cannot be used again). Its answers are bytes."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._client[0] is not loop:
+            client = Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=5, health_check_interval=15)
+            self._client = loop, client
+        return self._client[1]
+
+    async def close(self) -> None:
+        if self._client is not None and self._client[0] is asyncio.get_running_loop():
+            await self._client[1].aclose()
+        self._client = None
+
+    # Tenants
+
+    async def create_tenant(self, tenant: str, name: str | None = None) -> TenantRecord:
+        """Conflict when there is one (or an erasure of one is going on), Invalid when the id cannot be one."""
+        try:
+            record = TenantRecord(id=tenant, name=name or tenant)
+        except ValueError as error:
+            raise Invalid("that cannot name a tenant", errors=[{"location": "id", "message": _message(error)}]) from None
+        if tenant == PLATFORM:
+            raise Conflict(f"{PLATFORM!r} is the platform's own")
+        await self._edit(tenant, {"tenant": record.model_dump_json()}, guard="new")
+        return record
+
+    async def get_tenant(self, tenant: str) -> TenantRecord:
+        async with reachable():
+            raw = await self.redis.hget(tenant_key(_checked(tenant)), "tenant")
+        if raw is None:
+            raise NotFound(f"no tenant {tenant!r}")
+        return TenantRecord.model_validate_json(raw)
+
+    async def list_tenants(self, limit: int = 1000, cursor: str | None = None) -> tuple[list[TenantRecord], str | None]:
+        """In the order of their ids; `cursor` is the last id seen."""
+        async with reachable():
+            names = sorted(name.decode() for name in await self.redis.zrange(CHANGES, 0, -1))
+            records: list[TenantRecord] = []
+            remaining = [name for name in names if cursor is None or name > cursor]
+            while remaining and len(records) <= limit:
+                chunk, remaining = remaining[: limit + 1], remaining[limit + 1 :]
+                pipe = self.redis.pipeline(transaction=False)
+                for name in chunk:
+                    pipe.hget(tenant_key(name), "tenant")
+                records += [TenantRecord.model_validate_json(raw) for raw in await pipe.execute() if raw is not None]
+        return records[:limit], records[limit - 1].id if len(records) > limit else None
+
+    async def tenant_ids(self) -> list[str]:
+        """All of them, but those being removed."""
+        ids: list[str] = []
+        cursor: str | None = None
+        while True:
+            page, cursor = await self.list_tenants(cursor=cursor)
+            ids += [tenant.id for tenant in page if not tenant.removing]
+            if cursor is None:
+                return ids
+
+    async def begin_removal(self, tenant: str) -> None:
+        """From now on no credential of this tenant holds. The erasure itself ends with `delete_tenant`."""
+        record = await self.get_tenant(tenant)
+        await self._edit(tenant, {"tenant": record.model_copy(update={"removing": True}).model_dump_json()})
+
+    async def delete_tenant(self, tenant: str) -> dict[str, int]:
+        """Forget all that the directory knows of a tenant, and say how much that was. May be run again after a fault."""
+        if _checked(tenant) == PLATFORM:
+            raise Conflict(f"{PLATFORM!r} is the platform's own")
+        counts = {"keys": 0, "limits": 0, "parameters": 0, "experiments": 0, "boards": 0, "memberships": 0, "audit": 0, "exposures": 0}
+        async with reachable():
+            redis = self.redis
+            fields = [field.decode() for field in await redis.hkeys(tenant_key(tenant))]
+            plural = {"key": "keys", "limits": "limits", "parameters": "parameters", "experiment": "experiments"}
+            for field in fields:
+                kind, _, name = field.partition("/")
+                if kind in plural:
+                    counts[plural[kind]] += 1
+                if kind == "key":
+                    await redis.hdel(KEYS, name)
+            boards = await redis.smembers(f"{PREFIX}boards:{tenant}")
+            for board in boards:
+                counts["boards"] += 1
+                counts["memberships"] += await redis.scard(f"{PREFIX}board:{tenant}:{board.decode()}")
+                await self._members(tenant, board.decode(), "SREM", ())
+            counts["audit"] = await redis.xlen(f"{PREFIX}audit:{tenant}")
+            for experiment in await redis.smembers(exposed_key(tenant)):
+                key = exposed_key(tenant, experiment.decode())
+                counts["exposures"] += await redis.scard(key)
+                await redis.delete(key)
+            await redis.delete(f"{PREFIX}audit:{tenant}", exposed_key(tenant))
+            this_minute = int(time.time() // 60)
+            for capability in await redis.smembers(CAPABILITIES):
+                await redis.zrem(active_key(capability.decode()), tenant)
+                for minute in range(this_minute - 16, this_minute + 2):
+                    await redis.delete(*minute_keys(capability.decode(), minute, tenant))
+        if fields:
+            await self._edit(tenant, dict.fromkeys(fields, ""))
+        elif not any(counts.values()):
+            raise NotFound(f"no tenant {tenant!r}")
+        return counts
+
+    # Keys
+
+    async def create_key(
+        self, tenant: str, role: Role | str, user: str | None = None, name: str | None = None
+    ) -> tuple[KeyRecord, str]:
+        """The key's record, and the key itself: `shoal_<id>_<secret>`, which is shown here and never again."""
+        key_id, secret = (b32encode(secrets.token_bytes(n)).decode().lower() for n in (10, 20))
+        key = f"shoal_{key_id}_{secret}"
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        try:
+            record = KeyRecord(id=key_id, tenant=tenant, role=Role(role), user=user, name=name, digest=digest)
+        except ValueError as error:
+            raise Invalid("that cannot be a key", errors=[{"location": "role" if "Role" in str(error) else "user", "message": _message(error)}]) from None
+        await self.get_tenant(tenant) if tenant != PLATFORM else None
+        async with reachable():
+            await self.redis.hset(KEYS, key_id, tenant)
+        await self._edit(tenant, {f"key/{key_id}": record.model_dump_json()}, guard="old")
+        return record, key
+
+    async def list_keys(self, tenant: str) -> list[KeyRecord]:
+        """Oldest first."""
+        keys = [KeyRecord.model_validate_json(raw) for raw in (await self._fields(tenant, "key")).values()]
+        return sorted(keys, key=lambda key: (key.created, key.id))
+
+    async def key_tenant(self, key_id: str) -> str:
+        """The tenant that a key belongs to."""
+        async with reachable():
+            tenant = await self.redis.hget(KEYS, key_id)
+        if tenant is None:
+            raise NotFound(f"no key {key_id!r}")
+        return tenant.decode()
+
+    async def revoke_key(self, key_id: str, tenant: str | None = None) -> None:
+        """NotFound when there is none, or when it is not of `tenant` (None: of any)."""
+        owner = await self.key_tenant(key_id)
+        if tenant not in (None, owner) or not await self._edit(owner, {f"key/{key_id}": ""}):
+            raise NotFound(f"no key {key_id!r}")
+        async with reachable():
+            await self.redis.hdel(KEYS, key_id)
+
+    # Limits, parameters
+
+    async def set_limits(self, tenant: str, capability: str, limits: Limits | None) -> None:
+        """Limits of one capability, or of all (`*`). None goes back to the wider ones."""
+        raw = "" if limits is None else limits.model_dump_json(exclude_none=True)
+        await self._edit(tenant, {f"limits/{check_text(capability)}": raw}, guard="old")
+
+    async def get_limits(self, tenant: str) -> dict[str, Limits]:
+        fields = await self._fields(tenant, "limits")
+        return {name: Limits.model_validate_json(raw) for name, raw in fields.items()}
+
+    async def put_parameters(self, tenant: str, capability: str, values: Mapping[str, Any]) -> None:
+        """A tenant's own values over the defaults, all of them: what is not given goes back to its default."""
+        raw = orjson.dumps(dict(values)).decode() if values else ""
+        await self._edit(tenant, {f"parameters/{check_text(capability)}": raw}, guard="old")
+
+    async def get_parameters(self, tenant: str, capability: str) -> dict[str, Any]:
+        async with reachable():
+            raw = await self.redis.hget(tenant_key(_checked(tenant)), f"parameters/{capability}")
+        return {} if raw is None else orjson.loads(raw)
+
+    # Experiments
+
+    async def put_experiment(self, record: ExperimentRecord) -> None:
+        """Keep a record; one with `tenant` None is for every tenant, and the platform's own."""
+        await self._edit(record.tenant or PLATFORM, {f"experiment/{record.id}": record.model_dump_json()}, guard="old")
+
+    async def get_experiment(self, tenant: str | None, experiment: str) -> ExperimentRecord:
+        async with reachable():
+            raw = await self.redis.hget(tenant_key(_checked(tenant or PLATFORM)), f"experiment/{experiment}")
+        if raw is None:
+            raise NotFound(f"no experiment {experiment!r}")
+        return ExperimentRecord.model_validate_json(raw)
+
+    async def list_experiments(self, tenant: str | None) -> list[ExperimentRecord]:
+        fields = await self._fields(tenant or PLATFORM, "experiment")
+        return [ExperimentRecord.model_validate_json(fields[name]) for name in sorted(fields)]
+
+    async def delete_experiment(self, tenant: str | None, experiment: str) -> None:
+        """Forget it, and which of its exposures were logged."""
+        owner = tenant or PLATFORM
+        if not await self._edit(owner, {f"experiment/{experiment}": ""}):
+            raise NotFound(f"no experiment {experiment!r}")
+        async with reachable():
+            await self.redis.delete(exposed_key(owner, experiment))
+            await self.redis.srem(exposed_key(owner), experiment)
+
+    # Boards
+
+    async def set_board_members(self, tenant: str, board: str, users: Sequence[str]) -> None:
+        """Make `users` all who may see the board. An empty list leaves a board that only the service itself sees."""
+        errors = [
+            {"location": f"users.{i}", "message": message} for i, user in enumerate(users) if (message := _text_fault(user))
+        ]
+        if message := _text_fault(board):
+            errors.append({"location": "board", "message": message})
+        if errors:
+            raise Invalid("the board's members cannot be set", errors=errors)
+        await self.get_tenant(tenant)
+        await self._members(tenant, board, "SADD", users)
+
+    async def delete_board(self, tenant: str, board: str) -> None:
+        if not await self._members(tenant, board, "SREM", ()):
+            raise NotFound(f"no board {board!r}")
+
+    async def board_members(self, tenant: str, board: str) -> list[str]:
+        async with reachable():
+            if not await self.redis.sismember(f"{PREFIX}boards:{_checked(tenant)}", board):
+                raise NotFound(f"no board {board!r}")
+            return sorted(user.decode() for user in await self.redis.smembers(f"{PREFIX}board:{tenant}:{board}"))
+
+    async def list_boards(self, tenant: str) -> list[str]:
+        async with reachable():
+            return sorted(board.decode() for board in await self.redis.smembers(f"{PREFIX}boards:{_checked(tenant)}"))
+
+    async def boards_of(self, tenant: str, user: str) -> frozenset[str]:
+        """The boards that a user is a member of."""
+        async with reachable():
+            return frozenset(board.decode() for board in await self.redis.smembers(user_key(_checked(tenant), user)))
+
+    # Audit
+
+    async def audit(self, tenant: str, entries: Sequence[AuditEntry]) -> None:
+        """Append to a tenant's audit log, which keeps about the last hundred thousand entries."""
+        async with reachable():
+            pipe = self.redis.pipeline(transaction=False)
+            for entry in entries:
+                fields: dict[Any, Any] = {"entry": entry.model_dump_json()}
+                pipe.xadd(f"{PREFIX}audit:{_checked(tenant)}", fields, maxlen=AUDIT_LENGTH, approximate=True)
+            await pipe.execute()
+
+    async def list_audit(
+        self, tenant: str, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[AuditEntry], str | None]:
+        """Newest first, and the cursor of the next page (None at the end)."""
+        if cursor is not None and not re.fullmatch(r"\d{1,20}-\d{1,20}", cursor):
+            raise Invalid("that is no cursor of this list", errors=[{"location": "cursor", "message": "not a cursor"}])
+        async with reachable():
+            rows: Any = await self.redis.xrevrange(
+                f"{PREFIX}audit:{_checked(tenant)}", max="+" if cursor is None else f"({cursor}", count=limit + 1
+            )
+        entries = [AuditEntry.model_validate_json(fields[b"entry"]) for _, fields in rows[:limit]]
+        return entries, rows[limit - 1][0].decode() if len(rows) > limit else None
+
+    # The rest
+
+    async def _edit(self, tenant: str, fields: Mapping[str, str], guard: str = "") -> int:
+        """Apply `_EDIT`; how many fields were set or deleted. The platform's own hash needs no tenant record."""
+        _checked(tenant)
+        flat = [part for pair in fields.items() for part in pair]
+        guard = "" if tenant == PLATFORM else guard
+        async with reachable():
+            done = await self.redis.eval(_EDIT, 4, tenant_key(tenant), VERSION, CHANGES, CHANNEL, tenant, guard, *flat)
+        if done == -1:
+            raise Conflict(f"there is a tenant {tenant!r}")
+        if done == -2:
+            raise NotFound(f"no tenant {tenant!r}")
+        return int(done)
+
+    async def _members(self, tenant: str, board: str, boards: str, users: Sequence[str]) -> int:
+        keys = [VERSION, CHANGES, CHANNEL, f"{PREFIX}boards:{_checked(tenant)}", f"{PREFIX}board:{tenant}:{board}"]
+        async with reachable():
+            script = self.redis.eval(_MEMBERS, len(keys), *keys, user_key(tenant, ""), tenant, board, boards, *users)
+            return int(await script)
+
+    async def _fields(self, tenant: str, kind: str) -> dict[str, bytes]:
+        """The fields of one kind, by name. NotFound for no such tenant."""
+        async with reachable():
+            fields = await self.redis.hgetall(tenant_key(_checked(tenant)))
+        if tenant != PLATFORM and b"tenant" not in fields:
+            raise NotFound(f"no tenant {tenant!r}")
+        prefix = f"{kind}/"
+        return {name.decode().removeprefix(prefix): raw for name, raw in fields.items() if name.startswith(prefix.encode())}
+
+
+def _checked(tenant: str) -> str:
+    """A tenant's id before it becomes part of a key."""
+    try:
+        return check_tenant(tenant)
+    except ValueError:
+        raise NotFound(f"no tenant {tenant[:100]!r}") from None
+
+
+def _text_fault(value: str) -> str | None:
+    try:
+        check_text(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _message(error: ValueError) -> str:
+    """A pydantic error's first complaint, or the error's own text."""
+    details = getattr(error, "errors", None)
+    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)

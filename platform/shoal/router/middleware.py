@@ -1,0 +1,521 @@
+"""The Router: who is calling, for which tenant, within which limits, in which experiments. Plain ASGI around an application."""
+
+import asyncio
+import logging
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic, perf_counter
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shoal.contract.capability import Capability
+from shoal.contract.context import Role, Services, TenantContext
+from shoal.contract.errors import (
+    Forbidden,
+    InternalError,
+    Malformed,
+    ShoalError,
+    Unauthenticated,
+    Unavailable,
+)
+from shoal.contract.names import check_text
+from shoal.contract.parameters import Parameters
+from shoal.contract.stores import Stores
+
+from .account import Account
+from .assignment import Assignment, Plan
+from .audit import AuditLog
+from .credentials import Authenticator
+from .directory import Directory
+from .exposures import ExposureLog, Resolved, resolve, varied_by
+from .limits import Gate, Presence, too_large
+from .problems import respond
+from .records import AuditEntry, Caller, Limits
+from .routes import SAFE
+from .service import OperationsOf, Others
+from .settings import RouterSettings
+from .snapshot import Snapshot, TenantState
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+BOARDS_REMEMBERED = 50_000
+RESOLVED_REMEMBERED = 1_000
+
+NOBODY: frozenset[str] = frozenset()
+
+
+
+class Call:
+    """One admitted request: what the router found out about it."""
+
+    __slots__ = ("caller", "request_id", "session", "user", "view")
+
+    def __init__(self, caller: Caller, user: str | None, session: str | None, request_id: str, view: "_View") -> None:
+        self.caller, self.user, self.session, self.request_id, self.view = caller, user, session, request_id, view
+
+
+class _View:
+    """What this replica derives from one version of a tenant and of the platform's own entries."""
+
+    __slots__ = ("gate", "limits", "plan", "platform", "promoted", "resolved", "state", "stores", "varied")
+
+    def __init__(self, state: TenantState, platform: TenantState, capability: str, limits: Limits, gate: Gate | None, stores: Stores) -> None:
+        self.state, self.platform, self.stores = state, platform, stores
+        own = state.limits.get(capability, Limits()).over(state.limits.get("*", Limits()))
+        self.limits = own.over(limits)
+        self.gate = gate or Gate(self.limits)
+        names = {record.id for record in state.experiments}
+        records = [
+            record
+            for record in (*state.experiments, *(r for r in platform.experiments if r.id not in names and state is not platform))
+            if record.capability in (None, capability) and record.status == "running"
+        ]
+        self.plan = Plan(records) if records else None
+        self.varied = varied_by(records)
+        self.promoted = state.parameters.get(capability, {})
+        self.resolved: OrderedDict[Any, Resolved] = OrderedDict()
+
+
+class _Exchange:
+    """One request's body on its way in, up to a limit, and its response on its way out: that gets the request's id, its
+    status is noted, and its beginning lifts the deadline.
+
+    Past the body's limit, the application hears that the client has gone, and what it then answers is not sent.
+    """
+
+    __slots__ = ("_left", "_receive", "_send", "deadline", "exceeded", "request_id", "started", "status")
+
+    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+        self._receive, self._send, self.request_id = receive, send, request_id
+        self._left = 0
+        self.exceeded = self.started = False
+        self.status = 499  # what an application that never answers leaves: the client has gone
+        self.deadline: asyncio.Timeout | None = None
+
+    def limit(self, size: int) -> Receive:
+        self._left = size
+        return self.receive
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                self.exceeded = True
+                return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if self.exceeded:
+                return
+            if self.deadline is not None:
+                self.deadline.reschedule(None)
+            self.started = True
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+        elif self.exceeded and not self.started:
+            return
+        await self._send(message)
+
+    async def problem(self, error: ShoalError) -> None:
+        """Answer with an error; where an answer has begun already, that can only be broken off."""
+        if self.started:
+            log.error("request %s failed after its answer had begun: %s", self.request_id, error)
+            return
+        self.exceeded = False
+        self.deadline = None
+        status, headers, body = respond(error, self.request_id)
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class Router:
+    """Wraps a capability's application. `start` and `stop` run by the lifespan, or `start` at the first request.
+
+    `open_stores(tenant)` gives a tenant's doors. Paths are whole (`/search/items`). The application finds
+    the TenantContext in `scope["shoal.context"]` and the request's id in `scope["shoal.request_id"]`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        capability: Capability,
+        directory: Directory,
+        services: Services,
+        open_stores: Callable[[str], Stores],
+        operations: OperationsOf,
+        settings: RouterSettings | None = None,
+    ) -> None:
+        self.app = app
+        self.capability = capability.name
+        self.settings = settings or RouterSettings()
+        self._public = {f"/{self.capability}{path}" for path in self.settings.public}
+        self.snapshot = Snapshot(
+            directory, poll_seconds=self.settings.poll_seconds, stale_seconds=self.settings.stale_seconds
+        )
+        self._directory, self._services, self._operations = directory, services, operations
+        self._stores: dict[str, Stores] = {}
+        self._open_stores = open_stores
+        self._authenticator = Authenticator(self.snapshot, self.settings)
+        self._presence = Presence(directory, self.capability)
+        self._views: dict[str, _View] = {}
+        self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = OrderedDict()
+        lives = self.snapshot.tenants.__contains__
+        self._exposures = ExposureLog(directory, self._doors, self.capability, lives)
+        self.account = Account(
+            directory, self._doors, self.capability, lives, flush_seconds=self.settings.flush_seconds
+        )
+        self._audit = AuditLog(directory)
+        self._starting: asyncio.Task[None] | None = None
+        self._started = False
+
+    async def start(self) -> None:
+        """Follow the directory. Safe to call again, and while another call is at it."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        await self.snapshot.start()
+        await self._presence.start()
+        self.account.start()
+        self._started = True
+
+    async def stop(self) -> None:
+        """Deliver what waits (exposures, audit entries, counts) and let go of the directory."""
+        if self._starting is None:
+            return
+        await asyncio.shield(self._starting)
+        self._started, self._starting = False, None
+        await self._exposures.close()
+        await self._audit.close()
+        await self.account.close()
+        await self._presence.stop()
+        await self.snapshot.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def starting() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+            return message
+
+        async def stopping(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self.stop()
+            await send(message)
+
+        await self.app(scope, starting, stopping)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
+        head = _Head(scope)
+        exchange = _Exchange(receive, send, head.request_id)
+        scope["shoal.request_id"] = head.request_id
+        if not self._started:
+            await self.start()
+        method: str = scope["method"]
+        call: Call | None = None
+        gate: Gate | None = None
+        variants: Mapping[str, str] = {}
+        try:
+            head.check(scope, self.settings.header_bytes)
+            if scope["path"] in self._public and method in ("GET", "HEAD"):
+                await self._run(scope, receive, exchange, None)
+                return
+            call = await self._identify(head)
+            _check_tenant(scope["query_string"], call.caller.tenant)
+            view = call.view
+            view.gate.enter(view.limits, self._presence.replicas, monotonic())
+            gate = view.gate
+            context = self._context(call, await self._boards_of(call))
+            variants = context.variants
+            scope["shoal.context"] = context
+            if head.has_body or method not in SAFE:
+                if head.content_length > gate.body_bytes:
+                    raise too_large(gate.body_bytes)
+                receive = exchange.limit(gate.body_bytes)
+            await self._run(scope, receive, exchange, gate)
+        except ShoalError as error:
+            await exchange.problem(error)
+        except ClientDisconnect:
+            pass
+        finally:
+            if gate is not None:
+                gate.leave()
+            if call is not None:
+                route, seconds = f"{method} {_route(scope)}", perf_counter() - began
+                self.account.record(call.caller.tenant, route, exchange.status, seconds, call.user, variants)
+                if gate is not None and method not in SAFE:
+                    await self._enter(scope, call, route, exchange.status)
+
+    async def _run(self, scope: Scope, receive: Receive, exchange: _Exchange, gate: Gate | None) -> None:
+        """The application, within the gate's time; its faults become errors."""
+        deadline = exchange.deadline = asyncio.timeout(None if gate is None else gate.seconds)
+        try:
+            async with deadline:
+                await self.app(scope, receive, exchange.send)
+        except (ShoalError, ClientDisconnect):
+            if not exchange.exceeded:
+                raise
+        except Exception as error:
+            if deadline.expired() and gate is not None:
+                raise Unavailable(f"the request took longer than the limit of {gate.seconds:g} s") from None
+            if not exchange.exceeded:
+                log.exception("request %s: %s %s failed", exchange.request_id, scope["method"], _route(scope))
+                if not exchange.started:
+                    raise InternalError("an error of the platform's; it was logged under the request's id") from error
+        finally:
+            exchange.deadline = None
+        if exchange.exceeded and gate is not None:
+            raise too_large(gate.body_bytes)
+
+    async def _identify(self, head: "_Head") -> Call:
+        """Credential → tenant → user."""
+        if not self.snapshot.fresh():
+            await self.snapshot.require_fresh()
+        token = head.token()
+        caller = self._authenticator.known(token) or await self._authenticator.verify(token)
+        user = caller.user
+        if head.user is not None:
+            named = _text(head.user, "Shoal-User")
+            if user is not None and named != user:
+                raise Forbidden("the credential is of one user, and Shoal-User names another")
+            user = named
+        session = None if head.session is None else _text(head.session, "Shoal-Session")
+        return Call(caller, user, session, head.request_id, self._view(caller.tenant))
+
+    def _view(self, tenant: str) -> _View:
+        view = self._views.get(tenant)
+        state = self.snapshot.tenants.get(tenant)
+        if state is None:
+            self._views.pop(tenant, None)
+            self._stores.pop(tenant, None)
+            raise Unauthenticated("the credential's tenant is gone")
+        if view is None or view.state is not state or view.platform is not self.snapshot.platform:
+            gate = None if view is None else view.gate
+            view = _View(state, self.snapshot.platform, self.capability, self.settings.limits, gate, self._doors(tenant))
+            self._views[tenant] = view
+        return view
+
+    def _doors(self, tenant: str) -> Stores:
+        stores = self._stores.get(tenant)
+        if stores is None:
+            stores = self._stores[tenant] = self._open_stores(tenant)
+        return stores
+
+    async def _boards_of(self, call: Call) -> frozenset[str] | None:
+        caller, user = call.caller, call.user
+        if caller.all_boards:
+            return None
+        if user is None:
+            return NOBODY if caller.role is Role.reader else None
+        key, state = (caller.tenant, user), call.view.state
+        known = self._boards.get(key)
+        if known is not None and known[0] is state:
+            return known[1]
+        boards = await self._directory.boards_of(caller.tenant, user)
+        self._boards[key] = state, boards
+        self._boards.move_to_end(key)
+        if len(self._boards) > BOARDS_REMEMBERED:
+            self._boards.popitem(last=False)
+        return boards
+
+    def _context(self, call: Call, boards: frozenset[str] | None) -> TenantContext:
+        caller, view = call.caller, call.view
+        assignments: list[Assignment] = []
+        variants: dict[str, str] = {}
+        if view.plan is not None:
+            assignments = view.plan.assign(
+                {"user": call.user, "tenant": caller.tenant, "session": call.session},
+                {"role": caller.role.value, "user": call.user, "tenant": caller.tenant, "board": boards},
+            )
+            variants = {assignment.experiment: assignment.variant for assignment in assignments}
+        others = Others(self._operations)
+        others.context = TenantContext(
+            tenant=caller.tenant,
+            role=caller.role,
+            user=call.user,
+            boards=boards,
+            request_id=call.request_id,
+            stores=view.stores,
+            services=self._services,
+            resolve=partial(self._resolve, call, assignments),
+            operations=others,
+            variants=variants,
+        )
+        return others.context
+
+    def _resolve(self, call: Call, assignments: list[Assignment], model: type[Parameters]) -> Parameters:
+        view = call.view
+        key = (model, *((a.experiment, a.variant) for a in assignments))
+        found = view.resolved.get(key)
+        if found is None:
+            where = f"tenant {call.caller.tenant}, capability {self.capability}"
+            found = view.resolved[key] = resolve(model, view.promoted, assignments, view.varied, where)
+            if len(view.resolved) > RESOLVED_REMEMBERED:
+                view.resolved.popitem(last=False)
+        for assignment in found.exposing:
+            unit = {"user": call.user, "tenant": call.caller.tenant, "session": call.session}[assignment.unit]
+            if unit is not None:
+                self._exposures.note(call.caller.tenant, assignment, unit)
+        return found.parameters
+
+    async def _enter(self, scope: Scope, call: Call, action: str, status: int) -> None:
+        """Into the audit log, unless the route only reads."""
+        if getattr(scope.get("route"), "shoal_role", None) is Role.reader:
+            return
+        entry = AuditEntry(
+            credential=call.caller.credential,
+            role=call.caller.role,
+            user=call.user,
+            action=action,
+            path=scope["path"][:512],
+            status=status,
+            request_id=call.request_id,
+        )
+        await self._audit.enter(call.caller.tenant, entry)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = _Head(scope)
+        scope["shoal.request_id"] = head.request_id
+        if not self._started:
+            await self.start()
+        gate: Gate | None = None
+        try:
+            if not self.settings.websockets:
+                raise Forbidden("this capability has no websockets")
+            head.check(scope, self.settings.header_bytes)
+            call = await self._identify(head)
+            _check_tenant(scope["query_string"], call.caller.tenant)
+            view = call.view
+            view.gate.enter(view.limits, self._presence.replicas, monotonic())
+            gate = view.gate
+            scope["shoal.context"] = self._context(call, await self._boards_of(call))
+            await self.app(scope, receive, send)
+        except ShoalError as error:
+            await _refuse(scope, receive, send, error, head.request_id)
+        finally:
+            if gate is not None:
+                gate.leave()
+
+
+class _Head:
+    """What the router reads of a request's headers, in one pass."""
+
+    __slots__ = ("_authorization", "_bytes", "_repeated", "content_length", "has_body", "request_id", "session", "user")
+
+    def __init__(self, scope: Scope) -> None:
+        self._authorization: bytes | None = None
+        self._bytes = 0
+        self._repeated: bytes | None = None
+        self.user: bytes | None = None
+        self.session: bytes | None = None
+        self.content_length = 0
+        self.has_body = False
+        request_id: bytes | None = None
+        for name, value in scope["headers"]:
+            self._bytes += len(name) + len(value) + 4
+            if name == b"authorization":
+                if self._authorization is not None:
+                    self._repeated = name
+                self._authorization = value
+            elif name == b"shoal-user":
+                if self.user is not None:
+                    self._repeated = name
+                self.user = value
+            elif name == b"shoal-session":
+                self.session = value
+            elif name == b"x-request-id":
+                request_id = value
+            elif name == b"content-length":
+                self.has_body = True
+                self.content_length = int(value) if value.isdigit() and len(value) < 19 else -1
+            elif name == b"transfer-encoding":
+                self.has_body = True
+        if request_id is not None and REQUEST_ID.fullmatch(request_id):
+            self.request_id = request_id.decode()
+        else:
+            self.request_id = os.urandom(16).hex()
+
+    def check(self, scope: Scope, header_bytes: int) -> None:
+        if self._bytes > header_bytes:
+            raise HeadersTooLarge(f"the headers are over the limit of {header_bytes} bytes")
+        if self._repeated is not None:
+            raise Malformed(f"the header {self._repeated.decode()} is repeated")
+        if self.content_length < 0:
+            raise Malformed("the content length is not a number")
+        path: str = scope["path"]
+        if not path.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in path):
+            raise Malformed("the path has a control character in it")
+        if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+            raise Malformed("the query has a NUL character in it")
+
+    def token(self) -> bytes:
+        value = self._authorization
+        if value is None:
+            raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
+        if value[:7].lower() != b"bearer ":
+            raise Unauthenticated("the credential must be a bearer token: Authorization: Bearer")
+        return value[7:].strip()
+
+
+class HeadersTooLarge(ShoalError):
+    status, title = 431, "Request header fields too large"
+
+
+def _check_tenant(query: bytes, tenant: str) -> None:
+    """A `tenant` in the query may only repeat the credential's. It is read as the application will read it."""
+    if not query or (b"tenant" not in query and b"%" not in query):
+        return
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=1000)
+    except ValueError:
+        raise Malformed("the query has too many parameters") from None
+    for name, value in pairs:
+        if name == "tenant" and value != tenant:
+            raise Forbidden("the credential is not of the tenant that the query names")
+
+
+def _route(scope: Scope) -> str:
+    """The route's template; `-` when none was reached, so that made-up paths do not become names in the account."""
+    route = scope.get("route")
+    return getattr(route, "shoal_path", None) or getattr(route, "path", None) or "-"
+
+
+def _text(value: bytes, header: str) -> str:
+    try:
+        return check_text(value.decode())
+    except ValueError:
+        raise Malformed(f"the header {header} must be 1 to 512 characters of UTF-8, none of them a control character") from None
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str) -> None:
+    """Refuse a websocket's handshake, with a problem where the server can send one."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    if "websocket.http.response" in scope.get("extensions", {}):
+        status, headers, body = respond(error, request_id)
+        headers.append((b"x-request-id", request_id.encode()))
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": error.title})

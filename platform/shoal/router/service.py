@@ -1,0 +1,58 @@
+"""The context of callers that are no request: jobs, streams and hooks, which work for a tenant as the service itself."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from shoal.contract.context import Operations, Role, Services, TenantContext
+from shoal.contract.parameters import Parameters
+from shoal.contract.stores import Stores
+
+from .directory import Directory
+from .exposures import resolve
+
+OperationsOf = Callable[[str, TenantContext], Operations | None]
+"""Another capability's operations, by its name, as the context's caller; None where it is not deployed."""
+
+
+class Others:
+    """`TenantContext.operations`: the operations of other capabilities, as this same caller."""
+
+    __slots__ = ("_operations", "context")
+
+    context: TenantContext
+
+    def __init__(self, operations: OperationsOf) -> None:
+        self._operations = operations
+
+    def __call__(self, name: str) -> Operations | None:
+        return self._operations(name, self.context)
+
+
+async def service_context(
+    tenant: str,
+    *,
+    directory: Directory,
+    stores: Stores,
+    services: Services,
+    operations: OperationsOf,
+    capability: str,
+) -> TenantContext:
+    """Role admin, all boards, in no experiment: parameters are the defaults ← the tenant's own values."""
+    promoted = await directory.get_parameters(tenant, capability)
+
+    def resolved(model: type[Parameters]) -> Parameters:
+        return resolve(model, promoted, (), {}, f"tenant {tenant}, capability {capability}").parameters
+
+    others = Others(operations)
+    others.context = TenantContext(
+        tenant=tenant,
+        role=Role.admin,
+        user=None,
+        boards=None,
+        request_id=uuid4().hex,
+        stores=stores,
+        services=services,
+        resolve=resolved,
+        operations=others,
+    )
+    return others.context

@@ -1,0 +1,74 @@
+"""What the router is told by configuration."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from shoal.contract.context import Role
+
+from .records import DEFAULT_LIMITS, Limits
+
+ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
+
+
+class JWTIssuer(BaseModel):
+    """One issuer whose tokens are taken. Its keys come from a JWKS address, or are given here by key id (PEM or JWK)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str
+    audience: str
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    jwks_url: str | None = None
+    keys: dict[str, str | dict[str, Any]] = {}
+    tenant_claim: str = "tenant"
+    role_claim: str = "role"
+    default_role: Role = Role.reader
+    """For a token without the role claim."""
+    tenants: frozenset[str] | None = None
+    """The tenants that this issuer may speak for; None is all but the platform's own."""
+    leeway: float = Field(default=10, ge=0, le=300)
+    """Seconds that clocks may differ by."""
+
+    @field_validator("algorithms")
+    @classmethod
+    def _asymmetric(cls, algorithms: tuple[str, ...]) -> tuple[str, ...]:
+        if not algorithms or not ASYMMETRIC.issuperset(algorithms):
+            raise ValueError(f"algorithms must be among {', '.join(sorted(ASYMMETRIC))}")
+        return algorithms
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.jwks_url is None) == (not self.keys):
+            raise ValueError("give either jwks_url or keys")
+        return self
+
+
+class RouterSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    public: frozenset[str] = frozenset({"/openapi.json", "/docs", "/healthz"})
+    """Paths below the capability's prefix that GET and HEAD reach without a credential."""
+    limits: Limits = DEFAULT_LIMITS
+    jwt: tuple[JWTIssuer, ...] = ()
+    internal_secret: SecretStr | None = None
+    """Signs the platform's own tokens; at least 32 bytes, kept in the data folder."""
+    header_bytes: int = Field(default=16_384, ge=1024)
+    websockets: bool = False
+    poll_seconds: float = Field(default=0.5, gt=0, le=10)
+    """How often the directory's version is looked at, besides the subscription."""
+    stale_seconds: float = Field(default=10, gt=0)
+    """Without word from the directory for this long, requests are refused with 503."""
+    flush_seconds: float = Field(default=10, gt=0, le=60)
+
+    @field_validator("internal_secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value()) < 32:
+            raise ValueError("the internal secret needs at least 32 characters")
+        return secret
+
+    @field_validator("limits")
+    @classmethod
+    def _complete(cls, limits: Limits) -> Limits:
+        return limits.over(DEFAULT_LIMITS)

@@ -1,0 +1,173 @@
+"""What a process knows of the directory, in memory: nothing of it is looked up while a request waits.
+
+A subscription wakes it at every change, and it looks at the version every half second besides, so that a lost message
+costs no more than that. Only the tenants that changed since its version are read again.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from shoal.contract.errors import Unavailable
+from shoal.contract.experiments import ExperimentRecord
+
+from .directory import CHANGES, CHANNEL, VERSION, Directory, reachable, tenant_key
+from .records import PLATFORM, Caller, KeyRecord, Limits, TenantRecord
+from .tasks import end
+
+log = logging.getLogger(__name__)
+
+CHUNK = 500
+CATCH_UP_SECONDS = 0.05
+AWAY = (RedisError, OSError, TimeoutError, Unavailable)
+
+
+class TenantState:
+    """One tenant as of one version. A change makes a new state, so whatever is derived from a state dies with it."""
+
+    __slots__ = ("active", "experiments", "id", "keys", "limits", "parameters")
+
+    def __init__(self, tenant: str, fields: dict[bytes, bytes]) -> None:
+        self.id = tenant
+        self.active = tenant == PLATFORM  # another is when it has a record
+        self.keys: dict[bytes, tuple[bytes, Caller]] = {}
+        """Key id → (SHA-256 of the whole key, who it stands for)."""
+        self.limits: dict[str, Limits] = {}
+        self.parameters: dict[str, dict[str, Any]] = {}
+        self.experiments: list[ExperimentRecord] = []
+        for field, raw in fields.items():
+            kind, _, name = field.decode().partition("/")
+            try:
+                self._read(kind, name, raw)
+            except (ValidationError, ValueError) as error:
+                log.error("the directory's entry %s of tenant %s cannot be read, and is left out: %s", field, tenant, error)
+
+    def _read(self, kind: str, name: str, raw: bytes) -> None:
+        if kind == "tenant":
+            self.active = not TenantRecord.model_validate_json(raw).removing
+        elif kind == "key":
+            key = KeyRecord.model_validate_json(raw)
+            caller = Caller(self.id, key.role, key.user, "key", f"key:{key.id}")
+            self.keys[name.encode()] = bytes.fromhex(key.digest), caller
+        elif kind == "limits":
+            self.limits[name] = Limits.model_validate_json(raw)
+        elif kind == "parameters":
+            self.parameters[name] = orjson.loads(raw)
+        elif kind == "experiment":
+            self.experiments.append(ExperimentRecord.model_validate_json(raw))
+
+
+class Snapshot:
+    """`start` it in the event loop that asks it; `tenants` and `keys` are then kept current until `stop`."""
+
+    def __init__(self, directory: Directory, *, poll_seconds: float = 0.5, stale_seconds: float = 10) -> None:
+        self.directory = directory
+        self.tenants: dict[str, TenantState] = {}
+        self.keys: dict[bytes, tuple[bytes, Caller]] = {}
+        self.platform = TenantState(PLATFORM, {})
+        self._version = -1
+        self._whole = True
+        self._heard = float("-inf")
+        self._poll_seconds, self._stale_seconds = poll_seconds, stale_seconds
+        self._lock = asyncio.Lock()
+        self._follower: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the directory and follow it. When it is away, that is tried again; `fresh` says how it stands."""
+        if self._follower is None:
+            with suppress(*AWAY):
+                await self._poll()
+            self._follower = asyncio.create_task(self._follow(), name="shoal-directory")
+
+    async def stop(self) -> None:
+        await end(self._follower)
+        await end(self._catching_up)
+        self._follower = self._catching_up = None
+
+    def fresh(self) -> bool:
+        return monotonic() - self._heard < self._stale_seconds
+
+    async def require_fresh(self) -> None:
+        """Raise Unavailable unless the directory was heard of lately, or answers now."""
+        if not self.fresh():
+            await self.catch_up()
+            if not self.fresh():
+                raise Unavailable("the directory of tenants and keys cannot be reached", retry_after=2)
+
+    async def catch_up(self) -> None:
+        """See all changes made before this call. For whom it does not know yet: a key made a moment ago must work. All who
+        ask within 50 ms share one look, so that wrong keys cannot flood the directory."""
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.create_task(self._catch_up())
+        await asyncio.shield(self._catching_up)
+
+    async def _catch_up(self) -> None:
+        await asyncio.sleep(CATCH_UP_SECONDS)
+        self._catching_up = None  # from here on, who asks needs another look
+        with suppress(*AWAY):
+            async with asyncio.timeout(1):
+                await self._poll()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._subscribed()
+            except AWAY as error:
+                log.warning("the directory cannot be reached: %s", error)
+                self._whole = True
+            except Exception:
+                log.exception("following the directory failed")
+                self._whole = True
+            await asyncio.sleep(min(self._poll_seconds, 0.5))
+
+    async def _subscribed(self) -> None:
+        async with self.directory.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+            await pubsub.subscribe(CHANNEL)
+            while True:
+                await self._poll()
+                if await pubsub.get_message(timeout=self._poll_seconds) is not None:
+                    await asyncio.sleep(0.01)  # changes come in bursts: one look for all of them
+                    while await pubsub.get_message(timeout=0) is not None:
+                        pass
+
+    async def _poll(self) -> None:
+        async with self._lock, reachable():
+            redis = self.directory.redis
+            version = int(await redis.get(VERSION) or 0)
+            whole = self._whole or version < self._version
+            if whole or version > self._version:
+                after = "-inf" if whole else f"({self._version}"
+                names = [name.decode() for name in await redis.zrange(CHANGES, after, "+inf", byscore=True)]
+                if whole:
+                    names = sorted({*names, *self.tenants, PLATFORM})
+                await self._read(names)
+                self._version, self._whole = version, False
+            self._heard = monotonic()
+
+    async def _read(self, names: list[str]) -> None:
+        for start in range(0, len(names), CHUNK):
+            chunk = names[start : start + CHUNK]
+            pipe = self.directory.redis.pipeline(transaction=False)
+            for name in chunk:
+                pipe.hgetall(tenant_key(name))
+            for name, fields in zip(chunk, await pipe.execute(), strict=True):
+                self._put(name, fields)
+            await asyncio.sleep(0)
+
+    def _put(self, tenant: str, fields: dict[bytes, bytes]) -> None:
+        before = self.tenants.pop(tenant, None)
+        for key in before.keys if before else ():
+            self.keys.pop(key, None)
+        state = TenantState(tenant, fields)
+        if tenant == PLATFORM:
+            self.platform = state
+        if state.active:
+            self.tenants[tenant] = state
+            self.keys.update(state.keys)

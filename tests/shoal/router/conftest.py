@@ -1,0 +1,252 @@
+"""A real Redis, a directory in it, and a capability behind a Router."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+from redis import Redis
+
+from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
+from shoal.router import Directory, Router, RouterSettings, enforce_roles, install_problem_handlers
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+class RedisServer:
+    """A redis-server of the tests' own, which they may pause."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        binary = shutil.which("redis-server")
+        assert binary, "these tests need redis-server"
+        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = Redis.from_url(self.url)
+        for _ in range(200):
+            try:
+                self.client.ping()
+                break
+            except Exception:
+                time.sleep(0.02)
+
+    def pause(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.resume()
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def directory(redis_server: RedisServer) -> AsyncIterator[Directory]:
+    redis_server.client.flushall()
+    directory = Directory(redis_server.url)
+    yield directory
+    await directory.close()
+
+
+class Log:
+    """An event log in memory: what the router appends to it is what these tests look at."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.fault: Exception | None = None
+
+    async def append(self, events: list[Event]) -> list[str]:
+        if self.fault is not None:
+            raise self.fault
+        self.events += events
+        return [str(len(self.events))]
+
+
+class Item(BaseModel):
+    text: str = Field(min_length=1)
+    weight: float = Field(1.0, allow_inf_nan=False)
+
+
+class GreetingParameters(Parameters):
+    warmth: float = Field(0.5, ge=0, le=1)
+    tone: str = "plain"
+
+
+def routes(services: Any) -> APIRouter:
+    router = APIRouter()
+    items: dict[tuple[str, str], Item] = {}
+
+    @router.get("/who")
+    async def who(ctx: TenantContext = Depends(tenant)) -> Any:
+        boards = None if ctx.boards is None else sorted(ctx.boards)
+        return {"tenant": ctx.tenant, "role": ctx.role, "user": ctx.user, "boards": boards, "request_id": ctx.request_id,
+                "variants": ctx.variants}
+
+    @router.get("/warmth")
+    async def warmth(ctx: TenantContext = Depends(tenant)) -> Any:
+        return ctx.parameters(GreetingParameters)
+
+    @router.get("/items/{item}")
+    async def get_item(item: str, ctx: TenantContext = Depends(tenant)) -> Item:
+        if (ctx.tenant, item) not in items:
+            raise NotFound(f"no item {item!r}")
+        return items[ctx.tenant, item]
+
+    @router.put("/items/{item}")
+    async def put_item(item: str, body: Item, ctx: TenantContext = Depends(tenant)) -> Any:
+        items[ctx.tenant, item] = body
+        return {}
+
+    @router.post("/read")
+    async def read(ids: list[str], ctx: TenantContext = Depends(reader)) -> Any:
+        return {"count": len(ids)}
+
+    @router.post("/operate")
+    async def operate(ctx: TenantContext = Depends(admin)) -> Any:
+        return {}
+
+    @router.post("/bare")
+    async def bare() -> Any:
+        return {}
+
+    @router.post("/raw")
+    async def raw(request: Request) -> Any:
+        return {"length": len(await request.body())}
+
+    @router.get("/boom")
+    async def boom() -> Any:
+        raise RuntimeError("the secret is 1234")
+
+    @router.get("/nan")
+    async def nan() -> Any:
+        return {"value": float("nan")}
+
+    @router.get("/slow")
+    async def slow(seconds: float = 0.3) -> Any:
+        await asyncio.sleep(seconds)
+        return {}
+
+    @router.get("/stream")
+    async def stream() -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(4):
+                await asyncio.sleep(0.1)
+                yield b"x"
+
+        return StreamingResponse(chunks())
+
+    return router
+
+
+CAPABILITY = Capability("greeting", "Says hello.", routes=routes, parameters=GreetingParameters)
+
+
+class World:
+    """Two companies with keys, and a capability behind a Router."""
+
+    def __init__(self, directory: Directory, **settings: Any) -> None:
+        self.directory = directory
+        self.logs: dict[str, Log] = {}
+        self.keys: dict[str, str] = {}
+        self.asked: list[tuple[str, TenantContext]] = []
+        router = routes(None)
+        enforce_roles(router)
+        self.app = FastAPI(openapi_url="/greeting/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False)
+        self.app.include_router(router, prefix="/greeting")
+        install_problem_handlers(self.app)
+        self.settings = RouterSettings(internal_secret=SECRET, **{"poll_seconds": 0.1, **settings})
+        self.router = self.new_router()
+        self.client = self.connect(self.router)
+
+    def new_router(self, directory: Directory | None = None) -> Router:
+        return Router(
+            self.app,
+            capability=CAPABILITY,
+            directory=directory or self.directory,
+            services=SimpleNamespace(),  # type: ignore[arg-type]
+            open_stores=self.open_stores,
+            operations=lambda name, ctx: self.asked.append((name, ctx)),
+            settings=self.settings,
+        )
+
+    @staticmethod
+    def connect(app: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shoal/greeting")
+
+    def open_stores(self, tenant: str) -> Any:
+        return SimpleNamespace(events=self.logs.setdefault(tenant, Log()))
+
+    async def call(self, method: str, path: str, key: str | None = "acme-editor", headers: Any = None, **options: Any) -> httpx.Response:
+        headers = dict(headers or {})
+        if key is not None:
+            headers["authorization"] = f"Bearer {self.keys.get(key, key)}"
+        return await self.client.request(method, path, headers=headers, **options)
+
+    async def get(self, path: str, key: str | None = "acme-editor", **options: Any) -> httpx.Response:
+        return await self.call("GET", path, key, **options)
+
+    async def __aenter__(self) -> "World":
+        for company in ("acme", "globex"):
+            await self.directory.create_tenant(company)
+            for role in ("reader", "editor", "admin"):
+                _, self.keys[f"{company}-{role}"] = await self.directory.create_key(company, role)
+        await self.router.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.aclose()
+        await self.router.stop()
+
+
+@pytest.fixture
+async def new_world(directory: Directory) -> AsyncIterator[Callable[..., Any]]:
+    worlds: list[World] = []
+
+    async def make(**settings: Any) -> World:
+        worlds.append(World(directory, **settings))
+        return await worlds[-1].__aenter__()
+
+    yield make
+    for world in worlds:
+        await world.__aexit__()
+
+
+@pytest.fixture
+async def world(new_world: Callable[..., Any]) -> World:
+    return await new_world()  # type: ignore[no-any-return]
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem in a response, which must be one, and of this status."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["title"] and body["detail"]
+    return body

@@ -1,0 +1,446 @@
+"""The router from outside: who gets in, as whom, and what hostile requests get."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.routing import Route
+
+from shoal.router import Limits, enforce_roles, mint_internal
+
+from .conftest import SECRET, World, problem, routes
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_key_says_who_is_calling(world: World) -> None:
+    answer = (await world.get("/who")).json()
+    assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == ("acme", "editor", None, None)
+
+
+# Credentials
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer shoal_",
+        "Bearer shoal__",
+        "Bearer shoal_x_y",
+        "Bearer " + "shoal_" + "x" * 9000,
+        "Bearer a.b.c",
+        "Bearer ..",
+        "Bearer " + "é",
+        "Basic YWNtZTphY21l",
+        "Bearer null",
+    ],
+)
+async def test_no_credential_or_nonsense_is_401(world: World, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"authorization": authorization.encode()}
+    response = await world.call("GET", "/who", None, headers)
+    problem(response, 401)
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_wrong_secret_and_another_keys_secret_are_401(world: World) -> None:
+    key, other = world.keys["acme-editor"], world.keys["globex-editor"]
+    last = "a" if key[-1] != "a" else "b"
+    for wrong in (key[:-1] + last, key + "a", key[:-1], key.upper(), key.rsplit("_", 1)[0] + "_" + other.rsplit("_", 1)[1]):
+        problem(await world.get("/who", key=wrong), 401)
+
+
+async def test_two_credentials_are_refused_whatever_their_order(world: World) -> None:
+    both = [("authorization", f"Bearer {world.keys[k]}") for k in ("acme-editor", "globex-editor")]
+    for headers in (both, both[::-1]):
+        problem(await world.client.get("/who", headers=headers), 400)
+
+
+async def test_the_scheme_is_read_in_any_case(world: World) -> None:
+    headers = {"authorization": f"bEARER {world.keys['acme-reader']}"}
+    assert (await world.call("GET", "/who", None, headers)).status_code == 200
+
+
+async def test_a_credential_in_the_query_is_no_credential(world: World) -> None:
+    problem(await world.client.get("/who", params={"key": world.keys["acme-editor"], "access_token": "x"}), 401)
+
+
+# Tenant
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tenant=globex",
+        "tenant=acme&tenant=globex",
+        "tenant=globex&tenant=acme",
+        "%74enant=globex",
+        "tenan%74=globex",
+        "tenant=",
+        "tenant",
+        "tenant=ACME",
+        "tenant=acme%20",
+        "tenant=acme%0a",
+        "tenant=acme%0aglobex",
+        "tenant=../globex",
+        "tenant=acme/../globex",
+        "tenant=acme:globex",
+        "tenant=%2e%2e%2f",
+        "x=1&tenant=globex&y=2",
+        "tenant=*",
+        "tenant=platform",
+    ],
+)
+async def test_the_query_cannot_name_another_tenant(world: World, query: str) -> None:
+    problem(await world.get(f"/who?{query}"), 403)
+
+
+async def test_the_query_may_repeat_the_credentials_tenant(world: World) -> None:
+    for query in ("tenant=acme", "tenant=acme&tenant=acme", "%74enant=%61cme", "subtenant=globex"):
+        assert (await world.get(f"/who?{query}")).json()["tenant"] == "acme"
+
+
+@pytest.mark.parametrize("path", ["/who?tenant=acme%00", "/who?q=%00", "/items/a%00b", "/items/a%0ab", "/items/%0d%0aSet-Cookie:x", "/%7f"])
+async def test_control_characters_in_the_path_and_nul_anywhere_are_400(world: World, path: str) -> None:
+    problem(await world.get(path), 400)
+
+
+async def test_a_query_of_a_thousand_parameters_is_400(world: World) -> None:
+    problem(await world.get("/who?tenant=acme&" + "&".join(f"a{i}=1" for i in range(1001))), 400)
+
+
+async def test_an_id_of_the_other_companys_is_not_found(world: World) -> None:
+    assert (await world.call("PUT", "/items/1", json={"text": "acme's"})).status_code == 200
+    assert (await world.get("/items/1")).json()["text"] == "acme's"
+    problem(await world.get("/items/1", key="globex-editor"), 404)
+
+
+async def test_headers_cannot_name_another_tenant(world: World) -> None:
+    headers = {"tenant": "globex", "x-tenant": "globex", "shoal-tenant": "globex", "x-forwarded-user": "eve"}
+    assert (await world.get("/who", headers=headers)).json()["tenant"] == "acme"
+
+
+# Role
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "needed"),
+    [
+        ("GET", "/who", "reader"),
+        ("HEAD", "/who", "reader"),
+        ("PUT", "/items/1", "editor"),
+        ("POST", "/bare", "editor"),
+        ("POST", "/read", "reader"),
+        ("POST", "/operate", "admin"),
+    ],
+)
+async def test_the_role_that_an_operation_needs(world: World, method: str, path: str, needed: str) -> None:
+    roles = ["reader", "editor", "admin"]
+    body = {"/items/1": {"text": "x"}, "/read": ["1"]}.get(path)
+    options = {} if body is None else {"json": body}
+    for role in roles:
+        response = await world.call(method, path, f"acme-{role}", **options)
+        if roles.index(role) < roles.index(needed):
+            assert f"needs the role {needed}" in problem(response, 403)["detail"]
+        else:
+            assert response.status_code in (200, 405), response.text
+
+
+async def test_the_role_is_checked_before_the_body_is_read(world: World) -> None:
+    problem(await world.call("PUT", "/items/1", "acme-reader", content=b"{", headers={"content-type": "application/json"}), 403)
+
+
+async def test_nested_routers_are_guarded_too(world: World) -> None:
+    from fastapi import APIRouter, Depends, FastAPI
+
+    from shoal import admin
+    from shoal.router import install_problem_handlers
+
+    inner, outer = APIRouter(), APIRouter()
+
+    @inner.post("/write")
+    async def write() -> Any:
+        return {}
+
+    @inner.get("/operate")
+    async def operate() -> Any:
+        return {}
+
+    outer.include_router(inner, prefix="/inner")
+    outer.include_router(inner, prefix="/operators", dependencies=[Depends(admin)])
+    enforce_roles(outer)
+    world.router.app = FastAPI()
+    install_problem_handlers(world.router.app)
+    world.router.app.include_router(outer, prefix="/greeting")
+    problem(await world.call("POST", "/inner/write", "acme-reader"), 403)
+    problem(await world.get("/operators/operate", "acme-editor"), 403)
+    assert (await world.get("/operators/operate", "acme-admin")).status_code == 200
+
+
+async def test_a_route_that_cannot_be_guarded_is_refused() -> None:
+    router = routes(None)
+    router.routes.append(Route("/hole", lambda request: None))
+    with pytest.raises(TypeError, match="/hole"):
+        enforce_roles(router)
+
+
+async def test_a_route_that_is_not_behind_the_router_gives_nothing(world: World) -> None:
+    problem_free = World.connect(world.app)
+    response = await problem_free.get("/bare")
+    assert response.status_code in (405, 500)
+    assert (await problem_free.get("/who")).status_code == 500
+
+
+# User and boards
+
+
+async def test_the_user_comes_from_the_header_and_brings_its_boards(world: World) -> None:
+    await world.directory.set_board_members("acme", "b1", ["ana", "bob"])
+    await world.directory.set_board_members("acme", "b2", ["ana"])
+    await world.directory.set_board_members("globex", "b9", ["ana"])
+    await world.router.snapshot.catch_up()
+    for key, user, boards in (
+        ("acme-editor", "ana", ["b1", "b2"]),
+        ("acme-reader", "bob", ["b1"]),
+        ("acme-editor", "eve", []),
+        ("globex-editor", "ana", ["b9"]),
+    ):
+        answer = (await world.get("/who", key, headers={"shoal-user": user})).json()
+        assert (answer["user"], answer["boards"]) == (user, boards)
+
+
+async def test_without_a_user_an_editor_sees_all_boards_and_a_reader_none(world: World) -> None:
+    seen = [(await world.get("/who", f"acme-{role}")).json()["boards"] for role in ("reader", "editor", "admin")]
+    assert seen == [[], None, None]
+
+
+async def test_changed_members_are_seen_at_once(world: World) -> None:
+    async def boards() -> Any:
+        await world.router.snapshot.catch_up()
+        return (await world.get("/who", headers={"shoal-user": "ana"})).json()["boards"]
+
+    assert await boards() == []
+    await world.directory.set_board_members("acme", "b1", ["ana"])
+    assert await boards() == ["b1"]
+    await world.directory.set_board_members("acme", "b1", ["bob"])
+    assert await boards() == []
+    await world.directory.set_board_members("acme", "b1", ["ana"])
+    await world.directory.delete_board("acme", "b1")
+    assert await boards() == []
+
+
+async def test_a_key_of_one_user_acts_for_no_other(world: World) -> None:
+    _, key = await world.directory.create_key("acme", "reader", user="ana")
+    assert (await world.get("/who", key)).json()["user"] == "ana"
+    assert (await world.get("/who", key, headers={"shoal-user": "ana"})).json()["user"] == "ana"
+    problem(await world.get("/who", key, headers={"shoal-user": "bob"}), 403)
+
+
+@pytest.mark.parametrize("user", [b"", b"a\x01b", b"\xff\xfe", b"u" * 513])
+async def test_a_user_that_cannot_be_one_is_400(world: World, user: bytes) -> None:
+    problem(await world.get("/who", headers={"shoal-user": user}), 400)
+
+
+async def test_two_users_are_400(world: World) -> None:
+    headers = [("authorization", f"Bearer {world.keys['acme-editor']}"), ("shoal-user", "ana"), ("shoal-user", "bob")]
+    problem(await world.client.get("/who", headers=headers), 400)
+
+
+async def test_a_users_id_may_hold_any_letters(world: World) -> None:
+    answer = await world.get("/who", headers={"shoal-user": "žofie:1 {x}%41".encode()})
+    assert answer.json()["user"] == "žofie:1 {x}%41"
+
+
+# Bodies and headers
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b"\xff", b'{"text": NaN}', b'{"text": "\\ud800"}', b"[" * 100_000, b'{"text": "x", "weight": Infinity}', b"1" * 5000]
+)
+async def test_what_is_not_json_is_4xx(world: World, body: bytes) -> None:
+    response = await world.call("PUT", "/items/1", content=body, headers={"content-type": "application/json"})
+    assert problem(response, response.status_code)["status"] in ((422,) if body == b"" else (400, 422))
+    if body[:1] in (b"{", b"[", b"\xff"):
+        assert response.status_code == 400
+
+
+async def test_a_wrong_body_says_what_and_where(world: World) -> None:
+    body = problem(await world.call("PUT", "/items/1", json={"text": "", "weight": "heavy"}), 422)
+    assert [error["location"] for error in body["errors"]] == ["text", "weight"]
+    assert "heavy" not in str(body)
+    body = problem(await world.call("POST", "/read", json=["1", 2]), 422)
+    assert body["errors"][0]["location"] == "1"
+    body = problem(await world.get("/slow?seconds=soon"), 422)
+    assert body["errors"][0]["location"] == "query.seconds"
+
+
+async def test_a_body_over_the_limit_is_413_before_it_is_read(new_world: Callable[..., Any]) -> None:
+    world = await new_world(limits=Limits(body_bytes=1000))
+    assert (await world.call("POST", "/raw", content=b"x" * 1000)).json() == {"length": 1000}
+    problem(await world.call("POST", "/raw", content=b"x" * 1001), 413)
+
+
+async def test_a_body_of_unsaid_length_is_cut_off_at_the_limit(new_world: Callable[..., Any]) -> None:
+    world = await new_world(limits=Limits(body_bytes=1000))
+    read = 0
+
+    async def endless() -> Any:
+        nonlocal read
+        while True:
+            read += 500
+            yield b"x" * 500
+
+    problem(await world.call("POST", "/raw", content=endless()), 413)
+    problem(await world.call("PUT", "/items/1", content=endless(), headers={"content-type": "application/json"}), 413)
+    assert read <= 4000
+
+
+async def test_headers_of_100_kb_are_431(world: World) -> None:
+    problem(await world.get("/who", headers={"x-junk": "x" * 100_000}), 431)
+    problem(await world.get("/who", key="shoal_" + "x" * 100_000), 431)
+
+
+async def test_unknown_paths_and_methods_are_problems(world: World) -> None:
+    problem(await world.get("/nothing"), 404)
+    response = await world.call("DELETE", "/who")
+    problem(response, 405)
+    assert "GET" in response.headers["allow"]
+
+
+async def test_a_fault_tells_nothing_and_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    response = await world.get("/boom")
+    body = problem(response, 500)
+    assert "1234" not in response.text
+    assert body["request_id"] in caplog.text
+
+
+async def test_nan_never_leaves(world: World) -> None:
+    assert (await world.get("/nan")).json() == {"value": None}
+
+
+# Request ids
+
+
+async def test_a_sane_request_id_is_taken_over_and_another_made_otherwise(world: World) -> None:
+    response = await world.get("/who", headers={"x-request-id": "abc-1.2_3"})
+    assert response.headers["x-request-id"] == response.json()["request_id"] == "abc-1.2_3"
+    for bad in ("", "a b", "x" * 129, "<script>", "a\x01"):
+        response = await world.get("/who", headers={"x-request-id": bad})
+        assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+# Limits
+
+
+async def test_a_flood_is_429_and_the_other_company_does_not_notice(world: World) -> None:
+    await world.directory.set_limits("acme", "greeting", Limits(rps=1, burst=3))
+    await world.router.snapshot.catch_up()
+    answers = [await world.get("/who") for _ in range(5)]
+    assert [a.status_code for a in answers] == [200, 200, 200, 429, 429]
+    assert problem(answers[-1], 429)["retry_after"] <= 1
+    assert answers[-1].headers["retry-after"] == "1"
+    assert (await world.get("/who", "globex-editor")).status_code == 200
+    await world.directory.set_limits("acme", "greeting", None)
+    await world.router.snapshot.catch_up()
+    assert (await world.get("/who")).status_code == 200
+
+
+async def test_concurrent_requests_are_limited_and_given_back(world: World) -> None:
+    await world.directory.set_limits("acme", "*", Limits(concurrency=2))
+    await world.router.snapshot.catch_up()
+    answers = await asyncio.gather(*(world.get("/slow?seconds=0.2") for _ in range(4)))
+    assert sorted(a.status_code for a in answers) == [200, 200, 429, 429]
+    for path in ("/boom", "/nothing", "/slow?seconds=x"):
+        for _ in range(3):
+            await world.get(path)
+    assert (await world.get("/who")).status_code == 200
+
+
+async def test_a_request_that_takes_too_long_is_503(new_world: Callable[..., Any]) -> None:
+    world = await new_world(limits=Limits(seconds=0.1))
+    assert "0.1 s" in problem(await world.get("/slow?seconds=5"), 503)["detail"]
+
+
+async def test_a_response_that_began_in_time_may_take_longer(new_world: Callable[..., Any]) -> None:
+    world = await new_world(limits=Limits(seconds=0.2))
+    assert (await world.get("/stream")).text == "xxxx"
+
+
+async def test_rejections_do_not_read_the_body(world: World) -> None:
+    async def unread() -> Any:
+        raise AssertionError("the body was read")
+        yield b""
+
+    problem(await world.call("POST", "/raw", None, content=unread()), 401)
+    await world.directory.set_limits("acme", "*", Limits(rps=0.001, burst=1))
+    await world.router.snapshot.catch_up()
+    await world.get("/who")
+    problem(await world.call("POST", "/raw", content=unread()), 429)
+
+
+# Public paths, websockets, other callers
+
+
+async def test_only_the_exact_public_paths_need_no_credential(world: World) -> None:
+    assert (await world.get("/openapi.json", None)).status_code == 200
+    for method, path in (("GET", "/items/openapi.json"), ("GET", "/items/docs"), ("POST", "/openapi.json"), ("GET", "/openapi.json/"), ("GET", "/items/../openapi.json")):
+        problem(await world.call(method, path, None), 401) if "../" not in path else None
+
+
+async def test_internal_tokens_act_for_any_tenant(world: World) -> None:
+    for tenant in ("acme", "globex", "platform"):
+        answer = await world.get("/who", mint_internal(SECRET, tenant, "admin"))
+        assert (answer.json()["tenant"], answer.json()["role"], answer.json()["boards"]) == (tenant, "admin", None)
+
+
+async def test_other_capabilities_are_asked_as_this_caller(world: World) -> None:
+    context: dict[str, Any] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        context["ctx"] = scope["shoal.context"]
+        scope["shoal.context"].capability("features")
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    world.router.app = app
+    await world.get("/who", headers={"shoal-user": "ana"})
+    assert world.asked == [("features", context["ctx"])]
+
+
+async def test_secrets_are_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    token = mint_internal(SECRET, "acme", "editor", ttl=-1)
+    for key in ("acme-editor", "shoal_x_verysecret", token):
+        for path in ("/who", "/boom", "/nothing"):
+            await world.get(path, key)
+    for secret in (world.keys["acme-editor"].split("_")[2], "verysecret", token.split(".")[2], SECRET):
+        assert secret not in caplog.text
+
+
+async def test_over_a_real_server(world: World) -> None:
+    config = uvicorn.Config(world.router, port=0, log_level="warning", lifespan="on")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    address = f"http://127.0.0.1:{port}/greeting"
+    headers = {"authorization": f"Bearer {world.keys['acme-editor']}"}
+    async with httpx.AsyncClient(base_url=address, headers=headers) as client:
+        assert (await client.get("/who")).json()["tenant"] == "acme"
+        problem(await client.get("/who", params={"tenant": "globex"}), 403)
+        problem(await client.get("/items/a%00b"), 400)
+        assert (await client.get("/who", headers={"x-junk": "x" * 100_000})).status_code in (400, 431)
+        problem(await client.post("/raw", content=b"x" * (33 * 2**20)), 413)
+        problem(await client.get("/boom"), 500)
+        assert (await client.get("/who")).json()["tenant"] == "acme"
+    server.should_exit = True
+    await serving
