@@ -1,0 +1,64 @@
+"""The feature store: batch and streaming features, served in a millisecond, joined point-in-time."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from shoal import Capability, Event, Job, JobContext, PageContext, Services, Stream, TenantContext, hookimpl
+
+
+def _routes(services: Services) -> Any:
+    return import_module(f"{__name__}.routes").routes(services)
+
+
+def _commands() -> Any:
+    return import_module(f"{__name__}.commands").commands()
+
+
+async def _page(page: PageContext) -> None:
+    await import_module(f"{__name__}.page").page(page)
+
+
+def _job(name: str, summary: str, **schedule: Any) -> Job:
+    """A job whose module is imported when it runs."""
+
+    async def run(job: JobContext) -> Mapping[str, Any]:
+        work: Callable[[JobContext], Awaitable[Mapping[str, Any]]] = getattr(import_module(f"{__name__}.jobs"), name)
+        return await work(job)
+
+    return Job(name, run, summary, **schedule)
+
+
+@cache
+def _catalog() -> Any:
+    return import_module(f"{__name__}.catalog").Catalog()
+
+
+async def _handle(ctx: TenantContext, events: Sequence[Event]) -> None:
+    from .ingest import handle
+
+    registry = await _catalog().registry(ctx.tenant, ctx.stores.online)
+    await handle(ctx.stores.online, registry, events)
+
+
+@hookimpl
+def shoal_capabilities() -> Sequence[Capability]:
+    return [
+        Capability(
+            "features",
+            "Computes features by batch and by stream, serves them online, joins them point-in-time for training.",
+            routes=_routes,
+            jobs=[
+                _job("materialize", "Computes the batch views.", cron="0 3 * * *", deadline=timedelta(hours=3)),
+                _job("backfill", "Computes views for past days, from `start` to `end`."),
+                _job("historical", "Joins features to any number of entity rows, point-in-time."),
+                _job("consistency", "Compares what is served with the log.", cron="30 4 * * *"),
+                _job("watch", "Age, lag, nulls and drift of the views, as metrics.", cron="*/15 * * * *"),
+            ],
+            streams=[Stream(("*",), _handle)],
+            page=_page,
+            commands=_commands,
+        )
+    ]

@@ -129,7 +129,8 @@ async def events(stores: Any, since: datetime | None = None, until: datetime | N
     after = "0"
     if every.paths:
         with duckdb.connect() as con:
-            last = con.sql(f"SELECT max(CAST(split_part(position, '-', 1) AS BIGINT)) FROM {every.relation(con)}").fetchone()
+            query = f"SELECT max(CAST(split_part(position, '-', 1) AS BIGINT)) FROM {every.relation(con)}"
+            last = con.execute(query).fetchone()
         after = str(max((last[0] if last and last[0] else 1) - 1, 0))
     tail = [_row(position, event) async for position, event in stores.events.read(after)]
     return Archive(days, lake.filesystem(), pa.Table.from_pylist(tail, EVENT))

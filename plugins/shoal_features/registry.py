@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 INTEGERS = frozenset({"int32", "int64"})
 FLOATS = frozenset({"float32", "float64"})

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+
 from shoal import Invalid, Malformed, NotFound, Services, TenantContext, TooLarge, editor, reader, tenant
 
 from . import rows as wire
@@ -74,7 +75,7 @@ def routes(services: Services) -> APIRouter:
                 "name one entity, such as user=123" if not named else "name one entity, not " + ", ".join(k for k, _ in named),
                 errors=[{"location": f"query.{k}", "message": "not expected here"} for k, _ in named[1:]],
             )
-        (entity, entity_id), wanted = named[0], query.get("features", "")
+        (entity, entity_id), wanted = named[0], ",".join(query.getlist("features"))
         reading = _reading(catalog, registry, entity, wanted, "query.")
         _check_id(entity_id, f"query.{entity}")
         now = time.time_ns() // 1000

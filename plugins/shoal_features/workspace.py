@@ -5,7 +5,16 @@ An ordinary Feast file. Every event carries its user as `data.user_id` (or `data
 
 from datetime import timedelta
 
-from feast import BatchFeatureView, Entity, FeatureService, Field, FileSource, PushSource, StreamFeatureView, ValueType
+from feast import (
+    BatchFeatureView,
+    Entity,
+    FeatureService,
+    Field,
+    FileSource,
+    PushSource,
+    StreamFeatureView,
+    ValueType,
+)
 from feast.aggregation import Aggregation
 from feast.types import Float64, Int64, String
 

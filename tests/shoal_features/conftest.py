@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from shoal_features.registry import Feature, View
+
 from shoal.stores import StoreConfig, close_connections, open_stores
+from shoal_features.registry import Feature, View
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal_features import aggregation
 from shoal_features.aggregation import aggregate, engine, relation_of, values_at
 from shoal_features.extraction import occurrence, reads
@@ -80,7 +81,10 @@ def by_hand(events, entity, as_of) -> dict | None:
     from shoal_features.windows import coerce
 
     inside = [o for o in seen if o.time > as_of - W * S]
-    take = lambda some, dtype, column: [v for o in some if (v := coerce(dtype, o.columns.get(column))) is not None]
+
+    def take(some, dtype, column):
+        return [v for o in some if (v := coerce(dtype, o.columns.get(column))) is not None]
+
     xs, ints, ks = take(inside, "float64", "x"), take(inside, "int64", "x"), take(inside, "string", "k")
     ever = take(seen, "string", "k")
     kinds = take(inside, "", "k")
@@ -140,7 +144,10 @@ def test_the_partitions_together_are_the_whole(con):
 
 def test_running_again_gives_the_same_table(con):
     events = [Made(f"e{i}", ago(i % 50), data={"user_id": f"u{i % 3}", "x": 0.1 * i, "k": f"k{i % 7}"}) for i in range(500)]
-    run = lambda: aggregate(con, VIEW, relation_of(con, archive(events)), NOW, NOW)
+
+    def run():
+        return aggregate(con, VIEW, relation_of(con, archive(events)), NOW, NOW)
+
     assert run().equals(run())
 
 

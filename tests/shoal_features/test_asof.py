@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal_features.asof import as_of
 from shoal_features.values import moment
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
+
 from shoal import Event, Role, TenantContext
 from shoal.router import enforce_roles, install_problem_handlers
 from shoal_features.ingest import handle

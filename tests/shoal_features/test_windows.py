@@ -4,6 +4,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from shoal_features.online import Reading, apply, read
 from shoal_features.windows import Occurrence, Plan
 

@@ -1,0 +1,214 @@
+"""The scheduled and started work of the feature store."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from shoal import Event, Invalid, JobContext, TenantContext
+
+from . import batch, offline, rows
+from .catalog import Catalog
+from .freshness import freshness
+from .history import question
+from .ingest import late_key
+from .monitoring import mismatches, monitor
+from .registry import Registry, View
+from .values import moment
+
+CORRECTED = ("features", "corrected")
+"""Hash: view → how many events that came too late for the stream the batch has taken in since."""
+
+REACH = timedelta(days=7)
+"""How far back a nightly run corrects days for events that arrived since the run before."""
+
+RAN = ("features", "ran")
+"""When the nightly run last began, in ms since 1970."""
+
+
+async def materialize(job: JobContext) -> dict[str, Any]:
+    """Compute the batch views. By the schedule: as of the midnight before, and again for the days of the past week that
+    events have arrived for since the last run. By hand: as of now, or with `date` as of that day's end."""
+    result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
+    for n, ctx in enumerate(job.tenants):
+        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        views = _views(registry, job.arguments, "batch")
+        began = time.time_ns() // 1_000_000
+        moments = await _moments(job, ctx)
+        work = [(view, at) for view in views for at in moments]
+        for k, (view, at) in enumerate(work):
+            job.progress(n + k / len(work), len(job.tenants), f"{ctx.tenant}: {view.name} as of {at.isoformat()}")
+            done = await batch.compute(ctx.stores, view, at, online=at == moments[-1])
+            result["rows"] += done.rows
+            result["changed"] += done.changed
+            result["values"] += done.online
+        await _correct(ctx, registry)
+        await ctx.stores.online.set(RAN, began)
+    job.progress(len(job.tenants), len(job.tenants), "done")
+    return result
+
+
+async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
+    due = job.scheduled_for
+    if "date" in job.arguments:
+        return [_end(_date(job.arguments, "date"), due)]
+    if due.second or due.microsecond:  # a schedule's times are whole minutes
+        return [due]
+    midnight = due.replace(hour=0, minute=0)
+    first, last = midnight, await ctx.stores.online.get(RAN)
+    if last:
+        archive = await offline.events(ctx.stores, midnight - REACH, midnight)
+        if archive.count():
+            with duckdb.connect() as con:
+                accepted = "CAST(split_part(position, '-', 1) AS BIGINT)"
+                query = f"SELECT min(epoch_us(time)) FROM {archive.relation(con)} WHERE {accepted} >= {int(last)}"
+                found = con.execute(query).fetchone()
+            if found and found[0]:
+                day = moment(found[0]).astimezone(due.tzinfo).date()
+                first = max(min(_end(day, due), midnight), midnight - REACH)
+    days = (midnight.date() - first.date()).days
+    return [_end(midnight.date() - timedelta(days=k + 1), due) for k in range(days, -1, -1)]
+
+
+def _end(day: date, like: datetime) -> datetime:
+    """The midnight at the end of a day, in the time zone of `like`."""
+    after = day + timedelta(days=1)
+    return datetime(after.year, after.month, after.day, tzinfo=like.tzinfo)
+
+
+async def _correct(ctx: TenantContext, registry: Registry) -> None:
+    """What came too late for the windows is in the archive, and so in every history from now on."""
+    for view in registry.views:
+        if view.kind == "stream":
+            late = await ctx.stores.online.hkeys(late_key(view.name))
+            if late:
+                await ctx.stores.online.hdel(late_key(view.name), *late)
+                await ctx.stores.online.hincrby(CORRECTED, view.name, len(late))
+
+
+async def backfill(job: JobContext) -> dict[str, Any]:
+    """Compute batch views for every day from `start` to `end`, both included, and bring the stream views' windows up from
+    the archive. `views`: only these."""
+    start, end = _date(job.arguments, "start"), _date(job.arguments, "end")
+    if end < start:
+        raise Invalid(f"the end {end} is before the start {start}")
+    days = [start + timedelta(days=k) for k in range((end - start).days + 1)]
+    result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "events": 0, "days": len(days)}
+    for n, ctx in enumerate(job.tenants):
+        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        batches, streams = (_views(registry, job.arguments, kind) for kind in ("batch", "stream"))
+        steps, step = len(batches) * len(days) + len(streams), 0
+        for view in batches:
+            for day in days:
+                job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name} {day}")
+                at = min(_end(day, job.scheduled_for), datetime.now(UTC))
+                done = await batch.compute(ctx.stores, view, at, online=day == days[-1])
+                result["rows"] += done.rows
+                result["changed"] += done.changed
+                result["values"] += done.online
+                step += 1
+        for view in streams:
+            job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
+            result["events"] += await batch.rebuild(ctx.stores, view)
+            step += 1
+    job.progress(len(job.tenants), len(job.tenants), "done")
+    return result
+
+
+async def consistency(job: JobContext) -> dict[str, Any]:
+    """Compare `sample` entities' served values with what the log and the offline tables say; a difference counts once it
+    lasts `settle` seconds."""
+    result: dict[str, Any] = {"checked": 0, "mismatches": []}
+    for n, ctx in enumerate(job.tenants):
+        job.progress(n, len(job.tenants), ctx.tenant)
+        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        sample, settle = int(job.arguments.get("sample", 200)), float(job.arguments.get("settle", 2.0))
+        found = await mismatches(ctx.stores, registry, sample=sample, seed=n, settle=settle)
+        result["checked"] += found["checked"]
+        result["mismatches"] += [{"tenant": ctx.tenant, **m} for m in found["mismatches"]][:100]
+        await _publish(ctx, [{"metric": "features.mismatches", "value": len(found["mismatches"]), "labels": {}}])
+    job.progress(len(job.tenants), len(job.tenants), "done")
+    return result
+
+
+async def watch(job: JobContext) -> dict[str, Any]:
+    """Age, lag, lateness, nulls and drift of every view, as metric events that the anomalies capability can watch."""
+    count = 0
+    for n, ctx in enumerate(job.tenants):
+        job.progress(n, len(job.tenants), ctx.tenant)
+        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        points = await monitor(ctx.stores, registry)
+        for view in await freshness(ctx.stores.online, registry, time.time_ns() // 1000):
+            labels = {"view": view["view"]}
+            for name in ("age_seconds", "lag_seconds", "too_late"):
+                if view.get(name) is not None:
+                    points.append({"metric": f"features.{name}", "value": view[name], "labels": labels})
+        await _publish(ctx, points)
+        count += len(points)
+    job.progress(len(job.tenants), len(job.tenants), "done")
+    return {"points": count}
+
+
+async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
+    if points:
+        at = datetime.now(UTC)
+        await ctx.stores.events.append([Event(type="metric", source="shoal/features", time=at, data=p) for p in points])
+
+
+async def historical(job: JobContext) -> dict[str, Any]:
+    """A point-in-time join of any size: `input` and `output` are Parquet files that the cluster reaches, `features` the
+    names. Entity rows are as for `POST /features/historical`. The parts are worked on by Ray Data."""
+    if len(job.tenants) != 1:
+        raise Invalid("say for which tenant")
+    ctx = job.tenants[0]
+    arguments = job.arguments
+    for name in ("input", "output", "features"):
+        if not arguments.get(name):
+            raise Invalid(f"the argument {name} is missing")
+    registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+    body = {k: arguments[k] for k in ("features", "known_by", "entity") if k in arguments}
+    asked = rows.asked({**body, "entities": pq.read_table(str(arguments["input"]))}, registry)
+    assert asked.rows is not None
+    one = await question(
+        ctx.stores, registry.resolve(asked.entity, asked.features), asked.rows, known_by=asked.known_by, cutoff=asked.cutoff
+    )
+    written = await asyncio.to_thread(_write_parts, job, one, asked.key, str(arguments["output"]))
+    return {"rows": written, "output": arguments["output"]}
+
+
+def _write_parts(job: JobContext, one: Any, key: str, output: str) -> int:
+    """Write the parts as they come; the file appears under its name once it is whole."""
+    import os
+
+    written, temporary = 0, f"{output}.part"
+    writer = None
+    for k, table in enumerate(batch.in_parts(one.part, one.parts)):
+        table = rows.named(table.drop_columns("row"), key)
+        writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+        writer.write_table(table)
+        written += table.num_rows
+        job.progress(k + 1, one.parts, f"{written} rows")
+    if writer:
+        writer.close()
+        os.replace(temporary, output)
+    return written
+
+
+def _views(registry: Registry, arguments: Mapping[str, Any], kind: str) -> list[View]:
+    names = arguments.get("views") or [v.name for v in registry.views]
+    unknown = set(names) - {v.name for v in registry.views}
+    if unknown:
+        raise Invalid(f"no view {min(unknown)!r}; there is {', '.join(v.name for v in registry.views)}")
+    return [v for v in registry.views if v.kind == kind and v.name in names]
+
+
+def _date(arguments: Mapping[str, Any], name: str) -> date:
+    try:
+        return date.fromisoformat(str(arguments[name]))
+    except (KeyError, ValueError):
+        raise Invalid(f"the argument {name} is a date such as 2026-11-22, not {arguments.get(name)!r}") from None
+

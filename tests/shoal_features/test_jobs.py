@@ -1,0 +1,240 @@
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shoal import Event, Invalid
+from shoal_features import batch, jobs, offline
+from shoal_features.aggregation import schema
+from shoal_features.catalog import SHARED, Catalog
+from shoal_features.ingest import handle
+from shoal_features.registry import Feature, Registry, View
+from shoal_features.values import moment, unpack
+
+pytestmark = pytest.mark.anyio
+
+REGISTRY = Registry.from_dict(json.loads(SHARED.read_text()))
+BOARDS = REGISTRY.view("user_boards")
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+class Run:
+    """The context of a running job."""
+
+    def __init__(self, *stores, due: datetime | None = None, **arguments) -> None:
+        self.run_id, self.arguments = "r", arguments
+        self.tenants = [SimpleNamespace(tenant=s.online._tenant, stores=s) for s in stores]
+        self.scheduled_for = due or datetime.now(UTC)
+        self.shown: list[tuple] = []
+
+    def progress(self, done, total, message="") -> None:
+        self.shown.append((done, total, message))
+
+
+async def boards(stores, user: str, *times: datetime) -> None:
+    await stores.events.append([Event(type="board.created", time=t, data={"user_id": user}) for t in times])
+
+
+async def online(stores, user: str, feature: str = "boards_30d"):
+    raw = await stores.online.hget(("user", user), feature)
+    return json.loads(unpack(raw).json) if raw else None
+
+
+async def offline_rows(stores, view: View = BOARDS) -> list[dict]:
+    table = await stores.lake.read(offline.table_name(view))
+    return sorted(table.to_pylist(), key=lambda r: (r["event_timestamp"], r["entity"], r["created"])) if table else []
+
+
+def ago(**kw) -> datetime:
+    return datetime.now(UTC) - timedelta(**kw)
+
+
+async def test_by_hand_it_computes_as_of_now_and_serves(stores):
+    await boards(stores, "1", ago(seconds=5), ago(days=29), ago(days=31))
+    result = await jobs.materialize(Run(stores))
+    assert await online(stores, "1") == 2
+    assert (result["rows"], result["changed"]) == (1, 1)
+
+
+async def test_by_the_schedule_it_computes_as_of_the_midnight_of_its_zone(stores):
+    due = datetime(2026, 11, 20, 3, 0, tzinfo=NEW_YORK)
+    midnight = datetime(2026, 11, 20, tzinfo=NEW_YORK)
+    await boards(stores, "1", midnight, midnight + timedelta(seconds=1))
+    await jobs.materialize(Run(stores, due=due))
+    assert [(r["event_timestamp"], r["boards_30d"]) for r in await offline_rows(stores)] == [(midnight.astimezone(UTC), 1)]
+
+
+async def test_running_a_day_again_changes_nothing(stores):
+    await boards(stores, "1", *(ago(days=d) for d in range(2, 9)))
+    day = ago(days=1).date().isoformat()
+    first = await jobs.materialize(Run(stores, date=day))
+    rows, value = await offline_rows(stores), await stores.online.hgetall(("user", "1"))
+    again = await jobs.materialize(Run(stores, date=day))
+    assert (first["changed"], again["changed"]) == (1, 0)
+    assert await offline_rows(stores) == rows
+    assert await stores.online.hgetall(("user", "1")) == value
+
+
+async def test_a_late_event_corrects_the_day_and_what_was_believed_stays(stores):
+    await boards(stores, "1", ago(days=3))
+    day = ago(days=1).date().isoformat()
+    await jobs.materialize(Run(stores, date=day))
+    await boards(stores, "1", ago(days=2))
+    assert (await jobs.materialize(Run(stores, date=day)))["changed"] == 1
+    assert [r["boards_30d"] for r in await offline_rows(stores)] == [1, 2]
+    assert await online(stores, "1") == 2
+
+
+async def test_the_nightly_run_corrects_the_days_that_late_events_belong_to(stores):
+    due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
+    await boards(stores, "1", due - timedelta(days=10))
+    await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
+    before = len(await offline_rows(stores))
+    await boards(stores, "1", due - timedelta(days=3))
+    await jobs.materialize(Run(stores, due=due))
+    rows = await offline_rows(stores)
+    midnight = due.replace(hour=0)
+    days = [(midnight - r["event_timestamp"]).days for r in rows[:]]
+    assert before == 1
+    assert sorted(zip(days, (r["boards_30d"] for r in rows), strict=True)) == [(0, 2), (1, 1), (1, 2), (2, 2)]
+
+
+async def test_the_drop_to_zero_is_written(stores):
+    await boards(stores, "1", ago(days=31))
+    await jobs.materialize(Run(stores))
+    assert await online(stores, "1") == 0
+
+
+async def test_a_job_killed_before_it_writes_leaves_the_old_values(stores, monkeypatch):
+    await boards(stores, "1", ago(days=2))
+    await jobs.materialize(Run(stores))
+    await boards(stores, "1", ago(days=1))
+
+    async def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(offline, "append_changes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        await jobs.materialize(Run(stores))
+    assert await online(stores, "1") == 1
+    monkeypatch.undo()
+    await jobs.materialize(Run(stores))
+    assert await online(stores, "1") == 2
+
+
+async def test_a_backfill_writes_each_day_and_shows_progress(stores):
+    await boards(stores, "1", *(ago(days=d, hours=1) for d in (1, 2, 3, 4)))
+    run = Run(stores, start=ago(days=4).date().isoformat(), end=ago(days=2).date().isoformat(), views=["user_boards"])
+    result = await jobs.backfill(run)
+    assert result["days"] == 3
+    assert len({r["event_timestamp"] for r in await offline_rows(stores)}) == 3
+    assert run.shown[0][:2] == (0, 1) and run.shown[-1][:2] == (1, 1) and len(run.shown) == 4
+
+
+@pytest.mark.parametrize("arguments", [{}, {"start": "x", "end": "2026-01-01"}, {"start": "2026-01-02", "end": "2026-01-01"}])
+async def test_a_backfill_of_no_range_is_refused(stores, arguments):
+    with pytest.raises(Invalid):
+        await jobs.backfill(Run(stores, **arguments))
+
+
+async def test_windows_come_back_from_the_archive_after_redis_was_lost(stores):
+    events = [Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"}) for s in range(1, 40)]
+    await stores.events.append(events)
+    today = datetime.now(UTC).date().isoformat()
+    await jobs.backfill(Run(stores, start=today, end=today))
+    found = await jobs.consistency(Run(stores, settle=0))
+    assert found["checked"] > 0 and found["mismatches"] == []
+    assert await online(stores, "1", "current_board") == "b1"
+
+
+async def test_online_and_offline_agree_after_duplicates_disorder_and_lateness(stores):
+    events = [
+        Event(id=f"e{n}", type=t, time=ago(seconds=s), data={"user_id": str(n % 5), "board_id": f"b{n % 7}", "duration": n})
+        for n, (t, s) in enumerate(zip(["item.viewed", "board.opened", "board.created", "session.ended"] * 30, range(0, 108_000, 900)))
+    ]
+    shuffled = events[::2] + events[::-3] + events
+    await stores.events.append(shuffled)
+    for i in range(0, len(shuffled), 17):
+        await handle(stores.online, REGISTRY, shuffled[i : i + 17])
+    await jobs.materialize(Run(stores))
+    found = await jobs.consistency(Run(stores, settle=0))
+    assert found["mismatches"] == []
+    assert found["checked"] == 5 * 7
+
+
+async def test_a_wrong_value_is_found(stores):
+    await boards(stores, "1", ago(days=1))
+    await jobs.materialize(Run(stores))
+    now = int(datetime.now(UTC).timestamp() * 1e6)
+    await stores.online.hset(("user", "1"), "boards_30d", f"{now} {now} l 77")
+    found = await jobs.consistency(Run(stores, sample=10, settle=0))
+    assert [(m["feature"], m["online"], m["offline"]) for m in found["mismatches"] if m["view"] == "user_boards"] == [("boards_30d", 77, "1")]
+
+
+async def test_watching_publishes_metrics_and_feeds_freshness(stores):
+    await boards(stores, "1", ago(days=2), ago(days=10))
+    await jobs.materialize(Run(stores, date=ago(days=8).date().isoformat()))
+    await jobs.materialize(Run(stores))
+    await jobs.watch(Run(stores))
+    points = [e.data async for _, e in stores.events.read(types=["metric"])]
+    names = {(p["metric"], p["labels"].get("view")) for p in points}
+    assert {("features.age_seconds", "user_boards"), ("features.null_share", "user_boards"), ("features.psi", "user_boards")} <= names
+    assert all(isinstance(p["value"], int | float) for p in points)
+
+
+async def test_too_late_events_are_handed_to_the_batch(stores):
+    events = [Event(type="item.viewed", time=ago(days=3), data={"user_id": "1"})]
+    await stores.events.append(events)
+    await handle(stores.online, REGISTRY, events)
+    assert await stores.online.hlen(("features", "late", "user_activity")) == 1
+    await jobs.materialize(Run(stores))
+    assert await stores.online.hlen(("features", "late", "user_activity")) == 0
+    assert await stores.online.hget(jobs.CORRECTED, "user_activity") == b"1"
+
+
+async def test_a_join_of_files_writes_a_file(stores, tmp_path):
+    await boards(stores, "1", ago(days=2))
+    await jobs.materialize(Run(stores, date=ago(days=1).date().isoformat()))
+    times = pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"user_id": ["1", "2"], "event_timestamp": times}), tmp_path / "in.parquet")
+    run = Run(stores, input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out.parquet"), features=["boards_30d", "actions"])
+    assert (await jobs.historical(run))["rows"] == 2
+    got = pq.read_table(tmp_path / "out.parquet")
+    assert got.column_names == ["user_id", "event_timestamp", "boards_30d", "actions"]
+    assert got["boards_30d"].to_pylist() == [1, None]
+
+
+async def test_parts_of_a_join_are_its_whole(stores):
+    view = View("scores", "user", "user_id", "plain", (Feature("n", "int64"),))
+    times = [moment(1_763_900_000_000_000 + k * 1_000_000) for k in range(50)]
+    rows = pa.Table.from_pylist(
+        [{"entity": f"u{k % 7}", "event_timestamp": t, "created": t, "n": k} for k, t in enumerate(times)], schema(view)
+    )
+    await offline.append(stores.lake, view, rows)
+    asked = pa.table({"entity": [f"u{k % 9}" for k in range(40)], "at": pa.array(times[:40], pa.timestamp("us", "UTC"))})
+    from dataclasses import replace
+
+    from shoal_features.history import question
+
+    one = await question(stores, [(view, view.features[0])], asked)
+    assert replace(one, parts=5).answer().equals(one.answer())
+
+
+async def test_online_values_of_a_batch_are_newer_wins(stores):
+    await boards(stores, "1", ago(days=2))
+    await jobs.materialize(Run(stores))
+    value = await stores.online.hget(("user", "1"), "boards_30d")
+    await batch.compute(stores, BOARDS, ago(days=1))
+    assert await stores.online.hget(("user", "1"), "boards_30d") == value
+
+
+async def test_tenants_own_definitions_replace_the_shared_ones(stores):
+    catalog = Catalog()
+    mine = Registry((View("mine", "user", "user_id", "plain", (Feature("x", "int64"),)),))
+    assert await catalog.registry("t", stores.online) == REGISTRY
+    assert await catalog.replace("t", stores.online, mine) == ["mine:x"]
+    assert await catalog.registry("t", stores.online) == mine
