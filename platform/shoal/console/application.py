@@ -1,0 +1,35 @@
+"""The Serve application of the console and the landing page, at `/`."""
+
+from collections.abc import Awaitable, Callable
+
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve import Application
+
+from ..contract.capability import Scaling
+from ..runtime.application import options
+from ..runtime.process import Process
+
+
+class Arguments(BaseModel):
+    """It takes none; Serve would ignore what it does not know, so unknown keys are refused here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Console:
+    """The class that Serve deploys. One replica: a page's websocket must come back to the process that drew it."""
+
+    def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
+        from .site import site  # NiceGUI takes a second to import; only the replica needs it
+
+        process = Process.current()
+        config = process.config
+        host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host
+        dashboard = f"http://{host}:{config.dashboard_port}" if config.address is None else None
+        return site(process.plugins.capabilities, address=f"http://{host}:{config.port}", secret=process.secret, dashboard=dashboard)
+
+
+def build(arguments: Arguments) -> Application:
+    """The builder that `shoal up` and the declarative configuration use."""
+    return serve.deployment(serve.ingress()(Console)).options(**options("console", Scaling(ongoing=200))).bind()  # type: ignore[attr-defined]

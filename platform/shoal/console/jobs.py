@@ -1,0 +1,88 @@
+"""A capability's jobs: their schedules, their latest runs with progress, and a button to run one now."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from nicegui import ui
+
+from ..client import AsyncClient
+from ..contract.errors import ShoalError
+from .frame import empty, pill
+
+STYLES = {"succeeded": "sh-good", "failed": "sh-bad", "cancelled": "sh-off", "running": "sh-warn", "queued": "sh-off"}
+MOST = 8
+
+
+async def jobs(client: AsyncClient, capability: dict[str, Any], *, editable: bool) -> None:
+    """A card for each job. The runs are asked for again every two seconds while one goes on."""
+    every = {job["name"]: job for job in (await client.platform.list_jobs())["jobs"]}
+    mine = [every[name] for name in capability["jobs"] if name in every]
+    if not mine:
+        empty("This capability has no jobs.")
+        return
+    found = (await client.platform.list_runs(limit=200))["runs"]
+
+    async def start(name: str) -> None:
+        try:
+            await client.platform.run_job(name=name, body={})
+        except ShoalError as error:
+            ui.notify(error.detail, type="negative")
+            return
+        ui.notify(f"{name} is queued.", type="positive")
+        await again()
+
+    async def again() -> None:
+        nonlocal found
+        found = (await client.platform.list_runs(limit=200))["runs"]
+        cards.refresh()
+        timer.active = going()
+
+    def going() -> bool:
+        return any(run["state"] in ("queued", "running") and run["job"] in capability["jobs"] for run in found)
+
+    @ui.refreshable
+    def cards() -> None:
+        for job in mine:
+            with ui.element("section").classes("sh-card w-full").style("display:flex; flex-direction:column"):
+                with ui.row().classes("items-center no-wrap w-full").style("gap:12px"):
+                    with ui.column().style("gap:0"):
+                        ui.label(job["name"]).classes("sh-h2")
+                        ui.label(job["summary"]).classes("sh-muted")
+                    ui.space()
+                    ui.label(schedule(job)).classes("sh-mono sh-muted")
+                    if editable:
+                        ui.button("Run now", on_click=lambda name=job["name"]: start(name)).props("outline dense no-wrap").style("padding:2px 12px")
+                runs([run for run in found if run["job"] == job["name"]][:MOST])
+
+    cards()
+    timer = ui.timer(2.0, again, active=going())
+
+
+def schedule(job: dict[str, Any]) -> str:
+    return f"{job['cron']} · {job['timezone']}" if job["cron"] else "by hand"
+
+
+def runs(found: list[dict[str, Any]]) -> None:
+    """The latest runs, newest first."""
+    if not found:
+        ui.label("It has not run yet.").classes("sh-muted").style("font-size:14px")
+    for run in found:
+        with ui.row().classes("items-center no-wrap w-full").style("gap:12px; font-size:14px; border-top:1px solid var(--sh-line); padding-top:10px"):
+            pill(run["state"], STYLES.get(run["state"], "sh-off"))
+            ui.label(ago(run["created"])).classes("sh-muted").style("white-space:nowrap")
+            progress = run["progress"]
+            done, total = progress["done"], progress["total"]
+            if run["state"] == "running" and total:
+                ui.linear_progress(value=done / total, show_value=False).style("width:180px").props("rounded")
+                ui.label(f"{done:g} of {total:g}").classes("sh-muted").style("white-space:nowrap")
+            text = run["error"] or ", ".join(f"{k} {v}" for k, v in (run["result"] or {}).items()) or progress["message"]
+            ui.label(text).classes("sh-muted ellipsis").style("min-width:0")
+
+
+def ago(time: str) -> str:
+    """A time in RFC 3339 as people say it: 3 min ago."""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    for size, word in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {word} ago"
+    return "just now"
