@@ -1,5 +1,6 @@
 """Shoal: a company's AI features on one Ray cluster. These are the names that plugins and clients import, and no others."""
 
+from .client import AsyncClient, Client
 from .contract.capability import Backend, Capability, Job, JobContext, PageContext, Scaling, Stream, Study
 from .contract.context import Operations, Role, Services, TenantContext, admin, editor, reader, tenant
 from .contract.errors import (
@@ -16,20 +17,29 @@ from .contract.errors import (
     Unavailable,
 )
 from .contract.events import Event
+from .contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping
 from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
 from .contract.stores import Hit, Stores, VectorSchema
+from .operator import connect
+from .router.assignment import Assigner, bucket
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Assigner",
+    "AsyncClient",
     "Backend",
     "Capability",
+    "Client",
+    "Condition",
     "Conflict",
     "Event",
+    "ExperimentRecord",
     "Forbidden",
     "Hit",
+    "Holdout",
     "Identifier",
     "InternalError",
     "Invalid",
@@ -53,10 +63,14 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "Variant",
     "VectorSchema",
     "admin",
+    "bucket",
+    "connect",
     "editor",
     "hookimpl",
+    "overlapping",
     "reader",
     "tenant",
 ]

@@ -92,10 +92,14 @@ class Study:
 class PageContext(Protocol):
     """What a console page is given."""
 
-    client: Any
-    """`shoal.AsyncClient`, bound to the key that signed in: the Router guards it like anyone."""
-    tenant: str
-    role: Role
+    @property
+    def client(self) -> Any:
+        """`shoal.AsyncClient`, bound to the key that signed in: the Router guards it like anyone."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,18 +77,22 @@ class TenantContext:
         return self.boards is None or board in self.boards
 
 
-def tenant(request: Request) -> TenantContext:
+async def tenant(request: Request) -> TenantContext:
     """FastAPI dependency: the caller's context. The role an operation needs is `reader` for GET and HEAD and `editor` for
     the rest, unless the route says otherwise by depending on `reader`, `editor` or `admin` instead."""
+    return _context(request)
+
+
+def _context(request: Request) -> TenantContext:
     context = request.scope.get("shoal.context")
     if context is None:
         raise InternalError("this route is not behind the router")
     return context  # type: ignore[no-any-return]
 
 
-def _needs(role: Role) -> Callable[[Request], TenantContext]:
-    def dependency(request: Request) -> TenantContext:
-        context = tenant(request)
+def _needs(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
+    async def dependency(request: Request) -> TenantContext:  # async: FastAPI would run a plain function in a thread
+        context = _context(request)
         if not context.role.covers(role):
             raise Forbidden(f"this operation needs the role {role}; the credential's is {context.role}")
         return context

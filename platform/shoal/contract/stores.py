@@ -111,6 +111,9 @@ class Lake(Protocol):
     async def delete(self, table: str, before: date | None = None) -> int:
         """Drop whole days before a date (all of them when None); how many files went."""
 
+    async def compact(self, table: str) -> int:
+        """Merge the small files of each day; how many went."""
+
     def filesystem(self) -> Any:
         """The pyarrow filesystem that `files` are on."""
 

@@ -1,0 +1,38 @@
+# Shoal. `make demo` shows it, `make test` checks it; both make the environment in .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export HF_HUB_OFFLINE := 1
+
+.PHONY: install demo test test-unit test-cluster lint clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shoal needs Python 3.11 or newer (PYTHON=python3.12 make …)"; exit 1; }
+	@echo "Making the environment in $(VENV) (about 250 packages, a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+demo: install
+	@$(BIN)/python -m shoal.demo
+
+test: install lint
+	@$(BIN)/python -m pytest -q
+
+test-unit: install
+	@$(BIN)/python -m pytest -q --ignore=tests/cluster
+
+test-cluster: install
+	@$(BIN)/python -m pytest -q tests/cluster
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .shoal

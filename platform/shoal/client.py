@@ -1,0 +1,250 @@
+"""The Python client, over HTTP or through a Ray cluster: the same methods, the same results, the same refusals.
+
+    with shoal.Client("http://127.0.0.1:8000", key="shoal_…") as client:
+        client.search.search(q="login page is slow", limit=3)
+
+Every capability is an attribute, and each operation of its OpenAPI a method of it; nothing here knows them by name.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+import httpx
+
+from .contract.errors import LimitExceeded, NotFound, ShoalError, Unavailable
+from .contract.operations import Call, Operation, decode, operations
+
+Response = tuple[int, str, dict[str, str], bytes]
+"""Status, content type, headers (lower case), body."""
+
+RETRIES = 4
+
+
+def _pause(attempt: int, error: ShoalError) -> float:
+    """Seconds before the next attempt: what the server asked for, else full-jitter exponential backoff from 0.1 s."""
+    if error.retry_after is not None:
+        return min(error.retry_after, 10.0)
+    return random.uniform(0, 0.1 * 2**attempt)
+
+
+def _retriable(error: Exception, safe: bool) -> bool:
+    return isinstance(error, LimitExceeded) or (safe and isinstance(error, Unavailable))
+
+
+def _error_for_transport(error: Exception, address: str) -> Unavailable:
+    return Unavailable(f"{address} does not answer: {type(error).__name__}: {error}".rstrip(": "))
+
+
+class _Base:
+    def __init__(self, address: str, key: str | None = None, *, user: str | None = None, timeout: float = 30.0, retries: int = RETRIES) -> None:
+        self.address = address.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        if user is not None:
+            self._headers["shoal-user"] = user
+        self._timeout = timeout
+        self._retries = retries
+        self._known: dict[str, dict[str, Operation]] = {}
+
+    def __repr__(self) -> str:  # never the key
+        return f"{type(self).__name__}({self.address!r})"
+
+    def _decode(self, response: Response) -> Any:
+        status, kind, headers, body = response
+        try:
+            return decode(status, kind, body)
+        except ShoalError as error:
+            if error.retry_after is None and headers.get("retry-after", "").replace(".", "", 1).isdigit():
+                error.retry_after = float(headers["retry-after"])
+            error.request_id = error.request_id or headers.get("x-request-id")
+            raise
+
+    def _find(self, capability: str, operation: str) -> Operation:
+        known = self._known[capability]
+        if operation not in known:
+            raise AttributeError(f"{capability} has no operation {operation!r}; it has {', '.join(sorted(known))}")
+        return known[operation]
+
+
+class _Ray:
+    """Requests through Serve handles of a cluster, each driving the same ingress application as HTTP does."""
+
+    def __init__(self, address: str) -> None:
+        import ray
+        from ray import serve
+
+        self._ray, self._serve = ray, serve
+        self._context: Any = ray.init(address, namespace="shoal", allow_multiple=True, log_to_driver=False)
+        self._handles: dict[str, Any] = {}
+
+    def send(self, call: Call, headers: dict[str, str], timeout: float) -> Response:
+        name = call.path.split("/")[1]
+        with self._context:
+            try:
+                if name not in self._handles:
+                    self._handles[name] = self._serve.get_app_handle(name)
+            except Exception:
+                raise NotFound(f"no capability {name!r} is deployed") from None
+            answer = self._handles[name].drive.remote(call, {**headers, **dict(call.headers)}).result(timeout_s=timeout)
+        status, found, body = answer
+        return status, found.get("content-type", ""), found, body
+
+    def close(self) -> None:
+        self._context.disconnect()
+
+
+class Client(_Base):
+    """A blocking client. `address` is `http(s)://host:port`, or `ray://host:port` for a Ray cluster's client port.
+
+    Raises the errors of `shoal` (`NotFound`, `LimitExceeded`, …). Reads and other idempotent calls are tried again when the platform
+    is away or busy, with backoff; a call that changes something is sent once, unless it was refused for a limit.
+    """
+
+    def __init__(self, address: str, key: str | None = None, **options: Any) -> None:
+        super().__init__(address, key, **options)
+        self._ray = _Ray(self.address) if address.startswith("ray://") else None
+        self._http = None if self._ray else httpx.Client(base_url=self.address, timeout=self._timeout)
+
+    def request(self, call: Call, *, safe: bool | None = None) -> Any:
+        """Send one call and decode its answer."""
+        safe = call.idempotent if safe is None else safe
+        attempt = 0
+        while True:
+            try:
+                return self._decode(self._send(call))
+            except ShoalError as error:
+                if attempt >= self._retries or not _retriable(error, safe):
+                    raise
+                time.sleep(_pause(attempt, error))
+                attempt += 1
+
+    def _send(self, call: Call) -> Response:
+        if self._ray:
+            return self._ray.send(call, self._headers, self._timeout)
+        assert self._http
+        try:
+            answer = self._http.request(call.method, call.path, params=call.query, content=call.body, headers={**self._headers, **dict(call.headers)})
+        except httpx.TransportError as error:
+            raise _error_for_transport(error, self.address) from error
+        return answer.status_code, answer.headers.get("content-type", ""), dict(answer.headers), answer.content
+
+    def operations(self, capability: str) -> dict[str, Operation]:
+        """The capability's operations by id, fetched once."""
+        if capability not in self._known:
+            self._known[capability] = operations(self.request(Call("GET", f"/{capability}/openapi.json")))
+        return self._known[capability]
+
+    def __getattr__(self, capability: str) -> "_Capability":
+        if capability.startswith("_"):
+            raise AttributeError(capability)
+        return _Capability(self, capability)
+
+    def close(self) -> None:
+        if self._http:
+            self._http.close()
+        if self._ray:
+            self._ray.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Capability:
+    def __init__(self, client: Client, name: str) -> None:
+        self._client, self._name = client, name
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        if operation.startswith("__"):
+            raise AttributeError(operation)
+        self._client.operations(self._name)
+        found = self._client._find(self._name, operation)
+
+        def call(**arguments: Any) -> Any:
+            request = found.call(arguments)
+            return self._client.request(request, safe=request.idempotent or found.safe)
+
+        call.__name__, call.__doc__ = operation, found.summary
+        return call
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._client.operations(self._name))
+
+
+class AsyncClient(_Base):
+    """The same for asyncio: `await client.search.search(q="…")`."""
+
+    def __init__(self, address: str, key: str | None = None, **options: Any) -> None:
+        super().__init__(address, key, **options)
+        self._ray = _Ray(self.address) if address.startswith("ray://") else None
+        self._http = None if self._ray else httpx.AsyncClient(base_url=self.address, timeout=self._timeout)
+
+    async def request(self, call: Call, *, safe: bool | None = None) -> Any:
+        """Send one call and decode its answer."""
+        safe = call.idempotent if safe is None else safe
+        attempt = 0
+        while True:
+            try:
+                return self._decode(await self._send(call))
+            except ShoalError as error:
+                if attempt >= self._retries or not _retriable(error, safe):
+                    raise
+                await asyncio.sleep(_pause(attempt, error))
+                attempt += 1
+
+    async def _send(self, call: Call) -> Response:
+        if self._ray:
+            return await asyncio.to_thread(self._ray.send, call, self._headers, self._timeout)
+        assert self._http
+        try:
+            answer = await self._http.request(
+                call.method, call.path, params=call.query, content=call.body, headers={**self._headers, **dict(call.headers)}
+            )
+        except httpx.TransportError as error:
+            raise _error_for_transport(error, self.address) from error
+        return answer.status_code, answer.headers.get("content-type", ""), dict(answer.headers), answer.content
+
+    async def operations(self, capability: str) -> dict[str, Operation]:
+        """The capability's operations by id, fetched once."""
+        if capability not in self._known:
+            self._known[capability] = operations(await self.request(Call("GET", f"/{capability}/openapi.json")))
+        return self._known[capability]
+
+    def __getattr__(self, capability: str) -> "_AsyncCapability":
+        if capability.startswith("_"):
+            raise AttributeError(capability)
+        return _AsyncCapability(self, capability)
+
+    async def aclose(self) -> None:
+        if self._http:
+            await self._http.aclose()
+        if self._ray:
+            await asyncio.to_thread(self._ray.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class _AsyncCapability:
+    def __init__(self, client: AsyncClient, name: str) -> None:
+        self._client, self._name = client, name
+
+    def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
+        if operation.startswith("__"):
+            raise AttributeError(operation)
+
+        async def call(**arguments: Any) -> Any:
+            await self._client.operations(self._name)
+            found = self._client._find(self._name, operation)
+            request = found.call(arguments)
+            return await self._client.request(request, safe=request.idempotent or found.safe)
+
+        call.__name__ = operation
+        return call

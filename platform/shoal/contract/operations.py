@@ -1,0 +1,137 @@
+"""Calling a capability by operation id: OpenAPI knows the operations, so no client code is written for any of them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from .errors import Invalid, ShoalError
+
+IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request, relative to the platform's address. `query` keeps order and repeated names."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def idempotent(self) -> bool:
+        return self.method in IDEMPOTENT
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a capability, as its OpenAPI describes it."""
+
+    id: str
+    method: str
+    path: str
+    in_path: tuple[str, ...]
+    required: frozenset[str]
+    query: frozenset[str]
+    has_body: bool
+    fields: frozenset[str]
+    summary: str
+    safe: bool
+    """Whether it changes nothing (`x-shoal-safe`, or GET), so that it may be tried again after a fault."""
+
+    def call(self, arguments: Mapping[str, Any]) -> Call:
+        """The request for these arguments: path and query parameters by name, and either `body=` or the body's fields by name.
+
+        An argument that is no parameter becomes a query parameter when the operation takes no body (a capability may
+        accept any name there). Raises Invalid for a missing path parameter or for both `body` and fields.
+        """
+        rest = dict(arguments)
+        body = rest.pop("body", None)
+        path = self.path
+        for name in self.in_path:
+            if rest.get(name) is None:
+                raise Invalid(f"{self.id} needs the argument {name}")
+            path = path.replace("{" + name + "}", quote(str(rest.pop(name)), safe=""))
+        query = {k: rest.pop(k) for k in list(rest) if k in self.query}
+        if self.has_body:
+            fields = {k: v for k, v in rest.items() if v is not None}
+            if body is not None and fields:
+                raise Invalid(f"{self.id} takes either body= or the body's fields, not both: {', '.join(fields)}")
+            body = fields if body is None else body
+        else:
+            query |= rest
+        missing = sorted(n for n in self.required if query.get(n) is None)
+        if missing:
+            raise Invalid(f"{self.id} needs the argument {', '.join(missing)}")
+        headers: tuple[tuple[str, str], ...] = ()
+        raw = b""
+        if isinstance(body, bytes | str):
+            raw = body if isinstance(body, bytes) else body.encode()
+            headers = (("content-type", "application/x-ndjson"),)
+        elif body is not None:
+            raw = orjson.dumps(body, default=_encode, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+            headers = (("content-type", "application/json"),)
+        return Call(self.method, path, tuple(_flatten(query)), raw, headers)
+
+
+def _encode(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _flatten(query: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, value in query.items():
+        for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
+            if item is not None:
+                text = item.isoformat() if hasattr(item, "isoformat") else item
+                pairs.append((name, str(text).lower() if isinstance(text, bool) else str(text)))
+    return pairs
+
+
+def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
+    """The operations of an OpenAPI 3 document, by id."""
+    found: dict[str, Operation] = {}
+    schemas = openapi.get("components", {}).get("schemas", {})
+    for path, methods in openapi.get("paths", {}).items():
+        for method, spec in methods.items():
+            parameters = spec.get("parameters", [])
+            content = spec.get("requestBody", {}).get("content", {})
+            schema = content.get("application/json", {}).get("schema", {})
+            if "$ref" in schema:
+                schema = schemas.get(schema["$ref"].rsplit("/", 1)[-1], {})
+            found[spec["operationId"]] = Operation(
+                id=spec["operationId"],
+                method=method.upper(),
+                path=path,
+                in_path=tuple(p["name"] for p in parameters if p["in"] == "path"),
+                required=frozenset(p["name"] for p in parameters if p["in"] == "query" and p.get("required")),
+                query=frozenset(p["name"] for p in parameters if p["in"] == "query"),
+                has_body="requestBody" in spec,
+                fields=frozenset(schema.get("properties", {})),
+                summary=spec.get("summary", ""),
+                safe=method.upper() == "GET" or bool(spec.get("x-shoal-safe")),
+            )
+    return found
+
+
+def decode(status: int, content_type: str, body: bytes) -> Any:
+    """A response's value: decoded JSON, or the bytes of anything else. Raises the error that a problem describes."""
+    value: Any = body
+    if "json" in content_type and "ndjson" not in content_type:
+        try:
+            value = orjson.loads(body)
+        except json.JSONDecodeError:
+            value = {"detail": body[:200].decode(errors="replace")}
+    if status >= 400:
+        detail = value if isinstance(value, dict) else {"detail": body[:200].decode(errors="replace")}
+        raise ShoalError.from_problem(status, detail)
+    return value if body else None

@@ -1,0 +1,31 @@
+"""The operator's way in: whoever can read the data folder operates the platform, with a token that lives for a day."""
+
+from pathlib import Path
+
+import orjson
+
+from .client import Client
+from .config import Config
+from .contract.context import Role
+from .contract.errors import Unavailable
+from .router import PLATFORM, mint_internal
+
+
+def runtime() -> Config:
+    """The configuration that the running platform of this data folder was started with."""
+    folder = Config.load().data.resolve()
+    try:
+        return Config(**orjson.loads((Path(folder) / "runtime.json").read_bytes()))
+    except FileNotFoundError:
+        raise Unavailable(f"Shoal has not been started on {folder} (`shoal up` starts it; --data names another folder)") from None
+    except PermissionError:
+        raise Unavailable(f"{folder} is another user's") from None
+
+
+def connect(tenant: str | None = None, *, user: str | None = None) -> Client:
+    """A client of the platform that runs on this data folder: its operator's, or acting for one tenant with all its boards."""
+    config = runtime()
+    secret = config.router.internal_secret
+    assert secret is not None
+    token = mint_internal(secret.get_secret_value(), tenant=tenant or PLATFORM, role=Role.admin, user=user, ttl=86_400)
+    return Client(f"http://{config.host}:{config.port}", token)

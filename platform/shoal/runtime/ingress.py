@@ -1,0 +1,140 @@
+"""The ingress of one capability: its routes as an application, inside the Router, inside a Serve deployment."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote, urlencode
+
+from fastapi import FastAPI
+
+from ..contract.capability import Capability
+from ..contract.operations import Call
+from ..router import enforce_roles, install_problem_handlers
+from .loopback import close_replica_port
+from .process import Process
+from .worker import keep
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+log = logging.getLogger("shoal.ingress")
+
+
+def application(capability: Capability, process: Process) -> ASGIApp:
+    """The guarded ASGI application of a capability: `/<name>/…` with its OpenAPI at `/<name>/openapi.json`."""
+    prefix = f"/{capability.name}"
+    routes = capability.routes(process.services(capability.name))
+    enforce_roles(routes)
+    app = FastAPI(
+        title=f"Shoal: {capability.name}",
+        description=capability.summary,
+        version=capability.version,
+        openapi_url=f"{prefix}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.include_router(routes, prefix=prefix)
+    install_problem_handlers(app)
+
+    @app.get(f"{prefix}/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return process.router(app, capability)
+
+
+class Ingress:
+    """The class that Serve deploys for every capability. Whatever comes in, by HTTP or by handle, goes through the Router."""
+
+    def __init__(self, name: str, **backends: Any) -> None:
+        """`backends` only bind the application together; they are called through `services.backend`."""
+        self._process = Process.current()
+        close_replica_port(self._process.config.host)
+        self._name = name
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        self._app = application(self._process.capability(self._name), self._process)
+        if self._name == "platform":
+            self._stop = asyncio.Event()
+            self._keeper = asyncio.ensure_future(keep(self._process, self._stop))
+        return mounted(self._app, f"/{self._name}")
+
+    async def drive(self, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """One request by handle: (status, headers, body) of the same application that HTTP reaches."""
+        return await drive(self._app, call, headers)
+
+
+def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
+    """Undo what Serve does to a request on its way: it moves the route prefix into `root_path`, and adds its own
+    X-Request-ID to the response beside the Router's (the Router took Serve's over, so one of the two is dropped)."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        root = scope.get("root_path", "")
+        path = scope["path"]
+        if root and not path.startswith(root):
+            path = root + path
+        if path == prefix + "/":
+            path = prefix
+        scope = {**scope, "path": path, "root_path": ""}
+
+        async def once(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [h for h in message["headers"] if h[0] != b"x-request-id"]
+            await send(message)
+
+        await app(scope, receive, once)
+
+    return serve
+
+
+async def drive(app: ASGIApp, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    """Run one request through an ASGI application in this process."""
+    path, _, inline = call.path.partition("?")
+    query = inline or urlencode(call.query)
+    sent = False
+    finished = asyncio.Event()
+    status, found, chunks = 500, {}, []
+
+    async def receive() -> Message:
+        nonlocal sent
+        if not sent:
+            sent = True
+            return {"type": "http.request", "body": call.body, "more_body": False}
+        await finished.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            found.update({k.decode("latin-1").lower(): v.decode("latin-1") for k, v in message.get("headers", ())})
+        elif message["type"] == "http.response.body":
+            chunks.append(message.get("body", b""))
+            if not message.get("more_body"):
+                finished.set()
+
+    every = {"content-length": str(len(call.body)), **{k.lower(): v for k, v in headers.items()}}
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in every.items()],
+        "client": None,
+        "server": None,
+    }
+    await app(scope, receive, send)
+    return status, found, b"".join(chunks)

@@ -1,0 +1,34 @@
+"""A tenant's beginning and end, across every store and plugin."""
+
+from typing import TYPE_CHECKING
+
+from ..router import Directory
+from ..stores import erase
+
+if TYPE_CHECKING:
+    from .process import Process
+
+
+async def added(process: "Process", tenant: str) -> None:
+    """Tell every plugin that a tenant was made."""
+    for name in process.plugins.capabilities:
+        hook = getattr(process.plugins.plugin_of(name), "shoal_tenant_added", None)
+        if hook is not None:
+            await hook(await process.context(tenant, name))
+
+
+async def erased(process: "Process", directory: Directory, tenant: str) -> dict[str, int]:
+    """Erase a tenant: its keys stop working first, then every plugin forgets it, then the stores, and at last the directory.
+
+    Called again after a fault it goes on where it was. NotFound when there is no such tenant.
+    """
+    await directory.begin_removal(tenant)
+    counts: dict[str, int] = {}
+    for name in process.plugins.capabilities:
+        hook = getattr(process.plugins.plugin_of(name), "shoal_tenant_removed", None)
+        if hook is not None:
+            for what, count in (await hook(await process.context(tenant, name)) or {}).items():
+                counts[f"{name}.{what}"] = count
+    counts |= {f"stores.{store}": count for store, count in (await erase(process.stores, tenant)).items()}
+    counts |= {f"directory.{kind}": count for kind, count in (await directory.delete_tenant(tenant)).items()}
+    return counts

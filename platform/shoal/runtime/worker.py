@@ -1,0 +1,209 @@
+"""A worker of the platform: follows the event log for the capabilities' streams, archives it, and starts jobs when due.
+
+Any number of workers may run; leases in Redis give each tenant's stream, and each due job, to one of them.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from ..contract.capability import Stream
+from ..contract.errors import Unavailable
+from ..contract.events import Event
+from ..stores import EventLog
+from .cluster import NAMESPACE
+from .jobs import DONE, Run, Runs, due
+from .process import Process
+
+log = logging.getLogger("shoal.worker")
+
+ARCHIVE_EVERY = 30.0
+TENANTS_EVERY = 1.0
+
+
+class Worker:
+    """A detached Ray actor; Ray restarts it when it dies, and another worker takes over meanwhile."""
+
+    def __init__(self) -> None:
+        self.id = uuid4().hex[:12]
+        self._process = Process.current()
+        self._runs = Runs(self._process.stores.online)
+        self._log = EventLog(self._process.stores)
+        self._directory = self._process.directory()
+        self._stop = asyncio.Event()
+        self._zone = ZoneInfo(self._process.config.timezone)
+        self._tenants: list[str] = []
+        self._tasks: list[asyncio.Task] = []
+
+    async def start(self) -> str:
+        """Begin all loops; its id."""
+        if not await self.alive():
+            for task in self._tasks:
+                task.cancel()
+            await self._refresh_tenants()
+            loops: list[Awaitable[None]] = [
+                self._every(TENANTS_EVERY, self._refresh_tenants),
+                self._every(0.5, self._start_jobs),
+                self._every(1.0, self._schedule),
+                self._every(5.0, self._watch_runs),
+                self._every(ARCHIVE_EVERY, self._archive),
+                *self._streams(),
+            ]
+            self._tasks = [asyncio.ensure_future(loop) for loop in loops]
+        return self.id
+
+    async def stop(self) -> None:
+        """Finish the batches at hand and let the leases go."""
+        self._stop.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def alive(self) -> bool:
+        """Whether it has begun, and none of its loops has ended."""
+        return bool(self._tasks) and all(not t.done() for t in self._tasks)
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+        while not self._stop.is_set():
+            try:
+                await act()
+            except Unavailable as error:
+                log.warning("%s: %s", act.__name__, error)
+            except Exception:
+                log.exception("%s failed; it is tried again", act.__name__)
+            try:
+                await asyncio.wait_for(self._stop.wait(), seconds)
+            except TimeoutError:
+                continue
+
+    async def _refresh_tenants(self) -> None:
+        self._tenants = await self._directory.tenant_ids()
+
+    # Streams
+
+    def _streams(self) -> list[Awaitable[None]]:
+        loops: list[Awaitable[None]] = []
+        for capability in self._process.plugins.capabilities.values():
+            for number, stream in enumerate(capability.streams):
+                loops.append(self._follow(f"{capability.name}.{number}", capability.name, stream))
+        return loops
+
+    async def _follow(self, group: str, capability: str, stream: Stream) -> None:
+        async def handle(tenant: str, events: Sequence[Event]) -> None:
+            await stream.handle(await self._process.context(tenant, capability, self._directory), events)
+
+        async def tenants() -> list[str]:
+            return self._tenants
+
+        while not self._stop.is_set():
+            try:
+                await self._log.consume(
+                    group, self.id, handle, types=stream.types, tenants=tenants, stop=self._stop, batch_size=stream.batch_size
+                )
+            except Exception:
+                log.exception("the stream %s broke off; it is taken up again", group)
+                await asyncio.sleep(1)
+
+    async def _archive(self) -> None:
+        for tenant in self._tenants:
+            await self._log.archive(tenant)
+
+    # Jobs
+
+    async def _schedule(self) -> None:
+        now = datetime.now(UTC)
+        for name, job in self._process.jobs().items():
+            when = due(job, self._zone, now)
+            if when is not None and await asyncio.to_thread(self._runs.last_due, name, when):
+                await asyncio.to_thread(self._runs.add, name, due=when)
+
+    async def _start_jobs(self) -> None:
+        while run := await asyncio.to_thread(self._runs.claim):
+            self._spawn(run)
+
+    def _spawn(self, run: Run) -> None:
+        import ray
+
+        ray.remote(num_cpus=0, max_restarts=0)(JobProcess).options(name=f"job {run.job} {run.id}.{run.attempt}", lifetime="detached").remote(run.id)
+
+    async def _watch_runs(self) -> None:
+        for run in await asyncio.to_thread(self._runs.reap):
+            log.warning("run %s of %s: its process died (attempt %d)", run.id, run.job, run.attempt)
+        now = datetime.now(UTC)
+        for run in await asyncio.to_thread(self._runs.active):
+            _, job = self._process.job(run.job)
+            if job.deadline and not run.late and run.state not in DONE and now > run.scheduled_for + job.deadline:
+                await self._late(run)
+
+    async def _late(self, run: Run) -> None:
+        await asyncio.to_thread(self._runs.update, run.id, late=True)
+        for tenant in [run.tenant] if run.tenant else self._tenants:
+            event = Event(
+                id=f"late/{run.id}",
+                source="shoal/jobs",
+                type="shoal.job.late",
+                subject=run.job,
+                data={"job": run.job, "run": run.id, "scheduled_for": run.scheduled_for.isoformat(), "state": run.state},
+            )
+            await self._process.open_stores(tenant).events.append([event])
+
+
+async def keep(process: Process, stop: asyncio.Event) -> None:
+    """See to it that the configured number of workers lives. Run by the platform's ingress, so wherever Shoal is deployed there are workers."""
+    import ray
+    from ray.exceptions import RayError
+
+    while not stop.is_set():
+        for number in range(process.config.workers):
+            try:
+                remote: Any = ray.remote(Worker)
+                actor = (
+                    remote
+                    .options(
+                        name=f"shoal worker {number}", namespace=NAMESPACE, lifetime="detached", get_if_exists=True,
+                        num_cpus=0, max_restarts=-1, max_task_retries=0,
+                    )
+                    .remote()
+                )  # fmt: skip
+                if not await actor.alive.remote():
+                    await actor.start.remote()
+            except RayError as error:
+                log.warning("worker %d: %s", number, error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 2)
+
+
+async def stop_workers(process: Process) -> None:
+    """Let the workers finish what they have in hand, and end them."""
+    import ray
+
+    for number in range(process.config.workers):
+        try:
+            actor = ray.get_actor(f"shoal worker {number}", namespace=NAMESPACE)
+        except ValueError:
+            continue
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(actor.stop.remote(), 10)
+        ray.kill(actor)
+
+
+class JobProcess:
+    """The process of one run: an actor that does it and leaves."""
+
+    def __init__(self, run_id: str) -> None:
+        import threading
+
+        threading.Thread(target=self._work, args=(run_id,), daemon=False).start()
+
+    def _work(self, run_id: str) -> None:
+        import os
+
+        from .jobs import work
+
+        try:
+            work(run_id)
+        finally:
+            os._exit(0)  # a detached actor has no owner whose end would end it

@@ -1,0 +1,249 @@
+"""`shoal up`: everything on this machine, started in order, watched, and stopped without a trace."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import SecretStr
+
+from .config import Config
+from .contract.errors import Unavailable
+from .embedded import EmbeddedServers
+from .runtime import cluster
+
+Progress = Callable[[str], None]
+READY = 180.0
+"""Seconds to wait for the applications."""
+
+
+class Supervisor:
+    """Owns the data folder while it runs. `state.json` there says who runs, for `shoal down` and `status`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.data = config.data.resolve()
+        self.servers: EmbeddedServers | None = None
+        self.head: cluster.RayHead | None = None
+        self._stopping = threading.Event()
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.config.host}:{self.config.port}"
+
+    def start(self, progress: Progress) -> dict[str, str]:
+        """Start everything; the applications that did not come up, with the cause. Unavailable when the ground is missing."""
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.data.chmod(0o700)
+        sweep(self.data)
+        write(self.data / "state.json", {"pid": os.getpid(), "started": psutil.Process().create_time(), "ready": False})
+        stores = self.config.stores
+        if stores is None:
+            self.servers = EmbeddedServers(self.data)
+            stores = self.servers.start(progress)
+        router = self.config.router
+        if router.internal_secret is None:
+            router = router.model_copy(update={"internal_secret": SecretStr(_secret(self.data / "secret"))})
+        self.config = self.config.model_copy(update={"data": self.data, "stores": stores, "router": router})
+        runtime = self.data / "runtime.json"
+        write(runtime, dump(self.config))
+        env = cluster.environment(self.config, runtime)
+        os.environ.update(env)
+        if self.config.address is None:
+            self.head = cluster.RayHead(self.config, env, self.data / "ray.log")
+            address = self.head.start(progress)
+            self._note(ray=self.head.process.pid if self.head.process else None)
+        else:
+            address = self.config.address
+        progress("connecting to Ray")
+        cluster.connect(address)
+        progress("starting Ray Serve")
+        cluster.start_serve(self.config)
+        failed = deploy(self.config, None, progress)
+        self._note(ready=True, failed=failed)
+        return failed
+
+    def _note(self, **facts: Any) -> None:
+        path = self.data / "state.json"
+        write(path, {**json.loads(path.read_text()), **facts})
+
+    def watch(self) -> None:
+        """Keep the embedded servers and Ray up until `request_stop`. Raises Unavailable when Ray has died."""
+        while not self._stopping.wait(1.0):
+            if self.servers is not None:
+                self.servers.supervise_once()
+            if self.head is not None and not self.head.alive:
+                raise Unavailable(f"Ray has ended: see {self.data / 'ray.log'}")
+
+    def request_stop(self, *_: object) -> None:
+        self._stopping.set()
+
+    def stop(self, progress: Progress = lambda _: None) -> None:
+        """Stop everything that `start` started, the applications first."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            import ray
+
+            if ray.is_initialized():
+                from .runtime.process import Process
+                from .runtime.worker import stop_workers
+
+                progress("stopping the applications")
+                _within(15, lambda: asyncio.run(stop_workers(Process.current())))
+                _within(30, cluster.stop_serve)
+                _within(10, ray.shutdown)
+        finally:
+            if self.head is not None:
+                progress("stopping Ray")
+                self.head.stop()
+            if self.servers is not None:
+                progress("stopping the embedded servers")
+                self.servers.stop()
+            sweep(self.data)
+            (self.data / "state.json").unlink(missing_ok=True)
+
+
+def _within(seconds: float, act: Callable[[], None]) -> None:
+    """Run `act`, but go on without it when it hangs (a cluster that has died answers nothing)."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[str, str]:
+    """Deploy the named applications (all when None) to the cluster this process is connected to, and wait for them.
+    The ones that failed, with the cause. An application that is not named is not touched."""
+    from ray import serve
+
+    from .console import application as console
+    from .runtime import application, declarative
+    from .runtime.process import Process
+    from .runtime.status import applications_now
+    from .runtime.worker import stop_workers
+
+    process = Process.current()
+    every = declarative.prefixes(process.plugins.capabilities)
+    unknown = sorted(set(names or ()) - set(every))
+    if unknown:
+        raise Unavailable(f"no capability {', '.join(unknown)}; there are {', '.join(every)}")
+    wanted = names or list(every)
+    targets = [
+        serve.RunTarget(
+            target=console.build({}) if name == "console" else application.application(process.capability(name)),
+            name=name,
+            route_prefix=every[name],
+            logging_config=declarative.LOGGING,
+        )
+        for name in wanted
+    ]
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    deadline = time.monotonic() + READY
+    shown = -1
+    while time.monotonic() < deadline:
+        states = applications_now()
+        running = [n for n in wanted if states.get(n, {}).get("status") == "RUNNING"]
+        failed = {n: states[n]["message"] for n in wanted if states.get(n, {}).get("status") == "DEPLOY_FAILED"}
+        if len(running) != shown:
+            shown = len(running)
+            waiting = [n for n in wanted if n not in running]
+            progress(f"{shown} of {len(wanted)} applications run" + (f", waiting for {', '.join(waiting)}" if waiting else ""))
+        if len(running) + len(failed) == len(wanted):
+            asyncio.run(stop_workers(process))  # the platform's ingress starts new ones, with the new code
+            return {n: _cause(m) for n, m in failed.items()}
+        time.sleep(0.3)
+    return {n: f"not ready after {READY:.0f} s: {states.get(n, {}).get('message', '')}" for n in wanted if n not in running}
+
+
+def _cause(message: str) -> str:
+    """The last line of a traceback that names an error: what a person wants to read first."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else "")
+
+
+def _secret(path: Path) -> str:
+    """The secret that signs the platform's own tokens: made once, readable by the owner only."""
+    if not path.exists():
+        write(path, secrets.token_urlsafe(48))
+    return str(json.loads(path.read_text()))
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The configuration as JSON, its secrets included: for a file that only the owner can read."""
+
+    def open_secrets(value: Any) -> Any:
+        if isinstance(value, SecretStr):
+            return value.get_secret_value()
+        if isinstance(value, dict):
+            return {k: open_secrets(v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [open_secrets(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return open_secrets(config.model_dump())
+
+
+def write(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old or the new file, and only the owner either."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(value, file, indent=1)
+    temporary.replace(path)
+
+
+def running(data: Path) -> dict[str, Any] | None:
+    """What `state.json` says, where the supervisor that it names lives; else None."""
+    try:
+        state = json.loads((data / "state.json").read_text())
+        process = psutil.Process(state["pid"])
+        if abs(process.create_time() - state["started"]) < 1:
+            return dict(state)
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        pass
+    return None
+
+
+def sweep(data: Path) -> None:
+    """End what a supervisor that was killed left behind: its Ray head's session, and HAProxy run through our wrapper.
+    Refuses (Unavailable) when that supervisor still lives."""
+    state = running(data)
+    if state is not None and state["pid"] != os.getpid():
+        raise Unavailable(f"Shoal already runs on {data} (process {state['pid']}); `shoal down` stops it")
+    runtime = str(data.resolve() / "runtime.json")  # in the environment of every process of the cluster
+    mine = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("SHOAL_RUNTIME") == runtime:
+                mine.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+    cluster.end(mine)
+
+
+def stop_running(data: Path, progress: Progress, timeout: float = 90.0) -> bool:
+    """Stop the supervisor of this data folder and wait until it is gone; False when none ran (leftovers are swept)."""
+    state = running(data)
+    if state is None:
+        if not data.is_dir():
+            return False
+        sweep(data)
+        EmbeddedServers(data).stop()
+        (data / "state.json").unlink(missing_ok=True)
+        return False
+    process = psutil.Process(state["pid"])
+    progress("stopping")
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout)
+    except psutil.TimeoutExpired:
+        raise Unavailable(f"process {state['pid']} did not stop within {timeout:.0f} s") from None
+    return True
+
