@@ -1,16 +1,17 @@
 """Milvus: a collection per tenant and name, searched exactly (FLAT, cosine) and by BM25."""
 
+import asyncio
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
 import numpy as np
 from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType
-from pymilvus.exceptions import MilvusException
+from pymilvus.exceptions import DataNotMatchException, MilvusException, ParamError
 
 from shoal.contract.errors import Conflict, InternalError, Invalid, NotFound, ShoalError, Unavailable
 from shoal.contract.stores import Hit, VectorSchema
@@ -21,11 +22,12 @@ from .door import Door
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with three stack traces
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-COLUMN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWN = frozenset({"id", "vector", "text", "text_sparse"})
 TEXT_BYTES = 65_535
 """What a Milvus VARCHAR holds."""
 ID_BYTES = 2_048
+ABSENT, NOT_LOADED, WRONG, RETRIED = 100, 101, (6, 1100, 1101), (2, 8, 9)
+"""Milvus' codes, and milvus-lite's."""
 BATCH = 1_000
 TIMEOUT = 30.0
 
@@ -101,29 +103,34 @@ class VectorsDoor(Door):
 
     async def ensure(self, name: str, schema: VectorSchema) -> None:
         client, collection = self._client(), collection_name(self._tenant, name)
+        columns = _columns(schema)
         async with _translated(name):
             if not await client.has_collection(collection, timeout=TIMEOUT):
-                try:
-                    await _create(client, collection, schema)
-                except MilvusException as error:
-                    if "exist" not in str(error).lower():  # else another process was faster
-                        raise
+                with _unless("exist"):  # else another was faster
+                    await client.create_collection(collection, schema=_made(client, schema), timeout=TIMEOUT)
             found = await client.describe_collection(collection, timeout=TIMEOUT)
-            expected = _columns(schema)
             actual = {
                 f["name"]: (DataType(f["type"]), int(f["params"].get("dim", 0))) for f in found["fields"]
             }
-            if actual != expected:
+            if actual != columns:
                 differing = sorted(
-                    k for k in actual.keys() | expected.keys() if actual.get(k) != expected.get(k)
+                    k for k in actual.keys() | columns.keys() if actual.get(k) != columns.get(k)
                 )
                 raise Conflict(f"the collection {name} exists with another schema: {', '.join(differing)}")
+            there = await client.list_indexes(collection)
+            missing = [params for column, params in _indexes(client, schema).items() if column not in there]
+            with _unless("exist"):
+                await asyncio.gather(
+                    *(client.create_index(collection, params, timeout=TIMEOUT) for params in missing)
+                )
             await client.load_collection(collection, timeout=TIMEOUT)
 
     async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
         collection = collection_name(self._tenant, name)
-        by_id = {_checked(i, row)["id"]: row for i, row in enumerate(rows)}  # of one id twice, the last
-        data = [_row(row) for row in by_id.values()]
+        by_id = {
+            made["id"]: made for made in (_row(i, row) for i, row in enumerate(rows))
+        }  # of one id twice, the last
+        data = list(by_id.values())
         async with _translated(name):
             for start in range(0, len(data), BATCH):
                 await self._client().upsert(collection, data[start : start + BATCH], timeout=TIMEOUT)
@@ -157,9 +164,9 @@ class VectorsDoor(Door):
         values: Mapping[str, Any] | None = None,
         fields: Sequence[str] = (),
     ) -> list[Hit]:
-        query = np.asarray(vector, np.float32)
-        if query.ndim != 1 or not np.isfinite(query).all():
-            raise Invalid("the vector must be one-dimensional and finite")
+        query = _finite(vector)
+        if query is None:
+            raise Invalid("the query's vector must be a list of finite numbers")
         return await self._search(
             name, query.tolist(), "vector", "COSINE", limit, bound(filter, values), fields
         )
@@ -246,7 +253,7 @@ class VectorsDoor(Door):
             try:
                 return await call()
             except MilvusException as error:
-                if "not loaded" not in str(error) and "released" not in str(error):
+                if error.code != NOT_LOADED:
                     raise
                 await self._client().load_collection(collection_name(self._tenant, name), timeout=TIMEOUT)
                 return await call()
@@ -260,70 +267,77 @@ def _columns(schema: VectorSchema) -> dict[str, tuple[DataType, int]]:
     return columns
 
 
-async def _create(client: Any, collection: str, schema: VectorSchema) -> None:
+def _made(client: Any, schema: VectorSchema) -> Any:
+    """The schema as pymilvus has it."""
     for name in schema.fields:
-        if name in OWN or not COLUMN.fullmatch(name):
+        if name in OWN or not NAME.fullmatch(name):
             raise Invalid(f"{name!r} cannot name a field")
     made = client.create_schema(auto_id=False, enable_dynamic_field=False)
     made.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_BYTES)
     made.add_field("vector", DataType.FLOAT_VECTOR, dim=schema.dimension)
     for name, kind in schema.fields.items():
-        extra = {"max_length": TEXT_BYTES} if kind == "string" else {}
-        made.add_field(name, TYPES[kind], nullable=True, **extra)
-    index = client.prepare_index_params()
-    index.add_index(field_name="vector", index_type="FLAT", metric_type="COSINE")
-    if schema.text:
         made.add_field(
-            "text",
-            DataType.VARCHAR,
-            max_length=TEXT_BYTES,
-            enable_analyzer=True,
-            analyzer_params={"tokenizer": "standard"},
+            name, TYPES[kind], nullable=True, **({"max_length": TEXT_BYTES} if kind == "string" else {})
+        )
+    if schema.text:
+        analyzer = {"tokenizer": "standard"}
+        made.add_field(
+            "text", DataType.VARCHAR, max_length=TEXT_BYTES, enable_analyzer=True, analyzer_params=analyzer
         )
         made.add_field("text_sparse", DataType.SPARSE_FLOAT_VECTOR)
-        made.add_function(
-            Function(
-                name="bm25",
-                function_type=FunctionType.BM25,
-                input_field_names=["text"],
-                output_field_names=["text_sparse"],
-            )
-        )
-        index.add_index(
-            field_name="text_sparse",
-            index_type="SPARSE_INVERTED_INDEX",
-            metric_type="BM25",
-            params={"bm25_k1": schema.bm25_k1, "bm25_b": schema.bm25_b},
-        )
-    await client.create_collection(collection, schema=made, index_params=index, timeout=TIMEOUT)
+        made.add_function(Function("bm25", FunctionType.BM25, ["text"], ["text_sparse"]))
+    return made
 
 
-def _checked(i: int, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    key = row.get("id")
-    if not isinstance(key, str) or not key or len(key.encode(errors="replace")) > ID_BYTES:
-        raise Invalid(
-            f"an id is 1 to {ID_BYTES} bytes of text",
-            errors=[{"location": f"{i}.id", "message": "not an id"}],
-        )
-    vector = np.asarray(row.get("vector"), np.float32)
-    if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise Invalid(
-            "a vector is not finite",
-            errors=[{"location": f"{i}.vector", "message": "must be finite numbers"}],
-        )
+def _indexes(client: Any, schema: VectorSchema) -> dict[str, Any]:
+    """By column; each by itself, so that they are made together (pymilvus waits half a second for each)."""
+    params: dict[str, dict[str, Any]] = {"vector": {"index_type": "FLAT", "metric_type": "COSINE"}}
+    if schema.text:
+        tuning = {"bm25_k1": schema.bm25_k1, "bm25_b": schema.bm25_b}
+        params["text_sparse"] = {
+            "index_type": "SPARSE_INVERTED_INDEX",
+            "metric_type": "BM25",
+            "params": tuning,
+        }
+    made = {}
+    for column, given in params.items():
+        made[column] = client.prepare_index_params()
+        made[column].add_index(field_name=column, **given)
+    return made
+
+
+def _finite(vector: Any) -> "np.ndarray | None":
+    """The vector, or None when it is none."""
+    try:
+        found = np.asarray(vector, np.float32)
+    except (TypeError, ValueError):
+        return None
+    return found if found.ndim == 1 and np.isfinite(found).all() else None
+
+
+def _row(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as it is sent. Invalid, with the location, when something in it cannot be kept."""
+
+    def refuse(name: str, message: str) -> Invalid:
+        return Invalid(f"row {i}: {name} {message}", errors=[{"location": f"{i}.{name}", "message": message}])
+
     for name, value in row.items():
-        if isinstance(value, str) and len(value.encode(errors="replace")) > TEXT_BYTES:
-            message = f"longer than {TEXT_BYTES} bytes"
-            raise Invalid(f"{name} is {message}", errors=[{"location": f"{i}.{name}", "message": message}])
-        if isinstance(value, float) and not math.isfinite(value):
-            raise Invalid(
-                f"{name} is not finite", errors=[{"location": f"{i}.{name}", "message": "must be finite"}]
-            )
-    return row
-
-
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "vector": np.asarray(row["vector"], np.float32)}
+        if isinstance(value, str):
+            try:
+                size = len(value.encode())
+            except UnicodeEncodeError:
+                raise refuse(name, "is no text that can be stored") from None
+            limit = ID_BYTES if name == "id" else TEXT_BYTES
+            if size > limit:
+                raise refuse(name, f"is longer than {limit} bytes")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise refuse(name, "is not finite")
+    if not isinstance(row.get("id"), str) or not row["id"]:
+        raise refuse("id", "must be text, and not empty")
+    vector = _finite(row.get("vector"))
+    if vector is None:
+        raise refuse("vector", "must be a list of finite numbers")
+    return {**row, "vector": vector}
 
 
 def _batches(ids: Sequence[str]) -> Iterable[list[str]]:
@@ -344,10 +358,20 @@ async def _translated(name: str) -> AsyncIterator[None]:
         raise Unavailable("Milvus is away", retry_after=1) from error
     except MilvusException as error:
         text = str(error.message)
-        if isinstance(error.__cause__, grpc.RpcError) or "connect" in text.lower() or "retry" in text.lower():
+        if isinstance(error.__cause__, grpc.RpcError) or error.code in RETRIED or "connect" in text.lower():
             raise Unavailable("Milvus is away", retry_after=1) from error
-        if "does not exist" in text or "not found" in text or "can't find collection" in text:
+        if error.code == ABSENT:
             raise NotFound(f"no collection {name}") from error
-        if "filter" in text.lower() or "expr" in text.lower() or "parse" in text.lower():
-            raise Invalid(f"the filter is wrong: {text[:300]}") from error
+        if error.code in WRONG or "mismatch" in text or isinstance(error, ParamError | DataNotMatchException):
+            raise Invalid(f"Milvus refuses it: {text[:300]}") from error
         raise InternalError(f"Milvus: {text[:300]}") from error
+
+
+@contextmanager
+def _unless(word: str) -> Iterator[None]:
+    """Pass over a fault of Milvus whose message has the word."""
+    try:
+        yield
+    except MilvusException as error:
+        if word not in str(error.message):
+            raise

@@ -1,0 +1,275 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shoal import Invalid, Unavailable
+from shoal.stores import StoreConfig, open_stores
+from shoal.stores import lake as module
+from shoal.stores.lake import ZERO, Folder, LakeDoor, Part, live, part_id
+
+pytestmark = pytest.mark.anyio
+
+DAY, NEXT = date(2026, 3, 1), date(2026, 3, 2)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def door(root: Path) -> LakeDoor:
+    return open_stores(
+        StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake=str(root)), "acme"
+    ).lake
+
+
+def table(*values: int) -> pa.Table:
+    return pa.table({"n": pa.array(values, pa.int64())})
+
+
+async def numbers(door: LakeDoor, *args: date) -> list[int]:
+    rows = await door.read("metrics", *args)
+    return [] if rows is None else sorted(rows["n"].to_pylist())
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all files had been there for long."""
+    monkeypatch.setattr(module, "SETTLED", -1.0)
+
+
+async def test_what_is_appended_is_read_back_with_its_date(door: LakeDoor, root: Path):
+    path = await door.append("metrics", table(1, 2), DAY)
+    await door.append("metrics", table(3), NEXT)
+    rows = await door.read("metrics")
+    assert rows.to_pydict() == {"n": [1, 2, 3], "date": ["2026-03-01"] * 2 + ["2026-03-02"]}
+    assert Path(path).parent == root / "acme" / "metrics" / "date=2026-03-01"
+    assert await door.days("metrics") == [DAY, NEXT]
+    assert await door.tables() == ["metrics"]
+
+
+async def test_both_ends_of_a_range_belong_to_it(door: LakeDoor):
+    for n in range(1, 5):
+        await door.append("metrics", table(n), date(2026, 3, n))
+    assert await numbers(door, date(2026, 3, 2), date(2026, 3, 3)) == [2, 3]
+    assert await numbers(door, date(2026, 4, 1)) == []
+    assert len(await door.files("metrics", date(2026, 3, 4))) == 1
+
+
+async def test_columns_may_be_chosen_and_date_is_one(door: LakeDoor):
+    await door.append("metrics", pa.table({"n": [1], "m": ["x"]}), DAY)
+    assert (await door.read("metrics", columns=["date", "m"])).column_names == ["date", "m"]
+
+
+async def test_nothing_there_reads_as_none(door: LakeDoor):
+    assert await door.read("metrics") is None
+    assert await door.files("metrics") == await door.days("metrics") == await door.tables() == []
+    assert await door.delete("metrics") == 0
+    await door.append("metrics", table(), DAY)
+    assert await door.read("metrics") is None
+
+
+async def test_files_of_different_columns_read_together(door: LakeDoor):
+    await door.append("metrics", table(1), DAY)
+    await door.append("metrics", pa.table({"n": [2], "added": ["x"]}), DAY)
+    assert (await door.read("metrics"))["added"].to_pylist() == [None, "x"]
+
+
+async def test_a_replaced_day_holds_only_the_new_rows_and_later_appends(door: LakeDoor):
+    await door.append("metrics", table(1), DAY)
+    for n in (2, 3):
+        await door.replace("metrics", table(n), DAY)
+    assert await numbers(door) == [3]
+    await door.append("metrics", table(4), DAY)
+    assert await numbers(door) == [3, 4]
+    assert len(await door.files("metrics")) == 2
+
+
+async def test_replacing_with_nothing_empties_the_day(door: LakeDoor):
+    await door.append("metrics", table(1), DAY)
+    await door.replace("metrics", table(), DAY)
+    assert await door.read("metrics") is None
+
+
+async def test_whole_days_before_a_date_are_deleted(door: LakeDoor):
+    await door.append("metrics", table(1), DAY)
+    await door.append("metrics", table(2), NEXT)
+    assert await door.delete("metrics", before=NEXT) == 1
+    assert await numbers(door) == [2]
+    assert await door.delete("metrics") == 1
+    assert await door.tables() == []
+
+
+HOSTILE = ["../globex", "a/b", "", ".", "..", "A", "a\n", "a%2f", "a" * 64, "x:y", "{x}", "a\x00", 7]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_table_name_is_invalid(door: LakeDoor, name: str):
+    for call in [
+        lambda: door.append(name, table(1), DAY),
+        lambda: door.replace(name, table(1), DAY),
+        lambda: door.read(name),
+        lambda: door.files(name),
+        lambda: door.days(name),
+        lambda: door.delete(name),
+    ]:
+        with pytest.raises(Invalid):
+            await call()
+
+
+async def test_tenants_do_not_see_each_other(door: LakeDoor, root: Path):
+    await door.append("metrics", table(1), DAY)
+    other = LakeDoor(door._config, "acme-2")
+    assert await other.tables() == []
+    assert await other.delete("metrics") == 0
+    assert await numbers(door) == [1]
+
+
+async def test_only_the_log_writes_the_archive(door: LakeDoor):
+    with pytest.raises(Invalid, match="log"):
+        await door.append("events", table(1), DAY)
+
+
+async def test_the_column_date_is_the_lakes_own(door: LakeDoor):
+    with pytest.raises(Invalid, match="date"):
+        await door.append("metrics", pa.table({"date": ["x"]}), DAY)
+
+
+async def test_a_time_of_day_does_not_get_into_the_path(door: LakeDoor):
+    path = await door.append("metrics", table(1), datetime(2026, 3, 1, 12, 30))
+    assert Path(path).parent.name == "date=2026-03-01"
+
+
+async def test_compaction_merges_and_loses_nothing(door: LakeDoor, settled: None):
+    for n in range(20):
+        await door.append("metrics", table(n), DAY)
+    before = await door.files("metrics")
+    assert await door.compact("metrics") == 0  # what is covered stays for those who read it
+    assert len(await door.files("metrics")) == 1
+    assert all(Path(path).exists() for path in before)
+    assert await door.compact("metrics") == 20
+    assert await numbers(door) == list(range(20))
+    await door.append("metrics", table(99), DAY)
+    assert await numbers(door) == [*range(20), 99]
+
+
+async def test_fresh_files_are_left_alone(door: LakeDoor):
+    for n in range(20):
+        await door.append("metrics", table(n), DAY)
+    await door.compact("metrics")
+    assert len(await door.files("metrics")) == 20
+
+
+async def test_compaction_after_a_replacement_does_not_bring_the_old_rows_back(door: LakeDoor, settled: None):
+    await door.append("metrics", table(1), DAY)
+    await door.replace("metrics", table(2), DAY)
+    for n in range(3, 6):
+        await door.append("metrics", table(n), DAY)
+    for _ in range(3):
+        await door.compact("metrics", least=2)
+        assert await numbers(door) == [2, 3, 4, 5]
+
+
+async def test_a_file_compacted_away_under_a_reader_is_read_from_its_successor(
+    door: LakeDoor, settled: None, monkeypatch
+):
+    for n in range(3):
+        await door.append("metrics", table(n), DAY)
+    await door.compact("metrics", least=2)
+    stale, calls, folder = [], [], Folder.parts
+
+    def parts(self: Folder, where: str) -> list[Part]:
+        found = folder(self, where)
+        calls.append(where)
+        if len(calls) <= 2:  # the first look sees what is about to go
+            stale[:] = [p for p in found if not p.wide]
+            return stale
+        return found
+
+    monkeypatch.setattr(Folder, "parts", parts)
+    for part in [p for p in Path(door._folder().root).rglob("*.parquet") if "-" not in p.name]:
+        part.unlink()
+    calls.clear()
+    stale_parts = [
+        Part(str(door._folder().root) + "/metrics/date=2026-03-01/gone.parquet", "1" * 28, "1" * 28, 0.0)
+    ]
+    monkeypatch.setattr(
+        Folder,
+        "parts",
+        lambda self, where: stale_parts if not calls.append(1) and len(calls) <= 2 else folder(self, where),
+    )
+    assert await numbers(door) == [0, 1, 2]
+
+
+def test_a_part_that_another_covers_is_not_live():
+    def part(first: str, last: str) -> Part:
+        return Part(f"{first}-{last}", first, last, 0.0)
+
+    ids = [part_id(n) for n in (1, 2, 3, 4)]
+    single = [part(i, i) for i in ids]
+    merged, replaced = part(ids[0], ids[2]), part(ZERO, ids[1])
+    assert live([*single, merged]) == [merged, single[3]]
+    assert live([*single, replaced]) == [replaced, *single[2:]]
+    assert live([merged, part(ZERO, ids[3])]) == [part(ZERO, ids[3])]
+
+
+def test_ids_sort_by_time_and_differ():
+    assert part_id(5) != part_id(5)
+    assert part_id(10**18) < part_id(10**18 + 1)
+    assert len(part_id(time.time_ns())) == len(ZERO)
+
+
+WRITER = """
+import sys
+from datetime import date
+import pyarrow as pa
+from shoal.stores.lake import Folder
+folder = Folder(sys.argv[1], "acme")
+rows = pa.table({"n": list(range(200_000))})
+print("ready", flush=True)
+while True:
+    folder.write(folder.day("metrics", date(2026, 3, 1)), rows)
+"""
+
+
+async def test_a_killed_writer_leaves_no_half_file(door: LakeDoor, root: Path):
+    for delay in (0.05, 0.11, 0.17):
+        child = subprocess.Popen([sys.executable, "-c", WRITER, str(root)], stdout=subprocess.PIPE)
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    paths = await door.files("metrics")
+    assert paths
+    for path in paths:
+        assert pq.read_table(path, partitioning=None).num_rows == 200_000
+
+
+async def test_what_a_killed_writer_left_is_cleared(door: LakeDoor, root: Path, settled: None):
+    path = Path(await door.append("metrics", table(1), DAY))
+    half = path.parent / ".x.parquet.12.tmp"
+    half.write_bytes(b"PAR1")
+    assert await numbers(door) == [1]
+    await door.compact("metrics")
+    assert not half.exists()
+
+
+async def test_a_lake_that_cannot_be_written_is_unavailable(away: StoreConfig):
+    with pytest.raises(Unavailable):
+        await open_stores(away, "acme").lake.append("metrics", table(1), DAY)
+
+
+async def test_a_door_pickles(door: LakeDoor):
+    await pickle.loads(pickle.dumps(door)).append("metrics", table(1), DAY)
+    assert await numbers(door) == [1]

@@ -1,0 +1,204 @@
+import asyncio
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal import Invalid, Unavailable
+from shoal.contract.names import TENANT
+from shoal.stores import StoreConfig, TenantStores, open_stores
+from shoal.stores.connections import redis
+from shoal.stores.online import COMMANDS, OnlineDoor, address
+
+pytestmark = pytest.mark.anyio
+
+HOSTILE = ["a:b", "{x}", "%3A", "a\nb", "../globex", "\x00", "globex:user", "}", "{}", "*", "ключ", " "]
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+async def test_a_hostile_part_stays_within_the_tenant_and_comes_back(
+    stores: TenantStores, tenant: str, part: str
+):
+    for key in [
+        part,
+        ("user", part),
+        (part, "user"),
+        ("{}", "user", part),
+        ("{}", "user", part, "{}", "clicks"),
+    ]:
+        assert stores.online.key(key).startswith((f"{tenant}:", f"{{{tenant}:"))
+    assert stores.online.key(("user", part)).count(":") == 2
+    await stores.online.hset(("user", part), "name", part)
+    assert await stores.online.hget(("user", part), "name") == part.encode()
+
+
+parts = st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=4)
+
+
+@given(parts, parts)
+def test_different_parts_are_different_keys(one: list[str], other: list[str]):
+    plain = [p for p in (one, other) if p[0] != "{}"]
+    assert len({address("acme", tuple(p)) for p in plain}) == len({tuple(p) for p in plain})
+
+
+@given(st.from_regex(TENANT, fullmatch=True), parts, st.from_regex(TENANT, fullmatch=True), parts)
+def test_no_two_tenants_share_a_key(a: str, one: list[str], b: str, other: list[str]):
+    assert a == b or address(a, tuple(one)) != address(b, tuple(other))
+
+
+def test_the_documented_addresses():
+    assert address("acme", ("user", "123", "boards_30d")) == "acme:user:123:boards_30d"
+    assert address("acme", ("{}", "user", "123")) == "{acme:user:123}"
+    assert address("acme", ("{}", "user", "1:2", "{}", "clicks")) == "{acme:user:1%3A2}:clicks"
+    assert address("acme", "user:123") == "acme:user%3A123"
+
+
+@pytest.mark.parametrize(
+    "key", ["", (), ("user", ""), ("user", 7), ("user", None), ("user", "\ud800"), ("{}",)]
+)
+async def test_what_is_no_key_is_invalid(stores: TenantStores, key: object):
+    with pytest.raises(Invalid):
+        await stores.online.get(key)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "keys",
+        "flushall",
+        "flushdb",
+        "config_set",
+        "rename",
+        "copy",
+        "smove",
+        "sort",
+        "mget",
+        "eval_ro",
+        "execute_command",
+        "scan_iter",
+    ],
+)
+async def test_a_command_that_could_leave_the_tenant_is_not_there(stores: TenantStores, command: str):
+    assert not hasattr(stores.online, command)
+    with pytest.raises(AttributeError):
+        await stores.online.execute(command, "a")
+    with pytest.raises(AttributeError):
+        stores.online.pipeline().queue(command, "a")
+
+
+@pytest.mark.parametrize("command", ["delete", "unlink", "exists", "pfcount"])
+async def test_a_command_of_many_keys_takes_one(stores: TenantStores, command: str):
+    with pytest.raises(TypeError):
+        await getattr(stores.online, command)("a", "globex:b")
+    with pytest.raises(TypeError):
+        getattr(stores.online.pipeline(), command)("a", "globex:b")
+
+
+def test_a_door_cannot_be_bound_anew(config: StoreConfig):
+    door = open_stores(config, "acme").online
+    for change in [
+        lambda: setattr(door, "_tenant", "globex"),
+        lambda: setattr(door, "x", 1),
+        lambda: delattr(door, "_tenant"),
+    ]:
+        with pytest.raises(AttributeError):
+            change()
+
+    class Own(OnlineDoor):
+        pass
+
+    with pytest.raises(ValueError, match="tenant"):
+        Own(config, "globex:user")
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "a:b", "../x", "a\n", "a b", "%00", "_x", "a" * 64])
+def test_a_name_that_is_no_tenant_is_refused(config: StoreConfig, name: str):
+    with pytest.raises(ValueError, match="tenant"):
+        open_stores(config, name)
+
+
+async def test_a_pickled_door_is_the_same_door(stores: TenantStores):
+    await stores.online.set("a", "1")
+    again = pickle.loads(pickle.dumps(stores))
+    assert await again.online.get("a") == b"1"
+    assert await pickle.loads(pickle.dumps(stores.online)).get("a") == b"1"
+
+
+async def test_every_command_exists_in_redis(config: StoreConfig, stores: TenantStores):
+    client = redis(config.online)
+    assert not [command for command in COMMANDS if not hasattr(client, command)]
+
+
+async def test_a_pipeline_gives_the_results_in_order(stores: TenantStores):
+    pipe = stores.online.pipeline()
+    pipe.hset(("user", "1"), "n", 1)
+    pipe.hincrby(("user", "1"), "n", 4)
+    pipe.queue("hget", ("user", "1"), "n")
+    assert await pipe.execute() == [1, 5, b"5"]
+    assert await pipe.execute() == []
+
+
+async def test_a_script_runs_alone_and_in_a_pipeline(stores: TenantStores):
+    script = f"return redis.call('incrby', KEYS[1], ARGV[1]) -- {id(stores)}"
+    assert await stores.online.eval(script, ["n"], [2]) == 2
+    pipe = stores.online.pipeline()
+    for _ in range(3):
+        pipe.eval(script, ["n"], [1])
+    other = "return redis.call('get', KEYS[1]) -- not seen before"
+    pipe.eval(other, ["n"])
+    pipe.eval(other, ["n"])
+    assert await pipe.execute() == [3, 4, 5, b"5", b"5"]
+
+
+async def test_scan_finds_what_is_below_a_prefix_and_nothing_beside_it(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
+    for key in [
+        ("user", "1"),
+        ("user", "2"),
+        ("users", "3"),
+        ("user*", "4"),
+        ("{}", "user", "1", "{}", "clicks"),
+    ]:
+        await stores.online.set(key, "x")
+    await open_stores(config, f"{tenant}x").online.set(("user", "9"), "x")
+    assert sorted([k async for k in stores.online.scan("user")]) == ["user:1", "user:2"]
+    assert [k async for k in stores.online.scan("user*")] == ["user*:4"]
+    assert [k async for k in stores.online.scan(("{}", "user"))] == ["{user:1}:clicks"]
+
+
+async def test_iterators_walk_a_large_hash(stores: TenantStores):
+    await stores.online.hset("h", mapping={str(i): i for i in range(1000)})
+    assert len({field async for field, _ in stores.online.hscan_iter("h")}) == 1000
+
+
+async def test_a_redis_that_is_away_is_unavailable(away: StoreConfig):
+    door = open_stores(away, "acme").online
+    for call in [
+        lambda: door.get("a"),
+        lambda: door.eval("return 1", ["a"]),
+        lambda: door.pipeline().get("a").execute(),
+    ]:
+        with pytest.raises(Unavailable) as caught:
+            await call()
+        assert caught.value.retry_after == 1
+    with pytest.raises(Unavailable):
+        [key async for key in door.scan("a")]
+
+
+async def test_a_wrong_password_is_unavailable(config: StoreConfig):
+    wrong = config.model_copy(update={"online": config.online.replace("//:", "//:x")})
+    with pytest.raises(Unavailable, match="password"):
+        await open_stores(wrong, "acme").online.get("a")
+
+
+async def test_many_at_once_share_one_pool(stores: TenantStores):
+    await asyncio.gather(*(stores.online.incrby("n") for _ in range(200)))
+    assert await stores.online.get("n") == b"200"
+
+
+def test_doors_work_in_one_event_loop_after_another(config: StoreConfig, tenant: str):
+    door = open_stores(config, tenant).online
+    for n in range(1, 4):
+        assert asyncio.run(door.incrby("loops")) == n
