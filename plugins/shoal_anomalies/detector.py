@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ DEFAULT_THRESHOLD = 0.5
 SIGNALS = ("value", "pattern", "shape", "variation", "level", "season")
 
 HISTORY = 2048  # points remembered: a week of five-minute points
+SLACK = 256  # how many are pushed between moves
 DAY = 86_400.0
+ALONE = 0.5  # one method's nats against the mean of the signals: so each alarms about as often
 LARGEST = 1e100  # its square is still a number
 
 
@@ -81,12 +83,16 @@ class Detector:
         self._tails = {name: TailModel(self.settings.warm_up) for name in SIGNALS}
         self._size = 0.0  # running mean of |value|
         self._count = 0
-        self._since_alarm = math.inf
+        self._since_alarm = 10**9
         self._alarm_level = 0.0
         self._load = 0.0  # alarms so far, fading
 
-    def update(self, time: float, value: float) -> Verdict:
-        """Score the next point: `time` in epoch seconds, not before the last; a value that is not finite scores 0."""
+    def update(self, time: float, value: float, others: Mapping[str, float] | None = None) -> Verdict:
+        """Score the next point: `time` in epoch seconds, not before the last; a value that is not finite scores 0.
+
+        `others` are surprises, in nats, that other methods have of the point: the greatest counts, where it is over what
+        the signals make together.
+        """
         if not math.isfinite(value):
             return Verdict(0.0, 0.0, {})
         value = min(max(value, -LARGEST), LARGEST)
@@ -99,7 +105,46 @@ class Detector:
             signals[name] = tail.surprise(magnitude)
             tail.observe(magnitude)
         surprise = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
+        for name, nats in (others or {}).items():
+            signals[name] = nats
+            surprise = max(surprise, ALONE * nats)
         return Verdict(self._judge(surprise), surprise, signals)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The last values (up to `HISTORY`), oldest first; a view, not to be kept."""
+        return self._values.all()
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Their times."""
+        return self._times.all()
+
+    def state(self) -> dict[str, Any]:
+        """All but the values themselves, as plain JSON; `restored` makes it whole again with them."""
+        return {
+            "tails": {name: tail.state() for name, tail in self._tails.items()},
+            "size": self._size, "count": self._count, "load": self._load, "alarm_level": self._alarm_level,
+            "since_alarm": self._since_alarm, "time": float(self._times.last(1)[0]) if self._times.length else None,
+        }  # fmt: skip
+
+    @staticmethod
+    def restored(
+        state: Mapping[str, Any],
+        times: NDArray[np.float64],
+        values: NDArray[np.float64],
+        settings: DetectorSettings | None = None,
+    ) -> "Detector":
+        """The detector that `state` was taken of; `times` and `values` are the last (at least `HISTORY` + 12) that it had taken."""
+        detector = Detector(settings)
+        detector._times.fill(times)
+        detector._values.fill(values)
+        detector._outline.fill(np.array([values[max(0, i - 3) : i + 1].mean() for i in range(len(values))]))
+        detector._steps.extend((np.diff(values[-13:]) ** 2).tolist())
+        detector._tails = {name: TailModel.restored(tail) for name, tail in state["tails"].items()}
+        detector._size, detector._count, detector._load = state["size"], state["count"], state["load"]
+        detector._alarm_level, detector._since_alarm = state["alarm_level"], state["since_alarm"]
+        return detector
 
     def _take(self, time: float, value: float) -> None:
         values = self._values
@@ -180,17 +225,22 @@ class _Ring:
     __slots__ = ("_buffer", "_end", "length")
 
     def __init__(self) -> None:
-        self._buffer = np.empty(2 * HISTORY)
+        self._buffer = np.empty(HISTORY + SLACK)
         self._end = 0
         self.length = 0
 
     def push(self, number: float) -> None:
         if self._end == len(self._buffer):
-            self._buffer[:HISTORY] = self._buffer[-HISTORY:]
-            self._end = HISTORY
+            self._buffer[: HISTORY - 1] = self._buffer[1 - HISTORY :]
+            self._end = HISTORY - 1
         self._buffer[self._end] = number
         self._end += 1
         self.length = min(self.length + 1, HISTORY)
+
+    def fill(self, numbers: NDArray[np.float64]) -> None:
+        kept = numbers[-HISTORY:]
+        self._buffer[: len(kept)] = kept
+        self._end = self.length = len(kept)
 
     def all(self) -> NDArray[np.float64]:
         return self._buffer[self._end - self.length : self._end]

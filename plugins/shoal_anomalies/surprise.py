@@ -1,4 +1,5 @@
 from math import log
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,22 @@ class TailModel:
             self.above += here
             self.above_bins += here * self.pointer
             self.pointer -= 1
+
+    def state(self) -> list[Any]:
+        """As plain JSON; `restored` is the inverse."""
+        bins = np.flatnonzero(self.counts)
+        return [self.warm_up, self.pointer, bins.tolist(), self.counts[bins].tolist()]
+
+    @staticmethod
+    def restored(state: list[Any]) -> "TailModel":
+        tail = TailModel(state[0])
+        tail.pointer = state[1]
+        bins, counts = np.array(state[2], np.int64), np.array(state[3], np.int64)
+        tail.counts[bins] = counts
+        beyond = bins > tail.pointer
+        tail.count, tail.above = int(counts.sum()), int(counts[beyond].sum())
+        tail.above_bins = int((counts * bins)[beyond].sum())
+        return tail
 
 
 def _bin(magnitude: float) -> int:

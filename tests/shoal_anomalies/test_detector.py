@@ -139,3 +139,25 @@ def test_importing_the_package_loads_none_of_the_heavy_libraries():
     code = "import sys, shoal_anomalies; print([m for m in ('prophet','pyod','statsmodels','pandas','apprise','ray') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     assert shoal_anomalies.DEFAULT_THRESHOLD == 0.5
+
+
+@pytest.mark.parametrize("cut", [3, 150, 2_600])
+def test_a_detector_put_away_and_restored_goes_on_as_if_nothing_had_been(cut):
+    import json
+
+    values = np.random.default_rng(9).normal(10, 1, cut + 60).cumsum()
+    times = FIVE_MINUTES * np.arange(len(values))
+    one = Detector()
+    for t, v in zip(times[:cut].tolist(), values[:cut].tolist(), strict=True):
+        one.update(t, v)
+    kept = slice(max(0, cut - detector.HISTORY - 12), cut)
+    two = Detector.restored(json.loads(json.dumps(one.state())), times[kept], values[kept])
+    for t, v in zip(times[cut:].tolist(), values[cut:].tolist(), strict=True):
+        assert one.update(t, v) == two.update(t, v)
+
+
+def test_another_method_that_is_sure_alarms_by_itself():
+    subject = Detector()
+    for i in range(300):
+        subject.update(FIVE_MINUTES * i, float(i % 7))
+    assert subject.update(FIVE_MINUTES * 300, 300.0 % 7, {"band": 20.0}).score >= DEFAULT_THRESHOLD

@@ -1,0 +1,107 @@
+"""Maintenance windows: when, and for what, alerts are held back."""
+
+from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .points import Labels
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Glob = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Match(BaseModel):
+    """What a window or a rule is about: globs (`*`, `?`, `[…]`) over the metric's name and over labels; all must hold.
+
+    A label that the series does not have matches no glob.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Glob = "*"
+    labels: dict[Annotated[str, Field(max_length=100)], Glob] = Field(default_factory=dict, max_length=50)
+
+    def covers(self, metric: str, labels: Labels) -> bool:
+        return fnmatchcase(metric, self.metric) and all(
+            key in labels and fnmatchcase(labels[key], glob) for key, glob in self.labels.items()
+        )
+
+
+class Repeat(BaseModel):
+    """The window comes again at the same local time on these days of the week (none named: every day) until `until`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timezone: str
+    days: tuple[Day, ...] = DAYS
+    until: AwareDatetime | None = None
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"{name!r} is no IANA time zone, such as Europe/Berlin")
+        return name
+
+
+class MaintenanceWindow(BaseModel):
+    """From `from` until `to` (exclusive), and with `repeat` at the same wall-clock time again.
+
+    Where the clocks change, the wall clock rules: 02:00 to 04:00 lasts one hour in the night that skips an hour, and three
+    in the one that repeats it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    match: Match = Match()
+    repeat: Repeat | None = None
+    reason: str = Field("", max_length=500)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(
+                f"the window ends ({self.end.isoformat()}) before it starts ({self.start.isoformat()})"
+            )
+        if self.repeat and self.end - self.start > timedelta(days=7):
+            raise ValueError("a window that repeats may last a week at most")
+        if self.repeat and self.repeat.until and self.repeat.until <= self.start:
+            raise ValueError("the window would stop repeating before it starts")
+        return self
+
+    def active(self, at: datetime) -> bool:
+        """Whether the window is open at an (aware) time."""
+        return self.occurrence(at) is not None
+
+    def occurrence(self, at: datetime) -> tuple[datetime, datetime] | None:
+        """The start and end of the occurrence that is open at a time; None when none is."""
+        if not self.repeat:
+            return (self.start, self.end) if self.start <= at < self.end else None
+        zone = ZoneInfo(self.repeat.timezone)
+        first, last = self.start.astimezone(zone), self.end.astimezone(zone)
+        span = (last.date() - first.date()).days
+        today = at.astimezone(zone).date()
+        for back in range(span + 1):
+            day = today - timedelta(days=back)
+            start, end = self._on(day, first, last, span, zone)
+            if day >= first.date() and DAYS[day.weekday()] in self.repeat.days and start <= at < end:
+                return None if self.repeat.until and start >= self.repeat.until else (start, end)
+        return None
+
+    @staticmethod
+    def _on(
+        day: date, first: datetime, last: datetime, span: int, zone: ZoneInfo
+    ) -> tuple[datetime, datetime]:
+        """In UTC, since times of one zone compare by their wall clocks. An ambiguous start is the earlier, an end the later."""
+        start = datetime.combine(day, first.time().replace(fold=0), zone)
+        end = datetime.combine(day + timedelta(days=span), last.time().replace(fold=1), zone)
+        return start.astimezone(UTC), end.astimezone(UTC)
+
+    def covers(self, metric: str, labels: Labels, at: datetime) -> bool:
+        return self.match.covers(metric, labels) and self.active(at)

@@ -1,0 +1,229 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from shoal_anomalies.alerts import AlertBook
+from shoal_anomalies.maintenance import MaintenanceWindow, Match
+from shoal_anomalies.points import series_id
+from shoal_anomalies.rules import DEFAULT_RULES, Observation, Rule
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+PAGE = Rule(
+    priority="P1", condition="above", limit=0.1, match=Match(metric="error_rate"), channels=("page",),
+    escalation=("boss",), escalate_after=30, renotify_after=15, recovery=2,
+)  # fmt: skip
+RULES = {"errors": PAGE, "odd": Rule(priority="P3", condition="unusual", recovery=2)}
+
+
+def seen(minute, value, metric="error_rate", *, labels=None, alarm=False, expected=None):
+    labels = labels or {}
+    return Observation(
+        metric,
+        labels,
+        series_id(metric, labels),
+        START + timedelta(minutes=minute),
+        value,
+        expected,
+        alarm,
+        not alarm,
+    )
+
+
+def play(book, values, rules=RULES, windows=None, start=0, **rest):
+    notices = []
+    for minute, value in enumerate(values, start):
+        notices += book.observe(seen(minute, value, **rest), rules, windows)
+        notices += book.tick(START + timedelta(minutes=minute), rules, windows)
+    return [n.reason for n in notices]
+
+
+def test_an_incident_is_told_once_and_its_end_once():
+    book = AlertBook()
+    assert play(book, [0.01, 0.5, 0.5, 0.5, 0.01, 0.01, 0.01]) == ["opened", "resolved"]
+    assert [a.state for a in book.alerts.values()] == ["resolved"]
+
+
+def test_a_value_at_the_limit_does_not_flap():
+    rule = PAGE.model_copy(update={"renotify_after": None, "escalation": ()})
+    assert play(AlertBook(), [0.11, 0.098, 0.11, 0.097, 0.11, 0.099] * 5, {"errors": rule}) == ["opened"]
+
+
+def test_a_flapping_series_is_one_alert_with_few_notices():
+    rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
+    book = AlertBook()
+    reasons = play(book, [0.5, 0.0, 0.5, 0.0, 0.0] * 12, {"errors": rule})
+    assert len(book.alerts) == 1
+    assert reasons.count("opened") == 1 and reasons.count("reopened") <= 4
+
+
+def test_a_rule_may_ask_for_several_points_in_a_row():
+    rule = PAGE.model_copy(update={"points": 3})
+    assert play(AlertBook(), [0.5, 0.5, 0.0, 0.5, 0.5], {"errors": rule}) == []
+    assert play(AlertBook(), [0.5, 0.5, 0.5], {"errors": rule}) == ["opened"]
+
+
+def test_while_nobody_acknowledges_there_are_reminders_and_one_escalation():
+    book = AlertBook()
+    reasons = play(book, [0.5] * 46)
+    assert reasons == ["opened", "reminder", "escalated", "reminder", "reminder"]
+    (alert,) = book.alerts.values()
+    assert alert.told == ["page", "boss"]
+
+
+def test_acknowledging_stops_reminders_and_escalation():
+    book = AlertBook()
+    play(book, [0.5] * 5)
+    (alert,) = book.alerts.values()
+    assert book.acknowledge(alert.id, "ana", START)
+    assert play(book, [0.5] * 60, start=5) == []
+    assert (alert.state, alert.acknowledged_by) == ("acknowledged", "ana")
+    assert play(book, [0.0] * 2, start=65) == ["resolved"]
+    assert not book.acknowledge(alert.id, "bo", START)
+
+
+def test_error_rate_and_latency_that_rise_together_are_one_alert():
+    rules = {
+        **RULES,
+        "slow": Rule(
+            priority="P2", condition="above", limit=1.0, match=Match(metric="latency"), channels=("mail",)
+        ),
+    }
+    book = AlertBook()
+    notices = book.observe(seen(0, 2.0, "latency"), rules, related=lambda a, b: 0.9)
+    notices += book.observe(seen(1, 0.5), rules, related=lambda a, b: 0.9)
+    (alert,) = book.alerts.values()
+    assert {m.metric for m in alert.members} == {"latency", "error_rate"}
+    assert alert.priority == "P1"
+    assert [(n.reason, n.channel) for n in notices] == [
+        ("opened", "mail"),
+        ("worsened", "mail"),
+        ("worsened", "page"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("minute", "labels", "correlation"),
+    [(20, {}, 0.9), (1, {"region": "us"}, 0.9), (1, {}, 0.1)],
+    ids=["far in time", "another label", "uncorrelated"],
+)
+def test_what_is_not_related_is_another_alert(minute, labels, correlation):
+    rules = {"high": Rule(priority="P2", condition="above", limit=0.1)}
+    book = AlertBook()
+    book.observe(seen(0, 2.0, "a", labels={"region": "eu"}), rules)
+    book.observe(
+        seen(minute, 2.0, "b", labels=labels or {"region": "eu"}), rules, related=lambda a, b: correlation
+    )
+    assert len(book.alerts) == 2
+
+
+def test_an_alert_resolves_only_when_all_its_members_have_recovered():
+    rules = {"high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)}
+    book = AlertBook()
+    book.observe(seen(0, 2.0, "a"), rules)
+    book.observe(seen(0, 2.0, "b"), rules)
+    assert book.observe(seen(1, 0.0, "a"), rules) == []
+    assert [n.reason for n in book.observe(seen(1, 0.0, "b"), rules)] == ["resolved"]
+
+
+def test_an_open_p1_silences_the_p3s_about_the_same_thing():
+    rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
+    book = AlertBook()
+    book.observe(seen(0, 0.5, labels={"service": "shop"}), rules)
+    assert book.observe(seen(30, 1.0, "cpu", labels={"service": "shop"}, alarm=True), rules) == []
+    quiet = next(a for a in book.alerts.values() if a.priority == "P3")
+    assert quiet.inhibited_by == next(a.id for a in book.alerts.values() if a.priority == "P1")
+    loud = book.observe(seen(30, 1.0, "cpu", labels={"service": "bank"}, alarm=True), rules)
+    assert [n.channel for n in loud] == ["chat"]
+
+
+def maintenance(start, end, **match):
+    times = {"from": START + timedelta(minutes=start), "to": START + timedelta(minutes=end)}
+    return {"upgrade": MaintenanceWindow.model_validate({**times, "match": match})}
+
+
+def test_maintenance_suppresses_and_the_alert_says_by_which_window():
+    book = AlertBook()
+    assert play(book, [0.5] * 3 + [0.0] * 5, windows=maintenance(0, 30)) == []
+    (alert,) = book.alerts.values()
+    assert (alert.suppressed_by, alert.state) == (["upgrade"], "resolved")
+
+
+def test_what_is_still_wrong_when_the_window_ends_alerts_then():
+    book = AlertBook()
+    assert play(book, [0.5] * 20, windows=maintenance(0, 20)) == []
+    assert play(book, [0.5], windows=maintenance(0, 20), start=20) == ["opened"]
+
+
+def test_maintenance_of_another_metric_or_label_suppresses_nothing():
+    assert play(AlertBook(), [0.5], windows=maintenance(0, 20, metric="latency")) == ["opened"]
+    assert play(AlertBook(), [0.5], windows=maintenance(0, 20, labels={"region": "eu"})) == ["opened"]
+
+
+def test_the_keys_of_notices_are_the_same_when_a_crash_makes_us_decide_again():
+    book = AlertBook()
+    before = json.dumps(book.to_dict())
+    first = book.observe(seen(0, 0.5), RULES)
+    again = AlertBook.from_dict(json.loads(before)).observe(seen(0, 0.5), RULES)
+    assert [n.key for n in first] == [n.key for n in again] != []
+
+
+def test_alerts_survive_being_written_and_read_back():
+    book = AlertBook()
+    play(book, [0.5] * 20)
+    copy = AlertBook.from_dict(json.loads(json.dumps(book.to_dict())))
+    assert copy == book
+    assert play(copy, [0.0] * 2, start=20) == ["resolved"]
+
+
+def test_resolving_by_hand_tells_and_starts_afresh():
+    book = AlertBook()
+    play(book, [0.5] * 2)
+    (alert,) = book.alerts.values()
+    assert [n.reason for n in book.resolve(alert.id, START + timedelta(minutes=2))] == ["resolved"]
+    assert play(book, [0.5], start=3) == ["reopened"]
+
+
+def test_deleting_a_rule_resolves_what_only_it_could_clear():
+    book = AlertBook()
+    play(book, [0.5])
+    book.tick(START + timedelta(minutes=1), {})
+    assert [a.state for a in book.alerts.values()] == ["resolved"]
+
+
+def test_resolved_alerts_are_forgotten_after_a_month():
+    book = AlertBook()
+    play(book, [0.5, 0.0, 0.0])
+    book.tick(START + timedelta(days=31), RULES)
+    assert not book.alerts
+
+
+def test_a_drop_is_measured_against_what_is_expected():
+    rule = DEFAULT_RULES["usage-drop"]
+    assert rule.holds(seen(0, 49, "active_users", expected=100.0))
+    assert not rule.holds(seen(0, 51, "active_users", expected=100.0))
+    assert not rule.holds(seen(0, 0, "active_users", expected=None))
+    assert not rule.holds(seen(0, 0, "active_users", expected=0.0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": "P1", "condition": "above"},
+        {"priority": "P1", "condition": "unusual", "limit": 1},
+        {"priority": "P9", "condition": "unusual"},
+        {"priority": "P1", "condition": "drop", "limit": 1.5},
+        {"priority": "P1", "condition": "above", "limit": float("nan")},
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Rule.model_validate(wrong)
+
+
+def test_a_rule_that_matches_nothing_does_nothing():
+    assert (
+        play(AlertBook(), [0.5] * 3, {"none": PAGE.model_copy(update={"match": Match(metric="nowhere")})})
+        == []
+    )
