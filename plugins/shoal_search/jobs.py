@@ -1,0 +1,103 @@
+"""The bulk job: the whole index anew from the event log, the embedding done by Ray Data."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from shoal import Event, JobContext, TenantContext
+
+from .embedder import Embedder
+from .index import Index
+from .items import Item
+from .parameters import SearchSettings
+from .stream import states
+
+COLUMNS = ("position", "id", "source", "type", "time", "subject", "data")
+BATCH = 512
+
+
+class Encode:
+    """One actor of the Ray Data pipeline: batches of items' JSON, and with them their vectors."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self._embedder = Embedder(settings)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        items = [Item.model_validate_json(row) for row in batch["item"]]
+        return {"item": batch["item"], "vector": self._embedder.encode([item.passage for item in items])}
+
+
+def reindex(job: JobContext) -> dict[str, Any]:
+    """Index every tenant's items from its event log. With the argument `fresh`, the index is emptied first, which also drops items that
+    the log never had; without it, search goes on over the old one meanwhile."""
+    done = {}
+    for ctx in job.tenants:
+        done[ctx.tenant] = _reindex(job, ctx, fresh=bool(job.arguments.get("fresh")))
+    return {"items": sum(done.values()), "tenants": done}
+
+
+def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
+    settings = ctx.services.settings(SearchSettings)
+    index = Index(settings, _no_embedding)
+    last = asyncio.run(latest(ctx))
+    items = [item for item in last.values() if item is not None]
+    job.progress(0, len(items), f"{ctx.tenant}: {len(items):,} items in the log")
+    if fresh:
+        asyncio.run(index.clear(ctx))
+    elif gone := [id for id, item in last.items() if item is None]:
+        asyncio.run(index.delete(ctx, gone))
+    written = 0
+    for some, vectors in encoded(items, settings):
+        asyncio.run(index.store(ctx, some, vectors))
+        written += len(some)
+        job.progress(written, len(items), ctx.tenant)
+    asyncio.run(index.flush(ctx))
+    return written
+
+
+async def latest(ctx: TenantContext) -> dict[str, Item | None]:
+    """The last state of each item that the lake's archive and the live log know; None for a deleted one."""
+    rows = await ctx.stores.lake.read("events", columns=COLUMNS)
+    archived = [] if rows is None else sorted(rows.to_pylist(), key=lambda row: _order(row["position"]))
+    events = [_event(row) for row in archived if row["type"].startswith("item.")]
+    events += [event async for _, event in ctx.stores.events.read(types=("item.*",))]
+    return states(events)[0]
+
+
+def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[Item], np.ndarray]]:
+    """Items with their vectors, in batches, computed by Ray Data in an actor beside this process."""
+    if not items:
+        return
+    import ray
+
+    rows = ray.data.from_items([{"item": item.model_dump_json()} for item in items])
+    made = rows.map_batches(
+        Encode, fn_constructor_args=(settings,), batch_size=BATCH, concurrency=1, num_cpus=0
+    )
+    for batch in made.iter_batches(batch_size=BATCH, batch_format="numpy"):
+        some = [Item.model_validate_json(row) for row in batch["item"]]
+        yield some, np.stack(list(batch["vector"])).astype(np.float32)
+
+
+def _event(row: dict[str, Any]) -> Event:
+    data = orjson.loads(row["data"]) if row["data"] else None
+    return Event(
+        id=row["id"],
+        source=row["source"],
+        type=row["type"],
+        time=row["time"],
+        subject=row["subject"],
+        data=data,
+    )
+
+
+def _order(position: str) -> tuple[int, ...]:
+    """Positions of the log are numbers joined by `-`, of which the first is the time."""
+    return tuple(int(part) for part in position.split("-"))
+
+
+async def _no_embedding(call: Any) -> np.ndarray:
+    raise RuntimeError("the job computes its vectors itself")
