@@ -91,6 +91,12 @@ def packed(view: View, rows: pa.Table) -> Iterable[Row]:
         )
 
 
+async def restore(stores: Any, view: View, start: datetime, end: datetime) -> int:
+    """Write the newest offline row of each entity with an event time in [start, end] online; how many values took effect."""
+    rows = await offline.between(stores.lake, view, start, end, latest=True)
+    return await write(stores.online, view, packed(view, rows), time.time_ns() // 1000)
+
+
 async def rebuild(stores: Any, view: View, *, progress: Progress | None = None, size: int = 5_000) -> int:
     """Bring a stream view's windows up from the archive: after new definitions, or a Redis that was lost. Harmless beside
     the running stream, since an event counts once. How many events were new."""

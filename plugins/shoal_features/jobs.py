@@ -91,8 +91,8 @@ async def _correct(ctx: TenantContext, registry: Registry) -> None:
 
 
 async def backfill(job: JobContext) -> dict[str, Any]:
-    """Compute batch views for every day from `start` to `end`, both included, and bring the stream views' windows up from
-    the archive. `views`: only these."""
+    """Compute batch views for every day from `start` to `end`, both included, bring the stream views' windows up from the
+    archive, and the newest offline rows of those days of the other views online. `views`: only these."""
     start, end = _date(job.arguments, "start"), _date(job.arguments, "end")
     if end < start:
         raise Invalid(f"the end {end} is before the start {start}")
@@ -100,8 +100,8 @@ async def backfill(job: JobContext) -> dict[str, Any]:
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "events": 0, "days": len(days)}
     for n, ctx in enumerate(job.tenants):
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        batches, streams = (_views(registry, job.arguments, kind) for kind in ("batch", "stream"))
-        steps, step = len(batches) * len(days) + len(streams), 0
+        batches, streams, plain = (_views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain"))
+        steps, step = len(batches) * len(days) + len(streams) + len(plain), 0
         for view in batches:
             for day in days:
                 job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name} {day}")
@@ -114,6 +114,10 @@ async def backfill(job: JobContext) -> dict[str, Any]:
         for view in streams:
             job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
             result["events"] += await batch.rebuild(ctx.stores, view)
+            step += 1
+        for view in plain:
+            job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
+            result["values"] += await batch.restore(ctx.stores, view, _end(start - timedelta(days=1), job.scheduled_for), _end(end, job.scheduled_for))
             step += 1
     job.progress(len(job.tenants), len(job.tenants), "done")
     return result

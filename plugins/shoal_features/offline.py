@@ -157,6 +157,20 @@ def _row(position: str, event: Any) -> dict[str, Any]:
     }
 
 
+async def between(lake: Any, view: View, start: datetime | None, end: datetime | None, latest: bool = False) -> pa.Table:
+    """The rows of a view with event times in [start, end]; with `latest`, the newest of each entity alone."""
+    end = end or datetime(9999, 12, 30, tzinfo=UTC)
+    table = (await history(lake, view, start, end)).rows(schema(view), None)
+    inside = pc.less_equal(table["event_timestamp"], pa.scalar(end, table["event_timestamp"].type))
+    if start:
+        inside = pc.and_(inside, pc.greater_equal(table["event_timestamp"], pa.scalar(start, table["event_timestamp"].type)))
+    table = table.filter(inside)
+    if latest and table.num_rows:
+        frame = pl.DataFrame(pl.from_arrow(table)).sort("event_timestamp", "created", maintain_order=True)
+        table = _conform(frame.unique("entity", keep="last", maintain_order=True).to_arrow(), schema(view))
+    return table
+
+
 async def append(lake: Any, view: View, rows: pa.Table) -> int:
     """Write rows of a view's offline table (see `aggregation.schema`), a file per day of event time. How many rows."""
     rows = _conform(rows, schema(view))

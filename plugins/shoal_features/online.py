@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .registry import Feature, View
-from .values import CODES, Stored, unpack
+from .values import CODES, WINDOW, Stored, unpack
 from .windows import APPLY, READ, Occurrence, Plan
 
 DAY = 86_400
-_CODES = {code.decode(): dtype for dtype, code in CODES.items()}
 
 WRITE = """
 -- KEYS: the entity's values.  ARGV: the entity's life in ms from now (0: for ever), then field, event µs, created µs, stored value…
@@ -63,6 +62,7 @@ class Reading:
         self.entity = entity
         self.names = [f.name for _, f in features]
         self._prefixes = [b'"%s":' % n.encode() for n in self.names]
+        self._codes = [_code(v, f) for v, f in features]
         self._life = [view.ttl * 1_000_000 if view.ttl else None for view, _ in features]
         self._windows: list[tuple[View, Plan, list[int]]] = []
         for view in dict.fromkeys(v for v, f in features if v.kind == "stream" and f.window):
@@ -100,7 +100,9 @@ class Reading:
                 continue
             stored: Stored = unpack(raw)
             life = self._life[i]
-            if life is not None and stored.event + life < now:
+            if stored.code != self._codes[i]:  # a feature of this name and another type, gone since
+                out.append(Answer(b"null", reason="missing"))
+            elif life is not None and stored.event + life < now:
                 out.append(Answer(b"null", stored.event, stored.created, "expired"))
             else:
                 out.append(Answer(values.get(i, stored.json), stored.event, stored.created))
@@ -113,12 +115,10 @@ class Reading:
         for i, raw in enumerate(replies[0]):
             json = b"null"
             if raw is not None:
-                event, _, _, json = raw.split(b" ", 3)
+                event, _, code, stored = raw.split(b" ", 3)
                 life = self._life[i]
-                if life is not None and int(event) + life < now:
-                    json = b"null"
-                elif values and i in values:
-                    json = values[i]
+                if code == self._codes[i] and (life is None or int(event) + life >= now):
+                    json = values[i] if values and i in values else stored
             parts.append(self._prefixes[i] + json)
         return b"{" + b",".join(parts) + b"}"
 
@@ -135,6 +135,13 @@ class Reading:
                 values |= zip(indexes, replies[at], strict=True)
                 at += 1
         return values
+
+
+def _code(view: View, feature: Feature) -> bytes:
+    if view.kind == "stream" and feature.window:
+        return WINDOW
+    code = CODES[feature.scalar]
+    return code.upper() if feature.dtype.endswith("[]") else code
 
 
 def companions(entity: str, entity_id: str, view: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -220,9 +227,3 @@ async def apply(door: Any, plan: Plan, events: Iterable[Occurrence], now: int, g
         fresh, total = fresh + new, total + len(some)
         late += [some[i - 1] for i in positions]
     return Applied(fresh, total - fresh - len(late) if plan.windowed else 0, tuple(late))
-
-
-def type_of(stored: Stored) -> str:
-    """The type that a stored value carries."""
-    code = stored.code.decode()
-    return _CODES.get(code) or f"{_CODES[code.lower()]}[]"

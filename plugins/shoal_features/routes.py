@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shoal import Invalid, Malformed, NotFound, Services, TenantContext, TooLarge, editor, reader, tenant
 
+from . import offline
 from . import rows as wire
 from .catalog import Catalog, split
 from .freshness import freshness
@@ -143,7 +144,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/views")
     async def views(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
         """The registered views with their features, and the feature services."""
-        return (await known(ctx)).to_dict()
+        return {"tenant": ctx.tenant, **(await known(ctx)).to_dict()}
 
     @router.put("/definitions")
     async def apply(body: Definitions, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
@@ -183,8 +184,8 @@ def routes(services: Services) -> APIRouter:
         """The offline rows of a view with event times from `start` to `end`, both included, as Parquet; with `latest`, the newest of each entity."""
         one = _view(await known(ctx), view)
         bounds = [_time(t, f"query.{n}") if t else None for n, t in (("start", start), ("end", end))]
-        table = await wire.kept(ctx.stores.lake, one, bounds[0], bounds[1], latest)
-        return Response(_parquet(table), media_type=PARQUET)
+        table = await offline.between(ctx.stores.lake, one, bounds[0], bounds[1], latest)
+        return Response(_parquet(wire.named(table, one.join_key)), media_type=PARQUET)
 
     return router
 

@@ -9,9 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from . import offline
 from .aggregation import TIME, arrow_type, schema
@@ -245,18 +243,3 @@ def arrow_value(dtype: str, value: Any) -> Any:
     if dtype == "bytes":
         return base64.b64decode(plain)
     return plain
-
-
-async def kept(lake: Any, view: View, start: datetime | None, end: datetime | None, latest: bool) -> pa.Table:
-    """The offline rows of a view with event times in [start, end]."""
-    end = end or datetime(9999, 12, 30, tzinfo=UTC)
-    files = await offline.history(lake, view, start, end)
-    table = files.rows(schema(view), None)
-    inside = pc.less_equal(table["event_timestamp"], pa.scalar(end, TIME))
-    if start:
-        inside = pc.and_(inside, pc.greater_equal(table["event_timestamp"], pa.scalar(start, TIME)))
-    table = table.filter(inside)
-    if latest:
-        frame = pl.DataFrame(pl.from_arrow(table)).sort("event_timestamp", "created", maintain_order=True)
-        table = frame.unique("entity", keep="last", maintain_order=True).to_arrow().cast(schema(view))
-    return table.rename_columns([view.join_key if n == "entity" else n for n in table.column_names])

@@ -154,7 +154,7 @@ async def test_windows_come_back_from_the_archive_after_redis_was_lost(stores):
 async def test_online_and_offline_agree_after_duplicates_disorder_and_lateness(stores):
     events = [
         Event(id=f"e{n}", type=t, time=ago(seconds=s), data={"user_id": str(n % 5), "board_id": f"b{n % 7}", "duration": n})
-        for n, (t, s) in enumerate(zip(["item.viewed", "board.opened", "board.created", "session.ended"] * 30, range(0, 108_000, 900)))
+        for n, (t, s) in enumerate(zip(["item.viewed", "board.opened", "board.created", "session.ended"] * 30, range(0, 108_000, 900), strict=True))
     ]
     shuffled = events[::2] + events[::-3] + events
     await stores.events.append(shuffled)

@@ -1,0 +1,78 @@
+"""Feast's `materialize` on Shoal: `batch_engine: {type: shoal_features.feast_engine.ShoalComputeEngine}`. No data passes through the
+notebook: the platform does the work, where the events are."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from feast.infra.common.materialization_job import (
+    MaterializationJob,
+    MaterializationJobStatus,
+    MaterializationTask,
+)
+from feast.infra.compute_engines.base import ComputeEngine
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import FeastConfigBaseModel
+
+from .feast_http import ShoalError, call
+
+DONE = {"succeeded", "failed", "cancelled"}
+
+
+class ShoalComputeEngineConfig(FeastConfigBaseModel):
+    type: Literal["shoal_features.feast_engine.ShoalComputeEngine"] = "shoal_features.feast_engine.ShoalComputeEngine"
+    poll: float = 0.5
+    """Seconds between looks at a run."""
+
+
+class ShoalMaterializationJob(MaterializationJob):
+    def __init__(self, job_id: str, error: BaseException | None = None) -> None:
+        self._id, self._error = job_id, error
+
+    def status(self) -> MaterializationJobStatus:
+        return MaterializationJobStatus.ERROR if self._error else MaterializationJobStatus.SUCCEEDED
+
+    def error(self) -> BaseException | None:
+        return self._error
+
+    def should_be_retried(self) -> bool:
+        return False
+
+    def job_id(self) -> str:
+        return self._id
+
+    def url(self) -> str | None:
+        return None
+
+
+class ShoalComputeEngine(ComputeEngine):
+    """Runs the job `features.backfill` for the days of the range."""
+
+    def __init__(self, *, poll: float = 0.5, **options: Any) -> None:
+        super().__init__(**options)
+        self._poll = poll
+
+    def update(self, project: str, views_to_delete: Any, views_to_keep: Any, entities_to_delete: Any, entities_to_keep: Any) -> None:
+        pass
+
+    def teardown_infra(self, project: str, fvs: Sequence[Any], entities: Sequence[Any]) -> None:
+        pass
+
+    def _materialize_one(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> MaterializationJob:
+        shoal = self.repo_config.online_store
+        days = {"start": _day(task.start_time), "end": _day(task.end_time - timedelta(microseconds=1))}
+        arguments = {**days, "views": [task.feature_view.name]}
+        try:
+            run = call(shoal, "POST", "/platform/jobs/features.backfill/runs", json={"arguments": arguments}).json()
+            while run["state"] not in DONE:
+                time.sleep(self._poll)
+                run = call(shoal, "GET", f"/platform/jobs/runs/{run['id']}").json()
+        except ShoalError as error:
+            return ShoalMaterializationJob("", error)
+        failed = None if run["state"] == "succeeded" else ShoalError(f"the run {run['id']} {run['state']}: {run.get('error')}")
+        return ShoalMaterializationJob(run["id"], failed)
+
+
+def _day(at: datetime) -> str:
+    return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC).date().isoformat()

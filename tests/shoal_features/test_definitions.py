@@ -1,0 +1,151 @@
+import json
+from textwrap import dedent
+
+import pytest
+
+from shoal_features.catalog import SHARED
+from shoal_features.definitions import compile_objects, load
+from shoal_features.registry import Feature, Registry, RegistryError, UnknownFeature, View
+
+pytest.importorskip("feast")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+HEAD = """
+
+from feast import BatchFeatureView, Entity, FeatureService, FeatureView, Field, FileSource, PushSource, StreamFeatureView, ValueType
+from feast.aggregation import Aggregation
+from feast.types import Float64, Int32, Int64, String
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+source = FileSource(name="s", path="shoal://events/a.b, c.*", timestamp_field="event_timestamp")
+def batch(name="v", features=(("n", Int64),), aggregations=(("*", "count", 30, "n"),), entities=(user,), source=source, **options):
+    return BatchFeatureView(name=name, entities=list(entities), source=source, schema=[Field(name=n, dtype=t) for n, t in features],
+        aggregations=[Aggregation(column=c, function=f, time_window=d and timedelta(days=d), name=n) for c, f, d, n in aggregations], **options)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(body: str):
+        path = tmp_path / "definitions.py"
+        path.write_text(HEAD + dedent(body))
+        return path
+
+    return write
+
+
+def faults(path) -> dict[str, str]:
+    with pytest.raises(RegistryError) as caught:
+        load(path)
+    return {e["location"]: e["message"] for e in caught.value.errors}
+
+
+def test_the_shipped_registry_is_the_shipped_definitions_compiled(workspace):
+    assert load(workspace) == Registry.from_dict(json.loads(SHARED.read_text()))
+
+
+def test_the_shipped_features_are_there(workspace):
+    names = {f.name for _, f in load(workspace).resolve("user", ["user_profile"])}
+    assert names >= {"boards_30d", "automation_count", "avg_session_duration", "actions_5min", "current_board", "last_action_type"}
+
+
+def test_a_view_is_compiled_with_all_it_says(file):
+    view = load(file("v = batch(ttl=timedelta(days=2), description='d', owner='o', tags={'k': 'v'})")).view("v")
+    assert view == View(
+        "v",
+        "user",
+        "user_id",
+        "batch",
+        (Feature("n", "int64", "count", "", 30 * 86_400),),
+        2 * 86_400,
+        ("a.b", "c.*"),
+        ("data.user_id", "data.user", "subject"),
+        "d",
+        "o",
+        {"k": "v"},
+    )
+
+
+def test_a_sources_field_mapping_says_where_the_entity_is(file):
+    body = """
+    mapped = FileSource(name="m", path="shoal://events/a", timestamp_field="event_timestamp", field_mapping={"data.actor.id": "user_id"})
+    v = batch(source=mapped)
+    """
+    assert load(file(body)).view("v").fields[0] == "data.actor.id"
+
+
+def test_the_tenant_is_no_entity_of_ours(file):
+    body = """
+    tenant = Entity(name="tenant", join_keys=["tenant_id"], value_type=ValueType.STRING)
+    v = batch(entities=(tenant, user))
+    """
+    assert load(file(body)).view("v").entity == "user"
+
+
+def test_a_repeated_feature_name_is_refused(file):
+    assert "already has a feature of this name in v" in faults(file("v = batch()\nw = batch(name='w')"))["views.w.n"]
+
+
+def test_a_repeated_view_name_is_refused(file):
+    assert faults(file("v = batch()\nw = batch()"))["views.v"] == "two views have this name"
+
+
+def test_a_view_made_from_itself_is_refused_with_the_loop(file):
+    body = """
+    a = batch(name="a")
+    b = BatchFeatureView(name="b", entities=[user], source=[a], schema=[Field(name="m", dtype=Int64)], sink_source=source, mode="python", udf=len, udf_string="len")
+    a.source_views = [b]
+    """
+    assert faults(file(body))["views.a"] == "it is made from itself: a → b → a"
+
+
+@pytest.mark.parametrize(
+    ("body", "location", "says"),
+    [
+        ("v = batch(aggregations=(('x', 'median', 30, 'n'),))", "views.v.n", "'median' is not one of count"),
+        ("v = batch(aggregations=(('x', 'sum', None, 'n'),))", "views.v.n", "it needs a time window"),
+        ("v = batch(aggregations=(('x', 'sum', 400, 'n'),))", "views.v.n", "not between a minute and a year"),
+        ("v = batch(aggregations=(('x', 'mean', 30, 'n'),))", "views.v.n", "mean gives one of float32, float64, not int64"),
+        ("v = batch(aggregations=(('', 'sum', 30, 'n'),))", "views.v.n", "sum needs a column"),
+        ("v = batch(features=(('n', String),))", "views.v.n", "count gives one of int32, int64, not string"),
+        ("v = batch(features=(('n', Int64), ('m', Int64)))", "views.v.m", "the Field has no Aggregation of its name"),
+        ("v = batch(aggregations=(('*', 'count', 30, 'n'), ('*', 'count', 7, 'm')))", "views.v.m", "no Field of its name"),
+        ("v = batch(entities=(user, Entity(name='x', join_keys=['x'])))", "views.v", "one entity besides the tenant"),
+        ("v = batch(source=FileSource(name='f', path='x.parquet', timestamp_field='t'))", "views.v", "begins with shoal://events/"),
+        ("1 / 0", "definitions.py:12", "ZeroDivisionError"),
+        ("def", "definitions.py:12", "SyntaxError"),
+    ],
+)
+def test_a_fault_is_named_where_it_is(file, body, location, says):
+    assert says in faults(file(body))[location]
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RegistryError, match="cannot be read"):
+        load(tmp_path / "none.py")
+
+
+def test_all_faults_are_told_at_once(file):
+    body = "v = batch(aggregations=(('x', 'median', 30, 'n'),))\nw = batch(name='w', features=(('n', Int32),))"
+    assert set(faults(file(body))) == {"views.v.n", "views.w.n"}
+
+
+def test_a_type_change_is_found_and_an_addition_is_none():
+    old = Registry((View("v", "user", "user_id", "plain", (Feature("a", "int64"),)),))
+    added = Registry((View("v", "user", "user_id", "plain", (Feature("a", "int64"), Feature("b", "string"))),))
+    changed = Registry((View("w", "user", "user_id", "plain", (Feature("a", "string"),)),))
+    moved = Registry((View("v", "item", "item_id", "plain", (Feature("a", "int64"),)),))
+    assert added.changed_types(old) == []
+    assert [e["location"] for e in changed.changed_types(old)] == ["views.w.a"]
+    assert [e["location"] for e in moved.changed_types(old)] == ["views.v"]
+
+
+def test_an_unknown_feature_names_the_nearest():
+    registry = Registry.from_dict(json.loads(SHARED.read_text()))
+    with pytest.raises(UnknownFeature) as caught:
+        registry.resolve("user", ["boards_30", "actions", "user_boards:actions"])
+    assert caught.value.nearest["boards_30"] == ["boards_30d"]
+    assert set(caught.value.nearest) == {"boards_30", "user_boards:actions"}
+
+
+def test_compiling_nothing_is_an_empty_registry():
+    assert compile_objects([]) == Registry()

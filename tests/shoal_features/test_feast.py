@@ -1,0 +1,298 @@
+"""Feast's own client on Shoal: the cases of its universal tests that apply, over real HTTP and a real Redis."""
+
+import asyncio
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+
+from shoal import Event, Role, TenantContext
+from shoal.router import enforce_roles, install_problem_handlers
+from shoal_features import jobs
+from shoal_features.ingest import handle
+from shoal_features.registry import Registry
+from shoal_features.routes import routes
+
+from .test_jobs import Run
+
+feast = pytest.importorskip("feast")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+from feast import (  # noqa: E402
+    Entity,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    PushSource,
+    RepoConfig,
+    ValueType,
+)
+from feast.data_source import PushMode  # noqa: E402
+from feast.types import Array, Bool, Float64, Int64, String, UnixTimestamp  # noqa: E402
+
+HOUR = timedelta(hours=1)
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Server:
+    """Shoal's feature routes on a port, as the Router would serve them for one tenant."""
+
+    def __init__(self, stores) -> None:
+        self.stores, self.tenant = stores, stores.online._tenant
+        router = routes(None)  # type: ignore[arg-type]
+        enforce_roles(router)
+        app = FastAPI()
+        app.include_router(router, prefix="/features")
+        install_problem_handlers(app)
+
+        @app.post("/platform/jobs/features.backfill/runs")
+        async def run(request: Request) -> dict:
+            try:
+                await jobs.backfill(Run(stores, **(await request.json())["arguments"]))
+            except Exception as error:
+                return {"id": "r", "state": "failed", "error": str(error)}
+            return {"id": "r", "state": "succeeded"}
+
+        context = TenantContext(self.tenant, Role.editor, None, None, "r", stores, None, None, None)  # type: ignore[arg-type]
+
+        async def router_stand_in(scope, receive, send):
+            await app(scope | {"shoal.context": context}, receive, send)
+
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.server = uvicorn.Server(uvicorn.Config(router_stand_in, port=self.port, log_level="error", lifespan="off"))
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def __enter__(self) -> "Server":
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+@pytest.fixture
+def shoal(open_tenant):
+    with Server(open_tenant()) as server:
+        yield server
+
+
+@pytest.fixture
+def store(shoal, tmp_path) -> FeatureStore:
+    where = {"url": f"http://127.0.0.1:{shoal.port}", "key": "shoal_id_secret"}
+    return FeatureStore(
+        config=RepoConfig(
+            project="shoal",
+            provider="local",
+            registry=str(tmp_path / "registry.db"),
+            online_store={"type": "shoal_features.feast_online.ShoalOnlineStore", **where},
+            offline_store={"type": "shoal_features.feast_offline.ShoalOfflineStore", **where},
+            batch_engine={"type": "shoal_features.feast_engine.ShoalComputeEngine"},
+            entity_key_serialization_version=3,
+        )
+    )
+
+
+driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+source = FileSource(name="stats", path="shoal://views/stats", timestamp_field="event_timestamp", created_timestamp_column="created")
+stats = FeatureView(
+    name="driver_stats",
+    entities=[driver],
+    ttl=timedelta(days=1),
+    schema=[
+        Field(name="driver_id", dtype=Int64),
+        Field(name="rate", dtype=Float64),
+        Field(name="trips", dtype=Int64),
+        Field(name="city", dtype=String),
+        Field(name="active", dtype=Bool),
+        Field(name="since", dtype=UnixTimestamp),
+        Field(name="last_five", dtype=Array(Int64)),
+    ],
+    source=PushSource(name="stats_push", batch_source=source),
+)
+profile = FeatureService(name="profile", features=[stats[["rate", "city"]]])
+ALL = [f"driver_stats:{n}" for n in ("rate", "trips", "city", "active", "since", "last_five")]
+
+
+def frame(**columns) -> pd.DataFrame:
+    n = len(columns["driver_id"])
+    base = {
+        "event_timestamp": [now() - HOUR] * n,
+        "created": [now()] * n,
+        "rate": [0.5] * n,
+        "trips": [2**53 + 1] * n,
+        "city": ["é"] * n,
+        "active": [True] * n,
+        "since": [datetime(2020, 1, 2, tzinfo=UTC)] * n,
+        "last_five": [[1, 2, 3]] * n,
+    }
+    return pd.DataFrame(base | columns)
+
+
+@pytest.fixture
+def applied(store) -> FeatureStore:
+    store.apply([driver, stats, profile])
+    return store
+
+
+def test_applying_registers_the_views_with_shoal_beside_those_that_were_there(applied, shoal):
+    from shoal_features.feast_http import call
+
+    views = call(applied.config.online_store, "GET", "/features/views").json()["views"]
+    assert {"user_activity", "driver_stats"} <= {v["name"] for v in views}
+    assert next(v for v in views if v["name"] == "driver_stats")["kind"] == "plain"
+
+
+def test_every_type_comes_back_as_it_went_in(applied):
+    applied.push("stats_push", frame(driver_id=[1, 2]), to=PushMode.ONLINE)
+    got = applied.get_online_features(ALL, [{"driver_id": 1}, {"driver_id": 2}, {"driver_id": 3}]).to_dict()
+    assert got["trips"] == [2**53 + 1, 2**53 + 1, None]
+    assert got["rate"] == [0.5, 0.5, None] and got["city"] == ["é", "é", None] and got["active"] == [True, True, None]
+    assert [s and s.timestamp() for s in got["since"]] == [datetime(2020, 1, 2, tzinfo=UTC).timestamp()] * 2 + [None]
+    assert [v and list(v) for v in got["last_five"]] == [[1, 2, 3], [1, 2, 3], None]
+    assert got["driver_id"] == [1, 2, 3]
+
+
+def test_a_feature_service_and_full_names(applied):
+    applied.push("stats_push", frame(driver_id=[1]))
+    got = applied.get_online_features(applied.get_feature_service("profile"), [{"driver_id": 1}], full_feature_names=True).to_dict()
+    assert got == {"driver_id": [1], "driver_stats__rate": [0.5], "driver_stats__city": ["é"]}
+
+
+def test_an_older_push_does_not_replace_a_newer_one(applied):
+    applied.push("stats_push", frame(driver_id=[1], rate=[0.9]))
+    applied.push("stats_push", frame(driver_id=[1], rate=[0.1], event_timestamp=[now() - 2 * HOUR]))
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [0.9]
+
+
+def test_a_value_past_its_ttl_is_none(applied):
+    applied.push("stats_push", frame(driver_id=[1], event_timestamp=[now() - 25 * HOUR]))
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [None]
+
+
+def test_reading_asynchronously_is_the_same(applied):
+    applied.push("stats_push", frame(driver_id=[1]))
+    got = asyncio.run(applied.get_online_features_async(["driver_stats:rate"], [{"driver_id": 1}])).to_dict()
+    assert got["rate"] == [0.5]
+
+
+def test_history_is_point_in_time_correct(applied):
+    t = now() - 10 * HOUR
+    rows = frame(driver_id=[1, 1, 1, 2], rate=[0.1, 0.2, 0.3, 0.9], event_timestamp=[t, t + HOUR, t + HOUR, t + 2 * HOUR])
+    rows["created"] = [t, t + 2 * HOUR, t + 3 * HOUR, t]
+    applied.push("stats_push", rows, to=PushMode.OFFLINE)
+    asked = pd.DataFrame(
+        {
+            "driver_id": [1, 1, 1, 2, 2, 3],
+            "event_timestamp": [t - HOUR, t, t + HOUR, t + HOUR, t + 26 * HOUR, t],
+            "label": list("abcdef"),
+        }
+    )
+    got = applied.get_historical_features(asked, ["driver_stats:rate", "driver_stats:city"]).to_df()
+    assert list(got.columns) == ["driver_id", "event_timestamp", "label", "rate", "city"]
+    assert got["label"].tolist() == list("abcdef")
+    assert got["rate"].astype(object).where(got["rate"].notna(), None).tolist() == [None, 0.1, 0.3, None, 0.9, None]
+
+
+def test_history_can_be_filtered_by_what_was_known(applied):
+    t = now() - 10 * HOUR
+    rows = frame(driver_id=[1, 1], rate=[0.1, 0.2], event_timestamp=[t, t])
+    rows["created"] = [t, t + 5 * HOUR]
+    applied.push("stats_push", rows, to=PushMode.OFFLINE)
+    asked = pd.DataFrame({"driver_id": [1, 1], "event_timestamp": [t + HOUR, t + 6 * HOUR]})
+    got = applied.get_historical_features(asked, ["driver_stats:rate"], filter_by_created_timestamp=True).to_df()
+    assert got["rate"].tolist() == [0.1, 0.2]
+
+
+def test_history_of_no_rows_and_full_names(applied):
+    asked = pd.DataFrame({"driver_id": pd.Series([], dtype="int64"), "event_timestamp": pd.Series([], dtype="datetime64[ns, UTC]")})
+    got = applied.get_historical_features(asked, ["driver_stats:rate"], full_feature_names=True).to_df()
+    assert list(got.columns) == ["driver_id", "event_timestamp", "driver_stats__rate"] and len(got) == 0
+
+
+def test_times_without_a_zone_are_utc(applied):
+    applied.push("stats_push", frame(driver_id=[1]), to=PushMode.OFFLINE)
+    asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [now().replace(tzinfo=None)]})
+    assert applied.get_historical_features(asked, ["driver_stats:trips"]).to_df()["trips"].tolist() == [2**53 + 1]
+
+
+@pytest.mark.parametrize("engine", ["shoal", "local"])
+def test_materializing_brings_the_newest_offline_rows_online(shoal, store, engine):
+    config = store.config.model_copy()
+    if engine == "local":
+        config.batch_engine_config = "local"
+    store = FeatureStore(config=config)
+    store.apply([driver, stats])
+    rows = frame(driver_id=[1, 1, 2], rate=[0.1, 0.2, 0.3], event_timestamp=[now() - 3 * HOUR, now() - 2 * HOUR, now() - 2 * HOUR])
+    store.push("stats_push", rows, to=PushMode.OFFLINE)
+    store.materialize(now() - 5 * HOUR, now(), ["driver_stats"])
+    assert store.get_online_features(["driver_stats:rate"], [{"driver_id": 1}, {"driver_id": 2}]).to_dict()["rate"] == [0.2, 0.3]
+
+
+def test_a_push_of_the_wrong_type_is_refused_in_words(applied):
+    from shoal_features.feast_http import call
+
+    answer = call(
+        applied.config.online_store,
+        "POST",
+        "/features/views/driver_stats/rows",
+        json={"rows": [{"driver_id": 1, "event_timestamp": now().isoformat(), "rate": "high"}]},
+    )
+    assert answer.json()["rejected"] == [{"index": 0, "error": "rate: 'high' is not a float64"}]
+
+
+def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, store, workspace):
+    module: dict = {}
+    exec(workspace.read_text(), module)
+    objects = [o for o in module.values() if isinstance(o, Entity | FeatureView | FeatureService)]
+    store.apply(objects)
+    events = [Event(type="board.created", time=now() - timedelta(days=d), data={"user_id": "123", "board_id": f"b{d}"}) for d in (0, 2, 40)]
+
+    async def feed() -> None:
+        await shoal.stores.events.append(events)
+        await handle(shoal.stores.online, SHARED, events)
+        from shoal.stores import close_connections
+
+        await close_connections()
+
+    asyncio.run(feed())
+    store.materialize(now() - timedelta(days=1), now(), ["user_boards"])
+    features = ["user_boards:boards_30d", "user_activity:actions_5min", "user_place:current_board"]
+    rows = [{"tenant_id": shoal.tenant, "user_id": "123"}]
+    got = store.get_online_features(features, rows).to_dict()
+    assert (got["boards_30d"], got["actions_5min"], got["current_board"]) == ([2], [1], ["b0"])
+    asked = pd.DataFrame({"tenant_id": [shoal.tenant] * 2, "user_id": ["123"] * 2, "event_timestamp": [now(), now() - timedelta(days=1)]})
+    history = store.get_historical_features(asked, ["user_activity:actions", "user_place:current_board"]).to_df()
+    assert history["actions"].tolist() == [1, 0] and history["current_board"].tolist() == ["b0", "b2"]
+
+
+def test_taking_a_project_down_leaves_values_where_they_are(applied):
+    applied.push("stats_push", frame(driver_id=[1]))
+    applied.teardown()
+    applied.apply([driver, stats])
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [0.5]
+
+
+def _shared() -> Registry:
+    import json
+
+    from shoal_features.catalog import SHARED as path
+
+    return Registry.from_dict(json.loads(path.read_text()))
+
+
+SHARED = _shared()
