@@ -11,7 +11,7 @@ pytest.importorskip("feast")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 HEAD = """
-
+from datetime import timedelta
 from feast import BatchFeatureView, Entity, FeatureService, FeatureView, Field, FileSource, PushSource, StreamFeatureView, ValueType
 from feast.aggregation import Aggregation
 from feast.types import Float64, Int32, Int64, String
@@ -21,6 +21,7 @@ def batch(name="v", features=(("n", Int64),), aggregations=(("*", "count", 30, "
     return BatchFeatureView(name=name, entities=list(entities), source=source, schema=[Field(name=n, dtype=t) for n, t in features],
         aggregations=[Aggregation(column=c, function=f, time_window=d and timedelta(days=d), name=n) for c, f, d, n in aggregations], **options)
 """
+LINE = HEAD.count("\n") + 1
 
 
 @pytest.fixture
@@ -111,8 +112,8 @@ def test_a_view_made_from_itself_is_refused_with_the_loop(file):
         ("v = batch(aggregations=(('*', 'count', 30, 'n'), ('*', 'count', 7, 'm')))", "views.v.m", "no Field of its name"),
         ("v = batch(entities=(user, Entity(name='x', join_keys=['x'])))", "views.v", "one entity besides the tenant"),
         ("v = batch(source=FileSource(name='f', path='x.parquet', timestamp_field='t'))", "views.v", "begins with shoal://events/"),
-        ("1 / 0", "definitions.py:12", "ZeroDivisionError"),
-        ("def", "definitions.py:12", "SyntaxError"),
+        ("1 / 0", f"definitions.py:{LINE}", "ZeroDivisionError"),
+        ("def", f"definitions.py:{LINE}", "SyntaxError"),
     ],
 )
 def test_a_fault_is_named_where_it_is(file, body, location, says):
