@@ -19,7 +19,7 @@ Reason = Literal["opened", "worsened", "reopened", "reminder", "escalated", "res
 
 CLOSE = timedelta(minutes=10)  # what fires within this of an alert's last member may join it
 REOPEN = timedelta(minutes=30)  # what fires again within this of its resolution is the same incident
-KEPT = timedelta(days=30)  # resolved alerts
+KEPT = timedelta(hours=2)  # a resolved alert, until it goes to the history
 CORRELATED = 0.6
 
 Related = Callable[[str, str], float | None]
@@ -105,8 +105,12 @@ class AlertBook:
         *,
         related: Related | None = None,
         explain: Callable[[str, Rule], tuple[str, dict[str, Any]]] | None = None,
+        quiet: bool = False,
     ) -> list[Notice]:
-        """Take one point in; the notices that are due now. `explain` gives a member's sentence and detail when one fires."""
+        """Take one point in; the notices that are due now. `explain` gives a member's sentence and detail when one fires.
+
+        `quiet`, for points of long ago: the alerts are kept and nobody is told, unless it is still so when `tick` comes by.
+        """
         notices: list[Notice] = []
         now = seen.time.timestamp()
         for name, rule in rules.items():
@@ -125,7 +129,7 @@ class AlertBook:
                     name, seen.series, seen.metric, dict(seen.labels), rule.priority, condition.since or now, now, seen.value,
                     sentence, detail,
                 )  # fmt: skip
-                notices += self._fire(member, rules, windows or {}, related)
+                notices += self._fire(member, rules, windows or {}, related, quiet)
             elif change == "cleared":
                 notices += self._clear(name, seen.series, now)
             elif not condition.firing and not condition.bad and condition.quiet > Condition.RECENT:
@@ -135,13 +139,11 @@ class AlertBook:
     def tick(
         self, now: datetime, rules: Mapping[str, Rule], windows: Mapping[str, MaintenanceWindow] | None = None
     ) -> list[Notice]:
-        """What time alone brings about: windows that ended, reminders, escalations, and the forgetting of old alerts."""
+        """What time alone brings about: windows that ended, reminders and escalations."""
         notices: list[Notice] = []
         moment = now.timestamp()
         for alert in list(self.alerts.values()):
             if alert.state == "resolved":
-                if alert.resolved is not None and moment - alert.resolved > KEPT.total_seconds():
-                    del self.alerts[alert.id]
                 continue
             for member in alert.active:
                 if member.rule not in rules:  # the rule was deleted: nothing can clear it any more
@@ -173,6 +175,14 @@ class AlertBook:
             self.conditions.pop(f"{member.rule}/{member.series}", None)
         return self._resolve(alert, now.timestamp())
 
+    def retire(self, now: datetime) -> list[Alert]:
+        """Hand over, and forget, the alerts that have been resolved for so long that they will not open again."""
+        limit = now.timestamp() - KEPT.total_seconds()
+        old = [a for a in self.alerts.values() if a.resolved is not None and a.resolved < limit]
+        for alert in old:
+            del self.alerts[alert.id]
+        return old
+
     def open_alerts(self) -> list[Alert]:
         return [a for a in self.alerts.values() if a.state != "resolved"]
 
@@ -184,6 +194,7 @@ class AlertBook:
         rules: Mapping[str, Rule],
         windows: Mapping[str, MaintenanceWindow],
         related: Related | None,
+        quiet: bool,
     ) -> list[Notice]:
         notices: list[Notice] = []
         alert = self._same_again(member, notices) or self._join(member, related)
@@ -199,7 +210,7 @@ class AlertBook:
             if alert.notified is not None:
                 notices += self._tell(alert, "worsened", self._channels(alert, rules))
                 alert.state = "open"
-        return notices + self._announce(alert, member.fired, rules, windows)
+        return notices if quiet else notices + self._announce(alert, member.fired, rules, windows)
 
     def _same_again(self, member: Member, notices: list[Notice]) -> Alert | None:
         """The alert that this condition belongs to, or was in until lately: then that opens again, and who heard that it was
@@ -334,6 +345,11 @@ class AlertBook:
         ]
         conditions = {key: Condition(**c) for key, c in record.get("conditions", {}).items()}
         return AlertBook({alert.id: alert for alert in alerts}, conditions)
+
+
+def alert_from(record: Mapping[str, Any]) -> Alert:
+    """The alert that `dataclasses.asdict` was taken of."""
+    return Alert(**{**record, "members": [Member(**m) for m in record["members"]]})
 
 
 def _compatible(a: Labels, b: Labels) -> bool:

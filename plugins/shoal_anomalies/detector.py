@@ -171,20 +171,23 @@ class Detector:
         distances["variation"] = math.sqrt(math.fsum(self._steps) / len(self._steps))
         if length >= 108:
             distances["level"] = abs(float(past[-36:].mean()) - float(past[-324:-36].mean()))
-        season = self._season(time, value, past)
+        season = self.at_this_time(time)
         if season is not None:
-            distances["season"] = season
+            distances["season"] = float(np.abs(season - value).min())
         return distances
 
-    def _season(self, time: float, value: float, past: NDArray[np.float64]) -> float | None:
-        """The distance to the nearest value at this time (one point around) on any of the last seven days."""
-        times = self._times.all()
+    def at_this_time(self, time: float) -> NDArray[np.float64] | None:
+        """The values at this time of day, and one point around it, on each of the last seven days that are remembered: a row
+        each; None when there is none. The newest point is not among them."""
+        times, past = self._times.all(), self._values.all()
+        if len(times) < 2:
+            return None
         wanted = time - _DAYS_BACK
         places = times.searchsorted(wanted[wanted >= times[0]])
         if not len(places):
             return None
-        around = np.clip(places[:, None] + _AROUND, 0, len(past) - 2)
-        return float(np.abs(past[around] - value).min())
+        values: NDArray[np.float64] = past[np.clip(places[:, None] + _AROUND, 0, len(past) - 2)]
+        return values
 
     def _judge(self, surprise: float) -> float:
         settings = self.settings

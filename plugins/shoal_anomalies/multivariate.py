@@ -72,6 +72,16 @@ class CombinationForest:
         scaled = self._row(row)
         return 0.0 if scaled is None else self._tail.surprise(float(self._magnitudes(scaled)[0]))
 
+    def surprises(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`surprise` of n rows at once, in the order of `metrics`; 0 for rows with a value missing."""
+        whole = np.isfinite(rows).all(axis=1)
+        found = np.zeros(len(rows))
+        if whole.any():
+            found[whole] = [
+                self._tail.surprise(m) for m in self._magnitudes(self._scaled(rows[whole])).tolist()
+            ]
+        return found
+
     def drivers(self, row: Mapping[str, float]) -> list[Driver]:
         """The metrics by their part in the row's oddity, greatest first; none when a metric is missing."""
         scaled = self._row(row)

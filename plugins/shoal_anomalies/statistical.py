@@ -38,8 +38,12 @@ class RollingZScore:
         if len(self._past) >= self.least:
             centre, scale = self.band()
             score = round((value - centre) / scale, 4)
-        self._past.append(value)
+        self.push(value)
         return score
+
+    def push(self, value: float) -> None:
+        """Take a (finite) value in without scoring it."""
+        self._past.append(value)
 
     def band(self) -> tuple[float, float]:
         """Centre and scale of what has been seen, in the series' unit; the scale is above 0. Raises ValueError before any."""

@@ -192,11 +192,18 @@ def test_deleting_a_rule_resolves_what_only_it_could_clear():
     assert [a.state for a in book.alerts.values()] == ["resolved"]
 
 
-def test_resolved_alerts_are_forgotten_after_a_month():
+def test_resolved_alerts_are_handed_over_when_they_will_not_open_again():
     book = AlertBook()
     play(book, [0.5, 0.0, 0.0])
-    book.tick(START + timedelta(days=31), RULES)
+    assert book.retire(START + timedelta(minutes=40)) == []
+    assert len(book.retire(START + timedelta(hours=3))) == 1
     assert not book.alerts
+
+
+def test_points_of_long_ago_alert_nobody_but_what_still_holds_does():
+    book = AlertBook()
+    assert book.observe(seen(0, 0.5), RULES, quiet=True) == []
+    assert [n.reason for n in book.tick(START + timedelta(hours=5), RULES)] == ["opened"]
 
 
 def test_a_drop_is_measured_against_what_is_expected():

@@ -1,0 +1,109 @@
+"""The long-term store of series, behind one small interface: Parquet in the lake, or InfluxDB."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from shoal import Stores
+
+from . import tail
+from .points import Labels
+from .tail import Readings
+
+TABLE = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One point for keeping. `score` is NaN for what was not scored."""
+
+    series: str
+    metric: str
+    labels: Labels
+    time: float
+    value: float
+    score: float
+
+
+class Archive(Protocol):
+    """Writing the same row twice is the same as once, as far as reading goes."""
+
+    async def write(self, rows: Sequence[Row]) -> None: ...
+
+    async def read(self, series: str, start: float, end: float) -> Readings:
+        """One series from `start` until before `end` (epoch seconds)."""
+
+    async def read_all(self, start: float, end: float) -> Mapping[str, Readings]:
+        """Every series, by id."""
+
+    async def drop(self, before: date) -> int:
+        """Forget whole days before a date; how many parts went (0 where that is not told)."""
+
+
+class LakeArchive:
+    """Parquet, a day per folder: `metrics/date=…/…` with the columns series, metric, time, value, score."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._lake = stores.lake
+
+    async def write(self, rows: Sequence[Row]) -> None:
+        import pyarrow as pa
+
+        days: dict[date, list[Row]] = {}
+        for row in rows:
+            days.setdefault(datetime.fromtimestamp(row.time, UTC).date(), []).append(row)
+        for day, of_day in sorted(days.items()):
+            table = pa.table(
+                {
+                    "series": pa.array([r.series for r in of_day], pa.string()),
+                    "metric": pa.array([r.metric for r in of_day], pa.string()),
+                    "time": pa.array([r.time for r in of_day], pa.float64()),
+                    "value": pa.array([r.value for r in of_day], pa.float64()),
+                    "score": pa.array([r.score for r in of_day], pa.float32()),
+                }
+            )
+            await self._lake.append(TABLE, table, day)
+
+    async def read(self, series: str, start: float, end: float) -> Readings:
+        table = await self._table(start, end)
+        if table is None:
+            return tail.NOTHING
+        import pyarrow.compute as pc
+
+        return _readings(table.filter(pc.equal(table["series"], series))).between(start, end)
+
+    async def read_all(self, start: float, end: float) -> Mapping[str, Readings]:
+        table = await self._table(start, end)
+        if table is None:
+            return {}
+        table = table.combine_chunks()
+        encoded = table["series"].combine_chunks().dictionary_encode()
+        names, codes = encoded.dictionary.to_pylist(), np.asarray(encoded.indices)
+        records = _records(table)
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+        return {
+            name: tail.merged(records[order[bounds[i] : bounds[i + 1]]]).between(start, end)
+            for i, name in enumerate(names)
+        }
+
+    async def _table(self, start: float, end: float) -> Any:
+        first, last = (datetime.fromtimestamp(t, UTC).date() for t in (start, end))
+        return await self._lake.read(TABLE, first, last, columns=["series", "time", "value", "score"])
+
+    async def drop(self, before: date) -> int:
+        return await self._lake.delete(TABLE, before=before)
+
+
+def _records(table: Any) -> Any:
+    records = np.zeros(table.num_rows, tail.RECORD)
+    for name in ("time", "value", "score"):
+        records[name] = table[name].to_numpy()
+    return records
+
+
+def _readings(table: Any) -> Readings:
+    return tail.merged(_records(table))

@@ -1,0 +1,119 @@
+"""InfluxDB 1.x (or 2.x through its v1 API) as the long-term store of series: a database per tenant."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import numpy as np
+
+from shoal import Unavailable
+
+from . import tail
+from .archive import Row
+from .line_protocol import line_of
+from .tail import Readings
+
+MEASUREMENT = "metrics"
+BATCH = 5_000
+
+
+class InfluxArchive:
+    """`uri`: `influxdb://user:password@host:8086/prefix` (`influxdbs` for TLS). The tenant's database is `<prefix><tenant>`.
+
+    A point is a row of the measurement `metrics`, with the tags series and metric and the fields value and score.
+    InfluxDB's own retention policy drops what is older than 90 days.
+    """
+
+    def __init__(self, uri: str, tenant: str, *, timeout: float = 30.0) -> None:
+        parts = urlsplit(uri)
+        if parts.scheme not in ("influxdb", "influxdbs") or not parts.hostname:
+            raise ValueError("the URI of a series store is influxdb://user:password@host:8086/prefix")
+        scheme = "https" if parts.scheme == "influxdbs" else "http"
+        self._database = f"{parts.path.strip('/') or 'shoal_'}{tenant}"
+        auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._client = httpx.AsyncClient(
+            base_url=f"{scheme}://{parts.hostname}:{parts.port or 8086}", auth=auth, timeout=timeout
+        )
+        self._ready = False
+
+    async def write(self, rows: Sequence[Row]) -> None:
+        await self._prepare()
+        for first in range(0, len(rows), BATCH):
+            lines = [
+                line_of(
+                    MEASUREMENT, {"series": row.series, "metric": row.metric},
+                    {"value": row.value} | ({} if math.isnan(row.score) else {"score": row.score}), round(row.time * 1e9),
+                )
+                for row in rows[first : first + BATCH]
+            ]  # fmt: skip
+            await self._ask("POST", "/write", {"db": self._database, "precision": "ns"}, "\n".join(lines))
+
+    async def read(self, series: str, start: float, end: float) -> Readings:
+        return (await self._select(f"AND series = '{_quoted(series)}'", start, end)).get(series, tail.NOTHING)
+
+    async def read_all(self, start: float, end: float) -> Mapping[str, Readings]:
+        return await self._select("", start, end)
+
+    async def _select(self, condition: str, start: float, end: float) -> dict[str, Readings]:
+        await self._prepare()
+        query = (
+            f"SELECT value, score FROM {MEASUREMENT} WHERE time >= {round(start * 1e9)} AND time < {round(end * 1e9)} "
+            f"{condition} GROUP BY series"
+        )
+        answer = await self._ask("GET", "/query", {"db": self._database, "q": query, "epoch": "ns"})
+        found = {}
+        for result in answer.get("results", []):
+            for group in result.get("series", []):
+                records = np.array(
+                    [
+                        (t / 1e9, v, math.nan if s is None else s)
+                        for t, v, s in group["values"]
+                        if v is not None
+                    ],
+                    tail.RECORD,
+                )
+                found[group["tags"]["series"]] = tail.merged(records)
+        return found
+
+    async def drop(self, before: date) -> int:
+        await self._prepare()
+        moment = round(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1e9)
+        await self._ask(
+            "POST", "/query", {"db": self._database, "q": f"DELETE FROM {MEASUREMENT} WHERE time < {moment}"}
+        )
+        return 0
+
+    async def erase(self) -> None:
+        """Drop the tenant's database."""
+        await self._ask("POST", "/query", {"q": f'DROP DATABASE "{_quoted(self._database)}"'})
+        self._ready = False
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _prepare(self) -> None:
+        if not self._ready:
+            query = f'CREATE DATABASE "{_quoted(self._database)}" WITH DURATION 91d REPLICATION 1 SHARD DURATION 1d NAME "kept"'
+            await self._ask("POST", "/query", {"q": query})
+            self._ready = True
+
+    async def _ask(self, method: str, path: str, params: Mapping[str, str], body: str | None = None) -> dict:
+        try:
+            response = await self._client.request(method, path, params=dict(params), content=body)
+        except httpx.HTTPError as fault:
+            raise Unavailable(
+                f"the series store does not answer: {type(fault).__name__}", retry_after=5
+            ) from fault
+        if response.status_code >= 400:
+            raise Unavailable(f"the series store refused: {response.text[:300]}", retry_after=5)
+        answer = response.json() if response.content else {}
+        for result in answer.get("results", []):
+            if "error" in result:
+                raise Unavailable(f"the series store refused: {result['error'][:300]}", retry_after=5)
+        return answer
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'").replace('"', '\\"')

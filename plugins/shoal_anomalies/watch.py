@@ -1,0 +1,438 @@
+"""Watching a tenant's series: points in; scores, anomalies, alerts and what must be sent out, all written at once."""
+
+import asyncio
+import json
+import logging
+import math
+import pickle
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+
+from shoal import Event, TenantContext
+
+from . import keys, tail
+from .alerts import AlertBook
+from .archive import Row
+from .channels import message
+from .courier import Courier
+from .detector import DEFAULT_THRESHOLD
+from .explanation import Explanation, explain
+from .maintenance import MaintenanceWindow
+from .multivariate import CombinationForest, Driver
+from .parameters import AnomalyParameters
+from .points import BadPoint, Point, parse_point, series_id
+from .rules import DEFAULT_RULES, Observation, Rule
+from .seasonal import SeasonalModel
+from .tail import pack
+from .watched import Watched, restored, when
+
+log = logging.getLogger(__name__)
+
+LIVE = timedelta(hours=2)  # older points are scored and kept, and alert nobody
+SAVE_EVERY = 16  # points of a series between writes of its state; what lies between is replayed
+MOST_SERIES = 20_000  # per tenant
+IN_MEMORY = 4_000  # series, per process
+TOGETHER = 600.0  # seconds within which metrics count as turning odd together
+SURE = 6.0  # nats from which a combination is odd
+TRIES = 20
+
+COMMIT = """
+local version = redis.call('hget', KEYS[1], 'version') or '0'
+if version ~= ARGV[1] then return 0 end
+local at = 3
+if ARGV[2] ~= '' then redis.call('hset', KEYS[1], 'version', version + 1, 'book', ARGV[2]) end
+local function take() at = at + 1 return ARGV[at - 1] end
+for i = 1, take() do
+  local notice, body = take(), take()
+  if not redis.call('zscore', KEYS[3], notice) then redis.call('hsetnx', KEYS[2], notice, body) end
+end
+for i = 1, take() do local time = take() redis.call('zadd', KEYS[4], time, take()) end
+for i = 1, take() do redis.call('rpush', KEYS[5], take()) end
+for i = 1, take() do local id = take() redis.call('hset', KEYS[6], id, take()) end
+for i = 1, take() do local id = take() redis.call('hset', KEYS[7], id, take()) end
+for i = 1, take() do local time = take() redis.call('zadd', KEYS[8], time, take()) end
+for i = 9, #KEYS do
+  local how, bytes = take(), take()
+  if how == 'a' then redis.call('append', KEYS[i], bytes) else redis.call('set', KEYS[i], bytes) end
+end
+return 1
+"""
+FIXED = (
+    keys.BOOK, keys.OUTBOX, keys.SENT, keys.FOUND, keys.FRESH, keys.SERIES, keys.STATES, keys.HISTORY,
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a tenant has set, and where its alerts stand."""
+
+    rules: dict[str, Rule]
+    windows: dict[str, MaintenanceWindow]
+    version: str
+    book: AlertBook
+    fitted: bytes | None = None
+
+
+@dataclass(slots=True)
+class Writes:
+    """What one batch changes, besides the alerts."""
+
+    found: list[tuple[float, bytes]] = field(default_factory=list)
+    fresh: list[bytes] = field(default_factory=list)
+    series: dict[str, bytes] = field(default_factory=dict)
+    states: dict[str, bytes] = field(default_factory=dict)
+    tails: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+
+async def read_settings(ctx: TenantContext) -> Settings:
+    pipe = ctx.stores.online.pipeline()
+    pipe.hgetall(keys.RULES).hgetall(keys.WINDOWS).hgetall(keys.BOOK).get(keys.FITTED)
+    rules, windows, book, fitted = await pipe.execute()
+    return Settings(
+        rules_of(rules),
+        {k.decode(): MaintenanceWindow.model_validate_json(v) for k, v in windows.items()},
+        book.get(b"version", b"0").decode(),
+        AlertBook.from_dict(orjson.loads(book[b"book"])) if b"book" in book else AlertBook(),
+        fitted,
+    )
+
+
+def rules_of(stored: Mapping[bytes, bytes]) -> dict[str, Rule]:
+    """The tenant's rules: the defaults, changed, joined or (`null`) removed by what is stored."""
+    rules = dict(DEFAULT_RULES)
+    for name, text in stored.items():
+        if text == b"null":
+            rules.pop(name.decode(), None)
+        else:
+            rules[name.decode()] = Rule.model_validate_json(text)
+    return rules
+
+
+async def commit(
+    ctx: TenantContext, settings: Settings, notices: Sequence[Any], before: bytes, writes: Writes | None = None,
+    now: datetime | None = None,
+) -> bool:  # fmt: skip
+    """Write a batch, the alerts and what must be sent in one step; False when somebody changed the alerts meanwhile."""
+    writes, now = writes or Writes(), now or datetime.now(UTC)
+    retired = settings.book.retire(now)
+    book = orjson.dumps(settings.book.to_dict())
+    outbox = []
+    for notice in notices:
+        alert = settings.book.alerts.get(notice.alert)
+        if alert is not None:
+            text = message(ctx.tenant, alert, notice.reason, notice.key)
+            outbox += [
+                notice.key,
+                orjson.dumps({"channel": notice.channel, "attempts": 0, "due": 0, "message": asdict(text)}),
+            ]
+    args: list[Any] = [settings.version, b"" if book == before else book, len(outbox) // 2, *outbox]
+    args += [len(writes.found), *(x for pair in writes.found for x in pair)]
+    args += [len(writes.fresh), *writes.fresh]
+    for mapping in (writes.series, writes.states):
+        args += [len(mapping), *(x for pair in mapping.items() for x in pair)]
+    args += [len(retired), *(x for alert in retired for x in (alert.opened, orjson.dumps(asdict(alert))))]
+    args += [x for pair in writes.tails.values() for x in pair]
+    return bool(await ctx.stores.online.eval(COMMIT, [*FIXED, *map(keys.tail, writes.tails)], args))
+
+
+class Watcher:
+    """All series that this process watches, of all its tenants. `handle` is the stream's handler.
+
+    Every batch is written in one step with the alerts that follow from it, so that after a crash it is either done or was
+    never begun; points that were taken in before are known by their time and passed over.
+    """
+
+    def __init__(self) -> None:
+        self._series: OrderedDict[tuple[str, str], Watched] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._fitted: dict[str, bytes | None] = {}
+        self._forests: dict[str, dict[str, CombinationForest]] = {}
+        self.courier = Courier()
+
+    async def handle(self, ctx: TenantContext, events: Sequence[Event]) -> None:
+        now = datetime.now(UTC)
+        points = [point for event in events if (point := _point(event, now)) is not None]
+        async with self._locks.setdefault(ctx.tenant, asyncio.Lock()):
+            for _ in range(TRIES):
+                if await self._take(ctx, points, now):
+                    break
+            else:
+                raise RuntimeError("the alerts kept changing; the batch is taken again")
+        self.courier.kick(ctx)
+
+    async def _take(self, ctx: TenantContext, points: list[Point], now: datetime) -> bool:
+        settings = await read_settings(ctx)
+        before = orjson.dumps(settings.book.to_dict())
+        await self._refresh(ctx, settings.fitted)
+        writes = Writes()
+        wanted = {point.series: point for point in points}
+        await self._load(ctx, wanted, writes)
+        try:
+            notices = await asyncio.to_thread(self._judge, ctx.tenant, points, settings, writes, now)
+            notices += settings.book.tick(now, settings.rules, settings.windows)
+            done = await commit(ctx, settings, notices, before, writes, now)
+        except BaseException:
+            self._forget(ctx.tenant, wanted)
+            raise
+        if not done:
+            self._forget(ctx.tenant, wanted)  # in memory they are ahead of what is written
+        return done
+
+    def _forget(self, tenant: str, series: Mapping[str, Any]) -> None:
+        for name in series:
+            self._series.pop((tenant, name), None)
+
+    async def _refresh(self, ctx: TenantContext, fitted: bytes | None) -> None:
+        """After a night's fit: the new seasons and forests."""
+        if fitted == self._fitted.get(ctx.tenant) and ctx.tenant in self._forests:
+            return
+        stored = await ctx.stores.online.hgetall(keys.FORESTS)
+        self._forests[ctx.tenant] = {k.decode(): pickle.loads(zlib.decompress(v)) for k, v in stored.items()}
+        known = [series for tenant, series in self._series if tenant == ctx.tenant]
+        models = await ctx.stores.online.hmget(keys.MODELS, known) if known else []
+        for series, text in zip(known, models, strict=True):
+            self._series[ctx.tenant, series].model = _model(text)
+        self._fitted[ctx.tenant] = fitted
+
+    async def _load(self, ctx: TenantContext, wanted: Mapping[str, Point], writes: Writes) -> None:
+        settings = ctx.parameters(AnomalyParameters).settings()
+        missing = [series for series in wanted if (ctx.tenant, series) not in self._series]
+        if missing:
+            pipe = ctx.stores.online.pipeline()
+            pipe.hmget(keys.SERIES, missing).hmget(keys.STATES, missing).hmget(keys.MODELS, missing).hlen(
+                keys.SERIES
+            )
+            for series in missing:
+                pipe.get(keys.tail(series))
+            abouts, states, models, count, *tails = await pipe.execute()
+            for series, about, state, model, blob in zip(missing, abouts, states, models, tails, strict=True):
+                point = wanted[series]
+                if about is None:
+                    if count >= MOST_SERIES:
+                        log.warning("%s has %d series; %s is left out", ctx.tenant, count, point.metric)
+                        continue
+                    count += 1
+                    record = {"metric": point.metric, "labels": dict(point.labels), "kind": point.kind}
+                    writes.series[series] = orjson.dumps(record)
+                else:
+                    record = orjson.loads(about)
+                saved = orjson.loads(zlib.decompress(state)) if state else None
+                self._series[ctx.tenant, series] = await asyncio.to_thread(
+                    restored, series, record, saved, blob, settings, _model(model)
+                )
+        for series in wanted:
+            if (ctx.tenant, series) in self._series:
+                self._series.move_to_end((ctx.tenant, series))
+                self._series[ctx.tenant, series].detector.settings = settings
+        while len(self._series) > max(IN_MEMORY, len(wanted)):
+            self._series.popitem(last=False)
+
+    # What follows is pure computing, in a thread.
+
+    def _judge(
+        self, tenant: str, points: list[Point], settings: Settings, writes: Writes, now: datetime
+    ) -> list[Any]:
+        notices = []
+        fresh = self._fresh(tenant, points, writes)
+        odd, driven = self._combinations(tenant, fresh)
+        for watched, time, value in fresh:
+            together = odd.get((watched.id, time), 0.0)
+            verdict = watched.score(time, value, together)
+            self._keep(watched, time, value, verdict.score, writes)
+            anomaly: Explanation | None = None
+            if verdict.score >= DEFAULT_THRESHOLD:
+                anomaly = self._explain(tenant, watched, time, value, driven.get((watched.id, time), ()))
+                record = {
+                    "id": f"{watched.id}-{time:.0f}",
+                    "labels": dict(watched.labels),
+                    "series": watched.id,
+                    **anomaly.to_dict(),
+                }
+                writes.found.append((time, orjson.dumps(record)))
+            notices += self._observe(tenant, watched, time, value, anomaly, settings, now)
+            if watched.unsaved >= SAVE_EVERY:
+                writes.states[watched.id] = zlib.compress(orjson.dumps(watched.state()), 1)
+        return notices
+
+    def _fresh(self, tenant: str, points: list[Point], writes: Writes) -> list[tuple[Watched, float, float]]:
+        """The points to score, by time. A time that was scored already is a repetition or a correction: kept, not scored."""
+        fresh: list[tuple[Watched, float, float]] = []
+        latest: dict[str, float] = {}
+        for point in sorted(points, key=lambda p: p.time):
+            watched = self._series.get((tenant, point.series))
+            if watched is None:
+                continue
+            time, value = point.time.timestamp(), point.value
+            if point.kind == "counter":
+                rate = watched.rate(point)
+                writes.series[watched.id] = orjson.dumps(
+                    {
+                        "metric": point.metric,
+                        "labels": dict(point.labels),
+                        "kind": "counter",
+                        "raw": watched.raw,
+                    }
+                )
+                if rate is None:
+                    continue
+                value = rate
+            if time > latest.get(watched.id, watched.last):
+                latest[watched.id] = time
+                fresh.append((watched, time, value))
+            elif not _has(watched, time, value):
+                self._keep(watched, time, value, math.nan, writes)
+        return fresh
+
+    def _keep(self, watched: Watched, time: float, value: float, score: float, writes: Writes) -> None:
+        record = pack(time, value, score)
+        writes.tails[watched.id] = ("a", writes.tails.get(watched.id, ("a", b""))[1] + record)
+        writes.fresh.append(bytes.fromhex(watched.id) + record)
+
+    def _combinations(
+        self, tenant: str, fresh: list[tuple[Watched, float, float]]
+    ) -> tuple[dict[tuple[str, float], float], dict[tuple[str, float], list[Driver]]]:
+        """How odd metrics are together, told to the one that drives it."""
+        odd: dict[tuple[str, float], float] = {}
+        driven: dict[tuple[str, float], list[Driver]] = {}
+        forests = self._forests.get(tenant, {})
+        if not forests:
+            return odd, driven
+        rows: dict[tuple[str, float], dict[str, tuple[str, float]]] = {}
+        for watched, time, value in fresh:
+            group = series_id("", watched.labels)
+            if group in forests:
+                rows.setdefault((group, time), {})[watched.metric] = (watched.id, value)
+        for group in {group for group, _ in rows}:
+            forest = forests[group]
+            whole = [
+                (t, row) for (g, t), row in rows.items() if g == group and set(forest.metrics) <= set(row)
+            ]
+            if not whole:
+                continue
+            matrix = np.array([[row[m][1] for m in forest.metrics] for _, row in whole])
+            for (time, row), nats in zip(whole, forest.surprises(matrix).tolist(), strict=True):
+                if nats >= SURE:
+                    drivers = forest.drivers({m: row[m][1] for m in forest.metrics})
+                    lead = row[drivers[0].metric][0]
+                    odd[lead, time], driven[lead, time] = nats, drivers
+        return odd, driven
+
+    def _observe(
+        self, tenant: str, watched: Watched, time: float, value: float, anomaly: Explanation | None, settings: Settings,
+        now: datetime,
+    ) -> list[Any]:  # fmt: skip
+        rules = {
+            n: r
+            for n, r in settings.rules.items()
+            if r.enabled and r.match.covers(watched.metric, watched.labels)
+        }
+        if not rules:
+            return []
+        expected = (
+            watched.usual(time) if any(r.condition in ("drop", "rise") for r in rules.values()) else None
+        )
+        seen = Observation(
+            watched.metric,
+            watched.labels,
+            watched.id,
+            when(time),
+            value,
+            expected,
+            anomaly is not None,
+            watched.calm,
+        )
+
+        def why(name: str, rule: Rule) -> tuple[str, dict[str, Any]]:
+            found = anomaly or self._explain(tenant, watched, time, value, ())
+            return found.sentence, found.to_dict()
+
+        return settings.book.observe(
+            seen, rules, settings.windows, related=lambda a, b: self._correlation(tenant, a, b), explain=why,
+            quiet=now - seen.time > LIVE,
+        )  # fmt: skip
+
+    def _explain(
+        self, tenant: str, watched: Watched, time: float, value: float, drivers: Sequence[Driver]
+    ) -> Explanation:
+        verdict = watched.verdict
+        with_it = sorted(
+            {
+                other.metric
+                for (owner, _), other in self._series.items()
+                if owner == tenant
+                and other is not watched
+                and other.since is not None
+                and abs(other.last - time) <= TOGETHER
+            }
+            - {watched.metric}
+        )
+        return explain(
+            metric=watched.metric, value=value, time=time, score=verdict.score, surprise=verdict.surprise,
+            signals=verdict.signals, band=watched.band(time), z=watched.z(), since=watched.since, with_it=with_it,
+            drivers=drivers,
+        )  # fmt: skip
+
+    def _correlation(self, tenant: str, first: str, second: str) -> float | None:
+        """Of the last 60 points that two series have at the same times; None under 12, or where one is constant."""
+        a, b = self._series.get((tenant, first)), self._series.get((tenant, second))
+        if a is None or b is None:
+            return None
+        _, i, j = np.intersect1d(a.detector.times[-60:], b.detector.times[-60:], return_indices=True)
+        if len(i) < 12:
+            return None
+        x, y = a.detector.values[-60:][i], b.detector.values[-60:][j]
+        if x.std() < 1e-12 * (1 + abs(x).max()) or y.std() < 1e-12 * (1 + abs(y).max()):
+            return None
+        return float(np.corrcoef(x, y)[0, 1])
+
+
+def _has(watched: Watched, time: float, value: float) -> bool:
+    """Whether this very point was taken in before."""
+    times = watched.detector.times
+    place = int(np.searchsorted(times, time))
+    return place < len(times) and times[place] == time and watched.detector.values[place] == value
+
+
+def _model(text: bytes | None) -> SeasonalModel | None:
+    return SeasonalModel.from_dict(orjson.loads(text)) if text else None
+
+
+def _point(event: Event, now: datetime) -> Point | None:
+    """The event's point; None (and a line in the log) for one that cannot be taken, which must not hold up the others."""
+    data = event.data if isinstance(event.data, Mapping) else {}
+    known = {name: data[name] for name in ("metric", "value", "labels", "kind") if name in data}
+    if str(known.get("metric", "")).startswith("shoal.variant."):
+        return None  # the arms of experiments, which have guardrails of their own
+    try:
+        return parse_point({**known, "time": event.time}, now)
+    except BadPoint as fault:
+        log.info("metric event %s/%s: %s %s", event.source, event.id, fault.location, fault)
+        return None
+
+
+def rows_of(fresh: Sequence[bytes], about: Mapping[bytes, bytes]) -> list[Row]:
+    """What waits for the long-term store, as rows; points of series that are no longer known are left out."""
+    known = {name.decode(): json.loads(text) for name, text in about.items()}
+    rows = []
+    for item in fresh:
+        series, record = item[:8].hex(), np.frombuffer(item[8:], tail.RECORD)[0]
+        if series in known:
+            entry = known[series]
+            rows.append(
+                Row(
+                    series,
+                    entry["metric"],
+                    entry["labels"],
+                    float(record["time"]),
+                    float(record["value"]),
+                    float(record["score"]),
+                )
+            )
+    return rows

@@ -1,0 +1,143 @@
+"""One watched series in memory: its detector, its fitted season, and how it has been lately."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from . import tail
+from .detector import HISTORY, Detector, DetectorSettings, Verdict
+from .points import Labels, Point
+from .seasonal import SeasonalModel
+from .statistical import RollingZScore
+from .surprise import TailModel
+
+BAND = "band"
+CALM = 0.6  # a surprise below this share of the threshold is calm
+Z_WINDOW = 60
+UNKNOWN = Verdict(0.0, 0.0, {})
+
+
+@dataclass(slots=True)
+class Watched:
+    """`raw` is a counter's last reading. `since` is when the series left its usual range; None while it is in it."""
+
+    id: str
+    metric: str
+    labels: Labels
+    detector: Detector
+    band_tail: TailModel = field(default_factory=TailModel)
+    model: SeasonalModel | None = None
+    raw: tuple[float, float] | None = None
+    since: float | None = None
+    verdict: Verdict = UNKNOWN
+    unsaved: int = 0
+
+    @property
+    def last(self) -> float:
+        """Time of the last point scored; minus infinity before any."""
+        times = self.detector.times
+        return float(times[-1]) if len(times) else -math.inf
+
+    def rate(self, point: Point) -> float | None:
+        """A counter's rate per second since its last reading; None for the first. A counter that fell began again at 0."""
+        time, before = point.time.timestamp(), self.raw
+        if before and time <= before[0]:
+            return None
+        self.raw = (time, point.value)
+        if before is None:
+            return None
+        grown = point.value - before[1] if point.value >= before[1] else point.value
+        return grown / (time - before[0])
+
+    def score(self, time: float, value: float, combination: float = 0.0) -> Verdict:
+        """Take the next point in. `combination` is how odd it is together with other metrics, in nats."""
+        others = {"combination": combination} if combination else {}
+        z = self.model.z(time, value) if self.model else None
+        if z is not None:
+            magnitude = abs(z) if abs(z) > 1 else 0.0
+            others[BAND] = (
+                self.band_tail.surprise(magnitude) if self.band_tail.count >= self.band_tail.warm_up else 0.0
+            )
+            self.band_tail.observe(magnitude)
+        self.verdict = self.detector.update(time, value, others)
+        if self.verdict.surprise < CALM * self.detector.settings.threshold:
+            self.since = None
+        elif self.since is None:
+            self.since = time
+        self.unsaved += 1
+        return self.verdict
+
+    @property
+    def calm(self) -> bool:
+        return self.since is None
+
+    def band(self, time: float) -> tuple[float, float, float] | None:
+        """(expected, lower, upper) from the fitted season, or None without one."""
+        if self.model is None:
+            return None
+        expected, lower, upper = (float(x[0]) for x in self.model.band(time))
+        return (expected, lower, upper) if math.isfinite(expected) else None
+
+    def usual(self, time: float) -> float | None:
+        """What to compare a drop with: the season's value, else the median of this time on the days before, else of the last hour
+        or so before the newest point."""
+        band = self.band(time)
+        if band:
+            return band[0]
+        days = self.detector.at_this_time(time)
+        if days is not None and len(days) >= 3:
+            return float(np.median(days))
+        before = self.detector.values[-Z_WINDOW - 1 : -1]
+        return float(np.median(before)) if len(before) >= 12 else None
+
+    def z(self) -> float | None:
+        """The newest value's robust z against the values before it."""
+        values = self.detector.values[-Z_WINDOW - 1 :].tolist()
+        if len(values) < 13:
+            return None
+        rolling = RollingZScore(Z_WINDOW)
+        for value in values[:-1]:
+            rolling.push(value)
+        return rolling.update(values[-1])
+
+    # Over restarts.
+
+    def state(self) -> dict[str, Any]:
+        self.unsaved = 0
+        return {"detector": self.detector.state(), "band": self.band_tail.state(), "since": self.since}
+
+
+def restored(
+    series: str, about: Mapping[str, Any], state: Mapping[str, Any] | None, blob: bytes | None, settings: DetectorSettings,
+    model: SeasonalModel | None,
+) -> Watched:  # fmt: skip
+    """A series as it was: the saved state, and the points since then taken in again."""
+    records = tail.unpack(blob)
+    records = records[~np.isnan(records["score"])]
+    upto = state["detector"]["time"] if state else None
+    known = records["time"] <= upto if upto is not None else np.zeros(len(records), bool)
+    past, later = records[known][-HISTORY - 12 :], records[~known]
+    if state and len(past):
+        detector = Detector.restored(state["detector"], past["time"].copy(), past["value"].copy(), settings)
+        watched = Watched(
+            series, about["metric"], about["labels"], detector, TailModel.restored(state["band"]), model
+        )
+        watched.since = state["since"]
+    else:
+        watched, later = (
+            Watched(series, about["metric"], about["labels"], Detector(settings), model=model),
+            records,
+        )
+    for record in later:
+        watched.score(float(record["time"]), float(record["value"]))
+    raw = about.get("raw")
+    watched.raw = (raw[0], raw[1]) if raw else None
+    return watched
+
+
+def when(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
