@@ -1,6 +1,7 @@
 """The command line: `shoal up`, `down`, `status`, `deploy`, `config`, `jobs`, `tenants`, `keys`, `events`, `tune`, and what plugins add."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -62,6 +63,7 @@ def main() -> None:
             os.environ[EVERYWHERE[name]] = value or arguments.pop(0)
         else:
             rest.append(word)
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # what matters to people is printed
     _add_plugin_commands(rest)
     try:
         app(rest)

@@ -7,10 +7,11 @@ Every capability is an attribute, and each operation of its OpenAPI a method of 
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 
@@ -69,30 +70,54 @@ class _Base:
 
 
 class _Ray:
-    """Requests through Serve handles of a cluster, each driving the same ingress application as HTTP does."""
+    """Requests through Serve handles of a cluster, each driving the same ingress application as HTTP does.
+
+    A process has one Ray connection: clients of the same address share it, and it is closed with the last of them. A process
+    that is connected to Ray already (`ray.init` before) keeps its own.
+    """
+
+    _users: ClassVar[dict[str, int]] = {}
 
     def __init__(self, address: str) -> None:
         import ray
         from ray import serve
 
-        self._ray, self._serve = ray, serve
-        self._context: Any = ray.init(address, namespace="shoal", allow_multiple=True, log_to_driver=False)
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        self._ray, self._serve, self._address = ray, serve, address
+        if not self._users and not ray.is_initialized():
+            try:
+                ray.init(address, namespace="shoal", logging_level=logging.ERROR)
+            except ConnectionError as error:
+                raise _error_for_transport(error, address) from error
+            self._users[address] = 0
+        elif self._users and address not in self._users:
+            raise Unavailable(f"this process is connected to {next(iter(self._users))}, and to one Ray cluster at a time")
+        if address in self._users:
+            self._users[address] += 1
         self._handles: dict[str, Any] = {}
 
     def send(self, call: Call, headers: dict[str, str], timeout: float) -> Response:
         name = call.path.split("/")[1]
-        with self._context:
-            try:
-                if name not in self._handles:
-                    self._handles[name] = self._serve.get_app_handle(name)
-            except Exception:
-                raise NotFound(f"no capability {name!r} is deployed") from None
-            answer = self._handles[name].drive.remote(call, {**headers, **dict(call.headers)}).result(timeout_s=timeout)
-        status, found, body = answer
+        try:
+            if name not in self._handles:
+                self._handles[name] = self._serve.get_app_handle(name)
+        except self._serve.exceptions.RayServeException:
+            raise NotFound(f"no capability {name!r} is deployed") from None
+        try:
+            status, found, body = self._handles[name].drive.remote(call, {**headers, **dict(call.headers)}).result(timeout_s=timeout)
+        except (TimeoutError, ConnectionError, self._ray.exceptions.RayError) as error:
+            raise _error_for_transport(error, self._address) from error
         return status, found.get("content-type", ""), found, body
 
     def close(self) -> None:
-        self._context.disconnect()
+        for handle in self._handles.values():
+            handle.shutdown()
+        self._handles.clear()
+        if self._address in self._users:
+            self._users[self._address] -= 1
+            if not self._users[self._address]:
+                del self._users[self._address]
+                self._ray.shutdown()
 
 
 class Client(_Base):

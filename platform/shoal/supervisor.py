@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class Supervisor:
         write(runtime, dump(self.config))
         env = cluster.environment(self.config, runtime)
         os.environ.update(env)
+        _divert_stderr(self.data / "driver.log")
         if self.config.address is None:
             self.head = cluster.RayHead(self.config, env, self.data / "ray.log")
             address = self.head.start(progress)
@@ -111,6 +113,14 @@ class Supervisor:
             (self.data / "state.json").unlink(missing_ok=True)
 
 
+def _divert_stderr(log: Path) -> None:
+    """Ray writes what it thinks of its workers to this process's standard error; a person wants to read ours."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
 def _within(seconds: float, act: Callable[[], None]) -> None:
     """Run `act`, but go on without it when it hangs (a cluster that has died answers nothing)."""
     thread = threading.Thread(target=act, daemon=True)
@@ -157,15 +167,9 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
             progress(f"{shown} of {len(wanted)} applications run" + (f", waiting for {', '.join(waiting)}" if waiting else ""))
         if len(running) + len(failed) == len(wanted):
             asyncio.run(stop_workers(process))  # the platform's ingress starts new ones, with the new code
-            return {n: _cause(m) for n, m in failed.items()}
+            return failed
         time.sleep(0.3)
     return {n: f"not ready after {READY:.0f} s: {states.get(n, {}).get('message', '')}" for n in wanted if n not in running}
-
-
-def _cause(message: str) -> str:
-    """The last line of a traceback that names an error: what a person wants to read first."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else "")
 
 
 def _secret(path: Path) -> str:

@@ -1,7 +1,11 @@
 """What Serve says of the applications."""
 
 import asyncio
+import re
 from typing import Any
+
+
+NAMED = re.compile(r"[\w.]*(Error|Exception|Invalid|Unavailable)\b.*:")
 
 
 async def applications() -> dict[str, dict[str, Any]]:
@@ -14,12 +18,21 @@ def applications_now() -> dict[str, dict[str, Any]]:
 
     found: dict[str, dict[str, Any]] = {}
     for name, app in serve.status().applications.items():
+        status = str(app.status.value)
+        broken = [d.message for d in app.deployments.values() if d.message and "FAILED" in str(d.status.value) + status]
         found[name] = {
-            "status": str(app.status.value if hasattr(app.status, "value") else app.status),
-            "message": app.message,
+            "status": status,
+            "message": cause("\n".join([app.message, *broken])),
             "deployments": {
-                d: {"status": str(getattr(o.status, "value", o.status)), "replicas": {str(k): v for k, v in o.replica_states.items()}}
+                d: {"status": str(o.status.value), "replicas": {str(k): v for k, v in o.replica_states.items()}}
                 for d, o in app.deployments.items()
             },
         }
     return found
+
+
+def cause(message: str) -> str:
+    """What a person wants to read first of Serve's message: the last line of a traceback that names an error, else its last line."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    named = [line for line in lines if NAMED.match(line)]
+    return named[-1] if named else (lines[-1] if lines else "")
