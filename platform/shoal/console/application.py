@@ -32,4 +32,4 @@ class Console:
 
 def build(arguments: Arguments) -> Application:
     """The builder that `shoal up` and the declarative configuration use."""
-    return serve.deployment(serve.ingress()(Console)).options(**options("console", Scaling(ongoing=200))).bind()  # type: ignore[attr-defined]
+    return serve.deployment(**options("console", Scaling(ongoing=200)))(serve.ingress()(Console)).bind()

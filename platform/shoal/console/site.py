@@ -14,7 +14,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from ..client import AsyncClient
 from ..contract.capability import Capability
-from ..contract.errors import ShoalError
+from ..contract.errors import Invalid, ShoalError, Unauthenticated
 from .clients import Clients
 from .landing import landing, sign_in
 from .pages import Pages
@@ -115,6 +115,10 @@ def site(capabilities: Mapping[str, Capability], *, address: str, secret: str, d
 
 async def identify(address: str, key: str, user: str | None) -> Session:
     """Ask the platform whose key this is. ShoalError when it refuses, or does not answer."""
+    if not (key.isascii() and key.isprintable() and key):
+        raise Unauthenticated("that is no API key")
+    if user and not (user.isascii() and user.isprintable()):
+        raise Invalid("a user's id travels in a header, which takes plain ASCII only")
     async with AsyncClient(address, key, user=user, timeout=10, retries=1) as client:
         me: dict[str, Any] = await client.platform.whoami()
     return Session(key, user or me.get("user"), me["tenant"], me.get("name") or me["tenant"], me["role"])
