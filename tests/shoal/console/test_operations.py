@@ -1,0 +1,25 @@
+"""How an operation is told in a few words."""
+
+import pytest
+
+from shoal.console.operations import curl, type_of
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "string"}, "string"),
+        ({"type": "string", "format": "date-time"}, "date-time"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "integer"),
+        ({"type": "array", "items": {"$ref": "#/components/schemas/Item"}}, "list of Item"),
+        ({"enum": ["a", "b"]}, "one of a, b"),
+        ({}, "any JSON"),
+    ],
+)
+def test_types_in_words(schema: dict, words: str) -> None:
+    assert type_of(schema) == words
+
+
+def test_the_command_has_the_verb_the_body_and_what_is_required() -> None:
+    assert curl("get", "/search", ["q"], False).endswith('"$SHOAL_ADDRESS/search?q=..."')
+    assert "-X POST" in curl("post", "/search/items", [], True) and "@body.json" in curl("post", "/search/items", [], True)

@@ -1,0 +1,66 @@
+"""Any pydantic model of parameters can be drawn from its JSON schema."""
+
+from enum import Enum
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from shoal import Parameters
+from shoal.console.parameters import Form, bounds, parsed, resolve
+
+
+class Colour(Enum):
+    red = "red"
+    blue = "blue"
+
+
+class Inner(BaseModel):
+    depth: int = 1
+
+
+class Many(Parameters):
+    share: float = Field(0.5, ge=0, le=1)
+    days: Annotated[float, Field(gt=0)] = 30
+    limit: int | None = Field(None, ge=1, le=500)
+    mode: Literal["a", "b"] = "a"
+    colour: Colour = Colour.red
+    inner: Inner = Inner()
+    words: list[str] = Field(["the"])
+    on: bool = True
+
+
+SCHEMA = Many.model_json_schema()
+
+
+def field(name: str) -> dict:
+    return resolve(SCHEMA["properties"][name], SCHEMA)
+
+
+def test_an_optional_field_is_what_it_is_when_given() -> None:
+    assert field("limit")["type"] == "integer" and field("limit")["nullable"] and field("limit")["default"] is None
+
+
+def test_references_are_followed() -> None:
+    assert field("colour")["enum"] == ["red", "blue"]
+    assert field("inner")["type"] == "object"
+
+
+@pytest.mark.parametrize(("name", "words"), [("share", "0 to 1"), ("days", "above 0"), ("limit", "1 to 500"), ("on", "")])
+def test_bounds_in_words(name: str, words: str) -> None:
+    assert bounds(field(name)) == words
+
+
+def test_only_what_differs_from_the_default_is_the_tenants_own() -> None:
+    form = Form(SCHEMA, {"share": 0.9})
+    assert form.changed() == {"share": 0.9}
+    form.values["mode"] = "b"
+    form.values["share"] = 0.5
+    assert form.changed() == {"mode": "b"}
+    form.reset()
+    assert form.changed() == {}
+
+
+def test_text_that_is_no_json_is_left_to_the_platform_to_refuse() -> None:
+    assert parsed('["a"]') == ["a"]
+    assert parsed("[a") == "[a"
