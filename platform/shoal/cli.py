@@ -140,11 +140,11 @@ def up(
 
     supervisor = Supervisor(config)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     failure: ShoalError | None = None
     try:
         started = time.monotonic()
-        with _spinner() as progress:
+        with spinner() as progress:
             failed = supervisor.start(progress)
         for name, cause in failed.items():
             err.print(f"[red]✗[/] {name}: {cause}")
@@ -157,18 +157,18 @@ def up(
     except ShoalError as error:
         failure = error
     finally:
-        with _spinner() as progress:
+        with spinner() as progress:
             supervisor.stop(progress)
     if failure is not None:
         fail(failure)
     out.print("[green]✓[/] stopped")
 
 
-def _interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-class _spinner:
+class spinner:
     """A line of progress: a spinner on a terminal, plain lines elsewhere, nothing with --json."""
 
     def __enter__(self) -> Any:
@@ -206,7 +206,7 @@ def _detached(config: Config) -> None:
             env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
     shown = 0
-    with _spinner() as progress:
+    with spinner() as progress:
         while True:
             lines = log.read_text(errors="replace").splitlines()
             for line in lines[shown:]:
@@ -231,7 +231,7 @@ def down() -> None:
     from .supervisor import stop_running
 
     config = Config.load()
-    with _spinner() as progress:
+    with spinner() as progress:
         stopped = stop_running(config.data.resolve(), progress)
     show({"stopped": stopped}, "[green]✓[/] stopped" if stopped else "Shoal was not running")
 
@@ -276,7 +276,7 @@ def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; 
     from .supervisor import deploy as act
 
     cluster.connect(config.address or f"{config.host}:{config.ray_port}")
-    with _spinner() as progress:
+    with spinner() as progress:
         failed = act(config, name or None, progress)
     show({"failed": failed}, "[green]✓[/] deployed" if not failed else None)
     if failed:
@@ -492,7 +492,7 @@ def tune(
         raise ShoalError(f"no capability {capability!r}; there are {', '.join(found)}")
     config = runtime()
     cluster.connect(config.address or f"{config.host}:{config.ray_port}")
-    with _spinner() as progress:
+    with spinner() as progress:
         answer = act(found[capability], str(data), samples, progress)
     show(answer, json.dumps(answer, indent=1))
 

@@ -147,7 +147,7 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
     wanted = names or list(every)
     targets = [
         serve.RunTarget(
-            target=console.build({}) if name == "console" else application.application(process.capability(name)),
+            target=console.build(console.Arguments()) if name == "console" else application.application(process.capability(name)),
             name=name,
             route_prefix=every[name],
             logging_config=declarative.LOGGING,

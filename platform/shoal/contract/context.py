@@ -67,7 +67,7 @@ class TenantContext:
     def parameters(self, model: type[P]) -> P:
         """Defaults ← the tenant's promoted values ← the variants this caller is in. The first use of a varied parameter
         by a unit logs one exposure."""
-        return self.resolve(model)  # type: ignore[return-value]
+        return self.resolve(model)
 
     def capability(self, name: str) -> Operations | None:
         """Another capability, called as this same caller; None where it is not deployed."""

@@ -48,6 +48,12 @@ class Cell:
         if failed:
             self.errors += 1
 
+    def merge(self, other: "Cell") -> None:
+        self.count += other.count
+        self.errors += other.errors
+        self.seconds += other.seconds
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+
 
 def quantile(buckets: list[int], q: float) -> float:
     """The q-quantile in seconds, from the histogram: linear within its bucket, so at most √2 off. 0 when it is empty."""
@@ -79,8 +85,8 @@ class Account:
         self._flush_seconds, self._clock = flush_seconds, clock
         self._routes: dict[tuple[str, str, int], Cell] = {}
         self._variants: dict[tuple[str, str, str], Cell] = {}
-        self._minutes: dict[tuple[int, str, str], Cell] = {}
-        """(minute, tenant, "" or experiment/variant) → what Redis was not told yet."""
+        self._minutes: dict[tuple[int, str, tuple[tuple[str, str], ...]], Cell] = {}
+        """(minute, tenant, the caller's variants) → what Redis was not told yet."""
         self._users: dict[tuple[int, str], set[str]] = {}
         self._closed = int(self._clock() // 60) - 1
         self._task: asyncio.Task[None] | None = None
@@ -91,20 +97,17 @@ class Account:
         bucket = bisect_left(BOUNDS, seconds)
         failed = status >= 500
         _cell(self._routes, (tenant, route, status)).add(bucket, seconds, failed)
-        _cell(self._minutes, (minute, tenant, "")).add(bucket, seconds, failed)
+        _cell(self._minutes, (minute, tenant, tuple(variants.items()))).add(bucket, seconds, failed)
         if user is not None:
             users = self._users.get((minute, tenant))
             if users is None:
                 users = self._users[minute, tenant] = set()
             users.add(user)
-        for experiment, variant in variants.items():
-            _cell(self._variants, (tenant, experiment, variant)).add(bucket, seconds, failed)
-            _cell(self._minutes, (minute, tenant, f"{experiment}/{variant}")).add(bucket, seconds, failed)
 
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
         """Counts since the start of this process, for an exporter: `routes` (labels tenant, capability, route, status) and
         `variants` (labels tenant, capability, experiment, variant), each with count, errors, seconds (their sum) and
-        buckets (not cumulative; their upper bounds are `BOUNDS`)."""
+        buckets (not cumulative; their upper bounds are `BOUNDS`). Variants are counted as of the last flush."""
 
         def sample(labels: dict[str, Any], cell: Cell) -> dict[str, Any]:
             labels["capability"] = self._capability
@@ -139,13 +142,17 @@ class Account:
                 log.exception("keeping the account failed")
 
     async def flush(self) -> None:
-        """Add what was counted since the last flush to the minutes in Redis."""
+        """Add what was counted since the last flush to the minutes in Redis. What Redis does not take is kept for the next."""
         minutes, users, self._minutes, self._users = self._minutes, self._users, {}, {}
         if not minutes:
             return
+        totals: dict[tuple[int, str, str], Cell] = {}
+        for (minute, tenant, variants), cell in minutes.items():
+            for labels in ("", *map("/".join, variants)):
+                _cell(totals, (minute, tenant, labels)).merge(cell)
         pipe = self._directory.redis.pipeline()
         pipe.sadd(CAPABILITIES, self._capability)
-        for (minute, tenant, variant), cell in minutes.items():
+        for (minute, tenant, variant), cell in totals.items():
             counts, _ = minute_keys(self._capability, minute, tenant)
             for name, value in (("n", cell.count), ("e", cell.errors), *enumerate(cell.buckets)):
                 if value:
@@ -161,20 +168,18 @@ class Account:
             async with reachable():
                 await pipe.execute()
         except Unavailable:
-            self._take_back(minutes, users)
+            oldest = self._clock() // 60 - KEPT_SECONDS // 60
+            for key, cell in minutes.items():
+                if key[0] >= oldest:
+                    _cell(self._minutes, key).merge(cell)
+            for minute_tenant, names in users.items():
+                if minute_tenant[0] >= oldest:
+                    self._users.setdefault(minute_tenant, set()).update(names)
             raise
-
-    def _take_back(self, minutes: dict[tuple[int, str, str], Cell], users: dict[tuple[int, str], set[str]]) -> None:
-        """Keep what Redis did not take, as long as it would have."""
-        oldest = self._clock() // 60 - KEPT_SECONDS // 60
-        for key, cell in minutes.items():
-            if key[0] >= oldest:
-                mine = _cell(self._minutes, key)
-                mine.count, mine.errors = mine.count + cell.count, mine.errors + cell.errors
-                mine.buckets = [a + b for a, b in zip(mine.buckets, cell.buckets, strict=True)]
-        for minute_tenant, names in users.items():
-            if minute_tenant[0] >= oldest:
-                self._users.setdefault(minute_tenant, set()).update(names)
+        for (_, tenant, variant), cell in totals.items():
+            if variant:
+                experiment, _, arm = variant.partition("/")
+                _cell(self._variants, (tenant, experiment, arm)).merge(cell)
 
     async def close_minutes(self) -> None:
         """Append the metrics of every minute that is over, of all tenants, unless another replica does."""
@@ -194,7 +199,7 @@ class Account:
                 await redis.zremrangebyscore(active_key(self._capability), "-inf", minute - ACTIVE_MINUTES)
             for name in active:
                 tenant = name.decode()
-                if tenant != PLATFORM and self._lives(tenant):
+                if tenant != PLATFORM and self._lives(tenant):  # an erased tenant must not come back by a late event
                     await self._close_tenant(minute, tenant)
         except BaseException:
             with suppress(RedisError, OSError):

@@ -24,7 +24,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from shoal.contract.context import Role
@@ -39,6 +41,8 @@ VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
     PREFIX + name for name in ("version", "changes", "changed", "keys", "capabilities")
 )
 AUDIT_LENGTH = 100_000
+CONNECTIONS = 64
+"""Per process, at most; who finds none free waits."""
 
 _EDIT = """
 local exists = redis.call('HEXISTS', KEYS[1], 'tenant')
@@ -71,6 +75,24 @@ redis.call('PUBLISH', KEYS[3], tenant)
 return known
 """
 """Make the given users all that a board has, in both directions; ARGV[4] (SADD or SREM) is done to the set of boards."""
+
+
+def _connect(url: str) -> Any:
+    """A client that tries nothing twice: an INCR that may have been done would be done again."""
+    scheme, separator, rest = url.partition("://")
+    if scheme.endswith("+cluster"):
+        return RedisCluster.from_url(scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=2)
+    pool = BlockingConnectionPool.from_url(
+        url,
+        protocol=2,
+        max_connections=CONNECTIONS,
+        timeout=5,
+        socket_connect_timeout=2,
+        socket_timeout=5,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
 
 
 def tenant_key(tenant: str) -> str:
@@ -107,8 +129,9 @@ class Directory:
     """Operations on the directory. Raises NotFound for a tenant that is not there and Unavailable when Redis is away."""
 
     def __init__(self, redis_url: str) -> None:
+        """`redis_url` may have the scheme `redis+cluster` or `rediss+cluster`."""
         self.url = redis_url
-        self._client: tuple[asyncio.AbstractEventLoop, Redis] | None = None
+        self._client: tuple[asyncio.AbstractEventLoop, Any] | None = None
 
     def __reduce__(self) -> tuple[type["Directory"], tuple[str]]:
         return Directory, (self.url,)
@@ -118,8 +141,7 @@ class Directory:
         """This event loop's `redis.asyncio.Redis` (those of a loop that is gone cannot be used again). Its answers are bytes."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
-            client = Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=5, health_check_interval=15)
-            self._client = loop, client
+            self._client = loop, _connect(self.url)
         return self._client[1]
 
     async def close(self) -> None:

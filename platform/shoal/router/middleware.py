@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
+from random import getrandbits
 from time import monotonic, perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -262,7 +262,7 @@ class Router:
             if gate is not None:
                 gate.leave()
             if call is not None:
-                route, seconds = f"{method} {_route(scope)}", perf_counter() - began
+                route, seconds = f"{method} {self._route(scope)}", perf_counter() - began
                 self.account.record(call.caller.tenant, route, exchange.status, seconds, call.user, variants)
                 if gate is not None and method not in SAFE:
                     await self._enter(scope, call, route, exchange.status)
@@ -280,7 +280,7 @@ class Router:
             if deadline.expired() and gate is not None:
                 raise Unavailable(f"the request took longer than the limit of {gate.seconds:g} s") from None
             if not exchange.exceeded:
-                log.exception("request %s: %s %s failed", exchange.request_id, scope["method"], _route(scope))
+                log.exception("request %s: %s %s failed", exchange.request_id, scope["method"], self._route(scope))
                 if not exchange.started:
                     raise InternalError("an error of the platform's; it was logged under the request's id") from error
         finally:
@@ -379,6 +379,11 @@ class Router:
                 self._exposures.note(call.caller.tenant, assignment, unit)
         return found.parameters
 
+    def _route(self, scope: Scope) -> str:
+        """The route's template; `-` when none was reached, so that made-up paths do not become names in the account."""
+        path = getattr(scope.get("route"), "shoal_path", None)
+        return "-" if path is None else f"/{self.capability}{path}"
+
     async def _enter(self, scope: Scope, call: Call, action: str, status: int) -> None:
         """Into the audit log, unless the route only reads."""
         if getattr(scope.get("route"), "shoal_role", None) is Role.reader:
@@ -454,7 +459,7 @@ class _Head:
         if request_id is not None and REQUEST_ID.fullmatch(request_id):
             self.request_id = request_id.decode()
         else:
-            self.request_id = os.urandom(16).hex()
+            self.request_id = f"{getrandbits(128):032x}"
 
     def check(self, scope: Scope, header_bytes: int) -> None:
         if self._bytes > header_bytes:
@@ -493,12 +498,6 @@ def _check_tenant(query: bytes, tenant: str) -> None:
     for name, value in pairs:
         if name == "tenant" and value != tenant:
             raise Forbidden("the credential is not of the tenant that the query names")
-
-
-def _route(scope: Scope) -> str:
-    """The route's template; `-` when none was reached, so that made-up paths do not become names in the account."""
-    route = scope.get("route")
-    return getattr(route, "shoal_path", None) or getattr(route, "path", None) or "-"
 
 
 def _text(value: bytes, header: str) -> str:

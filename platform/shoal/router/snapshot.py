@@ -73,7 +73,7 @@ class Snapshot:
         self.platform = TenantState(PLATFORM, {})
         self._version = -1
         self._whole = True
-        self._heard = float("-inf")
+        self._heard = self._failed = float("-inf")
         self._poll_seconds, self._stale_seconds = poll_seconds, stale_seconds
         self._lock = asyncio.Lock()
         self._follower: asyncio.Task[None] | None = None
@@ -95,9 +95,10 @@ class Snapshot:
         return monotonic() - self._heard < self._stale_seconds
 
     async def require_fresh(self) -> None:
-        """Raise Unavailable unless the directory was heard of lately, or answers now."""
+        """Raise Unavailable unless the directory was heard of lately, or answers now (which is tried once a second)."""
         if not self.fresh():
-            await self.catch_up()
+            if monotonic() - self._failed > 1:
+                await self.catch_up()
             if not self.fresh():
                 raise Unavailable("the directory of tenants and keys cannot be reached", retry_after=2)
 
@@ -111,9 +112,11 @@ class Snapshot:
     async def _catch_up(self) -> None:
         await asyncio.sleep(CATCH_UP_SECONDS)
         self._catching_up = None  # from here on, who asks needs another look
-        with suppress(*AWAY):
+        try:
             async with asyncio.timeout(1):
                 await self._poll()
+        except AWAY:
+            self._failed = monotonic()
 
     async def _follow(self) -> None:
         while True:

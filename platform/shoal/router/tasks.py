@@ -8,4 +8,4 @@ async def end(task: "asyncio.Task[Any] | None") -> None:
     """Cancel a task until it has ended: redis-py can swallow a cancellation that meets its own timeout while reading."""
     while task is not None and not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=0.2)
+        await asyncio.wait([task], timeout=0.05)

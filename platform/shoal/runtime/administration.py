@@ -194,6 +194,12 @@ def routes(process: "Process") -> APIRouter:
             ids = [d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=1000)]
         return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}
 
+    @router.get("/whoami")
+    async def whoami(ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+        """Whom this credential stands for: tenant, its name, role, and the user it acts for."""
+        name = "Platform" if ctx.tenant == operator else (await directory.get_tenant(ctx.tenant)).name
+        return {"tenant": ctx.tenant, "name": name, "role": ctx.role, "user": ctx.user}
+
     # Capabilities and their parameters
 
     @router.get("/capabilities")

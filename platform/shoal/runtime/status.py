@@ -4,7 +4,6 @@ import asyncio
 import re
 from typing import Any
 
-
 NAMED = re.compile(r"[\w.]*(Error|Exception|Invalid|Unavailable)\b.*:")
 
 

@@ -7,7 +7,7 @@
     'Payments'
 """
 
-from .model import Board, Incident, Item, Leave, Outcome, Person, Query, Requirement, Task
+from .model import Board, Incident, Item, Leave, Outcome, Person, Query, Requirement, Task, as_json
 from .trial import Trial
 from .workspace import TENANTS, Workspace, workspace
 
@@ -24,5 +24,6 @@ __all__ = [
     "Task",
     "Trial",
     "Workspace",
+    "as_json",
     "workspace",
 ]

@@ -4,13 +4,14 @@ The log's keys begin with `@`, as no tenant's id does: no door can reach them. A
 Redis Cluster they lie together and a script may work on several.
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-
-from pydantic_core import PydanticSerializationError
 
 from shoal.contract.errors import Invalid
 from shoal.contract.events import Event
 
+POSITION = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 TENANTS = "@events"
 """Sorted set: who has a log, by the time of the last append. Also the channel that carries the tenant's name at an append."""
 
@@ -61,9 +62,10 @@ def workers(group: str) -> str:
 def write(event: Event) -> dict[str, bytes]:
     """The fields of the stream's entry. Invalid when the event's data is no JSON."""
     try:
+        json.dumps(event.data, allow_nan=False, default=str)  # pydantic would write null for NaN, and say nothing
         return {"t": event.type.encode(), "e": event.model_dump_json().encode()}
-    except (PydanticSerializationError, UnicodeEncodeError, ValueError) as error:
-        raise Invalid(f"an event's data must be JSON: {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:  # UnicodeEncodeError and PydanticSerializationError are ValueErrors
+        raise Invalid(f"the data of event {event.id} must be JSON: {error}") from None
 
 
 def read(fields: Mapping[bytes, bytes]) -> Event:
@@ -87,8 +89,6 @@ def order(position: str) -> tuple[int, int]:
 
 def check_position(position: str) -> str:
     """Invalid when it is no position of a log."""
-    try:
-        order(position)
-    except ValueError:
-        raise Invalid(f"{position!r} is not a position of the event log, such as 1700000000000-0") from None
+    if not POSITION.fullmatch(position):
+        raise Invalid(f"{position!r} is not a position of the event log, such as 1700000000000-0")
     return position
