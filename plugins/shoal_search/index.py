@@ -153,11 +153,6 @@ class Index:
             await ctx.stores.vectors.drop(self.collection)
         await self._statistics(ctx).clear()
 
-    async def flush(self, ctx: TenantContext) -> None:
-        """Make what was written fast to search."""
-        with suppress(NotFound):
-            await ctx.stores.vectors.flush(self.collection)
-
     # Searching
 
     async def search(

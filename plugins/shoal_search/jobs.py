@@ -54,7 +54,6 @@ def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
         asyncio.run(index.store(ctx, some, vectors))
         written += len(some)
         job.progress(written, len(items), ctx.tenant)
-    asyncio.run(index.flush(ctx))
     return written
 
 

@@ -12,7 +12,6 @@ from shoal import Event, Identifier, Invalid, NotFound, Services, TenantContext,
 
 from . import index as stored
 from .embedder import Remembering
-from .flusher import Flusher
 from .index import Found, Index
 from .items import Item, Type, checked, rows
 from .parameters import SearchParameters, SearchSettings
@@ -92,7 +91,6 @@ def routes(services: Services) -> APIRouter:
     router = APIRouter()
     settings = services.settings(SearchSettings)
     index = Index(settings, Remembering(services.backend("embedder").embed))
-    flusher = Flusher(index)
 
     @router.post("/items", response_model=Added, openapi_extra=_BODY)
     async def add_items(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
@@ -103,7 +101,6 @@ def routes(services: Services) -> APIRouter:
         items = [item for _, item in good]
         if items:
             await index.write(ctx, items)
-            flusher.wrote(ctx)
             await ctx.stores.events.append(
                 [_event("item.updated", i.id, i.model_dump(mode="json")) for i in items]
             )
@@ -116,7 +113,6 @@ def routes(services: Services) -> APIRouter:
         board = (await index.boards(ctx, [id])).get(id)
         if board is None or not ctx.may_see(board) or not await index.delete(ctx, [id]):
             raise NotFound(f"no item {id!r}")
-        flusher.wrote(ctx)
         await ctx.stores.events.append([_event("item.deleted", id, {"id": id, "board_id": board})])
         return _json({"deleted": id})
 

@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from shoal import Event, TenantContext
 
-from .flusher import Flusher
 from .index import Index
 from .items import Item, explained
 from .parameters import SearchSettings
@@ -30,8 +29,6 @@ async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
         await index.delete(ctx, gone)
     if items:
         await index.write(ctx, items)
-    if gone or items:
-        _flusher(index).wrote(ctx)
     if faults:
         await ctx.stores.events.append(faults)
 
@@ -79,10 +76,3 @@ def _fault(event: Event, error: str) -> Event:
         subject=event.subject,
         data={"event": about, "error": error},
     )
-
-
-_FLUSHERS: dict[str, Flusher] = {}
-
-
-def _flusher(index: Index) -> Flusher:
-    return _FLUSHERS.setdefault(index.collection, Flusher(index))
