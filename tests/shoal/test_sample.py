@@ -4,6 +4,7 @@ import itertools
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,16 @@ NOW = datetime(2026, 11, 23, 9, 7, 12, tzinfo=UTC)
 @pytest.fixture(scope="module", params=TENANTS)
 def sample(request: pytest.FixtureRequest) -> Workspace:
     return workspace(request.param, seed=7, now=NOW)
+
+
+@pytest.fixture(scope="module")
+def events(sample: Workspace) -> list[dict[str, Any]]:
+    return list(sample.events())
+
+
+@pytest.fixture(scope="module")
+def points(sample: Workspace) -> list[dict[str, Any]]:
+    return list(sample.metrics())
 
 
 def test_the_same_arguments_give_the_same_workspace(sample: Workspace) -> None:
@@ -108,8 +119,8 @@ def test_example_queries_are_asked_by_somebody_who_may_see_the_answer(sample: Wo
     assert all(q.user in members[q.board_id] for q in sample.queries)
 
 
-def test_events_are_cloudevents_in_order_within_ninety_days(sample: Workspace) -> None:
-    events = [Event.model_validate(e) for e in sample.events()]
+def test_events_are_cloudevents_in_order_within_ninety_days(sample: Workspace, events: list[dict[str, Any]]) -> None:
+    events = [Event.model_validate(e) for e in events]
     assert 8_000 < len(events) < 30_000
     assert len({e.id for e in events}) == len(events)
     assert all(a.time <= b.time for a, b in itertools.pairwise(events))
@@ -119,12 +130,11 @@ def test_events_are_cloudevents_in_order_within_ninety_days(sample: Workspace) -
     assert all(e.data["user_id"] == e.subject for e in events)
 
 
-def test_events_never_look_like_changes_of_an_item(sample: Workspace) -> None:
-    assert not {e["type"] for e in sample.events()} & {"item.created", "item.updated", "item.deleted"}
+def test_events_never_look_like_changes_of_an_item(events: list[dict[str, Any]]) -> None:
+    assert not {e["type"] for e in events} & {"item.created", "item.updated", "item.deleted"}
 
 
-def test_the_shipped_features_can_be_computed_from_the_events(sample: Workspace) -> None:
-    events = list(sample.events())
+def test_the_shipped_features_can_be_computed_from_the_events(sample: Workspace, events: list[dict[str, Any]]) -> None:
     counts = Counter(e["type"] for e in events)
     assert min(counts[t] for t in ("board.created", "automation.created", "automation.run", "board.opened")) > 30
     durations = [e["data"]["duration"] for e in events if e["type"] == "session.ended"]
@@ -136,8 +146,7 @@ def test_the_shipped_features_can_be_computed_from_the_events(sample: Workspace)
         assert e["data"].get("board_id", "").split("-plan-")[0] in boards | {""}
 
 
-def test_metrics_are_ninety_days_of_hours_without_gap(sample: Workspace) -> None:
-    points = list(sample.metrics())
+def test_metrics_are_ninety_days_of_hours_without_gap(points: list[dict[str, Any]]) -> None:
     requests = [p for p in points if p["metric"] == "requests"]
     times = [datetime.fromisoformat(p["time"]) for p in requests]
     assert len(requests) == 90 * 24 and len(points) == 4 * len(requests)
@@ -146,9 +155,9 @@ def test_metrics_are_ninety_days_of_hours_without_gap(sample: Workspace) -> None
     assert all(np.isfinite(p["value"]) and p["value"] >= 0 for p in points)
 
 
-def test_incidents_show_in_the_metrics_that_they_name(sample: Workspace) -> None:
+def test_incidents_show_in_the_metrics_that_they_name(sample: Workspace, points: list[dict[str, Any]]) -> None:
     series: dict[str, dict[datetime, float]] = {}
-    for p in sample.metrics():
+    for p in points:
         series.setdefault(p["metric"], {})[datetime.fromisoformat(p["time"])] = p["value"]
     for incident in sample.incidents:
         if incident.kind == "level_shift":
@@ -161,9 +170,9 @@ def test_incidents_show_in_the_metrics_that_they_name(sample: Workspace) -> None
     assert any(NOW - i.end < timedelta(days=2) for i in sample.incidents if i.kind == "outage")
 
 
-def test_the_level_shift_stays(sample: Workspace) -> None:
+def test_the_level_shift_stays(sample: Workspace, points: list[dict[str, Any]]) -> None:
     [shift] = [i for i in sample.incidents if i.kind == "level_shift"]
-    requests = [(datetime.fromisoformat(p["time"]), p["value"]) for p in sample.metrics() if p["metric"] == "requests"]
+    requests = [(datetime.fromisoformat(p["time"]), p["value"]) for p in points if p["metric"] == "requests"]
     before = np.median([v for t, v in requests if t < shift.start])
     after = np.median([v for t, v in requests if t >= shift.start])
     assert 1.2 < after / before < 1.6
