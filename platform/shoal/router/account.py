@@ -144,6 +144,8 @@ class Account:
     async def flush(self) -> None:
         """Add what was counted since the last flush to the minutes in Redis. What Redis does not take is kept for the next."""
         minutes, users, self._minutes, self._users = self._minutes, self._users, {}, {}
+        self._routes = {key: cell for key, cell in self._routes.items() if self._lives(key[0])}
+        self._variants = {key: cell for key, cell in self._variants.items() if self._lives(key[0])}
         if not minutes:
             return
         totals: dict[tuple[int, str, str], Cell] = {}

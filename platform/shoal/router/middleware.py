@@ -311,6 +311,9 @@ class Router:
             self._stores.pop(tenant, None)
             raise Unauthenticated("the credential's tenant is gone")
         if view is None or view.state is not state or view.platform is not self.snapshot.platform:
+            if len(self._views) > len(self.snapshot.tenants):  # some tenants went
+                self._views = {name: view for name, view in self._views.items() if name in self.snapshot.tenants}
+                self._stores = {name: doors for name, doors in self._stores.items() if name in self.snapshot.tenants}
             gate = None if view is None else view.gate
             view = _View(state, self.snapshot.platform, self.capability, self.settings.limits, gate, self._doors(tenant))
             self._views[tenant] = view
@@ -349,8 +352,8 @@ class Router:
                 {"role": caller.role.value, "user": call.user, "tenant": caller.tenant, "board": boards},
             )
             variants = {assignment.experiment: assignment.variant for assignment in assignments}
-        others = Others(self._operations)
-        others.context = TenantContext(
+        return Others(
+            self._operations,
             tenant=caller.tenant,
             role=caller.role,
             user=call.user,
@@ -359,10 +362,8 @@ class Router:
             stores=view.stores,
             services=self._services,
             resolve=partial(self._resolve, call, assignments),
-            operations=others,
             variants=variants,
-        )
-        return others.context
+        ).context()
 
     def _resolve(self, call: Call, assignments: list[Assignment], model: type[Parameters]) -> Parameters:
         view = call.view

@@ -1,6 +1,7 @@
 """The context of callers that are no request: jobs, streams and hooks, which work for a tenant as the service itself."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from shoal.contract.context import Operations, Role, Services, TenantContext
@@ -15,17 +16,21 @@ OperationsOf = Callable[[str, TenantContext], Operations | None]
 
 
 class Others:
-    """`TenantContext.operations`: the operations of other capabilities, as this same caller."""
+    """`TenantContext.operations`: the operations of other capabilities, as this same caller.
 
-    __slots__ = ("_operations", "context")
+    It knows the context's fields, not the context, which would make of every request's context a reference cycle.
+    """
 
-    context: TenantContext
+    __slots__ = ("_fields", "_operations")
 
-    def __init__(self, operations: OperationsOf) -> None:
-        self._operations = operations
+    def __init__(self, operations: OperationsOf, **fields: Any) -> None:
+        self._operations, self._fields = operations, fields
+
+    def context(self) -> TenantContext:
+        return TenantContext(**self._fields, operations=self)
 
     def __call__(self, name: str) -> Operations | None:
-        return self._operations(name, self.context)
+        return self._operations(name, self.context())
 
 
 async def service_context(
@@ -43,8 +48,8 @@ async def service_context(
     def resolved(model: type[Parameters]) -> Parameters:
         return resolve(model, promoted, (), {}, f"tenant {tenant}, capability {capability}").parameters
 
-    others = Others(operations)
-    others.context = TenantContext(
+    return Others(
+        operations,
         tenant=tenant,
         role=Role.admin,
         user=None,
@@ -53,6 +58,4 @@ async def service_context(
         stores=stores,
         services=services,
         resolve=resolved,
-        operations=others,
-    )
-    return others.context
+    ).context()

@@ -18,6 +18,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from redis import Redis
+from redis.exceptions import ConnectionError
 
 from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
 from shoal.router import Directory, Router, RouterSettings, enforce_roles, install_problem_handlers
@@ -25,24 +26,28 @@ from shoal.router import Directory, Router, RouterSettings, enforce_roles, insta
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class RedisServer:
     """A redis-server of the tests' own, which they may pause."""
 
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
         binary = shutil.which("redis-server")
         assert binary, "these tests need redis-server"
-        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = Redis.from_url(self.url)
-        for _ in range(200):
+        for _ in range(500):
             try:
                 self.client.ping()
                 break
-            except Exception:
+            except ConnectionError:
                 time.sleep(0.02)
 
     def pause(self) -> None:
@@ -179,7 +184,7 @@ class World:
         self.app = FastAPI(openapi_url="/greeting/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False)
         self.app.include_router(router, prefix="/greeting")
         install_problem_handlers(self.app)
-        self.settings = RouterSettings(internal_secret=SECRET, **{"poll_seconds": 0.1, **settings})
+        self.settings = RouterSettings(**{"internal_secret": SECRET, "poll_seconds": 0.1, **settings})
         self.router = self.new_router()
         self.client = self.connect(self.router)
 

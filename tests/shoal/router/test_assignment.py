@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mmh3 import hash as murmur3
 from pydantic import ValidationError
 from scipy.stats import chi2
+
 from shoal.contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping
 from shoal.router import assignment
 from shoal.router.assignment import Assigner, Plan, bucket

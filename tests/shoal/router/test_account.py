@@ -1,0 +1,206 @@
+"""The account and the audit log: what is counted, summed over replicas, and entered."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shoal.router import Directory
+from shoal.router.account import BOUNDS, Account, metric_events, quantile
+from shoal.router.directory import minute_keys
+
+from .conftest import Log, RedisServer, World
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000 * 60.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Setting:
+    """Replicas of one capability with a clock of their own."""
+
+    def __init__(self, directory: Directory, replicas: int = 1) -> None:
+        self.clock, self.logs = Clock(), {"acme": Log(), "globex": Log()}
+        self.alive = set(self.logs)
+        self.accounts = [
+            Account(directory, lambda tenant: SimpleNamespace(events=self.logs[tenant]), "search", self.alive.__contains__, clock=self.clock)  # type: ignore[arg-type, return-value]
+            for _ in range(replicas)
+        ]
+
+    async def settle(self) -> None:
+        """The minute ends, and everybody tells."""
+        for account in self.accounts:
+            await account.flush()
+        self.clock.now += 76
+        await asyncio.gather(*(account.close_minutes() for account in self.accounts))
+
+    def values(self, tenant: str = "acme", **labels: str) -> dict[str, float]:
+        want = {"capability": "search", **labels}
+        return {e.data["metric"]: e.data["value"] for e in self.logs[tenant].events if e.data["labels"] == want}
+
+
+def test_quantiles_of_the_histogram_are_near_the_exact_ones() -> None:
+    seconds = np.random.default_rng(1).lognormal(-6, 1, 20_000)
+    buckets = np.bincount(np.searchsorted(BOUNDS, seconds), minlength=len(BOUNDS) + 1).tolist()
+    for q in (0.05, 0.5, 0.95, 0.999):
+        assert quantile(buckets, q) == pytest.approx(np.quantile(seconds, q), rel=0.1)
+    assert quantile([0] * 41, 0.5) == 0
+    assert quantile([0] * 40 + [3], 0.5) > BOUNDS[-1]
+
+
+async def test_a_minute_of_all_replicas_becomes_one_set_of_metric_events(directory: Directory) -> None:
+    setting = Setting(directory, replicas=3)
+    for i, account in enumerate(setting.accounts):
+        for j in range(10):
+            account.record("acme", "GET /q", 500 if j == 0 else 200, 0.010, f"user{(i * j) % 7}", {})
+        account.record("globex", "GET /q", 200, 0.001, None, {})
+    await setting.settle()
+    values = setting.values()
+    assert values["shoal.requests"] == 30
+    assert values["shoal.error_rate"] == 0.1
+    assert values["shoal.latency_p50"] == pytest.approx(10, rel=0.3)
+    assert values["shoal.latency_p95"] == pytest.approx(10, rel=0.3)
+    assert values["shoal.active_users"] == 7
+    assert setting.values("globex")["shoal.requests"] == 3
+    assert len(setting.logs["acme"].events) == 5
+    assert {e.type for e in setting.logs["acme"].events} == {"metric"}
+    assert setting.logs["acme"].events[0].time.timestamp() == 1_000_000 * 60
+
+
+async def test_variants_are_counted_apart(directory: Directory) -> None:
+    setting = Setting(directory)
+    [account] = setting.accounts
+    for i in range(10):
+        account.record("acme", "GET /q", 200 if i else 503, 0.001, None, {"ranking": "b" if i % 2 else "a", "other/x": "y"} if i < 8 else {})
+    await setting.settle()
+    assert setting.values(experiment="ranking", variant="a")["shoal.variant.requests"] == 4
+    assert setting.values(experiment="ranking", variant="a")["shoal.variant.error_rate"] == 0.25
+    assert setting.values(experiment="ranking", variant="b")["shoal.variant.requests"] == 4
+    by_variant = {(s["labels"]["experiment"], s["labels"]["variant"]): s["count"] for s in account.snapshot()["variants"]}
+    assert by_variant[("ranking", "a")] == 4
+
+
+async def test_a_silent_tenant_gets_zeros_for_a_day(directory: Directory) -> None:
+    setting = Setting(directory)
+    setting.accounts[0].record("acme", "GET /q", 200, 0.001, None, {})
+    await setting.settle()
+    setting.logs["acme"].events.clear()
+    setting.clock.now += 60
+    await setting.accounts[0].close_minutes()
+    assert [(e.data["metric"], e.data["value"]) for e in setting.logs["acme"].events] == [("shoal.requests", 0)]
+    setting.logs["acme"].events.clear()
+    setting.clock.now += 86_400 + 600
+    await setting.accounts[0].close_minutes()
+    assert setting.logs["acme"].events == []
+
+
+async def test_a_tenant_that_went_gets_no_late_events(directory: Directory) -> None:
+    setting = Setting(directory)
+    setting.accounts[0].record("acme", "GET /q", 200, 0.001, None, {})
+    setting.alive.discard("acme")
+    await setting.settle()
+    assert setting.logs["acme"].events == []
+
+
+async def test_a_log_that_is_away_gets_the_minute_later(directory: Directory) -> None:
+    setting = Setting(directory)
+    setting.accounts[0].record("acme", "GET /q", 200, 0.001, None, {})
+    setting.logs["acme"].fault = ConnectionError("away")
+    with pytest.raises(ConnectionError):
+        await setting.settle()
+    setting.logs["acme"].fault = None
+    await setting.accounts[0].close_minutes()
+    assert setting.values()["shoal.requests"] == 1
+
+
+async def test_what_redis_did_not_take_is_kept(directory: Directory) -> None:
+    setting = Setting(directory)
+    [account] = setting.accounts
+    account.record("acme", "GET /q", 200, 0.001, "ana", {})
+    account._directory = Directory("redis://127.0.0.1:1/0")
+    with pytest.raises(Exception, match="reached"):
+        await account.flush()
+    account.record("acme", "GET /q", 200, 0.001, "bob", {})
+    account._directory = directory
+    await setting.settle()
+    assert (setting.values()["shoal.requests"], setting.values()["shoal.active_users"]) == (2, 2)
+
+
+async def test_counts_in_redis_go_by_themselves(directory: Directory, redis_server: RedisServer) -> None:
+    setting = Setting(directory)
+    setting.accounts[0].record("acme", "GET /q", 200, 0.001, "ana", {})
+    await setting.accounts[0].flush()
+    for key in minute_keys("search", 1_000_000, "acme"):
+        assert 0 < redis_server.client.ttl(key) <= 900  # type: ignore[operator]
+
+
+def test_metric_events_have_one_id_however_often_they_are_made() -> None:
+    counts = {b"n/": b"2", b"12/": b"2", b"n/e/v": b"1", b"3/e/v": b"1"}
+    once, again = (metric_events("search", 5, counts, 1) for _ in range(2))
+    assert [e.id for e in once] == [e.id for e in again]
+    assert len({e.id for e in once}) == len(once)
+
+
+async def test_requests_are_counted_by_template_and_outcome(world: World) -> None:
+    await world.call("PUT", "/items/1", json={"text": "x"})
+    for path in ("/items/1", "/items/2", "/made-up/1", "/made-up/2"):
+        await world.get(path)
+    await world.get("/who?tenant=globex")
+    await world.get("/boom", headers={"shoal-user": "ana"})
+    routes = {(s["labels"]["route"], s["labels"]["status"]): s["count"] for s in world.router.account.snapshot()["routes"]}
+    assert routes == {
+        ("PUT /greeting/items/{item}", 200): 1,
+        ("GET /greeting/items/{item}", 200): 1,
+        ("GET /greeting/items/{item}", 404): 1,
+        ("GET -", 404): 2,
+        ("GET -", 403): 1,
+        ("GET /greeting/boom", 500): 1,
+    }
+
+
+# The audit log
+
+
+async def entries(world: World, tenant: str = "acme") -> list[Any]:
+    await world.router._audit.close()
+    return (await world.directory.list_audit(tenant))[0]
+
+
+async def test_every_write_is_entered_and_no_read(world: World) -> None:
+    response = await world.call("PUT", "/items/7?x=secret-query", json={"text": "secret-body"}, headers={"shoal-user": "ana"})
+    await world.call("POST", "/operate")
+    await world.call("PUT", "/items/8", "acme-reader", json={"text": "x"})
+    await world.get("/who")
+    await world.call("POST", "/read", json=["1"])
+    await world.call("PUT", "/items/9", "globex-editor", json={"text": "x"})
+    found = await entries(world)
+    assert [(e.action, e.status, e.role) for e in found] == [
+        ("PUT /greeting/items/{item}", 403, "reader"),
+        ("POST /greeting/operate", 403, "editor"),
+        ("PUT /greeting/items/{item}", 200, "editor"),
+    ]
+    first = found[-1]
+    assert (first.user, first.path, first.request_id) == ("ana", "/greeting/items/7", response.headers["x-request-id"])
+    assert first.credential == "key:" + world.keys["acme-editor"].split("_")[1]
+    for secret in ("secret-query", "secret-body", world.keys["acme-editor"].split("_")[2]):
+        assert secret not in json.dumps([e.model_dump(mode="json") for e in found])
+    assert [e.path for e in await entries(world, "globex")] == ["/greeting/items/9"]
+
+
+async def test_a_clean_stop_loses_no_entry(new_world: Callable[..., Any]) -> None:
+    world = await new_world()
+    await asyncio.gather(*(world.call("POST", "/bare") for _ in range(50)))
+    await world.router.stop()
+    assert len((await world.directory.list_audit("acme"))[0]) == 50
+
+

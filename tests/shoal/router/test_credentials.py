@@ -1,0 +1,229 @@
+"""JWTs and internal tokens: which hold, and which tricks do not."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from pydantic import ValidationError
+
+from shoal.router import JWTIssuer, mint_internal
+
+from .conftest import SECRET, World, problem
+
+pytestmark = pytest.mark.anyio
+
+ISSUER, AUDIENCE = "https://id.example.com", "shoal"
+RSA, OTHER_RSA = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+EC, ED = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
+
+
+def pem(key: Any) -> str:
+    public = key.public_key()
+    return str(public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+KEYS = {"rsa": pem(RSA), "ec": pem(EC), "ed": pem(ED)}
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    every = {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 60, "tenant": "acme", "role": "editor", "sub": "ana", **changes}
+    return {name: value for name, value in every.items() if value is not None}
+
+
+def token(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "rsa", **changes: Any) -> str:
+    return jwt.encode(claims(**changes), key, algorithm=algorithm, headers={"kid": kid} if kid else None)
+
+
+def forged(header: dict[str, Any], payload: dict[str, Any], signature: bytes = b"") -> str:
+    parts = [json.dumps(header).encode(), json.dumps(payload).encode(), signature]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+@pytest.fixture
+async def world(new_world: Callable[..., Any]) -> World:
+    return await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS),))  # type: ignore[no-any-return]
+
+
+async def test_a_token_says_tenant_role_and_user(world: World) -> None:
+    for signed in (token(), token(EC, "ES256", "ec"), token(ED, "EdDSA", "ed")):
+        answer = (await world.get("/who", signed)).json()
+        assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == ("acme", "editor", "ana", [])
+
+
+async def test_without_a_role_it_reads_and_without_a_subject_it_is_the_service(world: World) -> None:
+    assert (await world.get("/who", token(role=None))).json()["role"] == "reader"
+    answer = (await world.get("/who", token(sub=None))).json()
+    assert (answer["user"], answer["boards"]) == (None, None)
+
+
+async def test_its_user_cannot_be_another(world: World) -> None:
+    problem(await world.get("/who", token(), headers={"shoal-user": "bob"}), 403)
+    problem(await world.get("/who?tenant=globex", token()), 403)
+
+
+REFUSED: dict[str, Callable[[], str]] = {
+    "expired": lambda: token(exp=time.time() - 60),
+    "without expiry": lambda: token(exp=None),
+    "expiry that is no number": lambda: forged({"alg": "RS256", "kid": "rsa"}, claims(exp="never"), b"x"),
+    "not yet valid": lambda: token(nbf=time.time() + 600),
+    "other issuer": lambda: token(iss="https://evil.example.com"),
+    "issuer that is no text": lambda: forged({"alg": "RS256", "kid": "rsa"}, claims(iss=["a"]), b"x"),
+    "other audience": lambda: token(aud="another"),
+    "without audience": lambda: token(aud=None),
+    "unknown tenant": lambda: token(tenant="initech"),
+    "hostile tenant": lambda: token(tenant="../acme"),
+    "tenant that is no text": lambda: token(tenant=["acme"]),
+    "without tenant": lambda: token(tenant=None),
+    "the platform's tenant": lambda: token(tenant="platform", role="admin"),
+    "unknown role": lambda: token(role="root"),
+    "empty subject": lambda: token(sub=""),
+    "other key": lambda: token(OTHER_RSA),
+    "unknown key id": lambda: token(kid="nope"),
+    "no key id": lambda: token(kid=None),
+    "another kind's key id": lambda: token(EC, "ES256", "rsa"),
+    "algorithm none": lambda: forged({"alg": "none", "kid": "rsa"}, claims()),
+    "algorithm None": lambda: forged({"alg": "None", "kid": "rsa"}, claims()),
+    "algorithm none, signed": lambda: forged({"alg": "none"}, claims(), b"signature"),
+    "no algorithm": lambda: forged({"kid": "rsa"}, claims()),
+    "algorithm not allowed": lambda: token(RSA, "PS256"),
+    "signed with the public key as an HMAC secret": lambda: _hs256(KEYS["rsa"].encode(), claims()),
+    "HMAC by the internal secret as an outside issuer": lambda: _hs256(SECRET.encode(), claims()),
+    "internal issuer by an outside key": lambda: token(iss="shoal-internal"),
+    "internal issuer, algorithm none": lambda: forged({"alg": "none"}, claims(iss="shoal-internal", iat=time.time())),
+    "internal with another secret": lambda: mint_internal("x" * 32, "acme"),
+    "internal expired": lambda: mint_internal(SECRET, "acme", ttl=-1),
+    "internal without expiry": lambda: jwt.encode({"iss": "shoal-internal", "iat": 1, "tenant": "acme", "role": "admin"}, SECRET),
+    "its own key in the header": lambda: jwt.encode(
+        claims(), OTHER_RSA, algorithm="RS256", headers={"jwk": json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(OTHER_RSA.public_key()))}
+    ),
+    "changed payload": lambda: _spliced(token(), token(tenant="globex")),
+    "cut signature": lambda: token()[:-10],
+    "header that is no object": lambda: "W10." + token().split(".", 1)[1],
+    "payload that is no object": lambda: ".".join([token().split(".")[0], "W10", token().split(".")[2]]),
+    "nonsense": lambda: "a.b.c",
+    "not ASCII": lambda: "é.é.é",
+}
+
+
+def _hs256(secret: bytes, payload: dict[str, Any]) -> str:
+    """Signed by hand: PyJWT refuses to sign with a public key."""
+    import hashlib
+    import hmac
+
+    unsigned = forged({"alg": "HS256", "kid": "rsa", "typ": "JWT"}, payload).rsplit(".", 1)[0]
+    signature = hmac.new(secret, unsigned.encode(), hashlib.sha256).digest()
+    return unsigned + "." + base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
+
+
+def _spliced(one: str, other: str) -> str:
+    return ".".join([one.split(".")[0], other.split(".")[1], one.split(".")[2]])
+
+
+async def test_tokens_with_any_fault_are_refused(world: World) -> None:
+    taken = []
+    for name, make in REFUSED.items():
+        response = await world.call("GET", "/who", None, {"authorization": f"Bearer {make()}".encode()})
+        if response.status_code != 401:
+            taken.append((name, response.status_code))
+        else:
+            problem(response, 401)
+    assert taken == []
+
+
+async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant_goes(world: World) -> None:
+    short, long = token(exp=time.time() - 9), token()  # ten seconds' leeway: one is left
+    assert (await world.get("/who", short)).status_code == (await world.get("/who", long)).status_code == 200
+    await asyncio.sleep(1.1)
+    problem(await world.get("/who", short), 401)
+    await world.directory.begin_removal("acme")
+    await world.router.snapshot.catch_up()
+    problem(await world.get("/who", long), 401)
+
+
+async def test_an_issuer_speaks_only_for_its_tenants(new_world: Callable[..., Any]) -> None:
+    world = await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenants=frozenset({"acme"})),))
+    assert (await world.get("/who", token())).status_code == 200
+    problem(await world.get("/who", token(tenant="globex")), 401)
+
+
+async def test_claims_may_have_other_names(new_world: Callable[..., Any]) -> None:
+    issuer = JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenant_claim="https://x/org", role_claim="perm")
+    world = await new_world(jwt=(issuer,))
+    answer = (await world.get("/who", token(**{"https://x/org": "globex", "perm": "admin"}))).json()
+    assert (answer["tenant"], answer["role"]) == ("globex", "admin")
+
+
+async def test_an_internal_token_carries_user_and_boards(world: World) -> None:
+    answer = (await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana"))).json()
+    assert (answer["role"], answer["user"], answer["boards"]) == ("reader", "ana", [])
+    assert (await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana", all_boards=True))).json()["boards"] is None
+    assert (await world.get("/who", mint_internal(SECRET, "acme", "reader"))).json()["boards"] == []
+    problem(await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana"), headers={"shoal-user": "bob"}), 403)
+
+
+async def test_without_a_secret_there_are_no_internal_tokens(new_world: Callable[..., Any]) -> None:
+    world = await new_world(internal_secret=None)
+    problem(await world.get("/who", mint_internal(SECRET, "acme")), 401)
+
+
+async def test_keys_come_from_a_jwks_and_rotate(new_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoal.router.credentials import KeySet
+
+    def jwk(key: Any, kid: str) -> dict[str, Any]:
+        return {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())), "kid": kid}
+
+    served: list[Any] = [jwk(RSA, "1"), {"kty": "oct", "k": "c2VjcmV0", "kid": "oct", "alg": "HS256"}, {"kty": "?", "kid": "new kind"}]
+    asked = 0
+
+    async def jwks(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps({"keys": served}).encode()})
+
+    server = uvicorn.Server(uvicorn.Config(jwks, port=0, log_level="error", lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    world = await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url=f"http://127.0.0.1:{port}/jwks"),))
+    assert (await world.get("/who", token(kid="1"))).status_code == 200
+    problem(await world.get("/who", _hs256(b"secret", claims())), 401)
+    problem(await world.get("/who", token(OTHER_RSA, kid="2")), 401)
+    assert asked == 1  # an unknown key id is not asked for again and again
+    served[0] = jwk(OTHER_RSA, "2")
+    monkeypatch.setattr(KeySet, "AGAIN", 0.0)
+    assert (await world.get("/who", token(OTHER_RSA, kid="2"))).status_code == 200
+    problem(await world.get("/who", token(kid="1", sub="bob")), 401)
+    server.should_exit = True
+    await serving
+
+
+async def test_an_issuer_that_is_away_is_503(new_world: Callable[..., Any]) -> None:
+    world = await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url="http://127.0.0.1:1/jwks"),))
+    problem(await world.get("/who", token()), 503)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"algorithms": ("HS256",)},
+        {"algorithms": ("RS256", "none")},
+        {"algorithms": ()},
+        {"keys": {}},
+        {"jwks_url": "https://id.example.com/jwks"},
+        {"leeway": 1e9},
+        {"surprise": 1},
+    ],
+)
+def test_settings_that_would_be_unsafe_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        JWTIssuer(**{"issuer": ISSUER, "audience": AUDIENCE, "keys": KEYS, **fields})

@@ -1,0 +1,262 @@
+"""The directory: what it keeps, for whom, and what is left of a tenant that went."""
+
+import asyncio
+import hashlib
+import pickle
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal import Conflict, Invalid, NotFound, Role, Unavailable
+from shoal.contract.experiments import ExperimentRecord, Variant
+from shoal.contract.names import TENANT, encode
+from shoal.router import PLATFORM, Directory, Limits
+from shoal.router.directory import PREFIX
+from shoal.router.records import AuditEntry
+
+from .conftest import RedisServer, free_port
+
+pytestmark = pytest.mark.anyio
+
+ARMS = (Variant(name="control", allocation=50), Variant(name="treatment", allocation=50, parameters={"warmth": 0.9}))
+HOSTILE_IDS = ["", "Acme", "a:b", "../x", "a/b", "a\nb", "a\0b", "a b", "é", "-a", "_a", "a" * 64, "*", "{a}", "%shoal"]
+
+
+def entry(number: int) -> AuditEntry:
+    return AuditEntry(credential="key:1", role=Role.editor, user="ana", action="PUT /x", path="/x", status=200, request_id=str(number))
+
+
+async def test_tenants_are_made_listed_and_not_made_twice(directory: Directory) -> None:
+    await directory.create_tenant("acme", "Acme, Inc.")
+    assert (await directory.get_tenant("acme")).name == "Acme, Inc."
+    with pytest.raises(Conflict):
+        await directory.create_tenant("acme")
+    for i in range(7):
+        await directory.create_tenant(f"t{i}")
+    first, cursor = await directory.list_tenants(limit=5)
+    rest, end = await directory.list_tenants(limit=5, cursor=cursor)
+    assert [t.id for t in (*first, *rest)] == ["acme", *(f"t{i}" for i in range(7))]
+    assert end is None
+    assert await directory.list_tenants(limit=8) == ([*first, *rest], None)
+    assert await directory.tenant_ids() == [t.id for t in (*first, *rest)]
+
+
+@pytest.mark.parametrize("name", HOSTILE_IDS)
+async def test_what_cannot_name_a_tenant_is_refused(directory: Directory, name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        await directory.create_tenant(name)
+    assert caught.value.errors[0]["location"] == "id"
+    for operation in (directory.get_tenant, directory.list_keys, directory.delete_tenant, directory.list_boards):
+        with pytest.raises(NotFound):
+            await operation(name)
+
+
+async def test_the_platforms_own_name_is_taken(directory: Directory) -> None:
+    with pytest.raises(Conflict):
+        await directory.create_tenant(PLATFORM)
+    with pytest.raises(Conflict):
+        await directory.delete_tenant(PLATFORM)
+    await directory.create_key(PLATFORM, "admin")
+    assert len(await directory.list_keys(PLATFORM)) == 1
+
+
+@given(st.from_regex(TENANT, fullmatch=True), st.lists(st.text(min_size=1), min_size=1))
+def test_no_tenants_key_can_be_the_platforms(tenant: str, parts: list[str]) -> None:
+    key = ":".join([tenant, *map(encode, parts)])
+    assert not key.startswith(PREFIX)
+    assert not ("{" + key + "}").startswith(PREFIX)
+
+
+async def test_of_a_key_only_a_hash_is_kept(directory: Directory, redis_server: RedisServer) -> None:
+    await directory.create_tenant("acme")
+    record, key = await directory.create_key("acme", "reader", user="ana", name="Ana's script")
+    assert key.startswith(f"shoal_{record.id}_")
+    secret = key.split("_")[2].encode()
+    client: Any = redis_server.client
+    hashes = [client.hgetall(k) for k in client.scan_iter() if client.type(k) == b"hash"]
+    everything = b"".join(value for fields in hashes for value in fields.values())
+    assert secret not in everything
+    assert hashlib.sha256(key.encode()).hexdigest().encode() in everything
+    assert "digest" not in record.public()
+    assert record.digest not in repr(record)
+    assert (record.role, record.user, record.name) == (Role.reader, "ana", "Ana's script")
+
+
+async def test_keys_are_listed_oldest_first_and_revoked(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    await directory.create_tenant("globex")
+    records = [(await directory.create_key("acme", "editor"))[0] for _ in range(3)]
+    assert await directory.list_keys("acme") == records
+    with pytest.raises(NotFound):
+        await directory.revoke_key(records[0].id, tenant="globex")
+    await directory.revoke_key(records[0].id, tenant="acme")
+    await directory.revoke_key(records[1].id)
+    assert await directory.list_keys("acme") == records[2:]
+    for gone in (records[0].id, "nonsense", ""):
+        with pytest.raises(NotFound):
+            await directory.revoke_key(gone)
+
+
+async def test_a_key_needs_a_tenant_and_a_role(directory: Directory) -> None:
+    with pytest.raises(NotFound):
+        await directory.create_key("acme", "editor")
+    await directory.create_tenant("acme")
+    for role, user in (("owner", None), ("editor", ""), ("editor", "a\nb")):
+        with pytest.raises(Invalid):
+            await directory.create_key("acme", role, user=user)
+    assert await directory.list_keys("acme") == []
+
+
+async def test_limits_parameters_and_experiments_are_kept_per_tenant(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    await directory.create_tenant("globex")
+    await directory.set_limits("acme", "search", Limits(rps=5))
+    await directory.put_parameters("acme", "search", {"weight": 0.5})
+    record = ExperimentRecord(id="ranking", tenant="acme", variants=ARMS)
+    await directory.put_experiment(record)
+    assert await directory.get_limits("acme") == {"search": Limits(rps=5)}
+    assert await directory.get_parameters("acme", "search") == {"weight": 0.5}
+    assert await directory.get_experiment("acme", "ranking") == record
+    assert await directory.list_experiments("acme") == [record]
+    assert await directory.get_limits("globex") == {}
+    assert await directory.get_parameters("globex", "search") == {}
+    assert await directory.list_experiments("globex") == []
+    with pytest.raises(NotFound):
+        await directory.get_experiment("globex", "ranking")
+    await directory.set_limits("acme", "search", None)
+    await directory.put_parameters("acme", "search", {})
+    await directory.delete_experiment("acme", "ranking")
+    assert (await directory.get_limits("acme"), await directory.get_parameters("acme", "search")) == ({}, {})
+    with pytest.raises(NotFound):
+        await directory.delete_experiment("acme", "ranking")
+
+
+async def test_everybodys_experiments_are_the_platforms(directory: Directory) -> None:
+    record = ExperimentRecord(id="everywhere", variants=ARMS)
+    await directory.put_experiment(record)
+    assert await directory.list_experiments(None) == [record]
+    with pytest.raises(NotFound):
+        await directory.put_experiment(ExperimentRecord(id="x", tenant="nobody", variants=ARMS))
+
+
+async def test_board_members_are_known_both_ways(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    await directory.set_board_members("acme", "b:1 {x}", ["ana", "bob"])
+    await directory.set_board_members("acme", "b2", ["ana"])
+    await directory.set_board_members("acme", "empty", [])
+    assert await directory.boards_of("acme", "ana") == {"b:1 {x}", "b2"}
+    await directory.set_board_members("acme", "b:1 {x}", ["bob", "eve", "bob"])
+    assert await directory.boards_of("acme", "ana") == {"b2"}
+    assert await directory.board_members("acme", "b:1 {x}") == ["bob", "eve"]
+    assert await directory.list_boards("acme") == ["b2", "b:1 {x}", "empty"]
+    await directory.delete_board("acme", "b:1 {x}")
+    assert await directory.boards_of("acme", "eve") == frozenset()
+    for operation in (directory.delete_board, directory.board_members):
+        with pytest.raises(NotFound):
+            await operation("acme", "b:1 {x}")
+
+
+async def test_ten_thousand_members_of_one_board(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    users = [f"u{i}" for i in range(10_000)]
+    await directory.set_board_members("acme", "all", users)
+    assert len(await directory.board_members("acme", "all")) == 10_000
+    await directory.set_board_members("acme", "all", users[:1])
+    assert await directory.board_members("acme", "all") == ["u0"]
+
+
+async def test_members_that_cannot_be_are_named_by_place(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    with pytest.raises(Invalid) as caught:
+        await directory.set_board_members("acme", "b\n", ["ana", "", "x" * 513])
+    assert [e["location"] for e in caught.value.errors] == ["users.1", "users.2", "board"]
+    with pytest.raises(NotFound):
+        await directory.set_board_members("nobody", "b", ["ana"])
+
+
+async def test_the_audit_log_pages_newest_first(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    await directory.audit("acme", [entry(i) for i in range(25)])
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = await directory.list_audit("acme", limit=10, cursor=cursor)
+        seen += [e.request_id for e in page]
+        if cursor is None:
+            break
+    assert seen == [str(i) for i in reversed(range(25))]
+    for bad in ("x", "1", "1-1; DROP", "-", "+", "1-1\n"):
+        with pytest.raises(Invalid):
+            await directory.list_audit("acme", cursor=bad)
+
+
+async def test_nothing_is_left_of_an_erased_tenant(directory: Directory, redis_server: RedisServer) -> None:
+    for tenant in ("acme", "acme2"):
+        await directory.create_tenant(tenant)
+        await directory.create_key(tenant, "editor")
+        await directory.set_limits(tenant, "*", Limits(rps=5))
+        await directory.put_parameters(tenant, "search", {"weight": 0.5})
+        await directory.put_experiment(ExperimentRecord(id="ranking", tenant=tenant, variants=ARMS))
+        await directory.set_board_members(tenant, "b1", ["ana", "bob"])
+        await directory.audit(tenant, [entry(1)])
+    before = len(redis_server.client.keys())  # type: ignore[arg-type]
+    await directory.begin_removal("acme")
+    counts = await directory.delete_tenant("acme")
+    assert counts == {"keys": 1, "limits": 1, "parameters": 1, "experiments": 1, "boards": 1, "memberships": 2, "audit": 1, "exposures": 0}
+    left = redis_server.client.keys()
+    assert not [k for k in left if b":acme:" in k or k.endswith(b":acme")]  # type: ignore[union-attr]
+    assert len(left) == before - 6  # type: ignore[arg-type]
+    assert redis_server.client.hlen(f"{PREFIX}keys") == 1
+    assert await directory.boards_of("acme2", "ana") == {"b1"}
+    with pytest.raises(NotFound):
+        await directory.delete_tenant("acme")
+    await directory.create_tenant("acme")
+    assert await directory.list_keys("acme") == []
+
+
+async def test_a_directory_can_be_pickled_and_used_from_loop_to_loop(directory: Directory) -> None:
+    copy = pickle.loads(pickle.dumps(directory))
+    for _ in range(2):
+        assert await asyncio.to_thread(lambda: asyncio.run(copy.tenant_ids())) == []
+
+
+async def test_when_redis_is_away_that_is_said() -> None:
+    with pytest.raises(Unavailable):
+        await Directory("redis://127.0.0.1:1/0").tenant_ids()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Directory]:
+    """A Redis Cluster of one node."""
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    server.client.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+    while b"cluster_state:ok" not in subprocess.check_output(["redis-cli", "-p", str(server.port), "cluster", "info"]):
+        await asyncio.sleep(0.05)
+    directory = Directory(server.url.replace("redis://", "redis+cluster://").removesuffix("/0"))
+    yield directory
+    await directory.close()
+    server.stop()
+
+
+async def test_all_of_it_works_on_a_redis_cluster(cluster: Directory) -> None:
+    await cluster.create_tenant("acme")
+    _, key = await cluster.create_key("acme", "editor")
+    await cluster.set_board_members("acme", "b1", ["ana"])
+    await cluster.audit("acme", [entry(1)])
+    await cluster.put_experiment(ExperimentRecord(id="ranking", tenant="acme", variants=ARMS))
+    from shoal.router import Snapshot
+
+    snapshot = Snapshot(cluster, poll_seconds=0.05)
+    await snapshot.start()
+    assert snapshot.fresh()
+    assert key.split("_")[1].encode() in snapshot.keys
+    await cluster.create_tenant("globex")
+    await asyncio.sleep(0.3)
+    assert "globex" in snapshot.tenants
+    await snapshot.stop()
+    assert (await cluster.delete_tenant("acme"))["memberships"] == 1
