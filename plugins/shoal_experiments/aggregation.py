@@ -6,18 +6,18 @@ making it again changes nothing; totals over days are sums (or maxima), so a new
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .design import OUTCOME, RAMP, SERVICE, Design, Metric, Source
+from .payload import NUMBER, TEXT, columns, kind_of
 from .summaries import Mean, Pair, Proportion, Quantile, Ratio, Summary, Undefined
 
 Floats = NDArray[np.float64]
@@ -65,14 +65,9 @@ def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
     mine = events.filter(pc.equal(events["type"], EXPOSURE)) if events.num_rows else events
     if not mine.num_rows:
         return EXPOSURES.empty_table()
-    fields = _fields(mine["data"], ["experiment", "variant", "unit"])
-    table = pa.table({
-        "experiment": pa.array(fields["experiment"], pa.string()),
-        "variant": pa.array(fields["variant"], pa.string()),
-        "unit": pa.array(fields["unit"], pa.string()),
-        "time": microseconds(mine["time"]),
-    })
-    table = table.filter(pc.equal(table["experiment"], experiment))
+    fields = columns(mine["data"], {"experiment": TEXT, "variant": TEXT, "unit": TEXT})
+    table = pa.table({**fields, "time": microseconds(mine["time"])})
+    table = table.filter(pc.fill_null(pc.equal(table["experiment"], experiment), False)).drop_null()
     first = table.group_by(["unit", "variant"], use_threads=False).aggregate([("time", "min")])
     return pa.table({"unit": first["unit"], "variant": first["variant"], "time": first["time_min"]}, schema=EXPOSURES)
 
@@ -161,13 +156,14 @@ def service(events: pa.Table, experiment: str) -> pa.Table:
         mine = mine.filter(pc.match_substring(mine["data"], "shoal.variant."))
     if not mine.num_rows:
         return OUTCOMES.empty_table()
-    fields = _fields(mine["data"], ["metric", "value", "labels.experiment", "labels.variant"])
+    fields = columns(mine["data"], {"metric": TEXT, "value": NUMBER, "labels.experiment": TEXT, "labels.variant": TEXT})
+    names = list(fields)
     rows = [
-        {"component": SERVICE + str(metric).removeprefix("shoal.variant."), "unit": f"{variant}/{minute}", "events": 1, "total": float(value), "highest": float(value)}
+        {"component": SERVICE + metric.removeprefix("shoal.variant."), "unit": f"{variant}/{minute}", "events": 1, "total": value, "highest": value}
         for metric, value, whose, variant, minute in zip(
-            fields["metric"], fields["value"], fields["labels.experiment"], fields["labels.variant"], microseconds(mine["time"]).to_pylist(), strict=True
+            *(fields[name].to_pylist() for name in names), microseconds(mine["time"]).to_pylist(), strict=True
         )
-        if whose == experiment and np.isfinite(_number(value))
+        if whose == experiment and metric is not None and value is not None and math.isfinite(value)
     ]
     return pa.Table.from_pylist(rows, OUTCOMES)
 
@@ -182,60 +178,27 @@ def select(
     mine = events.filter(pc.equal(events["type"], source.event))
     if not mine.num_rows:
         return none
-    names = [source.value, *source.where, "experiment", "session"]
-    fields = _fields(mine["data"], names)
+    kinds = {source.value: NUMBER, "experiment": TEXT, "session": TEXT} | {name: kind_of(wanted) for name, wanted in source.where.items()}
+    fields = columns(mine["data"], kinds)
     if unit_type == "user" or source.event == OUTCOME:
         unit = mine["subject"].combine_chunks()
     elif unit_type == "session":
-        unit = pa.array([s if isinstance(s, str) else None for s in fields["session"]], pa.string())
+        unit = fields["session"]
     else:
         unit = pa.array([tenant] * mine.num_rows, pa.string())
-    value = np.array([_number(v) for v in fields[source.value]])
+    value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), 1.0))
     keep = np.isfinite(value) & np.asarray(pc.is_valid(unit))
     for name, wanted in source.where.items():
-        keep &= np.array([_same(v, wanted) for v in fields[name]])
+        keep &= np.asarray(pc.fill_null(pc.equal(fields[name], pa.scalar(wanted, kinds[name])), False))
     if source.event == OUTCOME:
-        whose = (None, experiment, experiment.removesuffix(RAMP))
-        keep &= np.array([v in whose for v in fields["experiment"]])
+        whose = pa.array([None, experiment, experiment.removesuffix(RAMP)], pa.string())
+        keep &= np.asarray(pc.is_in(fields["experiment"], value_set=whose))
     at = pa.array(np.flatnonzero(keep))
     return unit.take(at), np.asarray(microseconds(mine["time"]))[keep], value[keep]
 
 
 def microseconds(time: pa.ChunkedArray) -> pa.Array:
     return time.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).combine_chunks()
-
-
-def _fields(data: pa.ChunkedArray, names: Sequence[str]) -> dict[str, list[Any]]:
-    """These fields of each event's data; None where one is missing. A dot leads into an object."""
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    paths = {name: name.split(".") for name in found}
-    for text in data.to_pylist():
-        try:
-            parsed = orjson.loads(text) if text else None
-        except orjson.JSONDecodeError:
-            parsed = None
-        for name, path in paths.items():
-            value = parsed
-            for key in path:
-                value = value.get(key) if isinstance(value, dict) else None
-            found[name].append(value)
-    return found
-
-
-def _number(value: Any) -> float:
-    """An event that says no number counts for one."""
-    if value is None:
-        return 1.0
-    if isinstance(value, bool | int | float):
-        return float(value)
-    return float("nan")
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    return (type(value) is type(wanted) and value == wanted) or (
-        not isinstance(value, bool) and not isinstance(wanted, bool)
-        and isinstance(value, int | float) and isinstance(wanted, int | float) and value == wanted
-    )
 
 
 # From units to arms

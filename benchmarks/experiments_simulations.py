@@ -1,0 +1,292 @@
+"""Do the tests keep their promises? Simulated experiments with fixed seeds.
+
+A/A tests (nothing differs) must find something in 5 % ± 1 % of 2,000 runs; looking every day must not raise that for the
+sequential methods, and does for a plain z test; power must be what was planned, within 2 points; CUPED must narrow
+intervals by the factor of theory. Run: python benchmarks/experiments_simulations.py [--runs 2000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy.stats import ttest_ind
+from statsmodels.stats.proportion import proportions_ztest
+
+from shoal_experiments import always_valid, cuped
+from shoal_experiments import group_sequential as gs
+from shoal_experiments.comparison import Comparison, compare, proportions_z
+from shoal_experiments.correction import adjust, interval_alpha
+from shoal_experiments.guardrail import non_inferiority
+from shoal_experiments.mismatch import sample_ratio_p_value
+from shoal_experiments.sample_size import mean_sample_size, proportion_sample_size
+from shoal_experiments.summaries import Mean, Pair, Proportion, Quantile, Ratio
+
+SEED = 20261123
+Generator = np.random.Generator
+
+
+def excludes_zero(c: Comparison) -> bool:
+    return c.interval is not None and (c.interval[0] > 0 or c.interval[1] < 0)
+
+
+# One A/A test of each kind: was anything found?
+
+
+def proportion(rng: Generator) -> bool:
+    a, b = rng.binomial(1000, 0.12, 2)
+    return compare(Proportion(1000, int(a)), Proportion(1000, int(b))).significant
+
+
+def proportion_relative(rng: Generator) -> bool:
+    a, b = rng.binomial(1000, 0.12, 2)
+    return excludes_zero(compare(Proportion(1000, int(a)), Proportion(1000, int(b)), effect="relative"))
+
+
+def unequal_arms(rng: Generator) -> bool:
+    a, b = rng.binomial(4000, 0.05), rng.binomial(500, 0.05)
+    return compare(Proportion(4000, int(a)), Proportion(500, int(b))).significant
+
+
+def mean(rng: Generator) -> bool:
+    a, b = rng.gamma(2.0, 5.0, (2, 400))
+    return compare(Mean.of(a), Mean.of(b)).significant
+
+
+def mean_unequal_variances(rng: Generator) -> bool:
+    return compare(Mean.of(rng.normal(10, 1, 400)), Mean.of(rng.normal(10, 5, 60))).significant
+
+
+def mean_relative(rng: Generator) -> bool:
+    a, b = rng.gamma(2.0, 5.0, (2, 400))
+    return excludes_zero(compare(Mean.of(a), Mean.of(b), effect="relative"))
+
+
+def winsorised(rng: Generator) -> bool:
+    values = rng.lognormal(1.0, 1.5, 1000)
+    values = np.minimum(values, np.quantile(values, 0.99))
+    return compare(Mean.of(values[:500]), Mean.of(values[500:])).significant
+
+
+def ratio(rng: Generator) -> bool:
+    arms = []
+    for _ in range(2):
+        searches = rng.poisson(4, 500) + 1
+        arms.append(Ratio(Pair.of(rng.binomial(searches, rng.beta(2, 8, 500)), searches)))
+    return compare(*arms).significant
+
+
+def ratio_naive(rng: Generator) -> bool:
+    """The mistake that the delta method is for: searches taken for independent units."""
+    arms = []
+    for _ in range(2):
+        searches = rng.poisson(4, 500) + 1
+        arms.append(Proportion(int(searches.sum()), int(rng.binomial(searches, rng.beta(2, 8, 500)).sum())))
+    return compare(*arms).significant
+
+
+def quantile(rng: Generator) -> bool:
+    a, b = rng.lognormal(0, 1, (2, 1000))
+    return compare(Quantile.of(a, 0.9), Quantile.of(b, 0.9)).significant
+
+
+def with_cuped(rng: Generator) -> bool:
+    past = rng.gamma(2.0, 5.0, (2, 400))
+    now = 0.8 * past + rng.gamma(1.0, 3.0, (2, 400))
+    arms = cuped.adjust({"a": Pair.of(now[0], past[0]), "b": Pair.of(now[1], past[1])})
+    return compare(arms["a"], arms["b"]).significant
+
+
+def family(correction: str) -> Callable[[Generator], bool]:
+    def run(rng: Generator) -> bool:
+        control, *arms = (Proportion(1000, int(x)) for x in rng.binomial(1000, 0.12, 4))
+        found = [compare(control, arm, alpha=interval_alpha(0.05, 3, correction)) for arm in arms]  # type: ignore[arg-type]
+        return min(adjust([c.p_value for c in found], correction)) < 0.05  # type: ignore[arg-type]
+
+    return run
+
+
+def family_intervals(rng: Generator) -> bool:
+    control, *arms = (Proportion(1000, int(x)) for x in rng.binomial(1000, 0.12, 4))
+    return any(excludes_zero(compare(control, arm, alpha=0.05 / 3)) for arm in arms)
+
+
+def guardrail(rng: Generator) -> bool:
+    """True harm is exactly the margin: to call it kept is the error."""
+    a, b = rng.binomial(2000, 0.30), rng.binomial(2000, 0.27)
+    return non_inferiority(Proportion(2000, int(a)), Proportion(2000, int(b)), margin=0.1).kept
+
+
+def mismatch(rng: Generator) -> bool:
+    n = rng.binomial(10_000, 0.5)
+    return sample_ratio_p_value({"a": int(n), "b": 10_000 - int(n)}) < 0.05
+
+
+# Looking every day
+
+DAYS, PER_DAY, RATE = 14, 150, 0.12
+
+
+def daily(rng: Generator) -> Iterator[tuple[int, Proportion, Proportion]]:
+    a, b = rng.binomial(PER_DAY, RATE, (2, DAYS)).cumsum(axis=1)
+    for day in range(DAYS):
+        n = PER_DAY * (day + 1)
+        yield n, Proportion(n, int(a[day])), Proportion(n, int(b[day]))
+
+
+def peek_plain(rng: Generator) -> bool:
+    return any(proportions_z(a, b)[1] < 0.05 for _, a, b in daily(rng))
+
+
+def peek_always_valid(rng: Generator) -> bool:
+    planned = 2 * PER_DAY * DAYS
+    return any(always_valid.compare(a, b, units=2 * n, planned=planned).significant for n, a, b in daily(rng) if n >= always_valid.MINIMUM)
+
+
+def peek_bounds(spending: gs.Spending) -> Callable[[Generator], bool]:
+    bounds = gs.spending_bounds([(d + 1) / DAYS for d in range(DAYS)], spending=spending)
+
+    def run(rng: Generator) -> bool:
+        return any(abs(proportions_z(a, b)[0]) >= z for (_, a, b), z in zip(daily(rng), bounds.z, strict=True))
+
+    return run
+
+
+def peek_long(rng: Generator) -> bool:
+    """A confidence sequence on skewed revenue, looked at 400 times."""
+    a, b = rng.gamma(0.5, 20.0, (2, 8000))
+    steps = np.arange(100, 8001, 20)
+
+    def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        s, q = x.cumsum()[steps - 1], (x**2).cumsum()[steps - 1]
+        return s / steps, (q - s * s / steps) / (steps - 1)
+
+    (ma, va), (mb, vb) = moments(a), moments(b)
+    z = (mb - ma) / np.sqrt((va + vb) / steps)
+    limits = np.array([always_valid.radius(2 * int(n), 8000) for n in steps])
+    return bool((np.abs(z) > limits).any())
+
+
+# The same with the tools one would otherwise take
+
+
+def scipy_welch(rng: Generator) -> bool:
+    a, b = rng.gamma(2.0, 5.0, (2, 400))
+    return bool(ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+
+
+def statsmodels_z(rng: Generator) -> bool:
+    return bool(proportions_ztest(rng.binomial(1000, 0.12, 2), [1000, 1000])[1] < 0.05)
+
+
+KINDS: list[tuple[str, Callable[[Generator], bool], str]] = [
+    ("two-proportion z, absolute", proportion, "5"),
+    ("two-proportion z, relative (by its interval)", proportion_relative, "5"),
+    ("two-proportion z, arms 8 : 1", unequal_arms, "5"),
+    ("  statsmodels proportions_ztest", statsmodels_z, "5"),
+    ("Welch t, skewed values", mean, "5"),
+    ("Welch t, unequal variances and sizes", mean_unequal_variances, "5"),
+    ("Welch t, relative (by its Fieller interval)", mean_relative, "5"),
+    ("Welch t, heavy tail winsorised at 99 %", winsorised, "5"),
+    ("  scipy ttest_ind", scipy_welch, "5"),
+    ("ratio, delta method", ratio, "5"),
+    ("  the same with events taken for units", ratio_naive, "shown"),
+    ("quantile 0.9", quantile, "5"),
+    ("CUPED", with_cuped, "5"),
+    ("3 treatments, Bonferroni", family("bonferroni"), "<=5"),
+    ("3 treatments, Bonferroni's intervals", family_intervals, "<=5"),
+    ("3 treatments, Holm", family("holm"), "<=5"),
+    ("3 treatments, Benjamini-Hochberg", family("benjamini-hochberg"), "<=5"),
+    ("  3 treatments, uncorrected", family("none"), "shown"),
+    ("guardrail at its margin", guardrail, "5"),
+    ("sample-ratio mismatch at 0.05", mismatch, "5"),
+]
+PEEKS: list[tuple[str, Callable[[Generator], bool], str]] = [
+    ("plain z, looked at daily", peek_plain, "shown"),
+    ("always-valid, looked at daily", peek_always_valid, "<=5"),
+    ("always-valid, skewed means, 396 looks", peek_long, "<=5"),
+    ("group-sequential, O'Brien-Fleming spending", peek_bounds("obrien-fleming"), "<=5"),
+    ("group-sequential, Pocock spending", peek_bounds("pocock"), "<=5"),
+]
+
+
+def false_positives(kinds: list[tuple[str, Callable[[Generator], bool], str]], runs: int) -> None:
+    for index, (name, test, promise) in enumerate(kinds):
+        rng = np.random.default_rng([SEED, index])
+        found = 100 * sum(test(rng) for _ in range(runs)) / runs
+        error = 100 * math.sqrt(0.05 * 0.95 / runs)
+        good = {"5": abs(found - 5) <= 1, "<=5": found <= 5 + 2 * error, "shown": True}[promise]
+        wanted = {"5": "5 ± 1", "<=5": "at most 5", "shown": "-"}[promise]
+        print(f"{name:48}{found:8.2f} %   {wanted:10} {'' if promise == 'shown' else 'ok' if good else 'MISSED'}")
+
+
+def power(runs: int) -> None:
+    rng = np.random.default_rng([SEED, 1000])
+    rows = []
+    n = math.ceil(proportion_sample_size(0.12, 0.03))
+    draws = zip(rng.binomial(n, 0.12, runs), rng.binomial(n, 0.15, runs), strict=True)
+    rows.append((f"two-proportion z, 12 % to 15 %, n {n}", sum(proportions_z(Proportion(n, int(a)), Proportion(n, int(b)))[1] < 0.05 for a, b in draws)))
+    n = math.ceil(mean_sample_size(0.5, 1.0))
+    rows.append((f"Welch t, half a standard deviation, n {n}", sum(
+        compare(Mean.of(rng.normal(0, 1, n)), Mean.of(rng.normal(0.5, 1, n))).significant for _ in range(runs))))
+    n = math.ceil(mean_sample_size(1.0, 50.0, power=0.8))
+    rows.append((f"Welch t, skewed values, n {n}", sum(
+        compare(Mean.of(rng.gamma(2.0, 5.0, n)), Mean.of(rng.gamma(2.0, 5.0, n) + 1)).significant for _ in range(runs))))
+    for spending in ("obrien-fleming", "pocock"):
+        times = [0.2, 0.4, 0.6, 0.8, 1.0]
+        bounds = gs.spending_bounds(times, spending=spending)  # type: ignore[arg-type]
+        drift = gs.drift_for_power(times, bounds.z, 0.8)
+        factor = (drift / gs.drift_for_power([1.0], [1.959964], 0.8)) ** 2
+        n = math.ceil(proportion_sample_size(0.12, 0.03) * factor / 5)
+        a, b = rng.binomial(n, 0.12, (runs, 5)).cumsum(1), rng.binomial(n, 0.15, (runs, 5)).cumsum(1)
+        hits = sum(
+            any(abs(proportions_z(Proportion(n * (k + 1), int(a[r, k])), Proportion(n * (k + 1), int(b[r, k])))[0]) >= z for k, z in enumerate(bounds.z))
+            for r in range(runs))
+        rows.append((f"group-sequential {spending}, 5 looks, n {5 * n}", hits))
+    for name, hits in rows:
+        found = 100 * hits / runs
+        print(f"{name:60}{found:8.2f} %   80 ± 2   {'ok' if abs(found - 80) <= 2 else 'MISSED'}")
+
+
+def cuped_factor() -> None:
+    rng = np.random.default_rng([SEED, 2000])
+    for rho in (0.3, 0.5, 0.7, 0.9):
+        past = rng.normal(0, 1, (2, 50_000))
+        now = rho * past + math.sqrt(1 - rho**2) * rng.normal(0, 1, (2, 50_000))
+        arms = {"a": Pair.of(now[0], past[0]), "b": Pair.of(now[1], past[1])}
+        plain, better = compare(Mean.of(now[0]), Mean.of(now[1])), compare(*cuped.adjust(arms).values())
+        assert plain.interval and better.interval
+        factor = (better.interval[1] - better.interval[0]) / (plain.interval[1] - plain.interval[0])
+        print(f"correlation {rho}: interval narrowed to {factor:.4f}, theory {math.sqrt(1 - rho**2):.4f}")
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as info:
+            model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=2000)
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    print(machine())
+    print(f"\nFalse positives in {arguments.runs:,} A/A tests")
+    false_positives(KINDS, arguments.runs)
+    print(f"\nFalse positives in {5 * arguments.runs:,} A/A tests of {DAYS} days when one looks early and stops at the first success")
+    false_positives(PEEKS, 5 * arguments.runs)
+    print(f"\nPower in {5 * arguments.runs:,} tests planned for 80 %")
+    power(5 * arguments.runs)
+    print("\nCUPED")
+    cuped_factor()
+    print(f"\n{time.perf_counter() - began:.0f} s")
