@@ -110,7 +110,7 @@ async def rebuild(stores: Any, view: View, *, progress: Progress | None = None, 
             event = _Event(row)
             if reads(view, event.type) and (one := occurrence(view, event, micros(event.time))):
                 seen.append(one)
-        soon = [o for o in seen if o.time <= now + SKEW * 1_000_000]
+        soon = [o for o in seen if 0 <= o.time <= now + SKEW * 1_000_000]
         fresh += (await apply(stores.online, plan, soon, now, GRACE)).fresh if soon else 0
         done += batch.num_rows
         if progress:

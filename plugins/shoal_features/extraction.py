@@ -67,7 +67,7 @@ def select(view: View, relation: str) -> str:
     return f"""
         SELECT entity, min(ts) AS ts, member{firsts} FROM (
             SELECT {entity} AS entity, epoch_us(time) AS ts, source || chr(31) || id AS member{", " + taken if taken else ""}
-            FROM {relation} WHERE {_sql_types(view)}
+            FROM {relation} WHERE {_sql_types(view)} AND time >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
         ) WHERE entity IS NOT NULL GROUP BY entity, member"""
 
 

@@ -36,7 +36,7 @@ async def handle(door: Any, registry: Registry, events: Sequence[EventLike], now
         if view.kind != "stream":
             continue
         seen = list(occurrences(view, events))
-        soon = [o for o in seen if o.time <= now + SKEW * 1_000_000]
+        soon = [o for o in seen if 0 <= o.time <= now + SKEW * 1_000_000]
         counts["future"] += len(seen) - len(soon)
         if not soon:
             continue

@@ -5,23 +5,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from .registry import Feature, View
-from .values import CODES, WINDOW, Stored, unpack
+from .values import CODES, JSON, TIMES, WINDOW, Stored, unpack
 from .windows import APPLY, READ, Occurrence, Plan
 
 DAY = 86_400
 
 WRITE = """
--- KEYS: the entity's values.  ARGV: the entity's life in ms from now (0: for ever), then field, event µs, created µs, stored value…
+-- KEYS: the entity's values.  ARGV: the entity's life in ms from now (0: for ever), then field, stored value…
 local existed, fields, out = redis.call('EXISTS', KEYS[1]) == 1, {}, {}
-for at = 2, #ARGV, 4 do fields[#fields + 1] = ARGV[at] end
+for at = 2, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
 local now = redis.call('HMGET', KEYS[1], unpack(fields))
-for i = 1, #fields do
-  local at, event, created = 4 * i - 2, nil, nil
-  if now[i] then event, created = string.match(now[i], '^(%-?%d+) (%-?%d+) ') end
-  local newer = tonumber(ARGV[at + 1]) - tonumber(event or ARGV[at + 1])
-  if not event or newer > 0 or (newer == 0 and tonumber(ARGV[at + 2]) >= tonumber(created)) then
-    out[#out + 1], out[#out + 2] = ARGV[at], ARGV[at + 3]
+for i, field in ipairs(fields) do
+  local raw, newer = ARGV[2 * i + 1], true
+  if now[i] then
+    local event, created = struct.unpack('>I7I7', raw)
+    local old, known = struct.unpack('>I7I7', now[i])
+    newer = event > old or (event == old and created >= known)
   end
+  if newer then out[#out + 1], out[#out + 2] = field, raw end
 end
 if #out > 0 then redis.call('HSET', KEYS[1], unpack(out)) end
 if ARGV[1] == '0' then redis.call('PERSIST', KEYS[1])
@@ -29,8 +30,7 @@ elseif existed then redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')
 else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return #out / 2
 """
-"""Newer wins by (event time, created time), field by field; of two equal ones the later written. A full listing of the
-fields' old times is read first, so a batch is decided by what was there before it."""
+"""Newer wins by (event time, created time), field by field; of two equal ones the later written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,10 @@ class Reading:
         for i, raw in enumerate(replies[0]):
             json = b"null"
             if raw is not None:
-                event, _, code, stored = raw.split(b" ", 3)
                 life = self._life[i]
-                if code == self._codes[i] and (life is None or int(event) + life >= now):
-                    json = values[i] if values and i in values else stored
+                fresh = life is None or int.from_bytes(raw[:7], "big") + life >= now
+                if fresh and raw[TIMES:JSON] == self._codes[i]:
+                    json = values[i] if values and i in values else raw[JSON:]
             parts.append(self._prefixes[i] + json)
         return b"{" + b",".join(parts) + b"}"
 
@@ -188,8 +188,7 @@ async def _write(door: Any, view: View, rows: Sequence[Row], now: int) -> int:
     for row in rows:
         arguments: list[Any] = [_life(view, row, now)]
         for name, raw in row.values.items():
-            event, created, _ = raw.split(b" ", 2)
-            arguments += [name, event, created, raw]
+            arguments += [name, raw]
         pipe.eval(WRITE, [(view.entity, row.entity)], arguments)
     return sum(await pipe.execute())
 
@@ -198,7 +197,7 @@ def _life(view: View, row: Row, now: int) -> int:
     """Milliseconds until an entity with nothing but this row may go: a day after its values have expired."""
     if not view.ttl:
         return 0
-    newest = max((int(raw.split(b" ", 1)[0]) for raw in row.values.values()), default=now)
+    newest = max((unpack(raw).event for raw in row.values.values()), default=now)
     return max((newest - now) // 1000 + view.ttl * 1000, 0) + DAY * 1000
 
 

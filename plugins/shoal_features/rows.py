@@ -15,7 +15,7 @@ from . import offline
 from .aggregation import TIME, arrow_type, schema
 from .online import Row
 from .registry import Registry, View
-from .values import micros, moment, pack
+from .values import micros, moment, pack, stamp
 from .values import to_json as _to_json
 
 _PLAIN = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]+")
@@ -206,6 +206,8 @@ def parse(view: View, rows: Sequence[Any]) -> tuple[list[Value], list[dict[str, 
             rest.pop("tenant_id", None)
             event = micros(parse_time(rest.pop("event_timestamp", None)))
             created = rest.pop("created", None)
+            created = micros(parse_time(created)) if created is not None else None
+            stamp(event, event if created is None else created)
             for name, value in rest.items():
                 if name not in types:
                     raise ValueError(f"{view.name} has no feature {name!r}")
@@ -213,7 +215,7 @@ def parse(view: View, rows: Sequence[Any]) -> tuple[list[Value], list[dict[str, 
                     _to_json(types[name], value)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
-            good.append(Value(entity, event, micros(parse_time(created)) if created is not None else None, rest))
+            good.append(Value(entity, event, created, rest))
         except (ValueError, TypeError, OverflowError) as error:
             rejected.append({"index": index, "error": str(error)})
     return good, rejected

@@ -1,7 +1,8 @@
-"""How one value is written online: `<event µs> <created µs> <type> <JSON>`, such as `1763900000000000 1763910000000000 l 42`.
+"""How one value is written online: event time and created time (µs since 1970, 7 bytes each, big-endian), a byte for the type,
+and the value as JSON.
 
-The times come first so that a Lua script compares them without parsing the rest, and the JSON last so that a response
-is put together from the stored bytes.
+The times come first and at fixed places, so that a Lua script compares them and a reader skips them without parsing; the
+JSON last, so that a response is put together from the stored bytes.
 """
 
 import base64
@@ -20,6 +21,12 @@ CODES = {
 
 WINDOW = b"w"
 """The code of a marker: the value is counted from the sliding window at the time of asking."""
+
+LATEST = 2**53
+"""Times are below this (in the year 2255): Lua counts in doubles."""
+
+TIMES, JSON = 14, 15
+"""Where the type begins, and the JSON."""
 
 _BITS = {"int32": 31, "int64": 63}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,14 +54,22 @@ def moment(us: int) -> datetime:
 
 
 def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
-    """The stored form of a value of type `dtype`. Raises ValueError when it is not of that type."""
+    """The stored form of a value of type `dtype`. Raises ValueError when it is not of that type, or a time is before 1970 or
+    after 2255."""
     code = CODES[dtype.removesuffix("[]")]
-    return b"%d %d %s %s" % (event, created, code.upper() if dtype.endswith("[]") else code, to_json(dtype, value))
+    return stamp(event, created) + (code.upper() if dtype.endswith("[]") else code) + to_json(dtype, value)
+
+
+def stamp(event: int, created: int) -> bytes:
+    """The two times of a stored value. Raises ValueError when one cannot be stored."""
+    for time in (event, created):
+        if not 0 <= time < LATEST:
+            raise ValueError(f"the time {time} µs is not between 1970 and 2255")
+    return event.to_bytes(7, "big") + created.to_bytes(7, "big")
 
 
 def unpack(raw: bytes) -> Stored:
-    event, created, code, json = raw.split(b" ", 3)
-    return Stored(int(event), int(created), code, json)
+    return Stored(int.from_bytes(raw[:7], "big"), int.from_bytes(raw[7:TIMES], "big"), raw[TIMES:JSON], raw[JSON:])
 
 
 def to_json(dtype: str, value: Any) -> bytes:

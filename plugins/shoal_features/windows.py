@@ -36,7 +36,7 @@ local fresh, newest, late = 0, nil, {}
 local best, seen = {}, {}
 for i, name in ipairs(last) do
   local now = redis.call('HMGET', KEYS[1], name, name .. ':by')
-  seen[i] = {tonumber(now[1] and string.match(now[1], '^%-?%d+')), now[2] or ''}
+  seen[i] = {now[1] and struct.unpack('>I7', now[1]), now[2] or ''}
 end
 local index = 0
 while at <= #ARGV do
@@ -44,7 +44,7 @@ while at <= #ARGV do
   local time, member, columns = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local t = tonumber(time)
   if #windowed > 0 then
-    if not newest or t > tonumber(newest) then newest = time end
+    if not newest or t > newest then newest = t end
     if t <= horizon then
       late[#late + 1] = index
     elseif redis.call('ZADD', KEYS[2], 'NX', time, member) == 1 then
@@ -64,8 +64,8 @@ for i, value in pairs(best) do redis.call('HSET', KEYS[1], last[i], value, last[
 if newest then
   for _, name in ipairs(windowed) do
     local now = redis.call('HGET', KEYS[1], name)
-    if not now or tonumber(string.match(now, '^%-?%d+')) < tonumber(newest) then
-      redis.call('HSET', KEYS[1], name, newest .. ' ' .. ARGV[1] .. ' w null')
+    if not now or struct.unpack('>I7', now) < newest then
+      redis.call('HSET', KEYS[1], name, struct.pack('>I7I7', newest, tonumber(ARGV[1])) .. 'wnull')
     end
   end
   local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', horizon)

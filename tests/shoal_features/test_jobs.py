@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
+import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ from shoal_features.aggregation import schema
 from shoal_features.catalog import SHARED, Catalog
 from shoal_features.ingest import handle
 from shoal_features.registry import Feature, Registry, View
-from shoal_features.values import moment, unpack
+from shoal_features.values import moment, pack, unpack
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +93,7 @@ async def test_a_late_event_corrects_the_day_and_what_was_believed_stays(stores)
 async def test_the_nightly_run_corrects_the_days_that_late_events_belong_to(stores):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     await boards(stores, "1", due - timedelta(days=10))
+    await anyio.sleep(0.005)  # the log counts in milliseconds
     await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
     before = len(await offline_rows(stores))
     await boards(stores, "1", due - timedelta(days=3))
@@ -170,7 +172,7 @@ async def test_a_wrong_value_is_found(stores):
     await boards(stores, "1", ago(days=1))
     await jobs.materialize(Run(stores))
     now = int(datetime.now(UTC).timestamp() * 1e6)
-    await stores.online.hset(("user", "1"), "boards_30d", f"{now} {now} l 77")
+    await stores.online.hset(("user", "1"), "boards_30d", pack("int64", 77, now, now))
     found = await jobs.consistency(Run(stores, sample=10, settle=0))
     assert [(m["feature"], m["online"], m["offline"]) for m in found["mismatches"] if m["view"] == "user_boards"] == [("boards_30d", 77, "1")]
 
