@@ -207,7 +207,7 @@ class AlertBook:
         alert.updated = member.fired
         if member.priority < alert.priority:
             alert.priority = member.priority
-            if alert.notified is not None:
+            if alert.told:
                 notices += self._tell(alert, "worsened", self._channels(alert, rules))
                 alert.state = "open"
         return notices if quiet else notices + self._announce(alert, member.fired, rules, windows)

@@ -22,7 +22,7 @@ class Channel(BaseModel):
     The URL holds credentials: it is kept, and never shown again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(max_length=2000)
     enabled: bool = True

@@ -12,6 +12,7 @@ from .statistical import MAD_TO_SIGMA
 from .surprise import TailModel
 
 CLIP = 12.0
+LEAST_VARIANCE = 0.01  # of a decorrelated direction: less is noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class Driver:
 class CombinationForest:
     """An Isolation Forest over a tenant's metrics together.
 
-    Fitted on rows of metrics at the same time; `surprise` says how rare a new row is against the fitted ones, in nats,
-    and `drivers` which metrics made it so: each metric in turn is put back to its median, and what the score falls by
-    is its share.
+    Fitted on rows of metrics at the same time, seen both as they are and decorrelated, since trees cut along the axes
+    and cannot see that two metrics parted. `surprise` says how rare a new row is against the fitted ones, in nats, and
+    `drivers` which metrics made it so: each in turn is put back to its median, and what the score falls by is its share.
 
     Source: F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", 2008, as implemented by PyOD.
     """
@@ -40,6 +41,7 @@ class CombinationForest:
         self.trees, self.seed = trees, seed
         self._forest: Any = None
         self._centre = self._scale = np.zeros(0)
+        self._whitening = np.zeros((0, 0))
         self._tail = TailModel()
 
     def fit(self, rows: NDArray[np.float64]) -> "CombinationForest":
@@ -55,13 +57,15 @@ class CombinationForest:
         floor = np.maximum(1e-3 * np.abs(self._centre), 1e-9)
         self._scale = np.maximum(np.where(spread > floor, spread, deviation), floor)
         scaled = self._scaled(whole)
+        variances, directions = np.linalg.eigh(np.cov(scaled.T))
+        self._whitening = directions / np.sqrt(np.maximum(variances, LEAST_VARIANCE))
         self._forest = IForest(
             n_estimators=self.trees,
             max_samples=min(256, len(whole)),
             random_state=self.seed,
             n_jobs=1,
             contamination=0.01,
-        ).fit(scaled)
+        ).fit(self._features(scaled))
         self._tail = TailModel()
         for magnitude in self._magnitudes(scaled).tolist():
             self._tail.observe(magnitude)
@@ -107,7 +111,11 @@ class CombinationForest:
     def _scaled(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip((rows - self._centre) / self._scale, -CLIP, CLIP)
 
+    def _features(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.hstack([scaled, scaled @ self._whitening])
+
     def _magnitudes(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
         """The forest's path-length score, times how far out the row is: trees cannot tell beyond the range they grew on."""
-        isolation = np.exp(6.0 * self._forest.decision_function(scaled))
-        return isolation * (1.0 + np.sqrt((scaled**2).mean(axis=1)))
+        features = self._features(scaled)
+        isolation = np.exp(6.0 * self._forest.decision_function(features))
+        return isolation * (1.0 + np.sqrt((features**2).mean(axis=1)))

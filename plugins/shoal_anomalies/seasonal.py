@@ -144,7 +144,9 @@ def _slots(
         missing[:first] = False
         known = ~np.isnan(mean)
         mean[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(known), mean[known])
-    return start + first * step, mean[first:]
+    # A slot stands for the mean time of its points: of hourly points, that is not its middle.
+    offset = float(((moments - start) % step).mean()) - step / 2
+    return start + first * step + offset, mean[first:]
 
 
 def _median(numbers: NDArray[np.float64]) -> float:
@@ -224,7 +226,7 @@ def _fit_prophet(
     model.fit(frame)
     residual = slots - model.predict(frame)["yhat"].to_numpy()
     scale = max(MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))), floor)
-    begin = math.floor(moments[-1] / step) * step
+    begin = start + math.floor((moments[-1] - start) / step) * step
     ahead = begin + (np.arange(HORIZON_DAYS * 24) + 0.5) * step
     expected = model.predict(pd.DataFrame({"ds": pd.to_datetime(ahead, unit="s")}))["yhat"].to_numpy()
     return SeasonalModel(

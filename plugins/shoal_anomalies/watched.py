@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import tail
-from .detector import HISTORY, Detector, DetectorSettings, Verdict
+from .detector import DEFAULT_THRESHOLD, HISTORY, Detector, DetectorSettings, Verdict
 from .points import Labels, Point
 from .seasonal import SeasonalModel
 from .statistical import RollingZScore
@@ -18,6 +18,7 @@ from .surprise import TailModel
 BAND = "band"
 CALM = 0.6  # a surprise below this share of the threshold is calm
 Z_WINDOW = 60
+BACK = 10  # points within the range after which the alarm is forgotten
 UNKNOWN = Verdict(0.0, 0.0, {})
 
 
@@ -33,6 +34,11 @@ class Watched:
     model: SeasonalModel | None = None
     raw: tuple[float, float] | None = None
     since: float | None = None
+    alarm_range: tuple[float, float] | None = (
+        None  # what was usual before the alarm; None while there is none
+    )
+    alarm_age: int = 0
+    back: int = 0  # points since that were within it
     verdict: Verdict = UNKNOWN
     unsaved: int = 0
 
@@ -68,12 +74,33 @@ class Watched:
             self.since = None
         elif self.since is None:
             self.since = time
+        self._recover(time, value)
         self.unsaved += 1
         return self.verdict
 
+    def _recover(self, time: float, value: float) -> None:
+        """An alarm is over when the value is back in the range from before it (or in the season's band), or when the detector has
+        taken it for the new normal."""
+        if self.verdict.score >= DEFAULT_THRESHOLD and self.alarm_range is None:
+            before = RollingZScore(Z_WINDOW)
+            for past in self.detector.values[-Z_WINDOW - 1 : -1].tolist():
+                before.push(past)
+            centre, scale = before.band()
+            self.alarm_range, self.alarm_age = (centre - 3 * scale, centre + 3 * scale), 0
+        elif self.alarm_range is not None:
+            self.alarm_age += 1
+            band = self.band(time)
+            inside = self.alarm_range[0] <= value <= self.alarm_range[1] or (
+                band is not None and band[1] <= value <= band[2]
+            )
+            self.back = self.back + 1 if inside else 0
+            if self.back >= BACK or self.alarm_age >= self.detector.settings.refractory:
+                self.alarm_range, self.back = None, 0
+
     @property
     def calm(self) -> bool:
-        return self.since is None
+        """Whether the newest point is usual, by what was usual before the last alarm."""
+        return self.alarm_range is None or self.back > 0
 
     def band(self, time: float) -> tuple[float, float, float] | None:
         """(expected, lower, upper) from the fitted season, or None without one."""
@@ -108,7 +135,10 @@ class Watched:
 
     def state(self) -> dict[str, Any]:
         self.unsaved = 0
-        return {"detector": self.detector.state(), "band": self.band_tail.state(), "since": self.since}
+        return {
+            "detector": self.detector.state(), "band": self.band_tail.state(), "since": self.since,
+            "alarm": [self.alarm_range, self.alarm_age, self.back],
+        }  # fmt: skip
 
 
 def restored(
@@ -127,6 +157,8 @@ def restored(
             series, about["metric"], about["labels"], detector, TailModel.restored(state["band"]), model
         )
         watched.since = state["since"]
+        interval, watched.alarm_age, watched.back = state["alarm"]
+        watched.alarm_range = (interval[0], interval[1]) if interval else None
     else:
         watched, later = (
             Watched(series, about["metric"], about["labels"], Detector(settings), model=model),

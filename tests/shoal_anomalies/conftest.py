@@ -1,0 +1,120 @@
+"""A real redis-server on loopback; a tenant's context on it; servers that notices are sent to."""
+
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from shoal import Role, TenantContext
+from shoal.stores import StoreConfig, close_connections, open_stores
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def free_port() -> int:
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    binary = shutil.which("redis-server")
+    if not binary:
+        pytest.skip("no redis-server on the PATH")
+    port, folder = _free_port(), tmp_path_factory.mktemp("redis")
+    command = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+        "--loglevel",
+        "warning",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    for _ in range(200):
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            time.sleep(0.02)
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+class DefaultServices:
+    """No configuration: every setting at its default."""
+
+    def settings(self, model: Any) -> Any:
+        return model()
+
+
+_tenants = count()
+
+
+@pytest.fixture
+async def ctx(redis_port: int, tmp_path: Path):
+    """The service's own context of a tenant that nobody had before."""
+    config = StoreConfig(
+        online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path / "lake")
+    )
+    tenant = f"t{os.getpid()}-{next(_tenants)}"
+    stores = open_stores(config, tenant)
+    yield TenantContext(
+        tenant, Role.admin, None, None, "r1", stores, DefaultServices(), lambda model: model(), lambda name: None  # type: ignore[arg-type]
+    )  # fmt: skip
+    await close_connections()
+
+
+@dataclass
+class Webhook:
+    """A local web server that takes notices; it answers with `status`."""
+
+    url: str
+    status: int = 200
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    import json
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            hook.received.append({"key": self.headers["Idempotency-Key"], "status": hook.status, **body})
+            self.send_response(hook.status)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hook = Webhook(f"json://127.0.0.1:{server.server_port}/hook")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield hook
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,306 @@
+"""Points in, alerts and notices out, on a real Redis."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import orjson
+import pytest
+
+from shoal import Event
+from shoal_anomalies import jobs, keys, tail
+from shoal_anomalies.archive import LakeArchive
+from shoal_anomalies.courier import Courier
+from shoal_anomalies.points import series_id
+from shoal_anomalies.watch import Watcher, read_settings
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = timedelta(minutes=1)
+
+
+def quiet(watcher: Watcher) -> Watcher:
+    """It decides, and sends nothing: the outbox can be looked at."""
+    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
+    return watcher
+
+
+@pytest.fixture
+def watcher():
+    return quiet(Watcher())
+
+
+def events(values, metric="error_rate", *, until=None, step=MINUTE, **data):
+    until = until or datetime.now(UTC).replace(second=0, microsecond=0)
+    times = [until - step * (len(values) - 1 - i) for i in range(len(values))]
+    return [
+        Event(
+            id=f"{metric}/{t.isoformat()}/{data}",
+            type="metric",
+            time=t,
+            data={"metric": metric, "value": float(v), **data},
+        )
+        for t, v in zip(times, values, strict=True)
+    ]
+
+
+def noise(n, level=0.01, spread=0.001, seed=0):
+    return level + spread * np.random.default_rng(seed).random(n)
+
+
+async def outbox(ctx):
+    return {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.OUTBOX)).items()}
+
+
+async def anomalies(ctx):
+    return [orjson.loads(a) for a in await ctx.stores.online.zrange(keys.FOUND, 0, -1)]
+
+
+async def readings(ctx, metric="error_rate", labels=None):
+    return tail.merged(tail.unpack(await ctx.stores.online.get(keys.tail(series_id(metric, labels or {})))))
+
+
+async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, watcher):
+    await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
+    box = await outbox(ctx)
+    assert [e["channel"] for e in box.values()] == ["page"]
+    (alert,) = (await read_settings(ctx)).book.alerts.values()
+    assert alert.priority == "P1"
+    assert "error_rate is 0.5" in alert.sentence
+    found = await anomalies(ctx)
+    assert found[-1]["metric"] == "error_rate" and found[-1]["score"] >= 0.5
+
+
+async def test_the_same_events_again_change_nothing(ctx, watcher):
+    batch = events([*noise(200), 0.4, 0.5])
+    await watcher.handle(ctx, batch)
+    before = (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist())
+    await watcher.handle(ctx, batch)
+    await quiet(Watcher()).handle(ctx, batch)
+    assert (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist()) == before
+
+
+async def test_scores_do_not_depend_on_batches_nor_on_restarts(ctx, watcher):
+    values = np.random.default_rng(1).normal(10, 1, 330)
+    batch = events(values, "cpu")
+    await watcher.handle(ctx, batch)
+    whole = (await readings(ctx, "cpu")).scores
+    for first in range(0, 330, 37):
+        labelled = events(values, "cpu", labels={"again": "yes"})[first : first + 37]
+        await quiet(Watcher()).handle(ctx, labelled)
+    assert np.array_equal((await readings(ctx, "cpu", {"again": "yes"})).scores, whole)
+
+
+async def test_alerts_survive_a_restart_and_resolve_after_it(ctx, watcher):
+    start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
+    await watcher.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
+    await quiet(Watcher()).handle(ctx, events(noise(10), until=start + 10 * MINUTE))
+    (alert,) = (await read_settings(ctx)).book.alerts.values()
+    assert alert.state == "resolved"
+    assert sorted(k.split("/")[1] for k in await outbox(ctx)) == ["opened", "resolved"]
+
+
+async def test_points_that_come_late_are_kept_and_not_scored(ctx, watcher):
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    await watcher.handle(ctx, events(noise(50), until=now))
+    await watcher.handle(ctx, events([9.0], until=now - 30 * MINUTE + timedelta(seconds=30)))
+    kept = await readings(ctx)
+    late = kept.values == 9.0
+    assert len(kept) == 51 and late.sum() == 1 and np.isnan(kept.scores[late]).all()
+
+
+async def test_a_value_that_is_corrected_is_kept_as_corrected_with_its_score(ctx, watcher):
+    batch = events(noise(50))
+    await watcher.handle(ctx, batch)
+    changed = batch[10].model_copy(
+        update={"id": "correction", "data": {"metric": "error_rate", "value": 5.0}}
+    )
+    await watcher.handle(ctx, [changed])
+    kept = await readings(ctx)
+    assert len(kept) == 50 and kept.values[10] == 5.0 and not np.isnan(kept.scores[10])
+
+
+async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx, watcher):
+    readings_ = [100.0, 160.0, 280.0, 30.0, 90.0]
+    await watcher.handle(
+        ctx, events(readings_[:2], "hits", kind="counter", until=datetime.now(UTC) - 3 * MINUTE)
+    )
+    await quiet(Watcher()).handle(ctx, events(readings_[2:], "hits", kind="counter", until=datetime.now(UTC)))
+    assert (await readings(ctx, "hits")).values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        7,
+        {},
+        {"metric": "x"},
+        {"metric": "a\nb", "value": 1},
+        {"metric": "x", "value": "7"},
+        {"metric": "x", "value": True},
+    ],
+)
+async def test_an_event_that_is_no_point_holds_nothing_up(ctx, watcher, data):
+    await watcher.handle(ctx, [Event(type="metric", data=data), *events(noise(5))])
+    assert len(await readings(ctx)) == 5
+
+
+async def test_history_alerts_nobody(ctx, watcher):
+    past = datetime.now(UTC) - timedelta(days=10)
+    await watcher.handle(ctx, events([*noise(200), 0.5, 0.5, *noise(20)], until=past))
+    assert await anomalies(ctx) and not await outbox(ctx)
+
+
+async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
+    from shoal_anomalies.watch import commit
+
+    start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
+    await watcher.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
+    mine = await read_settings(ctx)
+    before = orjson.dumps(mine.book.to_dict())
+    (alert,) = mine.book.alerts.values()
+    mine.book.acknowledge(alert.id, "ana", datetime.now(UTC))
+    await watcher.handle(ctx, events([0.6, 0.6], until=start + 2 * MINUTE))
+    assert not await commit(ctx, mine, [], before), "the stream was first: the route must look again"
+    mine = await read_settings(ctx)
+    before = orjson.dumps(mine.book.to_dict())
+    mine.book.acknowledge(alert.id, "ana", datetime.now(UTC))
+    assert await commit(ctx, mine, [], before)
+    await watcher.handle(ctx, events([0.6], until=start + 3 * MINUTE))
+    assert (await read_settings(ctx)).book.alerts[alert.id].state == "acknowledged"
+
+
+async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all(ctx, watcher, monkeypatch):
+    from shoal_anomalies import watch
+
+    batch = events([*noise(200), 0.4, 0.5])
+
+    async def dies(*args, **kwargs):
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "commit", dies)
+        with pytest.raises(ConnectionError):
+            await watcher.handle(ctx, batch)
+    assert not await outbox(ctx) and not await anomalies(ctx)
+    await watcher.handle(ctx, batch)
+    assert len(await outbox(ctx)) == 1 and len(await readings(ctx)) == 202
+
+
+async def test_related_metrics_are_one_alert_with_its_members(ctx, watcher):
+    base = np.abs(np.random.default_rng(2).normal(0, 0.001, 200))
+    batch = events([*base, 0.5, 0.5], labels={"service": "shop"})
+    batch += events([*(100 + 1000 * base), 900, 900], "latency_ms", labels={"service": "shop"})
+    batch += events([*noise(200, 5, 1, 3), 500, 500], "queue", labels={"service": "bank"})
+    await watcher.handle(ctx, batch)
+    alerts = (await read_settings(ctx)).book.alerts.values()
+    together = next(a for a in alerts if a.priority == "P1")
+    assert {m.metric for m in together.members} == {"error_rate", "latency_ms"}
+    assert len(alerts) == 2
+
+
+async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, watcher):
+    await watcher.handle(ctx, events(noise(100)))
+    waiting = await ctx.stores.online.lrange(keys.FRESH, 0, -1)
+    assert await jobs.keep_fresh(ctx) == 100
+    await ctx.stores.online.rpush(keys.FRESH, *waiting)  # as after a crash between writing and forgetting
+    await jobs.keep_fresh(ctx)
+    series = series_id("error_rate", {})
+    now = datetime.now(UTC).timestamp()
+    kept = await LakeArchive(ctx.stores).read(series, now - 86_400, now + 60)
+    assert len(kept) == 100
+    assert np.array_equal(kept.scores, (await readings(ctx)).scores)
+    everything = await LakeArchive(ctx.stores).read_all(now - 86_400, now + 60)
+    assert list(everything) == [series] and len(everything[series]) == 100
+
+
+async def test_days_past_ninety_and_silent_series_are_dropped(ctx, watcher):
+    old = datetime.now(UTC) - timedelta(days=89)
+    await watcher.handle(ctx, events(noise(10), "old", until=old))
+    await jobs.keep_fresh(ctx)
+    series = series_id("old", {})
+    stale = tail.pack((datetime.now(UTC) - timedelta(days=100)).timestamp(), 1.0, 0.0)
+    await ctx.stores.online.set(keys.tail(series), stale)
+    await jobs.expire(ctx)
+    assert not await ctx.stores.online.hexists(keys.SERIES, series)
+
+
+async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, watcher):
+    past = datetime.now(UTC) - timedelta(days=20)
+    values = noise(tail.FULL + 10)
+    await watcher.handle(ctx, events(values, until=past))
+    await jobs.expire(ctx)
+    assert len(await readings(ctx)) == tail.KEPT
+    again = quiet(Watcher())
+    await again.handle(ctx, events([0.01], until=past + MINUTE))
+    assert len(await readings(ctx)) == tail.KEPT + 1
+
+
+async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, watcher):
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = np.arange(24 * 21)
+    values = 100 + 50 * np.sin(hours / 24 * 2 * np.pi) + np.random.default_rng(5).normal(0, 2, len(hours))
+    await watcher.handle(
+        ctx, events(values, "visits", until=now - timedelta(hours=1), step=timedelta(hours=1))
+    )
+    await jobs.keep_fresh(ctx)
+    history = await jobs.history(ctx)
+    batch = {
+        "series": list(history),
+        "times": [r.times for r in history.values()],
+        "values": [r.values for r in history.values()],
+    }
+    fitted = jobs.fit_batch(batch, "stl", None)
+    assert fitted["fault"] == [""]
+    await ctx.stores.online.hset(
+        keys.MODELS, mapping=dict(zip(fitted["series"], fitted["model"], strict=True))
+    )
+    await ctx.stores.online.set(keys.FITTED, "1")
+    expected = 100 + 50 * np.sin(len(hours) / 24 * 2 * np.pi)
+    await watcher.handle(ctx, events([expected + 45], "visits", until=now, step=timedelta(hours=1)))
+    found = (await anomalies(ctx))[-1]
+    assert found["value"] == expected + 45
+    assert "seasonal" in found["methods"] and found["lower"] < expected < found["upper"]
+    assert found["expected"] == pytest.approx(expected, abs=10)
+
+
+async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, watcher):
+    random = np.random.default_rng(6)
+    n, labels = 600, {"service": "shop"}
+    load = random.normal(1000, 100, n)
+    latency, cpu = load / 10 + random.normal(0, 1, n), load / 20 + random.normal(0, 0.5, n)
+    until = datetime.now(UTC).replace(second=0, microsecond=0) - MINUTE
+    for metric, values in (("load", load), ("latency", latency), ("cpu", cpu)):
+        await watcher.handle(ctx, events(values, metric, labels=labels, until=until))
+    await jobs.keep_fresh(ctx)
+    about = {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()}
+    forests = jobs.fit_forests(await jobs.history(ctx), about)
+    import pickle
+    import zlib
+
+    await ctx.stores.online.hset(
+        keys.FORESTS, mapping={g: zlib.compress(pickle.dumps(f)) for g, f in forests.items()}
+    )
+    await ctx.stores.online.set(keys.FITTED, "1")
+    batch = [
+        e
+        for m, v in (("load", 1000.0), ("latency", 160.0), ("cpu", 80.0))
+        for e in events([v], m, labels=labels, until=until + MINUTE)
+    ]
+    await watcher.handle(ctx, batch)
+    odd = [a for a in await anomalies(ctx) if a["drivers"]]
+    assert odd and "multivariate" in odd[0]["methods"]
+    assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
+
+
+async def test_the_background_task_sends_and_ends(ctx, webhook):
+    await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps({"url": webhook.url}))
+    watcher = Watcher()
+    await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
+    for _ in range(200):
+        if webhook.received and not await outbox(ctx):
+            break
+        await asyncio.sleep(0.02)
+    assert [m["title"].split(" (")[0] for m in webhook.received] == ["[P1] error_rate"]
+    assert isinstance(watcher.courier, Courier)
