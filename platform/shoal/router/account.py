@@ -150,6 +150,8 @@ class Account:
             return
         totals: dict[tuple[int, str, str], Cell] = {}
         for (minute, tenant, variants), cell in minutes.items():
+            if not self._lives(tenant):  # an erased tenant must not come back by late counts
+                continue
             for labels in ("", *map("/".join, variants)):
                 _cell(totals, (minute, tenant, labels)).merge(cell)
         pipe = self._directory.redis.pipeline()
@@ -163,6 +165,8 @@ class Account:
                 pipe.expire(counts, KEPT_SECONDS)
                 pipe.zadd(active_key(self._capability), {tenant: minute}, gt=True)
         for (minute, tenant), names in users.items():
+            if not self._lives(tenant):
+                continue
             _, seen = minute_keys(self._capability, minute, tenant)
             pipe.pfadd(seen, *names)
             pipe.expire(seen, KEPT_SECONDS)
@@ -201,7 +205,7 @@ class Account:
                 await redis.zremrangebyscore(active_key(self._capability), "-inf", minute - ACTIVE_MINUTES)
             for name in active:
                 tenant = name.decode()
-                if tenant != PLATFORM and self._lives(tenant):  # an erased tenant must not come back by a late event
+                if tenant != PLATFORM and self._lives(tenant):
                     await self._close_tenant(minute, tenant)
         except BaseException:
             with suppress(RedisError, OSError):

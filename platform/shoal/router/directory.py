@@ -41,6 +41,7 @@ VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
     PREFIX + name for name in ("version", "changes", "changed", "keys", "capabilities")
 )
 AUDIT_LENGTH = 100_000
+NOTICE_SECONDS = 1.0
 CONNECTIONS = 64
 """Per process, at most; who finds none free waits."""
 
@@ -193,10 +194,12 @@ class Directory:
             if cursor is None:
                 return ids
 
-    async def begin_removal(self, tenant: str) -> None:
-        """From now on no credential of this tenant holds. The erasure itself ends with `delete_tenant`."""
+    async def begin_removal(self, tenant: str, notice: float = NOTICE_SECONDS) -> None:
+        """From now on no credential of this tenant holds. Returns after `notice` seconds, when every replica knows, so that no
+        late write brings back what is erased next. The erasure ends with `delete_tenant`."""
         record = await self.get_tenant(tenant)
         await self._edit(tenant, {"tenant": record.model_copy(update={"removing": True}).model_dump_json()})
+        await asyncio.sleep(notice)
 
     async def delete_tenant(self, tenant: str) -> dict[str, int]:
         """Forget all that the directory knows of a tenant, and say how much that was. May be run again after a fault."""

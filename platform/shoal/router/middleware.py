@@ -174,7 +174,7 @@ class Router:
         self.account = Account(
             directory, self._doors, self.capability, lives, flush_seconds=self.settings.flush_seconds
         )
-        self._audit = AuditLog(directory)
+        self._audit = AuditLog(directory, lives)
         self._starting: asyncio.Task[None] | None = None
         self._started = False
 

@@ -204,3 +204,14 @@ async def test_a_clean_stop_loses_no_entry(new_world: Callable[..., Any]) -> Non
     assert len((await world.directory.list_audit("acme"))[0]) == 50
 
 
+
+
+async def test_what_is_late_does_not_bring_an_erased_tenant_back(world: World, redis_server: RedisServer) -> None:
+    await world.call("POST", "/bare", headers={"shoal-user": "ana"})
+    await world.directory.begin_removal("acme", notice=0)
+    await world.router.snapshot.catch_up()
+    await world.directory.delete_tenant("acme")
+    await world.router.stop()
+    keys: Any = redis_server.client.keys()
+    assert not [key for key in keys if b"acme" in key]
+    assert not redis_server.client.zscore("{%shoal}:active:greeting", "acme")

@@ -143,7 +143,7 @@ async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant
     assert (await world.get("/who", short)).status_code == (await world.get("/who", long)).status_code == 200
     await asyncio.sleep(1.1)
     problem(await world.get("/who", short), 401)
-    await world.directory.begin_removal("acme")
+    await world.directory.begin_removal("acme", notice=0)
     await world.router.snapshot.catch_up()
     problem(await world.get("/who", long), 401)
 

@@ -205,7 +205,7 @@ async def test_nothing_is_left_of_an_erased_tenant(directory: Directory, redis_s
         await directory.set_board_members(tenant, "b1", ["ana", "bob"])
         await directory.audit(tenant, [entry(1)])
     before = len(redis_server.client.keys())  # type: ignore[arg-type]
-    await directory.begin_removal("acme")
+    await directory.begin_removal("acme", notice=0)
     counts = await directory.delete_tenant("acme")
     assert counts == {"keys": 1, "limits": 1, "parameters": 1, "experiments": 1, "boards": 1, "memberships": 2, "audit": 1, "exposures": 0}
     left = redis_server.client.keys()

@@ -142,7 +142,7 @@ async def test_an_erased_tenants_log_gets_no_late_exposure(world: World) -> None
     log.fault = ConnectionError("away")
     await run(world, experiment())
     await warmth(world)
-    await world.directory.begin_removal("acme")
+    await world.directory.begin_removal("acme", notice=0)
     await world.router.snapshot.catch_up()
     log.fault = None
     await world.router.stop()

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.routing import Route
 
 from shoal.router import Limits, enforce_roles, mint_internal
@@ -445,3 +447,86 @@ async def test_over_a_real_server(world: World) -> None:
         assert (await client.get("/who")).json()["tenant"] == "acme"
     server.should_exit = True
     await serving
+
+
+# Websockets
+
+
+async def shake_hands(world: World, headers: dict[str, str], extensions: Any = None) -> list[Any]:
+    """What the server hears when a websocket's handshake goes through the router."""
+    scope = {
+        "type": "websocket", "path": "/greeting/ws", "query_string": b"", "extensions": extensions or {},
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "tenant": scope["shoal.context"].tenant})
+
+    world.router.app = app
+    await world.router(scope, receive, send)
+    return sent
+
+
+async def test_websockets_are_refused_unless_settings_say_otherwise(world: World) -> None:
+    [message] = await shake_hands(world, {"authorization": f"Bearer {world.keys['acme-editor']}"})
+    assert message["type"] == "websocket.close"
+
+
+async def test_websockets_need_a_credential_like_all_else(new_world: Callable[..., Any]) -> None:
+    world = await new_world(websockets=True)
+    [message] = await shake_hands(world, {"authorization": f"Bearer {world.keys['acme-editor']}"})
+    assert message == {"type": "websocket.accept", "tenant": "acme"}
+    [message] = await shake_hands(world, {})
+    assert (message["type"], message["code"]) == ("websocket.close", 1008)
+    start, body = await shake_hands(world, {}, {"websocket.http.response": {}})
+    assert (start["status"], body["type"]) == (401, "websocket.http.response.body")
+
+
+# Anything at all
+
+raw = st.binary(max_size=40)
+header = st.tuples(
+    st.sampled_from([b"authorization", b"shoal-user", b"shoal-session", b"x-request-id", b"content-length", b"transfer-encoding", b"x"]),
+    raw | st.sampled_from([b"Bearer shoal_a_b", b"Bearer a.b.c", b"-1", b"9" * 30, b"chunked"]),
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "BREW", ""]),
+    path=st.text(max_size=40).map(lambda text: "/greeting/" + text),
+    query=raw | st.sampled_from([b"tenant=acme", b"tenant=%00", b"%%%", b"tenant"]),
+    headers=st.lists(header, max_size=8),
+    body=raw,
+    known=st.booleans(),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_request_gets_one_answer_and_never_a_500(
+    world: World, method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes, known: bool
+) -> None:
+    if known:
+        headers = [*headers, (b"authorization", f"Bearer {world.keys['acme-editor']}".encode())]
+    scope = {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode("utf-8", "surrogatepass"), "query_string": query,
+        "headers": headers, "root_path": "", "scheme": "http", "http_version": "1.1", "server": ("a", 1), "client": None,
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await world.router(scope, receive, send)
+    assert [message["type"] for message in sent[:2]] == ["http.response.start", "http.response.body"]
+    assert 200 <= sent[0]["status"] < 500
+    assert [name for name, _ in sent[0]["headers"]].count(b"x-request-id") == 1
+    assert known or sent[0]["status"] >= 400 or path == "/greeting/openapi.json"

@@ -47,7 +47,7 @@ async def test_a_revoked_key_and_a_removed_tenant_are_known_within_a_second(dire
     await until(lambda: record.id.encode() not in snapshot.keys)
     record, _ = await directory.create_key("acme", "editor")
     await until(lambda: record.id.encode() in snapshot.keys)
-    await directory.begin_removal("acme")
+    await directory.begin_removal("acme", notice=0)
     await until(lambda: "acme" not in snapshot.tenants and not snapshot.keys)
     await directory.delete_tenant("acme")
     await directory.create_tenant("acme")
