@@ -1,0 +1,38 @@
+"""What an experiment may vary in the optimizer."""
+
+from pydantic import Field, model_validator
+
+from shoal import Parameters
+
+
+class OptimizerParameters(Parameters):
+    # A candidate's score; the three weights are divided by their sum.
+    skill_weight: float = Field(0.5, ge=0, le=1)
+    availability_weight: float = Field(0.3, ge=0, le=1)
+    success_weight: float = Field(0.2, ge=0, le=1)
+    # What a team is chosen by.
+    score_importance: float = Field(1.0, ge=0, le=10)
+    cost_importance: float = Field(0.3, ge=0, le=10)
+    balance_importance: float = Field(0.3, ge=0, le=10)
+    collaboration_importance: float = Field(0.1, ge=0, le=10)
+    # What a team must keep.
+    workload_limit: float = Field(80, gt=0, le=100)
+    """Percent that nobody may exceed after the assignment."""
+    overlap_hours: float = Field(4, ge=0, le=24)
+    """Hours of working time on every common day that the whole team must share."""
+    # What counts as the same skill, and as past success.
+    similarity: float = Field(0.6, ge=0, le=1)
+    """Cosine from which two skills' names mean the same."""
+    half_life_days: float = Field(180, gt=0, le=3650)
+    prior_strength: float = Field(4, gt=0, le=100)
+    """How many outcomes the tenant's mean is worth against a person's own."""
+    time_limit: float = Field(5, gt=0, le=60)
+    """Seconds for one task's team."""
+    plan_time_limit: float = Field(20, gt=0, le=300)
+    """Seconds for a plan of many tasks."""
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> "OptimizerParameters":
+        if self.skill_weight + self.availability_weight + self.success_weight <= 0:
+            raise ValueError("one of skill_weight, availability_weight and success_weight must be above 0")
+        return self
