@@ -1,0 +1,128 @@
+"""Real Redis, Milvus and model, started once; every test has a tenant of its own."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from shoal import Role, ShoalError, TenantContext
+from shoal.embedded import EmbeddedServers
+from shoal.stores import StoreConfig, close_connections, open_stores
+from shoal_search.embedder import Call, Embedder
+from shoal_search.index import Index
+from shoal_search.parameters import SearchSettings
+from shoal_search.routes import routes
+from shoal_search.words import Words
+
+
+@pytest.fixture(scope="session")
+def words() -> Words:
+    return Words()
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return Embedder()
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
+    servers = EmbeddedServers(tmp_path_factory.mktemp("data"))
+    yield servers.start()
+    servers.stop()
+
+
+class Services:
+    """What the platform would give, with the backend in this process."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def settings(self, model: type[Any]) -> Any:
+        return model()
+
+    def backend(self, name: str) -> Any:
+        assert name == "embedder"
+        return self
+
+    async def embed(self, call: Call) -> np.ndarray:
+        return self._embedder.embed([call])[0]
+
+
+@pytest.fixture
+async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantContext]:
+    """The service itself of a tenant that no other test has."""
+    tenant = f"acme-{secrets.token_hex(4)}"
+    yield TenantContext(
+        tenant=tenant,
+        role=Role.editor,
+        user=None,
+        boards=None,
+        request_id="r",
+        stores=open_stores(config, tenant),
+        services=Services(embedder),
+        resolve=lambda model: model(),
+        operations=lambda name: None,
+    )
+    await close_connections()
+
+
+@pytest.fixture
+def index(ctx: TenantContext) -> Index:
+    return Index(ctx.services.settings(SearchSettings), ctx.services.backend("embedder").embed)
+
+
+Opener = Callable[..., httpx.AsyncClient]
+
+
+@pytest.fixture
+def api(ctx: TenantContext) -> Opener:
+    """Opens a client of the routes as some caller: `api(boards=frozenset({"b1"}), user="ana")`."""
+    app = FastAPI()
+    app.include_router(routes(ctx.services), prefix="/search")
+
+    @app.exception_handler(ShoalError)
+    async def problem(request: Request, error: ShoalError) -> JSONResponse:
+        return JSONResponse(error.problem(), error.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": str(error.errors())}, 422)
+
+    def opened(**caller: Any) -> httpx.AsyncClient:
+        context = replace(ctx, **caller)
+
+        async def guarded(scope: Any, receive: Any, send: Any) -> None:
+            scope["shoal.context"] = context
+            await app(scope, receive, send)
+
+        return httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://shoal")
+
+    return opened
+
+
+@pytest.fixture
+def item() -> Callable[..., dict[str, Any]]:
+    """Makes an item as a request holds it."""
+
+    def make(
+        id: str = "1", text: str = "The sign-in form takes ten seconds.", **fields: Any
+    ) -> dict[str, Any]:
+        return {
+            "id": id,
+            "board_id": "b1",
+            "type": "item",
+            "title": "",
+            "text": text,
+            "updated_at": "2026-11-20T10:00:00Z",
+            **fields,
+        }
+
+    return make

@@ -1,0 +1,55 @@
+"""The embedder."""
+
+import numpy as np
+import pytest
+
+from shoal_search.embedder import Embedder, Remembering
+from shoal_search.parameters import SearchSettings
+
+
+def test_vectors_have_length_one_whatever_the_text(embedder: Embedder) -> None:
+    vectors = embedder.encode(["a plan", "", "路线图", "word " * 5000])
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (4, embedder.dimension)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+
+
+def test_near_meanings_are_near(embedder: Embedder) -> None:
+    car, automobile, poem = embedder.encode(["the car is fast", "a quick automobile", "a poem about autumn"])
+    assert car @ automobile > 0.6 > car @ poem
+
+
+def test_each_call_gets_its_own_texts_back(embedder: Embedder) -> None:
+    answers = embedder.embed(
+        [
+            ("query", ["red"]),
+            ("document", ["green", "blue and more"]),
+            ("query", []),
+            ("query", ["blue and more"]),
+        ]
+    )
+    assert [len(answer) for answer in answers] == [1, 2, 0, 1]
+    assert answers[1][1] @ answers[3][0] == pytest.approx(1, abs=0.01)
+    assert answers[0][0] @ embedder.encode(["red"])[0] == pytest.approx(1, abs=0.01)
+
+
+def test_bfloat16_moves_no_cosine_by_more_than_a_hundredth(embedder: Embedder) -> None:
+    exact = Embedder(SearchSettings(precision="float32"))
+    texts = ["sign-in is slow on mobile", "quarterly budget for marketing", "the wing in a slipstream"]
+    a, b = embedder.encode(texts), exact.encode(texts)
+    assert np.abs(a @ a.T - b @ b.T).max() < 0.01
+
+
+@pytest.mark.anyio
+async def test_a_query_that_comes_again_is_remembered_and_the_oldest_forgotten() -> None:
+    asked: list[str] = []
+
+    async def embed(call: tuple[str, list[str]]) -> np.ndarray:
+        asked.extend(call[1])
+        return np.zeros((len(call[1]), 3), np.float32)
+
+    remembering = Remembering(embed, size=2)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        await remembering(("query", [text]))
+    await remembering(("document", ["a"]))
+    assert asked == ["a", "b", "c", "b", "a"]

@@ -1,0 +1,178 @@
+"""The index, over real Redis and Milvus."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shoal import TenantContext
+from shoal_search import index as module
+from shoal_search.index import Index, Query
+from shoal_search.items import Item
+from shoal_search.parameters import SearchParameters
+from shoal_search.statistics import Statistics
+
+pytestmark = pytest.mark.anyio
+Make = Callable[..., dict[str, Any]]
+NOW = Item.model_validate(
+    {
+        "id": "x",
+        "board_id": "x",
+        "type": "doc",
+        "title": "",
+        "text": "x",
+        "updated_at": "2026-11-23T00:00:00Z",
+    }
+).updated_ms
+
+
+async def write(index: Index, ctx: TenantContext, *rows: dict[str, Any]) -> None:
+    await index.write(ctx, [Item.model_validate(row) for row in rows])
+
+
+async def ids(index: Index, ctx: TenantContext, text: str, **wanted: Any) -> list[str]:
+    hits, _ = await index.search(ctx, Query(text, **wanted), SearchParameters(), NOW)
+    return [hit.id for hit in hits]
+
+
+async def test_an_item_is_found_by_meaning_without_a_common_word(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    await write(
+        index, ctx, item("car", "The automobile needs new tyres."), item("poem", "A poem about the autumn.")
+    )
+    hits, total = await index.search(ctx, Query("repair my vehicle"), SearchParameters(), NOW)
+    assert [hit.id for hit in hits] == ["car", "poem"]
+    assert total == 2
+    assert hits[0].scores.keyword == 0
+
+
+async def test_an_exact_word_is_found_though_it_means_nothing(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    await write(index, ctx, *(item(str(i), f"Ticket QX{i}Z is about the sign-in form.") for i in range(80)))
+    hits, _ = await index.search(ctx, Query("QX57Z", limit=3), SearchParameters(), NOW)
+    assert hits[0].id == "57"
+    assert hits[0].scores.keyword == 1
+
+
+async def test_every_hit_has_the_same_score_whichever_search_found_it(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    """With few candidates from each side, each hit's parts are still those that a search with all candidates gives."""
+    await write(
+        index,
+        ctx,
+        *(item(str(i), f"Plan {i}: " + ("budget review " * (i % 7)) + "for the team") for i in range(60)),
+    )
+    few, all_of_them = SearchParameters(candidates=10), SearchParameters(candidates=100)
+    narrow, _ = await index.search(ctx, Query("budget plan", limit=10), few, NOW)
+    wide, _ = await index.search(ctx, Query("budget plan", limit=60), all_of_them, NOW)
+    expected = {hit.id: hit.scores for hit in wide}
+    for hit in narrow:
+        assert hit.scores.semantic == pytest.approx(expected[hit.id].semantic, abs=1e-3)
+        assert hit.scores.keyword == pytest.approx(expected[hit.id].keyword, abs=1e-6)
+
+
+async def test_a_new_item_is_scored_by_the_statistics_of_all(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    """Milvus scores unflushed rows by themselves, where no word is rare: a new exact match must come out on top all the same."""
+    await write(index, ctx, *(item(str(i), f"The supplier number {i} sent a contract.") for i in range(150)))
+    await ctx.stores.vectors.flush(index.collection)
+    await write(index, ctx, item("new", "The supplier Zyxthal sent a contract."))
+    hits, _ = await index.search(ctx, Query("Zyxthal supplier"), SearchParameters(), NOW)
+    assert hits[0].id == "new"
+    assert hits[0].scores.keyword == 1
+
+
+async def test_board_type_and_date_leave_no_place_to_others(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    far = [item(f"far{i}", "the sign-in form is slow", board_id="other") for i in range(60)]
+    await write(
+        index,
+        ctx,
+        *far,
+        item("near", "a poem about autumn", board_id="mine", type="doc", updated_at="2026-11-22T00:00:00Z"),
+    )
+    text = "the sign-in form is slow"
+    assert await ids(index, ctx, text, boards=frozenset({"mine"}), limit=5) == ["near"]
+    assert await ids(index, ctx, text, types=frozenset({"doc"}), limit=5) == ["near"]
+    assert await ids(index, ctx, text, after=NOW - 2 * 86_400_000, limit=5) == ["near"]
+    assert await ids(index, ctx, text, boards=frozenset({"mine"}), types=frozenset({"file"})) == []
+
+
+async def test_a_board_with_quotes_in_its_name_is_only_a_name(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    name = '"] or id != "" or board in ["\\'
+    await write(index, ctx, item("1", board_id=name), item("2", board_id="b2"))
+    assert await ids(index, ctx, "sign-in", boards=frozenset({name})) == ["1"]
+
+
+async def test_writing_again_replaces_and_deleting_removes(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    await write(index, ctx, item("1", "about zebras"), item("2", "about horses"))
+    await write(index, ctx, item("1", "about trains"))
+    hits, total = await index.search(ctx, Query("zebras"), SearchParameters(), NOW)
+    assert total == 2
+    assert all(hit.scores.keyword == 0 for hit in hits)
+    assert await index.delete(ctx, ["1", "nobody"]) == 1
+    assert await ids(index, ctx, "trains") == ["2"]
+
+
+async def test_the_statistics_follow_what_is_there(index: Index, ctx: TenantContext, item: Make) -> None:
+    statistics = Statistics(ctx.stores, index.collection)
+    await write(index, ctx, item("1", "red red green"), item("2", "green"))
+    corpus = await statistics.of(["red", "green", "blue"])
+    assert (corpus.documents, corpus.length) == (2, 4)
+    assert corpus.frequency == {"red": 1, "green": 2, "blue": 0}
+    await write(index, ctx, item("1", "blue"))
+    assert (await statistics.of(["red", "green", "blue"])).frequency == {"red": 0, "green": 1, "blue": 1}
+    await index.delete(ctx, ["1", "2"])
+    assert await ctx.stores.online.exists(("{}", "search", "{}", index.collection)) == 0
+
+
+async def test_a_tenant_without_items_finds_nothing(index: Index, ctx: TenantContext) -> None:
+    assert await index.search(ctx, Query("anything"), SearchParameters(), NOW) == ([], 0)
+    assert await index.delete(ctx, ["1"]) == 0
+    assert await index.boards(ctx, ["1"]) == {}
+
+
+async def test_a_query_of_stop_words_alone_goes_by_meaning(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    await write(index, ctx, item("1"))
+    assert await ids(index, ctx, "who is it?") == ["1"]
+
+
+async def test_what_was_dropped_behind_its_back_is_made_again(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
+    await write(index, ctx, item("1"))
+    await ctx.stores.vectors.drop(index.collection)
+    assert (ctx.tenant, index.collection) in module.ENSURED
+    await write(index, ctx, item("2"))
+    assert await ids(index, ctx, "sign-in") == ["2"]
+
+
+async def test_an_item_keeps_all_that_came_with_it(index: Index, ctx: TenantContext, item: Make) -> None:
+    metadata = {"owner": "Ana", "points": [1, 2.5, None], "nested": {"ä": True}}
+    await write(index, ctx, item("1", title="Title", url="https://example.com/1", metadata=metadata))
+    (hit,), _ = await index.search(ctx, Query("title"), SearchParameters(), NOW)
+    assert (hit.title, hit.url, hit.metadata, hit.board, hit.type) == (
+        "Title",
+        "https://example.com/1",
+        metadata,
+        "b1",
+        "item",
+    )
+
+
+async def test_the_longest_text_is_stored_whole(index: Index, ctx: TenantContext, item: Make) -> None:
+    text = "路" * 20_000
+    await write(index, ctx, item("1", text))
+    (hit,), _ = await index.search(ctx, Query("路"), SearchParameters(), NOW)
+    assert hit.text == text

@@ -1,0 +1,42 @@
+"""Snippets."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal_search.snippets import snippet
+from shoal_search.words import Words
+
+WORDS = Words()
+FILLER = "nothing of note happened here and " * 40
+
+
+def test_a_short_text_is_its_own_snippet(words: Words) -> None:
+    assert snippet("All  is\nwell.", ["well"], words) == "All is well."
+
+
+def test_it_shows_the_words_that_were_looked_for(words: Words) -> None:
+    shown = snippet(FILLER + "the invoices were late " + FILLER, words.stems("late invoice"), words)
+    assert "the invoices were late" in shown
+    assert shown.startswith("…")
+    assert shown.endswith("…")
+
+
+def test_where_more_of_the_words_stand_together_is_better(words: Words) -> None:
+    text = "invoice " + FILLER + "a late invoice from the supplier " + FILLER
+    assert "late invoice from the supplier" in snippet(text, words.stems("late supplier invoice"), words)
+
+
+def test_without_any_of_the_words_it_is_the_beginning(words: Words) -> None:
+    assert snippet("Beginning. " + FILLER, words.stems("zebra"), words).startswith("Beginning.")
+
+
+def test_words_are_not_cut(words: Words) -> None:
+    text = " ".join(f"word{i}" for i in range(500))
+    shown = snippet(text, ["word250"], words).strip("…").split()
+    assert set(shown) <= set(text.split())
+    assert "word250" in shown
+
+
+@given(st.text(max_size=800), st.text(max_size=20))
+def test_any_text_has_a_snippet_of_bounded_length(text: str, query: str) -> None:
+    assert len(snippet(text, WORDS.stems(query), WORDS)) <= 242

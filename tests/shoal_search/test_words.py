@@ -1,0 +1,62 @@
+"""Words."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal_search.words import STEMS_BYTES, Words
+
+WORDS = Words()
+
+
+def test_inflections_have_one_stem(words: Words) -> None:
+    assert set(words.stems("plan planned planning plans")) == {"plan"}
+
+
+def test_stop_words_and_pieces_of_contractions_are_left_out(words: Words) -> None:
+    assert words.stems("The team's plan isn't to be for all of us, don't") == ["team", "plan", "us"]
+
+
+def test_case_width_and_accents_do_not_matter(words: Words) -> None:
+    assert words.stems("CAFÉ café cafe ｃａｆｅ") == ["cafe"] * 4
+
+
+def test_identifiers_are_split_as_milvus_splits_them(words: Words) -> None:
+    assert words.stems("user_id SHOAL-1234 v2.3") == ["user", "id", "shoal", "1234", "v2", "3"]
+
+
+def test_scripts_without_spaces_are_split_into_characters(words: Words) -> None:
+    assert words.stems("产品路线图") == ["产", "品", "路", "线", "图"]
+
+
+def test_another_language_has_its_own_stems() -> None:
+    assert Words("german").stems("Rechnungen Rechnung") == ["rechnung", "rechnung"]
+
+
+def test_an_unknown_language_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"klingon.*english"):
+        Words("klingon")
+
+
+def test_tokens_say_where_each_word_stands(words: Words) -> None:
+    text = "Plans for Züge"
+    assert [(stem, text[a:b]) for stem, a, b in words.tokens(text)] == [
+        ("plan", "Plans"),
+        ("", "for"),
+        ("zuge", "Züge"),
+    ]
+
+
+@given(st.text(max_size=300))
+def test_milvus_standard_tokenizer_gives_back_the_stems(text: str) -> None:
+    stems = WORDS.stems(text)
+    assert re.findall(r"\w+", WORDS.indexed(text)) == stems
+
+
+def test_what_is_indexed_fits_a_varchar(words: Words) -> None:
+    for text in ("路" * 60_000, "ﷺ " * 30_000, "word " * 30_000, "x" * 200_000):
+        indexed = words.indexed(text)
+        assert len(indexed.encode()) <= STEMS_BYTES
+        assert "\ufffd" not in indexed
