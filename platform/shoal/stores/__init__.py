@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .config import StoreConfig
 from .connections import close_connections
 from .door import Door
-from .erase import erase
+from .erasure import erase
 from .events import EventsDoor
 from .log import DeadLetter, EventLog, GroupState
 from .online import OnlineDoor

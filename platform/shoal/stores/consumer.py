@@ -85,6 +85,7 @@ class Consumer:
         self._seen: dict[str, float] = {}
         self._faults: dict[str, int] = {}
         self._members: list[str] = [worker]
+        self._stopping = False
 
     async def run(self) -> None:
         self._events, self._online = redis(self._config.events), redis(self._config.online)
@@ -96,6 +97,12 @@ class Consumer:
                 group.create_task(self._steadily(self._listen))
                 for _ in range(self._concurrency):
                     group.create_task(self._work())
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._stopping = (
+                        True  # for whom a library keeps the cancellation from, as redis-py at times does
+                    )
         finally:
             with contextlib.suppress(*AWAY):
                 await self._online.zrem(entries.workers(self._sub.group), self._worker)
@@ -104,7 +111,7 @@ class Consumer:
         self, step: Callable[[], Awaitable[None]], every: float = 0.05, once: bool = False
     ) -> None:
         """Repeat a step; while Redis is away, try again."""
-        while True:
+        while not self._stopping:
             pause = every
             try:
                 await step()
@@ -156,7 +163,7 @@ class Consumer:
         async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
             await pubsub.subscribe(entries.TENANTS)
             self._hurry.set()
-            while True:
+            while not self._stopping:
                 message = await pubsub.get_message(timeout=5)
                 if message is not None:
                     self._wake(message["data"].decode())
@@ -180,7 +187,7 @@ class Consumer:
     # One tenant's turn
 
     async def _work(self) -> None:
-        while True:
+        while not self._stopping:
             tenant = await self._queue.get()
             self._queued.discard(tenant)
             self._busy.add(tenant)
@@ -207,7 +214,7 @@ class Consumer:
     def _pause(self, tenant: str) -> float:
         """Seconds to wait, doubled with each fault in a row."""
         count = self._faults[tenant] = self._faults.get(tenant, 0) + 1
-        return min(self._backoff * 2.0**count, 30.0)
+        return min(self._backoff * 2.0**count, 10.0)
 
     async def _turn(self, tenant: str) -> bool:
         """Take the lease, handle what there is, give it back. False when what there is must wait."""
@@ -227,7 +234,7 @@ class Consumer:
             self._events, self._online, self._sub, tenant, lambda: tenant in self._held, self._backoff
         )
         for _ in range(SLICE):
-            handled = await source.step()
+            handled = None if self._stopping else await source.step()
             if handled is None:
                 return True
             if not handled:

@@ -62,9 +62,15 @@ def workers(group: str) -> str:
 def write(event: Event) -> dict[str, bytes]:
     """The fields of the stream's entry. Invalid when the event's data is no JSON."""
     try:
-        json.dumps(event.data, allow_nan=False, default=str)  # pydantic would write null for NaN, and say nothing
+        json.dumps(
+            event.data, allow_nan=False, default=str
+        )  # pydantic would write null for NaN, and say nothing
         return {"t": event.type.encode(), "e": event.model_dump_json().encode()}
-    except (ValueError, TypeError, RecursionError) as error:  # UnicodeEncodeError and PydanticSerializationError are ValueErrors
+    except (
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:  # UnicodeEncodeError and PydanticSerializationError are ValueErrors
         raise Invalid(f"the data of event {event.id} must be JSON: {error}") from None
 
 

@@ -1,0 +1,64 @@
+from datetime import date
+
+import pyarrow as pa
+import pytest
+
+from shoal import Event, InternalError, VectorSchema
+from shoal.stores import EventLog, StoreConfig, TenantStores, erase, open_stores
+from shoal.stores import erasure as module
+from shoal.stores.connections import redis
+from shoal.stores.erasure import remains
+
+pytestmark = pytest.mark.anyio
+
+
+async def fill(stores: TenantStores, config: StoreConfig, tenant: str) -> None:
+    for key in [("user", "1"), ("user", "2"), ("{}", "user", "1", "{}", "clicks")]:
+        await stores.online.set(key, "x")
+    await stores.events.append([Event(type="x"), Event(type="y")])
+    await EventLog(config).replay(tenant, "search", after="0")
+    await EventLog(config).archive(tenant)
+    await stores.lake.append("metrics", pa.table({"n": [1]}), date(2026, 3, 1))
+    await stores.vectors.ensure("items", VectorSchema(2))
+    await stores.vectors.upsert("items", [{"id": str(i), "vector": [1, 0]} for i in range(4)])
+
+
+async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
+    config: StoreConfig, stores: TenantStores, tenant: str
+):
+    near = f"{tenant}-2"
+    other = open_stores(config, near)
+    await fill(stores, config, tenant)
+    await fill(other, config, near)
+    assert await erase(config, tenant) == {"events": 2, "online": 3, "vectors": 4, "lake": 2}
+    assert await remains(config, tenant) == []
+    for uri in (config.online, config.events):
+        keys = [key.decode() async for key in redis(uri).scan_iter(f"*{tenant}*")]
+        assert all(near in key for key in keys)
+    assert tenant not in await EventLog(config).tenants()
+    assert await erase(config, tenant) == {"events": 0, "online": 0, "vectors": 0, "lake": 0}
+    assert sorted(await remains(config, near)) == ["events", "lake", "online", "vectors"]
+    assert await other.vectors.count("items") == 4
+
+
+async def test_an_erased_tenant_can_be_made_again(config: StoreConfig, stores: TenantStores, tenant: str):
+    for _ in range(2):
+        await fill(stores, config, tenant)
+        assert (await erase(config, tenant))["vectors"] == 4
+
+
+async def test_what_is_left_is_named(config: StoreConfig, stores: TenantStores, tenant: str, monkeypatch):
+    await fill(stores, config, tenant)
+
+    async def lazy(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(module, "_erase_online", lazy)
+    with pytest.raises(InternalError, match="online"):
+        await erase(config, tenant)
+
+
+@pytest.mark.parametrize("name", ["*", "", "acme*", "../x", "Acme"])
+async def test_what_is_no_tenant_is_not_erased(config: StoreConfig, name: str):
+    with pytest.raises(ValueError, match="tenant"):
+        await erase(config, name)

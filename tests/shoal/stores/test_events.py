@@ -1,0 +1,93 @@
+import math
+import pickle
+
+import pytest
+
+from shoal import Event, Invalid, Unavailable
+from shoal.stores import StoreConfig, TenantStores, open_stores
+from shoal.stores.entries import order, wanted
+
+pytestmark = pytest.mark.anyio
+
+
+def made(n: int, type: str = "item.created") -> list[Event]:
+    return [Event(id=str(i), type=type, data={"n": i}) for i in range(n)]
+
+
+async def test_events_are_read_in_the_order_they_were_appended(stores: TenantStores):
+    events = made(2500)
+    positions = await stores.events.append(events)
+    assert positions == sorted(positions, key=order)
+    assert [e async for e in stores.events.read()] == list(zip(positions, events, strict=True))
+    assert [p async for p, _ in stores.events.read(positions[2497])] == positions[2498:]
+    assert await stores.events.length() == 2500
+
+
+async def test_an_event_comes_back_whole(stores: TenantStores):
+    event = Event(
+        id="1",
+        source="s/ü",
+        type="x",
+        time="0001-01-01T00:00:00Z",
+        subject="ana",
+        data={"a": [1, None, "\x00", {"b": 1.5}]},
+        traceparent="00-1",
+    )
+    await stores.events.append([event])
+    assert [e async for _, e in stores.events.read()] == [(event)]
+
+
+async def test_types_are_names_or_prefixes(stores: TenantStores):
+    for type in ["item.created", "item.deleted", "items.x", "metric", "item"]:
+        await stores.events.append(made(1, type))
+    assert [e.type async for _, e in stores.events.read(types=["item.*", "metric"])] == [
+        "item.created",
+        "item.deleted",
+        "metric",
+    ]
+    assert [e.type async for _, e in stores.events.read(types=["item"])] == ["item"]
+    assert wanted(["*"])(b"anything")
+
+
+async def test_tenants_have_logs_of_their_own(stores: TenantStores, config: StoreConfig, tenant: str):
+    await stores.events.append(made(3))
+    assert await open_stores(config, f"{tenant}-2").events.length() == 0
+
+
+async def test_a_door_reaches_no_key_of_the_log(stores: TenantStores, tenant: str):
+    await stores.events.append(made(1))
+    for key in [f"@events:{{{tenant}}}", ("@events", f"{{{tenant}}}"), ("{}", "@events")]:
+        assert not await stores.online.exists(key)
+
+
+@pytest.mark.parametrize("data", [object(), {"a": object()}, {"x": "\ud800"}])
+async def test_data_that_is_no_json_is_invalid_and_nothing_is_appended(stores: TenantStores, data: object):
+    with pytest.raises(Invalid):
+        await stores.events.append([*made(1), Event(type="x", data=data)])
+    assert await stores.events.length() == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, {"a": [math.nan]}])
+async def test_numbers_that_json_lacks_are_invalid(stores: TenantStores, value: object):
+    with pytest.raises(Invalid):
+        await stores.events.append([Event(type="x", data=value)])
+
+
+@pytest.mark.parametrize("after", ["x", "1-", "-1", "1-2-3", "+", "$", "", "1 2", "99999999999999999999-0"])
+async def test_what_is_no_position_is_invalid(stores: TenantStores, after: str):
+    with pytest.raises(Invalid):
+        _ = [e async for e in stores.events.read(after)]
+
+
+async def test_nothing_to_append_is_no_fault(stores: TenantStores):
+    assert await stores.events.append([]) == []
+
+
+async def test_a_log_that_is_away_is_unavailable(away: StoreConfig):
+    with pytest.raises(Unavailable):
+        await open_stores(away, "acme").events.append(made(1))
+
+
+async def test_a_door_pickles(stores: TenantStores):
+    await pickle.loads(pickle.dumps(stores.events)).append(made(1))
+    assert await stores.events.length() == 1
