@@ -51,7 +51,8 @@ class InfluxArchive:
             await self._ask("POST", "/write", {"db": self._database, "precision": "ns"}, "\n".join(lines))
 
     async def read(self, series: str, start: float, end: float) -> Readings:
-        return (await self._select(f"AND series = '{_quoted(series)}'", start, end)).get(series, tail.NOTHING)
+        condition = f"AND \"series\" = '{_quoted(series)}'"
+        return (await self._select(condition, start, end)).get(series, tail.NOTHING)
 
     async def read_all(self, start: float, end: float) -> Mapping[str, Readings]:
         return await self._select("", start, end)
@@ -60,7 +61,7 @@ class InfluxArchive:
         await self._prepare()
         query = (
             f"SELECT value, score FROM {MEASUREMENT} WHERE time >= {round(start * 1e9)} AND time < {round(end * 1e9)} "
-            f"{condition} GROUP BY series"
+            f'{condition} GROUP BY "series"'
         )
         answer = await self._ask("GET", "/query", {"db": self._database, "q": query, "epoch": "ns"})
         found = {}

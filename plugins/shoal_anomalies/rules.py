@@ -41,18 +41,18 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field("", max_length=200)
+    name: str = Field(default="", max_length=200)
     priority: Priority
     condition: Literal["above", "below", "drop", "rise", "unusual"]
     limit: float | None = None
     match: Match = Match()
-    points: int = Field(1, ge=1, le=1000)
-    recovery: int = Field(3, ge=1, le=1000)
-    margin: float = Field(0.1, ge=0, lt=1)
-    channels: tuple[ChannelName, ...] = Field((), max_length=20)
-    escalation: tuple[ChannelName, ...] = Field((), max_length=20)
-    escalate_after: float = Field(30, gt=0, le=10_080)
-    renotify_after: float | None = Field(None, gt=0, le=10_080)
+    points: int = Field(default=1, ge=1, le=1000)
+    recovery: int = Field(default=3, ge=1, le=1000)
+    margin: float = Field(default=0.1, ge=0, lt=1)
+    channels: tuple[ChannelName, ...] = Field(default=(), max_length=20)
+    escalation: tuple[ChannelName, ...] = Field(default=(), max_length=20)
+    escalate_after: float = Field(default=30, gt=0, le=10_080)
+    renotify_after: float | None = Field(default=None, gt=0, le=10_080)
     enabled: bool = True
 
     @model_validator(mode="after")

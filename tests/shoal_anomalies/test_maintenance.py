@@ -22,7 +22,7 @@ def test_a_single_window_is_open_from_its_start_until_just_before_its_end():
 
 
 def test_a_window_that_ends_before_it_starts_is_refused():
-    with pytest.raises(ValidationError, match="ends .* before it starts"):
+    with pytest.raises(ValidationError, match=r"ends .* before it starts"):
         window("2026-03-02T10:00:00Z", "2026-03-02T09:00:00Z")
 
 

@@ -1,0 +1,85 @@
+"""The long-term store on a real InfluxDB 1.x, where there is one (`apt-get install influxdb`)."""
+
+import shutil
+import subprocess
+import time
+from datetime import UTC, datetime
+
+import httpx
+import numpy as np
+import pytest
+
+from shoal import Unavailable
+from shoal_anomalies.archive import Row
+from shoal_anomalies.influx import InfluxArchive
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def influx(tmp_path_factory):
+    binary = shutil.which("influxd")
+    if not binary:
+        pytest.skip("no influxd on the PATH (apt-get install influxdb)")
+    import socket
+
+    ports = []
+    for _ in range(2):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            ports.append(s.getsockname()[1])
+    folder = tmp_path_factory.mktemp("influx")
+    config = folder / "influxdb.conf"
+    config.write_text(
+        f'reporting-disabled = true\nbind-address = "127.0.0.1:{ports[0]}"\n[meta]\ndir = "{folder}/meta"\n'
+        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[http]\nbind-address = "127.0.0.1:{ports[1]}"\nlog-enabled = false\n'
+    )
+    process = subprocess.Popen(
+        [binary, "-config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(300):
+        try:
+            httpx.get(f"http://127.0.0.1:{ports[1]}/ping")
+            break
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    yield f"influxdb://127.0.0.1:{ports[1]}/test_"
+    process.terminate()
+    process.wait(20)
+
+
+def rows(series, values, start):
+    return [
+        Row(series, "cpu load", {"host": "a"}, start + 60 * i, float(v), 0.25 if i else float("nan"))
+        for i, v in enumerate(values)
+    ]
+
+
+async def test_what_is_written_is_read_back_once_by_series_and_time(influx):
+    archive, start = InfluxArchive(influx, "acme"), datetime.now(UTC).timestamp() // 60 * 60 - 3600
+    await archive.write(rows("a" * 16, [1, 2, 3], start) + rows("b" * 16, [9.5], start))
+    await archive.write(rows("a" * 16, [1, 2, 3], start))
+    found = await archive.read("a" * 16, start, start + 180)
+    assert found.values.tolist() == [1, 2, 3] and found.times[0] == start
+    assert np.isnan(found.scores[0]) and found.scores[1] == 0.25
+    assert len(await archive.read("a" * 16, start + 60, start + 120)) == 1
+    assert set(await archive.read_all(start, start + 180)) == {"a" * 16, "b" * 16}
+    await archive.close()
+
+
+async def test_tenants_have_databases_of_their_own_and_can_be_erased(influx):
+    start = datetime.now(UTC).timestamp() // 60 * 60 - 3600
+    acme, globex = InfluxArchive(influx, "acme-2"), InfluxArchive(influx, "globex")
+    await acme.write(rows("a" * 16, [1], start))
+    assert len(await globex.read("a" * 16, start, start + 60)) == 0
+    await acme.erase()
+    assert len(await acme.read("a" * 16, start, start + 60)) == 0
+    await acme.close()
+    await globex.close()
+
+
+async def test_a_store_that_is_away_is_said_to_be(influx):
+    archive = InfluxArchive("influxdb://127.0.0.1:1/x", "acme")
+    with pytest.raises(Unavailable, match="does not answer"):
+        await archive.read("a" * 16, 0, 1)
+    await archive.close()

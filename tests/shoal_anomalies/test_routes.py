@@ -1,0 +1,263 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from shoal import Role, TenantContext
+from shoal.router import enforce_roles, install_problem_handlers
+from shoal_anomalies import jobs
+from shoal_anomalies.routes import routes
+from shoal_anomalies.watch import Watcher
+
+pytestmark = pytest.mark.anyio
+
+
+def serve(ctx: TenantContext, role: Role = Role.editor, user: str | None = "ana") -> httpx.AsyncClient:
+    router = routes(ctx.services)
+    enforce_roles(router)
+    app = FastAPI()
+    app.include_router(router, prefix="/anomalies")
+    install_problem_handlers(app)
+    context = TenantContext(
+        ctx.tenant, role, user, None, "r1", ctx.stores, ctx.services, ctx.resolve, ctx.operations
+    )
+
+    async def behind_the_router(scope, receive, send):
+        await app(scope | {"shoal.context": context}, receive, send)
+
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(behind_the_router),
+        base_url="http://shoal/anomalies",
+        follow_redirects=True,
+    )
+
+
+@pytest.fixture
+async def http(ctx):
+    async with serve(ctx) as client:
+        yield client
+
+
+def at(**ago):
+    return (datetime.now(UTC) - timedelta(**ago)).isoformat()
+
+
+def points(values, metric="error_rate", minutes_ago=0, **rest):
+    end = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    n = len(values)
+    return [
+        {
+            "metric": metric,
+            "time": (end - timedelta(minutes=n - 1 - i)).isoformat(),
+            "value": float(v),
+            **rest,
+        }
+        for i, v in enumerate(values)
+    ]
+
+
+async def follow(ctx):
+    """What the stream does: take all events of the log in."""
+    watcher = Watcher()
+    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
+    await watcher.handle(ctx, [event async for _, event in ctx.stores.events.read(types=("metric",))])
+
+
+@pytest.fixture
+async def incident(ctx, http):
+    values = [*(0.01 + 0.001 * np.random.default_rng(0).random(200)), 0.4, 0.5]
+    assert (await http.post("/metrics", json=points(values))).json() == {"accepted": 202, "rejected": []}
+    await follow(ctx)
+    return http
+
+
+async def test_points_come_back_as_a_series_with_scores(incident):
+    answer = (await incident.get("/series", params={"metric": "error_rate"})).json()
+    assert (
+        len(answer["times"])
+        == len(answer["values"])
+        == len(answer["scores"])
+        == len(answer["expected"])
+        == 202
+    )
+    assert answer["values"][-1] == 0.5 and answer["scores"][-2] >= 0.5 and answer["expected"][0] is None
+
+
+async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident):
+    await jobs.keep_fresh(ctx)
+    from shoal_anomalies import keys
+    from shoal_anomalies.points import series_id
+
+    await ctx.stores.online.set(keys.tail(series_id("error_rate", {})), b"")
+    await incident.post("/metrics", json=points([0.01, 0.01], minutes_ago=-2))
+    await follow(ctx)
+    answer = (await incident.get("/series", params={"metric": "error_rate"})).json()
+    assert len(answer["times"]) == len(set(answer["times"])) == 204
+
+
+async def test_anomalies_are_listed_with_why_and_take_feedback(incident):
+    (found, *_) = (await incident.get("")).json()["anomalies"]
+    assert found["metric"] == "error_rate" and found["methods"] and "error_rate is" in found["sentence"]
+    assert (await incident.get("", params={"metric": "other"})).json()["anomalies"] == []
+    by_method = (await incident.get("", params={"method": found["methods"][0]})).json()["anomalies"]
+    assert found["id"] in [a["id"] for a in by_method]
+    answer = await incident.post(f"/{found['id']}/feedback", json={"anomaly": False, "note": "a test"})
+    assert answer.status_code == 200
+    assert (await incident.get("")).json()["anomalies"][0]["feedback"]["by"] == "ana"
+
+
+async def test_an_alert_is_listed_acknowledged_and_resolved(incident):
+    (alert,) = (await incident.get("/alerts", params={"state": "open", "priority": "P1"})).json()["alerts"]
+    assert alert["sentence"].startswith("error_rate is")
+    answer = (await incident.post(f"/alerts/{alert['id']}/acknowledge")).json()
+    assert (answer["state"], answer["acknowledged_by"]) == ("acknowledged", "ana")
+    assert (await incident.post(f"/alerts/{alert['id']}/resolve")).json()["state"] == "resolved"
+    assert (await incident.post(f"/alerts/{alert['id']}/acknowledge")).status_code == 409
+    assert (await incident.get("/alerts", params={"state": "open"})).json()["alerts"] == []
+
+
+async def test_good_points_are_taken_and_bad_ones_named(http):
+    good = points([1.0])[0]
+    bad = [
+        {**good, "value": "NaN"}, {**good, "value": True}, {**good, "value": None}, {**good, "time": at(days=-1)},
+        {**good, "time": at(days=91)}, {**good, "time": "2026-03-02T09:00:00"}, {**good, "time": "soon"},
+        {**good, "labels": {str(i): "x" for i in range(10_000)}}, {**good, "labels": {"a": 1}}, {**good, "metric": "a\nb"},
+        {**good, "metric": ""}, {**good, "metric": "x" * 300}, {**good, "colour": "red"}, {**good, "kind": "sum"}, 7, None, [good],
+    ]  # fmt: skip
+    answer = await http.post("/metrics", json=[good, *bad])
+    assert answer.status_code == 200 and answer.json()["accepted"] == 1
+    assert [r["index"] for r in answer.json()["rejected"]] == list(range(1, len(bad) + 1))
+    assert all(r["error"] for r in answer.json()["rejected"])
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+async def test_numbers_that_are_not_finite_are_refused(http, text):
+    body = f'[{{"metric": "m", "value": {text}}}]'
+    answer = await http.post("/metrics", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400 or answer.json()["accepted"] == 0
+
+
+async def test_ndjson_and_line_protocol_are_read(http):
+    lines = "\n".join(json.dumps(p) for p in points([1.0, 2.0])) + "\nnot json\n"
+    answer = (
+        await http.post("/metrics", content=lines, headers={"content-type": "application/x-ndjson"})
+    ).json()
+    assert answer["accepted"] == 2 and answer["rejected"][0]["index"] == 2
+    now = datetime.now(UTC).timestamp()
+    body = f"cpu,host=a\\ b usage=1.5,idle=3i {now * 1e9:.0f}\n# a comment\nbroken\n"
+    answer = (
+        await http.post("/metrics", content=body, headers={"content-type": "text/plain; charset=utf-8"})
+    ).json()
+    assert answer == {
+        "accepted": 2,
+        "rejected": [{"index": 2, "error": "a line is `measurement,tag=value field=value timestamp`"}],
+    }
+
+
+async def test_telegraf_can_write_with_a_precision(http):
+    now = datetime.now(UTC).timestamp()
+    answer = await http.post("/write?precision=s&db=any", content=f"mem,host=a used=1i {now:.0f}\n")
+    assert answer.status_code == 204
+    assert (await http.post("/write", content="broken\n")).status_code == 422
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe"])
+async def test_what_is_not_json_is_malformed(http, body):
+    answer = await http.post("/metrics", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_series_that_are_several_must_be_chosen_by_their_labels(ctx, http):
+    for host in ("a", "b"):
+        await http.post("/metrics", json=points([1.0, 2.0], "cpu", labels={"host": host}))
+    await follow(ctx)
+    assert (await http.get("/series", params={"metric": "cpu"})).status_code == 422
+    chosen = (await http.get("/series", params={"metric": "cpu", "label.host": "b"})).json()
+    assert chosen["labels"] == {"host": "b"}
+    listed = (await http.get("/metrics")).json()["series"]
+    assert [s["labels"]["host"] for s in listed] == ["a", "b"]
+    assert (await http.get("/series", params={"series": listed[0]["series"]})).json()["labels"] == {
+        "host": "a"
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/series", 422), ("/series?metric=nowhere", 404), ("/series?series=zz", 422), ("/series?series=0123456789abcdef", 404),
+        ("?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 422), ("?from=yesterday", 422), ("?method=magic", 422),
+        ("?cursor=x", 422), ("?limit=0", 422), ("/alerts?state=lost", 422), ("/maintenance/none", 404), ("?cursor=-1", 422),
+    ],
+)  # fmt: skip
+async def test_questions_that_make_no_sense_get_a_problem(http, path, status):
+    answer = await http.get(path)
+    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json", (
+        answer.text
+    )
+
+
+async def test_maintenance_windows_are_kept_shown_and_removed(http):
+    window = {"from": at(minutes=5), "to": at(minutes=-5), "match": {"metric": "cpu*"}, "reason": "upgrade"}
+    assert (await http.put("/maintenance/upgrade", json=window)).json()["active"] is True
+    assert (await http.get("/maintenance/upgrade")).json()["match"]["metric"] == "cpu*"
+    assert list((await http.get("/maintenance")).json()["maintenance"]) == ["upgrade"]
+    assert (await http.delete("/maintenance/upgrade")).status_code == 204
+    assert (await http.delete("/maintenance/upgrade")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        (
+            "/maintenance/w",
+            {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+            "before it starts",
+        ),
+        ("/maintenance/w", {"from": "2026-01-02T00:00:00", "to": "2026-01-03T00:00:00Z"}, "timezone"),
+        ("/rules/r", {"priority": "P1", "condition": "above"}, "needs a limit"),
+        ("/rules/r", {"priority": "P1", "condition": "above", "limit": "x"}, "number"),
+        ("/channels/c", {"url": "nonsense"}, "Apprise"),
+        ("/channels/c", {"url": "syslog://"}, "Apprise"),
+    ],
+)
+async def test_settings_that_make_no_sense_are_refused_with_what_is_wrong(http, path, body, says):
+    answer = await http.put(path, json=body)
+    assert answer.status_code == 422 and says in answer.text, answer.text
+
+
+async def test_rules_start_as_the_defaults_and_are_the_tenants_to_change(http):
+    rules = (await http.get("/rules")).json()["rules"]
+    assert rules["error-rate"]["limit"] == 0.1 and rules["error-rate"]["priority"] == "P1"
+    changed = {**rules["error-rate"], "limit": 0.2, "match": {"metric": "nothing"}}
+    assert (await http.put("/rules/error-rate", json=changed)).json()["matches"] == 0
+    assert (await http.get("/rules")).json()["rules"]["error-rate"]["limit"] == 0.2
+    assert (await http.delete("/rules/unusual")).status_code == 204
+    assert "unusual" not in (await http.get("/rules")).json()["rules"]
+    assert (await http.delete("/rules/unusual")).status_code == 404
+
+
+async def test_a_channels_credentials_are_never_shown(http):
+    answer = await http.put("/channels/page", json={"url": "json://user:secret@127.0.0.1/x"})
+    assert answer.json() == {"id": "page", "scheme": "json", "enabled": True}
+    assert "secret" not in (await http.get("/channels")).text
+
+
+async def test_a_reader_may_look_and_not_touch(ctx):
+    async with serve(ctx, Role.reader) as http:
+        assert (await http.get("/alerts")).status_code == 200
+        assert (await http.post("/metrics", json=points([1.0]))).status_code == 403
+        assert (
+            await http.put("/rules/r", json={"priority": "P1", "condition": "unusual"})
+        ).status_code == 403
+
+
+async def test_lists_are_paged(ctx, http):
+    for n in range(3):
+        await http.post("/metrics", json=points([0.9, 0.9], "error_rate", labels={"n": str(n)}))
+    await follow(ctx)
+    first = (await http.get("/alerts", params={"limit": 2})).json()
+    rest = (await http.get("/alerts", params={"limit": 2, "cursor": first["cursor"]})).json()
+    assert len(first["alerts"]) == 2 and len(rest["alerts"]) == 1 and rest["cursor"] is None
