@@ -23,7 +23,7 @@ from .tasks import end
 
 log = logging.getLogger(__name__)
 
-CHUNK = 500
+CHUNK = 100
 CATCH_UP_SECONDS = 0.05
 AWAY = (RedisError, OSError, TimeoutError, Unavailable)
 
