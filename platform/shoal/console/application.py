@@ -1,5 +1,6 @@
 """The Serve application of the console and the landing page, at `/`."""
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +24,9 @@ class Console:
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         from .site import site  # NiceGUI takes a second to import; only the replica needs it
 
+        for name in ("shoal", "nicegui"):  # Serve writes its own logger only to the replica's file, and swallows what others print
+            for handler in logging.getLogger("ray.serve").handlers:
+                logging.getLogger(name).addHandler(handler)
         process = Process.current()
         config = process.config
         host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host

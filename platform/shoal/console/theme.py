@@ -89,6 +89,7 @@ a.sh-tab.sh-here {{ color:var(--sh-accent); border-bottom-color:var(--sh-accent)
 .sh-verb.sh-get {{ color:var(--sh-accent); background:var(--sh-accent-soft) }}
 .sh-row {{ display:flex; align-items:center; gap:12px; width:100% }}
 .sh-rule {{ border-top:1px solid var(--sh-line); width:100% }}
+mark {{ background:color-mix(in srgb, var(--sh-accent) 20%, transparent); color:inherit; border-radius:3px; padding:0 2px }}
 *:focus-visible {{ outline:2px solid var(--sh-accent); outline-offset:2px; border-radius:6px }}
 @media (prefers-reduced-motion:reduce) {{ * {{ transition:none !important; animation:none !important }} }}
 """

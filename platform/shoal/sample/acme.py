@@ -84,7 +84,7 @@ QUERIES = (
     Query("electricians lose their notes without signal", "mobile", "lucas"),
     Query("why did everything get slow on the first of the month", "platform", "omar"),
     Query("blind users cannot send an invoice", "design", "ruth"),
-    Query("is it a data leak if the feature is written after the customer decided to go", "data", "karim"),
+    Query("which customers are about to leave us", "data", "karim"),
     Query("publish the salary bands inside the company", "leadership", "123"),
 )
 
