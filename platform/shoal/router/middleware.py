@@ -472,8 +472,14 @@ class _Head:
         path: str = scope["path"]
         if not path.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in path):
             raise Malformed("the path has a control character in it")
-        if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+        query: bytes = scope["query_string"]
+        if b"%00" in query or b"\0" in query:
             raise Malformed("the query has a NUL character in it")
+        if not query.isascii():
+            try:
+                query.decode()
+            except UnicodeDecodeError:
+                raise Malformed("the query is neither percent-encoded nor UTF-8") from None
 
     def token(self) -> bytes:
         value = self._authorization

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -59,9 +60,12 @@ def invalid(error: RequestValidationError) -> ShoalError:
     return Invalid(f"{first['location']}: {first['message']}{more}", errors=errors)
 
 
-def of_status(error: HTTPException) -> ShoalError:
-    """An HTTP exception as ours: the kind of its status, or the nearest."""
-    return ShoalError.from_problem(error.status_code, {"detail": str(error.detail)})
+def of_status(error: HTTPException, request: Request) -> ShoalError:
+    """An HTTP exception as ours: the kind of its status, or the nearest. One that says no more than its status gets told where."""
+    detail = str(error.detail)
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = f"{request.method} {request.scope['path']}: {detail.lower()}"
+    return ShoalError.from_problem(error.status_code, {"detail": detail})
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -85,7 +89,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
-        result = response(request, of_status(error), error.status_code)
+        result = response(request, of_status(error, request), error.status_code)
         for name, value in (error.headers or {}).items():
             result.headers[name] = value
         return result

@@ -25,6 +25,26 @@ async def test_a_key_says_who_is_calling(world: World) -> None:
     assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == ("acme", "editor", None, None)
 
 
+async def send_raw(world: World, body: bytes = b"", **parts: Any) -> list[Any]:
+    """What a server would hear for a request that httpx would not send. Without headers of its own it has acme's credential."""
+    scope = {
+        "type": "http", "method": "GET", "path": "/greeting/who", "raw_path": b"", "query_string": b"", "root_path": "", "scheme": "http",
+        "http_version": "1.1", "server": ("a", 1), "client": None,
+        "headers": [(b"authorization", f"Bearer {world.keys['acme-editor']}".encode())],
+        **parts,
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await world.router(scope, receive, send)
+    return sent
+
+
 # Credentials
 
 
@@ -113,6 +133,12 @@ async def test_the_query_may_repeat_the_credentials_tenant(world: World) -> None
 async def test_control_characters_in_the_path_and_nul_anywhere_are_400(world: World) -> None:
     for path in ("/who?tenant=acme%00", "/who?q=%00", "/items/a%00b", "/items/a%0ab", "/items/%0d%0aSet-Cookie:x", "/%7f"):
         assert problem(await world.get(path), 400), path
+
+
+async def test_a_query_is_ascii_or_utf_8(world: World) -> None:
+    for query, status in (("q=žluť".encode(), 200), (b"q=\xff", 400)):
+        start, *_ = await send_raw(world, query_string=query)
+        assert start["status"] == status
 
 
 async def test_a_query_of_a_thousand_parameters_is_400(world: World) -> None:
@@ -513,19 +539,7 @@ async def test_any_request_gets_one_answer_and_never_a_500(
 ) -> None:
     if known:
         headers = [*headers, (b"authorization", f"Bearer {world.keys['acme-editor']}".encode())]
-    scope = {
-        "type": "http", "method": method, "path": path, "raw_path": path.encode("utf-8", "surrogatepass"), "query_string": query,
-        "headers": headers, "root_path": "", "scheme": "http", "http_version": "1.1", "server": ("a", 1), "client": None,
-    }  # fmt: skip
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await world.router(scope, receive, send)
+    sent = await send_raw(world, body, method=method, path=path, query_string=query, headers=headers)
     assert [message["type"] for message in sent[:2]] == ["http.response.start", "http.response.body"]
     assert 200 <= sent[0]["status"] < 500
     assert [name for name, _ in sent[0]["headers"]].count(b"x-request-id") == 1
