@@ -7,8 +7,10 @@ making it again changes nothing; totals over days are sums (or maxima), so a new
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,9 @@ Ints = NDArray[np.int64]
 
 DAY = 86_400_000_000
 """Microseconds."""
+
+MANY = 500_000
+"""Rows from which a second thread pays."""
 
 EXPOSURE = "experiment.exposure"
 EXPOSURES = pa.schema([("unit", pa.string()), ("variant", pa.string()), ("time", pa.int64())])
@@ -56,7 +61,7 @@ def distinct(events: pa.Table) -> pa.Table:
         return events
     place = pa.array(np.arange(events.num_rows))
     keys = pa.table({"source": events["source"], "id": events["id"], "place": place})
-    first = keys.group_by(["source", "id"], use_threads=False).aggregate([("place", "min")])["place_min"]
+    first = keys.group_by(["source", "id"]).aggregate([("place", "min")])["place_min"]
     return events if len(first) == events.num_rows else events.take(first)
 
 
@@ -68,7 +73,7 @@ def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
     fields = columns(mine["data"], {"experiment": TEXT, "variant": TEXT, "unit": TEXT})
     table = pa.table({**fields, "time": microseconds(mine["time"])})
     table = table.filter(pc.fill_null(pc.equal(table["experiment"], experiment), False)).drop_null()
-    first = table.group_by(["unit", "variant"], use_threads=False).aggregate([("time", "min")])
+    first = table.group_by(["unit", "variant"]).aggregate([("time", "min")])
     return pa.table({"unit": first["unit"], "variant": first["variant"], "time": first["time_min"]}, schema=EXPOSURES)
 
 
@@ -77,7 +82,7 @@ def exposed(days: Sequence[pa.Table], arms: Sequence[str]) -> Exposed:
     table = pa.concat_tables(days) if days else EXPOSURES.empty_table()
     variant = pc.index_in(table["variant"], value_set=pa.array(list(arms))).combine_chunks()
     known = table.append_column("arm", variant).filter(pc.is_valid(variant))
-    units = known.group_by("unit", use_threads=False).aggregate([("time", "min"), ("arm", "min"), ("arm", "max")])
+    units = known.group_by("unit").aggregate([("time", "min"), ("arm", "min"), ("arm", "max")])
     crossed = pc.not_equal(units["arm_min"], units["arm_max"])
     kept = units.filter(pc.invert(crossed))
     return Exposed(
@@ -132,9 +137,17 @@ def _after(who: Exposed, unit: pa.Array, time: Ints, metric: Metric) -> Ints:
 
 
 def locate(who: Exposed, unit: pa.Array) -> Ints:
-    """Index of each unit in `who`; -1 for others."""
-    place = pc.fill_null(pc.index_in(unit, value_set=who.units), -1)
-    return np.asarray(place, dtype=np.int64)
+    """Index of each unit in `who`; -1 for others. Large arrays in as many threads as there are cores."""
+
+    def part(piece: pa.Array) -> Ints:
+        return np.asarray(pc.fill_null(pc.index_in(piece, value_set=who.units), -1), dtype=np.int64)
+
+    workers = os.cpu_count() or 1
+    if len(unit) < MANY or workers == 1:
+        return part(unit)
+    size = -(-len(unit) // workers)
+    with ThreadPoolExecutor(workers) as pool:
+        return np.concatenate(list(pool.map(part, [unit.slice(start, size) for start in range(0, len(unit), size)])))
 
 
 def totals(place: Ints, value: Floats, units: int) -> tuple[Ints, Floats, Floats]:
