@@ -50,6 +50,7 @@ class Visit:
         self.page.goto(path)
         self.page.get_by_label("API key").fill(key)
         self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_function("window.did_handshake")  # before it, a click may overtake what was typed
         return self.page
 
 

@@ -24,6 +24,7 @@ def sign_in(served: Any, browser: Any) -> Iterator[Callable[..., Any]]:
         page.goto(path)
         page.get_by_label("API key").fill(served.keys[company][role])
         page.get_by_role("button", name="Sign in").click()
+        page.wait_for_function("window.did_handshake")  # before it, a click may overtake what was typed
         return page
 
     yield enter
