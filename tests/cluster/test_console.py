@@ -111,9 +111,11 @@ def test_search_in_the_console_finds_the_companys_own_and_nothing_of_the_others(
         assert other not in page.content()
 
 
-def test_an_open_page_survives_a_redeploy_of_the_console(platform: Any, acme: str, visit: Callable[[], Visit]) -> None:
-    page = visit().sign_in(platform.key(acme), "/console/greeting/parameters")
-    expect(page.get_by_role("spinbutton", name="warmth")).to_be_visible(timeout=PATIENCE)
+def test_an_open_page_reloads_itself_after_a_redeploy_of_the_console(platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]) -> None:
+    page = visit().sign_in(platform.key(tenants()), "/console/greeting/parameters")
+    page.evaluate("window.drawnBefore = true")
     platform.shoal("deploy", "console")
-    page.get_by_role("link", name="API", exact=True).first.click()
-    expect(page.get_by_text("Base path")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_function("!window.drawnBefore && window.did_handshake")
+    page.get_by_role("spinbutton", name="warmth").fill("0.75")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("own value")).to_be_visible(timeout=PATIENCE)

@@ -1,6 +1,5 @@
 """The Serve application of the console and the landing page, at `/`."""
 
-import logging
 from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +9,7 @@ from ray.serve import Application
 from ..contract.capability import Scaling
 from ..runtime.application import options
 from ..runtime.process import Process
+from ..runtime.replica import prepare_replica
 
 
 class Arguments(BaseModel):
@@ -21,12 +21,12 @@ class Arguments(BaseModel):
 class Console:
     """The class that Serve deploys. One replica: a page's websocket must come back to the process that drew it."""
 
+    def __init__(self) -> None:
+        prepare_replica(Process.current().config.host)
+
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         from .site import site  # NiceGUI takes a second to import; only the replica needs it
 
-        for name in ("shoal", "nicegui"):  # Serve writes its own logger only to the replica's file, and swallows what others print
-            for handler in logging.getLogger("ray.serve").handlers:
-                logging.getLogger(name).addHandler(handler)
         process = Process.current()
         config = process.config
         host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host
