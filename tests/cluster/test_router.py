@@ -1,0 +1,134 @@
+"""Hostile requests against a running platform: each gets its status and a problem, none gets data, none takes a replica down."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from shoal import Client, Forbidden, NotFound, Unauthenticated
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def http(platform: Any) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=platform.address, timeout=30) as client:
+        yield client
+
+
+def bearer(key: str, **more: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}", **more}
+
+
+def assert_problem(response: httpx.Response, *statuses: int) -> None:
+    assert response.status_code in statuses, response.text
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    assert response.json()["status"] == response.status_code
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+
+
+def own_ports(key: str) -> Iterator[str]:
+    """Where the replicas of the greeting listen themselves, past HAProxy."""
+    for port in range(30_000, 30_032):
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/greeting", headers=bearer(key), timeout=2).status_code == 200:
+                yield f"http://127.0.0.1:{port}"
+        except httpx.HTTPError:
+            continue
+
+
+def test_credentials_that_do_not_hold(platform: Any, http: httpx.Client, acme: str) -> None:
+    key = platform.key(acme)
+    now = int(time.time())
+    claims = {"iss": "shoal-internal", "iat": now, "exp": now + 60, "tenant": acme, "role": "admin"}
+    unsigned = jwt.encode(claims, None, algorithm="none")
+    forged = jwt.encode(claims, "x" * 32, algorithm="HS256")
+    expired = jwt.encode({**claims, "exp": now - 60}, "x" * 32, algorithm="HS256")
+    for wrong in (None, key[:-1], key + "a", "shoal_x_y", "nonsense", unsigned, forged, expired):
+        assert_problem(http.get("/greeting", headers={} if wrong is None else bearer(wrong)), 401)
+
+
+def test_a_key_of_the_other_company(platform: Any, http: httpx.Client, acme: str, globex: str) -> None:
+    theirs = bearer(platform.key(globex))
+    for query in (f"tenant={acme}", f"%74enant={acme}", f"tenant={globex}&tenant={acme}", "tenant=../x", "tenant=a%0ab", "tenant=a:b"):
+        assert_problem(http.get(f"/greeting?{query}", headers=theirs), 403)
+    assert_problem(http.get(f"/greeting?tenant={acme}%00", headers=theirs), 400)
+    assert http.get(f"/greeting?tenant={globex}", headers=theirs).status_code == 200
+
+
+def test_a_revoked_key_stops_within_a_second(platform: Any, http: httpx.Client, acme: str) -> None:
+    made = platform.shoal("keys", "create", "--tenant", acme, "--role", "reader")
+    assert http.get("/greeting", headers=bearer(made["key"])).status_code == 200
+    platform.shoal("keys", "revoke", made["id"])
+    time.sleep(1)
+    assert_problem(http.get("/greeting", headers=bearer(made["key"])), 401)
+
+
+def test_a_replicas_own_port_asks_for_a_credential_too(platform: Any, acme: str) -> None:
+    addresses = list(own_ports(platform.key(acme)))
+    if not addresses:
+        pytest.skip("the replicas have no ports of their own here (Ray's own proxy)")
+    for address in addresses:
+        response = httpx.get(f"{address}/greeting", timeout=10)
+        assert response.status_code == 401
+        assert response.headers["content-type"] == "application/problem+json"
+        assert httpx.get(f"{address}/greeting?tenant=another", headers=bearer(platform.key(acme))).status_code == 403
+
+
+def test_bodies_and_headers_that_are_too_much_or_nonsense(platform: Any, http: httpx.Client, acme: str) -> None:
+    headers = bearer(platform.key(acme), **{"content-type": "application/json"})
+    assert_problem(http.post("/platform/events", headers=headers, content=b"{" * 100), 400)
+    assert_problem(http.post("/platform/events", headers=headers, content=b'{"type": NaN}'), 400)
+    assert_problem(http.post("/platform/events", headers=headers, content=b" " * (40 * 2**20)), 413)
+    response = http.get("/greeting", headers={**headers, "x-junk": "x" * 100_000})
+    assert response.status_code in (400, 431)
+    for path in ("/platform/boards/a%00b/members", "/platform/boards/a%0ab/members"):
+        assert_problem(http.get(path, headers=headers), 400)
+    assert http.get("/greeting", headers=headers).status_code == 200
+
+
+def test_an_admin_of_a_company_does_not_operate_the_platform(platform: Any, http: httpx.Client, acme: str, globex: str) -> None:
+    admin = bearer(platform.key(acme, "admin"))
+    assert_problem(http.post("/platform/tenants", headers=admin, json={"id": "mine"}), 403)
+    assert_problem(http.get("/platform/tenants", headers=admin), 403)
+    assert_problem(http.delete(f"/platform/tenants/{globex}", headers=admin), 403)
+    assert_problem(http.post(f"/platform/tenants/{globex}/keys", headers=admin, json={"role": "admin"}), 404)
+    assert_problem(http.get(f"/platform/tenants/{globex}/keys", headers=admin), 404)
+    key = platform.shoal("keys", "create", "--tenant", globex, "--role", "reader")
+    assert_problem(http.delete(f"/platform/keys/{key['id']}", headers=admin), 404)
+
+
+def test_tenants_with_hostile_names_cannot_be_made(platform: Any) -> None:
+    for name in ("../x", "a:b", "a\nb", "a/b", "A", "", "platform", "x" * 64):
+        code, _ = platform.shoal("tenants", "create", name, check=False)
+        assert code != 0, name
+
+
+def test_the_ray_client_gets_the_same_refusals(platform: Any, acme: str, globex: str) -> None:
+    for key, expected in (("shoal_x_y", Unauthenticated), (None, Unauthenticated)):
+        with Client(platform.ray, key) as client, pytest.raises(expected):
+            client.platform.whoami()
+    with Client(platform.ray, platform.key(acme, "admin")) as client:
+        with pytest.raises(Forbidden):
+            client.platform.list_tenants()
+        with pytest.raises(NotFound):
+            client.platform.list_keys(id=globex)
+
+
+def test_writes_are_in_the_audit_log_and_no_secret_is(platform: Any, acme: str) -> None:
+    with platform.client(acme) as client:
+        client.platform.put_members(board="audited", body={"users": ["ana"]})
+    with platform.client(acme, "admin") as client:
+        end = time.monotonic() + 5
+        while True:
+            entries = client.platform.list_audit()["entries"]
+            found = [e for e in entries if e["path"] == "/platform/boards/audited/members"]
+            if found or time.monotonic() > end:
+                break
+            time.sleep(0.1)
+    assert (found[0]["action"], found[0]["status"]) == ("PUT /platform/boards/{board}/members", 200)
+    assert found[0]["credential"] == "key:" + platform.key(acme).split("_")[1]
+    assert platform.key(acme).split("_")[2] not in str(entries)
