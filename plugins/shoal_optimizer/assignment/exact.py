@@ -1,90 +1,161 @@
-"""The exact half of a solve: HiGHS on the pairs still in question, in a thread, stopped when somebody else is done."""
+"""The exact half of a solve, on the pairs still in question: CP-SAT at first, HiGHS on what is left. Both can be called off."""
 
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+import math
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .problem import Floats, Integers, Problem
+from .highs_process import Process
+from .problem import Floats, Integers, Problem, grain
 
 
-@dataclass
 class Exact:
-    """One HiGHS run over the allowed (person, task) pairs, started at once.
+    """One CP-SAT run over the allowed (person, task) pairs, started at once; only totals up to `cutoff` are looked for.
 
-    After it ends: `person_of_task` is the best it found (None when nothing), `bound` its bound over those pairs, and
-    `proved` whether it closed the gap or showed that the allowed pairs hold no assignment (then `bound` is +inf).
+    After it has ended: `person_of_task` is the best found (None when nothing was), `bound` the bound over those pairs
+    (+inf: they hold no assignment within the cutoff), `proved` whether the run came to its end.
+
+    CP-SAT computes with integers: costs and loads with up to four decimals are taken exactly, others to about nine
+    significant digits, and an assignment found that way is checked against the real numbers.
     """
 
-    problem: Problem
-    allowed: NDArray[np.bool_]
-    time_limit: float
-    start: Integers | None = None
-    person_of_task: Integers | None = field(default=None, init=False)
-    bound: float = field(default=-np.inf, init=False)
-    proved: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        import highspy
-
-        self._person, self._task = np.nonzero(self.allowed)
-        self._solver = solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
-        solver.setOptionValue("threads", 1)
-        solver.setOptionValue("time_limit", float(self.time_limit))
-        solver.setOptionValue("mip_rel_gap", 0.0)
-        solver.setOptionValue("mip_abs_gap", 1e-7)
-        solver.setOptionValue("mip_feasibility_tolerance", 1e-9)
-        solver.passModel(self._model(highspy))
-        if self.start is not None:
-            solution = highspy.HighsSolution()
-            solution.col_value = (self.start[self._task] == self._person).astype(float).tolist()
-            solver.setSolution(solution)
-        solver.HandleUserInterrupt = True
-        solver.startSolve()
-
-    def _model(self, highspy: Any) -> Any:
-        problem, size = self.problem, self._person.size
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = size, problem.tasks + problem.people
-        model.col_cost_ = problem.cost[self._person, self._task]
-        model.col_lower_, model.col_upper_ = np.zeros(size), np.ones(size)
-        model.integrality_ = [highspy.HighsVarType.kInteger] * size
-        model.row_lower_ = np.concatenate([np.ones(problem.tasks), np.full(problem.people, -highspy.kHighsInf)])
-        model.row_upper_ = np.concatenate([np.ones(problem.tasks), problem.capacity])
-        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_ = np.arange(0, 2 * size + 1, 2, dtype=np.int32)
-        model.a_matrix_.index_ = np.column_stack([self._task, problem.tasks + self._person]).ravel().astype(np.int32)
-        loads: Floats = problem.load[self._person, self._task]
-        model.a_matrix_.value_ = np.column_stack([np.ones(size), loads]).ravel()
-        return model
+    def __init__(
+        self,
+        problem: Problem,
+        allowed: NDArray[np.bool_],
+        time_limit: float,
+        cutoff: float = math.inf,
+        start: Integers | None = None,
+    ) -> None:
+        self.problem, self.allowed, self.time_limit, self.cutoff, self.start = problem, allowed, time_limit, cutoff, start
+        self.person_of_task: Integers | None = None
+        self.bound = -math.inf
+        self.proved = False
+        self._cancelled = threading.Event()
+        self._solver: object | None = None
+        self._thread = threading.Thread(target=self._run, name="assignment-exact", daemon=True)
+        self._thread.start()
 
     def ended(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds; whether the run has ended (its results are then in the attributes)."""
-        ended, _ = self._solver.wait(timeout)
-        if ended:
-            self._collect()
-        return bool(ended)
+        """Wait at most `timeout` seconds; whether the run has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def cancel(self) -> None:
-        self._solver.cancelSolve()
+        """Ask the run to end; it does within some milliseconds."""
+        self._cancelled.set()
+        if self._solver is not None:
+            self._solver.stop_search()  # type: ignore[attr-defined]
 
-    def _collect(self) -> None:
-        import highspy
+    def _run(self) -> None:
+        try:
+            self._solve()
+        except Exception:
+            logging.getLogger(__name__).exception("the exact half of an assignment failed")
 
-        status = self._solver.getModelStatus()
-        info = self._solver.getInfo()
-        infeasible = status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
-        if infeasible:
-            self.proved, self.bound = True, np.inf
+    def _solve(self) -> None:
+        from ortools.sat.python import cp_model
+
+        problem = self.problem
+        cost, scale = _whole(problem.cost)
+        load, capacity = _whole_loads(problem)
+        model = cp_model.CpModel()
+        pairs = {(int(i), int(j)): model.new_bool_var("") for i, j in zip(*np.nonzero(self.allowed), strict=True)}
+        of_task: list[list[tuple[int, object]]] = [[] for _ in range(problem.tasks)]
+        of_person: list[list[tuple[int, object]]] = [[] for _ in range(problem.people)]
+        for (i, j), variable in pairs.items():
+            of_task[j].append((i, variable))
+            of_person[i].append((j, variable))
+        for entries in of_task:
+            model.add_exactly_one([variable for _, variable in entries])
+        for i, entries in enumerate(of_person):
+            weights = [int(load[i, j]) for j, _ in entries]
+            if sum(weights) > capacity[i]:
+                total = cp_model.LinearExpr.weighted_sum([variable for _, variable in entries], weights)
+                model.add(total <= int(capacity[i]))
+        objective = cp_model.LinearExpr.weighted_sum(list(pairs.values()), [int(cost[pair]) for pair in pairs])
+        if math.isfinite(self.cutoff):
+            model.add(objective <= math.floor(self.cutoff * scale + 1e-6))
+        model.minimize(objective)
+        if self.start is not None:
+            for (i, j), variable in pairs.items():
+                model.add_hint(variable, bool(self.start[j] == i))
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.linearization_level = 2
+        solver.parameters.max_time_in_seconds = self.time_limit
+        self._solver = solver
+        if self._cancelled.is_set():
             return
-        if np.isfinite(info.mip_dual_bound):
-            self.bound = float(info.mip_dual_bound)
-        if info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible):
-            chosen = np.zeros((self.problem.people, self.problem.tasks))
-            chosen[self._person, self._task] = np.asarray(self._solver.getSolution().col_value)
-            person_of_task = chosen.argmax(axis=0)
-            if self.problem.allows(person_of_task):
+        status = solver.solve(model)
+        if status == cp_model.INFEASIBLE:
+            self.proved, self.bound = True, math.inf
+            return
+        self.bound = solver.best_objective_bound / scale - (0 if scale * problem.grain >= 1 else problem.tasks / scale)
+        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            person_of_task = np.empty(problem.tasks, np.int64)
+            for (i, j), variable in pairs.items():
+                if solver.value(variable):
+                    person_of_task[j] = i
+            if problem.allows(person_of_task):
                 self.person_of_task = person_of_task
-                self.proved = status == highspy.HighsModelStatus.kOptimal
+                self.proved = status == cp_model.OPTIMAL
+            elif status == cp_model.OPTIMAL:
+                self.bound = -math.inf
+
+
+def _whole(values: Floats) -> tuple[Integers, float]:
+    """Values times a scale, as integers: exact where they have a grain."""
+    step = grain(values)
+    scale = 1 / step if step else 1e9 / max(float(np.abs(values).max(initial=0)), 1e-300)
+    return np.rint(values * scale).astype(np.int64), scale
+
+
+def _whole_loads(problem: Problem) -> tuple[Integers, Integers]:
+    step = grain(np.append(problem.load.ravel(), problem.capacity))
+    scale = 1 / step if step else 1e9 / max(float(problem.capacity.max(initial=0)), 1e-300)
+    largest = problem.capacity.max(initial=0)
+    load = np.rint(np.minimum(problem.load, largest + 1) * scale).astype(np.int64)
+    return load, np.floor(problem.capacity * scale + (1e-6 if step else 0.5)).astype(np.int64)
+
+
+class Remaining:
+    """Like `Exact`, by HiGHS: its cuts are the stronger ones on large instances, its start the slower one."""
+
+    def __init__(self, problem: Problem, allowed: NDArray[np.bool_], time_limit: float, cutoff: float) -> None:
+        self.problem = problem
+        self.person_of_task: Integers | None = None
+        self.bound = -math.inf
+        self.proved = False
+        self._person, self._task = np.nonzero(allowed)
+        self._process = Process(
+            {
+                "person": self._person,
+                "task": self._task,
+                "cost": problem.cost[allowed],
+                "load": problem.load[allowed],
+                "capacity": problem.capacity,
+                "cutoff": np.array(cutoff),
+                "time_limit": np.array(time_limit),
+            }
+        )
+
+    def ended(self, timeout: float) -> bool:
+        if not self._process.ended(timeout):
+            return False
+        if (answer := self._process.answer) is not None:
+            self.bound, self.proved = float(answer["bound"]), bool(answer["ended"])
+            if answer["chosen"].size:
+                chosen = np.zeros((self.problem.people, self.problem.tasks))
+                chosen[self._person, self._task] = answer["chosen"]
+                person_of_task = chosen.argmax(axis=0)
+                if self.problem.allows(person_of_task):
+                    self.person_of_task = person_of_task
+                else:
+                    self.proved, self.bound = False, -math.inf
+        return True
+
+    def cancel(self) -> None:
+        self._process.kill()

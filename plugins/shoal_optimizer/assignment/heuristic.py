@@ -25,6 +25,8 @@ class Heuristic:
         self.problem = problem
         self.lower = -np.inf
         self.priced: Floats | None = None
+        self.settled = False
+        """Whether the bound has been raised towards a good assignment already."""
         self.error: BaseException | None = None
         self._time_limit = time_limit
         self._best = np.full(1, np.inf)
@@ -121,6 +123,7 @@ class Heuristic:
             if not raised and np.isfinite(best[0]) and time.monotonic() - began > POLISH and self.priced is not None:
                 raised = True
                 self._ascend(float(best[0]))
+                self.settled = True
             if best[0] < self._best[0]:
                 with self._lock:
                     self._best[0], self._person[:] = best[0], best_person

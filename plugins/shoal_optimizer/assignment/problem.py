@@ -82,12 +82,8 @@ class Problem:
 
     @property
     def grain(self) -> float:
-        """The step between possible objectives (costs being multiples of it), or 0 when there is no such step."""
-        for multiple in GRAINS:
-            scaled = self.cost * multiple
-            if np.abs(scaled).max(initial=0) < 2**50 and np.all(np.abs(scaled - np.rint(scaled)) < 1e-7 / multiple):
-                return 1 / multiple
-        return 0.0
+        """The step between possible objectives, or 0 when there is no such step."""
+        return grain(self.cost)
 
     def objective(self, person_of_task: Integers) -> float:
         return float(self.cost[person_of_task, np.arange(self.tasks)].sum())
@@ -96,6 +92,15 @@ class Problem:
         """Whether everyone stays within capacity."""
         loads = self.load[person_of_task, np.arange(self.tasks)]
         return bool(np.all(np.bincount(person_of_task, loads, self.people) <= self.room))
+
+
+def grain(values: Floats) -> float:
+    """The largest of 1, 0.1 … 0.0001 that all values are multiples of, or 0 when none is."""
+    for multiple in GRAINS:
+        scaled = values * multiple
+        if np.abs(scaled).max(initial=0) < 2**50 and np.all(np.abs(scaled - np.rint(scaled)) < 1e-7):
+            return 1 / multiple
+    return 0.0
 
 
 def _floats(name: str, values: ArrayLike) -> Floats:

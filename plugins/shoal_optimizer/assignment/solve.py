@@ -6,13 +6,14 @@ import time
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .exact import Exact
+from .exact import Exact, Remaining
 from .heuristic import Heuristic
 from .problem import Assignment, Floats, Integers, Problem
 from .special import slots, transport, unconstrained
 
 ALONE = 0.3  # seconds that the exact half gets before the other half is worth starting
 STEP = 0.02
+SLICE = 0.4  # of the time left, for an exact run that is not over all that is in question
 KERNEL = 4  # pairs per task in the first restricted run
 LAST = 0.35  # seconds kept back to stop both halves
 
@@ -69,7 +70,7 @@ def _optimal(problem: Problem, person_of_task: Integers) -> Assignment:
 
 
 class Race:
-    """HiGHS against a local search: each works on what the other has left in question.
+    """CP-SAT against a local search: each works on what the other has left in question.
 
     The search prices every pair; the exact run then leaves out pairs that cannot be in a better assignment, or, where
     that leaves too many, tries the cheapest ones first.
@@ -96,8 +97,8 @@ class Race:
         return self._answer()
 
     def _together(self, exact: Exact, heuristic: Heuristic) -> None:
-        run: Exact | None = exact
-        whole, pairs, until = True, math.inf, self.deadline
+        run: Exact | Remaining | None = exact
+        whole, pairs, until = True, int(self.problem.fits.sum()), self.deadline
         while not self._done() and self._left() > 0:
             if run is None:
                 time.sleep(STEP)
@@ -107,23 +108,20 @@ class Race:
                     heuristic.offer(run.person_of_task)
                 run = None
             self._listen(heuristic)
-            if heuristic.priced is None or self._done():
+            if heuristic.priced is None or not heuristic.settled or self._done() or self._left() < 0.1:
                 continue
             open_pairs = self._open(heuristic.priced)
             size = int(open_pairs.sum())
             if run is not None:
-                if size < 0.6 * pairs or time.monotonic() > until:
+                if size < 0.6 * pairs or time.monotonic() > until or isinstance(run, Exact):
                     run.cancel()
-                    pairs = 0  # once is enough
                 continue
             whole, pairs = size <= 1.5 * self.kernel, size
             if not whole:
                 open_pairs &= heuristic.priced <= np.partition(heuristic.priced, self.kernel, axis=None)[self.kernel]
                 self.kernel *= 2
-            until = self.deadline if whole else time.monotonic() + 0.4 * self._left()
-            if self.person_of_task is not None:
-                open_pairs[self.person_of_task, np.arange(self.problem.tasks)] = True
-            run = Exact(self.problem, open_pairs, self._left(), self.person_of_task)
+            until = self.deadline if whole else time.monotonic() + SLICE * self._left()
+            run = Remaining(self.problem, open_pairs, until - time.monotonic() - LAST - 0.1, self.upper - self._step())
         if run is not None:
             run.cancel()
             if run.ended(LAST):
@@ -137,17 +135,20 @@ class Race:
         """Pairs that can still be part of an assignment better than the best known one."""
         if math.isinf(self.upper):
             return self.problem.fits
-        step = self.grain * (1 - 1e-6) if self.grain else 1e-9 * max(1.0, abs(self.upper))
-        return np.asarray(priced <= self.upper - step) & self.problem.fits
+        return np.asarray(priced <= self.upper - self._step()) & self.problem.fits
 
-    def _learn(self, exact: Exact, whole: bool) -> None:
+    def _step(self) -> float:
+        """How much better an assignment must be to count."""
+        if math.isinf(self.upper):
+            return 0.0
+        return self.grain * 0.999 if self.grain else 1e-9 * max(1.0, abs(self.upper))
+
+    def _learn(self, exact: Exact | Remaining, whole: bool) -> None:
         if exact.person_of_task is not None:
             self._take(exact.person_of_task)
         if whole:
             self.lower = max(self.lower, min(exact.bound, self.upper))
-            if exact.proved:
-                self.lower = self.upper
-                self.infeasible = math.isinf(self.upper)
+            self.infeasible = exact.proved and math.isinf(exact.bound) and math.isinf(self.upper)
 
     def _listen(self, heuristic: Heuristic) -> None:
         _, person_of_task = heuristic.best()

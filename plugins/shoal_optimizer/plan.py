@@ -1,0 +1,362 @@
+"""All open tasks against all people at once: who does what, by when, and what is left out."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .candidates import candidates
+from .hours import Schedule, capacity_hours, overlap
+from .parameters import OptimizerParameters
+from .records import Person, Task
+from .skills import Matcher
+from .success import History
+
+CHECKPOINTS = 12
+LEFT_OUT = 3.0
+"""What leaving out a task of priority 1 costs; twice that for each priority above. A team costs at most about 2."""
+CHANGE = 0.5
+"""What exchanging a whole team of an earlier plan costs."""
+
+Pin = Literal["in", "out"]
+
+
+@dataclass(frozen=True)
+class PlanProblem:
+    """Tasks × people as arrays: `cost`, `able` and `pinned` of shape (tasks, people); `covers` per task (requirements, people).
+
+    sizes: the team's size per task, the smallest that the task allows and its skills can be covered with (0: none can).
+    free: shape (checkpoints, people): the hours each has until each checkpoint; due: each task's checkpoint.
+    released: checkpoint index before which a task cannot be worked on (-1: at once).
+    """
+
+    tasks: tuple[Task, ...]
+    people: tuple[Person, ...]
+    cost: NDArray[np.float64]
+    able: NDArray[np.bool_]
+    covers: tuple[NDArray[np.bool_], ...]
+    sizes: NDArray[np.int64]
+    free: NDArray[np.float64]
+    due: NDArray[np.int64]
+    released: NDArray[np.int64]
+    left_out: NDArray[np.float64]
+    previous: NDArray[np.bool_]
+    pinned: NDArray[np.int64]
+    schedule: NDArray[np.int64]
+    clashing: Mapping[int, frozenset[tuple[int, int]]]
+    """Per task: pairs of schedules that share too few hours in its window (s, s): this one alone does."""
+
+    def share(self, t: int) -> float:
+        return self.tasks[t].estimated_hours / max(int(self.sizes[t]), 1)
+
+
+@dataclass(frozen=True)
+class PlanSolution:
+    """teams: shape (tasks, people). bound: no plan has a lower objective."""
+
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    objective: float | None
+    bound: float | None
+    teams: NDArray[np.bool_] | None
+    first_seconds: float | None = field(default=None, compare=False)
+
+    @property
+    def gap(self) -> float | None:
+        if self.objective is None or self.bound is None:
+            return None
+        return max(0.0, self.objective - self.bound) / max(abs(self.objective), 1e-9)
+
+
+def plan_problem(
+    tasks: Sequence[Task], people: Sequence[Person], matcher: Matcher, history: History, parameters: OptimizerParameters,
+    now: datetime, *, pins: Mapping[tuple[str, str], Pin] | None = None, previous: Mapping[str, Sequence[str]] | None = None,
+) -> PlanProblem:  # fmt: skip
+    """The arrays of a planning problem. pins: (task, person) → "in" or "out"; previous: task → team of an earlier plan."""
+    shape = (len(tasks), len(people))
+    place = {person.id: n for n, person in enumerate(people)}
+    pinned, before = np.zeros(shape, np.int64), np.zeros(shape, bool)
+    row = {task.id: n for n, task in enumerate(tasks)}
+    for (task_id, person_id), pin in (pins or {}).items():
+        pinned[row[task_id], place[person_id]] = 1 if pin == "in" else -1
+    for task_id, team in (previous or {}).items():
+        for person_id in team:
+            if task_id in row and person_id in place:
+                before[row[task_id], place[person_id]] = True
+    times = _checkpoints([task.window(now)[1] for task in tasks], now)
+    starts = [task.window(now)[0] for task in tasks]
+    due = np.array([max(np.searchsorted(times, _stamp(task.window(now)[1]), "right") - 1, -1) for task in tasks], np.int64)
+    released = np.array([np.searchsorted(times, _stamp(start), "left") - 1 if start > now else -1 for start in starts], np.int64)
+    spare = np.array([max(0.0, parameters.workload_limit - person.workload) / 100 for person in people])
+    moments = [datetime.fromtimestamp(stamp, tz=now.tzinfo) for stamp in times]
+    free = np.array([[capacity_hours(person, now, moment) for person in people] for moment in moments]).reshape(len(times), len(people)) * spare
+    schedules = tuple(dict.fromkeys(Schedule.of(person) for person in people))
+    number = {schedule: n for n, schedule in enumerate(schedules)}
+    schedule = np.array([number[Schedule.of(person)] for person in people], np.int64)
+    cost, able, covers, sizes = np.zeros(shape), np.zeros(shape, bool), [], np.zeros(len(tasks), np.int64)
+    clashing: dict[int, frozenset[tuple[int, int]]] = {}
+    highest = max((person.cost_per_hour for person in people), default=0) or 1.0
+    rate = np.array([person.cost_per_hour for person in people]) / highest
+    workload = np.array([person.workload for person in people]) / 100
+    for t, task in enumerate(tasks):
+        scored = candidates(task, people, matcher, history, parameters)
+        has = np.array([[skill.enough for skill in candidate.skills] for candidate in scored], bool).reshape(len(people), -1).T
+        covers.append(has)
+        score = np.array([candidate.score for candidate in scored])
+        window = free[due[t]] - (free[released[t]] if released[t] >= 0 else 0.0) if due[t] >= 0 else np.zeros(len(people))
+        sizes[t] = _size(task, has, window, pinned[t])
+        size = max(int(sizes[t]), 1)
+        able[t] = (window >= task.estimated_hours / size - 1e-9) & (pinned[t] >= 0) & (sizes[t] > 0)
+        cost[t] = (
+            parameters.score_importance * (1 - score)
+            + parameters.cost_importance * rate
+            + parameters.balance_importance * workload**2
+        ) / size + CHANGE * np.where(before[t].any(), np.where(before[t], -1.0, 0.0), 0.0) / size
+        if size > 1 and parameters.overlap_hours:
+            clashing[t] = _clashing(schedules, task, now, parameters.overlap_hours)
+    left_out = np.array([LEFT_OUT * 2.0 ** (task.priority - 1) for task in tasks])
+    return PlanProblem(
+        tuple(tasks), tuple(people), cost, able, tuple(covers), sizes, free, due, released, left_out, before, pinned,
+        schedule, clashing,
+    )  # fmt: skip
+
+
+def _stamp(moment: datetime) -> float:
+    return moment.timestamp()
+
+
+def _checkpoints(deadlines: Sequence[datetime], now: datetime) -> NDArray[np.float64]:
+    """At most CHECKPOINTS of the deadlines, the earliest and the latest among them; a task is due at the last one not
+    after its deadline, so a plan that keeps the checkpoints keeps the deadlines."""
+    stamps = np.unique([_stamp(deadline) for deadline in deadlines if deadline > now])
+    if stamps.size <= CHECKPOINTS:
+        return stamps
+    return stamps[np.unique(np.linspace(0, stamps.size - 1, CHECKPOINTS).round().astype(int))]
+
+
+def _size(task: Task, has: NDArray[np.bool_], window: NDArray[np.float64], pinned: NDArray[np.int64]) -> int:
+    """The smallest team that covers the skills (found greedily) with shares that somebody has time for; 0 when none."""
+    least = max(task.team_size.least, int((pinned > 0).sum()), 1)
+    for size in range(least, task.team_size.most + 1):
+        eligible = (window >= task.estimated_hours / size - 1e-9) & (pinned >= 0)
+        if eligible.sum() < size:
+            continue
+        needed = np.array([requirement.people for requirement in task.skills])
+        team = np.flatnonzero(pinned > 0).tolist()
+        if needed.size:
+            needed = needed - has[:, team].sum(axis=1)
+        left = eligible.copy()
+        left[team] = False
+        while needed.size and needed.max() > 0 and len(team) < size:
+            gain = (has & (needed > 0)[:, None]).sum(axis=0) * left
+            best = int(gain.argmax())
+            if gain[best] == 0:
+                break
+            team.append(best)
+            left[best] = False
+            needed = needed - has[:, best]
+        if not needed.size or needed.max() <= 0:
+            return size
+    return 0
+
+
+def _clashing(schedules: Sequence[Schedule], task: Task, now: datetime, hours: float) -> frozenset[tuple[int, int]]:
+    window = task.window(now)
+    return frozenset(
+        (s, t)
+        for s in range(len(schedules))
+        for t in range(s, len(schedules))
+        if overlap(frozenset((schedules[s], schedules[t])), *window).hours < hours
+    )
+
+
+def greedy_plan(problem: PlanProblem) -> NDArray[np.bool_]:
+    """A plan made one task at a time, the most important first, then the most urgent."""
+    teams = np.zeros(problem.able.shape, bool)
+    used = np.zeros_like(problem.free)
+    order = sorted(range(len(problem.tasks)), key=lambda t: (not (problem.pinned[t] > 0).any(), -problem.left_out[t], problem.due[t]))
+    for t in order:
+        size = int(problem.sizes[t])
+        if size == 0:
+            continue
+        share = problem.share(t)
+        room = (problem.free - used)[problem.due[t] :].min(axis=0)
+        able = problem.able[t] & (room >= share - 1e-9)
+        team = _greedy_team(problem, t, able, size)
+        if team is None:
+            continue
+        teams[t, team] = True
+        used[problem.due[t] :, team] += share
+    return teams
+
+
+def _greedy_team(problem: PlanProblem, t: int, able: NDArray[np.bool_], size: int) -> list[int] | None:
+    forced = np.flatnonzero(problem.pinned[t] > 0).tolist()
+    if not all(able[p] for p in forced):
+        return None
+    needed = np.array([requirement.people for requirement in problem.tasks[t].skills], dtype=np.int64)
+    clashing = problem.clashing.get(t, frozenset())
+    has = problem.covers[t]
+    for first in [None, *np.argsort(np.where(able, problem.cost[t], np.inf))[:4].tolist()]:
+        team = list(forced)
+        if first is not None and first not in team and len(team) < size:
+            team.append(int(first))
+        missing = needed - has[:, team].sum(axis=1) if needed.size else needed
+        while len(team) < size:
+            ok = able.copy()
+            ok[team] = False
+            for p in team:
+                for s, u in clashing:
+                    if problem.schedule[p] == s:
+                        ok &= problem.schedule != u
+                    if problem.schedule[p] == u:
+                        ok &= problem.schedule != s
+            if size > 1:
+                for s, u in clashing:
+                    if s == u:
+                        ok &= problem.schedule != s
+            if not ok.any():
+                break
+            gain = (has & (missing > 0)[:, None]).sum(axis=0) if needed.size else np.zeros(ok.size)
+            pick = int(np.where(ok, problem.cost[t] - 10 * gain, np.inf).argmin())
+            team.append(pick)
+            missing = missing - has[:, pick] if needed.size else missing
+        if len(team) == size and (not needed.size or missing.max() <= 0):
+            return team
+    return None
+
+
+def solve_plan(
+    problem: PlanProblem,
+    *,
+    time_limit: float = 20.0,
+    progress: Callable[[float, float], None] | None = None,
+    stop: threading.Event | None = None,
+) -> PlanSolution:
+    """The plan of least objective: left-out tasks by priority, then teams' cost, then changes against an earlier plan.
+
+    progress(objective, bound) is called at every better plan; setting `stop` ends the search with the best so far.
+    Status "infeasible" means that pins contradict each other or the hard rules.
+    """
+    import time
+
+    from ortools.sat.python import cp_model
+
+    started = time.monotonic()
+    model, chosen, done = _model(problem)
+    hint = greedy_plan(problem)
+    for (t, p), variable in chosen.items():
+        model.add_hint(variable, bool(hint[t, p]))
+    for t, variable in done.items():
+        model.add_hint(variable, bool(hint[t].any()))
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.linearization_level = 2
+    solver.parameters.max_time_in_seconds = max(0.1, time_limit - (time.monotonic() - started))
+    watch = _watch(progress, stop)
+    code = solver.solve(model, watch)
+    if code == cp_model.INFEASIBLE:
+        return PlanSolution("infeasible", None, None, None)
+    if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return PlanSolution("unknown", None, solver.best_objective_bound / SCALE, None)
+    teams = np.zeros(problem.able.shape, bool)
+    for (t, p), variable in chosen.items():
+        teams[t, p] = solver.value(variable)
+    status: Literal["optimal", "feasible"] = "optimal" if code == cp_model.OPTIMAL else "feasible"
+    return PlanSolution(
+        status, solver.objective_value / SCALE, solver.best_objective_bound / SCALE, teams,
+        watch.first - started if watch.first else None,
+    )  # fmt: skip
+
+
+SCALE = 10_000
+
+
+def _model(problem: PlanProblem) -> tuple[Any, dict[tuple[int, int], Any], dict[int, Any]]:
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    chosen: dict[tuple[int, int], Any] = {}
+    done: dict[int, Any] = {}
+    terms: list[Any] = []
+    constant = 0.0
+    for t, task in enumerate(problem.tasks):
+        size = int(problem.sizes[t])
+        pinned = np.flatnonzero(problem.pinned[t] > 0)
+        constant += problem.left_out[t] + (CHANGE if problem.previous[t].any() else 0.0)
+        people = [int(p) for p in np.flatnonzero(problem.able[t])]
+        if size == 0 or len(people) < size or any(p not in people for p in pinned):
+            if pinned.size:
+                model.add_bool_or([])  # a pin that no plan can keep
+            continue
+        done[t] = model.new_bool_var("")
+        mine = {p: model.new_bool_var("") for p in people}
+        chosen |= {(t, p): variable for p, variable in mine.items()}
+        model.add(sum(mine.values()) == size * done[t])
+        for has, requirement in zip(problem.covers[t], task.skills, strict=True):
+            model.add(sum(mine[p] for p in people if has[p]) >= requirement.people * done[t])
+        for p in pinned:
+            model.add(mine[int(p)] == 1)
+        _keep_hours(model, problem, t, mine)
+        terms.append(done[t] * -round(SCALE * problem.left_out[t]))
+        terms += [variable * round(SCALE * problem.cost[t, p]) for p, variable in mine.items()]
+    _keep_capacity(model, problem, chosen)
+    model.minimize(sum(terms) + round(SCALE * constant))
+    return model, chosen, done
+
+
+def _keep_hours(model: Any, problem: PlanProblem, t: int, mine: Mapping[int, Any]) -> None:
+    """No two of the team keep schedules that share too few hours."""
+    clashing = problem.clashing.get(t)
+    if not clashing:
+        return
+    kept: dict[int, Any] = {}
+    for p, variable in mine.items():
+        s = int(problem.schedule[p])
+        kept.setdefault(s, model.new_bool_var(""))
+        model.add_implication(variable, kept[s])
+    for s, u in clashing:
+        if s in kept and u in kept:
+            model.add_bool_or([kept[s].negated(), kept[u].negated()] if s != u else [kept[s].negated()])
+
+
+def _keep_capacity(model: Any, problem: PlanProblem, chosen: Mapping[tuple[int, int], Any]) -> None:
+    """By every checkpoint nobody has more hours due than they have free until then (and since a later release).
+
+    That is exact for work that can be interrupted: earliest deadline first then keeps every deadline
+    (Dertouzos, "Control robotics", 1974).
+    """
+    releases = sorted({-1, *(int(r) for r in problem.released)})
+    for p in range(len(problem.people)):
+        mine = [(t, variable) for (t, person), variable in chosen.items() if person == p]
+        for since in releases:
+            for c in range(max(since + 1, 0), len(problem.free)):
+                due = [(t, v) for t, v in mine if problem.due[t] <= c and problem.released[t] >= since]
+                if not any(problem.due[t] == c for t, _ in due):
+                    continue
+                room = problem.free[c, p] - (problem.free[since, p] if since >= 0 else 0.0)
+                shares = [round(100 * problem.share(t) + 0.499) for t, _ in due]
+                if sum(shares) > 100 * room:
+                    model.add(sum(share * v for share, (_, v) in zip(shares, due, strict=True)) <= int(100 * room + 1e-6))
+
+
+def _watch(progress: Callable[[float, float], None] | None, stop: threading.Event | None) -> Any:
+    import time
+
+    from ortools.sat.python import cp_model
+
+    class Watch(cp_model.CpSolverSolutionCallback):
+        first: float | None = None
+
+        def on_solution_callback(self) -> None:
+            if self.first is None:
+                self.first = time.monotonic()
+            if progress is not None:
+                progress(self.objective_value / SCALE, self.best_objective_bound / SCALE)
+            if stop is not None and stop.is_set():
+                self.stop_search()
+
+    return Watch()
