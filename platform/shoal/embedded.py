@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import psutil
 from redis import Redis
@@ -64,6 +64,7 @@ class Server:
     """One of the servers: how it is started, and how one sees that it serves."""
 
     name = ""
+    environment: ClassVar[dict[str, str]] = {}
 
     def __init__(self, folder: Path, endpoint: Endpoint) -> None:
         self.folder, self.endpoint = folder, endpoint
@@ -174,6 +175,8 @@ class EventsServer(RedisServer):
 
 class MilvusServer(Server):
     name = "milvus"
+    environment: ClassVar[dict[str, str]] = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    """One query is a product of a matrix and a vector: waking threads for it takes longer than the product."""
 
     def command(self) -> list[str]:
         path = self.folder / "token"

@@ -2,7 +2,8 @@
 
 `milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two writers, or a writer and a flush, lose rows.
 Here each collection is written by one call at a time while none reads. Beyond that: a write is on the disk before it is
-acknowledged; rows are flushed once they are many or quiet, for unflushed ones are searched in Python; a token is demanded.
+acknowledged; rows are flushed once they are many or quiet, for unflushed ones are laid out anew after each write; searches work on arrays
+(see `milvus_search`); a token is demanded.
 """
 
 import argparse
@@ -20,11 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import milvus_lite.db as database
 import milvus_lite.engine.collection as engine
+from milvus_lite.adapter.grpc.errors import to_status_kwargs
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
+from milvus_lite.exceptions import MilvusLiteError
 from milvus_lite.storage.wal import WAL
-from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc
+from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
+
+from .milvus_search import SearchedCollection
 
 logger = logging.getLogger("shoal.milvus")
 
@@ -53,12 +59,14 @@ WRITES = (
     "AlterCollection",
     "RenameCollection",
 )
-ENOUGH = 5_000
+ENOUGH = 2_000
 """Unflushed rows that are flushed at once."""
 FEW = 100
-"""Unflushed rows that may stay: searching them takes some 3 ms, and a flush of each small write would make many small files."""
+"""Unflushed rows that may stay: a flush of each small write would make many small files."""
 QUIET = 0.5
 """Seconds without a write after which more than `FEW` are flushed."""
+SETTLED = 5.0
+"""Seconds without a write after which a collection is left alone: what a flush set going is done."""
 MESSAGE = 256 * 1024 * 1024
 
 
@@ -136,6 +144,7 @@ class Servicer(MilvusServicer):
         super().__init__(db)
         self._gates: dict[str, Gate] = defaultdict(Gate)
         self._written: dict[str, float] = {}
+        self._warmed: dict[str, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._flusher = threading.Thread(target=self._flush_quiet, name="flusher", daemon=True)
@@ -144,6 +153,18 @@ class Servicer(MilvusServicer):
     def AllocTimestamp(self, request: Any, context: Any) -> Any:
         """pymilvus' asynchronous client asks for one when it makes an index; milvus-lite (3.2) has none."""
         return milvus_pb2.AllocTimestampResponse(status=common_pb2.Status(), timestamp=time.time_ns())
+
+    def count(self, request: Any, context: Any) -> Any:
+        """The answer to a query for `count(*)`."""
+        collection = self._get_collection(request, context)
+        data = schema_pb2.FieldData(field_name="count(*)", type=schema_pb2.DataType.Int64)
+        data.scalars.long_data.data.append(collection.count_matching(request.expr or None))
+        return milvus_pb2.QueryResults(
+            status=common_pb2.Status(),
+            fields_data=[data],
+            collection_name=collection.name,
+            output_fields=["count(*)"],
+        )
 
     def gate(self, name: str) -> Gate:
         with self._lock:
@@ -164,23 +185,33 @@ class Servicer(MilvusServicer):
             for name, since in candidates.items():
                 try:
                     self._flush_if_due(name, since)
+                    self._warm(name)
                 except Exception:
                     logger.exception("flushing %s failed", name)
 
     def _flush_if_due(self, name: str, since: float) -> None:
-        quiet = time.monotonic() - since > QUIET
-        with self.gate(name).writing():
-            if not self._db.has_collection(name):
-                rows = 0
-            else:
-                collection = self._db.get_collection(name)
-                rows = collection.count()
-                if rows >= ENOUGH or (quiet and rows > FEW):
-                    collection.flush()
-        if quiet:
+        def due() -> bool:
+            rows = self._db.get_collection(name).count() if self._db.has_collection(name) else 0
+            return rows >= ENOUGH or (rows > FEW and time.monotonic() - since > QUIET)
+
+        if due():
+            with self.gate(name).writing():
+                if due():
+                    self._db.get_collection(name).flush()
+        if time.monotonic() - since > SETTLED:
             with self._lock:
                 if self._written.get(name) == since:
                     del self._written[name]
+
+    def _warm(self, name: str) -> None:
+        """Lay out for searching what a flush or a compaction made, so that no search has to."""
+        if not self._db.has_collection(name):
+            return
+        collection = self._db.get_collection(name)
+        if self._warmed.get(name) != collection.generation:
+            with self.gate(name).reading():
+                self._warmed[name], state = collection.generation, collection.state()
+            collection.warm(state)
 
 
 def _name(request: Any) -> str:
@@ -196,6 +227,11 @@ def _gated(method: str, write: bool) -> Callable[..., Any]:
         name = _name(request)
         gate = self.gate(name)
         with gate.writing() if write else gate.reading():
+            if method == "Query" and list(request.output_fields) == ["count(*)"]:
+                try:
+                    return self.count(request, context)
+                except MilvusLiteError as error:
+                    return milvus_pb2.QueryResults(status=common_pb2.Status(**to_status_kwargs(error)))
             answer = inherited(self, request, context)
         if method in ("Insert", "Upsert", "Delete"):
             self.written(name)
@@ -230,7 +266,7 @@ class Guard(grpc.ServerInterceptor):
 
 def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
     """Serve until SIGTERM or SIGINT; then let calls end, flush everything and return."""
-    engine.WAL = DurableWAL
+    engine.WAL, database.Collection = DurableWAL, SearchedCollection
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

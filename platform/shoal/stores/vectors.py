@@ -229,7 +229,6 @@ class VectorsDoor(Door):
         hits = []
         for hit in (await self._loaded(name, search))[0]:
             score = float(hit["distance"])
-            score = abs(score) if metric == "BM25" else score  # milvus-lite gives it negative
             entity = hit.get("entity") or {}
             hits.append(
                 Hit(hit["id"], score if math.isfinite(score) else 0.0, {f: entity.get(f) for f in fields})
