@@ -1,0 +1,270 @@
+"""Experiments over HTTP: real Redis, the real Router, the real event log."""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from shoal import Client, Conflict, Invalid, NotFound
+
+numbers = count()
+HALVES = [{"name": "blue", "allocation": 50}, {"name": "green", "allocation": 50}]
+
+
+def design(**fields: Any) -> dict[str, Any]:
+    return {"hypothesis": "Green is seen sooner.", "variants": HALVES, "primary": {"name": "bought"}, "minimum_effect": 0.1,
+            "baseline": 0.2, "duration_days": 0, "minimum_sample_size": 60, **fields}
+
+
+def warm(**fields: Any) -> dict[str, Any]:
+    variants = [{"name": "cool", "allocation": 50}, {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}}]
+    return design(capability="greeting", variants=variants, **fields)
+
+
+@pytest.fixture
+def id() -> str:
+    return f"test-{next(numbers)}"
+
+
+def started(client: Client, id: str, body: dict[str, Any]) -> dict[str, Any]:
+    client.experiments.draft(id=id, body=body)
+    return client.experiments.start(id=id)
+
+
+def run(client: Client, id: str, rates: dict[str, float], units: int = 200, metric: str = "bought") -> None:
+    """Assign units and post what they did."""
+    rng = random.Random(7)
+    arms = {f"{id}-u{i}": client.experiments.assignment(id=id, unit=f"{id}-u{i}")["variant"] for i in range(units)}
+    rows = [{"unit": u, "metric": metric, "id": f"{u}-{metric}"} for u, arm in arms.items() if rng.random() < rates[arm]]
+    answer = client.experiments.add_outcomes(id=id, body=rows)
+    assert answer == {"accepted": len(rows), "rejected": []}
+
+
+def wait_for(condition: Any, seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.2)
+    return value
+
+
+def test_the_calculators(acme: Client) -> None:
+    arms = {"a": {"n": 5234, "successes": 644}, "b": {"n": 5189, "successes": 732}}
+    found = acme.experiments.analyze(metric="proportion", control="a", arms=arms)["comparisons"]["b"]
+    assert found["effect"] == pytest.approx(0.018, abs=1e-3) and found["p_value"] == pytest.approx(0.0066, abs=1e-4)
+    assert found["interval"] == pytest.approx([0.005, 0.031], abs=1e-4) and found["significant"] is True
+    assert acme.experiments.sample_size(metric="mean", baseline=1, minimum_effect=0.5, variance=1)["per_arm"] == 64
+    assert acme.experiments.bounds(times=[0.5, 1])["looks"][1]["z"] == pytest.approx(1.9686, abs=1e-3)
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("analyze", {"metric": "proportion", "control": "a", "arms": {"a": {"n": 3, "successes": 9}, "b": {"n": 1, "successes": 1}}}),
+    ("analyze", {"metric": "mean", "control": "a", "arms": {"a": {"n": 3, "mean": 1, "variance": 0}, "b": {"n": 3, "mean": 1, "variance": 0}}}),
+    ("analyze", {"metric": "mean", "control": "a", "arms": {"a": {"n": 1, "mean": 1, "variance": 1}, "b": {"n": 3, "mean": 1, "variance": 0}}}),
+    ("sample-size", {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0}),
+    ("sample-size", {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0.95}),
+    ("sample-size", {"metric": "mean", "baseline": 0.1, "minimum_effect": 1}),
+    ("bounds", {"times": [1, 0.5]}),
+])
+def test_bad_numbers_are_a_problem_that_says_what_and_where(served: Any, path: str, body: dict[str, Any]) -> None:
+    headers = {"Authorization": f"Bearer {served.keys['acme']['reader']}"}
+    answer = httpx.post(f"{served.address}/experiments/{path}", json=body, headers=headers)
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["message"] and "location" in answer.json()["errors"][0]
+
+
+@pytest.mark.parametrize("body", [b'{"metric":"mean","baseline":NaN,"minimum_effect":1,"variance":1}', b"[", b"null", b'"x"'])
+def test_bytes_that_are_no_request_are_refused(served: Any, body: bytes) -> None:
+    headers = {"Authorization": f"Bearer {served.keys['acme']['reader']}", "content-type": "application/json"}
+    answer = httpx.post(f"{served.address}/experiments/sample-size", content=body, headers=headers)
+    assert answer.status_code in (400, 422) and "problem" in answer.headers["content-type"]
+
+
+def test_an_experiment_from_draft_to_promotion(acme: Client, id: str) -> None:
+    drafted = acme.experiments.draft(id=id, body=design(guardrails=[{"name": "refund", "better": "decrease", "margin": 0.2, "margin_scale": "absolute"}]))
+    assert drafted["status"] == "draft" and drafted["plan"]["per_arm"] == 60
+    running = acme.experiments.start(id=id)
+    assert running["status"] == "running" and len(running["hash"]) == 64
+    run(acme, id, {"blue": 0.2, "green": 0.6})
+    report = acme.experiments.results(id=id)
+    assert report["verdict"] == {**report["verdict"], "decision": "ship", "winner": "green"}
+    assert sum(report["health"]["units"].values()) == 200
+    promoted = acme.experiments.promote(id=id)
+    assert promoted["status"] == "promoted" and [c["what"].split()[0] for c in promoted["history"]] == ["drafted", "started:", "promoted"]
+    assert acme.experiments.assignment(id=id, unit="someone")["variant"] is None
+    assert [a for a in acme.platform.list_audit()["entries"] if id in str(a)]
+
+
+def test_posting_outcomes_twice_changes_nothing(acme: Client, id: str) -> None:
+    started(acme, id, design())
+    run(acme, id, {"blue": 0.2, "green": 0.6})
+    once = acme.experiments.results(id=id)["metrics"]
+    run(acme, id, {"blue": 0.2, "green": 0.6})
+    assert acme.experiments.results(id=id)["metrics"] == once
+
+
+def test_before_its_registered_end_an_experiment_shows_health_alone(acme: Client, id: str) -> None:
+    started(acme, id, design(duration_days=14))
+    run(acme, id, {"blue": 0.2, "green": 0.6})
+    report = acme.experiments.results(id=id)
+    assert report["metrics"] is None and report["timeline"] is None and report["verdict"]["decision"] == "inconclusive"
+    assert "effect" not in str(report["health"]) and report["health"]["units_per_arm"]["smallest"] > 60
+    with pytest.raises(Conflict, match="override"):
+        acme.experiments.promote(id=id, variant="green")
+
+
+def test_what_may_not_happen(acme: Client, id: str) -> None:
+    with pytest.raises(NotFound):
+        acme.experiments.start(id="nobody-drafted-this")
+    acme.experiments.draft(id=id, body=design())
+    with pytest.raises(Conflict, match="draft"):
+        acme.experiments.stop(id=id)
+    with pytest.raises(Invalid, match="draft"):
+        acme.experiments.results(id=id)
+    with pytest.raises(Invalid, match="draft"):
+        acme.experiments.add_outcomes(id=id, body=[{"unit": "u"}])
+    acme.experiments.start(id=id)
+    for again in (lambda: acme.experiments.start(id=id), lambda: acme.experiments.draft(id=id, body=design()), lambda: acme.experiments.delete(id=id)):
+        with pytest.raises(Conflict, match="running"):
+            again()
+    acme.experiments.stop(id=id)
+    with pytest.raises(Conflict):
+        acme.experiments.stop(id=id)
+    acme.experiments.delete(id=id)
+    with pytest.raises(NotFound):
+        acme.experiments.get(id=id)
+
+
+@pytest.mark.parametrize(("body", "where"), [
+    (design(variants=HALVES[:1]), "variants"),
+    (design(variants=[HALVES[0], {"name": "green", "allocation": 40}]), "sum to 100"),
+    (design(minimum_effect=0), "minimum_effect"),
+    (warm() | {"variants": [HALVES[0], {"name": "hot", "allocation": 50, "parameters": {"warmth": 7}}]}, "variants.1.parameters.warmth"),
+    (warm() | {"variants": [HALVES[0], {"name": "hot", "allocation": 50, "parameters": {"heat": 1}}]}, "variants.1.parameters.heat"),
+    (design(capability="nothing"), "nothing"),
+    (design(baseline=0.95), "0.95"),
+])
+def test_bad_designs_say_what_and_where(acme: Client, id: str, body: dict[str, Any], where: str) -> None:
+    body = {**body, "minimum_sample_size": None}
+    with pytest.raises((Invalid, NotFound)) as caught:
+        acme.experiments.draft(id=id, body=body)
+    assert where in str(caught.value) + str(caught.value.errors)
+
+
+def test_a_start_without_a_sample_size_says_what_is_missing(acme: Client, id: str) -> None:
+    acme.experiments.draft(id=id, body=design(baseline=None, minimum_sample_size=None, primary={"name": "never", "event": "never.logged"}))
+    with pytest.raises(Invalid, match="Nobody has logged 'never'"):
+        acme.experiments.start(id=id)
+
+
+def test_a_metric_that_nobody_logs_is_said_at_the_start_and_in_the_results(acme: Client, id: str) -> None:
+    running = started(acme, id, design(primary={"name": "x", "event": "never.logged"}, minimum_sample_size=2))
+    assert "never.logged" in running["warnings"][0]
+    for i in range(30):
+        acme.experiments.assignment(id=id, unit=f"u{i}")
+    report = acme.experiments.results(id=id)
+    assert report["verdict"]["decision"] == "inconclusive" and "Nobody has logged x" in str(report["verdict"]["reasons"])
+
+
+def test_layers_over_100_percent_are_refused_and_exclude_each_other(acme: Client, id: str) -> None:
+    layer = f"layer-{id}"
+    ids = [f"{id}-{n}" for n in "abc"]
+    for name, percent in zip(ids, (60, 40, 1), strict=True):
+        acme.experiments.draft(id=name, body=design(layer={"name": layer, "percent": percent}))
+    for name in ids[:2]:
+        acme.experiments.start(id=name)
+    with pytest.raises(Conflict, match="100 percent are taken"):
+        acme.experiments.start(id=ids[2])
+    for i in range(40):
+        assert [acme.experiments.assignment(id=name, unit=f"u{i}", expose=False)["variant"] is None for name in ids[:2]].count(True) == 1
+    for name in ids[:2]:
+        acme.experiments.stop(id=name)
+
+
+def test_bad_outcomes_are_rejected_one_by_one(acme: Client, id: str) -> None:
+    started(acme, id, design())
+    rows = [{"unit": "u"}, {"unit": ""}, {"value": 1}, {"unit": "u", "metric": "other"}, {"unit": "u", "value": "much"}, 7, {"unit": "u", "surprise": 1}]
+    answer = acme.experiments.add_outcomes(id=id, body=rows)
+    assert answer["accepted"] == 1 and [r["index"] for r in answer["rejected"]] == [1, 2, 3, 4, 5, 6]
+    assert "bought" in answer["rejected"][2]["error"]
+
+
+def test_a_capability_s_parameter_varies_is_exposed_and_promoted(served: Any, acme: Client, id: str) -> None:
+    started(acme, id, warm(primary={"name": "smiled", "event": "smile"}))
+    seen: dict[str, float] = {}
+    for i in range(150):
+        user = f"{id}-{i}"
+        with Client(served.address, served.keys["acme"]["editor"], user=user) as client:
+            seen[user] = wait_for(lambda c=client: c.greeting.hello(name="x"))["warmth"]
+    arm = {u: acme.experiments.assignment(id=id, unit=u)["variant"] for u in seen}
+    late = [u for u, w in seen.items() if w != (0.9 if arm[u] == "warm" else 0.5)]
+    assert len(late) <= 5  # the router follows within a second
+    wait_for(lambda: sum(acme.experiments.results(id=id)["health"]["units"].values()) >= 145)
+    smiles = [{"specversion": "1.0", "id": f"smile-{u}", "source": "test", "type": "smile", "subject": u}
+              for i, u in enumerate(seen) if (arm[u] == "warm") == (i % 10 > 1)]
+    acme.platform.append_events(body=smiles)
+    report = acme.experiments.results(id=id)
+    assert report["verdict"]["winner"] == "warm", report
+    with pytest.raises(Conflict, match="already varies warmth"):
+        started(acme, f"{id}-too", warm())
+    acme.experiments.promote(id=id)
+    assert acme.platform.get_parameters(capability="greeting")["own"] == {"warmth": 0.9}
+    acme.experiments.rollback(id=id, reason="changed our minds")
+    assert acme.platform.get_parameters(capability="greeting")["own"] == {}
+
+
+def test_a_ramp_assigns_the_winner_to_a_part_and_can_be_rolled_back(acme: Client, id: str) -> None:
+    started(acme, id, warm())
+    promoted = acme.experiments.promote(id=id, body={"variant": "warm", "override": "for the test", "days": 4, "steps": [20, 100]})
+    assert promoted["status"] == "promoting" and "against the verdict" in promoted["history"][-1]["what"]
+    ramp = next(e for e in acme.platform.list_experiments()["experiments"] if e["id"] == f"{id}~ramp")
+    assert [(v["name"], v["allocation"]) for v in ramp["variants"]] == [("warm", 20), ("cool", 80)]
+    assert acme.experiments.rollback(id=id)["status"] == "rolled back"
+    assert f"{id}~ramp" not in str(acme.platform.list_experiments())
+
+
+def test_another_company_sees_nothing(served: Any, acme: Client, id: str) -> None:
+    acme.experiments.draft(id=id, body=design())
+    with Client(served.address, served.keys["globex"]["admin"]) as other:
+        assert id not in str(other.experiments.list_experiments())
+        with pytest.raises(NotFound):
+            other.experiments.get(id=id)
+
+
+def test_a_reader_looks_and_calculates_but_changes_nothing(served: Any, acme: Client, id: str) -> None:
+    acme.experiments.draft(id=id, body=design())
+    with Client(served.address, served.keys["acme"]["reader"]) as reader:
+        assert reader.experiments.get(id=id)["status"] == "draft"
+        for change in (lambda: reader.experiments.start(id=id), lambda: reader.experiments.draft(id=id, body=design())):
+            with pytest.raises(Exception, match="role"):
+                change()
+
+
+def test_the_list_pages(acme: Client, id: str) -> None:
+    for n in range(3):
+        acme.experiments.draft(id=f"{id}-{n}", body=design())
+    first = acme.experiments.list_experiments(limit=2)
+    rest = acme.experiments.list_experiments(limit=1000, cursor=first["cursor"])
+    assert len(first["experiments"]) == 2 and rest["cursor"] is None and rest["experiments"][-1]["id"] == f"{id}-2"
+    with pytest.raises(Invalid):
+        acme.experiments.list_experiments(cursor="nobody")
+
+
+def test_two_who_start_at_once_start_it_once(acme: Client, id: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    acme.experiments.draft(id=id, body=design())
+
+    def start(_: int) -> str:
+        try:
+            return str(acme.experiments.start(id=id)["status"])
+        except Conflict:
+            return "refused"
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(start, range(4))) == ["refused"] * 3 + ["running"]
