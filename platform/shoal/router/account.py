@@ -16,7 +16,8 @@ from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
 from shoal.contract.stores import Stores
 
-from .directory import CAPABILITIES, PREFIX, Directory, active_key, minute_keys, reachable
+from .directory import Directory
+from .keyspace import CAPABILITIES, PREFIX, active_key, minute_keys, reachable
 from .records import PLATFORM
 from .tasks import end
 

@@ -1,17 +1,4 @@
-"""The directory: tenants, keys, limits, boards, promoted parameters, experiments and the audit log, in Redis.
-
-Everything lies under `{%shoal}:`, which no tenant's key can be (a tenant's id begins with a letter or digit), in one
-Cluster slot:
-
-    {%shoal}:tenant:<tenant>          hash: tenant, key/<id>, limits/<capability>, parameters/<capability>, experiment/<id>
-    {%shoal}:keys                     hash: key id → tenant
-    {%shoal}:version                  counts changes; each is announced on the channel {%shoal}:changed
-    {%shoal}:changes                  sorted set: tenant → version of its latest change
-    {%shoal}:boards:<tenant>          set of boards; {%shoal}:board:<tenant>:<board> its users; {%shoal}:user:<tenant>:<user> the reverse
-    {%shoal}:audit:<tenant>           stream
-    {%shoal}:exposed:<tenant>         set of experiments; {%shoal}:exposed:<tenant>:<experiment> digests of exposures logged
-    {%shoal}:active:<capability>      sorted set: tenant → minute of its latest request
-"""
+"""The directory: tenants, keys, limits, boards, promoted parameters, experiments and the audit log, in Redis (see `keyspace`)."""
 
 import asyncio
 import hashlib
@@ -19,111 +6,36 @@ import re
 import secrets
 import time
 from base64 import b32encode
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from shoal.contract.context import Role
-from shoal.contract.errors import Conflict, Invalid, NotFound, Unavailable
+from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import check_tenant, check_text
 
-from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
-
-PREFIX = "{%shoal}:"
-VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
-    PREFIX + name for name in ("version", "changes", "changed", "keys", "capabilities")
+from .keyspace import (
+    AUDIT_LENGTH,
+    CAPABILITIES,
+    CHANGES,
+    CHANNEL,
+    EDIT,
+    KEYS,
+    MEMBERS,
+    NOTICE_SECONDS,
+    PREFIX,
+    VERSION,
+    active_key,
+    connect,
+    exposed_key,
+    minute_keys,
+    reachable,
+    tenant_key,
+    user_key,
 )
-AUDIT_LENGTH = 100_000
-NOTICE_SECONDS = 1.0
-CONNECTIONS = 64
-"""Per process, at most; who finds none free waits."""
-
-_EDIT = """
-local exists = redis.call('HEXISTS', KEYS[1], 'tenant')
-if ARGV[2] == 'new' and exists == 1 then return -1 end
-if ARGV[2] == 'old' and exists == 0 then return -2 end
-local done = 0
-for i = 3, #ARGV, 2 do
-  if ARGV[i + 1] == '' then done = done + redis.call('HDEL', KEYS[1], ARGV[i])
-  else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]); done = done + 1 end
-end
-if done > 0 then
-  redis.call('ZADD', KEYS[3], redis.call('INCR', KEYS[2]), ARGV[1])
-  redis.call('PUBLISH', KEYS[4], ARGV[1])
-end
-return done
-"""
-"""Set (or, given '', delete) fields of a tenant's hash and announce the change, all or nothing."""
-
-_MEMBERS = """
-local boards, board, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3]
-local wanted = {}
-for i = 5, #ARGV do wanted[ARGV[i]] = true end
-for _, user in ipairs(redis.call('SMEMBERS', board)) do
-  if not wanted[user] then redis.call('SREM', board, user); redis.call('SREM', users .. user, name) end
-end
-for user, _ in pairs(wanted) do redis.call('SADD', board, user); redis.call('SADD', users .. user, name) end
-local known = redis.call(ARGV[4], boards, name)
-redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[1]), tenant)
-redis.call('PUBLISH', KEYS[3], tenant)
-return known
-"""
-"""Make the given users all that a board has, in both directions; ARGV[4] (SADD or SREM) is done to the set of boards."""
-
-
-def _connect(url: str) -> Any:
-    """A client that tries nothing twice: an INCR that may have been done would be done again."""
-    scheme, separator, rest = url.partition("://")
-    if scheme.endswith("+cluster"):
-        return RedisCluster.from_url(scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=2)
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        max_connections=CONNECTIONS,
-        timeout=5,
-        socket_connect_timeout=2,
-        socket_timeout=5,
-        health_check_interval=15,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
-
-
-def tenant_key(tenant: str) -> str:
-    return f"{PREFIX}tenant:{tenant}"
-
-
-def user_key(tenant: str, user: str) -> str:
-    return f"{PREFIX}user:{tenant}:{user}"
-
-
-def exposed_key(tenant: str, experiment: str | None = None) -> str:
-    return f"{PREFIX}exposed:{tenant}" + ("" if experiment is None else f":{experiment}")
-
-
-def active_key(capability: str) -> str:
-    return f"{PREFIX}active:{capability}"
-
-
-def minute_keys(capability: str, minute: int, tenant: str) -> tuple[str, str]:
-    """The account of one tenant's minute: a hash of counts, and a HyperLogLog of its users. They expire by themselves."""
-    return f"{PREFIX}minute:{capability}:{minute}:{tenant}", f"{PREFIX}users:{capability}:{minute}:{tenant}"
-
-
-@asynccontextmanager
-async def reachable() -> AsyncIterator[None]:
-    """A Redis that is away becomes `Unavailable`."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable("the directory cannot be reached", retry_after=1) from error
+from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
 
 
 class Directory:
@@ -142,7 +54,7 @@ class Directory:
         """This event loop's `redis.asyncio.Redis` (those of a loop that is gone cannot be used again). Its answers are bytes."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
-            self._client = loop, _connect(self.url)
+            self._client = loop, connect(self.url)
         return self._client[1]
 
     async def close(self) -> None:
@@ -385,12 +297,12 @@ class Directory:
     # The rest
 
     async def _edit(self, tenant: str, fields: Mapping[str, str], guard: str = "") -> int:
-        """Apply `_EDIT`; how many fields were set or deleted. The platform's own hash needs no tenant record."""
+        """Apply `EDIT`; how many fields were set or deleted. The platform's own hash needs no tenant record."""
         _checked(tenant)
         flat = [part for pair in fields.items() for part in pair]
         guard = "" if tenant == PLATFORM else guard
         async with reachable():
-            done = await self.redis.eval(_EDIT, 4, tenant_key(tenant), VERSION, CHANGES, CHANNEL, tenant, guard, *flat)
+            done = await self.redis.eval(EDIT, 4, tenant_key(tenant), VERSION, CHANGES, CHANNEL, tenant, guard, *flat)
         if done == -1:
             raise Conflict(f"there is a tenant {tenant!r}")
         if done == -2:
@@ -400,7 +312,7 @@ class Directory:
     async def _members(self, tenant: str, board: str, boards: str, users: Sequence[str]) -> int:
         keys = [VERSION, CHANGES, CHANNEL, f"{PREFIX}boards:{_checked(tenant)}", f"{PREFIX}board:{tenant}:{board}"]
         async with reachable():
-            script = self.redis.eval(_MEMBERS, len(keys), *keys, user_key(tenant, ""), tenant, board, boards, *users)
+            script = self.redis.eval(MEMBERS, len(keys), *keys, user_key(tenant, ""), tenant, board, boards, *users)
             return int(await script)
 
     async def _fields(self, tenant: str, kind: str) -> dict[str, bytes]:

@@ -16,7 +16,8 @@ from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
 
 from .assignment import Assignment
-from .directory import Directory, exposed_key, reachable
+from .directory import Directory
+from .keyspace import exposed_key, reachable
 from .outbox import Outbox
 
 log = logging.getLogger(__name__)

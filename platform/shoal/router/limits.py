@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from shoal.contract.errors import LimitExceeded, TooLarge, Unavailable
 
-from .directory import PREFIX, Directory, reachable
+from .directory import Directory
+from .keyspace import PREFIX, reachable
 from .records import DEFAULT_LIMITS, Limits
 from .tasks import end
 

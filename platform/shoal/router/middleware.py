@@ -2,14 +2,11 @@
 
 import asyncio
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from random import getrandbits
 from time import monotonic, perf_counter
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,12 +16,10 @@ from shoal.contract.context import Role, Services, TenantContext
 from shoal.contract.errors import (
     Forbidden,
     InternalError,
-    Malformed,
     ShoalError,
     Unauthenticated,
     Unavailable,
 )
-from shoal.contract.names import check_text
 from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
 
@@ -33,7 +28,9 @@ from .assignment import Assignment, Plan
 from .audit import AuditLog
 from .credentials import Authenticator
 from .directory import Directory
+from .exchange import Exchange
 from .exposures import ExposureLog, Resolved, resolve, varied_by
+from .head import Head, check_tenant, header_text
 from .limits import Gate, Presence, too_large
 from .problems import respond
 from .records import AuditEntry, Caller, Limits
@@ -44,11 +41,12 @@ from .snapshot import Snapshot, TenantState
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 BOARDS_REMEMBERED = 50_000
 RESOLVED_REMEMBERED = 1_000
 
 NOBODY: frozenset[str] = frozenset()
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Others are counted as `?`: what callers make up must not become names in the account."""
 
 
 
@@ -81,60 +79,6 @@ class _View:
         self.varied = varied_by(records)
         self.promoted = state.parameters.get(capability, {})
         self.resolved: OrderedDict[Any, Resolved] = OrderedDict()
-
-
-class _Exchange:
-    """One request's body on its way in, up to a limit, and its response on its way out: that gets the request's id, its
-    status is noted, and its beginning lifts the deadline.
-
-    Past the body's limit, the application hears that the client has gone, and what it then answers is not sent.
-    """
-
-    __slots__ = ("_left", "_receive", "_send", "deadline", "exceeded", "request_id", "started", "status")
-
-    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
-        self._receive, self._send, self.request_id = receive, send, request_id
-        self._left = 0
-        self.exceeded = self.started = False
-        self.status = 499  # what an application that never answers leaves: the client has gone
-        self.deadline: asyncio.Timeout | None = None
-
-    def limit(self, size: int) -> Receive:
-        self._left = size
-        return self.receive
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
-                self.exceeded = True
-                return {"type": "http.disconnect"}
-        return message
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            if self.exceeded:
-                return
-            if self.deadline is not None:
-                self.deadline.reschedule(None)
-            self.started = True
-            self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
-        elif self.exceeded and not self.started:
-            return
-        await self._send(message)
-
-    async def problem(self, error: ShoalError) -> None:
-        """Answer with an error; where an answer has begun already, that can only be broken off."""
-        if self.started:
-            log.error("request %s failed after its answer had begun: %s", self.request_id, error)
-            return
-        self.exceeded = False
-        self.deadline = None
-        status, headers, body = respond(error, self.request_id)
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
 
 
 class Router:
@@ -227,8 +171,8 @@ class Router:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
-        head = _Head(scope)
-        exchange = _Exchange(receive, send, head.request_id)
+        head = Head(scope)
+        exchange = Exchange(receive, send, head.request_id)
         scope["shoal.request_id"] = head.request_id
         if not self._started:
             await self.start()
@@ -242,7 +186,7 @@ class Router:
                 await self._run(scope, receive, exchange, None)
                 return
             call = await self._identify(head)
-            _check_tenant(scope["query_string"], call.caller.tenant)
+            check_tenant(scope["query_string"], call.caller.tenant)
             view = call.view
             view.gate.enter(view.limits, self._presence.replicas, monotonic())
             gate = view.gate
@@ -258,37 +202,36 @@ class Router:
             await exchange.problem(error)
         except ClientDisconnect:
             pass
+        except Exception:
+            log.exception("request %s: %s %s failed", head.request_id, method, self._route(scope))
+            if not exchange.started:
+                await exchange.problem(InternalError("an error of the platform's; it was logged under the request's id"))
         finally:
             if gate is not None:
                 gate.leave()
             if call is not None:
-                route, seconds = f"{method} {self._route(scope)}", perf_counter() - began
+                route, seconds = f"{method if method in METHODS else '?'} {self._route(scope)}", perf_counter() - began
                 self.account.record(call.caller.tenant, route, exchange.status, seconds, call.user, variants)
                 if gate is not None and method not in SAFE:
                     await self._enter(scope, call, route, exchange.status)
 
-    async def _run(self, scope: Scope, receive: Receive, exchange: _Exchange, gate: Gate | None) -> None:
-        """The application, within the gate's time; its faults become errors."""
+    async def _run(self, scope: Scope, receive: Receive, exchange: Exchange, gate: Gate | None) -> None:
+        """The application, within the gate's time and its limit of the body."""
         deadline = exchange.deadline = asyncio.timeout(None if gate is None else gate.seconds)
         try:
             async with deadline:
                 await self.app(scope, receive, exchange.send)
-        except (ShoalError, ClientDisconnect):
-            if not exchange.exceeded:
-                raise
-        except Exception as error:
-            if deadline.expired() and gate is not None:
+        except Exception:
+            if gate is not None and deadline.expired():
                 raise Unavailable(f"the request took longer than the limit of {gate.seconds:g} s") from None
             if not exchange.exceeded:
-                log.exception("request %s: %s %s failed", exchange.request_id, scope["method"], self._route(scope))
-                if not exchange.started:
-                    raise InternalError("an error of the platform's; it was logged under the request's id") from error
+                raise
         finally:
             exchange.deadline = None
-        if exchange.exceeded and gate is not None:
+        if gate is not None and exchange.exceeded:
             raise too_large(gate.body_bytes)
 
-    async def _identify(self, head: "_Head") -> Call:
+    async def _identify(self, head: Head) -> Call:
         """Credential → tenant → user."""
         if not self.snapshot.fresh():
             await self.snapshot.require_fresh()
@@ -296,11 +239,11 @@ class Router:
         caller = self._authenticator.known(token) or await self._authenticator.verify(token)
         user = caller.user
         if head.user is not None:
-            named = _text(head.user, "Shoal-User")
+            named = header_text(head.user, "Shoal-User")
             if user is not None and named != user:
                 raise Forbidden("the credential is of one user, and Shoal-User names another")
             user = named
-        session = None if head.session is None else _text(head.session, "Shoal-Session")
+        session = None if head.session is None else header_text(head.session, "Shoal-Session")
         return Call(caller, user, session, head.request_id, self._view(caller.tenant))
 
     def _view(self, tenant: str) -> _View:
@@ -401,7 +344,7 @@ class Router:
         await self._audit.enter(call.caller.tenant, entry)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head = _Head(scope)
+        head = Head(scope)
         scope["shoal.request_id"] = head.request_id
         if not self._started:
             await self.start()
@@ -411,7 +354,7 @@ class Router:
                 raise Forbidden("this capability has no websockets")
             head.check(scope, self.settings.header_bytes)
             call = await self._identify(head)
-            _check_tenant(scope["query_string"], call.caller.tenant)
+            check_tenant(scope["query_string"], call.caller.tenant)
             view = call.view
             view.gate.enter(view.limits, self._presence.replicas, monotonic())
             gate = view.gate
@@ -422,96 +365,6 @@ class Router:
         finally:
             if gate is not None:
                 gate.leave()
-
-
-class _Head:
-    """What the router reads of a request's headers, in one pass."""
-
-    __slots__ = ("_authorization", "_bytes", "_repeated", "content_length", "has_body", "request_id", "session", "user")
-
-    def __init__(self, scope: Scope) -> None:
-        self._authorization: bytes | None = None
-        self._bytes = 0
-        self._repeated: bytes | None = None
-        self.user: bytes | None = None
-        self.session: bytes | None = None
-        self.content_length = 0
-        self.has_body = False
-        request_id: bytes | None = None
-        for name, value in scope["headers"]:
-            self._bytes += len(name) + len(value) + 4
-            if name == b"authorization":
-                if self._authorization is not None:
-                    self._repeated = name
-                self._authorization = value
-            elif name == b"shoal-user":
-                if self.user is not None:
-                    self._repeated = name
-                self.user = value
-            elif name == b"shoal-session":
-                self.session = value
-            elif name == b"x-request-id":
-                request_id = value
-            elif name == b"content-length":
-                self.has_body = True
-                self.content_length = int(value) if value.isdigit() and len(value) < 19 else -1
-            elif name == b"transfer-encoding":
-                self.has_body = True
-        if request_id is not None and REQUEST_ID.fullmatch(request_id):
-            self.request_id = request_id.decode()
-        else:
-            self.request_id = f"{getrandbits(128):032x}"
-
-    def check(self, scope: Scope, header_bytes: int) -> None:
-        if self._bytes > header_bytes:
-            raise HeadersTooLarge(f"the headers are over the limit of {header_bytes} bytes")
-        if self._repeated is not None:
-            raise Malformed(f"the header {self._repeated.decode()} is repeated")
-        if self.content_length < 0:
-            raise Malformed("the content length is not a number")
-        path: str = scope["path"]
-        if not path.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in path):
-            raise Malformed("the path has a control character in it")
-        query: bytes = scope["query_string"]
-        if b"%00" in query or b"\0" in query:
-            raise Malformed("the query has a NUL character in it")
-        if not query.isascii():
-            try:
-                query.decode()
-            except UnicodeDecodeError:
-                raise Malformed("the query is neither percent-encoded nor UTF-8") from None
-
-    def token(self) -> bytes:
-        value = self._authorization
-        if value is None:
-            raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
-        if value[:7].lower() != b"bearer ":
-            raise Unauthenticated("the credential must be a bearer token: Authorization: Bearer")
-        return value[7:].strip()
-
-
-class HeadersTooLarge(ShoalError):
-    status, title = 431, "Request header fields too large"
-
-
-def _check_tenant(query: bytes, tenant: str) -> None:
-    """A `tenant` in the query may only repeat the credential's. It is read as the application will read it."""
-    if not query or (b"tenant" not in query and b"%" not in query):
-        return
-    try:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=1000)
-    except ValueError:
-        raise Malformed("the query has too many parameters") from None
-    for name, value in pairs:
-        if name == "tenant" and value != tenant:
-            raise Forbidden("the credential is not of the tenant that the query names")
-
-
-def _text(value: bytes, header: str) -> str:
-    try:
-        return check_text(value.decode())
-    except ValueError:
-        raise Malformed(f"the header {header} must be 1 to 512 characters of UTF-8, none of them a control character") from None
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str) -> None:

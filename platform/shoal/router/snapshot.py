@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 from shoal.contract.errors import Unavailable
 from shoal.contract.experiments import ExperimentRecord
 
-from .directory import CHANGES, CHANNEL, VERSION, Directory, reachable, tenant_key
+from .directory import Directory
+from .keyspace import CHANGES, CHANNEL, VERSION, reachable, tenant_key
 from .records import PLATFORM, Caller, KeyRecord, Limits, TenantRecord
 from .tasks import end
 

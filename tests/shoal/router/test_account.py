@@ -11,7 +11,7 @@ import pytest
 
 from shoal.router import Directory
 from shoal.router.account import BOUNDS, Account, metric_events, quantile
-from shoal.router.directory import minute_keys
+from shoal.router.keyspace import minute_keys
 
 from .conftest import Log, RedisServer, World
 

@@ -16,7 +16,7 @@ from shoal import Conflict, Invalid, NotFound, Role, Unavailable
 from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.contract.names import TENANT, encode
 from shoal.router import PLATFORM, Directory, Limits
-from shoal.router.directory import PREFIX
+from shoal.router.keyspace import PREFIX
 from shoal.router.records import AuditEntry
 
 from .conftest import RedisServer, free_port
