@@ -23,6 +23,9 @@ class Embedder:
     """A model on this process' device. Its vectors have length 1, so that their product is their cosine."""
 
     def __init__(self, settings: SearchSettings | None = None) -> None:
+        os.environ.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # a thread that waits for work leaves its core to others
         import torch
         from sentence_transformers import SentenceTransformer
 

@@ -17,6 +17,7 @@ from .stream import states
 
 COLUMNS = ("position", "id", "source", "type", "time", "subject", "data")
 BATCH = 512
+"""Items embedded, passed on and stored at once."""
 
 
 class Encode:
@@ -67,12 +68,18 @@ async def latest(ctx: TenantContext) -> dict[str, Item | None]:
 
 
 def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[Item], np.ndarray]]:
-    """Items with their vectors, in batches, computed by Ray Data in an actor beside this process."""
+    """Items with their vectors, in batches, the longest first, computed by Ray Data in an actor beside this process. The actor works on
+    one batch while the one before is stored."""
     if not items:
         return
     import ray
 
-    rows = ray.data.from_items([{"item": item.model_dump_json()} for item in items])
+    ordered = sorted(
+        items, key=lambda item: len(item.passage), reverse=True
+    )  # a batch of one length is hardly padded
+    rows = ray.data.from_items(
+        [{"item": item.model_dump_json()} for item in ordered], override_num_blocks=-(-len(items) // BATCH)
+    )
     made = rows.map_batches(
         Encode, fn_constructor_args=(settings,), batch_size=BATCH, concurrency=1, num_cpus=0
     )
