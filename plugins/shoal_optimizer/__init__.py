@@ -1,5 +1,55 @@
 """Teams for tasks under hard and soft constraints, proved optimal and explained."""
 
-from .assignment import Assignment, solve_assignment
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Assignment", "solve_assignment"]
+from shoal import Backend, Capability, Scaling, Services, Stream, TenantContext, hookimpl
+
+from .assignment import Assignment, solve_assignment
+from .parameters import OptimizerParameters
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from shoal import Event, PageContext
+
+__all__ = ["Assignment", "OptimizerParameters", "shoal_capabilities", "solve_assignment"]
+
+
+def _routes(services: Services) -> "APIRouter":
+    from .routes import routes
+
+    return routes(services)
+
+
+def _solver(services: Services) -> Any:
+    from .solver import Solver
+
+    return Solver()
+
+
+async def _follow(ctx: TenantContext, events: "Sequence[Event]") -> None:
+    from .intake import follow
+
+    await follow(ctx, events)
+
+
+async def _page(page: "PageContext") -> None:
+    from .page import draw
+
+    await draw(page)
+
+
+@hookimpl
+def shoal_capabilities() -> Sequence[Capability]:
+    return [
+        Capability(
+            "optimizer",
+            "Recommends teams for tasks under hard and soft constraints, and says why.",
+            routes=_routes,
+            parameters=OptimizerParameters,
+            backends=[Backend("solver", _solver, Scaling(max_replicas=2, ongoing=8))],
+            streams=[Stream(("person.updated", "person.deleted", "task.updated", "task.deleted", "task.completed"), _follow)],
+            page=_page,
+        )
+    ]

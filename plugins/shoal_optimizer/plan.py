@@ -1,8 +1,9 @@
 """All open tasks against all people at once: who does what, by when, and what is left out."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -62,7 +63,6 @@ class PlanSolution:
     objective: float | None
     bound: float | None
     teams: NDArray[np.bool_] | None
-    first_seconds: float | None = field(default=None, compare=False)
 
     @property
     def gap(self) -> float | None:
@@ -229,47 +229,76 @@ def _greedy_team(problem: PlanProblem, t: int, able: NDArray[np.bool_], size: in
     return None
 
 
+def plan_objective(problem: PlanProblem, teams: NDArray[np.bool_]) -> float:
+    """A plan's objective: what is left out, what the teams cost, and what changed."""
+    kept = teams.any(axis=1)
+    changes = CHANGE * problem.previous.any(axis=1).sum()
+    return float(problem.left_out[~kept].sum() + problem.cost[teams].sum() + changes)
+
+
 def solve_plan(
     problem: PlanProblem,
     *,
     time_limit: float = 20.0,
-    progress: Callable[[float, float], None] | None = None,
+    progress: Callable[[float, float | None], None] | None = None,
     stop: threading.Event | None = None,
 ) -> PlanSolution:
     """The plan of least objective: left-out tasks by priority, then teams' cost, then changes against an earlier plan.
 
-    progress(objective, bound) is called at every better plan; setting `stop` ends the search with the best so far.
-    Status "infeasible" means that pins contradict each other or the hard rules.
+    progress(objective, bound) is called with the first plan, made greedily at once, and with every better one; setting
+    `stop` ends the search with the best so far. Status "infeasible" means that pins contradict each other or the rules.
     """
-    import time
-
     from ortools.sat.python import cp_model
 
     started = time.monotonic()
+    first = greedy_plan(problem)
+    pinned = problem.pinned > 0
+    best: NDArray[np.bool_] | None = first if not np.any(pinned & ~first) else None
+    if best is not None and progress is not None:
+        progress(plan_objective(problem, best), None)
     model, chosen, done = _model(problem)
-    hint = greedy_plan(problem)
     for (t, p), variable in chosen.items():
-        model.add_hint(variable, bool(hint[t, p]))
+        model.add_hint(variable, bool(first[t, p]))
     for t, variable in done.items():
-        model.add_hint(variable, bool(hint[t].any()))
+        model.add_hint(variable, bool(first[t].any()))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.linearization_level = 2
-    solver.parameters.max_time_in_seconds = max(0.1, time_limit - (time.monotonic() - started))
-    watch = _watch(progress, stop)
-    code = solver.solve(model, watch)
+    solver.parameters.max_time_in_seconds = max(0.05, time_limit - (time.monotonic() - started))
+    ended = threading.Event()
+
+    def call_off() -> None:
+        while stop is not None and not ended.is_set():
+            if stop.wait(0.1):
+                solver.stop_search()
+
+    watcher = threading.Thread(target=call_off, daemon=True)
+    watcher.start()
+    try:
+        code = solver.solve(model, _watch(progress or (lambda objective, bound: None)))
+    finally:
+        ended.set()
+        watcher.join()
     if code == cp_model.INFEASIBLE:
         return PlanSolution("infeasible", None, None, None)
-    if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return PlanSolution("unknown", None, solver.best_objective_bound / SCALE, None)
-    teams = np.zeros(problem.able.shape, bool)
-    for (t, p), variable in chosen.items():
-        teams[t, p] = solver.value(variable)
-    status: Literal["optimal", "feasible"] = "optimal" if code == cp_model.OPTIMAL else "feasible"
-    return PlanSolution(
-        status, solver.objective_value / SCALE, solver.best_objective_bound / SCALE, teams,
-        watch.first - started if watch.first else None,
-    )  # fmt: skip
+    bound = max(solver.best_objective_bound / SCALE - _rounding(problem), 0.0) if np.isfinite(solver.best_objective_bound) else None
+    if code in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        teams = np.zeros(problem.able.shape, bool)
+        for (t, p), variable in chosen.items():
+            teams[t, p] = solver.value(variable)
+        if best is None or plan_objective(problem, teams) <= plan_objective(problem, best):
+            best = teams
+    if best is None:
+        return PlanSolution("unknown", None, bound, None)
+    objective = plan_objective(problem, best)
+    if code == cp_model.OPTIMAL:
+        return PlanSolution("optimal", objective, objective, best)
+    return PlanSolution("feasible", objective, bound, best)
+
+
+def _rounding(problem: PlanProblem) -> float:
+    """How far the model's whole numbers can be from the objective."""
+    return float(problem.sizes.sum() + len(problem.tasks)) / SCALE / 2
 
 
 SCALE = 10_000
@@ -343,20 +372,11 @@ def _keep_capacity(model: Any, problem: PlanProblem, chosen: Mapping[tuple[int, 
                     model.add(sum(share * v for share, (_, v) in zip(shares, due, strict=True)) <= int(100 * room + 1e-6))
 
 
-def _watch(progress: Callable[[float, float], None] | None, stop: threading.Event | None) -> Any:
-    import time
-
+def _watch(report: Callable[[float, float], None]) -> Any:
     from ortools.sat.python import cp_model
 
     class Watch(cp_model.CpSolverSolutionCallback):
-        first: float | None = None
-
         def on_solution_callback(self) -> None:
-            if self.first is None:
-                self.first = time.monotonic()
-            if progress is not None:
-                progress(self.objective_value / SCALE, self.best_objective_bound / SCALE)
-            if stop is not None and stop.is_set():
-                self.stop_search()
+            report(self.objective_value / SCALE, self.best_objective_bound / SCALE)
 
     return Watch()

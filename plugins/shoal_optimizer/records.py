@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from shoal import Identifier
 
@@ -27,7 +27,7 @@ TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
 
 class WorkingHours(Record):
@@ -67,8 +67,11 @@ class Person(Record):
     """Skill → level, from above 0 (heard of it) to 5 (teaches it)."""
     experience_years: float = Field(0, ge=0, le=80)
     workload: Percent = 0
-    capacity_hours: Annotated[float, Field(gt=0, le=168)] = 40
-    time_zone: TimeZone = "UTC"
+    capacity_hours: Annotated[float, Field(gt=0, le=168)] = Field(
+        40, validation_alias=AliasChoices("capacity_hours", "hours_per_week")
+    )
+    """A week."""
+    time_zone: TimeZone = Field("UTC", validation_alias=AliasChoices("time_zone", "timezone"))
     working_hours: tuple[WorkingHours, ...] = Field((WorkingHours(),), min_length=1, max_length=4)
     working_days: frozenset[Weekday] = Field(frozenset({1, 2, 3, 4, 5}), min_length=1)
     """ISO weekdays: 1 is Monday."""
@@ -85,7 +88,12 @@ class Person(Record):
     @field_validator("working_hours", mode="before")
     @classmethod
     def _single(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, Mapping | WorkingHours) else value
+        """Also one stretch alone, and ["09:00", "17:00"]."""
+        if isinstance(value, Mapping | WorkingHours):
+            return (value,)
+        if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, str | time) for v in value):
+            return ({"start": value[0], "end": value[1]},)
+        return value
 
     @property
     def label(self) -> str:
@@ -127,6 +135,7 @@ class Task(Record):
 
     id: Identifier = ""
     title: str = ""
+    board_id: str | None = None
     type: Identifier = "task"
     complexity: int = Field(3, ge=1, le=5)
     estimated_hours: Hours
@@ -135,8 +144,40 @@ class Task(Record):
     skills: tuple[Requirement, ...] = Field((), max_length=50)
     team_size: TeamSize = TeamSize()
     priority: int = Field(3, ge=1, le=5)
+    """Also low (2), medium (3), high (4) or critical (5)."""
     state: TaskState = "open"
     team: tuple[Identifier, ...] = ()
+    committed: dict[Identifier, float] = Field(default_factory=dict)
+    """Percentage points of workload that the assignment added to each of the team."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounds(cls, value: Any) -> Any:
+        """Also team_min and team_max, and a team size as one number or a pair."""
+        if not isinstance(value, Mapping):
+            return value
+        value = dict(value)
+        low, high = value.pop("team_min", None), value.pop("team_max", None)
+        size = value.get("team_size")
+        if isinstance(size, int) and not isinstance(size, bool):
+            low = high = size
+        elif isinstance(size, list | tuple) and len(size) == 2:
+            low, high = size
+        if low is not None or high is not None:
+            low = 1 if low is None else low
+            value["team_size"] = {"min": low, "max": max(5, low) if high is None and isinstance(low, int) else high}
+        return value
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return PRIORITIES.get(value.casefold(), value) if isinstance(value, str) else value
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _dated(cls, value: Any) -> Any:
+        """A date alone means its first moment in UTC."""
+        return f"{value}T00:00:00Z" if isinstance(value, str) and len(value) == 10 else value
 
     @field_validator("skills", mode="before")
     @classmethod
@@ -166,11 +207,14 @@ class Task(Record):
         return start.astimezone(UTC), self.deadline.astimezone(UTC)
 
 
+PRIORITIES = {"lowest": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
+
+
 class Outcome(Record):
     """How one task went for the people who did it."""
 
     id: Identifier = ""
-    task: Identifier = ""
+    task: str = Field("", max_length=512, validation_alias=AliasChoices("task", "task_id"))
     type: Identifier = "task"
     people: tuple[Identifier, ...] = Field(min_length=1, max_length=50)
     estimated_hours: Hours
@@ -178,7 +222,20 @@ class Outcome(Record):
     quality: float = Field(1.0, ge=0, le=1)
     days_early: float = Field(0, ge=-3650, le=3650)
     """Days before the deadline; negative when it was late."""
-    finished_at: AwareDatetime
+    finished_at: AwareDatetime = Field(validation_alias=AliasChoices("finished_at", "completed_at"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_deadline(cls, value: Any) -> Any:
+        """Days early also from the deadline and the moment it was finished."""
+        if not isinstance(value, Mapping) or "days_early" in value or not value.get("deadline"):
+            return value
+        finished = value.get("finished_at", value.get("completed_at"))
+        try:
+            days = (datetime.fromisoformat(str(value["deadline"])) - datetime.fromisoformat(str(finished))).total_seconds() / 86_400
+        except (TypeError, ValueError):
+            raise ValueError("deadline and finished_at must be times with an offset") from None
+        return {**value, "days_early": round(days, 4)}
 
     @property
     def success(self) -> float:

@@ -75,13 +75,12 @@ def find_team(
     without: Sequence[frozenset[int]] = (),
     sizes: Sequence[int] | None = None,
     time_limit: float = 5.0,
-    stop: Any = None,
     any_team: bool = False,
 ) -> Search:
     """The team of least objective among those that keep the demands and are none of the teams in `without`.
 
     Every size allowed is solved on its own, which makes means linear; sizes whose bound cannot beat the best team so far
-    are skipped. `stop`, when given, is a threading.Event that ends the search early; `any_team` ends it at the first team.
+    are skipped. `any_team` ends the search at the first team.
     """
     started = time.monotonic()
     best: Team | None = None
@@ -92,12 +91,12 @@ def find_team(
         if math.isinf(floor) or (best is not None and floor >= best.objective - 1 / SCALE):
             continue
         left = time_limit - (time.monotonic() - started)
-        if left <= 0.005 or (stop is not None and stop.is_set()):
+        if left <= 0.005:
             complete, bound = False, min(bound, floor)
             continue
         status, team, its_bound = _Model(
             situation, demands, importance, size, without, best.objective if best else math.inf
-        ).solve(left, stop)
+        ).solve(left)
         if status == "infeasible":
             continue
         complete &= status == "optimal"
@@ -270,7 +269,7 @@ class _Model:
                 seen.setdefault(sets[n], []).append(float(own[n]))
         self.people = people[keep]
 
-    def solve(self, time_limit: float, stop: Any) -> tuple[Status, Team | None, float]:
+    def solve(self, time_limit: float) -> tuple[Status, Team | None, float]:
         """Status, best team and bound; schedules that clash only three or more at a time are ruled out as they turn up."""
         from ortools.sat.python import cp_model
 
@@ -300,7 +299,7 @@ class _Model:
         solver.parameters.num_workers = 1
         while True:
             solver.parameters.max_time_in_seconds = max(0.001, deadline - time.monotonic())
-            code = solver.solve(model, _Stop(stop) if stop is not None else None)
+            code = solver.solve(model)
             if code == cp_model.INFEASIBLE:
                 return "infeasible", None, math.inf
             rounding = (self.size + math.comb(self.size, 2)) / SCALE
@@ -341,17 +340,3 @@ class _Model:
     def _team(self, members: Sequence[int]) -> Team:
         order = sorted(members, key=lambda n: (-self.situation.score[n], self.situation.scored[n].person.id))
         return Team(tuple(order), objective(self.situation, order, self.importance))
-
-
-class _Stop:
-    """Ends a CP-SAT run at its next solution once an event is set (a callback that is never needed is never called)."""
-
-    def __new__(cls, stop: Any) -> Any:
-        from ortools.sat.python import cp_model
-
-        class Callback(cp_model.CpSolverSolutionCallback):
-            def on_solution_callback(self) -> None:
-                if stop.is_set():
-                    self.stop_search()
-
-        return Callback()

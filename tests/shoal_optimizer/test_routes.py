@@ -1,0 +1,182 @@
+"""The optimizer over HTTP, behind the real Router, on a real Redis."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shoal import Client, Conflict, Invalid, NotFound
+
+DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
+
+
+@pytest.fixture
+def client(shoal_app: Callable[..., Any]) -> Client:
+    return shoal_app("optimizer").client("acme")
+
+
+def person(**fields: Any) -> dict[str, Any]:
+    return {"skills": {"Python": 4}, "workload": 20, "capacity_hours": 40, "time_zone": "Europe/Lisbon", "cost_per_hour": 50} | fields
+
+
+def task(**fields: Any) -> dict[str, Any]:
+    return {"title": "Sign-in", "estimated_hours": 20, "deadline": DEADLINE, "skills": [{"skill": "Python", "level": 3}]} | fields
+
+
+@pytest.fixture
+def staffed(client: Client) -> Client:
+    client.optimizer.put_person(id="ana", body=person(name="Ana"))
+    client.optimizer.put_person(id="bo", body=person(name="Bo", workload=40))
+    client.optimizer.put_person(id="cy", body=person(name="Cy", skills={"Rust": 5}))
+    client.optimizer.put_task(id="t", body=task())
+    return client
+
+
+def test_people_and_tasks_are_put_read_listed_and_deleted(staffed: Client) -> None:
+    assert staffed.optimizer.get_person(id="ana")["name"] == "Ana"
+    assert [p["id"] for p in staffed.optimizer.list_people(limit=2)["people"]] == ["ana", "bo"]
+    assert [p["id"] for p in staffed.optimizer.list_people(cursor="bo")["people"]] == ["cy"]
+    staffed.optimizer.delete_person(id="cy")
+    with pytest.raises(NotFound):
+        staffed.optimizer.get_person(id="cy")
+    assert staffed.optimizer.get_task(id="t")["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("fields", "location"),
+    [
+        ({"workload": 101}, "workload"),
+        ({"time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"capacity_hours": -1}, "capacity_hours"),
+        ({"skills": {"Python": 9}}, "skills.Python"),
+        ({"id": "somebody-else"}, "id"),
+        ({"leave": [{"from": "2026-05-02", "to": "2026-05-01"}]}, "leave.0"),
+    ],
+)
+def test_a_person_that_cannot_be_is_refused_with_the_place(client: Client, fields: dict[str, Any], location: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        client.optimizer.put_person(id="ana", body=person(**fields))
+    assert refused.value.errors[0]["location"].startswith(location)
+
+
+@pytest.mark.parametrize("fields", [{"estimated_hours": -3}, {"deadline": "soon"}, {"team_size": {"min": 3, "max": 2}}, {"skills": ["a", "A"]}])
+def test_a_task_that_cannot_be_is_refused(client: Client, fields: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        client.optimizer.put_task(id="t", body=task(**fields))
+
+
+def test_candidates_are_a_table_with_the_parts_of_the_score(staffed: Client) -> None:
+    rows = staffed.optimizer.candidates(id="t")["candidates"]
+    assert [row["person"] for row in rows] == ["ana", "bo", "cy"]
+    first = rows[0]
+    expected = 0.5 * first["skill_match"] + 0.3 * first["availability"] + 0.2 * first["past_success"]
+    assert first["score"] == pytest.approx(expected, abs=1e-5)
+    assert first["skills"][0]["how"] == "exact"
+
+
+def test_a_recommendation_is_proved_and_explained(staffed: Client) -> None:
+    answer = staffed.optimizer.recommend(id="t")
+    assert (answer["status"], answer["team"], answer["gap"]) == ("optimal", ["ana"], 0.0)
+    assert answer["members"][0]["role"] == "lead" and answer["sentences"]
+
+
+def test_accepting_commits_workloads_once(staffed: Client) -> None:
+    answer = staffed.optimizer.recommend(id="t")
+    accepted = staffed.optimizer.accept(id=answer["id"])
+    after = staffed.optimizer.get_person(id="ana")["workload"]
+    assert accepted["state"] == "accepted" and after > 20
+    assert staffed.optimizer.accept(id=answer["id"])["decided"] == accepted["decided"]
+    assert staffed.optimizer.get_person(id="ana")["workload"] == after
+    assert staffed.optimizer.get_task(id="t")["team"] == ["ana"]
+
+
+def test_accepting_is_refused_when_somebody_changed_since(staffed: Client) -> None:
+    answer = staffed.optimizer.recommend(id="t")
+    staffed.optimizer.put_person(id="ana", body=person(name="Ana", workload=21))
+    with pytest.raises(Conflict) as refused:
+        staffed.optimizer.accept(id=answer["id"])
+    assert refused.value.errors[0]["location"] == "team.ana"
+    assert staffed.optimizer.get_task(id="t")["state"] == "open"
+
+
+def test_alternatives_never_repeat_and_end(staffed: Client) -> None:
+    staffed.optimizer.put_task(id="t", body=task(team_size={"min": 1, "max": 2}))
+    answer = staffed.optimizer.recommend(id="t")
+    seen = [frozenset(answer["team"])]
+    while (answer := staffed.optimizer.alternative(id=answer["id"]))["team"]:
+        seen.append(frozenset(answer["team"]))
+    assert answer["status"] == "none" and len(seen) == len(set(seen)) == 5  # a, b, ab, ac, bc
+
+
+def test_an_assignment_by_hand_is_checked_and_may_be_overridden(staffed: Client) -> None:
+    answer = staffed.optimizer.recommend(id="t")
+    with pytest.raises(Invalid) as refused:
+        staffed.optimizer.assign(id=answer["id"], body={"people": ["cy"]})
+    assert refused.value.errors[0]["rule"] == "skill" and refused.value.errors[0]["amount"] == 1
+    done = staffed.optimizer.assign(id=answer["id"], body={"people": ["cy"], "override": True, "reason": "she learns"})
+    assert done["state"] == "assigned" and done["violations"] and done["override"]
+
+
+def test_an_outcome_frees_the_workload_and_counts_as_experience(staffed: Client) -> None:
+    answer = staffed.optimizer.recommend(id="t")
+    staffed.optimizer.accept(id=answer["id"])
+    outcome = {"task": "t", "people": ["ana"], "estimated_hours": 20, "actual_hours": 20, "days_early": 2}
+    staffed.optimizer.add_outcomes(body=outcome | {"finished_at": datetime.now(UTC).isoformat()})
+    assert staffed.optimizer.get_person(id="ana")["workload"] == pytest.approx(20)
+    staffed.optimizer.put_task(id="u", body=task())
+    again = staffed.optimizer.recommend(id="u")
+    assert "completed 1 similar task, 2 days early on average" in again["members"][0]["reasons"]
+
+
+def test_what_cannot_be_done_says_why_and_what_would_help(staffed: Client) -> None:
+    staffed.optimizer.put_task(id="t", body=task(skills=[{"skill": "Cobol"}]))
+    answer = staffed.optimizer.recommend(id="t")
+    assert answer["status"] == "infeasible" and answer["conflict"]["message"] == "nobody has Cobol"
+    assert answer["relaxations"][0]["message"] == "do without Cobol"
+
+
+def test_a_plan_gives_tasks_to_people_and_says_what_it_leaves_out(staffed: Client) -> None:
+    staffed.optimizer.put_task(id="u", body=task(skills=[{"skill": "Rust"}]))
+    staffed.optimizer.put_task(id="v", body=task(skills=[{"skill": "Cobol"}]))
+    plan = staffed.optimizer.plan(body={"time_limit": 5})
+    assert plan["status"] == "optimal"
+    assert {row["task"]: row["team"] for row in plan["assignments"]} == {"t": ["ana"], "u": ["cy"]}
+    assert [(row["task"], row["why"]) for row in plan["left_out"]] == [("v", "nobody has Cobol")]
+
+
+def test_pins_hold_and_contradicting_ones_are_named(staffed: Client) -> None:
+    plan = staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "bo"}]})
+    assert plan["assignments"][0]["team"] == ["bo"]
+    refused = staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "cy"}], "one_each": True})
+    assert refused["status"] == "infeasible" and refused["contradiction"] == [{"task": "t", "person": "cy"}]
+    with pytest.raises(Invalid):
+        staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "bo"}, {"task": "t", "person": "bo", "pin": "out"}]})
+
+
+def test_a_plan_can_be_followed_and_called_off(staffed: Client) -> None:
+    started = staffed.optimizer.plan(body={"wait": False})
+    assert started["state"] == "running"
+    assert staffed.optimizer.cancel_plan(id=started["id"])["state"] in ("cancelling", "done", "cancelled")
+    assert staffed.optimizer.get_plan(id=started["id"])["id"] == started["id"]
+
+
+def test_csv_is_taken_row_by_row(client: Client) -> None:
+    text = "id,skills,workload,time_zone\nana,Python:4; Rust:2,10,Europe/Lisbon\nbo,Go,abc,UTC\n"
+    answer = client.request("POST", "/optimizer/people", content=text, headers={"content-type": "text/csv"}) if hasattr(client, "request") else None
+    if answer is None:
+        pytest.skip("the client has no raw requests")
+
+
+def test_there_is_an_answer_without_any_people(client: Client) -> None:
+    client.optimizer.put_task(id="t", body=task())
+    assert client.optimizer.candidates(id="t")["candidates"] == []
+    assert client.optimizer.recommend(id="t")["conflict"]["message"] == "there are no people"
+    assert client.optimizer.plan()["left_out"][0]["task"] == "t"
+
+
+def test_another_company_sees_none_of_it(shoal_app: Callable[..., Any]) -> None:
+    app = shoal_app("optimizer")
+    app.client("acme").optimizer.put_task(id="t", body=task())
+    with pytest.raises(NotFound):
+        app.client("globex").optimizer.recommend(id="t")
