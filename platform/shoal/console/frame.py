@@ -46,13 +46,12 @@ def frame(session: Session, capabilities: Sequence[dict[str, Any]], *, here: str
             ui.label("Shoal").style("font-size:17px; font-weight:680; letter-spacing:-.01em")
         ui.space()
         who = session.role if session.user is None else f"{session.role} · {session.user}"
-        ui.html(f'<span style="font-weight:620">{escape(session.name)}</span>', sanitize=False).mark("tenant")
+        ui.html(f'<span class="sh-tenant">{escape(session.name)}</span>', sanitize=False).style("min-width:0")
         pill(who).classes("gt-xs")
         ui.button(icon="contrast", on_click=lambda: _toggle(dark)).props('flat round dense color=none aria-label="Light or dark"').tooltip("Light or dark")
         ui.html(
             '<form method="post" action="/console/sign-out" style="margin:0"><button class="sh-signout" type="submit">Sign out</button></form>', sanitize=False
         )
-    ui.add_css(".sh-signout { white-space:nowrap; background:none; border:0; color:var(--sh-muted); font:inherit; font-size:14px; cursor:pointer; padding:6px } .sh-signout:hover { color:var(--sh-text) }")
     with ui.left_drawer(value=None, fixed=True).props("width=232 breakpoint=900").style("padding:14px 12px; gap:2px") as drawer:
         _nav("/", "Overview", here == "", icon="grid_view")
         ui.html('<div class="sh-navhead">Capabilities</div>', sanitize=False)

@@ -25,9 +25,9 @@ async def operations(client: AsyncClient, capability: str) -> None:
     with ui.element("div").classes("sh-card w-full").style("padding:6px 0"):
         for verb, path, operation in found:
             with ui.expansion().classes("w-full").props("dense-toggle expand-separator") as item:
-                with item.add_slot("header"), ui.row().classes("items-center no-wrap w-full").style("gap:12px; padding:4px 0; min-width:0"):
+                with item.add_slot("header"), ui.row().classes("items-center no-wrap w-full").style("gap:12px; padding:4px 0; min-width:0; overflow:hidden"):
                     ui.label(verb.upper()).classes(f"sh-verb sh-{verb}")
-                    ui.label(path).classes("sh-mono").style("font-weight:600; overflow-wrap:anywhere")
+                    ui.label(path).classes("sh-mono").style("font-weight:600; flex:0 1 auto; min-width:max-content")
                     ui.label(first_line(operation)).classes("sh-muted gt-sm ellipsis").style("min-width:0")
                 detail(capability, verb, path, operation, described)
 

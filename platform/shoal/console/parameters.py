@@ -104,7 +104,7 @@ async def parameters(client: AsyncClient, capability: dict[str, Any], *, editabl
 
 def row(form: Form, name: str, field: Field, editable: bool) -> ui.label:
     """One parameter: what it is, its control, and (hidden) what is wrong with it."""
-    with ui.element("div").style("display:grid; grid-template-columns:minmax(220px, 2fr) minmax(220px, 3fr); gap:8px 24px; padding:16px 0; width:100%"):
+    with ui.element("div").style("display:grid; grid-template-columns:repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap:8px 24px; padding:16px 0; width:100%"):
         with ui.column().style("gap:2px"):
             with ui.row().classes("items-center").style("gap:8px"):
                 ui.label(field.get("title") or name).classes("sh-h3")

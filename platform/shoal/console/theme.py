@@ -79,6 +79,9 @@ a.sh-link:hover {{ text-decoration:underline }}
 a.sh-nav {{ display:flex; align-items:center; gap:10px; padding:7px 12px; border-radius:8px; color:var(--sh-text); text-decoration:none; font-size:14.5px; width:100% }}
 a.sh-nav:hover {{ background:color-mix(in srgb, var(--sh-text) 6%, transparent) }}
 a.sh-nav.sh-here {{ background:var(--sh-accent-soft); color:var(--sh-accent); font-weight:600 }}
+.sh-tenant {{ display:block; font-weight:620; overflow:hidden; text-overflow:ellipsis; white-space:nowrap }}
+.sh-signout {{ white-space:nowrap; background:none; border:0; color:var(--sh-muted); font:inherit; font-size:14px; cursor:pointer; padding:6px }}
+.sh-signout:hover {{ color:var(--sh-text) }}
 .sh-navhead {{ font-size:11.5px; font-weight:650; letter-spacing:.06em; text-transform:uppercase; color:var(--sh-muted); padding:14px 12px 4px }}
 .sh-tabs {{ display:flex; gap:4px; border-bottom:1px solid var(--sh-line); width:100%; overflow-x:auto }}
 a.sh-tab {{ padding:8px 14px 9px; color:var(--sh-muted); text-decoration:none; font-weight:550; border-bottom:2px solid transparent; margin-bottom:-1px; white-space:nowrap }}

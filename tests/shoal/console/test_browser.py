@@ -1,6 +1,7 @@
 """The console as a person sees it, in a real browser."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -8,33 +9,48 @@ import pytest
 expect = pytest.importorskip("playwright.sync_api").expect
 
 
+@pytest.fixture(scope="module")
+def contexts(served: Any, browser: Any) -> Callable[[str, str], Any]:
+    """A signed-in browser profile per company and role: kept, so that NiceGUI's scripts are loaded once."""
+
+    @cache
+    def signed_in(company: str, role: str) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 860}, base_url=served.address)
+        page = context.new_page()
+        page.goto("/console/")
+        page.get_by_label("API key").fill(served.keys[company][role])
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/console/")
+        page.close()
+        return context
+
+    return signed_in
+
+
 @pytest.fixture
-def sign_in(served: Any, browser: Any) -> Iterator[Callable[..., Any]]:
+def visit(served: Any, contexts: Callable[[str, str], Any]) -> Iterator[Callable[..., Any]]:
     """Opens a page as a company; at the end, nothing may have failed in it or come from elsewhere."""
     faults: list[str] = []
-    contexts = []
+    pages = []
 
-    def enter(company: str = "acme", role: str = "editor", path: str = "/console/") -> Any:
-        context = browser.new_context(viewport={"width": 1280, "height": 860}, base_url=served.address)
-        contexts.append(context)
-        page = context.new_page()
+    def open_page(path: str = "/console/", company: str = "acme", role: str = "editor") -> Any:
+        page = contexts(company, role).new_page()
+        pages.append(page)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("request", lambda r: faults.append(r.url) if not r.url.startswith((served.address, "ws://127.0.0.1", "data:", "blob:")) else None)
         page.goto(path)
-        page.get_by_label("API key").fill(served.keys[company][role])
-        page.get_by_role("button", name="Sign in").click()
         page.wait_for_function("window.did_handshake")  # before it, a click may overtake what was typed
         return page
 
-    yield enter
-    for context in contexts:
-        context.close()
+    yield open_page
+    for page in pages:
+        page.close()
     assert not faults
 
 
-def test_the_overview_shows_each_capability_and_its_state(sign_in: Callable[..., Any]) -> None:
-    page = sign_in()
+def test_the_overview_shows_each_capability_and_its_state(visit: Callable[..., Any]) -> None:
+    page = visit()
     expect(page.get_by_text("2 of 3 capabilities are running.")).to_be_visible()
     expect(page.get_by_text("unhealthy · 0.1.0")).to_be_visible()
     expect(page.get_by_text("No module named 'absent'")).to_be_visible()
@@ -42,30 +58,30 @@ def test_the_overview_shows_each_capability_and_its_state(sign_in: Callable[...,
     expect(page.get_by_role("button", name="Greet")).to_be_visible()
 
 
-def test_a_capabilitys_page_calls_it_as_the_company_that_signed_in(sign_in: Callable[..., Any]) -> None:
+def test_a_capabilitys_page_calls_it_as_the_company_that_signed_in(visit: Callable[..., Any]) -> None:
     for company in ("acme", "globex"):
-        page = sign_in(company, path="/console/greeting")
+        page = visit("/console/greeting", company)
         page.get_by_label("Name").fill("Mei")
         page.get_by_role("button", name="Greet").click()
         expect(page.get_by_text(f"Hello Mei, from {company}")).to_be_visible()
 
 
-def test_an_error_in_a_handler_is_shown(sign_in: Callable[..., Any]) -> None:
-    page = sign_in(path="/console/greeting")
+def test_an_error_in_a_handler_is_shown(visit: Callable[..., Any]) -> None:
+    page = visit("/console/greeting")
     page.get_by_label("Name").fill("nobody")
     page.get_by_role("button", name="Greet").click()
     expect(page.get_by_text("nobody is not here")).to_be_visible()
 
 
-def test_a_broken_page_says_so_and_keeps_its_secrets(sign_in: Callable[..., Any]) -> None:
-    page = sign_in(path="/console/cracked")
+def test_a_broken_page_says_so_and_keeps_its_secrets(visit: Callable[..., Any]) -> None:
+    page = visit("/console/cracked")
     expect(page.get_by_text("Something went wrong on this page")).to_be_visible()
     assert "a secret of the plugin" not in page.content()
     expect(page.get_by_role("link", name="greeting")).to_be_visible()
 
 
-def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(sign_in: Callable[..., Any]) -> None:
-    page = sign_in(path="/console/greeting/parameters")
+def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(visit: Callable[..., Any]) -> None:
+    page = visit("/console/greeting/parameters")
     page.get_by_role("spinbutton", name="warmth").fill("0.9")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("own value")).to_have_count(1)
@@ -79,27 +95,27 @@ def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(s
     expect(page.get_by_text("own value")).to_have_count(0)
 
 
-def test_a_reader_sees_parameters_and_changes_none(sign_in: Callable[..., Any]) -> None:
-    page = sign_in(role="reader", path="/console/greeting/parameters")
+def test_a_reader_sees_parameters_and_changes_none(visit: Callable[..., Any]) -> None:
+    page = visit("/console/greeting/parameters", role="reader")
     expect(page.get_by_role("spinbutton", name="warmth")).to_be_disabled()
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
 
 
-def test_a_job_is_run_by_hand(sign_in: Callable[..., Any]) -> None:
-    page = sign_in(path="/console/greeting/jobs")
+def test_a_job_is_run_by_hand(visit: Callable[..., Any]) -> None:
+    page = visit("/console/greeting/jobs")
     expect(page.get_by_text("It has not run yet.")).to_be_visible()
     page.get_by_role("button", name="Run now").click()
     expect(page.get_by_text("queued", exact=True)).to_be_visible()
 
 
-def test_operations_unfold_into_commands(sign_in: Callable[..., Any]) -> None:
-    page = sign_in(path="/console/greeting/api")
+def test_operations_unfold_into_commands(visit: Callable[..., Any]) -> None:
+    page = visit("/console/greeting/api")
     page.get_by_text("/greeting/hello").first.click()
     expect(page.get_by_text('client.greeting.hello(name="...")')).to_be_visible()
 
 
-def test_the_theme_is_turned_over_and_remembered(sign_in: Callable[..., Any]) -> None:
-    page = sign_in()
+def test_the_theme_is_turned_over_and_remembered(visit: Callable[..., Any]) -> None:
+    page = visit(company="globex", role="admin")
     dark = page.locator("body.body--dark")
     expect(dark).to_have_count(0)
     page.get_by_role("button", name="Light or dark").click()
@@ -108,16 +124,17 @@ def test_the_theme_is_turned_over_and_remembered(sign_in: Callable[..., Any]) ->
     expect(dark).to_have_count(1)
 
 
-def test_on_a_phone_the_list_is_behind_a_button(sign_in: Callable[..., Any]) -> None:
-    page = sign_in()
+def test_on_a_phone_the_list_is_behind_a_button(visit: Callable[..., Any]) -> None:
+    page = visit()
     page.set_viewport_size({"width": 390, "height": 800})
-    page.reload()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for path in ("", "greeting", "greeting/parameters", "greeting/jobs", "greeting/api"):
+        page.goto(f"/console/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("button", name="Show or hide the capabilities").click()
     expect(page.get_by_role("link", name="greeting").last).to_be_visible()
 
 
-def test_signing_out_leads_to_the_form(sign_in: Callable[..., Any]) -> None:
-    page = sign_in()
+def test_signing_out_leads_to_the_form(visit: Callable[..., Any]) -> None:
+    page = visit(company="globex", role="reader")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()
