@@ -9,7 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts, request_response
 
 from shoal.contract.context import Role, admin, editor, reader
-from shoal.contract.errors import Forbidden, InternalError
+from shoal.contract.errors import Forbidden, InternalError, Unauthenticated
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -39,6 +39,8 @@ class _Guarded:
         async def guarded(request: Request) -> Response:
             context = request.scope.get("shoal.context")
             if context is None:
+                if "shoal.request_id" in request.scope:  # by a public path, such as `/{id}` by /healthz
+                    raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
                 raise InternalError("this route is not behind the router")
             if not context.role.covers(needed):
                 raise Forbidden(f"this operation needs the role {needed}; the credential's is {context.role}")

@@ -424,6 +424,11 @@ async def test_only_the_exact_public_paths_need_no_credential(world: World) -> N
         problem(await world.call(method, path, None), 401) if "../" not in path else None
 
 
+async def test_a_route_that_a_public_path_falls_into_is_not_public(world: World) -> None:
+    world.router._public.add("/greeting/items/healthz")
+    problem(await world.get("/items/healthz", None), 401)
+
+
 async def test_internal_tokens_act_for_any_tenant(world: World) -> None:
     for tenant in ("acme", "globex", "platform"):
         answer = await world.get("/who", mint_internal(SECRET, tenant, "admin"))
