@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +25,12 @@ from rich.table import Table
 
 from .client import Client
 from .config import Config
-from .contract.errors import ShoalError
+from .contract.errors import InternalError, ShoalError
 from .operator import connect
 
 WIDE = None if sys.stdout.isatty() else 200
 out = Console(highlight=False, width=WIDE)
-err = Console(stderr=True, highlight=False, width=WIDE)
+err = Console(file=os.fdopen(os.dup(2), "w", buffering=1), highlight=False, width=WIDE)
 app = typer.Typer(
     name="shoal",
     help="A company's AI features on one Ray cluster.\n\nFor scripts, every command takes --json; --data DIR holds all state; --config FILE is the configuration.",
@@ -156,6 +157,9 @@ def up(
         pass
     except ShoalError as error:
         failure = error
+    except Exception as error:
+        traceback.print_exc()
+        failure = InternalError(f"{type(error).__name__}: {error} (see {supervisor.data / 'driver.log'})")
     finally:
         with spinner() as progress:
             supervisor.stop(progress)

@@ -1,11 +1,12 @@
 """`make demo`: start Shoal, make two companies, load a workspace for each, and say what to try."""
 
 import json
+import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -25,6 +26,7 @@ BATCH = 500
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
     config = Config.load()
     supervisor = Supervisor(config)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -104,7 +106,9 @@ def loading(made: Workspace, client: Client, deployed: set[str]) -> Iterator[tup
         yield "tasks", (client.optimizer.put_task(id=t.id, body=as_json(t)) for t in made.tasks)
         yield "outcomes", batches((as_json(o) for o in made.outcomes), lambda rows: client.optimizer.add_outcomes(body=rows))
     if "anomalies" in deployed:
-        yield "metrics", batches(made.metrics(), lambda rows: client.anomalies.add_metrics(body=rows))
+        kept = (made.now - timedelta(days=89)).isoformat()  # a series is kept for 90 days, and loading takes a moment
+        points = (point for point in made.metrics() if point["time"] >= kept)
+        yield "metrics", batches(points, lambda rows: client.anomalies.add_metrics(body=rows))
     yield "events", batches(made.events(), lambda rows: client.platform.append_events(body=rows))
 
 

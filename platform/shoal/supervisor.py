@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -114,8 +113,8 @@ class Supervisor:
 
 
 def _divert_stderr(log: Path) -> None:
-    """Ray writes what it thinks of its workers to this process's standard error; a person wants to read ours."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    """Ray writes what it thinks of its workers to this process's standard error. People read ours, which the command line
+    writes to a copy of it made before."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 2)
     os.close(descriptor)

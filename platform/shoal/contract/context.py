@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from fastapi import Request
 
@@ -67,7 +67,7 @@ class TenantContext:
     def parameters(self, model: type[P]) -> P:
         """Defaults ← the tenant's promoted values ← the variants this caller is in. The first use of a varied parameter
         by a unit logs one exposure."""
-        return self.resolve(model)
+        return cast(P, self.resolve(model))
 
     def capability(self, name: str) -> Operations | None:
         """Another capability, called as this same caller; None where it is not deployed."""
@@ -87,7 +87,7 @@ def _context(request: Request) -> TenantContext:
     context = request.scope.get("shoal.context")
     if context is None:
         raise InternalError("this route is not behind the router")
-    return context  # type: ignore[no-any-return]
+    return cast(TenantContext, context)
 
 
 def _needs(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:

@@ -1,7 +1,6 @@
 """The hooks a plugin may implement. A plugin is a module or object, registered as an entry point of the group `shoal`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pluggy
 
@@ -28,7 +27,3 @@ async def shoal_tenant_removed(ctx: TenantContext) -> Mapping[str, int]:  # type
     """A tenant is being erased. Remove what you keep outside its four stores (the platform erases those itself) and say how
     much went, by name. Called again after a fault; be idempotent."""
 
-
-@hookspec(firstresult=True)
-def shoal_store(uri: str) -> Any:
-    """Another backend for a URI scheme: return an object with the methods of that kind of store, or None when the scheme is not yours."""

@@ -13,7 +13,7 @@ from ..contract.events import Event
 from ..contract.experiments import ExperimentRecord
 from ..contract.names import Identifier, TenantId
 from ..contract.parameters import Parameters
-from ..router import PLATFORM
+from ..router import PLATFORM, Limits
 from ..stores import EventLog
 from .jobs import Run, Runs
 from .tenancy import added, erased
@@ -146,11 +146,32 @@ def routes(process: "Process") -> APIRouter:
         await directory.revoke_key(id, None if ctx.tenant == operator else ctx.tenant)
         return {"revoked": id}
 
+    @router.get("/tenants/{id}/limits")
+    async def get_limits(id: str, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
+        """A tenant's own limits by capability (`*`: all), and the platform's, which hold where it has none."""
+        own = await directory.get_limits(of(ctx, id))
+        return {
+            "own": {name: limits.model_dump(mode="json", exclude_none=True) for name, limits in own.items()},
+            "default": process.config.router.limits.model_dump(mode="json"),
+        }
+
+    @router.put("/tenants/{id}/limits/{capability}")
+    async def put_limits(id: str, capability: str, body: Limits, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
+        """Set a tenant's limits on one capability, or on all (`*`); `{}` goes back to the platform's."""
+        whole_platform(ctx)
+        if capability != "*":
+            process.capability(capability)
+        await directory.set_limits(id, capability, body if body.model_dump(exclude_none=True) else None)
+        return await get_limits(id, ctx)
+
     # What a tenant's own service does
 
     @router.put("/boards/{board}/members")
     async def put_members(board: Identifier, body: Members, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Say who may see a board, replacing whoever could before."""
+        """Say who may see a board, replacing whoever could before. For the company's own service, or an admin: a user
+        could let themselves in anywhere."""
+        if ctx.boards is not None and ctx.role is not Role.admin:
+            raise Forbidden("a board's members are set by the company's service (an editor key without a user) or by an admin")
         await directory.set_board_members(ctx.tenant, board, body.users)
         return {"board": board, "members": len(set(body.users))}
 
@@ -232,7 +253,7 @@ def routes(process: "Process") -> APIRouter:
     async def put_experiment(id: Identifier, body: dict[str, Any], ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Store an experiment for the router to assign. Overrides are checked against the capability's parameters."""
         try:
-            record = ExperimentRecord.model_validate({**body, "id": id, "tenant": ctx.tenant})
+            record = ExperimentRecord.model_validate({**body, "id": id, "tenant": None if ctx.tenant == operator else ctx.tenant})
         except ValidationError as error:
             raise Invalid("the experiment is not valid", errors=located(error)) from None
         for variant in record.variants:
@@ -366,9 +387,7 @@ def validated(process: "Process", capability: str, values: dict[str, Any], prefi
 
 async def describe(process: "Process") -> list[dict[str, Any]]:
     """Each capability with the state that Serve reports."""
-    from .status import applications
-
-    states = await applications()
+    states = await process.states()
     found = []
     for name, capability in [("platform", process.capability("platform")), *process.plugins.capabilities.items()]:
         state = states.get(name, {"status": "NOT_DEPLOYED", "message": ""})

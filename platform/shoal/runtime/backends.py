@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from ..contract.capability import Backend
 from ..contract.errors import ShoalError, Unavailable
-from .loopback import close_replica_port
+from .replica import prepare_replica
 
 Answer = tuple[bool, Any]
 """(True, value), or (False, (status, problem)): a ShoalError crosses processes as the problem it is."""
@@ -22,7 +22,7 @@ class BackendReplica:
         from .process import Process
 
         process = Process.current()
-        close_replica_port(process.config.host)
+        prepare_replica(process.config.host)
         spec = next(b for b in process.capability(capability).backends if b.name == name)
         self._object = spec.build(process.services(capability))
         self._threads = anyio.CapacityLimiter(max(1, spec.scaling.ongoing))

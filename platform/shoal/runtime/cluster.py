@@ -17,7 +17,7 @@ import psutil
 
 from ..config import Config
 from ..contract.errors import Unavailable
-from .loopback import LOOPBACK
+from .replica import LOOPBACK
 
 NAMESPACE = "shoal"
 STARTED = 60.0

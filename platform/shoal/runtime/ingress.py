@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from ..contract.capability import Capability
 from ..contract.operations import Call
 from ..router import enforce_roles, install_problem_handlers
-from .loopback import close_replica_port
 from .process import Process
+from .replica import prepare_replica
 from .worker import keep
 
 Scope = MutableMapping[str, Any]
@@ -38,12 +38,12 @@ def application(capability: Capability, process: Process) -> ASGIApp:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.include_router(routes, prefix=prefix)
-    install_problem_handlers(app)
-
     @app.get(f"{prefix}/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
+
+    app.include_router(routes, prefix=prefix)
+    install_problem_handlers(app)
 
     return process.router(app, capability)
 
@@ -54,7 +54,7 @@ class Ingress:
     def __init__(self, name: str, **backends: Any) -> None:
         """`backends` only bind the application together; they are called through `services.backend`."""
         self._process = Process.current()
-        close_replica_port(self._process.config.host)
+        prepare_replica(self._process.config.host)
         self._name = name
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -34,8 +34,9 @@ class Plugins:
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def plugin_of(self, capability: str) -> Any:
-        return self.manager.get_plugin(self.origins[capability])
+    def hook(self, capability: str, name: str) -> Any:
+        """The implementation of a hook by the plugin that brought a capability; None where it has none."""
+        return getattr(self.manager.get_plugin(self.origins.get(capability, "")), name, None)
 
 
 def load(entry_points: Iterable[importlib.metadata.EntryPoint], disabled: Iterable[str] = ()) -> Plugins:

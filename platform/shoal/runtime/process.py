@@ -1,5 +1,6 @@
 """What every process of the platform holds: the configuration, the plugins, the directory, and doors for any tenant."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -17,7 +18,7 @@ from ..contract.operations import Call, Operation, decode, operations
 from ..contract.stores import Stores
 from ..router import Directory, Router, mint_internal, service_context
 from ..stores import StoreConfig, open_stores
-from . import plugins
+from . import plugins, status
 from .backends import BackendStub
 
 M = TypeVar("M")
@@ -109,6 +110,10 @@ class Process:
             operations=self.operations,
             capability=capability,
         )
+
+    async def states(self) -> dict[str, dict[str, Any]]:
+        """What Serve says of each application: see `status.applications_now`."""
+        return await asyncio.to_thread(status.applications_now)
 
     # One capability calling another
 

@@ -1,18 +1,13 @@
 """What Serve says of the applications."""
 
-import asyncio
 import re
 from typing import Any
 
 NAMED = re.compile(r"[\w.]*(Error|Exception|Invalid|Unavailable)\b.*:")
 
 
-async def applications() -> dict[str, dict[str, Any]]:
-    """Application name → {status, message, deployments: {name: {status, replicas}}}."""
-    return await asyncio.to_thread(applications_now)
-
-
 def applications_now() -> dict[str, dict[str, Any]]:
+    """Application name → {status, message, deployments: {name: {status, replicas}}}."""
     from ray import serve
 
     found: dict[str, dict[str, Any]] = {}

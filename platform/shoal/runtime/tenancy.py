@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 async def added(process: "Process", tenant: str) -> None:
     """Tell every plugin that a tenant was made."""
     for name in process.plugins.capabilities:
-        hook = getattr(process.plugins.plugin_of(name), "shoal_tenant_added", None)
+        hook = process.plugins.hook(name, "shoal_tenant_added")
         if hook is not None:
             await hook(await process.context(tenant, name))
 
@@ -25,7 +25,7 @@ async def erased(process: "Process", directory: Directory, tenant: str) -> dict[
     await directory.begin_removal(tenant)
     counts: dict[str, int] = {}
     for name in process.plugins.capabilities:
-        hook = getattr(process.plugins.plugin_of(name), "shoal_tenant_removed", None)
+        hook = process.plugins.hook(name, "shoal_tenant_removed")
         if hook is not None:
             for what, count in (await hook(await process.context(tenant, name)) or {}).items():
                 counts[f"{name}.{what}"] = count

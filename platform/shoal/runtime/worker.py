@@ -6,6 +6,7 @@ Any number of workers may run; leases in Redis give each tenant's stream, and ea
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -191,19 +192,17 @@ async def stop_workers(process: Process) -> None:
 
 
 class JobProcess:
-    """The process of one run: an actor that does it and leaves."""
+    """The process of one run: an actor that does it and leaves (a detached actor has no owner whose end would end it)."""
 
     def __init__(self, run_id: str) -> None:
-        import threading
-
-        threading.Thread(target=self._work, args=(run_id,), daemon=False).start()
+        threading.Thread(target=self._work, args=(run_id,)).start()
 
     def _work(self, run_id: str) -> None:
-        import os
+        import ray
 
         from .jobs import work
 
         try:
             work(run_id)
         finally:
-            os._exit(0)  # a detached actor has no owner whose end would end it
+            ray.kill(ray.get_runtime_context().current_actor)

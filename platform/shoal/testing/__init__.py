@@ -1,0 +1,56 @@
+"""For plugin authors: a pytest plugin that runs a capability behind the real Router, on real embedded servers, without Ray.
+
+    def test_it_greets(shoal_app):
+        app = shoal_app("greeting")
+        assert app.client("acme").greeting.greet(name="Ana")["text"] == "Hello Ana"
+
+`shoal.testing.conformance` holds any capability to the contract.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..stores import StoreConfig
+    from .app import CapabilityApp
+
+__all__ = ["CapabilityApp", "shoal_app", "shoal_servers"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CapabilityApp":
+        from .app import CapabilityApp
+
+        return CapabilityApp
+    raise AttributeError(name)
+
+
+@pytest.fixture(scope="session")
+def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreConfig]":
+    """Redis and Milvus of this test session's own, as `shoal up` starts them."""
+    from ..embedded import EmbeddedServers
+
+    servers = EmbeddedServers(tmp_path_factory.mktemp("shoal"))
+    try:
+        yield servers.start()
+    finally:
+        servers.stop()
+
+
+@pytest.fixture(scope="module")
+def shoal_app(shoal_servers: "StoreConfig") -> "Iterator[Callable[..., CapabilityApp]]":
+    """Serves installed capabilities for one test module: `shoal_app("search", settings={"search": {…}})`, the platform's own always with
+    them. Every tenant made through it is erased after the module."""
+    from .app import CapabilityApp
+
+    made: list[CapabilityApp] = []
+
+    def serve(*names: str, **options: Any) -> CapabilityApp:
+        made.append(CapabilityApp(shoal_servers, names, **options))
+        return made[-1]
+
+    yield serve
+    for app in made:
+        app.close()

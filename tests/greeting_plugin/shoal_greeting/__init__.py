@@ -92,7 +92,7 @@ def routes(services: Services) -> APIRouter:
             "nowhere": ctx.capability("nowhere") is None,
         }
 
-    @router.get("/fault")
+    @router.get("/fault", include_in_schema=False)
     async def fault(ctx: TenantContext = Depends(tenant)) -> None:
         raise RuntimeError("a defect of the plugin's, with secret details")
 

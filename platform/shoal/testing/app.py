@@ -1,0 +1,203 @@
+"""Capabilities served by uvicorn in a thread: the same applications, Router and stores as on Ray, in one process."""
+
+import asyncio
+import inspect
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import uvicorn
+from pydantic import SecretStr
+
+from ..client import AsyncClient, Client
+from ..config import Config
+from ..contract.capability import Capability
+from ..contract.context import Role, TenantContext
+from ..contract.errors import Conflict, NotFound
+from ..contract.events import Event
+from ..contract.operations import Call, decode
+from ..router import RouterSettings
+from ..runtime.ingress import application, drive
+from ..runtime.process import Process, ProcessServices
+from ..runtime.tenancy import erased
+from ..stores import StoreConfig, close_connections
+
+T = TypeVar("T")
+SECRET = "for tests only, of this process alone"
+
+
+class LocalProcess(Process):
+    """A process whose backends and other capabilities are objects of its own, where those of `shoal up` are Serve deployments."""
+
+    def __init__(self, config: Config, names: Sequence[str], more: Sequence[Capability]) -> None:
+        super().__init__(config)
+        own = {name: self.plugins.capabilities[name] for name in names} | {c.name: c for c in more}
+        self.plugins = type(self.plugins)(self.plugins.manager, own, self.plugins.origins, [])
+        self.apps: dict[str, Any] = {}
+        self._backends: dict[tuple[str, str], Any] = {}
+
+    def services(self, capability: str) -> "ProcessServices":
+        return LocalServices(self, capability)
+
+    def backend(self, capability: str, name: str) -> Any:
+        if (capability, name) not in self._backends:
+            spec = next(b for b in self.capability(capability).backends if b.name == name)
+            self._backends[capability, name] = LocalStub(spec.build(self.services(capability)), spec.batch)
+        return self._backends[capability, name]
+
+    async def states(self) -> dict[str, dict[str, Any]]:
+        return {name: {"status": "RUNNING", "message": ""} for name in self.apps}
+
+    async def drive(self, name: str, call: Call, headers: dict[str, str]) -> Any:
+        status, found, body = await drive(self.apps[name], call, {**headers, **dict(call.headers)})
+        return decode(status, found.get("content-type", ""), body)
+
+
+class LocalServices(ProcessServices):
+    def backend(self, name: str) -> Any:
+        super().backend(name)  # refuses what there is not
+        return self._process.backend(self._capability, name)  # type: ignore[attr-defined]
+
+
+class LocalStub:
+    """Calls an object the way a stub calls a backend's replica: a batched method gets a list."""
+
+    def __init__(self, target: Any, batch: str | None) -> None:
+        self._target, self._batch = target, batch
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        function = getattr(self._target, method)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if method == self._batch:
+                args = ([args[0]],)
+            value = await function(*args, **kwargs) if inspect.iscoroutinefunction(function) else await asyncio.to_thread(function, *args, **kwargs)
+            return value[0] if method == self._batch else value
+
+        return call
+
+
+class JobRun:
+    """The JobContext of a job that a test runs."""
+
+    def __init__(self, tenants: Sequence[TenantContext], arguments: Mapping[str, Any]) -> None:
+        self.run_id, self.tenants, self.arguments = "test", tenants, arguments
+        self.scheduled_for = datetime.now(UTC)
+        self.steps: list[tuple[float, float, str]] = []
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        self.steps.append((done, total, message))
+
+
+class CapabilityApp:
+    """Some capabilities, served. `client(tenant)` makes the tenant at its first use."""
+
+    def __init__(
+        self,
+        stores: StoreConfig,
+        names: Sequence[str],
+        *,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        capabilities: Sequence[Capability] = (),
+        router: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`settings` are those of each capability; `capabilities` are served beside the installed `names`; `router` are RouterSettings."""
+        options = RouterSettings(**{"internal_secret": SecretStr(SECRET), **(router or {})})
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        config = Config.load(port=port, stores=stores, router=options, capabilities={k: dict(v) for k, v in (settings or {}).items()})
+        self.process = LocalProcess(config, names, capabilities)
+        self.address = f"http://127.0.0.1:{port}"
+        self.tenants: list[str] = []
+        self._keys: dict[tuple[str, str, str | None], str] = {}
+        self._loop = asyncio.new_event_loop()
+        self._server = uvicorn.Server(uvicorn.Config(self._app, host="127.0.0.1", port=port, log_level="warning", lifespan="off", interface="asgi3"))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise RuntimeError("the capabilities did not start: see the error above")
+            time.sleep(0.005)
+        self._directory = self.process.directory()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+
+        async def main() -> None:
+            for name in ("platform", *self.process.plugins.capabilities):
+                self.process.apps[name] = application(self.process.capability(name), self.process)
+            await self._server.serve()
+            for app in self.process.apps.values():
+                await app.stop()
+            await close_connections()
+
+        self._loop.run_until_complete(main())
+
+    async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        app = self.process.apps.get(scope["path"].split("/")[1]) if scope["type"] == "http" else None
+        if app is None:
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await app({**scope, "path": scope["path"].rstrip("/") or "/"}, receive, send)
+
+    def run(self, coroutine: Awaitable[T]) -> T:
+        """Run a coroutine on the event loop that serves."""
+
+        async def wait() -> T:
+            return await coroutine
+
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(60)
+
+    def key(self, tenant: str, role: str = "editor", user: str | None = None) -> str:
+        """An API key of a tenant; both are made at the first use."""
+        if tenant not in self.tenants:
+            with suppress(Conflict):  # another app of the same tests has made it
+                self.run(self._directory.create_tenant(tenant))
+            self.tenants.append(tenant)
+        if (tenant, role, user) not in self._keys:
+            self._keys[tenant, role, user] = self.run(self._directory.create_key(tenant, Role(role), user=user))[1]
+        return self._keys[tenant, role, user]
+
+    def client(self, tenant: str = "acme", role: str = "editor", user: str | None = None) -> Client:
+        return Client(self.address, self.key(tenant, role, user), retries=0)
+
+    def async_client(self, tenant: str = "acme", role: str = "editor", user: str | None = None) -> AsyncClient:
+        return AsyncClient(self.address, self.key(tenant, role, user), retries=0)
+
+    def context(self, tenant: str, capability: str) -> TenantContext:
+        """The context that a job or a stream of the capability gets for a tenant."""
+        self.key(tenant)
+        return self.run(self.process.context(tenant, capability))
+
+    def members(self, board: str, users: Sequence[str], tenant: str = "acme") -> None:
+        """Say who may see a board."""
+        self.client(tenant).platform.put_members(board=board, users=list(users))
+
+    def stream(self, capability: str, events: Sequence[Event | Mapping[str, Any]], tenant: str = "acme", number: int = 0) -> None:
+        """Have a stream of the capability handle these events, as a worker would."""
+        given = [e if isinstance(e, Event) else Event(**e) for e in events]
+        stream = self.process.capability(capability).streams[number]
+        self.run(stream.handle(self.context(tenant, capability), given))
+
+    def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, JobRun]:
+        """Run a job (`<capability>.<job>`) in this process; its result, and the run with its progress."""
+        capability, job = self.process.job(name)
+        run = JobRun([self.context(tenant, capability.name)], arguments)
+        if inspect.iscoroutinefunction(job.run):
+            return self.run(job.run(run)), run
+        return job.run(run), run
+
+    def close(self) -> None:
+        """Erase the tenants that were made, and stop."""
+        for tenant in self.tenants:
+            with suppress(NotFound):
+                self.run(erased(self.process, self._directory, tenant))
+        self.run(self._directory.close())
+        self._server.should_exit = True
+        self._thread.join(20)
