@@ -299,7 +299,8 @@ def _words(situation: Situation, demands: Demands, groups: Sequence[Group]) -> s
     if kinds == {"team_size"}:
         return f"the team needs at least {demands.least} people, and there are {len(situation.scored)}"
     if kinds == {"workload"} or kinds == {"workload", "team_size"}:
-        return f"no {demands.most} people have room for {situation.task.estimated_hours:g} hours before {by} below {demands.workload_limit:g} %"
+        who = "nobody has" if demands.most == 1 else f"no {demands.most} people have"
+        return f"{who} room for {situation.task.estimated_hours:g} hours before {by} below {demands.workload_limit:g} %"
     if kinds == {"skill", "team_size"}:
         return f"no {demands.most} people have {_listed(names)} between them"
     phrases = [f"{skill}" for skill in names]

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from .records import Person, WorkingHours
+from .records import Person
 
 Stretch = tuple[int, int]
 APART = 6 * 60
@@ -20,27 +20,28 @@ DAY = 24 * 60
 
 @dataclass(frozen=True)
 class Schedule:
-    """Somebody's regular working hours, without their leave: what many people share."""
+    """Somebody's regular working hours, without their leave: what many people share.
+
+    hours: stretches of local time, in minutes of the day; one that ends where it starts or before runs past midnight.
+    """
 
     time_zone: str
-    working_hours: tuple[WorkingHours, ...]
-    working_days: frozenset[int]
+    hours: tuple[Stretch, ...]
+    days: frozenset[int]
 
     @classmethod
     def of(cls, person: Person) -> "Schedule":
-        return cls(person.time_zone, person.working_hours, person.working_days)
-
-    def __hash__(self) -> int:
-        return hash((self.time_zone, self.working_hours, self.working_days))
+        hours = tuple((h.start.hour * 60 + h.start.minute, h.end.hour * 60 + h.end.minute) for h in person.working_hours)
+        return cls(person.time_zone, hours, person.working_days)
 
 
 def _minute(moment: datetime) -> int:
     return int(moment.timestamp() // 60)
 
 
-def _local(zone: str, day: date, at: time) -> int:
+def _local(zone: str, day: date, minute: int) -> int:
     """A wall-clock time as a minute in UTC; of a time that daylight saving skips or repeats, the first reading."""
-    return _minute(datetime.combine(day, at, tzinfo=ZoneInfo(zone)))
+    return _minute(datetime.combine(day, time(minute // 60, minute % 60), tzinfo=ZoneInfo(zone)))
 
 
 @lru_cache(maxsize=4096)
@@ -49,11 +50,11 @@ def stretches(schedule: Schedule, first: date, last: date) -> tuple[Stretch, ...
     found: list[Stretch] = []
     for n in range(min((last - first).days + 1, MOST_DAYS)):
         day = first + timedelta(days=n)
-        if day.isoweekday() not in schedule.working_days:
+        if day.isoweekday() not in schedule.days:
             continue
-        for hours in schedule.working_hours:
-            until = day if hours.end > hours.start else day + timedelta(days=1)
-            start, end = _local(schedule.time_zone, day, hours.start), _local(schedule.time_zone, until, hours.end)
+        for opens, closes in schedule.hours:
+            until = day if closes > opens else day + timedelta(days=1)
+            start, end = _local(schedule.time_zone, day, opens), _local(schedule.time_zone, until, closes)
             if end > start:
                 found.append((start, end))
     return _joined(found)
@@ -140,11 +141,7 @@ def _regular(schedule: Schedule, first: date, last: date, low: int, high: int) -
 @lru_cache(maxsize=4096)
 def weekly_minutes(schedule: Schedule) -> float:
     """Minutes of regular working hours in a week."""
-    a_day = 0
-    for hours in schedule.working_hours:
-        start, end = hours.start.hour * 60 + hours.start.minute, hours.end.hour * 60 + hours.end.minute
-        a_day += (end - start) % DAY
-    return float(a_day * len(schedule.working_days))
+    return float(sum((closes - opens) % DAY for opens, closes in schedule.hours) * len(schedule.days))
 
 
 def capacity_hours(person: Person, start: datetime, end: datetime) -> float:

@@ -48,7 +48,7 @@ class Demands:
         return replace(self, people=(*self.people[:index], 0, *self.people[index + 1 :]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Situation:
     """A task at a moment. People are columns of every array, in the order of `scored`."""
 
@@ -71,7 +71,7 @@ class Situation:
             self.task.model_copy(update={"deadline": deadline}), self.now, self.scored, self.history, self.parameters
         )
 
-    @property
+    @cached_property
     def people(self) -> list[Person]:
         return [candidate.person for candidate in self.scored]
 
@@ -104,7 +104,17 @@ class Situation:
     @cached_property
     def hours(self) -> NDArray[np.float64]:
         """Hours of each person's capacity in the task's window, leave taken off."""
-        return np.array([capacity_hours(person, *self.window) for person in self.people])
+        regular: dict[int, float] = {}  # who keeps the same hours and has no leave has the same share of the window
+        found = np.empty(len(self.scored))
+        for n, person in enumerate(self.people):
+            if person.leave or person.available_from or person.available_until:
+                found[n] = capacity_hours(person, *self.window)
+                continue
+            s = int(self.schedule[n])
+            if s not in regular:
+                regular[s] = capacity_hours(person, *self.window) / person.capacity_hours
+            found[n] = regular[s] * person.capacity_hours
+        return found
 
     @cached_property
     def hours_without_leave(self) -> NDArray[np.float64]:
@@ -114,13 +124,17 @@ class Situation:
     @cached_property
     def schedules(self) -> tuple[Schedule, ...]:
         """The different regular hours that people keep."""
-        return tuple(dict.fromkeys(Schedule.of(person) for person in self.people))
+        return tuple(dict.fromkeys(self._kept))
+
+    @cached_property
+    def _kept(self) -> list[Schedule]:
+        return [Schedule.of(person) for person in self.people]
 
     @cached_property
     def schedule(self) -> NDArray[np.int64]:
         """Each person's index in `schedules`."""
         place = {schedule: n for n, schedule in enumerate(self.schedules)}
-        return np.array([place[Schedule.of(person)] for person in self.people], dtype=np.int64)
+        return np.array([place[schedule] for schedule in self._kept], dtype=np.int64)
 
     @cached_property
     def collaborators(self) -> NDArray[np.int64]:
@@ -133,11 +147,18 @@ class Situation:
         """Hours of each member of a team of this size."""
         return self.task.estimated_hours / size
 
+    @cached_property
+    def _after(self) -> dict[tuple[int, bool], NDArray[np.float64]]:
+        return {}
+
     def after(self, size: int, availability: bool = True) -> NDArray[np.float64]:
         """Everyone's workload in percent with their share of the task added; +inf for who has no time in its window."""
-        hours = self.hours if availability else self.hours_without_leave
-        with np.errstate(divide="ignore"):
-            return np.asarray(self.workload + 100 * np.where(hours > 0, self.share(size) / hours, np.inf))
+        if (size, availability) not in self._after:
+            hours = self.hours if availability else self.hours_without_leave
+            with np.errstate(divide="ignore"):
+                added = 100 * np.where(hours > 0, self.share(size) / hours, np.inf)
+            self._after[size, availability] = np.asarray(self.workload + added)
+        return self._after[size, availability]
 
     def covers(self, demands: Demands) -> NDArray[np.bool_]:
         """Shape (requirements, people): who has each required skill at the demanded level."""

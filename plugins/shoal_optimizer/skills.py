@@ -82,19 +82,21 @@ class Matcher:
         self.similarity = similarity
         self._group = {normal(name): n for n, group in enumerate(synonyms) for name in group}
         self._vectors = {normal(name): unit(vector) for name, vector in (vectors or {}).items()}
-        self._known: dict[tuple[str, str], Match | None] = {}
-
-    def match(self, required: str, found: str) -> Match | None:
-        """How `found` answers `required`, or None when it does not."""
-        key = (required, found)
-        if key not in self._known:
-            self._known[key] = self._compare(required, found)
-        return self._known[key]
+        self._known: dict[str, dict[str, Match | None]] = {}
 
     def best(self, required: str, skills: Mapping[str, float]) -> Match | None:
         """Among somebody's skills (name → level) the one that answers best: the nearest, then of the highest level."""
-        matches = [match for name in skills if (match := self.match(required, name)) is not None]
-        return max(matches, key=lambda match: (match.similarity, skills[match.found]), default=None)
+        best: Match | None = None
+        known = self._known.setdefault(required, {})
+        for name in skills:
+            if name not in known:
+                known[name] = self._compare(required, name)
+            match = known[name]
+            if match is not None and (
+                best is None or (match.similarity, skills[match.found]) > (best.similarity, skills[best.found])
+            ):
+                best = match
+        return best
 
     def _compare(self, required: str, found: str) -> Match | None:
         a, b = normal(required), normal(found)

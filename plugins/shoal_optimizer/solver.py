@@ -65,7 +65,8 @@ class Solver:
         if end > start and situation.scored:
             importance = Importance.of(world.parameters)
             found = find_team(situation, demands, importance, without=shown, time_limit=world.parameters.time_limit)
-            answer |= {"status": found.status, "objective": found.objective, "bound": found.bound, "gap": found.gap}
+            objective = None if found.team is None else found.team.objective
+            answer |= {"status": found.status, "objective": objective, "bound": found.bound, "gap": found.gap}
             if found.team is not None:
                 members = found.team.members
                 answer["team"] = [situation.scored[m].person.id for m in members]
