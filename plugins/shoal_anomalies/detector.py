@@ -18,6 +18,7 @@ SIGNALS = ("value", "pattern", "shape", "variation", "level", "season")
 HISTORY = 2048  # points remembered: a week of five-minute points
 SLACK = 256  # how many are pushed between moves
 DAY = 86_400.0
+CERTAIN = 20.0  # nats; more says nothing more
 ALONE = 0.5  # one method's nats against the mean of the signals: so each alarms about as often
 LARGEST = 1e100  # its square is still a number
 
@@ -90,8 +91,8 @@ class Detector:
     def update(self, time: float, value: float, others: Mapping[str, float] | None = None) -> Verdict:
         """Score the next point: `time` in epoch seconds, not before the last; a value that is not finite scores 0.
 
-        `others` are surprises, in nats, that other methods have of the point: the greatest counts, where it is over what
-        the signals make together.
+        `others` are surprises, in nats, that other methods have of the point. The mean counts: methods that agree are
+        sure, and what only one of them finds odd must be very odd.
         """
         if not math.isfinite(value):
             return Verdict(0.0, 0.0, {})
@@ -100,14 +101,14 @@ class Detector:
         noise = self.settings.tolerance * self._size
         signals = {}
         for name, distance in self._distances(time, value).items():
-            magnitude = distance if distance > noise else 0.0
+            magnitude = max(distance, noise)
             tail = self._tails[name]
-            signals[name] = tail.surprise(magnitude)
+            signals[name] = min(tail.surprise(magnitude), CERTAIN)
             tail.observe(magnitude)
         surprise = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
-        for name, nats in (others or {}).items():
-            signals[name] = nats
-            surprise = max(surprise, ALONE * nats)
+        if others:
+            signals |= others
+            surprise = (surprise + sum(ALONE * nats for nats in others.values())) / (1 + len(others))
         return Verdict(self._judge(surprise), surprise, signals)
 
     @property

@@ -20,6 +20,7 @@ Method = Literal["stl", "prophet"]
 DAY = 86_400
 WEEK = 7 * DAY
 HISTORY_DAYS = 90
+FEW = 4  # cycles under which a season is smoothed
 BAND = 3.0  # half the band's width, in scales
 HORIZON_DAYS = 8  # how far ahead a Prophet table reaches: a week and a missed night
 
@@ -100,7 +101,7 @@ def fit(
 ) -> SeasonalModel:
     """Fit a season to n times (any form that `clock.seconds` reads) and n values, of which those not finite are left out.
 
-    Only the last 90 days count. STL needs three days (then it learns the day) or two weeks (then the week as well);
+    Only the last 90 days count. STL needs two days (then it learns the day) or two weeks (then the week as well);
     Prophet needs the same. `holidays` is a country's code, for Prophet. Raises TooShort, or ValueError for other faults.
     """
     moments, numbers = seconds(times), np.asarray(values, dtype=np.float64)
@@ -110,10 +111,10 @@ def fit(
     if keep.any():
         keep &= moments > moments[keep].max() - HISTORY_DAYS * DAY
     moments, numbers = moments[keep], numbers[keep]
-    if len(moments) < 24 or moments.max() - moments.min() < 3 * DAY - 2 * np.median(
+    if len(moments) < 24 or moments.max() - moments.min() < 2 * DAY - 2 * np.median(
         np.diff(np.sort(moments))
     ):
-        raise TooShort("a season needs at least three days of history")
+        raise TooShort("a season needs at least two days of history")
     order = np.argsort(moments, kind="stable")
     moments, numbers = moments[order], numbers[order]
     floor = max(tolerance * float(np.median(np.abs(numbers))), 1e-9)
@@ -175,10 +176,14 @@ def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: 
         season = np.asarray(parts.seasonal)
     trend = np.asarray(parts.trend)
     period = week if weekly else day
+    cycles = len(slots) // period
+    if cycles < FEW:  # so few days are mostly noise, which would be learned as if it came again
+        season = _smoothed(season[-period:], max(day // 12, 3))[(np.arange(len(slots)) - len(slots)) % period]
+        trend = np.full(len(slots), np.median(slots - season))
     residual = slots - season - trend
     level = float(np.median((slots - season)[-day:]))
     last = np.arange(len(slots) - period, len(slots))
-    scale = _scale_by_slot(residual, len(slots), period, floor)
+    scale = _scale_by_slot(residual, len(slots), period, floor) * math.sqrt(cycles / max(cycles - 1, 1))
     slope = 0.0
     if weekly:
         slope = float(np.median(trend[-day:]) - np.median(trend[-week - day : -week])) / WEEK
@@ -189,6 +194,13 @@ def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: 
     table[last % period] = season[last] + level
     spread[last % period] = scale[last % period]
     return SeasonalModel("stl", start, step, table, spread, True, float(moments[-1]), slope)
+
+
+def _smoothed(cycle: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Running means around one cycle."""
+    half = width // 2
+    wide = np.concatenate([cycle[-half:], cycle, cycle[:half]])
+    return np.convolve(wide, np.ones(2 * half + 1) / (2 * half + 1), "valid")
 
 
 def _scale_by_slot(

@@ -243,7 +243,7 @@ class Watcher:
         fresh = self._fresh(tenant, points, writes)
         odd, driven = self._combinations(tenant, fresh)
         for watched, time, value in fresh:
-            together = odd.get((watched.id, time), 0.0)
+            together = odd.get((watched.id, time))
             verdict = watched.score(time, value, together)
             self._keep(watched, time, value, verdict.score, writes)
             anomaly: Explanation | None = None
@@ -298,7 +298,7 @@ class Watcher:
     def _combinations(
         self, tenant: str, fresh: list[tuple[Watched, float, float]]
     ) -> tuple[dict[tuple[str, float], float], dict[tuple[str, float], list[Driver]]]:
-        """How odd metrics are together, told to the one that drives it."""
+        """By series and time: how odd the metrics are together, and which of them drive it where they are."""
         odd: dict[tuple[str, float], float] = {}
         driven: dict[tuple[str, float], list[Driver]] = {}
         forests = self._forests.get(tenant, {})
@@ -318,10 +318,9 @@ class Watcher:
                 continue
             matrix = np.array([[row[m][1] for m in forest.metrics] for _, row in whole])
             for (time, row), nats in zip(whole, forest.surprises(matrix).tolist(), strict=True):
-                if nats >= SURE:
-                    drivers = forest.drivers({m: row[m][1] for m in forest.metrics})
-                    lead = row[drivers[0].metric][0]
-                    odd[lead, time], driven[lead, time] = nats, drivers
+                drivers = forest.drivers({m: row[m][1] for m in forest.metrics}) if nats >= SURE else []
+                for series, _ in row.values():
+                    odd[series, time], driven[series, time] = nats, drivers
         return odd, driven
 
     def _observe(

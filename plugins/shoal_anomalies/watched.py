@@ -59,9 +59,9 @@ class Watched:
         grown = point.value - before[1] if point.value >= before[1] else point.value
         return grown / (time - before[0])
 
-    def score(self, time: float, value: float, combination: float = 0.0) -> Verdict:
+    def score(self, time: float, value: float, combination: float | None = None) -> Verdict:
         """Take the next point in. `combination` is how odd it is together with other metrics, in nats."""
-        others = {"combination": combination} if combination else {}
+        others = {} if combination is None else {"combination": combination}
         z = self.model.z(time, value) if self.model else None
         if z is not None:
             magnitude = abs(z) if abs(z) > 1 else 0.0
