@@ -30,13 +30,12 @@ def points(sample: Workspace) -> list[dict[str, Any]]:
     return list(sample.metrics())
 
 
-def test_the_same_arguments_give_the_same_workspace(sample: Workspace) -> None:
+def test_the_same_arguments_give_the_same_workspace(sample: Workspace, events: list[dict[str, Any]], points: list[dict[str, Any]]) -> None:
     again = workspace(sample.tenant, seed=7, now=NOW)
     assert again == sample
-    assert list(again.items()) == list(sample.items())
-    assert list(again.events()) == list(sample.events())
-    assert list(again.metrics()) == list(sample.metrics())
-    assert list(again.trial.events()) == list(sample.trial.events())
+    assert list(again.events()) == events
+    assert list(again.metrics()) == points
+    assert list(itertools.islice(again.trial.events(), 500)) == list(itertools.islice(sample.trial.events(), 500))
 
 
 def test_another_seed_gives_another_workspace(sample: Workspace) -> None:
@@ -49,9 +48,9 @@ def test_a_later_now_moves_the_workspace_with_it(sample: Workspace) -> None:
     assert [i.title for i in later.texts if i.type == "item"] != []
 
 
-@pytest.mark.parametrize("hour", [0, 3, 12, 23])
+@pytest.mark.parametrize("hour", [0, 12, 23])
 def test_any_hour_of_any_weekday_will_do_as_now(hour: int) -> None:
-    for day in range(7):
+    for day in range(0, 7, 2):
         now = datetime(2027, 2, 26, hour, 1, tzinfo=UTC) + timedelta(days=day)
         made = workspace("acme", seed=day, now=now)
         assert all(now - timedelta(days=94) < i.updated_at < now for i in made.texts)
