@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from shoal.contract.context import Role
 from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.experiments import ExperimentRecord
-from shoal.contract.names import check_tenant, check_text
+from shoal.contract.names import CAPABILITY, check_tenant, check_text
 
 from .keyspace import (
     AUDIT_LENGTH,
@@ -68,8 +69,8 @@ class Directory:
         """Conflict when there is one (or an erasure of one is going on), Invalid when the id cannot be one."""
         try:
             record = TenantRecord(id=tenant, name=name or tenant)
-        except ValueError as error:
-            raise Invalid("that cannot name a tenant", errors=[{"location": "id", "message": _message(error)}]) from None
+        except ValidationError as error:
+            raise Invalid("that cannot be a tenant", errors=_located(error)) from None
         if tenant == PLATFORM:
             raise Conflict(f"{PLATFORM!r} is the platform's own")
         await self._edit(tenant, {"tenant": record.model_dump_json()}, guard="new")
@@ -160,9 +161,11 @@ class Directory:
         key = f"shoal_{key_id}_{secret}"
         digest = hashlib.sha256(key.encode()).hexdigest()
         try:
-            record = KeyRecord(id=key_id, tenant=tenant, role=Role(role), user=user, name=name, digest=digest)
-        except ValueError as error:
-            raise Invalid("that cannot be a key", errors=[{"location": "role" if "Role" in str(error) else "user", "message": _message(error)}]) from None
+            record = KeyRecord.model_validate(
+                {"id": key_id, "tenant": tenant, "role": role, "user": user, "name": name, "digest": digest}
+            )
+        except ValidationError as error:
+            raise Invalid("that cannot be a key", errors=_located(error)) from None
         await self.get_tenant(tenant) if tenant != PLATFORM else None
         async with reachable():
             await self.redis.hset(KEYS, key_id, tenant)
@@ -193,9 +196,9 @@ class Directory:
     # Limits, parameters
 
     async def set_limits(self, tenant: str, capability: str, limits: Limits | None) -> None:
-        """Limits of one capability, or of all (`*`). None goes back to the wider ones."""
+        """Limits on one capability, or on all (`*`). None goes back to the wider ones."""
         raw = "" if limits is None else limits.model_dump_json(exclude_none=True)
-        await self._edit(tenant, {f"limits/{check_text(capability)}": raw}, guard="old")
+        await self._edit(tenant, {f"limits/{_capability(capability)}": raw}, guard="old")
 
     async def get_limits(self, tenant: str) -> dict[str, Limits]:
         fields = await self._fields(tenant, "limits")
@@ -204,7 +207,7 @@ class Directory:
     async def put_parameters(self, tenant: str, capability: str, values: Mapping[str, Any]) -> None:
         """A tenant's own values over the defaults, all of them: what is not given goes back to its default."""
         raw = orjson.dumps(dict(values)).decode() if values else ""
-        await self._edit(tenant, {f"parameters/{check_text(capability)}": raw}, guard="old")
+        await self._edit(tenant, {f"parameters/{_capability(capability)}": raw}, guard="old")
 
     async def get_parameters(self, tenant: str, capability: str) -> dict[str, Any]:
         async with reachable():
@@ -341,7 +344,15 @@ def _text_fault(value: str) -> str | None:
     return None
 
 
-def _message(error: ValueError) -> str:
-    """A pydantic error's first complaint, or the error's own text."""
-    details = getattr(error, "errors", None)
-    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)
+def _capability(name: str) -> str:
+    if name != "*" and not CAPABILITY.fullmatch(name):
+        raise NotFound(f"no capability {name[:100]!r}")
+    return name
+
+
+def _located(error: ValidationError) -> list[dict[str, str]]:
+    """What is wrong and where, as `ShoalError.errors`."""
+    return [
+        {"location": ".".join(map(str, fault["loc"])), "message": fault["msg"].removeprefix("Value error, ")}
+        for fault in error.errors()
+    ]

@@ -106,9 +106,10 @@ async def test_a_key_needs_a_tenant_and_a_role(directory: Directory) -> None:
     with pytest.raises(NotFound):
         await directory.create_key("acme", "editor")
     await directory.create_tenant("acme")
-    for role, user in (("owner", None), ("editor", ""), ("editor", "a\nb")):
-        with pytest.raises(Invalid):
+    for role, user, where in (("owner", None, "role"), ("editor", "", "user"), ("editor", "a\nb", "user")):
+        with pytest.raises(Invalid) as caught:
             await directory.create_key("acme", role, user=user)
+        assert caught.value.errors[0]["location"] == where
     assert await directory.list_keys("acme") == []
 
 
@@ -134,6 +135,15 @@ async def test_limits_parameters_and_experiments_are_kept_per_tenant(directory: 
     assert (await directory.get_limits("acme"), await directory.get_parameters("acme", "search")) == ({}, {})
     with pytest.raises(NotFound):
         await directory.delete_experiment("acme", "ranking")
+
+
+async def test_what_cannot_be_a_capability_has_no_limits_or_parameters(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    for name in ("", "a/b", "A", "**", "a\n"):
+        with pytest.raises(NotFound):
+            await directory.set_limits("acme", name, Limits(rps=1))
+        with pytest.raises(NotFound):
+            await directory.put_parameters("acme", name, {"x": 1})
 
 
 async def test_everybodys_experiments_are_the_platforms(directory: Directory) -> None:
