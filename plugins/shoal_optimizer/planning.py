@@ -28,6 +28,13 @@ def plan(
     now: datetime, wishes: Mapping[str, Any], report: Callable[[float, float | None], None], stop: threading.Event,
 ) -> dict[str, Any]:  # fmt: skip
     """Plan the tasks. wishes: pins [{task, person, pin: in|out}], previous {task: [people]}, time_limit, one_each."""
+    if not people or not tasks:
+        return {
+            "status": "optimal", "objective": 0.0, "bound": 0.0, "gap": 0.0, "assignments": [], "workloads": [],
+            "left_out": [
+                {"task": task.id, "title": task.label, "priority": task.priority, "why": "there are no people"} for task in tasks
+            ],
+        }  # fmt: skip
     pins = {(pin["task"], pin["person"]): pin["pin"] for pin in wishes.get("pins", ())}
     problem = plan_problem(
         tasks, people, matcher, history, parameters, now, pins=pins, previous=wishes.get("previous") or {}

@@ -53,7 +53,7 @@ class Exact:
         try:
             self._solve()
         except Exception:
-            logging.getLogger(__name__).exception("the exact half of an assignment failed")
+            logging.getLogger("shoal.optimizer").exception("the exact half of an assignment failed")
 
     def _solve(self) -> None:
         from ortools.sat.python import cp_model
