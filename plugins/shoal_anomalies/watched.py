@@ -18,6 +18,8 @@ from .surprise import TailModel
 BAND = "band"
 CALM = 0.6  # a surprise below this share of the threshold is calm
 Z_WINDOW = 60
+RECENT = 7_200.0  # seconds
+FORM = 2  # of the saved state: one of another form is left, and the tail taken in from its beginning
 BACK = 10  # points within the range after which the alarm is forgotten
 UNKNOWN = Verdict(0.0, 0.0, {})
 
@@ -110,16 +112,16 @@ class Watched:
         return (expected, lower, upper) if math.isfinite(expected) else None
 
     def usual(self, time: float) -> float | None:
-        """What to compare a drop with: the season's value, else the median of this time on the days before, else of the last hour
-        or so before the newest point."""
+        """What to compare a drop or a rise with: the season's value, else that of a week before, else the median of this time on the
+        days before, else of the last two hours (twelve points at least). None while there is nothing of these."""
         band = self.band(time)
         if band:
             return band[0]
         days = self.detector.at_this_time(time)
-        if days is not None and len(days) >= 3:
-            return float(np.median(days))
-        before = self.detector.values[-Z_WINDOW - 1 : -1]
-        return float(np.median(before)) if len(before) >= 12 else None
+        if days is not None and len(days):
+            return float(np.median(days[-1] if len(days) == 7 else days))
+        recent = self.detector.values[:-1][self.detector.times[:-1] >= time - RECENT]
+        return float(np.median(recent)) if len(recent) >= 12 else None
 
     def z(self) -> float | None:
         """The newest value's robust z against the values before it."""
@@ -136,7 +138,7 @@ class Watched:
     def state(self) -> dict[str, Any]:
         self.unsaved = 0
         return {
-            "detector": self.detector.state(), "band": self.band_tail.state(), "since": self.since,
+            "form": FORM, "detector": self.detector.state(), "band": self.band_tail.state(), "since": self.since,
             "alarm": [self.alarm_range, self.alarm_age, self.back],
         }  # fmt: skip
 
@@ -146,6 +148,8 @@ def restored(
     model: SeasonalModel | None,
 ) -> Watched:  # fmt: skip
     """A series as it was: the saved state, and the points since then taken in again."""
+    if state and state.get("form") != FORM:
+        state = None
     records = tail.unpack(blob)
     records = records[~np.isnan(records["score"])]
     upto = state["detector"]["time"] if state else None

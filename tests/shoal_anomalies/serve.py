@@ -1,0 +1,62 @@
+"""The capability, the platform and the console in one process, with a company that has had an incident: real Redis, real Router, no Ray."""
+
+import importlib.util
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shoal import Event
+from shoal_anomalies import shoal_capabilities
+from shoal_anomalies.watch import Watcher
+
+MINUTES = 600
+
+
+async def seed(process: Any) -> None:
+    """Ten hours of two series, of which the last minutes are an incident."""
+    context = await process.context("acme", "anomalies", process.directory())
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    random = np.random.default_rng(0)
+    calm = random.random(MINUTES)
+    series = {
+        "error_rate": [*(0.01 + 0.002 * calm[:-3]), 0.3, 0.4, 0.5],
+        "latency_ms": [*(100 + 10 * calm[:-3]), 900, 950, 990],
+    }
+    watcher = Watcher()
+    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
+    for i in range(MINUTES):
+        events = [
+            Event(type="metric", time=now - timedelta(minutes=MINUTES - 1 - i), data={"metric": m, "value": float(v[i]), "labels": {"service": "shop"}})
+            for m, v in series.items()
+        ]  # fmt: skip
+        if i % 100 == 0:
+            batch: list[Event] = []
+        batch += events
+        if i % 100 == 99:
+            await watcher.handle(context, batch)
+
+
+def main() -> None:
+    path = Path(__file__).parents[1] / "shoal/console/serve.py"
+    spec = importlib.util.spec_from_file_location("console_serve", path)
+    assert spec and spec.loader
+    serve: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    [capability] = shoal_capabilities()
+    serve.SAMPLES.clear()
+    serve.SAMPLES["anomalies"] = capability
+    keys = serve.keys
+
+    async def keys_and_seed(process: Any) -> Any:
+        made = await keys(process)
+        await seed(process)
+        return made
+
+    serve.keys = keys_and_seed
+    serve.main()
+
+
+if __name__ == "__main__":
+    main()
