@@ -193,7 +193,7 @@ def test_people_have_what_planning_needs(sample: Workspace) -> None:
         assert 0 <= person.workload <= 100 and 0 < person.hours_per_week <= 60 and person.cost_per_hour > 0
         assert person.working_hours[0] < person.working_hours[1]
     assert len({p.timezone for p in sample.people}) >= 6
-    assert max(p.workload for p in sample.people) > 70 and min(p.workload for p in sample.people) < 40
+    assert max(p.workload for p in sample.people) > 60 and min(p.workload for p in sample.people) < 40
     assert any(p.leave for p in sample.people)
 
 

@@ -18,7 +18,7 @@ from .writing import Writer, read_scripts
 COMPANIES: dict[str, Company] = {company.id: company for company in (acme.COMPANY, globex.COMPANY)}
 TENANTS = tuple(COMPANIES)
 OUTCOMES = 240
-URGENCY: dict[Priority, tuple[int, int]] = {"critical": (5, 18), "high": (12, 35), "medium": (21, 60), "low": (40, 90)}
+URGENCY: dict[Priority, tuple[int, int]] = {"critical": (9, 20), "high": (14, 38), "medium": (21, 60), "low": (40, 90)}
 """Days from now to the deadline, at least and at most."""
 
 
@@ -97,7 +97,7 @@ def workspace(tenant: str, *, seed: int, now: datetime) -> Workspace:
 def _people(company: Company, random: Random, now: datetime) -> list[Person]:
     people = []
     for e in company.employees:
-        workload = float(round(min(92, max(15, random.gauss(52, 17)))))
+        workload = float(round(min(92, max(15, random.gauss(44, 16)))))
         leave: tuple[Leave, ...] = ()
         if random.random() < 0.3:
             start = (now + timedelta(days=random.randint(-30, 40))).date()
