@@ -36,7 +36,7 @@ def schema(view: View) -> pa.Schema:
 
 @contextmanager
 def engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that keeps to `memory`, spills beyond it, and gives the same answer every time."""
+    """A DuckDB that keeps to `memory` and spills beyond it."""
     with tempfile.TemporaryDirectory(prefix="shoal-features-") as folder:
         con = duckdb.connect(config={"memory_limit": memory, "threads": threads, "temp_directory": folder})
         try:
@@ -91,7 +91,7 @@ def _aggregate(view: View, feature: Feature, as_of: int) -> str:
     if feature.function == "last":
         return f"arg_max({c}, (ts, member)) {where}"
     if feature.function in ("sum", "mean"):
-        total = f"{'sum' if feature.function == 'sum' else 'avg'}({c} ORDER BY ts, member) {where}"
+        total = f"{'sum' if feature.function == 'sum' else 'avg'}({c}) {where}"
         whole = f"CAST(round({total}) AS BIGINT)" if feature.dtype.startswith("int") else total
         return f"CASE WHEN isfinite({total}) THEN {whole} END"
     return f"{feature.function}({c}) {where}"
@@ -171,7 +171,6 @@ def _at(view: View, feature: Feature, name: str) -> str:
     distinct = "DISTINCT " if feature.function == "count_distinct" else ""
     total = f"{how}({distinct}{c})"
     if feature.function in ("sum", "mean"):
-        total = f"{how}({c} ORDER BY o.ts, member)"
         total = f"CASE WHEN isfinite({total}) THEN {total} END"
     return (
         f"SELECT row, {total} AS {name} FROM seen JOIN occurrences o ON seen.entity = o.entity "

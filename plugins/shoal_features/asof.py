@@ -12,6 +12,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TIME = pa.timestamp("us", "UTC")
 Ints = np.ndarray
@@ -34,7 +35,7 @@ def as_of(
     The answer has `event_timestamp` and the `names`, one row per row of `rows`, in their order.
     """
     if isinstance(known_by, datetime):
-        history = history.filter(pl.from_arrow(history.select(["created"]))["created"].le(known_by).to_arrow())
+        history = history.filter(pc.less_equal(history["created"], pa.scalar(known_by, history["created"].type)))
     found = match(rows, history, known_by if isinstance(known_by, str) else None)
     times = history["event_timestamp"].cast(TIME).cast(pa.int64()).to_numpy()
     if ttl is not None:

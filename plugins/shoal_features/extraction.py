@@ -59,16 +59,25 @@ def _id(value: Any) -> str | None:
 
 def select(view: View, relation: str) -> str:
     """SQL over an archive (columns id, source, type, time, subject, and data as JSON text) that gives one row per event
-    of the view: entity, time (µs), member, and a column `c0…` per pair of `columns(view)`. An event archived twice comes
+    of the view: entity, ts (µs), member, and a column `c0…` per pair of `columns(view)`. An event archived twice comes
     once: the one that was first accepted, as far as its time tells."""
-    entity = "coalesce(" + ", ".join(_sql_id(p) for p in view.fields) + ")"
-    taken = ", ".join(f"{_sql_value(column, dtype)} AS c{i}" for i, (column, dtype) in enumerate(columns(view)))
+    wanted = [p for p in (*view.fields, *(c for c, _ in columns(view))) if p not in ATTRIBUTES]
+    paths = list(dict.fromkeys(wanted))
+    # each event's data is parsed once, to the JSON texts of the fields; the first character then tells the type
+    texts = f", json_extract(data, [{', '.join(map(_json_path, paths))}]) AS js" if paths else ""
+    fields = "".join(f", js[{i + 1}]::VARCHAR AS j{i}" for i in range(len(paths)))
+    place = {p: f"j{i}" for i, p in enumerate(paths)}
+    entity = "coalesce(" + ", ".join(_sql_id(place.get(p), p) for p in view.fields) + ")"
+    taken = "".join(f", {_sql_value(place.get(c), c, dtype)} AS c{i}" for i, (c, dtype) in enumerate(columns(view)))
     firsts = "".join(f", arg_min_null(c{i}, ts) AS c{i}" for i in range(len(columns(view))))
+    attributes = "epoch_us(time) AS ts, source || chr(31) || id AS member, type, id, source, subject"
     return f"""
         SELECT entity, min(ts) AS ts, member{firsts} FROM (
-            SELECT {entity} AS entity, epoch_us(time) AS ts, source || chr(31) || id AS member{", " + taken if taken else ""}
-            FROM {relation} WHERE {_sql_types(view)} AND time >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
-        ) WHERE entity IS NOT NULL GROUP BY entity, member"""
+            SELECT {entity} AS entity, ts, member{taken} FROM (
+                SELECT *{fields} FROM (
+                    SELECT {attributes}{texts} FROM {relation}
+                    WHERE {_sql_types(view)} AND time >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
+        ))) WHERE entity IS NOT NULL GROUP BY entity, member"""
 
 
 def columns(view: View) -> list[tuple[str, str]]:
@@ -77,44 +86,49 @@ def columns(view: View) -> list[tuple[str, str]]:
 
 
 def _sql_types(view: View) -> str:
-    return "(" + " OR ".join(
-        f"starts_with(type, {_text(t[:-1])})" if t.endswith("*") else f"type = {_text(t)}" for t in view.types
-    ) + ")"  # fmt: skip
+    tests = (f"starts_with(type, {_text(t[:-1])})" if t.endswith("*") else f"type = {_text(t)}" for t in view.types)
+    return f"({' OR '.join(tests)})"
 
 
-def _sql_id(path: str) -> str:
-    if path in ATTRIBUTES:
-        raw = path
-    else:
-        at = _json_path(path)
-        raw = f"CASE WHEN json_type(data, {at}) IN ('VARCHAR', 'BIGINT', 'UBIGINT') THEN json_extract_string(data, {at}) END"
+def _sql_id(json: str | None, path: str) -> str:
+    """The id that a field holds, or NULL: a text as it is, an integer as text."""
+    if json is None:
+        return f"CASE WHEN length({path}) BETWEEN 1 AND 512 AND NOT regexp_matches({path}, '{_CONTROL}') THEN {path} END"
+    text = f"json_extract_string({json}, '$')"
+    awkward = f"contains({json}, '\\') OR contains({json}, chr(127)) OR length({json}) NOT BETWEEN 3 AND 514"
     return (
-        f"(SELECT i FROM (SELECT {raw} AS i) WHERE length(i) BETWEEN 1 AND 512 AND NOT regexp_matches(i, '[\\x00-\\x1f\\x7f]'))"
+        f"CASE WHEN {_WHOLE.format(json)} AND length({json}) <= 512 THEN {json} WHEN starts_with({json}, '\"') THEN CASE WHEN {awkward} "
+        f"THEN CASE WHEN length({text}) BETWEEN 1 AND 512 AND NOT regexp_matches({text}, '{_CONTROL}') THEN {text} END "
+        f"ELSE substr({json}, 2, length({json}) - 2) END END"
     )
 
 
-def _sql_value(column: str, dtype: str) -> str:
-    if column in ATTRIBUTES:
+def _sql_value(json: str | None, column: str, dtype: str) -> str:
+    """What an aggregation that needs `dtype` takes from a field, or NULL."""
+    if json is None:
         return {"": f"to_json({column})::VARCHAR", "string": column}.get(dtype, "NULL")
-    at = _json_path(column)
-    kind, text = f"json_type(data, {at})", f"json_extract_string(data, {at})"
-    number = f"{kind} IN ('BIGINT', 'UBIGINT', 'DOUBLE')"
-    scalar = f"{kind} NOT IN ('OBJECT', 'ARRAY', 'NULL')"
-    double = f"try_cast({text} AS DOUBLE)"
+    text = f"CASE WHEN contains({json}, '\\') THEN json_extract_string({json}, '$') ELSE substr({json}, 2, length({json}) - 2) END"
+    scalar = f"left({json}, 1) NOT IN ('{{', '[', 'n')"
+    number = f"left({json}, 1) IN ('-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9')"
+    double = f"try_cast({json} AS DOUBLE)"
     if dtype == "":
-        return f"CASE WHEN {scalar} THEN json_extract(data, {at})::VARCHAR END"
+        return f"CASE WHEN {scalar} THEN {json} END"
     if dtype == "string":
-        return f"CASE WHEN {scalar} THEN {text} END"
+        return f"CASE WHEN starts_with({json}, '\"') THEN {text} WHEN {scalar} THEN {json} END"
     if dtype == "bool":
-        return f"CASE WHEN {kind} = 'BOOLEAN' THEN {text} = 'true' END"
+        return f"CASE WHEN {json} IN ('true', 'false') THEN {json} = 'true' END"
     if dtype == "unix_timestamp":
-        zoned = f"regexp_matches({text}, '(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$')"
-        return f"CASE WHEN {kind} = 'VARCHAR' AND {zoned} THEN try_cast({text} AS TIMESTAMPTZ) END"
+        zoned = f"regexp_matches({json}, '(Z|[+-][0-9]{{2}}:?[0-9]{{2}})\"$')"
+        return f"CASE WHEN starts_with({json}, '\"') AND {zoned} THEN try_cast({text} AS TIMESTAMPTZ) END"
     if dtype in ("int32", "int64"):
         bits = "INTEGER" if dtype == "int32" else "BIGINT"
-        whole = f"({kind} <> 'DOUBLE' OR {double} = floor({double}))"
-        return f"CASE WHEN {number} AND {whole} THEN try_cast(try_cast({text} AS DECIMAL(38, 0)) AS {bits}) END"
+        whole = f"({_WHOLE.format(json)} OR {double} = floor({double}))"
+        return f"CASE WHEN {number} AND {whole} THEN try_cast(try_cast({json} AS DECIMAL(38, 0)) AS {bits}) END"
     return f"CASE WHEN {number} AND isfinite({double}) THEN {double} END"
+
+
+_CONTROL = "[\\x00-\\x1f\\x7f]"
+_WHOLE = "regexp_full_match({0}, '-?[0-9]+')"
 
 
 def _json_path(path: str) -> str:

@@ -125,6 +125,8 @@ class ShoalOfflineStore(OfflineStore):
         config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
         source = feature_view.batch_source
+        if source is None:
+            raise ValueError(f"{feature_view.name} has no batch source")
         names = {source.timestamp_field: "event_timestamp", source.created_timestamp_column or "created": "created"}
         for some in chunks(table.to_pylist(), WRITTEN):
             rows = []
@@ -203,7 +205,7 @@ def _by_key(views: list[FeatureView], refs: list[str]) -> dict[str, list[tuple[_
     for ref in refs:
         name, feature = ref.split(":", 1)
         for view in views:
-            called = view.projection.name_to_use()
+            called = str(view.projection.name_to_use())  # type: ignore[no-untyped-call]
             if called == name:
                 key = _join_key(view)
                 wanted.setdefault(view.projection.join_key_map.get(key, key), []).append((_Want(view, feature), called))
@@ -218,7 +220,7 @@ def _view_of(config: RepoConfig, source: DataSource, features: Iterable[str]) ->
     """The view of the local registry that reads a source, since Feast asks by source."""
     for view in FeatureStore(config=config).registry.list_all_feature_views(config.project):
         mine = getattr(view, "batch_source", None)
-        if mine is not None and mine.name == source.name and {f.name for f in view.features}.issuperset(features):
+        if isinstance(view, FeatureView) and mine is not None and mine.name == source.name and {f.name for f in view.features}.issuperset(features):
             return view
     raise ValueError(f"no feature view of the project reads the source {source.name!r}")
 

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from . import aggregation, offline
 from .asof import as_of
+from .extraction import select
 from .registry import Feature, View
 from .values import micros
 
 TIME = pa.timestamp("us", "UTC")
-ROWS_PER_PART = 2_000_000
+ROWS_PER_PART = 4_000_000
 """Rows of history that one part works on at once: about a gigabyte at twenty features."""
 
 
@@ -117,7 +118,7 @@ async def everyone(stores: Any, features: Sequence[tuple[View, Feature]], at: da
             archive = await offline.events(stores)
             if archive.count():
                 with aggregation.engine() as con:
-                    query = aggregation.select(view, archive.relation(con))
+                    query = select(view, archive.relation(con))
                     found.append(con.sql(f"SELECT DISTINCT entity FROM ({query}) WHERE ts <= {micros(at)}").to_arrow_table())
         else:
             files = await offline.history(stores.lake, view, None, at)

@@ -1,0 +1,228 @@
+"""Online serving, side by side: Shoal over HTTP, `feast serve` with the same features and values, and a bare asyncio HMGET, on one Redis.
+
+    shoal up --detach && python benchmarks/features_serving.py [--seconds 10]
+
+One connection each, the same bare HTTP client for both servers. 20 features of one user: back to back, and at 500 requests a
+second. Then 100 users × 20 features in one request.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from features_common import (
+    Connection,
+    at_rate,
+    free_port,
+    machine,
+    median,
+    p99,
+    private_redis,
+    remove,
+    spread,
+    table,
+)
+
+from shoal import connect
+
+USERS = 1_000
+NAMES = [f"feature_{i:02d}" for i in range(20)]
+
+
+def rows() -> list[dict[str, Any]]:
+    now = datetime.now(UTC).isoformat()
+    return [{"user_id": str(i), "event_timestamp": now, **{n: round(random.Random(f"{i}{n}").random() * 100, 3) for n in NAMES}} for i in range(USERS)]
+
+
+async def measure(name: str, call: Callable[[int], Awaitable[Any]], seconds: float) -> dict[str, list[float]]:
+    for n in range(200):
+        await call(n)
+    took = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        sent = time.perf_counter()
+        await call(len(took))
+        took.append(time.perf_counter() - sent)
+    at_500, since_due = await at_rate(call, 500, seconds)
+    print(f"measured {name}", file=sys.stderr)
+    return {"back to back": took, "500/s": at_500, "500/s, since due": since_due}
+
+
+@contextmanager
+def the_redis(url: str | None) -> Iterator[str]:
+    """The Redis for the peers: Shoal's own, in its last database, which is emptied afterwards; or another, if that is not known."""
+    import redis
+
+    from shoal.operator import runtime
+
+    if url is None:
+        stores = runtime().stores
+        if stores is None or not stores.online.startswith("redis://"):
+            with private_redis() as port:
+                yield f"redis://127.0.0.1:{port}/0"
+            return
+        url = stores.online.rsplit("/", 1)[0] + "/15"
+    try:
+        yield url
+    finally:
+        redis.Redis.from_url(url).flushdb()
+
+
+def feast_server(port: int, redis_url: str, folder: Path) -> subprocess.Popen[bytes]:
+    """`feast serve` over the same values in the same Redis server, through Feast's own Redis store."""
+    warnings.simplefilter("ignore")
+    import pandas as pd
+    from feast import FeatureStore
+
+    at = urlsplit(redis_url)
+    redis_address = f"{at.hostname}:{at.port},db={at.path.strip('/') or 0}" + (f",password={at.password}" if at.password else "")
+    if at.username:
+        redis_address += f",username={at.username}"
+    fields = ", ".join(f'Field(name="{n}", dtype=Float64)' for n in NAMES)
+    (folder / "feature_store.yaml").write_text(
+        f"project: bench\nprovider: local\nregistry: registry.db\noffline_store:\n  type: dask\nentity_key_serialization_version: 3\n"
+        f"online_store:\n  type: redis\n  connection_string: {redis_address}\n"
+    )
+    (folder / "definitions.py").write_text(
+        "from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType\nfrom feast.types import Float64, String\n"
+        'user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)\n'
+        'source = FileSource(name="file", path="none.parquet", timestamp_field="event_timestamp")\n'
+        f'wide = FeatureView(name="wide", entities=[user], schema=[Field(name="user_id", dtype=String), {fields}],'
+        ' source=PushSource(name="push", batch_source=source))\n'
+    )
+    feast = str(Path(sys.executable).with_name("feast"))
+    data = pd.DataFrame(rows())
+    data["event_timestamp"] = pd.to_datetime(data["event_timestamp"])
+    data.to_parquet(folder / "none.parquet")
+    subprocess.run([feast, "-c", str(folder), "apply"], check=True, capture_output=True)
+    FeatureStore(str(folder)).push("push", data)
+    command = [feast, "-c", str(folder), "serve", "-h", "127.0.0.1", "-p", str(port), "--no-access-log", "--workers", "1", "--max-requests", "0"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+async def wait_for(port: int, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            async with Connection("127.0.0.1", port) as http:
+                if (await http.send(http.request("GET", "/health")))[0] == 200:
+                    return
+        except OSError:
+            pass
+        await asyncio.sleep(0.5)
+    raise SystemExit("feast serve did not come up")
+
+
+async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, seconds: float) -> None:
+    import redis.asyncio as redis
+
+    from shoal_features.values import pack
+
+    results, batches = {}, {}
+    user = [str(i % USERS) for i in range(100_000)]
+    async with Connection(host, port) as http:
+        asked = [http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key) for u in user[:USERS]]
+        assert orjson.loads((await http.send(asked[7]))[1])["features"] == {n: rows()[7][n] for n in NAMES}
+        results["Shoal over HTTP"] = await measure("Shoal", lambda n: http.send(asked[n % USERS]), seconds)
+        body = orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES})
+        batch = http.request("POST", "/features/batch", key, body)
+        batches["Shoal over HTTP"] = await back_to_back(lambda _: http.send(batch), 200)
+    if feast_port:
+        await wait_for(feast_port)
+        refs = [f"wide:{n}" for n in NAMES]
+        async with Connection("127.0.0.1", feast_port) as http:
+            def ask(ids: list[str]) -> bytes:
+                return http.request("POST", "/get-online-features", body=orjson.dumps({"features": refs, "entities": {"user_id": ids}}))
+
+            asked = [ask([u]) for u in user[:USERS]]
+            status, answer = await http.send(asked[7])
+            got = orjson.loads(answer)
+            values = dict(zip(got["metadata"]["feature_names"], (r["values"][0] for r in got["results"]), strict=True))
+            assert status == 200 and all(abs(values[n] - rows()[7][n]) < 1e-6 for n in NAMES), answer
+            results["feast serve"] = await measure("feast serve", lambda n: http.send(asked[n % USERS]), seconds)
+            many = ask(user[:100])
+            batches["feast serve"] = await back_to_back(lambda _: http.send(many), 50)
+    client = redis.from_url(redis_url)
+    now = time.time_ns() // 1000
+    for row in rows():
+        await client.hset(f"bench:user:{row['user_id']}", mapping={n: pack("float64", row[n], now, now) for n in NAMES})
+    results["bare HMGET, redis-py"] = await measure("HMGET", lambda n: client.hmget(f"bench:user:{user[n]}", NAMES), seconds)
+
+    async def hundred(_: int) -> None:
+        pipe = client.pipeline(transaction=False)
+        for u in user[:100]:
+            pipe.hmget(f"bench:user:{u}", NAMES)
+        await pipe.execute()
+
+    batches["bare HMGET, redis-py"] = await back_to_back(hundred, 200)
+    await client.aclose()
+    lines = []
+    for how in ("back to back", "500/s", "500/s, since due"):
+        for name, found in results.items():
+            times = found[how]
+            rate = f"{1 / (sum(times) / len(times)):,.0f}" if how == "back to back" else ""
+            base = results["Shoal over HTTP"][how]
+            ratio = f"{median(times) / median(base):.2f} {p99(times) / p99(base):.2f}"
+            lines.append((f"{name}, {how}", *spread(times), rate, ratio))
+    table("20 features of one user, one connection", ("server", "p50 ms", "p95 ms", "p99 ms", "requests/s", "p50, p99 × Shoal"), lines)
+    base = median(batches["Shoal over HTTP"])
+    lines = [(n, *spread(t), f"{median(t) / base:.2f}") for n, t in batches.items()]
+    table("100 users × 20 features in one request", ("server", "p50 ms", "p95 ms", "p99 ms", "p50 × Shoal"), lines)
+
+
+async def back_to_back(call: Callable[[int], Awaitable[Any]], n: int) -> list[float]:
+    took = []
+    for i in range(n + 10):
+        sent = time.perf_counter()
+        await call(i)
+        took.append(time.perf_counter() - sent)
+    return took[10:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
+    parser.add_argument("--redis", help="the Redis for the peers, redis://…; the one that Shoal runs on is the default, if it is known")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--no-feast", action="store_true")
+    arguments = parser.parse_args()
+    host, port = arguments.url.split("//")[1].split(":")
+    print(machine())
+    tenant, folder = f"bench-serving-{os.getpid()}", Path(tempfile.mkdtemp(prefix="shoal-serving-"))
+    server = None
+    with connect() as operator, the_redis(arguments.redis) as redis_url:
+        operator.platform.create_tenant(id=tenant)
+        try:
+            key = operator.platform.create_key(id=tenant, role="editor")["key"]
+            with connect(tenant) as mine:
+                view = {"name": "wide", "entity": "user", "join_key": "user_id", "kind": "plain"}
+                mine.features.apply(views=[{**view, "features": [{"name": n, "dtype": "float64"} for n in NAMES]}])
+                mine.features.push(view="wide", rows=rows())
+            feast_port = 0 if arguments.no_feast else free_port()
+            if feast_port:
+                server = feast_server(feast_port, redis_url, folder)
+            asyncio.run(run(host, int(port), key, redis_url, feast_port, arguments.seconds))
+        finally:
+            if server:
+                os.killpg(server.pid, 15)
+                server.wait(20)
+            remove(operator, tenant)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

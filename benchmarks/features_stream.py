@@ -1,0 +1,127 @@
+"""The stream: events posted at a steady rate, a tenth of them duplicates and all out of order, against a running Shoal.
+
+    shoal up --detach && python benchmarks/features_stream.py [--rate 2000 --seconds 20 --users 500]
+
+Measures the rate sustained, the time from an event's acceptance to its being served (probes at 10 Hz), and compares every
+user's count with one made by hand.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from features_common import Connection, machine, remove, spread, table
+
+from shoal import connect
+
+
+async def run(host: str, port: int, key: str, rate: int, seconds: int, users: int) -> None:
+    draw, start = random.Random(0), datetime.now(UTC)
+    total, size = rate * seconds, max(rate // 20, 1)
+    events, truth = [], Counter()
+    for n in range(total):
+        if events and draw.random() < 0.1:
+            events.append(draw.choice(events[-1000:]))
+            continue
+        user = f"u{draw.randrange(users)}"
+        truth[user] += 1
+        at = start - timedelta(seconds=draw.random() * 200)
+        data = {"user_id": user, "board_id": f"b{n % 40}"}
+        events.append({"specversion": "1.0", "id": f"e{n}", "source": "bench", "type": "item.viewed", "time": at.isoformat(), "data": data})
+    bodies = [orjson.dumps(events[i : i + size]) for i in range(0, total, size)]
+    accepted: list[float] = []
+    behind = 0.0
+
+    async def feed() -> None:
+        nonlocal behind
+        async with Connection(host, port) as http:
+            begun = time.perf_counter()
+            for n, body in enumerate(bodies):
+                wait = begun + n * size / rate - time.perf_counter()
+                behind = max(behind, -wait)
+                await asyncio.sleep(max(wait, 0))
+                sent = time.perf_counter()
+                status, answer = await http.send(http.request("POST", "/platform/events", key, body))
+                assert status == 202, answer
+                accepted.append(time.perf_counter() - sent)
+
+    lags: list[float] = []
+
+    async def probe() -> None:
+        async with Connection(host, port) as http:
+            for n in range(seconds * 10):
+                began, user = time.perf_counter(), f"probe{n}"
+                event = {"specversion": "1.0", "id": f"p{n}", "source": "bench", "type": "item.viewed"}
+                event |= {"time": datetime.now(UTC).isoformat(), "data": {"user_id": user}}
+                await http.send(http.request("POST", "/platform/events", key, orjson.dumps(event)))
+                done = time.perf_counter()
+                question = http.request("GET", f"/features?user={user}&features=actions_5min", key)
+                while orjson.loads((await http.send(question))[1])["features"]["actions_5min"] != 1:
+                    if time.perf_counter() - done > 30:
+                        break
+                    await asyncio.sleep(0.005)
+                lags.append(time.perf_counter() - done)
+                await asyncio.sleep(max(0.1 - (time.perf_counter() - began), 0))
+
+    began = time.perf_counter()
+    await asyncio.gather(feed(), probe())
+    took = time.perf_counter() - began
+    counted = None
+    async with Connection(host, port) as http:
+        for _ in range(120):
+            counted = await _counts(http, key, sorted(truth))
+            if counted == dict(truth):
+                break
+            await asyncio.sleep(0.5)
+    drained = time.perf_counter() - began - took
+    wrong = sum(counted.get(u) != n for u, n in truth.items()) if counted else len(truth)
+    table(
+        f"{total:,} events, {total - sum(truth.values()):,} of them duplicates, out of order within 200 s, {users} users",
+        ("measure", "value"),
+        [
+            ("events a second, asked", f"{rate:,}"),
+            ("events a second, accepted", f"{total / took:,.0f}"),
+            ("furthest behind schedule, s", f"{behind:.2f}"),
+            (f"POST of {size} events, ms: p50, p95, p99", " ".join(spread(accepted))),
+            ("accepted → served, ms: p50, p95, p99", " ".join(spread(lags))),
+            ("until all was served after the last, s", f"{drained:.1f}"),
+            ("users whose count is wrong", f"{wrong} of {len(truth)}"),
+        ],
+    )
+
+
+async def _counts(http: Connection, key: str, users: list[str]) -> dict[str, int]:
+    found = {}
+    for i in range(0, len(users), 500):
+        body = orjson.dumps({"entity": "user", "ids": users[i : i + 500], "features": ["actions"]})
+        answer = orjson.loads((await http.send(http.request("POST", "/features/batch", key, body)))[1])
+        found |= {r["user_id"]: r["features"]["actions"] for r in answer["results"]}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
+    parser.add_argument("--rate", type=int, default=2_000)
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--users", type=int, default=500)
+    arguments = parser.parse_args()
+    host, port = arguments.url.split("//")[1].split(":")
+    print(machine())
+    tenant = f"bench-stream-{os.getpid()}"
+    with connect() as operator:
+        operator.platform.create_tenant(id=tenant)
+        try:
+            key = operator.platform.create_key(id=tenant, role="editor")["key"]
+            asyncio.run(run(host, int(port), key, arguments.rate, arguments.seconds, arguments.users))
+        finally:
+            remove(operator, tenant)
+
+
+if __name__ == "__main__":
+    main()

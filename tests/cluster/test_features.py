@@ -1,0 +1,124 @@
+"""The feature store, end to end on a cluster."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shoal import Forbidden, Invalid
+
+pytestmark = pytest.mark.cluster
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+    return value
+
+
+def events(user: str, *types: str, ago: timedelta = timedelta(seconds=1), **data: Any) -> list[dict[str, Any]]:
+    at = datetime.now(UTC) - ago
+    return [
+        {"specversion": "1.0", "id": f"{user}-{t}-{n}-{at.timestamp()}", "source": "test", "type": t, "time": at.isoformat(),
+         "data": {"user_id": user, **data}}
+        for n, t in enumerate(types)
+    ]  # fmt: skip
+
+
+def test_an_accepted_event_is_served_and_a_second_delivery_changes_nothing(platform: Any, tenants: Any) -> None:
+    with platform.client(tenants()) as client:
+        sent = events("123", "item.viewed", "item.viewed", board_id="b1")
+        for _ in range(2):
+            assert client.platform.append_events(body=sent)["accepted"] == 2
+        wait_for(lambda: client.features.get(user="123", features="actions_5min")["features"]["actions_5min"])
+        time.sleep(1)
+        answer = client.features.get(user="123", features="actions_5min,current_board,boards_30d")
+        assert answer == {"user_id": "123", "features": {"actions_5min": 2, "current_board": "b1", "boards_30d": None}}
+
+
+def test_the_address_in_the_documentation_answers_as_written(platform: Any, tenants: Any) -> None:
+    name = tenants()
+    headers = {"authorization": f"Bearer {platform.key(name)}"}
+    url = f"{platform.address}/features?tenant={name}&user=123&features=boards_30d,actions"
+    answer = httpx.get(url, headers=headers)
+    assert (answer.status_code, answer.json()) == (200, {"user_id": "123", "features": {"boards_30d": None, "actions": None}})
+    other = httpx.get(url.replace(name, "somebody-else"), headers=headers)
+    assert other.status_code == 403
+
+
+def test_the_batch_job_computes_and_a_second_run_changes_nothing(platform: Any, tenants: Any) -> None:
+    name = tenants()
+    with platform.client(name) as client:
+        client.platform.append_events(body=events("7", *["board.created"] * 3, ago=timedelta(days=2)))
+        day = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+        first = platform.shoal("features", "materialize", "--tenant", name, "--date", day)
+        again = platform.shoal("features", "materialize", "--tenant", name, "--date", day)
+        assert (first["changed"], again["changed"]) == (1, 0)
+        assert client.features.get(user="7", features="boards_30d")["features"] == {"boards_30d": 3}
+        asked = [{"user": "7", "event_timestamp": datetime.now(UTC).isoformat()}]
+        rows = client.features.historical(entities=asked, features=["boards_30d"])["rows"]
+        assert rows[0]["boards_30d"] == 3
+
+
+def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(platform: Any, tenants: Any, tmp_path: Path) -> None:
+    name = tenants()
+    with platform.client(name) as client:
+        for days in (1, 2, 3):
+            client.platform.append_events(body=events("7", "board.created", "item.viewed", ago=timedelta(days=days, hours=1)))
+        start, end = ((datetime.now(UTC) - timedelta(days=d)).date().isoformat() for d in (3, 1))
+        assert platform.shoal("features", "backfill", start, end, "--tenant", name)["days"] == 3
+        times = pa.array([datetime.now(UTC)], pa.timestamp("us", "UTC"))
+        pq.write_table(pa.table({"user_id": ["7"], "event_timestamp": times}), tmp_path / "in.parquet")
+        words = ("features", "historical", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
+        assert platform.shoal(*words, "--features", "boards_30d,last_action_type", "--tenant", name)["rows"] == 1
+        assert pq.read_table(tmp_path / "out.parquet")["last_action_type"].to_pylist() in (["board.created"], ["item.viewed"])
+        compared = wait_for(lambda: platform.shoal("features", "consistency", "--tenant", name, check=False)[0] == 0)
+        assert compared
+
+
+def test_definitions_are_applied_from_a_file_and_a_type_change_is_refused(platform: Any, tenants: Any, tmp_path: Path) -> None:
+    name = tenants()
+    source = (Path(__file__).parents[2] / "plugins/shoal_features/workspace.py").read_text()
+    (tmp_path / "mine.py").write_text(source.replace('name="actions", dtype', 'name="my_actions", dtype').replace('name="actions")', 'name="my_actions")'))
+    (tmp_path / "wrong.py").write_text(source.replace('Field(name="current_board", dtype=String', 'Field(name="current_board", dtype=Int64'))
+    assert platform.shoal("features", "apply", str(tmp_path / "mine.py"), "--tenant", name)["new"] == ["user_activity:my_actions"]
+    status, said = platform.shoal("features", "apply", str(tmp_path / "wrong.py"), "--tenant", name, check=False)
+    assert status == 1 and said["errors"][0]["location"] == "views.user_place.current_board"
+    with platform.client(name) as client:
+        wait_for(lambda: _known(client, "my_actions"))
+        with pytest.raises(Invalid, match="unknown feature 'actions'"):
+            wait_for(lambda: not client.features.get(user="1", features="actions"), 3)
+
+
+def _known(client: Any, feature: str) -> bool:
+    try:
+        return bool(client.features.get(user="1", features=feature))
+    except Invalid:
+        return False
+
+
+def test_a_reader_may_look_but_not_write(platform: Any, tenants: Any) -> None:
+    with platform.client(tenants(), role="reader") as client:
+        assert client.features.batch(entity="user", ids=["1"], features=["actions"])["results"][0]["features"] == {"actions": None}
+        with pytest.raises(Forbidden):
+            client.features.push(view="user_boards", rows=[])
+
+
+def test_an_erased_tenants_features_are_gone(platform: Any, tenants: Any) -> None:
+    name = tenants()
+    with platform.client(name) as client:
+        client.platform.append_events(body=events("1", "item.viewed"))
+        wait_for(lambda: client.features.get(user="1", features="actions")["features"]["actions"])
+    platform.shoal("tenants", "delete", name, "--yes")
+    platform.keys.pop(f"{name}/editor/None")
+    platform.shoal("tenants", "create", name)
+    with platform.client(name) as client:
+        assert client.features.get(user="1", features="actions")["features"] == {"actions": None}
