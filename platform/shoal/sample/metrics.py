@@ -14,7 +14,8 @@ import numpy as np
 from .company import Company, Product
 from .model import Incident
 
-DAYS = 90
+HOURS = 90 * 24 - 12
+"""Half a day short of ninety, so that none is too old to be taken while it is being loaded."""
 METRICS = ("requests", "error_rate", "latency_ms", "active_users")
 
 INCIDENTS: tuple[tuple[str, str, int, int, int, tuple[str, ...]], ...] = (
@@ -58,9 +59,9 @@ def _incident(tenant: str, title: str, kind: str, start: datetime, hours: int, n
 def series(
     product: Product, happened: tuple[Incident, ...], *, rng: np.random.Generator, now: datetime
 ) -> tuple[list[datetime], Mapping[str, np.ndarray]]:
-    """Hours (2,160 of them, the last one complete before `now`) and, per metric, as many values."""
+    """Hours (`HOURS` of them, the last one complete before `now`) and, per metric, as many values."""
     last = now.replace(minute=0, second=0, microsecond=0)
-    times = [last - timedelta(hours=h) for h in range(DAYS * 24, 0, -1)]
+    times = [last - timedelta(hours=h) for h in range(HOURS, 0, -1)]
     local = [t.astimezone(ZoneInfo(product.timezone)) for t in times]
     hour = np.array([t.hour + 0.5 for t in local])
     weekday = np.array([t.weekday() for t in local])
