@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from shoal import Job, JobContext, ShoalError
+from shoal import JobContext, ShoalError
 
 from . import lifecycle, observations, reporting
 from .documents import Documents
@@ -35,20 +36,17 @@ async def aggregate(job: JobContext) -> dict[str, Any]:
 
 
 async def by_ray(tasks: Sequence[observations.Task]) -> list[pa.Table]:
-    """Days made side by side, as a Ray Data pipeline. What they have in common travels once."""
-    import ray
+    """Days made side by side, as a Ray Data pipeline. What they have in common travels once, with the function."""
+    import ray.data
 
-    who = ray.put(tasks[0].who)
     rows = [{"place": place, "task": replace(task, who=None)} for place, task in enumerate(tasks)]
-    made = ray.data.from_items(rows).map(_make, fn_kwargs={"who": who}, num_cpus=1).take_all()
+    made = ray.data.from_items(rows).map(partial(_make, who=tasks[0].who), num_cpus=1).take_all()
     tables: dict[int, pa.Table] = {row["place"]: pa.ipc.open_stream(row["table"]).read_all() for row in made}
     return [tables[place] for place in range(len(tasks))]
 
 
 def _make(row: dict[str, Any], who: Any) -> dict[str, Any]:
-    import ray
-
-    table = asyncio.run(replace(row["task"], who=ray.get(who)).run())
+    table = asyncio.run(replace(row["task"], who=who).run())
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -68,8 +66,3 @@ async def ramps(job: JobContext) -> dict[str, Any]:
                 moved[f"{ctx.tenant}/{document.id}"] = after.history[-1].what
     return {"ramps": moved}
 
-
-JOBS = [
-    Job("aggregate", aggregate, summary="Makes the days of running experiments that have new events.", cron="17 * * * *"),
-    Job("ramps", ramps, summary="Moves promotions over days to their next step, or back.", cron="*/10 * * * *"),
-]

@@ -23,7 +23,7 @@ from shoal import (
     tenant,
 )
 
-from . import calculator, lifecycle, observations, reporting
+from . import calculator, lifecycle, observations, reporting, tuning
 from .aggregation import EXPOSURE
 from .design import OUTCOME, Design, Finite, Name
 from .documents import Document, Documents
@@ -111,6 +111,18 @@ def build(services: Services) -> APIRouter:
     async def draft(id: Id, body: Design, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Draft an experiment, or replace a draft."""
         return view(await lifecycle.draft(ctx, id, body))
+
+    @router.put("/{id}/proposal")
+    async def propose(id: Id, body: tuning.Proposal, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+        """Draft an experiment of tuned parameters: the present values against those that `shoal tune` found."""
+        try:
+            design = tuning.design_of(body)
+        except ValidationError as error:
+            faults = [{"location": ".".join(["design", *map(str, e["loc"])]), "message": e["msg"]} for e in error.errors(include_url=False, include_context=False)]
+            raise Invalid("no design follows from the proposal", errors=faults) from None
+        except ValueError as error:
+            raise Invalid(str(error), errors=[{"location": "tuned", "message": str(error)}]) from None
+        return view(await lifecycle.draft(ctx, id, design))
 
     @router.get("/{id}")
     async def get(id: Id, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
