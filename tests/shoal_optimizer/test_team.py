@@ -1,0 +1,138 @@
+"""Teams: small instances against enumeration, by a judge that shares no code with the model."""
+
+from datetime import UTC, datetime, time, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shoal_optimizer.conflicts import conflict, relaxations
+from shoal_optimizer.parameters import OptimizerParameters
+from shoal_optimizer.records import Person, Task
+from shoal_optimizer.rules import violations
+from shoal_optimizer.situation import Demands, Situation
+from shoal_optimizer.skills import Matcher
+from shoal_optimizer.success import History
+from shoal_optimizer.team import Importance, find_team
+
+import importlib.util
+from pathlib import Path
+
+_spec = importlib.util.spec_from_file_location("checker", Path(__file__).with_name("checker.py"))
+assert _spec and _spec.loader
+checker = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(checker)
+
+NOW = datetime(2026, 3, 23, 0, 0, tzinfo=UTC)  # a Monday; Europe's clocks change on the 29th
+PARAMETERS = OptimizerParameters()
+SKILLS = ("python", "rust", "design")
+
+people = st.lists(
+    st.builds(
+        dict,
+        skills=st.dictionaries(st.sampled_from(SKILLS), st.integers(1, 5), max_size=3),
+        workload=st.integers(0, 90),
+        time_zone=st.sampled_from(("Europe/Lisbon", "America/New_York", "Asia/Tokyo", "Europe/Berlin")),
+        working_hours=st.sampled_from((("09:00", "17:00"), ("07:00", "15:30"), ("12:00", "20:00"))),
+        cost_per_hour=st.integers(0, 200),
+        leave=st.sampled_from(((), ({"from": "2026-03-24", "to": "2026-03-26"},), ({"from": "2026-03-01", "to": "2026-05-01"},))),
+    ),
+    min_size=1,
+    max_size=5,
+).map(lambda rows: [Person.model_validate(row | {"id": f"p{n}"}) for n, row in enumerate(rows)])
+tasks = st.builds(
+    lambda hours, days, skills, size: Task.model_validate(
+        {
+            "id": "t", "estimated_hours": hours, "deadline": NOW + timedelta(days=days), "skills": skills,
+            "team_size": {"min": min(size), "max": max(size)},
+        }
+    ),
+    st.integers(1, 60),
+    st.integers(2, 9),
+    st.lists(
+        st.fixed_dictionaries({"skill": st.sampled_from(SKILLS), "level": st.integers(1, 4), "people": st.integers(1, 2)}),
+        max_size=2, unique_by=lambda need: need["skill"],
+    ),
+    st.tuples(st.integers(1, 3), st.integers(1, 4)),
+)  # fmt: skip
+known = st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda pair: pair[0] < pair[1]), max_size=4)
+
+
+def situation(task: Task, team: list[Person], together: set[tuple[int, int]] = set()) -> Situation:  # noqa: B006
+    ids = {person.id for person in team}
+    pairs = {(f"p{a}", f"p{b}"): 1 for a, b in together if {f"p{a}", f"p{b}"} <= ids}
+    return Situation.of(task, team, Matcher(), History(together=pairs), PARAMETERS, NOW)
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(team=people, task=tasks, together=known)
+def test_the_team_found_is_the_best_of_all_teams(team: list[Person], task: Task, together: set[tuple[int, int]]) -> None:
+    case = situation(task, team, together)
+    found = find_team(case, Demands.of(task, PARAMETERS), Importance.of(PARAMETERS))
+    every = checker.teams(task, team, PARAMETERS, NOW)
+    if not every:
+        assert found.status == "infeasible" and found.team is None
+        return
+    pairs = {frozenset((f"p{a}", f"p{b}")) for a, b in together}
+    best = min(checker.value(task, candidate, team, pairs, PARAMETERS, NOW) for candidate in every)
+    assert found.status == "optimal" and found.team is not None and found.gap == 0
+    mine = [team[n] for n in found.team.members]
+    assert checker.allowed(task, mine, PARAMETERS, NOW)
+    assert violations(task, mine, Matcher(), PARAMETERS, NOW) == []
+    assert found.team.objective == pytest.approx(checker.value(task, mine, team, pairs, PARAMETERS, NOW))
+    assert found.team.objective == pytest.approx(best, abs=2e-5)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(team=people, task=tasks)
+def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> None:
+    case, demands, shown = situation(task, team), Demands.of(task, PARAMETERS), []
+    while (found := find_team(case, demands, Importance.of(PARAMETERS), without=shown)).team is not None:
+        shown.append(frozenset(found.team.members))
+    assert found.status == "infeasible"
+    expected = {frozenset(person.id for person in candidate) for candidate in checker.teams(task, team, PARAMETERS, NOW)}
+    assert sorted(map(sorted, ({case.people[n].id for n in members} for members in shown))) == sorted(map(sorted, expected))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(team=people, task=tasks)
+def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(team: list[Person], task: Task) -> None:
+    case = situation(task, team)
+    clash = conflict(case, Demands.of(task, PARAMETERS))
+    assert (clash is None) == bool(checker.teams(task, team, PARAMETERS, NOW))
+    if clash is not None:
+        assert clash.verified and clash.message
+        for way in relaxations(case, Demands.of(task, PARAMETERS)):
+            if way.change == "workload_limit":
+                loose = OptimizerParameters(workload_limit=way.amount)
+                assert checker.allowed(task, [p for p in team if p.id in way.team], loose, NOW)
+            if way.change == "deadline":
+                later = task.model_copy(update={"deadline": task.deadline + timedelta(days=way.amount)})
+                assert checker.allowed(later, [p for p in team if p.id in way.team], PARAMETERS, NOW)
+
+
+def worker(id: str, zone: str) -> Person:
+    return Person(id=id, time_zone=zone, skills={"python": 3})
+
+
+@pytest.mark.parametrize(("start", "expected"), [(datetime(2026, 3, 2, tzinfo=UTC), 3.0), (datetime(2026, 3, 16, tzinfo=UTC), 4.0)])
+def test_common_hours_follow_daylight_saving(start: datetime, expected: float) -> None:
+    """Between the American and the European change of clocks, London and New York share an hour more."""
+    task = Task(id="t", estimated_hours=4, deadline=start + timedelta(days=4), team_size={"min": 2, "max": 2})
+    pair = [worker("a", "Europe/London"), worker("b", "America/New_York")]
+    case = Situation.of(task, pair, Matcher(), History(), PARAMETERS, start)
+    assert case.overlap([0, 1]).hours == expected
+    found = find_team(case, Demands.of(task, PARAMETERS), Importance())
+    assert (found.team is not None) == (expected >= 4)
+
+
+def test_a_conflict_names_the_skill_and_the_limit() -> None:
+    task = Task(id="t", estimated_hours=4, deadline=NOW + timedelta(days=4), skills=["Rust"])
+    busy = [Person(id="a", skills={"Rust": 4}, workload=79), Person(id="b", skills={"Go": 4})]
+    clash = conflict(situation(task, busy), Demands.of(task, PARAMETERS))
+    assert clash is not None and clash.message == "nobody with Rust would stay below 80 % before 27 Mar 2026"
+
+
+def test_work_past_midnight_counts_on_the_day_it_begins() -> None:
+    night = Person(id="n", working_hours=[{"start": time(22), "end": time(6)}], time_zone="UTC")
+    task = Task(id="t", estimated_hours=4, deadline=NOW + timedelta(days=4))
+    assert situation(task, [night]).overlap([0]).hours == 8
