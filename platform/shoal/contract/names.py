@@ -10,6 +10,9 @@ TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 CAPABILITY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
+_UNSAFE = re.compile(r"[:{}%\x00-\x1f\x7f-\U0010ffff]")
+
+
 def check_tenant(name: str) -> str:
     """`name` if it can name a tenant, else ValueError. Lower case, so that no file system can merge two tenants."""
     if not TENANT.fullmatch(name):
@@ -26,6 +29,8 @@ def check_text(value: str) -> str:
 
 def encode(part: str) -> str:
     """One part of a key. `: { }` and `%` are percent-encoded, so the last colon of a key always splits it."""
+    if not _UNSAFE.search(part):
+        return part
     return quote(part, safe="!\"#$&'()*+,-./;<=>?@[\\]^_`|~ ")
 
 

@@ -44,6 +44,8 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Ray runs workers at niceness 15, behind its own daemons; ours answer requests, and wait for no one.
+        "RAY_worker_niceness": "0",
         # How long an ingress replica that is replaced goes on answering; HAProxy knows of its successor well before.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
         "TOKENIZERS_PARALLELISM": "false",
@@ -58,6 +60,8 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         raise Unavailable("proxy = 'haproxy', but no HAProxy binary is to be had; use 'auto' or 'ray'")
     if binary:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+        # Headers of 100 kB reach the Router, which refuses them in our form; HAProxy's own refusal is a page of HTML.
+        env["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"] = "131072"
         env["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(runtime.parent, binary, config.host))
     return env
 

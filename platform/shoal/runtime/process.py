@@ -44,8 +44,9 @@ class Process:
         return cls(Config(**orjson.loads(Path(path).read_bytes())) if path else Config.load())
 
     def directory(self) -> Directory:
-        """A new directory client; whoever follows changes with it keeps it."""
-        return Directory(self.stores.online)
+        """A new directory client; whoever follows changes with it keeps it. It lies on the events' Redis, which is durable at
+        each write: a revocation that was answered must survive a power cut."""
+        return Directory(self.stores.events)
 
     def open_stores(self, tenant: str) -> Stores:
         return open_stores(self.stores, tenant)
