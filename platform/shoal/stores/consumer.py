@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from mmh3 import hash as murmur3
 from redis import exceptions as faults
-from redis.asyncio import Redis
 
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
@@ -155,12 +154,7 @@ class Consumer:
             await asyncio.wait_for(self._hurry.wait(), self._poll)
 
     async def _listen(self) -> None:
-        client = (
-            self._events
-            if isinstance(self._events, Redis)
-            else self._events.get_random_node().redis_connection
-        )
-        async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        async with self._events.pubsub(ignore_subscribe_messages=True) as pubsub:
             await pubsub.subscribe(entries.TENANTS)
             self._hurry.set()
             while not self._stopping:

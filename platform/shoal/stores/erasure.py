@@ -89,7 +89,7 @@ async def _delete(client: Any, pattern: str) -> int:
 async def _unlink(client: Any, keys: list[bytes]) -> int:
     pipe = client.pipeline(transaction=False)
     for key in keys:
-        pipe.unlink(key)
+        pipe.execute_command("UNLINK", key)  # a cluster's pipeline has no `unlink`
     return sum(await pipe.execute()) if keys else 0
 
 

@@ -31,13 +31,13 @@ class EventsDoor(Door):
                 pipe = client.pipeline(transaction=True)
                 for entry in fields[start : start + CHUNK]:
                     pipe.xadd(key, entry)
-                if isinstance(client, Redis):
-                    _announce(pipe, self._tenant)  # in the same transaction: one wait for the disk
+                if isinstance(client, Redis):  # all in one transaction: one wait for the disk
+                    pipe.zadd(entries.TENANTS, {self._tenant: time.time()})
+                    pipe.publish(entries.TENANTS, self._tenant)
                     positions += [p.decode() for p in (await pipe.execute())[:-2]]
                 else:  # a cluster's transaction is of one slot
                     positions += [p.decode() for p in await pipe.execute()]
-                    _announce(after := client.pipeline(transaction=False), self._tenant)
-                    await after.execute()
+                    await announce(client, self._tenant)
         return positions
 
     async def read(self, after: str = "0", *, types: Sequence[str] = ()) -> AsyncIterator[tuple[str, Event]]:
@@ -59,6 +59,7 @@ class EventsDoor(Door):
             return int(await redis(self._config.events).xlen(entries.log(self._tenant)))
 
 
-def _announce(pipe: Any, tenant: str) -> None:
-    pipe.zadd(entries.TENANTS, {tenant: time.time()})
-    pipe.publish(entries.TENANTS, tenant)
+async def announce(client: Any, tenant: str) -> None:
+    """Tell who follows the tenant's log that there is something for them."""
+    await client.zadd(entries.TENANTS, {tenant: time.time()})
+    await client.execute_command("PUBLISH", entries.TENANTS, tenant)

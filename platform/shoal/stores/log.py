@@ -16,6 +16,7 @@ from . import entries
 from .config import StoreConfig
 from .connections import redis, translated
 from .consumer import Consumer, Handler, Subscription, Tenants
+from .events import announce
 
 CHUNK = 1_000
 
@@ -152,7 +153,7 @@ class EventLog:
                 if ids is not None
                 else self._rewind(tenant, group, after or "0")
             )
-            await redis(self._config.events).publish(entries.TENANTS, tenant)
+            await announce(redis(self._config.events), tenant)
         return count
 
     async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:

@@ -29,7 +29,7 @@ COMMANDS = frozenset(
 )
 """Commands of one key, which is the first argument. No other is let through: it could name another tenant's key."""
 
-ONE_KEY = frozenset({"delete", "unlink", "exists", "pfcount"})
+ONE_KEY = {"delete": "DEL", "unlink": "UNLINK", "exists": "EXISTS", "pfcount": "PFCOUNT"}
 """Commands that redis-py lets take any number of keys: here they take one."""
 
 
@@ -203,5 +203,10 @@ class Pipeline:
                     continue
                 if command == "eval" and isinstance(client, Redis):  # a cluster's nodes each know their own
                     sent.add(args[0])
-                getattr(pipe, command)(*args, **options)
+                if (
+                    command in ONE_KEY
+                ):  # as methods they are of many keys, which a cluster's pipeline does not have
+                    pipe.execute_command(ONE_KEY[command], *args)
+                else:
+                    getattr(pipe, command)(*args, **options)
             return list(await pipe.execute(raise_on_error=raise_on_error))

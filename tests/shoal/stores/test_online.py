@@ -1,9 +1,11 @@
 import asyncio
+import contextlib
 import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError
 
 from shoal import Invalid, Unavailable
 from shoal.contract.names import TENANT
@@ -193,9 +195,22 @@ async def test_a_wrong_password_is_unavailable(config: StoreConfig):
         await open_stores(wrong, "acme").online.get("a")
 
 
-async def test_many_at_once_share_one_pool(stores: TenantStores):
-    await asyncio.gather(*(stores.online.incrby("n") for _ in range(200)))
-    assert await stores.online.get("n") == b"200"
+async def test_many_at_once_share_a_few_connections(stores: TenantStores, config: StoreConfig):
+    await asyncio.gather(*(stores.online.incrby("n") for _ in range(2000)))
+    assert await stores.online.get("n") == b"2000"
+    assert len(redis(config.online).connection_pool._available_connections) <= 64
+
+
+async def test_a_fault_gives_its_connection_back(stores: TenantStores):
+    await stores.online.set("text", "x")
+    for _ in range(200):
+        with pytest.raises(ResponseError):
+            await stores.online.incrby("text")
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(
+            stores.online.eval("local x = 0 for i = 1, 3e7 do x = x + i end return x", ["n"]), 0.01
+        )
+    assert await stores.online.get("text") == b"x"
 
 
 def test_doors_work_in_one_event_loop_after_another(config: StoreConfig, tenant: str):
