@@ -1,0 +1,141 @@
+"""What the Router costs: a capability that does nothing, behind the Router, against the same as a bare Serve application.
+
+    python benchmarks/router.py [--seconds 5]
+
+Starts a Shoal of its own, deploys both applications to it, and loads them in turn, several times, in one run.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform as machine
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+
+BARE = '''
+from fastapi import FastAPI
+from ray import serve
+
+app = FastAPI()
+
+@app.get("")
+@app.get("/")
+async def nothing():
+    return {}
+
+@serve.ingress(app)
+class Bare: ...
+
+'''
+
+NOOP = '''
+from fastapi import APIRouter, Depends
+from shoal import Capability, TenantContext, hookimpl, tenant
+
+def routes(services):
+    router = APIRouter()
+    @router.get("")
+    async def nothing(ctx: TenantContext = Depends(tenant)):
+        return {}
+    return router
+
+@hookimpl
+def shoal_capabilities():
+    return [Capability("noop", "Does nothing.", routes=routes)]
+'''
+
+DEPLOY = '''
+import os, sys, json
+runtime = json.load(open(sys.argv[1]))
+from shoal.config import Config
+from shoal.runtime import cluster
+from shoal.runtime.declarative import LOGGING
+from pathlib import Path
+config = Config(**runtime)
+os.environ.update(cluster.environment(config, Path(sys.argv[1])))
+cluster.connect(f"{config.host}:{config.ray_port}")
+from ray import serve
+import bare
+serve.run(serve.deployment(name="bare", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, logging_config=LOGGING)(bare.Bare).bind(), name="bare", route_prefix="/bare")
+'''
+
+
+async def load(url: str, headers: dict[str, str], connections: int, seconds: float) -> tuple[list[float], float]:
+    """Latencies in seconds, and requests per second, of closed loops over `connections` connections."""
+    took: list[float] = []
+    connector = aiohttp.TCPConnector(limit=connections)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        end = time.perf_counter() + seconds
+
+        async def loop() -> None:
+            while (start := time.perf_counter()) < end:
+                async with session.get(url) as answer:
+                    await answer.read()
+                    assert answer.status == 200, await answer.text()
+                took.append(time.perf_counter() - start)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(loop() for _ in range(connections)))
+        return took, len(took) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        site = folder / "site"
+        (site / "noop-1.dist-info").mkdir(parents=True)
+        (site / "noop-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: noop\nVersion: 1\n")
+        (site / "noop-1.dist-info/entry_points.txt").write_text("[shoal]\nnoop = noop\n")
+        (site / "noop.py").write_text(NOOP)
+        (site / "bare.py").write_text(BARE)
+        (folder / "deploy.py").write_text(DEPLOY)
+        limits = {"SHOAL_ROUTER__LIMITS__RPS": "1000000", "SHOAL_ROUTER__LIMITS__BURST": "1000000"}
+        disabled = json.dumps(["search", "features", "anomalies", "experiments", "optimizer"])
+        env = {**os.environ, **limits, "SHOAL_DATA": str(folder / "data"), "PYTHONPATH": str(site), "SHOAL_DISABLED": disabled}
+
+        def shoal(*words: str) -> str:
+            return subprocess.run([sys.executable, "-m", "shoal.cli", *words, "--json"], env=env, check=True, capture_output=True, text=True).stdout
+
+        try:
+            shoal("up", "--detach")
+            key = json.loads(shoal("tenants", "create", "bench"))["key"]
+            subprocess.run([sys.executable, folder / "deploy.py", folder / "data/runtime.json"], env=env, check=True, capture_output=True)
+            address = "http://127.0.0.1:" + str(json.loads((folder / "data/runtime.json").read_text())["port"])
+            headers = {"authorization": f"Bearer {key}"}
+            table: dict[tuple[str, int], list[tuple[list[float], float]]] = {}
+            for _ in range(given.rounds + 1):  # the first warms up
+                for connections in (1, 8):
+                    for what in ("bare", "noop"):
+                        table.setdefault((what, connections), []).append(asyncio.run(load(f"{address}/{what}", headers, connections, given.seconds)))
+        finally:
+            shoal("down")
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")), "")
+    print(f"{os.cpu_count()} × {model or machine.processor()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
+    print(f"{'application':<22}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}")
+    result: dict[tuple[str, int], tuple[float, float]] = {}
+    for (what, connections), rounds in table.items():
+        rounds = rounds[1:]
+        quantiles = [statistics.quantiles(took, n=100) for took, _ in rounds]
+        p50, p95, p99 = (statistics.median(q[i] for q in quantiles) * 1e3 for i in (49, 94, 98))
+        rate = statistics.median(r for _, r in rounds)
+        result[what, connections] = (p50, rate)
+        label = "bare Serve application" if what == "bare" else "behind the Router"
+        print(f"{label:<22}{connections:>12}{p50:>9.3f}{p95:>9.3f}{p99:>9.3f}{rate:>12.0f}")
+    for connections in (1, 8):
+        (p, r), (bp, br) = result["noop", connections], result["bare", connections]
+        print(f"\nat {connections} connection(s): p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times")
+
+
+if __name__ == "__main__":
+    main()
