@@ -85,6 +85,10 @@ class Server:
         """Raises what is wrong, if anything."""
         raise NotImplementedError
 
+    def places(self) -> dict[str, str]:
+        """Its part of a StoreConfig."""
+        raise NotImplementedError
+
     @property
     def alive(self) -> bool:
         return self.child is not None and self.child.poll() is None
@@ -158,7 +162,7 @@ class Server:
 
 class RedisServer(Server):
     name, sign = "redis", "redis-server"
-    appendfsync = "everysec"
+    place, appendfsync = "online", "everysec"
 
     def command(self) -> list[str]:
         path = self.folder / "redis.conf"
@@ -177,14 +181,13 @@ class RedisServer(Server):
             except faults.BusyLoadingError:
                 raise Unavailable("loading its data") from None
 
-    @property
-    def uri(self) -> str:
-        return f"redis://:{self.endpoint.password}@127.0.0.1:{self.endpoint.port}/0"
+    def places(self) -> dict[str, str]:
+        return {self.place: f"redis://:{self.endpoint.password}@127.0.0.1:{self.endpoint.port}/0"}
 
 
 class EventsServer(RedisServer):
     name = "events"
-    appendfsync = "always"
+    place, appendfsync = "events", "always"
 
 
 class MilvusServer(Server):
@@ -227,13 +230,14 @@ class MilvusServer(Server):
     def token(self) -> str:
         return f"shoal:{self.endpoint.password}"
 
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.endpoint.port}"
+    def places(self) -> dict[str, str]:
+        return {"vectors": f"http://127.0.0.1:{self.endpoint.port}", "token": self.token}
 
 
 class EmbeddedServers:
     """The servers of one data folder. One process runs them: `start`, then `supervise_once` every second or so, then `stop`."""
+
+    kinds: ClassVar[tuple[type[Server], ...]] = (RedisServer, EventsServer, MilvusServer)
 
     def __init__(self, data_dir: Path | str) -> None:
         self.folder = Path(data_dir).absolute()
@@ -266,17 +270,12 @@ class EmbeddedServers:
 
     def config(self) -> StoreConfig:
         """Where the stores are, as last started. Unavailable when they never were."""
-        servers = {s.name: s for s in self._servers or self._load()}
-        if not all(s.endpoint.port for s in servers.values()):
-            raise Unavailable(f"no servers were started in {self.folder}")
-        redis, events, milvus = servers["redis"], servers["events"], servers["milvus"]
-        return StoreConfig(
-            online=redis.uri,  # type: ignore[attr-defined]
-            events=events.uri,  # type: ignore[attr-defined]
-            vectors=milvus.uri,  # type: ignore[attr-defined]
-            token=milvus.token,  # type: ignore[attr-defined]
-            lake=str(self.folder / "lake"),
-        )
+        found: dict[str, str] = {}
+        for server in self._servers or self._load():
+            if not server.endpoint.port:
+                raise Unavailable(f"no servers were started in {self.folder}")
+            found |= server.places()
+        return StoreConfig(lake=str(self.folder / "lake"), **found)
 
     def check(self) -> dict[str, str | None]:
         """What is wrong with each server; None when it serves."""
@@ -359,8 +358,7 @@ class EmbeddedServers:
             known = {}
         except ValueError as error:
             raise Unavailable(f"{self.folder / 'endpoints.json'} is no JSON: {error}") from None
-        kinds = (RedisServer, EventsServer, MilvusServer)
-        return [kind(self.folder / kind.name, Endpoint(**known.get(kind.name, {}))) for kind in kinds]
+        return [kind(self.folder / kind.name, Endpoint(**known.get(kind.name, {}))) for kind in self.kinds]
 
     def _save(self) -> None:
         path = self.folder / "endpoints.json"

@@ -26,6 +26,18 @@ def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
     made.stop()
 
 
+class Quick(EmbeddedServers):
+    """Redis alone, with a Milvus that is elsewhere."""
+
+    class Elsewhere(embedded.RedisServer):
+        name, place = "elsewhere", "online"
+
+        def places(self) -> dict[str, str]:
+            return {**super().places(), "vectors": "http://elsewhere:19530"}
+
+    kinds = (Elsewhere,)
+
+
 def pids(servers: EmbeddedServers) -> dict[str, int]:
     known = json.loads((servers.folder / "endpoints.json").read_text())
     return {name: known[name]["pid"] for name in NAMES}
@@ -152,25 +164,31 @@ def test_what_a_killed_run_left_is_taken_over(servers: EmbeddedServers):
     assert client(config.events).get("a") == b"1"
 
 
-def test_a_taken_port_is_exchanged_for_another(servers: EmbeddedServers):
-    servers.folder.mkdir(parents=True)
+def test_a_taken_port_is_exchanged_for_another_at_a_start_and_not_later(tmp_path: Path):
+    servers = Quick(tmp_path)
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        (servers.folder / "endpoints.json").write_text(json.dumps({"redis": {"port": port, "password": "x"}}))
+        (tmp_path / "endpoints.json").write_text(json.dumps({"elsewhere": {"port": port, "password": "x"}}))
         config = servers.start()
         assert f":{port}/" not in config.online
-        assert servers.check()["redis"] is None
+        assert servers.check() == {"elsewhere": None}
+        (server,) = servers._servers
+        os.kill(server.endpoint.pid, signal.SIGKILL)
+        assert gone(server.endpoint.pid)
+        server.endpoint.port = port
+        assert "taken" in servers.supervise_once()[0]
+    servers.stop()
 
 
 def test_a_server_that_does_not_come_up_is_reported_with_its_log(
-    servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(embedded.RedisServer, "appendfsync", "nonsense")
-    with pytest.raises(Unavailable, match=r"redis ended.*(?s:.)*appendfsync"):
-        servers.start()
-    assert not any(pids(servers).values())
+    with pytest.raises(Unavailable, match=r"elsewhere ended.*(?s:.)*appendfsync"):
+        Quick(tmp_path).start()
+    assert json.loads((tmp_path / "endpoints.json").read_text())["elsewhere"]["pid"] == 0
 
 
 def test_what_never_ran_has_no_config_and_can_be_stopped(servers: EmbeddedServers):

@@ -197,6 +197,9 @@ class EventLog:
             count = len(old)
         if held is not None:
             await client.hset(entries.groups(tenant), group, after)
+            await redis(self._config.online).delete(
+                entries.work(log, group)
+            )  # what was taken before is no sign of a death
             cursor = after
             while page := await client.xrange(log, f"({cursor}", "+", count=CHUNK):
                 count, cursor = count + len(page), page[-1][0].decode()
