@@ -23,22 +23,29 @@ With the first part `"{}"`, all the parts are one hash tag and what follows the 
 class Online(Protocol):
     """Redis, within the tenant's keys.
 
-    Single-key commands are methods named as in redis-py, taking a `Key` first: get set delete exists expire ttl incrby
-    hget hmget hgetall hset hdel hlen hincrby hincrbyfloat hsetnx hscan_iter zadd zrem zrange zrangebyscore zrevrange
-    zremrangebyscore zcard zcount zscore sadd srem smembers scard sismember lpush rpush lrange ltrim llen pfadd pfcount.
-    Values come back as bytes (`set`'s options `ex`, `px`, `nx`, `xx` are redis-py's).
+    Single-key commands are methods named as in redis-py, taking a `Key` first: get set getdel getex setnx delete unlink exists expire
+    pexpire expireat persist ttl pttl type strlen append incr incrby incrbyfloat decr decrby · hget hmget hgetall hset hdel hlen hkeys
+    hvals hexists hincrby hincrbyfloat hsetnx hrandfield hscan_iter · zadd zrem zrange zrangebyscore zrevrange zrevrangebyscore
+    zremrangebyscore zremrangebyrank zcard zcount zscore zmscore zincrby zrank zrevrank zpopmin zpopmax zscan_iter · sadd srem smembers
+    scard sismember smismember spop srandmember sscan_iter · lpush rpush lpop rpop lrange ltrim llen lindex lset lrem · pfadd pfcount.
+    Values come back as bytes; options are redis-py's. A key with an empty part, or one that is no text, is Invalid.
+    What is written is on the disk a second later at the most: append an event where the caller must be sure before that.
     """
 
     def key(self, key: Key) -> str: ...
-    async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any: ...
+    async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
+        """A command by its name."""
+
     def pipeline(self) -> Any:
-        """A transaction-less pipeline: call the same methods on it (not awaited), then `await pipe.execute()`."""
+        """A transaction-less pipeline: call the same methods on it (not awaited), `queue(command, key, …)` or `eval(script, keys, args)`,
+        then `await pipe.execute()` for the results in order."""
 
     async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
-        """Run a Lua script (cached by its SHA-1) atomically over keys of one slot."""
+        """Run a Lua script (cached by its SHA-1) atomically over keys of one slot. It must touch no key that is not among `keys`."""
 
     def scan(self, prefix: Key) -> AsyncIterator[str]:
-        """Keys below a prefix, as their parts after the tenant, still encoded. Walks the whole keyspace: not for a hot path."""
+        """Keys below a prefix, each once, without the tenant, still encoded: `user:123`, `{user:123}:clicks` (for the prefix `("{}", "user")`).
+        Walks the whole keyspace: not for a hot path."""
 
     def __getattr__(self, command: str) -> Any: ...
 
@@ -46,7 +53,8 @@ class Online(Protocol):
 @dataclass(frozen=True, slots=True)
 class VectorSchema:
     """The columns of one collection: an `id` (string key), a dense `vector` of `dimension` (cosine), scalar `fields`
-    that filters may use, and optionally one field `text` that BM25 searches (already stemmed; tokens split at spaces)."""
+    that filters may use (None where a row lacks one), and optionally one field `text` that BM25 searches (already stemmed; tokens are runs
+    of letters and digits). A text holds 65,535 bytes at the most, an id 2,048."""
 
     dimension: int
     fields: Mapping[str, Literal["string", "integer", "float", "boolean"]] = field(default_factory=dict)
@@ -65,25 +73,36 @@ class Hit:
 
 
 class Vectors(Protocol):
-    """Milvus, a collection per tenant and name. `filter` is a Milvus boolean expression with `{name}` placeholders filled
-    from `values` by the server's own templating (never by string formatting), and is applied before the search."""
+    """Milvus, a collection per tenant and name (1 to 63 of a-z, 0-9 and _). `filter` is a Milvus boolean expression with `{name}`
+    placeholders, filled from `values` as escaped literals (never format a value into it yourself); it is applied before the search.
+    NotFound where there is no such collection; Invalid for a filter or a row that cannot be, with the row's location."""
 
     async def ensure(self, name: str, schema: VectorSchema) -> None:
-        """Make the collection if it is not there. Conflict when it exists with another schema."""
+        """Make the collection if it is not there (half a second). Conflict when it exists with another schema."""
 
-    async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int: ...
-    async def delete(self, name: str, ids: Sequence[str]) -> int: ...
-    async def get(self, name: str, ids: Sequence[str], fields: Sequence[str] = ()) -> list[dict[str, Any]]: ...
+    async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Write whole rows; of one id twice, the last. How many ids. They are found at once, and on the disk."""
+
+    async def delete(self, name: str, ids: Sequence[str]) -> int:
+        """How many of them were there."""
+
+    async def get(self, name: str, ids: Sequence[str], fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Those that are there, in the order of `ids`, each with its `id` and the `fields`."""
+
     async def nearest(
         self, name: str, vector: Sequence[float], *, limit: int, filter: str = "", values: Mapping[str, Any] | None = None,
         fields: Sequence[str] = (),
-    ) -> list[Hit]: ...
+    ) -> list[Hit]:
+        """By cosine, best first; exact."""
+
     async def matching(
         self, name: str, text: str, *, limit: int, filter: str = "", values: Mapping[str, Any] | None = None, fields: Sequence[str] = (),
-    ) -> list[Hit]: ...
+    ) -> list[Hit]:
+        """By BM25, best first; rows with none of the words are no hits."""
+
     async def count(self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None) -> int: ...
     async def flush(self, name: str) -> None:
-        """Make rows written so far fast to search (they are found, more slowly, without)."""
+        """Lay out rows written so far for fast searching. The server does so by itself, soon after the writing ends."""
 
     async def drop(self, name: str) -> None: ...
 
@@ -101,7 +120,8 @@ class Lake(Protocol):
     async def read(
         self, table: str, start: date | None = None, end: date | None = None, columns: Sequence[str] | None = None
     ) -> "pa.Table | None":
-        """All rows from `start` to `end`, both days inclusive, with the column `date` (string); None when there are none."""
+        """All rows from `start` to `end`, both days inclusive, with the column `date` (string); None when there are none. Files of different
+        columns are joined, with nulls where one lacks a column."""
 
     async def files(self, table: str, start: date | None = None, end: date | None = None) -> list[str]:
         """The files of those days, oldest first, readable with `filesystem()` (for DuckDB, Polars or Ray Data)."""
@@ -122,7 +142,8 @@ class Events(Protocol):
     """The tenant's event log: ordered, replayable, archived to the lake's table `events`."""
 
     async def append(self, events: Sequence[Event]) -> list[str]:
-        """Accept events durably; the log's own positions are returned, in order."""
+        """Accept events durably; the log's own positions are returned, in order. Invalid when an event's data is no JSON (NaN is none).
+        After `Unavailable` they may be there or not: append them again with the same ids."""
 
     def read(self, after: str = "0", *, types: Sequence[str] = ()) -> AsyncIterator[tuple[str, Event]]:
         """(position, event) after a position, oldest first, from what the log still holds; ends at the log's end."""
