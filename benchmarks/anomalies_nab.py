@@ -78,7 +78,9 @@ def quiet_series(weeks: int = 4) -> dict[str, Array]:
         "white noise": 50 + noise,
         "autocorrelated (AR 0.9)": 50 + wander,
         "daily season and noise": 100 + 30 * day + 3 * noise,
-        "office hours, weekday": random.poisson(5 + 200 * ((hour % 24 > 8) & (hour % 24 < 18) & (hour // 24 % 7 < 5))).astype(float),
+        "office hours, weekday": random.poisson(
+            5 + 200 * ((hour % 24 > 8) & (hour % 24 < 18) & (hour // 24 % 7 < 5))
+        ).astype(float),
         "Poisson counts": random.poisson(3, n).astype(float),
         "log-normal latency": np.exp(random.normal(0, 0.5, n)),
         "rare bursts": np.where(random.random(n) < 0.003, random.exponential(50, n), 0.0),
@@ -95,7 +97,10 @@ def main() -> None:
     nab: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(nab)
     folder = REFERENCE / "nab"
-    windows = {k: [(a[:19], b[:19]) for a, b in v] for k, v in json.loads((folder / "windows.json").read_text()).items()}
+    windows = {
+        k: [(a[:19], b[:19]) for a, b in v]
+        for k, v in json.loads((folder / "windows.json").read_text()).items()
+    }
     series = {}
     for path in sorted(folder.glob("*/*.csv")):
         rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
@@ -103,8 +108,17 @@ def main() -> None:
         series[path.relative_to(folder).as_posix()] = (stamps, np.array([float(row[1]) for row in rows]))
     count = sum(len(windows[name]) for name in series)
     points_in_all = sum(len(values) for _, values in series.values())
-    cpu = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "")
-    print(f"{len(series)} series, {points_in_all:,} points, {count} windows; {os.cpu_count()} cores, {cpu or platform.machine()}\n")
+    cpu = next(
+        (
+            x.split(":")[1].strip()
+            for x in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in x
+        ),
+        "",
+    )
+    print(
+        f"{len(series)} series, {points_in_all:,} points, {count} windows; {os.cpu_count()} cores, {cpu or platform.machine()}\n"
+    )
     print(f"{'':32s}{'standard':>18s}{'low FP':>18s}{'low FN':>18s}{'points/s/core':>16s}")
     print(f"{'':32s}" + f"{'fixed':>9s}{'hindsight':>9s}" * 3)
     for label, (method, threshold) in METHODS.items():
@@ -123,7 +137,9 @@ def main() -> None:
             fixed = nab.normalise(nab.score_at(points, fn, threshold), count, tp, fn)
             line += f"{fixed:9.1f}{nab.normalise(nab.sweep(points, fn)[0], count, tp, fn):9.1f}"
         print(line + f"{rate:16,.0f}")
-    print("\nPublished, standard profile in hindsight: " + ", ".join(f"{k} {v}" for k, v in PUBLISHED.items()))
+    print(
+        "\nPublished, standard profile in hindsight: " + ", ".join(f"{k} {v}" for k, v in PUBLISHED.items())
+    )
     print("\nFalse alarms per series and week, on generated series with nothing wrong (first day left out):")
     for name, values in quiet_series().items():
         alarms = score_series(300.0 * np.arange(len(values)), values)[288:] >= DEFAULT_THRESHOLD

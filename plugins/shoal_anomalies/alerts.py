@@ -274,7 +274,7 @@ class AlertBook:
                 if window.covers(member.metric, member.labels, moment)
             }
             suppressors |= by
-            if not by:
+            if not by and not self._recovering(member):
                 loud.append(member)
         graver = None if alert.priority == "P1" else self._graver(alert)
         if not loud or graver:
@@ -286,6 +286,11 @@ class AlertBook:
         if alert.notified is None:
             alert.notified = now
         return self._tell(alert, "opened", channels) if channels else []
+
+    def _recovering(self, member: Member) -> bool:
+        """Whether it has begun to look well again: no news to begin with, such as when maintenance ends."""
+        condition = self.conditions.get(f"{member.rule}/{member.series}")
+        return condition is not None and condition.good > 0
 
     def _graver(self, alert: Alert) -> Alert | None:
         """The open P1 that silences this P3: they are about the same thing as far as their labels go."""

@@ -144,7 +144,7 @@ class Courier:
         pipe.lpush(keys.DELIVERIES, orjson.dumps(delivery)).ltrim(keys.DELIVERIES, 0, LOGGED - 1)
         if outcome == "failed":
             due = now + wait_before(attempt + 1)
-            pipe.hset(keys.OUTBOX, key, orjson.dumps({**entry, "attempts": attempt, "due": due})).delete(
+            pipe.hset(keys.OUTBOX, key, orjson.dumps({**entry, "attempts": attempt, "due": due})).unlink(
                 keys.claim(key)
             )
             await pipe.execute()

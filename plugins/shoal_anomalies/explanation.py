@@ -25,7 +25,7 @@ _WORDS = {
 class Explanation:
     """Everything that is known of why.
 
-    expected, lower, upper: in the metric's unit; None when nothing is expected yet.
+    expected, lower, upper: in the metric's unit, of the fitted season, else of the values before; None with neither.
     one_in: how many points one such is expected in (e to the surprise).
     since: when the series left its usual range, epoch seconds. with_it: metrics that turned odd at the same time.
     """
@@ -81,8 +81,7 @@ def explain(
     methods = {METHOD_OF_SIGNAL[name] for name, nats in signals.items() if nats >= SPEAKS}
     if z is not None and abs(z) > 3:
         methods.add("statistical")
-    outside = band is not None and not band[1] <= value <= band[2]
-    if outside:
+    if "band" in signals and band is not None and not band[1] <= value <= band[2]:
         methods.add("seasonal")
     expected, lower, upper = band or (None, None, None)
     return Explanation(

@@ -172,7 +172,7 @@ async def expire(ctx: TenantContext) -> None:
             if len(records) and records["time"].max() < limit.timestamp():
                 for place in (keys.SERIES, keys.STATES, keys.MODELS):
                     pipe.hdel(place, name)
-                pipe.delete(keys.tail(name))
+                pipe.unlink(keys.tail(name))
             elif len(records) > tail.FULL:
                 await _trim(ctx, name)
         await pipe.execute()

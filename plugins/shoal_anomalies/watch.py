@@ -374,7 +374,7 @@ class Watcher:
         )
         return explain(
             metric=watched.metric, value=value, time=time, score=verdict.score, surprise=verdict.surprise,
-            signals=verdict.signals, band=watched.band(time), z=watched.z(), since=watched.since, with_it=with_it,
+            signals=verdict.signals, band=watched.band(time) or watched.usual_range(), z=watched.z(), since=watched.since, with_it=with_it,
             drivers=drivers,
         )  # fmt: skip
 

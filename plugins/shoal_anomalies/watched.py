@@ -84,11 +84,9 @@ class Watched:
         """An alarm is over when the value is back in the range from before it (or in the season's band), or when the detector has
         taken it for the new normal."""
         if self.verdict.score >= DEFAULT_THRESHOLD and self.alarm_range is None:
-            before = RollingZScore(Z_WINDOW)
-            for past in self.detector.values[-Z_WINDOW - 1 : -1].tolist():
-                before.push(past)
-            centre, scale = before.band()
-            self.alarm_range, self.alarm_age = (centre - 3 * scale, centre + 3 * scale), 0
+            usual = self.usual_range()
+            if usual:
+                self.alarm_range, self.alarm_age = usual[1:], 0
         elif self.alarm_range is not None:
             self.alarm_age += 1
             band = self.band(time)
@@ -123,15 +121,28 @@ class Watched:
         recent = self.detector.values[:-1][self.detector.times[:-1] >= time - RECENT]
         return float(np.median(recent)) if len(recent) >= 12 else None
 
-    def z(self) -> float | None:
-        """The newest value's robust z against the values before it."""
-        values = self.detector.values[-Z_WINDOW - 1 :].tolist()
-        if len(values) < 13:
+    def _before(self) -> RollingZScore | None:
+        """The statistical method on the values before the newest; None while they are too few."""
+        values = self.detector.values[-Z_WINDOW - 1 : -1].tolist()
+        if len(values) < 12:
             return None
         rolling = RollingZScore(Z_WINDOW)
-        for value in values[:-1]:
+        for value in values:
             rolling.push(value)
-        return rolling.update(values[-1])
+        return rolling
+
+    def z(self) -> float | None:
+        """The newest value's robust z against the values before it."""
+        rolling = self._before()
+        return rolling.update(float(self.detector.values[-1])) if rolling else None
+
+    def usual_range(self) -> tuple[float, float, float] | None:
+        """(centre, lower, upper) of the values before the newest: what to expect where no season is fitted."""
+        rolling = self._before()
+        if rolling is None:
+            return None
+        centre, scale = rolling.band()
+        return centre, centre - 3 * scale, centre + 3 * scale
 
     # Over restarts.
 

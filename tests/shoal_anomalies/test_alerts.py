@@ -156,6 +156,12 @@ def test_what_is_still_wrong_when_the_window_ends_alerts_then():
     assert play(book, [0.5], windows=maintenance(0, 20), start=20) == ["opened"]
 
 
+def test_what_is_recovering_when_the_window_ends_alerts_nobody():
+    book, windows = AlertBook(), maintenance(0, 20)
+    assert play(book, [0.5] * 19 + [0.0], windows=windows) == []
+    assert play(book, [0.0, 0.0], windows=windows, start=20) == []
+
+
 def test_maintenance_of_another_metric_or_label_suppresses_nothing():
     assert play(AlertBook(), [0.5], windows=maintenance(0, 20, metric="latency")) == ["opened"]
     assert play(AlertBook(), [0.5], windows=maintenance(0, 20, labels={"region": "eu"})) == ["opened"]

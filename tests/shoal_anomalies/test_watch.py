@@ -121,11 +121,9 @@ async def test_a_value_that_is_corrected_is_kept_as_corrected_with_its_score(ctx
 
 
 async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx, watcher):
-    readings_ = [100.0, 160.0, 280.0, 30.0, 90.0]
-    await watcher.handle(
-        ctx, events(readings_[:2], "hits", kind="counter", until=datetime.now(UTC) - 3 * MINUTE)
-    )
-    await quiet(Watcher()).handle(ctx, events(readings_[2:], "hits", kind="counter", until=datetime.now(UTC)))
+    now, counted = datetime.now(UTC), [100.0, 160.0, 280.0, 30.0, 90.0]
+    await watcher.handle(ctx, events(counted[:2], "hits", kind="counter", until=now - 3 * MINUTE))
+    await quiet(Watcher()).handle(ctx, events(counted[2:], "hits", kind="counter", until=now))
     assert (await readings(ctx, "hits")).values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
 
 
@@ -292,6 +290,15 @@ async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, watcher
     odd = [a for a in await anomalies(ctx) if a["drivers"]]
     assert odd and "multivariate" in odd[0]["methods"]
     assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
+
+
+async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, watcher):
+    import zlib
+
+    await watcher.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
+    await ctx.stores.online.hset(keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"form": 0}'))
+    await quiet(Watcher()).handle(ctx, events([0.9]))
+    assert (await anomalies(ctx))[-1]["value"] == 0.9
 
 
 async def test_the_background_task_sends_and_ends(ctx, webhook):

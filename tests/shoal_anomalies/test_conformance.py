@@ -1,0 +1,5 @@
+from shoal.testing.conformance import Conformance
+
+
+class TestConformance(Conformance):
+    capability = "anomalies"
