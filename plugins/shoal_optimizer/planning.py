@@ -51,7 +51,7 @@ def plan(
         contradiction = contradicting_pins(problem) if solution.status == "infeasible" else []
         return {**answer, "assignments": [], "left_out": [], "workloads": [], "contradiction": contradiction}
     slots = timeline(problem, solution.teams, now)
-    answer["assignments"] = [_assignment(problem, t, solution.teams[t], slots) for t in np.flatnonzero(solution.teams.any(axis=1))]
+    answer["assignments"] = [_assignment(problem, int(t), solution.teams[t], slots) for t in np.flatnonzero(solution.teams.any(axis=1))]
     answer["left_out"] = _left_out(problem, solution, matcher, history, parameters, now)
     answer["workloads"] = _workloads(problem, solution.teams)
     if wishes.get("previous"):

@@ -66,7 +66,7 @@ def greedy(
         team = [int(p)]
         while len(team) < size:
             missing = np.maximum(needed - covers[:, team].sum(axis=1), 0)
-            open_to = compatible[schedule[team]].all(axis=0)[schedule]
+            open_to = np.all(compatible[schedule[team]], axis=0)[schedule]
             open_to[team] = False
             if not open_to.any():
                 break
@@ -83,7 +83,7 @@ def greedy(
                 missing = np.maximum(needed - covers[:, others].sum(axis=1), 0)
                 left = missing.sum() - (covers & (missing > 0)[:, None]).sum(axis=0)
                 value = own - near[:, others].sum(axis=1) + left * 1e3
-                open_to = compatible[schedule[others]].all(axis=0)[schedule] if others else np.ones(people, bool)
+                open_to = np.all(compatible[schedule[others]], axis=0)[schedule] if others else np.ones(people, bool)
                 open_to[others] = False
                 value = np.where(open_to, value, np.inf)
                 q = int(value.argmin())

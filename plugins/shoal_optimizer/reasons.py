@@ -122,7 +122,7 @@ def _left_out(situation: Situation, members: Sequence[int], matcher: Matcher, mo
     order = sorted(range(len(situation.scored)), key=lambda n: -situation.scored[n].score)
     chosen = set(members)
     worst = min(situation.scored[m].score for m in members)
-    found = []
+    found: list[dict[str, Any]] = []
     for n in order:
         candidate = situation.scored[n]
         if n in chosen or candidate.score <= worst or len(found) >= most:

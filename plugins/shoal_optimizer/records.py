@@ -5,7 +5,16 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from shoal import Identifier
 
@@ -142,7 +151,7 @@ class Task(Record):
     start: AwareDatetime | None = None
     deadline: AwareDatetime
     skills: tuple[Requirement, ...] = Field((), max_length=50)
-    team_size: TeamSize = TeamSize()
+    team_size: TeamSize = Field(default_factory=TeamSize.model_construct)
     priority: int = Field(3, ge=1, le=5)
     """Also low (2), medium (3), high (4) or critical (5)."""
     state: TaskState = "open"

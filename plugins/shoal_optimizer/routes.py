@@ -1,15 +1,27 @@
 """HTTP: the optimizer of the caller's tenant."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import orjson
-from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Conflict, Event, Identifier, Invalid, NotFound, Services, ShoalError, TenantContext, reader, tenant
+from shoal import (
+    Conflict,
+    Event,
+    Identifier,
+    Invalid,
+    NotFound,
+    Services,
+    ShoalError,
+    TenantContext,
+    reader,
+    tenant,
+)
 
 from . import decisions
 from .decisions import task_of
@@ -205,10 +217,10 @@ def routes(services: Services) -> APIRouter:
 
     @router.post("/plan")
     async def plan(
-        response: Response, background: BackgroundTasks, body: PlanRequest | None = None, ctx: TenantContext = Depends(tenant)
+        body: PlanRequest | None = None, ctx: TenantContext = Depends(tenant)
     ) -> Response:
         """Plan tasks against all people together."""
-        body = body or PlanRequest()
+        body = body or PlanRequest.model_validate({})
         store = Store(ctx)
         tasks = await _tasks(ctx, store, body)
         world = await worlds.of(ctx, list(tasks.values()))
@@ -234,11 +246,16 @@ def routes(services: Services) -> APIRouter:
             await ctx.stores.events.append([Event(id=f"{id}:planned", source=SOURCE, type="optimizer.planned", data=data)])
             return answer
 
+        def ended(task: asyncio.Task[Any]) -> None:
+            running.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logging.getLogger("shoal.optimizer").warning("plan %s failed: %s", id, error)
+
         if body.wait:
             return _json({"state": "done", **await solve()})
         task = asyncio.create_task(solve())
         running.add(task)
-        task.add_done_callback(lambda t: (running.discard(t), t.cancelled() or t.exception()))
+        task.add_done_callback(ended)
         return _json({"id": id, "state": "running"}, 202)
 
     @router.get("/plans/{id}")

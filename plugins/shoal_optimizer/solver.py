@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,8 @@ import orjson
 from .candidates import ranked
 from .conflicts import conflict, relaxations
 from .parameters import OptimizerParameters
-from .records import Outcome, Person, Task
 from .reasons import explain
+from .records import Outcome, Person, Task
 from .situation import Demands, Situation
 from .skills import Matcher
 from .success import History
@@ -103,7 +103,7 @@ class Solver:
         size, found = len(members), []
         after = situation.after(size)
         share = situation.share(size)
-        measures = {
+        measures: dict[str, tuple[Importance, Callable[[Sequence[int]], float], str]] = {
             "cost": (Importance(0, 1, 0, 0), lambda team: sum(share * float(situation.rate[m]) for m in team), "currency"),
             "workload": (Importance(0, 0, 1, 0), lambda team: float(sum(after[m] for m in team)) / size, "percent, mean"),
             "score": (Importance(1, 0, 0, 0), lambda team: float(sum(situation.score[m] for m in team)) / size, "mean score"),

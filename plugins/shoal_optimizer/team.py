@@ -281,9 +281,9 @@ class _Model:
         model.add(sum(chosen.values()) == self.size)
         for has, people in zip(self.covers, self.needed, strict=True):
             model.add(sum(chosen[n] for n in chosen if has[n]) >= int(people))
-        for team in self.without:
-            if all(n in chosen for n in team):
-                model.add(sum(chosen[n] for n in team) <= self.size - 1)
+        for shown in self.without:
+            if all(n in chosen for n in shown):
+                model.add(sum(chosen[n] for n in shown) <= self.size - 1)
         kept = self._schedules(model, chosen)
         terms = [variable * round(SCALE * float(self.separable[n])) for n, variable in chosen.items()]
         for a, b in self._pairs():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal_optimizer import solve_assignment
 
 COST = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])

@@ -1,10 +1,13 @@
 """Teams: small instances against enumeration, by a judge that shares no code with the model."""
 
+import importlib.util
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from shoal_optimizer.conflicts import conflict, relaxations
 from shoal_optimizer.parameters import OptimizerParameters
 from shoal_optimizer.records import Person, Task
@@ -13,9 +16,6 @@ from shoal_optimizer.situation import Demands, Situation
 from shoal_optimizer.skills import Matcher
 from shoal_optimizer.success import History
 from shoal_optimizer.team import Importance, find_team
-
-import importlib.util
-from pathlib import Path
 
 _spec = importlib.util.spec_from_file_location("checker", Path(__file__).with_name("checker.py"))
 assert _spec and _spec.loader

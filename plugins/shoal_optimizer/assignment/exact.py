@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Exact:
         self.bound = -math.inf
         self.proved = False
         self._cancelled = threading.Event()
-        self._solver: object | None = None
+        self._solver: Any = None
         self._thread = threading.Thread(target=self._run, name="assignment-exact", daemon=True)
         self._thread.start()
 
@@ -47,7 +48,7 @@ class Exact:
         """Ask the run to end; it does within some milliseconds."""
         self._cancelled.set()
         if self._solver is not None:
-            self._solver.stop_search()  # type: ignore[attr-defined]
+            self._solver.stop_search()
 
     def _run(self) -> None:
         try:
@@ -63,8 +64,8 @@ class Exact:
         load, capacity = _whole_loads(problem)
         model = cp_model.CpModel()
         pairs = {(int(i), int(j)): model.new_bool_var("") for i, j in zip(*np.nonzero(self.allowed), strict=True)}
-        of_task: list[list[tuple[int, object]]] = [[] for _ in range(problem.tasks)]
-        of_person: list[list[tuple[int, object]]] = [[] for _ in range(problem.people)]
+        of_task: list[list[tuple[int, Any]]] = [[] for _ in range(problem.tasks)]
+        of_person: list[list[tuple[int, Any]]] = [[] for _ in range(problem.people)]
         for (i, j), variable in pairs.items():
             of_task[j].append((i, variable))
             of_person[i].append((j, variable))

@@ -59,7 +59,6 @@ class Heuristic:
             self.error = error
 
     def _bound(self) -> None:
-        from . import search
 
         problem, knapsacks = self.problem, Knapsacks.of(self.problem)
         linear = linear_multipliers(problem, 0.3 * self._time_limit)

@@ -175,7 +175,7 @@ def _descend(cost, load, capacity, person, use, held, count, place, price, able,
                         continue
                     for q2 in range(ables[k]):
                         h = able[k, q2]
-                        if h == i or h == a:
+                        if h == i or h == a:  # noqa: SIM109  (compiled)
                             continue
                         change = base + cost[h, k]
                         change += price[h] * (_over(use[h] + load[h, k], capacity[h]) - _over(use[h], capacity[h]))

@@ -79,7 +79,8 @@ class Race:
     def __init__(self, problem: Problem, deadline: float) -> None:
         self.problem, self.deadline = problem, deadline
         self.grain = problem.grain
-        self.upper, self.person_of_task = math.inf, None
+        self.upper = math.inf
+        self.person_of_task: Integers | None = None
         self.lower = -math.inf
         self.infeasible = False
         self.kernel = KERNEL * problem.tasks
@@ -168,7 +169,7 @@ class Race:
         return min(self.upper, math.ceil(self.lower / self.grain - 1e-6) * self.grain)
 
     def _done(self) -> bool:
-        return self.infeasible or math.isfinite(self.upper) and self.upper - self._bound() <= 1e-9 * max(1.0, abs(self.upper))
+        return self.infeasible or (math.isfinite(self.upper) and self.upper - self._bound() <= 1e-9 * max(1.0, abs(self.upper)))
 
     def _answer(self) -> Assignment:
         if self.infeasible:
