@@ -1,14 +1,20 @@
 """`shoal features …`."""
 
+import os
 import time
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import orjson
 import typer
 
+from shoal import InternalError, Invalid, connect
+
 TENANT = typer.Option(..., "--tenant", help="Whose features.")
-AS_JSON = typer.Option(False, "--json", help="Say the outcome as JSON.")
+UPLOADED = 200_000
+"""Rows in one request."""
 DONE = {"succeeded", "failed", "cancelled"}
 
 
@@ -24,7 +30,6 @@ def commands() -> typer.Typer:
         file: Path = typer.Argument(help="A Python file of Feast definitions."),
         tenant: str = TENANT,
         check: bool = typer.Option(False, "--check", help="Only say whether it is right."),
-        json: bool = AS_JSON,
     ) -> None:
         """Validate definitions and register them in place of the tenant's old ones."""
         from .definitions import load
@@ -33,18 +38,18 @@ def commands() -> typer.Typer:
         try:
             registry = load(file)
         except RegistryError as error:
-            _fail(error.errors, json)
+            raise Invalid(f"{file} cannot be registered: {error}", errors=error.errors) from error
         if check:
-            _say({"views": [v.name for v in registry.views], "services": list(registry.services)}, json)
+            _say({"views": [v.name for v in registry.views], "services": list(registry.services)})
             return
-        _say(_call(tenant, "apply", json, body=registry.to_dict()), json)
+        _say(_call(tenant, "apply", body=registry.to_dict()))
 
     @app.command()
-    def views(tenant: str = TENANT, json: bool = AS_JSON) -> None:
+    def views(tenant: str = TENANT) -> None:
         """The registered views and their features."""
-        found = _call(tenant, "views", json)
-        if json:
-            _say(found, json)
+        found = _call(tenant, "views")
+        if _as_json():
+            _say(found)
             return
         from rich.console import Console
         from rich.table import Table
@@ -63,11 +68,10 @@ def commands() -> typer.Typer:
         features: str = typer.Argument(help="Names, separated by commas."),
         tenant: str = TENANT,
         metadata: bool = typer.Option(False, help="Where each value comes from."),
-        json: bool = AS_JSON,
     ) -> None:
         """Features of one entity."""
         kind, _, identity = entity.partition("=")
-        _say(_call(tenant, "get", json, **{kind: identity}, features=features, metadata=metadata), json)
+        _say(_call(tenant, "get", **{kind: identity}, features=features, metadata=metadata))
 
     @app.command()
     def backfill(
@@ -75,20 +79,18 @@ def commands() -> typer.Typer:
         end: str = typer.Argument(help="Last day."),
         tenant: str = TENANT,
         view: list[str] = typer.Option([], help="Only these views."),
-        json: bool = AS_JSON,
     ) -> None:
         """Compute views for past days, and bring the windows up from the archive."""
         arguments: dict[str, Any] = {"start": _day(start), "end": _day(end)}
-        _run(tenant, "backfill", arguments | ({"views": view} if view else {}), json)
+        _run(tenant, "backfill", arguments | ({"views": view} if view else {}))
 
     @app.command()
     def materialize(
         tenant: str = TENANT,
         day: str = typer.Option("", "--date", help="As of the end of this day; as of now without."),
-        json: bool = AS_JSON,
     ) -> None:
         """Compute the batch views."""
-        _run(tenant, "materialize", {"date": _day(day)} if day else {}, json)
+        _run(tenant, "materialize", {"date": _day(day)} if day else {})
 
     @app.command()
     def historical(
@@ -97,73 +99,76 @@ def commands() -> typer.Typer:
         features: str = typer.Option(..., help="Names, separated by commas."),
         tenant: str = TENANT,
         known_by: str = typer.Option("", help="Only what was known by this time."),
-        json: bool = AS_JSON,
     ) -> None:
-        """Join features to entity rows, point in time. The cluster must reach both files."""
-        arguments = {"input": str(entities.resolve()), "output": str(output.resolve()), "features": features.split(",")}
-        _run(tenant, "historical", arguments | ({"known_by": known_by} if known_by else {}), json)
+        """Join features to entity rows, point in time; the rows of the answer are in no particular order."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        name, temporary = f"cli_{uuid4().hex[:12]}", output.with_name(output.name + ".part")
+        arguments = {"dataset": name, "features": features.split(","), "known_by": known_by or None}
+        with connect(tenant) as client:
+            try:
+                for batch in pq.ParquetFile(entities).iter_batches(UPLOADED):
+                    sink = pa.BufferOutputStream()
+                    pq.write_table(pa.Table.from_batches([batch]), sink)
+                    client.features.upload(name=name, body=sink.getvalue().to_pybytes())
+                result = _run(tenant, "historical", {k: v for k, v in arguments.items() if v}, quiet=True)
+                writer = None
+                for part in range(client.features.download(name=name)["parts"]):
+                    table = pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))
+                    writer = writer or pq.ParquetWriter(temporary, table.schema)
+                    writer.write_table(table)
+                if writer:
+                    writer.close()
+                    temporary.replace(output)
+            finally:
+                client.features.forget(name=name)
+        _say({"rows": result["rows"], "output": str(output)})
 
     @app.command()
-    def consistency(tenant: str = TENANT, sample: int = typer.Option(200, help="Entities to compare."), json: bool = AS_JSON) -> None:
+    def consistency(tenant: str = TENANT, sample: int = typer.Option(200, help="Entities to compare.")) -> None:
         """Compare what is served with what the log says; not zero when they differ."""
-        if _run(tenant, "consistency", {"sample": sample}, json)["mismatches"]:
+        if _run(tenant, "consistency", {"sample": sample})["mismatches"]:
             raise typer.Exit(1)
 
     return app
 
 
-def _call(tenant: str, operation: str, json: bool, **arguments: Any) -> Any:
-    from shoal import ShoalError, connect
-
-    try:
-        with connect(tenant) as client:
-            return getattr(client.features, operation)(**arguments)
-    except ShoalError as error:
-        _fail(error.errors or [{"location": "", "message": str(error)}], json)
+def _call(tenant: str, operation: str, **arguments: Any) -> Any:
+    with connect(tenant) as client:
+        return getattr(client.features, operation)(**arguments)
 
 
-def _run(tenant: str, job: str, arguments: dict[str, Any], json: bool) -> Any:
+def _run(tenant: str, job: str, arguments: dict[str, Any], quiet: bool = False) -> Any:
     """Start a job and follow it to its end."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from shoal import ShoalError, connect
-
-    try:
-        with connect(tenant) as client, Progress(console=Console(stderr=True), transient=True, disable=json) as bar:
-            run = client.platform.run_job(name=f"features.{job}", arguments=arguments)
-            task = bar.add_task(job, total=None)
-            while run["state"] not in DONE:
-                time.sleep(0.3)
-                run = client.platform.get_run(id=run["id"])
-                shown = run["progress"]
-                bar.update(task, total=shown["total"] or None, completed=shown["done"], description=shown["message"] or job)
-    except ShoalError as error:
-        _fail(error.errors or [{"location": "", "message": str(error)}], json)
+    with connect(tenant) as client, Progress(console=Console(stderr=True), transient=True, disable=_as_json()) as bar:
+        run = client.platform.run_job(name=f"features.{job}", arguments=arguments)
+        task = bar.add_task(job, total=None)
+        while run["state"] not in DONE:
+            time.sleep(0.3)
+            run = client.platform.get_run(id=run["id"])
+            shown = run["progress"]
+            bar.update(task, total=shown["total"] or None, completed=shown["done"], description=shown["message"] or job)
     if run["state"] != "succeeded":
-        _fail([{"location": f"run {run['id']}", "message": run.get("error") or run["state"]}], json)
-    _say(run["result"], json)
+        raise InternalError(f"the run {run['id']} {run['state']}: {run.get('error') or 'no more is known'}")
+    if not quiet:
+        _say(run["result"])
     return run["result"]
 
 
-def _say(what: Any, json: bool) -> None:
-    import orjson
+def _as_json() -> bool:
+    return os.environ.get("SHOAL_JSON_OUTPUT") == "1"
 
-    if json:
+
+def _say(what: dict[str, Any]) -> None:
+    if _as_json():
         typer.echo(orjson.dumps(what).decode())
         return
     for name, value in what.items():
         typer.echo(f"{name}: {orjson.dumps(value).decode() if isinstance(value, dict | list) else value}")
-
-
-def _fail(errors: Any, json: bool) -> Any:
-    import orjson
-
-    if json:
-        typer.echo(orjson.dumps({"errors": list(errors)}).decode())
-    for error in errors:
-        typer.echo(f"{error['location']}: {error['message']}".removeprefix(": "), err=True)
-    raise typer.Exit(1)
 
 
 def _day(text: str) -> str:

@@ -17,6 +17,9 @@ from .registry import Feature, View
 from .values import micros
 
 TIME = pa.timestamp("us", "UTC")
+ASKED = pa.schema([("entity", pa.string()), ("at", TIME), ("known_by", TIME)])
+"""The columns of entity rows; the last only where each row has its own cutoff."""
+
 ROWS_PER_PART = 4_000_000
 """Rows of history that one part works on at once: about a gigabyte at twenty features."""
 
@@ -27,11 +30,11 @@ class Question:
     it is answered in a process of its own.
 
     `rows`: columns `entity` (string) and `at` (timestamp), and `known_by` (timestamp) where `cutoff` is True, when each
-    row may use only what was known by its own cutoff.
+    row may use only what was known by its own cutoff; a table, or files where they are too many for memory.
     """
 
     features: tuple[tuple[View, Feature], ...]
-    rows: pa.Table
+    rows: pa.Table | offline.Files
     tables: dict[str, offline.Files]
     archive: offline.Archive | None
     known_by: datetime | None = None
@@ -39,10 +42,14 @@ class Question:
     parts: int = 1
 
     def part(self, k: int) -> pa.Table:
-        """The rows of the k-th part with a column per feature and `row`, the row's position in `rows`."""
-        rows = self.rows.append_column("row", pa.array(np.arange(self.rows.num_rows, dtype=np.int64)))
-        if self.parts > 1:
-            rows = rows.filter((offline.parts_of(rows["entity"], self.parts) == k).to_arrow())
+        """The rows of the k-th part with a column per feature; from a table also `row`, the row's position in it."""
+        if isinstance(self.rows, offline.Files):
+            wanted = ASKED if self.cutoff else ASKED.remove(2)
+            rows = self.rows.rows(wanted, None, (k, self.parts))
+        else:
+            rows = self.rows.append_column("row", pa.array(np.arange(self.rows.num_rows, dtype=np.int64)))
+            if self.parts > 1:
+                rows = rows.filter((offline.parts_of(rows["entity"], self.parts) == k).to_arrow())
         answer = rows
         for view in dict.fromkeys(v for v, _ in self.features):
             names = [f.name for v, f in self.features if v is view]
@@ -52,7 +59,8 @@ class Question:
         return answer
 
     def answer(self) -> pa.Table:
-        """All rows in their order with a column per feature, worked out here, part by part."""
+        """All rows of a table in their order with a column per feature, worked out here, part by part."""
+        assert isinstance(self.rows, pa.Table)
         names = [f.name for _, f in self.features]
         whole = pa.concat_tables(self.part(k) for k in range(self.parts)).sort_by("row")
         return whole.drop_columns("row").select([*self.rows.column_names, *names])
@@ -87,7 +95,7 @@ class Question:
 async def question(
     stores: Any,
     features: Sequence[tuple[View, Feature]],
-    rows: pa.Table,
+    rows: pa.Table | offline.Files,
     *,
     known_by: datetime | None = None,
     cutoff: bool = False,
@@ -97,8 +105,13 @@ async def question(
     if cutoff and streams:
         raise ValueError(f"a `known_by` per row cannot be had for the stream view {streams[0].name}: give one for all rows")
     tables, largest = {}, 0
-    if rows.num_rows:
-        bounds = pc.min_max(rows["at"]).as_py()
+    if isinstance(rows, offline.Files):
+        ends = [pc.min_max(t["at"]).as_py() for t in rows.dataset().to_batches(columns=["at"]) if t.num_rows] if rows.paths else []
+        count = rows.dataset().count_rows() if rows.paths else 0
+    else:
+        ends, count = [pc.min_max(rows["at"]).as_py()] if rows.num_rows else [], rows.num_rows
+    if ends:
+        bounds = {"min": min(e["min"] for e in ends), "max": max(e["max"] for e in ends)}
         for view in dict.fromkeys(v for v, _ in features if v.kind != "stream"):
             first = bounds["min"] - timedelta(seconds=view.ttl) if view.ttl else None
             tables[view.name] = files = await offline.history(stores.lake, view, first, bounds["max"])
@@ -106,7 +119,7 @@ async def question(
     else:
         tables = {v.name: offline.Files((), stores.lake.filesystem()) for v, _ in features}
     archive = await offline.events(stores) if streams else None
-    parts = 1 + max(largest, rows.num_rows) // ROWS_PER_PART
+    parts = 1 + max(largest, count) // ROWS_PER_PART
     return Question(tuple(features), rows, tables, archive, known_by, cutoff, parts)
 
 

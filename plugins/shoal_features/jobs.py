@@ -7,12 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
-import pyarrow.parquet as pq
 
 from shoal import Event, Invalid, JobContext, TenantContext
 
 from . import batch, offline, rows
 from .catalog import Catalog
+from .datasets import Dataset
 from .freshness import freshness
 from .history import question
 from .ingest import late_key
@@ -164,42 +164,41 @@ async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
 
 
 async def historical(job: JobContext) -> dict[str, Any]:
-    """A point-in-time join of any size: `input` and `output` are Parquet files that the cluster reaches, `features` the
-    names. Entity rows are as for `POST /features/historical`. The parts are worked on by Ray Data."""
+    """A point-in-time join of any size: the entity rows are those uploaded to `dataset`, where the answer is kept too;
+    `features` the names. The parts are worked on by Ray Data, so memory does not grow with the rows."""
     if len(job.tenants) != 1:
         raise Invalid("say for which tenant")
-    ctx = job.tenants[0]
-    arguments = job.arguments
-    for name in ("input", "output", "features"):
-        if not arguments.get(name):
-            raise Invalid(f"the argument {name} is missing")
+    ctx, names = job.tenants[0], job.arguments.get("features")
+    if not isinstance(names, list) or not names:
+        raise Invalid("the argument features is a list of names")
+    dataset, lake = Dataset(str(job.arguments.get("dataset"))), ctx.stores.lake
     registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-    body = {k: arguments[k] for k in ("features", "known_by", "entity") if k in arguments}
-    asked = rows.asked({**body, "entities": pq.read_table(str(arguments["input"]))}, registry)
-    assert asked.rows is not None
+    entity = str(job.arguments.get("entity") or (registry.entities[0] if len(registry.entities) == 1 else ""))
+    files = await dataset.asked(lake)
+    cutoff = bool(files.paths) and "known_by" in files.dataset().schema.names
+    known_by = job.arguments.get("known_by")
     one = await question(
-        ctx.stores, registry.resolve(asked.entity, asked.features), asked.rows, known_by=asked.known_by, cutoff=asked.cutoff
+        ctx.stores,
+        _resolved(registry, entity, names),
+        files,
+        known_by=rows.parse_time(known_by) if known_by else None,
+        cutoff=cutoff,
     )
-    written = await asyncio.to_thread(_write_parts, job, one, asked.key, str(arguments["output"]))
-    return {"rows": written, "output": arguments["output"]}
-
-
-def _write_parts(job: JobContext, one: Any, key: str, output: str) -> int:
-    """Write the parts as they come; the file appears under its name once it is whole."""
-    import os
-
-    written, temporary = 0, f"{output}.part"
-    writer = None
-    for k, table in enumerate(batch.in_parts(one.part, one.parts)):
-        table = rows.named(table.drop_columns("row"), key)
-        writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-        writer.write_table(table)
-        written += table.num_rows
+    await dataset.forget_answer(lake)
+    key, written = next(v.join_key for v in registry.views if v.entity == entity), 0
+    for k, table in enumerate(await asyncio.to_thread(lambda: list(batch.in_parts(one.part, one.parts)))):
+        written += await dataset.answer(lake, rows.named(table, key))
         job.progress(k + 1, one.parts, f"{written} rows")
-    if writer:
-        writer.close()
-        os.replace(temporary, output)
-    return written
+    return {"rows": written, "dataset": dataset.name}
+
+
+def _resolved(registry: Registry, entity: str, names: list[Any]) -> list[Any]:
+    try:
+        return registry.resolve(entity, map(str, names))
+    except KeyError as error:
+        raise Invalid(f"unknown entity type {entity!r}; there is {', '.join(registry.entities)}") from error
+    except LookupError as error:
+        raise Invalid(str(error)) from error
 
 
 def _views(registry: Registry, arguments: Mapping[str, Any], kind: str) -> list[View]:

@@ -18,6 +18,7 @@ from shoal import Invalid, Malformed, NotFound, Services, TenantContext, TooLarg
 from . import offline
 from . import rows as wire
 from .catalog import Catalog, split
+from .datasets import Dataset
 from .freshness import freshness
 from .history import everyone, question
 from .online import Reading, bodies, read, write
@@ -187,7 +188,46 @@ def routes(services: Services) -> APIRouter:
         table = await offline.between(ctx.stores.lake, one, bounds[0], bounds[1], latest)
         return Response(_parquet(wire.named(table, one.join_key)), media_type=PARQUET)
 
+    @router.post("/datasets/{name}", openapi_extra={"requestBody": {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}})
+    async def upload(name: str, request: Request, ctx: TenantContext = Depends(editor)) -> dict[str, int]:
+        """Add entity rows (Parquet, as for `historical`) to a data set, for the job `features.historical`."""
+        one, registry = _dataset(name), await known(ctx)
+        try:
+            table = pq.read_table(pa.BufferReader(await request.body()))
+            rows = wire.asked({"entities": table, "features": ["-"], "entity": request.query_params.get("entity")}, registry).rows
+        except (pa.ArrowException, OSError) as error:
+            raise Malformed(f"the body is not Parquet: {error}") from error
+        except wire.Wrong as error:
+            raise Invalid(str(error), errors=error.errors) from error
+        assert rows is not None
+        return {"accepted": await one.ask(ctx.stores.lake, rows)}
+
+    @router.get("/datasets/{name}")
+    async def download(name: str, part: int | None = None, ctx: TenantContext = Depends(tenant)) -> Any:
+        """How many rows a data set has, and of how many parts its answer is; with `part` (from 0) that part as Parquet."""
+        one = _dataset(name)
+        asked, answered = await one.asked(ctx.stores.lake), await one.answered(ctx.stores.lake)
+        if part is None:
+            rows = [f.dataset().count_rows() if f.paths else 0 for f in (asked, answered)]
+            return {"rows": rows[0], "answered": rows[1], "parts": len(answered.paths)}
+        if not 0 <= part < len(answered.paths):
+            raise NotFound(f"the answer of {name!r} has {len(answered.paths)} parts, no part {part}")
+        table = offline.Files([answered.paths[part]], answered.filesystem).dataset().to_table()
+        return Response(_parquet(table), media_type=PARQUET)
+
+    @router.delete("/datasets/{name}")
+    async def forget(name: str, ctx: TenantContext = Depends(editor)) -> dict[str, int]:
+        """Remove a data set and its answer."""
+        return {"files": await _dataset(name).forget(ctx.stores.lake)}
+
     return router
+
+
+def _dataset(name: str) -> Dataset:
+    try:
+        return Dataset(name)
+    except ValueError as error:
+        raise Invalid(str(error), errors=[{"location": "path.name", "message": str(error)}]) from error
 
 
 def _reading(catalog: Catalog, registry: Registry, entity: str, names: str, where: str) -> Reading:

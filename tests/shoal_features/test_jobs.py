@@ -5,13 +5,13 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from shoal import Event, Invalid
 from shoal_features import batch, jobs, offline
 from shoal_features.aggregation import schema
 from shoal_features.catalog import SHARED, Catalog
+from shoal_features.datasets import Dataset
 from shoal_features.ingest import handle
 from shoal_features.registry import Feature, Registry, View
 from shoal_features.values import moment, pack, unpack
@@ -198,16 +198,25 @@ async def test_too_late_events_are_handed_to_the_batch(stores):
     assert await stores.online.hget(jobs.CORRECTED, "user_activity") == b"1"
 
 
-async def test_a_join_of_files_writes_a_file(stores, tmp_path):
+async def test_a_join_of_an_uploaded_data_set_is_answered_in_pieces(stores):
     await boards(stores, "1", ago(days=2))
     await jobs.materialize(Run(stores, date=ago(days=1).date().isoformat()))
     times = pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table({"user_id": ["1", "2"], "event_timestamp": times}), tmp_path / "in.parquet")
-    run = Run(stores, input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out.parquet"), features=["boards_30d", "actions"])
-    assert (await jobs.historical(run))["rows"] == 2
-    got = pq.read_table(tmp_path / "out.parquet")
+    dataset = Dataset("mine")
+    await dataset.ask(stores.lake, pa.table({"entity": ["1", "2"], "at": times}))
+    run = Run(stores, dataset="mine", features=["boards_30d", "actions"])
+    for _ in range(2):  # a second run replaces the answer of the first
+        assert (await jobs.historical(run))["rows"] == 2
+    got = (await dataset.answered(stores.lake)).dataset().to_table()
     assert got.column_names == ["user_id", "event_timestamp", "boards_30d", "actions"]
     assert got["boards_30d"].to_pylist() == [1, None]
+    assert await dataset.forget(stores.lake) == 2
+
+
+@pytest.mark.parametrize("arguments", [{}, {"dataset": "../x", "features": ["actions"]}, {"dataset": "x", "features": ["ghost"]}])
+async def test_a_join_that_cannot_be_is_refused(stores, arguments):
+    with pytest.raises(ValueError if "/" in str(arguments) else Invalid):
+        await jobs.historical(Run(stores, **arguments))
 
 
 async def test_parts_of_a_join_are_its_whole(stores):

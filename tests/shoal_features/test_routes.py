@@ -312,3 +312,26 @@ async def test_redis_gone_is_a_503_that_says_when_to_come_back(open_tenant):
             answer = await call
             assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
         assert time.monotonic() - started < 10
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+async def test_a_data_set_is_uploaded_counted_and_forgotten(http):
+    times = pa.array([datetime.now(UTC)] * 3, pa.timestamp("us", "UTC"))
+    body = parquet(pa.table({"user_id": ["1", "2", "3"], "event_timestamp": times}))
+    assert (await http.post("/features/datasets/mine", content=body)).json() == {"accepted": 3}
+    assert (await http.get("/features/datasets/mine")).json() == {"rows": 3, "answered": 0, "parts": 0}
+    assert (await http.get("/features/datasets/mine?part=0")).status_code == 404
+    assert (await http.delete("/features/datasets/mine")).json() == {"files": 1}
+
+
+async def test_a_data_set_needs_a_name_and_rows(http):
+    assert (await http.post("/features/datasets/A.B", content=b"")).status_code == 422
+    assert (await http.post("/features/datasets/mine", content=b"no")).status_code == 400
+    naive = pa.table({"user_id": ["1"], "event_timestamp": pa.array([datetime(2026, 1, 1)], pa.timestamp("us"))})
+    answer = await http.post("/features/datasets/mine", content=parquet(naive))
+    assert answer.status_code == 422 and "with a zone" in answer.json()["detail"]

@@ -1,0 +1,46 @@
+"""Entity rows that are too many for one request: uploaded to the tenant's lake in pieces, and the answer fetched in pieces."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from .offline import Files
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Dataset:
+    """A named set of entity rows and the answer to the last join of it. ValueError for a name that is none."""
+
+    def __init__(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"a data set's name is 1 to 40 of a-z, 0-9 and _, beginning with a letter, not {name!r:.60}")
+        self.name = name
+        self._asked, self._answer = f"features_asked_{name}", f"features_joined_{name}"
+
+    async def ask(self, lake: Any, rows: pa.Table) -> int:
+        """Add entity rows (see `history.ASKED`)."""
+        await lake.append(self._asked, rows, datetime.now(UTC).date())
+        return rows.num_rows
+
+    async def asked(self, lake: Any) -> Files:
+        return Files(await lake.files(self._asked), lake.filesystem())
+
+    async def answer(self, lake: Any, rows: pa.Table) -> int:
+        """Add a piece of the answer."""
+        if rows.num_rows:
+            await lake.append(self._answer, rows, datetime.now(UTC).date())
+        return rows.num_rows
+
+    async def answered(self, lake: Any) -> Files:
+        return Files(await lake.files(self._answer), lake.filesystem())
+
+    async def forget_answer(self, lake: Any) -> None:
+        await lake.delete(self._answer)
+
+    async def forget(self, lake: Any) -> int:
+        """Remove the rows and the answer; how many files went."""
+        return int(await lake.delete(self._asked)) + int(await lake.delete(self._answer))
+
