@@ -29,7 +29,7 @@ from .contract.errors import InternalError, ShoalError
 from .operator import connect
 
 WIDE = None if sys.stdout.isatty() else 200
-out = Console(highlight=False, width=WIDE)
+out = Console(file=sys.stdout, highlight=False, width=WIDE)
 err = Console(file=os.fdopen(os.dup(2), "w", buffering=1), highlight=False, width=WIDE)
 app = typer.Typer(
     name="shoal",
@@ -187,7 +187,7 @@ class spinner:
             self._status.update(message)
         elif not as_json():
             out.print(f"  {message}")
-            sys.stdout.flush()
+            out.file.flush()
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:

@@ -148,7 +148,7 @@ def welcome(supervisor: Supervisor, keys: dict[str, str], seconds: float) -> Non
         out.print(command, soft_wrap=True, markup=False)
         out.print()
     out.print("Ctrl-C stops all of it; the data is kept, and the next `make demo` finds it.")
-    sys.stdout.flush()
+    out.file.flush()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -56,7 +57,7 @@ class Supervisor:
         write(runtime, dump(self.config))
         env = cluster.environment(self.config, runtime)
         os.environ.update(env)
-        _divert_stderr(self.data / "driver.log")
+        _divert_output(self.data / "driver.log")
         if self.config.address is None:
             self.head = cluster.RayHead(self.config, env, self.data / "ray.log")
             address = self.head.start(progress)
@@ -112,12 +113,12 @@ class Supervisor:
             (self.data / "state.json").unlink(missing_ok=True)
 
 
-def _divert_stderr(log: Path) -> None:
-    """Ray writes what it thinks of its workers to this process's standard error. People read ours, which the command line
-    writes to a copy of it made before."""
+def _divert_output(log: Path) -> None:
+    """Ray prints what it thinks of its workers into this process's output. People read ours, which the command line writes to
+    streams that it took before."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 2)
-    os.close(descriptor)
+    sys.stdout = os.fdopen(descriptor, "w", buffering=1)
 
 
 def _within(seconds: float, act: Callable[[], None]) -> None:
