@@ -1,0 +1,144 @@
+"""The client against a real server of its own: retries, errors, and what it must not do."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from shoal import AsyncClient, Client, LimitExceeded, NotFound, Unavailable
+
+
+class Server:
+    """A capability `x` whose answers fail as often as a test says, and which counts what reaches it."""
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[int, dict[str, str]]] = []
+        self.seen: list[str] = []
+        self.headers: dict[str, str] = {}
+        app = FastAPI(openapi_url="/x/openapi.json", generate_unique_id_function=lambda r: r.name)
+
+        def answer(request: Request) -> Response | dict[str, str]:
+            self.seen.append(request.method)
+            self.headers = dict(request.headers)
+            if self.failures:
+                status, headers = self.failures.pop(0)
+                return Response('{"detail": "not now"}', status, headers, media_type="application/problem+json")
+            return {"ok": "yes"}
+
+        @app.get("/x/read", response_model=None)
+        def read(request: Request) -> Response | dict[str, str]:
+            return answer(request)
+
+        @app.put("/x/replace", response_model=None)
+        def replace(request: Request) -> Response | dict[str, str]:
+            return answer(request)
+
+        @app.post("/x/create", response_model=None)
+        def create(request: Request) -> Response | dict[str, str]:
+            return answer(request)
+
+        @app.post("/x/look", response_model=None, openapi_extra={"x-shoal-safe": True})
+        def look(request: Request) -> Response | dict[str, str]:
+            return answer(request)
+
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.server.should_exit = True
+    server.thread.join(5)
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    running.failures.clear()
+    running.seen.clear()
+    return running
+
+
+@pytest.mark.parametrize(("operation", "tries"), [("read", 3), ("replace", 3), ("look", 3), ("create", 1)])
+def test_what_can_be_repeated_is_tried_again_when_the_platform_is_away(server: Server, operation: str, tries: int) -> None:
+    server.failures = [(503, {}), (503, {})]
+    with Client(server.address, "k") as client:
+        if tries == 1:
+            with pytest.raises(Unavailable, match="not now"):
+                getattr(client.x, operation)()
+        else:
+            assert getattr(client.x, operation)() == {"ok": "yes"}
+    assert len(server.seen) == tries
+
+
+def test_a_refusal_for_a_limit_was_not_done_and_is_tried_again_when_it_says(server: Server) -> None:
+    server.failures = [(429, {"Retry-After": "0.3"})]
+    started = time.monotonic()
+    with Client(server.address, "k") as client:
+        assert client.x.create() == {"ok": "yes"}
+    assert time.monotonic() - started >= 0.3
+
+
+def test_it_gives_up_after_its_retries(server: Server) -> None:
+    server.failures = [(429, {"Retry-After": "0.01"})] * 10
+    with Client(server.address, "k", retries=2) as client, pytest.raises(LimitExceeded) as caught:
+        client.x.read()
+    assert caught.value.retry_after == 0.01 and len(server.seen) == 3
+
+
+@pytest.mark.parametrize("status", [404, 409, 422, 500])
+def test_other_refusals_are_final(server: Server, status: int) -> None:
+    server.failures = [(status, {})] * 5
+    with Client(server.address, "k") as client, pytest.raises(Exception, match="not now"):
+        client.x.read()
+    assert len(server.seen) == 1
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with Client("http://127.0.0.1:1", "k", retries=0) as client, pytest.raises(Unavailable, match="does not answer"):
+        client.x.read()
+
+
+def test_an_operation_that_is_not_there_is_named_with_those_that_are(server: Server) -> None:
+    with Client(server.address, "k") as client:
+        with pytest.raises(AttributeError, match="create, look, read, replace"):
+            client.x.erase()
+        with pytest.raises(NotFound):
+            client.nowhere.read()
+
+
+def test_the_key_and_the_user_are_sent_and_never_shown(server: Server) -> None:
+    with Client(server.address, "shoal_secret", user="ana") as client:
+        client.x.read()
+        assert "secret" not in repr(client) + repr(client.x)
+    assert (server.headers["authorization"], server.headers["shoal-user"]) == ("Bearer shoal_secret", "ana")
+
+
+def test_the_asynchronous_client_does_the_same(server: Server) -> None:
+    async def act() -> Any:
+        async with AsyncClient(server.address, "k") as client:
+            server.failures = [(503, {})]
+            assert await client.x.read() == {"ok": "yes"}
+            server.failures = [(503, {})]
+            with pytest.raises(Unavailable):
+                await client.x.create()
+            return await asyncio.gather(*(client.x.read() for _ in range(5)))
+
+    assert asyncio.run(act()) == [{"ok": "yes"}] * 5
+
+
+def test_dir_lists_the_operations(server: Server) -> None:
+    with Client(server.address, "k") as client:
+        assert dir(client.x) == ["create", "look", "read", "replace"]
