@@ -25,9 +25,9 @@ def bm25(
 ) -> float:
     """Σ over the query's terms of idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)); ≥ 0, and 0 without a common term.
 
-    Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009). The score is computed
-    here, and Milvus' only used to find candidates, because Milvus takes the statistics of each segment for itself:
-    there, an item that came in last week and one of last year do not compare.
+    Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009). Milvus' own score only finds
+    candidates. The score that counts is computed here, so that it is the same whichever search found the item, for its segment
+    (Milvus may know the statistics of each segment alone) and for k1 and b that a request may vary.
     """
     mean = max(corpus.length, 1) / max(corpus.documents, 1)
     norm = k1 * (1 - b + b * len(document) / mean)

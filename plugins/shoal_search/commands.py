@@ -28,7 +28,9 @@ def commands() -> typer.Typer:
         ),
         tenant: str = typer.Option(..., help="Whose items they become."),
         board: str = typer.Option("", help="The board of BEIR documents; by default, the folder's name."),
-        json: bool = typer.Option(False, "--json", help="Say the outcome as JSON."),
+        json: bool = typer.Option(
+            False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Say the outcome as JSON."
+        ),
     ) -> None:
         """Load items into a tenant's index, with progress."""
         import orjson

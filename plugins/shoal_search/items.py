@@ -170,11 +170,8 @@ def explained(error: ValidationError) -> str:
 
 
 def dumped(value: Any) -> bytes:
-    """JSON, with any keys and big numbers that Python's own parser let in. ValueError for what it cannot hold."""
+    """JSON. ValueError for what it cannot hold: nesting without end, integers beyond 64 bits, halves of surrogate pairs."""
     try:
         return orjson.dumps(value)
-    except TypeError:
-        try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        except RecursionError:
-            raise ValueError("is nested too deeply") from None
+    except TypeError as error:
+        raise ValueError(f"cannot be stored as JSON: {error}") from None

@@ -20,7 +20,7 @@ class SearchParameters(Parameters):
     """How soon repetitions of a word stop counting."""
     bm25_b: float = Field(default=0.4, ge=0, le=1)
     """How much a long text is discounted: 0 not at all, 1 in proportion."""
-    candidates: int = Field(default=50, ge=10, le=500)
+    candidates: int = Field(default=30, ge=10, le=500)
     """How many of the nearest by meaning, and of the best by words, are scored in full."""
 
 

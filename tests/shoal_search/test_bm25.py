@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal_search.bm25 import Corpus, bm25
@@ -27,6 +27,7 @@ def test_nothing_in_common_is_zero() -> None:
     assert bm25([], ["x"], CORPUS) == 0
 
 
+@settings(deadline=None)
 @given(
     st.integers(-3, 5), st.integers(-3, 50), st.integers(-3, 9), st.lists(st.sampled_from("ab"), max_size=4), st.lists(st.sampled_from("abc"), max_size=9)
 )  # fmt: skip

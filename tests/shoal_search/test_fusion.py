@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal_search.fusion import DAY_MS, fuse
@@ -57,6 +57,7 @@ def test_no_candidates_no_hits() -> None:
 floats = st.floats(allow_nan=True, allow_infinity=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(floats, floats, st.integers(0, 4 * NOW)), max_size=20))
 def test_every_score_is_finite_and_the_order_is_theirs(rows: list[tuple[float, float, int]]) -> None:
     cosine, words, updated = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])

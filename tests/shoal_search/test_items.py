@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoal import Invalid, Malformed
@@ -38,6 +38,8 @@ Make = Callable[..., dict[str, Any]]
         ({"metadata": {"a": [1, {"b": float("nan")}]}}, "metadata: a.1.b is nan"),
         ({"metadata": {"a": float("inf")}}, "metadata: a is inf"),
         ({"metadata": {"a": "x" * 20_000}}, "metadata: is 20,008 bytes"),
+        ({"metadata": {"a": 10**30}}, "metadata: cannot be stored as JSON"),
+        ({"metadata": {"a": "\ud800"}}, "metadata: cannot be stored as JSON"),
         ({"metadata": [1]}, "metadata: Input should be a valid dictionary"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],
@@ -114,6 +116,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         json_values

@@ -1,6 +1,6 @@
 """Snippets."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal_search.snippets import snippet
@@ -37,6 +37,7 @@ def test_words_are_not_cut(words: Words) -> None:
     assert "word250" in shown
 
 
+@settings(deadline=None)
 @given(st.text(max_size=800), st.text(max_size=20))
 def test_any_text_has_a_snippet_of_bounded_length(text: str, query: str) -> None:
     assert len(snippet(text, WORDS.stems(query), WORDS)) <= 242

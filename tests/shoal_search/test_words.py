@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal_search.words import STEMS_BYTES, Words
@@ -49,6 +49,7 @@ def test_tokens_say_where_each_word_stands(words: Words) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_milvus_standard_tokenizer_gives_back_the_stems(text: str) -> None:
     stems = WORDS.stems(text)
