@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from nicegui import ui
 
 from ..client import AsyncClient
@@ -22,13 +23,17 @@ async def jobs(client: AsyncClient, capability: dict[str, Any], *, editable: boo
         return
     found = (await client.platform.list_runs(limit=200))["runs"]
 
-    async def start(name: str) -> None:
-        try:
-            await client.platform.run_job(name=name, body={})
-        except ShoalError as error:
-            ui.notify(error.detail, type="negative")
-            return
-        ui.notify(f"{name} is queued.", type="positive")
+    async def start(job: dict[str, Any]) -> None:
+        with holder:  # the button may be gone by the time of an answer
+            arguments = {} if job["cron"] else await asked(job["name"])
+            if arguments is None:
+                return
+            try:
+                await client.platform.run_job(name=job["name"], body={"arguments": arguments})
+            except ShoalError as error:
+                ui.notify(error.detail, type="negative")
+                return
+            ui.notify(f"{job['name']} is queued.", type="positive")
         await again()
 
     async def again() -> None:
@@ -51,11 +56,35 @@ async def jobs(client: AsyncClient, capability: dict[str, Any], *, editable: boo
                     ui.space()
                     ui.label(schedule(job)).classes("sh-mono sh-muted")
                     if editable:
-                        ui.button("Run now", on_click=lambda name=job["name"]: start(name)).props("outline dense no-wrap").style("padding:2px 12px")
+                        ui.button("Run now" if job["cron"] else "Run…", on_click=lambda job=job: start(job)).props("outline dense no-wrap").style("padding:2px 12px")
                 runs([run for run in found if run["job"] == job["name"]][:MOST])
 
     cards()
+    holder = ui.element()  # for dialogs and messages: it outlives the cards, which are drawn anew while a run goes on
     timer = ui.timer(2.0, again, active=going())
+
+
+async def asked(name: str) -> dict[str, Any] | None:
+    """The arguments for a job that has no schedule, as a JSON object; None when the person thought better of it."""
+    with ui.dialog() as dialog, ui.card().style("width:min(460px, 90vw); gap:12px"):
+        ui.label(f"Run {name}").classes("sh-h2")
+        text = ui.textarea(label="Arguments (a JSON object)", value="{}").props("outlined autogrow input-class=sh-mono").classes("w-full")
+        with ui.row().classes("w-full justify-end"):
+            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat")
+            ui.button("Run", on_click=lambda: dialog.submit(text.value)).props("unelevated")
+    answer = await dialog
+    dialog.delete()
+    if answer is None:
+        return None
+    try:
+        arguments = orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        ui.notify(f"The arguments are not JSON: {error}", type="negative")
+        return None
+    if not isinstance(arguments, dict):
+        ui.notify("The arguments must be a JSON object, such as {\"days\": 7}.", type="negative")
+        return None
+    return arguments
 
 
 def schedule(job: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ def broken(_: Any) -> None:
 SAMPLES = {
     c.name: c
     for c in (
-        Capability("greeting", "Says <b>hello</b>.", routes=routes, parameters=GreetingParameters, page=page, jobs=[Job("rehearse", lambda job: None, "Say it to the mirror.", cron="0 3 * * *")]),
+        Capability("greeting", "Says <b>hello</b>.", routes=routes, parameters=GreetingParameters, page=page, jobs=[Job("rehearse", lambda job: None, "Say it to the mirror.", cron="0 3 * * *"), Job("recite", lambda job: None, "Say it to a crowd.")]),
         Capability("cracked", "Has a page that fails.", routes=lambda _: APIRouter(), page=broken),
     )
 }
