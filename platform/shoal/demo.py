@@ -22,7 +22,6 @@ from .sample import TENANTS, Workspace, as_json, workspace
 from .supervisor import Supervisor, write
 
 SEED = 7
-BATCH = 500
 
 
 def main() -> None:
@@ -100,7 +99,7 @@ def loading(made: Workspace, client: Client, deployed: set[str]) -> Iterator[tup
     """The steps of loading a workspace: a label, and what does it as it is consumed. Only what is deployed is loaded."""
     yield "boards", (client.platform.put_members(board=b.id, users=list(b.members)) for b in made.boards)
     if "search" in deployed:
-        yield "items", batches(made.items(), lambda rows: client.search.add_items(body=rows))
+        yield "items", batches(made.items(), lambda rows: client.search.add_items(body=rows), 64)  # each is embedded
     if "optimizer" in deployed:
         yield "people", (client.optimizer.put_person(id=p.id, body=as_json(p)) for p in made.people)
         yield "tasks", (client.optimizer.put_task(id=t.id, body=as_json(t)) for t in made.tasks)
@@ -112,10 +111,10 @@ def loading(made: Workspace, client: Client, deployed: set[str]) -> Iterator[tup
     yield "events", batches(made.events(), lambda rows: client.platform.append_events(body=rows))
 
 
-def batches(rows: Iterable[Any], send: Callable[[list[Any]], Any]) -> Iterator[Any]:
+def batches(rows: Iterable[Any], send: Callable[[list[Any]], Any], size: int = 500) -> Iterator[Any]:
     """Send rows in batches; what was rejected is an error, since the sample is ours."""
     source = iter(rows)
-    while batch := list(islice(source, BATCH)):
+    while batch := list(islice(source, size)):
         answer = send(batch)
         rejected = answer.get("rejected") if isinstance(answer, dict) else None
         if rejected:
