@@ -104,9 +104,22 @@ async def take(ctx: TenantContext, kind: Kind, model: type[M], values: Sequence[
         if isinstance(record, Outcome):
             outcomes.append(record)
     await Store(ctx).put(kind, good)
+    await learned(ctx, outcomes)
+    return {"accepted": len(good), "rejected": rejected}
+
+
+async def learned(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
+    """What follows from outcomes: their tasks are done, and an event for everyone who took part, for features to aggregate."""
+    events = []
     for outcome in outcomes:
         await finish(ctx, outcome)
-    return {"accepted": len(good), "rejected": rejected}
+        data = {"task": outcome.task, "type": outcome.type, "success": outcome.success, "quality": outcome.quality, "days_early": outcome.days_early}
+        events += [
+            Event(id=f"{outcome.id}:{person}", source=SOURCE, type="optimizer.outcome", time=outcome.finished_at, subject=person, data=data)
+            for person in outcome.people
+        ]
+    for at in range(0, len(events), 1000):
+        await ctx.stores.events.append(events[at : at + 1000])
 
 
 def outcome_id(outcome: Outcome) -> str:

@@ -25,7 +25,7 @@ from shoal import (
 
 from . import decisions
 from .decisions import task_of
-from .intake import SOURCE, checked, finish, outcome_id, rows, take
+from .intake import SOURCE, checked, learned, outcome_id, rows, take
 from .parameters import OptimizerParameters
 from .records import Outcome, Person, Task
 from .store import Kind, Store, packed
@@ -158,12 +158,9 @@ def routes(services: Services) -> APIRouter:
             outcome = checked(Outcome, found[0])
             outcome = outcome.model_copy(update={"id": outcome.id or outcome_id(outcome)})
             await Store(ctx).put("outcomes", {outcome.id: packed(outcome)})
-            await finish(ctx, outcome)
-            answer: dict[str, Any] = {"accepted": 1, "rejected": []}
-        else:
-            answer = await take(ctx, "outcomes", Outcome, found)
-        await ctx.stores.events.append([Event(source=SOURCE, type="optimizer.outcomes", data={"accepted": answer["accepted"]})])
-        return _json(answer)
+            await learned(ctx, [outcome])
+            return _json({"accepted": 1, "rejected": []})
+        return _json(await take(ctx, "outcomes", Outcome, found))
 
     # One task
 

@@ -37,6 +37,8 @@ class World:
     parameters: OptimizerParameters
     now: datetime
     vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    success: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """(person, kind of task) → past success, where the feature store holds it."""
 
 
 class Solver:
@@ -126,13 +128,13 @@ class Solver:
 
     def _history(self, world: World) -> History:
         parameters = world.parameters
-        key = (world.key, world.now, parameters.half_life_days, parameters.prior_strength)
+        key = (world.key, world.now, parameters.half_life_days, parameters.prior_strength, tuple(sorted(world.success.items())))
         return self._remember(
             self._histories,
             key,
             lambda: History.of(
                 self._records(world)[1], world.now, half_life_days=parameters.half_life_days,
-                prior_strength=parameters.prior_strength,
+                prior_strength=parameters.prior_strength, given=world.success,
             ),
         )  # fmt: skip
 

@@ -29,6 +29,7 @@ class Worlds:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, World] = OrderedDict()
+        self._read: OrderedDict[Any, dict[str, float]] = OrderedDict()
         self._vectors: OrderedDict[str, list[float]] = OrderedDict()
 
     async def of(self, ctx: TenantContext, tasks: list[bytes]) -> World:
@@ -43,7 +44,24 @@ class Worlds:
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         vectors = await self._embedded(ctx, known, tasks)
-        return World(known.key, known.people, known.outcomes, parameters, moment(), vectors)
+        success = await self._success(ctx, known, tasks)
+        return World(known.key, known.people, known.outcomes, parameters, moment(), vectors, success)
+
+    async def _success(self, ctx: TenantContext, world: World, tasks: list[bytes]) -> dict[tuple[str, str], float]:
+        """Past success from `features`, where a tenant has defined it there: the feature `past_success_<type>` or
+        `past_success` of the entity `person`. What it does not hold is computed from the outcomes kept here."""
+        features = ctx.capability("features")
+        if features is None or not world.people:
+            return {}
+        found: dict[tuple[str, str], float] = {}
+        for kind in sorted({orjson.loads(raw)["type"] for raw in tasks}):
+            key = (ctx.tenant, kind, world.key[1], moment())
+            if key not in self._read:
+                self._read[key] = await _past_success(features, world, kind)
+                while len(self._read) > REMEMBERED * 8:
+                    self._read.popitem(last=False)
+            found |= {(person, kind): value for person, value in self._read[key].items()}
+        return found
 
     async def _embedded(self, ctx: TenantContext, world: World, tasks: list[bytes]) -> dict[str, list[float]]:
         """Vectors for the names of skills, from `search` where it runs; without it, words and synonyms must do."""
@@ -71,3 +89,21 @@ class Worlds:
             self._names = {normal(name) for raw in world.people for name in orjson.loads(raw)["skills"]}
             self._names_of = world.key
         return self._names
+
+
+async def _past_success(features: Any, world: World, kind: str) -> dict[str, float]:
+    """Person → past success on this kind of task, for those for whom the feature store holds one."""
+    ids = [orjson.loads(raw)["id"] for raw in world.people]
+    for name in (f"past_success_{kind}", "past_success"):
+        found: dict[str, float] = {}
+        try:
+            for at in range(0, len(ids), 100):
+                answer = await features.batch(entity="person", ids=ids[at : at + 100], features=[name])
+                for id, row in zip(ids[at : at + 100], answer["results"], strict=True):
+                    value = row["features"].get(name)
+                    if isinstance(value, int | float) and 0 <= value <= 1:
+                        found[id] = float(value)
+        except ShoalError:
+            continue
+        return found
+    return {}

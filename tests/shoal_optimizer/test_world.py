@@ -1,0 +1,98 @@
+"""What a solve knows: features and embeddings where those capabilities run, and what is done without them."""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, Body
+
+from shoal import Capability, Malformed, NotFound
+from shoal_optimizer.intake import rows
+
+DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
+
+
+def stand_in_search(services: Any) -> APIRouter:
+    """`search` as far as the optimizer uses it: texts that share their first letter mean the same."""
+    router = APIRouter()
+
+    @router.post("/embed", openapi_extra={"x-shoal-safe": True})
+    async def embed(texts: list[str] = Body(embed=True)) -> dict[str, Any]:
+        return {"vectors": [[1.0 if text[0] == letter else 0.0 for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts]}
+
+    return router
+
+
+def stand_in_features(services: Any) -> APIRouter:
+    """`features` with one feature of one person."""
+    router = APIRouter()
+
+    @router.post("/batch", openapi_extra={"x-shoal-safe": True})
+    async def batch(body: dict[str, Any]) -> dict[str, Any]:
+        [name] = body["features"]
+        if name != "past_success_report":
+            raise NotFound("there is no such feature")
+        return {"results": [{"features": {name: 0.9 if id == "ana" else None}} for id in body["ids"]]}
+
+    return router
+
+
+def test_skills_match_by_meaning_and_success_is_read_from_features(shoal_app: Callable[..., Any]) -> None:
+    others = [Capability("search", "", routes=stand_in_search), Capability("features", "", routes=stand_in_features)]
+    client = shoal_app("optimizer", capabilities=others).client(f"acme-{secrets.token_hex(4)}")
+    client.optimizer.put_person(id="ana", body={"skills": {"Quantitative finance": 3}})
+    client.optimizer.put_person(id="bo", body={"skills": {"Botany": 3}})
+    task = {"estimated_hours": 5, "deadline": DEADLINE, "skills": ["Quants"], "type": "report"}
+    client.optimizer.put_task(id="t", body=task)
+    ana, bo = client.optimizer.candidates(id="t")["candidates"]
+    assert (ana["past_success"], bo["past_success"]) == (0.9, 0.5)
+    assert ana["skills"][0]["how"] == "meaning" and ana["skills"][0]["found"] == "Quantitative finance"
+    assert client.optimizer.recommend(id="t")["team"] == ["ana"]
+
+
+def test_synonyms_need_no_embeddings(shoal_app: Callable[..., Any]) -> None:
+    client = shoal_app("optimizer").client(f"acme-{secrets.token_hex(4)}")
+    client.optimizer.put_person(id="ana", body={"skills": {"machine-learning": 3}})
+    client.optimizer.put_task(id="t", body={"estimated_hours": 5, "deadline": DEADLINE, "skills": ["ML"]})
+    assert client.optimizer.candidates(id="t")["candidates"][0]["skills"][0]["how"] == "synonym"
+
+
+def test_events_bring_people_tasks_and_outcomes(shoal_app: Callable[..., Any]) -> None:
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    client = app.client(tenant)
+    events = [
+        {"id": "1", "source": "hr", "type": "person.updated", "subject": "ana", "data": {"skills": {"Go": 3}, "workload": 10}},
+        {"id": "2", "source": "board", "type": "task.updated", "subject": "t", "data": {"estimated_hours": 5, "deadline": DEADLINE, "skills": ["Go"]}},
+        {"id": "3", "source": "hr", "type": "person.updated", "subject": "bo", "data": {"workload": 900}},
+        {
+            "id": "4", "source": "board", "type": "task.completed",
+            "data": {"people": ["ana"], "estimated_hours": 5, "actual_hours": 5, "quality": 1, "days_early": 1},
+        },
+    ]  # fmt: skip
+    for _ in range(2):
+        app.stream("optimizer", events, tenant)
+    row = client.optimizer.candidates(id="t")["candidates"]
+    assert [r["person"] for r in row] == ["ana"] and row[0]["past_success"] > 0.5
+
+
+def test_the_forms_of_the_sample_company_are_taken(shoal_app: Callable[..., Any]) -> None:
+    client = shoal_app("optimizer").client(f"acme-{secrets.token_hex(4)}")
+    client.optimizer.put_person(
+        id="ana", body={"timezone": "Europe/Lisbon", "hours_per_week": 30, "working_hours": ["08:00", "14:00"], "leave": [{"start": "2026-01-01", "end": "2026-01-02"}]}
+    )
+    assert client.optimizer.get_person(id="ana")["capacity_hours"] == 30
+    client.optimizer.put_task(
+        id="t", body={"estimated_hours": 5, "start": "2026-01-05", "deadline": DEADLINE, "team_min": 1, "team_max": 2, "priority": "high"}
+    )
+    assert client.optimizer.get_task(id="t")["priority"] == 4
+    outcome = {"task_id": "t", "people": ["ana"], "estimated_hours": 5, "actual_hours": 6, "deadline": DEADLINE, "completed_at": datetime.now(UTC).isoformat()}
+    assert client.optimizer.add_outcomes(body=[outcome]) == {"accepted": 1, "rejected": []}
+    assert client.optimizer.get_task(id="t")["state"] == "done"
+
+
+@pytest.mark.parametrize(("body", "kind"), [(b"{", "application/json"), (b'a,b\n1,"2', "text/csv"), (b"a\n1,2\n", "text/csv"), (b"{}\n{", "application/x-ndjson")])
+def test_a_body_that_is_not_what_it_says_is_malformed(body: bytes, kind: str) -> None:
+    with pytest.raises(Malformed):
+        rows(body, kind)
