@@ -1,7 +1,5 @@
 """The operator's way in: whoever can read the data folder operates the platform, with a token that lives for a day."""
 
-from pathlib import Path
-
 import orjson
 
 from .client import Client
@@ -12,11 +10,15 @@ from .router import PLATFORM, mint_internal
 
 
 def runtime() -> Config:
-    """The configuration that the running platform of this data folder was started with."""
-    folder = Config.load().data.resolve()
+    """The configuration that the running platform of this data folder was started with; on a node that is configured by its
+    environment alone (KubeRay), that."""
+    config = Config.load()
+    folder = config.data.resolve()
     try:
-        return Config(**orjson.loads((Path(folder) / "runtime.json").read_bytes()))
+        return Config(**orjson.loads((folder / "runtime.json").read_bytes()))
     except FileNotFoundError:
+        if config.stores is not None and config.router.internal_secret is not None:
+            return config
         raise Unavailable(f"Shoal has not been started on {folder} (`shoal up` starts it; --data names another folder)") from None
     except PermissionError:
         raise Unavailable(f"{folder} is another user's") from None
