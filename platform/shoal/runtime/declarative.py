@@ -25,12 +25,12 @@ def declarative(config: Config, capabilities: Iterable[str], host: str | None = 
                 "route_prefix": prefix,
                 "import_path": "shoal.console.application:build" if console else "shoal.runtime.application:build",
                 "args": {} if console else {"capability": name},
-                "logging_config": LOGGING,
+                "logging_config": {**LOGGING},  # a copy, so that YAML needs no anchors
             }
         )
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host or config.host, "port": config.port},
-        "logging_config": LOGGING,
+        "logging_config": {**LOGGING},
         "applications": applications,
     }

@@ -1,0 +1,180 @@
+"""The deployment files say what the code does: the applications, the environment, and what the image copies."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from shoal.config import Config
+from shoal.runtime.cluster import environment
+from shoal.runtime.declarative import declarative
+
+ROOT = Path(__file__).parents[1]
+RAY = Path(ray.__file__).parent
+CAPABILITIES = ["anomalies", "experiments", "features", "optimizer", "search"]
+OF_ONE_MACHINE = {"SHOAL_RUNTIME", "RAY_AUTH_MODE", "RAY_SERVE_HAPROXY_BINARY_PATH"}
+"""What `shoal up` sets for a cluster of its own; elsewhere the configuration and the credential come from outside."""
+
+
+@pytest.fixture
+def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment that a cluster open to other machines needs."""
+    for name in list(os.environ):
+        if name.startswith("SHOAL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    found = environment(Config(host="0.0.0.0", proxy="haproxy"), tmp_path / "runtime.json")
+    return {k: v for k, v in found.items() if k not in OF_ONE_MACHINE}
+
+
+@pytest.fixture(scope="module")
+def documents() -> dict[str, dict[str, Any]]:
+    """The Kubernetes objects, by kind."""
+    text = (ROOT / "deploy/kuberay/rayservice.yaml").read_text()
+    return {d["kind"]: d for d in yaml.safe_load_all(text)}
+
+
+def pods(documents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    cluster = documents["RayService"]["spec"]["rayClusterConfig"]
+    return [g["template"]["spec"] for g in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+# Kubernetes
+
+
+def test_the_applications_are_what_shoal_config_prints(documents: dict[str, dict[str, Any]], expected: dict[str, str]) -> None:
+    service = documents["RayService"]
+    assert service["apiVersion"] == "ray.io/v1"
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == declarative(Config(), CAPABILITIES, host="0.0.0.0")
+
+
+def test_the_capabilities_are_those_that_ship() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert sorted(project["entry-points"]["shoal"]) == CAPABILITIES
+
+
+def test_serve_takes_the_applications(documents: dict[str, dict[str, Any]]) -> None:
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(documents["RayService"]["spec"]["serveConfigV2"]))
+    assert [a.name for a in schema.applications] == ["platform", *CAPABILITIES, "console"]
+    known = {a.route_prefix for a in schema.applications}
+    assert known == {"/", "/platform", *(f"/{c}" for c in CAPABILITIES)}
+
+
+def test_every_pod_has_the_environment_that_serve_needs(documents: dict[str, dict[str, Any]], expected: dict[str, str]) -> None:
+    for pod in pods(documents):
+        (container,) = pod["containers"]
+        assert {e["name"]: e["value"] for e in container["env"]} == expected
+
+
+def test_every_pod_is_probed_limited_and_not_root(documents: dict[str, dict[str, Any]]) -> None:
+    for pod in pods(documents):
+        (container,) = pod["containers"]
+        assert {"readinessProbe", "livenessProbe"} <= container.keys()
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        assert "memory" in container["resources"]["limits"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        mounted = {m["name"] for m in container["volumeMounts"]}
+        assert mounted == {v["name"] for v in pod["volumes"]}
+
+
+def test_no_service_of_kubernetes_can_overwrite_a_setting(documents: dict[str, dict[str, Any]]) -> None:
+    """A service called `shoal` puts SHOAL_PORT=tcp://… into pods that ask for service links, as they do by default."""
+    assert all(pod["enableServiceLinks"] is False for pod in pods(documents))
+
+
+def test_the_cluster_asks_for_a_token_and_is_of_the_installed_ray(documents: dict[str, dict[str, Any]]) -> None:
+    cluster = documents["RayService"]["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"]["mode"] == "token"
+    assert cluster["rayVersion"] == ray.__version__
+
+
+def test_the_settings_of_the_configmap_and_secret_make_a_whole_configuration(
+    documents: dict[str, dict[str, Any]], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "deploy/kuberay/rayservice.yaml").read_text()
+    secret = dict(re.findall(r"--from-literal=(SHOAL_\w+)=(\"[^\"]+\"|\S+)", text))
+    for name, value in (documents["ConfigMap"]["data"] | secret).items():
+        monkeypatch.setenv(name, "x" * 48 if "openssl" in value else value)
+    config = Config.load()
+    assert config.host == "0.0.0.0"
+    assert config.stores is not None and config.stores.lake.startswith("s3://")
+    assert config.router.internal_secret is not None
+
+
+# Machines of one's own
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text()))
+
+
+def test_the_cluster_file_passes_rays_schema(cluster: dict[str, Any]) -> None:
+    jsonschema.validate(cluster, json.loads((RAY / "autoscaler/ray-schema.json").read_text()))
+
+
+@pytest.mark.parametrize("node", ["head", "worker"])
+def test_every_machine_starts_with_the_environment_that_serve_needs(cluster: dict[str, Any], expected: dict[str, str], node: str) -> None:
+    command = cluster[f"{node}_start_ray_commands"][-1]
+    before, _, start = command.partition("/opt/shoal/.venv/bin/ray start")
+    assert start, "Ray must be started after the exports"
+    assert dict(re.findall(r"(\w+)=(\S+?)(?=[\s;])", before.split("export", 1)[1])) == expected
+    assert ("--head" in start) is (node == "head")
+
+
+def test_the_cluster_files_settings_make_a_whole_configuration(expected: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    comment = "\n".join(line for line in (ROOT / "ray_cluster.yaml").read_text().splitlines() if line.startswith("#   export"))
+    for name, value in re.findall(r"(SHOAL_\w+)=(\S+)", comment):
+        monkeypatch.setenv(name, "x" * 48 if value == "…" else value)
+    config = Config.load()
+    assert config.address == "auto" and config.stores is not None and config.router.internal_secret is not None
+
+
+# The image
+
+
+def test_what_the_image_copies_is_there() -> None:
+    for line in (ROOT / "deploy/Dockerfile").read_text().splitlines():
+        if line.startswith("COPY"):
+            *sources, _ = [w for w in line.split()[1:] if not w.startswith("--")]
+            for source in sources:
+                assert (ROOT / source).exists(), f"{line}: there is no {source}"
+
+
+# Grafana
+
+PANELS = ROOT / "deploy/grafana/shoal.json"
+
+
+def queries(dashboard: dict[str, Any]) -> list[str]:
+    return [t["expr"] for p in dashboard["panels"] for t in p.get("targets", ())]
+
+
+def test_every_panel_asks_prometheus_and_says_its_unit() -> None:
+    dashboard = json.loads(PANELS.read_text())
+    ids = [p["id"] for p in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in dashboard["panels"]:
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["targets"] and panel["fieldConfig"]["defaults"]["unit"]
+    assert "datasource" in {v["name"] for v in dashboard["templating"]["list"]}
+
+
+def test_every_metric_of_the_dashboard_is_one_that_ray_exports() -> None:
+    named = {m for q in queries(json.loads(PANELS.read_text())) for m in re.findall(r"\bray_\w+", q)}
+    assert named
+    source = "\n".join(p.read_text() for p in [*RAY.glob("serve/*.py"), *RAY.glob("serve/_private/*.py"), *RAY.glob("dashboard/modules/reporter/*.py")])
+    for metric in named:
+        name = re.sub(r"_(total|bucket|sum|count)$", "", metric.removeprefix("ray_"))
+        template = name.replace("_http_", "_{protocol_name}_")  # Ray makes the names for HTTP and gRPC of one template
+        written = [f'"{n}"' for n in (metric.removeprefix("ray_"), name, template)]
+        assert any(w in source for w in written), f"{metric}: not in Ray {ray.__version__}"
