@@ -30,6 +30,7 @@ ABSENT, NOT_LOADED, WRONG, RETRIED = 100, 101, (6, 1100, 1101), (2, 8, 9)
 """Milvus' codes, and milvus-lite's."""
 BATCH = 1_000
 TIMEOUT = 30.0
+"""Seconds for one exchange with Milvus."""
 
 TYPES = {
     "string": DataType.VARCHAR,
@@ -105,10 +106,10 @@ class VectorsDoor(Door):
         client, collection = self._client(), collection_name(self._tenant, name)
         columns = _columns(schema)
         async with _translated(name):
-            if not await client.has_collection(collection, timeout=TIMEOUT):
+            if not await client.has_collection(collection, retry_times=1):
                 with _unless("exist"):  # else another was faster
-                    await client.create_collection(collection, schema=_made(client, schema), timeout=TIMEOUT)
-            found = await client.describe_collection(collection, timeout=TIMEOUT)
+                    await client.create_collection(collection, schema=_made(client, schema), retry_times=1)
+            found = await client.describe_collection(collection, retry_times=1)
             actual = {
                 f["name"]: (DataType(f["type"]), int(f["params"].get("dim", 0))) for f in found["fields"]
             }
@@ -121,9 +122,9 @@ class VectorsDoor(Door):
             missing = [params for column, params in _indexes(client, schema).items() if column not in there]
             with _unless("exist"):
                 await asyncio.gather(
-                    *(client.create_index(collection, params, timeout=TIMEOUT) for params in missing)
+                    *(client.create_index(collection, params, retry_times=1) for params in missing)
                 )
-            await client.load_collection(collection, timeout=TIMEOUT)
+            await client.load_collection(collection, retry_times=1)
 
     async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
         collection = collection_name(self._tenant, name)
@@ -131,9 +132,9 @@ class VectorsDoor(Door):
             made["id"]: made for made in (_row(i, row) for i, row in enumerate(rows))
         }  # of one id twice, the last
         data = list(by_id.values())
-        async with _translated(name):
-            for start in range(0, len(data), BATCH):
-                await self._client().upsert(collection, data[start : start + BATCH], timeout=TIMEOUT)
+        for start in range(0, len(data), BATCH):
+            async with _translated(name):
+                await self._client().upsert(collection, data[start : start + BATCH], retry_times=1)
         return len(data)
 
     async def delete(self, name: str, ids: Sequence[str]) -> int:
@@ -143,7 +144,7 @@ class VectorsDoor(Door):
             there = [row["id"] for row in await self.get(name, batch)]
             if there:
                 async with _translated(name):
-                    await self._client().delete(collection, filter=f"id in {literal(there)}", timeout=TIMEOUT)
+                    await self._client().delete(collection, filter=f"id in {literal(there)}", retry_times=1)
                 gone += len(there)
         return gone
 
@@ -191,22 +192,22 @@ class VectorsDoor(Door):
 
     async def flush(self, name: str) -> None:
         async with _translated(name):
-            await self._client().flush(collection_name(self._tenant, name), timeout=TIMEOUT)
+            await self._client().flush(collection_name(self._tenant, name), retry_times=1)
 
     async def drop(self, name: str) -> None:
         async with _translated(name):
-            await self._client().drop_collection(collection_name(self._tenant, name), timeout=TIMEOUT)
+            await self._client().drop_collection(collection_name(self._tenant, name), retry_times=1)
 
     async def names(self) -> list[str]:
         """The tenant's collections."""
         start = prefix(self._tenant)
         async with _translated(""):
-            found = await self._client().list_collections(timeout=TIMEOUT)
+            found = await self._client().list_collections(retry_times=1)
         return sorted(n.removeprefix(start) for n in found if n.startswith(start))
 
     def _client(self) -> Any:
         uri, token = self._config.vectors, self._config.token
-        return shared((uri, token), lambda: AsyncMilvusClient(uri=uri, token=token, timeout=5.0))
+        return shared((uri, token), lambda: AsyncMilvusClient(uri=uri, token=token, timeout=3.0))
 
     async def _search(
         self, name: str, query: Any, column: str, metric: str, limit: int, filter: str, fields: Sequence[str]
@@ -223,7 +224,7 @@ class VectorsDoor(Door):
                 output_fields=list(fields) or ["id"],
                 anns_field=column,
                 search_params={"metric_type": metric},
-                timeout=TIMEOUT,
+                retry_times=1,
             )
 
         hits = []
@@ -241,7 +242,7 @@ class VectorsDoor(Door):
                 collection_name(self._tenant, name),
                 filter=filter,
                 output_fields=list(fields),
-                timeout=TIMEOUT,
+                retry_times=1,
             )
 
         return [dict(row) for row in await self._loaded(name, query)]
@@ -254,7 +255,7 @@ class VectorsDoor(Door):
             except MilvusException as error:
                 if error.code != NOT_LOADED:
                     raise
-                await self._client().load_collection(collection_name(self._tenant, name), timeout=TIMEOUT)
+                await self._client().load_collection(collection_name(self._tenant, name), retry_times=1)
                 return await call()
 
 
@@ -350,7 +351,10 @@ def _batches(ids: Sequence[str]) -> Iterable[list[str]]:
 async def _translated(name: str) -> AsyncIterator[None]:
     """Faults of Milvus as errors of Shoal."""
     try:
-        yield
+        async with asyncio.timeout(
+            TIMEOUT
+        ):  # pymilvus, given a timeout, tries again and again until it has passed
+            yield
     except ShoalError:
         raise
     except (grpc.RpcError, ConnectionError, TimeoutError) as error:

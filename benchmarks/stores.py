@@ -1,0 +1,213 @@
+"""The doors beside what they stand on: redis-py, and milvus-lite's own server on the same data.
+
+    python benchmarks/stores.py [--items 10000]
+
+Medians and 99th percentiles at one connection, and for Milvus the server's CPU per query (which other load on the machine does not change).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+from redis.asyncio import Redis
+
+from shoal import Event, VectorSchema
+from shoal.embedded import EmbeddedServers
+from shoal.stores import EventLog, StoreConfig, close_connections, open_stores
+
+FIELDS = [f"feature_{i}" for i in range(20)]
+WORDS = np.array([f"w{i}" for i in range(5000)])
+ZIPF = (1 / np.arange(1, 5001)) / (1 / np.arange(1, 5001)).sum()
+
+
+def machine() -> str:
+    model = next(
+        (
+            x.split(":")[1].strip()
+            for x in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in x
+        ),
+        "?",
+    )
+    return (
+        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    )
+
+
+async def timed(
+    name: str, call: Callable[[], Awaitable[Any]], times: int, server: psutil.Process | None = None
+) -> None:
+    for _ in range(max(times // 20, 2)):
+        await call()
+    spent, before = [], sum(server.cpu_times()[:2]) if server else 0.0
+    for _ in range(times):
+        start = time.perf_counter()
+        await call()
+        spent.append((time.perf_counter() - start) * 1e3)
+    spent.sort()
+    cpu = f"{(sum(server.cpu_times()[:2]) - before) / times * 1e3:11.2f}" if server else " " * 11
+    print(f"{name:58s}{spent[times // 2]:10.3f}{spent[int(times * 0.99)]:10.3f}{cpu}", flush=True)
+
+
+async def online(config: StoreConfig) -> None:
+    door, bare = open_stores(config, "bench").online, Redis.from_url(config.online, protocol=2)
+    await door.hset(("user", "1"), mapping={f: "0.123456" for f in FIELDS})
+    await timed("HMGET of 20 fields, redis-py", lambda: bare.hmget("bench:user:1", FIELDS), 4000)
+    await timed("HMGET of 20 fields, the door", lambda: door.hmget(("user", "1"), FIELDS), 4000)
+    await bare.aclose()
+
+
+async def events(config: StoreConfig) -> None:
+    door, bare = open_stores(config, "bench").events, Redis.from_url(config.online, protocol=2)
+    await timed("XADD, synced every second, redis-py", lambda: bare.xadd("s", {"e": "x" * 300}), 500)
+    await timed("append 1 event, on the disk", lambda: door.append([Event(type="x", data={"a": 1})]), 500)
+    batch = [Event(type="x", data={"a": i}) for i in range(1000)]
+    await timed("append 1,000 events, on the disk", lambda: door.append(batch), 10)
+    await bare.aclose()
+    seen, arrived, stop = [0], asyncio.Event(), asyncio.Event()
+
+    async def handle(_: str, found: list[Event]) -> None:
+        seen[0] += len(found)
+        arrived.set()
+
+    total, start = await door.length(), time.perf_counter()
+    task = asyncio.create_task(EventLog(config).consume("bench", "one", handle, stop=stop))
+    while seen[0] < total:
+        await asyncio.sleep(0.01)
+    print(f"{'a group follows, events a second':58s}{total / (time.perf_counter() - start):10.0f}")
+
+    async def there() -> None:
+        arrived.clear()
+        await door.append([Event(type="x")])
+        await arrived.wait()
+
+    await timed("append 1 event until its handler has it", there, 200)
+    stop.set()
+    await task
+
+
+async def lake(config: StoreConfig) -> None:
+    door = open_stores(config, "bench").lake
+    rows = pa.table({"id": [f"user-{i}" for i in range(10_000)], "value": np.arange(10_000.0)})
+    await timed(
+        "append 10,000 rows to the lake, on the disk", lambda: door.append("t", rows, date(2026, 3, 1)), 10
+    )
+    await timed("read 100,000 rows of it", lambda: door.read("t"), 10)
+
+
+async def fill(config: StoreConfig, items: int) -> None:
+    door, random = open_stores(config, "bench").vectors, np.random.default_rng(0)
+    await door.ensure("items", VectorSchema(384, {"board": "string", "at": "integer"}, text=True))
+    start = time.perf_counter()
+    for at in range(0, items, 500):
+        rows = [
+            {
+                "id": str(i),
+                "vector": v,
+                "board": f"b{i % 40}",
+                "at": i,
+                "text": " ".join(random.choice(WORDS, 60, p=ZIPF)),
+            }
+            for i, v in enumerate(random.normal(size=(min(500, items - at), 384)), at)
+        ]
+        await door.upsert("items", rows)
+    await door.flush("items")
+    print(
+        f"{'upsert, items a second (384 dimensions, 60 words)':58s}{items / (time.perf_counter() - start):10.0f}"
+    )
+    await asyncio.sleep(2)
+
+
+async def vectors(config: StoreConfig, server: psutil.Process, whose: str) -> None:
+    door, random = open_stores(config, "bench").vectors, np.random.default_rng(1)
+    some: dict[str, Any] = {"filter": "board in {b}", "values": {"b": ["b1", "b2", "b3"]}}
+
+    def words() -> str:
+        return " ".join(random.choice(WORDS[20:], 5))
+
+    await timed(
+        f"nearest 100, {whose}", lambda: door.nearest("items", random.normal(size=384), limit=100), 60, server
+    )
+    await timed(
+        f"nearest 100 on 3 of 40 boards, {whose}",
+        lambda: door.nearest("items", random.normal(size=384), limit=100, **some),
+        60,
+        server,
+    )
+    await timed(f"matching 100, {whose}", lambda: door.matching("items", words(), limit=100), 60, server)
+    await timed(
+        f"matching 100 on 3 of 40 boards, {whose}",
+        lambda: door.matching("items", words(), limit=100, **some),
+        60,
+        server,
+    )
+
+
+def run(*steps: Callable[[], Awaitable[None]]) -> None:
+    async def all_of_them() -> None:
+        for step in steps:
+            await step()
+        await close_connections()
+
+    asyncio.run(all_of_them())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--items", type=int, default=10_000)
+    items = parser.parse_args().items
+    print(machine())
+    print(f"{'':58s}{'p50 ms':>10s}{'p99 ms':>10s}{'CPU ms':>11s}")
+    with tempfile.TemporaryDirectory() as folder:
+        servers = EmbeddedServers(folder)
+        config = servers.start()
+        ours = psutil.Process(servers._servers[2].endpoint.pid)
+        try:
+            run(
+                lambda: online(config),
+                lambda: events(config),
+                lambda: lake(config),
+                lambda: fill(config, items),
+            )
+            run(lambda: vectors(config, ours, f"{items:,} items"))
+        finally:
+            servers.stop()
+        port, data = config.vectors.rpartition(":")[2], str(Path(folder, "milvus", "data"))
+        command = [
+            str(Path(sys.executable).with_name("milvus-lite")),
+            "server",
+            "--data-dir",
+            data,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            port,
+        ]
+        peer = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while peer.poll() is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
+                    break
+                time.sleep(0.1)
+            run(lambda: vectors(config, psutil.Process(peer.pid), "milvus-lite server"))
+        finally:
+            peer.kill()
+            peer.wait()
+
+
+if __name__ == "__main__":
+    main()
