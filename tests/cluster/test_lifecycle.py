@@ -27,7 +27,7 @@ def belonging(data: str) -> list[str]:
     return found
 
 
-def test_after_a_killed_supervisor_down_sweeps_all_and_up_finds_the_data(platform: Any, acme: str) -> None:
+def test_after_a_killed_supervisor_down_sweeps_all_and_up_finds_the_data_behind_either_proxy(platform: Any, acme: str) -> None:
     if os.environ.get("SHOAL_TEST_DATA"):
         pytest.skip("this Shoal is shared with others (SHOAL_TEST_DATA)")
     with platform.client(acme) as client:
@@ -39,9 +39,22 @@ def test_after_a_killed_supervisor_down_sweeps_all_and_up_finds_the_data(platfor
     for port in (8000, 8404, 9101):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0, f"port {port} is still taken"
-    platform.shoal("up", "--detach", check=False)
+    up_with(platform, proxy="ray")
+    assert not any("haproxy" in line for line in belonging(str(platform.data)))
+    with platform.client(acme) as client:
+        assert client.greeting.get_note(id="kept")["text"] == "over the restart", "Ray's own proxy serves where HAProxy is not to be had"
+    platform.shoal("down")
+    up_with(platform, proxy="haproxy")
     with platform.client(acme) as client:
         assert client.greeting.get_note(id="kept")["text"] == "over the restart"
+
+
+def up_with(platform: Any, *, proxy: str) -> None:
+    platform.env["SHOAL_PROXY"] = proxy
+    try:
+        platform.shoal("up", "--detach", check=False)
+    finally:
+        del platform.env["SHOAL_PROXY"]
 
 
 def test_down_without_up_is_no_error(platform: Any, tmp_path: Any) -> None:
