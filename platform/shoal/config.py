@@ -35,6 +35,8 @@ class Config(BaseSettings):
     timezone: str = "UTC"
     workers: int = Field(1, ge=1, le=64)
     """Stream and schedule workers."""
+    jobs_at_once: int = Field(2, ge=1, le=1000)
+    """Jobs that run at the same time; the others wait in the queue."""
     proxy: Literal["auto", "haproxy", "ray"] = "auto"
     """The HTTP ingress: HAProxy where its binary is to be had, else Ray's own proxy."""
     stores: StoreConfig | None = None

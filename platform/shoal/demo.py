@@ -141,7 +141,7 @@ def welcome(supervisor: Supervisor, keys: dict[str, str], seconds: float) -> Non
     commands = [
         f"curl -sG {address}/search -H 'Authorization: Bearer {acme}' --data-urlencode 'q=customers are charged twice' -d limit=3",
         f"curl -sG {address}/search -H 'Authorization: Bearer {globex}' --data-urlencode 'q=customers are charged twice' -d limit=3",
-        f"curl -s '{address}/features?user=ana&features=boards_30d,actions_5min' -H 'Authorization: Bearer {acme}'",
+        f"curl -s '{address}/features?user=123&features=boards_30d,automation_count,current_board' -H 'Authorization: Bearer {acme}'",
     ]
     for command in commands:
         out.print(command, soft_wrap=True, markup=False)

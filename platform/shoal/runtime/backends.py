@@ -26,13 +26,17 @@ class BackendReplica:
         spec = next(b for b in process.capability(capability).backends if b.name == name)
         self._object = spec.build(process.services(capability))
         self._threads = anyio.CapacityLimiter(max(1, spec.scaling.ongoing))
-        self._batched = _batching(spec, self._run) if spec.batch else None
+        self._one = anyio.CapacityLimiter(1)  # one batch at a time: a model fills the cores by itself
+        self._batched = _batching(spec, self._run_batch) if spec.batch else None
 
-    async def _run(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    async def _run(self, method: str, *args: Any, limiter: anyio.CapacityLimiter | None = None, **kwargs: Any) -> Any:
         function = getattr(self._object, method)
         if inspect.iscoroutinefunction(function):
             return await function(*args, **kwargs)
-        return await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._threads)
+        return await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=limiter or self._threads)
+
+    async def _run_batch(self, method: str, arguments: list[Any]) -> Any:
+        return await self._run(method, arguments, limiter=self._one)
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
         try:
@@ -53,7 +57,7 @@ def _batching(spec: Backend, run: Callable[..., Awaitable[Any]]) -> Callable[[An
 
     @serve.batch(max_batch_size=spec.batch_size, batch_wait_timeout_s=spec.batch_wait)
     async def batched(arguments: list[Any]) -> list[Any]:
-        return list(await run(spec.batch, arguments))
+        return list(await run(str(spec.batch), arguments))
 
     return batched
 

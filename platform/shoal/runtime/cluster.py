@@ -48,6 +48,8 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         # How long an ingress replica that is replaced goes on answering; HAProxy knows of its successor well before.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+        # Dozens of threads each with an arena of its own would make every process half as large again.
+        "MALLOC_ARENA_MAX": "2",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
     }

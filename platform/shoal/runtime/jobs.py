@@ -66,6 +66,17 @@ class Cancelled(Exception):
     """Raised in a job by `progress` after someone cancelled its run."""
 
 
+_CLAIM = """
+if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then return false end
+local run = redis.call('LPOP', KEYS[1])
+if run then
+  redis.call('ZADD', KEYS[2], ARGV[2], run)
+  redis.call('HINCRBY', ARGV[1] .. run, 'attempt', 1)
+end
+return run
+"""
+
+
 class Runs:
     """The book of runs in Redis. Every change of a run is one atomic script, so two workers cannot both claim it."""
 
@@ -121,14 +132,13 @@ class Runs:
 
     # What workers and running jobs use.
 
-    def claim(self) -> Run | None:
-        """Take the oldest queued run; None when there is none."""
+    def claim(self, at_once: int = 1_000) -> Run | None:
+        """Take the oldest queued run; None when there is none, or when `at_once` are running."""
+        keys = [f"{PREFIX}runs:queue", f"{PREFIX}runs:active"]
         with self._reachable():
-            run_id = self._redis.lpop(f"{PREFIX}runs:queue")
+            run_id = self._redis.eval(_CLAIM, 2, *keys, f"{PREFIX}run:", time.time(), at_once)
             if not run_id:
                 return None
-            self._redis.zadd(f"{PREFIX}runs:active", {run_id: time.time()})
-            self._redis.hincrby(f"{PREFIX}run:{run_id}", "attempt", 1)
         self.update(run_id, state="running", started=datetime.now(UTC))
         return self.get(run_id)
 

@@ -122,7 +122,7 @@ class Worker:
                 await asyncio.to_thread(self._runs.add, name, due=when)
 
     async def _start_jobs(self) -> None:
-        while run := await asyncio.to_thread(self._runs.claim):
+        while run := await asyncio.to_thread(self._runs.claim, self._process.config.jobs_at_once):
             self._spawn(run)
 
     def _spawn(self, run: Run) -> None:
