@@ -156,8 +156,8 @@ def totals(place: Ints, value: Floats, units: int) -> tuple[Ints, Floats, Floats
     if not keep.all():
         place, value = place[keep], value[keep]
     n = np.bincount(place, minlength=units).astype(np.int64)
-    total = np.bincount(place, weights=value, minlength=units)
-    highest = np.full(units, -np.inf)
+    total = np.bincount(place, weights=value, minlength=units).astype(np.float64)
+    highest: Floats = np.full(units, -np.inf)
     np.maximum.at(highest, place, value)
     return n, total, highest
 

@@ -209,6 +209,7 @@ def _compare_estimates(control: Estimate, treatment: Estimate, effect: Effect, a
     difference = treatment.value - control.value
     t = difference / math.sqrt(variance)
     critical = quantile(1 - alpha / 2, dof)
+    interval: tuple[float, float] | None
     if effect == "absolute":
         half = critical * math.sqrt(variance)
         value, interval = difference, (difference - half, difference + half)

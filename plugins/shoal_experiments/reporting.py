@@ -10,8 +10,8 @@ import anyio.to_thread
 from shoal import TenantContext
 
 from . import aggregation as agg
-from . import analysis, lifecycle, verdict
-from .design import Design
+from . import always_valid, analysis, lifecycle, verdict
+from .design import SERVICE, Design
 from .documents import Document, Documents, TakenLook
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .observations import Observed, Runner, Scope, observe, one_by_one
@@ -71,9 +71,9 @@ def assess(document: Document, observed: Observed, now: datetime) -> dict[str, A
     if missing and design.analysis == "fixed":
         answer["verdict"] = analysis.as_json(verdict.running(missing))
         return answer
-    if design.analysis == "always_valid" and smallest < analysis.always_valid.MINIMUM:
+    if design.analysis == "always_valid" and smallest < always_valid.MINIMUM:
         answer["verdict"] = analysis.as_json(verdict.Verdict("inconclusive", None, [
-            f"{smallest} units in the smallest arm; intervals are shown from {analysis.always_valid.MINIMUM} on."]))
+            f"{smallest} units in the smallest arm; intervals are shown from {always_valid.MINIMUM} on."]))
         return answer
     answer |= analysis.results(design, data, counts, planned=plan.per_arm)
     answer["timeline"] = timeline(document, observed, cut)
@@ -82,7 +82,7 @@ def assess(document: Document, observed: Observed, now: datetime) -> dict[str, A
 
 
 def _logged(metric: Any, days: list[Any]) -> bool:
-    name = metric.event if metric.event.startswith(agg.SERVICE) else metric.name
+    name = metric.event if metric.event.startswith(SERVICE) else metric.name
     return any(name in day["component"].unique().to_pylist() for day in days)
 
 
@@ -144,7 +144,7 @@ def timeline(document: Document, observed: Observed, cut: int) -> list[dict[str,
             continue
         data = agg.summarize(design, design.primary, who, tables, list(observed.past.values()), end)
         arms, _ = analysis.adjusted(data)
-        if design.analysis == "always_valid" and min(data.counts.values()) < analysis.always_valid.MINIMUM:
+        if design.analysis == "always_valid" and min(data.counts.values()) < always_valid.MINIMUM:
             continue
         rows = analysis.compare_all(design, design.primary, arms, data, design.correction, planned=plan.per_arm, look=None)
         points.append({

@@ -151,7 +151,7 @@ def build(services: Services) -> APIRouter:
     @router.post("/{id}/promote")
     async def promote(id: Id, body: Promotion | None = None, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Make the winner's parameters the tenant's, at once or over a ramp that a broken guardrail rolls back."""
-        wanted = body or Promotion()
+        wanted = body or Promotion.model_validate({})
         document = await Documents(ctx.stores).get(id)
         verdict = None
         if document.status in ("running", "stopped"):
