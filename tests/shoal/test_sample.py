@@ -48,9 +48,9 @@ def test_a_later_now_moves_the_workspace_with_it(sample: Workspace) -> None:
     assert [i.title for i in later.texts if i.type == "item"] != []
 
 
-@pytest.mark.parametrize("hour", [0, 12, 23])
+@pytest.mark.parametrize("hour", [0, 23])
 def test_any_hour_of_any_weekday_will_do_as_now(hour: int) -> None:
-    for day in range(0, 7, 2):
+    for day in range(0, 7, 3):
         now = datetime(2027, 2, 26, hour, 1, tzinfo=UTC) + timedelta(days=day)
         made = workspace("acme", seed=day, now=now)
         assert all(now - timedelta(days=94) < i.updated_at < now for i in made.texts)
