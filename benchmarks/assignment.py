@@ -18,6 +18,7 @@ import numpy as np
 from growthbook import Experiment, GrowthBook
 from mmh3 import hash as murmur3
 from scipy.stats import chi2, kstest
+
 from shoal.contract.experiments import BUCKETS, ExperimentRecord, Variant
 from shoal.router.assignment import Assigner, Plan
 

@@ -120,7 +120,8 @@ def main() -> None:
                         table.setdefault((what, connections), []).append(asyncio.run(load(f"{address}/{what}", headers, connections, given.seconds)))
         finally:
             shoal("down")
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     print(f"{os.cpu_count()} × {model or machine.processor()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
     print(f"{'application':<22}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}")
     result: dict[tuple[str, int], tuple[float, float]] = {}
