@@ -15,7 +15,7 @@ COST = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
 LOAD = np.array([[2.0, 3.0, 1.0], [1.0, 2.0, 4.0]])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     people=st.integers(1, 4), tasks=st.integers(0, 5), seed=st.integers(0, 10_000), maximise=st.booleans(),
     grain=st.sampled_from((1.0, 0.25, 0.013)), tight=st.floats(0.3, 1.5),
@@ -100,8 +100,8 @@ def test_the_limit_is_wall_time_and_leaves_a_bound() -> None:
     load = random.integers(1, 101, (15, 120)).astype(float)
     cost = 111 - load + random.integers(-10, 11, (15, 120))
     began = time.monotonic()
-    answer = solve_assignment(cost, load, np.floor(0.8 * load.sum(axis=1) / 15), time_limit=3)
-    assert time.monotonic() - began < 6  # a frozen machine apart
+    answer = solve_assignment(cost, load, np.floor(0.8 * load.sum(axis=1) / 15), time_limit=1)
+    assert time.monotonic() - began < 5  # a busy machine apart
     assert answer.status in ("feasible", "unknown")
     if answer.objective is not None and answer.bound is not None:
         assert answer.bound <= answer.objective

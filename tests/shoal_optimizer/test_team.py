@@ -82,7 +82,7 @@ def test_the_team_found_is_the_best_of_all_teams(team: list[Person], task: Task,
     assert found.team.objective == pytest.approx(best, abs=2e-5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(team=people, task=tasks)
 def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> None:
     case, demands, shown = situation(task, team), Demands.of(task, PARAMETERS), []
@@ -93,7 +93,7 @@ def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> No
     assert sorted(map(sorted, ({case.people[n].id for n in members} for members in shown))) == sorted(map(sorted, expected))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(team=people, task=tasks)
 def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(team: list[Person], task: Task) -> None:
     case = situation(task, team)

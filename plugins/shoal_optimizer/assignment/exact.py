@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class Remaining:
                 "load": problem.load[allowed],
                 "capacity": problem.capacity,
                 "cutoff": np.array(cutoff),
-                "time_limit": np.array(time_limit),
+                "until": np.array(time.time() + time_limit),
             }
         )
 

@@ -1,5 +1,6 @@
 """The heuristic half of a solve: a thread that raises a lower bound once, then searches until it is stopped."""
 
+import math
 import threading
 import time
 
@@ -51,6 +52,11 @@ class Heuristic:
     def offer(self, person_of_task: Integers) -> None:
         self._offered = person_of_task
 
+    def compile(self) -> None:
+        """Do everything once, in this thread."""
+        self._bound()
+        self._search(rounds=1)
+
     def _run(self) -> None:
         try:
             self._bound()
@@ -91,7 +97,7 @@ class Heuristic:
             _, self.priced = prices(problem, knapsacks, multipliers)
             self._able = self.priced
 
-    def _search(self) -> None:
+    def _search(self, rounds: float = math.inf) -> None:
         from . import search
 
         problem, random = self.problem, np.random.default_rng(0)
@@ -99,7 +105,7 @@ class Heuristic:
         best = self._best.copy()
         elite, seed, raised, began = None, 0, False, time.monotonic()
         upper_used = np.nan
-        while self._stop[0] == 0:
+        while self._stop[0] == 0 and seed < rounds:
             if self._offered is not None:
                 offered, self._offered = self._offered, None
                 if (its := problem.objective(offered)) < best[0]:

@@ -8,13 +8,17 @@ import math
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def solve(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """The best assignment over the pairs (person, task): 'chosen' (pairs,), 'bound', and 'ended' when it is proved."""
+    """The best assignment over the pairs (person, task): 'chosen' (pairs,), 'bound', and 'ended' when it is proved.
+
+    'until' is the moment to stop at, in seconds since the epoch, so that the time it takes to start counts.
+    """
     import scipy.sparse as sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -30,7 +34,7 @@ def solve(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
         integrality=np.ones(person.size),
         bounds=Bounds(0, 1),
         constraints=constraints,
-        options={"time_limit": float(arrays["time_limit"]), "mip_rel_gap": 0.0},
+        options={"time_limit": max(0.1, float(arrays["until"]) - time.time()), "mip_rel_gap": 0.0},
     )
     bound = math.inf if answer.status == 2 else answer.mip_dual_bound
     return {

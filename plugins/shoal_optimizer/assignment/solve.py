@@ -12,6 +12,7 @@ from .problem import Assignment, Floats, Integers, Problem
 from .special import slots, transport, unconstrained
 
 ALONE = 0.3  # seconds that the exact half gets before the other half is worth starting
+PATIENCE = 1.0  # seconds of CP-SAT before HiGHS takes over
 STEP = 0.02
 SLICE = 0.4  # of the time left, for an exact run that is not over all that is in question
 KERNEL = 4  # pairs per task in the first restricted run
@@ -99,7 +100,7 @@ class Race:
 
     def _together(self, exact: Exact, heuristic: Heuristic) -> None:
         run: Exact | Remaining | None = exact
-        whole, pairs, until = True, int(self.problem.fits.sum()), self.deadline
+        whole, pairs, until = True, int(self.problem.fits.sum()), time.monotonic() + PATIENCE
         while not self._done() and self._left() > 0:
             if run is None:
                 time.sleep(STEP)
@@ -109,18 +110,19 @@ class Race:
                     heuristic.offer(run.person_of_task)
                 run = None
             self._listen(heuristic)
-            if heuristic.priced is None or not heuristic.settled or self._done() or self._left() < 0.1:
-                continue
-            open_pairs = self._open(heuristic.priced)
+            if self._done() or self._left() < 0.1:
+                break
+            settled = heuristic.priced if heuristic.settled else None
+            open_pairs = self.problem.fits if settled is None else self._open(settled)
             size = int(open_pairs.sum())
             if run is not None:
-                if size < 0.6 * pairs or time.monotonic() > until or isinstance(run, Exact):
+                if size < 0.6 * pairs or time.monotonic() > until or (isinstance(run, Exact) and settled is not None):
                     run.cancel()
                 continue
-            whole, pairs = size <= 1.5 * self.kernel, size
-            if not whole:
-                open_pairs &= heuristic.priced <= np.partition(heuristic.priced, self.kernel, axis=None)[self.kernel]
-                self.kernel *= 2
+            whole, pairs = settled is None or size <= 1.5 * self.kernel, size
+            if settled is not None and not whole:
+                open_pairs &= settled <= np.partition(settled, self.kernel, axis=None)[self.kernel]
+                pairs, self.kernel = self.kernel, 2 * self.kernel
             until = self.deadline if whole else time.monotonic() + SLICE * self._left()
             run = Remaining(self.problem, open_pairs, until - time.monotonic() - LAST - 0.1, self.upper - self._step())
         if run is not None:
