@@ -57,7 +57,7 @@ async def recommended(ctx: TenantContext, solver: Any, world: World, task: Task,
 def _people_then(world: World, team: Sequence[str]) -> dict[str, str]:
     """What each of the team was when the team was chosen."""
     wanted = set(team)
-    return {id: fingerprint(raw) for raw in world.people if (id := orjson.loads(raw)["id"]) in wanted}
+    return {id: fingerprint(raw) for id, raw in zip(world.ids, world.people, strict=True) if id in wanted}
 
 
 async def accepted(ctx: TenantContext, id: str) -> dict[str, Any]:

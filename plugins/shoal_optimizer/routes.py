@@ -222,7 +222,7 @@ def routes(services: Services) -> APIRouter:
         tasks = await _tasks(ctx, store, body)
         world = await worlds.of(ctx, list(tasks.values()))
         _few(len(world.people))
-        _check(body, set(tasks), {orjson.loads(raw)["id"] for raw in world.people})
+        _check(body, set(tasks), set(world.ids))
         limit = body.time_limit or ctx.parameters(OptimizerParameters).plan_time_limit
         id, key = uuid4().hex, None
         key = store.key(f"plan:{id}")

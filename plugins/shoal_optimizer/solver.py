@@ -32,6 +32,7 @@ class World:
     """
 
     key: tuple[str, int]
+    ids: Sequence[str]
     people: Sequence[bytes]
     outcomes: Sequence[bytes]
     parameters: OptimizerParameters

@@ -14,17 +14,18 @@ Kind = Literal["people", "tasks", "outcomes", "recommendations", "plans"]
 M = TypeVar("M", bound=BaseModel)
 
 SWAP = """
-for n = 1, #ARGV, 4 do
+for n = 2, #ARGV, 4 do
   local held = redis.call('HGET', KEYS[tonumber(ARGV[n])], ARGV[n + 1])
   if (held or '') ~= ARGV[n + 2] then return n end
 end
-for n = 1, #ARGV, 4 do
+for n = 2, #ARGV, 4 do
   if ARGV[n + 3] == '' then redis.call('HDEL', KEYS[tonumber(ARGV[n])], ARGV[n + 1])
   else redis.call('HSET', KEYS[tonumber(ARGV[n])], ARGV[n + 1], ARGV[n + 3]) end
 end
-redis.call('INCR', KEYS[#KEYS])
+if ARGV[1] == '1' then redis.call('INCR', KEYS[#KEYS]) end
 return 0
 """
+VERSIONED: tuple[Kind, ...] = ("people", "outcomes")
 KINDS: tuple[Kind, ...] = ("people", "tasks", "outcomes", "recommendations", "plans")
 
 
@@ -59,7 +60,7 @@ class Store:
         return ("{}", "optimizer", "{}", name)
 
     async def version(self) -> int:
-        """Counts the changes to people, tasks and outcomes."""
+        """Counts the changes to people and outcomes."""
         return int(await self._online.get(self.key("version")) or 0)
 
     async def get(self, kind: Kind, id: str) -> bytes | None:
@@ -77,20 +78,24 @@ class Store:
     async def put(self, kind: Kind, rows: Mapping[str, bytes]) -> None:
         if rows:
             await self._online.hset(self.key(kind), mapping=dict(rows))
-            await self._online.incrby(self.key("version"), 1)
+            await self._changed(kind)
 
     async def delete(self, kind: Kind, id: str) -> bool:
         gone = bool(await self._online.hdel(self.key(kind), id))
         if gone:
-            await self._online.incrby(self.key("version"), 1)
+            await self._changed(kind)
         return gone
+
+    async def _changed(self, kind: Kind) -> None:
+        if kind in VERSIONED:
+            await self._online.incrby(self.key("version"), 1)
 
     async def swap(self, changes: Sequence[Change]) -> None:
         """Make all the changes or none: Conflict when a record is no longer what it was."""
-        arguments: list[Any] = []
+        arguments: list[Any] = [int(any(change.kind in VERSIONED for change in changes))]
         for change in changes:
             arguments += [KINDS.index(change.kind) + 1, change.id, change.before or b"", change.after or b""]
         keys = [self.key(kind) for kind in KINDS] + [self.key("version")]
         if failed := int(await self._online.eval(SWAP, keys, arguments)):
-            change = changes[(failed - 1) // 4]
+            change = changes[(failed - 2) // 4]
             raise Conflict(f"{change.kind} {change.id!r} changed in the meantime; ask for a new recommendation")

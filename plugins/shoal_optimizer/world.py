@@ -39,13 +39,13 @@ class Worlds:
         known = self._known.get(ctx.tenant)
         if known is None or known.key[1] != version:
             people, outcomes = await store.all("people"), await store.all("outcomes")
-            known = World((ctx.tenant, version), list(people.values()), list(outcomes.values()), parameters, moment())
+            known = World((ctx.tenant, version), list(people), list(people.values()), list(outcomes.values()), parameters, moment())
             self._known[ctx.tenant] = known
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         vectors = await self._embedded(ctx, known, tasks)
         success = await self._success(ctx, known, tasks)
-        return World(known.key, known.people, known.outcomes, parameters, moment(), vectors, success)
+        return World(known.key, known.ids, known.people, known.outcomes, parameters, moment(), vectors, success)
 
     async def _success(self, ctx: TenantContext, world: World, tasks: list[bytes]) -> dict[tuple[str, str], float]:
         """Past success from `features`, where a tenant has defined it there: the feature `past_success_<type>` or
@@ -93,7 +93,7 @@ class Worlds:
 
 async def _past_success(features: Any, world: World, kind: str) -> dict[str, float]:
     """Person → past success on this kind of task, for those for whom the feature store holds one."""
-    ids = [orjson.loads(raw)["id"] for raw in world.people]
+    ids = world.ids
     for name in (f"past_success_{kind}", "past_success"):
         found: dict[str, float] = {}
         try:
