@@ -75,8 +75,9 @@ def candidates(
     weights = (parameters.skill_weight, parameters.availability_weight, parameters.success_weight)
     total = sum(weights)
     found = []
+    alike: dict[tuple[int, str | None, float], Skill] = {}  # many people stand alike to a requirement
     for person in people:
-        skills = tuple(_skill(matcher, r.skill, r.level, person) for r in task.skills)
+        skills = tuple(_skill(matcher, n, r.skill, r.level, person, alike) for n, r in enumerate(task.skills))
         skill_match = sum(skill.credit for skill in skills) / len(skills) if skills else 1.0
         availability = 1 - person.workload / 100
         success = history.success(person.id, task.type)
@@ -90,6 +91,12 @@ def ranked(scored: Sequence[Candidate]) -> list[Candidate]:
     return sorted(scored, key=lambda candidate: (-candidate.score, candidate.person.id))
 
 
-def _skill(matcher: Matcher, required: str, level: float, person: Person) -> Skill:
+def _skill(
+    matcher: Matcher, n: int, required: str, level: float, person: Person, alike: dict[tuple[int, str | None, float], Skill]
+) -> Skill:
     match = matcher.best(required, person.skills)
-    return Skill(required, level, match, person.skills[match.found] if match else 0.0)
+    has = person.skills[match.found] if match else 0.0
+    key = (n, match.found if match else None, has)
+    if (skill := alike.get(key)) is None:
+        skill = alike[key] = Skill(required, level, match, has)
+    return skill

@@ -221,7 +221,7 @@ class _Model:
             near[pairs[:, 0], pairs[:, 1]] = near[pairs[:, 1], pairs[:, 0]] = self.reward
         teams = greedy(
             own, self.covers[:, self.people], self.needed, self.situation.schedule[self.people], self.compatible, near,
-            self.size, 12,
+            self.size, 6,
         )  # fmt: skip
         found = [[int(self.people[n]) for n in team] for team in teams]
         allowed = [team for team in found if frozenset(team) not in self.without and self._clash(team) is None]
