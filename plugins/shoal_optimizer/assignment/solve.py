@@ -16,6 +16,7 @@ PATIENCE = 1.0  # seconds of CP-SAT before HiGHS takes over
 STEP = 0.02
 SLICE = 0.4  # of the time left, for an exact run that is not over all that is in question
 KERNEL = 4  # pairs per task in the first restricted run
+OVERRUN = 1.0  # seconds that HiGHS may need beyond its limit; what it has found is lost when it is killed
 LAST = 0.35  # seconds kept back to stop both halves
 
 
@@ -119,12 +120,14 @@ class Race:
                 if size < 0.6 * pairs or time.monotonic() > until or (isinstance(run, Exact) and settled is not None):
                     run.cancel()
                 continue
-            whole, pairs = settled is None or size <= 1.5 * self.kernel, size
+            most = size > 0.6 * int(self.problem.fits.sum())  # little was ruled out: better one long run over everything
+            whole, pairs = most or size <= 1.5 * self.kernel, size
             if settled is not None and not whole:
                 open_pairs &= settled <= np.partition(settled, self.kernel, axis=None)[self.kernel]
                 pairs, self.kernel = self.kernel, 2 * self.kernel
             until = self.deadline if whole else time.monotonic() + SLICE * self._left()
-            run = Remaining(self.problem, open_pairs, until - time.monotonic() - LAST - 0.1, self.upper - self._step())
+            cutoff = math.inf if most else self.upper - self._step()
+            run = Remaining(self.problem, open_pairs, until - time.monotonic() - OVERRUN, cutoff)
         if run is not None:
             run.cancel()
             if run.ended(LAST):
