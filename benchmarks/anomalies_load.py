@@ -31,6 +31,7 @@ from shoal_anomalies.tail import Readings
 from shoal_anomalies.watch import Watcher
 
 TENANTS, SERIES = 20, 2_000  # in all
+HISTORY = 105  # minutes
 ROUNDS = 8  # minutes played, as fast as they can be taken
 
 
@@ -109,11 +110,11 @@ async def arrival(port: int, folder: str) -> None:
     ]
     watcher, random = Watcher(), np.random.default_rng(2)
     watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
-    per, start = SERIES // TENANTS, datetime.now(UTC) - timedelta(minutes=ROUNDS + 120)
-    for ctx in contexts:  # two hours of history, in batches
+    per, start = SERIES // TENANTS, datetime.now(UTC) - timedelta(minutes=ROUNDS + HISTORY)
+    for ctx in contexts:  # what the cold start needs, in batches
         events = [
             _event(f"m{s}", random.normal(100, 5), start + timedelta(minutes=i))
-            for i in range(120)
+            for i in range(HISTORY)
             for s in range(per)
         ]
         for first in range(0, len(events), 4_000):
@@ -121,7 +122,7 @@ async def arrival(port: int, folder: str) -> None:
     waits: list[float] = []
     spent = []
     for minute in range(ROUNDS):
-        at = start + timedelta(minutes=120 + minute)
+        at = start + timedelta(minutes=HISTORY + minute)
         odd = int(random.integers(per))
         arrived = time.perf_counter()
         busy = time.process_time()
@@ -144,7 +145,7 @@ async def arrival(port: int, folder: str) -> None:
     )
     state = await contexts[0].stores.online.hget(keys.STATES, series_id("m0", {}))
     print(
-        f"in Redis per series: {used / 1024:.1f} KiB of points after {120 + ROUNDS} (at most 80), {len(state) / 1024:.1f} KiB of state"
+        f"in Redis per series: {used / 1024:.1f} KiB of points after {HISTORY + ROUNDS} (at most 80), {len(state) / 1024:.1f} KiB of state"
     )
     await close_connections()
 

@@ -126,7 +126,7 @@ def fit(
 def _slots(
     moments: NDArray[np.float64], numbers: NDArray[np.float64], step: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """(start, mean per slot): regular, gaps filled from the same slot of other days, then linearly."""
+    """(start, mean per slot): regular, gaps filled from the same slot of other weeks (or days), then linearly."""
     start = math.floor(moments[0] / DAY) * DAY
     place = ((moments - start) // step).astype(np.int64)
     count = int(place[-1]) + 1
@@ -135,12 +135,12 @@ def _slots(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / seen
     first = int(place[0])
-    per_day = round(DAY / step)
+    cycle = round((WEEK if count * step >= 2 * WEEK else DAY) / step)
     gaps = np.flatnonzero(np.isnan(mean[first:])) + first
     if len(gaps):
-        of_day = np.arange(count) % per_day
-        typical = np.array([_median(mean[of_day == k]) for k in range(per_day)])
-        mean[gaps] = typical[of_day[gaps]]
+        phase = np.arange(count) % cycle
+        typical = np.array([_median(mean[phase == k]) for k in range(cycle)])
+        mean[gaps] = typical[phase[gaps]]
         missing = np.isnan(mean)
         missing[:first] = False
         known = ~np.isnan(mean)
@@ -156,44 +156,51 @@ def _median(numbers: NDArray[np.float64]) -> float:
 
 
 def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: float) -> SeasonalModel:
-    from statsmodels.tsa.seasonal import MSTL, STL
+    from statsmodels.tsa.seasonal import STL
 
     typical = float(np.median(np.diff(moments)))
     step = 900.0 if typical <= 900 else 3600.0
     start, slots = _slots(moments, numbers, step)
     day, week = round(DAY / step), round(WEEK / step)
     weekly = len(slots) >= 2 * week
-    jumps = {
-        "seasonal_jump": max(1, day // 10),
-        "trend_jump": max(1, day // 10),
-        "low_pass_jump": max(1, day // 10),
-    }
-    if weekly:
-        parts = MSTL(slots, periods=(day, week), iterate=1, stl_kwargs={"robust": False, **jumps}).fit()
-        season = np.asarray(parts.seasonal).sum(axis=1)
-    else:
-        parts = STL(slots, period=day, robust=True, **jumps).fit()
-        season = np.asarray(parts.seasonal)
+    parts = STL(slots, period=day, robust=not weekly, **_jumps(day)).fit()
+    season = np.asarray(parts.seasonal)
+    if weekly:  # what MSTL does in one pass, with jumps to suit each period
+        parts = STL(slots - season, period=week, **_jumps(week)).fit()
+        season = season + np.asarray(parts.seasonal)
     trend = np.asarray(parts.trend)
     period = week if weekly else day
     cycles = len(slots) // period
     if cycles < FEW:  # so few days are mostly noise, which would be learned as if it came again
         season = _smoothed(season[-period:], max(day // 12, 3))[(np.arange(len(slots)) - len(slots)) % period]
         trend = np.full(len(slots), np.median(slots - season))
-    residual = slots - season - trend
-    level = float(np.median((slots - season)[-day:]))
+    # Against the cycle that will be looked up, and of single points: what was averaged away or fitted away comes back tomorrow.
     last = np.arange(len(slots) - period, len(slots))
-    scale = _scale_by_slot(residual, len(slots), period, floor) * math.sqrt(cycles / max(cycles - 1, 1))
+    cycle = np.empty(period)
+    cycle[last % period] = season[last]
+    residual = slots - trend - cycle[np.arange(len(slots)) % period]
+    place = np.clip(((moments - start) // step).astype(np.int64), 0, len(slots) - 1)
+    single = numbers - trend[place] - cycle[place % period]
+    level = float(np.median((slots - season)[-day:]))
+    spread = (
+        _spread_by_slot(residual, period)
+        * max(_sigma(single), floor)
+        * math.sqrt(cycles / max(cycles - 1, 1))
+    )
     slope = 0.0
     if weekly:
         slope = float(np.median(trend[-day:]) - np.median(trend[-week - day : -week])) / WEEK
-        noise = MAD_TO_SIGMA * float(np.median(np.abs(residual)))
-        if abs(slope) * WEEK < noise:
+        if abs(slope) * WEEK < _sigma(residual):
             slope = 0.0
-    table, spread = np.empty(period), np.empty(period)
-    table[last % period] = season[last] + level
-    spread[last % period] = scale[last % period]
-    return SeasonalModel("stl", start, step, table, spread, True, float(moments[-1]), slope)
+    return SeasonalModel(
+        "stl", start, step, cycle + level, np.maximum(spread, floor), True, float(moments[-1]), slope
+    )
+
+
+def _jumps(period: int) -> dict[str, int]:
+    """A tenth of a period between the points at which LOESS is computed: a twentieth of the time for nearly the same curve."""
+    jump = max(1, period // 10)
+    return {"seasonal_jump": 1, "trend_jump": jump, "low_pass_jump": jump}
 
 
 def _smoothed(cycle: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -203,18 +210,22 @@ def _smoothed(cycle: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return np.convolve(wide, np.ones(2 * half + 1) / (2 * half + 1), "valid")
 
 
-def _scale_by_slot(
-    residual: NDArray[np.float64], count: int, period: int, floor: float
-) -> NDArray[np.float64]:
-    """Robust spread per slot of the period: half the slot's own neighbourhood, half the whole series'; never under the floor."""
-    whole = max(MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))), floor)
+def _sigma(numbers: NDArray[np.float64]) -> float:
+    return MAD_TO_SIGMA * float(np.median(np.abs(numbers - np.median(numbers))))
+
+
+def _spread_by_slot(residual: NDArray[np.float64], period: int) -> NDArray[np.float64]:
+    """How the spread in each slot of the period compares with the whole's, half of the way from 1: nights are calmer than noons."""
+    count = len(residual)
     cycles = count // period
     grid = np.abs(residual[count - cycles * period :]).reshape(cycles, period)
     grid = np.roll(grid, (count - cycles * period) % period, axis=1)
     reach = max(1, period // 48)
-    wide = np.concatenate([np.roll(grid, k, axis=1) for k in range(-reach, reach + 1)])
-    own = MAD_TO_SIGMA * np.median(wide, axis=0)
-    return np.maximum(np.sqrt((own**2 + whole**2) / 2), floor)
+    own = MAD_TO_SIGMA * np.median(
+        np.concatenate([np.roll(grid, k, axis=1) for k in range(-reach, reach + 1)]), axis=0
+    )
+    whole = _sigma(residual) or 1.0
+    return np.asarray(np.sqrt((np.minimum(own / whole, 10.0) ** 2 + 1) / 2))
 
 
 def _fit_prophet(
@@ -237,7 +248,8 @@ def _fit_prophet(
         model.add_country_holidays(holidays)
     model.fit(frame)
     residual = slots - model.predict(frame)["yhat"].to_numpy()
-    scale = max(MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual)))), floor)
+    place = np.clip(((moments - start) // step).astype(np.int64), 0, len(slots) - 1)
+    scale = max(_sigma(residual), _sigma(numbers - (slots - residual)[place]), floor)
     begin = start + math.floor((moments[-1] - start) / step) * step
     ahead = begin + (np.arange(HORIZON_DAYS * 24) + 0.5) * step
     expected = model.predict(pd.DataFrame({"ds": pd.to_datetime(ahead, unit="s")}))["yhat"].to_numpy()

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from shoal_anomalies import seasonal
+from shoal_anomalies.seasonal import DAY, WEEK, SeasonalModel, TooShort, fit
+
+START = 1_772_409_600.0  # a Monday, 00:00 UTC
+
+
+def truth(times):
+    """High by day, and higher on weekdays."""
+    weekday = (times - START) // DAY % 7 < 5
+    return 100 + 30 * np.sin(times / DAY * 2 * np.pi) + 20 * weekday
+
+
+def history(days, step=900, noise=2.0, seed=0):
+    times = START + np.arange(0, days * DAY, step)
+    return times, truth(times) + np.random.default_rng(seed).normal(0, noise, len(times))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fit(*history(42))
+
+
+def ahead(days=7, after=42):
+    return START + after * DAY + np.arange(0, days * DAY, 900.0)
+
+
+def test_monday_mornings_are_known_to_be_high(model):
+    expected, low, high = model.band(ahead())
+    assert np.abs(expected - truth(ahead())).mean() < 2
+    assert ((low < truth(ahead())) & (truth(ahead()) < high)).mean() > 0.97
+
+
+def test_about_as_many_ordinary_points_are_outside_the_band_as_it_says(model):
+    _, low, high = model.band(ahead())
+    seen = truth(ahead()) + np.random.default_rng(1).normal(0, 2, len(ahead()))
+    assert ((seen < low) | (seen > high)).mean() < 0.02
+
+
+def test_what_is_usual_at_noon_is_odd_at_night(model):
+    noon, night = START + 42 * DAY + 6 * 3600, START + 42 * DAY + 18 * 3600
+    assert abs(model.z(noon, 150.0)) < 3 < model.z(night, 150.0)
+
+
+def test_with_less_than_two_weeks_it_learns_the_day_and_with_less_than_two_days_nothing():
+    times, values = history(5)
+    assert len(fit(times, values).expected) == DAY / 900
+    with pytest.raises(TooShort, match="two days"):
+        fit(*history(1))
+
+
+def test_gaps_disorder_and_what_is_not_finite_are_taken(model):
+    times, values = history(42)
+    keep = np.random.default_rng(2).random(len(times)) > 0.3
+    values[::50] = np.nan
+    order = np.random.default_rng(3).permutation(int(keep.sum()))
+    other = fit(times[keep][order], values[keep][order])
+    assert np.abs(other.band(ahead())[0] - model.band(ahead())[0]).mean() < 2
+
+
+def test_a_constant_series_has_a_band_of_some_width():
+    times, values = history(20)
+    fitted = fit(times, np.full_like(values, 45.0))
+    expected, low, high = fitted.band(ahead())
+    assert expected == pytest.approx(45.0) and (low < 45).all() and (high > 45).all()
+
+
+def test_only_the_last_ninety_days_count():
+    times, values = history(100, step=3600)
+    values[: 9 * 24] = 1e6
+    assert np.abs(fit(times, values).band(ahead(after=100))[0] - truth(ahead(after=100))).mean() < 4
+
+
+def test_a_model_written_as_json_is_the_same_read_back(model):
+    copy = SeasonalModel.from_dict(json.loads(json.dumps(model.to_dict())))
+    assert copy.band(ahead())[0] == pytest.approx(model.band(ahead())[0], rel=1e-5)
+
+
+def test_looking_up_hourly_points_expects_them_where_they_are():
+    times, values = history(21, step=3600, noise=0.1)
+    fitted = fit(times, values)
+    later = START + 21 * DAY + np.arange(0, WEEK, 3600.0)
+    assert np.abs(fitted.band(later)[0] - truth(later)).mean() < 3
+
+
+def test_prophet_gives_a_table_that_ends():
+    fitted = fit(*history(21, step=3600), "prophet")
+    assert np.abs(fitted.band(ahead(after=21))[0] - truth(ahead(after=21))).mean() < 8
+    assert fitted.z(START + 60 * DAY, 100.0) is None
+    assert seasonal.HORIZON_DAYS == 8
