@@ -236,7 +236,8 @@ class AlertBook:
         """The open alert that this is part of: close in time, no label that says otherwise, and correlated if that is known."""
         best: tuple[float, Alert] | None = None
         for alert in self.open_alerts():
-            if member.fired - alert.updated > CLOSE.total_seconds():
+            same = any(m.series == member.series for m in alert.active)
+            if not same and member.fired - alert.updated > CLOSE.total_seconds():
                 continue
             strength = max((_relation(member, m, related) for m in alert.active), default=0.0)
             if strength > 0 and (best is None or strength > best[0]):

@@ -118,6 +118,14 @@ def test_what_is_not_related_is_another_alert(minute, labels, correlation):
     assert len(book.alerts) == 2
 
 
+def test_another_rule_on_the_same_series_is_the_same_alert_however_slow_the_series():
+    book = AlertBook()
+    book.observe(seen(0, 0.05, alarm=True), RULES)
+    book.observe(seen(60, 0.5), RULES)
+    (alert,) = book.alerts.values()
+    assert alert.priority == "P1" and {m.rule for m in alert.members} == {"odd", "errors"}
+
+
 def test_an_alert_resolves_only_when_all_its_members_have_recovered():
     rules = {"high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)}
     book = AlertBook()

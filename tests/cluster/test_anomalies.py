@@ -1,0 +1,67 @@
+"""From a point posted over HTTP to its alert, through the event log and a worker."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+    return value
+
+
+def points(metric: str, values: Any, until: datetime) -> list[dict[str, Any]]:
+    n = len(values)
+    return [
+        {"metric": metric, "time": (until - timedelta(minutes=n - 1 - i)).isoformat(), "value": float(v), "labels": {"service": "shop"}}
+        for i, v in enumerate(values)
+    ]
+
+
+def test_a_point_over_the_limit_becomes_one_alert_that_says_why(platform: Any, globex: str) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    calm = np.random.default_rng(0).random(200)
+    with platform.client(globex) as client:
+        sent = points("checkout.error_rate", [*(0.01 + 0.002 * calm), 0.4, 0.5], now)
+        sent += points("checkout.latency_ms", [*(100 + 10 * calm), 900, 950], now)
+        assert client.anomalies.add_metrics(body=sent) == {"accepted": len(sent), "rejected": []}
+
+        def alert() -> Any:
+            found = client.anomalies.list_alerts(priority="P1")["alerts"]
+            return [a for a in found if "checkout.error_rate" in {m["metric"] for m in a["members"]}]
+
+        (found,) = wait_for(alert)
+        assert {m["metric"] for m in found["members"]} == {"checkout.error_rate", "checkout.latency_ms"}
+        assert "checkout.error_rate is" in found["sentence"]
+        series = client.anomalies.get_series(metric="checkout.error_rate")
+        assert len(series["times"]) == 202 and max(s for s in series["scores"] if s is not None) >= 0.5
+        assert client.anomalies.acknowledge_alert(id=found["id"])["state"] == "acknowledged"
+
+
+def test_the_nightly_fit_gives_a_band(platform: Any, globex: str) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = np.arange(24 * 21)
+    values = 100 + 50 * np.sin(hours / 24 * 2 * np.pi) + np.random.default_rng(1).normal(0, 2, len(hours))
+    sent = [
+        {"metric": "visits", "time": (now - timedelta(hours=int(h))).isoformat(), "value": float(v)}
+        for h, v in zip(hours[::-1], values, strict=True)
+    ]
+    with platform.client(globex) as client, platform.client(globex, "admin") as admin:
+        client.anomalies.add_metrics(body=sent)
+        ask = {"metric": "visits", "from": (now - timedelta(days=2)).isoformat()}
+        wait_for(lambda: "visits" in {s["metric"] for s in client.anomalies.list_metrics()["series"]})
+        wait_for(lambda: len(client.anomalies.get_series(**ask)["times"]) == 49)
+        run = admin.platform.run_job(name="anomalies.fit", body={"tenant": globex})
+        done = wait_for(lambda: (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running") and r, 240)
+        assert done["state"] == "succeeded" and done["result"]["fitted"] >= 1, done
+        band = client.anomalies.get_series(**ask)
+    assert all(low < expected < high for low, expected, high in zip(band["lower"], band["expected"], band["upper"], strict=True))
