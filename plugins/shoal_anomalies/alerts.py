@@ -149,7 +149,7 @@ class AlertBook:
                 if member.rule not in rules:  # the rule was deleted: nothing can clear it any more
                     notices += self._clear(member.rule, member.series, moment)
                     self.conditions.pop(f"{member.rule}/{member.series}", None)
-            if alert.state == "resolved":
+            if not alert.active:
                 continue
             notices += self._announce(alert, moment, rules, windows or {})
             if alert.state == "open" and alert.notified is not None:

@@ -116,7 +116,7 @@ class AppriseSender:
         kind = apprise.NotifyType.SUCCESS if message.reason == "resolved" else (
             apprise.NotifyType.FAILURE if message.priority == "P1" else apprise.NotifyType.WARNING
         )  # fmt: skip
-        log = apprise.LogCapture(level=30, fmt="%(message)s")
+        log = apprise.LogCapture(level=30, fmt="%(message)s")  # type: ignore[no-untyped-call]
         target = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if target is None:
             return "Apprise no longer understands the channel's URL"

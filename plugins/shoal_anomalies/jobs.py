@@ -76,9 +76,8 @@ def _fit_rows(rows: list[dict[str, Any]], method: str, holidays: str | None) -> 
 
     blocks = min(max(len(rows) // 8, 1), 64)
     data = ray.data.from_items(rows, override_num_blocks=blocks)
-    return data.map_batches(
-        fit_batch, fn_kwargs={"method": method, "holidays": holidays}, batch_size=8
-    ).take_all()
+    work: Any = fit_batch
+    return data.map_batches(work, fn_kwargs={"method": method, "holidays": holidays}, batch_size=8).take_all()
 
 
 def fit_batch(batch: dict[str, Any], method: str, holidays: str | None) -> dict[str, list[str]]:

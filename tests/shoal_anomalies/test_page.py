@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def served() -> Iterator[Any]:
         assert line, "the platform did not start"
         yield SimpleNamespace(**json.loads(line))
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # at SIGTERM it would leave its redis-server behind
         process.wait(20)
 
 
