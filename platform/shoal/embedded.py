@@ -29,6 +29,8 @@ from typing import IO, Any, ClassVar
 import psutil
 from redis import Redis
 from redis import exceptions as faults
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shoal.contract.errors import Conflict, Unavailable
 from shoal.stores.config import StoreConfig
@@ -175,7 +177,8 @@ class RedisServer(Server):
         return [redis_binary(), str(path)]
 
     def ping(self) -> None:
-        with Redis(port=self.endpoint.port, password=self.endpoint.password, socket_timeout=2) as client:
+        once = Retry(NoBackoff(), 0)
+        with Redis(port=self.endpoint.port, password=self.endpoint.password, socket_timeout=2, retry=once) as client:
             try:
                 client.ping()
             except faults.BusyLoadingError:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from redis import Redis
 
 from shoal import Conflict, Unavailable, embedded
 from shoal.embedded import EmbeddedServers, redis_binary
+from shoal.stores import open_stores
 
 NAMES = ["redis", "events", "milvus"]
 
@@ -94,6 +96,14 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
     client(config.online).set("a", "1")
     client(config.events).xadd("s", {"a": "1"})
 
+    async def searched() -> None:
+        """Until Milvus is back, an error at once: pymilvus by itself tries for half a minute."""
+        door = open_stores(config, "acme").vectors
+        for _ in range(3):
+            async with asyncio.timeout(10):
+                with pytest.raises(Unavailable):
+                    await door.names()
+
     # another run is told so, and does no harm
     with pytest.raises(Conflict, match=str(os.getpid())):
         EmbeddedServers(servers.folder).start()
@@ -108,6 +118,7 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
         os.kill(before[name], signal.SIGKILL)
         assert gone(before[name])
     assert all(servers.check().values())
+    asyncio.run(searched())
     assert len(servers.supervise_once()) == 3
     assert servers.supervise_once() == []
     until_well(servers)
@@ -135,33 +146,45 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
 
 RUN = """
 import sys, time
-from shoal.embedded import EmbeddedServers
-EmbeddedServers(sys.argv[1]).start()
+from shoal import embedded
+class Elsewhere(embedded.EventsServer):
+    def places(self):
+        return {**super().places(), "vectors": "http://elsewhere:19530"}
+embedded.EmbeddedServers.kinds = (embedded.RedisServer, Elsewhere)
+embedded.EmbeddedServers(sys.argv[1]).start()
 print("ready", flush=True)
 time.sleep(60)
 """
 
 
-def test_what_a_killed_run_left_is_taken_over(servers: EmbeddedServers):
-    child = subprocess.Popen([sys.executable, "-c", RUN, str(servers.folder)], stdout=subprocess.PIPE)
+def test_what_a_killed_run_left_is_taken_over(tmp_path: Path):
+    class Elsewhere(embedded.EventsServer):
+        def places(self) -> dict[str, str]:
+            return {**super().places(), "vectors": "http://elsewhere:19530"}
+
+    class Two(EmbeddedServers):
+        kinds = (embedded.RedisServer, Elsewhere)
+
+    child = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
-    config, left = EmbeddedServers(servers.folder).config(), pids(servers)
+    written = tmp_path / "endpoints.json"
+    known, config = json.loads(written.read_text()), Two(tmp_path).config()
     client(config.events).set("a", "1")
     child.kill()
     child.wait()
     child.stdout.close()
-    assert all(psutil.pid_exists(pid) for pid in left.values())
-    forgotten = servers.folder / "endpoints.json"
-    known = json.loads(forgotten.read_text())
+    left = [known[name]["pid"] for name in ("redis", "events")]
+    assert all(psutil.pid_exists(pid) for pid in left)
     known["redis"]["pid"] = 0  # as if it had been killed before it wrote that down
     known["events"]["pid"], known["events"]["started"] = os.getpid(), 1.0  # an id that someone else has now
-    forgotten.write_text(json.dumps(known))
-    told: list[str] = []
+    written.write_text(json.dumps(known))
+    servers, told = Two(tmp_path), list[str]()
     assert servers.start(told.append) == config
-    assert all(gone(pid) for pid in left.values())
-    assert len([line for line in told if "earlier run" in line]) == 3
+    assert all(gone(pid) for pid in left)
+    assert len([line for line in told if "earlier run" in line]) == 2
     assert client(config.events).get("a") == b"1"
+    servers.stop()
 
 
 def test_a_taken_port_is_exchanged_for_another_at_a_start_and_not_later(tmp_path: Path):

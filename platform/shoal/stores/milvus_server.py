@@ -276,6 +276,10 @@ def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
         ("grpc.max_receive_message_length", MESSAGE),
         ("grpc.max_send_message_length", MESSAGE),
         ("grpc.so_reuseport", 0),
+        # pymilvus pings every ten seconds, which gRPC by default answers by closing the connection ("too_many_pings").
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.max_ping_strikes", 0),
     ]
     server = grpc.server(
         ThreadPoolExecutor(threads), interceptors=[Guard(token)] if token else [], options=options

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from redis import ConnectionError, Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shoal import Event
 from shoal.embedded import redis_binary
@@ -39,7 +41,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
     ]
     server = subprocess.Popen([redis_binary(), *options], stdout=subprocess.DEVNULL)
     try:
-        with Redis(port=port) as client:
+        with Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
             for _ in range(200):
                 with contextlib.suppress(ConnectionError):
                     if client.ping():

@@ -1,11 +1,8 @@
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -225,15 +222,16 @@ while True:
 """
 
 
-async def test_a_killed_writer_leaves_no_half_file(door: LakeDoor, root: Path):
-    for delay in (0.01, 0.03):
+async def test_a_killed_writer_leaves_no_half_file(door: LakeDoor, root: Path, nursery: Any):
+    for delay in (0.003, 0.01, 0.03):
         before = await door.files("metrics")
-        child = subprocess.Popen([sys.executable, "-c", WRITER, str(root)])
+        child = nursery.start(WRITER, str(root))
         while await door.files("metrics") == before:
             time.sleep(0.005)
         time.sleep(delay)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        nursery.kill(child)
+        while nursery.alive(child):
+            time.sleep(0.005)
     for path in await door.files("metrics"):
         assert pq.read_table(path, partitioning=None).num_rows == 200_000
 

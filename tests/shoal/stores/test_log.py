@@ -1,10 +1,6 @@
 import asyncio
 import collections
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -313,14 +309,19 @@ async def handle(tenant, events):
         await asyncio.sleep(0.0005)
 async def known():
     return tenants
-print("ready", flush=True)
-asyncio.run(EventLog(config).consume(group, worker, handle, tenants=known, batch_size=50, lease=1.0, deliveries=deliveries))
+asyncio.run(EventLog(config).consume(group, worker, handle, tenants=known, batch_size=50, lease=0.6, deliveries=deliveries))
 """
 
 
 def spawn(
-    config: StoreConfig, worker: str, out: Path, tenants: list[str], poison: str = "", deliveries: int = 5
-) -> subprocess.Popen[bytes]:
+    nursery: Any,
+    config: StoreConfig,
+    worker: str,
+    out: Path,
+    tenants: list[str],
+    poison: str = "",
+    deliveries: int = 5,
+) -> int:
     arguments = [
         config.model_dump_json(),
         "kill",
@@ -330,11 +331,7 @@ def spawn(
         poison,
         str(deliveries),
     ]
-    child = subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
-    child.stdout.close()
-    return child
+    return nursery.start(WORKER, *arguments)
 
 
 def noted(out: Path, tenant: str) -> list[int]:
@@ -343,24 +340,23 @@ def noted(out: Path, tenant: str) -> list[int]:
 
 
 async def test_two_workers_and_a_killed_one_lose_nothing_and_keep_the_order(
-    config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path
+    config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path, nursery: Any
 ):
     tenants, out, total = [f"{tenant}-{n}" for n in range(4)], tmp_path / "out", 600
-    children = [spawn(config, name, out, tenants) for name in ("one", "two", "three")]
+    children = [spawn(nursery, config, name, out, tenants) for name in ("one", "two", "three")]
     try:
         for start in range(0, total, 100):
             for name in tenants:
                 await open_stores(config, name).events.append(made(start, start + 100))
             if start == 200:
-                os.kill(children[0].pid, signal.SIGKILL)
+                nursery.kill(children[0])
             await asyncio.sleep(0.1)
         async with asyncio.timeout(30):
             while any(len(set(noted(out, name))) < total for name in tenants):
                 await asyncio.sleep(0.05)
     finally:
         for child in children:
-            child.kill()
-            child.wait()
+            nursery.kill(child)
     for name in tenants:
         assert list(dict.fromkeys(noted(out, name))) == list(range(total))
     workers = {line.split()[2] for line in out.read_text().splitlines()}
@@ -368,18 +364,17 @@ async def test_two_workers_and_a_killed_one_lose_nothing_and_keep_the_order(
 
 
 async def test_an_event_that_kills_its_workers_becomes_a_dead_letter(
-    config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path
+    config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path, nursery: Any
 ):
     out, deaths = tmp_path / "out", 0
     await stores.events.append(made(0, 6))
     start = time.monotonic()
     while len(set(noted(out, tenant))) < 5 and time.monotonic() - start < 30:
-        child = spawn(config, f"w{deaths}", out, [tenant], poison="3", deliveries=2)
-        while child.poll() is None and len(set(noted(out, tenant))) < 5:
+        child = spawn(nursery, config, f"w{deaths}", out, [tenant], poison="3", deliveries=2)
+        while nursery.alive(child) and len(set(noted(out, tenant))) < 5:
             await asyncio.sleep(0.02)
-        deaths += child.poll() == 9
-        child.kill()
-        child.wait()
+        deaths += not nursery.alive(child)
+        nursery.kill(child)
     assert list(dict.fromkeys(noted(out, tenant))) == [0, 1, 2, 4, 5]
     assert deaths == 3  # once in the batch, twice alone
     (letter,) = await EventLog(config).dead_letters(tenant)

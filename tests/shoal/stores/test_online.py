@@ -3,7 +3,7 @@ import contextlib
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
@@ -38,12 +38,14 @@ async def test_a_hostile_part_stays_within_the_tenant_and_comes_back(
 parts = st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=4)
 
 
+@settings(max_examples=50)
 @given(parts, parts)
 def test_different_parts_are_different_keys(one: list[str], other: list[str]):
     plain = [p for p in (one, other) if p[0] != "{}"]
     assert len({address("acme", tuple(p)) for p in plain}) == len({tuple(p) for p in plain})
 
 
+@settings(max_examples=30)
 @given(st.from_regex(TENANT, fullmatch=True), parts, st.from_regex(TENANT, fullmatch=True), parts)
 def test_no_two_tenants_share_a_key(a: str, one: list[str], b: str, other: list[str]):
     assert a == b or address(a, tuple(one)) != address(b, tuple(other))
