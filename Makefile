@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test test-unit test-cluster lint clean
+.PHONY: install demo test test-unit test-integration test-cluster lint clean
 
 install: $(STAMP)
 
@@ -20,14 +20,20 @@ $(STAMP): requirements.txt pyproject.toml
 demo: install
 	@$(BIN)/python -m shoal.demo
 
-test: install lint
-	@$(BIN)/python -m pytest -q
+test: lint test-unit test-integration test-cluster
+
+# Two at a time, whole files, so that tests of one file share what they start.
+PYTEST := $(BIN)/python -m pytest -q
+TWO := -n 2 --dist loadfile
 
 test-unit: install
-	@$(BIN)/python -m pytest -q --ignore=tests/cluster
+	@$(PYTEST) -n 2 --dist worksteal --ignore=tests/cluster -m "not integration"
+
+test-integration: install
+	@$(PYTEST) $(TWO) --ignore=tests/cluster -m integration
 
 test-cluster: install
-	@$(BIN)/python -m pytest -q tests/cluster
+	@$(PYTEST) tests/cluster
 
 lint: install
 	@$(BIN)/ruff check .

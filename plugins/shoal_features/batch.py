@@ -65,19 +65,15 @@ async def compute(stores: Any, view: View, as_of: datetime, *, online: bool = Tr
 
 
 def in_parts(part: Callable[[int], pa.Table], parts: int) -> Iterator[pa.Table]:
-    """The results of `part(0) … part(parts - 1)`: by Ray Data when there are several and a cluster is at hand, else here."""
-    if parts > 1:
-        import ray
+    """The results of `part(0) … part(parts - 1)`: by Ray Data when there are several."""
+    if parts == 1:
+        yield part(0)
+        return
+    from ray.data import from_items
 
-        if ray.is_initialized():
-            import ray.data
-
-            numbers = ray.data.from_items([{"part": k} for k in range(parts)], override_num_blocks=parts)
-            worked = numbers.map_batches(lambda batch: part(int(batch["part"][0])), batch_size=1)
-            yield from worked.iter_batches(batch_size=None, batch_format="pyarrow")
-            return
-    for k in range(parts):
-        yield part(k)
+    numbers = from_items([{"part": k} for k in range(parts)], override_num_blocks=parts)
+    worked = numbers.map_batches(lambda batch: part(int(batch["part"][0])), batch_size=1)
+    yield from worked.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def packed(view: View, rows: pa.Table) -> Iterable[Row]:

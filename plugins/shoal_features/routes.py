@@ -1,26 +1,22 @@
 """The HTTP operations of the feature store."""
 
+import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import anyio
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoal import Invalid, Malformed, NotFound, Services, TenantContext, TooLarge, editor, reader, tenant
 
-from . import offline
-from . import rows as wire
 from .catalog import Catalog, split
-from .datasets import Dataset
 from .freshness import freshness
-from .history import everyone, question
 from .online import Reading, bodies, read, write
 from .registry import Feature, Registry, RegistryError, UnknownFeature, View
 from .values import moment
@@ -122,18 +118,19 @@ def routes(services: Services) -> APIRouter:
     async def historical(request: Request, ctx: TenantContext = Depends(reader)) -> Response:
         """Features as they were at the times of entity rows, or with `as_of` of all entities at one time. JSON in and out, or
         Parquet by Content-Type and Accept (with a Parquet body, `features`, `entity` and `known_by` are in the query)."""
+        history, wire = await _later("history"), await _later("rows")
         registry = await known(ctx)
         asked = await _asked(request, registry)
         features = _resolve(registry, asked.entity, asked.features, "features")
         if asked.as_of is not None:
-            table = await everyone(ctx.stores, features, asked.as_of)
+            table = await history.everyone(ctx.stores, features, asked.as_of)
         else:
             assert asked.rows is not None
             table = asked.rows
         if table.num_rows > MAX_ROWS:
             raise TooLarge(f"at most {MAX_ROWS} rows in one request, not {table.num_rows}; use the job features.historical")
         try:
-            one = await question(ctx.stores, features, table, known_by=asked.known_by, cutoff=asked.cutoff)
+            one = await history.question(ctx.stores, features, table, known_by=asked.known_by, cutoff=asked.cutoff)
         except ValueError as error:
             raise Invalid(str(error), errors=[{"location": "entities.0.known_by", "message": str(error)}]) from error
         answer = await anyio.to_thread.run_sync(one.answer)
@@ -165,7 +162,7 @@ def routes(services: Services) -> APIRouter:
     @router.post("/views/{view}/rows")
     async def push(view: str, body: Written, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Write values of a view online, offline or both. Newer wins by (event time, created time). Good rows are taken."""
-        one = _view(await known(ctx), view)
+        wire, one = await _later("rows"), _view(await known(ctx), view)
         if one.kind == "stream":
             raise Invalid(f"{view} is computed from events: append events to the log instead")
         if len(body.rows) > MAX_WRITTEN:
@@ -183,15 +180,18 @@ def routes(services: Services) -> APIRouter:
         view: str, start: str | None = None, end: str | None = None, latest: bool = False, ctx: TenantContext = Depends(tenant)
     ) -> Response:
         """The offline rows of a view with event times from `start` to `end`, both included, as Parquet; with `latest`, the newest of each entity."""
-        one = _view(await known(ctx), view)
-        bounds = [_time(t, f"query.{n}") if t else None for n, t in (("start", start), ("end", end))]
+        wire, offline, one = await _later("rows"), await _later("offline"), _view(await known(ctx), view)
+        bounds = [_time(wire, t, f"query.{n}") if t else None for n, t in (("start", start), ("end", end))]
         table = await offline.between(ctx.stores.lake, one, bounds[0], bounds[1], latest)
         return Response(_parquet(wire.named(table, one.join_key)), media_type=PARQUET)
 
     @router.post("/datasets/{name}", openapi_extra={"requestBody": {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}})
     async def upload(name: str, request: Request, ctx: TenantContext = Depends(editor)) -> dict[str, int]:
         """Add entity rows (Parquet, as for `historical`) to a data set, for the job `features.historical`."""
-        one, registry = _dataset(name), await known(ctx)
+        one, registry, wire = await _dataset(name), await known(ctx), await _later("rows")
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             table = pq.read_table(pa.BufferReader(await request.body()))
             rows = wire.asked({"entities": table, "features": ["-"], "entity": request.query_params.get("entity")}, registry).rows
@@ -205,7 +205,7 @@ def routes(services: Services) -> APIRouter:
     @router.get("/datasets/{name}")
     async def download(name: str, part: int | None = None, ctx: TenantContext = Depends(tenant)) -> Any:
         """How many rows a data set has, and of how many parts its answer is; with `part` (from 0) that part as Parquet."""
-        one = _dataset(name)
+        one, offline = await _dataset(name), await _later("offline")
         asked, answered = await one.asked(ctx.stores.lake), await one.answered(ctx.stores.lake)
         if part is None:
             rows = [f.dataset().count_rows() if f.paths else 0 for f in (asked, answered)]
@@ -218,14 +218,21 @@ def routes(services: Services) -> APIRouter:
     @router.delete("/datasets/{name}")
     async def forget(name: str, ctx: TenantContext = Depends(editor)) -> dict[str, int]:
         """Remove a data set and its answer."""
-        return {"files": await _dataset(name).forget(ctx.stores.lake)}
+        return {"files": await (await _dataset(name)).forget(ctx.stores.lake)}
 
     return router
 
 
-def _dataset(name: str) -> Dataset:
+async def _later(module: str) -> Any:
+    """A module of ours that stands on Arrow, DuckDB and Polars: imported, in a thread, once someone asks for what needs it.
+    Replicas that only serve stay small."""
+    name = f"{__package__}.{module}"
+    return sys.modules.get(name) or await anyio.to_thread.run_sync(import_module, name)
+
+
+async def _dataset(name: str) -> Any:
     try:
-        return Dataset(name)
+        return (await _later("datasets")).Dataset(name)
     except ValueError as error:
         raise Invalid(str(error), errors=[{"location": "path.name", "message": str(error)}]) from error
 
@@ -293,20 +300,27 @@ def _metadata(reading: Reading, answers: Any, now: int) -> bytes:
     return orjson.dumps(found)
 
 
-def _time(text: str, where: str) -> datetime:
+def _time(wire: Any, text: str, where: str) -> datetime:
     try:
-        return wire.parse_time(text)
+        return wire.parse_time(text)  # type: ignore[no-any-return]
     except ValueError as error:
         raise Invalid(str(error), errors=[{"location": where, "message": str(error)}]) from error
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(table: Any) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 
-async def _asked(request: Request, registry: Registry) -> wire.Asked:
+async def _asked(request: Request, registry: Registry) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wire = await _later("rows")
     raw = await request.body()
     kind = request.headers.get("content-type", JSON).split(";")[0].strip()
     try:

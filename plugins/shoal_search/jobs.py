@@ -72,12 +72,12 @@ def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[
     one batch while the one before is stored."""
     if not items:
         return
-    import ray
+    from ray.data import from_items
 
     ordered = sorted(
         items, key=lambda item: len(item.passage), reverse=True
     )  # a batch of one length is hardly padded
-    rows = ray.data.from_items(
+    rows = from_items(
         [{"item": item.model_dump_json()} for item in ordered], override_num_blocks=-(-len(items) // BATCH)
     )
     made = rows.map_batches(

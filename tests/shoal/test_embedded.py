@@ -20,6 +20,8 @@ from shoal.stores import open_stores
 
 NAMES = ["redis", "events", "milvus"]
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:

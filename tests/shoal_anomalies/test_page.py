@@ -1,59 +1,26 @@
 """The page in a real browser, against real routes on a real Redis."""
 
-import json
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-CHROMIUM = "/usr/bin/chromium"
+expect = pytest.importorskip("playwright.sync_api").expect
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Any]:
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server on the PATH")
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("serve.py"))], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    try:
-        line = process.stdout.readline()
-        assert line, "the platform did not start"
-        yield SimpleNamespace(**json.loads(line))
-    finally:
-        process.send_signal(signal.SIGINT)  # at SIGTERM it would leave its redis-server behind
-        process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def window(served: Any) -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        page = browser.new_context(
-            viewport={"width": 1280, "height": 1400}, base_url=served.address
-        ).new_page()
-        page.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
-        page.goto("/console/anomalies")
-        page.get_by_label("API key").fill(served.keys["acme"]["editor"])
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_function("window.did_handshake")
-        page.goto("/console/anomalies")
-        yield page
-        browser.close()
+def window(serving: Callable[[Path], Any], browser: Any) -> Any:
+    served = serving(Path(__file__).with_name("serve.py"))
+    page = browser.new_context(viewport={"width": 1280, "height": 1400}, base_url=served.address).new_page()
+    page.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
+    page.goto("/console/anomalies")
+    page.get_by_label("API key").fill(served.keys["acme"]["editor"])
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_function("window.did_handshake")
+    page.goto("/console/anomalies")
+    return page
 
 
 def test_the_alert_is_shown_as_one_with_its_reason_and_taken_in_hand(window: Any) -> None:

@@ -104,13 +104,13 @@ def by_hand(events, entity, as_of) -> dict | None:
 ENTITIES = ["1", "2", "é:{}"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(events=histories())
 def test_batch_and_stream_take_the_same_from_any_event(con, events):
     assert batch(con, events) == {e: v for e in ENTITIES if (v := by_hand(events, e, NOW)) is not None}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(events=histories(), moments=st.lists(st.tuples(st.sampled_from(ENTITIES), st.integers(0, 400)), min_size=1, max_size=6))
 def test_values_at_a_moment_are_what_the_windows_held_then(con, events, moments):
     asked = pa.table(

@@ -61,7 +61,7 @@ times = st.integers(0, 8)
 entities = st.sampled_from(["a", "b", ""])
 
 
-@settings(max_examples=int(os.environ.get("SHOAL_EXAMPLES", "300")), deadline=None)
+@settings(max_examples=int(os.environ.get("SHOAL_EXAMPLES", "150")), deadline=None)
 @given(
     asked=st.lists(st.tuples(entities, times, times), max_size=8),
     known=st.lists(st.tuples(entities, times, times, st.none() | st.integers(0, 99)), max_size=14),

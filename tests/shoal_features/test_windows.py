@@ -141,7 +141,7 @@ def brute(events, entity, now, w):
     }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deliveries())
 async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(stores, open_tenant, view, case):
     events, batches, now = case

@@ -1,7 +1,7 @@
 """Real Redis, Milvus and model, started once; every test has a tenant of its own."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from shoal import Role, ShoalError, TenantContext
-from shoal.embedded import EmbeddedServers
 from shoal.stores import StoreConfig, close_connections, open_stores
 from shoal_search.embedder import Call, Embedder
 from shoal_search.index import Index
@@ -33,10 +32,8 @@ def embedder() -> Embedder:
 
 
 @pytest.fixture(scope="session")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
-    servers = EmbeddedServers(tmp_path_factory.mktemp("data"))
-    yield servers.start()
-    servers.stop()
+def config(shoal_servers: StoreConfig) -> StoreConfig:
+    return shoal_servers
 
 
 class Services:

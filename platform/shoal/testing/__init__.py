@@ -42,13 +42,18 @@ def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreCo
 @pytest.fixture(scope="module")
 def shoal_app(shoal_servers: "StoreConfig") -> "Iterator[Callable[..., CapabilityApp]]":
     """Serves installed capabilities for one test module: `shoal_app("search", settings={"search": {…}})`, the platform's own always with
-    them. Every tenant made through it is erased after the module."""
+    them. Asked for the same again without options, it gives the same. Every tenant made through it is erased after the module."""
     from .app import CapabilityApp
 
     made: list[CapabilityApp] = []
+    plain: dict[tuple[str, ...], CapabilityApp] = {}
 
     def serve(*names: str, **options: Any) -> CapabilityApp:
+        if names in plain and not options:
+            return plain[names]
         made.append(CapabilityApp(shoal_servers, names, **options))
+        if not options:
+            plain[names] = made[-1]
         return made[-1]
 
     yield serve

@@ -195,9 +195,15 @@ class CapabilityApp:
 
     def close(self) -> None:
         """Erase the tenants that were made, and stop."""
-        for tenant in self.tenants:
+
+        async def erase(tenant: str) -> None:
             with suppress(NotFound):
-                self.run(erased(self.process, self._directory, tenant))
+                await erased(self.process, self._directory, tenant)
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*map(erase, self.tenants))
+
+        self.run(all_of_them())
         self.run(self._directory.close())
         self._server.should_exit = True
         self._thread.join(20)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from ..contract.operations import operations
+from ..contract.operations import Operation, operations
 from .app import CapabilityApp
 
 
@@ -26,51 +26,62 @@ class Conformance:
         yield shoal_app(self.capability)
 
     @pytest.fixture(scope="class")
-    def every(self, app: CapabilityApp) -> list[tuple[str, str]]:
-        """Method and path of every operation, with something in place of the path's parameters."""
-        document = httpx.get(f"{app.address}/{self.capability}/openapi.json").json()
-        return [(o.method, re.sub(r"\{[^}]+\}", "x", o.path)) for o in operations(document).values()]
+    def http(self, app: CapabilityApp) -> Iterator[httpx.Client]:
+        """Calls the capability without a credential."""
+        with httpx.Client(base_url=app.address, timeout=60) as http:
+            yield http
 
-    def test_operation_ids_are_names_for_methods(self, app: CapabilityApp) -> None:
-        ids = list(operations(httpx.get(f"{app.address}/{self.capability}/openapi.json").json()))
+    @pytest.fixture(scope="class")
+    def every(self, http: httpx.Client) -> list[Operation]:
+        """Every operation of the capability."""
+        return list(operations(http.get(f"/{self.capability}/openapi.json").json()).values())
+
+    def test_operation_ids_are_names_for_methods(self, http: httpx.Client) -> None:
+        ids = list(operations(http.get(f"/{self.capability}/openapi.json").json()))
         assert ids and all(i.isidentifier() and not i.startswith("_") for i in ids)
 
-    def test_nothing_answers_without_a_credential(self, app: CapabilityApp, every: list[tuple[str, str]]) -> None:
-        for method, path in every:
-            answer = httpx.request(method, app.address + path)
-            assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
+    def test_nothing_answers_without_a_credential(self, http: httpx.Client, every: list[Operation]) -> None:
+        for operation in every:
+            answer = http.request(operation.method, at(operation))
+            assert answer.status_code == 401, said(operation, answer)
             assert answer.headers["content-type"].startswith("application/problem+json")
 
-    def test_a_tenant_in_the_query_must_be_the_credentials(self, app: CapabilityApp, every: list[tuple[str, str]]) -> None:
+    def test_a_tenant_in_the_query_must_be_the_credentials(self, app: CapabilityApp, http: httpx.Client, every: list[Operation]) -> None:
         app.key("globex")
-        headers = {"authorization": f"Bearer {app.key('acme', 'admin')}"}
-        for method, path in every:
-            answer = httpx.request(method, app.address + path, params={"tenant": "globex"}, headers=headers)
-            assert answer.status_code == 403, f"{method} {path}: {answer.status_code}"
+        for operation in every:
+            answer = http.request(operation.method, at(operation), params={"tenant": "globex"}, headers=bearer(app, "admin"))
+            assert answer.status_code == 403, said(operation, answer)
 
-    def test_a_reader_changes_nothing(self, app: CapabilityApp) -> None:
-        headers = {"authorization": f"Bearer {app.key('acme', 'reader', 'ana')}"}
-        document = httpx.get(f"{app.address}/{self.capability}/openapi.json").json()
-        for operation in operations(document).values():
+    def test_a_reader_changes_nothing(self, app: CapabilityApp, http: httpx.Client, every: list[Operation]) -> None:
+        for operation in every:
             if not operation.safe:
-                path = re.sub(r"\{[^}]+\}", "x", operation.path)
-                answer = httpx.request(operation.method, app.address + path, headers=headers, json={})
-                assert answer.status_code == 403, f"{operation.method} {path}: {answer.status_code}"
+                answer = http.request(operation.method, at(operation), headers=bearer(app, "reader", "ana"), json={})
+                assert answer.status_code == 403, said(operation, answer)
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[1, NaN]", b"\xff\xfe", b'{"a": "\\u0000"}', b"null", b"[[[[]]]]", b'"' + b"x" * 100_000 + b'"'])
-    def test_a_hostile_body_is_a_4xx_and_never_a_500(self, app: CapabilityApp, every: list[tuple[str, str]], body: bytes) -> None:
-        headers = {"authorization": f"Bearer {app.key('acme', 'admin')}", "content-type": "application/json"}
-        for method, path in every:
-            if method in ("POST", "PUT", "PATCH"):
-                answer = httpx.request(method, app.address + path, headers=headers, content=body, timeout=60)
-                assert answer.status_code < 500, f"{method} {path} {body[:20]!r}: {answer.status_code} {answer.text[:300]}"
+    def test_a_hostile_body_is_a_4xx_and_never_a_500(self, app: CapabilityApp, http: httpx.Client, every: list[Operation], body: bytes) -> None:
+        headers = bearer(app, "admin") | {"content-type": "application/json"}
+        for operation in every:
+            if operation.method in ("POST", "PUT", "PATCH"):
+                answer = http.request(operation.method, at(operation), headers=headers, content=body)
+                assert answer.status_code < 500, said(operation, answer)
 
     @pytest.mark.parametrize("value", ["%00", "%0a", "..%2f..%2fetc", "%f0%9f%92%a5", "a" * 3000, "%7b%7d%3a%2a", "-1", "NaN", "1e999"])
-    def test_a_hostile_path_or_query_is_never_a_500(self, app: CapabilityApp, value: str) -> None:
-        headers = {"authorization": f"Bearer {app.key('acme', 'admin')}"}
-        document = httpx.get(f"{app.address}/{self.capability}/openapi.json").json()
-        for operation in operations(document).values():
-            path = re.sub(r"\{[^}]+\}", value, operation.path)
+    def test_a_hostile_path_or_query_is_never_a_500(self, app: CapabilityApp, http: httpx.Client, every: list[Operation], value: str) -> None:
+        for operation in every:
             query = "&".join(f"{name}={value}" for name in sorted(operation.query))
-            answer = httpx.request(operation.method, f"{app.address}{path}?{query}", headers=headers, timeout=60)
-            assert answer.status_code < 500, f"{operation.method} {path}?{query}: {answer.status_code} {answer.text[:300]}"
+            answer = http.request(operation.method, f"{at(operation, value)}?{query}", headers=bearer(app, "admin"))
+            assert answer.status_code < 500, said(operation, answer)
+
+
+def at(operation: Operation, value: str = "x") -> str:
+    """The operation's path, with something in place of its parameters."""
+    return re.sub(r"\{[^}]+\}", value, operation.path)
+
+
+def bearer(app: CapabilityApp, role: str, user: str | None = None) -> dict[str, str]:
+    return {"authorization": f"Bearer {app.key('acme', role, user)}"}
+
+
+def said(operation: Operation, answer: httpx.Response) -> str:
+    return f"{operation.method} {answer.request.url}: {answer.status_code} {answer.text[:300]}"

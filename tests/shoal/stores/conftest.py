@@ -13,16 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shoal.embedded import EmbeddedServers
 from shoal.stores import StoreConfig, TenantStores, close_connections, open_stores
 
 
 @pytest.fixture(scope="session")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
+def config(shoal_servers: StoreConfig) -> StoreConfig:
     """Where Redis, Milvus Lite, the lake and the event log of these tests are."""
-    servers = EmbeddedServers(tmp_path_factory.mktemp("data"))
-    yield servers.start()
-    servers.stop()
+    return shoal_servers
 
 
 @pytest.fixture
