@@ -33,6 +33,7 @@ FIELDS: dict[str, Literal["string", "integer", "float", "boolean"]] = {
     "url": "string",
     "metadata": "string",
 }
+DETAILS = ("board", "title", "body", "url", "metadata")
 ENSURED: set[tuple[str, str]] = set()
 """(tenant, collection) that this process knows to exist."""
 
@@ -208,14 +209,13 @@ class Index:
             parameters=parameters,
         )[: query.limit]
         shown = [ids[i] for i, _ in ranked]
-        details = {
-            row["id"]: row
-            for row in await vectors.get(self.collection, shown, ["title", "body", "url", "metadata"])
-        }
+        details: dict[str, dict[str, Any]] = {}
+        with suppress(NotFound):  # dropped since
+            details = {row["id"]: row for row in await vectors.get(self.collection, shown, DETAILS)}
         hits = []
         for i, scores in ranked:
             candidate, row = candidates[ids[i]], details.get(ids[i])
-            if row is not None:  # else deleted since
+            if row is not None and row["board"] == candidate.board:  # else gone since, perhaps out of sight
                 metadata = orjson.loads(row["metadata"]) if row["metadata"] else None
                 hits.append(
                     Found(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -27,7 +28,10 @@ TEXT_BYTES = 60_000
 METADATA_BYTES = 16_000
 ITEMS = 10_000
 """Items in one request."""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+METADATA_LEVELS = 32
+"""Of objects and arrays within each other."""
+EPOCH, END = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 
 
 def _text(value: str) -> str:
@@ -46,8 +50,9 @@ def _not_blank(value: str) -> str:
     return value
 
 
-def _no_number(value: Any) -> Any:
-    if isinstance(value, int | float):
+def no_number(value: Any) -> Any:
+    """For times: pydantic takes a number, as a number or as text, for seconds since 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and NUMBER.fullmatch(value.strip())):
         raise ValueError("is a number; a time is text such as 2026-11-23T09:30:00Z")
     return value
 
@@ -55,6 +60,8 @@ def _no_number(value: Any) -> Any:
 def _since_1970(value: datetime) -> datetime:
     if value < EPOCH:
         raise ValueError("is before 1970")
+    if value >= END:  # rounded to a millisecond it might be in the year 10000, which no datetime can say
+        raise ValueError("is after 9999-12-30")
     return value
 
 
@@ -65,15 +72,17 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _finite(value: Any, path: str = "") -> None:
+def _finite(value: Any, path: str = "", level: int = 0) -> None:
+    if level > METADATA_LEVELS:
+        raise ValueError(f"is nested more than {METADATA_LEVELS} levels deep")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{path or 'the value'} is {value}, which is no JSON number")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _finite(inner, f"{path}.{key}".lstrip("."))
+            _finite(inner, f"{path}.{key}".lstrip("."), level + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _finite(inner, f"{path}.{index}".lstrip("."))
+            _finite(inner, f"{path}.{index}".lstrip("."), level + 1)
 
 
 class Item(BaseModel):
@@ -86,7 +95,7 @@ class Item(BaseModel):
     type: Type
     title: Annotated[str, AfterValidator(_text), Field(max_length=2_000)]
     text: Annotated[str, AfterValidator(_text), AfterValidator(_not_blank)]
-    updated_at: Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_since_1970)]
+    updated_at: Annotated[AwareDatetime, BeforeValidator(no_number), AfterValidator(_since_1970)]
     url: Annotated[str, AfterValidator(_text), Field(max_length=2_000)] | None = None
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] | None = None
 

@@ -43,28 +43,44 @@ def reindex(job: JobContext) -> dict[str, Any]:
 def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
     settings = ctx.services.settings(SearchSettings)
     index = Index(settings, _no_embedding)
-    last = asyncio.run(latest(ctx))
-    items = [item for item in last.values() if item is not None]
-    job.progress(0, len(items), f"{ctx.tenant}: {len(items):,} items in the log")
+    known = asyncio.run(archived(ctx))
+    changed, position = asyncio.run(since(ctx, "0"))
+    known |= changed
+    job.progress(0, len(known), f"{ctx.tenant}: {len(known):,} items in the log")
     if fresh:
         asyncio.run(index.clear(ctx))
-    elif gone := [id for id, item in last.items() if item is None]:
-        asyncio.run(index.delete(ctx, gone))
-    written = 0
-    for some, vectors in encoded(items, settings):
-        asyncio.run(index.store(ctx, some, vectors))
-        written += len(some)
-        job.progress(written, len(items), ctx.tenant)
-    return written
+    todo = known
+    while todo:
+        if gone := [id for id, item in todo.items() if item is None]:
+            asyncio.run(index.delete(ctx, gone))
+        written = len(gone)
+        for some, vectors in encoded([item for item in todo.values() if item is not None], settings):
+            asyncio.run(index.store(ctx, some, vectors))
+            written += len(some)
+            job.progress(written, len(todo), ctx.tenant)
+        # What changed meanwhile is in the index, unless it was just written over with its older state.
+        changed, position = asyncio.run(since(ctx, position))
+        todo = {id: item for id, item in changed.items() if id in todo}
+        known |= todo
+    return sum(item is not None for item in known.values())
 
 
-async def latest(ctx: TenantContext) -> dict[str, Item | None]:
-    """The last state of each item that the lake's archive and the live log know; None for a deleted one."""
-    rows = await ctx.stores.lake.read("events", columns=COLUMNS)
-    archived = [] if rows is None else sorted(rows.to_pylist(), key=lambda row: _order(row["position"]))
-    events = [_event(row) for row in archived if row["type"].startswith("item.")]
-    events += [event async for _, event in ctx.stores.events.read(types=("item.*",))]
-    return states(events)[0]
+async def archived(ctx: TenantContext) -> dict[str, Item | None]:
+    """The last state of each item that the lake's archive of the log knows; None for a deleted one."""
+    import pyarrow.compute as pc
+
+    lake, rows = ctx.stores.lake, []
+    for day in await lake.days("events"):  # by day: only the events of items are ever in memory together
+        if (found := await lake.read("events", day, day, columns=COLUMNS)) is not None:
+            rows += found.filter(pc.starts_with(found["type"], "item.")).to_pylist()
+    rows.sort(key=lambda row: _order(row["position"]))
+    return states(map(_event, rows))[0]
+
+
+async def since(ctx: TenantContext, position: str) -> tuple[dict[str, Item | None], str]:
+    """The last state of each item that changed after a position of the live log, and the position of the last such change."""
+    found = [pair async for pair in ctx.stores.events.read(position, types=("item.*",))]
+    return states(event for _, event in found)[0], found[-1][0] if found else position
 
 
 def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[Item], np.ndarray]]:

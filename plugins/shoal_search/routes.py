@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from shoal import Event, Identifier, Invalid, NotFound, Services, TenantContext, reader, tenant
 
 from . import index as stored
 from .embedder import Remembering
-from .index import Found, Index
-from .items import Item, Type, checked, rows
+from .index import WRITTEN, Found, Index, chunks
+from .items import Item, Type, checked, no_number, rows
 from .parameters import SearchParameters, SearchSettings
 from .snippets import snippet
 
@@ -99,10 +99,10 @@ def routes(services: Services) -> APIRouter:
         good, bad = checked(rows(await request.body(), request.headers.get("content-type", "")))
         good, hidden = await _allowed(index, ctx, good)
         items = [item for _, item in good]
-        if items:
-            await index.write(ctx, items)
+        for some in chunks(items, WRITTEN):  # where it breaks off, what is found is in the log as well
+            await index.write(ctx, some)
             await ctx.stores.events.append(
-                [_event("item.updated", i.id, i.model_dump(mode="json")) for i in items]
+                [_event("item.updated", i.id, i.model_dump(mode="json")) for i in some]
             )
         rejected = sorted([*bad, *hidden], key=lambda fault: fault["index"])
         return _json({"accepted": len(items), "rejected": rejected})
@@ -111,9 +111,11 @@ def routes(services: Services) -> APIRouter:
     async def delete_item(id: Identifier, ctx: TenantContext = Depends(tenant)) -> Response:
         """Remove an item; 404 when there is none that the caller may see."""
         board = (await index.boards(ctx, [id])).get(id)
-        if board is None or not ctx.may_see(board) or not await index.delete(ctx, [id]):
+        if board is None or not ctx.may_see(board):
             raise NotFound(f"no item {id!r}")
+        # The log first: were it away afterwards, a second attempt would find no item, and the log keep it for ever.
         await ctx.stores.events.append([_event("item.deleted", id, {"id": id, "board_id": board})])
+        await index.delete(ctx, [id])
         return _json({"deleted": id})
 
     @router.get("", response_model=Results)
@@ -123,7 +125,8 @@ def routes(services: Services) -> APIRouter:
         board: Annotated[list[Identifier] | None, Query(description="Only on these boards.")] = None,
         type: Annotated[list[Type] | None, Query(description="Only of these types.")] = None,
         updated_after: Annotated[
-            AwareDatetime | None, Query(description="Only changed after this time.")
+            Annotated[AwareDatetime, BeforeValidator(no_number)] | None,
+            Query(description="Only changed after this time."),
         ] = None,
         ctx: TenantContext = Depends(reader),
     ) -> Response:

@@ -23,7 +23,7 @@ class Statistics:
     """How many documents there are, how long they are, and in how many each term occurs, of one collection.
 
     They are not changed in one transaction with the vectors: a crash between the two, or two writers of one item at once,
-    shifts a count by one, which an inverse document frequency hardly feels; `search.reindex` counts afresh.
+    shifts a count by one, which an inverse document frequency hardly feels; `search.reindex` with `fresh` counts anew.
     """
 
     def __init__(self, stores: Stores, collection: str) -> None:

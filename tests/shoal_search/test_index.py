@@ -158,6 +158,21 @@ async def test_what_was_dropped_behind_its_back_is_made_again(
     assert await ids(index, ctx, "sign-in") == ["2"]
 
 
+async def test_what_leaves_the_callers_boards_during_a_search_is_not_shown(
+    index: Index, ctx: TenantContext, item: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(index, ctx, item("1", board_id="mine"), item("2", board_id="mine"))
+    get = type(ctx.stores.vectors).get
+
+    async def moved_before(self: Any, name: str, ids: Any, fields: Any = ()) -> Any:
+        monkeypatch.undo()
+        await write(index, ctx, item("1", "now a secret", board_id="closed"))
+        return await get(self, name, ids, fields)
+
+    monkeypatch.setattr(type(ctx.stores.vectors), "get", moved_before)
+    assert await ids(index, ctx, "sign-in", boards=frozenset({"mine"})) == ["2"]
+
+
 async def test_an_item_keeps_all_that_came_with_it(index: Index, ctx: TenantContext, item: Make) -> None:
     metadata = {"owner": "Ana", "points": [1, 2.5, None], "nested": {"ä": True}}
     await write(index, ctx, item("1", title="Title", url="https://example.com/1", metadata=metadata))

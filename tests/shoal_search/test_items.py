@@ -14,6 +14,13 @@ from shoal_search.items import ITEMS, TEXT_BYTES, checked, rows
 Make = Callable[..., dict[str, Any]]
 
 
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -35,11 +42,17 @@ Make = Callable[..., dict[str, Any]]
         ({"updated_at": "yesterday"}, "updated_at: "),
         ({"updated_at": 1_700_000_000}, "updated_at: is a number"),
         ({"updated_at": float("nan")}, "updated_at: is a number"),
+        ({"updated_at": "1700000000"}, "updated_at: is a number"),
+        ({"updated_at": "1.7e9"}, "updated_at: is a number"),
+        ({"updated_at": "9999-12-31T23:59:59.999999Z"}, "updated_at: is after 9999-12-30"),
+        ({"updated_at": "9999-12-30T23:59:59-23:59"}, "updated_at: is after 9999-12-30"),
         ({"metadata": {"a": [1, {"b": float("nan")}]}}, "metadata: a.1.b is nan"),
         ({"metadata": {"a": float("inf")}}, "metadata: a is inf"),
         ({"metadata": {"a": "x" * 20_000}}, "metadata: is 20,008 bytes"),
         ({"metadata": {"a": 10**30}}, "metadata: cannot be stored as JSON"),
         ({"metadata": {"a": "\ud800"}}, "metadata: cannot be stored as JSON"),
+        ({"metadata": nested(33)}, "metadata: is nested more than 32 levels deep"),
+        ({"metadata": nested(1_000)}, "metadata: is nested more than 32 levels deep"),
         ({"metadata": [1]}, "metadata: Input should be a valid dictionary"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],

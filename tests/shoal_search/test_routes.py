@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shoal import Role, TenantContext
+from shoal import Role, TenantContext, Unavailable
 
 pytestmark = pytest.mark.anyio
 Make = Callable[..., dict[str, Any]]
@@ -65,6 +65,35 @@ async def test_what_came_in_is_in_the_event_log(api: Opener, ctx: TenantContext,
     events = [event async for _, event in ctx.stores.events.read()]
     assert [(event.type, event.subject) for event in events] == [("item.updated", "1"), ("item.deleted", "1")]
     assert events[0].data["text"] == item()["text"]
+
+
+async def test_the_latest_time_and_the_deepest_metadata_are_answered(api: Opener, item: Make) -> None:
+    metadata: dict[str, Any] = {}
+    for _ in range(32):
+        metadata = {"a": metadata}
+    latest = item("1", updated_at="9999-12-30T23:59:59.999999Z", metadata=metadata)
+    async with api() as client:
+        assert (await client.post("/search/items", json=[latest])).json()["accepted"] == 1
+        (hit,) = (await client.get("/search", params={"q": "sign-in"})).json()["hits"]
+    assert hit["updated_at"] == "9999-12-31T00:00:00Z"
+    assert hit["metadata"] == metadata
+
+
+async def test_a_deletion_that_the_log_could_not_take_can_be_repeated(
+    api: Opener, ctx: TenantContext, item: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api() as client:
+        await client.post("/search/items", json=[item("1")])
+        with monkeypatch.context() as away:
+
+            async def append(self: Any, events: Any) -> None:
+                raise Unavailable("Redis is away")
+
+            away.setattr(type(ctx.stores.events), "append", append)
+            assert (await client.delete("/search/items/1")).status_code == 503
+        assert (await client.delete("/search/items/1")).status_code == 200
+        assert (await client.get("/search", params={"q": "sign-in"})).json()["hits"] == []
+    assert [event.type async for _, event in ctx.stores.events.read()] == ["item.updated", "item.deleted"]
 
 
 async def test_a_user_finds_only_what_is_on_their_boards(api: Opener, item: Make) -> None:
@@ -129,6 +158,7 @@ async def test_an_unknown_board_is_said_to_be(api: Opener, item: Make) -> None:
         {"q": "x", "type": "board"},
         {"q": "x", "board": "a\nb"},
         {"q": "x", "updated_after": "yesterday"},
+        {"q": "x", "updated_after": "1700000000"},
         {"q": "x", "updated_after": "2026-11-23T10:00:00"},
     ],
 )

@@ -45,8 +45,17 @@ def test_an_event_without_an_item_is_answered_by_a_rejection(data: Any) -> None:
     assert fault.data["error"]
 
 
-def test_a_deletion_of_nothing_is_answered_too() -> None:
-    assert states([event("deleted", {})])[1]
+@pytest.mark.parametrize("data", [{}, {"id": 7}, {"id": ""}, {"id": "a\nb"}, {"id": "x" * 513}, []])
+def test_a_deletion_of_nothing_is_answered_too(data: Any) -> None:
+    assert states([event("deleted", data)])[1]
+
+
+def test_what_the_routes_did_since_is_not_undone_by_an_older_event(item: Make) -> None:
+    routes = Event(type="item.updated", source="shoal/search", subject="1", data=item("1", "posted"))
+    older, newer = event("created", item("1", "older")), event("updated", item("1", "newer"))
+    assert states([older, routes], indexed="shoal/search") == ({}, [])
+    found = states([routes, newer], indexed="shoal/search")[0]["1"]
+    assert found and found.text == "newer"
 
 
 @pytest.mark.anyio
