@@ -37,10 +37,11 @@ def _catalog() -> Any:
 
 
 async def _handle(ctx: TenantContext, events: Sequence[Event]) -> None:
-    from .ingest import handle
+    from .ingest import handle, tell_of_late_runs
 
     registry = await _catalog().registry(ctx.tenant, ctx.stores.online)
     await handle(ctx.stores.online, registry, events)
+    await tell_of_late_runs(ctx.stores.events, events)
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 in bounded memory (it spills to a folder)."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,21 +49,31 @@ def engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDBPyCon
 
 def lookback(view: View) -> int:
     """Seconds of events that a row as of a moment depends on. An entity has a row for as long as a value from its last
-    event can still be within its TTL (or for a day after its windows emptied, so that the drop to zero is written)."""
-    return (view.retention or 366 * DAY) + (view.ttl or DAY)
+    event can still be within its TTL (or for a week after its windows emptied, so that the drop to zero is written even if some
+    nights fail)."""
+    return (view.retention or 366 * DAY) + (view.ttl or 7 * DAY)
 
 
 def aggregate(
-    con: duckdb.DuckDBPyConnection, view: View, relation: str, as_of: int, created: int, partition: tuple[int, int] = (0, 1)
+    con: duckdb.DuckDBPyConnection,
+    view: View,
+    relation: str,
+    as_of: int,
+    created: int,
+    partition: tuple[int, int] = (0, 1),
+    entities: Sequence[str] | None = None,
 ) -> pa.Table:
     """The rows of a view as of a moment (µs since 1970), in the order of the entities.
 
     `relation`: what to select the archived events from, such as `read_parquet([…])`. The window of a feature is
     `(as_of - window, as_of]`. Counts, sums and distinct counts of nothing are 0; everything else of nothing is null.
-    `partition` (k, n): only the k-th of n parts of the entities.
+    `partition` (k, n): only the k-th of n parts of the entities. `entities`: only these.
     """
     k, n = partition
     part = f"AND hash(entity) % {n} = {k}" if n > 1 else ""
+    if entities is not None:
+        con.register("wanted", pa.table({"entity": pa.array(entities, pa.string())}))
+        part += " AND entity IN (SELECT entity FROM wanted)"
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE occurrences AS SELECT * FROM ({select(view, relation)}) "
         f"WHERE ts > {as_of - lookback(view) * 1_000_000} AND ts <= {as_of} {part}"
@@ -125,18 +135,18 @@ def _name(feature: Feature) -> str:
 
 
 def values_at(
-    con: duckdb.DuckDBPyConnection, view: View, relation: str, rows: pa.Table, known: str = "true"
+    con: duckdb.DuckDBPyConnection, view: View, relation: str, rows: pa.Table
 ) -> pa.Table:
     """A stream view's features as of each row's own moment: what the sliding windows held at that time.
 
     `rows`: columns `row` (int), `entity` (string) and `ts` (µs since 1970). The answer has `row`, `event_timestamp` (of
     the entity's newest event at or before `ts`) and a column per feature, in the order of `row`; null where the entity
-    had no event yet or its newest was older than the TTL. `known`: a condition on the archive's columns.
+    had no event yet or its newest was older than the TTL.
     """
     con.register("asked", rows)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE occurrences AS SELECT * FROM "
-        f"({select(view, f'(SELECT * FROM {relation} WHERE {known})')}) SEMI JOIN asked USING (entity)"
+        f"({select(view, relation)}) SEMI JOIN asked USING (entity)"
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE seen AS SELECT row, asked.entity AS entity, asked.ts AS t, o.ts AS newest "
@@ -176,6 +186,12 @@ def _at(view: View, feature: Feature, name: str) -> str:
         f"SELECT row, {total} AS {name} FROM seen JOIN occurrences o ON seen.entity = o.entity "
         f"AND o.ts <= seen.t AND o.ts > seen.t - {(feature.window or 0) * 1_000_000} WHERE {c} IS NOT NULL GROUP BY row"
     )
+
+
+def accepted_by(relation: str, known: int) -> str:
+    """What of an archive the log had accepted by a moment (µs since 1970): an event's `position` begins with the millisecond
+    of its acceptance."""
+    return f"(SELECT * FROM {relation} WHERE CAST(split_part(position, '-', 1) AS BIGINT) <= {known // 1000})"
 
 
 def relation_of(con: duckdb.DuckDBPyConnection, source: Any, name: str = "archive") -> str:

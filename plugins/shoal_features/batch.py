@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 from . import offline
 from .aggregation import aggregate, engine, lookback, schema
 from .extraction import occurrence, reads
-from .ingest import GRACE, STATUS
+from .ingest import GRACE, computed
 from .online import Row, apply, write
 from .registry import View
 from .values import micros, moment, pack
@@ -51,21 +52,29 @@ async def compute(stores: Any, view: View, as_of: datetime, *, online: bool = Tr
         with engine() as con:
             return aggregate(con, view, archive.relation(con), moment_us, now, (k, parts))
 
-    tables = []
-    for k, table in enumerate(await asyncio.to_thread(lambda: list(in_parts(part, parts)))):
-        tables.append(table)
+    tables = [schema(view).empty_table()]
+    async for table in in_parts(part, parts):
+        tables.append(table.cast(schema(view)))
         if progress:
-            progress(k + 1, parts, view.name)
-    rows, changed = await offline.append_changes(stores.lake, view, pa.concat_tables(tables).cast(schema(view)))
+            progress(min(len(tables) - 1, parts), parts, view.name)
+    rows, changed = await offline.append_changes(stores.lake, view, pa.concat_tables(tables))
     values = 0
     if online and rows.num_rows:
         values = await write(stores.online, view, packed(view, rows), now)
-        await stores.online.hset(STATUS, view.name, orjson.dumps({"event": moment_us, "handled": now}))
+        await computed(stores.online, view, moment_us, now)
     return Written(rows.num_rows, changed, values)
 
 
-def in_parts(part: Callable[[int], pa.Table], parts: int) -> Iterator[pa.Table]:
-    """The results of `part(0) … part(parts - 1)`: by Ray Data when there are several."""
+async def in_parts(part: Callable[[int], pa.Table], parts: int) -> AsyncIterator[pa.Table]:
+    """The results of `part(0) … part(parts - 1)`, in any order and perhaps in pieces, by Ray Data when there are several. They
+    come one by one: what is not asked for yet is not held here."""
+    with ThreadPoolExecutor(1) as thread:  # always the same one, since the iterator is Ray's
+        found, loop = _worked(part, parts), asyncio.get_running_loop()
+        while (table := await loop.run_in_executor(thread, next, found, None)) is not None:
+            yield table
+
+
+def _worked(part: Callable[[int], pa.Table], parts: int) -> Iterator[pa.Table]:
     if parts == 1:
         yield part(0)
         return

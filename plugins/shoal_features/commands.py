@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ def commands() -> typer.Typer:
     @app.command()
     def apply(
         file: Path = typer.Argument(help="A Python file of Feast definitions."),
-        tenant: str = TENANT,
+        tenant: str = typer.Option("", "--tenant", help="Whose; without, every tenant's."),
         check: bool = typer.Option(False, "--check", help="Only say whether it is right."),
     ) -> None:
-        """Validate definitions and register them in place of the tenant's old ones."""
+        """Validate definitions and register them in place of the tenant's old ones, or of every tenant's."""
         from .definitions import load
         from .registry import RegistryError
 
@@ -42,7 +43,13 @@ def commands() -> typer.Typer:
         if check:
             _say({"views": [v.name for v in registry.views], "services": list(registry.services)})
             return
-        _say(_call(tenant, "apply", body=registry.to_dict()))
+        if tenant:
+            _say(_call(tenant, "apply", body=registry.to_dict()))
+            return
+        answers = {name: _applied(name, registry.to_dict()) for name in _every_tenant()}
+        _say({"tenants": answers})
+        if any("error" in a for a in answers.values()):
+            raise typer.Exit(1)
 
     @app.command()
     def views(tenant: str = TENANT) -> None:
@@ -104,26 +111,26 @@ def commands() -> typer.Typer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        name, temporary = f"cli_{uuid4().hex[:12]}", output.with_name(output.name + ".part")
-        arguments = {"dataset": name, "features": features.split(","), "known_by": known_by or None}
-        with connect(tenant) as client:
-            try:
-                for batch in pq.ParquetFile(entities).iter_batches(UPLOADED):
-                    sink = pa.BufferOutputStream()
-                    pq.write_table(pa.Table.from_batches([batch]), sink)
-                    client.features.upload(name=name, body=sink.getvalue().to_pybytes())
-                result = _run(tenant, "historical", {k: v for k, v in arguments.items() if v}, quiet=True)
-                writer = None
-                for part in range(client.features.download(name=name)["parts"]):
-                    table = pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))
-                    writer = writer or pq.ParquetWriter(temporary, table.schema)
-                    writer.write_table(table)
-                if writer:
-                    writer.close()
-                    temporary.replace(output)
-            finally:
-                client.features.forget(name=name)
-        _say({"rows": result["rows"], "output": str(output)})
+        def upload(client: Any, name: str) -> None:
+            for batch in pq.ParquetFile(entities).iter_batches(UPLOADED):
+                sink = pa.BufferOutputStream()
+                pq.write_table(pa.Table.from_batches([batch]), sink)
+                client.features.upload(name=name, body=sink.getvalue().to_pybytes())
+
+        _joined(tenant, output, {"features": features.split(","), "known_by": known_by}, upload)
+
+    @app.command()
+    def as_of(
+        time: str = typer.Argument(help="Such as 2026-11-01T00:00:00Z, or a date: its beginning, UTC."),
+        output: Path = typer.Argument(help="The Parquet file to write."),
+        features: str = typer.Option(..., help="Names, separated by commas."),
+        tenant: str = TENANT,
+        entity: str = typer.Option("", help="The entity type, where there are several."),
+        known_by: str = typer.Option("", help="Only what was known by this time."),
+    ) -> None:
+        """Features of all entities as of a time, in no particular order."""
+        at = f"{time}T00:00:00Z" if len(time) == len("2026-11-01") else time
+        _joined(tenant, output, {"features": features.split(","), "as_of": at, "entity": entity, "known_by": known_by})
 
     @app.command()
     def consistency(tenant: str = TENANT, sample: int = typer.Option(200, help="Entities to compare.")) -> None:
@@ -132,6 +139,49 @@ def commands() -> typer.Typer:
             raise typer.Exit(1)
 
     return app
+
+
+def _joined(tenant: str, output: Path, arguments: dict[str, Any], upload: Callable[[Any, str], None] | None = None) -> None:
+    """Run the job `features.historical` on a data set of its own, and write its answer to a file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    name, temporary = f"cli_{uuid4().hex[:12]}", output.with_name(output.name + ".part")
+    with connect(tenant) as client:
+        try:
+            if upload:
+                upload(client, name)
+            result = _run(tenant, "historical", {"dataset": name, **{k: v for k, v in arguments.items() if v}}, quiet=True)
+            writer = None
+            for part in range(client.features.download(name=name)["parts"]):
+                table = pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))
+                writer = writer or pq.ParquetWriter(temporary, table.schema)
+                writer.write_table(table)
+            if writer:
+                writer.close()
+                temporary.replace(output)
+        finally:
+            client.features.forget(name=name)
+    _say({"rows": result["rows"], "output": str(output)})
+
+
+def _every_tenant() -> list[str]:
+    names: list[str] = []
+    with connect() as operator:
+        cursor = None
+        while True:
+            page = operator.platform.list_tenants(limit=1000, **({"cursor": cursor} if cursor else {}))
+            names += [t["id"] for t in page["tenants"]]
+            cursor = page["cursor"]
+            if not cursor:
+                return names
+
+
+def _applied(tenant: str, registry: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(_call(tenant, "apply", body=registry))
+    except Invalid as error:
+        return {"error": str(error)}
 
 
 def _call(tenant: str, operation: str, **arguments: Any) -> Any:

@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shoal import Client
 
 from .offline import Files
 
@@ -44,3 +47,19 @@ class Dataset:
         """Remove the rows and the answer; how many files went."""
         return int(await lake.delete(self._asked)) + int(await lake.delete(self._answer))
 
+
+def as_ray(url: str, key: str, name: str) -> Any:
+    """The answer of a data set as a `ray.data.Dataset`, for training on a Ray cluster of one's own: each part is fetched over HTTP, with
+    the key, by the process that works on it."""
+    from ray.data import from_items
+
+    with Client(url, key) as client:
+        parts = client.features.download(name=name)["parts"]
+    numbers = from_items([{"part": k} for k in range(parts)], override_num_blocks=max(parts, 1))
+    return numbers.map_batches(lambda batch: fetched(url, key, name, int(batch["part"][0])), batch_size=1)
+
+
+def fetched(url: str, key: str, name: str, part: int) -> pa.Table:
+    """One part of the answer of a data set."""
+    with Client(url, key) as client:
+        return pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))

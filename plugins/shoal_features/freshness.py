@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from .ingest import STATUS, late_key
+from .ingest import STATUS, ahead_key, late_key
 from .registry import Registry
 from .values import moment
 
@@ -13,8 +13,9 @@ MONITORED = ("features", "monitored")
 
 
 async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, Any]]:
-    """Per view: the newest value's event time and age, the stream's lag, how many events came too late, and the latest
-    monitored shares of nulls and drift. `now` in µs since 1970; what is not known yet is null."""
+    """Per view: the newest value's event time and age, the stream's lag (from the newest event of the batch handled last to its
+    being handled), how many events came too late and how many are ahead of time, and the latest monitored shares of nulls
+    and drift. `now` in µs since 1970; what is not known yet is null."""
     names = [v.name for v in registry.views]
     if not names:
         return []
@@ -23,9 +24,10 @@ async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, A
     pipe.hmget(MONITORED, names)
     for view in registry.views:
         pipe.hlen(late_key(view.name))
-    status, monitored, *late = await pipe.execute()
+        pipe.zcard(ahead_key(view.name))
+    status, monitored, *counts = await pipe.execute()
     out = []
-    for view, raw, more, n in zip(registry.views, status, monitored, late, strict=True):
+    for view, raw, more, late, ahead in zip(registry.views, status, monitored, counts[::2], counts[1::2], strict=True):
         known = orjson.loads(raw) if raw else {}
         event, handled = known.get("event"), known.get("handled")
         entry: dict[str, Any] = {
@@ -36,6 +38,7 @@ async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, A
             "computed": moment(handled).isoformat() if handled is not None else None,
         }
         if view.kind == "stream":
-            entry |= {"lag_seconds": max(0.0, (handled - event) / 1e6) if event is not None else None, "too_late": n}
+            lag = known.get("lag")
+            entry |= {"lag_seconds": lag / 1e6 if lag is not None else None, "too_late": late, "ahead_of_time": ahead}
         out.append(entry | {"features": orjson.loads(more) if more else {}})
     return out

@@ -85,11 +85,11 @@ class Question:
                 "ts": rows["at"].cast(TIME).cast(pa.int64()),
             }
         )
-        known = "true"
-        if self.known_by is not None:  # a position of the event log begins with the millisecond of acceptance
-            known = f"CAST(split_part(position, '-', 1) AS BIGINT) <= {micros(self.known_by) // 1000}"
         with aggregation.engine() as con:
-            return aggregation.values_at(con, view, self.archive.relation(con), asked, known)
+            relation = self.archive.relation(con)
+            if self.known_by is not None:
+                relation = aggregation.accepted_by(relation, micros(self.known_by))
+            return aggregation.values_at(con, view, relation, asked)
 
 
 async def question(

@@ -1,21 +1,25 @@
 """The scheduled and started work of the feature store."""
 
-import asyncio
+import hashlib
+import json
+import logging
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
-from shoal import Event, Invalid, JobContext, TenantContext
+from shoal import Event, InternalError, Invalid, JobContext, TenantContext
 
 from . import batch, offline, rows
 from .catalog import Catalog
 from .datasets import Dataset
 from .freshness import freshness
-from .history import question
-from .ingest import late_key
+from .history import everyone, question
+from .ingest import LATE_RUNS, handle, late_key
 from .monitoring import mismatches, monitor
 from .registry import Registry, View
 from .values import moment
@@ -26,30 +30,70 @@ CORRECTED = ("features", "corrected")
 REACH = timedelta(days=7)
 """How far back a nightly run corrects days for events that arrived since the run before."""
 
+FAULTS = (duckdb.Error, pa.ArrowException, LookupError, TypeError, ValueError)
+"""What one tenant's data or definitions can bring about: no reason to leave the others without their values."""
+
+BUILT = ("features", "built")
+"""Hash: stream view → digest of the definition that its windows were last brought up from the archive for."""
+
+log = logging.getLogger("shoal.features")
+
 RAN = ("features", "ran")
 """When the nightly run last began, in ms since 1970."""
 
 
 async def materialize(job: JobContext) -> dict[str, Any]:
     """Compute the batch views. By the schedule: as of the midnight before, and again for the days of the past week that
-    events have arrived for since the last run. By hand: as of now, or with `date` as of that day's end."""
+    events have arrived for since the last run; also the windows of stream views that are new or changed. By hand: as of now, or
+    with `date` as of that day's end. What fails for one tenant fails the run, after the others have been worked on."""
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
+    failed: dict[str, Exception] = {}
     for n, ctx in enumerate(job.tenants):
-        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        views = _views(registry, job.arguments, "batch")
-        began = time.time_ns() // 1_000_000
-        moments = await _moments(job, ctx)
-        work = [(view, at) for view in views for at in moments]
-        for k, (view, at) in enumerate(work):
-            job.progress(n + k / len(work), len(job.tenants), f"{ctx.tenant}: {view.name} as of {at.isoformat()}")
-            done = await batch.compute(ctx.stores, view, at, online=at == moments[-1])
-            result["rows"] += done.rows
-            result["changed"] += done.changed
-            result["values"] += done.online
-        await _correct(ctx, registry)
-        await ctx.stores.online.set(RAN, began)
+        try:
+            await _materialized(job, n, ctx, result)
+        except FAULTS as error:
+            if len(job.tenants) == 1:
+                raise
+            log.exception("features.materialize of %s failed", ctx.tenant)
+            failed[ctx.tenant] = error
+    if failed:
+        tenant, first = next(iter(failed.items()))
+        raise InternalError(f"{len(failed)} of {len(job.tenants)} tenants failed, the first {tenant}: {type(first).__name__}: {first}")
     job.progress(len(job.tenants), len(job.tenants), "done")
     return result
+
+
+async def _materialized(job: JobContext, n: int, ctx: TenantContext, result: dict[str, Any]) -> None:
+    registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+    views = _views(registry, job.arguments, "batch")
+    began = time.time_ns() // 1_000_000
+    moments = await _moments(job, ctx)
+    work = [(view, at) for view in views for at in moments]
+    for k, (view, at) in enumerate(work):
+        job.progress(n + k / len(work), len(job.tenants), f"{ctx.tenant}: {view.name} as of {at.isoformat()}")
+        done = await batch.compute(ctx.stores, view, at, online=at == moments[-1])
+        result["rows"] += done.rows
+        result["changed"] += done.changed
+        result["values"] += done.online
+    for view in _views(registry, job.arguments, "stream"):
+        if await ctx.stores.online.hget(BUILT, view.name) != _digest(view):
+            await _built(ctx, view)
+    await handle(ctx.stores.online, registry, [])  # what was ahead of time and is due
+    await _correct(ctx, registry)
+    await ctx.stores.online.set(RAN, began)
+
+
+async def _built(ctx: TenantContext, view: View) -> int:
+    """Bring a stream view's windows up from the archive; how many events were new."""
+    fresh = await batch.rebuild(ctx.stores, view)
+    await ctx.stores.online.hset(BUILT, view.name, _digest(view))
+    return fresh
+
+
+def _digest(view: View) -> bytes:
+    """Changes when what the windows must hold changes."""
+    said = {k: v for k, v in asdict(view).items() if k not in ("description", "owner", "tags")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16].encode()
 
 
 async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
@@ -113,7 +157,7 @@ async def backfill(job: JobContext) -> dict[str, Any]:
                 step += 1
         for view in streams:
             job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
-            result["events"] += await batch.rebuild(ctx.stores, view)
+            result["events"] += await _built(ctx, view)
             step += 1
         for view in plain:
             job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
@@ -130,6 +174,7 @@ async def consistency(job: JobContext) -> dict[str, Any]:
     for n, ctx in enumerate(job.tenants):
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        await handle(ctx.stores.online, registry, [])
         sample, settle = int(job.arguments.get("sample", 200)), float(job.arguments.get("settle", 2.0))
         found = await mismatches(ctx.stores, registry, sample=sample, seed=n, settle=settle)
         result["checked"] += found["checked"]
@@ -145,7 +190,9 @@ async def watch(job: JobContext) -> dict[str, Any]:
     for n, ctx in enumerate(job.tenants):
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        await handle(ctx.stores.online, registry, [])
         points = await monitor(ctx.stores, registry)
+        points.append({"metric": LATE_RUNS, "value": 0, "labels": {}})  # so that a late run stands out
         for view in await freshness(ctx.stores.online, registry, time.time_ns() // 1000):
             labels = {"view": view["view"]}
             for name in ("age_seconds", "lag_seconds", "too_late"):
@@ -165,7 +212,8 @@ async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
 
 async def historical(job: JobContext) -> dict[str, Any]:
     """A point-in-time join of any size: the entity rows are those uploaded to `dataset`, where the answer is kept too;
-    `features` the names. The parts are worked on by Ray Data, so memory does not grow with the rows."""
+    `features` the names. With `as_of`, a time, the rows are all entities at that time. The parts are worked on by Ray Data, so
+    memory does not grow with the rows."""
     if len(job.tenants) != 1:
         raise Invalid("say for which tenant")
     ctx, names = job.tenants[0], job.arguments.get("features")
@@ -174,21 +222,27 @@ async def historical(job: JobContext) -> dict[str, Any]:
     dataset, lake = Dataset(str(job.arguments.get("dataset"))), ctx.stores.lake
     registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
     entity = str(job.arguments.get("entity") or (registry.entities[0] if len(registry.entities) == 1 else ""))
+    features, as_of = _resolved(registry, entity, names), job.arguments.get("as_of")
+    if as_of:
+        await dataset.forget(lake)
+        await dataset.ask(lake, await everyone(ctx.stores, features, _time(as_of, "as_of")))
     files = await dataset.asked(lake)
     cutoff = bool(files.paths) and "known_by" in files.dataset().schema.names
     known_by = job.arguments.get("known_by")
     one = await question(
         ctx.stores,
-        _resolved(registry, entity, names),
+        features,
         files,
-        known_by=rows.parse_time(known_by) if known_by else None,
+        known_by=_time(known_by, "known_by") if known_by else None,
         cutoff=cutoff,
     )
     await dataset.forget_answer(lake)
     key, written = next(v.join_key for v in registry.views if v.entity == entity), 0
-    for k, table in enumerate(await asyncio.to_thread(lambda: list(batch.in_parts(one.part, one.parts)))):
+    done = 0
+    async for table in batch.in_parts(one.part, one.parts):
         written += await dataset.answer(lake, rows.named(table, key))
-        job.progress(k + 1, one.parts, f"{written} rows")
+        done = min(done + 1, one.parts)
+        job.progress(done, one.parts, f"{written} rows")
     return {"rows": written, "dataset": dataset.name}
 
 
@@ -207,6 +261,13 @@ def _views(registry: Registry, arguments: Mapping[str, Any], kind: str) -> list[
     if unknown:
         raise Invalid(f"no view {min(unknown)!r}; there is {', '.join(v.name for v in registry.views)}")
     return [v for v in registry.views if v.kind == kind and v.name in names]
+
+
+def _time(text: Any, name: str) -> datetime:
+    try:
+        return rows.parse_time(text)
+    except ValueError as error:
+        raise Invalid(f"the argument {name}: {error}") from None
 
 
 def _date(arguments: Mapping[str, Any], name: str) -> date:

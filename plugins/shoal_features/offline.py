@@ -19,6 +19,8 @@ from .aggregation import schema
 from .registry import View
 
 EVENTS = "events"
+HEAD = ("entity", "event_timestamp", "created", "at", "known_by")
+"""Columns that are no feature's."""
 CLOSE = 1e-9
 """Relative difference below which two floats are one value: sums depend on the order of their terms."""
 
@@ -55,7 +57,7 @@ class Files:
         return name
 
     def rows(self, columns: pa.Schema, entities: pl.Series | None, part: tuple[int, int] = (0, 1)) -> pa.Table:
-        """Their rows in order, with `columns` (null where a file is older than a column), of the given entities (all: None) in
+        """Their rows in order, with `columns` (null where a file is older than a column or its present type), of the given entities (all: None) in
         the k-th of n parts. Read batch by batch, so that memory is that of the rows kept."""
         kept = []
         for path in self.paths:
@@ -66,7 +68,7 @@ class Files:
                 if chosen is not None:
                     batch = batch.filter(chosen)
                 if batch.num_rows:
-                    kept.append(_conform(pa.Table.from_batches([batch]), columns))
+                    kept.append(_typed(pa.Table.from_batches([batch]), columns))
         return pa.concat_tables(kept) if kept else columns.empty_table()
 
 
@@ -88,6 +90,12 @@ def _chosen(column: pa.Array, entities: pl.Series | None, part: tuple[int, int])
         assert isinstance(series, pl.Series)
         mask &= series.is_in(entities.implode())
     return mask.to_arrow()
+
+
+def _typed(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """What a file holds under a name that had another type then is another feature's."""
+    wrong = [f.name for f in table.schema if f.name not in HEAD and f.type != columns.field(f.name).type]
+    return _conform(table.drop_columns(wrong) if wrong else table, columns)
 
 
 def _conform(table: pa.Table, columns: pa.Schema) -> pa.Table:

@@ -302,7 +302,7 @@ def _metadata(reading: Reading, answers: Any, now: int) -> bytes:
 
 def _time(wire: Any, text: str, where: str) -> datetime:
     try:
-        return wire.parse_time(text)  # type: ignore[no-any-return]
+        return wire.parse_time(text)
     except ValueError as error:
         raise Invalid(str(error), errors=[{"location": where, "message": str(error)}]) from error
 

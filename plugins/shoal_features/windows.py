@@ -50,6 +50,14 @@ while at <= #ARGV do
     elseif redis.call('ZADD', KEYS[2], 'NX', time, member) == 1 then
       fresh = fresh + 1
       if columns ~= '' then redis.call('HSET', KEYS[3], member, columns) end
+    elseif columns ~= '' then
+      local old = redis.call('HGET', KEYS[3], member)
+      if not old then redis.call('HSET', KEYS[3], member, columns)
+      elseif old ~= columns then  -- known from before a change of the view: only what it lacks
+        local both = cjson.decode(columns)
+        for name, value in pairs(cjson.decode(old)) do both[name] = value end
+        redis.call('HSET', KEYS[3], member, cjson.encode(both))
+      end
     end
   end
   for i = 1, #last do
@@ -85,12 +93,12 @@ return {fresh, late}
 """
 
 READ = """
--- KEYS: the events' times, the events' columns.  ARGV: now, then per feature: function, column (from 1), window in µs
+-- KEYS: the events' times, the events' columns.  ARGV: now, then per feature: function, column (or ''), window in µs
 local out, now = {}, tonumber(ARGV[1])
 for at = 2, #ARGV, 3 do
-  local how, column = ARGV[at], tonumber(ARGV[at + 1])
+  local how, column = ARGV[at], ARGV[at + 1]
   local low, high = '(' .. string.format('%.0f', now - tonumber(ARGV[at + 2])), ARGV[1]
-  if column == 0 then
+  if column == '' then
     out[#out + 1] = tostring(redis.call('ZCOUNT', KEYS[1], low, high))
   else
     local ids = redis.call('ZRANGEBYSCORE', KEYS[1], low, high)
@@ -144,7 +152,8 @@ class Plan:
     windowed: tuple[Feature, ...]
     last: tuple[Feature, ...]
     columns: tuple[tuple[str, str], ...]
-    """Column and type of what the windows read; each becomes one element of the stored JSON array."""
+    """Column and type of what the windows read. Each is stored under a name made of both, so that a view may gain and lose
+    features and what is stored means the same."""
 
     @staticmethod
     def of(view: View) -> "Plan":
@@ -169,15 +178,14 @@ class Plan:
         """ARGV of `READ` after the time, for the windowed ones of `features`."""
         out: list[Any] = []
         for feature in features:
-            column = self.columns.index((feature.column, needed_type(feature))) + 1 if feature.column else 0
+            column = _stored_name(feature.column, needed_type(feature)) if feature.column else ""
             out += [feature.function, column, (feature.window or 0) * 1_000_000]
         return out
 
     def _stored(self, event: Occurrence) -> bytes | str:
-        if not self.columns:
-            return ""
-        # each element is JSON text inside the JSON array, so that Lua compares and returns it without changing it
-        return orjson.dumps([_text(dtype, event.columns.get(column)) for column, dtype in self.columns])
+        # each value is JSON text inside the JSON object, so that Lua compares and returns it without changing it
+        texts = {_stored_name(c, dtype): _text(dtype, event.columns.get(c)) for c, dtype in self.columns}
+        return orjson.dumps({name: text for name, text in texts.items() if text is not None}) if any(texts.values()) else ""
 
 
 def needed_type(feature: Feature) -> str:
@@ -185,6 +193,10 @@ def needed_type(feature: Feature) -> str:
     if feature.function in ("count", "count_distinct"):
         return ""
     return "float64" if feature.function in ("sum", "mean") else feature.dtype
+
+
+def _stored_name(column: str, dtype: str) -> str:
+    return f"{column}:{dtype}"
 
 
 def _text(dtype: str, value: Any) -> str | None:
