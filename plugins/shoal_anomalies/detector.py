@@ -20,6 +20,7 @@ SLACK = 256  # how many are pushed between moves
 DAY = 86_400.0
 CERTAIN = 20.0  # nats; more says nothing more
 ALONE = 0.5  # one method's nats against the mean of the signals: so each alarms about as often
+ENOUGH = 1.25  # times the bar: what a method finds odder than that weighs no more against the others
 LARGEST = 1e100  # its square is still a number
 
 
@@ -57,6 +58,45 @@ class Verdict:
     signals: dict[str, float]
 
 
+class Judge:
+    """Turns surprises into scores: which are worth an alarm, given the alarms there were."""
+
+    def __init__(self, settings: DetectorSettings) -> None:
+        self.settings = settings
+        self._since_alarm = 10**9
+        self._alarm_level = 0.0
+        self._load = 0.0  # alarms so far, fading
+
+    @property
+    def bar(self) -> float:
+        """The surprise, in nats, at which the next point is an alarm."""
+        return self.settings.threshold + self.settings.habituation * self._load
+
+    def score(self, surprise: float) -> float:
+        """The score of the next point, in [0, 1]."""
+        settings = self.settings
+        self._load *= math.exp(-1.0 / settings.memory)
+        self._since_alarm += 1
+        bar = self.bar
+        score = surprise / (surprise + bar)
+        if surprise < bar:
+            return score
+        resting = self._since_alarm < settings.refractory
+        if resting and surprise < settings.worse * self._alarm_level:
+            return min(score, DEFAULT_THRESHOLD) * 0.98
+        if not resting:
+            self._load += 1.0
+        self._since_alarm, self._alarm_level = 0, surprise
+        return score
+
+    def state(self) -> dict[str, float]:
+        return {"load": self._load, "alarm_level": self._alarm_level, "since_alarm": self._since_alarm}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._load, self._alarm_level = state["load"], state["alarm_level"]
+        self._since_alarm = state["since_alarm"]
+
+
 class Detector:
     """Scores a series point by point; never looks ahead.
 
@@ -76,7 +116,7 @@ class Detector:
     """
 
     def __init__(self, settings: DetectorSettings | None = None) -> None:
-        self.settings = settings or DetectorSettings()
+        self._judge = Judge(settings or DetectorSettings())
         self._values = _Ring()
         self._outline = _Ring()  # means of four points
         self._times = _Ring()
@@ -84,15 +124,12 @@ class Detector:
         self._tails = {name: TailModel(self.settings.warm_up) for name in SIGNALS}
         self._size = 0.0  # running mean of |value|
         self._count = 0
-        self._since_alarm = 10**9
-        self._alarm_level = 0.0
-        self._load = 0.0  # alarms so far, fading
 
     def update(self, time: float, value: float, others: Mapping[str, float] | None = None) -> Verdict:
         """Score the next point: `time` in epoch seconds, not before the last; a value that is not finite scores 0.
 
-        `others` are surprises, in nats, that other methods have of the point. The mean counts: methods that agree are
-        sure, and what only one of them finds odd must be very odd.
+        `others` are surprises, in nats, that other methods have of the point. The mean counts, each up to `ENOUGH`: methods
+        that agree are sure. What only one of them finds odd must be twice as odd for each that it stands against.
         """
         if not math.isfinite(value):
             return Verdict(0.0, 0.0, {})
@@ -106,10 +143,23 @@ class Detector:
             signals[name] = min(tail.surprise(magnitude), CERTAIN)
             tail.observe(magnitude)
         surprise = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
+        weight = surprise
         if others:
             signals |= others
-            surprise = (surprise + sum(ALONE * nats for nats in others.values())) / (1 + len(others))
-        return Verdict(self._judge(surprise), surprise, signals)
+            votes = [surprise, *(ALONE * nats for nats in others.values())]
+            most = ENOUGH * self._judge.bar
+            agreed = sum(min(vote, most) for vote in votes) / len(votes)
+            weight = max(agreed, max(votes) / 2 ** len(others))
+            surprise = sum(votes) / len(votes)
+        return Verdict(self._judge.score(weight), surprise, signals)
+
+    @property
+    def settings(self) -> DetectorSettings:
+        return self._judge.settings
+
+    @settings.setter
+    def settings(self, settings: DetectorSettings) -> None:
+        self._judge.settings = settings
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -125,8 +175,8 @@ class Detector:
         """All but the values themselves, as plain JSON; `restored` makes it whole again with them."""
         return {
             "tails": {name: tail.state() for name, tail in self._tails.items()},
-            "size": self._size, "count": self._count, "load": self._load, "alarm_level": self._alarm_level,
-            "since_alarm": self._since_alarm, "time": float(self._times.last(1)[0]) if self._times.length else None,
+            "size": self._size, "count": self._count, **self._judge.state(),
+            "time": float(self._times.last(1)[0]) if self._times.length else None,
         }  # fmt: skip
 
     @staticmethod
@@ -143,8 +193,8 @@ class Detector:
         detector._outline.fill(np.array([values[max(0, i - 3) : i + 1].mean() for i in range(len(values))]))
         detector._steps.extend((np.diff(values[-13:]) ** 2).tolist())
         detector._tails = {name: TailModel.restored(tail) for name, tail in state["tails"].items()}
-        detector._size, detector._count, detector._load = state["size"], state["count"], state["load"]
-        detector._alarm_level, detector._since_alarm = state["alarm_level"], state["since_alarm"]
+        detector._size, detector._count = state["size"], state["count"]
+        detector._judge.restore(state)
         return detector
 
     def _take(self, time: float, value: float) -> None:
@@ -189,22 +239,6 @@ class Detector:
             return None
         values: NDArray[np.float64] = past[np.clip(places[:, None] + _AROUND, 0, len(past) - 2)]
         return values
-
-    def _judge(self, surprise: float) -> float:
-        settings = self.settings
-        self._load *= math.exp(-1.0 / settings.memory)
-        self._since_alarm += 1
-        bar = settings.threshold + settings.habituation * self._load
-        score = surprise / (surprise + bar)
-        if surprise < bar:
-            return score
-        resting = self._since_alarm < settings.refractory
-        if resting and surprise < settings.worse * self._alarm_level:
-            return min(score, DEFAULT_THRESHOLD) * 0.98
-        if not resting:
-            self._load += 1.0
-        self._since_alarm, self._alarm_level = 0, surprise
-        return score
 
 
 _DAYS_BACK = DAY * np.arange(1, 8)
@@ -264,6 +298,14 @@ def score_series(
     Causal: the scores of a prefix are those of the whole. Raises ValueError when the lengths differ, or a time cannot
     be read.
     """
+    return judged(surprises(times, values, settings), settings)
+
+
+def surprises(
+    times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
+) -> NDArray[np.float64]:
+    """The surprise of every point, in nats, before it is judged: what `AnomalyParameters` do not change. NaN where the value is
+    not finite. Raises as `score_series` does."""
     moments = seconds(times)
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or moments.shape != numbers.shape:
@@ -271,6 +313,13 @@ def score_series(
             f"times and values must be 1-D and equally long, not {moments.shape} and {numbers.shape}"
         )
     detector = Detector(settings)
-    return np.array(
-        [detector.update(t, v).score for t, v in zip(moments.tolist(), numbers.tolist(), strict=True)]
+    found = np.array(
+        [detector.update(t, v).surprise for t, v in zip(moments.tolist(), numbers.tolist(), strict=True)]
     )
+    return np.where(np.isfinite(numbers), found, np.nan) if len(numbers) else np.zeros(0)
+
+
+def judged(surprises: NDArray[np.float64], settings: DetectorSettings | None = None) -> NDArray[np.float64]:
+    """The scores of a whole series from its surprises; 0 where they are NaN."""
+    judge = Judge(settings or DetectorSettings())
+    return np.array([judge.score(s) if s == s else 0.0 for s in surprises.tolist()])

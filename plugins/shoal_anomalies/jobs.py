@@ -16,6 +16,7 @@ from shoal import JobContext, TenantContext
 from . import keys, seasonal, tail
 from .alerts import Alert
 from .archive import Archive
+from .courier import Courier
 from .multivariate import CombinationForest
 from .points import KEPT, series_id
 from .storage import StoreSettings, archive_of
@@ -131,12 +132,13 @@ async def keep(job: JobContext) -> Mapping[str, Any]:
 
     Its result tells the operator how every tenant stands.
     """
-    standing, kept = {}, 0
+    standing, kept, courier = {}, 0, Courier()
     for number, ctx in enumerate(job.tenants):
         job.progress(number, len(job.tenants), ctx.tenant)
         kept += await keep_fresh(ctx)
         await expire(ctx)
         standing[ctx.tenant] = severity(await wait(ctx))
+        await courier.deliver(ctx)  # what a dead worker left, and what no new point will send
     job.progress(len(job.tenants), len(job.tenants), "done")
     return {"points": kept, "tenants": standing}
 

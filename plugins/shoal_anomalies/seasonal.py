@@ -5,6 +5,7 @@ Models are fitted at night from up to 90 days; scoring a point is a look-up in t
 
 import logging
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,8 @@ WEEK = 7 * DAY
 HISTORY_DAYS = 90
 FEW = 4  # cycles under which a season is smoothed
 BAND = 3.0  # half the band's width, in scales
+OUTLIER = 6.0  # scales from which a slot is unlike those of other cycles
+SPELL = 18  # hours: what lasts longer is no outage but how things are now
 HORIZON_DAYS = 8  # how far ahead a Prophet table reaches: a week and a missed night
 
 
@@ -150,6 +153,47 @@ def _slots(
     return start + first * step + offset, mean[first:]
 
 
+def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
+    """Of each slot, the median of the slots at its place in the cycles; of few cycles, in the others."""
+    count = len(slots)
+    cycles = -(-count // period)
+    grid = np.full(cycles * period, np.nan)
+    grid[:count] = slots
+    grid = grid.reshape(cycles, period)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a place that only one cycle has
+        if cycles > 2 * FEW:
+            typical = np.tile(np.nanmedian(grid, axis=0), cycles)
+        else:
+            typical = np.concatenate(
+                [np.nanmedian(np.delete(grid, k, axis=0), axis=0) for k in range(cycles)]
+            )
+    found = typical[:count]
+    return np.where(np.isnan(found), slots, found)
+
+
+def _without_outages(slots: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """The slots (two weeks at least), with what happened once put back to what is usual: else the next week is expected to have it again.
+
+    A spell is left out where it is unlike the same time in the other weeks and unlike the same time on the other days, and lasts
+    no longer than `SPELL`. A shift that stays is how things are now, and is kept.
+    """
+    from scipy.ndimage import median_filter
+
+    day, week = round(DAY / step), round(WEEK / step)
+    level = median_filter(slots, size=week + 1, mode="reflect")  # some hours do not move it
+    around = slots - level
+    by_week, by_day = around - _typical(around, week), around - _typical(around, day)
+    odd = np.minimum(np.abs(by_week) / (_sigma(by_week) or 1e-9), np.abs(by_day) / (_sigma(by_day) or 1e-9))
+    clean = slots.copy()
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (odd > OUTLIER).astype(int), [0]])))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if (end - begin) * step <= SPELL * 3600:
+            first, last = max(begin - 1, 0), min(end + 1, len(slots))  # the slots in which it began and ended
+            clean[first:last] = (level + around - by_week)[first:last]
+    return clean
+
+
 def _median(numbers: NDArray[np.float64]) -> float:
     known = numbers[~np.isnan(numbers)]
     return float(np.median(known)) if len(known) else math.nan
@@ -163,6 +207,8 @@ def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: 
     start, slots = _slots(moments, numbers, step)
     day, week = round(DAY / step), round(WEEK / step)
     weekly = len(slots) >= 2 * week
+    if weekly:
+        slots = _without_outages(slots, step)
     parts = STL(slots, period=day, robust=not weekly, **_jumps(day)).fit()
     season = np.asarray(parts.seasonal)
     if weekly:  # what MSTL does in one pass, with jumps to suit each period
@@ -238,6 +284,8 @@ def _fit_prophet(
     logging.getLogger("prophet").setLevel(logging.ERROR)
     step = 3600.0
     start, slots = _slots(moments, numbers, step)
+    if not holidays and len(slots) * step >= 2 * WEEK:  # a holiday happens once as well
+        slots = _without_outages(slots, step)
     stamps = start + (np.arange(len(slots)) + 0.5) * step
     frame = pd.DataFrame({"ds": pd.to_datetime(stamps, unit="s"), "y": slots})
     model = Prophet(

@@ -312,7 +312,9 @@ class Watcher:
         for group in {group for group, _ in rows}:
             forest = forests[group]
             whole = [
-                (t, row) for (g, t), row in rows.items() if g == group and set(forest.metrics) <= set(row)
+                (time, row)
+                for (owner, time), row in rows.items()
+                if owner == group and self._completed(tenant, forest.metrics, time, row)
             ]
             if not whole:
                 continue
@@ -322,6 +324,22 @@ class Watcher:
                 for series, _ in row.values():
                     odd[series, time], driven[series, time] = nats, drivers
         return odd, driven
+
+    def _completed(
+        self, tenant: str, metrics: Sequence[str], time: float, row: dict[str, tuple[str, float]]
+    ) -> bool:
+        """Add to a row what came in an earlier batch for the same time; whether it is whole then."""
+        labels = self._series[tenant, next(iter(row.values()))[0]].labels
+        for metric in metrics:
+            if metric in row:
+                continue
+            other = self._series.get((tenant, series_id(metric, labels)))
+            times = other.detector.times if other else np.zeros(0)
+            place = int(np.searchsorted(times, time))
+            if other is None or place == len(times) or times[place] != time:
+                return False
+            row[metric] = other.id, float(other.detector.values[place])
+        return True
 
     def _observe(
         self, tenant: str, watched: Watched, time: float, value: float, anomaly: Explanation | None, settings: Settings,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import shoal_anomalies
 from shoal_anomalies import DEFAULT_THRESHOLD, detector, score_series, statistical, surprise
-from shoal_anomalies.detector import Detector
+from shoal_anomalies.detector import Detector, judged, surprises
 
 FIVE_MINUTES = 300.0
 
@@ -161,3 +161,32 @@ def test_another_method_that_is_sure_alarms_by_itself():
     for i in range(300):
         subject.update(FIVE_MINUTES * i, float(i % 7))
     assert subject.update(FIVE_MINUTES * 300, 300.0 % 7, {"band": 20.0}).score >= DEFAULT_THRESHOLD
+
+
+def test_one_method_alone_must_be_surer_the_more_it_stands_against():
+    def score(value, **others):
+        subject = Detector()
+        for i in range(300):
+            subject.update(FIVE_MINUTES * i, float(i % 7), dict.fromkeys(others, 0.0))
+        return subject.update(FIVE_MINUTES * 300, value, others).score
+
+    assert score(8.0) >= DEFAULT_THRESHOLD > score(8.0, band=0.0, combination=0.0)
+    assert score(8.0, band=7.0, combination=7.0) >= DEFAULT_THRESHOLD
+    assert score(1e9, band=0.0, combination=0.0) >= DEFAULT_THRESHOLD
+
+
+def test_surprises_judged_are_the_scores():
+    times, values = FIVE_MINUTES * np.arange(400), np.random.default_rng(1).normal(size=400)
+    values[[150, 390]] = np.nan, 30.0
+    found = surprises(times, values)
+    assert np.isnan(found[150]) and judged(found).tolist() == score_series(times, values).tolist()
+
+
+def test_gaps_and_irregular_times_are_no_anomaly_and_a_spike_among_them_is():
+    random = np.random.default_rng(2)
+    times = np.cumsum(random.exponential(FIVE_MINUTES, 900))
+    times[400:] += 26 * 3600  # a day and more of silence
+    values = 50 + 10 * np.sin(times / 86_400 * 2 * np.pi) + random.normal(0, 1, 900)
+    values[700] += 60
+    alarms = np.flatnonzero(score_series(times, values) >= DEFAULT_THRESHOLD)
+    assert 700 in alarms and not np.isin(alarms, np.arange(395, 470)).any() and len(alarms) <= 4

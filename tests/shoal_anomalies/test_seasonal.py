@@ -87,6 +87,33 @@ def test_looking_up_hourly_points_expects_them_where_they_are():
     assert np.abs(fitted.band(later)[0] - truth(later)).mean() < 3
 
 
+@pytest.mark.parametrize("days_ago, hours", [(3, 3), (5, 10), (3 / 24, 3)], ids=["short", "long", "still on"])
+@pytest.mark.parametrize("days", [15, 42])
+def test_an_outage_is_not_expected_to_come_again(days, days_ago, hours):
+    times, values = history(days)
+    began = times[-1] - days_ago * DAY
+    values[(times >= began) & (times < began + hours * 3600)] = 0
+    expected, low, high = fit(times, values).band(ahead(after=days))
+    assert np.abs(expected - truth(ahead(after=days))).max() < 20  # it was 140 at noon
+    assert (high - low).mean() < 30
+
+
+def test_a_shift_that_stays_is_expected_to():
+    times, values = history(42)
+    values[times >= times[-1] - 10 * DAY] *= 1.4
+    expected, _, _ = fit(times, values).band(ahead())
+    assert np.median(expected / truth(ahead())) == pytest.approx(1.4, abs=0.1)
+
+
+def test_prophet_does_not_expect_what_a_holiday_was_like():
+    times, values = history(42, step=3600)
+    easter = [1_775_174_400.0, 1_775_433_600.0]  # Good Friday and Easter Monday 2026
+    for day in easter:
+        values[(times >= day) & (times < day + DAY)] -= 80
+    expected = fit(times, values, "prophet", holidays="DE").band(ahead(after=42))[0]
+    assert np.abs(expected - truth(ahead(after=42))).mean() < 8
+
+
 def test_prophet_gives_a_table_that_ends():
     fitted = fit(*history(21, step=3600), "prophet")
     assert np.abs(fitted.band(ahead(after=21))[0] - truth(ahead(after=21))).mean() < 8

@@ -1,7 +1,10 @@
 """Points in, alerts and notices out, on a real Redis."""
 
 import asyncio
+import pickle
+import zlib
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -263,38 +266,53 @@ async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, wa
     assert found["expected"] == pytest.approx(expected, abs=10)
 
 
-async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, watcher):
+async def fitted_forest(ctx, watcher, labels, until):
+    """Three metrics that follow each other, and the forest of them."""
     random = np.random.default_rng(6)
-    n, labels = 600, {"service": "shop"}
+    n = 600
     load = random.normal(1000, 100, n)
     latency, cpu = load / 10 + random.normal(0, 1, n), load / 20 + random.normal(0, 0.5, n)
-    until = datetime.now(UTC).replace(second=0, microsecond=0) - MINUTE
     for metric, values in (("load", load), ("latency", latency), ("cpu", cpu)):
         await watcher.handle(ctx, events(values, metric, labels=labels, until=until))
     await jobs.keep_fresh(ctx)
     about = {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()}
     forests = jobs.fit_forests(await jobs.history(ctx), about)
-    import pickle
-    import zlib
-
     await ctx.stores.online.hset(
         keys.FORESTS, mapping={g: zlib.compress(pickle.dumps(f)) for g, f in forests.items()}
     )
     await ctx.stores.online.set(keys.FITTED, "1")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
+async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, watcher, together):
+    labels, until = {"service": "shop"}, datetime.now(UTC).replace(second=0, microsecond=0) - MINUTE
+    await fitted_forest(ctx, watcher, labels, until)
     batch = [
         e
         for m, v in (("load", 1000.0), ("latency", 160.0), ("cpu", 80.0))
         for e in events([v], m, labels=labels, until=until + MINUTE)
     ]
-    await watcher.handle(ctx, batch)
+    for part in [batch] if together else [[e] for e in batch]:
+        await watcher.handle(ctx, part)
     odd = [a for a in await anomalies(ctx) if a["drivers"]]
     assert odd and "multivariate" in odd[0]["methods"]
     assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
 
 
-async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, watcher):
-    import zlib
+async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_comes(ctx, watcher, webhook):
+    channel = orjson.dumps({"url": webhook.url, "enabled": True})
+    await ctx.stores.online.hset(keys.CHANNELS, "page", channel)
+    await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
+    assert len(await outbox(ctx)) == 1 and not webhook.received
+    job = SimpleNamespace(tenants=[ctx], arguments={}, progress=lambda *_: None)
+    told = await jobs.keep(job)  # type: ignore[arg-type]
+    assert told["tenants"] == {ctx.tenant: {"P1": 1, "P2": 0, "P3": 0}}
+    assert len(webhook.received) == 1 and not await outbox(ctx)
+    await jobs.keep(job)  # type: ignore[arg-type]
+    assert len(webhook.received) == 1
 
+
+async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, watcher):
     await watcher.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
     await ctx.stores.online.hset(keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"form": 0}'))
     await quiet(Watcher()).handle(ctx, events([0.9]))
