@@ -11,9 +11,9 @@ from . import always_valid, cuped
 from . import group_sequential as gs
 from .aggregation import MetricData
 from .bayes import beliefs
-from .comparison import Comparison, Effect, compare, estimate_of, quantile
+from .comparison import Comparison, Effect, compare, estimate_of, own_interval, quantile
 from .correction import Correction, adjust, interval_alpha
-from .design import Design, Guardrail, Metric
+from .design import SERVICE, Design, Guardrail, Metric
 from .guardrail import non_inferiority
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .summaries import Estimate, Proportion, Summary, Undefined
@@ -22,10 +22,12 @@ from .verdict import Finding, Kept, Verdict, decide, number
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The look of a group-sequential test that is being analysed: its bound on z, and the information time."""
+    """The look of a group-sequential test that is being analysed: its information time, its bound on |z| for the primary metric, and
+    the one-sided bound for guardrails."""
 
     time: float
     bound: float
+    guard: float = 0.0
 
 
 def results(design: Design, data: Mapping[str, MetricData], counts: Mapping[str, int], *, planned: int, look: Look | None = None) -> dict[str, Any]:
@@ -34,7 +36,8 @@ def results(design: Design, data: Mapping[str, MetricData], counts: Mapping[str,
 
     `data` by metric, `counts` of exposed units by arm, `planned` units per arm. The primary family (treatments on the
     primary metric) is corrected by the design's correction; secondary metrics are exploratory, corrected among
-    themselves by Benjamini-Hochberg; guardrails are each tested at alpha, since all of them must be kept.
+    themselves by Benjamini-Hochberg; guardrails are each tested at alpha, since all of them must be kept (over all looks together,
+    where the design looks more than once).
     """
     ratio = sample_ratio_p_value(counts, design.shares())
     metrics, findings, kept = [], [], []
@@ -55,7 +58,7 @@ def results(design: Design, data: Mapping[str, MetricData], counts: Mapping[str,
             findings = [finding(arm, row, design.effect) for arm, row in rows.items()]
         elif role == "guardrail":
             assert isinstance(metric, Guardrail)
-            rows = {t: guard(design, metric, arms, data[metric.name], t) for t in design.treatments}
+            rows = {t: guard(design, metric, arms, data[metric.name], t, planned=planned, look=look) for t in design.treatments}
             kept += [
                 Kept(arm, metric.name, row["kept"], row["harmed"], row["reason"]) for arm, row in rows.items()
             ]
@@ -95,7 +98,8 @@ def describe(arm: Summary | Estimate | None, data: MetricData, name: str) -> dic
         estimate = estimate_of(arm)
     except Undefined as reason:
         return {"n": data.counts.get(name, 0), "value": None, "standard_error": None, "undefined": str(reason)}
-    row: dict[str, Any] = {"n": data.counts[name], "value": estimate.value, "standard_error": estimate.error}
+    low, high = own_interval(arm)
+    row: dict[str, Any] = {"n": data.counts[name], "value": estimate.value, "standard_error": estimate.error, "interval": [low, high]}
     if isinstance(arm, Proportion):
         row["successes"] = arm.successes
     return row
@@ -172,20 +176,25 @@ def finding(arm: str, row: Mapping[str, Any], scale: Effect) -> Finding:
     return Finding(arm, row["effect"] or 0.0, ends, row["p_value_adjusted"], row["significant"])
 
 
-def guard(design: Design, metric: Guardrail, arms: Mapping[str, Summary | Estimate], data: MetricData, arm: str) -> dict[str, Any]:
+def guard(
+    design: Design, metric: Guardrail, arms: Mapping[str, Summary | Estimate], data: MetricData, arm: str, *, planned: int, look: Look | None
+) -> dict[str, Any]:
     """One treatment's guardrail by the non-inferiority test, as a row and a sentence."""
     row: dict[str, Any] = {"margin": metric.margin, "scale": metric.margin_scale, "harm": None, "worst": None, "p_value": None, "kept": False, "harmed": False}
     try:
         missing = [a for a in (design.control, arm) if a not in arms]
         if missing:
             raise Undefined(f"{missing[0]}: {data.undefined.get(missing[0], 'no units')}")
-        found = non_inferiority(arms[design.control], arms[arm], margin=metric.margin, better=metric.better, scale=metric.margin_scale, alpha=design.alpha)
+        units = data.counts[design.control] + data.counts[arm]
+        level = guard_level(design, metric, units, planned, look)
+        found = non_inferiority(arms[design.control], arms[arm], margin=metric.margin, better=metric.better, scale=metric.margin_scale, alpha=level)
     except Undefined as reason:
         row["undefined"] = str(reason)
         row["reason"] = f"{arm}: guardrail {metric.name} could not be tested: {reason}; it does not count as kept."
         return row
-    row |= {"harm": finite(found.harm), "worst": None if found.worst is None else finite(found.worst), "p_value": found.p_value, "kept": found.kept}
-    row["harmed"] = not found.kept and found.harm > metric.margin and found.p_value > 1 - design.alpha
+    p_value = min(1.0, found.p_value * design.alpha / level)
+    row |= {"harm": finite(found.harm), "worst": None if found.worst is None else finite(found.worst), "p_value": p_value, "kept": found.kept}
+    row["harmed"] = not found.kept and found.harm > metric.margin and found.p_value > 1 - level
     unit = "%" if metric.margin_scale == "relative" else "absolute"
     worst = "" if found.worst is None else f", at worst {number(found.worst, unit)}"
     state = "kept" if found.kept else "broken: harm beyond the margin is shown" if row["harmed"] else "not kept: harm beyond the margin is not excluded"
@@ -193,9 +202,23 @@ def guard(design: Design, metric: Guardrail, arms: Mapping[str, Summary | Estima
     return row
 
 
+def guard_level(design: Design, metric: Guardrail, units: int, planned: int, look: Look | None) -> float:
+    """One-sided error rate of a guardrail's test at this look: alpha for a single look; for several, what the bound leaves it."""
+    if look is not None:
+        return max(quantile_tail(look.guard), 1e-300)
+    if design.analysis == "always_valid":
+        return quantile_tail(always_valid.radius(max(units, 1), _foreseen(metric, planned), 2 * design.alpha))
+    return design.alpha
+
+
+def _foreseen(metric: Guardrail, planned: int) -> int:
+    """Units in two arms at which a guardrail's confidence sequence is narrowest; for the router's account, a day of minutes in each."""
+    return 2 * (24 * 60 if metric.event.startswith(SERVICE) else planned)
+
+
 def harm_now(design: Design, metric: Guardrail, data: MetricData, planned: int) -> dict[str, dict[str, Any]]:
-    """While it runs: is harm beyond the margin shown, by a confidence sequence that may be looked at any time? No estimate is
-    given away. Each guardrail and treatment is tested at alpha over their number."""
+    """While it runs: is harm shown, by a confidence sequence that may be looked at any time, and is it estimated beyond the margin? No
+    estimate is given away. Each guardrail and treatment is tested at alpha over their number."""
     arms, _ = adjusted(data)
     found: dict[str, dict[str, Any]] = {}
     alpha = design.alpha / (len(design.treatments) * max(len(design.guardrails), 1))
@@ -211,8 +234,8 @@ def harm_now(design: Design, metric: Guardrail, data: MetricData, planned: int) 
             continue
         try:
             c = always_valid.compare(
-                arms[design.control], arms[arm], units=data.counts[design.control] + data.counts[arm], planned=2 * planned,
-                effect=metric.margin_scale, alpha=2 * alpha,
+                arms[design.control], arms[arm], units=data.counts[design.control] + data.counts[arm],
+                planned=_foreseen(metric, planned), effect=metric.margin_scale, alpha=2 * alpha,
             )
         except Undefined as reason:
             row["waiting"] = str(reason)
@@ -250,7 +273,8 @@ def next_look(design: Design, information: float, taken: list[float]) -> Look | 
     real = [*taken, information]
     alpha = interval_alpha(design.alpha, len(design.treatments), design.correction)
     bounds = gs.spending_bounds(times, alpha, spending=design.spending, information=real if last else None)
-    return Look(times[-1], bounds.z[-1])
+    guards = gs.spending_bounds(times, design.alpha, sided=1, spending=design.spending, information=real if last else None)
+    return Look(times[-1], bounds.z[-1], guards.z[-1])
 
 
 __all__ = ["Look", "as_json", "harm_now", "next_look", "quantile", "results"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from . import group_sequential as gs
-from .comparison import Effect, compare
+from .comparison import Effect, compare, estimate_of, own_interval
 from .correction import Correction, adjust, interval_alpha
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .sample_size import mean_sample_size, proportion_sample_size
@@ -125,6 +125,7 @@ def analyze(request: Analyze) -> dict[str, Any]:
     ratio = sample_ratio_p_value({name: arm.n for name, arm in request.arms.items()}, request.allocation)
     return {
         "effect": request.effect, "confidence": 1 - alpha, "correction": request.correction, "comparisons": comparisons,
+        "arms": {name: {"value": estimate_of(arm).value, "interval": list(own_interval(arm))} for name, arm in arms.items()},
         "sample_ratio": {"p_value": ratio, "mismatch": ratio < THRESHOLD},
     }
 

@@ -13,10 +13,9 @@ from shoal import Conflict, ExperimentRecord, Invalid, NotFound, TenantContext, 
 from . import observations
 from .design import RAMP, Design
 from .documents import Document, Documents, Plan, Ramp
+from .history import USUAL, history, horizon
 from .sample_size import days as days_for
 
-DEFAULT_DAYS = 14.0
-"""Duration when neither the design nor history says one: two whole weeks, since weekdays differ."""
 BUCKETS = 10_000
 
 
@@ -68,12 +67,12 @@ async def plan_of(ctx: TenantContext, id: str, design: Design) -> Plan | None:
     needs_history = (baseline is None or (variance is None and not design.primary.binary)) and design.minimum_sample_size is None
     past = None
     if needs_history or (design.duration_days is None and per_day is None):
-        past = await observations.history(ctx.stores, ctx.tenant, design, id, datetime.now(UTC))
+        past = await history(ctx.stores, ctx.tenant, design, id, datetime.now(UTC))
     if past is not None:
-        notes.append(f"history: {past['units']:.0f} units active in the last 28 days")
-        baseline = past["baseline"] if baseline is None else baseline
-        variance = past["variance"] if variance is None else variance
-        per_day = past["units_per_day"] if per_day is None else per_day
+        notes.append(f"history: {past.units:,} units in the last {past.days} days")
+        baseline = past.baseline if baseline is None else baseline
+        variance = past.variance if variance is None else variance
+        per_day = past.units_per_day if per_day is None else per_day
     try:
         per_arm = design.minimum_sample_size or design.sample_size(baseline, variance)
     except ValueError as error:
@@ -88,7 +87,7 @@ async def plan_of(ctx: TenantContext, id: str, design: Design) -> Plan | None:
         duration = float(7 * math.ceil(days_for(per_arm, smallest, per_day) / 7))
         notes.append("duration: whole weeks until the smallest arm is full")
     elif duration is None:
-        duration = DEFAULT_DAYS
+        duration = USUAL
         notes.append("duration: two weeks, as neither the design nor history says how many units come in a day")
     total = math.ceil(per_arm / min(design.shares().values()))
     return Plan(per_arm=per_arm, total=total, duration_days=duration, baseline=baseline, variance=variance, units_per_day=per_day, notes=notes)
@@ -112,7 +111,7 @@ async def start(ctx: TenantContext, id: str) -> Document:
     plan = await plan_of(ctx, id, design)
     if plan is None:
         raise Invalid(
-            f"how large a sample does it need? Nobody has logged {design.primary.name!r} (events {design.primary.event!r}) in the last 28 days: "
+            f"how large a sample does it need? Nobody has logged {design.primary.name!r} (events {design.primary.event!r}) in the last {horizon(design)} days: "
             "give `baseline` (and `variance` for anything but a proportion), or `minimum_sample_size`",
             errors=[{"location": "baseline", "message": "needed, as there is no history"}],
         )

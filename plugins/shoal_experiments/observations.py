@@ -8,13 +8,12 @@ new events are made again; late events fall into their own day and so renew it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
 import anyio.to_thread
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 from shoal import Stores
 
 from . import aggregation as agg
-from .design import Design, Metric
+from .design import Design
 from .documents import Document
 
 COLUMNS = ["id", "source", "type", "time", "subject", "data"]
@@ -60,7 +59,7 @@ class Scope:
 
     def days(self, now: datetime) -> list[date]:
         last = now if self.end is None else min(now, self.end + timedelta(days=self._reach()))
-        return _days(self.start, last)
+        return days_of(self.start, last)
 
     def past(self) -> list[date]:
         """The whole days before the start that CUPED looks at."""
@@ -76,7 +75,7 @@ class Scope:
         return max((m.window_days or 0.0 for m in self.design.metrics()), default=0.0)
 
 
-def _days(first: datetime, last: datetime) -> list[date]:
+def days_of(first: datetime, last: datetime) -> list[date]:
     start, end = first.astimezone(UTC).date(), last.astimezone(UTC).date()
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
@@ -88,10 +87,11 @@ class Tail:
         self._rows = rows
 
     @classmethod
-    async def read(cls, scope: Scope, now: datetime) -> Tail:
+    async def read(cls, scope: Scope, now: datetime, types: Sequence[str] | None = None) -> Tail:
+        """`types` are the scope's when not given; none named are all."""
         after = await _archived(scope.stores, now)
         days: dict[date, list[dict[str, Any]]] = {}
-        async for _, event in scope.stores.events.read(after, types=tuple(sorted(scope.types()))):
+        async for _, event in scope.stores.events.read(after, types=tuple(sorted(scope.types())) if types is None else types):
             time = event.time.astimezone(UTC)
             days.setdefault(time.date(), []).append({
                 "id": event.id, "source": event.source, "type": event.type, "time": time, "subject": event.subject,
@@ -137,7 +137,7 @@ class Task:
     who: agg.Exposed | None = None
 
     async def run(self) -> pa.Table:
-        events = await _events(self.scope, self.day, self.tail)
+        events = await events_of(self.scope, self.day, self.tail, self.scope.types())
         made = await anyio.to_thread.run_sync(make, self.scope, self.kind, events, self.who)
         if self.keep:
             await self.scope.stores.lake.replace(self.scope.table(self.kind), made, self.day)
@@ -149,7 +149,7 @@ def make(scope: Scope, kind: Kind, events: pa.Table, who: agg.Exposed | None) ->
     """One day's table from that day's events."""
     events = agg.distinct(events)
     if kind == "exposures":
-        return agg.first_exposures(_between(events, scope.start, scope.end), scope.id)
+        return agg.first_exposures(between(events, scope.start, scope.end), scope.id)
     unit = scope.tenant if scope.design.unit == "tenant" else None
     if kind == "past":
         return agg.outcomes(events, [m for m in scope.design.metrics() if m.cuped_days], scope.id, None, scope.design.unit, unit)
@@ -157,13 +157,13 @@ def make(scope: Scope, kind: Kind, events: pa.Table, who: agg.Exposed | None) ->
     timed = [m for m in scope.design.metrics() if m.window_days is not None]
     assert who is not None
     return pa.concat_tables([
-        agg.outcomes(_between(events, scope.start, scope.end), lasting, scope.id, who, scope.design.unit, unit),
+        agg.outcomes(between(events, scope.start, scope.end), lasting, scope.id, who, scope.design.unit, unit),
         agg.outcomes(events, timed, scope.id, who, scope.design.unit, unit),
         agg.service(events, scope.id),
     ])
 
 
-def _between(events: pa.Table, start: datetime, end: datetime | None) -> pa.Table:
+def between(events: pa.Table, start: datetime, end: datetime | None) -> pa.Table:
     if not events.num_rows:
         return events
     keep = pc.greater_equal(events["time"], pa.scalar(start.astimezone(UTC), pa.timestamp("us", tz="UTC")))
@@ -172,13 +172,14 @@ def _between(events: pa.Table, start: datetime, end: datetime | None) -> pa.Tabl
     return events.filter(keep)
 
 
-async def _events(scope: Scope, day: date, tail: pa.Table | None) -> pa.Table:
+async def events_of(scope: Scope, day: date, tail: pa.Table | None, types: Collection[str] | None) -> pa.Table:
+    """One day's events of these types (None: of all), from the lake and the tail; some may be there twice."""
     archived = await scope.stores.lake.read("events", day, day, columns=COLUMNS)
     tables = [t.select(COLUMNS).cast(SCHEMA) for t in (archived, tail) if t is not None and t.num_rows]
     if not tables:
         return SCHEMA.empty_table()
     table = pa.concat_tables(tables)
-    return table.filter(pc.is_in(table["type"], value_set=pa.array(sorted(scope.types()))))
+    return table if types is None else table.filter(pc.is_in(table["type"], value_set=pa.array(sorted(types))))
 
 
 Runner = Callable[[Sequence[Task]], Awaitable[list[pa.Table]]]
@@ -239,50 +240,3 @@ async def forget(scope: Scope) -> None:
     for kind in get_args(Kind):
         await scope.stores.lake.delete(scope.table(kind))
     await scope.stores.online.delete(scope.key)
-
-
-async def history(stores: Stores, tenant: str, design: Design, id: str, now: datetime, days: int = 28) -> dict[str, float] | None:
-    """The primary metric over the last whole days, as if all units active in them had been exposed at their beginning:
-    `baseline`, `variance` between units, `units_per_day` (new ones) and `units`. None when nobody logged it."""
-    metric: Metric = design.primary
-    scope = Scope(stores, tenant, id, design, now - timedelta(days=days), now)
-    tables = []
-    active: set[str] = set()
-    for day in _days(now - timedelta(days=days), now):
-        events = await _events(scope, day, None)
-        if not events.num_rows:
-            continue
-        events = agg.distinct(events)
-        unit = tenant if design.unit == "tenant" else None
-        tables.append(agg.outcomes(events, [metric], id, None, design.unit, unit))
-        active.update(u for u in pc.unique(events["subject"]).to_pylist() if u is not None)
-    if not any(t.num_rows for t in tables):
-        return None
-    units = pa.array(sorted(active))
-    who = agg.Exposed(units, np.zeros(len(units), dtype=np.int64), np.zeros(len(units), dtype=np.int64))
-    own = agg.numbers(tables, metric.name, who)
-    value = (own.events > 0).astype(float) if metric.binary else own.by(metric.aggregate)
-    if metric.kind == "ratio":
-        per = agg.numbers(tables, f"{metric.name}/per", who).total
-        if per.sum() == 0 or len(units) < 2:
-            return None
-        ratio = value.sum() / per.sum()
-        value = (value - ratio * per) / per.mean() + ratio
-    value = value[np.isfinite(value)]
-    if value.size < 2:
-        return None
-    return {"baseline": float(value.mean()), "variance": float(value.var(ddof=1)), "units_per_day": len(units) / days, "units": float(value.size)}
-
-
-async def never_seen(stores: Stores, types: set[str], now: datetime, days: int = 28) -> set[str]:
-    """Those event types that neither the log nor the last days of the lake hold."""
-    left = set(types)
-    async for _, event in stores.events.read("0", types=tuple(sorted(left))):
-        left.discard(event.type)
-        if not left:
-            return left
-    for day in reversed(_days(now - timedelta(days=days), now)):
-        rows = await stores.lake.read("events", day, day, columns=["type"]) if left else None
-        if rows is not None:
-            left -= set(pc.unique(rows["type"]).to_pylist())
-    return left

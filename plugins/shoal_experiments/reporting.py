@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from shoal import TenantContext
+from shoal import Conflict, TenantContext
 
 from . import aggregation as agg
 from . import always_valid, analysis, lifecycle, verdict
@@ -16,17 +16,24 @@ from .documents import Document, Documents, TakenLook
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .observations import Observed, Runner, Scope, observe, one_by_one
 
+DECIDED = ("ship", "do not ship")
+
 
 async def report(ctx: TenantContext, document: Document, run: Runner = one_by_one, now: datetime | None = None) -> dict[str, Any]:
     """Health and, when allowed, metrics and the verdict, of an experiment that has started."""
     now = now or datetime.now(UTC)
     observed = await observe(Scope.of(document, ctx.stores, ctx.tenant), now, run)
-    shown = await anyio.to_thread.run_sync(assess, document, observed, now)
-    look = shown.pop("_look", None)
-    if look is not None:
+    while True:
+        shown = await anyio.to_thread.run_sync(assess, document, observed, now)
+        look = shown.pop("_look", None)
+        if look is None:
+            return shown
         after = document.model_copy(update={"looks": [*document.looks, look]})
-        await Documents(ctx.stores).put(after, document)
-    return shown
+        try:
+            await Documents(ctx.stores).put(after, document)
+            return shown
+        except Conflict:  # another reader has taken this look: theirs is the one that counts
+            document = await Documents(ctx.stores).get(document.id)
 
 
 def assess(document: Document, observed: Observed, now: datetime) -> dict[str, Any]:
@@ -78,6 +85,8 @@ def assess(document: Document, observed: Observed, now: datetime) -> dict[str, A
     answer |= analysis.results(design, data, counts, planned=plan.per_arm)
     answer["timeline"] = timeline(document, observed, cut)
     _more_reasons(answer, silent, observed.who.crossed, sum(counts.values()))
+    if design.analysis == "fixed":
+        _registered_once(document, answer, smallest, now)
     return answer
 
 
@@ -103,15 +112,34 @@ def _more_reasons(answer: dict[str, Any], silent: list[str], crossed: int, units
         reasons.append(f"{crossed:,} units were seen in more than one variant and are left out: more than 1 %, so look for the cause.")
 
 
+def _registered_once(document: Document, answer: dict[str, Any], smallest: int, now: datetime) -> None:
+    """A fixed test is registered for one look. The first is kept, and a later one on more data says what the first one said."""
+    assert document.plan is not None
+    verdict, decision = answer["verdict"], answer["verdict"]["decision"]
+    if not document.looks:
+        kept = {"smallest": smallest, "verdict": {**verdict, "reasons": [*verdict["reasons"]]}}
+        answer["_look"] = TakenLook(time=1, information=smallest / document.plan.per_arm, bound=0, at=now, results=kept)
+        return
+    first = document.looks[0]
+    if (smallest, decision) != (first.results["smallest"], first.results["verdict"]["decision"]):
+        answer["first_look"] = {"at": first.at.isoformat(), **first.results}
+        verdict["reasons"].append(
+            f"First looked at on {first.at:%Y-%m-%d %H:%M} UTC with {first.results['smallest']:,} units in the smallest arm, where the verdict was "
+            f"{first.results['verdict']['decision']}: that is the look that was registered. Each later one raises the chance of a false positive."
+        )
+
+
 def _group_sequential(
     document: Document, answer: dict[str, Any], data: dict[str, agg.MetricData], counts: dict[str, int], smallest: int, now: datetime
 ) -> dict[str, Any]:
-    """The latest look's results, as they were then; a new look when one has become due."""
+    """The latest look's results, as they were then; a new look when one has become due. A look that decides is the last: the power
+    planned for is that of stopping there."""
     design, plan = document.design, document.plan
     assert plan is not None
     information = smallest / plan.per_arm
     taken = [look.information for look in document.looks]
-    due = analysis.next_look(design, information, taken) if not (taken and taken[-1] >= 1) else None
+    over = bool(taken) and (taken[-1] >= 1 or document.looks[-1].results["verdict"]["decision"] in DECIDED)
+    due = None if over else analysis.next_look(design, information, taken)
     if due is not None:
         found = analysis.results(design, data, counts, planned=plan.per_arm, look=due)
         answer["_look"] = TakenLook(time=due.time, information=information, bound=due.bound, at=now, results=found)
@@ -122,7 +150,7 @@ def _group_sequential(
             f"{smallest:,} of {plan.per_arm:,} registered units in the smallest arm; the first look is at {100 * design.looks[0]:g} %."]))
         return answer
     answer |= looks[-1].results
-    answer["complete"] = looks[-1].time >= 1
+    answer["complete"] = looks[-1].time >= 1 or answer["verdict"]["decision"] in DECIDED
     return answer
 
 

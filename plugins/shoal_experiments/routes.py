@@ -23,10 +23,11 @@ from shoal import (
     tenant,
 )
 
-from . import calculator, lifecycle, observations, reporting, tuning
+from . import calculator, lifecycle, reporting, tuning
 from .aggregation import EXPOSURE
 from .design import OUTCOME, Design, Finite, Name
 from .documents import Document, Documents
+from .history import never_seen
 from .summaries import Undefined
 
 Id = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/\s~\x00-\x1f\x7f]+$")]
@@ -140,7 +141,7 @@ def build(services: Services) -> APIRouter:
         """Freeze and hash the design, and begin to assign."""
         document = await lifecycle.start(ctx, id)
         types = {s.event for m in document.design.metrics() for _, s in m.sources() if s.event != OUTCOME and not s.event.startswith("service.")}
-        unseen = sorted(await observations.never_seen(ctx.stores, types, datetime.now(UTC))) if types else []
+        unseen = sorted(await never_seen(ctx.stores, types, datetime.now(UTC))) if types else []
         return view(document) | {"warnings": [f"nobody has logged an event of type {t!r} in the last 28 days" for t in unseen]}
 
     @router.post("/{id}/stop")

@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import ttest_ind
+from scipy.stats import binomtest, ttest_ind
 
-from shoal_experiments.comparison import _constrained_rate, compare, fieller, proportion_z, proportions_z
+from shoal_experiments.comparison import (
+    _constrained_rate,
+    compare,
+    fieller,
+    own_interval,
+    proportion_z,
+    proportions_z,
+)
 from shoal_experiments.summaries import Estimate, Mean, Pair, Proportion, Quantile, Ratio, Undefined
 
 
@@ -79,6 +86,16 @@ def test_all_or_no_successes_in_both_arms_is_no_evidence_and_no_certainty(
     found = compare(Proportion(*control), Proportion(*treatment))
     assert (found.effect, found.p_value) == (0, 1)
     assert found.interval is not None and found.interval[0] < -0.2 and found.interval[1] > 0.2
+
+
+@pytest.mark.parametrize(("successes", "n"), [(51, 235), (0, 7), (7, 7), (1, 1), (3, 10**6)])
+def test_an_arm_s_own_interval_is_clopper_and_pearsons(successes: int, n: int) -> None:
+    theirs = binomtest(successes, n).proportion_ci(method="exact")
+    assert own_interval(Proportion(n, successes)) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_an_arm_s_own_interval_for_a_mean_is_student_s() -> None:
+    assert own_interval(Mean(16, 10.0, 4.0)) == pytest.approx((10 - 2.1314 * 0.5, 10 + 2.1314 * 0.5), abs=1e-4)
 
 
 def test_a_relative_effect_needs_a_control_that_succeeded() -> None:

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 
 from shoal_experiments import aggregation as agg
 from shoal_experiments import calculator
-from shoal_experiments.analysis import next_look
+from shoal_experiments.analysis import guard, next_look
 from shoal_experiments.design import Design
 from shoal_experiments.documents import Document, Plan, Ramp
 from shoal_experiments.lifecycle import due_step, ramp_design
 from shoal_experiments.observations import Observed
 from shoal_experiments.reporting import assess
 from shoal_experiments.sample_size import proportion_sample_size
-from shoal_experiments.summaries import Undefined
+from shoal_experiments.summaries import Mean, Undefined
 from shoal_experiments.verdict import Finding, Kept, decide
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
@@ -161,6 +161,7 @@ def test_all_is_shown_at_the_registered_end() -> None:
     row = found["metrics"][0]["comparisons"]["b"]
     assert found["complete"] and found["verdict"]["decision"] == "ship" and found["verdict"]["winner"] == "b"
     assert row["effect"] == pytest.approx(0.06) and row["interval"][0] > 0 and row["relative"]["effect"] == pytest.approx(0.6)
+    found.pop("_look")
     json.dumps(found, allow_nan=False)
 
 
@@ -213,11 +214,45 @@ def test_looks_past_the_end_spend_all_that_is_left() -> None:
     assert next_look(design(analysis="group_sequential"), 0.3, [0.3]) is None
 
 
+def test_a_look_that_decides_is_the_last() -> None:
+    plan = design(analysis="group_sequential", looks=[0.5, 1])
+    first = assess(document(plan, 2000), observed({"a": (1000, 100), "b": (1000, 180)}, plan), START + timedelta(days=1))
+    assert first["verdict"]["winner"] == "b" and first["complete"]
+    later = assess(document(plan, 2000, looks=[first.pop("_look")]), observed({"a": (2000, 200), "b": (2000, 200)}, plan), START + timedelta(days=2))
+    assert "_look" not in later and later["verdict"] == first["verdict"] and later["complete"]
+
+
+def test_a_fixed_test_s_first_look_is_kept_and_a_later_one_says_what_it_said() -> None:
+    plan = design()
+    first = assess(document(plan), observed({"a": (1000, 100), "b": (1000, 110)}, plan), START + timedelta(days=7))
+    look = first.pop("_look")
+    assert first["verdict"]["decision"] == "inconclusive" and look.results["verdict"] == first["verdict"]
+    again = assess(document(plan, looks=[look]), observed({"a": (1000, 100), "b": (1000, 110)}, plan), START + timedelta(days=8))
+    assert "_look" not in again and "first_look" not in again and again["verdict"] == first["verdict"]
+    later = assess(document(plan, looks=[look]), observed({"a": (1100, 100), "b": (1100, 160)}, plan), START + timedelta(days=9))
+    assert "_look" not in later and later["first_look"]["verdict"]["decision"] == "inconclusive"
+    assert "First looked at on 2026-03-09 00:00 UTC with 1,000 units" in later["verdict"]["reasons"][-1]
+
+
+@pytest.mark.parametrize("kind", ["fixed", "group_sequential", "always_valid"])
+def test_guardrails_are_as_strict_as_the_design_s_looks_are_many(kind: str) -> None:
+    plan = design(analysis=kind, looks=[0.5, 1], guardrails=[{"name": "g", "kind": "mean", "better": "decrease", "margin": 1, "margin_scale": "absolute"}])
+    [rule] = plan.guardrails
+    arms = {"a": Mean(1000, 10.0, 100.0), "b": Mean(1000, 10.0, 100.0)}
+    data = agg.MetricData(dict(arms), {}, {"a": 1000, "b": 1000}, {})
+    look = next_look(plan, 0.5, []) if kind == "group_sequential" else None
+    row = guard(plan, rule, arms, data, "b", planned=2000, look=look)
+    # One standard error is √.2, the margin 2.24 of them. One look at alpha .05 needs 1.64, O'Brien and Fleming's first of two 2.54.
+    assert row["kept"] == (kind == "fixed") == (row["p_value"] < plan.alpha)
+    assert row["worst"] == pytest.approx({"fixed": 0.736, "group_sequential": 1.136, "always_valid": 1.26}[kind], abs=0.02)
+
+
 def test_no_outcome_at_all_is_said_and_is_no_error() -> None:
     plan = design(primary={"name": "m", "kind": "mean"}, variance=1.0)
     found = assess(document(plan, 100), observed({"a": (500, 0), "b": (500, 0)}, plan), START + timedelta(days=8))
     assert found["verdict"]["decision"] == "inconclusive"
     assert any("Nobody has logged m" in r for r in found["verdict"]["reasons"])
+    found.pop("_look")
     json.dumps(found, allow_nan=False)
 
 

@@ -1,0 +1,7 @@
+"""Experiments hold to what any capability must."""
+
+from shoal.testing.conformance import Conformance
+
+
+class TestConformance(Conformance):
+    capability = "experiments"
