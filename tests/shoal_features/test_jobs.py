@@ -1,18 +1,22 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import anyio
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from shoal import Event, Invalid
+from shoal import Event, InternalError, Invalid
 from shoal_features import batch, jobs, offline
 from shoal_features.aggregation import schema
 from shoal_features.catalog import SHARED, Catalog
 from shoal_features.datasets import Dataset
+from shoal_features.history import question
 from shoal_features.ingest import handle
+from shoal_features.online import Reading, read
 from shoal_features.registry import Feature, Registry, View
 from shoal_features.values import moment, pack, unpack
 
@@ -128,6 +132,63 @@ async def test_a_job_killed_before_it_writes_leaves_the_old_values(stores, monke
     assert await online(stores, "1") == 2
 
 
+async def test_a_job_killed_among_the_online_values_leaves_each_whole_and_the_next_run_completes_them(stores, monkeypatch):
+    users = [f"u{n}" for n in range(9)]
+    for user in users:
+        await boards(stores, user, ago(days=2))
+    await jobs.materialize(Run(stores))
+    for user in users:
+        await boards(stores, user, ago(days=1))
+    write, calls = batch.write, []
+
+    async def killed(door, view, rows, now):
+        calls.append(1)
+        await write(door, view, list(rows)[:4], now)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        await jobs.materialize(Run(stores, views=["user_boards"]))
+    assert sorted([await online(stores, u) for u in users]) == [1] * 5 + [2] * 4
+    monkeypatch.undo()
+    await jobs.materialize(Run(stores))
+    assert [await online(stores, u) for u in users] == [2] * 9
+    assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
+
+
+async def test_one_tenants_fault_leaves_the_others_with_their_values(open_tenant, monkeypatch):
+    first, second = open_tenant(), open_tenant()
+    await boards(first, "1", ago(days=2))
+    await boards(second, "1", ago(days=2))
+    compute = batch.compute
+
+    async def faulty(stores, *args, **options):
+        if stores is first:
+            raise ValueError("a broken file")
+        return await compute(stores, *args, **options)
+
+    monkeypatch.setattr(batch, "compute", faulty)
+    with pytest.raises(InternalError, match=r"1 of 2 tenants failed.*a broken file"):
+        await jobs.materialize(Run(first, second))
+    assert await online(second, "1") == 1
+
+
+async def test_parts_that_have_nothing_are_no_fault(stores, monkeypatch):
+    await stores.events.append([Event(type="other", time=ago(days=1), data={})] * 3)
+    monkeypatch.setattr(batch, "EVENTS_PER_PART", 1)
+    monkeypatch.setattr(batch, "_worked", lambda part, parts: iter([]))  # Ray Data leaves empty parts out
+    assert (await jobs.materialize(Run(stores)))["rows"] == 0
+
+
+async def test_the_parts_of_a_batch_are_its_whole(stores, monkeypatch):
+    for user in range(20):
+        await boards(stores, str(user), ago(days=2), ago(days=3))
+    monkeypatch.setattr(batch, "EVENTS_PER_PART", 10)
+    monkeypatch.setattr(batch, "_worked", lambda part, parts: map(part, range(parts)))  # what Ray Data does, here
+    assert (await jobs.materialize(Run(stores, views=["user_boards"])))["changed"] == 20
+    assert [await online(stores, str(user)) for user in range(20)] == [2] * 20
+
+
 async def test_a_backfill_writes_each_day_and_shows_progress(stores):
     await boards(stores, "1", *(ago(days=d, hours=1) for d in (1, 2, 3, 4)))
     run = Run(stores, start=ago(days=4).date().isoformat(), end=ago(days=2).date().isoformat(), views=["user_boards"])
@@ -177,6 +238,74 @@ async def test_a_wrong_value_is_found(stores):
     assert [(m["feature"], m["online"], m["offline"]) for m in found["mismatches"] if m["view"] == "user_boards"] == [("boards_30d", 77, "1")]
 
 
+async def test_what_the_batch_lost_is_found_in_the_log(stores):
+    await boards(stores, "1", ago(days=1))
+    await boards(stores, "2", ago(days=1))
+    await jobs.materialize(Run(stores))
+    table = offline.table_name(BOARDS)
+    kept = await stores.lake.read(table)
+    await stores.lake.delete(table)  # as if the run had missed a user, online and offline alike
+    await stores.online.delete(("user", "2"))
+    kept = kept.filter(pc.equal(kept["entity"], "1"))
+    await offline.append(stores.lake, BOARDS, kept.drop_columns("date"))
+    await stores.events.append([Event(type="item.viewed", time=ago(seconds=9), data={"user_id": "2"})])
+    await jobs.backfill(Run(stores, start=ago().date().isoformat(), end=ago().date().isoformat(), views=["user_activity"]))
+    found = [m for m in (await jobs.consistency(Run(stores, settle=0)))["mismatches"] if m["view"] == "user_boards"]
+    assert [(m["entity"], m["online"], m["log"]) for m in found] == [("2", None, "1")]
+
+
+async def test_an_event_that_came_after_the_batch_is_no_mismatch(stores):
+    await boards(stores, "1", ago(days=1))
+    await jobs.materialize(Run(stores))
+    await anyio.sleep(0.005)  # the log counts in milliseconds
+    await boards(stores, "1", ago(days=2))
+    assert (await jobs.consistency(Run(stores, settle=0, views=["user_boards"])))["mismatches"] == []
+
+
+async def test_events_ahead_of_our_clock_are_no_mismatch(stores):
+    events = [Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"}) for s in (10, -60, -4000)]
+    await stores.events.append(events)
+    await handle(stores.online, REGISTRY, events)
+    assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
+
+
+async def test_a_changed_stream_view_is_brought_up_from_the_archive_and_agrees(stores):
+    def view(*features: Feature) -> Registry:
+        return Registry((View("spending", "user", "user_id", "stream", features, None, ("paid",), ("data.user_id",)),))
+
+    total, kinds = Feature("total", "float64", "sum", "amount", 3600), Feature("kinds", "int64", "count_distinct", "kind", 3600)
+    old, new = view(total), view(kinds, total)
+    events = [Event(type="paid", time=ago(seconds=n), data={"user_id": "1", "amount": n, "kind": f"k{n % 3}"}) for n in range(1, 11)]
+    await stores.events.append(events)
+    await Catalog().replace(stores.online._tenant, stores.online, old)
+    await handle(stores.online, old, events[:7])
+    await Catalog().replace(stores.online._tenant, stores.online, new)
+    await handle(stores.online, new, events[5:])
+    reading = Reading("user", new.resolve("user", ["total", "kinds"]))
+
+    async def served() -> list:
+        now = int(datetime.now(UTC).timestamp() * 1e6)
+        return [json.loads(a.json) for a in (await read(stores.online, reading, ["1"], now))[0]]
+
+    assert (await served())[0] == 55
+    await jobs.materialize(Run(stores))
+    assert await served() == [55, 3]
+    assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
+
+
+async def test_a_feature_that_takes_up_a_name_of_another_type_does_not_find_the_old_values(stores):
+    def view(dtype: str) -> View:
+        return View("scores", "user", "user_id", "plain", (Feature("n", dtype),))
+
+    t = moment(1_763_900_000_000_000)
+    row = {"entity": "1", "event_timestamp": t, "created": t, "n": "many"}
+    await offline.append(stores.lake, view("string"), pa.Table.from_pylist([row], schema(view("string"))))
+    asked = pa.table({"entity": ["1"], "at": pa.array([t], pa.timestamp("us", "UTC"))})
+    for dtype, n in (("int64", None), ("string", "many")):
+        one = await question(stores, [(view(dtype), view(dtype).features[0])], asked)
+        assert one.answer()["n"].to_pylist() == [n]
+
+
 async def test_watching_publishes_metrics_and_feeds_freshness(stores):
     await boards(stores, "1", ago(days=2), ago(days=10))
     await jobs.materialize(Run(stores, date=ago(days=8).date().isoformat()))
@@ -213,6 +342,19 @@ async def test_a_join_of_an_uploaded_data_set_is_answered_in_pieces(stores):
     assert await dataset.forget(stores.lake) == 2
 
 
+async def test_a_join_as_of_a_time_is_for_every_entity(stores):
+    await boards(stores, "1", ago(days=2))
+    await boards(stores, "2", ago(days=1))
+    await jobs.materialize(Run(stores, date=ago(days=1).date().isoformat()))
+    run = Run(stores, dataset="mine", features=["boards_30d"], as_of=datetime.now(UTC).isoformat())
+    for _ in range(2):
+        assert (await jobs.historical(run))["rows"] == 2
+    got = (await Dataset("mine").answered(stores.lake)).dataset().to_table().sort_by("user_id")
+    assert (got["user_id"].to_pylist(), got["boards_30d"].to_pylist()) == (["1", "2"], [1, 1])
+    with pytest.raises(Invalid, match=r"as_of.*no zone"):
+        await jobs.historical(Run(stores, dataset="mine", features=["boards_30d"], as_of="2026-11-01T00:00:00"))
+
+
 @pytest.mark.parametrize("arguments", [{}, {"dataset": "../x", "features": ["actions"]}, {"dataset": "x", "features": ["ghost"]}])
 async def test_a_join_that_cannot_be_is_refused(stores, arguments):
     with pytest.raises(ValueError if "/" in str(arguments) else Invalid):
@@ -227,10 +369,6 @@ async def test_parts_of_a_join_are_its_whole(stores):
     )
     await offline.append(stores.lake, view, rows)
     asked = pa.table({"entity": [f"u{k % 9}" for k in range(40)], "at": pa.array(times[:40], pa.timestamp("us", "UTC"))})
-    from dataclasses import replace
-
-    from shoal_features.history import question
-
     one = await question(stores, [(view, view.features[0])], asked)
     assert replace(one, parts=5).answer().equals(one.answer())
 

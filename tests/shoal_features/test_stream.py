@@ -1,0 +1,212 @@
+"""The stream side behind a worker of the platform: what faults, deaths and wrong clocks leave of the counts."""
+
+import asyncio
+import json
+import subprocess
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+
+from shoal import Event, Unavailable
+from shoal.stores import EventLog, StoreConfig, close_connections, open_stores
+from shoal.stores.consumer import Consumer, Subscription
+from shoal_features import ingest
+from shoal_features.catalog import SHARED
+from shoal_features.freshness import freshness
+from shoal_features.ingest import GRACE, LATE_RUNS, handle, tell_of_late_runs
+from shoal_features.online import Reading, read
+from shoal_features.registry import Registry
+
+from .conftest import free_port
+
+pytestmark = pytest.mark.anyio
+
+REGISTRY = Registry.from_dict(json.loads(SHARED.read_text()))
+NOW = 1_763_900_000_000_000
+S = 1_000_000
+
+
+def event(n: int, seconds_ago: float = 1, now: int | None = None, **data) -> Event:
+    at = datetime.now(UTC) if now is None else datetime.fromtimestamp(now / 1e6, UTC)
+    return Event(id=f"e{n}", type="item.viewed", time=at - timedelta(seconds=seconds_ago), data={"user_id": "1", "board_id": f"b{n}", **data})
+
+
+async def served(door, now: int | None = None, user: str = "1") -> dict:
+    names = ["actions_5min", "actions", "last_action_type", "current_board"]
+    reading = Reading("user", REGISTRY.resolve("user", names))
+    now = now or time.time_ns() // 1000
+    answers = (await read(door, reading, [user], now))[0]
+    return {n: orjson.loads(a.json) for n, a in zip(names, answers, strict=True)}
+
+
+@asynccontextmanager
+async def worker(stores, handler, name: str = "w1", **options):
+    async def known():
+        return [stores.online._tenant]
+
+    subscription = Subscription("features.0", handler, batch_size=options.pop("batch_size", 256), deliveries=3)
+    consumer = Consumer(stores.online._config, subscription, name, tenants=known, backoff=0.01, **options)
+    task = asyncio.create_task(consumer.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def until(condition, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_worker_that_dies_between_handling_and_acknowledging_changes_no_count(stores):
+    handled = asyncio.Event()
+
+    async def dies(tenant: str, events: list[Event]) -> None:
+        await handle(stores.online, REGISTRY, events)
+        handled.set()
+        await asyncio.sleep(3600)
+
+    async def works(tenant: str, events: list[Event]) -> None:
+        await handle(stores.online, REGISTRY, events)
+
+    await stores.events.append([event(n) for n in range(50)])
+    async with worker(stores, dies, lease=0.3) as first:
+        await asyncio.wait_for(handled.wait(), 10)
+        first.cancel()
+    assert (await served(stores.online))["actions"] == 50
+    await stores.events.append([event(n) for n in range(40, 60)])
+    async with worker(stores, works, "w2", lease=0.3):
+
+        async def done() -> bool:
+            return (await served(stores.online))["actions"] == 60 and not (await EventLog(stores.online._config).groups(stores.online._tenant))[0].lag
+
+        await until(done)
+    assert (await served(stores.online))["actions"] == 60
+
+
+async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_ones_flow(stores):
+    async def works(tenant: str, events: list[Event]) -> None:
+        if any(e.id == "e3" for e in events):
+            raise ValueError("poison")
+        await handle(stores.online, REGISTRY, events)
+
+    await stores.events.append([event(n) for n in range(10)])
+    async with worker(stores, works):
+
+        async def done() -> bool:
+            return (await served(stores.online))["actions"] == 9
+
+        await until(done)
+    letters = await EventLog(stores.online._config).dead_letters(stores.online._tenant)
+    assert [x.event.id for x in letters] == ["e3"]
+
+
+HOSTILE = [
+    None, [], "text", 7, {"user_id": {}}, {"user_id": "x" * 5000}, {"user_id": "1", "board_id": {"a": [1]}},
+    {"user_id": "1", "board_id": 2**63}, {"user_id": "1", "board_id": 1e308}, {"user_id": "1", "board_id": "\x00"},
+    {"user_id": "é:{}%", "board_id": "é"}, {"user_id": True}, {"user": 12, "board_id": False},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [NOW / S, 0, -5_000_000_000, 9_000_000_000, 253_000_000_000])
+async def test_no_event_is_poison_to_the_windows(stores, at):
+    times = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
+    events = [Event(id=f"h{n}", type="item.viewed", time=times, data=data) for n, data in enumerate(HOSTILE)]
+    await handle(stores.online, REGISTRY, events)
+    await handle(stores.online, REGISTRY, [event(1)])
+    assert (await served(stores.online))["actions_5min"] == 1
+
+
+async def test_an_event_ahead_of_our_clock_waits_until_it_is_due(stores):
+    door = stores.online
+    await handle(door, REGISTRY, [event(1, 0, NOW), event(2, -3600, NOW)], NOW)
+    assert await served(door, NOW) == {"actions_5min": 1, "actions": 1, "last_action_type": "item.viewed", "current_board": "b1"}
+    views = {v["view"]: v for v in await freshness(door, REGISTRY, NOW)}
+    assert (views["user_activity"]["ahead_of_time"], views["user_place"]["ahead_of_time"]) == (1, 1)
+    later = NOW + 3600 * S
+    await handle(door, REGISTRY, [], later)
+    assert await served(door, later) == {"actions_5min": 1, "actions": 2, "last_action_type": "item.viewed", "current_board": "b2"}
+    views = {v["view"]: v for v in await freshness(door, REGISTRY, later)}
+    assert views["user_activity"]["ahead_of_time"] == 0
+
+
+async def test_the_newest_value_stays_the_newest_when_older_events_follow(stores):
+    await handle(stores.online, REGISTRY, [event(1, 10, NOW)], NOW)
+    await handle(stores.online, REGISTRY, [event(2, 400, NOW)], NOW + 2 * S)
+    view = next(v for v in await freshness(stores.online, REGISTRY, NOW + 5 * S) if v["view"] == "user_activity")
+    assert view["age_seconds"] == 15
+    assert view["lag_seconds"] == 402
+
+
+async def test_too_late_is_counted_and_once(stores):
+    retention = REGISTRY.view("user_activity").retention
+    late = [event(1, retention + GRACE + 1, NOW)] * 2
+    for _ in range(2):
+        await handle(stores.online, REGISTRY, late, NOW)
+    view = next(v for v in await freshness(stores.online, REGISTRY, NOW) if v["view"] == "user_activity")
+    assert view["too_late"] == 1
+
+
+async def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(stores):
+    def late(job: str) -> Event:
+        return Event(id=f"late/{job}", source="shoal/jobs", type="shoal.job.late", subject=job, data={"job": job})
+
+    await tell_of_late_runs(stores.events, [late("features.materialize"), late("search.load"), event(1)])
+    points = [e async for _, e in stores.events.read(types=["metric"])]
+    assert [(p.id, p.data["metric"], p.data["value"]) for p in points] == [("late/features.materialize", LATE_RUNS, 1)]
+
+
+async def test_when_redis_comes_back_nothing_accepted_is_missing(tmp_path):
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--loglevel", "warning"]
+    command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    stores = open_stores(StoreConfig(online=f"redis://127.0.0.1:{port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path / "lake")), "acme")
+    redis = start()
+    try:
+
+        async def up() -> bool:
+            try:
+                return bool(await stores.online.set("up", 1))
+            except Unavailable:
+                return False
+
+        await until(up)
+
+        async def works(tenant: str, events: list[Event]) -> None:
+            await handle(stores.online, REGISTRY, events)
+
+        await stores.events.append([event(n) for n in range(20)])
+        async with worker(stores, works):
+            redis.kill()
+            redis.wait()
+            with pytest.raises(Unavailable):
+                await served(stores.online)
+            redis = start()
+            await until(up)
+            await stores.events.append([event(n) for n in range(20, 30)])
+
+            async def done() -> bool:
+                try:
+                    return (await served(stores.online))["actions"] == 30
+                except Unavailable:
+                    return False
+
+            await until(done)
+    finally:
+        redis.kill()
+        redis.wait()
+        await close_connections()
+
+
+def test_a_parked_event_is_what_it_was():
+    (one,) = ingest.occurrences(REGISTRY.view("user_place"), [event(1)])
+    assert ingest._unparked(ingest._parked(one)) == one
