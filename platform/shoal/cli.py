@@ -276,10 +276,9 @@ def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; 
     from .runtime import cluster
 
     config = runtime()
-    os.environ.update(cluster.environment(config, config.data / "runtime.json"))
+    cluster.join(config)
     from .supervisor import deploy as act
 
-    cluster.connect(config.address or f"{config.host}:{config.ray_port}")
     with spinner() as progress:
         failed = act(config, name or None, progress)
     show({"failed": failed}, "[green]✓[/] deployed" if not failed else None)
@@ -490,14 +489,17 @@ def tune(
     from .operator import runtime
     from .runtime import cluster, plugins
     from .runtime.tuning import tune as act
+    from .supervisor import divert_output
 
     found = plugins.installed().capabilities
     if capability not in found:
         raise ShoalError(f"no capability {capability!r}; there are {', '.join(found)}")
     config = runtime()
-    cluster.connect(config.address or f"{config.host}:{config.ray_port}")
+    cluster.join(config)
+    before = divert_output(config.data / "tune.log")
     with spinner() as progress:
-        answer = act(found[capability], str(data), samples, progress)
+        answer = act(found[capability], str(data), samples, config.data / "tune", progress)
+    sys.stdout = before
     show(answer, json.dumps(answer, indent=1))
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 from pydantic import SecretStr
@@ -57,7 +57,7 @@ class Supervisor:
         write(runtime, dump(self.config))
         env = cluster.environment(self.config, runtime)
         os.environ.update(env)
-        _divert_output(self.data / "driver.log")
+        divert_output(self.data / "driver.log")
         if self.config.address is None:
             self.head = cluster.RayHead(self.config, env, self.data / "ray.log")
             address = self.head.start(progress)
@@ -113,12 +113,14 @@ class Supervisor:
             (self.data / "state.json").unlink(missing_ok=True)
 
 
-def _divert_output(log: Path) -> None:
+def divert_output(log: Path) -> TextIO:
     """Ray prints what it thinks of its workers into this process's output. People read ours, which the command line writes to
-    streams that it took before."""
+    streams that it took before. Gives the standard output that was."""
+    before = sys.stdout
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 2)
     sys.stdout = os.fdopen(descriptor, "w", buffering=1)
+    return before
 
 
 def _within(seconds: float, act: Callable[[], None]) -> None:

@@ -186,6 +186,12 @@ def connect(address: str) -> Any:
     return ray
 
 
+def join(config: Config) -> Any:
+    """Become a driver of the cluster that runs with this configuration, with the environment that it has. Before Ray is imported."""
+    os.environ.update(environment(config, config.data / "runtime.json"))
+    return connect(config.address or f"{config.host}:{config.ray_port}")
+
+
 def start_serve(config: Config) -> None:
     """Start Serve's controller and proxies, on the configured interface and port."""
     from ray import serve

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -43,8 +44,11 @@ def space(model: type[Parameters]) -> dict[str, Any]:
     return found
 
 
-def tune(capability: Capability, path: str, samples: int, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Try `samples` parameter sets; the best, with its value of the study's metric beside the defaults'. Needs a Ray that is initialised.
+def tune(
+    capability: Capability, path: str, samples: int, folder: Path, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Try `samples` parameter sets; the best, with its value of the study's metric beside the defaults'; each trial's
+    record stays in `folder`. Needs a Ray that is initialised.
 
     NotFound when the capability has no study.
     """
@@ -79,7 +83,7 @@ def tune(capability: Capability, path: str, samples: int, progress: Callable[[st
         tune_config=ray_tune.TuneConfig(
             metric="value", mode="max", num_samples=samples, search_alg=OptunaSearch(seed=0), max_concurrent_trials=2
         ),
-        run_config=ray_tune.RunConfig(callbacks=[Report()], verbose=0),
+        run_config=ray_tune.RunConfig(storage_path=str(folder.resolve()), callbacks=[Report()], verbose=0),
     ).fit()
     best = results.get_best_result()
     return {
