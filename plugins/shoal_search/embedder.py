@@ -89,20 +89,19 @@ def computes_bfloat16(device: str | None = None) -> bool:
 
 
 class Remembering:
-    """Calls of an embedder, the vectors of the latest `size` queries remembered: people ask the same again, or page, or filter."""
+    """The vectors of the latest `size` queries: people ask the same again, or filter. A tenant's are its own, so that the time
+    an answer takes tells nobody what others have asked."""
 
     def __init__(self, embed: Callable[[Call], Awaitable[np.ndarray]], size: int = 2_000) -> None:
         self._embed, self._size = embed, size
-        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
 
-    async def __call__(self, call: Call) -> np.ndarray:
-        kind, texts = call
-        if kind != "query" or len(texts) != 1:
-            return await self._embed(call)
-        (text,) = texts
-        if text not in self._known:
-            self._known[text] = await self._embed(call)
+    async def __call__(self, tenant: str, text: str) -> np.ndarray:
+        """float32 of shape (dimension,)."""
+        key = (tenant, text)
+        if key not in self._known:
+            self._known[key] = (await self._embed(("query", [text])))[0]
             if len(self._known) > self._size:
                 self._known.popitem(last=False)
-        self._known.move_to_end(text)
-        return self._known[text]
+        self._known.move_to_end(key)
+        return self._known[key]

@@ -13,7 +13,7 @@ import orjson
 from shoal import Hit, NotFound, TenantContext, VectorSchema
 
 from .bm25 import bm25
-from .embedder import Call, Kind
+from .embedder import Call, Kind, Remembering
 from .fusion import Scores, fuse
 from .items import Item, dumped
 from .parameters import SearchParameters, SearchSettings
@@ -96,7 +96,7 @@ class Index:
     def __init__(self, settings: SearchSettings, embed: Callable[[Call], Awaitable[np.ndarray]]) -> None:
         self.collection = settings.collection
         self.words = shared_words(settings.language)
-        self._embed = embed
+        self._embed, self._embed_query = embed, Remembering(embed)
 
     # Writing
 
@@ -170,7 +170,7 @@ class Index:
         fields = ("board", "type", "updated", "text")
 
         async def by_meaning() -> tuple[np.ndarray, list[Hit]]:
-            vector = (await self._embed(("query", [query.text])))[0]
+            vector: Any = await self._embed_query(ctx.tenant, query.text)
             return vector, await vectors.nearest(
                 self.collection, vector, limit=limit, filter=filter, values=values, fields=fields
             )

@@ -11,7 +11,6 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 from shoal import Event, Identifier, Invalid, NotFound, Services, TenantContext, reader, tenant
 
 from . import index as stored
-from .embedder import Remembering
 from .index import WRITTEN, Found, Index, chunks
 from .items import Item, Type, checked, no_number, rows
 from .parameters import SearchParameters, SearchSettings
@@ -90,7 +89,7 @@ _BODY = {
 def routes(services: Services) -> APIRouter:
     router = APIRouter()
     settings = services.settings(SearchSettings)
-    index = Index(settings, Remembering(services.backend("embedder").embed))
+    index = Index(settings, services.backend("embedder").embed)
 
     @router.post("/items", response_model=Added, openapi_extra=_BODY)
     async def add_items(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:

@@ -50,6 +50,19 @@ async def test_a_query_that_comes_again_is_remembered_and_the_oldest_forgotten()
 
     remembering = Remembering(embed, size=2)
     for text in ("a", "b", "a", "c", "a", "b"):
-        await remembering(("query", [text]))
-    await remembering(("document", ["a"]))
-    assert asked == ["a", "b", "c", "b", "a"]
+        assert (await remembering("acme", text)).shape == (3,)
+    assert asked == ["a", "b", "c", "b"]
+
+
+@pytest.mark.anyio
+async def test_what_one_tenant_asked_is_not_remembered_for_another() -> None:
+    asked: list[str] = []
+
+    async def embed(call: tuple[str, list[str]]) -> np.ndarray:
+        asked.extend(call[1])
+        return np.zeros((len(call[1]), 3), np.float32)
+
+    remembering = Remembering(embed)
+    for tenant in ("acme", "globex", "acme"):
+        await remembering(tenant, "a")
+    assert asked == ["a", "a"]
