@@ -23,20 +23,19 @@ def commands() -> typer.Typer:
         design: Path = typer.Option(..., exists=True, help="JSON: primary, minimum_effect, baseline, guardrails, …"),
         tenant: str = typer.Option(..., help="Whose experiment it becomes."),
         only: list[str] = typer.Option([], help="A parameter to take over; all when not given."),
-        json: bool = typer.Option(False, "--json", help="Say the outcome as JSON."),
+        json: bool = typer.Option(False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Say the outcome as JSON."),
     ) -> None:
         """Make a draft experiment of tuned parameters: present values against tuned ones."""
-        from shoal import ShoalError, connect
+        from shoal import connect
 
         try:
             body: dict[str, Any] = {"tuned": text.loads(tuned.read_text()), "design": text.loads(design.read_text())}
-            if only:
-                body["only"] = only
-            with connect(tenant) as client:
-                answer = client.experiments.propose(id=id, body=body)
-        except (ShoalError, ValueError) as error:
-            typer.echo(text.dumps({"error": str(error)}) if json else f"✗ {error}", err=not json)
-            raise typer.Exit(1) from None
+        except ValueError as error:
+            raise typer.BadParameter(f"no JSON: {error}") from None
+        if only:
+            body["only"] = only
+        with connect(tenant) as client:
+            answer = client.experiments.propose(id=id, body=body)
         if json:
             typer.echo(text.dumps(answer))
         else:

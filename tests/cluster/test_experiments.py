@@ -45,7 +45,7 @@ def test_tune_then_test_then_promote(platform: Any, tenants: Callable[[], str], 
         tuned["default"] = tuned["best"] - 0.1
     (tmp_path / "tuned.json").write_text(json.dumps(tuned))
     (tmp_path / "design.json").write_text(json.dumps({
-        "primary": {"name": "opened a hit", "event": "hit.opened"}, "minimum_effect": 0.3, "baseline": 0.3,
+        "primary": {"name": "opened", "event": "hit.opened"}, "minimum_effect": 0.3, "baseline": 0.3,
         "minimum_sample_size": 15, "duration_days": 0,
     }))
     drafted = platform.shoal(

@@ -81,7 +81,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """An offline search for better parameters: `shoal tune <capability> --data FILE` maximises `objective(parameters, data)` by Ray Tune over
+    """An offline search for better parameters: `shoal tune <capability> --from FILE` maximises `objective(parameters, data)` by Ray Tune over
     the bounds of the capability's parameters, where `data = load(path)`."""
 
     load: Callable[[str], Any]

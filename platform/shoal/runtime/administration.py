@@ -98,6 +98,11 @@ def routes(process: "Process") -> APIRouter:
         if ctx.tenant != operator:
             raise Forbidden("this operation is the platform operator's; the credential is a tenant's")
 
+    def whole_company(ctx: TenantContext) -> None:
+        """What reaches every board of a company is not for somebody who may see some of them."""
+        if ctx.boards is not None and ctx.role is not Role.admin:
+            raise Forbidden("this operation is for the company's own service (a key without a user) or an admin")
+
     def of(ctx: TenantContext, tenant: str) -> str:
         """`tenant`, where the caller may administer it; anyone else's does not exist for them."""
         if ctx.tenant not in (operator, tenant):
@@ -170,8 +175,7 @@ def routes(process: "Process") -> APIRouter:
     async def put_members(board: Identifier, body: Members, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Say who may see a board, replacing whoever could before. For the company's own service, or an admin: a user
         could let themselves in anywhere."""
-        if ctx.boards is not None and ctx.role is not Role.admin:
-            raise Forbidden("a board's members are set by the company's service (an editor key without a user) or by an admin")
+        whole_company(ctx)
         await directory.set_board_members(ctx.tenant, board, body.users)
         return {"board": board, "members": len(set(body.users))}
 
@@ -184,7 +188,9 @@ def routes(process: "Process") -> APIRouter:
 
     @router.post("/events", status_code=202, openapi_extra=_EVENTS)
     async def append_events(request: Request, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Append one CloudEvent, an array of them, or NDJSON. Good ones are taken, and durable before the answer."""
+        """Append one CloudEvent, an array of them, or NDJSON. Good ones are taken, and durable before the answer. For the
+        company's own service, or an admin: events are facts about any board and user."""
+        whole_company(ctx)
         accepted, rejected = [], []
         for index, raw in enumerate(rows(await request.body(), request.headers.get("content-type", ""))):
             try:
@@ -199,7 +205,8 @@ def routes(process: "Process") -> APIRouter:
     async def dead_letters(
         limit: int = Query(100, ge=1, le=1000), cursor: str = "0", ctx: TenantContext = Depends(reader)
     ) -> dict[str, Any]:
-        """Events that a stream could not handle, oldest first, with the error."""
+        """Events that a stream could not handle, oldest first, with the error. For the company's own service, or an admin."""
+        whole_company(ctx)
         found = await log.dead_letters(ctx.tenant, after=cursor, limit=limit)
         letters = [
             {"id": d.id, "group": d.group, "error": d.error, "deliveries": d.deliveries, "event": d.event.model_dump(mode="json")}
@@ -210,6 +217,7 @@ def routes(process: "Process") -> APIRouter:
     @router.post("/events/replay", status_code=202)
     async def replay(body: Replay, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Handle events again: the dead letters `ids` (all of the group's when neither is given), or everything after a position."""
+        whole_company(ctx)
         ids = body.ids
         if ids is None and body.after is None:
             ids = [d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=1000)]

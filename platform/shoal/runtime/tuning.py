@@ -44,6 +44,16 @@ def space(model: type[Parameters]) -> dict[str, Any]:
     return found
 
 
+class Here:
+    """A function of one text for this process alone: Ray Tune pickles its callbacks into its records, and no copy should print."""
+
+    def __init__(self, call: Callable[[str], None] = lambda _: None) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[type["Here"], tuple[()]]:
+        return Here, ()
+
+
 def tune(
     capability: Capability, path: str, samples: int, folder: Path, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
@@ -67,13 +77,15 @@ def tune(
         value = study.objective(model(**config), ray.get(held))
         return {"value": value if math.isfinite(value) else -math.inf}
 
+    here = Here(progress)
+
     class Report(ray_tune.Callback):
         best, done = -math.inf, 0
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
             self.done += 1
             self.best = max(self.best, (trial.last_result or {}).get("value", -math.inf))
-            progress(f"{self.done} of {samples} tried, best {study.metric} {self.best:.4f} (defaults {baseline:.4f})")
+            here.call(f"{self.done} of {samples} tried, best {study.metric} {self.best:.4f} (defaults {baseline:.4f})")
 
     from ray.tune.search.optuna import OptunaSearch
 
