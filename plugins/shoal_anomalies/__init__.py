@@ -96,6 +96,11 @@ def shoal_capabilities() -> Sequence[Capability]:
                     "Writes new points to the long-term store and drops old ones.",
                     cron="*/10 * * * *",
                 ),
+                _job(
+                    "learn",
+                    "Searches the parameters that people's feedback asks for, and suggests them.",
+                    cron="30 5 * * *",
+                ),
             ],
             streams=[Stream(("metric",), _handle, batch_size=1000)],
             page=_page,

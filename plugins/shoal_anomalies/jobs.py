@@ -13,11 +13,12 @@ import orjson
 
 from shoal import JobContext, TenantContext
 
-from . import keys, seasonal, tail
+from . import feedback, keys, seasonal, study, tail
 from .alerts import Alert
 from .archive import Archive
 from .courier import Courier
 from .multivariate import CombinationForest
+from .parameters import AnomalyParameters
 from .points import KEPT, series_id
 from .storage import StoreSettings, archive_of
 from .tail import Readings
@@ -27,6 +28,8 @@ FRESH_AT_ONCE = 50_000
 AT_ONCE = 500  # series in one round of fitting
 MOST_TOGETHER = 20  # metrics in one forest
 DAY = 86_400.0
+FEWEST = 5  # verdicts from which a suggestion is made
+MARGIN = 1.0  # by which it must be better, of the objective's 100
 
 
 async def fit(job: JobContext) -> Mapping[str, Any]:
@@ -143,6 +146,30 @@ async def keep(job: JobContext) -> Mapping[str, Any]:
     return {"points": kept, "tenants": standing}
 
 
+async def learn(job: JobContext) -> Mapping[str, Any]:
+    """Search the parameters that would have served each tenant's people best, by what they said of anomalies. What is found is a
+    suggestion, kept until the next run: `PUT /platform/parameters/anomalies` or an experiment takes it up."""
+    result: dict[str, Any] = {}
+    for number, ctx in enumerate(job.tenants):
+        job.progress(number, len(job.tenants), ctx.tenant)
+        records = await feedback.labelled(ctx, _archive(ctx))
+        windows, denied = (sum(len(r[what]) for r in records) for what in ("windows", "denied"))
+        if not windows or windows + denied < FEWEST:
+            await ctx.stores.online.unlink(keys.SUGGESTED)
+            continue
+        data = await asyncio.to_thread(lambda: [study.labelled(r) for r in records])  # noqa: B023
+        current = ctx.parameters(AnomalyParameters)
+        best, value, before = await asyncio.to_thread(study.suggest, data, current)
+        suggestion = {
+            "parameters": best.model_dump() if value > before + MARGIN else None, "score": round(value, 2), "current": round(before, 2),
+            "windows": windows, "denied": denied, "time": datetime.now(UTC).isoformat(),
+        }  # fmt: skip
+        await ctx.stores.online.set(keys.SUGGESTED, orjson.dumps(suggestion))
+        result[ctx.tenant] = suggestion
+    job.progress(len(job.tenants), len(job.tenants), "done")
+    return {"tenants": result}
+
+
 async def keep_fresh(ctx: TenantContext) -> int:
     """Move what waits to the long-term store. A crash between writing and forgetting writes it twice, which reads as once."""
     online, archive, moved = ctx.stores.online, _archive(ctx), 0
@@ -164,6 +191,7 @@ async def expire(ctx: TenantContext) -> None:
     pipe.zremrangebyscore(keys.HISTORY, "-inf", limit.timestamp())
     pipe.hkeys(keys.SERIES)
     known = [name.decode() for name in (await pipe.execute())[2]]
+    await feedback.expire(ctx, limit.timestamp())
     for first in range(0, len(known), AT_ONCE):
         part = known[first : first + AT_ONCE]
         for name in part:

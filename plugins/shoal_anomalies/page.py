@@ -37,6 +37,8 @@ class _Page:
             await self._draw_chooser()
             self._chart = ui.column().classes("w-full").mark("series")
             await self._draw_series()
+            self._suggestion = ui.column().classes("w-full").mark("suggestion")
+            await self._draw_suggestion()
             self._heat = ui.column().classes("w-full").mark("heat")
             await self._draw_heat()
             self._windows = ui.column().classes("w-full").mark("maintenance")
@@ -145,6 +147,28 @@ class _Page:
     async def _deny(self, anomaly: dict[str, Any]) -> None:
         await self._ask(self._api.give_feedback(id=anomaly["id"], anomaly=False))
         await self._draw_series()
+
+    # What feedback asks for
+
+    async def _draw_suggestion(self) -> None:
+        found = ((await self._ask(self._api.get_suggestion())) or {}).get("suggestion")
+        self._suggestion.clear()
+        if not found or not found["parameters"]:
+            return
+        asked = ", ".join(f"{name} {value:g}" for name, value in found["parameters"].items())
+        with self._suggestion, ui.row().classes("w-full items-center no-wrap"):
+            ui.label(
+                f"By what people said of {found['windows'] + found['denied']} anomalies, these parameters serve better ({found['score']:g} "
+                f"instead of {found['current']:g} of 100): {asked}."
+            ).classes("grow")
+            if self._may_act:
+                ui.button("Use them", on_click=lambda: self._adopt(found["parameters"])).props("flat dense")
+
+    async def _adopt(self, parameters: dict[str, Any]) -> None:
+        put = self._context.client.platform.put_parameters
+        if await self._ask(put(capability="anomalies", body=parameters)) is not None:
+            ui.notify("In force from the next point on.", type="positive")
+            self._suggestion.clear()
 
     # Where it burns
 

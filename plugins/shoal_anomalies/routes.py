@@ -1,45 +1,30 @@
 """The HTTP operations of anomaly detection."""
 
+import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shoal import (
-    Conflict,
-    Event,
-    Identifier,
-    Invalid,
-    Malformed,
-    NotFound,
-    Services,
-    TenantContext,
-    TooLarge,
-    tenant,
-)
+from shoal import Conflict, Identifier, Invalid, NotFound, Services, TenantContext, tenant
 
 from . import keys, tail
 from .alerts import Alert
-from .channels import Channel
+from .arrangements import arrange, put
 from .courier import Courier
-from .line_protocol import records
-from .maintenance import MaintenanceWindow
-from .points import KEPT, BadPoint, Point, parse_point
-from .rules import Rule
+from .feedback import labelled
+from .intake import JSON, NDJSON, event_of, read_points
+from .points import KEPT
 from .seasonal import SeasonalModel
 from .storage import StoreSettings, archive_of
-from .tail import Readings
-from .watch import TRIES, Settings, commit, read_settings, rules_of
+from .watch import TRIES, Settings, commit, read_settings
 
-MOST_POINTS = 50_000
 MOST_SHOWN = 10_000
-MOST_KEPT = 1_000  # rules, windows, channels: of each
-JSON, NDJSON = "application/json", "application/x-ndjson"
+MOST_LABELLED = 500_000  # points of judged series at once
 Method = Literal["statistical", "seasonal", "multivariate"]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 METRICS_BODY = {
@@ -62,6 +47,26 @@ class Feedback(BaseModel):
     note: str = Field("", max_length=1000)
 
 
+class Missed(BaseModel):
+    """Something odd that nobody was told of: a series, by its id or by metric and labels, and when."""
+
+    model_config = ConfigDict(extra="forbid")
+    series: str | None = Field(None, pattern="^[0-9a-f]{16}$")
+    metric: str | None = Field(None, max_length=200)
+    labels: dict[str, str] = Field(default_factory=dict, max_length=20)
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    note: str = Field("", max_length=1000)
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Self:
+        if not timedelta(0) <= self.end - self.start <= timedelta(days=7):
+            raise ValueError("`to` comes after `from`, by a week at most")
+        if not datetime.now(UTC) - KEPT <= self.start or self.end > datetime.now(UTC) + timedelta(minutes=5):
+            raise ValueError(f"it was in the last {KEPT.days} days, not in the future")
+        return self
+
+
 def routes(services: Services) -> APIRouter:
     router = APIRouter()
     courier = Courier()
@@ -79,7 +84,7 @@ def routes(services: Services) -> APIRouter:
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         points, rejected = read_points(body, kind, precision)
         for first in range(0, len(points), 1000):
-            await ctx.stores.events.append([_event(point) for point in points[first : first + 1000]])
+            await ctx.stores.events.append([event_of(point) for point in points[first : first + 1000]])
         return {"accepted": len(points), "rejected": rejected}
 
     @router.post("/write", status_code=204)
@@ -93,7 +98,7 @@ def routes(services: Services) -> APIRouter:
                 {"location": f"line {r['index']}", "message": r["error"]} for r in rejected[:50]
             ])  # fmt: skip
         for first in range(0, len(points), 1000):
-            await ctx.stores.events.append([_event(point) for point in points[first : first + 1000]])
+            await ctx.stores.events.append([event_of(point) for point in points[first : first + 1000]])
 
     @router.get("/metrics")
     async def list_metrics(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
@@ -114,7 +119,8 @@ def routes(services: Services) -> APIRouter:
         """One series from `from` (default: a day ago) until before `to` (now): times, values, the expected band and scores; null where
         there is none. Where a metric has several series, `label.<name>=<value>` chooses."""
         low, high = _range(start, end, timedelta(days=1))
-        chosen, about = await _choose(ctx, metric, series, request)
+        labels = {k[6:]: v for k, v in request.query_params.multi_items() if k.startswith("label.")}
+        chosen, about = await _choose(ctx, metric, series, labels)
         blob, model = (
             await ctx.stores.online.get(keys.tail(chosen)),
             await ctx.stores.online.hget(keys.MODELS, chosen),
@@ -123,7 +129,7 @@ def routes(services: Services) -> APIRouter:
         readings = hot.between(low, high)
         if not len(hot) or hot.times[0] > low:
             old = await archive_of(stores, ctx).read(chosen, low, high)
-            readings = _joined(old, readings)
+            readings = tail.joined(old, readings)
         if len(readings) > MOST_SHOWN:
             raise Invalid(f"{len(readings)} points; at most {MOST_SHOWN} at once: ask for a shorter time")
         shown = {
@@ -188,6 +194,37 @@ def routes(services: Services) -> APIRouter:
         await ctx.stores.online.hset(keys.FEEDBACK, id, orjson.dumps(record))
         return {"id": id, "feedback": record}
 
+    @router.post("/missed")
+    async def report_missed(body: Missed, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+        """Say that something odd was not found; `anomalies.learn` and `shoal tune anomalies` learn from it."""
+        series, _ = await _choose(ctx, body.metric, body.series, body.labels)
+        span = {"series": series, "from": body.start.timestamp(), "to": body.end.timestamp()}
+        id = f"{series}-{span['from']:.0f}-{span['to']:.0f}"
+        said = {"note": body.note, "by": ctx.user, "time": _now().isoformat()}
+        await put(ctx, keys.MISSED, id, orjson.dumps({**span, **said}))
+        return {"id": id, "series": series, "from": body.start, "to": body.end, **said}
+
+    @router.get("/labels")
+    async def list_labels(
+        start: AwareDatetime | None = Query(None, alias="from"), ctx: TenantContext = Depends(tenant)
+    ) -> Response:
+        """The series that people judged, since `from` (default: 90 days ago), with when they were truly odd (`windows`) and when not
+        (`denied`): what `shoal tune anomalies --from` reads."""
+        records = await labelled(ctx, archive_of(stores, ctx), start.timestamp() if start else 0.0)
+        count = sum(len(r["times"]) for r in records)
+        if count > MOST_LABELLED:
+            raise Invalid(
+                f"{count} points; at most {MOST_LABELLED} at once: ask for a shorter time with `from`"
+            )
+        return Response(await asyncio.to_thread(_labels, records), media_type=JSON)
+
+    @router.get("/suggestion")
+    async def get_suggestion(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+        """The parameters that people's feedback asks for, by the last run of `anomalies.learn`: null with too little feedback, and its
+        `parameters` null where none are better than those in force."""
+        stored = await ctx.stores.online.get(keys.SUGGESTED)
+        return {"suggestion": orjson.loads(stored) if stored else None}
+
     @router.get("/alerts")
     async def list_alerts(
         state: Literal["open", "acknowledged", "resolved"] | None = None,
@@ -245,155 +282,12 @@ def routes(services: Services) -> APIRouter:
         shown = [{**(d := orjson.loads(text)), "time": _rfc3339(d["time"])} for text in listed]
         return {"deliveries": shown, "waiting": waiting}
 
-    @router.get("/rules")
-    async def list_rules(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
-        """The rules that hold: the defaults as the tenant changed them."""
-        rules = rules_of(await ctx.stores.online.hgetall(keys.RULES))
-        return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
-
-    @router.put("/rules/{id}")
-    async def put_rule(id: Identifier, body: Rule, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
-        """Make or replace a rule. `matches` says how many of today's series it is about."""
-        await _put(ctx, keys.RULES, id, body.model_dump_json())
-        known = [orjson.loads(v) for v in (await ctx.stores.online.hgetall(keys.SERIES)).values()]
-        matches = sum(body.match.covers(s["metric"], s["labels"]) for s in known)
-        return {"id": id, **body.model_dump(mode="json"), "matches": matches}
-
-    @router.delete("/rules/{id}", status_code=204)
-    async def delete_rule(id: Identifier, ctx: TenantContext = Depends(tenant)) -> None:
-        """Remove a rule, a default one too; what only it could clear resolves."""
-        if id not in rules_of(await ctx.stores.online.hgetall(keys.RULES)):
-            raise NotFound(f"no rule {id!r}")
-        await ctx.stores.online.hset(keys.RULES, id, "null")
-
-    @router.get("/channels")
-    async def list_channels(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
-        """The channels, by name; of their URLs only the scheme is shown."""
-        stored = await ctx.stores.online.hgetall(keys.CHANNELS)
-        return {"channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}}
-
-    @router.put("/channels/{id}")
-    async def put_channel(
-        id: Identifier, body: Channel, ctx: TenantContext = Depends(tenant)
-    ) -> dict[str, Any]:
-        """Make or replace a channel: an Apprise URL. Rules name channels by their id."""
-        record = {"url": body.url.get_secret_value(), "enabled": body.enabled}
-        await _put(ctx, keys.CHANNELS, id, orjson.dumps(record))
-        return {"id": id, **_channel(record)}
-
-    @router.delete("/channels/{id}", status_code=204)
-    async def delete_channel(id: Identifier, ctx: TenantContext = Depends(tenant)) -> None:
-        if not await ctx.stores.online.hdel(keys.CHANNELS, id):
-            raise NotFound(f"no channel {id!r}")
-
-    @router.get("/maintenance")
-    async def list_maintenance(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
-        """All maintenance windows, and whether each is open now."""
-        stored = await ctx.stores.online.hgetall(keys.WINDOWS)
-        listed = {
-            k.decode(): _window(MaintenanceWindow.model_validate_json(v)) for k, v in sorted(stored.items())
-        }
-        return {"maintenance": listed}
-
-    @router.put("/maintenance/{id}")
-    async def put_maintenance(
-        id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(tenant)
-    ) -> dict[str, Any]:
-        """Make or replace a window: while it is open, nobody is told of what it matches."""
-        await _put(ctx, keys.WINDOWS, id, body.model_dump_json(by_alias=True))
-        return {"id": id, **_window(body)}
-
-    @router.get("/maintenance/{id}")
-    async def get_maintenance(id: Identifier, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
-        stored = await ctx.stores.online.hget(keys.WINDOWS, id)
-        if stored is None:
-            raise NotFound(f"no maintenance window {id!r}")
-        return {"id": id, **_window(MaintenanceWindow.model_validate_json(stored))}
-
-    @router.delete("/maintenance/{id}", status_code=204)
-    async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(tenant)) -> None:
-        """Remove a window; what it held back and is still wrong alerts with the next point."""
-        if not await ctx.stores.online.hdel(keys.WINDOWS, id):
-            raise NotFound(f"no maintenance window {id!r}")
-
+    arrange(router)
     return router
 
 
-def read_points(body: bytes, kind: str, precision: str) -> tuple[list[Point], list[dict[str, Any]]]:
-    """(points, rejected) of a request's body. Malformed when it is not what its content type says."""
-    rejected: list[dict[str, Any]] = []
-    points: list[Point] = []
-    parse: Callable[[Any], list[Any]]
-    now = _now()
-    if not body.strip():
-        raise Malformed("the body is empty")
-    if kind == "text/plain":
-        try:
-            items: list[Any] = body.decode().splitlines()
-        except UnicodeDecodeError as fault:
-            raise Malformed("line protocol is UTF-8") from fault
-        parse = partial(records, precision=precision)
-    elif kind == NDJSON:
-        items = [line for line in body.splitlines() if line.strip()]
-        parse = _one_json
-    else:
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as fault:
-            raise Malformed(f"the body is not JSON: {fault}") from fault
-        items = document if isinstance(document, list) else [document]
-        parse = _itself
-    if len(items) > MOST_POINTS:
-        raise TooLarge(f"{len(items)} points; at most {MOST_POINTS} at once")
-    for index, item in enumerate(items):
-        try:
-            points += [parse_point(record, now) for record in parse(item)]
-        except BadPoint as fault:
-            rejected.append(
-                {"index": index, "error": f"{fault.location}: {fault}" if fault.location else str(fault)}
-            )
-    return points, rejected
-
-
-def _itself(item: Any) -> list[Any]:
-    return [item]
-
-
-def _one_json(line: bytes) -> list[Any]:
-    try:
-        return [orjson.loads(line)]
-    except orjson.JSONDecodeError as fault:
-        raise BadPoint("", f"not JSON: {fault}") from fault
-
-
-def _event(point: Point) -> Event:
-    """The same point is the same event, so that a client may send it again."""
-    data: dict[str, Any] = {
-        "metric": point.metric,
-        "value": point.value,
-        "labels": dict(point.labels),
-        "kind": point.kind,
-    }
-    return Event(
-        id=f"{point.series}/{point.time.isoformat()}/{point.value!r}",
-        source="shoal/anomalies",
-        type="metric",
-        time=point.time,
-        data=data,
-    )
-
-
-async def _put(ctx: TenantContext, place: tuple[str, ...], id: str, text: str | bytes) -> None:
-    pipe = ctx.stores.online.pipeline()
-    pipe.hexists(place, id).hlen(place)
-    known, count = await pipe.execute()
-    if not known and count >= MOST_KEPT:
-        raise Conflict(f"there are {count} already, and no more are kept")
-    await ctx.stores.online.hset(place, id, text)
-
-
 async def _choose(
-    ctx: TenantContext, metric: str | None, series: str | None, request: Request
+    ctx: TenantContext, metric: str | None, series: str | None, labels: Mapping[str, str]
 ) -> tuple[str, Mapping[str, Any]]:
     if series:
         text = await ctx.stores.online.hget(keys.SERIES, series)
@@ -404,7 +298,6 @@ async def _choose(
         raise Invalid(
             "name a metric or a series", errors=[{"location": "query.metric", "message": "missing"}]
         )
-    labels = {k[6:]: v for k, v in request.query_params.multi_items() if k.startswith("label.")}
     known = {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()}
     fitting = {
         k: v for k, v in known.items() if v["metric"] == metric and labels.items() <= v["labels"].items()
@@ -423,17 +316,6 @@ async def _choose(
             )
         return exact[0], fitting[exact[0]]
     return next(iter(fitting.items()))
-
-
-def _joined(old: Readings, new: Readings) -> Readings:
-    import numpy as np
-
-    parts = []
-    for part in (old, new):
-        records = np.zeros(len(part), tail.RECORD)
-        records["time"], records["value"], records["score"] = part.times, part.values, part.scores
-        parts.append(records)
-    return tail.merged(*parts)
 
 
 def _range(start: datetime | None, end: datetime | None, default: timedelta) -> tuple[float, float]:
@@ -468,6 +350,15 @@ def _plain(numbers: Any) -> list[float | None]:
     return [x if math.isfinite(x) else None for x in numbers.tolist()]
 
 
+def _labels(records: list[dict[str, Any]]) -> bytes:
+    shown = [
+        {**r, "times": [_rfc3339(t) for t in r["times"].tolist()], "values": _plain(r["values"]),
+         **{what: [[_rfc3339(a), _rfc3339(b)] for a, b in r[what]] for what in ("windows", "denied")}}
+        for r in records
+    ]  # fmt: skip
+    return orjson.dumps({"series": shown})
+
+
 def _about(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"metric": record["metric"], "labels": record["labels"], "kind": record.get("kind", "gauge")}
 
@@ -494,11 +385,3 @@ def alert_shown(alert: Alert | bytes) -> dict[str, Any]:
         for name in ("since", "fired", "cleared"):
             member[name] = _rfc3339(member[name])
     return {**record, "sentence": alert.sentence}
-
-
-def _channel(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"scheme": record["url"].split("://", 1)[0], "enabled": record.get("enabled", True)}
-
-
-def _window(window: MaintenanceWindow) -> dict[str, Any]:
-    return {**window.model_dump(mode="json", by_alias=True), "active": window.active(_now())}

@@ -157,9 +157,9 @@ def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
     """Of each slot, the median of the slots at its place in the cycles; of few cycles, in the others."""
     count = len(slots)
     cycles = -(-count // period)
-    grid = np.full(cycles * period, np.nan)
-    grid[:count] = slots
-    grid = grid.reshape(cycles, period)
+    padded = np.full(cycles * period, np.nan)
+    padded[:count] = slots
+    grid = padded.reshape(cycles, period)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a place that only one cycle has
         if cycles > 2 * FEW:

@@ -1,9 +1,10 @@
-"""What `shoal tune anomalies` searches by: labelled windows, scored as the Numenta Anomaly Benchmark scores them."""
+"""What `shoal tune anomalies` searches by, and the job `anomalies.learn` with it: labelled windows, scored as the Numenta Anomaly Benchmark
+scores them."""
 
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,73 +12,120 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shoal import Invalid
+
 from .clock import seconds
-from .detector import DEFAULT_THRESHOLD, score_series
+from .detector import DEFAULT_THRESHOLD, judged, surprises
 from .parameters import AnomalyParameters
 
 FALSE_POSITIVE = 0.11
+DENIED = 1.0  # what an alarm costs that somebody said was none: as much as a window missed
 PROBATION = 0.15, 750
+Places = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One series and the windows (first and last index, inclusive) in which it was truly odd."""
+    """One series: the surprise of each point (which no parameter changes), and the windows (first and last index, inclusive) in
+    which it was truly odd, and in which people said that it was not."""
 
     name: str
-    times: NDArray[np.float64]
-    values: NDArray[np.float64]
-    windows: tuple[tuple[int, int], ...]
+    surprises: NDArray[np.float64]
+    windows: Places
+    denied: Places = ()
 
 
 def load(path: str) -> list[Labelled]:
     """Labelled series from a folder `<group>/<series>.csv` (timestamp,value) with `windows.json` ({series: [[start, end], …]}), or from a
-    JSON file `{"series": [{"name", "times", "values", "windows"}, …]}`, as `GET /anomalies` with feedback can be turned into.
+    JSON file `{"series": [{"name", "times", "values", "windows", "denied"?}, …]}`, as `GET /anomalies/labels` gives.
 
-    Raises ValueError when there is nothing to learn from.
+    Raises Invalid when it is none of these, or when there is nothing to learn from.
     """
     where = Path(path)
-    found = _folder(where) if where.is_dir() else _document(json.loads(where.read_text()))
+    try:
+        records = _folder(where) if where.is_dir() else json.loads(where.read_text())["series"]
+        found = [labelled(record) for record in records]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise Invalid(f"{path}: no labelled series: {type(fault).__name__}: {fault}") from fault
     if not any(series.windows for series in found):
-        raise ValueError(f"{path}: no labelled window in {len(found)} series")
-    return found
-
-
-def _folder(folder: Path) -> list[Labelled]:
-    labels = json.loads((folder / "windows.json").read_text())
-    found = []
-    for name, windows in sorted(labels.items()):
-        with (folder / name).open() as file:
-            rows = list(csv.DictReader(file))
-        found.append(
-            _labelled(name, [r["timestamp"] for r in rows], [float(r["value"]) for r in rows], windows)
+        raise Invalid(
+            f"{path}: no window in {len(found)} series: say what was an anomaly, or what was missed; to be told "
+            "only of false alarms teaches silence"
         )
     return found
 
 
-def _document(document: Any) -> list[Labelled]:
-    return [_labelled(s["name"], s["times"], s["values"], s["windows"]) for s in document["series"]]
+def _folder(folder: Path) -> list[dict[str, Any]]:
+    records = []
+    for name, windows in sorted(json.loads((folder / "windows.json").read_text()).items()):
+        with (folder / name).open() as file:
+            rows = list(csv.DictReader(file))
+        records.append({
+            "name": name, "times": [r["timestamp"] for r in rows], "values": [float(r["value"]) for r in rows],
+            "windows": windows,
+        })  # fmt: skip
+    return records
 
 
-def _labelled(
-    name: str, stamps: Sequence[Any], values: Sequence[float], windows: Sequence[Sequence[Any]]
-) -> Labelled:
-    times = seconds(list(stamps))
-    bounds = [seconds(list(window)) for window in windows]
-    places = tuple(
-        (int(np.searchsorted(times, a)), int(np.searchsorted(times, b, side="right")) - 1) for a, b in bounds
-    )
-    return Labelled(name, times, np.asarray(values, dtype=np.float64), places)
+def labelled(record: Mapping[str, Any]) -> Labelled:
+    """A series from its `name`, `times`, `values`, `windows` and `denied`, in any form of times that `clock.seconds` reads."""
+    times = seconds(record["times"])
+
+    def places(bounds: Sequence[Sequence[Any]]) -> Places:
+        pairs = [seconds(list(pair)) for pair in bounds]
+        return tuple(
+            (int(np.searchsorted(times, a)), int(np.searchsorted(times, b, side="right")) - 1)
+            for a, b in pairs
+        )
+
+    return Labelled(
+        str(record["name"]), surprises(times, record["values"]), places(record["windows"]), places(record.get("denied", ()))
+    )  # fmt: skip
 
 
 def objective(parameters: AnomalyParameters, data: Sequence[Labelled]) -> float:
     """The benchmark's standard profile at the fixed threshold: 100 finds every window at its start with no false alarm, 0 is
-    what saying nothing gets."""
+    what saying nothing gets. An alarm that was denied costs as much as a window missed."""
     gained, count = 0.0, 0
     for series in data:
-        scores = score_series(series.times, series.values, parameters.settings())
-        gained += gain(np.flatnonzero(scores >= DEFAULT_THRESHOLD).tolist(), len(scores), series.windows)
+        alarms = np.flatnonzero(judged(series.surprises, parameters.settings()) >= DEFAULT_THRESHOLD).tolist()
+        gained += gain(alarms, len(series.surprises), series.windows)
+        gained -= DENIED * sum(any(a <= i <= b for i in alarms) for a, b in series.denied)
         count += len(series.windows)
-    return 100 * gained / (2 * count)
+    return 100 * gained / (2 * max(count, 1))
+
+
+def suggest(
+    data: Sequence[Labelled], current: AnomalyParameters, tries: int = 60
+) -> tuple[AnomalyParameters, float, float]:
+    """(the best parameters found near the current ones, their objective, the current ones' objective).
+
+    Parameters that make no difference stay as they are; the same data gives the same answer.
+    """
+    random = np.random.default_rng(0)
+    before = objective(current, data)
+    best, value = current, before
+    for candidate in [AnomalyParameters.model_validate({}), *(_near(current, random) for _ in range(tries))]:
+        reached = objective(candidate, data)
+        if reached > value:
+            best, value = candidate, reached
+    for name in AnomalyParameters.model_fields:
+        simpler = best.model_copy(update={name: getattr(current, name)})
+        if objective(simpler, data) >= value:
+            best = simpler
+    return best, objective(best, data), before
+
+
+def _near(current: AnomalyParameters, random: np.random.Generator) -> AnomalyParameters:
+    """The parameters with each half or one and a half as much, about, within its bounds."""
+    changed: dict[str, float] = {}
+    for name, field in AnomalyParameters.model_fields.items():
+        low, high = (
+            next(getattr(m, bound) for m in field.metadata if hasattr(m, bound)) for bound in ("ge", "le")
+        )
+        moved = min(max(getattr(current, name) * math.exp(random.normal(0, 0.4)), low), high)
+        changed[name] = round(moved) if field.annotation is int else round(moved, 3)
+    return AnomalyParameters.model_validate(changed)
 
 
 def gain(alarms: Sequence[int], length: int, windows: Sequence[tuple[int, int]]) -> float:

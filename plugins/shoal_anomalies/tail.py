@@ -56,3 +56,13 @@ def merged(*parts: NDArray[np.void]) -> Readings:
         np.maximum.at(best, group, np.nan_to_num(scores, nan=-1.0))
         scores = np.where(best[group] < 0, np.nan, best[group])
     return Readings(records["time"][last].copy(), records["value"][last].copy(), scores[last])
+
+
+def joined(*parts: Readings) -> Readings:
+    """Readings of one series as one; of several at one time the last part's."""
+    tables = []
+    for part in parts:
+        records = np.zeros(len(part), RECORD)
+        records["time"], records["value"], records["score"] = part.times, part.values, part.scores
+        tables.append(records)
+    return merged(*tables)

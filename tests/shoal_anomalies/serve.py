@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
-from shoal import Event
-from shoal_anomalies import shoal_capabilities
+from shoal import Event, Role
+from shoal.router import PLATFORM
+from shoal.runtime.jobs import Runs
+from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
+from shoal_anomalies.points import series_id
+from shoal_anomalies.seasonal import SeasonalModel
 from shoal_anomalies.watch import Watcher
 
 MINUTES = 600
@@ -36,6 +41,23 @@ async def seed(process: Any) -> None:
         batch += events
         if i % 100 == 99:
             await watcher.handle(context, batch)
+    slots = np.full(96, 0.011)
+    model = SeasonalModel("stl", 0.0, 900.0, slots, slots / 10, True, now.timestamp())
+    error_rate = series_id("error_rate", {"service": "shop"})
+    await context.stores.online.hset(keys.MODELS, error_rate, orjson.dumps(model.to_dict()))
+    parameters = AnomalyParameters.model_validate({"sensitivity_threshold": 4.0}).model_dump()
+    suggestion = {
+        "parameters": parameters,
+        "score": 80.0,
+        "current": 60.0,
+        "windows": 4,
+        "denied": 3,
+        "time": now.isoformat(),
+    }
+    await context.stores.online.set(keys.SUGGESTED, orjson.dumps(suggestion))
+    runs = Runs(process.stores.online)
+    standing = {"acme": {"P1": 1, "P2": 0, "P3": 2}, "globex": {"P1": 0, "P2": 0, "P3": 0}}
+    runs.finish(runs.add("anomalies.keep").id, "succeeded", result={"points": 1200, "tenants": standing})
 
 
 def main() -> None:
@@ -47,11 +69,12 @@ def main() -> None:
     [capability] = shoal_capabilities()
     serve.SAMPLES.clear()
     serve.SAMPLES["anomalies"] = capability
-    keys = serve.keys
+    make_keys = serve.keys
 
     async def keys_and_seed(process: Any) -> Any:
-        made = await keys(process)
+        made = await make_keys(process)
         await seed(process)
+        made["operator"] = {"admin": (await process.directory().create_key(PLATFORM, Role.admin))[1]}
         return made
 
     serve.keys = keys_and_seed

@@ -10,17 +10,25 @@ expect = pytest.importorskip("playwright.sync_api").expect
 
 
 @pytest.fixture(scope="module")
-def window(serving: Callable[[Path], Any], browser: Any) -> Any:
-    served = serving(Path(__file__).with_name("serve.py"))
+def served(serving: Callable[[Path], Any]) -> Any:
+    return serving(Path(__file__).with_name("serve.py"))
+
+
+def signed_in(browser: Any, served: Any, key: str) -> Any:
     page = browser.new_context(viewport={"width": 1280, "height": 1400}, base_url=served.address).new_page()
     page.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
     page.goto("/console/anomalies")
-    page.get_by_label("API key").fill(served.keys["acme"]["editor"])
+    page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_function("window.did_handshake")
     page.goto("/console/anomalies")
     return page
+
+
+@pytest.fixture(scope="module")
+def window(served: Any, browser: Any) -> Any:
+    return signed_in(browser, served, served.keys["acme"]["editor"])
 
 
 def test_the_alert_is_shown_as_one_with_its_reason_and_taken_in_hand(window: Any) -> None:
@@ -32,14 +40,22 @@ def test_the_alert_is_shown_as_one_with_its_reason_and_taken_in_hand(window: Any
     expect(window.get_by_role("button", name="Acknowledge")).to_have_count(0)
 
 
-def test_the_series_is_drawn_with_its_flagged_points_and_takes_feedback(window: Any) -> None:
+def test_the_series_is_drawn_with_its_band_and_flagged_points_and_takes_feedback(window: Any) -> None:
+    window.get_by_label("Series").click()
+    window.get_by_role("option", name="error_rate").click()
     expect(window.locator("canvas").first).to_be_visible()
+    window.wait_for_function(
+        "() => [...document.querySelectorAll('.nicegui-echart')].some(e => getElement(Number(e.id.slice(1))).chart.getOption()"
+        ".series.some(s => s.name === 'error_rate'))"
+    )
     drawn = window.evaluate(
         "() => [...document.querySelectorAll('.nicegui-echart')].map(e => getElement(Number(e.id.slice(1))).chart.getOption()"
         ".series.map(s => [s.type, s.name, s.data.length]))"
     )
     series = {name: count for chart in drawn for kind, name, count in chart if kind != "heatmap"}
-    assert series.get("anomaly", 0) >= 1 and max(series.values()) == 600
+    assert (
+        series.get("anomaly", 0) >= 1 and series["error_rate"] == series["expected"] == series["band"] == 600
+    )
     before = window.get_by_role("button", name="Not an anomaly").count()
     window.get_by_role("button", name="Not an anomaly").first.click()
     expect(window.get_by_role("button", name="Not an anomaly")).to_have_count(before - 1)
@@ -55,3 +71,21 @@ def test_a_maintenance_window_is_made_shown_and_removed(window: Any) -> None:
 
 def test_the_heat_map_is_drawn(window: Any) -> None:
     expect(window.get_by_text("Anomalies by metric", exact=False)).to_be_visible()
+
+
+def test_the_parameters_that_feedback_asks_for_are_shown_and_taken_up(window: Any) -> None:
+    expect(window.get_by_text("sensitivity_threshold 4", exact=False)).to_be_visible()
+    window.get_by_role("button", name="Use them").click()
+    expect(window.get_by_text("In force from the next point on.")).to_be_visible()
+    expect(window.get_by_role("button", name="Use them")).to_have_count(0)
+
+
+def test_the_operator_sees_how_every_tenant_stands(served: Any, browser: Any) -> None:
+    page = signed_in(browser, served, served.keys["operator"]["admin"])
+    expect(page.get_by_text("Open alerts by tenant and priority")).to_be_visible()
+    expect(page.locator(".nicegui-echart canvas").last).to_be_visible()
+    (heat,) = page.evaluate(
+        "() => [...document.querySelectorAll('.nicegui-echart')].map(e => getElement(Number(e.id.slice(1))).chart.getOption())"
+        ".filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"
+    )
+    assert heat == [["acme", "globex"], [[0, 0, 1], [1, 0, 0], [2, 0, 2], [0, 1, 0], [1, 1, 0], [2, 1, 0]]]

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -8,7 +9,7 @@ from fastapi import FastAPI
 
 from shoal import Role, TenantContext
 from shoal.router import enforce_roles, install_problem_handlers
-from shoal_anomalies import jobs
+from shoal_anomalies import AnomalyParameters, jobs, keys, study
 from shoal_anomalies.routes import routes
 from shoal_anomalies.watch import Watcher
 
@@ -88,7 +89,6 @@ async def test_points_come_back_as_a_series_with_scores(incident):
 
 async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident):
     await jobs.keep_fresh(ctx)
-    from shoal_anomalies import keys
     from shoal_anomalies.points import series_id
 
     await ctx.stores.online.set(keys.tail(series_id("error_rate", {})), b"")
@@ -107,6 +107,78 @@ async def test_anomalies_are_listed_with_why_and_take_feedback(incident):
     answer = await incident.post(f"/{found['id']}/feedback", json={"anomaly": False, "note": "a test"})
     assert answer.status_code == 200
     assert (await incident.get("")).json()["anomalies"][0]["feedback"]["by"] == "ana"
+
+
+async def test_what_people_said_comes_back_as_labels_that_tuning_reads(incident, tmp_path):
+    (found, *_) = (await incident.get("")).json()["anomalies"]
+    await incident.post(f"/{found['id']}/feedback", json={"anomaly": False})
+    missed = {"metric": "error_rate", "from": at(minutes=100), "to": at(minutes=80), "note": "slow"}
+    answer = await incident.post("/missed", json=missed)
+    assert answer.status_code == 200 and answer.json()["by"] == "ana"
+    (series,) = (await incident.get("/labels")).json()["series"]
+    assert series["name"] == "error_rate" and len(series["times"]) == len(series["values"]) == 202
+    assert len(series["windows"]) == len(series["denied"]) == 1
+    (tmp_path / "labels.json").write_bytes((await incident.get("/labels")).content)
+    (read,) = study.load(str(tmp_path / "labels.json"))
+    ((first, last),) = read.windows
+    assert 19 <= last - first <= 21
+    assert (await incident.get("/labels", params={"from": at(minutes=30)})).json()["series"][0][
+        "windows"
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "change, status",
+    [({"metric": "none"}, 404), ({"metric": None}, 422), ({"to": at(minutes=200)}, 422), ({"from": at(days=91)}, 422),
+     ({"to": at(minutes=-60)}, 422), ({"from": at(days=9)}, 422), ({"series": "x"}, 422), ({"labels": {"a": 1}}, 422), ({"other": 1}, 422)],
+)  # fmt: skip
+async def test_what_was_missed_must_make_sense(incident, change, status):
+    body = {"metric": "error_rate", "from": at(minutes=100), "to": at(minutes=80)} | change
+    answer = await incident.post("/missed", json=body)
+    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_job_learns_from_feedback_and_suggests_parameters(ctx, http):
+    for k in range(3):
+        values = np.random.default_rng(k).normal(0, 1, 1000)
+        values[[400, 550, 700, 850]] += 5.0  # what people call noise
+        values[950] += 60.0 if k == 0 else 0.0
+        assert (await http.post("/metrics", json=points(values, f"lag{k}"))).status_code == 200
+    await follow(ctx)
+    found = (await http.get("", params={"limit": 1000})).json()["anomalies"]
+    true = max(found, key=lambda a: a["value"])
+    for anomaly in found:
+        await http.post(f"/{anomaly['id']}/feedback", json={"anomaly": anomaly is true})
+    job = SimpleNamespace(tenants=[ctx], arguments={}, progress=lambda *_: None)
+    assert (await http.get("/suggestion")).json() == {"suggestion": None}
+    result = await jobs.learn(job)  # type: ignore[arg-type]
+    suggestion = (await http.get("/suggestion")).json()["suggestion"]
+    assert result == {"tenants": {ctx.tenant: suggestion}}
+    assert (
+        suggestion["windows"] == 1
+        and suggestion["denied"] >= 4
+        and suggestion["score"] > suggestion["current"]
+    )
+    assert AnomalyParameters.model_validate(suggestion["parameters"]) != ctx.parameters(AnomalyParameters)
+
+
+async def test_with_too_little_feedback_nothing_is_suggested(ctx, incident):
+    (found, *_) = (await incident.get("")).json()["anomalies"]
+    await incident.post(f"/{found['id']}/feedback", json={"anomaly": True})
+    job = SimpleNamespace(tenants=[ctx], arguments={}, progress=lambda *_: None)
+    assert await jobs.learn(job) == {"tenants": {}}  # type: ignore[arg-type]
+    assert (await incident.get("/suggestion")).json() == {"suggestion": None}
+
+
+async def test_what_was_said_of_points_no_longer_kept_is_forgotten(ctx, http):
+    old, new = (datetime.now(UTC) - timedelta(days=d) for d in (92, 1))
+    for moment in (old, new):
+        span = {"series": "0" * 16, "from": moment.timestamp(), "to": moment.timestamp()}
+        await ctx.stores.online.hset(keys.MISSED, str(moment), json.dumps(span))
+        await ctx.stores.online.hset(keys.FEEDBACK, f"{'0' * 16}-{moment.timestamp():.0f}", b"{}")
+    await jobs.expire(ctx)
+    assert len(await ctx.stores.online.hgetall(keys.MISSED)) == 1
+    assert len(await ctx.stores.online.hgetall(keys.FEEDBACK)) == 1
 
 
 async def test_an_alert_is_listed_acknowledged_and_resolved(incident):
