@@ -11,9 +11,9 @@ from shoal import Conflict, Identifier, NotFound, TenantContext, tenant
 
 from . import keys
 from .channels import Channel
+from .ledger import rules_of
 from .maintenance import MaintenanceWindow
 from .rules import Rule
-from .watch import rules_of
 
 MOST_KEPT = 1_000  # of each
 

@@ -17,12 +17,12 @@ from . import feedback, keys, seasonal, study, tail
 from .alerts import Alert
 from .archive import Archive
 from .courier import Courier
+from .ledger import TRIES, commit, read_settings, rows_of
 from .multivariate import CombinationForest
 from .parameters import AnomalyParameters
 from .points import KEPT, series_id
 from .storage import StoreSettings, archive_of
 from .tail import Readings
-from .watch import TRIES, commit, read_settings, rows_of
 
 FRESH_AT_ONCE = 50_000
 AT_ONCE = 500  # series in one round of fitting

@@ -18,10 +18,10 @@ from .arrangements import arrange, put
 from .courier import Courier
 from .feedback import labelled
 from .intake import JSON, NDJSON, event_of, read_points
+from .ledger import TRIES, Settings, commit, read_settings
 from .points import KEPT
 from .seasonal import SeasonalModel
 from .storage import StoreSettings, archive_of
-from .watch import TRIES, Settings, commit, read_settings
 
 MOST_SHOWN = 10_000
 MOST_LABELLED = 500_000  # points of judged series at once

@@ -1,8 +1,10 @@
 """From a point posted over HTTP to its alert, through the event log and a worker."""
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,12 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
 def points(metric: str, values: Any, until: datetime) -> list[dict[str, Any]]:
     n = len(values)
     return [
-        {"metric": metric, "time": (until - timedelta(minutes=n - 1 - i)).isoformat(), "value": float(v), "labels": {"service": "shop"}}
+        {
+            "metric": metric,
+            "time": (until - timedelta(minutes=n - 1 - i)).isoformat(),
+            "value": float(v),
+            "labels": {"service": "shop"},
+        }
         for i, v in enumerate(values)
     ]
 
@@ -61,7 +68,64 @@ def test_the_nightly_fit_gives_a_band(platform: Any, globex: str) -> None:
         wait_for(lambda: "visits" in {s["metric"] for s in client.anomalies.list_metrics()["series"]})
         wait_for(lambda: len(client.anomalies.get_series(**ask)["times"]) == 49)
         run = admin.platform.run_job(name="anomalies.fit", body={"tenant": globex})
-        done = wait_for(lambda: (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running") and r, 240)
+        done = wait_for(
+            lambda: (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running") and r,
+            240,
+        )
         assert done["state"] == "succeeded" and done["result"]["fitted"] >= 1, done
         band = client.anomalies.get_series(**ask)
-    assert all(low < expected < high for low, expected, high in zip(band["lower"], band["expected"], band["upper"], strict=True))
+    assert all(
+        low < expected < high
+        for low, expected, high in zip(band["lower"], band["expected"], band["upper"], strict=True)
+    )
+
+
+def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
+    platform: Any, tenants: Callable[[], str], tmp_path: Path
+) -> None:
+    now, company = datetime.now(UTC).replace(second=0, microsecond=0), tenants()
+    with platform.client(company) as client, platform.client(company, "admin") as admin:
+        for k in range(3):
+            values = np.random.default_rng(k).normal(0, 1, 1000)
+            values[[400, 550, 700, 850]] += 5.0  # what people call noise
+            values[950] += 60.0 if k == 0 else 0.0
+            client.anomalies.add_metrics(body=points(f"lag{k}", values, now))
+        wait_for(lambda: len(client.anomalies.list_metrics()["series"]) == 3)
+        wait_for(
+            lambda: all(len(client.anomalies.get_series(metric=f"lag{k}")["times"]) == 1000 for k in range(3))
+        )
+        found = client.anomalies.list_anomalies(limit=1000)["anomalies"]
+        for anomaly in found:
+            client.anomalies.give_feedback(id=anomaly["id"], anomaly=anomaly["value"] > 40)
+        run = admin.platform.run_job(name="anomalies.learn", body={"tenant": company})
+        done = wait_for(
+            lambda: (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running") and r,
+            120,
+        )
+        assert done["state"] == "succeeded", done
+        suggestion = client.anomalies.get_suggestion()["suggestion"]
+        assert done["result"]["tenants"][company] == suggestion and suggestion["windows"] == 1
+        labels = client.anomalies.list_labels()
+        (tmp_path / "labels.json").write_text(json.dumps(labels))
+    tuned = platform.shoal(
+        "tune", "anomalies", "--from", str(tmp_path / "labels.json"), "--samples", "4", timeout=600
+    )
+    assert tuned["capability"] == "anomalies" and tuned["tried"] == 4 and tuned["metric"] == "NAB score"
+    assert {"sensitivity_threshold", "refractory_points"} <= set(tuned["parameters"])
+    assert tuned["default"] == pytest.approx(suggestion["current"], abs=1)
+
+
+def test_the_routers_own_account_of_a_company_becomes_series(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
+    with platform.client(tenants()) as client:
+
+        def metrics() -> set[str]:
+            return {
+                s["metric"]
+                for s in client.anomalies.list_metrics()["series"]
+                if s["labels"].get("capability") == "anomalies"
+            }
+
+        wanted = {"shoal.requests", "shoal.error_rate", "shoal.latency_p95", "shoal.active_users"}
+        wait_for(lambda: wanted <= metrics(), 150)  # a minute is counted when it is over

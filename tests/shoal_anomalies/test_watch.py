@@ -14,8 +14,9 @@ from shoal import Event
 from shoal_anomalies import jobs, keys, tail
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.courier import Courier
+from shoal_anomalies.ledger import read_settings
 from shoal_anomalies.points import series_id
-from shoal_anomalies.watch import Watcher, read_settings
+from shoal_anomalies.watch import Watcher
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +155,7 @@ async def test_history_alerts_nobody(ctx, watcher):
 
 
 async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
-    from shoal_anomalies.watch import commit
+    from shoal_anomalies.ledger import commit
 
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
     await watcher.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
