@@ -131,6 +131,36 @@ def private_redis() -> Iterator[int]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def busy(rows: list[tuple[str, ...]], most: int = 10) -> Iterator[None]:
+    """Who uses the machine's processors meanwhile: command, CPU seconds, share of all processors, and how often a second it was
+    made to give its processor up to another (what a tail is made of on a small machine)."""
+    import psutil
+
+    def look() -> dict[int, tuple[str, float, int]]:
+        found = {}
+        for process in psutil.process_iter():
+            try:
+                with process.oneshot():
+                    words, times = process.cmdline() or [process.name()], process.cpu_times()
+                    name = " ".join([Path(words[0]).name if words[0][:1] == "/" else words[0], *map(_short, words[1:4])])
+                    found[process.pid] = (name[:60], times.user + times.system, process.num_ctx_switches().involuntary)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    before, began = look(), time.perf_counter()
+    yield
+    after, took = look(), time.perf_counter() - began
+    used = [(n, c - before.get(p, (n, 0.0, 0))[1], s - before.get(p, (n, 0.0, 0))[2]) for p, (n, c, s) in after.items()]
+    for name, seconds, switches in sorted(used, key=lambda u: -u[1])[:most]:
+        rows.append((name, f"{seconds:.2f}", f"{100 * seconds / took / (os.cpu_count() or 1):.1f} %", f"{switches / took:.0f}"))
+
+
+def _short(word: str) -> str:
+    return Path(word).name if "/" in word else word
+
+
 def in_child(script: str, *arguments: str, memory: bool = True) -> dict[str, str]:
     """Run a function of a benchmark in a process of its own, so that its peak of memory is its own: `{name: value}` lines."""
     out = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)

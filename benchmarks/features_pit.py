@@ -1,10 +1,12 @@
 """Point-in-time join: 1 million entity rows against 10 million feature rows of 100,000 users; Shoal beside plain DuckDB and plain Polars,
-and beside Feast's own offline store (Dask) on a size that it can do. Each in a process of its own, reading the same Parquet.
+and beside Feast's own offline store (Dask) on a size that it can do. Each in a process of its own, reading the same Parquet. Then 10,000
+small random cases against a join by brute force, ties, edges of the TTL and cutoffs included.
 
     python benchmarks/features_pit.py [--rows 1000000 --history 10000000 --feast-rows 20000 --feast-history 200000]
 """
 
 import argparse
+import random
 import shutil
 import sys
 import tempfile
@@ -118,6 +120,36 @@ def feasts_own(folder: str) -> tuple[float, float]:
     return started, float(store.get_historical_features(rows, ["v:n", "v:x"]).to_df()["n"].sum())
 
 
+def wrong_cases(cases: int) -> int:
+    """How many of so many small random joins differ from one by brute force."""
+    import pyarrow as pa
+
+    from shoal_features.asof import as_of
+    from shoal_features.values import moment
+
+    draw, wrong, kind = random.Random(0), 0, pa.timestamp("us", "UTC")
+
+    def times(values: list[int]) -> pa.Array:
+        return pa.array([moment(NOW + v * 1_000_000) for v in values], kind)
+
+    for _ in range(cases):
+        asked = [(draw.choice("ab"), draw.randrange(9), draw.randrange(9)) for _ in range(draw.randrange(9))]
+        known = [(draw.choice("ab"), draw.randrange(9), draw.randrange(9), n) for n in range(draw.randrange(15))]
+        ttl, cut = draw.choice([None, 1, 2, 4]), draw.choice(["none", "column", "one"])
+        rows = pa.table({"entity": pa.array([a[0] for a in asked], pa.string()), "at": times([a[1] for a in asked]), "cut": times([a[2] for a in asked])})
+        columns = {"entity": pa.array([k[0] for k in known], pa.string()), "event_timestamp": times([k[1] for k in known])}
+        history = pa.table({**columns, "created": times([k[2] for k in known]), "n": pa.array([k[3] for k in known], pa.int64())})
+        known_by = {"none": None, "column": "cut", "one": moment(NOW + 4_000_000)}[cut]
+        got = as_of(rows, history, ["n"], ttl, known_by)["n"].to_pylist()
+        expected = []
+        for entity, at, own in asked:
+            limit = {"none": 99, "column": own, "one": 4}[cut]
+            best = max(((e, c, n) for k, e, c, n in known if k == entity and e <= at and c <= limit), default=None)
+            expected.append(None if best is None or (ttl is not None and at - best[0] > ttl) else best[2])
+        wrong += got != expected
+    return wrong
+
+
 PEERS = {"Shoal": shoal, "plain DuckDB": plain_duckdb, "plain Polars": plain_polars, "Feast, Dask": feasts_own}
 
 
@@ -127,6 +159,7 @@ def main() -> None:
     parser.add_argument("--history", type=int, default=10_000_000)
     parser.add_argument("--feast-rows", type=int, default=20_000)
     parser.add_argument("--feast-history", type=int, default=200_000)
+    parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--child", nargs=2)
     arguments = parser.parse_args()
     if arguments.child:
@@ -156,6 +189,7 @@ def main() -> None:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     table("Point-in-time join with TTL", ("engine", "entity rows", "feature rows", "seconds", "peak GiB", "same sum"), rows)
+    print(f"\n{arguments.cases:,} small random cases: {wrong_cases(arguments.cases)} differ from brute force")
 
 
 if __name__ == "__main__":

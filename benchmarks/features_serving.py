@@ -1,9 +1,11 @@
-"""Online serving, side by side: Shoal over HTTP, `feast serve` with the same features and values, and a bare asyncio HMGET, on one Redis.
+"""Online serving, side by side: Shoal over HTTP, `feast serve` with the same features and values, a bare uvicorn without Ray or Router,
+and a bare asyncio HMGET, on one Redis.
 
     shoal up --detach && python benchmarks/features_serving.py [--seconds 10]
 
 One connection each, the same bare HTTP client for both servers. 20 features of one user: back to back, and at 500 requests a
-second. Then 100 users × 20 features in one request.
+second. Then 100 users × 20 features in one request. The last table says who used the processors while Shoal answered 500 requests a
+second: what its tail is made of.
 """
 
 import argparse
@@ -21,12 +23,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 from features_common import (
     Connection,
     at_rate,
+    busy,
     free_port,
     machine,
     median,
@@ -48,7 +51,9 @@ def rows() -> list[dict[str, Any]]:
     return [{"user_id": str(i), "event_timestamp": now, **{n: round(random.Random(f"{i}{n}").random() * 100, 3) for n in NAMES}} for i in range(USERS)]
 
 
-async def measure(name: str, call: Callable[[int], Awaitable[Any]], seconds: float) -> dict[str, list[float]]:
+async def measure(
+    name: str, call: Callable[[int], Awaitable[Any]], seconds: float, used: list[tuple[str, ...]] | None = None
+) -> dict[str, list[float]]:
     for n in range(200):
         await call(n)
     took = []
@@ -57,7 +62,8 @@ async def measure(name: str, call: Callable[[int], Awaitable[Any]], seconds: flo
         sent = time.perf_counter()
         await call(len(took))
         took.append(time.perf_counter() - sent)
-    at_500, since_due = await at_rate(call, 500, seconds)
+    with busy([] if used is None else used):
+        at_500, since_due = await at_rate(call, 500, seconds)
     print(f"measured {name}", file=sys.stderr)
     return {"back to back": took, "500/s": at_500, "500/s, since due": since_due}
 
@@ -124,25 +130,59 @@ async def wait_for(port: int, seconds: float = 90) -> None:
         except OSError:
             pass
         await asyncio.sleep(0.5)
-    raise SystemExit("feast serve did not come up")
+    raise SystemExit(f"nothing answers on port {port}")
 
 
-async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, seconds: float) -> None:
+def floor(port: int, redis_url: str) -> None:
+    """Serve the same reading with nothing around it: a bare ASGI application under uvicorn."""
+    import redis.asyncio as redis
+    import uvicorn
+
+    client = redis.from_url(redis_url)
+    prefixes = [b'"%s":' % n.encode() for n in NAMES]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b"{}"
+        if scope["path"] != "/health":
+            user = parse_qs(scope["query_string"].decode())["user"][0]
+            values = await client.hmget(f"bench:user:{user}", NAMES)
+            body = b'{"features":{' + b",".join(p + v[15:] for p, v in zip(prefixes, values, strict=True)) + b"}}"
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, lifespan="off")
+
+
+async def ok(http: Connection, raw: bytes) -> bytes:
+    """The body of an answer that is a success: a fast refusal is no measurement."""
+    status, body = await http.send(raw)
+    if status != 200:
+        raise SystemExit(f"answered {status}: {body[:300]!r}")
+    return body
+
+
+async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, floor_port: int, seconds: float) -> None:
     import redis.asyncio as redis
 
     from shoal_features.values import pack
 
-    results, batches = {}, {}
+    results, batches, used = {}, {}, list[tuple[str, ...]]()
+    client = redis.from_url(redis_url)
+    now = time.time_ns() // 1000
+    for row in rows():
+        await client.hset(f"bench:user:{row['user_id']}", mapping={n: pack("float64", row[n], now, now) for n in NAMES})
     user = [str(i % USERS) for i in range(100_000)]
+    for peer in filter(None, (feast_port, floor_port)):  # nothing starts while something is measured
+        await wait_for(peer)
     async with Connection(host, port) as http:
         asked = [http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key) for u in user[:USERS]]
-        assert orjson.loads((await http.send(asked[7]))[1])["features"] == {n: rows()[7][n] for n in NAMES}
-        results["Shoal over HTTP"] = await measure("Shoal", lambda n: http.send(asked[n % USERS]), seconds)
+        assert orjson.loads(await ok(http, asked[7]))["features"] == {n: rows()[7][n] for n in NAMES}
+        results["Shoal over HTTP"] = await measure("Shoal", lambda n: ok(http, asked[n % USERS]), seconds, used)
         body = orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES})
         batch = http.request("POST", "/features/batch", key, body)
-        batches["Shoal over HTTP"] = await back_to_back(lambda _: http.send(batch), 200)
+        batches["Shoal over HTTP"] = await back_to_back(lambda _: ok(http, batch), 200)
     if feast_port:
-        await wait_for(feast_port)
         refs = [f"wide:{n}" for n in NAMES]
         async with Connection("127.0.0.1", feast_port) as http:
             def ask(ids: list[str]) -> bytes:
@@ -153,13 +193,13 @@ async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, s
             got = orjson.loads(answer)
             values = dict(zip(got["metadata"]["feature_names"], (r["values"][0] for r in got["results"]), strict=True))
             assert status == 200 and all(abs(values[n] - rows()[7][n]) < 1e-6 for n in NAMES), answer
-            results["feast serve"] = await measure("feast serve", lambda n: http.send(asked[n % USERS]), seconds)
+            results["feast serve"] = await measure("feast serve", lambda n: ok(http, asked[n % USERS]), seconds)
             many = ask(user[:100])
-            batches["feast serve"] = await back_to_back(lambda _: http.send(many), 50)
-    client = redis.from_url(redis_url)
-    now = time.time_ns() // 1000
-    for row in rows():
-        await client.hset(f"bench:user:{row['user_id']}", mapping={n: pack("float64", row[n], now, now) for n in NAMES})
+            batches["feast serve"] = await back_to_back(lambda _: ok(http, many), 50)
+    async with Connection("127.0.0.1", floor_port) as http:
+        asked = [http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key) for u in user[:USERS]]
+        assert orjson.loads(await ok(http, asked[7]))["features"] == {n: rows()[7][n] for n in NAMES}
+        results["uvicorn and HMGET alone"] = await measure("uvicorn", lambda n: ok(http, asked[n % USERS]), seconds)
     results["bare HMGET, redis-py"] = await measure("HMGET", lambda n: client.hmget(f"bench:user:{user[n]}", NAMES), seconds)
 
     async def hundred(_: int) -> None:
@@ -182,6 +222,8 @@ async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, s
     base = median(batches["Shoal over HTTP"])
     lines = [(n, *spread(t), f"{median(t) / base:.2f}") for n, t in batches.items()]
     table("100 users × 20 features in one request", ("server", "p50 ms", "p95 ms", "p99 ms", "p50 × Shoal"), lines)
+    head = ("process", "CPU s", "of all processors", "preempted/s")
+    table(f"Who used the processors in the {seconds:.0f} s at 500 requests/s on Shoal", head, used)
 
 
 async def back_to_back(call: Callable[[int], Awaitable[Any]], n: int) -> list[float]:
@@ -199,25 +241,34 @@ def main() -> None:
     parser.add_argument("--redis", help="the Redis for the peers, redis://…; the one that Shoal runs on is the default, if it is known")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--no-feast", action="store_true")
+    parser.add_argument("--floor", nargs=2, metavar=("PORT", "REDIS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.floor:
+        floor(int(arguments.floor[0]), arguments.floor[1])
+        return
     host, port = arguments.url.split("//")[1].split(":")
     print(machine())
     tenant, folder = f"bench-serving-{os.getpid()}", Path(tempfile.mkdtemp(prefix="shoal-serving-"))
-    server = None
+    servers: list[subprocess.Popen[bytes]] = []
     with connect() as operator, the_redis(arguments.redis) as redis_url:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]
+            # back to back is more than a tenant may ask by default
+            operator.platform.put_limits(id=tenant, capability="*", body={"rps": 1e6, "burst": 1e6})
             with connect(tenant) as mine:
                 view = {"name": "wide", "entity": "user", "join_key": "user_id", "kind": "plain"}
                 mine.features.apply(views=[{**view, "features": [{"name": n, "dtype": "float64"} for n in NAMES]}])
                 mine.features.push(view="wide", rows=rows())
             feast_port = 0 if arguments.no_feast else free_port()
             if feast_port:
-                server = feast_server(feast_port, redis_url, folder)
-            asyncio.run(run(host, int(port), key, redis_url, feast_port, arguments.seconds))
+                servers.append(feast_server(feast_port, redis_url, folder))
+            floor_port = free_port()
+            command = [sys.executable, __file__, "--floor", str(floor_port), redis_url]
+            servers.append(subprocess.Popen(command, start_new_session=True))
+            asyncio.run(run(host, int(port), key, redis_url, feast_port, floor_port, arguments.seconds))
         finally:
-            if server:
+            for server in servers:
                 os.killpg(server.pid, 15)
                 server.wait(20)
             remove(operator, tenant)

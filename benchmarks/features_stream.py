@@ -3,7 +3,7 @@
     shoal up --detach && python benchmarks/features_stream.py [--rate 2000 --seconds 20 --users 500]
 
 Measures the rate sustained, the time from an event's acceptance to its being served (probes at 10 Hz), and compares every
-user's count with one made by hand.
+user's count with one made by hand. Afterwards the consistency job computes a sample again from the log.
 """
 
 import argparse
@@ -119,6 +119,13 @@ def main() -> None:
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]
             asyncio.run(run(host, int(port), key, arguments.rate, arguments.seconds, arguments.users))
+            with connect(tenant) as mine:
+                found = mine.platform.run_job(name="features.consistency", arguments={"sample": arguments.users})
+                while found["state"] in ("queued", "running"):
+                    time.sleep(0.5)
+                    found = mine.platform.get_run(id=found["id"])
+            said = found["result"] or {"checked": 0, "mismatches": [found["error"]]}
+            print(f"\nconsistency job: {said['checked']:,} values computed again from the log, {len(said['mismatches'])} mismatches")
         finally:
             remove(operator, tenant)
 
