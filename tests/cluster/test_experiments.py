@@ -55,6 +55,8 @@ def test_tune_then_test_then_promote(platform: Any, tenants: Callable[[], str], 
     assert drafted["status"] == "draft"
     with platform.client(tenant) as client:
         client.experiments.start(id="weights")
+        client.search.add_items(body=[{"id": "1", "board_id": "help", "type": "item", "title": "", "text": "The login page is slow.", "updated_at": "2026-11-20T09:00:00Z"}])
+        client.platform.put_members(board="help", users=[f"u{i}" for i in range(50)])  # whoever sees no board uses no weights
         arm = {f"u{i}": client.experiments.assignment(id="weights", unit=f"u{i}")["variant"] for i in range(50)}
         everyone_searches(platform, tenant, arm)
         opened = [{"specversion": "1.0", "id": f"open-{u}", "source": "test", "type": "hit.opened", "subject": u}
