@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROUNDS = 3
+BATCH = 2_500_000
+"""Rows at a time; the library makes a day at a time."""
 
 
 def generate(folder: Path, rows: int, units: int) -> None:
@@ -50,12 +52,10 @@ def shoal(folder: Path) -> tuple[float, float, float]:
     from shoal_experiments.comparison import compare
     from shoal_experiments.summaries import Mean
 
-    who = agg.exposed([pq.read_table(folder / "exposures.parquet", schema=agg.EXPOSURES)], ["control", "treatment"])
+    who = agg.exposed([pq.ParquetFile(folder / "exposures.parquet").read()], ["control", "treatment"])
     total = np.zeros(len(who.units))
-    rows = pq.read_table(folder / "outcomes.parquet").combine_chunks()
-    for start in range(0, rows.num_rows, 5_000_000):
-        batch = rows.slice(start, 5_000_000)
-        place = agg.locate(who, batch["unit"].combine_chunks())
+    for batch in pq.ParquetFile(folder / "outcomes.parquet", pre_buffer=False).iter_batches(BATCH):
+        place = agg.locate(who, batch["unit"])
         since = np.asarray(batch["time"]) - who.time[np.maximum(place, 0)]
         place = np.where((place >= 0) & (since >= 0), place, -1)
         total += agg.totals(place, np.asarray(batch["value"]), len(total))[1]

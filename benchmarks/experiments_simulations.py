@@ -20,8 +20,10 @@ from statsmodels.stats.proportion import proportions_ztest
 
 from shoal_experiments import always_valid, cuped
 from shoal_experiments import group_sequential as gs
+from shoal_experiments.analysis import Look, guard_level
 from shoal_experiments.comparison import Comparison, compare, proportions_z
 from shoal_experiments.correction import adjust, interval_alpha
+from shoal_experiments.design import Design, Guardrail
 from shoal_experiments.guardrail import non_inferiority
 from shoal_experiments.mismatch import sample_ratio_p_value
 from shoal_experiments.sample_size import mean_sample_size, proportion_sample_size
@@ -157,6 +159,38 @@ def peek_bounds(spending: gs.Spending) -> Callable[[Generator], bool]:
     return run
 
 
+def peek_many(spending: gs.Spending, runs: int = 200_000) -> float:
+    """`peek_bounds` with whole arrays, often enough that chance moves the share by no more than .1: in percent."""
+    rng = np.random.default_rng([SEED, 3000])
+    bounds = np.array(gs.spending_bounds([(d + 1) / DAYS for d in range(DAYS)], spending=spending).z)
+    a, b = rng.binomial(PER_DAY, RATE, (2, runs, DAYS)).cumsum(axis=2)
+    n = PER_DAY * np.arange(1, DAYS + 1)
+    pooled = (a + b) / (2 * n)
+    z = (b - a) / n / np.sqrt(pooled * (1 - pooled) * 2 / n)
+    return float(100 * (np.abs(z) >= bounds).any(axis=1).mean())
+
+
+def peek_guardrail(kind: str) -> Callable[[Generator], bool]:
+    """True harm is exactly the margin; the error is to call it kept on any day."""
+    arms = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
+    rule = Guardrail(name="g", margin=0.1)
+    design = Design.model_validate({"hypothesis": "h", "variants": arms, "primary": {"name": "m"}, "minimum_effect": 1, "analysis": kind, "guardrails": [rule]})
+    times = [(d + 1) / DAYS for d in range(DAYS)]
+    bounds = gs.spending_bounds(times, sided=1).z
+
+    def run(rng: Generator) -> bool:
+        a, b = rng.binomial(PER_DAY, 0.30, DAYS).cumsum(), rng.binomial(PER_DAY, 0.27, DAYS).cumsum()
+        for day in range(DAYS):
+            n = PER_DAY * (day + 1)
+            look = Look(times[day], 0, bounds[day]) if kind == "group_sequential" else None
+            level = guard_level(design, rule, 2 * n, PER_DAY * DAYS, look)
+            if non_inferiority(Proportion(n, int(a[day])), Proportion(n, int(b[day])), margin=0.1, alpha=level).kept:
+                return True
+        return False
+
+    return run
+
+
 def peek_long(rng: Generator) -> bool:
     """A confidence sequence on skewed revenue, looked at 400 times."""
     a, b = rng.gamma(0.5, 20.0, (2, 8000))
@@ -212,6 +246,9 @@ PEEKS: list[tuple[str, Callable[[Generator], bool], str]] = [
     ("always-valid, skewed means, 396 looks", peek_long, "<=5"),
     ("group-sequential, O'Brien-Fleming spending", peek_bounds("obrien-fleming"), "<=5"),
     ("group-sequential, Pocock spending", peek_bounds("pocock"), "<=5"),
+    ("guardrail at its margin, one look's test daily", peek_guardrail("fixed"), "shown"),
+    ("guardrail at its margin, always-valid", peek_guardrail("always_valid"), "<=5"),
+    ("guardrail at its margin, group-sequential", peek_guardrail("group_sequential"), "<=5"),
 ]
 
 
@@ -285,6 +322,9 @@ if __name__ == "__main__":
     false_positives(KINDS, arguments.runs)
     print(f"\nFalse positives in {5 * arguments.runs:,} A/A tests of {DAYS} days when one looks early and stops at the first success")
     false_positives(PEEKS, 5 * arguments.runs)
+    for spending in ("obrien-fleming", "pocock"):
+        found = peek_many(spending)
+        print(f"{f'{spending} spending, 200,000 tests':48}{found:8.2f} %   at most 5  {'ok' if found <= 5 + 0.1 else 'MISSED'}")
     print(f"\nPower in {5 * arguments.runs:,} tests planned for 80 %")
     power(5 * arguments.runs)
     print("\nCUPED")

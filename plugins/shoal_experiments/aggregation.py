@@ -80,18 +80,18 @@ def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
 def exposed(days: Sequence[pa.Table], arms: Sequence[str]) -> Exposed:
     """All units of an experiment from its days' EXPOSURES."""
     table = pa.concat_tables(days) if days else EXPOSURES.empty_table()
-    variant = pc.index_in(table["variant"], value_set=pa.array(list(arms))).combine_chunks()
-    known = table.append_column("arm", variant).filter(pc.is_valid(variant))
-    units = known.group_by("unit").aggregate([("time", "min"), ("arm", "min"), ("arm", "max")])
-    crossed = pc.not_equal(units["arm_min"], units["arm_max"])
-    kept = units.filter(pc.invert(crossed))
-    return Exposed(
-        kept["unit"].combine_chunks(),
-        np.asarray(kept["arm_min"], dtype=np.int64),
-        np.asarray(kept["time_min"], dtype=np.int64),
-        int(pc.sum(crossed).as_py() or 0),
-        table.num_rows - known.num_rows,
-    )
+    variant = np.asarray(pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), -1), dtype=np.int64)
+    known = variant >= 0
+    encoded = table["unit"].combine_chunks().dictionary_encode()
+    place, arm = np.asarray(encoded.indices)[known], variant[known]
+    n = len(encoded.dictionary)
+    time, low, high = np.full(n, np.iinfo(np.int64).max), np.full(n, len(arms)), np.full(n, -1)
+    np.minimum.at(time, place, np.asarray(table["time"])[known])
+    np.minimum.at(low, place, arm)
+    np.maximum.at(high, place, arm)
+    one = low == high
+    units = encoded.dictionary.filter(pa.array(one))
+    return Exposed(units, low[one], time[one], int((low < high).sum()), int((~known).sum()))
 
 
 def outcomes(

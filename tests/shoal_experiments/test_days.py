@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from shoal import Capability, Client, Conflict, Event, Invalid, Parameters, TenantContext, tenant
+from shoal.router.account import BOUNDS, metric_events
 from shoal.stores import EventLog
 from shoal_experiments import observations, reporting
 from shoal_experiments.aggregation import EXPOSURE
@@ -324,14 +327,19 @@ def test_a_service_guardrail_rolls_a_slow_winner_back(lab: Lab) -> None:
     begun(lab, 1)
     rng = np.random.default_rng(8)
 
-    def minute(arm: str, n: int, level: float) -> dict[str, Any]:
-        labels = {"experiment": "w~ramp", "variant": arm, "capability": "warmth"}
-        return lab.event("metric", "", -n / 1440 / 10, metric="shoal.variant.latency_p95", value=level + float(rng.normal(0, 5)), labels=labels) | {"subject": None}
-
-    lab.log(*(minute(arm, n, {"cool": 100, "warm": 140}[arm]) for n in range(200) for arm in ("cool", "warm")),
-            *(lab.exposure("w~ramp", f"{arm}1", arm, -0.0001) for arm in ("cool", "warm")))
+    now = int(lab.midnight.timestamp()) // 60
+    minutes: list[Event] = []
+    for n in range(200):  # as the router accounts for a minute of ten requests to each arm
+        buckets = {arm: bisect_left(BOUNDS, level * float(rng.lognormal(0, 0.3))) for arm, level in (("cool", 0.1), ("warm", 0.2))}
+        minutes += metric_events("warmth", now - n, {f"{k}/w~ramp/{arm}".encode(): b"10" for arm, b in buckets.items() for k in ("n", b)}, 1)
+    lab.app.run(lab.ctx.stores.events.append(minutes))
+    lab.log(*(lab.exposure("w~ramp", f"{arm}1", arm, -0.0001) for arm in ("cool", "warm")))
     lab.app.job("experiments.ramps", tenant=lab.name)
     assert lab.client.experiments.get(id="w")["status"] == "rolled back"
+    admin, deadline = lab.app.client(lab.name, "admin").platform, time.monotonic() + 20  # the audit log is a moment behind
+    while "DELETE /platform/experiments/{id}" not in {e["action"] for e in admin.list_audit(limit=1000)["entries"]}:
+        assert time.monotonic() < deadline, "the audit log says nothing of it"
+        time.sleep(0.05)
 
 
 def test_retention_and_windows_end_where_they_should_across_days(lab: Lab) -> None:

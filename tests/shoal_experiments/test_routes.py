@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shoal import Client, Conflict, Invalid, NotFound
+from shoal import Assigner, Client, Conflict, Invalid, NotFound
 
 numbers = count()
 HALVES = [{"name": "blue", "allocation": 50}, {"name": "green", "allocation": 50}]
@@ -98,7 +98,31 @@ def test_an_experiment_from_draft_to_promotion(served: Any, acme: Client, id: st
     assert promoted["status"] == "promoted" and [c["what"].split()[0] for c in promoted["history"]] == ["drafted", "started:", "promoted"]
     assert acme.experiments.assignment(id=id, unit="someone")["variant"] is None
     with Client(served.address, served.keys["acme"]["admin"]) as admin:
-        assert f"/experiments/{id}/start" in str(admin.platform.list_audit()) or id in str(admin.platform.list_audit())
+        wanted = {f"{verb} /experiments/{{id}}{end}" for verb, end in (("PUT", ""), ("POST", "/start"), ("POST", "/promote"))}
+        wait_for(lambda: wanted <= {e["action"] for e in admin.platform.list_audit(limit=1000)["entries"] if e["path"].startswith(f"/experiments/{id}")})
+
+
+def test_assignment_is_what_the_same_function_gives_offline(acme: Client, id: str) -> None:
+    """Traffic, a layer, a holdout and unequal arms at once; and a unit's answer never changes."""
+    arms = [{"name": "blue", "allocation": 70}, {"name": "green", "allocation": 30}]
+    body = design(variants=arms, traffic=60, layer={"name": f"layer-{id}", "percent": 80}, holdout={"name": "all", "percent": 10})
+    document = started(acme, id, body)
+    keys = ("variants", "traffic", "holdout")
+    record = {"id": id, **{k: document["design"][k] for k in keys}, "layer": f"layer-{id}", "layer_range": document["layer_range"]}
+    units = [f"u{i}" for i in range(200)]
+    offline = Assigner.compile(record).assign_many(units)
+    assert [acme.experiments.assignment(id=id, unit=u, expose=False)["variant"] for u in units] == offline
+    assert 0.25 < offline.count(None) / 200 < 0.85 and offline.count("blue") > offline.count("green") > 0
+    assert sum(acme.experiments.results(id=id)["health"]["units"].values()) == 0
+
+
+def test_only_those_whom_the_targeting_means_take_part(acme: Client, id: str) -> None:
+    started(acme, id, design(targeting=[{"attribute": "plan", "values": ["pro", "team"]}, {"attribute": "country", "operator": "not_in", "values": ["nl"]}]))
+    asked = {"pro": ["plan:pro"], "free": ["plan:free"], "nobody": [], "dutch": ["plan:pro", "country:nl"], "belgian": ["plan:team", "country:be"]}
+    found = {name: acme.experiments.assignment(id=id, unit=name, attribute=a)["variant"] is not None for name, a in asked.items()}
+    assert found == {"pro": True, "free": False, "nobody": False, "dutch": False, "belgian": True}
+    with pytest.raises(Invalid, match="name:value"):
+        acme.experiments.assignment(id=id, unit="u", attribute=["plan"])
 
 
 def test_posting_outcomes_twice_changes_nothing(acme: Client, id: str) -> None:
