@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -212,8 +212,8 @@ async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
 
 async def historical(job: JobContext) -> dict[str, Any]:
     """A point-in-time join of any size: the entity rows are those uploaded to `dataset`, where the answer is kept too;
-    `features` the names. With `as_of`, a time, the rows are all entities at that time. The parts are worked on by Ray Data, so
-    memory does not grow with the rows."""
+    `features` the names. With `as_of`, a time, the rows are all entities at that time. The parts (as many as the
+    rows need, or `parts` if that is more) are worked on by Ray Data, so memory does not grow with the rows."""
     if len(job.tenants) != 1:
         raise Invalid("say for which tenant")
     ctx, names = job.tenants[0], job.arguments.get("features")
@@ -236,6 +236,7 @@ async def historical(job: JobContext) -> dict[str, Any]:
         known_by=_time(known_by, "known_by") if known_by else None,
         cutoff=cutoff,
     )
+    one = replace(one, parts=max(one.parts, min(int(job.arguments.get("parts", 1)), 1_000)))
     await dataset.forget_answer(lake)
     key, written = next(v.join_key for v in registry.views if v.entity == entity), 0
     done = 0

@@ -1,5 +1,6 @@
 """The feature store, end to end on a cluster."""
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shoal import Forbidden, Invalid
+from shoal import Forbidden, Invalid, NotFound
 
 pytestmark = pytest.mark.cluster
 
@@ -82,6 +83,128 @@ def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(pla
         assert pq.read_table(tmp_path / "out.parquet")["last_action_type"].to_pylist() in (["board.created"], ["item.viewed"])
         compared = wait_for(lambda: platform.shoal("features", "consistency", "--tenant", name, check=False)[0] == 0)
         assert compared
+
+
+def test_a_join_in_parts_by_ray_data_is_the_same_as_in_one_request(platform: Any, tenants: Any) -> None:
+    name = tenants()
+    with platform.client(name) as client:
+        users = [f"u{n}" for n in range(20)]
+        for n, user in enumerate(users):
+            client.platform.append_events(body=events(user, *["item.viewed"] * (n % 4 + 1), ago=timedelta(hours=1)))
+        now = datetime.now(UTC)
+        rows = pa.table({"user_id": users, "event_timestamp": pa.array([now] * 20, pa.timestamp("us", "UTC"))})
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink)
+        assert client.features.upload(name="mine", body=sink.getvalue().to_pybytes()) == {"accepted": 20}
+        run = client.platform.run_job(name="features.historical", arguments={"dataset": "mine", "features": ["actions"], "parts": 3})
+        done = wait_for(lambda: _done(client, run["id"]), 120)
+        assert (done["state"], done["result"]["rows"]) == ("succeeded", 20), done["error"]
+        answer = [
+            row
+            for part in range(client.features.download(name="mine")["parts"])
+            for row in pq.read_table(pa.BufferReader(client.features.download(name="mine", part=part))).to_pylist()
+        ]
+        assert {r["user_id"]: r["actions"] for r in answer} == {u: n % 4 + 1 for n, u in enumerate(users)}
+        asked = [{"user": u, "event_timestamp": now.isoformat()} for u in users]
+        rows = client.features.historical(entities=asked, features=["actions"])["rows"]
+        assert {r["user"]: r["actions"] for r in rows} == {r["user_id"]: r["actions"] for r in answer}
+        client.features.forget(name="mine")
+
+
+def _done(client: Any, run: str) -> Any:
+    found = client.platform.get_run(id=run)
+    return found if found["state"] in ("succeeded", "failed", "cancelled") else None
+
+
+def test_features_of_everyone_as_of_a_date_are_one_command(platform: Any, tenants: Any, tmp_path: Path) -> None:
+    name, at = tenants(), datetime.now(UTC) - timedelta(hours=2)
+    with platform.client(name) as client:
+        client.platform.append_events(body=events("old", "item.viewed", ago=timedelta(hours=3)))
+        client.platform.append_events(body=events("new", "item.viewed", ago=timedelta(hours=1)))
+        words = ("features", "as-of", at.isoformat(), str(tmp_path / "out.parquet"), "--features", "actions", "--tenant", name)
+        assert platform.shoal(*words)["rows"] == 1
+    assert pq.read_table(tmp_path / "out.parquet").select(["user_id", "actions"]).to_pylist() == [{"user_id": "old", "actions": 1}]
+
+
+def test_feasts_own_client_works_with_a_key_over_http(platform: Any, tenants: Any, tmp_path: Path) -> None:
+    feast = pytest.importorskip("feast")
+    import pandas as pd
+
+    name = tenants()
+    where = {"url": platform.address, "key": platform.key(name)}
+    store = feast.FeatureStore(
+        config=feast.RepoConfig(
+            project="shoal",
+            provider="local",
+            registry=str(tmp_path / "registry.db"),
+            online_store={"type": "shoal_features.feast_online.ShoalOnlineStore", **where},
+            offline_store={"type": "shoal_features.feast_offline.ShoalOfflineStore", **where},
+            batch_engine={"type": "shoal_features.feast_engine.ShoalComputeEngine"},
+            entity_key_serialization_version=3,
+        )
+    )
+    module: dict[str, Any] = {}
+    exec((Path(__file__).parents[2] / "plugins/shoal_features/workspace.py").read_text(), module)
+    store.apply([o for o in module.values() if isinstance(o, feast.Entity | feast.FeatureView | feast.FeatureService)])
+    with platform.client(name) as client:
+        client.platform.append_events(body=events("7", "board.created", "board.created", ago=timedelta(days=1, hours=1), board_id="b1"))
+        client.platform.append_events(body=events("7", "item.viewed", board_id="b2"))
+        wait_for(lambda: client.features.get(user="7", features="actions_5min")["features"]["actions_5min"])
+    now = datetime.now(UTC)
+    store.materialize(now - timedelta(days=1), now, ["user_boards"])
+    refs = ["user_boards:boards_30d", "user_activity:actions_5min", "user_place:current_board"]
+    got = store.get_online_features(refs, [{"tenant_id": name, "user_id": "7"}]).to_dict()
+    assert (got["boards_30d"], got["actions_5min"], got["current_board"]) == ([2], [1], ["b2"])
+    asked = pd.DataFrame({"tenant_id": [name] * 2, "user_id": ["7"] * 2, "event_timestamp": [now, now - timedelta(hours=2)]})
+    history = store.get_historical_features(asked, ["user_place:current_board"]).to_df()
+    assert history["current_board"].tolist() == ["b2", "b1"]
+    with pytest.raises(RuntimeError, match="403"):
+        store.get_online_features(refs, [{"tenant_id": "somebody-else", "user_id": "7"}])
+
+
+def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(platform: Any, tenants: Any) -> None:
+    from shoal.runtime.jobs import Runs
+
+    name = tenants()
+    runs = Runs(json.loads((platform.data / "runtime.json").read_text())["stores"]["online"])
+    due = datetime.now(UTC) - timedelta(hours=4)
+    # more than run at once: some still wait when the worker looks, every five seconds, for those that are late
+    queued = [runs.add("features.materialize", tenant=name, due=due) for _ in range(5)]
+    with platform.client(name) as client:
+        try:
+            wait_for(lambda: _values(client, "features.late_runs"), 90)
+            assert 1 in _values(client, "features.late_runs")
+        finally:
+            for run in queued:
+                wait_for(lambda run=run: _done(client, run.id), 120)
+
+
+def _values(client: Any, metric: str) -> Any:
+    try:
+        return client.anomalies.get_series(metric=metric)["values"]
+    except NotFound:
+        return []
+
+
+def test_the_watch_makes_metrics_of_age_lag_nulls_and_drift(platform: Any, tenants: Any) -> None:
+    name = tenants()
+    with platform.client(name) as client:
+        client.platform.append_events(body=events("7", "item.viewed"))
+        wait_for(lambda: client.features.get(user="7", features="actions")["features"]["actions"])
+        run = client.platform.run_job(name="features.watch")
+        assert wait_for(lambda: _done(client, run["id"]), 120)["state"] == "succeeded"
+        view = next(v for v in client.features.freshness()["views"] if v["view"] == "user_activity")
+        assert view["age_seconds"] >= 0 and view["lag_seconds"] >= 0 and view["too_late"] == 0
+        assert view["features"]["actions"]["null_share"] == 0
+        for metric in ("features.age_seconds", "features.lag_seconds"):
+            wait_for(lambda metric=metric: _values_of_view(client, metric, "user_activity"))
+
+
+def _values_of_view(client: Any, metric: str, view: str) -> Any:
+    try:
+        return client.anomalies.get_series(metric=metric, **{"label.view": view})["values"]
+    except NotFound:
+        return []
 
 
 def test_definitions_are_applied_from_a_file_and_a_type_change_is_refused(platform: Any, tenants: Any, tmp_path: Path) -> None:
