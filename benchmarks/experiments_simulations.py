@@ -288,6 +288,15 @@ def power(runs: int) -> None:
     for name, hits in rows:
         found = 100 * hits / runs
         print(f"{name:60}{found:8.2f} %   80 ± 2   {'ok' if abs(found - 80) <= 2 else 'MISSED'}")
+    arms = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
+    n = Design.model_validate({"hypothesis": "h", "variants": arms, "primary": {"name": "m"}, "minimum_effect": 0.03, "baseline": 0.12,
+                               "analysis": "always_valid"}).sample_size() or 0
+    looks = np.array([math.ceil(n * (d + 1) / DAYS) for d in range(DAYS)])
+    steps = np.diff(looks, prepend=0)
+    a, b = rng.binomial(steps, 0.12, (runs, DAYS)).cumsum(1), rng.binomial(steps, 0.15, (runs, DAYS)).cumsum(1)
+    found = np.array([[always_valid.compare(Proportion(int(k), int(x)), Proportion(int(k), int(y)), units=2 * int(k), planned=2 * n).significant
+                       for k, x, y in zip(looks, a[r], b[r], strict=True)] for r in range(min(runs, 2000))])
+    print(f"always-valid, n {n}: {100 * found[:, -1].mean():.1f} % at the planned end, {100 * found.any(axis=1).mean():.1f} % by then when looked at daily")
 
 
 def cuped_factor() -> None:

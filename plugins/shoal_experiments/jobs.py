@@ -61,8 +61,11 @@ async def ramps(job: JobContext) -> dict[str, Any]:
         for document in await Documents(ctx.stores).all():
             if document.status == "promoting":
                 now = datetime.now(UTC)
-                broken = await reporting.broken_guardrail(ctx, document, now)
-                after = await lifecycle.advance(ctx, document, broken, now)
-                moved[f"{ctx.tenant}/{document.id}"] = after.history[-1].what
+                try:
+                    broken = await reporting.broken_guardrail(ctx, document, now)
+                    after = await lifecycle.advance(ctx, document, broken, now)
+                    moved[f"{ctx.tenant}/{document.id}"] = after.history[-1].what
+                except ShoalError as error:  # one ramp's trouble must not keep another's guardrail from being looked at
+                    moved[f"{ctx.tenant}/{document.id}"] = f"not looked at: {error.detail}"
     return {"ramps": moved}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,17 @@ def platform(ctx: TenantContext) -> Any:
     if operations is None:
         raise Unavailable("the platform's own operations are not deployed")
     return operations
+
+
+async def _stored(documents: Documents, before: Document, after: Document, act: Callable[[], Awaitable[Any]]) -> Document:
+    """Store the new state, then do what it says; when that fails, the state is what it was."""
+    await documents.put(after, before)
+    try:
+        await act()
+    except BaseException:
+        await documents.put(before, after)
+        raise
+    return after
 
 
 async def draft(ctx: TenantContext, id: str, design: Design) -> Document:
@@ -124,13 +135,7 @@ async def start(ctx: TenantContext, id: str) -> Document:
         who(ctx), f"started: design frozen, sha256 {design.hash()}", status="running", hash=design.hash(), plan=plan,
         layer_range=layer_range, started_at=datetime.now(UTC),
     )
-    await documents.put(after, before)
-    try:
-        await platform(ctx).put_experiment(id=id, body=record.model_dump(mode="json"))
-    except BaseException:
-        await documents.put(before, after)
-        raise
-    return after
+    return await _stored(documents, before, after, lambda: platform(ctx).put_experiment(id=id, body=record.model_dump(mode="json")))
 
 
 def _free(design: Design, running: list[ExperimentRecord]) -> tuple[int, int] | None:
@@ -169,9 +174,7 @@ async def stop(ctx: TenantContext, id: str, reason: str = "") -> Document:
     if before.status != "running":
         raise Conflict(f"experiment {id!r} is {before.status}: only a running one can be stopped")
     after = before.changed(who(ctx), "stopped" + (f": {reason}" if reason else ""), status="stopped", stopped_at=datetime.now(UTC))
-    await documents.put(after, before)
-    await _unassign(ctx, id)
-    return after
+    return await _stored(documents, before, after, lambda: _unassign(ctx, id))
 
 
 async def _unassign(ctx: TenantContext, id: str) -> None:
@@ -222,21 +225,20 @@ async def promote(
     if steps:
         ramp = Ramp(variant=winner, steps=steps, days=days, started_at=now)
         after = before.changed(who(ctx), f"{said}, over {days:g} days", status="promoting", stopped_at=stopped, ramp=ramp)
-        await documents.put(after, before)
-        try:
-            await assign_ramp(ctx, after)
-        except BaseException:
-            await documents.put(before, after)
-            raise
+        await _stored(documents, before, after, lambda: assign_ramp(ctx, after))
         await _unassign(ctx, id)
         return after
     previous, values = await _promoted_values(ctx, before.design, winner)
     after = before.changed(who(ctx), said, status="promoted", stopped_at=stopped, promoted=values, previous=previous)
-    await documents.put(after, before)
-    if before.design.capability is not None:
-        await platform(ctx).put_parameters(capability=before.design.capability, body=values)
+    await _stored(documents, before, after, lambda: _set(ctx, before.design.capability, values))
     await _unassign(ctx, id)
     return after
+
+
+async def _set(ctx: TenantContext, capability: str | None, values: Mapping[str, Any] | None) -> None:
+    """Make these the tenant's own values. A product experiment has none to set."""
+    if capability is not None and values is not None:
+        await platform(ctx).put_parameters(capability=capability, body=values)
 
 
 async def _promoted_values(ctx: TenantContext, design: Design, winner: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -281,25 +283,19 @@ async def advance(ctx: TenantContext, document: Document, broken: str, now: date
     if broken:
         after = document.changed("ramp", f"rolled back: {broken}", status="rolled back",
                                  ramp=ramp.model_copy(update={"state": "rolled back", "reason": broken}))
-        await documents.put(after, document)
-        await _unassign(ctx, ramp_id(document.id))
-        return after
+        return await _stored(documents, document, after, lambda: _unassign(ctx, ramp_id(document.id)))
     due = due_step(ramp, now)
     if due >= len(ramp.steps):
         previous, values = await _promoted_values(ctx, document.design, ramp.variant)
         after = document.changed("ramp", f"ramp done: {ramp.variant} is the tenant's", status="promoted", promoted=values, previous=previous,
                                  ramp=ramp.model_copy(update={"state": "done"}))
-        await documents.put(after, document)
-        if document.design.capability is not None:
-            await platform(ctx).put_parameters(capability=document.design.capability, body=values)
+        await _stored(documents, document, after, lambda: _set(ctx, document.design.capability, values))
         await _unassign(ctx, ramp_id(document.id))
         return after
     if due == ramp.step:
         return document
     after = document.changed("ramp", f"ramp at {ramp.steps[due]:g} percent", ramp=ramp.model_copy(update={"step": due}))
-    await documents.put(after, document)
-    await assign_ramp(ctx, after)
-    return after
+    return await _stored(documents, document, after, lambda: assign_ramp(ctx, after))
 
 
 async def rollback(ctx: TenantContext, id: str, reason: str = "") -> Document:
@@ -311,9 +307,6 @@ async def rollback(ctx: TenantContext, id: str, reason: str = "") -> Document:
     if before.status != "promoted":
         raise Conflict(f"experiment {id!r} is {before.status}: only a promoted one can be rolled back")
     after = before.changed(who(ctx), "rolled back" + (f": {reason}" if reason else ""), status="rolled back")
-    await documents.put(after, before)
-    if before.design.capability is not None and before.previous is not None:
-        await platform(ctx).put_parameters(capability=before.design.capability, body=before.previous)
-    return after
+    return await _stored(documents, before, after, lambda: _set(ctx, before.design.capability, before.previous))
 
 

@@ -17,16 +17,18 @@ import pytest
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from shoal import Capability, Client, Conflict, Event, Invalid, Parameters, TenantContext, tenant
+from shoal import Capability, Client, Conflict, Event, Invalid, Parameters, TenantContext, Unavailable, tenant
 from shoal.router.account import BOUNDS, metric_events
 from shoal.stores import EventLog
-from shoal_experiments import observations, reporting
+from shoal_experiments import lifecycle, observations, reporting
 from shoal_experiments.aggregation import EXPOSURE
 from shoal_experiments.documents import Document, Documents
 from shoal_experiments.observations import Scope, Task, observe, one_by_one
 from shoal_experiments.summaries import Mean, Proportion
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
+PLAIN = {"hypothesis": "h", "variants": ARMS, "primary": {"name": "buys", "event": "buy"}, "minimum_effect": 0.1, "baseline": 0.2,
+         "minimum_sample_size": 2, "duration_days": 0}
 ticks = count()
 
 
@@ -60,9 +62,7 @@ class Lab:
 
     def start(self, id: str, days_ago: float, **fields: Any) -> Document:
         """Start an experiment as if it had been so many days ago."""
-        body = {"hypothesis": "h", "variants": ARMS, "primary": {"name": "buys", "event": "buy"}, "minimum_effect": 0.1, "baseline": 0.2,
-                "minimum_sample_size": 2, "duration_days": 0, **fields}
-        self.client.experiments.draft(id=id, body=body)
+        self.client.experiments.draft(id=id, body=PLAIN | fields)
         self.client.experiments.start(id=id)
         return self.change(id, lambda d: {"started_at": self.midnight - timedelta(days=days_ago)})
 
@@ -264,9 +264,11 @@ def test_an_always_valid_test_shows_its_interval_from_a_hundred_units_on(lab: La
 # Ramps
 
 
+WARM = [{"name": "cool", "allocation": 50}, {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}}]
+
+
 def ramping(lab: Lab, **fields: Any) -> None:
-    variants = [{"name": "cool", "allocation": 50}, {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}}]
-    lab.start("w", 0, capability="warmth", variants=variants, **fields)
+    lab.start("w", 0, capability="warmth", variants=WARM, **fields)
     lab.client.experiments.promote(id="w", body={"variant": "warm", "override": "for the test", "days": 4, "steps": [10, 50, 100]})
 
 
@@ -340,6 +342,53 @@ def test_a_service_guardrail_rolls_a_slow_winner_back(lab: Lab) -> None:
     while "DELETE /platform/experiments/{id}" not in {e["action"] for e in admin.list_audit(limit=1000)["entries"]}:
         assert time.monotonic() < deadline, "the audit log says nothing of it"
         time.sleep(0.05)
+
+
+def test_a_state_whose_deed_fails_is_taken_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.start("w", 0, capability="warmth", variants=WARM)
+    real = lifecycle.platform
+
+    class Broken:
+        def __init__(self, ctx: TenantContext) -> None:
+            self._real = real(ctx)
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("put_parameters", "put_experiment", "delete_experiment"):
+                raise Unavailable("the directory is away")
+            return getattr(self._real, name)
+
+    experiments = lab.client.experiments
+    experiments.draft(id="v", body=PLAIN)
+    monkeypatch.setattr(lifecycle, "platform", Broken)
+    for change in (lambda: experiments.stop(id="w"), lambda: experiments.promote(id="w", variant="warm", override="x"),
+                   lambda: experiments.promote(id="w", variant="warm", override="x", days=2), lambda: experiments.start(id="v")):
+        with pytest.raises(Unavailable):
+            change()
+    assert (lab.document("w").status, lab.document("v").status) == ("running", "draft")
+    monkeypatch.setattr(lifecycle, "platform", real)
+    assert experiments.promote(id="w", variant="warm", override="x")["status"] == "promoted"
+    monkeypatch.setattr(lifecycle, "platform", Broken)
+    with pytest.raises(Unavailable):
+        experiments.rollback(id="w")
+    assert lab.document("w").status == "promoted"
+
+
+def test_one_ramp_s_trouble_leaves_the_others_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramping(lab)
+    begun(lab, 1.5)
+    lab.start("p", 0)
+    lab.client.experiments.stop(id="p")
+    lab.change("p", lambda d: {"status": "promoting", "ramp": lab.document("w").ramp, "created_at": d.created_at - timedelta(days=1)})
+    healthy = reporting.broken_guardrail
+
+    async def look(ctx: TenantContext, document: Document, now: datetime) -> str:
+        if document.id == "p":
+            raise Unavailable("the lake is away")
+        return await healthy(ctx, document, now)
+
+    monkeypatch.setattr(reporting, "broken_guardrail", look)
+    done = lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"]
+    assert done == {f"{lab.name}/p": "not looked at: the lake is away", f"{lab.name}/w": "ramp at 50 percent"}
 
 
 def test_retention_and_windows_end_where_they_should_across_days(lab: Lab) -> None:
