@@ -36,8 +36,10 @@ class Archive(Protocol):
     async def read(self, series: str, start: float, end: float) -> Readings:
         """One series from `start` until before `end` (epoch seconds)."""
 
-    async def read_all(self, start: float, end: float) -> Mapping[str, Readings]:
-        """Every series, by id."""
+    async def read_all(
+        self, start: float, end: float, only: Sequence[str] | None = None
+    ) -> Mapping[str, Readings]:
+        """Every series, or only some, by id; those without a point are left out."""
 
     async def drop(self, before: date) -> int:
         """Forget whole days before a date; how many parts went (0 where that is not told)."""
@@ -68,15 +70,12 @@ class LakeArchive:
             await self._lake.append(TABLE, table, day)
 
     async def read(self, series: str, start: float, end: float) -> Readings:
-        table = await self._table(start, end)
-        if table is None:
-            return tail.NOTHING
-        import pyarrow.compute as pc
+        return (await self.read_all(start, end, [series])).get(series, tail.NOTHING)
 
-        return _readings(table.filter(pc.equal(table["series"], series))).between(start, end)
-
-    async def read_all(self, start: float, end: float) -> Mapping[str, Readings]:
-        table = await self._table(start, end)
+    async def read_all(
+        self, start: float, end: float, only: Sequence[str] | None = None
+    ) -> Mapping[str, Readings]:
+        table = await self._table(start, end, only)
         if table is None:
             return {}
         table = table.combine_chunks()
@@ -90,9 +89,22 @@ class LakeArchive:
             for i, name in enumerate(names)
         }
 
-    async def _table(self, start: float, end: float) -> Any:
+    async def _table(self, start: float, end: float, only: Sequence[str] | None) -> Any:
+        """Day by day, so that asking for a few series of many never holds all of them."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         first, last = (datetime.fromtimestamp(t, UTC).date() for t in (start, end))
-        return await self._lake.read(TABLE, first, last, columns=["series", "time", "value", "score"])
+        wanted = None if only is None else pa.array(only, pa.string())
+        tables = []
+        for day in await self._lake.days(TABLE):
+            if first <= day <= last:
+                rows = await self._lake.read(TABLE, day, day, columns=["series", "time", "value", "score"])
+                if rows is not None and wanted is not None:
+                    rows = rows.filter(pc.is_in(rows["series"], value_set=wanted))
+                if rows is not None and rows.num_rows:
+                    tables.append(rows)
+        return pa.concat_tables(tables) if tables else None
 
     async def drop(self, before: date) -> int:
         return await self._lake.delete(TABLE, before=before)
@@ -103,7 +115,3 @@ def _records(table: Any) -> Any:
     for name in ("time", "value", "score"):
         records[name] = table[name].to_numpy()
     return records
-
-
-def _readings(table: Any) -> Readings:
-    return tail.merged(_records(table))

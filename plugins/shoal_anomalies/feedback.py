@@ -69,7 +69,7 @@ async def labelled(ctx: TenantContext, archive: Archive, start: float = 0.0) -> 
         return []
     now = datetime.now(UTC)
     start, end = max(start, (now - KEPT).timestamp()), now.timestamp()
-    old = await archive.read_all(start, end)
+    old = await archive.read_all(start, end, wanted)
     found = []
     for series in wanted:
         hot = tail.merged(tail.unpack(await ctx.stores.online.get(keys.tail(series))))

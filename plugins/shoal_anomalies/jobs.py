@@ -1,6 +1,7 @@
 """The scheduled work: fitting at night, and keeping what came in."""
 
 import asyncio
+import logging
 import pickle
 import time
 import zlib
@@ -23,6 +24,8 @@ from .parameters import AnomalyParameters
 from .points import KEPT, series_id
 from .storage import StoreSettings, archive_of
 from .tail import Readings
+
+log = logging.getLogger(__name__)
 
 FRESH_AT_ONCE = 50_000
 AT_ONCE = 500  # series in one round of fitting
@@ -136,12 +139,18 @@ async def keep(job: JobContext) -> Mapping[str, Any]:
     Its result tells the operator how every tenant stands.
     """
     standing, kept, courier = {}, 0, Courier()
+    sending: list[asyncio.Task[float | None]] = []  # a channel that does not answer holds no other tenant up
     for number, ctx in enumerate(job.tenants):
         job.progress(number, len(job.tenants), ctx.tenant)
         kept += await keep_fresh(ctx)
         await expire(ctx)
         standing[ctx.tenant] = severity(await wait(ctx))
-        await courier.deliver(ctx)  # what a dead worker left, and what no new point will send
+        sending.append(
+            asyncio.create_task(courier.deliver(ctx))
+        )  # what a dead worker left or no new point will send
+    for fault in await asyncio.gather(*sending, return_exceptions=True):
+        if isinstance(fault, BaseException):
+            log.warning("notices wait: %s", fault)
     job.progress(len(job.tenants), len(job.tenants), "done")
     return {"points": kept, "tenants": standing}
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shoal_anomalies
-from shoal_anomalies import DEFAULT_THRESHOLD, detector, score_series, statistical, surprise
+from shoal_anomalies import DEFAULT_THRESHOLD, detector, score_series, seasonal, statistical, surprise
 from shoal_anomalies.detector import Detector, judged, surprises
+from shoal_anomalies.watched import Watched
 
 FIVE_MINUTES = 300.0
 
@@ -190,3 +191,18 @@ def test_gaps_and_irregular_times_are_no_anomaly_and_a_spike_among_them_is():
     values[700] += 60
     alarms = np.flatnonzero(score_series(times, values) >= DEFAULT_THRESHOLD)
     assert 700 in alarms and not np.isin(alarms, np.arange(395, 470)).any() and len(alarms) <= 4
+
+
+def test_a_level_shift_is_accepted_while_the_season_is_learnt_anew_each_night():
+    times = 1_772_409_600.0 + 3600.0 * np.arange(35 * 24)
+    values = 100 + 30 * np.sin(times / 86_400 * 2 * np.pi) + np.random.default_rng(0).normal(0, 3, len(times))
+    shift = 21 * 24 + 9
+    values[shift:] *= 1.4
+    subject, flagged = Watched("s", "s", {}, Detector()), []
+    for i, (time, value) in enumerate(zip(times.tolist(), values.tolist(), strict=True)):
+        if i % 24 == 2 and i > 14 * 24:
+            subject.model = seasonal.fit(times[:i], values[:i])
+        if subject.score(time, value).score >= DEFAULT_THRESHOLD and i > shift - 48:
+            flagged.append(i - shift)
+    assert flagged and flagged[0] < 24 and len(flagged) <= 2
+    assert subject.band(times[-1] + 3600)[0] > 1.25 * (100 + 30 * np.sin(times[-1] / 86_400 * 2 * np.pi))

@@ -64,6 +64,8 @@ async def test_what_is_written_is_read_back_once_by_series_and_time(influx):
     assert np.isnan(found.scores[0]) and found.scores[1] == 0.25
     assert len(await archive.read("a" * 16, start + 60, start + 120)) == 1
     assert set(await archive.read_all(start, start + 180)) == {"a" * 16, "b" * 16}
+    assert set(await archive.read_all(start, start + 180, ["b" * 16, "c" * 16])) == {"b" * 16}
+    assert not await archive.read_all(start, start + 180, [])
     await archive.close()
 
 

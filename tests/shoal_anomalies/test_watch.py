@@ -217,6 +217,18 @@ async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, watcher):
     assert list(everything) == [series] and len(everything[series]) == 100
 
 
+async def test_some_series_of_many_days_are_read_whole(ctx, watcher):
+    await watcher.handle(
+        ctx, events(noise(72), step=60 * MINUTE) + events(noise(72), "other", step=60 * MINUTE)
+    )
+    await jobs.keep_fresh(ctx)
+    now, series = datetime.now(UTC).timestamp(), series_id("other", {})
+    some = await LakeArchive(ctx.stores).read_all(now - 10 * 86_400, now + 60, [series, "0" * 16])
+    assert list(some) == [series] and len(some[series]) == 72
+    assert len(await LakeArchive(ctx.stores).read(series, now - 86_400, now + 60)) in (24, 25)
+    assert not await LakeArchive(ctx.stores).read_all(now - 10 * 86_400, now + 60, [])
+
+
 async def test_days_past_ninety_and_silent_series_are_dropped(ctx, watcher):
     old = datetime.now(UTC) - timedelta(days=89)
     await watcher.handle(ctx, events(noise(10), "old", until=old))
