@@ -30,6 +30,10 @@ CORRECTED = ("features", "corrected")
 REACH = timedelta(days=7)
 """How far back a nightly run corrects days for events that arrived since the run before."""
 
+LOOKED = ("features", "looked")
+LOOK_EVERY = 6 * 3600 - 600
+"""Seconds between looks at nulls and drift: they read the whole history, and move slowly."""
+
 FAULTS = (duckdb.Error, pa.ArrowException, LookupError, TypeError, ValueError)
 """What one tenant's data or definitions can bring about: no reason to leave the others without their values."""
 
@@ -43,8 +47,8 @@ RAN = ("features", "ran")
 
 
 async def materialize(job: JobContext) -> dict[str, Any]:
-    """Compute the batch views. By the schedule: as of the midnight before, and again for the days of the past week that
-    events have arrived for since the last run; also the windows of stream views that are new or changed. By hand: as of now, or
+    """Compute the batch views. By the schedule: as of the midnight before, and for those of the past week that no run took
+    care of or that events have arrived for since; also the windows of stream views that are new or changed. By hand: as of now, or
     with `date` as of that day's end. What fails for one tenant fails the run, after the others have been worked on."""
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
     failed: dict[str, Exception] = {}
@@ -100,11 +104,13 @@ async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
     due = job.scheduled_for
     if "date" in job.arguments:
         return [_end(_date(job.arguments, "date"), due)]
-    if due.second or due.microsecond:  # a schedule's times are whole minutes
+    if _by_hand(due):
         return [due]
     midnight = due.replace(hour=0, minute=0)
     first, last = midnight, await ctx.stores.online.get(RAN)
     if last:
+        missed = _end(moment(int(last) * 1000).astimezone(due.tzinfo).date(), due)  # nights that nothing ran in
+        first = max(min(first, missed), midnight - REACH)
         archive = await offline.events(ctx.stores, midnight - REACH, midnight)
         if archive.count():
             with duckdb.connect() as con:
@@ -113,9 +119,14 @@ async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
                 found = con.execute(query).fetchone()
             if found and found[0]:
                 day = moment(found[0]).astimezone(due.tzinfo).date()
-                first = max(min(_end(day, due), midnight), midnight - REACH)
+                first = max(min(_end(day, due), first), midnight - REACH)
     days = (midnight.date() - first.date()).days
     return [_end(midnight.date() - timedelta(days=k + 1), due) for k in range(days, -1, -1)]
+
+
+def _by_hand(due: datetime) -> bool:
+    """A schedule's times are whole minutes."""
+    return bool(due.second or due.microsecond)
 
 
 def _end(day: date, like: datetime) -> datetime:
@@ -185,13 +196,15 @@ async def consistency(job: JobContext) -> dict[str, Any]:
 
 
 async def watch(job: JobContext) -> dict[str, Any]:
-    """Age, lag, lateness, nulls and drift of every view, as metric events that the anomalies capability can watch."""
+    """Age, lag and lateness of every view, and every six hours (or by hand) nulls and drift, as metric events that the anomalies
+    capability can watch."""
     count = 0
     for n, ctx in enumerate(job.tenants):
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
         await handle(ctx.stores.online, registry, [])
-        points = await monitor(ctx.stores, registry)
+        turn = _by_hand(job.scheduled_for) or await ctx.stores.online.set(LOOKED, 1, ex=LOOK_EVERY, nx=True)
+        points = await monitor(ctx.stores, registry) if turn else []
         points.append({"metric": LATE_RUNS, "value": 0, "labels": {}})  # so that a late run stands out
         for view in await freshness(ctx.stores.online, registry, time.time_ns() // 1000):
             labels = {"view": view["view"]}

@@ -184,6 +184,39 @@ def test_a_value_past_its_ttl_is_none(applied):
     assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [None]
 
 
+def test_values_are_written_directly_online_and_offline(applied):
+    rows = frame(driver_id=[1, 2], rate=[0.1, 0.2])
+    applied.write_to_online_store("driver_stats", rows)
+    applied.write_to_offline_store("driver_stats", rows)
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 2}]).to_dict()["rate"] == [0.2]
+    asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [now()]})
+    assert applied.get_historical_features(asked, ["driver_stats:rate"]).to_df()["rate"].tolist() == [0.1]
+
+
+def test_nulls_stay_nulls_online_and_offline(applied):
+    rows = frame(driver_id=[1, 2], rate=[None, 0.2], city=["x", None])
+    applied.push("stats_push", rows, to=PushMode.ONLINE_AND_OFFLINE)
+    got = applied.get_online_features(["driver_stats:rate", "driver_stats:city"], [{"driver_id": 1}, {"driver_id": 2}]).to_dict()
+    assert (got["rate"], got["city"]) == ([None, 0.2], ["x", None])
+    asked = pd.DataFrame({"driver_id": [1, 2], "event_timestamp": [now()] * 2})
+    table = applied.get_historical_features(asked, ["driver_stats:rate", "driver_stats:city"]).to_arrow()
+    assert (table["rate"].to_pylist(), table["city"].to_pylist()) == ([None, 0.2], ["x", None])
+
+
+def test_two_hundred_entities_at_once_come_in_their_order(applied):
+    ids = list(range(200))
+    applied.push("stats_push", frame(driver_id=ids, trips=[i * 2 for i in ids]))
+    asked = [{"driver_id": i} for i in reversed(ids)]
+    assert applied.get_online_features(["driver_stats:trips"], asked).to_dict()["trips"] == [i * 2 for i in reversed(ids)]
+
+
+def test_a_feature_that_is_not_known_is_refused(applied):
+    from feast.errors import FeastError
+
+    with pytest.raises((FeastError, KeyError, ValueError)):
+        applied.get_online_features(["driver_stats:ghost"], [{"driver_id": 1}]).to_dict()
+
+
 def test_reading_asynchronously_is_the_same(applied):
     applied.push("stats_push", frame(driver_id=[1]))
     got = asyncio.run(applied.get_online_features_async(["driver_stats:rate"], [{"driver_id": 1}])).to_dict()

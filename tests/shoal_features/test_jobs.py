@@ -109,6 +109,29 @@ async def test_the_nightly_run_corrects_the_days_that_late_events_belong_to(stor
     assert sorted(zip(days, (r["boards_30d"] for r in rows), strict=True)) == [(0, 2), (1, 1), (1, 2), (2, 2)]
 
 
+async def test_nights_that_nothing_ran_in_are_made_up_for(stores):
+    due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
+    run, midnight = Run(stores, due=due), due.replace(hour=0)
+    for days, made_up in ((1, [0]), (3, [2, 1, 0]), (30, [7, 6, 5, 4, 3, 2, 1, 0])):
+        await stores.online.set(jobs.RAN, int((due - timedelta(days=days)).timestamp() * 1000))
+        moments = await jobs._moments(run, run.tenants[0])
+        assert [(midnight - at).days for at in moments] == made_up
+
+
+async def test_nulls_and_drift_are_looked_at_now_and_then_and_by_hand(stores):
+    await boards(stores, "1", ago(days=2))
+    await jobs.materialize(Run(stores))
+    due = datetime.now(UTC).replace(second=0, microsecond=0)
+
+    async def looked(run: Run) -> bool:
+        before = [e async for _, e in stores.events.read(types=["metric"])]
+        await jobs.watch(run)
+        after = [e async for _, e in stores.events.read(types=["metric"])]
+        return any(e.data["metric"] == "features.null_share" for e in after[len(before) :])
+
+    assert [await looked(run) for run in (Run(stores, due=due), Run(stores, due=due), Run(stores))] == [True, False, True]
+
+
 async def test_the_drop_to_zero_is_written(stores):
     await boards(stores, "1", ago(days=31))
     await jobs.materialize(Run(stores))
