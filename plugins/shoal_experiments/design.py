@@ -15,7 +15,7 @@ from shoal import Condition, ExperimentRecord, Holdout, Variant
 from .comparison import Effect
 from .correction import Correction
 from .guardrail import Direction
-from .sample_size import mean_sample_size, proportion_sample_size
+from .sample_size import days, mean_sample_size, proportion_sample_size
 
 OUTCOME = "experiment.outcome"
 """The event type of outcomes that were posted to an experiment rather than logged for other reasons as well."""
@@ -210,11 +210,23 @@ class Design(_Model):
     def shares(self) -> dict[str, float]:
         return ExperimentRecord(id="shares", variants=self.variants).shares()
 
+    def reach(self) -> float:
+        """The share of all units that take part."""
+        layer = self.layer.percent / 100 if self.layer else 1.0
+        holdout = 1 - self.holdout.percent / 100 if self.holdout else 1.0
+        return self.traffic / 100 * layer * holdout
+
+    def weeks(self, per_arm: int, units_per_day: float) -> float | None:
+        """Days until the smallest arm is full, in whole weeks, since weekdays differ; None when nobody takes part."""
+        share = min(self.shares().values()) * self.reach()
+        return float(7 * math.ceil(days(per_arm, share, units_per_day) / 7)) if share > 0 else None
+
     def sample_size(self, baseline: float | None = None, variance: float | None = None) -> int | None:
         """Units that the smallest arm needs; None when the primary metric's baseline or variance is not known.
 
         Each comparison is planned at its corrected alpha, between the control and the smaller of the treatments. A
-        sequential design needs somewhat more at the most; the factor is applied.
+        sequential design needs somewhat more at the most; the factor is applied. An always-valid one shows nothing below 100
+        units per arm, and so needs them.
         """
         baseline = self.baseline if self.baseline is not None else baseline
         variance = self.variance if self.variance is not None else variance
@@ -234,7 +246,7 @@ class Design(_Model):
             if variance is None:
                 return None
             n = mean_sample_size(effect, variance, alpha=alpha, power=self.power, ratio=ratio)
-        return max(2, math.ceil(n * min(1.0, ratio) * self.inflation(alpha)))
+        return max(100 if self.analysis == "always_valid" else 2, math.ceil(n * min(1.0, ratio) * self.inflation(alpha)))
 
     def inflation(self, alpha: float) -> float:
         """By how much a sequential plan's largest sample exceeds that of a single look."""

@@ -14,7 +14,6 @@ from . import observations
 from .design import RAMP, Design
 from .documents import Document, Documents, Plan, Ramp
 from .history import USUAL, history, horizon
-from .sample_size import days as days_for
 
 BUCKETS = 10_000
 
@@ -92,23 +91,16 @@ async def plan_of(ctx: TenantContext, id: str, design: Design) -> Plan | None:
         return None
     if per_arm > 10**12:
         raise Invalid("minimum_effect is too small: no sample could find it", errors=[{"location": "minimum_effect", "message": f"{per_arm} units per arm"}])
-    smallest = min(design.shares().values()) * _reach(design)
     duration = design.duration_days
-    if duration is None and per_day is not None and smallest > 0:
-        duration = float(7 * math.ceil(days_for(per_arm, smallest, per_day) / 7))
-        notes.append("duration: whole weeks until the smallest arm is full")
-    elif duration is None:
+    if duration is None and per_day is not None:
+        duration = design.weeks(per_arm, per_day)
+        if duration is not None:
+            notes.append("duration: whole weeks until the smallest arm is full")
+    if duration is None:
         duration = USUAL
         notes.append("duration: two weeks, as neither the design nor history says how many units come in a day")
     total = math.ceil(per_arm / min(design.shares().values()))
     return Plan(per_arm=per_arm, total=total, duration_days=duration, baseline=baseline, variance=variance, units_per_day=per_day, notes=notes)
-
-
-def _reach(design: Design) -> float:
-    """The share of all units that take part."""
-    layer = design.layer.percent / 100 if design.layer else 1.0
-    holdout = 1 - design.holdout.percent / 100 if design.holdout else 1.0
-    return design.traffic / 100 * layer * holdout
 
 
 async def start(ctx: TenantContext, id: str) -> Document:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
 
 from nicegui import ui
+from pydantic import ValidationError
 
 from shoal import PageContext, ShoalError
 
 from . import drawing
+from .design import Design
 
 STATES = {"draft": "off", "running": "good", "promoted": "good", "promoting": "good", "rolled back": "warn"}
 DECISIONS = {"ship": "good", "do not ship": "bad", "invalid": "bad", "inconclusive": "off"}
@@ -241,7 +244,7 @@ class _Form:
                 self.per_day = self._number("Units a day", None)
             with ui.row().classes("w-full"):
                 self.analysis = ui.select({"fixed": "Fixed horizon", "group_sequential": "Group-sequential", "always_valid": "Always valid"},
-                                          value="fixed", label="Analysis").props("outlined dense").classes("w-48")
+                                          value="fixed", label="Analysis", on_change=self.estimate).props("outlined dense").classes("w-48")
                 self.duration = self._number("Days (computed when empty)", None)
             self.guardrails = ui.textarea(on_change=self.estimate).props(
                 'outlined autogrow aria-label="Guardrails" hint="One a line: metric, percent of harm that is excluded, more|less (which is better)"').classes("w-full sh-mono")
@@ -260,24 +263,29 @@ class _Form:
         fields = (model or {}).get("properties", {})
         self.hint.set_text("Parameters: " + ", ".join(f"{n} ({_bounds(s)})" for n, s in fields.items()) if fields else "")
 
-    async def estimate(self) -> None:
-        """Ask the platform, so that what is shown is what will be registered."""
+    def estimate(self) -> None:
+        """The sample as it would be registered."""
         try:
-            arms = self._variants()
-            body: dict[str, Any] = {
-                "metric": self.kind.value, "baseline": self.baseline.value, "minimum_effect": self.effect.value, "alpha": self.alpha.value,
-                "power": self.power.value, "comparisons": max(len(arms) - 1, 1),
-            }
-            if self.kind.value == "mean":
-                body["variance"] = self.variance.value
-            if any(body[name] is None for name in ("baseline", "minimum_effect", "alpha", "power")):
-                raise ValueError("fill in baseline, effect, alpha and power")
-            found = await self._page.client.experiments.sample_size(body=body)
-            said = f"{found['per_arm']:,} units per arm, {found['total']:,} in all."
-            if self.per_day.value:
-                said += f" At {self.per_day.value:,.0f} units a day: {max(1, -(-found['total'] // max(1, int(self.per_day.value))))} days."
+            arms = [{"name": v["name"], "allocation": v["allocation"]} for v in self._variants()]
+            numbers = {"baseline": self.baseline, "minimum_effect": self.effect, "alpha": self.alpha, "power": self.power, "variance": self.variance}
+            given = {name: field.value for name, field in numbers.items() if field.value is not None}
+            if missing := [name for name in ("baseline", "minimum_effect", "alpha", "power") if name not in given]:
+                raise ValueError(f"fill in {', '.join(missing).replace('_', ' ')}")
+            design = Design.model_validate({
+                "hypothesis": "?", "variants": arms, "primary": {"name": "?", "kind": self.kind.value}, "analysis": self.analysis.value, **given,
+            })
+            per_arm = design.sample_size()
+            if per_arm is None:
+                raise ValueError("a mean needs the variance between units")
+            said = f"{per_arm:,} units per arm, {math.ceil(per_arm / min(design.shares().values())):,} in all."
+            if len({*design.shares().values()}) > 1:
+                said = said.replace("per arm", "in the smallest arm")
+            if self.per_day.value and (days := design.weeks(per_arm, self.per_day.value)):
+                said += f" At {self.per_day.value:,.0f} units a day: {days:g} days."
             self.needed.set_text(said)
-        except (ShoalError, ValueError) as error:
+        except ValidationError as error:
+            self.needed.set_text("No sample size yet: " + "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors()))
+        except ValueError as error:
             self.needed.set_text(f"No sample size yet: {error}")
 
     def _variants(self) -> list[dict[str, Any]]:

@@ -84,6 +84,14 @@ def test_sequential_designs_ask_for_more() -> None:
     fixed, gs, always = (design(analysis=a).sample_size() for a in ("fixed", "group_sequential", "always_valid"))
     assert fixed is not None and gs is not None and always is not None
     assert 1.01 < gs / fixed < 1.05 < 1.5 < always / fixed < 2.2
+    assert design(analysis="always_valid", minimum_effect=0.5).sample_size() == 100  # fewer are never shown
+
+
+def test_the_duration_is_whole_weeks_until_the_smallest_arm_is_full() -> None:
+    plan = design(variants=THREE, traffic=50, layer={"name": "l", "percent": 40}, holdout={"name": "h", "percent": 10})
+    assert plan.reach() == pytest.approx(0.18)
+    assert plan.weeks(1000, 1000) == 28  # 1000 / (1000 · .25 · .18) = 22.2 days
+    assert design(holdout={"name": "h", "percent": 100}).weeks(1000, 1000) is None
 
 
 def decided(*findings: Finding, guardrails: tuple[Kept, ...] = (), ratio: float = 0.5) -> tuple[str, str | None]:
