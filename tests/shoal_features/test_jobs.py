@@ -58,6 +58,13 @@ def ago(**kw) -> datetime:
     return datetime.now(UTC) - timedelta(**kw)
 
 
+async def test_the_batch_is_due_at_three_and_late_at_six():
+    from shoal_features import shoal_capabilities
+
+    job = next(j for c in shoal_capabilities() for j in c.jobs if j.name == "materialize")
+    assert (job.cron, job.timezone, job.deadline) == ("0 3 * * *", None, timedelta(hours=3))  # None: the platform's zone
+
+
 async def test_by_hand_it_computes_as_of_now_and_serves(stores):
     await boards(stores, "1", ago(seconds=5), ago(days=29), ago(days=31))
     result = await jobs.materialize(Run(stores))
