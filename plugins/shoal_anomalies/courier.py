@@ -19,7 +19,7 @@ from shoal import ShoalError, TenantContext
 from . import keys
 from .channels import ATTEMPTS, AppriseSender, Channel, Message, Sender, wait_before
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoal.anomalies")
 
 CLAIMED = 120  # seconds
 REMEMBERED = 30 * 86_400  # seconds that the keys of sent notices are kept

@@ -25,7 +25,7 @@ from .points import KEPT, series_id
 from .storage import StoreSettings, archive_of
 from .tail import Readings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoal.anomalies")
 
 FRESH_AT_ONCE = 50_000
 AT_ONCE = 500  # series in one round of fitting

@@ -51,6 +51,11 @@ class SeasonalModel:
     fitted_to: float
     slope: float = 0.0
 
+    @property
+    def weekly(self) -> bool:
+        """Whether the days of the week are told apart (of a Prophet table, whether it is long enough to)."""
+        return len(self.expected) * self.step >= WEEK
+
     def band(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """(expected, lower, upper) at each time; NaN where a table that does not repeat has no slot."""
         moments = np.atleast_1d(seconds(times))

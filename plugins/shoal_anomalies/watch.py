@@ -28,7 +28,7 @@ from .seasonal import SeasonalModel
 from .tail import pack
 from .watched import Watched, restored, when
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shoal.anomalies")
 
 LIVE = timedelta(hours=2)  # older points are scored and kept, and alert nobody
 SAVE_EVERY = 16  # points of a series between writes of its state; what lies between is replayed

@@ -110,14 +110,19 @@ class Watched:
         return (expected, lower, upper) if math.isfinite(expected) else None
 
     def usual(self, time: float) -> float | None:
-        """What to compare a drop or a rise with: the season's value, else that of a week before, else the median of this time on the
-        days before, else of the last two hours (twelve points at least). None while there is nothing of these."""
+        """What to compare a drop or a rise with: the season's value, where that knows the week; else that of a week before; else the
+        season of the day, or the median of this time on the days before, or of the last two hours (twelve points at least). None
+        while there is nothing of these."""
         band = self.band(time)
-        if band:
+        if band and self.model and self.model.weekly:
             return band[0]
         days = self.detector.at_this_time(time)
+        if days is not None and len(days) == 7:
+            return float(np.median(days[-1]))
+        if band:
+            return band[0]
         if days is not None and len(days):
-            return float(np.median(days[-1] if len(days) == 7 else days))
+            return float(np.median(days))
         recent = self.detector.values[:-1][self.detector.times[:-1] >= time - RECENT]
         return float(np.median(recent)) if len(recent) >= 12 else None
 

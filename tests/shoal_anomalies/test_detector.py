@@ -206,3 +206,14 @@ def test_a_level_shift_is_accepted_while_the_season_is_learnt_anew_each_night():
             flagged.append(i - shift)
     assert flagged and flagged[0] < 24 and len(flagged) <= 2
     assert subject.band(times[-1] + 3600)[0] > 1.25 * (100 + 30 * np.sin(times[-1] / 86_400 * 2 * np.pi))
+
+
+def test_the_second_weekend_is_compared_with_the_first_though_only_the_day_is_fitted_yet():
+    times = 1_772_409_600.0 + 3600.0 * np.arange(12 * 24 + 4)  # from a Monday into the second Saturday
+    weekend = (times - times[0]) // 86_400 % 7 >= 5
+    values = np.where(weekend, 20.0, 100.0) + np.random.default_rng(0).normal(0, 1, len(times))
+    subject = Watched("s", "s", {}, Detector(), model=seasonal.fit(times[:-4], values[:-4]))
+    for time, value in zip(times.tolist(), values.tolist(), strict=True):
+        subject.score(time, value)
+    assert not subject.model.weekly and subject.band(times[-1])[0] > 50
+    assert subject.usual(times[-1]) == pytest.approx(20, abs=5)
