@@ -183,6 +183,12 @@ async def delete(ctx: TenantContext, id: str) -> None:
     if document.started_at is not None:
         await observations.forget(observations.Scope.of(document, ctx.stores, ctx.tenant))
     await documents.delete(document)
+    await ctx.stores.online.delete(exposed_key(id))
+
+
+def exposed_key(id: str) -> tuple[str, ...]:
+    """Set of the exposures that this capability has logged (those of capabilities' parameters are the router's to log)."""
+    return ("experiments", "exposed", id)
 
 
 # Promotion

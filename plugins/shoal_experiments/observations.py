@@ -147,9 +147,9 @@ class Task:
 
 def make(scope: Scope, kind: Kind, events: pa.Table, who: agg.Exposed | None) -> pa.Table:
     """One day's table from that day's events."""
+    if kind == "exposures":  # an exposure's id is its content's: one of an earlier experiment of this id must not hide this one's
+        return agg.first_exposures(agg.distinct(between(events, scope.start, scope.end)), scope.id)
     events = agg.distinct(events)
-    if kind == "exposures":
-        return agg.first_exposures(between(events, scope.start, scope.end), scope.id)
     unit = scope.tenant if scope.design.unit == "tenant" else None
     if kind == "past":
         return agg.outcomes(events, [m for m in scope.design.metrics() if m.cuped_days], scope.id, None, scope.design.unit, unit)

@@ -244,7 +244,7 @@ async def _expose(ctx: TenantContext, document: Document, unit: str, variant: st
     """Log the unit's first exposure: at least once, and with one id however often (the router's, for those it logs)."""
     unit_type = document.design.unit
     digest = hashlib.sha1("\0".join((document.id, variant, unit_type, unit)).encode(), usedforsecurity=False)
-    key = ("experiments", "exposed", document.id)
+    key = lifecycle.exposed_key(document.id)
     if await ctx.stores.online.sismember(key, digest.digest()):
         return
     data = {"experiment": document.id, "variant": variant, "unit": unit, "unit_type": unit_type, "capability": document.design.capability}

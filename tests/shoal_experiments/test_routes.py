@@ -116,6 +116,15 @@ def test_assignment_is_what_the_same_function_gives_offline(acme: Client, id: st
     assert sum(acme.experiments.results(id=id)["health"]["units"].values()) == 0
 
 
+def test_an_id_that_is_used_again_begins_anew(acme: Client, id: str) -> None:
+    for _ in range(2):
+        started(acme, id, design())
+        run(acme, id, {"blue": 0.1, "green": 0.8}, units=60)
+        assert sum(acme.experiments.results(id=id)["health"]["units"].values()) == 60
+        acme.experiments.stop(id=id)
+        acme.experiments.delete(id=id)
+
+
 def test_only_those_whom_the_targeting_means_take_part(acme: Client, id: str) -> None:
     started(acme, id, design(targeting=[{"attribute": "plan", "values": ["pro", "team"]}, {"attribute": "country", "operator": "not_in", "values": ["nl"]}]))
     asked = {"pro": ["plan:pro"], "free": ["plan:free"], "nobody": [], "dutch": ["plan:pro", "country:nl"], "belgian": ["plan:team", "country:be"]}
@@ -220,7 +229,7 @@ def test_bad_outcomes_are_rejected_one_by_one(acme: Client, id: str) -> None:
 
 
 def test_a_capability_s_parameter_varies_is_exposed_and_promoted(served: Any, acme: Client, id: str) -> None:
-    started(acme, id, warm(primary={"name": "smiled", "event": "smile"}))
+    started(acme, id, warm(primary={"name": "smiled", "event": "smile"}, minimum_sample_size=15))
     seen: dict[str, float] = {}
     for i in range(60):
         user = f"{id}-{i}"
