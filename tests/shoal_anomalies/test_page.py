@@ -8,6 +8,12 @@ import pytest
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
+# The options of all charts that are drawn by now.
+CHARTS = (
+    "[...document.querySelectorAll('.nicegui-echart')].map(e => getElement(Number(e.id.slice(1)))?.chart?.getOption())"
+    ".filter(o => o && o.series)"
+)
+
 
 @pytest.fixture(scope="module")
 def served(serving: Callable[[Path], Any]) -> Any:
@@ -44,14 +50,8 @@ def test_the_series_is_drawn_with_its_band_and_flagged_points_and_takes_feedback
     window.get_by_label("Series").click()
     window.get_by_role("option", name="error_rate").click()
     expect(window.locator("canvas").first).to_be_visible()
-    window.wait_for_function(
-        "() => [...document.querySelectorAll('.nicegui-echart')].some(e => getElement(Number(e.id.slice(1))).chart.getOption()"
-        ".series.some(s => s.name === 'error_rate'))"
-    )
-    drawn = window.evaluate(
-        "() => [...document.querySelectorAll('.nicegui-echart')].map(e => getElement(Number(e.id.slice(1))).chart.getOption()"
-        ".series.map(s => [s.type, s.name, s.data.length]))"
-    )
+    window.wait_for_function(f"() => {CHARTS}.some(o => o.series.some(s => s.name === 'error_rate'))")
+    drawn = window.evaluate(f"() => {CHARTS}.map(o => o.series.map(s => [s.type, s.name, s.data.length]))")
     series = {name: count for chart in drawn for kind, name, count in chart if kind != "heatmap"}
     assert (
         series.get("anomaly", 0) >= 1 and series["error_rate"] == series["expected"] == series["band"] == 600
@@ -84,8 +84,9 @@ def test_the_operator_sees_how_every_tenant_stands(served: Any, browser: Any) ->
     page = signed_in(browser, served, served.keys["operator"]["admin"])
     expect(page.get_by_text("Open alerts by tenant and priority")).to_be_visible()
     expect(page.locator(".nicegui-echart canvas").last).to_be_visible()
-    (heat,) = page.evaluate(
-        "() => [...document.querySelectorAll('.nicegui-echart')].map(e => getElement(Number(e.id.slice(1))).chart.getOption())"
-        ".filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"
+    heat_maps = (
+        f"{CHARTS}.filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"
     )
+    page.wait_for_function(f"() => {heat_maps}.length")
+    (heat,) = page.evaluate(f"() => {heat_maps}")
     assert heat == [["acme", "globex"], [[0, 0, 1], [1, 0, 0], [2, 0, 2], [0, 1, 0], [1, 1, 0], [2, 1, 0]]]
