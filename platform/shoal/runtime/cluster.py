@@ -50,6 +50,8 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
         # Dozens of threads each with an arena of its own would make every process half as large again.
         "MALLOC_ARENA_MAX": "2",
+        # Workers that a job has left are not kept for the next: 200 MB each, against a second of starting.
+        "RAY_num_workers_soft_limit": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
     }
