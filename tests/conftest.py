@@ -25,9 +25,10 @@ settings.load_profile("shoal")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Milvus, a platform of their own or a browser are integration tests: `-m "not integration"` leaves them out."""
+    """Tests that use what takes seconds to start are integration tests: `-m "not integration"` leaves them out."""
+    slow = {"shoal_servers", "serving", "browser", "cluster", "embedder", "nursery"}
     for item in items:
-        if {"shoal_servers", "serving", "browser"} & set(getattr(item, "fixturenames", ())):
+        if slow & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
 
 

@@ -263,6 +263,7 @@ def solve_plan(
         model.add_hint(variable, bool(first[t].any()))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
+    solver.parameters.catch_sigint_signal = False  # it would leave the process with the default handler
     solver.parameters.linearization_level = 2
     solver.parameters.max_time_in_seconds = max(0.05, time_limit - (time.monotonic() - started))
     ended = threading.Event()

@@ -297,6 +297,7 @@ class _Model:
                 model.add_hint(variable, n in self.hint)
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
+        solver.parameters.catch_sigint_signal = False  # it would leave the process with the default handler
         while True:
             solver.parameters.max_time_in_seconds = max(0.001, deadline - time.monotonic())
             code = solver.solve(model)

@@ -76,6 +76,7 @@ def test_ndjson_items_are_taken_as_they_are(tmp_path: Path) -> None:
     assert list(read(file)) == [{"id": "1", "board_id": "b"}, {"id": "2"}]
 
 
+@pytest.mark.integration
 def test_the_study_finds_that_meaning_helps(collection: Path) -> None:
     data = STUDY.load(str(collection))
     assert STUDY.objective(SearchParameters(), data) == 1

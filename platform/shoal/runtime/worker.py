@@ -124,6 +124,7 @@ class Worker:
     async def _start_jobs(self) -> None:
         while run := await asyncio.to_thread(self._runs.claim, self._process.config.jobs_at_once):
             self._spawn(run)
+            await self._look_at_the_clock(run)
 
     def _spawn(self, run: Run) -> None:
         import ray
@@ -133,13 +134,15 @@ class Worker:
     async def _watch_runs(self) -> None:
         for run in await asyncio.to_thread(self._runs.reap):
             log.warning("run %s of %s: its process died (attempt %d)", run.id, run.job, run.attempt)
-        now = datetime.now(UTC)
         for run in await asyncio.to_thread(self._runs.active):
-            _, job = self._process.job(run.job)
-            if job.deadline and not run.late and run.state not in DONE and now > run.scheduled_for + job.deadline:
-                await self._late(run)
+            if run.state not in DONE:
+                await self._look_at_the_clock(run)
 
-    async def _late(self, run: Run) -> None:
+    async def _look_at_the_clock(self, run: Run) -> None:
+        """A run that is past its deadline is late: once, and as an event of those it is for."""
+        _, job = self._process.job(run.job)
+        if not job.deadline or run.late or datetime.now(UTC) <= run.scheduled_for + job.deadline:
+            return
         await asyncio.to_thread(self._runs.update, run.id, late=True)
         for tenant in [run.tenant] if run.tenant else self._tenants:
             event = Event(
