@@ -43,6 +43,16 @@ GRACE = 15.0
 Progress = Callable[[str], None]
 
 
+def began(pid: int) -> int | None:
+    """When a process began, in clock ticks since the machine did: with its pid that names it for good, however the wall clock is set
+    meanwhile. None where there is no such process, or only a zombie of it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
 @dataclass(slots=True)
 class Endpoint:
     """Where a server listens, and which process it is (by id and time of start, so that no stranger is taken for it)."""
@@ -50,18 +60,13 @@ class Endpoint:
     port: int = 0
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     pid: int = 0
-    started: float = 0.0
+    began: int | None = None
 
     def process(self) -> psutil.Process | None:
         """The process, if it is still the one."""
-        with suppress(psutil.Error):
-            process = psutil.Process(self.pid) if self.pid else None
-            if (
-                process
-                and abs(process.create_time() - self.started) < 1
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                return process
+        if self.pid and self.began is not None and began(self.pid) == self.began:
+            with suppress(psutil.Error):
+                return psutil.Process(self.pid)
         return None
 
 
@@ -115,8 +120,7 @@ class Server:
                 start_new_session=True,
             )
         self.endpoint.pid = self.child.pid
-        with suppress(psutil.Error):
-            self.endpoint.started = psutil.Process(self.child.pid).create_time()
+        self.endpoint.began = began(self.child.pid)
 
     def leftovers(self) -> list[psutil.Process]:
         """What runs on this folder without us, from a run that was killed. Two servers on one folder would ruin its files."""
@@ -159,7 +163,7 @@ class Server:
         if self.child is not None:
             with suppress(subprocess.TimeoutExpired):
                 self.child.wait(5)
-        self.child, self.endpoint.pid, self.endpoint.started = None, 0, 0.0
+        self.child, self.endpoint.pid, self.endpoint.began = None, 0, None
 
 
 class RedisServer(Server):

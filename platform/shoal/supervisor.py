@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 
 from .config import Config
 from .contract.errors import Unavailable
-from .embedded import EmbeddedServers
+from .embedded import EmbeddedServers, began
 from .runtime import cluster
 
 Progress = Callable[[str], None]
@@ -44,7 +45,7 @@ class Supervisor:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data.chmod(0o700)
         sweep(self.data)
-        write(self.data / "state.json", {"pid": os.getpid(), "started": psutil.Process().create_time(), "ready": False})
+        write(self.data / "state.json", {"pid": os.getpid(), "began": began(os.getpid()), "ready": False})
         stores = self.config.stores
         if stores is None:
             self.servers = EmbeddedServers(self.data)
@@ -209,12 +210,9 @@ def running(data: Path) -> dict[str, Any] | None:
     """What `state.json` says, where the supervisor that it names lives; else None."""
     try:
         state = json.loads((data / "state.json").read_text())
-        process = psutil.Process(state["pid"])
-        if abs(process.create_time() - state["started"]) < 1:
-            return dict(state)
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
-        pass
-    return None
+    except (OSError, ValueError):
+        return None
+    return dict(state) if began(state.get("pid", 0)) == state.get("began", -1) else None
 
 
 def sweep(data: Path) -> None:
@@ -237,19 +235,18 @@ def sweep(data: Path) -> None:
 def stop_running(data: Path, progress: Progress, timeout: float = 90.0) -> bool:
     """Stop the supervisor of this data folder and wait until it is gone; False when none ran (leftovers are swept)."""
     state = running(data)
-    if state is None:
-        if not data.is_dir():
-            return False
-        sweep(data)
+    if state is not None:
+        progress("stopping")
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(state["pid"])
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout)
+            except psutil.TimeoutExpired:
+                raise Unavailable(f"process {state['pid']} did not stop within {timeout:.0f} s") from None
+    if data.is_dir():
+        sweep(data)  # a supervisor that was killed has left what it started
         EmbeddedServers(data).stop()
         (data / "state.json").unlink(missing_ok=True)
-        return False
-    process = psutil.Process(state["pid"])
-    progress("stopping")
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout)
-    except psutil.TimeoutExpired:
-        raise Unavailable(f"process {state['pid']} did not stop within {timeout:.0f} s") from None
-    return True
+    return state is not None
 

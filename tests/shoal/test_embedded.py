@@ -179,7 +179,7 @@ def test_what_a_killed_run_left_is_taken_over(tmp_path: Path):
     left = [known[name]["pid"] for name in ("redis", "events")]
     assert all(psutil.pid_exists(pid) for pid in left)
     known["redis"]["pid"] = 0  # as if it had been killed before it wrote that down
-    known["events"]["pid"], known["events"]["started"] = os.getpid(), 1.0  # an id that someone else has now
+    known["events"]["pid"], known["events"]["began"] = os.getpid(), 1  # an id that someone else has now
     written.write_text(json.dumps(known))
     servers, told = Two(tmp_path), list[str]()
     assert servers.start(told.append) == config
