@@ -19,6 +19,13 @@ def test_near_meanings_are_near(embedder: Embedder) -> None:
     assert car @ automobile > 0.6 > car @ poem
 
 
+def test_a_text_alone_has_the_vector_that_it_has_among_many(embedder: Embedder) -> None:
+    texts = [f"How do I change the colour of board {n}?" for n in range(9)]
+    many = embedder.encode(texts, "query")
+    for text, vector in zip(texts, many, strict=True):
+        assert float(embedder.encode([text], "query")[0] @ vector) > 0.999
+
+
 def test_each_call_gets_its_own_texts_back(embedder: Embedder) -> None:
     answers = embedder.embed(
         [
