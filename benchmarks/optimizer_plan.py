@@ -87,6 +87,16 @@ def main() -> None:
             f"{int((~found.teams.any(axis=1)).sum())} left out"
         )
 
+    by_tasks = {}
+    for count in (25, 50, 100, 200, 400):
+        began = time.perf_counter()
+        problem = plan_problem(tasks(count), people(100), Matcher(), History(), PARAMETERS, NOW)
+        greedy_plan(problem)
+        first_after = time.perf_counter() - began
+        found = solve_plan(problem, time_limit=20)
+        by_tasks[count] = (first_after, time.perf_counter() - began)
+        print(f"{count:>4} tasks × 100 people: first plan after {first_after:.2f} s, {found.status} after {by_tasks[count][1]:.1f} s, gap {100 * (found.gap or 0):.2f} %")
+
     cost = np.random.default_rng(0).random((1000, 1000))
     took = []
     for _ in range(5):
@@ -101,10 +111,15 @@ def main() -> None:
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(figsize=(6, 4))
-        axes.loglog(list(growth), list(growth.values()), marker="o")
-        axes.set(xlabel="people", ylabel="ms (median)", title="The best team for one task with five skills, proved")
-        axes.grid(True, which="both", alpha=0.3)
+        figure, (team, plan) = pyplot.subplots(1, 2, figsize=(11, 4))
+        team.loglog(list(growth), list(growth.values()), marker="o")
+        team.set(xlabel="people", ylabel="ms (median)", title="The best team for one task with five skills, proved")
+        plan.loglog(list(by_tasks), [first for first, _ in by_tasks.values()], marker="o", label="first plan")
+        plan.loglog(list(by_tasks), [whole for _, whole in by_tasks.values()], marker="s", label="proved, or the limit of 20 s")
+        plan.set(xlabel="tasks", ylabel="s", title="A plan of many tasks for 100 people")
+        plan.legend()
+        for axes in (team, plan):
+            axes.grid(True, which="both", alpha=0.3)
         figure.tight_layout()
         figure.savefig(options.plot, metadata={"Date": None})
 

@@ -343,23 +343,27 @@ async def test_two_workers_and_a_killed_one_lose_nothing_and_keep_the_order(
     config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path, nursery: Any
 ):
     tenants, out, total = [f"{tenant}-{n}" for n in range(4)], tmp_path / "out", 600
-    children = [spawn(nursery, config, name, out, tenants) for name in ("one", "two", "three")]
+    children = {name: spawn(nursery, config, name, out, tenants) for name in ("one", "two", "three")}
+    killed = ""
     try:
-        for start in range(0, total, 100):
-            for name in tenants:
-                await open_stores(config, name).events.append(made(start, start + 100))
-            if start == 200:
-                nursery.kill(children[0])
-            await asyncio.sleep(0.1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
+            for start in range(0, total, 100):
+                for name in tenants:
+                    await open_stores(config, name).events.append(made(start, start + 100))
+                while not killed and not (out.exists() and out.read_text().endswith("\n")):
+                    await asyncio.sleep(0.005)
+                if not killed:  # one that is at work, while there is more to come
+                    killed = out.read_text().splitlines()[-1].split()[2]
+                    nursery.kill(children[killed])
             while any(len(set(noted(out, name))) < total for name in tenants):
                 await asyncio.sleep(0.05)
     finally:
-        for child in children:
+        for child in children.values():
             nursery.kill(child)
     for name in tenants:
         assert list(dict.fromkeys(noted(out, name))) == list(range(total))
     workers = {line.split()[2] for line in out.read_text().splitlines()}
+    assert killed in workers
     assert len(workers) >= 2
 
 
