@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -64,8 +63,6 @@ def serving() -> Iterator[Callable[[Path], Any]]:
 
 @contextmanager
 def _serving(script: Path) -> Iterator[Any]:
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server on the PATH")
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:

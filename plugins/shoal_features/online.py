@@ -12,7 +12,7 @@ DAY = 86_400
 
 WRITE = """
 -- KEYS: the entity's values.  ARGV: the entity's life in ms from now (0: for ever), then field, stored value…
-local existed, fields, out = redis.call('EXISTS', KEYS[1]) == 1, {}, {}
+local left, fields, out = redis.call('PTTL', KEYS[1]), {}, {}  -- -2: there is no such key, -1: it stays for ever
 for at = 2, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
 local now = redis.call('HMGET', KEYS[1], unpack(fields))
 for i, field in ipairs(fields) do
@@ -26,8 +26,7 @@ for i, field in ipairs(fields) do
 end
 if #out > 0 then redis.call('HSET', KEYS[1], unpack(out)) end
 if ARGV[1] == '0' then redis.call('PERSIST', KEYS[1])
-elseif existed then redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')
-else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+elseif left == -2 or (left >= 0 and left < tonumber(ARGV[1])) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return #out / 2
 """
 """Newer wins by (event time, created time), field by field; of two equal ones the later written."""

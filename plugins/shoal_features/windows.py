@@ -31,7 +31,7 @@ for i = 1, tonumber(ARGV[at]) do windowed[i] = ARGV[at + i] end
 at = at + #windowed + 1
 for i = 1, tonumber(ARGV[at]) do last[i] = ARGV[at + i] end
 at = at + #last + 1
-local existed = redis.call('EXISTS', KEYS[1]) == 1
+local left = redis.call('PTTL', KEYS[1])  -- -2: there is no such key, -1: it stays for ever
 local fresh, newest, late = 0, nil, {}
 local best, seen = {}, {}
 for i, name in ipairs(last) do
@@ -87,8 +87,7 @@ if newest then
   end
 end
 if ARGV[4] == '0' then redis.call('PERSIST', KEYS[1])
-elseif existed then redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
-else redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+elseif left == -2 or (left >= 0 and left < tonumber(ARGV[4])) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return {fresh, late}
 """
 

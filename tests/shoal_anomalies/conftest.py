@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -17,6 +16,7 @@ import pytest
 import redis
 
 from shoal import Role, TenantContext
+from shoal.embedded import redis_binary
 from shoal.stores import StoreConfig, close_connections, open_stores
 
 
@@ -33,12 +33,9 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    binary = shutil.which("redis-server")
-    if not binary:
-        pytest.skip("no redis-server on the PATH")
     port, folder = _free_port(), tmp_path_factory.mktemp("redis")
     command = [
-        binary,
+        redis_binary(),
         "--port",
         str(port),
         "--bind",

@@ -11,7 +11,6 @@ applications is made up here.
 import argparse
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -29,6 +28,7 @@ from shoal import Capability, Conflict, Job, Parameters, TenantContext, tenant
 from shoal.config import Config
 from shoal.console.site import site
 from shoal.contract.context import Role
+from shoal.embedded import redis_binary
 from shoal.runtime import ingress, status
 from shoal.runtime.plugins import Problem
 from shoal.runtime.process import Process
@@ -85,8 +85,7 @@ def redis_server() -> Iterator[str]:
     """A redis-server on loopback, for as long as this runs."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        binary = shutil.which("redis-server") or "redis-server"
-        server = subprocess.Popen([binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder], stdout=subprocess.DEVNULL)
+        server = subprocess.Popen([redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder], stdout=subprocess.DEVNULL)
         try:
             for _ in range(100):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 
 from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
+from shoal.embedded import redis_binary
 from shoal.router import Directory, Router, RouterSettings, enforce_roles, install_problem_handlers
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -35,11 +35,9 @@ def free_port() -> int:
 class RedisServer:
     """A redis-server of the tests' own, which they may pause."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        binary = shutil.which("redis-server")
-        assert binary, "these tests need redis-server"
-        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = Redis.from_url(self.url)

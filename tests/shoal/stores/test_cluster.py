@@ -47,7 +47,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
                     if client.ping():
                         break
                 time.sleep(0.05)
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
                 time.sleep(0.05)
         uri = f"redis+cluster://127.0.0.1:{port}"
