@@ -1,9 +1,9 @@
 """The index of one tenant's items: writing, deleting, searching, over the tenant's doors to Milvus and Redis."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -33,7 +33,6 @@ FIELDS: dict[str, Literal["string", "integer", "float", "boolean"]] = {
     "url": "string",
     "metadata": "string",
 }
-DETAILS = ("board", "title", "body", "url", "metadata")
 ENSURED: set[tuple[str, str]] = set()
 """(tenant, collection) that this process knows to exist."""
 
@@ -79,15 +78,6 @@ class Found:
     url: str | None
     metadata: dict[str, Any] | None
     scores: Scores
-
-
-@dataclass(slots=True)
-class Candidate:
-    board: str
-    type: str
-    updated: int
-    stems: list[str] = field(repr=False)
-    cosine: float
 
 
 class Index:
@@ -167,7 +157,7 @@ class Index:
         stems = self.words.stems(query.text)
         filter, values = query.filter()
         vectors, limit = ctx.stores.vectors, max(parameters.candidates, query.limit)
-        fields = ("board", "type", "updated", "text")
+        fields = (*FIELDS, "text")
 
         async def by_meaning() -> tuple[np.ndarray, list[Hit]]:
             vector: Any = await self._embed_query(ctx.tenant, query.text)
@@ -191,46 +181,23 @@ class Index:
             )
         except NotFound:  # no item was ever written
             return [], 0
-        candidates = {hit.id: _candidate(hit, hit.score) for hit in near}
+        cosines = {hit.id: hit.score for hit in near}
+        candidates = {hit.id: hit for hit in (*matching, *near)}
         for hit in matching:
-            if hit.id not in candidates:
-                candidates[hit.id] = _candidate(
-                    hit, float(vector @ np.asarray(hit.fields["vector"], np.float32))
-                )
+            if hit.id not in cosines:
+                cosines[hit.id] = float(vector @ np.asarray(hit.fields["vector"], np.float32))
         ids = list(candidates)
         ranked = fuse(
-            [c.cosine for c in candidates.values()],
+            [cosines[id] for id in ids],
             [
-                bm25(stems, c.stems, corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
-                for c in candidates.values()
+                bm25(stems, hit.fields["text"].split(), corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
+                for hit in candidates.values()
             ],
-            [c.updated for c in candidates.values()],
+            [int(hit.fields["updated"]) for hit in candidates.values()],
             now=now,
             parameters=parameters,
         )[: query.limit]
-        shown = [ids[i] for i, _ in ranked]
-        details: dict[str, dict[str, Any]] = {}
-        with suppress(NotFound):  # dropped since
-            details = {row["id"]: row for row in await vectors.get(self.collection, shown, DETAILS)}
-        hits = []
-        for i, scores in ranked:
-            candidate, row = candidates[ids[i]], details.get(ids[i])
-            if row is not None and row["board"] == candidate.board:  # else gone since, perhaps out of sight
-                metadata = orjson.loads(row["metadata"]) if row["metadata"] else None
-                hits.append(
-                    Found(
-                        ids[i],
-                        candidate.board,
-                        candidate.type,
-                        candidate.updated,
-                        row["title"],
-                        row["body"],
-                        row["url"] or None,
-                        metadata,
-                        scores,
-                    )
-                )
-        return hits, len(candidates)
+        return [_found(ids[i], candidates[ids[i]].fields, scores) for i, scores in ranked], len(candidates)
 
     async def holds(self, ctx: TenantContext, board: str) -> bool:
         """Whether any item is on this board."""
@@ -267,9 +234,11 @@ class Index:
         return Statistics(ctx.stores, self.collection)
 
 
-def _candidate(hit: Hit, cosine: float) -> Candidate:
-    fields = hit.fields
-    return Candidate(fields["board"], fields["type"], int(fields["updated"]), fields["text"].split(), cosine)
+def _found(id: str, row: Mapping[str, Any], scores: Scores) -> Found:
+    metadata = orjson.loads(row["metadata"]) if row["metadata"] else None
+    return Found(
+        id, row["board"], row["type"], int(row["updated"]), row["title"], row["body"], row["url"] or None, metadata, scores
+    )
 
 
 def chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,5 +1,6 @@
 """The index, over real Redis and Milvus."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -158,19 +159,28 @@ async def test_what_was_dropped_behind_its_back_is_made_again(
     assert await ids(index, ctx, "sign-in") == ["2"]
 
 
-async def test_what_leaves_the_callers_boards_during_a_search_is_not_shown(
+async def test_what_moves_out_of_the_callers_boards_during_a_search_is_not_shown_as_it_is_there(
     index: Index, ctx: TenantContext, item: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await write(index, ctx, item("1", board_id="mine"), item("2", board_id="mine"))
-    get = type(ctx.stores.vectors).get
+    await write(index, ctx, item("1", "sign-in", board_id="mine"), item("2", "sign-in", board_id="mine"))
+    matching, nearest = (getattr(type(ctx.stores.vectors), name) for name in ("matching", "nearest"))
+    first = asyncio.Event()
 
-    async def moved_before(self: Any, name: str, ids: Any, fields: Any = ()) -> Any:
+    async def near_before(self: Any, *args: Any, **options: Any) -> Any:
+        found = await nearest(self, *args, **options)
+        first.set()
+        return found
+
+    async def moved_before(self: Any, *args: Any, **options: Any) -> Any:
+        await first.wait()
         monkeypatch.undo()
-        await write(index, ctx, item("1", "now a secret", board_id="closed"))
-        return await get(self, name, ids, fields)
+        await write(index, ctx, item("1", "sign-in, now a secret", board_id="closed"))
+        return await matching(self, *args, **options)
 
-    monkeypatch.setattr(type(ctx.stores.vectors), "get", moved_before)
-    assert await ids(index, ctx, "sign-in", boards=frozenset({"mine"})) == ["2"]
+    monkeypatch.setattr(type(ctx.stores.vectors), "nearest", near_before)
+    monkeypatch.setattr(type(ctx.stores.vectors), "matching", moved_before)
+    found, _ = await index.search(ctx, Query("sign-in", boards=frozenset({"mine"})), SearchParameters(), NOW)
+    assert {(hit.board, hit.text) for hit in found} == {("mine", "sign-in")}
 
 
 async def test_an_item_keeps_all_that_came_with_it(index: Index, ctx: TenantContext, item: Make) -> None:

@@ -331,4 +331,9 @@ class SearchedCollection(Collection):
             if field.dtype != DataType.SPARSE_FLOAT_VECTOR
             and (everything or field.is_primary or field.name in (output_fields or ()))
         ]
-        return list(block.table.select(names).take(pa.array(rows, pa.int64())).to_pylist())
+        scalars = [name for name in names if name != self._vector_name]
+        records = block.table.select(scalars).take(pa.array(rows, pa.int64())).to_pylist()
+        if len(scalars) < len(names):
+            for record, vector in zip(records, block.vectors[rows].tolist(), strict=True):
+                record[self._vector_name] = vector
+        return list(records)
