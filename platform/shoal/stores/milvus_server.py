@@ -154,6 +154,23 @@ class Servicer(MilvusServicer):
         """pymilvus' asynchronous client asks for one when it makes an index; milvus-lite (3.2) has none."""
         return milvus_pb2.AllocTimestampResponse(status=common_pb2.Status(), timestamp=time.time_ns())
 
+    def ShowCollections(self, request: Any, context: Any) -> Any:
+        """The names, all of them loaded: `Database` opens whichever is asked for. milvus-lite's own opens every collection of
+        every tenant to answer, and fails when one of them is dropped meanwhile."""
+        try:
+            names = self._db.list_collections(database_name=self._database_name(request, context))
+        except MilvusLiteError as error:
+            return milvus_pb2.ShowCollectionsResponse(status=common_pb2.Status(**to_status_kwargs(error)))
+        if request.collection_names:
+            names = [name for name in names if name in set(request.collection_names)]
+        return milvus_pb2.ShowCollectionsResponse(
+            status=common_pb2.Status(),
+            collection_names=names,
+            inMemory_percentages=[100] * len(names),
+            query_service_available=[True] * len(names),
+            shards_num=[1] * len(names),
+        )
+
     def count(self, request: Any, context: Any) -> Any:
         """The answer to a query for `count(*)`."""
         collection = self._get_collection(request, context)

@@ -185,6 +185,18 @@ async def test_tenants_have_collections_of_their_own(filled: TenantStores, confi
     assert await filled.vectors.names() == ["items"]
 
 
+async def test_names_are_told_while_other_tenants_collections_go(filled: TenantStores, config: StoreConfig, tenant: str):
+    other = open_stores(config, f"{tenant}-2").vectors
+    going = [f"c{n}" for n in range(4)]
+    await asyncio.gather(*(other.ensure(name, VectorSchema(2)) for name in going))
+
+    async def asked() -> set[str]:
+        return {name for _ in range(25) for name in await filled.vectors.names()}
+
+    found, *_ = await asyncio.gather(asked(), asked(), *(other.drop(name) for name in going))
+    assert found == {"items"}
+
+
 async def test_ensuring_twice_is_fine_and_another_schema_a_conflict(filled: TenantStores):
     await filled.vectors.ensure("items", SCHEMA)
     for schema in [
