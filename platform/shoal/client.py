@@ -85,16 +85,23 @@ class _Ray:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         self._ray, self._serve, self._address = ray, serve, address
         if not self._users and not ray.is_initialized():
-            try:
-                ray.init(address, namespace="shoal", logging_level=logging.ERROR)
-            except ConnectionError as error:
-                raise _error_for_transport(error, address) from error
+            self._connect()
             self._users[address] = 0
         elif self._users and address not in self._users:
             raise Unavailable(f"this process is connected to {next(iter(self._users))}, and to one Ray cluster at a time")
         if address in self._users:
             self._users[address] += 1
         self._handles: dict[str, Any] = {}
+
+    def _connect(self) -> None:
+        for attempt in (1, 2):
+            try:
+                self._ray.init(self._address, namespace="shoal", logging_level=logging.ERROR)
+                return
+            except ConnectionError as error:
+                # The cluster starts a process for each client. When that dies at birth, as one in some hundreds does, this is told.
+                if attempt == 2 or not isinstance(error, ConnectionAbortedError):
+                    raise _error_for_transport(error, self._address) from error
 
     def send(self, call: Call, headers: dict[str, str], timeout: float) -> Response:
         name = call.path.split("/")[1]
