@@ -20,8 +20,8 @@ from .registry import View
 from .values import micros, moment, pack
 from .windows import SKEW, Plan
 
-EVENTS_PER_PART = 5_000_000
-"""Events that one part of the work takes at once: about a gigabyte."""
+EVENTS_PER_PART = 50_000_000
+"""Events that one part of the work takes at once. Each part reads them all, so few large ones are faster; the engine keeps to its memory."""
 
 Progress = Callable[[float, float, str], None]
 
