@@ -95,7 +95,11 @@ def main() -> None:
         first_after = time.perf_counter() - began
         found = solve_plan(problem, time_limit=20)
         by_tasks[count] = (first_after, time.perf_counter() - began)
-        print(f"{count:>4} tasks × 100 people: first plan after {first_after:.2f} s, {found.status} after {by_tasks[count][1]:.1f} s, gap {100 * (found.gap or 0):.2f} %")
+        print(
+            f"{count:>4} tasks × 100 people: first plan after {first_after:.2f} s, {found.status} after {by_tasks[count][1]:.1f} s, "
+            f"gap {100 * (found.gap or 0):.2f} %, "
+            f"{int((~found.teams.any(axis=1)).sum())} left out"
+        )
 
     cost = np.random.default_rng(0).random((1000, 1000))
     took = []
@@ -113,12 +117,16 @@ def main() -> None:
 
         figure, (team, plan) = pyplot.subplots(1, 2, figsize=(11, 4))
         team.loglog(list(growth), list(growth.values()), marker="o")
+        team.yaxis.set_minor_formatter("{x:g}")
         team.set(xlabel="people", ylabel="ms (median)", title="The best team for one task with five skills, proved")
         plan.loglog(list(by_tasks), [first for first, _ in by_tasks.values()], marker="o", label="first plan")
         plan.loglog(list(by_tasks), [whole for _, whole in by_tasks.values()], marker="s", label="proved, or the limit of 20 s")
         plan.set(xlabel="tasks", ylabel="s", title="A plan of many tasks for 100 people")
         plan.legend()
-        for axes in (team, plan):
+        for axes, ticks in ((team, growth), (plan, by_tasks)):
+            axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.grid(True, which="both", alpha=0.3)
         figure.tight_layout()
         figure.savefig(options.plot, metadata={"Date": None})
