@@ -173,25 +173,30 @@ def interrupt(*_: object) -> None:
 
 
 class spinner:
-    """A line of progress: a spinner on a terminal, plain lines elsewhere, nothing with --json."""
+    """A line of progress: a spinner on a terminal, plain lines elsewhere, nothing with --json.
+
+    It leaves `sys.stdout` alone (rich would redirect it to the terminal, and undo `divert_output` at its end).
+    """
 
     def __enter__(self) -> Any:
-        self._status = None
+        self._bar = None
         if not as_json() and out.is_terminal:
-            self._status = out.status("")
-            self._status.start()
+            columns = (SpinnerColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=out, transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._task = self._bar.add_task("")
+            self._bar.start()
         return self
 
     def __call__(self, message: str) -> None:
-        if self._status is not None:
-            self._status.update(message)
+        if self._bar is not None:
+            self._bar.update(self._task, description=message)
         elif not as_json():
             out.print(f"  {message}")
             out.file.flush()
 
     def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _detached(config: Config) -> None:

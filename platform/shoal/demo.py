@@ -66,7 +66,8 @@ def prepare(supervisor: Supervisor) -> dict[str, str]:
         there = {t["id"] for t in operator.platform.list_tenants(limit=1000)["tenants"]}
         deployed = {c["name"] for c in operator.platform.list_capabilities()["capabilities"] if c["status"] == "RUNNING"}
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
+        silent = not out.is_terminal
+        with Progress(*columns, console=out, disable=silent, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
             for tenant in TENANTS:
                 if tenant not in there:
                     operator.platform.create_tenant(id=tenant, name=tenant.capitalize())

@@ -1,7 +1,9 @@
 """How one sees whether a Shoal runs on a data folder."""
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +42,32 @@ def test_nothing_half_a_file_or_another_form_of_it_is_no_shoal(tmp_path: Path) -
     (tmp_path / "state.json").write_text('{"pid": ')
     assert running(tmp_path) is None
     assert running(state(tmp_path, pid=os.getpid())) is None
+
+
+def test_a_spinner_on_a_terminal_leaves_diverted_output_diverted(tmp_path: Path) -> None:
+    """What Ray prints must not come between our lines, wherever the spinner begins."""
+    script = """
+import sys
+from pathlib import Path
+from shoal.cli import out, spinner
+from shoal.supervisor import divert_output
+assert out.is_terminal
+with spinner() as progress:
+    progress("starting")
+    divert_output(Path(sys.argv[1]))
+    print("one of Ray's warnings")
+print("another")
+with spinner() as progress:
+    print("a third")
+out.print("ours")
+"""
+    log, shown = tmp_path / "driver.log", bytearray()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", script, str(log)], {**os.environ, "TERM": "xterm"})
+    with contextlib.suppress(OSError):  # the end of a terminal is an error
+        while read := os.read(terminal, 4096):
+            shown += read
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    assert b"ours" in shown
+    assert log.read_text().split("\n") == ["one of Ray's warnings", "another", "a third", ""]
