@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 from rich.panel import Panel
@@ -26,7 +26,7 @@ SEED = 7
 
 def main() -> None:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    config = Config.load()
+    config = Config.load().model_copy(update={"jobs_at_once": 1})  # all of it within 4 GiB
     supervisor = Supervisor(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
@@ -62,6 +62,7 @@ def prepare(supervisor: Supervisor) -> dict[str, str]:
     """
     book = supervisor.data / "demo.json"
     state: dict[str, Any] = json.loads(book.read_text()) if book.exists() else {"keys": {}, "loaded": []}
+    fresh: list[str] = []
     with connect() as operator:
         there = {t["id"] for t in operator.platform.list_tenants(limit=1000)["tenants"]}
         deployed = {c["name"] for c in operator.platform.list_capabilities()["capabilities"] if c["status"] == "RUNNING"}
@@ -84,8 +85,9 @@ def prepare(supervisor: Supervisor) -> dict[str, str]:
                             bar.remove_task(task)
                     state["loaded"].append(tenant)
                     write(book, state)
-                    for job in jobs(operator, deployed):
-                        operator.platform.run_job(name=job, tenant=tenant)
+                    fresh.append(tenant)
+        for tenant, job in product(fresh, jobs(operator, deployed)):
+            operator.platform.run_job(name=job, tenant=tenant)
     return dict(state["keys"])
 
 
