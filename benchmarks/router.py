@@ -2,7 +2,8 @@
 
     python benchmarks/router.py [--seconds 5]
 
-Starts a Shoal of its own, deploys both applications to it, and loads them in turn, several times, in one run.
+Starts a Shoal of its own, deploys both applications to it, and loads them in turn, several times, in one run, with a client
+that only writes and reads bytes.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import aiohttp
+from features_common import Connection
 
 BARE = '''
 from fastapi import FastAPI
@@ -67,23 +68,22 @@ serve.run(serve.deployment(name="bare", ray_actor_options={"num_cpus": 0}, max_o
 '''
 
 
-async def load(url: str, headers: dict[str, str], connections: int, seconds: float) -> tuple[list[float], float]:
+async def load(port: int, path: str, key: str, connections: int, seconds: float) -> tuple[list[float], float]:
     """Latencies in seconds, and requests per second, of closed loops over `connections` connections."""
     took: list[float] = []
-    connector = aiohttp.TCPConnector(limit=connections)
-    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        end = time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
 
-        async def loop() -> None:
+    async def loop() -> None:
+        async with Connection("127.0.0.1", port) as http:
+            raw = http.request("GET", path, key)
             while (start := time.perf_counter()) < end:
-                async with session.get(url) as answer:
-                    await answer.read()
-                    assert answer.status == 200, await answer.text()
+                status, body = await http.send(raw)
+                assert status == 200, body
                 took.append(time.perf_counter() - start)
 
-        began = time.perf_counter()
-        await asyncio.gather(*(loop() for _ in range(connections)))
-        return took, len(took) / (time.perf_counter() - began)
+    began = time.perf_counter()
+    await asyncio.gather(*(loop() for _ in range(connections)))
+    return took, len(took) / (time.perf_counter() - began)
 
 
 def main() -> None:
@@ -111,13 +111,12 @@ def main() -> None:
             shoal("up", "--detach")
             key = json.loads(shoal("tenants", "create", "bench"))["key"]
             subprocess.run([sys.executable, folder / "deploy.py", folder / "data/runtime.json"], env=env, check=True, capture_output=True)
-            address = "http://127.0.0.1:" + str(json.loads((folder / "data/runtime.json").read_text())["port"])
-            headers = {"authorization": f"Bearer {key}"}
+            port = json.loads((folder / "data/runtime.json").read_text())["port"]
             table: dict[tuple[str, int], list[tuple[list[float], float]]] = {}
             for _ in range(given.rounds + 1):  # the first warms up
                 for connections in (1, 8):
                     for what in ("bare", "noop"):
-                        table.setdefault((what, connections), []).append(asyncio.run(load(f"{address}/{what}", headers, connections, given.seconds)))
+                        table.setdefault((what, connections), []).append(asyncio.run(load(port, f"/{what}", key, connections, given.seconds)))
         finally:
             shoal("down")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
