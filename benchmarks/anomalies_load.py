@@ -6,8 +6,6 @@ Starts a redis-server of its own; the stream's handler is fed as a worker feeds 
 """
 
 import asyncio
-import os
-import platform
 import shutil
 import socket
 import statistics
@@ -16,10 +14,10 @@ import tempfile
 import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import machine
 
 from shoal import Event, Role, TenantContext
 from shoal.stores import StoreConfig, close_connections, open_stores
@@ -157,15 +155,7 @@ def _event(metric: str, value: float, at: datetime) -> Event:
 
 
 def main() -> None:
-    cpu = next(
-        (
-            x.split(":")[1].strip()
-            for x in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in x
-        ),
-        "",
-    )
-    print(f"{os.cpu_count()} cores, {cpu or platform.machine()}\n")
+    print(f"{machine()}\n")
     scoring()
     binary = shutil.which("redis-server")
     if not binary:

@@ -9,13 +9,13 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import machine
 from numpy.typing import NDArray
 
 from shoal_anomalies import DEFAULT_THRESHOLD, score_series, seasonal
@@ -122,16 +122,8 @@ def main() -> None:
         series[path.relative_to(folder).as_posix()] = (stamps, np.array([float(row[1]) for row in rows]))
     count = sum(len(windows[name]) for name in series)
     points_in_all = sum(len(values) for _, values in series.values())
-    cpu = next(
-        (
-            x.split(":")[1].strip()
-            for x in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in x
-        ),
-        "",
-    )
     print(
-        f"{len(series)} series, {points_in_all:,} points, {count} windows; {os.cpu_count()} cores, {cpu or platform.machine()}\n"
+        f"{len(series)} series, {points_in_all:,} points, {count} windows; {machine()}\n"
     )
     print(f"{'':32s}{'standard':>18s}{'low FP':>18s}{'low FN':>18s}{'points/s/core':>16s}")
     print(f"{'':32s}" + f"{'fixed':>9s}{'hindsight':>9s}" * 3)

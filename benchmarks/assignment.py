@@ -7,14 +7,13 @@ one unit in one experiment. Run: python benchmarks/assignment.py [--units 100000
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
+from common import machine
 from growthbook import Experiment, GrowthBook
 from mmh3 import hash as murmur3
 from scipy.stats import chi2, kstest
@@ -126,16 +125,6 @@ def report(name: str, p_values: list[float]) -> None:
         f"{low} below 0.05 (expected {0.05 * len(p_values):.1f}); KS of the p-values against uniform: "
         f"p = {kstest(p_values, 'uniform').pvalue:.3f}"
     )
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as info:
-            model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from common import machine
 from scipy.stats import ttest_ind
 from statsmodels.stats.proportion import proportions_ztest
 
@@ -309,16 +308,6 @@ def cuped_factor() -> None:
         assert plain.interval and better.interval
         factor = (better.interval[1] - better.interval[0]) / (plain.interval[1] - plain.interval[0])
         print(f"correlation {rho}: interval narrowed to {factor:.4f}, theory {math.sqrt(1 - rho**2):.4f}")
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as info:
-            model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from features_common import in_child, machine, peak_gib, table
+from common import in_child, machine, peak_gib, table
 
 USERS = 100_000
 NOW = 1_763_900_000_000_000

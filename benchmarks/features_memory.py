@@ -6,7 +6,7 @@ import time
 import warnings
 
 import redis
-from features_common import machine, private_redis, table
+from common import machine, private_redis, table
 
 N = 20_000
 NAMES = [f"feature_{i:02d}" for i in range(20)]

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
-from features_common import (
+from common import (
     Connection,
     at_rate,
     busy,

@@ -15,7 +15,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import orjson
-from features_common import Connection, machine, remove, spread, table
+from common import Connection, machine, remove, spread, table
 
 from shoal import connect
 

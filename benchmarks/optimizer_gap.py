@@ -10,12 +10,12 @@ to the best bound of all. Peers run one after another, each with the machine to 
 import argparse
 import csv
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from common import machine
 
 from shoal_optimizer import solve_assignment
 
@@ -88,11 +88,6 @@ def cp_sat(cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: b
     status = solver.solve(model)
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
     return solver.objective_value if found else None, solver.best_objective_bound, status == cp_model.OPTIMAL
-
-
-def machine() -> str:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), platform.processor())
-    return f"{os.cpu_count()} cores, {model}, load {os.getloadavg()[0]:.1f}"
 
 
 def main() -> None:

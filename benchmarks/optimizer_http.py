@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
-from optimizer_gap import machine
+from common import machine
 
 from shoal import connect
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from optimizer_gap import machine
+from common import machine
 
 from shoal_optimizer import OptimizerParameters, solve_assignment
 from shoal_optimizer.plan import greedy_plan, plan_objective, plan_problem, solve_plan

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform as machine
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from features_common import Connection
+from common import Connection, machine
 
 BARE = '''
 from fastapi import FastAPI
@@ -119,9 +118,7 @@ def main() -> None:
                         table.setdefault((what, connections), []).append(asyncio.run(load(port, f"/{what}", key, connections, given.seconds)))
         finally:
             shoal("down")
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    print(f"{os.cpu_count()} × {model or machine.processor()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
+    print(f"{machine()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
     print(f"{'application':<22}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}")
     result: dict[tuple[str, int], tuple[float, float]] = {}
     for (what, connections), rounds in table.items():

@@ -7,8 +7,6 @@ behind Starlette's own AuthenticationMiddleware with an API-key look-up in a dic
 import argparse
 import asyncio
 import hashlib
-import os
-import platform
 import shutil
 import socket
 import statistics
@@ -16,10 +14,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from common import machine
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 
@@ -125,8 +123,7 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
-    model = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    print(f"{os.cpu_count()} × {model}, Python {platform.python_version()}; µs of CPU per request, median of 10 rounds of {requests // 10}")
+    print(f"{machine()}; µs of CPU per request, median of 10 rounds of {requests // 10}")
     for name, value in rows:
         print(f"  {name:50} {value:7.1f}   +{value - rows[0][1]:.1f}")
 

@@ -7,20 +7,18 @@
 import argparse
 import asyncio
 import multiprocessing
-import os
-import platform
 import shutil
 import socket
 import statistics
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import uvicorn
+from common import machine
 
 from shoal import Capability
 from shoal.router import Directory, Limits, Router, RouterSettings
@@ -115,8 +113,7 @@ def measure(redis_url: str, seconds: float) -> None:
             break
         except httpx.ConnectError:
             time.sleep(0.1)
-    model = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    print(f"{os.cpu_count()} × {model}, Python {platform.python_version()}; globex's latency in ms, one request at a time, {seconds:g} s")
+    print(f"{machine()}; globex's latency in ms, one request at a time, {seconds:g} s")
     print(f"  {'acme':34} {'p50':>7} {'p95':>7} {'p99':>7}   acme's answers a second: 200, 429")
     for name, limits in (("is quiet", None), ("floods, without limits", Limits(**UNLIMITED)), ("floods, limited to 100/s, 2 at once", Limits(rps=100, burst=100, concurrency=2))):
         stop, sent = multiprocessing.Event(), multiprocessing.Array("i", 2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
 import random
 import socket
 import statistics
@@ -20,6 +19,8 @@ from datetime import UTC, datetime
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as `shoal up` starts it: on loopback
+
+from common import machine
 
 from shoal import Unavailable
 from shoal.operator import runtime
@@ -75,16 +76,6 @@ def running() -> str:
             return f"{config.host}:{config.ray_port}"
     except (Unavailable, OSError):
         return "local"
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as info:
-            model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{os.cpu_count()} cores, {model}, load {os.getloadavg()[0]:.1f}"
 
 
 def main() -> None:

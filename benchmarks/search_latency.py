@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from common import machine
 
 from shoal import Client, InternalError, NotFound, connect
 
@@ -82,13 +83,6 @@ def row(name: str, times: list[float], wanted: str = "") -> None:
     ordered = sorted(times)
     p = [ordered[min(int(len(ordered) * q), len(ordered) - 1)] for q in (0.95, 0.99)]
     print(f"{name:44}{statistics.median(times):8.1f}{p[0]:8.1f}{p[1]:8.1f}   {wanted}")
-
-
-def machine() -> str:
-    with suppress(OSError, StopIteration), open("/proc/cpuinfo") as info:
-        model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
-        return f"{os.cpu_count()} cores, {model}, load {os.getloadavg()[0]:.1f}"
-    return f"{os.cpu_count()} cores"
 
 
 def erase(operator: Client, tenant: str) -> None:

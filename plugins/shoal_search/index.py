@@ -182,9 +182,10 @@ class Index:
         except NotFound:  # no item was ever written
             return [], 0
         cosines = {hit.id: hit.score for hit in near}
-        candidates = {hit.id: hit for hit in (*matching, *near)}
+        candidates = {hit.id: hit for hit in near}
         for hit in matching:
-            if hit.id not in cosines:
+            if hit.id not in candidates:
+                candidates[hit.id] = hit
                 cosines[hit.id] = float(vector @ np.asarray(hit.fields["vector"], np.float32))
         ids = list(candidates)
         ranked = fuse(

@@ -332,8 +332,8 @@ class SearchedCollection(Collection):
             and (everything or field.is_primary or field.name in (output_fields or ()))
         ]
         scalars = [name for name in names if name != self._vector_name]
-        records = block.table.select(scalars).take(pa.array(rows, pa.int64())).to_pylist()
+        records: list[dict[str, Any]] = block.table.select(scalars).take(pa.array(rows, pa.int64())).to_pylist()
         if len(scalars) < len(names):
             for record, vector in zip(records, block.vectors[rows].tolist(), strict=True):
                 record[self._vector_name] = vector
-        return list(records)
+        return records

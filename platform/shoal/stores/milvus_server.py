@@ -161,8 +161,8 @@ class Servicer(MilvusServicer):
             names = self._db.list_collections(database_name=self._database_name(request, context))
         except MilvusLiteError as error:
             return milvus_pb2.ShowCollectionsResponse(status=common_pb2.Status(**to_status_kwargs(error)))
-        if request.collection_names:
-            names = [name for name in names if name in set(request.collection_names)]
+        if wanted := set(request.collection_names):
+            names = [name for name in names if name in wanted]
         return milvus_pb2.ShowCollectionsResponse(
             status=common_pb2.Status(),
             collection_names=names,

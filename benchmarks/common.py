@@ -1,7 +1,8 @@
-"""What the feature store's benchmarks share: the machine's name, tables, a lean HTTP client, a private Redis."""
+"""What the benchmarks share: the machine's name, tables, a lean HTTP client, a private Redis."""
 
 import asyncio
 import os
+import platform
 import resource
 import shutil
 import socket
@@ -11,15 +12,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 
 def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
-    return f"{os.cpu_count()} × {model}, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
+    """What a measurement was taken on."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo") as info:
+        model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+    return f"{os.cpu_count()} × {model}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
