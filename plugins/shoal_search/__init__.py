@@ -15,7 +15,7 @@ __all__ = ["SearchParameters", "shoal_capabilities"]
 def build_embedder(services: Services) -> Any:
     from .embedder import Embedder
 
-    return Embedder(services.settings(SearchSettings))
+    return Embedder(services.settings(SearchSettings), graph=True)
 
 
 @hookimpl

@@ -1,8 +1,8 @@
-"""BM25 of single documents, from the statistics of the whole corpus."""
+"""BM25 of some documents, from the statistics of the whole corpus."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -21,18 +21,25 @@ class Corpus:
 
 
 def bm25(
-    query: Sequence[str], document: Sequence[str], corpus: Corpus, *, k1: float = 0.9, b: float = 0.4
-) -> float:
-    """Σ over the query's terms of idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)); ≥ 0, and 0 without a common term.
+    query: Sequence[str],
+    documents: Iterable[Sequence[str]],
+    corpus: Corpus,
+    *,
+    k1: float = 0.9,
+    b: float = 0.4,
+) -> list[float]:
+    """Of each document (its stems): Σ over the query's terms of idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)); ≥ 0, and
+    0 without a common term.
 
     Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009). Milvus' own score only finds
     candidates. The score that counts is computed here, so that it is the same whichever search found the item, for its segment
     (Milvus may know the statistics of each segment alone) and for k1 and b that a request may vary.
     """
     mean = max(corpus.length, 1) / max(corpus.documents, 1)
-    norm = k1 * (1 - b + b * len(document) / mean)
-    score = 0.0
-    for term, times in Counter(query).items():
-        if tf := document.count(term):
-            score += times * corpus.idf(term) * tf * (k1 + 1) / (tf + norm)
-    return score
+    weights = [(term, times * corpus.idf(term) * (k1 + 1)) for term, times in Counter(query).items()]
+    scores = []
+    for document in documents:
+        norm = k1 * (1 - b + b * len(document) / mean)
+        found = ((weight, document.count(term)) for term, weight in weights)
+        scores.append(sum(weight * tf / (tf + norm) for weight, tf in found if tf))
+    return scores

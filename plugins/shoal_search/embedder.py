@@ -2,14 +2,16 @@
 
 import ctypes
 import os
+import pickle
 import sys
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
+from .graph import Graph, exported
 from .parameters import SearchSettings
 
 Kind = Literal["document", "query"]
@@ -25,9 +27,10 @@ LONG = 200
 
 
 class Embedder:
-    """A model on this process' device. Its vectors have length 1, so that their product is their cosine."""
+    """A model on this process' device. Its vectors have length 1, so that their product is their cosine. With `graph`, it also
+    has itself as a graph that others compute queries with."""
 
-    def __init__(self, settings: SearchSettings | None = None) -> None:
+    def __init__(self, settings: SearchSettings | None = None, *, graph: bool = False) -> None:
         os.environ.setdefault(
             "OMP_WAIT_POLICY", "PASSIVE"
         )  # a thread that waits for work leaves its core to others
@@ -39,10 +42,15 @@ class Embedder:
             settings.precision == "auto" and computes_bfloat16(settings.device)
         )
         self.model = SentenceTransformer(
-            located(settings.model),
-            device=settings.device,
-            model_kwargs={"dtype": torch.bfloat16 if half else torch.float32},
+            located(settings.model), device=settings.device, model_kwargs={"dtype": torch.float32}
         )
+        self._graph: IO[bytes] | None = None
+        if graph and self.model.device.type == "cpu":
+            self._graph = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as this process, but not in its memory
+            pickle.dump(exported(self.model, quantized=settings.precision == "auto"), self._graph)
+        if half:
+            self.model.to(torch.bfloat16)
+        give_back()
         self.dimension = int(self.model.encode(["."]).shape[-1])
         self._prompts = any(self.model.prompts.values())
         self._threads = settings.threads or min(os.cpu_count() or 1, 4)
@@ -63,6 +71,13 @@ class Embedder:
                 at += len(calls[i][1])
         return answers
 
+    def graph(self) -> Graph | None:
+        """The model for queries, to run elsewhere; None where it makes no graph."""
+        if self._graph is None:
+            return None
+        self._graph.seek(0)
+        return pickle.load(self._graph)
+
     def encode(self, texts: Sequence[str], kind: Kind = "document") -> np.ndarray:
         """float32 of shape (texts, dimension), each row of length 1. The model sorts the texts by length, so that little is padded,
         and reads only its first `max_seq_length` word pieces of each."""
@@ -73,7 +88,7 @@ class Embedder:
         made: Any
         if len(texts) <= FEW and not self._prompts:
             with torch.inference_mode():  # what `encode` does, without its provisions for many: a third of a query's time
-                made = self.model(batch_to_device(self.model.tokenize(list(texts)), self.model.device))["sentence_embedding"]
+                made = self.model(batch_to_device(self.model.preprocess(list(texts)), self.model.device))["sentence_embedding"]
         else:
             encode = self.model.encode_query if kind == "query" else self.model.encode_document
             size = BATCH if max(map(len, texts)) <= LONG else BATCH // 2
@@ -108,22 +123,3 @@ def computes_bfloat16(device: str | None = None) -> bool:
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-class Remembering:
-    """The vectors of the latest `size` queries: people ask the same again, or filter. A tenant's are its own, so that the time
-    an answer takes tells nobody what others have asked."""
-
-    def __init__(self, embed: Callable[[Call], Awaitable[np.ndarray]], size: int = 2_000) -> None:
-        self._embed, self._size = embed, size
-        self._known: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
-
-    async def __call__(self, tenant: str, text: str) -> np.ndarray:
-        """float32 of shape (dimension,)."""
-        key = (tenant, text)
-        if key not in self._known:
-            self._known[key] = (await self._embed(("query", [text])))[0]
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return self._known[key]

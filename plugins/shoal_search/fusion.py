@@ -27,8 +27,9 @@ def fuse(
     *,
     now: int,
     parameters: SearchParameters,
+    limit: int | None = None,
 ) -> list[tuple[int, Scores]]:
-    """Candidates, best first, as (position in the input, scores).
+    """Candidates (the first `limit` of them), best first, as (position in the input, scores).
 
     `cosine`: in [-1, 1], shape (n,); an opposite meaning is no better than none, so below 0 is 0.
     `bm25`: ≥ 0, shape (n,); divided by the greatest.
@@ -45,7 +46,6 @@ def fuse(
         + parameters.keyword_weight * keyword
         + parameters.recency_weight * recency
     )
-    order = np.argsort(-total, kind="stable")
-    return [
-        (int(i), Scores(*(float(part[i]) for part in (semantic, keyword, recency, total)))) for i in order
-    ]
+    order = np.argsort(-total, kind="stable")[:limit]
+    parts = np.stack([semantic, keyword, recency, total], axis=1)[order].tolist()
+    return [(i, Scores(*scores)) for i, scores in zip(order.tolist(), parts, strict=True)]

@@ -1,7 +1,7 @@
 """The index of one tenant's items: writing, deleting, searching, over the tenant's doors to Milvus and Redis."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,10 +13,12 @@ import orjson
 from shoal import Hit, NotFound, TenantContext, VectorSchema
 
 from .bm25 import bm25
-from .embedder import Call, Kind, Remembering
+from .embedder import Call, Kind
 from .fusion import Scores, fuse
+from .graph import Graph
 from .items import Item, dumped
 from .parameters import SearchParameters, SearchSettings
+from .queries import Queries
 from .statistics import Statistics
 from .words import Words
 
@@ -81,12 +83,17 @@ class Found:
 
 
 class Index:
-    """`embed` gives the vectors of texts, float32 of shape (texts, dimension), each of length 1."""
+    """`embed` gives the vectors of texts, float32 of shape (texts, dimension), each of length 1; `graph` the same model for queries."""
 
-    def __init__(self, settings: SearchSettings, embed: Callable[[Call], Awaitable[np.ndarray]]) -> None:
+    def __init__(
+        self,
+        settings: SearchSettings,
+        embed: Callable[[Call], Awaitable[np.ndarray]],
+        graph: Callable[[], Awaitable[Graph | None]] | None = None,
+    ) -> None:
         self.collection = settings.collection
         self.words = shared_words(settings.language)
-        self._embed, self._embed_query = embed, Remembering(embed)
+        self._embed, self._query = embed, Queries(embed, graph)
 
     # Writing
 
@@ -160,7 +167,7 @@ class Index:
         fields = (*FIELDS, "text")
 
         async def by_meaning() -> tuple[np.ndarray, list[Hit]]:
-            vector: Any = await self._embed_query(ctx.tenant, query.text)
+            vector: Any = await self._query(ctx.tenant, query.text)
             return vector, await vectors.nearest(
                 self.collection, vector, limit=limit, filter=filter, values=values, fields=fields
             )
@@ -181,24 +188,23 @@ class Index:
             )
         except NotFound:  # no item was ever written
             return [], 0
-        cosines = {hit.id: hit.score for hit in near}
         candidates = {hit.id: hit for hit in near}
-        for hit in matching:
-            if hit.id not in candidates:
-                candidates[hit.id] = hit
-                cosines[hit.id] = float(vector @ np.asarray(hit.fields["vector"], np.float32))
-        ids = list(candidates)
+        others = [hit for hit in matching if hit.id not in candidates]
+        candidates |= {hit.id: hit for hit in others}
+        cosines = [hit.score for hit in near]
+        if others:
+            cosines += (np.array([hit.fields["vector"] for hit in others], np.float32) @ vector).tolist()
+        hits = list(candidates.values())
+        documents = [hit.fields["text"].split() for hit in hits]
         ranked = fuse(
-            [cosines[id] for id in ids],
-            [
-                bm25(stems, hit.fields["text"].split(), corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
-                for hit in candidates.values()
-            ],
-            [int(hit.fields["updated"]) for hit in candidates.values()],
+            cosines,
+            bm25(stems, documents, corpus, k1=parameters.bm25_k1, b=parameters.bm25_b),
+            [hit.fields["updated"] for hit in hits],
             now=now,
             parameters=parameters,
-        )[: query.limit]
-        return [_found(ids[i], candidates[ids[i]].fields, scores) for i, scores in ranked], len(candidates)
+            limit=query.limit,
+        )
+        return [_found(hits[i], scores) for i, scores in ranked], len(hits)
 
     async def holds(self, ctx: TenantContext, board: str) -> bool:
         """Whether any item is on this board."""
@@ -235,11 +241,11 @@ class Index:
         return Statistics(ctx.stores, self.collection)
 
 
-def _found(id: str, row: Mapping[str, Any], scores: Scores) -> Found:
+def _found(hit: Hit, scores: Scores) -> Found:
+    row = hit.fields
     metadata = orjson.loads(row["metadata"]) if row["metadata"] else None
-    return Found(
-        id, row["board"], row["type"], int(row["updated"]), row["title"], row["body"], row["url"] or None, metadata, scores
-    )
+    updated, url = int(row["updated"]), row["url"] or None
+    return Found(hit.id, row["board"], row["type"], updated, row["title"], row["body"], url, metadata, scores)
 
 
 def chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -89,7 +89,8 @@ _BODY = {
 def routes(services: Services) -> APIRouter:
     router = APIRouter()
     settings = services.settings(SearchSettings)
-    index = Index(settings, services.backend("embedder").embed)
+    embedder = services.backend("embedder")
+    index = Index(settings, embedder.embed, embedder.graph)
 
     @router.post("/items", response_model=Added, openapi_extra=_BODY)
     async def add_items(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:

@@ -69,10 +69,10 @@ def objective(parameters: Parameters, data: Data) -> float:
 
 def _quality(trial: Trial, data: Data, parameters: SearchParameters, now: int) -> float:
     count = parameters.candidates
-    scores = {
-        int(i): bm25(trial.stems, data.stems[i], data.corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
-        for i in trial.holding
-    }
+    holding = trial.holding.tolist()
+    documents = (data.stems[i] for i in holding)
+    found = bm25(trial.stems, documents, data.corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
+    scores = dict(zip(holding, found, strict=True))
     near = np.argsort(-trial.cosine, kind="stable")[:count].tolist()
     matching = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
     candidates = list(dict.fromkeys([*near, *matching]))

@@ -62,6 +62,11 @@ def test_an_error_of_a_backend_crosses_as_it_is(platform: Any, acme: str) -> Non
     assert caught.value.errors == [{"location": "shouter", "message": "no"}]
 
 
+def test_a_backend_takes_and_gives_more_than_grpc_would_by_itself(platform: Any, acme: str) -> None:
+    with platform.client(acme) as client:
+        assert client.greeting.echo(size=6_000_000)["size"] == 12_000_000
+
+
 def test_a_defect_of_the_plugin_is_a_500_that_tells_nothing(platform: Any, acme: str) -> None:
     answer = httpx.get(f"{platform.address}/greeting/fault", headers={"Authorization": f"Bearer {platform.key(acme)}"})
     assert answer.status_code == 500 and "secret" not in answer.text

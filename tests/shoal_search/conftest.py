@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from shoal import Role, ShoalError, TenantContext
 from shoal.stores import StoreConfig, close_connections, open_stores
 from shoal_search.embedder import Call, Embedder
+from shoal_search.graph import Graph
 from shoal_search.index import Index
 from shoal_search.parameters import SearchSettings
 from shoal_search.routes import routes
@@ -28,7 +29,7 @@ def words() -> Words:
 
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
-    return Embedder()
+    return Embedder(graph=True)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +53,9 @@ class Services:
     async def embed(self, call: Call) -> np.ndarray:
         return self._embedder.embed([call])[0]
 
+    async def graph(self) -> Graph | None:
+        return self._embedder.graph()
+
 
 @pytest.fixture
 async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantContext]:
@@ -73,7 +77,8 @@ async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantCo
 
 @pytest.fixture
 def index(ctx: TenantContext) -> Index:
-    return Index(ctx.services.settings(SearchSettings), ctx.services.backend("embedder").embed)
+    embedder = ctx.services.backend("embedder")
+    return Index(ctx.services.settings(SearchSettings), embedder.embed, embedder.graph)
 
 
 Opener = Callable[..., httpx.AsyncClient]

@@ -15,16 +15,22 @@ def test_it_is_the_formula() -> None:
     idf = math.log((10 - 1 + 0.5) / (1 + 0.5) + 1)
     document = ["rare"] * 2 + ["x"] * 18
     expected = idf * 2 * 1.9 / (2 + 0.9 * (1 - 0.4 + 0.4 * 20 / 10))
-    assert bm25(["rare"], document, CORPUS, k1=0.9, b=0.4) == pytest.approx(expected)
+    assert bm25(["rare"], [document], CORPUS, k1=0.9, b=0.4) == [pytest.approx(expected)]
 
 
 def test_a_rare_word_counts_more_than_a_common_one() -> None:
-    assert bm25(["rare"], ["rare", "x"], CORPUS) > bm25(["common"], ["common", "x"], CORPUS)
+    document = ["rare", "common"]
+    assert bm25(["rare"], [document], CORPUS) > bm25(["common"], [document], CORPUS)
 
 
 def test_nothing_in_common_is_zero() -> None:
-    assert bm25(["rare"], ["x", "y"], CORPUS) == 0
-    assert bm25([], ["x"], CORPUS) == 0
+    assert bm25(["rare"], [["x", "y"], []], CORPUS) == [0, 0]
+    assert bm25([], [["x"]], CORPUS) == [0]
+    assert bm25(["rare"], [], CORPUS) == []
+
+
+def test_a_word_that_is_asked_twice_counts_twice() -> None:
+    assert bm25(["rare", "rare"], [["rare"]], CORPUS)[0] == pytest.approx(2 * bm25(["rare"], [["rare"]], CORPUS)[0])
 
 
 @settings(deadline=None)
@@ -34,6 +40,6 @@ def test_nothing_in_common_is_zero() -> None:
 def test_statistics_that_have_drifted_still_give_a_finite_score(
     documents: int, length: int, df: int, query: list[str], text: list[str]
 ) -> None:
-    score = bm25(query, text, Corpus(max(documents, 0), max(length, 0), {"a": df}))
+    (score,) = bm25(query, [text], Corpus(max(documents, 0), max(length, 0), {"a": df}))
     assert math.isfinite(score)
     assert score >= 0

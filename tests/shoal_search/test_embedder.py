@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shoal_search.embedder import Embedder, Remembering
+from shoal_search.embedder import Embedder
 from shoal_search.parameters import SearchSettings
 
 
@@ -45,31 +45,3 @@ def test_bfloat16_moves_no_cosine_by_more_than_a_hundredth(embedder: Embedder) -
     texts = ["sign-in is slow on mobile", "quarterly budget for marketing", "the wing in a slipstream"]
     a, b = embedder.encode(texts), exact.encode(texts)
     assert np.abs(a @ a.T - b @ b.T).max() < 0.01
-
-
-@pytest.mark.anyio
-async def test_a_query_that_comes_again_is_remembered_and_the_oldest_forgotten() -> None:
-    asked: list[str] = []
-
-    async def embed(call: tuple[str, list[str]]) -> np.ndarray:
-        asked.extend(call[1])
-        return np.zeros((len(call[1]), 3), np.float32)
-
-    remembering = Remembering(embed, size=2)
-    for text in ("a", "b", "a", "c", "a", "b"):
-        assert (await remembering("acme", text)).shape == (3,)
-    assert asked == ["a", "b", "c", "b"]
-
-
-@pytest.mark.anyio
-async def test_what_one_tenant_asked_is_not_remembered_for_another() -> None:
-    asked: list[str] = []
-
-    async def embed(call: tuple[str, list[str]]) -> np.ndarray:
-        asked.extend(call[1])
-        return np.zeros((len(call[1]), 3), np.float32)
-
-    remembering = Remembering(embed)
-    for tenant in ("acme", "globex", "acme"):
-        await remembering(tenant, "a")
-    assert asked == ["a", "a"]

@@ -67,3 +67,8 @@ def test_every_score_is_finite_and_the_order_is_theirs(rows: list[tuple[float, f
     assert totals == sorted(totals, reverse=True)
     for _, s in ranked:
         assert all(math.isfinite(part) and 0 <= part <= 1 for part in (s.semantic, s.keyword, s.recency))
+
+
+def test_a_limit_keeps_the_best() -> None:
+    given = ([0.1, 0.9, 0.5], [0.0] * 3, [NOW] * 3)
+    assert fuse(*given, now=NOW, parameters=DEFAULT, limit=2) == fuse(*given, now=NOW, parameters=DEFAULT)[:2]

@@ -48,6 +48,8 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         # How long an ingress replica that is replaced goes on answering; HAProxy knows of its successor well before.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+        # A backend's arguments and answers may be large (a model, a plan); gRPC refuses more than 4 MiB unless told.
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
         # Dozens of threads each with an arena of its own would make every process half as large again.
         "MALLOC_ARENA_MAX": "2",
         # Workers that a job has left are not kept for the next: 200 MB each, against a second of starting.

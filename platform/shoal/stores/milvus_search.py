@@ -293,23 +293,17 @@ class SearchedCollection(Collection):
         output_fields: list[str] | None,
     ) -> list[dict[str, Any]]:
         """The `top_k` rows of the highest scores, as milvus-lite's hits; of equal ones the older first."""
-        blocks = np.concatenate(
-            [np.full(len(rows), i) for i, (rows, _) in enumerate(scored)] or [np.zeros(0, int)]
-        )
-        rows = np.concatenate([rows for rows, _ in scored] or [np.zeros(0, int)])
-        scores = np.concatenate([scores for _, scores in scored] or [np.zeros(0, np.float32)])
-        if len(scores) > top_k:
-            bar = np.partition(scores, len(scores) - top_k)[len(scores) - top_k]
-            kept = np.flatnonzero(scores >= bar)
-        else:
-            kept = np.arange(len(scores))
-        kept = kept[np.argsort(-scores[kept], kind="stable")][:top_k]
+        places = [_top(scores, top_k) for _, scores in scored]
+        blocks = np.repeat(np.arange(len(scored)), [len(place) for place in places])
+        rows = np.concatenate([rows[place] for (rows, _), place in zip(scored, places, strict=True)] or [np.zeros(0, int)])
+        scores = np.concatenate([found[place] for (_, found), place in zip(scored, places, strict=True)] or [np.zeros(0)])
+        kept = np.argsort(-scores, kind="stable")[:top_k]
         plan = build_projection_plan(output_fields, self._schema, api_kind="search")
         hits: dict[int, dict[str, Any]] = {}
         for number, block in enumerate(state.blocks):
-            places = kept[blocks[kept] == number]
-            records = self._records(block, rows[places].tolist(), output_fields)
-            for place, record in zip(places.tolist(), records, strict=True):
+            here = kept[blocks[kept] == number]
+            records = self._records(block, rows[here].tolist(), output_fields)
+            for place, record in zip(here.tolist(), records, strict=True):
                 entity = project_record(record, self._schema, plan)
                 hits[place] = {
                     "id": record[self._pk_name],
@@ -337,3 +331,10 @@ class SearchedCollection(Collection):
             for record, vector in zip(records, block.vectors[rows].tolist(), strict=True):
                 record[self._vector_name] = vector
         return records
+
+
+def _top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` highest are, and all that equal the last of them, in order of place."""
+    if len(scores) <= count:
+        return np.arange(len(scores))
+    return np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])

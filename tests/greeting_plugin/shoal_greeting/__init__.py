@@ -41,6 +41,9 @@ class Shouter:
     def shout(self, texts: list[str]) -> list[str]:
         return [text.upper() for text in texts]
 
+    def repeat(self, text: str, times: int) -> str:
+        return text * times
+
     def refuse(self) -> None:
         raise Invalid("the shouter refuses", errors=[{"location": "shouter", "message": "no"}])
 
@@ -56,6 +59,11 @@ def routes(services: Services) -> APIRouter:
         if warmth > 0.5:
             text = await services.backend("shouter").shout(text)
         return {"text": text, "tenant": ctx.tenant, "user": ctx.user, "warmth": warmth, "variants": dict(ctx.variants)}
+
+    @router.get("/echo")
+    async def echo(size: int, ctx: TenantContext = Depends(tenant)) -> dict[str, int]:
+        """How much came back of `size` characters that a backend was sent, and asked for twice."""
+        return {"size": len(await services.backend("shouter").repeat("a" * size, 2))}
 
     @router.get("/refusal")
     async def refusal(ctx: TenantContext = Depends(tenant)) -> None:

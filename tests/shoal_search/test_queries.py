@@ -1,0 +1,106 @@
+"""The vectors of queries: where they are computed, and what is remembered."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from shoal import Unavailable
+from shoal_search.embedder import Call, Embedder
+from shoal_search.graph import Graph
+from shoal_search.queries import Queries
+
+pytestmark = pytest.mark.anyio
+
+
+class Asked:
+    """Stands where the embedder is, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def __call__(self, call: Call) -> np.ndarray:
+        self.texts += call[1]
+        return np.zeros((len(call[1]), 3), np.float32)
+
+
+async def vectors(queries: Queries, texts: Sequence[str]) -> list[np.ndarray]:
+    return [await queries("acme", text) for text in texts]
+
+
+async def test_a_query_that_comes_again_is_remembered_and_the_oldest_forgotten() -> None:
+    asked = Asked()
+    assert {v.shape for v in await vectors(Queries(asked, size=2), "abacab")} == {(3,)}
+    assert asked.texts == ["a", "b", "c", "b"]
+
+
+async def test_what_one_tenant_asked_is_not_remembered_for_another() -> None:
+    asked = Asked()
+    queries = Queries(asked)
+    for tenant in ("acme", "globex", "acme"):
+        await queries(tenant, "a")
+    assert asked.texts == ["a", "a"]
+
+
+async def test_the_text_of_a_query_is_not_kept() -> None:
+    queries = Queries(Asked())
+    await queries("acme", "salaries of the board")
+    assert not any(b"salaries" in key for key in queries._known)
+
+
+async def test_once_the_graph_is_there_the_embedder_is_not_asked(embedder: Embedder) -> None:
+    asked, graph = Asked(), embedder.graph()
+
+    async def given() -> Graph | None:
+        return graph
+
+    queries = Queries(asked, given)
+    await queries("acme", "the first one")
+    assert queries._fetching is not None
+    await queries._fetching
+    vector = await queries("acme", "sign-in is slow on mobile")
+    assert asked.texts == ["the first one"]
+    assert float(vector @ embedder.encode(["sign-in is slow on mobile"], "query")[0]) > 0.98
+
+
+async def test_without_a_graph_every_query_goes_to_the_embedder() -> None:
+    async def given() -> Graph | None:
+        return None
+
+    asked = Asked()
+    queries = Queries(asked, given)
+    for text in "abc":
+        await queries("acme", text)
+        await asyncio.sleep(0)
+    assert asked.texts == ["a", "b", "c"]
+
+
+async def test_an_embedder_that_was_away_is_asked_for_its_graph_again() -> None:
+    times = 0
+
+    async def given() -> Graph | None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise Unavailable("away", retry_after=1)
+        return None
+
+    queries = Queries(Asked(), given)
+    for text in "abc":
+        await queries("acme", text)
+        await asyncio.sleep(0.01)
+    assert times == 2
+
+
+async def test_a_graph_that_does_not_run_here_leaves_queries_with_the_embedder() -> None:
+    async def given() -> Graph | None:
+        return Graph(b"none", "{}")
+
+    asked = Asked()
+    queries = Queries(asked, given)
+    await queries("acme", "a")
+    assert queries._fetching is not None
+    await queries._fetching
+    await queries("acme", "b")
+    assert asked.texts == ["a", "b"]
