@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from milvus_lite.engine.collection import Collection
-from milvus_lite.engine.projection import build_projection_plan, project_record
+from milvus_lite.engine.projection import ProjectionPlan, build_projection_plan, project_record
 from milvus_lite.exceptions import SchemaValidationError
 from milvus_lite.schema.types import DataType
 from milvus_lite.search.filter import evaluate_mask
@@ -220,7 +220,7 @@ class SearchedCollection(Collection):
             ]
             records = self._records(block, [row for _, row in places], output_fields)
             for (i, _), record in zip(places, records, strict=True):
-                found[i] = project_record(record, self._schema, plan)
+                found[i] = self._projected(record, plan)
         return [found[i] for i in sorted(found)]
 
     def upsert(self, records: list[dict[str, Any]], partition_name: str = "_default") -> list[Any]:
@@ -304,13 +304,19 @@ class SearchedCollection(Collection):
             here = kept[blocks[kept] == number]
             records = self._records(block, rows[here].tolist(), output_fields)
             for place, record in zip(here.tolist(), records, strict=True):
-                entity = project_record(record, self._schema, plan)
                 hits[place] = {
                     "id": record[self._pk_name],
                     "distance": float(scores[place]),
-                    "entity": entity,
+                    "entity": self._projected(record, plan),
                 }
         return [hits[place] for place in kept.tolist()]
+
+    def _projected(self, record: dict[str, Any], plan: ProjectionPlan) -> dict[str, Any]:
+        if self._schema.enable_dynamic_field:
+            return dict(project_record(record, self._schema, plan))
+        wanted = plan.response_schema_fields  # the same, without looking the schema over for each row
+        shown = {name: record[name] for name in wanted if name in record and (name != self._pk_name or plan.api_kind != "search")}
+        return shown if plan.api_kind == "search" else {**shown, self._pk_name: record[self._pk_name]}
 
     def _records(
         self, block: Block, rows: list[int], output_fields: list[str] | None
