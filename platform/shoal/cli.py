@@ -3,13 +3,14 @@
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,6 +28,9 @@ from .client import Client
 from .config import Config
 from .contract.errors import InternalError, ShoalError
 from .operator import connect
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
 
 WIDE = None if sys.stdout.isatty() else 200
 out = Console(file=sys.stdout, highlight=False, width=WIDE)
@@ -137,21 +141,30 @@ def up(
     if detach:
         _detached(config)
         return
-    from .supervisor import Supervisor
+
+    def ready(supervisor: "Supervisor", seconds: float) -> None:
+        out.print(f"[green]✓[/] Shoal is ready at [bold]{supervisor.address}[/] after {seconds:.0f} s (Ctrl-C stops it)")
+
+    keep_up(config, ready)
+    out.print("[green]✓[/] stopped")
+
+
+def keep_up(config: Config, ready: Callable[["Supervisor", float], None]) -> None:
+    """Start everything, call `ready` with the seconds it took, and wait for Ctrl-C, SIGTERM or the terminal's end. Whatever happens, all
+    of it is stopped. Exits with 1, and the cause, when something failed."""
+    from .supervisor import Supervisor, on_signals
 
     supervisor = Supervisor(config)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
     failure: ShoalError | None = None
+    on_signals(interrupt)
     try:
         started = time.monotonic()
         with spinner() as progress:
             failed = supervisor.start(progress)
         for name, cause in failed.items():
             err.print(f"[red]✗[/] {name}: {cause}")
-        out.print(f"[green]✓[/] Shoal is ready at [bold]{supervisor.address}[/] after {time.monotonic() - started:.0f} s (Ctrl-C stops it)")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, supervisor.request_stop)
+        ready(supervisor, time.monotonic() - started)
+        on_signals(supervisor.request_stop)
         supervisor.watch()
     except KeyboardInterrupt:
         pass
@@ -165,7 +178,6 @@ def up(
             supervisor.stop(progress)
     if failure is not None:
         fail(failure)
-    out.print("[green]✓[/] stopped")
 
 
 def interrupt(*_: object) -> None:
@@ -184,19 +196,22 @@ class spinner:
             columns = (SpinnerColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, console=out, transient=True, redirect_stdout=False, redirect_stderr=False)
             self._task = self._bar.add_task("")
-            self._bar.start()
+            with suppress(OSError):  # the terminal may be gone, and then all must be stopped just the same
+                self._bar.start()
         return self
 
     def __call__(self, message: str) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, description=message)
-        elif not as_json():
-            out.print(f"  {message}")
-            out.file.flush()
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.update(self._task, description=message)
+            elif not as_json():
+                out.print(f"  {message}")
+                out.file.flush()
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
 
 def _detached(config: Config) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +11,7 @@ from typing import Any
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .cli import err, interrupt, out, spinner
+from .cli import keep_up, out
 from .client import Client
 from .config import Config
 from .contract.errors import ShoalError
@@ -27,32 +25,14 @@ SEED = 7
 def main() -> None:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     config = Config.load().model_copy(update={"jobs_at_once": 1})  # all of it within 4 GiB
-    supervisor = Supervisor(config)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    failure: ShoalError | None = None
-    try:
-        started = time.monotonic()
-        with spinner() as progress:
-            failed = supervisor.start(progress)
-        for name, cause in failed.items():
-            err.print(f"[red]✗[/] {name}: {cause}")
+
+    def ready(supervisor: Supervisor, seconds: float) -> None:
+        began = time.monotonic()
         keys = prepare(supervisor)
-        welcome(supervisor, keys, time.monotonic() - started)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, supervisor.request_stop)
-        supervisor.watch()
-    except KeyboardInterrupt:
-        pass
-    except ShoalError as error:
-        failure = error
-    finally:
-        with spinner() as progress:
-            supervisor.stop(progress)
-    if failure is not None:
-        err.print(f"[red]✗[/] {failure.detail}")
-        sys.exit(1)
-    out.print("[green]✓[/] stopped; the data is kept in " + str(supervisor.data))
+        welcome(supervisor, keys, seconds + time.monotonic() - began)
+
+    keep_up(config, ready)
+    out.print(f"[green]✓[/] stopped; the data is kept in {config.data.resolve()}")
 
 
 def prepare(supervisor: Supervisor) -> dict[str, str]:

@@ -90,8 +90,7 @@ class Supervisor:
 
     def stop(self, progress: Progress = lambda _: None) -> None:
         """Stop everything that `start` started, the applications first."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        on_signals(signal.SIG_IGN)
         try:
             import ray
 
@@ -112,6 +111,13 @@ class Supervisor:
                 self.servers.stop()
             sweep(self.data)
             (self.data / "state.json").unlink(missing_ok=True)
+
+
+def on_signals(handler: Any) -> None:
+    """What Ctrl-C, SIGTERM and the end of the terminal do from now on (under `nohup`, the latter goes on doing nothing)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def divert_output(log: Path) -> TextIO:

@@ -12,7 +12,7 @@ import numpy as np
 
 from shoal import ShoalError
 
-from .embedder import Call
+from .embedder import Call, give_back
 from .graph import Graph, Model
 
 log = logging.getLogger("shoal.search")
@@ -59,6 +59,8 @@ class Queries:
         try:
             if (found := await graph()) is not None:
                 self._model = await asyncio.to_thread(Model, found)
+                del found
+                give_back()
         except ShoalError:  # the embedder is away: the next query asks again
             self._fetching = None
         except Exception:

@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 
+import shoal_lean
+
 from ..config import Config
 from ..contract.errors import Unavailable
-from . import lean
 from .replica import LOOPBACK
 
 NAMESPACE = "shoal"
@@ -57,7 +58,7 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_num_workers_soft_limit": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
-        **lean.HOOK,
+        **shoal_lean.HOOK,
     }
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster then listens on loopback only. Without it Ray
@@ -110,7 +111,7 @@ class RayHead:
                 raise Unavailable(f"port {port}, for {what}, is in use by another process")
         progress("starting Ray")
         command = [
-            sys.executable, "-P", lean.__file__, "start", "--head", "--block", "--disable-usage-stats",
+            sys.executable, "-P", shoal_lean.__file__, "start", "--head", "--block", "--disable-usage-stats",
             f"--node-ip-address={c.host}", f"--port={c.ray_port}", f"--ray-client-server-port={c.ray_client_port}",
             "--include-dashboard=true", f"--dashboard-host={c.host}", f"--dashboard-port={c.dashboard_port}",
             f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={512 * 2**20}",
@@ -185,7 +186,7 @@ def end(processes: list[psutil.Process], grace: float = 15.0) -> None:
 
 def connect(address: str) -> Any:
     """Become a driver of the cluster at this address."""
-    lean.keep_pandas_from_serve()
+    shoal_lean.keep_pandas_out()
     import ray
 
     if not ray.is_initialized():
