@@ -1,10 +1,12 @@
 import asyncio
 import contextlib
 import pickle
+import secrets
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from shoal import Invalid, Unavailable
@@ -219,3 +221,32 @@ def test_doors_work_in_one_event_loop_after_another(config: StoreConfig, tenant:
     door = open_stores(config, tenant).online
     for n in range(1, 4):
         assert asyncio.run(door.incrby("loops")) == n
+
+
+async def test_a_value_that_the_socket_does_not_take_at_once_is_kept_whole(stores: TenantStores):
+    value = secrets.token_bytes(32_000_000)
+    await stores.online.set("large", value)
+    assert await stores.online.get("large") == value
+
+
+async def test_a_connection_that_was_cut_while_it_idled_is_replaced(stores: TenantStores, config: StoreConfig):
+    await stores.online.set("text", "x")
+    other = Redis.from_url(config.online)
+    await other.client_kill_filter(_type="normal", skipme=True)
+    await other.aclose()
+    await asyncio.sleep(0.05)
+    assert await stores.online.get("text") == b"x"
+
+
+async def test_a_connection_that_is_cut_while_it_is_waited_for_is_unavailable(
+    stores: TenantStores, config: StoreConfig
+):
+    waiting = asyncio.create_task(
+        stores.online.eval("local x = 0 for i = 1, 1e8 do x = x + i end return x", ["n"])
+    )
+    await asyncio.sleep(0.2)
+    for connection in redis(config.online).connection_pool._in_use_connections:
+        connection._writer.transport.abort()
+    with pytest.raises(Unavailable):
+        await waiting
+    assert len(redis(config.online).connection_pool._in_use_connections) == 0
