@@ -294,13 +294,16 @@ def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; 
     """(Re)deploy capabilities to the running cluster; the others are not touched."""
     from .operator import runtime
     from .runtime import cluster
+    from .supervisor import divert_output
 
     config = runtime()
+    before = divert_output(config.data / "driver.log")
     cluster.join(config)
     from .supervisor import deploy as act
 
     with spinner() as progress:
         failed = act(config, name or None, progress)
+    sys.stdout = before
     show({"failed": failed}, "[green]✓[/] deployed" if not failed else None)
     if failed:
         raise ShoalError("; ".join(f"{n}: {cause}" for n, cause in failed.items()))
