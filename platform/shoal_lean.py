@@ -1,6 +1,6 @@
 """Less memory: pandas, and the pyarrow that comes with it, stay out of processes that have no use for them, 35 MB and more in each of a dozen.
 
-A module of its own, for Ray's workers call it before anything else, and most of them have nothing else of Shoal's.
+A module of its own, for Ray's workers import it before anything else, and most of them have nothing else of Shoal's. Importing it is enough.
 """
 
 import sys
@@ -11,21 +11,17 @@ from types import ModuleType
 
 ASKERS = ("ray.serve._private.utils", "sklearn.utils.fixes")
 """They import pandas where it is installed, say `except ImportError`, and then use it for nothing that Shoal does."""
-HOOK = {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": f"{__name__}.keep_pandas_out"}
-"""Has Ray's workers call this when they start; it is what `worker_process_setup_hook` of a runtime environment sets, without needing one."""
+PRELOAD = {"RAY_preload_python_modules": __name__}
+"""Has Ray's workers import this when they start, where they can."""
 
 
 class _Without(MetaPathFinder):
+    """Has those that can do without pandas do so; everyone else imports it as ever."""
+
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name == "pandas" and (asker := _asking()) in ASKERS:
             raise ModuleNotFoundError(f"{asker} does without {name}", name=name)
         return None
-
-
-def keep_pandas_out() -> None:
-    """Have those that can do without pandas do so; everyone else imports it as ever. To be called before they are imported."""
-    if not any(isinstance(finder, _Without) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Without())
 
 
 def _asking() -> str:
@@ -36,8 +32,9 @@ def _asking() -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
+sys.meta_path.insert(0, _Without())
+
 if __name__ == "__main__":  # `ray …`, and nothing else of Shoal's in its memory
-    keep_pandas_out()
     from ray.scripts.scripts import main
 
     main()  # type: ignore[no-untyped-call]

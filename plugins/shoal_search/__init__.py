@@ -15,7 +15,8 @@ __all__ = ["SearchParameters", "shoal_capabilities"]
 def build_embedder(services: Services) -> Any:
     from .embedder import Embedder
 
-    return Embedder(services.settings(SearchSettings), graph=True)
+    settings = services.settings(SearchSettings)
+    return Embedder(settings, graph=settings.query_graph)
 
 
 @hookimpl

@@ -35,6 +35,8 @@ class SearchSettings(BaseModel):
     """Such as `cuda`; None takes what there is."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 where the hardware computes in it."""
+    query_graph: bool = True
+    """Whether replicas compute queries themselves, by the model's graph, which each of them holds; else the embedder does."""
     threads: int | None = Field(default=None, ge=1)
     """Of the processor, for batches; None: all cores up to four."""
     language: str = "english"

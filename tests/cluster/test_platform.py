@@ -395,3 +395,10 @@ def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
             [sys.executable, "-m", "shoal.cli", "up", "--port", str(taken.getsockname()[1])], env=env, capture_output=True, text=True, timeout=120
         )
     assert done.returncode == 1 and "is in use" in done.stdout + done.stderr
+
+
+def test_pandas_is_not_in_the_memory_of_a_replica_that_has_no_use_for_it(platform: Any) -> None:
+    ingress = next(p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::ServeReplica:platform:ingress"))
+    mapped = Path(f"/proc/{ingress.pid}/maps").read_text()
+    assert "site-packages/ray/" in mapped
+    assert "site-packages/pandas/" not in mapped

@@ -58,7 +58,7 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_num_workers_soft_limit": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
-        **shoal_lean.HOOK,
+        **shoal_lean.PRELOAD,
     }
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster then listens on loopback only. Without it Ray
@@ -186,7 +186,6 @@ def end(processes: list[psutil.Process], grace: float = 15.0) -> None:
 
 def connect(address: str) -> Any:
     """Become a driver of the cluster at this address."""
-    shoal_lean.keep_pandas_out()
     import ray
 
     if not ray.is_initialized():
