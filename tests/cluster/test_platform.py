@@ -397,8 +397,8 @@ def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
     assert done.returncode == 1 and "is in use" in done.stdout + done.stderr
 
 
-def test_pandas_is_not_in_the_memory_of_a_replica_that_has_no_use_for_it(platform: Any) -> None:
-    ingress = next(p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::ServeReplica:platform:ingress"))
-    mapped = Path(f"/proc/{ingress.pid}/maps").read_text()
-    assert "site-packages/ray/" in mapped
-    assert "site-packages/pandas/" not in mapped
+def test_pandas_is_not_in_the_memory_of_serves_own_processes(platform: Any) -> None:
+    processes = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith(("ray::ServeController", "ray::ProxyActor"))]
+    mapped = [Path(f"/proc/{process.pid}/maps").read_text() for process in processes]
+    assert mapped and all("site-packages/ray/" in maps for maps in mapped)
+    assert not any("site-packages/pandas/" in maps for maps in mapped)

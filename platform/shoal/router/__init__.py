@@ -1,6 +1,7 @@
 """Who is calling, for which tenant, within which limits, in which experiments."""
 
 from .credentials import mint_internal
+from .direct import directly
 from .directory import Directory
 from .middleware import Router
 from .problems import JSON, install_problem_handlers
@@ -23,6 +24,7 @@ __all__ = [
     "RouterSettings",
     "Snapshot",
     "TenantRecord",
+    "directly",
     "enforce_roles",
     "install_problem_handlers",
     "mint_internal",

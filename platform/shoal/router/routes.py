@@ -7,8 +7,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts, request_response
+from starlette.types import Scope
 
-from shoal.contract.context import Role, admin, editor, reader
+from shoal.contract.context import Role, TenantContext, admin, editor, reader
 from shoal.contract.errors import Forbidden, InternalError, Unauthenticated
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -26,6 +27,18 @@ class StrictRequest(Request):
         return self._json
 
 
+def permitted(scope: Scope, needed: Role) -> TenantContext:
+    """The caller's context, where its role covers the one that is needed."""
+    context: TenantContext | None = scope.get("shoal.context")
+    if context is None:
+        if "shoal.request_id" in scope:  # by a public path, such as `/{id}` by /healthz
+            raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
+        raise InternalError("this route is not behind the router")
+    if not context.role.covers(needed):
+        raise Forbidden(f"this operation needs the role {needed}; the credential's is {context.role}")
+    return context
+
+
 class _Guarded:
     """Mixed into a route's class: the role is checked before the body is read."""
 
@@ -37,13 +50,7 @@ class _Guarded:
         needed = self.shoal_role
 
         async def guarded(request: Request) -> Response:
-            context = request.scope.get("shoal.context")
-            if context is None:
-                if "shoal.request_id" in request.scope:  # by a public path, such as `/{id}` by /healthz
-                    raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
-                raise InternalError("this route is not behind the router")
-            if not context.role.covers(needed):
-                raise Forbidden(f"this operation needs the role {needed}; the credential's is {context.role}")
+            permitted(request.scope, needed)
             return await handler(StrictRequest(request.scope, request.receive, request._send))
 
         return guarded

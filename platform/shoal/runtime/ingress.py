@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from ..contract.capability import Capability
 from ..contract.operations import Call
-from ..router import enforce_roles, install_problem_handlers
+from ..router import directly, enforce_roles, install_problem_handlers
 from .process import Process
 from .replica import prepare_replica
 from .worker import keep
@@ -45,7 +45,7 @@ def application(capability: Capability, process: Process) -> ASGIApp:
     app.include_router(routes, prefix=prefix)
     install_problem_handlers(app)
 
-    return process.router(app, capability)
+    return process.router(directly(app, routes, prefix), capability)
 
 
 class Ingress:

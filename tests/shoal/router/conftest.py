@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError
 
 from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
 from shoal.embedded import redis_binary
-from shoal.router import Directory, Router, RouterSettings, enforce_roles, install_problem_handlers
+from shoal.router import Directory, Router, RouterSettings, directly, enforce_roles, install_problem_handlers
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -177,7 +177,7 @@ class World:
         self.logs: dict[str, Log] = {}
         self.keys: dict[str, str] = {}
         self.asked: list[tuple[str, TenantContext]] = []
-        router = routes(None)
+        self.routes = router = routes(None)
         enforce_roles(router)
         self.app = FastAPI(openapi_url="/greeting/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False)
         self.app.include_router(router, prefix="/greeting")
@@ -188,7 +188,7 @@ class World:
 
     def new_router(self, directory: Directory | None = None) -> Router:
         return Router(
-            self.app,
+            directly(self.app, self.routes, "/greeting"),
             capability=CAPABILITY,
             directory=directory or self.directory,
             services=SimpleNamespace(),  # type: ignore[arg-type]

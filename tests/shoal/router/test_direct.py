@@ -1,0 +1,179 @@
+"""Operations that are called past FastAPI: which they are, and that nobody can tell by the answers."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Query, Request, Response
+from httpx import ASGITransport, AsyncClient
+
+from shoal import NotFound, Role, TenantContext, editor, tenant
+from shoal.router import directly, enforce_roles, install_problem_handlers
+
+pytestmark = pytest.mark.anyio
+
+CONTEXT = TenantContext(
+    tenant="acme", role=Role.reader, user=None, boards=None, request_id="r", stores=None, services=None,  # type: ignore[arg-type]
+    resolve=lambda model: model(), operations=lambda name: None,
+)  # fmt: skip
+
+
+def plain(text: str) -> Response:
+    return Response(text, media_type="text/plain")
+
+
+def routes() -> APIRouter:
+    router, nested = APIRouter(), APIRouter()
+
+    @router.get("")
+    async def root(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain(f"{ctx.tenant} {request.query_params['q']} {request.url.path} {request.scope['route'].shoal_path}")
+
+    @router.post("")
+    async def post(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain(str(len(await request.body())))
+
+    @router.get("/edit")
+    async def edit(ctx: TenantContext = Depends(editor)) -> Response:
+        return plain("edited")
+
+    @router.get("/gone")
+    async def gone(ctx: TenantContext = Depends(tenant)) -> Response:
+        raise HTTPException(410, "it went", headers={"x-kind": "gone"})
+
+    @router.get("/missing")
+    async def missing(ctx: TenantContext = Depends(tenant)) -> Response:
+        raise NotFound("no such thing")
+
+    @nested.get("/deep")
+    async def deep(ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain("deep")
+
+    @router.get("/made/{name}")
+    async def made(name: str, ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain(f"made {name}")
+
+    @router.get("/made/late")
+    async def late(ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain("never: the one before has it")
+
+    @router.get("/dict")
+    async def dictionary(ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
+        return {"a": "b"}
+
+    @router.get("/number")
+    async def number(n: int = Query(), ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain(str(n))
+
+    @router.get("/sync")
+    def sync(ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain("sync")
+
+    @router.get("/tasks")
+    async def tasks(later: BackgroundTasks, ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain("tasks")
+
+    async def other() -> str:
+        return "other"
+
+    @router.get("/other")
+    async def another(found: str = Depends(other), ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain(found)
+
+    router.include_router(nested, prefix="/nested")
+    return router
+
+
+@pytest.fixture
+def past() -> list[str]:
+    """The paths that went FastAPI's way."""
+    return []
+
+
+@pytest.fixture
+def client(past: list[str]) -> AsyncClient:
+    class Noted(FastAPI):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            past.append(scope["path"])
+            await super().__call__(scope, receive, send)
+
+    app, router = Noted(), routes()
+    enforce_roles(router)
+
+    @app.get("/x/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    app.include_router(router, prefix="/x")
+    install_problem_handlers(app)
+    called = directly(app, router, "/x")
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        role = next((value.decode() for name, value in scope["headers"] if name == b"role"), "reader")
+        scope["shoal.context"], scope["shoal.request_id"] = replace(CONTEXT, role=Role(role)), "r"
+        await called(scope, receive, send)
+
+    return AsyncClient(transport=ASGITransport(guarded), base_url="http://shoal")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("/x?q=1", "acme 1 /x "), ("/x/nested/deep", "deep")],
+)
+async def test_what_leaves_fastapi_nothing_to_do_is_called_directly(client: AsyncClient, past: list[str], path: str, text: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.text) == (200, text)
+    assert past == []
+
+
+async def test_its_body_is_there(client: AsyncClient, past: list[str]) -> None:
+    assert (await client.post("/x", content=b"12345", headers={"role": "editor"})).text == "5"
+    assert past == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/x/dict", '{"a":"b"}'), ("/x/number?n=3", "3"), ("/x/sync", "sync"), ("/x/tasks", "tasks"), ("/x/other", "other"),
+        ("/x/made/late", "made late"), ("/x/healthz", '{"status":"ok"}'),
+    ],
+)  # fmt: skip
+async def test_everything_else_goes_fastapis_way(client: AsyncClient, past: list[str], path: str, text: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.text) == (200, text)
+    assert past == [path.partition("?")[0]]
+
+
+async def test_a_role_that_does_not_cover_it_is_refused(client: AsyncClient) -> None:
+    from shoal import Forbidden
+
+    with pytest.raises(Forbidden):  # the Router makes a problem of it
+        await client.get("/x/edit")
+    with pytest.raises(Forbidden):
+        await client.post("/x", content=b"")
+    assert (await client.get("/x/edit", headers={"role": "editor"})).text == "edited"
+
+
+async def test_faults_are_what_they_are_elsewhere(client: AsyncClient, past: list[str]) -> None:
+    gone = await client.get("/x/gone")
+    assert (gone.status_code, gone.headers["x-kind"], gone.json()["detail"]) == (410, "gone", "it went")
+    assert gone.headers["content-type"] == "application/problem+json"
+    with pytest.raises(NotFound):  # as above
+        await client.get("/x/missing")
+    assert past == []
+
+
+async def test_another_method_is_405_as_ever(client: AsyncClient, past: list[str]) -> None:
+    assert (await client.delete("/x/edit", headers={"role": "admin"})).status_code == 405
+    assert past == ["/x/edit"]
+
+
+async def test_without_the_router_before_it_nothing_answers() -> None:
+    from shoal import InternalError
+
+    app, router = FastAPI(), routes()
+    enforce_roles(router)
+    app.include_router(router, prefix="/x")
+    async with AsyncClient(transport=ASGITransport(directly(app, router, "/x")), base_url="http://shoal") as client:
+        with pytest.raises(InternalError):
+            await client.get("/x?q=1")
