@@ -36,7 +36,7 @@ def test_in_8_bits_it_gives_nearly_the_same_in_a_quarter_of_the_space(embedder: 
     assert np.linalg.norm(run("any")) == pytest.approx(1)
 
 
-def test_a_models_prompt_for_queries_goes_before_them(model: SentenceTransformer) -> None:
+def test_a_models_prompt_for_queries_goes_before_them() -> None:
     model = SentenceTransformer(located(PACKAGED), device="cpu", prompts={"query": "What is asked: "})
     graph = exported(model, quantized=False)
     assert graph is not None
@@ -44,7 +44,7 @@ def test_a_models_prompt_for_queries_goes_before_them(model: SentenceTransformer
     assert min(cosines(model, Model(graph))) > 0.9999
 
 
-def test_a_model_that_makes_no_graph_keeps_its_queries(model: SentenceTransformer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_makes_no_graph_keeps_its_queries(caplog: pytest.LogCaptureFixture) -> None:
     assert exported(object(), quantized=True) is None
     assert "queries stay with the embedder" in caplog.text
 
