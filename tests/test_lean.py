@@ -1,15 +1,20 @@
-"""What is kept out of memory."""
+"""What Ray's own processes have of Shoal."""
 
+import asyncio
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+
+import shoal_lean
 
 
 @pytest.mark.parametrize("module", ["ray.serve", "sklearn"])
 def test_who_can_do_without_pandas_does_and_others_have_it(module: str) -> None:
     script = f"""
 import sys
+from typing import Any
 import shoal_lean
 assert not {{name for name in sys.modules if name.startswith("shoal.")}}
 import {module}
@@ -19,3 +24,18 @@ assert pandas.DataFrame({{"a": [1]}}).a.sum() == 1
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("kind", "method", "left"), [("http", "GET", True), ("http", "HEAD", True), ("http", "POST", False), ("websocket", "", False)])
+def test_only_reads_are_answered_to_their_end(kind: str, method: str, left: bool) -> None:
+    from ray.serve._private.http_util import parse_disconnect_disabled_header as disabled
+
+    found: list[dict[str, Any]] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        found.append(scope)
+
+    (middleware,) = shoal_lean.middlewares()
+    scope = {"type": kind, "headers": [(b"x-request-disconnect-disabled", b"?0")] if left else [], **({"method": method} if method else {})}
+    asyncio.run(middleware.cls(app, *middleware.args, **middleware.kwargs)(scope, None, None))
+    assert disabled(dict(found[0]["headers"])) is left

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -395,6 +396,46 @@ def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
             [sys.executable, "-m", "shoal.cli", "up", "--port", str(taken.getsockname()[1])], env=env, capture_output=True, text=True, timeout=120
         )
     assert done.returncode == 1 and "is in use" in done.stdout + done.stderr
+
+
+def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(platform: Any, acme: str) -> None:
+    headers = {"authorization": f"Bearer {platform.key(acme)}"}
+    ids = {method: uuid4().hex for method in ("GET", "POST")}
+    for method, id in ids.items():
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.request(method, f"{platform.address}/greeting/linger", params={"id": id, "seconds": 1}, headers=headers, timeout=0.3)
+    time.sleep(2)
+    with platform.client(acme) as client:
+        assert client.greeting.get_note(id=ids["GET"])["text"] == "finished"
+        with pytest.raises(NotFound):
+            client.greeting.get_note(id=ids["POST"])
+
+
+def test_prometheus_counts_the_requests_and_no_log_is_told_them(platform: Any, acme: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the port of syslog is root's")
+    searched = uuid4().hex
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog, platform.client(acme) as client:
+        syslog.bind(("127.0.0.1", 514))
+        syslog.settimeout(1)
+        client.greeting.greet(name=searched)
+        with pytest.raises(TimeoutError):
+            while searched.encode() not in syslog.recv(65536):
+                pass
+    assert counted("greeting"), "Ray exports the count of the application's requests"
+
+
+def counted(application: str) -> float:
+    """How many requests of an application Prometheus would read, waiting for the next report."""
+    discovery = json.loads(Path("/tmp/ray/session_latest/prom_metrics_service_discovery.json").read_text())
+    wanted = re.compile(rf'^ray_serve_num_http_requests_total\{{.*application="{application}".*route="/{application}".*\}} (\S+)$', re.M)
+    until = time.monotonic() + 40
+    while time.monotonic() < until:
+        pages = [httpx.get(f"http://{target}/metrics").text for group in discovery for target in group["targets"]]
+        if found := sum(float(n) for page in pages for n in wanted.findall(page)):
+            return found
+        time.sleep(2)
+    return 0
 
 
 def test_pandas_is_not_in_the_memory_of_serves_own_processes(platform: Any) -> None:

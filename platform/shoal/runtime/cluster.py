@@ -58,7 +58,7 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_num_workers_soft_limit": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
-        **shoal_lean.PRELOAD,
+        **shoal_lean.ENVIRONMENT,
     }
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster then listens on loopback only. Without it Ray
@@ -71,17 +71,20 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
         # Headers of 100 kB reach the Router, which refuses them in our form; HAProxy's own refusal is a page of HTML.
         env["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"] = "131072"
+        # HAProxy's report of every request to a process of Python's takes a fifth of a quick one's time; the replicas count them anyway.
+        env["RAY_SERVE_HAPROXY_METRICS_ENABLED"] = os.environ.get("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0")
         env["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(runtime.parent, binary, config.host))
     return env
 
 
 def _wrapper(folder: Path, binary: str, host: str) -> Path:
-    """HAProxy's statistics pages listen on all interfaces in Serve's template, and its admin socket is open to everyone on
-    the machine; this starts it with both closed. HAProxy is called as `haproxy -db -f FILE …`."""
+    """HAProxy's statistics page listens on all interfaces in Serve's template, its admin socket is open to everyone on the machine,
+    and a line of every request, with what was searched for, goes to whoever has the port of syslog; this starts it with the first two
+    closed, and without the last unless RAY_SERVE_HAPROXY_LOG_TARGET names another place. HAProxy is called as `haproxy -db -f FILE …`."""
     script = folder / "haproxy"
     script.write_text(
         "#!/bin/sh\n"
-        f'[ "$2" = -f ] && sed -i -e "s/bind :/bind {host}:/" -e "s/bind \\*:/bind {host}:/" -e "s/mode 666/mode 600/" "$3"\n'
+        f'[ "$2" = -f ] && sed -i -e "s/bind :/bind {host}:/" -e "s/bind \\*:/bind {host}:/" -e "s/mode 666/mode 600/" -e "/log 127.0.0.1:514 /d" "$3"\n'
         f'exec "{binary}" "$@"\n'
     )
     script.chmod(stat.S_IRWXU)

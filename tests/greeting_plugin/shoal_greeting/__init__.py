@@ -1,5 +1,6 @@
 """A capability that greets: the smallest plugin that uses everything a plugin may use."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter, Depends
@@ -99,6 +100,14 @@ def routes(services: Services) -> APIRouter:
             "capabilities": [c["name"] for c in (await platform.list_capabilities())["capabilities"]],
             "nowhere": ctx.capability("nowhere") is None,
         }
+
+    async def linger(id: str, seconds: float, ctx: TenantContext = Depends(tenant)) -> None:
+        """Takes its time and then leaves a note."""
+        await asyncio.sleep(seconds)
+        await ctx.stores.online.hset(("note", id), mapping={"text": "finished"})
+
+    router.get("/linger", name="read_lingering", include_in_schema=False)(linger)
+    router.post("/linger", name="write_lingering", include_in_schema=False)(linger)
 
     @router.get("/fault", include_in_schema=False)
     async def fault(ctx: TenantContext = Depends(tenant)) -> None:
