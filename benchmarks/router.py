@@ -1,4 +1,5 @@
-"""What the Router costs: a capability that does nothing, behind the Router, against the same as a bare Serve application.
+"""What the Router costs: a capability that does nothing, behind the Router, against the same as a bare Serve application; and an
+operation with a parameter, which FastAPI checks in both.
 
     python benchmarks/router.py [--seconds 5]
 
@@ -8,6 +9,7 @@ that only writes and reads bytes.
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -30,6 +32,10 @@ app = FastAPI()
 async def nothing():
     return {}
 
+@app.get("/number")
+async def number(n: int):
+    return {"n": n}
+
 @serve.ingress(app)
 class Bare: ...
 
@@ -44,6 +50,9 @@ def routes(services):
     @router.get("")
     async def nothing(ctx: TenantContext = Depends(tenant)):
         return {}
+    @router.get("/number")
+    async def number(n: int, ctx: TenantContext = Depends(tenant)):
+        return {"n": n}
     return router
 
 @hookimpl
@@ -65,6 +74,9 @@ from ray import serve
 import bare
 serve.run(serve.deployment(name="bare", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, logging_config=LOGGING)(bare.Bare).bind(), name="bare", route_prefix="/bare")
 '''
+
+
+PATHS = {"": "", "/number?n=7": ", a parameter"}
 
 
 async def load(port: int, path: str, key: str, connections: int, seconds: float) -> tuple[list[float], float]:
@@ -111,27 +123,29 @@ def main() -> None:
             key = json.loads(shoal("tenants", "create", "bench"))["key"]
             subprocess.run([sys.executable, folder / "deploy.py", folder / "data/runtime.json"], env=env, check=True, capture_output=True)
             port = json.loads((folder / "data/runtime.json").read_text())["port"]
-            table: dict[tuple[str, int], list[tuple[list[float], float]]] = {}
+            table: dict[tuple[str, str, int], list[tuple[list[float], float]]] = {}
             for _ in range(given.rounds + 1):  # the first warms up
-                for connections in (1, 8):
-                    for what in ("bare", "noop"):
-                        table.setdefault((what, connections), []).append(asyncio.run(load(port, f"/{what}", key, connections, given.seconds)))
+                for path in PATHS:
+                    for connections in (1, 8):
+                        for what in ("bare", "noop"):
+                            found = asyncio.run(load(port, f"/{what}{path}", key, connections, given.seconds))
+                            table.setdefault((what, path, connections), []).append(found)
         finally:
             shoal("down")
     print(f"{machine()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
-    print(f"{'application':<22}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}")
-    result: dict[tuple[str, int], tuple[float, float]] = {}
-    for (what, connections), rounds in table.items():
+    print(f"{'application':<38}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}")
+    result: dict[tuple[str, str, int], tuple[float, float]] = {}
+    for (what, path, connections), rounds in table.items():
         rounds = rounds[1:]
         quantiles = [statistics.quantiles(took, n=100) for took, _ in rounds]
         p50, p95, p99 = (statistics.median(q[i] for q in quantiles) * 1e3 for i in (49, 94, 98))
         rate = statistics.median(r for _, r in rounds)
-        result[what, connections] = (p50, rate)
-        label = "bare Serve application" if what == "bare" else "behind the Router"
-        print(f"{label:<22}{connections:>12}{p50:>9.3f}{p95:>9.3f}{p99:>9.3f}{rate:>12.0f}")
-    for connections in (1, 8):
-        (p, r), (bp, br) = result["noop", connections], result["bare", connections]
-        print(f"\nat {connections} connection(s): p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times")
+        result[what, path, connections] = (p50, rate)
+        label = ("bare Serve application" if what == "bare" else "behind the Router") + PATHS[path]
+        print(f"{label:<38}{connections:>12}{p50:>9.3f}{p95:>9.3f}{p99:>9.3f}{rate:>12.0f}")
+    for path, connections in itertools.product(PATHS, (1, 8)):
+        (p, r), (bp, br) = result["noop", path, connections], result["bare", path, connections]
+        print(f"\nat {connections} connection(s){PATHS[path]}: p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times")
 
 
 if __name__ == "__main__":

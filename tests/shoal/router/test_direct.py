@@ -1,11 +1,15 @@
 """Operations that are called past FastAPI: which they are, and that nobody can tell by the answers."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import ResponseValidationError
+from fastapi.responses import HTMLResponse
 from httpx import ASGITransport, AsyncClient
+from pydantic import BaseModel, Field
 
 from shoal import NotFound, Role, TenantContext, editor, tenant
 from shoal.router import directly, enforce_roles, install_problem_handlers
@@ -16,6 +20,11 @@ CONTEXT = TenantContext(
     tenant="acme", role=Role.reader, user=None, boards=None, request_id="r", stores=None, services=None,  # type: ignore[arg-type]
     resolve=lambda model: model(), operations=lambda name: None,
 )  # fmt: skip
+
+
+class Answer(BaseModel):
+    tenant: str = Field(alias="of")
+    rest: int | None = None
 
 
 def plain(text: str) -> Response:
@@ -60,6 +69,34 @@ def routes() -> APIRouter:
     @router.get("/dict")
     async def dictionary(ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
         return {"a": "b"}
+
+    @router.get("/unsaid")
+    async def unsaid(ctx: TenantContext = Depends(tenant)):  # type: ignore[no-untyped-def]
+        return {"at": datetime(2026, 1, 2, tzinfo=UTC), "role": ctx.role}
+
+    @router.get("/model")
+    async def model(ctx: TenantContext = Depends(tenant)) -> Answer:
+        return Answer(of=ctx.tenant)
+
+    @router.get("/either")
+    async def either(request: Request, ctx: TenantContext = Depends(tenant)):  # type: ignore[no-untyped-def]
+        return plain("text") if "text" in request.query_params else ["a", 1, None]
+
+    @router.get("/wrong")
+    async def wrong(ctx: TenantContext = Depends(tenant)) -> dict[str, int]:
+        return {"a": "no number"}  # type: ignore[dict-item]
+
+    @router.get("/teapot", status_code=418)
+    async def teapot(ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
+        return {"short": "and stout"}
+
+    @router.get("/bare", response_model_exclude_none=True)
+    async def bare(ctx: TenantContext = Depends(tenant)) -> Answer:
+        return Answer(of=ctx.tenant)
+
+    @router.get("/page", response_class=HTMLResponse)
+    async def page(ctx: TenantContext = Depends(tenant)) -> str:
+        return "<p>"
 
     @router.get("/number")
     async def number(n: int = Query(), ctx: TenantContext = Depends(tenant)) -> Response:
@@ -106,20 +143,35 @@ def client(past: list[str]) -> AsyncClient:
 
     app.include_router(router, prefix="/x")
     install_problem_handlers(app)
-    called = directly(app, router, "/x")
+    return behind(directly(app, router, "/x"))
 
+
+@pytest.fixture
+def usual() -> AsyncClient:
+    """The same operations, all called by FastAPI."""
+    app, router = FastAPI(), routes()
+    enforce_roles(router)
+    app.include_router(router, prefix="/x")
+    install_problem_handlers(app)
+    return behind(app)
+
+
+def behind(app: Any) -> AsyncClient:
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
         role = next((value.decode() for name, value in scope["headers"] if name == b"role"), "reader")
         scope["shoal.context"], scope["shoal.request_id"] = replace(CONTEXT, role=Role(role)), "r"
-        await called(scope, receive, send)
+        await app(scope, receive, send)
 
     return AsyncClient(transport=ASGITransport(guarded), base_url="http://shoal")
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
-    [("/x?q=1", "acme 1 /x "), ("/x/nested/deep", "deep")],
-)
+    [
+        ("/x?q=1", "acme 1 /x "), ("/x/nested/deep", "deep"), ("/x/dict", '{"a":"b"}'), ("/x/model", '{"of":"acme","rest":null}'),
+        ("/x/unsaid", '{"at":"2026-01-02T00:00:00+00:00","role":"reader"}'), ("/x/either?text", "text"), ("/x/either", '["a",1,null]'),
+    ],
+)  # fmt: skip
 async def test_what_leaves_fastapi_nothing_to_do_is_called_directly(client: AsyncClient, past: list[str], path: str, text: str) -> None:
     answer = await client.get(path)
     assert (answer.status_code, answer.text) == (200, text)
@@ -134,7 +186,7 @@ async def test_its_body_is_there(client: AsyncClient, past: list[str]) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/x/dict", '{"a":"b"}'), ("/x/number?n=3", "3"), ("/x/sync", "sync"), ("/x/tasks", "tasks"), ("/x/other", "other"),
+        ("/x/bare", '{"of":"acme"}'), ("/x/page", "<p>"), ("/x/number?n=3", "3"), ("/x/sync", "sync"), ("/x/tasks", "tasks"), ("/x/other", "other"),
         ("/x/made/late", "made late"), ("/x/healthz", '{"status":"ok"}'),
     ],
 )  # fmt: skip
@@ -142,6 +194,21 @@ async def test_everything_else_goes_fastapis_way(client: AsyncClient, past: list
     answer = await client.get(path)
     assert (answer.status_code, answer.text) == (200, text)
     assert past == [path.partition("?")[0]]
+
+
+PATHS = ["?q=1", "/dict", "/unsaid", "/model", "/either", "/either?text", "/teapot", "/bare", "/page", "/nested/deep", "/made/late", "/gone", "/nothing"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_nobody_can_tell_by_the_answer(client: AsyncClient, usual: AsyncClient, path: str) -> None:
+    one, other = await client.get(f"/x{path}"), await usual.get(f"/x{path}")
+    assert (one.status_code, one.content, one.headers) == (other.status_code, other.content, other.headers)
+
+
+async def test_what_is_not_of_its_annotation_is_a_defect_either_way(client: AsyncClient, usual: AsyncClient) -> None:
+    for way in (client, usual):
+        with pytest.raises(ResponseValidationError):  # the Router logs it and answers 500
+            await way.get("/x/wrong")
 
 
 async def test_a_role_that_does_not_cover_it_is_refused(client: AsyncClient) -> None:
