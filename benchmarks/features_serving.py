@@ -1,11 +1,11 @@
 """Online serving, side by side: Shoal over HTTP, `feast serve` with the same features and values, a bare uvicorn without Ray or Router,
 and a bare asyncio HMGET, on one Redis.
 
-    shoal up --detach && python benchmarks/features_serving.py [--seconds 10]
+    shoal up --detach && python benchmarks/features_serving.py [--seconds 5] [--rounds 5]
 
-One connection each, the same bare HTTP client for both servers. 20 features of one user: back to back, and at 500 requests a
-second. Then 100 users × 20 features in one request. The last table says who used the processors while Shoal answered 500 requests a
-second: what its tail is made of.
+One connection each, the same bare HTTP client for both servers, in turns, several rounds; medians of the rounds. 20 features of one
+user: back to back, and at 500 requests a second. Then 100 users × 20 features in one request. The last table says who used the
+processors while Shoal answered 500 requests a second in the last round: what its tail is made of.
 """
 
 import argparse
@@ -51,9 +51,12 @@ def rows() -> list[dict[str, Any]]:
     return [{"user_id": str(i), "event_timestamp": now, **{n: round(random.Random(f"{i}{n}").random() * 100, 3) for n in NAMES}} for i in range(USERS)]
 
 
-async def measure(
-    name: str, call: Callable[[int], Awaitable[Any]], seconds: float, used: list[tuple[str, ...]] | None = None
-) -> dict[str, list[float]]:
+Call = Callable[[int], Awaitable[Any]]
+Round = dict[str, list[float]]
+"""How the calls were made → how long each took, in seconds."""
+
+
+async def measure(call: Call, seconds: float, used: list[tuple[str, ...]]) -> Round:
     for n in range(200):
         await call(n)
     took = []
@@ -62,9 +65,9 @@ async def measure(
         sent = time.perf_counter()
         await call(len(took))
         took.append(time.perf_counter() - sent)
-    with busy([] if used is None else used):
+    used.clear()
+    with busy(used):
         at_500, since_due = await at_rate(call, 500, seconds)
-    print(f"measured {name}", file=sys.stderr)
     return {"back to back": took, "500/s": at_500, "500/s, since due": since_due}
 
 
@@ -162,12 +165,11 @@ async def ok(http: Connection, raw: bytes) -> bytes:
     return body
 
 
-async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, floor_port: int, seconds: float) -> None:
+async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, floor_port: int, seconds: float, rounds: int) -> None:
     import redis.asyncio as redis
 
     from shoal_features.values import pack
 
-    results, batches, used = {}, {}, list[tuple[str, ...]]()
     client = redis.from_url(redis_url)
     now = time.time_ns() // 1000
     for row in rows():
@@ -175,58 +177,94 @@ async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, f
     user = [str(i % USERS) for i in range(100_000)]
     for peer in filter(None, (feast_port, floor_port)):  # nothing starts while something is measured
         await wait_for(peer)
-    async with Connection(host, port) as http:
+
+    def asking(http: Connection) -> Call:
         asked = [http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key) for u in user[:USERS]]
-        assert orjson.loads(await ok(http, asked[7]))["features"] == {n: rows()[7][n] for n in NAMES}
-        results["Shoal over HTTP"] = await measure("Shoal", lambda n: ok(http, asked[n % USERS]), seconds, used)
-        body = orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES})
-        batch = http.request("POST", "/features/batch", key, body)
-        batches["Shoal over HTTP"] = await back_to_back(lambda _: ok(http, batch), 200)
-    if feast_port:
-        refs = [f"wide:{n}" for n in NAMES]
-        async with Connection("127.0.0.1", feast_port) as http:
-            def ask(ids: list[str]) -> bytes:
-                return http.request("POST", "/get-online-features", body=orjson.dumps({"features": refs, "entities": {"user_id": ids}}))
+        return lambda n: ok(http, asked[n % USERS])
 
-            asked = [ask([u]) for u in user[:USERS]]
-            status, answer = await http.send(asked[7])
-            got = orjson.loads(answer)
-            values = dict(zip(got["metadata"]["feature_names"], (r["values"][0] for r in got["results"]), strict=True))
-            assert status == 200 and all(abs(values[n] - rows()[7][n]) < 1e-6 for n in NAMES), answer
-            results["feast serve"] = await measure("feast serve", lambda n: ok(http, asked[n % USERS]), seconds)
-            many = ask(user[:100])
-            batches["feast serve"] = await back_to_back(lambda _: ok(http, many), 50)
-    async with Connection("127.0.0.1", floor_port) as http:
-        asked = [http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key) for u in user[:USERS]]
-        assert orjson.loads(await ok(http, asked[7]))["features"] == {n: rows()[7][n] for n in NAMES}
-        results["uvicorn and HMGET alone"] = await measure("uvicorn", lambda n: ok(http, asked[n % USERS]), seconds)
-    results["bare HMGET, redis-py"] = await measure("HMGET", lambda n: client.hmget(f"bench:user:{user[n]}", NAMES), seconds)
+    def a_hundred(http: Connection) -> Call:
+        batch = http.request("POST", "/features/batch", key, orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES}))
+        return lambda _: ok(http, batch)
 
-    async def hundred(_: int) -> None:
-        pipe = client.pipeline(transaction=False)
-        for u in user[:100]:
-            pipe.hmget(f"bench:user:{u}", NAMES)
-        await pipe.execute()
+    def of_feast(http: Connection, ids: list[str]) -> bytes:
+        body = {"features": [f"wide:{n}" for n in NAMES], "entities": {"user_id": ids}}
+        return http.request("POST", "/get-online-features", body=orjson.dumps(body))
 
-    batches["bare HMGET, redis-py"] = await back_to_back(hundred, 200)
+    def asking_feast(http: Connection) -> Call:
+        asked = [of_feast(http, [u]) for u in user[:USERS]]
+        return lambda n: ok(http, asked[n % USERS])
+
+    def a_hundred_of_feast(http: Connection) -> Call:
+        batch = of_feast(http, user[:100])
+        return lambda _: ok(http, batch)
+
+    def asking_redis(_: Connection) -> Call:
+        return lambda n: client.hmget(f"bench:user:{user[n]}", NAMES)
+
+    def a_hundred_of_redis(_: Connection) -> Call:
+        async def hundred(_: int) -> None:
+            pipe = client.pipeline(transaction=False)
+            for u in user[:100]:
+                pipe.hmget(f"bench:user:{u}", NAMES)
+            await pipe.execute()
+
+        return hundred
+
+    # name → (port, how to ask for one user, for a hundred)
+    servers: dict[str, tuple[int, Callable[[Connection], Call], Callable[[Connection], Call] | None]] = {
+        "Shoal over HTTP": (port, asking, a_hundred),
+        **({"feast serve": (feast_port, asking_feast, a_hundred_of_feast)} if feast_port else {}),
+        "uvicorn and HMGET alone": (floor_port, asking, None),
+        "bare HMGET, redis-py": (floor_port, asking_redis, a_hundred_of_redis),
+    }
+    measured: dict[str, list[Round]] = {name: [] for name in servers}
+    hundreds: dict[str, list[float]] = {}
+    used: list[tuple[str, ...]] = []
+    for n in range(rounds):
+        for name, (at, one, hundred) in servers.items():
+            async with Connection(host, at) as http:
+                if n == 0:
+                    right(name, orjson.loads(await one(http)(7)) if name != "bare HMGET, redis-py" else {})
+                measured[name].append(await measure(one(http), seconds, used if at == port else []))
+                if hundred is not None and n == rounds - 1:
+                    hundreds[name] = await back_to_back(hundred(http), 100)
+        print(f"round {n + 1} of {rounds}", file=sys.stderr)
     await client.aclose()
+    report(measured, hundreds, used, seconds)
+
+
+def right(name: str, answer: dict[str, Any]) -> None:
+    """Make sure that a server answers what was written."""
+    if name == "feast serve":
+        values = dict(zip(answer["metadata"]["feature_names"], (r["values"][0] for r in answer["results"]), strict=True))
+        answer = {"features": {n: round(values[n], 3) for n in NAMES}}  # Float64 and back through pandas
+    if answer:
+        assert answer["features"] == {n: rows()[7][n] for n in NAMES}, answer
+
+
+def report(measured: dict[str, list[Round]], hundreds: dict[str, list[float]], used: list[tuple[str, ...]], seconds: float) -> None:
     lines = []
     for how in ("back to back", "500/s", "500/s, since due"):
-        for name, found in results.items():
-            times = found[how]
-            rate = f"{1 / (sum(times) / len(times)):,.0f}" if how == "back to back" else ""
-            base = results["Shoal over HTTP"][how]
-            ratio = f"{median(times) / median(base):.2f} {p99(times) / p99(base):.2f}"
-            lines.append((f"{name}, {how}", *spread(times), rate, ratio))
-    table("20 features of one user, one connection", ("server", "p50 ms", "p95 ms", "p99 ms", "requests/s", "p50, p99 × Shoal"), lines)
-    base = median(batches["Shoal over HTTP"])
-    lines = [(n, *spread(t), f"{median(t) / base:.2f}") for n, t in batches.items()]
-    table("100 users × 20 features in one request", ("server", "p50 ms", "p95 ms", "p99 ms", "p50 × Shoal"), lines)
+        ours = [each[how] for each in measured["Shoal over HTTP"]]
+        for name, found in measured.items():
+            times = [each[how] for each in found]
+            middle = [f"{median([float(v) for v in column]):.2f}" for column in zip(*map(spread, times), strict=True)]
+            rate = f"{median([len(t) / sum(t) for t in times]):,.0f}" if how == "back to back" else ""
+            ratios = [f"{median([of(t) / of(o) for t, o in zip(times, ours, strict=True)]):.2f}" for of in (median, p99)]
+            lines.append((f"{name}, {how}", *middle, rate, " ".join(ratios)))
+    head = ("server", "p50 ms", "p95 ms", "p99 ms", "requests/s", "p50, p99 × Shoal")
+    table("20 features of one user, one connection, medians of the rounds", head, lines)
+    base = median(hundreds["Shoal over HTTP"])
+    table(
+        "100 users × 20 features in one request",
+        ("server", "p50 ms", "p95 ms", "p99 ms", "p50 × Shoal"),
+        [(name, *spread(times), f"{median(times) / base:.2f}") for name, times in hundreds.items()],
+    )
     head = ("process", "CPU s", "of all processors", "preempted/s")
-    table(f"Who used the processors in the {seconds:.0f} s at 500 requests/s on Shoal", head, used)
+    table(f"Who used the processors in {seconds:.0f} s at 500 requests/s on Shoal", head, used)
 
 
-async def back_to_back(call: Callable[[int], Awaitable[Any]], n: int) -> list[float]:
+async def back_to_back(call: Call, n: int) -> list[float]:
     took = []
     for i in range(n + 10):
         sent = time.perf_counter()
@@ -239,7 +277,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
     parser.add_argument("--redis", help="the Redis for the peers, redis://…; the one that Shoal runs on is the default, if it is known")
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-feast", action="store_true")
     parser.add_argument("--floor", nargs=2, metavar=("PORT", "REDIS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -266,7 +305,7 @@ def main() -> None:
             floor_port = free_port()
             command = [sys.executable, __file__, "--floor", str(floor_port), redis_url]
             servers.append(subprocess.Popen(command, start_new_session=True))
-            asyncio.run(run(host, int(port), key, redis_url, feast_port, floor_port, arguments.seconds))
+            asyncio.run(run(host, int(port), key, redis_url, feast_port, floor_port, arguments.seconds, arguments.rounds))
         finally:
             for server in servers:
                 os.killpg(server.pid, 15)
