@@ -412,11 +412,12 @@ def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(platform: An
 
 
 def test_prometheus_counts_the_requests_and_no_log_is_told_them(platform: Any, acme: str) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("the port of syslog is root's")
     searched = uuid4().hex
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog, platform.client(acme) as client:
-        syslog.bind(("127.0.0.1", 514))
+        try:
+            syslog.bind(("127.0.0.1", 514))
+        except OSError as error:
+            pytest.skip(f"the port of syslog cannot be listened on here: {error}")
         syslog.settimeout(1)
         client.greeting.greet(name=searched)
         with pytest.raises(TimeoutError):
