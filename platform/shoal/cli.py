@@ -84,7 +84,7 @@ def as_json() -> bool:
 
 def fail(error: ShoalError) -> None:
     if as_json():
-        print(json.dumps(error.problem()))
+        print(json.dumps(error.problem()), file=out.file)
     else:
         err.print(f"[red]✗[/] {error.detail}")
         for fault in error.errors:
@@ -95,7 +95,7 @@ def fail(error: ShoalError) -> None:
 def show(value: Any, table: Table | str | None = None) -> None:
     """The value as JSON where --json was given, else the table or text."""
     if as_json():
-        print(json.dumps(value))
+        print(json.dumps(value), file=out.file)
     elif table is not None:
         out.print(table)
 
@@ -294,16 +294,14 @@ def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; 
     """(Re)deploy capabilities to the running cluster; the others are not touched."""
     from .operator import runtime
     from .runtime import cluster
+    from .supervisor import deploy as act
     from .supervisor import divert_output
 
     config = runtime()
-    before = divert_output(config.data / "driver.log")
+    divert_output(config.data / "driver.log")
     cluster.join(config)
-    from .supervisor import deploy as act
-
     with spinner() as progress:
         failed = act(config, name or None, progress)
-    sys.stdout = before
     show({"failed": failed}, "[green]✓[/] deployed" if not failed else None)
     if failed:
         raise ShoalError("; ".join(f"{n}: {cause}" for n, cause in failed.items()))
@@ -519,10 +517,9 @@ def tune(
         raise ShoalError(f"no capability {capability!r}; there are {', '.join(found)}")
     config = runtime()
     cluster.join(config)
-    before = divert_output(config.data / "tune.log")
+    divert_output(config.data / "tune.log")
     with spinner() as progress:
         answer = act(found[capability], str(data), samples, config.data / "tune", progress)
-    sys.stdout = before
     show(answer, json.dumps(answer, indent=1))
 
 

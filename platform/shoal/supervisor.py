@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import psutil
 from pydantic import SecretStr
@@ -120,14 +120,12 @@ def on_signals(handler: Any) -> None:
             signal.signal(number, handler)
 
 
-def divert_output(log: Path) -> TextIO:
+def divert_output(log: Path) -> None:
     """Ray prints what it thinks of its workers into this process's output. People read ours, which the command line writes to
-    streams that it took before. Gives the standard output that was."""
-    before = sys.stdout
+    streams that it took before."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 2)
     sys.stdout = os.fdopen(descriptor, "w", buffering=1)
-    return before
 
 
 def _within(seconds: float, act: Callable[[], None]) -> None:

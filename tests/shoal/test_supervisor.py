@@ -71,3 +71,22 @@ out.print("ours")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
     assert b"ours" in shown
     assert log.read_text().split("\n") == ["one of Ray's warnings", "another", "a third", ""]
+
+
+def test_json_goes_to_the_output_that_was_also_when_output_is_diverted(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from shoal.cli import fail, show
+from shoal.contract.errors import Unavailable
+from shoal.supervisor import divert_output
+divert_output(Path(sys.argv[1]))
+print("one of Ray's warnings")
+show({"a": 1})
+fail(Unavailable("the cluster is away"))
+"""
+    log, env = tmp_path / "driver.log", {**os.environ, "SHOAL_JSON_OUTPUT": "1"}
+    done = subprocess.run([sys.executable, "-c", script, str(log)], env=env, capture_output=True, text=True, timeout=60)
+    answer, problem = map(json.loads, done.stdout.splitlines())
+    assert (done.returncode, answer, problem["detail"]) == (1, {"a": 1}, "the cluster is away")
+    assert log.read_text() == "one of Ray's warnings\n"
