@@ -41,6 +41,7 @@ def _asking() -> str:
 
 sys.meta_path.insert(0, _Without())
 
+
 class Unwatched:
     """Reads are answered to their end, also when nobody waits for them any more: Serve would have two tasks for every request, to be told
     that its client has gone, and they took 60 µs of it. Whatever may write, or work for long, is stopped with its client as before."""

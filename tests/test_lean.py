@@ -14,7 +14,6 @@ import shoal_lean
 def test_who_can_do_without_pandas_does_and_others_have_it(module: str) -> None:
     script = f"""
 import sys
-from typing import Any
 import shoal_lean
 assert not {{name for name in sys.modules if name.startswith("shoal.")}}
 import {module}
