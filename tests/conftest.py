@@ -63,7 +63,7 @@ def serving() -> Iterator[Callable[[Path], Any]]:
 
 @contextmanager
 def _serving(script: Path) -> Iterator[Any]:
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-X", "faulthandler", str(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
         line = process.stdout.readline()
@@ -71,4 +71,8 @@ def _serving(script: Path) -> Iterator[Any]:
         yield SimpleNamespace(**json.loads(line))
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # says where each thread stands, and ends it
+            raise

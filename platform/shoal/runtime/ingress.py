@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from ..contract.capability import Capability
 from ..contract.operations import Call
-from ..router import directly, enforce_roles, install_problem_handlers
+from ..router import Router, directly, enforce_roles, install_problem_handlers
 from .process import Process
 from .replica import prepare_replica
 from .worker import keep
@@ -23,7 +23,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger("shoal.ingress")
 
 
-def application(capability: Capability, process: Process) -> ASGIApp:
+def application(capability: Capability, process: Process) -> Router:
     """The guarded ASGI application of a capability: `/<name>/…` with its OpenAPI at `/<name>/openapi.json`."""
     prefix = f"/{capability.name}"
     routes = capability.routes(process.services(capability.name))

@@ -145,6 +145,8 @@ def main() -> None:
                 await send({"type": "lifespan.startup.complete"})
                 print(json.dumps({"address": f"http://127.0.0.1:{port}", "keys": await keys(process)}), flush=True)
                 await receive()
+            for guarded in apps.values():  # as Serve does; a Router that is only cancelled may go on following the directory
+                await guarded.stop()
             await send({"type": "lifespan.shutdown.complete"})
 
         uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
