@@ -52,7 +52,8 @@ def frame(session: Session, capabilities: Sequence[dict[str, Any]], *, here: str
         ui.html(
             '<form method="post" action="/console/sign-out" style="margin:0"><button class="sh-signout" type="submit">Sign out</button></form>', sanitize=False
         )
-    with ui.left_drawer(value=None, fixed=True).props("width=232 breakpoint=900").style("padding:14px 12px; gap:2px") as drawer:
+    # open on wide screens by Quasar's own property: for value=None NiceGUI would ask each page, and log who left before answering
+    with ui.left_drawer(value=False, fixed=True).props("show-if-above width=232 breakpoint=900").style("padding:14px 12px; gap:2px") as drawer:
         _nav("/", "Overview", here == "", icon="grid_view")
         ui.html('<div class="sh-navhead">Capabilities</div>', sanitize=False)
         for capability in capabilities:
