@@ -26,7 +26,7 @@ from rich.table import Table
 
 from .client import Client
 from .config import Config
-from .contract.errors import InternalError, ShoalError
+from .contract.errors import InternalError, NotFound, ShoalError
 from .operator import connect
 
 if TYPE_CHECKING:
@@ -514,7 +514,7 @@ def tune(
 
     found = plugins.installed().capabilities
     if capability not in found:
-        raise ShoalError(f"no capability {capability!r}; there are {', '.join(found)}")
+        raise NotFound(f"no capability {capability!r}; there are {', '.join(found)}")
     config = runtime()
     cluster.join(config)
     divert_output(config.data / "tune.log")

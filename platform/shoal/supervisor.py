@@ -17,7 +17,7 @@ import psutil
 from pydantic import SecretStr
 
 from .config import Config
-from .contract.errors import Unavailable
+from .contract.errors import NotFound, Unavailable
 from .embedded import EmbeddedServers, began
 from .runtime import cluster
 
@@ -150,7 +150,7 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
     every = declarative.prefixes(process.plugins.capabilities)
     unknown = sorted(set(names or ()) - set(every))
     if unknown:
-        raise Unavailable(f"no capability {', '.join(unknown)}; there are {', '.join(every)}")
+        raise NotFound(f"no capability {', '.join(unknown)}; there are {', '.join(every)}")
     wanted = names or list(every)
     targets = [
         serve.RunTarget(

@@ -313,6 +313,12 @@ def test_redeploying_under_load_fails_no_request(platform: Any, acme: str) -> No
     assert before == after, "the other capabilities were not touched"
 
 
+def test_what_is_not_installed_cannot_be_deployed(platform: Any) -> None:
+    status, problem = platform.shoal("deploy", "greting", check=False)
+    assert (status, problem["status"]) == (1, 404)
+    assert "greting" in problem["detail"] and "greeting" in problem["detail"]
+
+
 def test_a_killed_stream_worker_is_replaced_and_loses_nothing(platform: Any, tenants: Callable[[], str]) -> None:
     with platform.client(tenants()) as client:
         ids = [uuid4().hex for _ in range(200)]
