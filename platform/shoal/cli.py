@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -86,9 +87,9 @@ def fail(error: ShoalError) -> None:
     if as_json():
         print(json.dumps(error.problem()), file=out.file)
     else:
-        err.print(f"[red]✗[/] {error.detail}")
+        err.print(f"[red]✗[/] {escape(error.detail)}")
         for fault in error.errors:
-            err.print(f"  {fault.get('location', '')}: {fault.get('message', '')}")
+            err.print(escape(f"  {fault.get('location', '')}: {fault.get('message', '')}"))
     sys.exit(1)
 
 
@@ -108,7 +109,7 @@ def table(rows: list[dict[str, Any]], *columns: str) -> Table | str:
     for column in columns:
         grid.add_column(column.replace("_", " "))
     for row in rows:
-        grid.add_row(*("" if row.get(c) is None else str(row.get(c)) for c in columns))
+        grid.add_row(*("" if row.get(c) is None else escape(str(row.get(c))) for c in columns))
     return grid
 
 
@@ -125,7 +126,7 @@ def _add_plugin_commands(arguments: list[str]) -> None:
             try:
                 app.add_typer(capability.commands(), name=name, help=capability.summary)
             except Exception as error:  # a plugin's defect must not take `shoal` down
-                err.print(f"[yellow]![/] the commands of {name} are left out: {plugins.describe(error)}")
+                err.print(f"[yellow]![/] the commands of {name} are left out: {escape(plugins.describe(error))}")
 
 
 # Up and down
@@ -162,7 +163,7 @@ def keep_up(config: Config, ready: Callable[["Supervisor", float], None]) -> Non
         with spinner() as progress:
             failed = supervisor.start(progress)
         for name, cause in failed.items():
-            err.print(f"[red]✗[/] {name}: {cause}")
+            err.print(f"[red]✗[/] {name}: {escape(cause)}")
         ready(supervisor, time.monotonic() - started)
         on_signals(supervisor.request_stop)
         supervisor.watch()
@@ -279,14 +280,14 @@ def status() -> None:
     show({"running": True, **answer}, table(answer["capabilities"], "name", "status", "version", "summary"))
     for capability in answer["capabilities"]:
         if capability["message"] and not as_json():
-            err.print(f"[red]✗[/] {capability['name']}: {capability['message'].strip().splitlines()[-1]}")
+            err.print(f"[red]✗[/] {capability['name']}: {escape(capability['message'].strip().splitlines()[-1])}")
     _show_problems(answer["problems"])
 
 
 def _show_problems(problems: list[dict[str, str]]) -> None:
     if not as_json():
         for problem in problems:
-            err.print(f"[yellow]![/] plugin {problem['plugin']} is left out: {problem['cause']}")
+            err.print(f"[yellow]![/] plugin {problem['plugin']} is left out: {escape(problem['cause'])}")
 
 
 @app.command()
@@ -351,7 +352,7 @@ def tenants_delete(id: str, yes: Annotated[bool, typer.Option("--yes", help="Do 
     """Erase a company from every store and plugin, and say what was erased."""
     if not yes and not as_json():
         typer.confirm(f"Erase everything of {id}?", abort=True)
-    with connect() as client:
+    with connect(timeout=600, retries=0) as client:
         answer = client.platform.delete_tenant(id=id)
     rows = [{"what": k, "erased": v} for k, v in answer["erased"].items()]
     show(answer, table(rows, "what", "erased"))
@@ -419,7 +420,7 @@ def jobs_run(
         run = client.platform.run_job(name=name, body={"tenant": tenant, "arguments": arguments})
         if wait:
             run = _follow(client, run)
-    show(run, f"{name}: [bold]{run['state']}[/] {run['result'] or run['error'] or ''}")
+    show(run, f"{name}: [bold]{run['state']}[/] {escape(str(run['result'] or run['error'] or ''))}")
     if run["state"] in ("failed", "cancelled"):
         raise typer.Exit(1)
 
@@ -444,7 +445,7 @@ def jobs_show(id: str) -> None:
     """One run."""
     with connect() as client:
         run = client.platform.get_run(id=id)
-    show(run, json.dumps(run, indent=1))
+    show(run, escape(json.dumps(run, indent=1)))
 
 
 @jobs_app.command("cancel")
@@ -476,7 +477,7 @@ def events_load(
     show({"accepted": accepted, "rejected": rejected}, f"[green]✓[/] {accepted} events accepted, {len(rejected)} rejected")
     if rejected and not as_json():
         for fault in rejected[:10]:
-            err.print(f"  line {fault['index'] + 1}: {fault['error']}")
+            err.print(escape(f"  line {fault['index'] + 1}: {fault['error']}"))
 
 
 @events_app.command("dead")
@@ -520,7 +521,7 @@ def tune(
     divert_output(config.data / "tune.log")
     with spinner() as progress:
         answer = act(found[capability], str(data), samples, config.data / "tune", progress)
-    show(answer, json.dumps(answer, indent=1))
+    show(answer, escape(json.dumps(answer, indent=1)))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,10 @@ class _Base:
     def __repr__(self) -> str:  # never the key
         return f"{type(self).__name__}({self.address!r})"
 
+    def _sent(self, call: Call) -> dict[bytes, bytes]:
+        """The headers of a call in UTF-8, as the platform reads them."""
+        return {name.encode(): value.encode() for name, value in {**self._headers, **dict(call.headers)}.items()}
+
     def _decode(self, response: Response) -> Any:
         status, kind, headers, body = response
         try:
@@ -157,7 +161,7 @@ class Client(_Base):
             return self._ray.send(call, self._headers, self._timeout)
         assert self._http
         try:
-            answer = self._http.request(call.method, call.path, params=call.query, content=call.body, headers={**self._headers, **dict(call.headers)})
+            answer = self._http.request(call.method, call.path, params=call.query, content=call.body, headers=self._sent(call))
         except httpx.TransportError as error:
             raise _error_for_transport(error, self.address) from error
         return answer.status_code, answer.headers.get("content-type", ""), dict(answer.headers), answer.content
@@ -234,7 +238,7 @@ class AsyncClient(_Base):
         assert self._http
         try:
             answer = await self._http.request(
-                call.method, call.path, params=call.query, content=call.body, headers={**self._headers, **dict(call.headers)}
+                call.method, call.path, params=call.query, content=call.body, headers=self._sent(call)
             )
         except httpx.TransportError as error:
             raise _error_for_transport(error, self.address) from error

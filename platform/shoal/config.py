@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -13,6 +13,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from .contract.errors import Invalid
 from .router import RouterSettings
 from .stores import StoreConfig
 
@@ -20,7 +21,7 @@ from .stores import StoreConfig
 class Config(BaseSettings):
     """What an operator decides. Every unknown key is an error, named: Ray Serve would ignore it silently."""
 
-    model_config = SettingsConfigDict(env_prefix="SHOAL_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SHOAL_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True)
 
     data: Path = Path(".shoal")
     """The folder that holds all state; made with mode 0700."""
@@ -70,5 +71,10 @@ class Config(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """The configuration of this process; `overrides` (command-line options) that are None count as not given."""
-        return cls(**{k: v for k, v in overrides.items() if v is not None})
+        """The configuration of this process; `overrides` (command-line options) that are None count as not given. Invalid says what is
+        wrong and where, and never what stands there, which may be a password."""
+        try:
+            return cls(**{k: v for k, v in overrides.items() if v is not None})
+        except ValidationError as error:
+            faults = [{"location": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+            raise Invalid("the configuration is wrong", errors=faults) from None

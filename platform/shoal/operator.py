@@ -1,5 +1,7 @@
 """The operator's way in: whoever can read the data folder operates the platform, with a token that lives for a day."""
 
+from typing import Any
+
 import orjson
 
 from .client import Client
@@ -24,10 +26,11 @@ def runtime() -> Config:
         raise Unavailable(f"{folder} is another user's") from None
 
 
-def connect(tenant: str | None = None, *, user: str | None = None) -> Client:
-    """A client of the platform that runs on this data folder: its operator's, or acting for one tenant with all its boards."""
+def connect(tenant: str | None = None, *, user: str | None = None, **options: Any) -> Client:
+    """A client of the platform that runs on this data folder: its operator's, or acting for one tenant with all its boards.
+    `options` are the Client's."""
     config = runtime()
     secret = config.router.internal_secret
     assert secret is not None
     token = mint_internal(secret.get_secret_value(), tenant=tenant or PLATFORM, role=Role.admin, user=user, ttl=86_400)
-    return Client(f"http://{config.host}:{config.port}", token)
+    return Client(f"http://{config.host}:{config.port}", token, **options)

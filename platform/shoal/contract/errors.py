@@ -59,7 +59,7 @@ class ShoalError(Exception):
     @staticmethod
     def from_problem(status: int, body: Mapping[str, Any]) -> "ShoalError":
         """The error that `problem()` of a response with this status came from (the nearest kind for an unknown status)."""
-        kind = _BY_STATUS.get(status) or (Invalid if 400 <= status < 500 else InternalError)
+        kind = _BY_STATUS.get(status) or (Invalid if 400 <= status < 500 else Unavailable if status in (502, 504) else InternalError)
         return kind(
             str(body.get("detail") or body.get("title") or ""),
             errors=body.get("errors") or (),

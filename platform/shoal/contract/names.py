@@ -21,9 +21,10 @@ def check_tenant(name: str) -> str:
 
 
 def check_text(value: str) -> str:
-    """`value` if it can be stored as an id or a short text: not empty, no control characters, at most 512 characters."""
-    if not value or len(value) > 512 or any(ord(c) < 32 or ord(c) == 127 for c in value):
-        raise ValueError("1 to 512 characters, none of them a control character")
+    """`value` if it can be stored as an id or a short text: not empty, no control characters or lone surrogates, at most 512
+    characters."""
+    if not value or len(value) > 512 or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in value):
+        raise ValueError("1 to 512 characters, none of them a control character or half of a surrogate pair")
     return value
 
 

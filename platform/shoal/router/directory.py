@@ -23,6 +23,8 @@ from .keyspace import (
     CHANGES,
     CHANNEL,
     EDIT,
+    ERASED,
+    ERASED_SECONDS,
     KEYS,
     MEMBERS,
     NOTICE_SECONDS,
@@ -114,6 +116,15 @@ class Directory:
         await self._edit(tenant, {"tenant": record.model_copy(update={"removing": True}).model_dump_json()})
         await asyncio.sleep(notice)
 
+    async def is_erased(self, tenant: str) -> bool:
+        """Whether the tenant was erased lately, or its erasure goes on. Not by its absence: a directory that lost its data must not
+        make anyone erase."""
+        async with reachable():
+            raw, erased = await asyncio.gather(
+                self.redis.hget(tenant_key(_checked(tenant)), "tenant"), self.redis.zscore(ERASED, tenant)
+            )
+        return erased is not None if raw is None else TenantRecord.model_validate_json(raw).removing
+
     async def delete_tenant(self, tenant: str) -> dict[str, int]:
         """Forget all that the directory knows of a tenant, and say how much that was. May be run again after a fault."""
         if _checked(tenant) == PLATFORM:
@@ -146,6 +157,10 @@ class Directory:
                 for minute in range(this_minute - 16, this_minute + 2):
                     await redis.delete(*minute_keys(capability.decode(), minute, tenant))
         if fields:
+            async with reachable():
+                now = time.time()
+                await redis.zadd(ERASED, {tenant: now})
+                await redis.zremrangebyscore(ERASED, "-inf", now - ERASED_SECONDS)
             await self._edit(tenant, dict.fromkeys(fields, ""))
         elif not any(counts.values()):
             raise NotFound(f"no tenant {tenant!r}")

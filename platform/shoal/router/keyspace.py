@@ -33,6 +33,9 @@ VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
 )
 AUDIT_LENGTH = 100_000
 NOTICE_SECONDS = 1.0
+ERASED = PREFIX + "erased"
+"""Sorted set: the tenants erased lately, by when, for work that outlasts an erasure."""
+ERASED_SECONDS = 7 * 86_400
 CONNECTIONS = 64
 """Per process, at most; who finds none free waits."""
 

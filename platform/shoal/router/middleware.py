@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
@@ -84,7 +84,7 @@ class _View:
 class Router:
     """Wraps a capability's application. `start` and `stop` run by the lifespan, or `start` at the first request.
 
-    `open_stores(tenant)` gives a tenant's doors. Paths are whole (`/search/items`). The application finds
+    `open_stores(tenant)` gives a tenant's doors; `settle(tenant)` is called when a tenant went during a request. Paths are whole (`/search/items`). The application finds
     the TenantContext in `scope["shoal.context"]` and the request's id in `scope["shoal.request_id"]`.
     """
 
@@ -97,6 +97,7 @@ class Router:
         services: Services,
         open_stores: Callable[[str], Stores],
         operations: OperationsOf,
+        settle: Callable[[str], Awaitable[None]],
         settings: RouterSettings | None = None,
     ) -> None:
         self.app = app
@@ -106,7 +107,7 @@ class Router:
         self.snapshot = Snapshot(
             directory, poll_seconds=self.settings.poll_seconds, stale_seconds=self.settings.stale_seconds
         )
-        self._directory, self._services, self._operations = directory, services, operations
+        self._directory, self._services, self._operations, self._settle = directory, services, operations, settle
         self._stores: dict[str, Stores] = {}
         self._open_stores = open_stores
         self._authenticator = Authenticator(self.snapshot, self.settings)
@@ -214,6 +215,8 @@ class Router:
                 self.account.record(call.caller.tenant, route, exchange.status, seconds, call.user, variants)
                 if gate is not None and method not in SAFE:
                     await self._enter(scope, call, route, exchange.status)
+                if call.caller.tenant not in self.snapshot.tenants:
+                    await self._settle(call.caller.tenant)
 
     async def _run(self, scope: Scope, receive: Receive, exchange: Exchange, gate: Gate | None) -> None:
         """The application, within the gate's time and its limit of the body."""
@@ -349,6 +352,7 @@ class Router:
         if not self._started:
             await self.start()
         gate: Gate | None = None
+        call: Call | None = None
         try:
             if not self.settings.websockets:
                 raise Forbidden("this capability has no websockets")
@@ -365,6 +369,8 @@ class Router:
         finally:
             if gate is not None:
                 gate.leave()
+            if call is not None and call.caller.tenant not in self.snapshot.tenants:
+                await self._settle(call.caller.tenant)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str) -> None:

@@ -1,5 +1,6 @@
 """The platform's own capability at `/platform`: tenants, keys, boards, events, jobs, parameters, experiments, audit."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -8,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..contract.capability import Capability, Job, JobContext
 from ..contract.context import Role, TenantContext, admin, editor, reader
-from ..contract.errors import Forbidden, Invalid, Malformed, NotFound
+from ..contract.errors import Forbidden, Invalid, LimitExceeded, Malformed, NotFound
 from ..contract.events import Event
 from ..contract.experiments import ExperimentRecord
 from ..contract.names import Identifier, TenantId
 from ..contract.parameters import Parameters
 from ..router import PLATFORM, Limits
 from ..stores import EventLog
-from .jobs import Run, Runs
+from .jobs import WAITING, Run, Runs
 from .tenancy import added, erased
 
 if TYPE_CHECKING:
@@ -218,6 +219,9 @@ def routes(process: "Process") -> APIRouter:
     async def replay(body: Replay, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Handle events again: the dead letters `ids` (all of the group's when neither is given), or everything after a position."""
         whole_company(ctx)
+        groups = [f"{c.name}.{number}" for c in process.plugins.capabilities.values() for number in range(len(c.streams))]
+        if body.group not in groups:  # its position would keep the log from being trimmed, for nobody
+            raise NotFound(f"no stream {body.group!r}; there are {', '.join(groups)}")
         ids = body.ids
         if ids is None and body.after is None:
             ids = [d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=1000)]
@@ -309,16 +313,20 @@ def routes(process: "Process") -> APIRouter:
         tenant = body.tenant if ctx.tenant == operator else of(ctx, body.tenant or ctx.tenant)
         if tenant is not None:
             await directory.get_tenant(tenant)
-        return runs.add(name, tenant=tenant, arguments=body.arguments).model_dump(mode="json")
+            if await asyncio.to_thread(runs.unfinished, tenant) >= WAITING:
+                raise LimitExceeded(f"{WAITING} runs of {tenant} wait or run already", retry_after=10)
+        run = await asyncio.to_thread(runs.add, name, tenant=tenant, arguments=body.arguments)
+        return run.model_dump(mode="json")
 
     @router.get("/jobs/runs")
     async def list_runs(limit: int = Query(50, ge=1, le=1000), ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
         """The newest runs."""
         mine = None if ctx.tenant == operator else ctx.tenant
-        return {"runs": [r.model_dump(mode="json") for r in runs.recent(tenant=mine, limit=limit)]}
+        found = await asyncio.to_thread(runs.recent, tenant=mine, limit=limit)
+        return {"runs": [r.model_dump(mode="json") for r in found]}
 
-    def visible(ctx: TenantContext, run_id: str) -> Run:
-        run = runs.get(run_id)
+    async def visible(ctx: TenantContext, run_id: str) -> Run:
+        run = await asyncio.to_thread(runs.get, run_id)
         if ctx.tenant not in (operator, run.tenant):
             raise NotFound(f"no run {run_id!r}")
         return run
@@ -326,13 +334,13 @@ def routes(process: "Process") -> APIRouter:
     @router.get("/jobs/runs/{id}")
     async def get_run(id: str, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
         """A run's state and progress."""
-        return visible(ctx, id).model_dump(mode="json")
+        return (await visible(ctx, id)).model_dump(mode="json")
 
     @router.delete("/jobs/runs/{id}")
     async def cancel_run(id: str, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Cancel a run; 409 when it is done."""
-        visible(ctx, id)
-        return runs.cancel(id).model_dump(mode="json")
+        await visible(ctx, id)
+        return (await asyncio.to_thread(runs.cancel, id)).model_dump(mode="json")
 
     # Audit
 

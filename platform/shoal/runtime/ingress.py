@@ -132,7 +132,7 @@ async def drive(app: ASGIApp, call: Call, headers: dict[str, str]) -> tuple[int,
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in every.items()],
+        "headers": [(k.encode(), v.encode()) for k, v in every.items()],
         "client": None,
         "server": None,
     }

@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
+import itertools
 import logging
+import sys
 import threading
 import time
 import traceback
@@ -32,6 +34,9 @@ DEAD = 20.0
 ATTEMPTS = 3
 KEEP = 1000
 """Finished runs that are remembered."""
+WAITING = 100
+"""Runs of one tenant that may wait or run; more are refused."""
+PAGE = 200
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 DONE = {"succeeded", "failed", "cancelled"}
@@ -69,11 +74,41 @@ class Cancelled(Exception):
 _CLAIM = """
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then return false end
 local run = redis.call('LPOP', KEYS[1])
+while run and redis.call('EXISTS', ARGV[1] .. run) == 0 do run = redis.call('LPOP', KEYS[1]) end
 if run then
   redis.call('ZADD', KEYS[2], ARGV[2], run)
   redis.call('HINCRBY', ARGV[1] .. run, 'attempt', 1)
 end
 return run
+"""
+_SCHEDULE = """
+local last = redis.call('GET', KEYS[1])
+if last and tonumber(ARGV[1]) <= tonumber(last) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+if not last then return 0 end
+redis.call('HSET', KEYS[2], unpack(ARGV, 4))
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
+redis.call('RPUSH', KEYS[4], ARGV[2])
+return 1
+"""
+_CHANGE = "return redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HSET', KEYS[1], unpack(ARGV))"
+_FINISH = """
+redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('EXISTS', KEYS[1]) == 0 then return end
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+for _, old in ipairs(redis.call('ZREVRANGE', KEYS[3], ARGV[3], -1)) do
+  redis.call('DEL', ARGV[4] .. old)
+  redis.call('ZREM', KEYS[3], old)
+  redis.call('ZREM', KEYS[4], old)
+end
+"""
+_REQUEUE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) return end
+if tonumber(redis.call('HGET', KEYS[1], 'attempt')) >= tonumber(ARGV[2]) then return end
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('RPUSH', KEYS[3], ARGV[1])
 """
 
 
@@ -92,11 +127,10 @@ class Runs:
 
     def add(self, job: str, *, tenant: str | None = None, arguments: Mapping[str, Any] | None = None, due: datetime | None = None) -> Run:
         """Queue a run; a worker takes it within a second."""
-        now = datetime.now(UTC)
-        run = Run(id=uuid4().hex[:16], job=job, tenant=tenant, arguments=dict(arguments or {}), created=now, scheduled_for=due or now)
+        run = _made(job, tenant=tenant, arguments=arguments, due=due)
         with self._reachable(), self._redis.pipeline() as pipe:
-            pipe.hset(f"{PREFIX}run:{run.id}", mapping=_fields(run))
-            pipe.zadd(f"{PREFIX}runs", {run.id: now.timestamp()})
+            pipe.execute_command("HSET", f"{PREFIX}run:{run.id}", *_flat(run.model_dump()))
+            pipe.zadd(f"{PREFIX}runs", {run.id: run.created.timestamp()})
             pipe.rpush(f"{PREFIX}runs:queue", run.id)
             pipe.execute()
         return run
@@ -111,9 +145,13 @@ class Runs:
     def recent(self, *, tenant: str | None = None, limit: int = 50) -> list[Run]:
         """The newest runs first; with a tenant, only those that are that tenant's alone."""
         with self._reachable():
-            ids = self._redis.zrevrange(f"{PREFIX}runs", 0, KEEP)
-            found = [_run(f) for f in (self._redis.hgetall(f"{PREFIX}run:{i}") for i in ids) if f]
-        return [r for r in found if tenant is None or r.tenant == tenant][:limit]
+            found: list[Run] = []
+            for start in itertools.count(step=PAGE):
+                ids = self._redis.zrevrange(f"{PREFIX}runs", start, start + PAGE - 1)
+                found += [run for run in self._read(ids) if tenant is None or run.tenant == tenant]
+                if len(found) >= limit or len(ids) < PAGE:
+                    return found[:limit]
+        raise AssertionError
 
     def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: at once while queued, at its next `progress` while running. Conflict when it is done."""
@@ -123,12 +161,28 @@ class Runs:
         with self._reachable():
             self._redis.hset(f"{PREFIX}run:{run_id}", "cancel", "1")
             if run.state == "queued" and self._redis.lrem(f"{PREFIX}runs:queue", 0, run_id):
-                self.update(run_id, state="cancelled", finished=datetime.now(UTC))
+                self.finish(run_id, "cancelled")
         return self.get(run_id)
 
     def update(self, run_id: str, **changes: Any) -> None:
+        """Change a run, if it is still in the book."""
         with self._reachable():
-            self._redis.hset(f"{PREFIX}run:{run_id}", mapping={k: _encode(v) for k, v in changes.items()})
+            self._redis.eval(_CHANGE, 1, f"{PREFIX}run:{run_id}", *_flat(changes))
+
+    def unfinished(self, tenant: str) -> int:
+        """How many runs of this tenant alone wait or run."""
+        return sum(run.tenant == tenant for run in self.active())
+
+    def forget(self, tenant: str) -> int:
+        """Drop all runs that are of this tenant alone; how many. The process of one that runs is told to stop at its next beat."""
+        runs = self.recent(tenant=tenant, limit=sys.maxsize)
+        with self._reachable():
+            for run in runs:
+                self._redis.lrem(f"{PREFIX}runs:queue", 0, run.id)
+                self._redis.delete(f"{PREFIX}run:{run.id}")
+                for index in ("runs:active", "runs:done", "runs"):
+                    self._redis.zrem(f"{PREFIX}{index}", run.id)
+        return len(runs)
 
     # What workers and running jobs use.
 
@@ -146,52 +200,59 @@ class Runs:
         """Say that the run's process lives; True when the run should stop."""
         with self._reachable():
             self._redis.zadd(f"{PREFIX}runs:active", {run_id: time.time()}, xx=True)
-            return self._redis.hget(f"{PREFIX}run:{run_id}", "cancel") == "1"
+            cancel, job = self._redis.hmget(f"{PREFIX}run:{run_id}", "cancel", "job")
+        return cancel == "1" or job is None
 
     def finish(self, run_id: str, state: State, *, result: Mapping[str, Any] | None = None, error: str | None = None) -> None:
-        self.update(run_id, state=state, finished=datetime.now(UTC), result=dict(result) if result else None, error=error)
+        now = datetime.now(UTC)
+        changes = _flat({"state": state, "finished": now, "result": dict(result) if result else None, "error": error})
+        keys = (f"{PREFIX}run:{run_id}", f"{PREFIX}runs:active", f"{PREFIX}runs:done", f"{PREFIX}runs")
         with self._reachable():
-            self._redis.zrem(f"{PREFIX}runs:active", run_id)
-            for old in self._redis.zrevrange(f"{PREFIX}runs", KEEP, -1):
-                self._redis.delete(f"{PREFIX}run:{old}")
-                self._redis.zrem(f"{PREFIX}runs", old)
+            self._redis.eval(_FINISH, 4, *keys, run_id, now.timestamp(), KEEP, f"{PREFIX}run:", *changes)
 
     def reap(self) -> list[Run]:
         """Queue again (up to ATTEMPTS times) or fail the runs whose process has died; they are returned."""
         with self._reachable():
             dead = self._redis.zrangebyscore(f"{PREFIX}runs:active", 0, time.time() - DEAD)
-            mine = [i for i in dead if self._redis.zrem(f"{PREFIX}runs:active", i)]
-        runs = []
-        for run_id in mine:
-            run = self.get(run_id)
-            if run.attempt < ATTEMPTS:
-                self.update(run_id, state="queued", error="its process died; it is tried again")
-                with self._reachable():
-                    self._redis.rpush(f"{PREFIX}runs:queue", run_id)
-            else:
-                self.finish(run_id, "failed", error=f"its process died {run.attempt} times")
-            runs.append(run)
+            runs = self._read(dead)
+            again = _flat({"state": "queued", "error": "its process died; it is tried again"})
+            for run_id in dead:
+                keys = (f"{PREFIX}run:{run_id}", f"{PREFIX}runs:active", f"{PREFIX}runs:queue")
+                self._redis.eval(_REQUEUE, 3, *keys, run_id, ATTEMPTS, *again)
+        for run in runs:
+            if run.attempt >= ATTEMPTS:
+                self.finish(run.id, "failed", error=f"its process died {run.attempt} times")
         return runs
 
     def active(self) -> list[Run]:
+        """Those that run, and those that wait, in the order of the queue."""
         with self._reachable():
-            ids = self._redis.zrange(f"{PREFIX}runs:active", 0, -1) + self._redis.lrange(f"{PREFIX}runs:queue", 0, -1)
-        return [self.get(i) for i in ids]
+            return self._read(self._redis.zrange(f"{PREFIX}runs:active", 0, -1) + self._redis.lrange(f"{PREFIX}runs:queue", 0, -1))
+
+    def _read(self, ids: Sequence[str]) -> list[Run]:
+        """The runs of these ids that are in the book."""
+        pipe = self._redis.pipeline(transaction=False)
+        for run_id in ids:
+            pipe.hgetall(f"{PREFIX}run:{run_id}")
+        return [_run(fields) for fields in pipe.execute() if fields]
 
     def once(self, what: str, seconds: float) -> bool:
         """Whether this caller is the first, of all, to do `what` (a name that includes the time it is for)."""
         with self._reachable():
             return bool(self._redis.set(f"{PREFIX}once:{what}", "1", nx=True, ex=int(seconds)))
 
-    def last_due(self, job: str, due: datetime) -> bool:
-        """Whether a cron job is due at `due` and nobody has queued that run yet. A job seen for the first time is not."""
-        key = f"{PREFIX}cron:{job}"
+    def schedule(self, job: str, due: datetime) -> bool:
+        """Queue the run of a cron job that is due at `due`, unless somebody has, or the job is seen for the first time; whether it was."""
+        run = _made(job, due=due)
+        keys = (f"{PREFIX}cron:{job}", f"{PREFIX}run:{run.id}", f"{PREFIX}runs", f"{PREFIX}runs:queue")
+        fields = _flat(run.model_dump())
         with self._reachable():
-            last = self._redis.get(key)
-            if last is None:
-                self._redis.set(key, due.timestamp(), nx=True)
-                return False
-            return due.timestamp() > float(last) and float(self._redis.getset(key, due.timestamp()) or 0) < due.timestamp()
+            return bool(self._redis.eval(_SCHEDULE, 4, *keys, due.timestamp(), run.id, run.created.timestamp(), *fields))
+
+
+def _made(job: str, *, tenant: str | None = None, arguments: Mapping[str, Any] | None = None, due: datetime | None = None) -> Run:
+    now = datetime.now(UTC)
+    return Run(id=uuid4().hex[:16], job=job, tenant=tenant, arguments=dict(arguments or {}), created=now, scheduled_for=due or now)
 
 
 def _encode(value: Any) -> str:
@@ -200,8 +261,9 @@ def _encode(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _fields(run: Run) -> dict[str, str]:
-    return {k: _encode(v) for k, v in run.model_dump().items()}
+def _flat(fields: Mapping[str, Any]) -> list[str]:
+    """As HSET takes them: name, value, name, value."""
+    return [part for name, value in fields.items() for part in (name, _encode(value))]
 
 
 def _run(fields: Mapping[str, str]) -> Run:
@@ -219,7 +281,7 @@ def due(job: Job, zone: ZoneInfo, now: datetime) -> datetime | None:
 class _Context:
     """The JobContext of a running job."""
 
-    tenants: Sequence[TenantContext]
+    tenants: Sequence[TenantContext] = ()
     arguments: Mapping[str, Any]
 
     def __init__(self, runs: Runs, run: Run, zone: ZoneInfo) -> None:
@@ -250,8 +312,10 @@ def work(run_id: str) -> None:
     zone = ZoneInfo(job.timezone or process.config.timezone)
 
     async def contexts() -> list[TenantContext]:
-        names = [run.tenant] if run.tenant else await process.tenants()
-        return [await process.context(name, capability.name) for name in names]
+        names = await process.tenants()
+        if run.tenant is not None and run.tenant not in names:
+            raise NotFound(f"no tenant {run.tenant!r}")
+        return [await process.context(name, capability.name) for name in ([run.tenant] if run.tenant else names)]
 
     def beat() -> None:
         while not stop.wait(BEAT):
@@ -275,4 +339,5 @@ def work(run_id: str) -> None:
         runs.finish(run_id, "failed", error=f"{type(error).__name__}: {error} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})")
     finally:
         stop.set()
+        asyncio.run(process.settle(*(tenant.tenant for tenant in context.tenants)))
         process.close()

@@ -1,6 +1,7 @@
 """What every process of the platform holds: the configuration, the plugins, the directory, and doors for any tenant."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -13,14 +14,15 @@ from pydantic import ValidationError
 from ..config import Config
 from ..contract.capability import Capability, Job
 from ..contract.context import Operations, TenantContext
-from ..contract.errors import Invalid, NotFound, Unavailable
+from ..contract.errors import Invalid, NotFound, ShoalError, Unavailable
 from ..contract.operations import Call, Operation, decode, operations
 from ..contract.stores import Stores
 from ..router import Directory, Router, mint_internal, service_context
-from ..stores import StoreConfig, open_stores
+from ..stores import StoreConfig, erase, open_stores
 from . import plugins, status
 from .backends import BackendStub
 
+log = logging.getLogger("shoal.runtime")
 M = TypeVar("M")
 
 
@@ -88,6 +90,7 @@ class Process:
             services=self.services(capability.name),
             open_stores=self.open_stores,
             operations=self.operations,
+            settle=self.settle,
             settings=self.config.router,
         )
 
@@ -100,6 +103,19 @@ class Process:
             return await directory.tenant_ids()
         finally:
             await directory.close()
+
+    async def settle(self, *tenants: str, directory: Directory | None = None) -> None:
+        """To be called at the end of work for these tenants: what it wrote of one that was erased meanwhile is erased too."""
+        own = directory or self.directory()
+        try:
+            for tenant in tenants:
+                if await own.is_erased(tenant):
+                    await erase(self.stores, tenant)
+        except ShoalError:
+            log.exception("what late work may have left of an erased tenant could not be erased")
+        finally:
+            if directory is None:
+                await own.close()
 
     async def context(self, tenant: str, capability: str, directory: Directory | None = None) -> TenantContext:
         """The capability itself, working for a tenant: role admin, all boards. For jobs and streams."""

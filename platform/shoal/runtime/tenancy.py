@@ -1,9 +1,11 @@
 """A tenant's beginning and end, across every store and plugin."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from ..router import Directory
 from ..stores import erase
+from .jobs import Runs
 
 if TYPE_CHECKING:
     from .process import Process
@@ -18,12 +20,14 @@ async def added(process: "Process", tenant: str) -> None:
 
 
 async def erased(process: "Process", directory: Directory, tenant: str) -> dict[str, int]:
-    """Erase a tenant: its keys stop working first, then every plugin forgets it, then the stores, and at last the directory.
+    """Erase a tenant: its keys stop working first, its runs of jobs go, then every plugin forgets it, then the stores, and at last
+    the directory. What is still at work for it then (a request, a batch of events, a job of all tenants) erases at its end what it
+    wrote meanwhile: see `Process.settle`.
 
     Called again after a fault it goes on where it was. NotFound when there is no such tenant.
     """
     await directory.begin_removal(tenant)
-    counts: dict[str, int] = {}
+    counts = {"jobs.runs": await asyncio.to_thread(Runs(process.stores.online).forget, tenant)}
     for name in process.plugins.capabilities:
         hook = process.plugins.hook(name, "shoal_tenant_removed")
         if hook is not None:

@@ -94,7 +94,10 @@ class Worker:
 
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
         async def handle(tenant: str, events: Sequence[Event]) -> None:
-            await stream.handle(await self._process.context(tenant, capability, self._directory), events)
+            try:
+                await stream.handle(await self._process.context(tenant, capability, self._directory), events)
+            finally:
+                await self._process.settle(tenant, directory=self._directory)
 
         async def tenants() -> list[str]:
             return self._tenants
@@ -110,7 +113,12 @@ class Worker:
 
     async def _archive(self) -> None:
         for tenant in self._tenants:
-            await self._log.archive(tenant)
+            try:
+                await self._log.archive(tenant)
+            except Unavailable:
+                raise
+            except Exception:  # one log that cannot be archived must not keep the others from it
+                log.exception("archiving the log of %s failed; it is tried again", tenant)
 
     # Jobs
 
@@ -118,8 +126,8 @@ class Worker:
         now = datetime.now(UTC)
         for name, job in self._process.jobs().items():
             when = due(job, self._zone, now)
-            if when is not None and await asyncio.to_thread(self._runs.last_due, name, when):
-                await asyncio.to_thread(self._runs.add, name, due=when)
+            if when is not None:
+                await asyncio.to_thread(self._runs.schedule, name, when)
 
     async def _start_jobs(self) -> None:
         while run := await asyncio.to_thread(self._runs.claim, self._process.config.jobs_at_once):

@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from pydantic_core import from_json
+
 from shoal.contract.errors import Invalid
 from shoal.contract.events import Event
 
@@ -60,12 +62,14 @@ def workers(group: str) -> str:
 
 
 def write(event: Event) -> dict[str, bytes]:
-    """The fields of the stream's entry. Invalid when the event's data is no JSON."""
+    """The fields of the stream's entry. Invalid when the event's data is no JSON, or nested deeper than `read` can follow."""
     try:
         json.dumps(
             event.data, allow_nan=False, default=str
         )  # pydantic would write null for NaN, and say nothing
-        return {"t": event.type.encode(), "e": event.model_dump_json().encode()}
+        written = event.model_dump_json().encode()
+        from_json(written)
+        return {"t": event.type.encode(), "e": written}
     except (
         ValueError,
         TypeError,

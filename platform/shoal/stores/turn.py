@@ -16,10 +16,11 @@ logger = logging.getLogger("shoal.events")
 
 ADVANCE = """
 local at = redis.call('hget', KEYS[1], ARGV[1]) or ''
-if at ~= ARGV[2] then return 0 end
+if redis.call('exists', KEYS[2]) == 0 or at ~= ARGV[2] then return 0 end
 redis.call('hset', KEYS[1], ARGV[1], ARGV[3])
 return 1"""
-"""Move a group's position, if it is where the worker believes it to be: not if another worker moved it, or a replay."""
+"""Move a group's position, if it is where the worker believes it to be: not if another worker moved it, or a replay, or if the log
+was erased."""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -100,7 +101,7 @@ class Source:
             raise Lost
         if stream == self._again:
             await self._events.xdel(stream, *(at for at, _ in taken))
-        elif not await self._events.eval(ADVANCE, 1, self._groups, self._sub.group, position, taken[-1][0]):
+        elif not await self._events.eval(ADVANCE, 2, self._groups, self._log, self._sub.group, position, taken[-1][0]):
             raise Lost
 
     async def _alone(self, stream: str, position: bytes, entry: Entry) -> bool:

@@ -18,7 +18,7 @@ def test_what_can(name: str) -> None:
     assert check_tenant(name) == name
 
 
-@pytest.mark.parametrize("value", ["", "a\nb", "\0", "x" * 513, "\x7f"])
+@pytest.mark.parametrize("value", ["", "a\nb", "\0", "x" * 513, "\x7f", "a\ud800"])
 def test_text_that_cannot_be_an_id(value: str) -> None:
     with pytest.raises(ValueError, match="512"):
         check_text(value)

@@ -6,7 +6,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
-from shoal import Conflict, InternalError, Invalid, LimitExceeded, NotFound, ShoalError
+from shoal import Conflict, InternalError, Invalid, LimitExceeded, NotFound, ShoalError, Unavailable
 from shoal.contract.operations import Operation, decode, operations
 
 
@@ -94,8 +94,10 @@ def test_an_error_survives_its_way_through_a_problem(error: ShoalError) -> None:
 def test_an_unknown_status_is_the_nearest_kind() -> None:
     with pytest.raises(Invalid):
         decode(418, "text/plain", b"teapot")
-    with pytest.raises(InternalError, match="bad gateway"):
+    with pytest.raises(Unavailable, match="bad gateway"):
         decode(502, "text/html", b"bad gateway")
+    with pytest.raises(InternalError, match="teapot"):
+        decode(599, "text/html", b"teapot")
 
 
 def test_other_content_comes_as_bytes_and_nothing_as_none() -> None:

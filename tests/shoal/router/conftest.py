@@ -177,6 +177,7 @@ class World:
         self.logs: dict[str, Log] = {}
         self.keys: dict[str, str] = {}
         self.asked: list[tuple[str, TenantContext]] = []
+        self.settled: list[str] = []
         self.routes = router = routes(None)
         enforce_roles(router)
         self.app = FastAPI(openapi_url="/greeting/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -194,12 +195,16 @@ class World:
             services=SimpleNamespace(),  # type: ignore[arg-type]
             open_stores=self.open_stores,
             operations=lambda name, ctx: self.asked.append((name, ctx)),
+            settle=self.settle,
             settings=self.settings,
         )
 
     @staticmethod
     def connect(app: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shoal/greeting")
+
+    async def settle(self, tenant: str) -> None:
+        self.settled.append(tenant)
 
     def open_stores(self, tenant: str) -> Any:
         return SimpleNamespace(events=self.logs.setdefault(tenant, Log()))

@@ -8,6 +8,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
 from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, Field
 
@@ -27,12 +28,22 @@ class Answer(BaseModel):
     rest: int | None = None
 
 
+class Licensed(APIRoute):
+    """A route with a check of its own, as FastAPI's documentation makes them."""
+
+    def get_route_handler(self) -> Any:
+        async def handler(request: Request) -> Response:
+            raise HTTPException(402, "no licence")
+
+        return handler
+
+
 def plain(text: str) -> Response:
     return Response(text, media_type="text/plain")
 
 
 def routes() -> APIRouter:
-    router, nested = APIRouter(), APIRouter()
+    router, nested, licensed = APIRouter(), APIRouter(), APIRouter(route_class=Licensed)
 
     @router.get("")
     async def root(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
@@ -65,6 +76,12 @@ def routes() -> APIRouter:
     @router.get("/made/late")
     async def late(ctx: TenantContext = Depends(tenant)) -> Response:
         return plain("never: the one before has it")
+
+    @licensed.get("/licensed")
+    async def plainly(ctx: TenantContext = Depends(tenant)) -> Response:
+        return plain("never: its route refuses it")
+
+    router.include_router(licensed)
 
     @router.get("/dict")
     async def dictionary(ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
@@ -196,7 +213,7 @@ async def test_everything_else_goes_fastapis_way(client: AsyncClient, past: list
     assert past == [path.partition("?")[0]]
 
 
-PATHS = ["?q=1", "/dict", "/unsaid", "/model", "/either", "/either?text", "/teapot", "/bare", "/page", "/nested/deep", "/made/late", "/gone", "/nothing"]
+PATHS = ["/licensed", "?q=1", "/dict", "/unsaid", "/model", "/either", "/either?text", "/teapot", "/bare", "/page", "/nested/deep", "/made/late", "/gone", "/nothing"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -228,6 +245,11 @@ async def test_faults_are_what_they_are_elsewhere(client: AsyncClient, past: lis
     with pytest.raises(NotFound):  # as above
         await client.get("/x/missing")
     assert past == []
+
+
+async def test_a_route_of_the_authors_own_kind_does_what_its_kind_does(client: AsyncClient, past: list[str]) -> None:
+    assert (await client.get("/x/licensed")).status_code == 402
+    assert past == ["/x/licensed"]
 
 
 async def test_another_method_is_405_as_ever(client: AsyncClient, past: list[str]) -> None:

@@ -1,13 +1,64 @@
 """The platform's own operations, behind the real Router."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, Depends
 
-from shoal import Forbidden
+from shoal import (
+    Capability,
+    Client,
+    Event,
+    Forbidden,
+    Job,
+    LimitExceeded,
+    NotFound,
+    Stream,
+    TenantContext,
+    editor,
+)
+from shoal.contract.errors import Unauthenticated
+from shoal.router import PLATFORM, mint_internal
+from shoal.runtime import jobs, process
+from shoal.runtime.worker import Worker
+from shoal.stores.erasure import remains
+from shoal.testing.app import SECRET
 
 EVENT = {"id": "1", "source": "test", "type": "item.updated", "subject": "plans", "data": {"board_id": "directors"}}
+
+begun, written, hook = threading.Event(), threading.Event(), list[Callable[[Any], None]]()
+
+
+def diary(_: Any) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/pages")
+    async def write(ctx: TenantContext = Depends(editor)) -> dict[str, str]:
+        begun.set()
+        await asyncio.to_thread(written.wait, 30)
+        await ctx.stores.online.set(("page", "1"), "secret")
+        await ctx.stores.events.append([Event(type="page.written", data="secret")])
+        return {}
+
+    return router
+
+
+def nightly(job: Any) -> dict[str, int]:
+    for act in hook:
+        act(job)
+    for ctx in job.tenants:
+        asyncio.run(ctx.stores.online.set(("page", "2"), "secret"))
+    return {"pages": 1}
+
+
+async def nothing(ctx: TenantContext, events: Any) -> None:
+    pass
+
+
+DIARY = Capability("diary", "Keeps a diary.", routes=diary, streams=[Stream(("page.*",), nothing)], jobs=[Job("nightly", nightly)])
 
 
 @pytest.mark.parametrize(
@@ -16,13 +67,74 @@ EVENT = {"id": "1", "source": "test", "type": "item.updated", "subject": "plans"
         lambda platform: platform.put_members(board="directors", users=["mallory"]),
         lambda platform: platform.append_events(body=[EVENT]),
         lambda platform: platform.dead_letters(),
-        lambda platform: platform.replay(body={"group": "search.0"}),
+        lambda platform: platform.replay(body={"group": "diary.0"}),
     ],
     ids=["members", "events", "dead letters", "replay"],
 )
 def test_what_reaches_every_board_is_not_for_a_user(shoal_app: Callable[..., Any], act: Callable[[Any], Any]) -> None:
-    app = shoal_app()
+    app = shoal_app(capabilities=[DIARY])
     for caller in (app.client("acme"), app.client("acme", "admin", "ana")):
         act(caller.platform)
     with pytest.raises(Forbidden):
         act(app.client("acme", "editor", "mallory").platform)
+
+
+def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..., Any]) -> None:
+    """Another's position would keep the log from being trimmed, for nobody."""
+    platform = shoal_app(capabilities=[DIARY]).client("acme").platform
+    for group in ("dairy.0", "diary.1"):
+        with pytest.raises(NotFound, match=r"diary\.0"):
+            platform.replay(body={"group": group, "after": "0"})
+
+
+def test_a_company_cannot_fill_the_queue(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal.runtime.administration.WAITING", 2)
+    app = shoal_app(capabilities=[DIARY])
+    for _ in range(2):
+        app.client("flood").platform.run_job(name="diary.nightly")
+    with pytest.raises(LimitExceeded):
+        app.client("flood").platform.run_job(name="diary.nightly")
+    assert app.client("other").platform.run_job(name="diary.nightly")["state"] == "queued"
+
+
+def test_one_log_that_cannot_be_archived_does_not_keep_the_others_from_it() -> None:
+    class Logs:
+        async def archive(self, tenant: str) -> None:
+            archived.append(tenant)
+            if tenant == "bravo":
+                raise ValueError("no such event")
+
+    archived: list[str] = []
+    worker = object.__new__(Worker)
+    worker._tenants, worker._log = ["acme", "bravo", "zeta"], Logs()  # type: ignore[assignment]
+    asyncio.run(worker._archive())
+    assert archived == ["acme", "bravo", "zeta"]
+
+
+def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    app = shoal_app(capabilities=[DIARY])
+    platform, runs = app.client("leaver").platform, jobs.Runs(app.process.stores.online)
+    run = platform.run_job(name="diary.nightly", body={"arguments": {"employee": "Ana"}})
+    everyones = runs.add("diary.nightly")
+    write = threading.Thread(target=lambda: app.client("leaver").diary.write())
+    write.start()
+    assert begun.wait(10)
+
+    def erase(job: Any) -> None:  # in the midst of a job of all companies
+        Client(app.address, mint_internal(SECRET, tenant=PLATFORM, role="admin"), timeout=60).platform.delete_tenant(id="leaver")
+        written.set()
+        write.join()
+
+    hook.append(erase)
+    monkeypatch.setattr(process.Process, "current", classmethod(lambda cls: app.process))
+    monkeypatch.setattr(app.process, "close", lambda: None)
+    while (claimed := runs.claim()) is not None and claimed.id != everyones.id:
+        runs.finish(claimed.id, "cancelled")
+    jobs.work(everyones.id)
+    hook.clear()
+    assert runs.get(everyones.id).state == "succeeded"
+    with pytest.raises(NotFound):
+        runs.get(run["id"])
+    with pytest.raises(Unauthenticated):
+        platform.whoami()
+    assert app.run(remains(app.process.stores, "leaver")) == []

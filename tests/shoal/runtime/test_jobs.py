@@ -76,10 +76,14 @@ def test_redis_away_is_unavailable() -> None:
 
 def test_a_scheduled_run_is_queued_once_by_all_workers(runs: Runs, redis_url: str) -> None:
     other = Runs(redis_url)
+    runs.claim()
     first, second = datetime(2026, 11, 22, 3, tzinfo=UTC), datetime(2026, 11, 23, 3, tzinfo=UTC)
-    assert not runs.last_due("a.b", first), "seen for the first time: nothing is made up for"
-    assert runs.last_due("a.b", second)
-    assert not other.last_due("a.b", second) and not runs.last_due("a.b", second)
+    assert not runs.schedule("a.b", first), "seen for the first time: nothing is made up for"
+    assert runs.schedule("a.b", second)
+    assert not other.schedule("a.b", second) and not runs.schedule("a.b", second) and not runs.schedule("a.b", first)
+    claimed = other.claim()
+    assert claimed is not None and (claimed.job, claimed.scheduled_for) == ("a.b", second)
+    assert runs.claim() is None
 
 
 def test_old_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +95,46 @@ def test_old_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> 
         runs.finish(ids[-1], "succeeded")
         time.sleep(0.002)
     assert [r.id for r in runs.recent()] == ids[:1:-1]
+
+
+def test_only_finished_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "KEEP", 2)
+    running = runs.add("a.b", tenant="globex")
+    assert runs.claim() is not None
+    waiting = [runs.add("a.b", tenant="globex")] + [runs.add("a.b", tenant="acme") for _ in range(5)]
+    for run in waiting[1:]:
+        runs.cancel(run.id)
+    assert [r.id for r in runs.active()] == [running.id, waiting[0].id]
+    assert len(runs.recent(tenant="acme")) == 2 and len(runs.recent(tenant="globex")) == 2
+
+
+def test_a_run_that_is_gone_from_the_book_stops_nothing(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (runs.add("a.b") for _ in range(3))
+    runs.claim()
+    for run in (first, second):
+        runs._redis.delete(f"{jobs.PREFIX}run:{run.id}")
+    assert [r.id for r in runs.active()] == [third.id]
+    monkeypatch.setattr(jobs, "DEAD", -1.0)
+    assert runs.reap() == [] and runs.reap() == []
+    claimed = runs.claim()
+    assert claimed is not None and claimed.id == third.id
+    runs.update(first.id, state="running")
+    runs.finish(first.id, "succeeded")
+    assert runs.beat(first.id) is True, "its process is told to stop"
+    with pytest.raises(NotFound):
+        runs.get(first.id)
+
+
+def test_an_erased_tenants_runs_are_forgotten(runs: Runs) -> None:
+    mine = [runs.add("a.b", tenant="acme", arguments={"employee": "Ana"}) for _ in range(3)]
+    other = runs.add("a.b", tenant="globex")
+    runs.claim()
+    assert runs.unfinished("acme") == 3
+    assert runs.forget("acme") == 3
+    assert runs.unfinished("acme") == 0 and runs.recent(tenant="acme") == []
+    assert runs.beat(mine[0].id) is True
+    assert [r.id for r in runs.active()] == [other.id]
+    assert not [key for key in runs._redis.scan_iter() for run in mine if run.id in key]
 
 
 @pytest.mark.parametrize(

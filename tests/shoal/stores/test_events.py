@@ -1,3 +1,4 @@
+import json
 import math
 import pickle
 
@@ -58,6 +59,20 @@ async def test_a_door_reaches_no_key_of_the_log(stores: TenantStores, tenant: st
     await stores.events.append(made(1))
     for key in [f"@events:{{{tenant}}}", ("@events", f"{{{tenant}}}"), ("{}", "@events")]:
         assert not await stores.online.exists(key)
+
+
+def nested(depth: int) -> object:
+    return [nested(depth - 1)] if depth else 1
+
+
+async def test_what_is_accepted_can_be_read(stores: TenantStores):
+    """Writing goes deeper than reading: such an event would stand in the way of all behind it."""
+    for depth in (150, 220, 5_000):
+        try:
+            await stores.events.append([Event(type="x", data=json.loads("[" * depth + "1" + "]" * depth))])
+        except (Invalid, RecursionError):
+            assert depth > 150
+    assert [event.data async for _, event in stores.events.read()] == [nested(150)]
 
 
 @pytest.mark.parametrize("data", [object(), {"a": object()}, {"x": "\ud800"}])
