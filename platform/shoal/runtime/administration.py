@@ -1,6 +1,7 @@
 """The platform's own capability at `/platform`: tenants, keys, boards, events, jobs, parameters, experiments, audit."""
 
 import asyncio
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,6 +17,7 @@ from ..contract.names import Identifier, TenantId
 from ..contract.parameters import Parameters
 from ..router import PLATFORM, Limits
 from ..stores import EventLog
+from ..stores.entries import write
 from .jobs import WAITING, Run, Runs
 from .tenancy import added, erased
 
@@ -192,15 +194,26 @@ def routes(process: "Process") -> APIRouter:
         """Append one CloudEvent, an array of them, or NDJSON. Good ones are taken, and durable before the answer. For the
         company's own service, or an admin: events are facts about any board and user."""
         whole_company(ctx)
-        accepted, rejected = [], []
+        accepted: list[tuple[int, Event]] = []
+        rejected: list[dict[str, Any]] = []
         for index, raw in enumerate(rows(await request.body(), request.headers.get("content-type", ""))):
             try:
-                accepted.append(raw if isinstance(raw, Event) else Event.model_validate(raw))
+                accepted.append((index, raw if isinstance(raw, Event) else Event.model_validate(raw)))
             except ValidationError as error:
                 rejected.append({"index": index, "error": explain(error)})
-        if accepted:
-            await ctx.stores.events.append(accepted)
-        return {"accepted": len(accepted), "rejected": rejected}
+        try:
+            await ctx.stores.events.append([event for _, event in accepted])
+        except Invalid:  # nothing was taken: some cannot be written, which is rare and too dear to ask of each before
+            good = []
+            for index, event in accepted:
+                try:
+                    write(event)
+                    good.append((index, event))
+                except Invalid as error:
+                    rejected.append({"index": index, "error": error.detail})
+            accepted = good
+            await ctx.stores.events.append([event for _, event in accepted])
+        return {"accepted": len(accepted), "rejected": sorted(rejected, key=itemgetter("index"))}
 
     @router.get("/events/dead")
     async def dead_letters(

@@ -79,6 +79,17 @@ def test_what_reaches_every_board_is_not_for_a_user(shoal_app: Callable[..., Any
         act(app.client("acme", "editor", "mallory").platform)
 
 
+def test_of_events_the_good_ones_are_taken(shoal_app: Callable[..., Any]) -> None:
+    deep: Any = 1
+    for _ in range(220):
+        deep = [deep]
+    good, late = {**EVENT, "id": "2"}, {**EVENT, "id": "3"}
+    answer = shoal_app().client("sender").platform.append_events(body=[{**EVENT, "data": deep}, good, {"type": 1}, {**EVENT, "data": deep}, late])
+    assert answer["accepted"] == 2
+    assert [fault["index"] for fault in answer["rejected"]] == [0, 2, 3]
+    assert "recursion limit" in answer["rejected"][0]["error"]
+
+
 def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..., Any]) -> None:
     """Another's position would keep the log from being trimmed, for nobody."""
     platform = shoal_app(capabilities=[DIARY]).client("acme").platform
