@@ -191,8 +191,9 @@ def select(
     mine = events.filter(pc.equal(events["type"], source.event))
     if not mine.num_rows:
         return none
-    kinds = {source.value: NUMBER, "experiment": TEXT, "session": TEXT} | {name: kind_of(wanted) for name, wanted in source.where.items()}
-    fields = columns(mine["data"], kinds)
+    fields = columns(mine["data"], {source.value: NUMBER, "experiment": TEXT, "session": TEXT})
+    kinds = {name: kind_of(wanted) for name, wanted in source.where.items()}
+    asked = columns(mine["data"], kinds) if kinds else {}  # apart: what is asked of a field may be of another type than its value
     if unit_type == "user" or source.event == OUTCOME:
         unit = mine["subject"].combine_chunks()
     elif unit_type == "session":
@@ -202,7 +203,7 @@ def select(
     value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), 1.0))
     keep = np.isfinite(value) & np.asarray(pc.is_valid(unit))
     for name, wanted in source.where.items():
-        keep &= np.asarray(pc.fill_null(pc.equal(fields[name], pa.scalar(wanted, kinds[name])), False))
+        keep &= np.asarray(pc.fill_null(pc.equal(asked[name], pa.scalar(float(wanted) if kinds[name] == NUMBER else wanted, kinds[name])), False))
     if source.event == OUTCOME:
         whose = pa.array([None, experiment, experiment.removesuffix(RAMP)], pa.string())
         keep &= np.asarray(pc.is_in(fields["experiment"], value_set=whose))

@@ -231,10 +231,15 @@ def _compare_estimates(control: Estimate, treatment: Estimate, effect: Effect, a
         half = critical * math.sqrt(variance)
         value, interval = difference, (difference - half, difference + half)
     else:
-        if control.value == 0:
-            raise Undefined("the relative effect is undefined: the control's value is zero")
+        _check_base(control)
         value, interval = difference / control.value, fieller(control, treatment, critical)
     return Comparison(value, interval, _p_value(t, dof=dof), t, effect, alpha)
+
+
+def _check_base(control: Estimate) -> None:
+    """Below zero the sign of a relative effect says the contrary of what happened: from -10 to -5 would be -50 %."""
+    if control.value <= 0:
+        raise Undefined("the relative effect is undefined: the control's value is not above zero")
 
 
 def fieller(control: Estimate, treatment: Estimate, critical: float) -> tuple[float, float] | None:
@@ -256,8 +261,7 @@ def fieller(control: Estimate, treatment: Estimate, critical: float) -> tuple[fl
 
 def delta_relative(control: Estimate, treatment: Estimate) -> Estimate:
     """The relative effect with its delta-method variance, v2 / m1² + m2² v1 / m1⁴ (for sequential tests of it)."""
-    if control.value == 0:
-        raise Undefined("the relative effect is undefined: the control's value is zero")
+    _check_base(control)
     m1, m2 = control.value, treatment.value
     variance = treatment.variance / m1**2 + m2**2 * control.variance / m1**4
     return Estimate(m2 / m1 - 1, variance, welch_dof(control, treatment))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from shoal import JobContext, ShoalError
 
 from . import lifecycle, observations, reporting
 from .documents import Documents
+
+log = logging.getLogger("shoal.experiments")
 
 
 async def aggregate(job: JobContext) -> dict[str, Any]:
@@ -29,7 +32,8 @@ async def aggregate(job: JobContext) -> dict[str, Any]:
             try:
                 await observations.observe(scope, datetime.now(UTC), by_ray)
                 done += 1
-            except ShoalError:
+            except Exception:  # one experiment's trouble must not keep the others' days from being made
+                log.exception("the days of experiment %s of %s could not be made", document.id, ctx.tenant)
                 failed += 1
     job.progress(len(job.tenants), len(job.tenants), "done")
     return {"experiments": done, "failed": failed}
@@ -65,7 +69,8 @@ async def ramps(job: JobContext) -> dict[str, Any]:
                     broken = await reporting.broken_guardrail(ctx, document, now)
                     after = await lifecycle.advance(ctx, document, broken, now)
                     moved[f"{ctx.tenant}/{document.id}"] = after.history[-1].what
-                except ShoalError as error:  # one ramp's trouble must not keep another's guardrail from being looked at
-                    moved[f"{ctx.tenant}/{document.id}"] = f"not looked at: {error.detail}"
+                except Exception as error:  # one ramp's trouble must not keep another's guardrail from being looked at
+                    log.exception("the ramp of experiment %s of %s was not looked at", document.id, ctx.tenant)
+                    moved[f"{ctx.tenant}/{document.id}"] = f"not looked at: {error.detail if isinstance(error, ShoalError) else type(error).__name__}"
     return {"ramps": moved}
 

@@ -11,7 +11,7 @@ from typing import Any
 from shoal import Conflict, ExperimentRecord, Invalid, NotFound, TenantContext, Unavailable, overlapping
 
 from . import observations
-from .design import RAMP, Design
+from .design import LONGEST, RAMP, Design
 from .documents import Document, Documents, Plan, Ramp
 from .history import USUAL, history, horizon
 
@@ -83,6 +83,9 @@ async def plan_of(ctx: TenantContext, id: str, design: Design) -> Plan | None:
         baseline = past.baseline if baseline is None else baseline
         variance = past.variance if variance is None else variance
         per_day = past.units_per_day if per_day is None else per_day
+    if design.effect == "relative" and baseline is not None and baseline <= 0:
+        fault = {"location": "effect", "message": f"the primary metric's baseline is {baseline:g}"}
+        raise Invalid("a relative effect needs a baseline above zero", errors=[fault])
     try:
         per_arm = design.minimum_sample_size or design.sample_size(baseline, variance)
     except ValueError as error:
@@ -94,6 +97,9 @@ async def plan_of(ctx: TenantContext, id: str, design: Design) -> Plan | None:
     duration = design.duration_days
     if duration is None and per_day is not None:
         duration = design.weeks(per_arm, per_day)
+        if duration is not None and duration > LONGEST:
+            fault = {"location": "minimum_effect", "message": f"{per_arm:,} units per arm at {per_day:g} units a day"}
+            raise Invalid(f"it would take {duration:,.0f} days, and {LONGEST} are the most: look for a larger effect, or give `duration_days`", errors=[fault])
         if duration is not None:
             notes.append("duration: whole weeks until the smallest arm is full")
     if duration is None:
@@ -215,6 +221,8 @@ async def promote(
     decided = (verdict or {}).get("decision")
     if (decided != "ship" or (verdict or {}).get("winner") != winner) and not override:
         raise Conflict(f"the verdict is {decided or 'not yet known'}, not to ship {winner}: promoting it needs an `override` that says why")
+    if winner == before.design.control and steps:
+        raise Invalid("the control is what everybody has already: there is nothing to ramp", errors=[{"location": "days", "message": "must be 0"}])
     if before.design.capability is None and steps:
         raise Invalid("a product experiment has no parameters to ramp", errors=[{"location": "days", "message": "must be 0"}])
     now = datetime.now(UTC)

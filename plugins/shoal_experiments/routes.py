@@ -286,7 +286,8 @@ def outcome_events(document: Document, rows: list[Any]) -> tuple[list[Event], li
             rejected.append({"index": index, "error": f"metric: {metric!r} takes no posted outcomes; {known}"})
             continue
         data = {**outcome.data, "experiment": document.id, "metric": metric, "value": outcome.value}
-        fields: dict[str, Any] = {"source": f"experiments/{document.id}", "type": OUTCOME, "subject": outcome.unit, "data": data}
+        source = f"experiments/{document.id}/{metric}"  # by metric: one order, by its id, may be an outcome of several
+        fields: dict[str, Any] = {"source": source, "type": OUTCOME, "subject": outcome.unit, "data": data}
         if outcome.time is not None:
             fields["time"] = outcome.time
         if outcome.id is not None:

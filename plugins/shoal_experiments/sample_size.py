@@ -16,6 +16,8 @@ from scipy.stats import nct
 
 Sided = Literal[1, 2]
 _MOST = 1e12
+NEAREST = 0.001
+"""Share of the sample that two looks at a test are apart at the least: the memory that its bounds take grows with its inverse."""
 
 
 def proportion_power(

@@ -147,6 +147,13 @@ def test_events_of_broken_data_are_left_out() -> None:
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 0)}
 
 
+def test_a_condition_may_be_on_the_value_itself_and_of_another_type() -> None:
+    events = [event("buy", "u1", 1, value="yes", n=3), event("buy", "u2", 1, value="no", n=2**53 + 1)]
+    assert summary(design(where={"value": "yes"}), who(*TWO), *events).arms == {"a": Proportion(1, 0), "b": Proportion(1, 0)}, "yes is no number"
+    assert summary(design(where={"n": 2**53 + 1}), who(*TWO), event("buy", "u1", 1, n=3)).arms["a"] == Proportion(1, 0)
+    assert summary(design(where={"value": 1}), who(*TWO), event("buy", "u1", 1, value=1)).arms["a"] == Proportion(1, 1)
+
+
 def test_posted_outcomes_belong_to_their_experiment_and_metric() -> None:
     plan = Design.model_validate({"hypothesis": "h", "variants": ARMS, "minimum_effect": 0.1, "primary": {"name": "m"}, "secondary": [{"name": "n"}]})
     events = table(event("experiment.outcome", "u1", 1, experiment="x", metric="m"), event("experiment.outcome", "u2", 1, experiment="x", metric="n"),

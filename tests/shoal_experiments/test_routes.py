@@ -142,6 +142,16 @@ def test_posting_outcomes_twice_changes_nothing(acme: Client, id: str) -> None:
     assert acme.experiments.results(id=id)["metrics"][0]["comparisons"] == once
 
 
+def test_one_order_may_be_an_outcome_of_several_metrics(acme: Client, id: str) -> None:
+    started(acme, id, design(secondary=[{"name": "revenue", "kind": "mean"}]))
+    arms = {f"u{i}": acme.experiments.assignment(id=id, unit=f"u{i}")["variant"] for i in range(90)}
+    rows = [{"unit": u, "metric": m, "id": f"order-{u}", "value": v} for u in arms for m, v in (("bought", 1), ("revenue", 20 + len(u)))]
+    assert acme.experiments.add_outcomes(id=id, body=rows)["accepted"] == 180
+    found = {m["metric"]: m["arms"] for m in acme.experiments.results(id=id)["metrics"]}
+    assert all(arm["value"] > 20 for arm in found["revenue"].values())
+    assert all(arm["value"] == 1 for arm in found["bought"].values())
+
+
 def test_before_its_registered_end_an_experiment_shows_health_alone(acme: Client, id: str) -> None:
     started(acme, id, design(duration_days=14))
     run(acme, id, {"blue": 0.1, "green": 0.8})
