@@ -27,6 +27,7 @@ def test_one_experiments_trouble_stops_no_others_job(monkeypatch: pytest.MonkeyP
     async def advance(ctx: Any, document: Any, *_: Any) -> Any:
         return document
 
+    monkeypatch.setattr(jobs.Documents, "__init__", lambda self, stores: None)
     monkeypatch.setattr(jobs.Documents, "all", all_of)
     monkeypatch.setattr(jobs.observations.Scope, "of", lambda document, stores, tenant: tenant)
     monkeypatch.setattr(jobs.observations, "observe", trouble)
