@@ -75,6 +75,7 @@ class Alert:
     told: list[str] = field(default_factory=list)  # channels that heard of it
     reopened: int = 0
     feedback: list[dict[str, Any]] = field(default_factory=list)
+    owed: list[Reason] = field(default_factory=list)  # worsened or reopened, and nobody told yet
 
     @property
     def active(self) -> list[Member]:
@@ -146,14 +147,16 @@ class AlertBook:
             if alert.state == "resolved":
                 continue
             for member in alert.active:
-                if member.rule not in rules:  # the rule was deleted: nothing can clear it any more
+                rule = rules.get(member.rule)
+                if rule is None or not rule.enabled or not rule.match.covers(member.metric, member.labels):
+                    # the rule is about it no longer: nothing else can clear it
                     notices += self._clear(member.rule, member.series, moment)
                     self.conditions.pop(f"{member.rule}/{member.series}", None)
             if not alert.active:
                 continue
             notices += self._announce(alert, moment, rules, windows or {})
-            if alert.state == "open" and alert.notified is not None:
-                notices += self._remind(alert, moment, rules)
+            if alert.state == "open" and alert.notified is not None and not self._graver(alert):
+                notices += self._remind(alert, moment, rules, windows or {})
         return notices
 
     def acknowledge(self, alert_id: str, by: str | None, now: datetime) -> bool:
@@ -163,6 +166,7 @@ class AlertBook:
             return False
         if alert.state == "open":
             alert.state, alert.acknowledged, alert.acknowledged_by = "acknowledged", now.timestamp(), by
+            alert.owed = []
         return True
 
     def resolve(self, alert_id: str, now: datetime) -> list[Notice]:
@@ -196,8 +200,7 @@ class AlertBook:
         related: Related | None,
         quiet: bool,
     ) -> list[Notice]:
-        notices: list[Notice] = []
-        alert = self._same_again(member, notices) or self._join(member, related)
+        alert = self._same_again(member) or self._join(member, related)
         if alert is None:
             identity = blake2b(
                 f"{member.rule}/{member.series}/{member.fired}".encode(), digest_size=8
@@ -208,11 +211,11 @@ class AlertBook:
         if member.priority < alert.priority:
             alert.priority = member.priority
             if alert.told:
-                notices += self._tell(alert, "worsened", self._channels(alert, rules))
+                alert.owed.append("worsened")
                 alert.state = "open"
-        return notices if quiet else notices + self._announce(alert, member.fired, rules, windows)
+        return [] if quiet else self._announce(alert, member.fired, rules, windows)
 
-    def _same_again(self, member: Member, notices: list[Notice]) -> Alert | None:
+    def _same_again(self, member: Member) -> Alert | None:
         """The alert that this condition belongs to, or was in until lately: then that opens again, and who heard that it was
         over hears that it is not, unless it is acknowledged."""
         for alert in self.alerts.values():
@@ -226,7 +229,7 @@ class AlertBook:
                     alert.resolved = None
                     alert.reopened += 1
                     if alert.state == "open" and alert.notified is not None:
-                        notices += self._tell(alert, "reopened", list(alert.told))
+                        alert.owed.append("reopened")
                 old.cleared, old.value = None, member.value
                 old.fired = member.fired
                 return alert
@@ -257,36 +260,41 @@ class AlertBook:
 
     def _resolve(self, alert: Alert, now: float) -> list[Notice]:
         alert.state, alert.resolved = "resolved", now
-        return self._tell(alert, "resolved", list(alert.told)) if alert.notified is not None else []
+        heard = alert.notified is not None and "reopened" not in alert.owed  # else they think that it is over
+        alert.owed = []
+        return self._tell(alert, "resolved", list(alert.told)) if heard else []
 
     # Who is told.
 
     def _announce(
         self, alert: Alert, now: float, rules: Mapping[str, Rule], windows: Mapping[str, MaintenanceWindow]
     ) -> list[Notice]:
-        """Tell of an alert that nobody has heard of, unless maintenance or a graver alert keeps it quiet just now."""
-        moment = datetime.fromtimestamp(now, UTC)
-        loud = []
-        suppressors: set[str] = set()
-        for member in alert.active:
-            by = {
-                name
-                for name, window in windows.items()
-                if window.covers(member.metric, member.labels, moment)
-            }
-            suppressors |= by
-            if not by and not self._recovering(member):
-                loud.append(member)
-        graver = None if alert.priority == "P1" else self._graver(alert)
-        if not loud or graver:
-            alert.inhibited_by = graver.id if graver else alert.inhibited_by
-            alert.suppressed_by = sorted({*alert.suppressed_by, *suppressors})
+        """Tell of an alert that nobody has heard of, that worsened or opened again, unless maintenance or a graver alert keeps it
+        quiet just now: then it is told when that is over, if it is still so."""
+        windows_of = [_held_by(member, now, windows) for member in alert.active]
+        heard = [m for m, by in zip(alert.active, windows_of, strict=True) if not by]
+        loud = [m for m in heard if not self._recovering(m)]
+        if loud or (heard and alert.notified is not None):
+            alert.suppressed_by = []
+        else:
+            alert.suppressed_by = sorted({*alert.suppressed_by}.union(*windows_of))
+        graver = self._graver(alert)
+        if graver:
+            alert.inhibited_by = graver.id
+        if graver or not loud:
             return []
         alert.inhibited_by = None
-        channels = [c for c in self._channels(alert, rules, loud) if c not in alert.told]
+        notices: list[Notice] = []
+        if "reopened" in alert.owed:
+            notices += self._tell(alert, "reopened", list(alert.told))
+        worse = "worsened" in alert.owed and any(m.priority == alert.priority for m in loud)
+        if worse:
+            notices += self._tell(alert, "worsened", self._channels(heard, rules))
+        alert.owed = ["worsened"] if "worsened" in alert.owed and not worse else []
+        channels = [c for c in self._channels(loud, rules) if c not in alert.told]
         if alert.notified is None:
             alert.notified = now
-        return self._tell(alert, "opened", channels) if channels else []
+        return notices + self._tell(alert, "opened", channels)
 
     def _recovering(self, member: Member) -> bool:
         """Whether it has begun to look well again: no news to begin with, such as when maintenance ends."""
@@ -304,8 +312,12 @@ class AlertBook:
                 return other
         return None
 
-    def _remind(self, alert: Alert, now: float, rules: Mapping[str, Rule]) -> list[Notice]:
-        lead = [rules[m.rule] for m in alert.active if m.rule in rules]
+    def _remind(
+        self, alert: Alert, now: float, rules: Mapping[str, Rule], windows: Mapping[str, MaintenanceWindow]
+    ) -> list[Notice]:
+        """Reminders and the escalation that are due, by the rules of what no maintenance covers."""
+        heard = [m for m in alert.active if not _held_by(m, now, windows)]
+        lead = [rules[m.rule] for m in heard if m.rule in rules]
         notices: list[Notice] = []
         since = alert.notified or now
         due = [r for r in lead if r.escalation and now - since >= 60 * r.escalate_after]
@@ -317,15 +329,12 @@ class AlertBook:
         if waits and now - (alert.reminded or since) >= min(waits):
             alert.reminded = now
             alert.reminders += 1
-            notices += self._tell(alert, "reminder", self._channels(alert, rules))
+            notices += self._tell(alert, "reminder", self._channels(heard, rules))
         return notices
 
     @staticmethod
-    def _channels(
-        alert: Alert, rules: Mapping[str, Rule], members: Sequence[Member] | None = None
-    ) -> list[str]:
-        active = alert.active if members is None else members
-        return list(dict.fromkeys(c for m in active if m.rule in rules for c in rules[m.rule].channels))
+    def _channels(members: Sequence[Member], rules: Mapping[str, Rule]) -> list[str]:
+        return list(dict.fromkeys(c for m in members if m.rule in rules for c in rules[m.rule].channels))
 
     @staticmethod
     def _tell(alert: Alert, reason: Reason, channels: Sequence[str]) -> list[Notice]:
@@ -356,6 +365,12 @@ class AlertBook:
 def alert_from(record: Mapping[str, Any]) -> Alert:
     """The alert that `dataclasses.asdict` was taken of."""
     return Alert(**{**record, "members": [Member(**m) for m in record["members"]]})
+
+
+def _held_by(member: Member, now: float, windows: Mapping[str, MaintenanceWindow]) -> list[str]:
+    """The maintenance windows that are open over it."""
+    moment = datetime.fromtimestamp(now, UTC)
+    return [name for name, window in windows.items() if window.covers(member.metric, member.labels, moment)]
 
 
 def _compatible(a: Labels, b: Labels) -> bool:

@@ -13,7 +13,7 @@ from . import keys
 from .channels import Channel
 from .ledger import rules_of
 from .maintenance import MaintenanceWindow
-from .rules import Rule
+from .rules import DEFAULT_RULES, Rule
 
 MOST_KEPT = 1_000  # of each
 
@@ -40,7 +40,10 @@ def arrange(router: APIRouter) -> None:
         """Remove a rule, a default one too; what only it could clear resolves."""
         if id not in rules_of(await ctx.stores.online.hgetall(keys.RULES)):
             raise NotFound(f"no rule {id!r}")
-        await ctx.stores.online.hset(keys.RULES, id, "null")
+        if id in DEFAULT_RULES:
+            await ctx.stores.online.hset(keys.RULES, id, "null")
+        else:
+            await ctx.stores.online.hdel(keys.RULES, id)
 
     @router.get("/channels")
     async def list_channels(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -127,7 +128,9 @@ def routes(services: Services) -> APIRouter:
         )
         hot = tail.merged(tail.unpack(blob))
         readings = hot.between(low, high)
-        if not len(hot) or hot.times[0] > low:
+        # The tail is whole from its first scored point on; what came late and was not scored may be of any time.
+        scored = hot.times[~np.isnan(hot.scores)]
+        if not len(scored) or scored[0] > low:
             old = await archive_of(stores, ctx).read(chosen, low, high)
             readings = tail.joined(old, readings)
         if len(readings) > MOST_SHOWN:
@@ -185,7 +188,7 @@ def routes(services: Services) -> APIRouter:
     ) -> dict[str, Any]:
         """Say whether an anomaly was one; `shoal tune anomalies` learns from it."""
         series, _, time = id.rpartition("-")
-        if not series or not time.isdigit():
+        if not series or not _digits(time):
             raise NotFound(f"no anomaly {id!r}")
         candidates = await ctx.stores.online.zrangebyscore(keys.FOUND, int(time) - 1, int(time) + 1)
         if not any(orjson.loads(c)["id"] == id for c in candidates):
@@ -331,11 +334,15 @@ def _range(start: datetime | None, end: datetime | None, default: timedelta) -> 
 def _cursor(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not cursor.isdigit() or len(cursor) > 9:
+    if not _digits(cursor) or len(cursor) > 9:
         raise Invalid(
             "not a cursor of this list", errors=[{"location": "query.cursor", "message": "unknown"}]
         )
     return int(cursor)
+
+
+def _digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()  # "²" is a digit too, and no number
 
 
 def _now() -> datetime:

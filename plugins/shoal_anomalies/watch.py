@@ -69,9 +69,10 @@ class Watcher:
         await self._refresh(ctx, settings.fitted)
         writes = Writes()
         wanted = {point.series: point for point in points}
-        await self._load(ctx, wanted, writes)
+        series = await self._load(ctx, wanted, writes)
         try:
-            notices = await asyncio.to_thread(self._judge, ctx.tenant, points, settings, writes, now)
+            forests = self._forests[ctx.tenant]
+            notices = await asyncio.to_thread(self._judge, series, forests, points, settings, writes, now)
             notices += settings.book.tick(now, settings.rules, settings.windows)
             done = await commit(ctx, settings, notices, before, writes, now)
         except BaseException:
@@ -91,60 +92,80 @@ class Watcher:
             return
         stored = await ctx.stores.online.hgetall(keys.FORESTS)
         self._forests[ctx.tenant] = {k.decode(): pickle.loads(zlib.decompress(v)) for k, v in stored.items()}
-        known = [series for tenant, series in self._series if tenant == ctx.tenant]
-        models = await ctx.stores.online.hmget(keys.MODELS, known) if known else []
-        for series, text in zip(known, models, strict=True):
-            self._series[ctx.tenant, series].model = _model(text)
+        known = self._of(ctx.tenant)
+        models = await ctx.stores.online.hmget(keys.MODELS, list(known)) if known else []
+        for watched, text in zip(known.values(), models, strict=True):
+            watched.model = _model(text)
         self._fitted[ctx.tenant] = fitted
 
-    async def _load(self, ctx: TenantContext, wanted: Mapping[str, Point], writes: Writes) -> None:
+    def _of(self, tenant: str) -> dict[str, Watched]:
+        return {series: watched for (owner, series), watched in self._series.items() if owner == tenant}
+
+    async def _load(
+        self, ctx: TenantContext, wanted: Mapping[str, Point], writes: Writes
+    ) -> dict[str, Watched]:
+        """The tenant's series in memory, with all that are wanted (but for what is over `MOST_SERIES`).
+
+        The batch works on this dict of its own, so that it loses nothing when other tenants' batches push its series out of memory
+        meanwhile, and can be read in a thread.
+        """
         settings = ctx.parameters(AnomalyParameters).settings()
-        missing = [series for series in wanted if (ctx.tenant, series) not in self._series]
+        if not wanted:
+            return {}
+        online = ctx.stores.online
+        abouts = dict(zip(wanted, await online.hmget(keys.SERIES, list(wanted)), strict=True))
+        series = self._of(ctx.tenant)
+        if any(about is None and name in series for name, about in abouts.items()):
+            # The tenant was erased meanwhile, or the series dropped: begin anew.
+            self._forget(ctx.tenant, series)
+            series = {}
+        missing = [name for name in wanted if name not in series]
         if missing:
-            pipe = ctx.stores.online.pipeline()
-            pipe.hmget(keys.SERIES, missing).hmget(keys.STATES, missing).hmget(keys.MODELS, missing).hlen(
-                keys.SERIES
-            )
-            for series in missing:
-                pipe.get(keys.tail(series))
-            abouts, states, models, count, *tails = await pipe.execute()
-            for series, about, state, model, blob in zip(missing, abouts, states, models, tails, strict=True):
-                point = wanted[series]
+            pipe = online.pipeline()
+            pipe.hmget(keys.STATES, missing).hmget(keys.MODELS, missing).hlen(keys.SERIES)
+            for name in missing:
+                pipe.get(keys.tail(name))
+            states, models, count, *tails = await pipe.execute()
+            for name, state, model, blob in zip(missing, states, models, tails, strict=True):
+                point, about = wanted[name], abouts[name]
                 if about is None:
                     if count >= MOST_SERIES:
                         log.warning("%s has %d series; %s is left out", ctx.tenant, count, point.metric)
                         continue
                     count += 1
                     record = {"metric": point.metric, "labels": dict(point.labels), "kind": point.kind}
-                    writes.series[series] = orjson.dumps(record)
+                    writes.series[name] = orjson.dumps(record)
                 else:
                     record = orjson.loads(about)
                 saved = orjson.loads(zlib.decompress(state)) if state else None
-                self._series[ctx.tenant, series] = await asyncio.to_thread(
-                    restored, series, record, saved, blob, settings, _model(model)
+                series[name] = await asyncio.to_thread(
+                    restored, name, record, saved, blob, settings, _model(model)
                 )
-        for series in wanted:
-            if (ctx.tenant, series) in self._series:
-                self._series.move_to_end((ctx.tenant, series))
-                self._series[ctx.tenant, series].detector.settings = settings
+        for name in wanted:
+            if name in series:
+                self._series[ctx.tenant, name] = series[name]
+                self._series.move_to_end((ctx.tenant, name))
+                series[name].detector.settings = settings
         while len(self._series) > max(IN_MEMORY, len(wanted)):
             self._series.popitem(last=False)
+        return series
 
     # What follows is pure computing, in a thread.
 
     def _judge(
-        self, tenant: str, points: list[Point], settings: Settings, writes: Writes, now: datetime
-    ) -> list[Any]:
+        self, series: Mapping[str, Watched], forests: Mapping[str, CombinationForest], points: list[Point], settings: Settings,
+        writes: Writes, now: datetime,
+    ) -> list[Any]:  # fmt: skip
         notices = []
-        fresh = self._fresh(tenant, points, writes)
-        odd, driven = self._combinations(tenant, fresh)
+        fresh = self._fresh(series, points, writes)
+        odd, driven = self._combinations(series, forests, fresh)
         for watched, time, value in fresh:
             together = odd.get((watched.id, time))
             verdict = watched.score(time, value, together)
             self._keep(watched, time, value, verdict.score, writes)
             anomaly: Explanation | None = None
             if verdict.score >= DEFAULT_THRESHOLD:
-                anomaly = self._explain(tenant, watched, time, value, driven.get((watched.id, time), ()))
+                anomaly = self._explain(series, watched, time, value, driven.get((watched.id, time), ()))
                 record = {
                     "id": f"{watched.id}-{time:.0f}",
                     "labels": dict(watched.labels),
@@ -152,19 +173,21 @@ class Watcher:
                     **anomaly.to_dict(),
                 }
                 writes.found.append((time, orjson.dumps(record)))
-            notices += self._observe(tenant, watched, time, value, anomaly, settings, now)
+            notices += self._observe(series, watched, time, value, anomaly, settings, now)
             if watched.unsaved >= SAVE_EVERY:
                 writes.states[watched.id] = zlib.compress(orjson.dumps(watched.state()), 1)
         return notices
 
-    def _fresh(self, tenant: str, points: list[Point], writes: Writes) -> list[tuple[Watched, float, float]]:
+    def _fresh(
+        self, series: Mapping[str, Watched], points: list[Point], writes: Writes
+    ) -> list[tuple[Watched, float, float]]:
         """The points to score, by time. A time that was scored already is a repetition or a correction: kept, not scored."""
         fresh: list[tuple[Watched, float, float]] = []
         latest: dict[str, float] = {}
         for point in sorted(points, key=lambda p: p.time):
-            watched = self._series.get((tenant, point.series))
+            watched = series.get(point.series)
             if watched is None:
-                continue
+                continue  # over `MOST_SERIES`
             time, value = point.time.timestamp(), point.value
             if point.kind == "counter":
                 rate = watched.rate(point)
@@ -192,12 +215,14 @@ class Watcher:
         writes.fresh.append(bytes.fromhex(watched.id) + record)
 
     def _combinations(
-        self, tenant: str, fresh: list[tuple[Watched, float, float]]
+        self,
+        series: Mapping[str, Watched],
+        forests: Mapping[str, CombinationForest],
+        fresh: list[tuple[Watched, float, float]],
     ) -> tuple[dict[tuple[str, float], float], dict[tuple[str, float], list[Driver]]]:
         """By series and time: how odd the metrics are together, and which of them drive it where they are."""
         odd: dict[tuple[str, float], float] = {}
         driven: dict[tuple[str, float], list[Driver]] = {}
-        forests = self._forests.get(tenant, {})
         if not forests:
             return odd, driven
         rows: dict[tuple[str, float], dict[str, tuple[str, float]]] = {}
@@ -210,26 +235,30 @@ class Watcher:
             whole = [
                 (time, row)
                 for (owner, time), row in rows.items()
-                if owner == group and self._completed(tenant, forest.metrics, time, row)
+                if owner == group and self._completed(series, forest.metrics, time, row)
             ]
             if not whole:
                 continue
             matrix = np.array([[row[m][1] for m in forest.metrics] for _, row in whole])
             for (time, row), nats in zip(whole, forest.surprises(matrix).tolist(), strict=True):
                 drivers = forest.drivers({m: row[m][1] for m in forest.metrics}) if nats >= SURE else []
-                for series, _ in row.values():
-                    odd[series, time], driven[series, time] = nats, drivers
+                for name, _ in row.values():
+                    odd[name, time], driven[name, time] = nats, drivers
         return odd, driven
 
     def _completed(
-        self, tenant: str, metrics: Sequence[str], time: float, row: dict[str, tuple[str, float]]
+        self,
+        series: Mapping[str, Watched],
+        metrics: Sequence[str],
+        time: float,
+        row: dict[str, tuple[str, float]],
     ) -> bool:
         """Add to a row what came in an earlier batch for the same time; whether it is whole then."""
-        labels = self._series[tenant, next(iter(row.values()))[0]].labels
+        labels = series[next(iter(row.values()))[0]].labels
         for metric in metrics:
             if metric in row:
                 continue
-            other = self._series.get((tenant, series_id(metric, labels)))
+            other = series.get(series_id(metric, labels))
             times = other.detector.times if other else np.zeros(0)
             place = int(np.searchsorted(times, time))
             if other is None or place == len(times) or times[place] != time:
@@ -238,8 +267,8 @@ class Watcher:
         return True
 
     def _observe(
-        self, tenant: str, watched: Watched, time: float, value: float, anomaly: Explanation | None, settings: Settings,
-        now: datetime,
+        self, series: Mapping[str, Watched], watched: Watched, time: float, value: float, anomaly: Explanation | None,
+        settings: Settings, now: datetime,
     ) -> list[Any]:  # fmt: skip
         rules = {
             n: r
@@ -263,26 +292,28 @@ class Watcher:
         )
 
         def why(name: str, rule: Rule) -> tuple[str, dict[str, Any]]:
-            found = anomaly or self._explain(tenant, watched, time, value, ())
+            found = anomaly or self._explain(series, watched, time, value, ())
             return found.sentence, found.to_dict()
 
         return settings.book.observe(
-            seen, rules, settings.windows, related=lambda a, b: self._correlation(tenant, a, b), explain=why,
+            seen, rules, settings.windows, related=lambda a, b: _correlation(series.get(a), series.get(b)), explain=why,
             quiet=now - seen.time > LIVE,
         )  # fmt: skip
 
     def _explain(
-        self, tenant: str, watched: Watched, time: float, value: float, drivers: Sequence[Driver]
+        self,
+        series: Mapping[str, Watched],
+        watched: Watched,
+        time: float,
+        value: float,
+        drivers: Sequence[Driver],
     ) -> Explanation:
         verdict = watched.verdict
         with_it = sorted(
             {
                 other.metric
-                for (owner, _), other in self._series.items()
-                if owner == tenant
-                and other is not watched
-                and other.since is not None
-                and abs(other.last - time) <= TOGETHER
+                for other in series.values()
+                if other is not watched and other.since is not None and abs(other.last - time) <= TOGETHER
             }
             - {watched.metric}
         )
@@ -292,18 +323,18 @@ class Watcher:
             drivers=drivers,
         )  # fmt: skip
 
-    def _correlation(self, tenant: str, first: str, second: str) -> float | None:
-        """Of the last 60 points that two series have at the same times; None under 12, or where one is constant."""
-        a, b = self._series.get((tenant, first)), self._series.get((tenant, second))
-        if a is None or b is None:
-            return None
-        _, i, j = np.intersect1d(a.detector.times[-60:], b.detector.times[-60:], return_indices=True)
-        if len(i) < 12:
-            return None
-        x, y = a.detector.values[-60:][i], b.detector.values[-60:][j]
-        if x.std() < 1e-12 * (1 + abs(x).max()) or y.std() < 1e-12 * (1 + abs(y).max()):
-            return None
-        return float(np.corrcoef(x, y)[0, 1])
+
+def _correlation(a: Watched | None, b: Watched | None) -> float | None:
+    """Of the last 60 points that two series have at the same times; None under 12, or where one is constant or not in memory."""
+    if a is None or b is None:
+        return None
+    _, i, j = np.intersect1d(a.detector.times[-60:], b.detector.times[-60:], return_indices=True)
+    if len(i) < 12:
+        return None
+    x, y = a.detector.values[-60:][i], b.detector.values[-60:][j]
+    if x.std() < 1e-12 * (1 + abs(x).max()) or y.std() < 1e-12 * (1 + abs(y).max()):
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _has(watched: Watched, time: float, value: float) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from shoal_anomalies.alerts import AlertBook
+from shoal_anomalies.jobs import severity
 from shoal_anomalies.maintenance import MaintenanceWindow, Match
 from shoal_anomalies.points import series_id
 from shoal_anomalies.rules import DEFAULT_RULES, Observation, Rule
@@ -146,6 +147,18 @@ def test_an_open_p1_silences_the_p3s_about_the_same_thing():
     assert [n.channel for n in loud] == ["chat"]
 
 
+def test_an_open_p1_silences_the_reminders_of_earlier_p3s_too():
+    rules = {
+        "odd": Rule(priority="P3", condition="unusual", channels=("chat",), renotify_after=10),
+        "errors": PAGE,
+    }
+    book = AlertBook()
+    book.observe(seen(0, 1.0, "cpu", alarm=True), rules)
+    book.observe(seen(12, 0.5), rules)
+    told = book.tick(START + timedelta(minutes=13), rules)
+    assert len(book.alerts) == 2 and told == []
+
+
 def maintenance(start, end, **match):
     times = {"from": START + timedelta(minutes=start), "to": START + timedelta(minutes=end)}
     return {"upgrade": MaintenanceWindow.model_validate({**times, "match": match})}
@@ -168,6 +181,59 @@ def test_what_is_recovering_when_the_window_ends_alerts_nobody():
     book, windows = AlertBook(), maintenance(0, 20)
     assert play(book, [0.5] * 19 + [0.0], windows=windows) == []
     assert play(book, [0.0, 0.0], windows=windows, start=20) == []
+
+
+def test_reminders_and_escalation_wait_for_the_end_of_maintenance():
+    book = AlertBook()
+    assert play(book, [0.5] * 50, windows=maintenance(5, 50)) == ["opened"]
+    (alert,) = book.alerts.values()
+    assert alert.suppressed_by == ["upgrade"]
+    assert play(book, [0.5], windows=maintenance(5, 50), start=50) == ["escalated", "reminder"]
+    assert alert.suppressed_by == []
+
+
+def test_what_no_maintenance_covers_reminds_by_its_own_rule_only():
+    rules = {
+        **RULES,
+        "slow": Rule(
+            priority="P2", condition="above", limit=1, match=Match(metric="latency"), channels=("mail",)
+        ),
+    }
+    book, windows = AlertBook(), maintenance(2, 60, metric="error_rate")
+    book.observe(seen(0, 0.5), rules, windows)
+    book.observe(seen(1, 2.0, "latency"), rules, windows)
+    assert len(book.alerts) == 1
+    assert book.tick(START + timedelta(minutes=40), rules, windows) == []
+
+
+def test_that_it_worsened_is_told_after_the_maintenance():
+    rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
+    book, windows = AlertBook(), maintenance(1, 10)
+    assert [n.reason for n in book.observe(seen(0, 0.05, alarm=True), rules, windows)] == ["opened"]
+    assert play(book, [0.5] * 9, rules, windows, start=1, alarm=True) == []
+    assert {a.priority for a in book.alerts.values()} == {"P1"}
+    told = book.tick(START + timedelta(minutes=10), rules, windows)
+    assert [(n.reason, n.channel) for n in told] == [("worsened", "chat"), ("worsened", "page")]
+    assert book.tick(START + timedelta(minutes=11), rules, windows) == []
+
+
+@pytest.mark.parametrize(("after", "told"), [(0.5, ["reopened"]), (0.0, [])], ids=["still wrong", "over"])
+def test_that_it_opened_again_is_told_after_the_maintenance_if_it_is_still_so(after, told):
+    rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
+    rules, book, windows = {"errors": rule}, AlertBook(), maintenance(3, 10)
+    assert play(book, [0.5, 0.0], rules, windows) == ["opened", "resolved"]
+    assert play(book, [0.5] * 7, rules, windows, start=3) == []
+    assert play(book, [after] * 5, rules, windows, start=10) == told
+    copy = AlertBook.from_dict(json.loads(json.dumps(book.to_dict())))
+    assert copy == book
+
+
+def test_what_maintenance_held_back_counts_again_when_it_is_told():
+    book = AlertBook()
+    play(book, [0.5] * 5, windows=maintenance(0, 5))
+    assert severity(book.open_alerts())["P1"] == 0
+    assert play(book, [0.5], windows=maintenance(0, 5), start=5) == ["opened"]
+    assert severity(book.open_alerts())["P1"] == 1
 
 
 def test_maintenance_of_another_metric_or_label_suppresses_nothing():
@@ -204,6 +270,17 @@ def test_deleting_a_rule_resolves_what_only_it_could_clear():
     play(book, [0.5])
     book.tick(START + timedelta(minutes=1), {})
     assert [a.state for a in book.alerts.values()] == ["resolved"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"enabled": False}, {"match": Match(metric="nothing")}], ids=["switched off", "narrowed"]
+)
+def test_a_rule_that_is_about_the_series_no_longer_resolves_what_only_it_could_clear(change):
+    book = AlertBook()
+    play(book, [0.5])
+    rules = {"errors": PAGE.model_copy(update=change)}
+    assert [n.reason for n in book.tick(START + timedelta(minutes=1), rules)] == ["resolved"]
+    assert not book.conditions
 
 
 def test_resolved_alerts_are_handed_over_when_they_will_not_open_again():

@@ -1,4 +1,5 @@
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ from fastapi import FastAPI
 
 from shoal import Role, TenantContext
 from shoal.router import enforce_roles, install_problem_handlers
-from shoal_anomalies import AnomalyParameters, jobs, keys, study
+from shoal_anomalies import AnomalyParameters, arrangements, jobs, keys, study, tail
+from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes
 from shoal_anomalies.watch import Watcher
 
@@ -89,13 +91,21 @@ async def test_points_come_back_as_a_series_with_scores(incident):
 
 async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident):
     await jobs.keep_fresh(ctx)
-    from shoal_anomalies.points import series_id
-
     await ctx.stores.online.set(keys.tail(series_id("error_rate", {})), b"")
     await incident.post("/metrics", json=points([0.01, 0.01], minutes_ago=-2))
     await follow(ctx)
     answer = (await incident.get("/series", params={"metric": "error_rate"})).json()
     assert len(answer["times"]) == len(set(answer["times"])) == 204
+
+
+async def test_a_point_that_comes_late_hides_no_history(ctx, incident):
+    await jobs.keep_fresh(ctx)
+    place = keys.tail(series_id("error_rate", {}))
+    cut = (await ctx.stores.online.get(place))[-20 * tail.RECORD.itemsize :]
+    late = datetime.now(UTC) - timedelta(minutes=1000)
+    await ctx.stores.online.set(place, cut + tail.pack(late.timestamp(), 0.01, math.nan))
+    answer = (await incident.get("/series", params={"metric": "error_rate", "from": at(minutes=500)})).json()
+    assert len(answer["times"]) == 202
 
 
 async def test_anomalies_are_listed_with_why_and_take_feedback(incident):
@@ -262,6 +272,7 @@ async def test_series_that_are_several_must_be_chosen_by_their_labels(ctx, http)
         ("/series", 422), ("/series?metric=nowhere", 404), ("/series?series=zz", 422), ("/series?series=0123456789abcdef", 404),
         ("?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 422), ("?from=yesterday", 422), ("?method=magic", 422),
         ("?cursor=x", 422), ("?limit=0", 422), ("/alerts?state=lost", 422), ("/maintenance/none", 404), ("?cursor=-1", 422),
+        ("?cursor=²", 422), ("/alerts?cursor=²", 422),
     ],
 )  # fmt: skip
 async def test_questions_that_make_no_sense_get_a_problem(http, path, status):
@@ -309,6 +320,21 @@ async def test_rules_start_as_the_defaults_and_are_the_tenants_to_change(http):
     assert (await http.delete("/rules/unusual")).status_code == 204
     assert "unusual" not in (await http.get("/rules")).json()["rules"]
     assert (await http.delete("/rules/unusual")).status_code == 404
+
+
+async def test_rules_that_were_deleted_do_not_count_among_those_kept(http, monkeypatch):
+    monkeypatch.setattr(arrangements, "MOST_KEPT", 2)
+    rule = {"priority": "P3", "condition": "above", "limit": 1}
+    for n in range(4):
+        assert (await http.put(f"/rules/r{n}", json=rule)).status_code == 200
+        assert (await http.delete(f"/rules/r{n}")).status_code == 204
+        assert (await http.delete(f"/rules/r{n}")).status_code == 404
+    answers = [(await http.put(f"/rules/r{n}", json=rule)).status_code for n in range(3)]
+    assert answers == [200, 200, 409]
+
+
+async def test_feedback_on_an_id_with_an_odd_digit_finds_nothing(http):
+    assert (await http.post("/abc-²/feedback", json={"anomaly": True})).status_code in (404, 422)
 
 
 async def test_a_channels_credentials_are_never_shown(http):

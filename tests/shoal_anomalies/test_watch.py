@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import orjson
 import pytest
 
 from shoal import Event
+from shoal.stores import StoreConfig, open_stores
 from shoal_anomalies import jobs, keys, tail
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.courier import Courier
@@ -249,6 +251,47 @@ async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, watcher):
     again = quiet(Watcher())
     await again.handle(ctx, events([0.01], until=past + MINUTE))
     assert len(await readings(ctx)) == tail.KEPT + 1
+
+
+async def test_no_point_is_lost_when_tenants_push_each_others_series_out_of_memory(
+    ctx, watcher, monkeypatch, redis_port, tmp_path
+):
+    from shoal_anomalies import watch
+
+    monkeypatch.setattr(watch, "IN_MEMORY", 20)
+    config = StoreConfig(
+        online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path)
+    )
+    names = [f"{ctx.tenant}-{k}" for k in range(4)]
+    others = [replace(ctx, tenant=name, stores=open_stores(config, name)) for name in names]
+    now = datetime.now(UTC)
+    for minute in (2, 1, 0):
+        batch = [e for k in range(15) for e in events([1.0], f"m{k}", until=now - minute * MINUTE)]
+        await asyncio.gather(*(watcher.handle(other, batch) for other in others))
+    for other in others:
+        assert [len(await readings(other, f"m{k}")) for k in range(15)] == [3] * 15
+        assert await other.stores.online.hlen(keys.SERIES) == 15
+    assert len(watcher._series) <= 20
+
+
+async def test_a_tenant_that_was_erased_and_made_anew_gets_its_series_listed(ctx, watcher):
+    now = datetime.now(UTC)
+    await watcher.handle(ctx, events(noise(30), until=now - MINUTE))
+    await watcher.handle(ctx, events([1.0], "old", until=now - MINUTE))
+    for place in (
+        keys.SERIES,
+        keys.FRESH,
+        keys.STATES,
+        keys.tail(series_id("error_rate", {})),
+        keys.tail(series_id("old", {})),
+    ):
+        await ctx.stores.online.unlink(place)
+    await watcher.handle(ctx, [*events([0.5], until=now), *events([1.0], "fresh", until=now)])
+    listed = (await ctx.stores.online.hgetall(keys.SERIES)).values()
+    assert {orjson.loads(about)["metric"] for about in listed} == {"error_rate", "fresh"}
+    assert len(await readings(ctx)) == 1 and {name for _, name in watcher._series} == {
+        series_id(metric, {}) for metric in ("error_rate", "fresh")
+    }
 
 
 async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, watcher):
