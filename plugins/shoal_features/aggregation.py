@@ -22,6 +22,9 @@ _ARROW = {
     "bool": pa.bool_(), "unix_timestamp": pa.timestamp("us", "UTC"), "bytes": pa.binary(),
 }  # fmt: skip
 TIME = pa.timestamp("us", "UTC")
+_SQL = {"int32": "INTEGER", "int64": "BIGINT", "float32": "FLOAT", "float64": "DOUBLE"}
+_ZERO = ("count", "sum", "count_distinct")
+"""Functions that give 0 of nothing."""
 
 
 def arrow_type(dtype: str) -> pa.DataType:
@@ -66,7 +69,8 @@ def aggregate(
     """The rows of a view as of a moment (µs since 1970), in the order of the entities.
 
     `relation`: what to select the archived events from, such as `read_parquet([…])`. The window of a feature is
-    `(as_of - window, as_of]`. Counts, sums and distinct counts of nothing are 0; everything else of nothing is null.
+    `(as_of - window, as_of]`. Counts, sums and distinct counts of nothing are 0; everything else of nothing is null, and
+    so is what does not fit the feature's type. A sum of integers is rounded, half to even.
     `partition` (k, n): only the k-th of n parts of the entities. `entities`: only these.
     """
     k, n = partition
@@ -83,10 +87,7 @@ def aggregate(
     for feature in view.features:
         if feature.function == "count_distinct":
             query = f"SELECT * FROM ({query}) LEFT JOIN ({_distinct(con, view, feature, as_of)}) USING (entity)"
-    values = ", ".join(
-        f"{'coalesce(' + _name(f) + ', 0)' if f.function in ('count', 'sum', 'count_distinct') else _name(f)} AS {_name(f)}"
-        for f in view.features
-    )
+    values = ", ".join(f"{_fitted(f, _name(f))} AS {_name(f)}" for f in view.features)
     head = f"entity, make_timestamptz({as_of}) AS event_timestamp, make_timestamptz({created}) AS created"
     table = con.sql(f"SELECT {head}, {values} FROM ({query}) ORDER BY entity").to_arrow_table()
     return table.cast(schema(view))
@@ -100,11 +101,16 @@ def _aggregate(view: View, feature: Feature, as_of: int) -> str:
     where = f"FILTER ({inside} AND {c} IS NOT NULL)"
     if feature.function == "last":
         return f"arg_max({c}, (ts, member)) {where}"
-    if feature.function in ("sum", "mean"):
-        total = f"{'sum' if feature.function == 'sum' else 'avg'}({c}) {where}"
-        whole = f"CAST(round({total}) AS BIGINT)" if feature.dtype.startswith("int") else total
-        return f"CASE WHEN isfinite({total}) THEN {whole} END"
-    return f"{feature.function}({c}) {where}"
+    return f"{'avg' if feature.function == 'mean' else feature.function}({c}) {where}"
+
+
+def _fitted(feature: Feature, raw: str) -> str:
+    """An aggregate as a value of the feature's type; `values.fitted` is the same for what is computed online."""
+    value = f"coalesce({raw}, 0)" if feature.function in _ZERO else raw
+    if feature.dtype not in _SQL:
+        return value
+    value = f"try_cast({value} AS {_SQL[feature.dtype]})"  # DuckDB rounds half to even here, and `round` does not
+    return f"CASE WHEN isfinite({value}) THEN {value} END" if feature.dtype.startswith("float") else value
 
 
 def _distinct(con: duckdb.DuckDBPyConnection, view: View, feature: Feature, as_of: int) -> str:
@@ -127,7 +133,10 @@ def _inside(feature: Feature, as_of: int) -> str:
 
 
 def _column(view: View, feature: Feature) -> str:
-    return f"c{columns(view).index((feature.column, needed_type(feature)))}"
+    """What the feature takes from an event; a number that is too large for a float32 is none."""
+    dtype = needed_type(feature)
+    c = f"c{columns(view).index((feature.column, dtype))}"
+    return f"try_cast({c} AS FLOAT)" if dtype == "float32" else c
 
 
 def _name(feature: Feature) -> str:
@@ -141,7 +150,7 @@ def values_at(
 
     `rows`: columns `row` (int), `entity` (string) and `ts` (µs since 1970). The answer has `row`, `event_timestamp` (of
     the entity's newest event at or before `ts`) and a column per feature, in the order of `row`; null where the entity
-    had no event yet or its newest was older than the TTL.
+    had no event yet or its newest was older than the TTL. A `last` without a window expires by its own event, as online.
     """
     con.register("asked", rows)
     con.execute(
@@ -156,11 +165,7 @@ def values_at(
     query = f"SELECT row, newest, {alive} AS alive FROM seen"
     for i, feature in enumerate(view.features):
         query = f"SELECT * FROM ({query}) LEFT JOIN ({_at(view, feature, f'v{i}')}) USING (row)"
-    zero = ("count", "sum", "count_distinct")
-    values = ", ".join(
-        f"CASE WHEN alive THEN {f'coalesce(v{i}, 0)' if f.function in zero else f'v{i}'} END AS {_name(f)}"
-        for i, f in enumerate(view.features)
-    )
+    values = ", ".join(f"CASE WHEN alive THEN {_fitted(f, f'v{i}')} END AS {_name(f)}" for i, f in enumerate(view.features))
     table = con.sql(f"SELECT row, make_timestamptz(newest) AS event_timestamp, {values} FROM ({query}) ORDER BY row")
     head = [pa.field("row", pa.int64()), pa.field("event_timestamp", TIME)]
     return table.to_arrow_table().cast(pa.schema(head + list(schema(view))[3:]))
@@ -170,20 +175,21 @@ def _at(view: View, feature: Feature, name: str) -> str:
     """One feature per row of `seen`, for the rows that have something in the window."""
     if feature.function == "last":
         c = _column(view, feature)
-        within = f" AND t - o.ts < {feature.window * 1_000_000}" if feature.window else ""
+        within = "true"
+        if feature.window:
+            within = f"t - o.ts < {feature.window * 1_000_000}"
+        elif view.ttl:
+            within = f"t - o.ts <= {view.ttl * 1_000_000}"
         newest = f"SELECT entity, ts, arg_max({c}, member) AS {name} FROM occurrences WHERE {c} IS NOT NULL GROUP BY entity, ts"
         return (
             f"SELECT row, {name} FROM seen ASOF JOIN ({newest}) o "
-            f"ON seen.entity = o.entity AND seen.t >= o.ts WHERE true{within}"
+            f"ON seen.entity = o.entity AND seen.t >= o.ts WHERE {within}"
         )
     c = _column(view, feature) if feature.column else "1"
     how = {"count": "count", "mean": "avg", "count_distinct": "count"}.get(feature.function or "", feature.function)
     distinct = "DISTINCT " if feature.function == "count_distinct" else ""
-    total = f"{how}({distinct}{c})"
-    if feature.function in ("sum", "mean"):
-        total = f"CASE WHEN isfinite({total}) THEN {total} END"
     return (
-        f"SELECT row, {total} AS {name} FROM seen JOIN occurrences o ON seen.entity = o.entity "
+        f"SELECT row, {how}({distinct}{c}) AS {name} FROM seen JOIN occurrences o ON seen.entity = o.entity "
         f"AND o.ts <= seen.t AND o.ts > seen.t - {(feature.window or 0) * 1_000_000} WHERE {c} IS NOT NULL GROUP BY row"
     )
 

@@ -16,6 +16,8 @@ from shoal import InternalError, Invalid, connect
 TENANT = typer.Option(..., "--tenant", help="Whose features.")
 UPLOADED = 200_000
 """Rows in one request."""
+BESIDE = {"event_timestamp", "known_by", "tenant_id"}
+"""Columns of entity rows beside the entity's id."""
 DONE = {"succeeded", "failed", "cancelled"}
 
 
@@ -34,10 +36,12 @@ def commands() -> typer.Typer:
     ) -> None:
         """Validate definitions and register them in place of the tenant's old ones, or of every tenant's."""
         from .definitions import load
-        from .registry import RegistryError
+        from .registry import Registry, RegistryError
 
         try:
             registry = load(file)
+            if faults := registry.changed_types(Registry()):
+                raise RegistryError(faults)
         except RegistryError as error:
             raise Invalid(f"{file} cannot be registered: {error}", errors=error.errors) from error
         if check:
@@ -105,6 +109,7 @@ def commands() -> typer.Typer:
         output: Path = typer.Argument(help="The Parquet file to write."),
         features: str = typer.Option(..., help="Names, separated by commas."),
         tenant: str = TENANT,
+        entity: str = typer.Option("", help="The entity type, where several have the join key."),
         known_by: str = typer.Option("", help="Only what was known by this time."),
     ) -> None:
         """Join features to entity rows, point in time; the rows of the answer are in no particular order."""
@@ -114,10 +119,13 @@ def commands() -> typer.Typer:
         def upload(client: Any, name: str) -> None:
             for batch in pq.ParquetFile(entities).iter_batches(UPLOADED):
                 sink = pa.BufferOutputStream()
-                pq.write_table(pa.Table.from_batches([batch]), sink)
+                names = batch.schema.names
+                if entity and len(ids := [n for n in names if n not in BESIDE]) == 1:  # the name of the type, which no other can have
+                    names = [entity if n in ids else n for n in names]
+                pq.write_table(pa.Table.from_batches([batch]).rename_columns(names), sink)
                 client.features.upload(name=name, body=sink.getvalue().to_pybytes())
 
-        _joined(tenant, output, {"features": features.split(","), "known_by": known_by}, upload)
+        _joined(tenant, output, {"features": features.split(","), "entity": entity, "known_by": known_by}, upload)
 
     @app.command()
     def as_of(

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shoal import Client
+from shoal import Client, Invalid
 
 from .offline import Files
 
@@ -30,6 +30,14 @@ class Dataset:
 
     async def asked(self, lake: Any) -> Files:
         return Files(await lake.files(self._asked), lake.filesystem())
+
+    async def entity(self, lake: Any) -> str:
+        """The entity type that the rows were uploaded for (see `rows.asked`), or nothing where they do not say. Invalid where they are of several."""
+        files = await self.asked(lake)
+        said = {(pq.read_schema(p, filesystem=files.filesystem).metadata or {}).get(b"entity", b"").decode() for p in files.paths}
+        if len(said) > 1:
+            raise Invalid(f"the rows of the data set {self.name!r} are of several entity types: {', '.join(sorted(said))}")
+        return said.pop() if said else ""
 
     async def answer(self, lake: Any, rows: pa.Table) -> int:
         """Add a piece of the answer."""

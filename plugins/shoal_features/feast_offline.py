@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.saved_dataset import SavedDatasetStorage
 
 from .definitions import TENANT_KEY
-from .feast_http import PARQUET, ShoalConfig, ShoalError, call, chunks
+from .feast_http import PARQUET, ShoalConfig, ShoalError, call, chunks, tenant_of
 from .feast_online import push, rfc3339
 
 TIME = pa.timestamp("us", "UTC")
@@ -133,7 +134,7 @@ class ShoalOfflineStore(OfflineStore):
             for row in some:
                 mine = {names.get(n, n): rfc3339(v) if isinstance(v, datetime) else v for n, v in row.items()}
                 rows.append({n: v for n, v in mine.items() if n != TENANT_KEY})
-            push(config.offline_store, feature_view.name, rows, "offline", {})
+            push(config.offline_store, feature_view.name, rows, "offline", tenant_of(some))
             if progress:
                 progress(len(rows))
 
@@ -160,17 +161,18 @@ def _join(
     full: bool,
     known: bool,
 ) -> pa.Table:
-    """The entity rows with the features, one request per entity column and 50,000 rows."""
+    """The entity rows with the features, one request per entity column and 50,000 rows. A row without an id has null ones."""
     answer = pa.Table.from_pandas(frame, preserve_index=False)
     asked = pa.array(pd.to_datetime(frame[times], utc=True), TIME)
     for key, wanted in _by_key(views, refs).items():
         if key not in frame.columns:
             raise ValueError(f"the entity rows have no column {key!r}")
-        entity = frame[key]
-        rows = pa.table({"entity": entity.astype(str).to_numpy(dtype=object), "event_timestamp": asked})
-        rows = rows.rename_columns([wanted[0][0].entity_key, "event_timestamp"])
+        ids = pa.array([_id(v) for v in frame[key]], pa.string())
+        rows = pa.table({wanted[0][0].entity_key: ids, "event_timestamp": asked})
         if known:
             rows = rows.append_column("known_by", asked)
+        there = ids.is_valid().to_numpy(zero_copy_only=False)
+        rows, place = rows.filter(ids.is_valid()), np.cumsum(there) - 1  # of each row's answer
         query: dict[str, str] = {"features": ",".join(f"{w.view}:{w.feature}" for w, _ in wanted)}
         if TENANT_KEY in frame.columns and len(frame):
             tenants = set(frame[TENANT_KEY].astype(str))
@@ -184,11 +186,18 @@ def _join(
             headers = {"content-type": PARQUET, "accept": PARQUET}
             got = call(config, "POST", "/features/historical", params=query, content=sink.getvalue(), headers=headers)
             found.append(pq.read_table(io.BytesIO(got.content)))
-        table = pa.concat_tables(found)
+        table = pa.concat_tables(found).take(pa.array(place, mask=~there))
         for want, output in wanted:
             answer = answer.append_column(f"{output}__{want.feature}" if full else want.feature, table[want.feature])
     order = [f"{v}__{f}" if full else f for v, f in (r.split(":", 1) for r in refs)]
     return answer.select([*frame.columns, *(n for n in dict.fromkeys(order) if n in answer.column_names)])
+
+
+def _id(value: Any) -> str | None:
+    """An id of a DataFrame, whose integers are floats once one of the column is missing."""
+    if pd.isna(value):
+        return None
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
 class _Want:

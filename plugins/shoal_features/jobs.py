@@ -4,13 +4,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from shoal import Event, InternalError, Invalid, JobContext, TenantContext
 
@@ -34,9 +33,6 @@ LOOKED = ("features", "looked")
 LOOK_EVERY = 6 * 3600 - 600
 """Seconds between looks at nulls and drift: they read the whole history, and move slowly."""
 
-FAULTS = (duckdb.Error, pa.ArrowException, LookupError, TypeError, ValueError)
-"""What one tenant's data or definitions can bring about: no reason to leave the others without their values."""
-
 BUILT = ("features", "built")
 """Hash: stream view → digest of the definition that its windows were last brought up from the archive for."""
 
@@ -45,25 +41,38 @@ log = logging.getLogger("shoal.features")
 RAN = ("features", "ran")
 """When the nightly run last began, in ms since 1970."""
 
+NAMED = 20
+"""Failed tenants that a run's error names."""
+
+
+async def _each(job: JobContext, work: Callable[[int, TenantContext], Awaitable[None]]) -> None:
+    """Do the work of every tenant by itself. Whatever fails for one is no reason to leave the others without theirs: it fails the run
+    after them."""
+    failed: dict[str, Exception] = {}
+    for n, ctx in enumerate(job.tenants):
+        try:
+            await work(n, ctx)
+        except Exception as error:
+            if len(job.tenants) == 1:
+                raise
+            job.progress(n + 1, len(job.tenants), f"{ctx.tenant} failed")  # of a cancelled run this raises again: no tenant's fault
+            log.exception("features: %s failed in run %s", ctx.tenant, job.run_id)
+            failed[ctx.tenant] = error
+    if failed:
+        names = ", ".join(list(failed)[:NAMED]) + (", …" if len(failed) > NAMED else "")
+        first = next(iter(failed.values()))
+        raise InternalError(f"{len(failed)} of {len(job.tenants)} tenants failed ({names}), the first with {type(first).__name__}: {first}")
+    job.progress(len(job.tenants), len(job.tenants), "done")
+
 
 async def materialize(job: JobContext) -> dict[str, Any]:
     """Compute the batch views. By the schedule: as of the midnight before, and for those of the past week that no run took
     care of or that events have arrived for since; also the windows of stream views that are new or changed. By hand: as of now, or
     with `date` as of that day's end. What fails for one tenant fails the run, after the others have been worked on."""
+    if "date" in job.arguments and _date(job.arguments, "date") > datetime.now(job.scheduled_for.tzinfo).date():
+        raise Invalid(f"the date {job.arguments['date']} has not begun: what is computed ahead of time would win over what happens until then")
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
-    failed: dict[str, Exception] = {}
-    for n, ctx in enumerate(job.tenants):
-        try:
-            await _materialized(job, n, ctx, result)
-        except FAULTS as error:
-            if len(job.tenants) == 1:
-                raise
-            log.exception("features.materialize of %s failed", ctx.tenant)
-            failed[ctx.tenant] = error
-    if failed:
-        tenant, first = next(iter(failed.items()))
-        raise InternalError(f"{len(failed)} of {len(job.tenants)} tenants failed, the first {tenant}: {type(first).__name__}: {first}")
-    job.progress(len(job.tenants), len(job.tenants), "done")
+    await _each(job, lambda n, ctx: _materialized(job, n, ctx, result))
     return result
 
 
@@ -84,7 +93,8 @@ async def _materialized(job: JobContext, n: int, ctx: TenantContext, result: dic
             await _built(ctx, view)
     await handle(ctx.stores.online, registry, [])  # what was ahead of time and is due
     await _correct(ctx, registry)
-    await ctx.stores.online.set(RAN, began)
+    if not _by_hand(job.scheduled_for) and not {"date", "views"} & set(job.arguments):  # only the night takes care of the days before it
+        await ctx.stores.online.set(RAN, began)
 
 
 async def _built(ctx: TenantContext, view: View) -> int:
@@ -103,7 +113,7 @@ def _digest(view: View) -> bytes:
 async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
     due = job.scheduled_for
     if "date" in job.arguments:
-        return [_end(_date(job.arguments, "date"), due)]
+        return [min(_end(_date(job.arguments, "date"), due), datetime.now(UTC))]
     if _by_hand(due):
         return [due]
     midnight = due.replace(hour=0, minute=0)
@@ -153,7 +163,8 @@ async def backfill(job: JobContext) -> dict[str, Any]:
         raise Invalid(f"the end {end} is before the start {start}")
     days = [start + timedelta(days=k) for k in range((end - start).days + 1)]
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "events": 0, "days": len(days)}
-    for n, ctx in enumerate(job.tenants):
+
+    async def one(n: int, ctx: TenantContext) -> None:
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
         batches, streams, plain = (_views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain"))
         steps, step = len(batches) * len(days) + len(streams) + len(plain), 0
@@ -174,7 +185,8 @@ async def backfill(job: JobContext) -> dict[str, Any]:
             job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
             result["values"] += await batch.restore(ctx.stores, view, _end(start - timedelta(days=1), job.scheduled_for), _end(end, job.scheduled_for))
             step += 1
-    job.progress(len(job.tenants), len(job.tenants), "done")
+
+    await _each(job, one)
     return result
 
 
@@ -182,7 +194,8 @@ async def consistency(job: JobContext) -> dict[str, Any]:
     """Compare `sample` entities' served values with what the log and the offline tables say; a difference counts once it
     lasts `settle` seconds."""
     result: dict[str, Any] = {"checked": 0, "mismatches": []}
-    for n, ctx in enumerate(job.tenants):
+
+    async def one(n: int, ctx: TenantContext) -> None:
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
         await handle(ctx.stores.online, registry, [])
@@ -191,7 +204,8 @@ async def consistency(job: JobContext) -> dict[str, Any]:
         result["checked"] += found["checked"]
         result["mismatches"] += [{"tenant": ctx.tenant, **m} for m in found["mismatches"]][:100]
         await _publish(ctx, [{"metric": "features.mismatches", "value": len(found["mismatches"]), "labels": {}}])
-    job.progress(len(job.tenants), len(job.tenants), "done")
+
+    await _each(job, one)
     return result
 
 
@@ -199,7 +213,9 @@ async def watch(job: JobContext) -> dict[str, Any]:
     """Age, lag and lateness of every view, and every six hours (or by hand) nulls and drift, as metric events that the anomalies
     capability can watch."""
     count = 0
-    for n, ctx in enumerate(job.tenants):
+
+    async def one(n: int, ctx: TenantContext) -> None:
+        nonlocal count
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
         await handle(ctx.stores.online, registry, [])
@@ -213,7 +229,8 @@ async def watch(job: JobContext) -> dict[str, Any]:
                     points.append({"metric": f"features.{name}", "value": view[name], "labels": labels})
         await _publish(ctx, points)
         count += len(points)
-    job.progress(len(job.tenants), len(job.tenants), "done")
+
+    await _each(job, one)
     return {"points": count}
 
 
@@ -225,8 +242,9 @@ async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
 
 async def historical(job: JobContext) -> dict[str, Any]:
     """A point-in-time join of any size: the entity rows are those uploaded to `dataset`, where the answer is kept too;
-    `features` the names. With `as_of`, a time, the rows are all entities at that time. The parts (as many as the
-    rows need, or `parts` if that is more) are worked on by Ray Data, so memory does not grow with the rows."""
+    `features` the names. With `as_of`, a time, the rows are all entities at that time. `entity`: their type, where there are several
+    and the data set says none. The parts (as many as the rows need, or `parts` if that is more) are worked on by Ray Data, so memory does not
+    grow with the rows."""
     if len(job.tenants) != 1:
         raise Invalid("say for which tenant")
     ctx, names = job.tenants[0], job.arguments.get("features")
@@ -234,8 +252,11 @@ async def historical(job: JobContext) -> dict[str, Any]:
         raise Invalid("the argument features is a list of names")
     dataset, lake = Dataset(str(job.arguments.get("dataset"))), ctx.stores.lake
     registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-    entity = str(job.arguments.get("entity") or (registry.entities[0] if len(registry.entities) == 1 else ""))
-    features, as_of = _resolved(registry, entity, names), job.arguments.get("as_of")
+    as_of = job.arguments.get("as_of")
+    entity = str(job.arguments.get("entity") or ("" if as_of else await dataset.entity(lake)))
+    if not entity and len(registry.entities) == 1:
+        entity = registry.entities[0]
+    features = _resolved(registry, entity, names)
     if as_of:
         await dataset.forget(lake)
         await dataset.ask(lake, await everyone(ctx.stores, features, _time(as_of, "as_of")))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .registry import Feature, View
-from .values import CODES, JSON, TIMES, WINDOW, Stored, unpack
+from .values import CODES, JSON, TIMES, WINDOW, Stored, fitted, unpack
 from .windows import APPLY, READ, Occurrence, Plan
 
 DAY = 86_400
@@ -131,7 +131,7 @@ class Reading:
                     values[i] = b"%d" % replies[at]
                     at += 1
             else:
-                values |= zip(indexes, replies[at], strict=True)
+                values |= {i: fitted(self.features[i][1].dtype, raw) for i, raw in zip(indexes, replies[at], strict=True)}
                 at += 1
         return values
 

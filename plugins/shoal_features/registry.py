@@ -1,5 +1,6 @@
 """The registry: what features there are, as plain data. Compiled once from Feast's objects, so that serving needs no Feast."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -15,6 +16,10 @@ FLOATS = frozenset({"float32", "float64"})
 SCALARS = INTEGERS | FLOATS | {"string", "bool", "unix_timestamp", "bytes"}
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "last", "count_distinct")
 MINUTE, YEAR = 60, 366 * 86_400
+OURS = frozenset({"entity", "at", "event_timestamp", "created", "known_by", "row", "date", "known", "tenant_id"})
+"""Columns that the offline tables, entity rows and answers have beside the features. DuckDB does not tell upper case from lower."""
+ASKED_BY = frozenset({"features", "tenant", "metadata"})
+"""What `GET /features` takes beside an entity type; under `features` lies also what the store keeps of its own online."""
 
 
 class RegistryError(ValueError):
@@ -61,7 +66,7 @@ class View:
     """Features of one entity type that are computed together.
 
     `kind`: `batch` (aggregated by the nightly job), `stream` (sliding windows, always current), `plain` (values are
-    pushed or materialized). `ttl`: seconds after its event time that a value holds; None for ever. `types`: the event
+    pushed or materialized). `ttl`: seconds after its event time that a value holds; None, or 0 as Feast has it, for ever. `types`: the event
     types it reads (`item.*` is a prefix). `fields`: where the entity's id is looked for in an event, in order.
     """
 
@@ -77,13 +82,17 @@ class View:
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        if self.ttl == 0:
+            object.__setattr__(self, "ttl", None)
+
     def feature(self, name: str) -> Feature:
         return next(f for f in self.features if f.name == name)
 
     @property
     def retention(self) -> int:
-        """Seconds of events that the windows need."""
-        return max((f.window or 0 for f in self.features), default=0)
+        """Seconds of events that the windows need. In batch, a feature without one looks back a year; in a stream its value is kept, not its events."""
+        return max((f.window or (YEAR if self.kind == "batch" else 0) for f in self.features), default=0)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -139,8 +148,9 @@ class Registry:
         return list(dict.fromkeys(found)) if len(found) > 1 else found
 
     def changed_types(self, old: "Registry") -> list[dict[str, str]]:
-        """The faults of replacing `old` by this: a feature may come or go, but not change its type or its view's entity."""
-        faults = []
+        """The faults of replacing `old` by this: a feature may come or go, but not change its type or its view's entity. What has a
+        name or a TTL that cannot work is refused here and not before: a registry from when it was not refused must still be read."""
+        faults = [e for view in self.views for e in _unfit(view)]
         for view in self.views:
             before = next((v for v in old.views if v.name == view.name), None)
             if before and before.entity != view.entity:
@@ -216,6 +226,26 @@ def _faults(view: View) -> list[dict[str, str]]:
     for feature in view.features:
         faults += _feature_faults(view, feature)
     return faults
+
+
+def _unfit(view: View) -> list[dict[str, str]]:
+    """Names that mean something else already, and TTLs that no time can be reckoned with."""
+    at, wrong = f"views.{view.name}", []
+    if re.match("(joined|asked)[_-]", view.name.lower()):
+        wrong.append(_fault(at, "names of views do not begin with joined_ or asked_: the tables of data sets do"))
+    if view.entity in ASKED_BY:
+        wrong.append(_fault(at, f"{view.entity!r} cannot name an entity type: it is a parameter of `GET /features`"))
+    if view.ttl is not None and not 1 <= view.ttl <= 100 * YEAR:
+        wrong.append(_fault(at, f"its TTL of {view.ttl} s is not between a second and a hundred years; 0 or none is for ever"))
+    known: dict[str, str] = {}
+    for feature in view.features:
+        lower = feature.name.lower()
+        if lower in OURS or lower == view.join_key.lower():
+            wrong.append(_fault(f"{at}.{feature.name}", f"{feature.name!r} cannot name a feature: rows have a column of this name already"))
+        other = known.setdefault(lower, feature.name)
+        if other != feature.name:
+            wrong.append(_fault(f"{at}.{feature.name}", f"its name differs from {other!r} only by upper and lower case; give it another"))
+    return wrong
 
 
 def _feature_faults(view: View, feature: Feature) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,7 +19,7 @@ from .catalog import Catalog, split
 from .freshness import freshness
 from .online import Reading, bodies, read, write
 from .registry import Feature, Registry, RegistryError, UnknownFeature, View
-from .values import moment
+from .values import micros, moment
 
 MAX_IDS = 1_000
 MAX_FEATURES = 500
@@ -27,6 +27,8 @@ MAX_ROWS = 100_000
 MAX_WRITTEN = 10_000
 PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+"""Between these are the times of a historical question's rows."""
 OPTIONS = frozenset({"features", "tenant", "metadata"})
 
 
@@ -129,6 +131,7 @@ def routes(services: Services) -> APIRouter:
             table = asked.rows
         if table.num_rows > MAX_ROWS:
             raise TooLarge(f"at most {MAX_ROWS} rows in one request, not {table.num_rows}; use the job features.historical")
+        _check_rows(table)
         try:
             one = await history.question(ctx.stores, features, table, known_by=asked.known_by, cutoff=asked.cutoff)
         except ValueError as error:
@@ -167,7 +170,7 @@ def routes(services: Services) -> APIRouter:
             raise Invalid(f"{view} is computed from events: append events to the log instead")
         if len(body.rows) > MAX_WRITTEN:
             raise TooLarge(f"at most {MAX_WRITTEN} rows in one request, not {len(body.rows)}")
-        good, rejected = wire.parse(one, body.rows)
+        good, rejected = wire.parse(one, body.rows, whole=body.to.endswith("offline"))
         now = time.time_ns() // 1000
         if "online" in body.to.split("_and_"):
             await write(ctx.stores.online, one, [r.packed(one, now) for r in good], now)
@@ -200,6 +203,7 @@ def routes(services: Services) -> APIRouter:
         except wire.Wrong as error:
             raise Invalid(str(error), errors=error.errors) from error
         assert rows is not None
+        _check_rows(rows)
         return {"accepted": await one.ask(ctx.stores.lake, rows)}
 
     @router.get("/datasets/{name}")
@@ -307,6 +311,32 @@ def _time(wire: Any, text: str, where: str) -> datetime:
         raise Invalid(str(error), errors=[{"location": where, "message": str(error)}]) from error
 
 
+def _check_rows(rows: Any) -> None:
+    """A Parquet file's text may be no UTF-8 and its times past the year 9999, where Python's end; a TTL is subtracted from the earliest."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        rows.validate(full=True)
+    except pa.ArrowException as error:
+        raise Invalid(f"the rows cannot be read: {error}", errors=[{"location": "entities", "message": str(error)}]) from error
+    for column in [c for c in ("at", "known_by") if c in rows.column_names and rows.num_rows]:
+        ends = pc.min_max(rows[column].cast(pa.int64())).as_py()
+        if ends["min"] < micros(EARLIEST) or ends["max"] > micros(LATEST):
+            name = {"at": "event_timestamp"}.get(column, column)
+            message = f"a time is between the years {EARLIEST.year} and {LATEST.year}"
+            raise Invalid(f"{name}: {message}", errors=[{"location": name, "message": message}])
+
+
+def _check_entity(registry: Registry, entity: Any) -> None:
+    """Not given or empty: the rows themselves say it, where there are any."""
+    if entity is not None and not isinstance(entity, str):
+        message = f"the name of an entity type, not {entity!r:.60}"
+        raise Invalid(f"entity: {message}", errors=[{"location": "entity", "message": message}])
+    if (entity or not registry.entities) and entity not in registry.entities:
+        raise _unknown(registry, entity or "", KeyError(entity), "entity")
+
+
 def _parquet(table: Any) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -331,10 +361,14 @@ async def _asked(request: Request, registry: Registry) -> Any:
             body = orjson.loads(raw)
     except (orjson.JSONDecodeError, pa.ArrowException, OSError) as error:
         raise Malformed(f"the body is not {kind}: {error}") from error
+    if isinstance(body, dict):
+        _check_entity(registry, body.get("entity"))
     try:
         return wire.asked(body, registry)
     except wire.Wrong as error:
         raise Invalid(str(error), errors=error.errors) from error
+    except pa.ArrowException as error:
+        raise Invalid(f"the rows cannot be read: {error}", errors=[{"location": "entities", "message": str(error)}]) from error
 
 
 GET_EXTRA = {

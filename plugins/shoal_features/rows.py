@@ -54,19 +54,22 @@ def asked(body: Any, registry: Registry) -> Asked:
         raise _wrong("features", "say which features: a list of names")
     as_of, known_by = (_moment(body[n], f"{n}") if body.get(n) is not None else None for n in ("as_of", "known_by"))
     entities = body.get("entities")
-    keys = {v.entity: v.join_key for v in registry.views}
+    keys, said = {v.entity: v.join_key for v in registry.views}, body.get("entity") or None
+    if said is not None and (not isinstance(said, str) or said not in keys):
+        raise _wrong("entity", f"unknown entity type {said!r}; there is {', '.join(registry.entities) or 'none'}")
     if as_of is not None:
         if entities is not None:
             raise _wrong("as_of", "either `entities` with their own times, or `as_of` for all")
-        entity = body.get("entity") or (registry.entities[0] if len(registry.entities) == 1 else "")
+        entity = said or (registry.entities[0] if len(registry.entities) == 1 else "")
         return Asked(entity, keys.get(entity, entity), features, None, as_of, known_by, False)
     if isinstance(entities, pa.Table):
-        rows, key = _from_table(entities, keys, body.get("entity"))
+        rows, key = _from_table(entities, keys, said)
     elif isinstance(entities, list):
-        rows, key = _from_json(entities, keys, body.get("entity"))
+        rows, key = _from_json(entities, keys, said)
     else:
         raise _wrong("entities", "a list of rows such as {\"user\": \"123\", \"event_timestamp\": \"2026-11-23T10:00:00Z\"}")
-    entity = next(e for e, k in keys.items() if key in (e, k))
+    entity = said or _entity(key, keys, registry, features)
+    rows = rows.replace_schema_metadata({"entity": entity})  # kept with the rows of a data set, for the job that joins them
     return Asked(entity, key, features, rows, None, known_by, "known_by" in rows.column_names)
 
 
@@ -115,11 +118,28 @@ def _key(names: set[str], keys: Mapping[str, str], entity: str | None, where: st
     if "event_timestamp" not in names:
         raise _wrong(where, "each row needs `event_timestamp`")
     rest = names - {"event_timestamp", "known_by", "tenant_id"}
-    found = [n for n in sorted(rest) for e, k in keys.items() if n in (e, k) and entity in (None, "", e)]
+    found = [n for n in sorted(rest) for e, k in keys.items() if n in (e, k) and entity in (None, e)]
     if len(rest) != 1 or not found:
         known = ", ".join(sorted({*keys, *keys.values()}))
         raise _wrong(where, f"each row names one entity, by one of {known}; this has {', '.join(sorted(rest)) or 'none'}")
     return found[0]
+
+
+def _entity(key: str, keys: Mapping[str, str], registry: Registry, features: list[str]) -> str:
+    """The entity type that a column of ids is of: of that name, else of that join key, which several may share; then the one with the features."""
+    found = [key] if key in keys else [e for e, k in keys.items() if k == key]
+    if len(found) > 1:
+        found = [e for e in found if _has(registry, e, features)]
+    if len(found) != 1:
+        raise _wrong("entity", f"say which entity type: {key!r} is the join key of {', '.join(e for e, k in keys.items() if k == key) or 'none'}")
+    return found[0]
+
+
+def _has(registry: Registry, entity: str, features: list[str]) -> bool:
+    try:
+        return bool(registry.resolve(entity, features))
+    except LookupError:
+        return False
 
 
 def entity_id(value: Any) -> str:
@@ -191,8 +211,9 @@ class Value:
         return Row(self.entity, {n: pack(types[n], v, self.event, created) for n, v in self.values.items()})
 
 
-def parse(view: View, rows: Sequence[Any]) -> tuple[list[Value], list[dict[str, Any]]]:
-    """The good rows, and the others as `{"index", "error"}`."""
+def parse(view: View, rows: Sequence[Any], *, whole: bool = False) -> tuple[list[Value], list[dict[str, Any]]]:
+    """The good rows, and the others as `{"index", "error"}`. With `whole`, a row must give every feature of the view: offline a row
+    is what was known at its time, so that a feature left out would be null from then on."""
     good: list[Value] = []
     rejected: list[dict[str, Any]] = []
     types = {f.name: f.dtype for f in view.features}
@@ -208,6 +229,9 @@ def parse(view: View, rows: Sequence[Any]) -> tuple[list[Value], list[dict[str, 
             created = rest.pop("created", None)
             created = micros(parse_time(created)) if created is not None else None
             stamp(event, event if created is None else created)
+            missing = [name for name in types if name not in rest]
+            if whole and missing:
+                raise ValueError(f"it has no {', '.join(missing)}: a row that is kept offline gives every feature, null where there is no value")
             for name, value in rest.items():
                 if name not in types:
                     raise ValueError(f"{view.name} has no feature {name!r}")

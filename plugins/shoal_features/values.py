@@ -7,6 +7,7 @@ JSON last, so that a response is put together from the stored bytes.
 
 import base64
 import math
+import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +30,7 @@ TIMES, JSON = 14, 15
 """Where the type begins, and the JSON."""
 
 _BITS = {"int32": 31, "int64": 63}
+_FLOAT32 = struct.Struct("<f")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,8 +75,8 @@ def unpack(raw: bytes) -> Stored:
 
 
 def to_json(dtype: str, value: Any) -> bytes:
-    """A value of type `dtype` as JSON: times as RFC 3339, bytes as base64, NaN and None as null. ValueError when it is
-    not of that type (an integral float counts as an integer)."""
+    """A value of type `dtype` as JSON: times as RFC 3339, bytes as base64, NaN and None as null, float32 rounded to one, so
+    that it is the same online and offline. ValueError when it is not of that type (an integral float counts as an integer)."""
     if dtype.endswith("[]"):
         if value is None:
             return b"null"
@@ -84,6 +86,18 @@ def to_json(dtype: str, value: Any) -> bytes:
     return orjson.dumps(_plain(dtype, value))
 
 
+def fitted(dtype: str, json: bytes) -> bytes:
+    """A number computed in double precision as a value of its feature's type: rounded to an integer (half to even) or to a
+    float32, null where it does not fit. `aggregation._fitted` says the same in SQL."""
+    number = orjson.loads(json) if dtype in ("int32", "int64", "float32") else None
+    if number is None:
+        return json
+    try:
+        return to_json(dtype, round(number) if dtype in _BITS else number)
+    except ValueError:
+        return b"null"
+
+
 def _plain(dtype: str, value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -91,7 +105,10 @@ def _plain(dtype: str, value: Any) -> Any:
     if dtype in _BITS and number and value == int(value) and -(2 ** _BITS[dtype]) <= value < 2 ** _BITS[dtype]:
         return int(value)
     if dtype in ("float32", "float64") and number and math.isfinite(value):
-        return float(value)
+        try:
+            return float(value) if dtype == "float64" else _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+        except OverflowError:
+            raise ValueError(f"{_show(value)} is too large for a {dtype}") from None
     if dtype == "bool" and isinstance(value, bool):
         return value
     if dtype == "string" and isinstance(value, str):

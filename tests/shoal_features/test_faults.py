@@ -1,0 +1,227 @@
+"""What one tenant, one run by hand or one definition must not do to others, to the night, or to the tables."""
+
+import io
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import anyio
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from shoal import Event, InternalError, Invalid, NotFound
+from shoal_features import batch, commands, jobs
+from shoal_features.aggregation import lookback
+from shoal_features.catalog import Catalog
+from shoal_features.datasets import Dataset
+from shoal_features.online import Reading, read
+from shoal_features.registry import Feature, Registry, RegistryError, View
+from shoal_features.routes import PARQUET
+from shoal_features.rows import parse
+
+from .test_jobs import Run, ago, boards, online
+from .test_routes import serve
+
+pytestmark = pytest.mark.anyio
+
+DAY = 86_400
+COUNT = Feature("n", "int64", "count", "", 3600)
+TIME = pa.timestamp("us", "UTC")
+
+
+class Cancelled(Exception):
+    """As the platform's: raised by `progress`, from then on by every one."""
+
+
+def view(name: str = "v", *features: Feature, kind: str = "batch", ttl: int | None = None, entity: str = "user", key: str = "user_id") -> View:
+    types = () if kind == "plain" else ("a.*",)
+    return View(name, entity, key, kind, features or (COUNT,), ttl, types, ("data.user_id",))
+
+
+def plain(name: str, entity: str, key: str) -> View:
+    return view(name, Feature("n", "int64"), kind="plain", entity=entity, key=key)
+
+
+async def define(stores, *views: View) -> Registry:
+    registry = Registry(views)
+    await Catalog().replace(stores.online._tenant, stores.online, registry)
+    return registry
+
+
+@pytest.mark.parametrize("fault", [NotFound("no such thing"), OverflowError("date value out of range"), RuntimeError("odd")])
+@pytest.mark.parametrize("job", ["materialize", "backfill", "consistency", "watch"])
+async def test_what_fails_for_one_tenant_leaves_the_others_their_turn(open_tenant, monkeypatch, job, fault):
+    first, second, third = tenants = [open_tenant() for _ in range(3)]
+    for stores in tenants:
+        await boards(stores, "1", ago(days=1))
+    registry, worked = Catalog.registry, []
+
+    async def known(self, tenant, door):
+        if door is first.online:
+            raise fault
+        worked.append(tenant)
+        return await registry(self, tenant, door)
+
+    monkeypatch.setattr(Catalog, "registry", known)
+    today = datetime.now(UTC).date().isoformat()
+    run = Run(*tenants, start=today, end=today, settle=0)
+    with pytest.raises(InternalError, match=f"1 of 3 tenants failed \\({first.online._tenant}\\).*{type(fault).__name__}"):
+        await getattr(jobs, job)(run)
+    assert worked == [second.online._tenant, third.online._tenant]
+
+
+@pytest.mark.parametrize("job", ["materialize", "backfill", "consistency", "watch"])
+async def test_a_cancelled_run_ends_as_cancelled(open_tenant, job):
+    today = datetime.now(UTC).date().isoformat()
+    run = Run(open_tenant(), open_tenant(), start=today, end=today)
+    calls: list[tuple] = []
+
+    def progress(*shown) -> None:
+        calls.append(shown)
+        raise Cancelled
+
+    run.progress = progress  # type: ignore[method-assign]
+    with pytest.raises(Cancelled):
+        await getattr(jobs, job)(run)
+    assert max(done for done, *_ in calls) <= 1  # not tried on the second tenant
+
+
+@pytest.mark.parametrize("arguments", [{}, {"views": ["user_boards"]}, {"date": ""}])
+async def test_only_the_nightly_run_counts_as_the_night(stores, arguments):
+    due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
+    await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
+    before = await stores.online.get(jobs.RAN)
+    await anyio.sleep(0.005)
+    await jobs.materialize(Run(stores, **{n: v or ago(days=3).date().isoformat() for n, v in arguments.items()}))
+    await jobs.materialize(Run(stores, due=due, views=["user_boards"]))
+    assert await stores.online.get(jobs.RAN) == before
+    await jobs.materialize(Run(stores, due=due))
+    assert int(await stores.online.get(jobs.RAN)) > int(before)
+
+
+async def test_a_date_that_has_not_begun_is_refused_and_today_is_as_of_now(stores):
+    await boards(stores, "1", ago(seconds=5))
+    with pytest.raises(Invalid, match="has not begun"):
+        await jobs.materialize(Run(stores, date=ago(days=-2).date().isoformat()))
+    await jobs.materialize(Run(stores, date=datetime.now(UTC).date().isoformat()))
+    await boards(stores, "1", ago(seconds=1))
+    await jobs.materialize(Run(stores))
+    assert await online(stores, "1") == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        *((view("v", replace(COUNT, name=n)), "cannot name a feature") for n in ("entity", "at", "event_timestamp", "created", "row", "date", "Entity", "user_id")),
+        (view("v", COUNT, replace(COUNT, name="N")), "only by upper and lower case"),
+        (view("v", entity="features"), "cannot name an entity type"),
+        *((view("v", ttl=t), "TTL") for t in (-5, 10**12)),
+        *((view(n), "do not begin with joined_") for n in ("joined_teams", "asked_x", "Joined-x")),
+    ],
+)
+async def test_definitions_that_cannot_work_are_refused_and_the_old_ones_stay(stores, wrong, says):
+    await define(stores, view("old"))
+    async with serve(stores) as http:
+        answer = await http.put("/features/definitions", json={"views": [asdict(wrong)]})
+        assert (answer.status_code, says in answer.json()["detail"]) == (422, True), answer.text
+        assert [v["name"] for v in (await http.get("/features/views")).json()["views"]] == ["old"]
+    assert Registry.from_dict({"views": [asdict(wrong)]})  # one from before is still read
+
+
+async def test_a_ttl_of_zero_is_none_as_in_feast(stores):
+    assert Registry.from_dict({"views": [asdict(view(ttl=0)) | {"ttl": 0}]}).view("v").ttl is None
+    assert view(ttl=0) == view()
+    for ttl in (None, 1, 100 * 365 * DAY):
+        assert Registry((view(ttl=ttl),)).changed_types(Registry()) == []
+
+
+def test_check_tells_what_only_a_registration_refuses(monkeypatch, tmp_path):
+    monkeypatch.setattr("shoal_features.definitions.load", lambda _: Registry((view("joined_x"),)))
+    found = CliRunner().invoke(commands.commands(), ["apply", str(tmp_path / "f.py"), "--check"])
+    assert isinstance(found.exception, Invalid) and "joined_" in str(found.exception)
+
+
+async def test_entity_types_with_one_join_key_are_told_apart(stores):
+    await define(stores, plain("u", "user", "id"), plain("b", "board", "id"))
+    at = ago(seconds=9).isoformat()
+    async with serve(stores) as http:
+        for name, n in (("u", 111), ("b", 222)):
+            rows = [{"id": "5", "event_timestamp": at, "n": n}]
+            await http.post(f"/features/views/{name}/rows", json={"rows": rows, "to": "online_and_offline"})
+
+        async def asked(features: str, column: str = "id", **more) -> object:
+            body = {"entities": [{column: "5", "event_timestamp": ago().isoformat()}], "features": [features], **more}
+            answer = await http.post("/features/historical", json=body)
+            return answer.json()["rows"][0]["n"] if answer.status_code == 200 else answer.json()["errors"][0]["location"]
+
+        assert [await asked("n", entity=e) for e in ("user", "board")] == [111, 222]
+        assert [await asked(f) for f in ("u:n", "b:n")] == [111, 222]
+        assert await asked("n", column="board") == 222
+        assert [await asked("n"), await asked("n", entity="ghost"), await asked("n", entity=[1])] == ["entity"] * 3
+        for empty in ({"entity": "ghost"}, {"entity": ["user"], "as_of": at, "entities": None}):
+            answer = await http.post("/features/historical", json={"entities": [], "features": ["n"], **empty})
+            assert answer.status_code == 422
+
+
+async def test_a_data_set_keeps_the_entity_type_that_it_was_uploaded_for(stores):
+    await define(stores, plain("u", "user", "user_id"), plain("b", "board", "board_id"))
+    async with serve(stores) as http:
+        rows = [{"board_id": "5", "event_timestamp": ago(seconds=9).isoformat(), "n": 222}]
+        await http.post("/features/views/b/rows", json={"rows": rows, "to": "offline"})
+        for column in ("board_id", "user_id"):
+            sink = io.BytesIO()
+            pq.write_table(pa.table({column: ["5"], "event_timestamp": pa.array([ago()], TIME)}), sink)
+            headers = {"content-type": PARQUET}
+            assert (await http.post("/features/datasets/mine", content=sink.getvalue(), headers=headers)).status_code == 200
+            if column == "board_id":
+                assert (await jobs.historical(Run(stores, dataset="mine", features=["n"])))["rows"] == 1
+                assert (await Dataset("mine").answered(stores.lake)).dataset().to_table()["n"].to_pylist() == [222]
+    with pytest.raises(Invalid, match="several entity types: board, user"):
+        await jobs.historical(Run(stores, dataset="mine", features=["n"]))
+
+
+def test_the_command_says_for_which_entity_type(monkeypatch, tmp_path):
+    said: dict = {}
+    client = SimpleNamespace(features=SimpleNamespace(upload=lambda **a: said.update(names=pq.read_table(io.BytesIO(a["body"])).column_names)))
+
+    def joined(tenant, output, arguments, upload) -> None:
+        upload(client, "x")
+        said.update(arguments)
+
+    monkeypatch.setattr(commands, "_joined", joined)
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": ["5"], "event_timestamp": pa.array([ago()], TIME)}), file)
+    line = ["historical", str(file), str(tmp_path / "out"), "--features", "n", "--tenant", "t", "--entity", "board"]
+    assert CliRunner().invoke(commands.commands(), line).exit_code == 0
+    assert (said["names"], said["entity"]) == (["board", "event_timestamp"], "board")
+
+
+async def test_a_last_without_a_window_looks_a_year_back_beside_a_short_window(stores):
+    ever = Feature("plan", "string", "last", "plan")
+    one = view("v", ever, COUNT)
+    registry = await define(stores, one)
+    await stores.events.append([Event(type="a.x", time=ago(days=20), data={"user_id": "1", "plan": "pro"}), Event(type="a.x", time=ago(seconds=9), data={"user_id": "1"})])
+    await batch.compute(stores, one, datetime.now(UTC))
+    found = (await read(stores.online, Reading("user", registry.resolve("user", ["plan", "n"])), ["1"], int(datetime.now(UTC).timestamp() * 1e6)))[0]
+    assert [json.loads(a.json) for a in found] == ["pro", 1]
+    assert lookback(one) == (366 + 7) * DAY
+    assert view("s", ever, COUNT, kind="stream").retention == 3600  # its events need not be kept for a value that is
+
+
+async def test_a_registry_with_every_fault_says_them_all():
+    found = Registry((view("joined_x", replace(COUNT, name="row"), ttl=-1),)).changed_types(Registry())
+    assert len(found) == 3
+    with pytest.raises(RegistryError):
+        Registry((view("a b"),))
+
+
+def test_a_row_that_is_kept_offline_gives_every_feature() -> None:
+    """What it left out was null from then on in history, and online after a backfill."""
+    view = SimpleNamespace(name="teams", entity="team", join_key="team", features=[SimpleNamespace(name=n, dtype="string") for n in ("plan", "score")])
+    part = {"team": "a", "event_timestamp": "2026-11-01T00:00:00Z", "plan": "pro"}
+    assert parse(view, [part])[1] == []  # type: ignore[arg-type]
+    good, rejected = parse(view, [part, {**part, "score": None}], whole=True)  # type: ignore[arg-type]
+    assert [r["index"] for r in rejected] == [0] and "it has no score" in rejected[0]["error"] and len(good) == 1

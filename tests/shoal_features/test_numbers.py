@@ -1,0 +1,229 @@
+"""Numbers at the edges of their types, times and ids at the edges of theirs: the same answer online, offline and in batch, and no 500."""
+
+import io
+import struct
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shoal import Event
+from shoal_features import jobs
+from shoal_features.aggregation import aggregate, engine, relation_of, values_at
+from shoal_features.ingest import handle
+from shoal_features.online import Reading, apply, read
+from shoal_features.registry import Registry
+from shoal_features.routes import PARQUET
+from shoal_features.values import fitted, pack, unpack
+from shoal_features.windows import Occurrence, Plan
+
+from .archives import Made, archive
+from .test_jobs import Run
+from .test_routes import serve
+
+pytestmark = pytest.mark.anyio
+S = 1_000_000
+NOW = 1_763_900_000 * S
+W = 120
+
+
+def single(x: float) -> float:
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+async def three_ways(door, view, events: list[tuple[int, dict]], now: int = NOW) -> list[dict]:
+    """The features of one user online, offline and in batch, from events given as (seconds ago, data)."""
+    seen = [Occurrence(NOW - s * S, f"test\x1fe{i}", "1", data) for i, (s, data) in enumerate(events)]
+    made = [Made(f"e{i}", datetime.fromtimestamp(NOW / 1e6 - s, UTC), data={"user_id": "1", **data}) for i, (s, data) in enumerate(events)]
+    await apply(door, Plan.of(view), seen, now, 600)
+    reading = Reading("user", [(view, f) for f in view.features])
+    online = dict(zip(reading.names, [orjson.loads(a.json) for a in (await read(door, reading, ["1"], now))[0]], strict=True))
+    asked = pa.table({"row": pa.array([0], pa.int64()), "entity": ["1"], "ts": pa.array([now], pa.int64())})
+    with engine("256MB", 1) as con:
+        relation = relation_of(con, archive(made))
+        tables = [values_at(con, view, relation, asked), aggregate(con, view, relation, now, now)]
+    return [online, *({n: t.to_pylist()[0][n] for n in reading.names} for t in tables)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "function", "amounts", "expected"),
+    [
+        ("int64", "sum", [], 0),
+        ("int64", "sum", [1e300], None),
+        ("int64", "sum", [2**62, 2**62], None),
+        ("int64", "sum", [-(2**62), -(2**62)], -(2**63)),
+        ("int64", "sum", [2.5], 2),
+        ("int64", "sum", [3.5], 4),
+        ("int64", "sum", [-2.5, 1], -2),
+        ("int32", "sum", [2_000_000_000, 2_000_000_000], None),
+        ("int32", "sum", [2_000_000_000, 0.4], 2_000_000_000),
+        ("int32", "max", [2**31, 7, 8.5], 7),
+        ("float64", "sum", [], 0),
+        ("float64", "sum", [1.7e308, 1.7e308], None),
+        ("float64", "mean", [1.7e308, 1.7e308], None),
+        ("float32", "sum", [0.1], single(0.1)),
+        ("float32", "sum", [3e38, 3e38], None),
+        ("float32", "sum", [1e39, -1e39], 0),
+        ("float32", "mean", [1e39], None),
+        ("float32", "mean", [0.1], single(0.1)),
+        ("float32", "min", [0.3, 0.1, -1e39], single(0.1)),
+        ("float32", "max", [0.1, 1e39], single(0.1)),
+        ("float32", "last", [1e39, 0.1], single(0.1)),
+    ],
+)
+async def test_a_number_is_the_same_however_it_is_computed(door, view, dtype, function, amounts, expected):
+    one = view(("x", dtype, function, "x", W), ("n", "int64", "count", "", W))
+    answers = await three_ways(door, one, [(10 + i, {"x": x}) for i, x in enumerate(amounts)] + [(5, {})])
+    assert [a["x"] for a in answers] == [expected] * 3
+
+
+async def test_a_last_float32_without_a_window_is_one_too(door, view):
+    one = view(("x", "float32", "last", "x", None))
+    assert [a["x"] for a in await three_ways(door, one, [(9, {"x": 0.1}), (5, {"x": 1e39})])] == [single(0.1)] * 3
+
+
+async def test_a_last_value_without_a_window_expires_by_its_own_event(door, view):
+    one = view(("board", "string", "last", "board", None), ("n", "int64", "count", "", W), ttl=3600)
+    for age, expected in ((3600, "b"), (3601, None)):
+        online, offline, _ = await three_ways(door, one, [(age, {"board": "b"}), (60, {})])
+        assert online == offline == {"board": expected, "n": 1}
+        await door.delete(("user", "1"))
+
+
+def test_what_is_computed_online_is_fitted_to_its_type():
+    assert [fitted("int64", b"%d" % x) for x in (2**63 - 1, 2**63)] == [b"9223372036854775807", b"null"]
+    assert (fitted("int32", b"1e300"), fitted("float32", b"1e39"), fitted("float32", b"null")) == (b"null", b"null", b"null")
+    assert (fitted("float64", b"0.1"), fitted("string", b'"1e39"')) == (b"0.1", b'"1e39"')
+
+
+def test_a_float32_is_stored_as_one_and_a_larger_number_is_refused():
+    assert orjson.loads(unpack(pack("float32", 0.1, NOW, NOW)).json) == single(0.1)
+    with pytest.raises(ValueError, match="too large for a float32"):
+        pack("float32", 1e39, NOW, NOW)
+
+
+async def test_one_large_event_does_not_keep_the_nightly_run_from_the_other_views(stores, view):
+    cents = view(("cents", "int64", "sum", "amount", 86_400 * 30), kind="batch")
+    later = view(("n", "int64", "count", "", 86_400 * 30), kind="batch", name="later")
+    registry = Registry((cents, later))
+    await stores.online.set(("features", "registry"), orjson.dumps(registry.to_dict()))
+    at = datetime.now(UTC) - timedelta(days=2)
+    await stores.events.append([Event(type="action.done", time=at, data={"user_id": "1", "amount": 1e300})])
+    await jobs.materialize(Run(stores))
+    reading = Reading("user", registry.resolve("user", ["cents", "n"]))
+    answers = (await read(stores.online, reading, ["1"], int(at.timestamp() * 1e6) + 3 * 86_400 * S))[0]
+    assert [a.json for a in answers] == [b"null", b"1"]
+
+
+async def test_a_fraction_in_a_sum_of_integers_is_in_the_history_too(stores, view):
+    registry = Registry((view(("cents", "int64", "sum", "amount", 86_400), ("x", "float32", "mean", "amount", 86_400)),))
+    await stores.online.set(("features", "registry"), orjson.dumps(registry.to_dict()))
+    events = [Event(type="action.done", time=datetime.now(UTC) - timedelta(seconds=9), data={"user_id": "1", "amount": 2.7})]
+    await stores.events.append(events)
+    await handle(stores.online, registry, events)
+    async with serve(stores) as http:
+        rows = [{"user": "1", "event_timestamp": datetime.now(UTC).isoformat()}]
+        answer = await http.post("/features/historical", json={"entities": rows, "features": ["cents", "x"]})
+    assert [(r["cents"], r["x"]) for r in answer.json()["rows"]] == [(3, single(2.7))]
+    assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"entities": [], "entity": "nosuch"},
+        {"entities": [], "entity": [1]},
+        {"as_of": "2026-01-01T00:00:00Z", "entity": ["user"]},
+        {"as_of": "2026-01-01T00:00:00Z", "entity": {"a": 1}},
+        {"entities": [{"user": "1", "event_timestamp": "0001-01-01T00:00:00Z"}]},
+    ],
+)
+async def test_a_question_that_is_wrong_is_refused_in_words(stores, body):
+    async with serve(stores) as http:
+        answer = await http.post("/features/historical", json=body | {"features": ["boards_30d"]})
+    assert answer.status_code == 422 and answer.json()["errors"][0]["location"] in ("entity", "event_timestamp")
+
+
+async def test_a_question_about_no_rows_of_no_views_is_refused(stores):
+    await stores.online.set(("features", "registry"), orjson.dumps(Registry().to_dict()))
+    async with serve(stores) as http:
+        assert (await http.post("/features/historical", json={"entities": [], "features": ["a"]})).status_code == 422
+
+
+TIME = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+
+
+@pytest.mark.parametrize(
+    ("ids", "times"),
+    [
+        (pa.array([["a"]]), TIME),
+        (pa.array([b"\xff"]), TIME),
+        (NOT_UTF8, TIME),
+        (pa.array(["a"]), pa.array([300_000_000_000_000_000], pa.timestamp("us", "UTC"))),
+    ],
+)
+async def test_a_parquet_question_with_ids_or_times_that_are_none_is_refused(stores, ids, times):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"user": ids, "event_timestamp": times}), sink)
+    async with serve(stores) as http:
+        answer = await http.post("/features/historical?features=boards_30d", content=sink.getvalue(), headers={"content-type": PARQUET})
+        upload = await http.post("/features/datasets/d", content=sink.getvalue())
+    assert answer.status_code == 422 and upload.status_code in (400, 422)
+
+
+@pytest.fixture
+def drivers(open_tenant, tmp_path):
+    """A Feast store on Shoal with the offline rows of two drivers."""
+    pytest.importorskip("feast")
+    from . import test_feast as feast_side
+
+    with feast_side.Server(open_tenant()) as server:
+        where = {"url": f"http://127.0.0.1:{server.port}", "key": "shoal_id_secret"}
+        config = feast_side.RepoConfig(
+            project="shoal",
+            provider="local",
+            registry=str(tmp_path / "registry.db"),
+            online_store={"type": "shoal_features.feast_online.ShoalOnlineStore", **where},
+            offline_store={"type": "shoal_features.feast_offline.ShoalOfflineStore", **where},
+            entity_key_serialization_version=3,
+        )
+        store = feast_side.FeatureStore(config=config)
+        store.apply([feast_side.driver, feast_side.stats])
+        store.push("stats_push", feast_side.frame(driver_id=[1, 2], rate=[0.1, 0.2]), to=feast_side.PushMode.OFFLINE)
+        yield store
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rows_without_an_id_are_null_and_leave_the_others_as_they_are(drivers):
+    import pandas as pd
+
+    for ids, rates in (([None, 1, None, 2, 3], [None, 0.1, None, 0.2, None]), ([None], [None])):
+        for dtype in (float, "Int64", object):
+            asked = pd.DataFrame({"driver_id": pd.Series(ids, dtype=dtype), "event_timestamp": [datetime.now(UTC)] * len(ids)})
+            got = drivers.get_historical_features(asked, ["driver_stats:rate"]).to_arrow()
+            assert got["rate"].to_pylist() == rates
+
+
+def test_an_offline_push_from_feast_says_whose_rows_they_are(monkeypatch):
+    pytest.importorskip("feast")
+    from types import SimpleNamespace
+
+    from shoal_features import feast_offline
+    from shoal_features.feast_http import ShoalError
+
+    sent: list[dict] = []
+    monkeypatch.setattr(feast_offline, "push", lambda config, view, rows, to, query: sent.append(query))
+    source = SimpleNamespace(timestamp_field="event_timestamp", created_timestamp_column="created")
+    one, config = SimpleNamespace(name="v", batch_source=source), SimpleNamespace(offline_store=None)
+
+    def write(*tenants: str) -> None:
+        table = pa.table({"tenant_id": tenants, "user_id": tenants, "event_timestamp": [datetime.now(UTC)] * len(tenants)})
+        feast_offline.ShoalOfflineStore.offline_write_batch(config, one, table, None)  # type: ignore[arg-type]
+
+    write("globex", "globex")
+    assert sent == [{"tenant": "globex"}]  # and Shoal refuses a tenant that is not the key's
+    with pytest.raises(ShoalError, match="2 tenants"):
+        write("globex", "acme")
