@@ -19,6 +19,8 @@ from .solver import World
 from .store import Change, Store, fingerprint, packed
 
 MOST_ALTERNATIVES = 200
+DEMANDS = {"type", "estimated_hours", "start", "deadline", "skills", "team_size"}
+"""What of a task decides which team is the best: a new title changes nothing."""
 
 
 async def task_of(ctx: TenantContext, id: str) -> tuple[Task, bytes]:
@@ -47,7 +49,7 @@ async def recommended(ctx: TenantContext, solver: Any, world: World, task: Task,
     answer = await solver.recommend(world, raw)
     record = {"id": uuid4().hex, "task": task.id, "state": "proposed", "created": datetime.now(UTC).isoformat(), **answer}
     record["root"] = record["id"]
-    record["people_then"] = _people_then(world, record["team"])
+    record |= {"people_then": _people_then(world, record["team"]), "task_then": _task_then(task)}
     record["shown"] = [record["team"]] if record["team"] else []
     await Store(ctx).put("recommendations", {record["id"]: packed(record)})
     await _tell(ctx, "optimizer.recommended", record, {})
@@ -60,8 +62,14 @@ def _people_then(world: World, team: Sequence[str]) -> dict[str, str]:
     return {id: fingerprint(raw) for id, raw in zip(world.ids, world.people, strict=True) if id in wanted}
 
 
+def _task_then(task: Task) -> str:
+    """What a task demanded of its team when the team was chosen."""
+    return fingerprint(packed(task.model_dump(mode="json", include=DEMANDS)))
+
+
 async def accepted(ctx: TenantContext, id: str) -> dict[str, Any]:
-    """Commit the team: their workloads rise at once. Accepting again changes nothing; Conflict when anyone changed since."""
+    """Commit the team: their workloads rise at once. Accepting again changes nothing; Conflict when anyone, or
+    what the task demands, changed since."""
     record, raw = await recommendation_of(ctx, id)
     if record["state"] == "accepted":
         await _tell(ctx, "optimizer.accepted", record, {})
@@ -70,6 +78,10 @@ async def accepted(ctx: TenantContext, id: str) -> dict[str, Any]:
         raise Conflict(f"this recommendation was {record['state']}")
     if not record["team"]:
         raise Conflict("there is no team to accept")
+    task, task_raw = await task_of(ctx, record["task"])
+    if record.get("task_then") not in (None, _task_then(task)):  # None: kept before tasks were compared
+        detail = f"task {task.id!r} changed since this was recommended; ask for a new recommendation"
+        raise Conflict(detail, errors=[{"location": "task", "message": "changed since"}])
     people = await Store(ctx).many("people", record["team"])
     changed = [
         person for person, held in zip(record["team"], people, strict=True)
@@ -78,7 +90,7 @@ async def accepted(ctx: TenantContext, id: str) -> dict[str, Any]:
     if changed:
         detail = f"{', '.join(changed)} changed since this was recommended; ask for a new recommendation"
         raise Conflict(detail, errors=[{"location": f"team.{person}", "message": "changed since"} for person in changed])
-    record = await _commit(ctx, record, raw, record["team"], people, {"state": "accepted"})
+    record = await _commit(ctx, record, raw, task, task_raw, record["team"], people, {"state": "accepted"})
     await _tell(ctx, "optimizer.accepted", record, {})
     return record
 
@@ -99,7 +111,7 @@ async def alternative(ctx: TenantContext, solver: Any, world: World, id: str) ->
         message = "there is no other team that keeps the rules" if proved else "no other team was found in time"
         return {**_bare(record), "status": "none" if proved else "unknown", "team": [], "message": message}
     fresh = {"id": uuid4().hex, "task": task.id, "state": "proposed", "created": datetime.now(UTC).isoformat(), **answer}
-    fresh |= {"root": root["id"], "people_then": _people_then(world, answer["team"]), "number": len(shown) + 1}
+    fresh |= {"root": root["id"], "people_then": _people_then(world, answer["team"]), "task_then": _task_then(task), "number": len(shown) + 1}
     changes = [
         Change("recommendations", fresh["id"], None, packed(fresh)),
         Change("recommendations", root["id"], root_raw, packed({**root, "shown": [*shown, answer["team"]]})),
@@ -123,7 +135,7 @@ async def assigned(
         return record
     if record["state"] != "proposed":
         raise Conflict(f"this recommendation was {record['state']}")
-    task, _ = await task_of(ctx, record["task"])
+    task, task_raw = await task_of(ctx, record["task"])
     held = await Store(ctx).many("people", list(team))
     if unknown := [person for person, found in zip(team, held, strict=True) if found is None]:
         raise Invalid(
@@ -140,16 +152,16 @@ async def assigned(
             errors=[{"location": f"{violation['rule']}.{violation['subject']}", **violation} for violation in broken],
         )
     change = {"state": "assigned", "team": list(team), "violations": broken, "override": bool(broken), "reason": reason}
-    record = await _commit(ctx, record, raw, team, held, change)
+    record = await _commit(ctx, record, raw, task, task_raw, team, held, change)
     await _tell(ctx, "optimizer.assigned", record, {"violations": broken, "override": bool(broken), "reason": reason})
     return record
 
 
 async def _commit(
-    ctx: TenantContext, record: dict[str, Any], raw: bytes, team: Sequence[str], held: Sequence[bytes | None], change: dict[str, Any]
-) -> dict[str, Any]:
+    ctx: TenantContext, record: dict[str, Any], raw: bytes, task: Task, task_raw: bytes, team: Sequence[str],
+    held: Sequence[bytes | None], change: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Raise the team's workloads, close the task and the recommendation: all at once, or Conflict."""
-    task, task_raw = await task_of(ctx, record["task"])
     if task.state != "open":
         raise Conflict(f"task {task.id!r} is {task.state} already, to {', '.join(task.team)}")
     now = datetime.now(UTC)

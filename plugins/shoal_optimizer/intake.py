@@ -2,18 +2,20 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from shoal import Event, Invalid, Malformed, TenantContext
+from shoal import Conflict, Event, Invalid, Malformed, TenantContext
 
 from .records import Outcome, Person, Task
-from .store import Kind, Store, packed
+from .store import Change, Kind, Store, packed
 
 MOST_ROWS = 10_000
+ATTEMPTS = 5
+NO_BOARD = "board_id: there is no such board that you may see"
 M = TypeVar("M", bound=BaseModel)
 EVENTS: dict[str, tuple[Kind, type[BaseModel]]] = {
     "person.updated": ("people", Person),
@@ -85,27 +87,100 @@ def checked(model: type[M], value: Any, id: str | None = None, where: str = "") 
 
 async def take(ctx: TenantContext, kind: Kind, model: type[M], values: Sequence[Any]) -> dict[str, Any]:
     """Store the good records and say what is wrong with the others."""
-    good: dict[str, bytes] = {}
-    outcomes: list[Outcome] = []
-    rejected = []
+    good: dict[str, M] = {}
+    at: dict[str, list[int]] = {}
+    rejected: list[dict[str, Any]] = []
     for n, value in enumerate(values):
         try:
             record = checked(model, value)
             id = str(getattr(record, "id", "")) or (outcome_id(record) if isinstance(record, Outcome) else "")
             if not id:
                 raise Invalid("id: a record needs an id")
-            if not ctx.may_see(getattr(record, "board_id", None) or "") and getattr(record, "board_id", None):
-                raise Invalid("board_id: there is no such board that you may see")
+            if isinstance(record, Task) and hidden(ctx, record):
+                raise Invalid(NO_BOARD)
         except Invalid as error:
             rejected.append({"index": n, "error": error.detail})
             continue
-        record = record.model_copy(update={"id": id})
-        good[id] = packed(record)
-        if isinstance(record, Outcome):
-            outcomes.append(record)
-    await Store(ctx).put(kind, good)
-    await learned(ctx, outcomes)
-    return {"accepted": len(good), "rejected": rejected}
+        good[id] = record.model_copy(update={"id": id})
+        at.setdefault(id, []).append(n)
+    refused: dict[str, str] = {}
+    tasks = {id: record for id, record in good.items() if isinstance(record, Task)}
+    outcomes = {id: record for id, record in good.items() if isinstance(record, Outcome)}
+    if tasks:
+        seen = await write(ctx, list(tasks), lambda id, held: merged(tasks[id], held))
+        refused = {id: NO_BOARD for id in tasks if id not in seen}
+    else:
+        refused = {id: f"task: there is no task {outcomes[id].task!r}" for id in await unseen(ctx, outcomes)}
+        await Store(ctx).put(kind, {id: packed(record) for id, record in good.items() if id not in refused})
+    await learned(ctx, [outcome for id, outcome in outcomes.items() if id not in refused])
+    rejected += [{"index": n, "error": error} for id, error in refused.items() for n in at[id]]
+    return {"accepted": len(good) - len(refused), "rejected": sorted(rejected, key=lambda row: row["index"])}
+
+
+def hidden(ctx: TenantContext, task: Task) -> bool:
+    return task.board_id is not None and not ctx.may_see(task.board_id)
+
+
+async def unseen(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -> set[str]:
+    """The ids of those outcomes that are of a task on a board that the caller may not see, or would replace one that is."""
+    if ctx.boards is None or not outcomes:
+        return set()
+    store = Store(ctx)
+    of = {id: {outcome.task} for id, outcome in outcomes.items()}
+    for id, raw in zip(of, await store.many("outcomes", list(of)), strict=True):
+        if raw is not None:
+            of[id].add(Outcome.model_validate_json(raw).task)
+    named = sorted({task for tasks in of.values() for task in tasks if task})
+    held = zip(named, await store.many("tasks", named), strict=True)
+    secret = {id for id, raw in held if raw is not None and hidden(ctx, Task.model_validate_json(raw))}
+    return {id for id, tasks in of.items() if tasks & secret}
+
+
+def merged(task: Task, held: Task | None) -> Task:
+    """A task as it is sent, with the stored one's state, team and commitment where it does not say otherwise."""
+    if held is None:
+        return task
+    kept = {name: getattr(held, name) for name in ("state", "team", "committed") if name not in task.model_fields_set}
+    state = kept.get("state", task.state)
+    if state != "assigned" and "committed" in kept:
+        kept["committed"] = {}  # only an assignment commits anybody
+    if state == "open" and "team" in kept:
+        kept["team"] = ()
+    return task.model_copy(update=kept)
+
+
+async def write(ctx: TenantContext, ids: Sequence[str], make: Callable[[str, Task | None], Task | None]) -> dict[str, Task | None]:
+    """Replace tasks, each by what `make` says of the stored one (None: there is none, or there shall be none), and free what
+    the old ones had committed and the new ones do not. Gives what was stored; what the caller may not see is not in it and stays.
+    """
+    store = Store(ctx)
+    for attempt in range(ATTEMPTS):
+        stored: dict[str, Task | None] = {}
+        changes: list[Change] = []
+        freed: dict[str, float] = {}
+        for id, raw in zip(ids, await store.many("tasks", ids), strict=True):
+            held = None if raw is None else Task.model_validate_json(raw)
+            if held is not None and hidden(ctx, held):
+                continue
+            stored[id], task = held, make(id, held)
+            changes.append(Change("tasks", id, raw, None if task is None else packed(task)))
+            for person, points in (held.committed if held else {}).items():
+                freed[person] = freed.get(person, 0.0) + max(0.0, points - (task.committed.get(person, 0.0) if task else 0.0))
+        people = [id for id, points in freed.items() if points > 0]
+        for id, raw in zip(people, await store.many("people", people), strict=True):
+            if raw is not None:
+                person = Person.model_validate_json(raw)
+                workload = round(max(0.0, person.workload - freed[id]), 6)
+                changes.append(Change("people", id, raw, packed(person.model_copy(update={"workload": workload}))))
+        changes = [change for change in changes if change.before != change.after]
+        try:
+            if changes:
+                await store.swap(changes)
+            return stored
+        except Conflict:  # somebody else wrote one of them in between: look again
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 async def learned(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
@@ -130,22 +205,8 @@ def outcome_id(outcome: Outcome) -> str:
 
 async def finish(ctx: TenantContext, outcome: Outcome) -> None:
     """A finished task is done, and what its assignment committed is free again. Twice is once."""
-    from .store import Change
-
-    store = Store(ctx)
-    raw = await store.get("tasks", outcome.task) if outcome.task else None
-    if raw is None:
-        return
-    task = Task.model_validate_json(raw)
-    if task.state == "done":
-        return
-    changes = [Change("tasks", task.id, raw, packed(task.model_copy(update={"state": "done", "committed": {}})))]
-    for id, held in zip(task.committed, await store.many("people", list(task.committed)), strict=True):
-        if held is not None:
-            person = Person.model_validate_json(held)
-            freed = max(0.0, person.workload - task.committed[id])
-            changes.append(Change("people", id, held, packed(person.model_copy(update={"workload": round(freed, 6)}))))
-    await store.swap(changes)
+    if outcome.task:
+        await write(ctx, [outcome.task], lambda id, held: held and held.model_copy(update={"state": "done", "committed": {}}))
 
 
 async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
@@ -157,8 +218,10 @@ async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
             continue
         data = event.data if isinstance(event.data, dict) else {}
         id = str(data.get("id") or event.subject or (event.id if event.type == "task.completed" else ""))
-        if event.type in ("person.deleted", "task.deleted"):
-            await store.delete("people" if event.type == "person.deleted" else "tasks", id)
+        if event.type == "person.deleted":
+            await store.delete("people", id)
+        elif event.type == "task.deleted":
+            await write(ctx, [id], lambda id, held: None)
         elif event.type in EVENTS:
             kind, model = EVENTS[event.type]
             extra = {"finished_at": event.time.isoformat()} if kind == "outcomes" and not data.get("completed_at") else {}

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class PlanProblem:
 
     sizes: the team's size per task, the smallest that the task allows and its skills can be covered with (0: none can).
     free: shape (checkpoints, people): the hours each has until each checkpoint; due: each task's checkpoint.
-    released: checkpoint index before which a task cannot be worked on (-1: at once).
+    released: the checkpoint before which each task is not worked on (-1: at once).
     """
 
     tasks: tuple[Task, ...]
@@ -53,6 +53,18 @@ class PlanProblem:
 
     def share(self, t: int) -> float:
         return self.tasks[t].estimated_hours / max(int(self.sizes[t]), 1)
+
+    def with_pins_alone(self, pins: Sequence[tuple[int, int]]) -> "PlanProblem":
+        """The problem of keeping these pins to (task, person) and no others: all other tasks are left out."""
+        pinned = np.minimum(self.pinned, 0)
+        able, sizes = self.able.copy(), np.zeros_like(self.sizes)
+        for t, p in pins:
+            pinned[t, p] = 1
+        for t in {t for t, _ in pins}:
+            window = _window(self.free, self.released[t], self.due[t])
+            sizes[t] = _size(self.tasks[t], self.covers[t], window, pinned[t])
+            able[t] = _able(self.tasks[t], int(sizes[t]), window, pinned[t])
+        return replace(self, pinned=pinned, able=able, sizes=sizes)
 
 
 @dataclass(frozen=True)
@@ -86,10 +98,10 @@ def plan_problem(
         for person_id in team:
             if task_id in row and person_id in place:
                 before[row[task_id], place[person_id]] = True
-    times = _checkpoints([task.window(now)[1] for task in tasks], now)
-    starts = [task.window(now)[0] for task in tasks]
-    due = np.array([max(np.searchsorted(times, _stamp(task.window(now)[1]), "right") - 1, -1) for task in tasks], np.int64)
-    released = np.array([np.searchsorted(times, _stamp(start), "left") - 1 if start > now else -1 for start in starts], np.int64)
+    windows = [task.window(now) for task in tasks]
+    times = _checkpoints(windows, now)
+    due = np.array([np.searchsorted(times, _stamp(deadline), "right") - 1 for _, deadline in windows], np.int64)
+    released = np.array([np.searchsorted(times, _stamp(start), "left") if start > now else -1 for start, _ in windows], np.int64)
     spare = np.array([max(0.0, parameters.workload_limit - person.workload) / 100 for person in people])
     moments = [datetime.fromtimestamp(stamp, tz=now.tzinfo) for stamp in times]
     free = np.array([[capacity_hours(person, now, moment) for person in people] for moment in moments]).reshape(len(times), len(people)) * spare
@@ -106,10 +118,10 @@ def plan_problem(
         has = np.array([[skill.enough for skill in candidate.skills] for candidate in scored], bool).reshape(len(people), -1).T
         covers.append(has)
         score = np.array([candidate.score for candidate in scored])
-        window = free[due[t]] - (free[released[t]] if released[t] >= 0 else 0.0) if due[t] >= 0 else np.zeros(len(people))
+        window = _window(free, released[t], due[t])
         sizes[t] = _size(task, has, window, pinned[t])
         size = max(int(sizes[t]), 1)
-        able[t] = (window >= task.estimated_hours / size - 1e-9) & (pinned[t] >= 0) & (sizes[t] > 0)
+        able[t] = _able(task, int(sizes[t]), window, pinned[t])
         cost[t] = (
             parameters.score_importance * (1 - score)
             + parameters.cost_importance * rate
@@ -128,13 +140,34 @@ def _stamp(moment: datetime) -> float:
     return moment.timestamp()
 
 
-def _checkpoints(deadlines: Sequence[datetime], now: datetime) -> NDArray[np.float64]:
-    """At most CHECKPOINTS of the deadlines, the earliest and the latest among them; a task is due at the last one not
-    after its deadline, so a plan that keeps the checkpoints keeps the deadlines."""
-    stamps = np.unique([_stamp(deadline) for deadline in deadlines if deadline > now])
+def _room(free: NDArray[np.float64], since: int, until: int) -> NDArray[np.float64]:
+    """The hours everybody has from one checkpoint (-1: now) to another."""
+    return np.asarray(free[until] - free[since] if since >= 0 else free[until])
+
+
+def _window(free: NDArray[np.float64], released: int, due: int) -> NDArray[np.float64]:
+    """The hours everybody has for a task."""
+    return _room(free, released, due) if due > released else np.zeros(free.shape[1])
+
+
+def _checkpoints(windows: Sequence[tuple[datetime, datetime]], now: datetime) -> NDArray[np.float64]:
+    """At most CHECKPOINTS of the deadlines and as many of the starts. A task is released at the first one not before its
+    start and due at the last one not after its deadline, so a plan that keeps the checkpoints keeps both."""
+    deadlines = _thinned([deadline for _, deadline in windows if deadline > now])
+    return np.union1d(deadlines, _thinned([start for start, deadline in windows if now < start < deadline]))
+
+
+def _thinned(moments: Sequence[datetime]) -> NDArray[np.float64]:
+    """At most CHECKPOINTS of these moments, the earliest and the latest among them."""
+    stamps = np.unique([_stamp(moment) for moment in moments])
     if stamps.size <= CHECKPOINTS:
         return stamps
     return stamps[np.unique(np.linspace(0, stamps.size - 1, CHECKPOINTS).round().astype(int))]
+
+
+def _able(task: Task, size: int, window: NDArray[np.float64], pinned: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Who has time for a share in a team of this size and is not pinned out."""
+    return np.asarray((window >= task.estimated_hours / max(size, 1) - 1e-9) & (pinned >= 0) & (size > 0))
 
 
 def _size(task: Task, has: NDArray[np.bool_], window: NDArray[np.float64], pinned: NDArray[np.int64]) -> int:
@@ -176,20 +209,21 @@ def _clashing(schedules: Sequence[Schedule], task: Task, now: datetime, hours: f
 def greedy_plan(problem: PlanProblem) -> NDArray[np.bool_]:
     """A plan made one task at a time, the most important first, then the most urgent."""
     teams = np.zeros(problem.able.shape, bool)
-    used = np.zeros_like(problem.free)
+    # [since, until, person]: the hours left between two checkpoints; since 0 is now, so it is one more than in `released`
+    left = np.stack([problem.free, *(problem.free - problem.free[since] for since in range(int(problem.released.max(initial=-1)) + 1))])
     order = sorted(range(len(problem.tasks)), key=lambda t: (not (problem.pinned[t] > 0).any(), -problem.left_out[t], problem.due[t]))
     for t in order:
         size = int(problem.sizes[t])
         if size == 0:
             continue
-        share = problem.share(t)
-        room = (problem.free - used)[problem.due[t] :].min(axis=0)
+        share, since, until = problem.share(t), int(problem.released[t]) + 1, int(problem.due[t])
+        room = left[: since + 1, until:].min(axis=(0, 1))
         able = problem.able[t] & (room >= share - 1e-9)
         team = _greedy_team(problem, t, able, size)
         if team is None:
             continue
         teams[t, team] = True
-        used[problem.due[t] :, team] += share
+        left[: since + 1, until:, team] -= share
     return teams
 
 
@@ -200,7 +234,8 @@ def _greedy_team(problem: PlanProblem, t: int, able: NDArray[np.bool_], size: in
     needed = np.array([requirement.people for requirement in problem.tasks[t].skills], dtype=np.int64)
     clashing = problem.clashing.get(t, frozenset())
     has = problem.covers[t]
-    for first in [None, *np.argsort(np.where(able, problem.cost[t], np.inf))[:4].tolist()]:
+    cheapest = np.argsort(np.where(able, problem.cost[t], np.inf))[: min(4, able.sum())].tolist()
+    for first in [None, *cheapest]:
         team = list(forced)
         if first is not None and first not in team and len(team) < size:
             team.append(int(first))
@@ -265,6 +300,9 @@ def solve_plan(
     solver.parameters.num_workers = 1
     solver.parameters.catch_sigint_signal = False  # it would leave the process with the default handler
     solver.parameters.linearization_level = 2
+    if problem.released.max(initial=-1) >= 0:  # so many overlapping intervals that looking for common parts takes ten seconds
+        solver.parameters.find_big_linear_overlap = False
+        solver.parameters.presolve_inclusion_work_limit = 0
     solver.parameters.max_time_in_seconds = max(0.05, time_limit - (time.monotonic() - started))
     ended = threading.Event()
 
@@ -354,23 +392,24 @@ def _keep_hours(model: Any, problem: PlanProblem, t: int, mine: Mapping[int, Any
 
 
 def _keep_capacity(model: Any, problem: PlanProblem, chosen: Mapping[tuple[int, int], Any]) -> None:
-    """By every checkpoint nobody has more hours due than they have free until then (and since a later release).
+    """Between any release and any later due date nobody has more hours of work that lies between than they have free there.
 
     That is exact for work that can be interrupted: earliest deadline first then keeps every deadline
     (Dertouzos, "Control robotics", 1974).
     """
-    releases = sorted({-1, *(int(r) for r in problem.released)})
-    for p in range(len(problem.people)):
-        mine = [(t, variable) for (t, person), variable in chosen.items() if person == p]
-        for since in releases:
-            for c in range(max(since + 1, 0), len(problem.free)):
-                due = [(t, v) for t, v in mine if problem.due[t] <= c and problem.released[t] >= since]
-                if not any(problem.due[t] == c for t, _ in due):
-                    continue
-                room = problem.free[c, p] - (problem.free[since, p] if since >= 0 else 0.0)
-                shares = [round(100 * problem.share(t) + 0.499) for t, _ in due]
-                if sum(shares) > 100 * room:
-                    model.add(sum(share * v for share, (_, v) in zip(shares, due, strict=True)) <= int(100 * room + 1e-6))
+    everybody: list[list[tuple[int, int, int, Any]]] = [[] for _ in problem.people]  # (released, due, share, variable)
+    for (t, p), variable in chosen.items():
+        share = round(100 * problem.share(t) + 0.499)
+        everybody[p].append((int(problem.released[t]), int(problem.due[t]), share, variable))
+    for p, mine in enumerate(everybody):
+        for since in sorted({released for released, *_ in mine}):
+            later = [row for row in mine if row[0] >= since]
+            first = min(due for released, due, *_ in later if released == since)  # before it, a later release says as much
+            for c in sorted({due for _, due, *_ in later if due >= first}):
+                room = 100 * float(_room(problem.free, since, c)[p])
+                lie = [(share, variable) for _, due, share, variable in later if due <= c]
+                if sum(share for share, _ in lie) > room:
+                    model.add(sum(share * variable for share, variable in lie) <= int(room + 1e-6))
 
 
 def _watch(report: Callable[[float, float], None]) -> Any:

@@ -2,6 +2,7 @@
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from .conflicts import conflict
 from .hours import Schedule, stretches, weekly_minutes
 from .parameters import OptimizerParameters
-from .plan import PlanProblem, PlanSolution, plan_problem, solve_plan
+from .plan import PlanProblem, PlanSolution, greedy_plan, plan_problem, solve_plan
 from .records import Person, Task
 from .situation import Demands, Situation
 from .skills import Matcher
@@ -35,6 +36,8 @@ def plan(
                 {"task": task.id, "title": task.label, "priority": task.priority, "why": "there are no people"} for task in tasks
             ],
         }  # fmt: skip
+    started = time.monotonic()
+    limit = wishes.get("time_limit") or parameters.plan_time_limit
     pins = {(pin["task"], pin["person"]): pin["pin"] for pin in wishes.get("pins", ())}
     problem = plan_problem(
         tasks, people, matcher, history, parameters, now, pins=pins, previous=wishes.get("previous") or {}
@@ -42,13 +45,12 @@ def plan(
     if wishes.get("one_each"):
         solution = one_each(problem)
     else:
-        limit = wishes.get("time_limit") or parameters.plan_time_limit
         solution = solve_plan(problem, time_limit=limit, progress=report, stop=stop)
     answer: dict[str, Any] = {
         "status": solution.status, "objective": solution.objective, "bound": solution.bound, "gap": solution.gap,
     }  # fmt: skip
     if solution.teams is None:
-        contradiction = contradicting_pins(problem) if solution.status == "infeasible" else []
+        contradiction = contradicting_pins(problem, limit - (time.monotonic() - started)) if solution.status == "infeasible" else []
         return {**answer, "assignments": [], "left_out": [], "workloads": [], "contradiction": contradiction}
     slots = timeline(problem, solution.teams, now)
     answer["assignments"] = [_assignment(problem, int(t), solution.teams[t], slots) for t in np.flatnonzero(solution.teams.any(axis=1))]
@@ -189,19 +191,29 @@ def _workloads(problem: PlanProblem, teams: NDArray[np.bool_]) -> list[dict[str,
     return [row for row in rows if row["tasks"]]
 
 
-def contradicting_pins(problem: PlanProblem, time_limit: float = 2.0) -> list[dict[str, str]]:
-    """A smallest-by-removal set of pins that cannot all be kept, verified by solving without each."""
+def contradicting_pins(problem: PlanProblem, time_limit: float = 20.0) -> list[dict[str, str]]:
+    """A smallest-by-removal set of pins that cannot all be kept, verified by solving without each (at first without many at
+    once). When the time is up it may still hold pins that could be kept."""
+    ends = time.monotonic() + time_limit
     pins = [(int(t), int(p)) for t, p in zip(*np.nonzero(problem.pinned > 0), strict=True)]
 
     def possible(kept: Sequence[tuple[int, int]]) -> bool:
-        pinned = np.where(problem.pinned > 0, 0, problem.pinned)
-        for t, p in kept:
-            pinned[t, p] = 1
-        return solve_plan(replace(problem, pinned=pinned), time_limit=time_limit).status != "infeasible"
+        left = ends - time.monotonic()
+        if left <= 0:
+            return True
+        alone, found = problem.with_pins_alone(kept), threading.Event()
+        if not np.any((alone.pinned > 0) & ~greedy_plan(alone)):
+            return True
+        return solve_plan(alone, time_limit=min(left, 2.0), progress=lambda objective, bound: found.set(), stop=found).status != "infeasible"
 
-    needed = list(pins)
-    for pin in pins:
-        rest = [other for other in needed if other != pin]
-        if not possible(rest):
-            needed = rest
+    needed, some = list(pins), max(len(pins) // 2, 1)
+    while some:
+        at = 0
+        while at < len(needed):
+            rest = needed[:at] + needed[at + some :]
+            if possible(rest):
+                at += some
+            else:
+                needed = rest
+        some //= 2
     return [{"task": problem.tasks[t].id, "person": problem.people[p].id} for t, p in needed]

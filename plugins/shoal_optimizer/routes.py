@@ -25,7 +25,7 @@ from shoal import (
 
 from . import decisions
 from .decisions import task_of
-from .intake import SOURCE, checked, learned, outcome_id, rows, take
+from .intake import SOURCE, checked, hidden, learned, merged, outcome_id, rows, take, unseen, write
 from .parameters import OptimizerParameters
 from .records import Outcome, Person, Task
 from .store import Kind, Store, packed
@@ -35,7 +35,7 @@ Id = Annotated[str, Path(min_length=1, max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 MOST_PEOPLE = 5000
 MOST_TASKS = 1000
-HIDDEN = ("people_then", "shown")
+HIDDEN = ("people_then", "task_then", "shown")
 SAFE = {"x-shoal-safe": True}
 
 
@@ -78,13 +78,13 @@ def routes(services: Services) -> APIRouter:
         if len(found) != 1:
             raise Invalid("the body must be one record")
         record = checked(model, found[0], id)
-        if isinstance(record, Task):
-            held = await Store(ctx).get("tasks", id)
-            board = Task.model_validate_json(held).board_id if held else None
-            if any(b is not None and not ctx.may_see(b) for b in (board, record.board_id)):
-                raise NotFound("there is no such board that you may see")
-        await Store(ctx).put(kind, {id: packed(record)})
-        return _json(orjson.loads(packed(record)))
+        if not isinstance(record, Task):
+            await Store(ctx).put(kind, {id: packed(record)})
+            return _raw(packed(record))
+        stored = {} if hidden(ctx, record) else await write(ctx, [id], lambda _, held: merged(record, held))
+        if id not in stored:
+            raise NotFound("there is no such board that you may see")
+        return _raw(packed(merged(record, stored[id])))
 
     async def listed(ctx: TenantContext, kind: Kind, limit: int, cursor: str) -> Response:
         everything = [orjson.loads(raw) for id, raw in (await Store(ctx).all(kind)).items() if id > cursor]
@@ -136,7 +136,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.put("/tasks/{id}", openapi_extra=_body(Task))
     async def put_task(id: Id, request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
-        """Make or replace a task."""
+        """Make or replace a task; its state, team and commitment stay unless they are given."""
         return await put(ctx, "tasks", Task, id, request)
 
     @router.get("/tasks/{id}")
@@ -146,9 +146,9 @@ def routes(services: Services) -> APIRouter:
 
     @router.delete("/tasks/{id}", status_code=204)
     async def delete_task(id: Id, ctx: TenantContext = Depends(tenant)) -> None:
-        """Remove a task."""
-        await task_of(ctx, id)
-        await Store(ctx).delete("tasks", id)
+        """Remove a task and free what its assignment had committed."""
+        if (await write(ctx, [id], lambda _, held: None)).get(id) is None:
+            raise NotFound(f"there is no task {id!r}")
 
     @router.post("/outcomes", openapi_extra=_body(Outcome))
     async def add_outcomes(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
@@ -157,6 +157,8 @@ def routes(services: Services) -> APIRouter:
         if len(found) == 1 and isinstance(found[0], dict):
             outcome = checked(Outcome, found[0])
             outcome = outcome.model_copy(update={"id": outcome.id or outcome_id(outcome)})
+            if await unseen(ctx, {outcome.id: outcome}):
+                raise NotFound(f"there is no task {outcome.task!r}")
             await Store(ctx).put("outcomes", {outcome.id: packed(outcome)})
             await learned(ctx, [outcome])
             return _json({"accepted": 1, "rejected": []})
@@ -336,7 +338,7 @@ def _few(people: int) -> None:
 
 
 def _offset(cursor: str) -> int:
-    if cursor and not cursor.isdigit():
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
         raise Invalid("the cursor is none that this list gave", errors=[{"location": "cursor", "message": "not a cursor"}])
     return int(cursor or 0)
 

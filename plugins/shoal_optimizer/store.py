@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
+from secrets import randbits
 from typing import Any, Literal, TypeVar
 
 import orjson
@@ -22,7 +23,10 @@ for n = 2, #ARGV, 4 do
   if ARGV[n + 3] == '' then redis.call('HDEL', KEYS[tonumber(ARGV[n])], ARGV[n + 1])
   else redis.call('HSET', KEYS[tonumber(ARGV[n])], ARGV[n + 1], ARGV[n + 3]) end
 end
-if ARGV[1] == '1' then redis.call('INCR', KEYS[#KEYS]) end
+if ARGV[1] ~= '' then
+  redis.call('SET', KEYS[#KEYS], ARGV[1], 'NX')
+  redis.call('INCR', KEYS[#KEYS])
+end
 return 0
 """
 VERSIONED: tuple[Kind, ...] = ("people", "outcomes")
@@ -44,6 +48,11 @@ def fingerprint(raw: bytes) -> str:
     return sha1(raw, usedforsecurity=False).hexdigest()
 
 
+def _epoch() -> int:
+    """Where a tenant's versions begin: at random, so that one erased and made again never meets a version that a cache knows."""
+    return randbits(60)
+
+
 def packed(value: BaseModel | Mapping[str, Any]) -> bytes:
     """A record as it is kept."""
     return orjson.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
@@ -60,7 +69,7 @@ class Store:
         return ("{}", "optimizer", "{}", name)
 
     async def version(self) -> int:
-        """Counts the changes to people and outcomes."""
+        """Counts the changes to people and outcomes, from a random number on; 0 before the first."""
         return int(await self._online.get(self.key("version")) or 0)
 
     async def get(self, kind: Kind, id: str) -> bytes | None:
@@ -88,11 +97,12 @@ class Store:
 
     async def _changed(self, kind: Kind) -> None:
         if kind in VERSIONED:
+            await self._online.set(self.key("version"), _epoch(), nx=True)
             await self._online.incrby(self.key("version"), 1)
 
     async def swap(self, changes: Sequence[Change]) -> None:
         """Make all the changes or none: Conflict when a record is no longer what it was."""
-        arguments: list[Any] = [int(any(change.kind in VERSIONED for change in changes))]
+        arguments: list[Any] = [_epoch() if any(change.kind in VERSIONED for change in changes) else ""]
         for change in changes:
             arguments += [KINDS.index(change.kind) + 1, change.id, change.before or b"", change.after or b""]
         keys = [self.key(kind) for kind in KINDS] + [self.key("version")]

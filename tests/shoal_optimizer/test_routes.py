@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from shoal import Client, Conflict, Invalid, NotFound
+from shoal_optimizer.store import Store
 
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
@@ -184,3 +186,93 @@ def test_another_company_sees_none_of_it(shoal_app: Callable[..., Any]) -> None:
     app.client("acme").optimizer.put_task(id="t", body=task())
     with pytest.raises(NotFound):
         app.client("globex").optimizer.recommend(id="t")
+
+
+def outcome(**fields: Any) -> dict[str, Any]:
+    return {"people": ["ana"], "estimated_hours": 20, "actual_hours": 20, "finished_at": datetime.now(UTC).isoformat()} | fields
+
+
+def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(shoal_app: Callable[..., Any]) -> None:
+    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    app.members("secret", ["boss"], company)
+    owner, eve = app.client(company), app.client(company, user="eve")
+    owner.optimizer.put_task(id="s", body=task(board_id="secret"))
+    owner.optimizer.add_outcomes(body=outcome(id="o", task="s2"))
+    owner.optimizer.put_task(id="s2", body=task(board_id="secret"))
+    answer = eve.optimizer.add_tasks(body=[task(id="s", title="mine"), task(id="new"), task(id="other", board_id="secret")])
+    assert answer["accepted"] == 1 and [row["index"] for row in answer["rejected"]] == [0, 2]
+    assert len({row["error"] for row in answer["rejected"]}) == 1
+    for body in (outcome(task="s"), outcome(id="o", task="new")):
+        with pytest.raises(NotFound):
+            eve.optimizer.add_outcomes(body=body)
+    answer = eve.optimizer.add_outcomes(body=[outcome(task="s"), outcome(task="new")])
+    assert answer["accepted"] == 1 and answer["rejected"][0]["error"] == "task: there is no task 's'"
+    for refused in (lambda: eve.optimizer.put_task(id="s", body=task()), lambda: eve.optimizer.delete_task(id="s")):
+        with pytest.raises(NotFound):
+            refused()
+    kept = owner.optimizer.get_task(id="s")
+    assert (kept["title"], kept["state"], kept["board_id"]) == ("Sign-in", "open", "secret")
+    assert owner.optimizer.get_task(id="new")["state"] == "done"
+
+
+@pytest.mark.parametrize("how", ["put", "import", "event"])
+def test_a_task_written_again_keeps_its_team_until_it_is_done(shoal_app: Callable[..., Any], how: str) -> None:
+    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api = app.client(company).optimizer
+    api.put_person(id="ana", body=person())
+    api.put_task(id="t", body=task())
+    api.accept(id=api.recommend(id="t")["id"])
+    if how == "put":
+        api.put_task(id="t", body=task(title="Sign-on"))
+    elif how == "import":
+        api.add_tasks(body=[task(id="t", title="Sign-on")])
+    else:
+        app.stream("optimizer", [{"id": "1", "source": "board", "type": "task.updated", "subject": "t", "data": task(title="Sign-on")}], company)
+    held = api.get_task(id="t")
+    assert (held["title"], held["state"], held["team"], list(held["committed"])) == ("Sign-on", "assigned", ["ana"], ["ana"])
+    api.add_outcomes(body=outcome(task="t"))
+    assert api.get_person(id="ana")["workload"] == pytest.approx(20)
+
+
+@pytest.mark.parametrize("how", ["delete", "event", "open"])
+def test_a_task_that_goes_or_is_opened_again_frees_what_it_committed(shoal_app: Callable[..., Any], how: str) -> None:
+    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api = app.client(company).optimizer
+    api.put_person(id="ana", body=person())
+    api.put_task(id="t", body=task())
+    api.accept(id=api.recommend(id="t")["id"])
+    if how == "delete":
+        api.delete_task(id="t")
+    elif how == "event":
+        app.stream("optimizer", [{"id": "1", "source": "board", "type": "task.deleted", "subject": "t", "data": {}}], company)
+    else:
+        assert api.put_task(id="t", body=task(state="open"))["team"] == []
+    assert api.get_person(id="ana")["workload"] == pytest.approx(20)
+
+
+def test_accepting_is_refused_when_what_the_task_demands_changed_since(staffed: Client) -> None:
+    answer = staffed.optimizer.recommend(id="t")
+    staffed.optimizer.put_task(id="t", body=task(skills=[{"skill": "Rust", "level": 5}]))
+    with pytest.raises(Conflict) as refused:
+        staffed.optimizer.accept(id=answer["id"])
+    assert refused.value.errors[0]["location"] == "task"
+    staffed.optimizer.put_task(id="t", body=task(title="Another title"))
+    assert staffed.optimizer.accept(id=answer["id"])["state"] == "accepted"
+
+
+@pytest.mark.parametrize("cursor", ["²", "-1", "9" * 5000])
+def test_a_cursor_that_is_none_is_refused(staffed: Client, cursor: str) -> None:
+    with pytest.raises(Invalid):
+        staffed.optimizer.candidates(id="t", cursor=cursor)
+
+
+def test_a_recommendation_from_before_tasks_were_compared_can_be_accepted(shoal_app: Callable[..., Any]) -> None:
+    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api = app.client(company).optimizer
+    api.put_person(id="ana", body=person())
+    api.put_task(id="t", body=task())
+    id, online = api.recommend(id="t")["id"], app.context(company, "optimizer").stores.online
+    old = orjson.loads(app.run(online.hget(Store.key("recommendations"), id)))
+    del old["task_then"]
+    app.run(online.hset(Store.key("recommendations"), mapping={id: orjson.dumps(old)}))
+    assert api.accept(id=id)["state"] == "accepted"

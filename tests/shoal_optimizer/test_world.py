@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body
 
 from shoal import Capability, Malformed, NotFound
 from shoal_optimizer.intake import rows
+from shoal_optimizer.store import KINDS, Store
 
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
@@ -96,3 +97,19 @@ def test_the_forms_of_the_sample_company_are_taken(shoal_app: Callable[..., Any]
 def test_a_body_that_is_not_what_it_says_is_malformed(body: bytes, kind: str) -> None:
     with pytest.raises(Malformed):
         rows(body, kind)
+
+
+def test_a_company_erased_and_made_again_meets_none_of_its_former_people(shoal_app: Callable[..., Any]) -> None:
+    """The same number of changes as before the erasure is not the same version."""
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api, online = app.client(tenant).optimizer, app.context(tenant, "optimizer").stores.online
+
+    def seen(name: str) -> list[str]:
+        api.put_person(id=name, body={})
+        api.put_task(id="t", body={"estimated_hours": 5, "deadline": DEADLINE})
+        return [row["person"] for row in api.candidates(id="t")["candidates"]]
+
+    assert seen("ana") == ["ana"]
+    for kind in (*KINDS, "version"):
+        app.run(online.delete(Store.key(kind)))
+    assert seen("bo") == ["bo"]
