@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from shoal.config import Config
+from shoal.contract.errors import Invalid
 from shoal.embedded import began
 from shoal.supervisor import running
 
@@ -49,6 +53,8 @@ def test_a_spinner_on_a_terminal_leaves_diverted_output_diverted(tmp_path: Path)
     script = """
 import sys
 from pathlib import Path
+
+import pytest
 from shoal.cli import out, spinner
 from shoal.supervisor import divert_output
 assert out.is_terminal
@@ -77,6 +83,8 @@ def test_json_goes_to_the_output_that_was_also_when_output_is_diverted(tmp_path:
     script = """
 import sys
 from pathlib import Path
+
+import pytest
 from shoal.cli import fail, show
 from shoal.contract.errors import Unavailable
 from shoal.supervisor import divert_output
@@ -90,3 +98,24 @@ fail(Unavailable("the cluster is away"))
     answer, problem = map(json.loads, done.stdout.splitlines())
     assert (done.returncode, answer, problem["detail"]) == (1, {"a": 1}, "the cluster is away")
     assert log.read_text() == "one of Ray's warnings\n"
+
+
+def test_brackets_in_what_others_wrote_are_no_markup() -> None:
+    script = """
+from shoal.cli import fail, show, table
+from shoal.contract.errors import Invalid
+show([], table([{"type": "[/x]", "error": "column [boards_30d]"}], "type", "error"))
+fail(Invalid("one of [/a, /b]", errors=[{"location": "features", "message": "[tasks_30d]"}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "[/x]" in done.stdout and "[boards_30d]" in done.stdout
+    assert "one of [/a, /b]" in done.stderr and "[tasks_30d]" in done.stderr
+
+
+def test_a_wrong_configuration_is_said_without_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOAL_STORES__ONLINE", "redis://:topsecret@host:6379")
+    with pytest.raises(Invalid) as wrong:
+        Config.load()
+    assert [fault["location"] for fault in wrong.value.errors] == ["stores.vectors", "stores.lake"]
+    assert "topsecret" not in f"{wrong.value} {wrong.value.errors} {wrong.value.__cause__}"
