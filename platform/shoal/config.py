@@ -15,6 +15,7 @@ from pydantic_settings import (
 
 from .contract.errors import Invalid
 from .router import RouterSettings
+from .router.directory import located
 from .stores import StoreConfig
 
 
@@ -76,5 +77,4 @@ class Config(BaseSettings):
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
         except ValidationError as error:
-            faults = [{"location": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
-            raise Invalid("the configuration is wrong", errors=faults) from None
+            raise Invalid("the configuration is wrong", errors=located(error)) from None

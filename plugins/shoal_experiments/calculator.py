@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,7 +11,7 @@ from . import group_sequential as gs
 from .comparison import Effect, compare, estimate_of, own_interval
 from .correction import Correction, adjust, interval_alpha
 from .mismatch import THRESHOLD, sample_ratio_p_value
-from .sample_size import NEAREST, mean_sample_size, proportion_sample_size
+from .sample_size import NEAREST, mean_sample_size, proportion_sample_size, too_near
 from .summaries import Mean, Proportion, Summary, Undefined
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -152,7 +151,7 @@ class Looks(_Model):
 
 def looks(plan: Looks) -> dict[str, Any]:
     """Bounds by Lan-DeMets spending, and what they cost in sample size. Raises ValueError for impossible times."""
-    if any(b - a < NEAREST for a, b in pairwise((0.0, *plan.times))):
+    if too_near(plan.times):
         raise ValueError(f"times must be above 0, increase, and be at least {NEAREST:g} apart")
     bounds = gs.spending_bounds(plan.times, plan.alpha, sided=plan.sided, spending=plan.spending, parameter=plan.parameter)
     drift = gs.drift_for_power(bounds.times, bounds.z, plan.power, sided=plan.sided)

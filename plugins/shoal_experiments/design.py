@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,7 +15,7 @@ from shoal import Condition, ExperimentRecord, Holdout, Variant
 from .comparison import Effect
 from .correction import Correction
 from .guardrail import Direction
-from .sample_size import NEAREST, days, mean_sample_size, proportion_sample_size
+from .sample_size import NEAREST, days, mean_sample_size, proportion_sample_size, too_near
 
 OUTCOME = "experiment.outcome"
 """The event type of outcomes that were posted to an experiment rather than logged for other reasons as well."""
@@ -24,8 +23,8 @@ OUTCOME = "experiment.outcome"
 RAMP = "~ramp"
 """Ends the id under which a winner's ramp is assigned and exposed."""
 
-LONGEST = 730
-"""Days."""
+MOST_DAYS = 730
+"""That an experiment may take."""
 
 SERVICE = "service."
 """Metrics whose event is `service.error_rate`, `service.latency_p50` or `service.latency_p95` come from the router's account."""
@@ -146,7 +145,7 @@ class Design(_Model):
     analysis: Literal["fixed", "group_sequential", "always_valid"] = "fixed"
     looks: tuple[float, ...] = Field((0.25, 0.5, 0.75, 1.0), max_length=100, description="Group-sequential: shares of the sample at which one looks.")
     spending: Literal["obrien-fleming", "pocock"] = "obrien-fleming"
-    duration_days: float | None = Field(None, ge=0, le=LONGEST)
+    duration_days: float | None = Field(None, ge=0, le=MOST_DAYS)
     units_per_day: float | None = Field(None, gt=0, allow_inf_nan=False, description="For the duration; from history when not given.")
     minimum_sample_size: int | None = Field(None, ge=2, description="Units per arm; computed from effect and power when not given.")
     traffic: float = Field(100, gt=0, le=100)
@@ -187,7 +186,7 @@ class Design(_Model):
             raise ValueError("variants override parameters, but no capability is named")
         if not self.looks or self.looks[-1] != 1 or list(self.looks) != sorted({*self.looks}) or self.looks[0] <= 0:
             raise ValueError("looks must be above 0, increase, and end with 1")
-        if any(b - a < NEAREST for a, b in pairwise((0.0, *self.looks))):
+        if too_near(self.looks):
             raise ValueError(f"looks must be at least {NEAREST:g} apart")
         return self
 

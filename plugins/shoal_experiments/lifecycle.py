@@ -11,7 +11,7 @@ from typing import Any
 from shoal import Conflict, ExperimentRecord, Invalid, NotFound, TenantContext, Unavailable, overlapping
 
 from . import observations
-from .design import LONGEST, RAMP, Design
+from .design import MOST_DAYS, RAMP, Design
 from .documents import Document, Documents, Plan, Ramp
 from .history import USUAL, history, horizon
 
@@ -97,9 +97,9 @@ async def plan_of(ctx: TenantContext, id: str, design: Design) -> Plan | None:
     duration = design.duration_days
     if duration is None and per_day is not None:
         duration = design.weeks(per_arm, per_day)
-        if duration is not None and duration > LONGEST:
+        if duration is not None and duration > MOST_DAYS:
             fault = {"location": "minimum_effect", "message": f"{per_arm:,} units per arm at {per_day:g} units a day"}
-            raise Invalid(f"it would take {duration:,.0f} days, and {LONGEST} are the most: look for a larger effect, or give `duration_days`", errors=[fault])
+            raise Invalid(f"it would take {duration:,.0f} days, and {MOST_DAYS} are the most: look for a larger effect, or give `duration_days`", errors=[fault])
         if duration is not None:
             notes.append("duration: whole weeks until the smallest arm is full")
     if duration is None:

@@ -7,7 +7,8 @@ two-sided. Numbers are real; round them up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from scipy.optimize import brentq
@@ -18,6 +19,11 @@ Sided = Literal[1, 2]
 _MOST = 1e12
 NEAREST = 0.001
 """Share of the sample that two looks at a test are apart at the least: the memory that its bounds take grows with its inverse."""
+
+
+def too_near(looks: Sequence[float]) -> bool:
+    """Whether some of these shares are not `NEAREST` after the one before, or the first after 0."""
+    return any(b - a < NEAREST for a, b in pairwise((0.0, *looks)))
 
 
 def proportion_power(

@@ -215,13 +215,19 @@ def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(shoal_app:
     assert owner.optimizer.get_task(id="new")["state"] == "done"
 
 
-@pytest.mark.parametrize("how", ["put", "import", "event"])
-def test_a_task_written_again_keeps_its_team_until_it_is_done(shoal_app: Callable[..., Any], how: str) -> None:
+def assigned(shoal_app: Callable[..., Any]) -> tuple[Any, str, Any]:
+    """The app, a company of whose one person has accepted one task, and its operations."""
     app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     api = app.client(company).optimizer
     api.put_person(id="ana", body=person())
     api.put_task(id="t", body=task())
     api.accept(id=api.recommend(id="t")["id"])
+    return app, company, api
+
+
+@pytest.mark.parametrize("how", ["put", "import", "event"])
+def test_a_task_written_again_keeps_its_team_until_it_is_done(shoal_app: Callable[..., Any], how: str) -> None:
+    app, company, api = assigned(shoal_app)
     if how == "put":
         api.put_task(id="t", body=task(title="Sign-on"))
     elif how == "import":
@@ -236,11 +242,7 @@ def test_a_task_written_again_keeps_its_team_until_it_is_done(shoal_app: Callabl
 
 @pytest.mark.parametrize("how", ["delete", "event", "open"])
 def test_a_task_that_goes_or_is_opened_again_frees_what_it_committed(shoal_app: Callable[..., Any], how: str) -> None:
-    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
-    api = app.client(company).optimizer
-    api.put_person(id="ana", body=person())
-    api.put_task(id="t", body=task())
-    api.accept(id=api.recommend(id="t")["id"])
+    app, company, api = assigned(shoal_app)
     if how == "delete":
         api.delete_task(id="t")
     elif how == "event":

@@ -72,7 +72,7 @@ class Directory:
         try:
             record = TenantRecord(id=tenant, name=name or tenant)
         except ValidationError as error:
-            raise Invalid("that cannot be a tenant", errors=_located(error)) from None
+            raise Invalid("that cannot be a tenant", errors=located(error)) from None
         if tenant == PLATFORM:
             raise Conflict(f"{PLATFORM!r} is the platform's own")
         await self._edit(tenant, {"tenant": record.model_dump_json()}, guard="new")
@@ -180,7 +180,7 @@ class Directory:
                 {"id": key_id, "tenant": tenant, "role": role, "user": user, "name": name, "digest": digest}
             )
         except ValidationError as error:
-            raise Invalid("that cannot be a key", errors=_located(error)) from None
+            raise Invalid("that cannot be a key", errors=located(error)) from None
         await self.get_tenant(tenant) if tenant != PLATFORM else None
         async with reachable():
             await self.redis.hset(KEYS, key_id, tenant)
@@ -365,7 +365,7 @@ def _capability(name: str) -> str:
     return name
 
 
-def _located(error: ValidationError) -> list[dict[str, str]]:
+def located(error: ValidationError) -> list[dict[str, str]]:
     """What is wrong and where, as `ShoalError.errors`."""
     return [
         {"location": ".".join(map(str, fault["loc"])), "message": fault["msg"].removeprefix("Value error, ")}

@@ -84,8 +84,9 @@ class _View:
 class Router:
     """Wraps a capability's application. `start` and `stop` run by the lifespan, or `start` at the first request.
 
-    `open_stores(tenant)` gives a tenant's doors; `settle(tenant)` is called when a tenant went during a request. Paths are whole (`/search/items`). The application finds
-    the TenantContext in `scope["shoal.context"]` and the request's id in `scope["shoal.request_id"]`.
+    `open_stores(tenant)` gives a tenant's doors; `settle(tenant)` is called when a tenant went during a request. Paths are
+    whole (`/search/items`). The application finds the TenantContext in `scope["shoal.context"]` and the request's id in
+    `scope["shoal.request_id"]`.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import itertools
 import logging
 import sys
 import threading
@@ -146,12 +145,13 @@ class Runs:
         """The newest runs first; with a tenant, only those that are that tenant's alone."""
         with self._reachable():
             found: list[Run] = []
-            for start in itertools.count(step=PAGE):
-                ids = self._redis.zrevrange(f"{PREFIX}runs", start, start + PAGE - 1)
+            start = 0
+            while ids := self._redis.zrevrange(f"{PREFIX}runs", start, start + PAGE - 1):
                 found += [run for run in self._read(ids) if tenant is None or run.tenant == tenant]
-                if len(found) >= limit or len(ids) < PAGE:
-                    return found[:limit]
-        raise AssertionError
+                if len(found) >= limit:
+                    break
+                start += PAGE
+        return found[:limit]
 
     def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: at once while queued, at its next `progress` while running. Conflict when it is done."""
