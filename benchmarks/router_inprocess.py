@@ -23,7 +23,10 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 
 from shoal import Capability
 from shoal.contract.experiments import ExperimentRecord, Variant
-from shoal.router import Directory, Router, RouterSettings, mint_internal
+from shoal.router.credentials import mint_internal
+from shoal.router.middleware import Router
+from shoal.router.settings import RouterSettings
+from shoal.tenants.directory import Directory
 
 SECRET = "benchmark-secret-benchmark-secret"
 UNLIMITED = {"rps": 1e9, "burst": 1e9}

@@ -21,7 +21,10 @@ import uvicorn
 from common import machine
 
 from shoal import Capability
-from shoal.router import Directory, Limits, Router, RouterSettings
+from shoal.router.middleware import Router
+from shoal.router.settings import RouterSettings
+from shoal.tenants.directory import Directory
+from shoal.tenants.records import Limits
 
 UNLIMITED = {"rps": 1e9, "burst": 1e9, "concurrency": 10_000}
 

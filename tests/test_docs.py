@@ -15,10 +15,10 @@ from typer.main import get_command
 from shoal import cli
 from shoal.config import Config
 from shoal.contract.operations import operations
-from shoal.router import RouterSettings
-from shoal.router.records import Limits
+from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
 from shoal.stores import StoreConfig
+from shoal.tenants.records import Limits
 from shoal.testing.app import LocalProcess
 
 ROOT = Path(__file__).parents[1]

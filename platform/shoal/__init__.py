@@ -1,8 +1,26 @@
 """Shoal: a company's AI features on one Ray cluster. These are the names that plugins and clients import, and no others."""
 
 from .client import AsyncClient, Client
-from .contract.capability import Backend, Capability, Job, JobContext, PageContext, Scaling, Stream, Study
-from .contract.context import Operations, Role, Services, TenantContext, admin, editor, reader, tenant
+from .contract.capability import (
+    Backend,
+    Capability,
+    Job,
+    JobContext,
+    PageContext,
+    Scaling,
+    Stream,
+    Study,
+)
+from .contract.context import (
+    Operations,
+    Role,
+    Services,
+    TenantContext,
+    admin,
+    editor,
+    reader,
+    tenant,
+)
 from .contract.errors import (
     Conflict,
     Forbidden,

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Self
 
 import httpx
 
-from .contract.errors import LimitExceeded, NotFound, ShoalError, Unavailable
-from .contract.operations import Call, Operation, decode, operations
+from shoal.contract.errors import LimitExceeded, NotFound, ShoalError, Unavailable
+from shoal.contract.operations import Call, Operation, decode, operations
 
 Response = tuple[int, str, dict[str, str], bytes]
 """Status, content type, headers (lower case), body."""

@@ -13,10 +13,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .contract.errors import Invalid
-from .router import RouterSettings
-from .router.directory import located
-from .stores import StoreConfig
+from shoal.contract.errors import Invalid
+from shoal.router.settings import RouterSettings
+from shoal.stores import StoreConfig
+from shoal.tenants.directory import located
 
 
 class Config(BaseSettings):

@@ -11,13 +11,13 @@ from typing import Any
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .cli import keep_up, out
-from .client import Client
-from .config import Config
-from .contract.errors import ShoalError
-from .operator import connect
-from .sample import TENANTS, Workspace, as_json, workspace
-from .supervisor import Supervisor, write
+from shoal.cli import keep_up, out
+from shoal.client import Client
+from shoal.config import Config
+from shoal.contract.errors import ShoalError
+from shoal.operator import connect
+from shoal.sample import TENANTS, Workspace, as_json, workspace
+from shoal.supervisor import Supervisor, write
 
 SEED = 7
 

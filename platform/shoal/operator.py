@@ -4,11 +4,12 @@ from typing import Any
 
 import orjson
 
-from .client import Client
-from .config import Config
-from .contract.context import Role
-from .contract.errors import Unavailable
-from .router import PLATFORM, mint_internal
+from shoal.client import Client
+from shoal.config import Config
+from shoal.contract.context import Role
+from shoal.contract.errors import Unavailable
+from shoal.router.credentials import mint_internal
+from shoal.tenants.records import PLATFORM
 
 
 def runtime() -> Config:

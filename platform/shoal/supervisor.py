@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 from pydantic import SecretStr
 
-from .config import Config
-from .contract.errors import NotFound, Unavailable
-from .embedded import EmbeddedServers, began
-from .runtime import cluster
+from shoal.config import Config
+from shoal.contract.errors import NotFound, Unavailable
+from shoal.embedded import EmbeddedServers, began
+from shoal.runtime import cluster
 
 Progress = Callable[[str], None]
 READY = 180.0
@@ -95,8 +95,8 @@ class Supervisor:
             import ray
 
             if ray.is_initialized():
-                from .runtime.process import Process
-                from .runtime.worker import stop_workers
+                from shoal.runtime.process import Process
+                from shoal.runtime.worker import stop_workers
 
                 progress("stopping the applications")
                 _within(15, lambda: asyncio.run(stop_workers(Process.current())))
@@ -140,11 +140,11 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
     The ones that failed, with the cause. An application that is not named is not touched."""
     from ray import serve
 
-    from .console import application as console
-    from .runtime import application, declarative
-    from .runtime.process import Process
-    from .runtime.status import applications_now
-    from .runtime.worker import stop_workers
+    from shoal.console import application as console
+    from shoal.runtime import application, declarative
+    from shoal.runtime.process import Process
+    from shoal.runtime.status import applications_now
+    from shoal.runtime.worker import stop_workers
 
     process = Process.current()
     every = declarative.prefixes(process.plugins.capabilities)

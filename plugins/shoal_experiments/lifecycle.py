@@ -8,7 +8,15 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shoal import Conflict, ExperimentRecord, Invalid, NotFound, TenantContext, Unavailable, overlapping
+from shoal import (
+    Conflict,
+    ExperimentRecord,
+    Invalid,
+    NotFound,
+    TenantContext,
+    Unavailable,
+    overlapping,
+)
 
 from . import observations
 from .design import MOST_DAYS, RAMP, Design

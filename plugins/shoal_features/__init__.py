@@ -6,7 +6,17 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from shoal import Capability, Event, Job, JobContext, PageContext, Services, Stream, TenantContext, hookimpl
+from shoal import (
+    Capability,
+    Event,
+    Job,
+    JobContext,
+    PageContext,
+    Services,
+    Stream,
+    TenantContext,
+    hookimpl,
+)
 
 
 def _routes(services: Services) -> Any:

@@ -13,7 +13,17 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Invalid, Malformed, NotFound, Services, TenantContext, TooLarge, editor, reader, tenant
+from shoal import (
+    Invalid,
+    Malformed,
+    NotFound,
+    Services,
+    TenantContext,
+    TooLarge,
+    editor,
+    reader,
+    tenant,
+)
 
 from .catalog import Catalog, split
 from .freshness import freshness

@@ -272,7 +272,7 @@ def test_one_companys_flood_is_429_and_the_other_is_served(platform: Any, tenant
 
 def _operator(platform: Any) -> Client:
     """The operator's client of this data folder."""
-    from shoal.router import mint_internal
+    from shoal.router.credentials import mint_internal
 
     runtime = json.loads((platform.data / "runtime.json").read_text())
     token = mint_internal(runtime["router"]["internal_secret"], tenant="platform", role="admin", user=None, ttl=600)

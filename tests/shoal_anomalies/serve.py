@@ -9,8 +9,8 @@ import numpy as np
 import orjson
 
 from shoal import Event, Role
-from shoal.router import PLATFORM
 from shoal.runtime.jobs import Runs
+from shoal.tenants.records import PLATFORM
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id
 from shoal_anomalies.seasonal import SeasonalModel

@@ -9,7 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from shoal import Role, TenantContext
-from shoal.router import enforce_roles, install_problem_handlers
+from shoal.router.problems import install_problem_handlers
+from shoal.router.routes import enforce_roles
 from shoal_anomalies import AnomalyParameters, arrangements, jobs, keys, study, tail
 from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes

@@ -17,7 +17,17 @@ import pytest
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from shoal import Capability, Client, Conflict, Event, Invalid, Parameters, TenantContext, Unavailable, tenant
+from shoal import (
+    Capability,
+    Client,
+    Conflict,
+    Event,
+    Invalid,
+    Parameters,
+    TenantContext,
+    Unavailable,
+    tenant,
+)
 from shoal.router.account import BOUNDS, metric_events
 from shoal.stores import EventLog
 from shoal_experiments import lifecycle, observations, reporting

@@ -12,7 +12,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from shoal import Event, Role, TenantContext
-from shoal.router import enforce_roles, install_problem_handlers
+from shoal.router.problems import install_problem_handlers
+from shoal.router.routes import enforce_roles
 from shoal_features import jobs
 from shoal_features.ingest import handle
 from shoal_features.registry import Registry

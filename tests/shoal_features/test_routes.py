@@ -9,7 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from shoal import Event, Role, TenantContext
-from shoal.router import enforce_roles, install_problem_handlers
+from shoal.router.problems import install_problem_handlers
+from shoal.router.routes import enforce_roles
 from shoal_features.ingest import handle
 from shoal_features.registry import Feature, Registry, View
 from shoal_features.routes import MAX_IDS, PARQUET, routes

@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
-from ..contract.capability import Scaling
-from ..runtime.application import options
-from ..runtime.process import Process
-from ..runtime.replica import prepare_replica
+from shoal.contract.capability import Scaling
+from shoal.runtime.application import options
+from shoal.runtime.process import Process
+from shoal.runtime.replica import prepare_replica
 
 
 class Arguments(BaseModel):
@@ -25,7 +25,7 @@ class Console:
         prepare_replica(Process.current().config.host)
 
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
-        from .site import site  # NiceGUI takes a second to import; only the replica needs it
+        from .site import site
 
         process = Process.current()
         config = process.config

@@ -3,7 +3,8 @@
 import time
 from collections import OrderedDict
 
-from ..client import AsyncClient
+from shoal.client import AsyncClient
+
 from .session import Session
 
 MOST = 200

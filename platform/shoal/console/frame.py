@@ -7,7 +7,8 @@ from typing import Any
 
 from nicegui import ui
 
-from ..contract.errors import ShoalError
+from shoal.contract.errors import ShoalError
+
 from .session import Session
 from .theme import ACCENT, ACCENT_DARK, CONSOLE, LOGO
 

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 from nicegui import ui
 
-from ..client import AsyncClient
-from ..contract.errors import ShoalError
+from shoal.client import AsyncClient
+from shoal.contract.errors import ShoalError
+
 from .frame import empty, pill
 
 STYLES = {"succeeded": "sh-good", "failed": "sh-bad", "cancelled": "sh-off", "running": "sh-warn", "queued": "sh-off"}

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from html import escape
 
-from ..contract.capability import Capability
+from shoal.contract.capability import Capability
+
 from .theme import LOGO, STATIC
 
 _STYLE = """

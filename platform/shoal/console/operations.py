@@ -4,8 +4,9 @@ from typing import Any
 
 from nicegui import ui
 
-from ..client import AsyncClient
-from ..contract.operations import Call
+from shoal.client import AsyncClient
+from shoal.contract.operations import Call
+
 from .frame import empty
 
 VERBS = ("get", "post", "put", "patch", "delete")

@@ -12,10 +12,11 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from ..client import AsyncClient
-from ..contract.capability import Capability
-from ..contract.context import Role
-from ..contract.errors import ShoalError, Unauthenticated
+from shoal.client import AsyncClient
+from shoal.contract.capability import Capability
+from shoal.contract.context import Role
+from shoal.contract.errors import ShoalError, Unauthenticated
+
 from .clients import Clients
 from .frame import empty, failure, frame, pill, state_of
 from .jobs import jobs

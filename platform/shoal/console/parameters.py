@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 from nicegui import ui
 
-from ..client import AsyncClient
-from ..contract.errors import Invalid
+from shoal.client import AsyncClient
+from shoal.contract.errors import Invalid
+
 from .frame import empty, pill
 
 Field = dict[str, Any]

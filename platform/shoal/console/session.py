@@ -8,7 +8,7 @@ from datetime import timedelta
 import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
-from ..contract.context import Role
+from shoal.contract.context import Role
 
 COOKIE = "shoal_session"
 LIFETIME = timedelta(hours=12)

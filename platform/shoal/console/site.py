@@ -12,9 +12,10 @@ from nicegui import ui
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
-from ..client import AsyncClient
-from ..contract.capability import Capability
-from ..contract.errors import Invalid, ShoalError, Unauthenticated
+from shoal.client import AsyncClient
+from shoal.contract.capability import Capability
+from shoal.contract.errors import Invalid, ShoalError, Unauthenticated
+
 from .clients import Clients
 from .landing import landing, sign_in
 from .pages import Pages

@@ -1,15 +1,16 @@
 """Who is calling, for which tenant, within which limits, in which experiments."""
 
+from shoal.tenants.directory import Directory
+from shoal.tenants.records import PLATFORM, AuditEntry, Caller, KeyRecord, Limits, TenantRecord
+from shoal.tenants.snapshot import Snapshot
+
 from .credentials import mint_internal
 from .direct import directly
-from .directory import Directory
 from .middleware import Router
 from .problems import JSON, install_problem_handlers
-from .records import PLATFORM, AuditEntry, Caller, KeyRecord, Limits, TenantRecord
 from .routes import enforce_roles
 from .service import service_context
 from .settings import JWTIssuer, RouterSettings
-from .snapshot import Snapshot
 
 __all__ = [
     "JSON",

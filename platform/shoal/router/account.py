@@ -15,11 +15,10 @@ from redis.exceptions import RedisError
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
 from shoal.contract.stores import Stores
-
-from .directory import Directory
-from .keyspace import CAPABILITIES, PREFIX, active_key, minute_keys, reachable
-from .records import PLATFORM
-from .tasks import end
+from shoal.tenants.directory import Directory
+from shoal.tenants.keyspace import CAPABILITIES, PREFIX, active_key, minute_keys, reachable
+from shoal.tenants.records import PLATFORM
+from shoal.tenants.tasks import end
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ import jwt
 from shoal.contract.context import Role
 from shoal.contract.errors import Unauthenticated, Unavailable
 from shoal.contract.names import check_tenant, check_text
+from shoal.tenants.records import PLATFORM, Caller
+from shoal.tenants.snapshot import Snapshot
 
-from .records import PLATFORM, Caller
 from .settings import JWTIssuer, RouterSettings
-from .snapshot import Snapshot
 
 INTERNAL = "shoal-internal"
 TOKEN_BYTES = 8192

@@ -14,11 +14,11 @@ from shoal.contract.events import Event
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
+from shoal.tenants.directory import Directory
+from shoal.tenants.keyspace import exposed_key, reachable
+from shoal.tenants.outbox import Outbox
 
 from .assignment import Assignment
-from .directory import Directory
-from .keyspace import exposed_key, reachable
-from .outbox import Outbox
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,10 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 
 from shoal.contract.errors import LimitExceeded, TooLarge, Unavailable
-
-from .directory import Directory
-from .keyspace import PREFIX, reachable
-from .records import DEFAULT_LIMITS, Limits
-from .tasks import end
+from shoal.tenants.directory import Directory
+from shoal.tenants.keyspace import PREFIX, reachable
+from shoal.tenants.records import DEFAULT_LIMITS, Limits
+from shoal.tenants.tasks import end
 
 log = logging.getLogger(__name__)
 

@@ -13,31 +13,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoal.contract.capability import Capability
 from shoal.contract.context import Role, Services, TenantContext
-from shoal.contract.errors import (
-    Forbidden,
-    InternalError,
-    ShoalError,
-    Unauthenticated,
-    Unavailable,
-)
+from shoal.contract.errors import Forbidden, InternalError, ShoalError, Unauthenticated, Unavailable
 from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
+from shoal.tenants.audit import AuditLog
+from shoal.tenants.directory import Directory
+from shoal.tenants.records import AuditEntry, Caller, Limits
+from shoal.tenants.snapshot import Snapshot, TenantState
 
 from .account import Account
 from .assignment import Assignment, Plan
-from .audit import AuditLog
 from .credentials import Authenticator
-from .directory import Directory
 from .exchange import Exchange
 from .exposures import ExposureLog, Resolved, resolve, varied_by
 from .head import Head, check_tenant, header_text
 from .limits import Gate, Presence, too_large
 from .problems import respond
-from .records import AuditEntry, Caller, Limits
 from .routes import SAFE
 from .service import OperationsOf, Others
 from .settings import RouterSettings
-from .snapshot import Snapshot, TenantState
 
 log = logging.getLogger(__name__)
 

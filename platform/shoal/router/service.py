@@ -7,8 +7,8 @@ from uuid import uuid4
 from shoal.contract.context import Operations, Role, Services, TenantContext
 from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
+from shoal.tenants.directory import Directory
 
-from .directory import Directory
 from .exposures import resolve
 
 OperationsOf = Callable[[str, TenantContext], Operations | None]

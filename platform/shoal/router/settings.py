@@ -5,8 +5,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from shoal.contract.context import Role
-
-from .records import DEFAULT_LIMITS, Limits
+from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
 ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 

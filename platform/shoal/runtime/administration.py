@@ -8,18 +8,19 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..contract.capability import Capability, Job, JobContext
-from ..contract.context import Role, TenantContext, admin, editor, reader
-from ..contract.errors import Forbidden, Invalid, LimitExceeded, Malformed, NotFound
-from ..contract.events import Event
-from ..contract.experiments import ExperimentRecord
-from ..contract.names import Identifier, TenantId
-from ..contract.parameters import Parameters
-from ..router import PLATFORM, Limits
-from ..stores import EventLog
-from ..stores.entries import write
+from shoal.contract.capability import Capability, Job, JobContext
+from shoal.contract.context import Role, TenantContext, admin, editor, reader
+from shoal.contract.errors import Forbidden, Invalid, LimitExceeded, Malformed, NotFound
+from shoal.contract.events import Event
+from shoal.contract.experiments import ExperimentRecord
+from shoal.contract.names import Identifier, TenantId
+from shoal.contract.parameters import Parameters
+from shoal.stores import EventLog
+from shoal.stores.entries import write
+from shoal.tenants.lifecycle import added, erased
+from shoal.tenants.records import PLATFORM, Limits
+
 from .jobs import WAITING, Run, Runs
-from .tenancy import added, erased
 
 if TYPE_CHECKING:
     from .process import Process

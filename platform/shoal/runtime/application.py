@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
-from ..contract.capability import Capability, Scaling
+from shoal.contract.capability import Capability, Scaling
+
 from .backends import BackendReplica
 from .declarative import LOGGING
 from .ingress import Ingress

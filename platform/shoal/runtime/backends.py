@@ -6,8 +6,9 @@ from typing import Any
 
 import anyio.to_thread
 
-from ..contract.capability import Backend
-from ..contract.errors import ShoalError, Unavailable
+from shoal.contract.capability import Backend
+from shoal.contract.errors import ShoalError, Unavailable
+
 from .replica import prepare_replica
 
 Answer = tuple[bool, Any]

@@ -8,9 +8,13 @@ from urllib.parse import unquote, urlencode
 
 from fastapi import FastAPI
 
-from ..contract.capability import Capability
-from ..contract.operations import Call
-from ..router import Router, directly, enforce_roles, install_problem_handlers
+from shoal.contract.capability import Capability
+from shoal.contract.operations import Call
+from shoal.router.direct import directly
+from shoal.router.middleware import Router
+from shoal.router.problems import install_problem_handlers
+from shoal.router.routes import enforce_roles
+
 from .process import Process
 from .replica import prepare_replica
 from .worker import keep

@@ -20,9 +20,9 @@ from croniter import croniter
 from pydantic import AwareDatetime, BaseModel, Field
 from redis.exceptions import RedisError
 
-from ..contract.capability import Job
-from ..contract.context import TenantContext
-from ..contract.errors import Conflict, NotFound, Unavailable
+from shoal.contract.capability import Job
+from shoal.contract.context import TenantContext
+from shoal.contract.errors import Conflict, NotFound, Unavailable
 
 log = logging.getLogger("shoal.jobs")
 PREFIX = "{%shoal}:"

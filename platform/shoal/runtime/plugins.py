@@ -9,8 +9,8 @@ from typing import Any
 
 import pluggy
 
-from ..contract import hookspecs
-from ..contract.capability import Capability
+from shoal.contract import hookspecs
+from shoal.contract.capability import Capability
 
 GROUP = "shoal"
 RESERVED = {"platform", "console", "docs", "healthz", "-"}

@@ -11,14 +11,18 @@ from typing import Any, Self, TypeVar
 import orjson
 from pydantic import ValidationError
 
-from ..config import Config
-from ..contract.capability import Capability, Job
-from ..contract.context import Operations, TenantContext
-from ..contract.errors import Invalid, NotFound, ShoalError, Unavailable
-from ..contract.operations import Call, Operation, decode, operations
-from ..contract.stores import Stores
-from ..router import Directory, Router, mint_internal, service_context
-from ..stores import StoreConfig, erase, open_stores
+from shoal.config import Config
+from shoal.contract.capability import Capability, Job
+from shoal.contract.context import Operations, TenantContext
+from shoal.contract.errors import Invalid, NotFound, ShoalError, Unavailable
+from shoal.contract.operations import Call, Operation, decode, operations
+from shoal.contract.stores import Stores
+from shoal.router.credentials import mint_internal
+from shoal.router.middleware import Router
+from shoal.router.service import service_context
+from shoal.stores import StoreConfig, erase, open_stores
+from shoal.tenants.directory import Directory
+
 from . import plugins, status
 from .backends import BackendStub
 

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from ..contract.capability import Capability
-from ..contract.errors import NotFound
-from ..contract.parameters import Parameters
+from shoal.contract.capability import Capability
+from shoal.contract.errors import NotFound
+from shoal.contract.parameters import Parameters
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:

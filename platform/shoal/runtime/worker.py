@@ -13,10 +13,11 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from ..contract.capability import Stream
-from ..contract.errors import Unavailable
-from ..contract.events import Event
-from ..stores import EventLog
+from shoal.contract.capability import Stream
+from shoal.contract.errors import Unavailable
+from shoal.contract.events import Event
+from shoal.stores import EventLog
+
 from .cluster import NAMESPACE
 from .jobs import DONE, Run, Runs, due
 from .process import Process

@@ -13,7 +13,14 @@ import numpy as np
 from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType
 from pymilvus.exceptions import DataNotMatchException, MilvusException, ParamError
 
-from shoal.contract.errors import Conflict, InternalError, Invalid, NotFound, ShoalError, Unavailable
+from shoal.contract.errors import (
+    Conflict,
+    InternalError,
+    Invalid,
+    NotFound,
+    ShoalError,
+    Unavailable,
+)
 from shoal.contract.stores import Hit, VectorSchema
 
 from .connections import shared

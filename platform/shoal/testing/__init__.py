@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ..stores import StoreConfig
+    from shoal.stores import StoreConfig
+
     from .app import CapabilityApp
 
 __all__ = ["CapabilityApp", "shoal_app", "shoal_servers"]
@@ -30,7 +31,7 @@ def __getattr__(name: str) -> Any:
 @pytest.fixture(scope="session")
 def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreConfig]":
     """Redis and Milvus of this test session's own, as `shoal up` starts them."""
-    from ..embedded import EmbeddedServers
+    from shoal.embedded import EmbeddedServers
 
     servers = EmbeddedServers(tmp_path_factory.mktemp("shoal"))
     try:

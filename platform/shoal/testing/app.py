@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 import uvicorn
 from pydantic import SecretStr
 
-from ..client import AsyncClient, Client
-from ..config import Config
-from ..contract.capability import Capability
-from ..contract.context import Role, TenantContext
-from ..contract.errors import Conflict, NotFound
-from ..contract.events import Event
-from ..contract.operations import Call, decode
-from ..router import RouterSettings
-from ..runtime.ingress import application, drive
-from ..runtime.process import Process, ProcessServices
-from ..runtime.tenancy import erased
-from ..stores import StoreConfig, close_connections
+from shoal.client import AsyncClient, Client
+from shoal.config import Config
+from shoal.contract.capability import Capability
+from shoal.contract.context import Role, TenantContext
+from shoal.contract.errors import Conflict, NotFound
+from shoal.contract.events import Event
+from shoal.contract.operations import Call, decode
+from shoal.router.settings import RouterSettings
+from shoal.runtime.ingress import application, drive
+from shoal.runtime.process import Process, ProcessServices
+from shoal.stores import StoreConfig, close_connections
+from shoal.tenants.lifecycle import erased
 
 T = TypeVar("T")
 SECRET = "for tests only, of this process alone"

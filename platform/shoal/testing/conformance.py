@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from ..contract.operations import Operation, operations
+from shoal.contract.operations import Operation, operations
+
 from .app import CapabilityApp
 
 

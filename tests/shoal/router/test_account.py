@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal.router import Directory
 from shoal.router.account import BOUNDS, Account, metric_events, quantile
-from shoal.router.keyspace import minute_keys
+from shoal.tenants.directory import Directory
+from shoal.tenants.keyspace import minute_keys
 
 from .conftest import Log, RedisServer, World
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import ValidationError
 
-from shoal.router import JWTIssuer, mint_internal
+from shoal.router.credentials import mint_internal
+from shoal.router.settings import JWTIssuer
 
 from .conftest import SECRET, World, problem
 

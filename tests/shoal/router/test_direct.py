@@ -13,7 +13,9 @@ from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, Field
 
 from shoal import NotFound, Role, TenantContext, editor, tenant
-from shoal.router import directly, enforce_roles, install_problem_handlers
+from shoal.router.direct import directly
+from shoal.router.problems import install_problem_handlers
+from shoal.router.routes import enforce_roles
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shoal import Conflict, Invalid, NotFound, Role, Unavailable
 from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.contract.names import TENANT, encode
-from shoal.router import PLATFORM, Directory, Limits
-from shoal.router.keyspace import PREFIX
-from shoal.router.records import AuditEntry
+from shoal.tenants.directory import Directory
+from shoal.tenants.keyspace import PREFIX
+from shoal.tenants.records import PLATFORM, AuditEntry, Limits
 
 from .conftest import RedisServer, free_port
 
@@ -258,7 +258,7 @@ async def test_all_of_it_works_on_a_redis_cluster(cluster: Directory) -> None:
     await cluster.set_board_members("acme", "b1", ["ana"])
     await cluster.audit("acme", [entry(1)])
     await cluster.put_experiment(ExperimentRecord(id="ranking", tenant="acme", variants=ARMS))
-    from shoal.router import Snapshot
+    from shoal.tenants.snapshot import Snapshot
 
     snapshot = Snapshot(cluster, poll_seconds=0.05)
     await snapshot.start()

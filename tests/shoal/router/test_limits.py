@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shoal import LimitExceeded
-from shoal.router import Directory, Limits
 from shoal.router.limits import Gate, Presence
-from shoal.router.records import DEFAULT_LIMITS
+from shoal.tenants.directory import Directory
+from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
 
 def admitted(gate: Gate, limits: Limits, times: list[float], replicas: int = 1) -> int:

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
 
-from shoal.router import Limits, enforce_roles, mint_internal
+from shoal.router.credentials import mint_internal
+from shoal.router.routes import enforce_roles
+from shoal.tenants.records import Limits
 
 from .conftest import SECRET, World, problem, routes
 
@@ -187,7 +189,7 @@ async def test_nested_routers_are_guarded_too(world: World) -> None:
     from fastapi import APIRouter, Depends, FastAPI
 
     from shoal import admin
-    from shoal.router import install_problem_handlers
+    from shoal.router.problems import install_problem_handlers
 
     inner, outer = APIRouter(), APIRouter()
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shoal.router.outbox import Outbox
+from shoal.tenants.outbox import Outbox
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,7 @@ from fastapi import FastAPI, HTTPException
 from httpx import ASGITransport, AsyncClient
 
 from shoal import LimitExceeded, NotFound, ShoalError
-from shoal.router import JSON, install_problem_handlers
-from shoal.router.problems import respond
+from shoal.router.problems import JSON, install_problem_handlers, respond
 
 pytestmark = pytest.mark.anyio
 

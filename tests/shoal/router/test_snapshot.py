@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shoal.router import Directory, Snapshot
-from shoal.router.snapshot import TenantState
+from shoal.tenants.directory import Directory
+from shoal.tenants.snapshot import Snapshot, TenantState
 
 from .conftest import RedisServer, World, problem
 

@@ -21,10 +21,11 @@ from shoal import (
     editor,
 )
 from shoal.contract.errors import Unauthenticated
-from shoal.router import PLATFORM, mint_internal
+from shoal.router.credentials import mint_internal
 from shoal.runtime import jobs, process
 from shoal.runtime.worker import Worker
 from shoal.stores.erasure import remains
+from shoal.tenants.records import PLATFORM
 from shoal.testing.app import SECRET
 
 EVENT = {"id": "1", "source": "test", "type": "item.updated", "subject": "plans", "data": {"board_id": "directors"}}

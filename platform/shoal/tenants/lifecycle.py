@@ -3,12 +3,13 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..router import Directory
-from ..stores import erase
-from .jobs import Runs
+from shoal.runtime.jobs import Runs
+from shoal.stores import erase
+
+from .directory import Directory
 
 if TYPE_CHECKING:
-    from .process import Process
+    from shoal.runtime.process import Process
 
 
 async def added(process: "Process", tenant: str) -> None:

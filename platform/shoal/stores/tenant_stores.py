@@ -1,0 +1,47 @@
+"""The four stores of one tenant, together."""
+
+from typing import TYPE_CHECKING
+
+from .config import StoreConfig
+from .door import Door
+from .events import EventsDoor
+from .online import OnlineDoor
+
+if TYPE_CHECKING:
+    from .lake import LakeDoor
+    from .vectors import VectorsDoor
+
+
+class TenantStores(Door):
+    """The four doors of one tenant. They connect on first use, one pool per process, event loop and URI, and can be pickled.
+
+    pymilvus and pyarrow are imported with the first use of their door (about a second): import `shoal.stores.vectors` and `shoal.stores.lake`
+    where a request should not wait for that.
+    """
+
+    __slots__ = ("events", "online")
+
+    online: OnlineDoor
+    events: EventsDoor
+
+    def __init__(self, config: StoreConfig, tenant: str) -> None:
+        super().__init__(config, tenant)
+        object.__setattr__(self, "online", OnlineDoor(config, tenant))
+        object.__setattr__(self, "events", EventsDoor(config, tenant))
+
+    @property
+    def vectors(self) -> "VectorsDoor":
+        from .vectors import VectorsDoor
+
+        return VectorsDoor(self._config, self._tenant)
+
+    @property
+    def lake(self) -> "LakeDoor":
+        from .lake import LakeDoor
+
+        return LakeDoor(self._config, self._tenant)
+
+
+def open_stores(config: StoreConfig, tenant: str) -> TenantStores:
+    """The doors of one tenant. ValueError when `tenant` is no tenant's id."""
+    return TenantStores(config, tenant)
