@@ -20,7 +20,9 @@ import numpy as np
 from common import machine
 
 from shoal import Event, Role, TenantContext
-from shoal.stores import StoreConfig, close_connections, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 from shoal_anomalies import keys, seasonal
 from shoal_anomalies.detector import Detector
 from shoal_anomalies.jobs import fit_forests

@@ -26,7 +26,10 @@ from redis.asyncio import Redis
 
 from shoal import Event, VectorSchema
 from shoal.embedded import EmbeddedServers
-from shoal.stores import EventLog, StoreConfig, close_connections, open_stores
+from shoal.eventlog.redis_log import EventLog
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 
 FIELDS = [f"feature_{i}" for i in range(20)]
 WORDS = np.array([f"w{i}" for i in range(5000)])

@@ -17,7 +17,7 @@ from shoal.config import Config
 from shoal.contract.operations import operations
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
-from shoal.stores import StoreConfig
+from shoal.stores.configuration import StoreConfig
 from shoal.tenants.records import Limits
 from shoal.testing.app import LocalProcess
 

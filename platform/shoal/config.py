@@ -15,7 +15,7 @@ from pydantic_settings import (
 
 from shoal.contract.errors import Invalid
 from shoal.router.settings import RouterSettings
-from shoal.stores import StoreConfig
+from shoal.stores.configuration import StoreConfig
 from shoal.tenants.directory import located
 
 

@@ -33,7 +33,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shoal.contract.errors import Conflict, Unavailable
-from shoal.stores.config import StoreConfig
+from shoal.stores.configuration import StoreConfig
 
 READY = 60.0
 """Seconds that a server may take to be ready: it reads its data first."""
@@ -201,7 +201,7 @@ class EventsServer(RedisServer):
 
 
 class MilvusServer(Server):
-    name, sign = "milvus", "shoal.stores.milvus_server"
+    name, sign = "milvus", "shoal.local.milvus_server"
     environment: ClassVar[dict[str, str]] = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     """One query is a product of a matrix and a vector: waking threads for it takes longer than the product."""
 
@@ -213,7 +213,7 @@ class MilvusServer(Server):
         return [
             sys.executable,
             "-m",
-            "shoal.stores.milvus_server",
+            "shoal.local.milvus_server",
             "--data-dir",
             data,
             "--port",

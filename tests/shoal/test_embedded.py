@@ -16,7 +16,7 @@ from redis import Redis
 
 from shoal import Conflict, Unavailable, embedded
 from shoal.embedded import EmbeddedServers, redis_binary
-from shoal.stores import open_stores
+from shoal.tenants.tenant_stores import open_stores
 
 NAMES = ["redis", "events", "milvus"]
 

@@ -17,7 +17,9 @@ import redis
 
 from shoal import Role, TenantContext
 from shoal.embedded import redis_binary
-from shoal.stores import StoreConfig, close_connections, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 
 
 def _free_port() -> int:

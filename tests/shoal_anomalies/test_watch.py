@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from shoal import Event
-from shoal.stores import StoreConfig, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.tenants.tenant_stores import open_stores
 from shoal_anomalies import jobs, keys, tail
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.courier import Courier

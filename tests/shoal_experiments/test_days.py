@@ -28,8 +28,8 @@ from shoal import (
     Unavailable,
     tenant,
 )
+from shoal.eventlog.redis_log import EventLog
 from shoal.router.account import BOUNDS, metric_events
-from shoal.stores import EventLog
 from shoal_experiments import lifecycle, observations, reporting
 from shoal_experiments.aggregation import EXPOSURE
 from shoal_experiments.documents import Document, Documents

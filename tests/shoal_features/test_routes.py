@@ -301,7 +301,8 @@ async def test_freshness_tells_age_and_lateness(http, stores):
 
 
 async def test_redis_gone_is_a_503_that_says_when_to_come_back(open_tenant):
-    from shoal.stores import StoreConfig, open_stores
+    from shoal.stores.configuration import StoreConfig
+    from shoal.tenants.tenant_stores import open_stores
 
     gone = open_stores(StoreConfig(online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/nonexistent"), "acme")
     async with serve(gone) as http:

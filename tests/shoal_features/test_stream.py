@@ -11,8 +11,11 @@ import orjson
 import pytest
 
 from shoal import Event, Unavailable
-from shoal.stores import EventLog, StoreConfig, close_connections, open_stores
-from shoal.stores.consumer import Consumer, Subscription
+from shoal.eventlog.consumer import Consumer, Subscription
+from shoal.eventlog.redis_log import EventLog
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 from shoal_features import ingest
 from shoal_features.catalog import SHARED
 from shoal_features.freshness import freshness

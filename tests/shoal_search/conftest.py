@@ -13,7 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from shoal import Role, ShoalError, TenantContext
-from shoal.stores import StoreConfig, close_connections, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 from shoal_search.embedder import Call, Embedder
 from shoal_search.graph import Graph
 from shoal_search.index import Index

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal.stores import EventLog, StoreConfig, erase
+from shoal.eventlog.redis_log import EventLog
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.erasure import erase
 from shoal.testing import CapabilityApp
 from shoal_search import jobs
 from shoal_search.embedder import Embedder

@@ -15,8 +15,8 @@ from shoal.contract.events import Event
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import Identifier, TenantId
 from shoal.contract.parameters import Parameters
-from shoal.stores import EventLog
-from shoal.stores.entries import write
+from shoal.eventlog.codec import write
+from shoal.eventlog.redis_log import EventLog
 from shoal.tenants.lifecycle import added, erased
 from shoal.tenants.records import PLATFORM, Limits
 

@@ -20,8 +20,10 @@ from shoal.contract.stores import Stores
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
 from shoal.router.service import service_context
-from shoal.stores import StoreConfig, erase, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.erasure import erase
 from shoal.tenants.directory import Directory
+from shoal.tenants.tenant_stores import open_stores
 
 from . import plugins, status
 from .backends import BackendStub

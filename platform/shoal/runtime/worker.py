@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from shoal.contract.capability import Stream
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
-from shoal.stores import EventLog
+from shoal.eventlog.redis_log import EventLog
 
 from .cluster import NAMESPACE
 from .jobs import DONE, Run, Runs, due

@@ -5,10 +5,10 @@ from typing import Any
 
 from shoal.contract.errors import InternalError
 from shoal.contract.names import check_tenant
+from shoal.eventlog import codec
 
-from . import entries
-from .config import StoreConfig
-from .connections import redis, translated
+from .configuration import StoreConfig
+from .redis_client import redis, translated
 
 
 async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
@@ -38,7 +38,7 @@ async def remains(config: StoreConfig, tenant: str) -> list[str]:
 
     found = []
     with translated():
-        async for _ in _keys(redis(config.events), f"{entries.log(tenant)}*"):
+        async for _ in _keys(redis(config.events), f"{codec.log(tenant)}*"):
             found.append("events")
             break
         for pattern in _patterns(tenant):
@@ -64,10 +64,10 @@ async def _keys(client: Any, pattern: str) -> AsyncIterator[bytes]:
 async def _erase_log(config: StoreConfig, tenant: str) -> int:
     client = redis(config.events)
     with translated():
-        count = int(await client.xlen(entries.log(tenant))) + int(await client.xlen(entries.dead(tenant)))
+        count = int(await client.xlen(codec.log(tenant))) + int(await client.xlen(codec.dead(tenant)))
         for each in {config.events: client, config.online: redis(config.online)}.values():
-            await _delete(each, f"{entries.log(tenant)}*")
-        await client.zrem(entries.TENANTS, tenant)
+            await _delete(each, f"{codec.log(tenant)}*")
+        await client.zrem(codec.TENANTS, tenant)
     return count
 
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from shoal.contract.errors import Invalid, Unavailable
 
-from .door import Door
+from .tenant_store import Door
 
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PART = re.compile(r"(\d{20}[0-9a-f]{8})(?:-(\d{20}[0-9a-f]{8}))?\.parquet")

@@ -12,9 +12,9 @@ from shoal.contract.errors import Invalid
 from shoal.contract.names import encode
 from shoal.contract.stores import Key
 
-from .config import StoreConfig
-from .connections import redis, translated, unavailable
-from .door import Door
+from .configuration import StoreConfig
+from .redis_client import redis, translated, unavailable
+from .tenant_store import Door
 
 COMMANDS = frozenset(
     # ruff: noqa: SIM905

@@ -23,8 +23,8 @@ from shoal.contract.errors import (
 )
 from shoal.contract.stores import Hit, VectorSchema
 
-from .connections import shared
-from .door import Door
+from .redis_client import shared
+from .tenant_store import Door
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with three stack traces
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from shoal.runtime.jobs import Runs
-from shoal.stores import erase
+from shoal.stores.erasure import erase
 
 from .directory import Directory
 

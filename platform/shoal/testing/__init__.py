@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from shoal.stores import StoreConfig
+    from shoal.stores.configuration import StoreConfig
 
     from .app import CapabilityApp
 

@@ -23,7 +23,8 @@ from shoal.contract.operations import Call, decode
 from shoal.router.settings import RouterSettings
 from shoal.runtime.ingress import application, drive
 from shoal.runtime.process import Process, ProcessServices
-from shoal.stores import StoreConfig, close_connections
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
 from shoal.tenants.lifecycle import erased
 
 T = TypeVar("T")

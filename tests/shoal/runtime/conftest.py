@@ -2,7 +2,7 @@
 
 import pytest
 
-from shoal.stores import StoreConfig
+from shoal.stores.configuration import StoreConfig
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shoal.stores import StoreConfig, TenantStores, close_connections, open_stores
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +44,7 @@ def away(tmp_path: Path) -> StoreConfig:
 
 NURSERY = """
 import json, os, signal, sys
-import shoal.stores, shoal.stores.archive, shoal.stores.lake
+import shoal.stores, shoal.eventlog.archive, shoal.stores.lake
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
     given = json.loads(line)

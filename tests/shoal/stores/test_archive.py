@@ -5,11 +5,14 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from shoal import Conflict, Event
-from shoal.stores import EventLog, StoreConfig, TenantStores, archive, close_connections
+from shoal.eventlog import archive
+from shoal.eventlog.archive import SCHEMA
+from shoal.eventlog.codec import lease
+from shoal.eventlog.redis_log import EventLog
 from shoal.stores import lake as lake_module
-from shoal.stores.archive import SCHEMA
-from shoal.stores.connections import redis
-from shoal.stores.entries import lease
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections, redis
+from shoal.tenants.tenant_stores import TenantStores
 
 from .test_log import Recorder, following
 

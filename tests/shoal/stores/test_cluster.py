@@ -15,8 +15,11 @@ from redis.retry import Retry
 
 from shoal import Event
 from shoal.embedded import redis_binary
-from shoal.stores import EventLog, StoreConfig, close_connections, open_stores
+from shoal.eventlog.redis_log import EventLog
+from shoal.stores.configuration import StoreConfig
 from shoal.stores.erasure import _erase_log, _erase_online
+from shoal.stores.redis_client import close_connections
+from shoal.tenants.tenant_stores import open_stores
 
 pytestmark = pytest.mark.anyio
 

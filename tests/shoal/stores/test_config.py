@@ -4,7 +4,7 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from shoal.stores import StoreConfig
+from shoal.stores.configuration import StoreConfig
 
 
 def make(**given: str) -> StoreConfig:

@@ -4,10 +4,12 @@ import pyarrow as pa
 import pytest
 
 from shoal import Event, InternalError, VectorSchema
-from shoal.stores import EventLog, StoreConfig, TenantStores, erase, open_stores
+from shoal.eventlog.redis_log import EventLog
 from shoal.stores import erasure as module
-from shoal.stores.connections import redis
-from shoal.stores.erasure import remains
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.erasure import erase, remains
+from shoal.stores.redis_client import redis
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,9 @@ import pickle
 import pytest
 
 from shoal import Event, Invalid, Unavailable
-from shoal.stores import StoreConfig, TenantStores, open_stores
-from shoal.stores.entries import order, wanted
+from shoal.eventlog.codec import order, wanted
+from shoal.stores.configuration import StoreConfig
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from shoal import Invalid, Unavailable
-from shoal.stores import StoreConfig, open_stores
 from shoal.stores import lake as module
+from shoal.stores.configuration import StoreConfig
 from shoal.stores.lake import ZERO, Folder, LakeDoor, Part, live, part_id
+from shoal.tenants.tenant_stores import open_stores
 
 pytestmark = pytest.mark.anyio
 

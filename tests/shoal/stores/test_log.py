@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from shoal import Event, NotFound, Unavailable
-from shoal.stores import EventLog, StoreConfig, TenantStores, open_stores
-from shoal.stores.connections import redis
-from shoal.stores.consumer import Consumer, Subscription
+from shoal.eventlog.consumer import Consumer, Subscription
+from shoal.eventlog.redis_log import EventLog
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import redis
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,10 @@ from redis.exceptions import ResponseError
 
 from shoal import Invalid, Unavailable
 from shoal.contract.names import TENANT
-from shoal.stores import StoreConfig, TenantStores, open_stores
-from shoal.stores.connections import redis
+from shoal.stores.configuration import StoreConfig
 from shoal.stores.online import COMMANDS, OnlineDoor, address
+from shoal.stores.redis_client import redis
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,9 @@ from milvus_lite.search.filter import parse_expr
 
 from shoal import Conflict, Hit, Invalid, NotFound, Unavailable, VectorSchema
 from shoal.contract.names import TENANT
-from shoal.stores import StoreConfig, TenantStores, open_stores
+from shoal.stores.configuration import StoreConfig
 from shoal.stores.vectors import NAME, bound, collection_name, literal, prefix
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
 
@@ -263,7 +264,7 @@ async def test_a_vector_of_zeros_has_a_finite_score(filled: TenantStores):
 
 
 async def test_what_many_write_at_once_is_all_there(stores: TenantStores):
-    """milvus-lite itself loses rows here: see shoal.stores.milvus_server."""
+    """milvus-lite itself loses rows here: see shoal.local.milvus_server."""
     door = stores.vectors
     await door.ensure("items", VectorSchema(8))
     random = np.random.default_rng(0)

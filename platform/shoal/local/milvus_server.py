@@ -1,4 +1,4 @@
-"""Milvus Lite as a server that several processes can write to: `python -m shoal.stores.milvus_server --data-dir … --port … --token-file …`.
+"""Milvus Lite as a server that several processes can write to: `python -m shoal.local.milvus_server --data-dir … --port … --token-file …`.
 
 `milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two writers, or a writer and a flush, lose rows.
 Here each collection is written by one call at a time while none reads. Beyond that: a write is on the disk before it is

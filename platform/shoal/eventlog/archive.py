@@ -17,12 +17,12 @@ import pyarrow as pa
 from shoal.contract.errors import Conflict
 from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.lake import EVENTS, Folder, live, part_id
+from shoal.stores.redis_client import redis, translated
 
-from . import entries
-from .config import StoreConfig
-from .connections import redis, translated
+from . import codec
 from .consumer import RELEASE, RENEW
-from .lake import EVENTS, Folder, live, part_id
 
 SCHEMA = pa.schema(
     [
@@ -45,7 +45,7 @@ LEASE = 120_000
 async def archive(config: StoreConfig, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
     """Bring what the lake lacks of the tenant's log there, then trim the log: past what is archived, handled by every group,
     and older than `keep`. How many events were archived. Conflict when it is being done elsewhere."""
-    client, lease = redis(config.online), entries.lease(check_tenant(tenant), "archive")
+    client, lease = redis(config.online), codec.lease(check_tenant(tenant), "archive")
     token = secrets.token_hex(8)
     with translated():
         if not await client.set(lease, token, nx=True, px=LEASE):
@@ -62,7 +62,7 @@ async def archive(config: StoreConfig, tenant: str, keep: timedelta = timedelta(
 
 
 async def _chunk(config: StoreConfig, tenant: str) -> int:
-    client, log, key = redis(config.events), entries.log(tenant), entries.archive(tenant)
+    client, log, key = redis(config.events), codec.log(tenant), codec.archive(tenant)
     done, intent = ((value or b"").decode() for value in await client.hmget(key, "done", "intent"))
     after = f"({done}" if done else "-"
     found = await client.xrange(log, after, intent or "+", count=None if intent else CHUNK)
@@ -83,7 +83,7 @@ async def _chunk(config: StoreConfig, tenant: str) -> int:
 def _write(folder: Folder, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     days: dict[date, list[dict[str, Any]]] = {}
     for raw, fields in found:
-        event, position = entries.read(fields), raw.decode()
+        event, position = codec.read(fields), raw.decode()
         row = {
             "id": event.id,
             "source": event.source,
@@ -109,31 +109,31 @@ def _utc(event: Event) -> Any:
 
 
 def _part(position: str) -> str:
-    milliseconds, sequence = entries.order(position)
+    milliseconds, sequence = codec.order(position)
     return part_id(milliseconds * 1_000_000, sequence)
 
 
 async def trim(config: StoreConfig, tenant: str, keep: timedelta) -> int:
     """Drop from the log what nobody needs there any more; how many entries went."""
-    client, log = redis(config.events), entries.log(tenant)
-    done = await client.hget(entries.archive(tenant), "done")
+    client, log = redis(config.events), codec.log(tenant)
+    done = await client.hget(codec.archive(tenant), "done")
     if done is None:
         return 0
-    safe = [entries.order(done.decode()), (int((time.time() - keep.total_seconds()) * 1000), 0)]
-    safe += [entries.order(at.decode()) for at in (await client.hgetall(entries.groups(tenant))).values()]
+    safe = [codec.order(done.decode()), (int((time.time() - keep.total_seconds()) * 1000), 0)]
+    safe += [codec.order(at.decode()) for at in (await client.hgetall(codec.groups(tenant))).values()]
     milliseconds, sequence = min(safe)
     return int(await client.xtrim(log, minid=f"{milliseconds}-{sequence}", approximate=False))
 
 
 def archived(folder: Folder, after: str, before: str | None) -> list[tuple[str, Event]]:
     """(position, event) from the lake with after < position < before, in the log's order."""
-    low, high = entries.order(after), None if before is None else entries.order(before)
+    low, high = codec.order(after), None if before is None else codec.order(before)
     found = []
     for day in folder.days(EVENTS):
         parts = [part for part in live(folder.parts(folder.day(EVENTS, day))) if part.last > _part(after)]
         for rows in folder.read(parts):
             for row in rows.to_pylist():
-                at = entries.order(row["position"])
+                at = codec.order(row["position"])
                 if low < at and (high is None or at < high):
                     found.append((at, row))
     found.sort(key=lambda pair: pair[0])

@@ -4,7 +4,7 @@ from typing import Any
 
 from shoal.contract.names import check_tenant
 
-from .config import StoreConfig
+from .configuration import StoreConfig
 
 
 class Door:

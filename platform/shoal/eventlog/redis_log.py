@@ -11,12 +11,12 @@ from typing import Any
 from shoal.contract.errors import NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import redis, translated
 
-from . import entries
-from .config import StoreConfig
-from .connections import redis, translated
+from . import codec
 from .consumer import Consumer, Handler, Subscription, Tenants
-from .events import announce
+from .event_store import announce
 
 CHUNK = 1_000
 
@@ -93,15 +93,15 @@ class EventLog:
     async def tenants(self) -> list[str]:
         """Those who have a log."""
         with translated():
-            return [t.decode() for t in await redis(self._config.events).zrange(entries.TENANTS, 0, -1)]
+            return [t.decode() for t in await redis(self._config.events).zrange(codec.TENANTS, 0, -1)]
 
     async def groups(self, tenant: str) -> list[GroupState]:
         """The groups that follow a tenant's log."""
-        client, log, found = redis(self._config.events), entries.log(check_tenant(tenant)), []
+        client, log, found = redis(self._config.events), codec.log(check_tenant(tenant)), []
         with translated():
-            for name, position in sorted((await client.hgetall(entries.groups(tenant))).items()):
+            for name, position in sorted((await client.hgetall(codec.groups(tenant))).items()):
                 left = await client.xrange(log, f"({position.decode()}", "+", count=10_000)
-                behind = time.time() - entries.order(left[0][0].decode())[0] / 1000 if left else 0.0
+                behind = time.time() - codec.order(left[0][0].decode())[0] / 1000 if left else 0.0
                 found.append(GroupState(name.decode(), position.decode(), len(left), max(behind, 0.0)))
         return found
 
@@ -109,15 +109,15 @@ class EventLog:
         """Remove a group that will not come back: it would keep the log from being trimmed."""
         client = redis(self._config.events)
         with translated():
-            await client.hdel(entries.groups(check_tenant(tenant)), group)
-            await client.delete(entries.again(tenant, group))
+            await client.hdel(codec.groups(check_tenant(tenant)), group)
+            await client.delete(codec.again(tenant, group))
 
     async def dead_letters(
         self, tenant: str, *, group: str | None = None, after: str = "0", limit: int = 100
     ) -> list[DeadLetter]:
         """Oldest first, from after the letter `after`."""
-        position, found = entries.check_position(after), list[DeadLetter]()
-        client, key = redis(self._config.events), entries.dead(check_tenant(tenant))
+        position, found = codec.check_position(after), list[DeadLetter]()
+        client, key = redis(self._config.events), codec.dead(check_tenant(tenant))
         with translated():
             while len(found) < limit:
                 letters = await client.xrange(key, f"({position}", "+", count=CHUNK)
@@ -131,10 +131,10 @@ class EventLog:
 
     async def forget(self, tenant: str, ids: Sequence[str]) -> int:
         """Drop dead letters; how many went."""
-        ids = [entries.check_position(i) for i in ids]
+        ids = [codec.check_position(i) for i in ids]
         with translated():
             return (
-                int(await redis(self._config.events).xdel(entries.dead(check_tenant(tenant)), *ids))
+                int(await redis(self._config.events).xdel(codec.dead(check_tenant(tenant)), *ids))
                 if ids
                 else 0
             )
@@ -157,48 +157,49 @@ class EventLog:
         return count
 
     async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
-        """See `shoal.stores.archive.archive`."""
+        """See `shoal.eventlog.archive.archive`."""
         from .archive import archive
 
         return await archive(self._config, tenant, keep)
 
     async def _resurrect(self, tenant: str, group: str, ids: Sequence[str]) -> int:
-        client, key = redis(self._config.events), entries.dead(tenant)
+        client, key = redis(self._config.events), codec.dead(tenant)
         letters = []
-        for position in dict.fromkeys(entries.check_position(i) for i in ids):
+        for position in dict.fromkeys(codec.check_position(i) for i in ids):
             found = await client.xrange(key, position, position)
             if not found or found[0][1][b"group"].decode() != group:
                 raise NotFound(f"{group} has no dead letter {position}")
             letters.append(found[0])
-        letters.sort(key=lambda letter: entries.order(letter[1][b"position"].decode()))
+        letters.sort(key=lambda letter: codec.order(letter[1][b"position"].decode()))
         async with client.pipeline(transaction=True) as pipe:
             for position, fields in letters:
-                pipe.xadd(entries.again(tenant, group), {"t": fields[b"t"], "e": fields[b"e"]})
+                pipe.xadd(codec.again(tenant, group), {"t": fields[b"t"], "e": fields[b"e"]})
                 pipe.xdel(key, position)
             await pipe.execute()
         return len(letters)
 
     async def _rewind(self, tenant: str, group: str, after: str) -> int:
-        client, log = redis(self._config.events), entries.log(tenant)
-        entries.check_position(after)
+        client, log = redis(self._config.events), codec.log(tenant)
+        codec.check_position(after)
         first = await client.xrange(log, "-", "+", count=1)
         held = first[0][0].decode() if first else None
         count = 0
-        if held is None or entries.order(after) < entries.order(held):
+        if held is None or codec.order(after) < codec.order(held):
+            from shoal.stores.lake import Folder, run
+
             from .archive import archived
-            from .lake import Folder, run
 
             old = await run(archived, Folder(self._config.lake, tenant), after, held)
             for start in range(0, len(old), CHUNK):
                 async with client.pipeline(transaction=True) as pipe:
                     for _, event in old[start : start + CHUNK]:
-                        pipe.xadd(entries.again(tenant, group), entries.write(event))
+                        pipe.xadd(codec.again(tenant, group), codec.write(event))
                     await pipe.execute()
             count = len(old)
         if held is not None:
-            await client.hset(entries.groups(tenant), group, after)
+            await client.hset(codec.groups(tenant), group, after)
             await redis(self._config.online).delete(
-                entries.work(log, group)
+                codec.work(log, group)
             )  # what was taken before is no sign of a death
             cursor = after
             while page := await client.xrange(log, f"({cursor}", "+", count=CHUNK):
@@ -217,5 +218,5 @@ def _letter(raw: bytes, fields: dict[bytes, Any]) -> DeadLetter:
         text["position"],
         text["error"],
         int(text["deliveries"]),
-        entries.read(fields),
+        codec.read(fields),
     )

@@ -17,11 +17,11 @@ from redis import exceptions as faults
 
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import redis
 
-from . import entries
-from .config import StoreConfig
-from .connections import redis
-from .turn import Lost, Source
+from . import codec
+from .partition_reader import Lost, Source
 
 logger = logging.getLogger("shoal.events")
 
@@ -104,7 +104,7 @@ class Consumer:
                     )
         finally:
             with contextlib.suppress(*AWAY):
-                await self._online.zrem(entries.workers(self._sub.group), self._worker)
+                await self._online.zrem(codec.workers(self._sub.group), self._worker)
 
     async def _steadily(
         self, step: Callable[[], Awaitable[None]], every: float = 0.05, once: bool = False
@@ -125,10 +125,10 @@ class Consumer:
 
     async def _beat(self) -> None:
         """Say that this worker lives, see who else does, and keep the leases held."""
-        found = await self._online.eval(BEAT, 1, entries.workers(self._sub.group), self._worker, self._lease)
+        found = await self._online.eval(BEAT, 1, codec.workers(self._sub.group), self._worker, self._lease)
         members = sorted(m.decode() for m in found)
         for tenant in list(self._held):
-            key = entries.lease(tenant, self._sub.group)
+            key = codec.lease(tenant, self._sub.group)
             if not await self._online.eval(RENEW, 1, key, self._worker, int(self._lease * 1000)):
                 self._held.discard(tenant)
         if members != self._members:
@@ -142,7 +142,7 @@ class Consumer:
         if self._tenants is not None:
             self._known = frozenset(await self._tenants())
         since = max(self._seen.values()) - 60 if self._seen else "-inf"
-        for raw, score in await self._events.zrangebyscore(entries.TENANTS, since, "+inf", withscores=True):
+        for raw, score in await self._events.zrangebyscore(codec.TENANTS, since, "+inf", withscores=True):
             tenant = raw.decode()
             if self._seen.get(tenant) != score and self._follows(tenant):
                 self._seen[tenant] = score
@@ -155,7 +155,7 @@ class Consumer:
 
     async def _listen(self) -> None:
         async with self._events.pubsub(ignore_subscribe_messages=True) as pubsub:
-            await pubsub.subscribe(entries.TENANTS)
+            await pubsub.subscribe(codec.TENANTS)
             self._hurry.set()
             while not self._stopping:
                 message = await pubsub.get_message(timeout=5)
@@ -212,7 +212,7 @@ class Consumer:
 
     async def _turn(self, tenant: str) -> bool:
         """Take the lease, handle what there is, give it back. False when what there is must wait."""
-        key = entries.lease(tenant, self._sub.group)
+        key = codec.lease(tenant, self._sub.group)
         if not await self._online.set(key, self._worker, nx=True, px=int(self._lease * 1000)):
             raise Lost
         self._held.add(tenant)

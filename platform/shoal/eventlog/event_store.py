@@ -7,10 +7,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shoal.contract.events import Event
+from shoal.stores.redis_client import redis, translated
+from shoal.stores.tenant_store import Door
 
-from . import entries
-from .connections import redis, translated
-from .door import Door
+from . import codec
 
 CHUNK = 1_000
 
@@ -23,8 +23,8 @@ class EventsDoor(Door):
     async def append(self, events: Sequence[Event]) -> list[str]:
         """Accept events, all or none of each thousand; their positions. Once this returns they are on the disk, where the server runs
         with `appendfsync always`. After `Unavailable` they may be there or not: append them again, with the same ids."""
-        fields = [entries.write(event) for event in events]
-        client, key = redis(self._config.events), entries.log(self._tenant)
+        fields = [codec.write(event) for event in events]
+        client, key = redis(self._config.events), codec.log(self._tenant)
         positions: list[str] = []
         with translated():
             for start in range(0, len(fields), CHUNK):
@@ -32,8 +32,8 @@ class EventsDoor(Door):
                 for entry in fields[start : start + CHUNK]:
                     pipe.xadd(key, entry)
                 if isinstance(client, Redis):  # all in one transaction: one wait for the disk
-                    pipe.zadd(entries.TENANTS, {self._tenant: time.time()})
-                    pipe.publish(entries.TENANTS, self._tenant)
+                    pipe.zadd(codec.TENANTS, {self._tenant: time.time()})
+                    pipe.publish(codec.TENANTS, self._tenant)
                     positions += [p.decode() for p in (await pipe.execute())[:-2]]
                 else:  # a cluster's transaction is of one slot
                     positions += [p.decode() for p in await pipe.execute()]
@@ -41,25 +41,25 @@ class EventsDoor(Door):
         return positions
 
     async def read(self, after: str = "0", *, types: Sequence[str] = ()) -> AsyncIterator[tuple[str, Event]]:
-        position, wanted = entries.check_position(after), entries.wanted(types)
+        position, wanted = codec.check_position(after), codec.wanted(types)
         while True:
             with translated():
                 found = await redis(self._config.events).xrange(
-                    entries.log(self._tenant), f"({position}", "+", count=CHUNK
+                    codec.log(self._tenant), f"({position}", "+", count=CHUNK
                 )
             for raw, fields in found:
                 position = raw.decode()
                 if wanted(fields[b"t"]):
-                    yield position, entries.read(fields)
+                    yield position, codec.read(fields)
             if len(found) < CHUNK:
                 return
 
     async def length(self) -> int:
         with translated():
-            return int(await redis(self._config.events).xlen(entries.log(self._tenant)))
+            return int(await redis(self._config.events).xlen(codec.log(self._tenant)))
 
 
 async def announce(client: Any, tenant: str) -> None:
     """Tell who follows the tenant's log that there is something for them."""
-    await client.zadd(entries.TENANTS, {tenant: time.time()})
-    await client.execute_command("PUBLISH", entries.TENANTS, tenant)
+    await client.zadd(codec.TENANTS, {tenant: time.time()})
+    await client.execute_command("PUBLISH", codec.TENANTS, tenant)

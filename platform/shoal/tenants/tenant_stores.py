@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from .config import StoreConfig
-from .door import Door
-from .events import EventsDoor
-from .online import OnlineDoor
+from shoal.eventlog.event_store import EventsDoor
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.online import OnlineDoor
+from shoal.stores.tenant_store import Door
 
 if TYPE_CHECKING:
-    from .lake import LakeDoor
-    from .vectors import VectorsDoor
+    from shoal.stores.lake import LakeDoor
+    from shoal.stores.vectors import VectorsDoor
 
 
 class TenantStores(Door):
@@ -31,13 +31,13 @@ class TenantStores(Door):
 
     @property
     def vectors(self) -> "VectorsDoor":
-        from .vectors import VectorsDoor
+        from shoal.stores.vectors import VectorsDoor
 
         return VectorsDoor(self._config, self._tenant)
 
     @property
     def lake(self) -> "LakeDoor":
-        from .lake import LakeDoor
+        from shoal.stores.lake import LakeDoor
 
         return LakeDoor(self._config, self._tenant)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.contract.errors import Unavailable
 
-from . import entries
+from . import codec
 
 if TYPE_CHECKING:
     from .consumer import Subscription
@@ -30,7 +30,7 @@ class Lost(Exception):
 
 
 class Source:
-    """One tenant's log for one group. What is to be given again (`entries.again`) comes before the log itself."""
+    """One tenant's log for one group. What is to be given again (`codec.again`) comes before the log itself."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Source:
     ) -> None:
         self._events, self._online, self._sub, self._tenant = events, online, sub, tenant
         self._held, self._backoff = held, backoff
-        self._wanted = entries.wanted(sub.types)
-        self._log, self._again = entries.log(tenant), entries.again(tenant, sub.group)
-        self._dead, self._groups = entries.dead(tenant), entries.groups(tenant)
+        self._wanted = codec.wanted(sub.types)
+        self._log, self._again = codec.log(tenant), codec.again(tenant, sub.group)
+        self._dead, self._groups = codec.dead(tenant), codec.groups(tenant)
         self._alone_until: dict[str, tuple[int, int]] = {}
         """Per stream: up to where events are handled one by one, for a batch up to there was taken before and not finished."""
 
@@ -55,23 +55,23 @@ class Source:
         if not taken:
             return None
         if stream not in self._alone_until:
-            raw = await self._online.hget(entries.work(stream, self._sub.group), "taken")
-            self._alone_until[stream] = entries.order(raw.decode()) if raw else (0, 0)
-        first = entries.order(taken[0][0].decode())
+            raw = await self._online.hget(codec.work(stream, self._sub.group), "taken")
+            self._alone_until[stream] = codec.order(raw.decode()) if raw else (0, 0)
+        first = codec.order(taken[0][0].decode())
         if first <= self._alone_until[stream]:
             return await self._alone(stream, position, taken[0])
         if not any(self._wanted(fields[b"t"]) for _, fields in taken):
             await self._finish(stream, position, taken)
             return True
         last = taken[-1][0]
-        await self._online.hset(entries.work(stream, self._sub.group), mapping={"taken": last, "tries": 0})
+        await self._online.hset(codec.work(stream, self._sub.group), mapping={"taken": last, "tries": 0})
         try:
             await self._handle(taken)
         except Exception as error:
             logger.warning(
                 "%s of %s: a batch of %d failed: %r", self._sub.group, self._tenant, len(taken), error
             )
-            self._alone_until[stream] = entries.order(last.decode())
+            self._alone_until[stream] = codec.order(last.decode())
             return not isinstance(error, Unavailable)
         await self._finish(stream, position, taken)
         return True
@@ -92,7 +92,7 @@ class Source:
         )
 
     async def _handle(self, taken: Sequence[Entry]) -> None:
-        events = [entries.read(fields) for _, fields in taken if self._wanted(fields[b"t"])]
+        events = [codec.read(fields) for _, fields in taken if self._wanted(fields[b"t"])]
         if events:
             await self._sub.handle(self._tenant, events)
 
@@ -107,7 +107,7 @@ class Source:
     async def _alone(self, stream: str, position: bytes, entry: Entry) -> bool:
         """One event by itself, counted before it is handed over, so that one which kills its worker is counted too."""
         sub, at = self._sub, entry[0]
-        key = entries.work(stream, sub.group)
+        key = codec.work(stream, sub.group)
         head, raw = await self._online.hmget(key, "head", "tries")
         deliveries = (int(raw or 0) if head == at else 0) + 1
         if deliveries > sub.deliveries:

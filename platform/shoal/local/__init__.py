@@ -1,0 +1,1 @@
+"""One machine: the supervisor, the embedded servers, the demo and its sample workspaces."""
