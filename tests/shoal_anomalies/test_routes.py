@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from shoal import Role, TenantContext
 from shoal.router.problems import install_problem_handlers
-from shoal.router.routes import enforce_roles
+from shoal.router.route_guard import enforce_roles
 from shoal_anomalies import AnomalyParameters, arrangements, jobs, keys, study, tail
 from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes

@@ -29,7 +29,7 @@ from shoal import (
     tenant,
 )
 from shoal.eventlog.redis_log import EventLog
-from shoal.router.account import BOUNDS, metric_events
+from shoal.router.metering import BOUNDS, metric_events
 from shoal_experiments import lifecycle, observations, reporting
 from shoal_experiments.aggregation import EXPOSURE
 from shoal_experiments.documents import Document, Documents

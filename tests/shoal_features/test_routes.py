@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from shoal import Event, Role, TenantContext
 from shoal.router.problems import install_problem_handlers
-from shoal.router.routes import enforce_roles
+from shoal.router.route_guard import enforce_roles
 from shoal_features.ingest import handle
 from shoal_features.registry import Feature, Registry, View
 from shoal_features.routes import MAX_IDS, PARQUET, routes

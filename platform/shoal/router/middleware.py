@@ -21,16 +21,16 @@ from shoal.tenants.directory import Directory
 from shoal.tenants.records import AuditEntry, Caller, Limits
 from shoal.tenants.snapshot import Snapshot, TenantState
 
-from .account import Account
 from .assignment import Assignment, Plan
 from .credentials import Authenticator
-from .exchange import Exchange
 from .exposures import ExposureLog, Resolved, resolve, varied_by
-from .head import Head, check_tenant, header_text
-from .limits import Gate, Presence, too_large
+from .metering import Account
 from .problems import respond
-from .routes import SAFE
-from .service import OperationsOf, Others
+from .rate_limiter import Gate, Presence, too_large
+from .request_head import Head, check_tenant, header_text
+from .response_guard import Exchange
+from .route_guard import SAFE
+from .service_context import OperationsOf, Others
 from .settings import RouterSettings
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from fastapi import FastAPI
 
 from shoal.contract.capability import Capability
 from shoal.contract.operations import Call
-from shoal.router.direct import directly
+from shoal.router.fast_path import directly
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
-from shoal.router.routes import enforce_roles
+from shoal.router.route_guard import enforce_roles
 
 from .process import Process
 from .replica import prepare_replica

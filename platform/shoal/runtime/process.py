@@ -19,7 +19,7 @@ from shoal.contract.operations import Call, Operation, decode, operations
 from shoal.contract.stores import Stores
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
-from shoal.router.service import service_context
+from shoal.router.service_context import service_context
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.erasure import erase
 from shoal.tenants.directory import Directory

@@ -21,10 +21,10 @@ from redis.exceptions import ConnectionError
 
 from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
 from shoal.embedded import redis_binary
-from shoal.router.direct import directly
+from shoal.router.fast_path import directly
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
-from shoal.router.routes import enforce_roles
+from shoal.router.route_guard import enforce_roles
 from shoal.router.settings import RouterSettings
 from shoal.tenants.directory import Directory
 

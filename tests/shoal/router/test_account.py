@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal.router.account import BOUNDS, Account, metric_events, quantile
+from shoal.router.metering import BOUNDS, Account, metric_events, quantile
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import minute_keys
 

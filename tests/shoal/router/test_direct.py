@@ -13,9 +13,9 @@ from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, Field
 
 from shoal import NotFound, Role, TenantContext, editor, tenant
-from shoal.router.direct import directly
+from shoal.router.fast_path import directly
 from shoal.router.problems import install_problem_handlers
-from shoal.router.routes import enforce_roles
+from shoal.router.route_guard import enforce_roles
 
 pytestmark = pytest.mark.anyio
 

@@ -191,7 +191,7 @@ def test_only_experiments_on_the_models_parameters_are_exposed_and_those_that_va
 
 @pytest.mark.anyio
 async def test_a_context_of_the_service_has_the_tenants_values(world: World, new_world: Callable[..., Any]) -> None:
-    from shoal.router.service import service_context
+    from shoal.router.service_context import service_context
 
     await world.directory.put_parameters("acme", "greeting", {"warmth": 0.7})
     await run(world, experiment(unit="tenant"))

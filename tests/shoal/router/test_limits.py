@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shoal import LimitExceeded
-from shoal.router.limits import Gate, Presence
+from shoal.router.rate_limiter import Gate, Presence
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 

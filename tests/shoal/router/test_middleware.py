@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.routing import Route
 
 from shoal.router.credentials import mint_internal
-from shoal.router.routes import enforce_roles
+from shoal.router.route_guard import enforce_roles
 from shoal.tenants.records import Limits
 
 from .conftest import SECRET, World, problem, routes

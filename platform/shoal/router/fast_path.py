@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shoal.contract.context import admin, editor, reader, tenant
 
-from .routes import GuardedRoute, StrictRequest, permitted
+from .route_guard import GuardedRoute, StrictRequest, permitted
 
 CONTEXTS = frozenset({tenant, reader, editor, admin})
 """The dependencies that give the caller's context, after a check of the role that the route has passed already."""
