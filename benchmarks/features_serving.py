@@ -76,7 +76,7 @@ def the_redis(url: str | None) -> Iterator[str]:
     """The Redis for the peers: Shoal's own, in its last database, which is emptied afterwards; or another, if that is not known."""
     import redis
 
-    from shoal.operator import runtime
+    from shoal.runtime.operator_client import runtime
 
     if url is None:
         stores = runtime().stores

@@ -63,9 +63,9 @@ def shoal_capabilities():
 DEPLOY = '''
 import os, sys, json
 runtime = json.load(open(sys.argv[1]))
-from shoal.config import Config
+from shoal.runtime.configuration import Config
 from shoal.runtime import cluster
-from shoal.runtime.declarative import LOGGING
+from shoal.runtime.serve_config import LOGGING
 from pathlib import Path
 config = Config(**runtime)
 os.environ.update(cluster.environment(config, Path(sys.argv[1])))

@@ -23,7 +23,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as `shoal up`
 from common import machine
 
 from shoal import Unavailable
-from shoal.operator import runtime
+from shoal.runtime.operator_client import runtime
 from shoal_search.embedder import BATCH, Embedder
 from shoal_search.items import Item
 from shoal_search.jobs import encoded

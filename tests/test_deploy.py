@@ -12,9 +12,9 @@ import ray
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from shoal.config import Config
 from shoal.runtime.cluster import environment
-from shoal.runtime.declarative import declarative
+from shoal.runtime.configuration import Config
+from shoal.runtime.serve_config import declarative
 
 ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent

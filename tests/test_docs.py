@@ -13,10 +13,10 @@ from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
 from shoal import cli
-from shoal.config import Config
 from shoal.contract.operations import operations
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
+from shoal.runtime.configuration import Config
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.records import Limits
 from shoal.testing.app import LocalProcess

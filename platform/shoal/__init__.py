@@ -40,8 +40,8 @@ from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
 from .contract.stores import Hit, Stores, VectorSchema
-from .operator import connect
 from .router.assignment import Assigner, bucket
+from .runtime.operator_client import connect
 
 __version__ = "0.1.0"
 

@@ -26,9 +26,9 @@ from rich.progress import (
 from rich.table import Table
 
 from shoal.client import Client
-from shoal.config import Config
 from shoal.contract.errors import InternalError, NotFound, ShoalError
-from shoal.operator import connect
+from shoal.runtime.configuration import Config
+from shoal.runtime.operator_client import connect
 
 if TYPE_CHECKING:
     from shoal.supervisor import Supervisor
@@ -293,8 +293,8 @@ def _show_problems(problems: list[dict[str, str]]) -> None:
 @app.command()
 def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; all when none is named.")] = None) -> None:
     """(Re)deploy capabilities to the running cluster; the others are not touched."""
-    from shoal.operator import runtime
     from shoal.runtime import cluster
+    from shoal.runtime.operator_client import runtime
     from shoal.supervisor import deploy as act
     from shoal.supervisor import divert_output
 
@@ -314,7 +314,7 @@ def config_() -> None:
     import yaml
 
     from shoal.runtime import plugins
-    from shoal.runtime.declarative import declarative
+    from shoal.runtime.serve_config import declarative
 
     config = Config.load()
     value = declarative(config, list(plugins.installed(config.disabled).capabilities))
@@ -508,8 +508,8 @@ def tune(
     samples: Annotated[int, typer.Option(help="Parameter sets to try.", min=1)] = 40,
 ) -> None:
     """Search a capability's parameters on labelled data with Ray Tune; the best is printed, ready for an experiment."""
-    from shoal.operator import runtime
     from shoal.runtime import cluster, plugins
+    from shoal.runtime.operator_client import runtime
     from shoal.runtime.tuning import tune as act
     from shoal.supervisor import divert_output
 

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from shoal.cli import keep_up, out
 from shoal.client import Client
-from shoal.config import Config
 from shoal.contract.errors import ShoalError
-from shoal.operator import connect
+from shoal.runtime.configuration import Config
+from shoal.runtime.operator_client import connect
 from shoal.sample import TENANTS, Workspace, as_json, workspace
 from shoal.supervisor import Supervisor, write
 

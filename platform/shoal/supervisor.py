@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 from pydantic import SecretStr
 
-from shoal.config import Config
 from shoal.contract.errors import NotFound, Unavailable
 from shoal.embedded import EmbeddedServers, began
 from shoal.runtime import cluster
+from shoal.runtime.configuration import Config
 
 Progress = Callable[[str], None]
 READY = 180.0
@@ -95,8 +95,8 @@ class Supervisor:
             import ray
 
             if ray.is_initialized():
-                from shoal.runtime.process import Process
-                from shoal.runtime.worker import stop_workers
+                from shoal.runtime.context import Process
+                from shoal.runtime.stream_worker import stop_workers
 
                 progress("stopping the applications")
                 _within(15, lambda: asyncio.run(stop_workers(Process.current())))
@@ -141,13 +141,13 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
     from ray import serve
 
     from shoal.console import application as console
-    from shoal.runtime import application, declarative
-    from shoal.runtime.process import Process
+    from shoal.runtime import application, serve_config
+    from shoal.runtime.context import Process
     from shoal.runtime.status import applications_now
-    from shoal.runtime.worker import stop_workers
+    from shoal.runtime.stream_worker import stop_workers
 
     process = Process.current()
-    every = declarative.prefixes(process.plugins.capabilities)
+    every = serve_config.prefixes(process.plugins.capabilities)
     unknown = sorted(set(names or ()) - set(every))
     if unknown:
         raise NotFound(f"no capability {', '.join(unknown)}; there are {', '.join(every)}")
@@ -157,7 +157,7 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
             target=console.build(console.Arguments()) if name == "console" else application.application(process.capability(name)),
             name=name,
             route_prefix=every[name],
-            logging_config=declarative.LOGGING,
+            logging_config=serve_config.LOGGING,
         )
         for name in wanted
     ]

@@ -163,7 +163,7 @@ def test_feasts_own_client_works_with_a_key_over_http(platform: Any, tenants: An
 
 
 def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(platform: Any, tenants: Any) -> None:
-    from shoal.runtime.jobs import Runs
+    from shoal.runtime.job_runs import Runs
 
     name = tenants()
     runs = Runs(json.loads((platform.data / "runtime.json").read_text())["stores"]["online"])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shoal.config import Config
 from shoal.contract.errors import Invalid
 from shoal.embedded import began
+from shoal.runtime.configuration import Config
 from shoal.supervisor import running
 
 

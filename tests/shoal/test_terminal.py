@@ -13,7 +13,7 @@ import sys, time
 from pathlib import Path
 import shoal.supervisor
 from shoal.cli import keep_up, out
-from shoal.config import Config
+from shoal.runtime.configuration import Config
 
 class Supervisor:
     def __init__(self, config):

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from shoal import Event, Role
-from shoal.runtime.jobs import Runs
+from shoal.runtime.job_runs import Runs
 from shoal.tenants.records import PLATFORM
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id

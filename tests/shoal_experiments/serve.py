@@ -10,7 +10,7 @@ import httpx
 
 import shoal_experiments
 from shoal.contract.operations import Call, decode
-from shoal.runtime.process import Process
+from shoal.runtime.context import Process
 
 
 async def drive(self: Process, name: str, call: Call, headers: dict[str, str]) -> Any:

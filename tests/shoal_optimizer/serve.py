@@ -48,7 +48,7 @@ def main() -> None:
     assert spec and spec.loader
     serve: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(serve)
-    from shoal.runtime.process import ProcessServices
+    from shoal.runtime.context import ProcessServices
 
     stub = Stub()
     ProcessServices.backend = lambda self, name: stub  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ from ray.serve import Application
 
 from shoal.contract.capability import Scaling
 from shoal.runtime.application import options
-from shoal.runtime.process import Process
+from shoal.runtime.context import Process
 from shoal.runtime.replica import prepare_replica
 
 

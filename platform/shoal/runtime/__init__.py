@@ -1,0 +1,1 @@
+"""Ray: Serve applications, backends, stream workers, job runs, schedules, tuning and the cluster."""

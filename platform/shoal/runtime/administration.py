@@ -20,10 +20,10 @@ from shoal.eventlog.redis_log import EventLog
 from shoal.tenants.lifecycle import added, erased
 from shoal.tenants.records import PLATFORM, Limits
 
-from .jobs import WAITING, Run, Runs
+from .job_runs import WAITING, Run, Runs
 
 if TYPE_CHECKING:
-    from .process import Process
+    from .context import Process
 
 MAX_EVENTS = 10_000
 """Events in one request; more is 422."""

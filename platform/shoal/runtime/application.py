@@ -9,9 +9,9 @@ from ray.serve import Application
 from shoal.contract.capability import Capability, Scaling
 
 from .backends import BackendReplica
-from .declarative import LOGGING
+from .context import Process
 from .ingress import Ingress
-from .process import Process
+from .serve_config import LOGGING
 
 
 class Arguments(BaseModel):

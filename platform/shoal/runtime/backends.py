@@ -20,7 +20,7 @@ class BackendReplica:
     replica's event loop nor its health check."""
 
     def __init__(self, capability: str, name: str) -> None:
-        from .process import Process
+        from .context import Process
 
         process = Process.current()
         prepare_replica(process.config.host)

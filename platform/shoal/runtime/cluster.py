@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 import shoal_lean
-from shoal.config import Config
 from shoal.contract.errors import Unavailable
 
+from .configuration import Config
 from .replica import LOOPBACK
 
 NAMESPACE = "shoal"

@@ -15,9 +15,9 @@ from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 
-from .process import Process
+from .context import Process
 from .replica import prepare_replica
-from .worker import keep
+from .stream_worker import keep
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

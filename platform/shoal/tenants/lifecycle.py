@@ -3,13 +3,13 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from shoal.runtime.jobs import Runs
+from shoal.runtime.job_runs import Runs
 from shoal.stores.erasure import erase
 
 from .directory import Directory
 
 if TYPE_CHECKING:
-    from shoal.runtime.process import Process
+    from shoal.runtime.context import Process
 
 
 async def added(process: "Process", tenant: str) -> None:

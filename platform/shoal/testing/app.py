@@ -14,15 +14,15 @@ import uvicorn
 from pydantic import SecretStr
 
 from shoal.client import AsyncClient, Client
-from shoal.config import Config
 from shoal.contract.capability import Capability
 from shoal.contract.context import Role, TenantContext
 from shoal.contract.errors import Conflict, NotFound
 from shoal.contract.events import Event
 from shoal.contract.operations import Call, decode
 from shoal.router.settings import RouterSettings
+from shoal.runtime.configuration import Config
+from shoal.runtime.context import Process, ProcessServices
 from shoal.runtime.ingress import application, drive
-from shoal.runtime.process import Process, ProcessServices
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import close_connections
 from shoal.tenants.lifecycle import erased

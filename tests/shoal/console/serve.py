@@ -25,13 +25,13 @@ from nicegui import ui
 from pydantic import Field
 
 from shoal import Capability, Conflict, Job, Parameters, TenantContext, tenant
-from shoal.config import Config
 from shoal.console.site import site
 from shoal.contract.context import Role
 from shoal.embedded import redis_binary
 from shoal.runtime import ingress, status
+from shoal.runtime.configuration import Config
+from shoal.runtime.context import Process
 from shoal.runtime.plugins import Problem
-from shoal.runtime.process import Process
 
 
 class GreetingParameters(Parameters):

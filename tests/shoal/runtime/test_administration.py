@@ -22,8 +22,8 @@ from shoal import (
 )
 from shoal.contract.errors import Unauthenticated
 from shoal.router.credentials import mint_internal
-from shoal.runtime import jobs, process
-from shoal.runtime.worker import Worker
+from shoal.runtime import context, job_runs
+from shoal.runtime.stream_worker import Worker
 from shoal.stores.erasure import remains
 from shoal.tenants.records import PLATFORM
 from shoal.testing.app import SECRET
@@ -125,7 +125,7 @@ def test_one_log_that_cannot_be_archived_does_not_keep_the_others_from_it() -> N
 
 def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     app = shoal_app(capabilities=[DIARY])
-    platform, runs = app.client("leaver").platform, jobs.Runs(app.process.stores.online)
+    platform, runs = app.client("leaver").platform, job_runs.Runs(app.process.stores.online)
     run = platform.run_job(name="diary.nightly", body={"arguments": {"employee": "Ana"}})
     everyones = runs.add("diary.nightly")
     write = threading.Thread(target=lambda: app.client("leaver").diary.write())
@@ -138,11 +138,11 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Call
         write.join()
 
     hook.append(erase)
-    monkeypatch.setattr(process.Process, "current", classmethod(lambda cls: app.process))
+    monkeypatch.setattr(context.Process, "current", classmethod(lambda cls: app.process))
     monkeypatch.setattr(app.process, "close", lambda: None)
     while (claimed := runs.claim()) is not None and claimed.id != everyones.id:
         runs.finish(claimed.id, "cancelled")
-    jobs.work(everyones.id)
+    job_runs.work(everyones.id)
     hook.clear()
     assert runs.get(everyones.id).state == "succeeded"
     with pytest.raises(NotFound):

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from shoal import Conflict, Job, NotFound, Unavailable
-from shoal.runtime import jobs
-from shoal.runtime.jobs import Runs, due
+from shoal.runtime import job_runs
+from shoal.runtime.job_runs import Runs, due
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_its_state_is_what_anyone_reads_later(runs: Runs, redis_url: str) -> Non
 def test_a_run_whose_process_died_is_tried_again_and_then_given_up(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.add("a.b")
     monkeypatch.setattr(jobs, "DEAD", -1.0)
-    for attempt in range(1, jobs.ATTEMPTS + 1):
+    for attempt in range(1, job_runs.ATTEMPTS + 1):
         claimed = runs.claim()
         assert claimed is not None and claimed.attempt == attempt
         assert [r.id for r in runs.reap()] == [run.id]
@@ -112,7 +112,7 @@ def test_a_run_that_is_gone_from_the_book_stops_nothing(runs: Runs, monkeypatch:
     first, second, third = (runs.add("a.b") for _ in range(3))
     runs.claim()
     for run in (first, second):
-        runs._redis.delete(f"{jobs.PREFIX}run:{run.id}")
+        runs._redis.delete(f"{job_runs.PREFIX}run:{run.id}")
     assert [r.id for r in runs.active()] == [third.id]
     monkeypatch.setattr(jobs, "DEAD", -1.0)
     assert runs.reap() == [] and runs.reap() == []

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from shoal.config import Config
+from .configuration import Config
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's access log is what the tail of the latency is made of; the Router keeps the account instead."""

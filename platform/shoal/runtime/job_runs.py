@@ -302,7 +302,7 @@ class _Context:
 
 def work(run_id: str) -> None:
     """Do one claimed run, in a process of its own. Whatever the job raises ends up in the run's `error`."""
-    from .process import Process
+    from .context import Process
 
     process = Process.current()
     runs = Runs(process.stores.online)

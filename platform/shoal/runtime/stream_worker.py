@@ -19,8 +19,8 @@ from shoal.contract.events import Event
 from shoal.eventlog.redis_log import EventLog
 
 from .cluster import NAMESPACE
-from .jobs import DONE, Run, Runs, due
-from .process import Process
+from .context import Process
+from .job_runs import DONE, Run, Runs, due
 
 log = logging.getLogger("shoal.worker")
 
@@ -212,7 +212,7 @@ class JobProcess:
     def _work(self, run_id: str) -> None:
         import ray
 
-        from .jobs import work
+        from .job_runs import work
 
         try:
             work(run_id)

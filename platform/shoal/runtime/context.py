@@ -11,7 +11,6 @@ from typing import Any, Self, TypeVar
 import orjson
 from pydantic import ValidationError
 
-from shoal.config import Config
 from shoal.contract.capability import Capability, Job
 from shoal.contract.context import Operations, TenantContext
 from shoal.contract.errors import Invalid, NotFound, ShoalError, Unavailable
@@ -27,6 +26,7 @@ from shoal.tenants.tenant_stores import open_stores
 
 from . import plugins, status
 from .backends import BackendStub
+from .configuration import Config
 
 log = logging.getLogger("shoal.runtime")
 M = TypeVar("M")

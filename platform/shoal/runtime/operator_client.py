@@ -5,11 +5,12 @@ from typing import Any
 import orjson
 
 from shoal.client import Client
-from shoal.config import Config
 from shoal.contract.context import Role
 from shoal.contract.errors import Unavailable
 from shoal.router.credentials import mint_internal
 from shoal.tenants.records import PLATFORM
+
+from .configuration import Config
 
 
 def runtime() -> Config:
