@@ -62,7 +62,7 @@ class Process:
     # Capabilities
 
     def capability(self, name: str) -> Capability:
-        from .administration import platform_capability
+        from shoal.api.administration import platform_capability
 
         if name == "platform":
             return platform_capability(self)

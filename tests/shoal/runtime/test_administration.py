@@ -100,7 +100,7 @@ def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..
 
 
 def test_a_company_cannot_fill_the_queue(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.runtime.administration.WAITING", 2)
+    monkeypatch.setattr("shoal.api.administration.WAITING", 2)
     app = shoal_app(capabilities=[DIARY])
     for _ in range(2):
         app.client("flood").platform.run_job(name="diary.nightly")

@@ -17,13 +17,12 @@ from shoal.contract.names import Identifier, TenantId
 from shoal.contract.parameters import Parameters
 from shoal.eventlog.codec import write
 from shoal.eventlog.redis_log import EventLog
+from shoal.runtime.job_runs import WAITING, Run, Runs
 from shoal.tenants.lifecycle import added, erased
 from shoal.tenants.records import PLATFORM, Limits
 
-from .job_runs import WAITING, Run, Runs
-
 if TYPE_CHECKING:
-    from .context import Process
+    from shoal.runtime.context import Process
 
 MAX_EVENTS = 10_000
 """Events in one request; more is 422."""

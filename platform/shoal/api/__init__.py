@@ -1,0 +1,1 @@
+"""The platform's own capability, a resource a module."""
