@@ -20,7 +20,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $(STAMP)
 
 demo: install
-	@$(BIN)/python -m shoal.demo
+	@$(BIN)/python -m shoal.local.demo
 
 test: lint test-unit test-integration test-cluster
 

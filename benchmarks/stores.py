@@ -25,8 +25,8 @@ from common import machine
 from redis.asyncio import Redis
 
 from shoal import Event, VectorSchema
-from shoal.embedded import EmbeddedServers
 from shoal.eventlog.redis_log import EventLog
+from shoal.local.embedded_servers import EmbeddedServers
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import close_connections
 from shoal.tenants.tenant_stores import open_stores

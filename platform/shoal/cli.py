@@ -31,7 +31,7 @@ from shoal.runtime.configuration import Config
 from shoal.runtime.operator_client import connect
 
 if TYPE_CHECKING:
-    from shoal.supervisor import Supervisor
+    from shoal.local.supervisor import Supervisor
 
 WIDE = None if sys.stdout.isatty() else 200
 out = Console(file=sys.stdout, highlight=False, width=WIDE)
@@ -153,7 +153,7 @@ def up(
 def keep_up(config: Config, ready: Callable[["Supervisor", float], None]) -> None:
     """Start everything, call `ready` with the seconds it took, and wait for Ctrl-C, SIGTERM or the terminal's end. Whatever happens, all
     of it is stopped. Exits with 1, and the cause, when something failed."""
-    from shoal.supervisor import Supervisor, on_signals
+    from shoal.local.supervisor import Supervisor, on_signals
 
     supervisor = Supervisor(config)
     failure: ShoalError | None = None
@@ -216,7 +216,7 @@ class spinner:
 
 
 def _detached(config: Config) -> None:
-    from shoal.supervisor import running
+    from shoal.local.supervisor import running
 
     data = config.data.resolve()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -253,7 +253,7 @@ def _detached(config: Config) -> None:
 @app.command()
 def down() -> None:
     """Stop everything that `shoal up` started, HAProxy and the embedded servers included."""
-    from shoal.supervisor import stop_running
+    from shoal.local.supervisor import stop_running
 
     config = Config.load()
     with spinner() as progress:
@@ -264,8 +264,8 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """What runs, in which state, and which plugins are left out."""
+    from shoal.local.supervisor import running
     from shoal.runtime import plugins
-    from shoal.supervisor import running
 
     config = Config.load()
     state = running(config.data.resolve())
@@ -293,10 +293,10 @@ def _show_problems(problems: list[dict[str, str]]) -> None:
 @app.command()
 def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; all when none is named.")] = None) -> None:
     """(Re)deploy capabilities to the running cluster; the others are not touched."""
+    from shoal.local.supervisor import deploy as act
+    from shoal.local.supervisor import divert_output
     from shoal.runtime import cluster
     from shoal.runtime.operator_client import runtime
-    from shoal.supervisor import deploy as act
-    from shoal.supervisor import divert_output
 
     config = runtime()
     divert_output(config.data / "driver.log")
@@ -508,10 +508,10 @@ def tune(
     samples: Annotated[int, typer.Option(help="Parameter sets to try.", min=1)] = 40,
 ) -> None:
     """Search a capability's parameters on labelled data with Ray Tune; the best is printed, ready for an experiment."""
+    from shoal.local.supervisor import divert_output
     from shoal.runtime import cluster, plugins
     from shoal.runtime.operator_client import runtime
     from shoal.runtime.tuning import tune as act
-    from shoal.supervisor import divert_output
 
     found = plugins.installed().capabilities
     if capability not in found:

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from redis import Redis
 
-from shoal import Conflict, Unavailable, embedded
-from shoal.embedded import EmbeddedServers, redis_binary
+from shoal import Conflict, Unavailable
+from shoal.local import embedded_servers
+from shoal.local.embedded_servers import EmbeddedServers, redis_binary
 from shoal.tenants.tenant_stores import open_stores
 
 NAMES = ["redis", "events", "milvus"]
@@ -33,7 +34,7 @@ def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
 class Quick(EmbeddedServers):
     """Redis alone, with a Milvus that is elsewhere."""
 
-    class Elsewhere(embedded.RedisServer):
+    class Elsewhere(embedded_servers.RedisServer):
         name, place = "elsewhere", "online"
 
         def places(self) -> dict[str, str]:
@@ -149,23 +150,23 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
 RUN = """
 import sys, time
 from shoal import embedded
-class Elsewhere(embedded.EventsServer):
+class Elsewhere(embedded_servers.EventsServer):
     def places(self):
         return {**super().places(), "vectors": "http://elsewhere:19530"}
-embedded.EmbeddedServers.kinds = (embedded.RedisServer, Elsewhere)
-embedded.EmbeddedServers(sys.argv[1]).start()
+embedded_servers.EmbeddedServers.kinds = (embedded_servers.RedisServer, Elsewhere)
+embedded_servers.EmbeddedServers(sys.argv[1]).start()
 print("ready", flush=True)
 time.sleep(60)
 """
 
 
 def test_what_a_killed_run_left_is_taken_over(tmp_path: Path):
-    class Elsewhere(embedded.EventsServer):
+    class Elsewhere(embedded_servers.EventsServer):
         def places(self) -> dict[str, str]:
             return {**super().places(), "vectors": "http://elsewhere:19530"}
 
     class Two(EmbeddedServers):
-        kinds = (embedded.RedisServer, Elsewhere)
+        kinds = (embedded_servers.RedisServer, Elsewhere)
 
     child = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -210,7 +211,7 @@ def test_a_taken_port_is_exchanged_for_another_at_a_start_and_not_later(tmp_path
 def test_a_server_that_does_not_come_up_is_reported_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(embedded.RedisServer, "appendfsync", "nonsense")
+    monkeypatch.setattr(embedded_servers.RedisServer, "appendfsync", "nonsense")
     with pytest.raises(Unavailable, match=r"elsewhere ended.*(?s:.)*appendfsync"):
         Quick(tmp_path).start()
     assert json.loads((tmp_path / "endpoints.json").read_text())["elsewhere"]["pid"] == 0

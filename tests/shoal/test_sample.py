@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shoal import Event, bucket
-from shoal.sample import TENANTS, Workspace, workspace
+from shoal.local.sample import TENANTS, Workspace, workspace
 
 NOW = datetime(2026, 11, 23, 9, 7, 12, tzinfo=UTC)
 

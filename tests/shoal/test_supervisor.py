@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shoal.contract.errors import Invalid
-from shoal.embedded import began
+from shoal.local.embedded_servers import began
+from shoal.local.supervisor import running
 from shoal.runtime.configuration import Config
-from shoal.supervisor import running
 
 
 def state(folder: Path, **facts: object) -> Path:
@@ -56,7 +56,7 @@ from pathlib import Path
 
 import pytest
 from shoal.cli import out, spinner
-from shoal.supervisor import divert_output
+from shoal.local.supervisor import divert_output
 assert out.is_terminal
 with spinner() as progress:
     progress("starting")
@@ -87,7 +87,7 @@ from pathlib import Path
 import pytest
 from shoal.cli import fail, show
 from shoal.contract.errors import Unavailable
-from shoal.supervisor import divert_output
+from shoal.local.supervisor import divert_output
 divert_output(Path(sys.argv[1]))
 print("one of Ray's warnings")
 show({"a": 1})

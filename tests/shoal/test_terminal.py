@@ -11,7 +11,7 @@ from pathlib import Path
 SCRIPT = """
 import sys, time
 from pathlib import Path
-import shoal.supervisor
+import shoal.local.supervisor
 from shoal.cli import keep_up, out
 from shoal.runtime.configuration import Config
 
@@ -32,7 +32,7 @@ class Supervisor:
         progress("stopped")
         Path(sys.argv[1]).write_text("stopped")
 
-shoal.supervisor.Supervisor = Supervisor
+shoal.local.supervisor.Supervisor = Supervisor
 assert out.is_terminal
 keep_up(Config(), lambda supervisor, seconds: out.print("ready"))
 """
@@ -60,7 +60,7 @@ def test_all_is_stopped_when_the_terminal_is_closed(tmp_path: Path) -> None:
 
 
 def test_under_nohup_the_terminals_end_does_nothing() -> None:
-    from shoal.supervisor import on_signals
+    from shoal.local.supervisor import on_signals
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from shoal import Role, TenantContext
-from shoal.embedded import redis_binary
+from shoal.local.embedded_servers import redis_binary
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import close_connections
 from shoal.tenants.tenant_stores import open_stores

@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
 @pytest.fixture(scope="session")
 def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreConfig]":
     """Redis and Milvus of this test session's own, as `shoal up` starts them."""
-    from shoal.embedded import EmbeddedServers
+    from shoal.local.embedded_servers import EmbeddedServers
 
     servers = EmbeddedServers(tmp_path_factory.mktemp("shoal"))
     try:

@@ -27,7 +27,7 @@ from pydantic import Field
 from shoal import Capability, Conflict, Job, Parameters, TenantContext, tenant
 from shoal.console.site import site
 from shoal.contract.context import Role
-from shoal.embedded import redis_binary
+from shoal.local.embedded_servers import redis_binary
 from shoal.runtime import ingress, status
 from shoal.runtime.configuration import Config
 from shoal.runtime.context import Process

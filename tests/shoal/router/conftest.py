@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 
 from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
-from shoal.embedded import redis_binary
+from shoal.local.embedded_servers import redis_binary
 from shoal.router.fast_path import directly
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers

@@ -37,7 +37,7 @@ def test_its_state_is_what_anyone_reads_later(runs: Runs, redis_url: str) -> Non
 
 def test_a_run_whose_process_died_is_tried_again_and_then_given_up(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.add("a.b")
-    monkeypatch.setattr(jobs, "DEAD", -1.0)
+    monkeypatch.setattr(job_runs, "DEAD", -1.0)
     for attempt in range(1, job_runs.ATTEMPTS + 1):
         claimed = runs.claim()
         assert claimed is not None and claimed.attempt == attempt
@@ -87,7 +87,7 @@ def test_a_scheduled_run_is_queued_once_by_all_workers(runs: Runs, redis_url: st
 
 
 def test_old_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "KEEP", 3)
+    monkeypatch.setattr(job_runs, "KEEP", 3)
     ids = []
     for _ in range(5):
         ids.append(runs.add("a.b").id)
@@ -98,7 +98,7 @@ def test_old_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_only_finished_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "KEEP", 2)
+    monkeypatch.setattr(job_runs, "KEEP", 2)
     running = runs.add("a.b", tenant="globex")
     assert runs.claim() is not None
     waiting = [runs.add("a.b", tenant="globex")] + [runs.add("a.b", tenant="acme") for _ in range(5)]
@@ -114,7 +114,7 @@ def test_a_run_that_is_gone_from_the_book_stops_nothing(runs: Runs, monkeypatch:
     for run in (first, second):
         runs._redis.delete(f"{job_runs.PREFIX}run:{run.id}")
     assert [r.id for r in runs.active()] == [third.id]
-    monkeypatch.setattr(jobs, "DEAD", -1.0)
+    monkeypatch.setattr(job_runs, "DEAD", -1.0)
     assert runs.reap() == [] and runs.reap() == []
     claimed = runs.claim()
     assert claimed is not None and claimed.id == third.id

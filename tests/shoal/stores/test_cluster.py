@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shoal import Event
-from shoal.embedded import redis_binary
 from shoal.eventlog.redis_log import EventLog
+from shoal.local.embedded_servers import redis_binary
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.erasure import _erase_log, _erase_online
 from shoal.stores.redis_client import close_connections

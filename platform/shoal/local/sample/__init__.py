@@ -1,7 +1,7 @@
 """A made-up workspace for each of two companies, from a seed: what `make demo` loads and the tests play with.
 
     >>> from datetime import UTC, datetime
-    >>> from shoal.sample import workspace
+    >>> from shoal.local.sample import workspace
     >>> acme = workspace("acme", seed=7, now=datetime(2026, 11, 23, 9, tzinfo=UTC))
     >>> acme.boards[0].name
     'Payments'

@@ -53,7 +53,7 @@ class Thread:
 def read_scripts(tenant: str) -> list[Script]:
     """The company's prose, board by board."""
     scripts: list[Script] = []
-    for line in files("shoal.sample").joinpath("texts", f"{tenant}.txt").read_text(encoding="utf-8").splitlines():
+    for line in files("shoal.local.sample").joinpath("texts", f"{tenant}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("== "):
             board, name = line[3:].split(": ", 1)
             scripts.append(Script(board, name))

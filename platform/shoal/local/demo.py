@@ -16,8 +16,9 @@ from shoal.client import Client
 from shoal.contract.errors import ShoalError
 from shoal.runtime.configuration import Config
 from shoal.runtime.operator_client import connect
-from shoal.sample import TENANTS, Workspace, as_json, workspace
-from shoal.supervisor import Supervisor, write
+
+from .sample import TENANTS, Workspace, as_json, workspace
+from .supervisor import Supervisor, write
 
 SEED = 7
 

@@ -17,9 +17,10 @@ import psutil
 from pydantic import SecretStr
 
 from shoal.contract.errors import NotFound, Unavailable
-from shoal.embedded import EmbeddedServers, began
 from shoal.runtime import cluster
 from shoal.runtime.configuration import Config
+
+from .embedded_servers import EmbeddedServers, began
 
 Progress = Callable[[str], None]
 READY = 180.0
