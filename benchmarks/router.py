@@ -116,7 +116,7 @@ def main() -> None:
         env = {**os.environ, **limits, "SHOAL_DATA": str(folder / "data"), "PYTHONPATH": str(site), "SHOAL_DISABLED": disabled}
 
         def shoal(*words: str) -> str:
-            return subprocess.run([sys.executable, "-m", "shoal.cli", *words, "--json"], env=env, check=True, capture_output=True, text=True).stdout
+            return subprocess.run([sys.executable, "-m", "shoal.cli.main", *words, "--json"], env=env, check=True, capture_output=True, text=True).stdout
 
         try:
             shoal("up", "--detach")

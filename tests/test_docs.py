@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
-from shoal import cli
+from shoal.cli.main import main
 from shoal.contract.operations import operations
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
@@ -94,7 +94,7 @@ def test_python_imports_names_that_exist(page: Path) -> None:
 @pytest.fixture(scope="module")
 def commands() -> Any:
     """The whole command line, those of the capabilities included."""
-    own = get_command(cli.app)
+    own = get_command(main.app)
     for capability in plugins.installed().capabilities.values():
         if capability.name in CAPABILITIES and capability.commands is not None:
             own.commands[capability.name] = get_command(capability.commands())  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Shoal: a company's AI features on one Ray cluster. These are the names that plugins and clients import, and no others."""
 
-from .client import AsyncClient, Client
+from .client.http import AsyncClient, Client
 from .contract.capability import (
     Backend,
     Capability,

@@ -35,7 +35,7 @@ class Platform:
     def shoal(self, *words: str, check: bool = True, timeout: float = 240) -> Any:
         """Run a command with --json; what it printed, decoded. With check=False, (exit status, output)."""
         done = subprocess.run(
-            [sys.executable, "-m", "shoal.cli", *words, "--json"],
+            [sys.executable, "-m", "shoal.cli.main", *words, "--json"],
             env=self.env, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
         if check:

@@ -62,5 +62,5 @@ def test_down_without_up_is_no_error(platform: Any, tmp_path: Any) -> None:
     import sys
 
     env = {**platform.env, "SHOAL_DATA": str(tmp_path / "never")}
-    done = subprocess.run([sys.executable, "-m", "shoal.cli", "down", "--json"], env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "shoal.cli.main", "down", "--json"], env=env, capture_output=True, text=True)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"stopped": False})

@@ -389,7 +389,7 @@ def test_the_embedded_redis_comes_back_with_its_data_after_a_kill(platform: Any,
 def test_commands_say_clearly_when_nothing_runs(tmp_path: Path) -> None:
     env = {**os.environ, "SHOAL_DATA": str(tmp_path / "none")}
     for words in (["status"], ["tenants", "list"], ["jobs", "list"]):
-        done = subprocess.run([sys.executable, "-m", "shoal.cli", *words], env=env, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "shoal.cli.main", *words], env=env, capture_output=True, text=True)
         assert done.returncode == 1 and "shoal up" in done.stdout + done.stderr
 
 
@@ -399,7 +399,7 @@ def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = subprocess.run(
-            [sys.executable, "-m", "shoal.cli", "up", "--port", str(taken.getsockname()[1])], env=env, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", "shoal.cli.main", "up", "--port", str(taken.getsockname()[1])], env=env, capture_output=True, text=True, timeout=120
         )
     assert done.returncode == 1 and "is in use" in done.stdout + done.stderr
 

@@ -55,7 +55,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shoal.cli import out, spinner
+from shoal.cli.main import out, spinner
 from shoal.local.supervisor import divert_output
 assert out.is_terminal
 with spinner() as progress:
@@ -85,7 +85,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shoal.cli import fail, show
+from shoal.cli.main import fail, show
 from shoal.contract.errors import Unavailable
 from shoal.local.supervisor import divert_output
 divert_output(Path(sys.argv[1]))
@@ -102,7 +102,7 @@ fail(Unavailable("the cluster is away"))
 
 def test_brackets_in_what_others_wrote_are_no_markup() -> None:
     script = """
-from shoal.cli import fail, show, table
+from shoal.cli.main import fail, show, table
 from shoal.contract.errors import Invalid
 show([], table([{"type": "[/x]", "error": "column [boards_30d]"}], "type", "error"))
 fail(Invalid("one of [/a, /b]", errors=[{"location": "features", "message": "[tasks_30d]"}]))

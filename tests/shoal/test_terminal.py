@@ -12,7 +12,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import shoal.local.supervisor
-from shoal.cli import keep_up, out
+from shoal.cli.main import keep_up, out
 from shoal.runtime.configuration import Config
 
 class Supervisor:

@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 
-from shoal.client import AsyncClient
+from shoal.client.http import AsyncClient
 
 from .session import Session
 

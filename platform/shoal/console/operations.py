@@ -4,7 +4,7 @@ from typing import Any
 
 from nicegui import ui
 
-from shoal.client import AsyncClient
+from shoal.client.http import AsyncClient
 from shoal.contract.operations import Call
 
 from .frame import empty

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from shoal.client import AsyncClient
+from shoal.client.http import AsyncClient
 from shoal.contract.capability import Capability
 from shoal.contract.context import Role
 from shoal.contract.errors import ShoalError, Unauthenticated

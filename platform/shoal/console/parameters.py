@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from nicegui import ui
 
-from shoal.client import AsyncClient
+from shoal.client.http import AsyncClient
 from shoal.contract.errors import Invalid
 
 from .frame import empty, pill

@@ -12,7 +12,7 @@ from nicegui import ui
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
-from shoal.client import AsyncClient
+from shoal.client.http import AsyncClient
 from shoal.contract.capability import Capability
 from shoal.contract.errors import Invalid, ShoalError, Unauthenticated
 

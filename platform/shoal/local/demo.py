@@ -11,8 +11,8 @@ from typing import Any
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from shoal.cli import keep_up, out
-from shoal.client import Client
+from shoal.cli.main import keep_up, out
+from shoal.client.http import Client
 from shoal.contract.errors import ShoalError
 from shoal.runtime.configuration import Config
 from shoal.runtime.operator_client import connect

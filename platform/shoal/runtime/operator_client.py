@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from shoal.client import Client
+from shoal.client.http import Client
 from shoal.contract.context import Role
 from shoal.contract.errors import Unavailable
 from shoal.router.credentials import mint_internal

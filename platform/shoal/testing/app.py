@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import uvicorn
 from pydantic import SecretStr
 
-from shoal.client import AsyncClient, Client
+from shoal.client.http import AsyncClient, Client
 from shoal.contract.capability import Capability
 from shoal.contract.context import Role, TenantContext
 from shoal.contract.errors import Conflict, NotFound

@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from shoal.client import Client
+from shoal.client.http import Client
 from shoal.contract.errors import InternalError, NotFound, ShoalError
 from shoal.runtime.configuration import Config
 from shoal.runtime.operator_client import connect
@@ -227,7 +227,7 @@ def _detached(config: Config) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "SHOAL_JSON_OUTPUT"}
     with log.open("wb") as file:
         child = subprocess.Popen(
-            [sys.executable, "-m", "shoal.cli", "up", "--port", str(config.port)],
+            [sys.executable, "-m", "shoal.cli.main", "up", "--port", str(config.port)],
             env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
     shown = 0

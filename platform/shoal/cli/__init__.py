@@ -1,0 +1,1 @@
+"""The command `shoal`, a module per group of commands."""

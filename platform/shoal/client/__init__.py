@@ -1,0 +1,1 @@
+"""Clients of the platform, over HTTP and the Ray client alike."""
