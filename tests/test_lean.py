@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-import shoal_lean
+import shoal_ray_preload
 
 
 @pytest.mark.parametrize("module", ["ray.serve", "sklearn"])
 def test_who_can_do_without_pandas_does_and_others_have_it(module: str) -> None:
     script = f"""
 import sys
-import shoal_lean
+import shoal_ray_preload
 assert not {{name for name in sys.modules if name.startswith("shoal.")}}
 import {module}
 assert not {{"pandas", "pyarrow"}} & sys.modules.keys(), "it was imported"
@@ -34,7 +34,7 @@ def test_only_reads_are_answered_to_their_end(kind: str, method: str, left: bool
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         found.append(scope)
 
-    (middleware,) = shoal_lean.middlewares()
+    (middleware,) = shoal_ray_preload.middlewares()
     scope = {"type": kind, "headers": [(b"x-request-disconnect-disabled", b"?0")] if left else [], **({"method": method} if method else {})}
     asyncio.run(middleware.cls(app, *middleware.args, **middleware.kwargs)(scope, None, None))
     assert disabled(dict(found[0]["headers"])) is left

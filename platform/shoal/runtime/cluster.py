@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-import shoal_lean
+import shoal_ray_preload
 from shoal.contract.errors import Unavailable
 
 from .configuration import Config
@@ -58,7 +58,7 @@ def environment(config: Config, runtime: Path) -> dict[str, str]:
         "RAY_num_workers_soft_limit": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
-        **shoal_lean.ENVIRONMENT,
+        **shoal_ray_preload.ENVIRONMENT,
     }
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster then listens on loopback only. Without it Ray
@@ -114,7 +114,7 @@ class RayHead:
                 raise Unavailable(f"port {port}, for {what}, is in use by another process")
         progress("starting Ray")
         command = [
-            sys.executable, "-P", shoal_lean.__file__, "start", "--head", "--block", "--disable-usage-stats",
+            sys.executable, "-P", shoal_ray_preload.__file__, "start", "--head", "--block", "--disable-usage-stats",
             f"--node-ip-address={c.host}", f"--port={c.ray_port}", f"--ray-client-server-port={c.ray_client_port}",
             "--include-dashboard=true", f"--dashboard-host={c.host}", f"--dashboard-port={c.dashboard_port}",
             f"--num-cpus={max(2, os.cpu_count() or 2)}", f"--object-store-memory={512 * 2**20}",
