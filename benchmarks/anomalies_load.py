@@ -27,8 +27,8 @@ from shoal_anomalies import keys, seasonal
 from shoal_anomalies.detector import Detector
 from shoal_anomalies.jobs import fit_forests
 from shoal_anomalies.points import series_id
-from shoal_anomalies.tail import Readings
-from shoal_anomalies.watch import Watcher
+from shoal_anomalies.recent_points import Readings
+from shoal_anomalies.stream_processor import Watcher
 
 TENANTS, SERIES = 20, 2_000  # in all
 HISTORY = 105  # minutes

@@ -18,8 +18,8 @@ from shoal_anomalies.detector import Detector
 from shoal_anomalies.maintenance import MaintenanceWindow, Match
 from shoal_anomalies.points import series_id
 from shoal_anomalies.rules import DEFAULT_RULES, Observation, Rule
+from shoal_anomalies.series_state import Watched
 from shoal_anomalies.statistical import z_scores
-from shoal_anomalies.watched import Watched
 
 DAYS, STEP = 30, 300
 START = datetime(2026, 3, 2, tzinfo=UTC)

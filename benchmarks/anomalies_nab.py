@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from shoal_anomalies import DEFAULT_THRESHOLD, score_series, seasonal
 from shoal_anomalies.detector import Detector
+from shoal_anomalies.series_state import Watched
 from shoal_anomalies.statistical import z_scores
-from shoal_anomalies.watched import Watched
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
 PUBLISHED = {"Numenta HTM": 73.6, "CAD OSE": 71.7, "ARTime": 71.1, "Random Cut Forest": 56.7, "Twitter ADVec": 43.6,

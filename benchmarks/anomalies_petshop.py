@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from shoal_anomalies import DEFAULT_THRESHOLD, seasonal
 from shoal_anomalies.detector import Detector
 from shoal_anomalies.multivariate import CombinationForest
+from shoal_anomalies.series_state import Watched
 from shoal_anomalies.statistical import z_scores
-from shoal_anomalies.watch import SURE
-from shoal_anomalies.watched import Watched
+from shoal_anomalies.stream_processor import SURE
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
 METRICS = {

@@ -45,7 +45,7 @@ def shoal(folder: str) -> tuple[float, float]:
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
 
-    from shoal_features.history import ROWS_PER_PART, Question
+    from shoal_features.historical_query import ROWS_PER_PART, Question
     from shoal_features.offline import Files
     from shoal_features.registry import Feature, View
 

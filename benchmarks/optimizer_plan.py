@@ -16,8 +16,8 @@ from common import machine
 from shoal_optimizer import OptimizerParameters, solve_assignment
 from shoal_optimizer.plan import greedy_plan, plan_objective, plan_problem, solve_plan
 from shoal_optimizer.records import Person, Task
-from shoal_optimizer.situation import Demands, Situation
 from shoal_optimizer.skills import Matcher
+from shoal_optimizer.staffing_problem import Demands, Situation
 from shoal_optimizer.success import History
 from shoal_optimizer.team import Importance, find_team
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from shoal import Stores
 
-from . import tail
+from . import recent_points
 from .points import Labels
-from .tail import Readings
+from .recent_points import Readings
 
 TABLE = "metrics"
 
@@ -70,7 +70,7 @@ class LakeArchive:
             await self._lake.append(TABLE, table, day)
 
     async def read(self, series: str, start: float, end: float) -> Readings:
-        return (await self.read_all(start, end, [series])).get(series, tail.NOTHING)
+        return (await self.read_all(start, end, [series])).get(series, recent_points.NOTHING)
 
     async def read_all(
         self, start: float, end: float, only: Sequence[str] | None = None
@@ -85,7 +85,7 @@ class LakeArchive:
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
         return {
-            name: tail.merged(records[order[bounds[i] : bounds[i + 1]]]).between(start, end)
+            name: recent_points.merged(records[order[bounds[i] : bounds[i + 1]]]).between(start, end)
             for i, name in enumerate(names)
         }
 
@@ -111,7 +111,7 @@ class LakeArchive:
 
 
 def _records(table: Any) -> Any:
-    records = np.zeros(table.num_rows, tail.RECORD)
+    records = np.zeros(table.num_rows, recent_points.RECORD)
     for name in ("time", "value", "score"):
         records[name] = table[name].to_numpy()
     return records

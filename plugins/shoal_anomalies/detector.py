@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .clock import seconds
-from .surprise import TailModel
+from .tail_probability import TailModel
+from .timestamps import seconds
 
 DEFAULT_THRESHOLD = 0.5
 SIGNALS = ("value", "pattern", "shape", "variation", "level", "season")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shoal import TenantContext
 
-from . import keys, tail
+from . import keys, recent_points
 from .archive import Archive
 from .points import KEPT
 
@@ -72,8 +72,8 @@ async def labelled(ctx: TenantContext, archive: Archive, start: float = 0.0) -> 
     old = await archive.read_all(start, end, wanted)
     found = []
     for series in wanted:
-        hot = tail.merged(tail.unpack(await ctx.stores.online.get(keys.tail(series))))
-        whole = tail.joined(old.get(series, tail.NOTHING), hot).between(start, end)
+        hot = recent_points.merged(recent_points.unpack(await ctx.stores.online.get(keys.tail(series))))
+        whole = recent_points.joined(old.get(series, recent_points.NOTHING), hot).between(start, end)
         windows, denied = spans(whole.times, verdicts.get(series, ()), unseen.get(series, []))
         if windows or denied:
             about = orjson.loads(known[series.encode()])

@@ -11,10 +11,10 @@ import numpy as np
 
 from shoal import Unavailable
 
-from . import tail
+from . import recent_points
 from .archive import Row
 from .line_protocol import line_of
-from .tail import Readings
+from .recent_points import Readings
 
 MEASUREMENT = "metrics"
 BATCH = 5_000
@@ -53,7 +53,7 @@ class InfluxArchive:
 
     async def read(self, series: str, start: float, end: float) -> Readings:
         condition = f"AND \"series\" = '{_quoted(series)}'"
-        return (await self._select(condition, start, end)).get(series, tail.NOTHING)
+        return (await self._select(condition, start, end)).get(series, recent_points.NOTHING)
 
     async def read_all(
         self, start: float, end: float, only: Sequence[str] | None = None
@@ -77,9 +77,9 @@ class InfluxArchive:
                         for t, v, s in group["values"]
                         if v is not None
                     ],
-                    tail.RECORD,
+                    recent_points.RECORD,
                 )
-                found[group["tags"]["series"]] = tail.merged(records)
+                found[group["tags"]["series"]] = recent_points.merged(records)
         return found
 
     async def drop(self, before: date) -> int:

@@ -14,16 +14,16 @@ import orjson
 
 from shoal import JobContext, TenantContext
 
-from . import feedback, keys, seasonal, study, tail
+from . import feedback, keys, recent_points, seasonal, study
+from .alert_state import TRIES, commit, read_settings, rows_of
 from .alerts import Alert
 from .archive import Archive
-from .courier import Courier
-from .ledger import TRIES, commit, read_settings, rows_of
 from .multivariate import CombinationForest
+from .notifier import Courier
 from .parameters import AnomalyParameters
 from .points import KEPT, series_id
+from .recent_points import Readings
 from .storage import StoreSettings, archive_of
-from .tail import Readings
 
 log = logging.getLogger("shoal.anomalies")
 
@@ -206,12 +206,12 @@ async def expire(ctx: TenantContext) -> None:
         for name in part:
             pipe.get(keys.tail(name))
         for name, blob in zip(part, await pipe.execute(), strict=True):
-            records = tail.unpack(blob)
+            records = recent_points.unpack(blob)
             if len(records) and records["time"].max() < limit.timestamp():
                 for place in (keys.SERIES, keys.STATES, keys.MODELS):
                     pipe.hdel(place, name)
                 pipe.unlink(keys.tail(name))
-            elif len(records) > tail.FULL:
+            elif len(records) > recent_points.FULL:
                 await _trim(ctx, name)
         await pipe.execute()
 
@@ -225,7 +225,7 @@ return 1
 
 async def _trim(ctx: TenantContext, series: str) -> None:
     """Cut the front off a tail, while points may be coming in."""
-    await ctx.stores.online.eval(TRIM, [keys.tail(series)], [tail.KEPT * tail.RECORD.itemsize])
+    await ctx.stores.online.eval(TRIM, [keys.tail(series)], [recent_points.KEPT * recent_points.RECORD.itemsize])
 
 
 async def wait(ctx: TenantContext) -> list[Alert]:

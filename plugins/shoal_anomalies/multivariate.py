@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .statistical import MAD_TO_SIGMA
-from .surprise import TailModel
+from .tail_probability import TailModel
 
 CLIP = 12.0
 LEAST_VARIANCE = 0.01  # of a decorrelated direction: less is noise

@@ -13,13 +13,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from shoal import Conflict, Identifier, Invalid, NotFound, Services, TenantContext, tenant
 
-from . import keys, tail
+from . import keys, recent_points
+from .alert_state import TRIES, Settings, commit, read_settings
 from .alerts import Alert
-from .arrangements import arrange, put
-from .courier import Courier
+from .config_routes import arrange, put
 from .feedback import labelled
 from .intake import JSON, NDJSON, event_of, read_points
-from .ledger import TRIES, Settings, commit, read_settings
+from .notifier import Courier
 from .points import KEPT
 from .seasonal import SeasonalModel
 from .storage import StoreSettings, archive_of
@@ -126,13 +126,13 @@ def routes(services: Services) -> APIRouter:
             await ctx.stores.online.get(keys.tail(chosen)),
             await ctx.stores.online.hget(keys.MODELS, chosen),
         )
-        hot = tail.merged(tail.unpack(blob))
+        hot = recent_points.merged(recent_points.unpack(blob))
         readings = hot.between(low, high)
         # The tail is whole from its first scored point on; what came late and was not scored may be of any time.
         scored = hot.times[~np.isnan(hot.scores)]
         if not len(scored) or scored[0] > low:
             old = await archive_of(stores, ctx).read(chosen, low, high)
-            readings = tail.joined(old, readings)
+            readings = recent_points.joined(old, readings)
         if len(readings) > MOST_SHOWN:
             raise Invalid(f"{len(readings)} points; at most {MOST_SHOWN} at once: ask for a shorter time")
         shown = {

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .clock import seconds
 from .statistical import MAD_TO_SIGMA
+from .timestamps import seconds
 
 Method = Literal["stl", "prophet"]
 

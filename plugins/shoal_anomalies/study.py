@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from shoal import Invalid
 
-from .clock import seconds
 from .detector import DEFAULT_THRESHOLD, judged, surprises
 from .parameters import AnomalyParameters
+from .timestamps import seconds
 
 FALSE_POSITIVE = 0.11
 DENIED = 1.0  # what an alarm costs that somebody said was none: as much as a window missed

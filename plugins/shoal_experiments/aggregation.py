@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .design import OUTCOME, RAMP, SERVICE, Design, Metric, Source
-from .payload import NUMBER, TEXT, columns, kind_of
+from .event_fields import NUMBER, TEXT, columns, kind_of
 from .summaries import Mean, Pair, Proportion, Quantile, Ratio, Summary, Undefined
 
 Floats = NDArray[np.float64]

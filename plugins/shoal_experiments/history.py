@@ -14,8 +14,8 @@ from shoal import Stores
 
 from . import aggregation as agg
 from .design import Design
+from .event_fields import TEXT, columns
 from .observations import Scope, Tail, between, days_of, events_of
-from .payload import TEXT, columns
 from .summaries import Undefined
 
 LONGEST = 28

@@ -15,7 +15,7 @@ import pyarrow as pa
 from shoal import JobContext, ShoalError
 
 from . import lifecycle, observations, reporting
-from .documents import Documents
+from .repository import Documents
 
 log = logging.getLogger("shoal.experiments")
 

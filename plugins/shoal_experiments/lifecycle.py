@@ -20,8 +20,8 @@ from shoal import (
 
 from . import observations
 from .design import MOST_DAYS, RAMP, Design
-from .documents import Document, Documents, Plan, Ramp
 from .history import USUAL, history, horizon
+from .repository import Document, Documents, Plan, Ramp
 
 BUCKETS = 10_000
 

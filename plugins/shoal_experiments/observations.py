@@ -22,7 +22,7 @@ from shoal import Stores
 
 from . import aggregation as agg
 from .design import Design
-from .documents import Document
+from .repository import Document
 
 COLUMNS = ["id", "source", "type", "time", "subject", "data"]
 SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string()), ("type", pa.string()), ("time", pa.timestamp("us", tz="UTC")),

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from shoal import PageContext, ShoalError
 
-from . import drawing
+from . import charts
 from .design import Design
 
 STATES = {"draft": "off", "running": "good", "promoted": "good", "promoting": "good", "rolled back": "warn"}
@@ -164,11 +164,11 @@ class _Pages:
         relative = document["design"]["effect"] == "relative"
         with ui.element("div").classes("sh-card w-full").mark("results"):
             ui.label(f"Effects, {'relative to the control' if relative else 'absolute'}").classes("sh-h2")
-            ui.html(drawing.intervals(drawing.bars_of(report["metrics"]), relative=relative), sanitize=False)
+            ui.html(charts.intervals(charts.bars_of(report["metrics"]), relative=relative), sanitize=False)
             for metric in report["metrics"]:
                 self._metric(metric, relative)
         treatments = [v["name"] for v in document["design"]["variants"] if v["name"] != document["design"]["control"]]
-        pictures = [(arm, drawing.growth(report["timeline"] or [], arm, relative=relative)) for arm in treatments]
+        pictures = [(arm, charts.growth(report["timeline"] or [], arm, relative=relative)) for arm in treatments]
         if any(picture for _, picture in pictures):
             with ui.element("div").classes("sh-card w-full").mark("growth"):
                 ui.label("As it accumulated").classes("sh-h2")

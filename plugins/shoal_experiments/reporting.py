@@ -12,9 +12,9 @@ from shoal import Conflict, TenantContext
 from . import aggregation as agg
 from . import always_valid, analysis, lifecycle, verdict
 from .design import SERVICE, Design
-from .documents import Document, Documents, TakenLook
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .observations import Observed, Runner, Scope, observe, one_by_one
+from .repository import Document, Documents, TakenLook
 
 DECIDED = ("ship", "do not ship")
 

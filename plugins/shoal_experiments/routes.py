@@ -26,8 +26,8 @@ from shoal import (
 from . import calculator, lifecycle, reporting, tuning
 from .aggregation import EXPOSURE
 from .design import OUTCOME, Design, Finite, Name
-from .documents import Document, Documents
 from .history import never_seen
+from .repository import Document, Documents
 from .summaries import Undefined
 
 Id = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/\s~\x00-\x1f\x7f]+$")]

@@ -17,7 +17,7 @@ from . import batch, offline, rows
 from .catalog import Catalog
 from .datasets import Dataset
 from .freshness import freshness
-from .history import everyone, question
+from .historical_query import everyone, question
 from .ingest import LATE_RUNS, handle, late_key
 from .monitoring import mismatches, monitor
 from .registry import Registry, View

@@ -15,7 +15,7 @@ from .aggregation import accepted_by, aggregate, engine, lookback
 from .drift import psi
 from .extraction import select
 from .freshness import MONITORED
-from .history import everyone, question
+from .historical_query import everyone, question
 from .ingest import STATUS
 from .online import Answer, Reading, read
 from .registry import Feature, Registry, View

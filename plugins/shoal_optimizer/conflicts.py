@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .situation import MOST_TEAM, Demands, Situation
+from .staffing_problem import MOST_TEAM, Demands, Situation
 from .team import NOTHING, find_team
 
 T = TypeVar("T")

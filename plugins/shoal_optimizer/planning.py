@@ -17,8 +17,8 @@ from .hours import Schedule, stretches, weekly_minutes
 from .parameters import OptimizerParameters
 from .plan import PlanProblem, PlanSolution, greedy_plan, plan_problem, solve_plan
 from .records import Person, Task
-from .situation import Demands, Situation
 from .skills import Matcher
+from .staffing_problem import Demands, Situation
 from .success import History
 
 MOST_REASONS = 20  # left-out tasks that get a conflict of their own worked out

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .rules import violations
-from .situation import Demands, Situation
 from .skills import Matcher
+from .staffing_problem import Demands, Situation
 
 
 def explain(situation: Situation, members: Sequence[int], matcher: Matcher, demands: Demands) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from shoal import (
 
 from . import decisions
 from .decisions import task_of
+from .inputs import Worlds
 from .intake import SOURCE, checked, hidden, learned, merged, outcome_id, rows, take, unseen, write
 from .parameters import OptimizerParameters
 from .records import Outcome, Person, Task
 from .store import Kind, Store, packed
-from .world import Worlds
 
 Id = Annotated[str, Path(min_length=1, max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=1000)]

@@ -16,8 +16,8 @@ from .conflicts import conflict, relaxations
 from .parameters import OptimizerParameters
 from .reasons import explain
 from .records import Outcome, Person, Task
-from .situation import Demands, Situation
 from .skills import Matcher
+from .staffing_problem import Demands, Situation
 from .success import History
 from .team import Importance, find_team
 

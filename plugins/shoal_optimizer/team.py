@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .bounds import bounds, greedy
 from .hours import overlap
 from .parameters import OptimizerParameters
-from .promise import bounds, greedy
-from .situation import Demands, Situation
+from .staffing_problem import Demands, Situation
 
 SCALE = 1_000_000
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]

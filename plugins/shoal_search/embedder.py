@@ -11,7 +11,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from .graph import Graph, exported
+from .onnx_encoder import Graph, exported
 from .parameters import SearchSettings
 
 Kind = Literal["document", "query"]

@@ -12,15 +12,15 @@ import orjson
 
 from shoal import Hit, NotFound, TenantContext, VectorSchema
 
+from .analyzer import Words
 from .bm25 import bm25
 from .embedder import Call, Kind
 from .fusion import Scores, fuse
-from .graph import Graph
 from .items import Item, dumped
+from .onnx_encoder import Graph
 from .parameters import SearchParameters, SearchSettings
-from .queries import Queries
+from .query_encoder import Queries
 from .statistics import Statistics
-from .words import Words
 
 EMBEDDED = 64
 """Texts in one call of the embedder: a query that comes meanwhile waits for no more than these."""

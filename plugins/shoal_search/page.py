@@ -7,7 +7,7 @@ from typing import Any
 
 from shoal import PageContext, ShoalError
 
-from .words import Words
+from .analyzer import Words
 
 TYPES = ("item", "update", "doc", "file")
 SINCE = {"": "Any time", "1": "Last day", "7": "Last week", "30": "Last month", "365": "Last year"}

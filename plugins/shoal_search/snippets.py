@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Collection
 
-from .words import Words
+from .analyzer import Words
 
 LENGTH = 240
 READ = 20_000

@@ -7,11 +7,11 @@ import numpy as np
 
 from shoal import Parameters, Study
 
+from .analyzer import Words
 from .beir import judged, ndcg
 from .bm25 import Corpus, bm25
 from .fusion import fuse
 from .parameters import SearchParameters
-from .words import Words
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from shoal.tenants.records import PLATFORM
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id
 from shoal_anomalies.seasonal import SeasonalModel
-from shoal_anomalies.watch import Watcher
+from shoal_anomalies.stream_processor import Watcher
 
 MINUTES = 600
 

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from shoal_anomalies import courier as module
 from shoal_anomalies import keys
+from shoal_anomalies import notifier as module
 from shoal_anomalies.channels import ATTEMPTS, Channel, wait_before
-from shoal_anomalies.courier import Courier
+from shoal_anomalies.notifier import Courier
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shoal_anomalies
-from shoal_anomalies import DEFAULT_THRESHOLD, detector, score_series, seasonal, statistical, surprise
+from shoal_anomalies import (
+    DEFAULT_THRESHOLD,
+    detector,
+    score_series,
+    seasonal,
+    statistical,
+)
 from shoal_anomalies.detector import Detector, judged, surprises
-from shoal_anomalies.watched import Watched
+from shoal_anomalies.series_state import Watched
 
 FIVE_MINUTES = 300.0
 
@@ -18,7 +24,7 @@ def alarms(values, step=FIVE_MINUTES):
     return np.flatnonzero(score_series(1.7e9 + step * np.arange(len(values)), values) >= DEFAULT_THRESHOLD)
 
 
-@pytest.mark.parametrize("module", [detector, surprise, statistical])
+@pytest.mark.parametrize("module", [detector, tail_probability, statistical])
 def test_the_examples_in_the_docstrings_hold(module):
     assert doctest.testmod(module).failed == 0
 

@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from shoal import Role, TenantContext
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
-from shoal_anomalies import AnomalyParameters, arrangements, jobs, keys, study, tail
+from shoal_anomalies import AnomalyParameters, jobs, keys, recent_points, study
 from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes
-from shoal_anomalies.watch import Watcher
+from shoal_anomalies.stream_processor import Watcher
 
 pytestmark = pytest.mark.anyio
 
@@ -102,9 +102,9 @@ async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident)
 async def test_a_point_that_comes_late_hides_no_history(ctx, incident):
     await jobs.keep_fresh(ctx)
     place = keys.tail(series_id("error_rate", {}))
-    cut = (await ctx.stores.online.get(place))[-20 * tail.RECORD.itemsize :]
+    cut = (await ctx.stores.online.get(place))[-20 * recent_points.RECORD.itemsize :]
     late = datetime.now(UTC) - timedelta(minutes=1000)
-    await ctx.stores.online.set(place, cut + tail.pack(late.timestamp(), 0.01, math.nan))
+    await ctx.stores.online.set(place, cut + recent_points.pack(late.timestamp(), 0.01, math.nan))
     answer = (await incident.get("/series", params={"metric": "error_rate", "from": at(minutes=500)})).json()
     assert len(answer["times"]) == 202
 
@@ -324,7 +324,7 @@ async def test_rules_start_as_the_defaults_and_are_the_tenants_to_change(http):
 
 
 async def test_rules_that_were_deleted_do_not_count_among_those_kept(http, monkeypatch):
-    monkeypatch.setattr(arrangements, "MOST_KEPT", 2)
+    monkeypatch.setattr(config_routes, "MOST_KEPT", 2)
     rule = {"priority": "P3", "condition": "above", "limit": 1}
     for n in range(4):
         assert (await http.put(f"/rules/r{n}", json=rule)).status_code == 200

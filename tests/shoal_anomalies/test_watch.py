@@ -14,12 +14,12 @@ import pytest
 from shoal import Event
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.tenant_stores import open_stores
-from shoal_anomalies import jobs, keys, tail
+from shoal_anomalies import jobs, keys, recent_points
+from shoal_anomalies.alert_state import read_settings
 from shoal_anomalies.archive import LakeArchive
-from shoal_anomalies.courier import Courier
-from shoal_anomalies.ledger import read_settings
+from shoal_anomalies.notifier import Courier
 from shoal_anomalies.points import series_id
-from shoal_anomalies.watch import Watcher
+from shoal_anomalies.stream_processor import Watcher
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def anomalies(ctx):
 
 
 async def readings(ctx, metric="error_rate", labels=None):
-    return tail.merged(tail.unpack(await ctx.stores.online.get(keys.tail(series_id(metric, labels or {})))))
+    return recent_points.merged(recent_points.unpack(await ctx.stores.online.get(keys.tail(series_id(metric, labels or {})))))
 
 
 async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, watcher):
@@ -158,7 +158,7 @@ async def test_history_alerts_nobody(ctx, watcher):
 
 
 async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
-    from shoal_anomalies.ledger import commit
+    from shoal_anomalies.alert_state import commit
 
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
     await watcher.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
@@ -177,7 +177,6 @@ async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
 
 
 async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all(ctx, watcher, monkeypatch):
-    from shoal_anomalies import watch
 
     batch = events([*noise(200), 0.4, 0.5])
 
@@ -185,7 +184,7 @@ async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(watch, "commit", dies)
+        patch.setattr(stream_processor, "commit", dies)
         with pytest.raises(ConnectionError):
             await watcher.handle(ctx, batch)
     assert not await outbox(ctx) and not await anomalies(ctx)
@@ -237,7 +236,7 @@ async def test_days_past_ninety_and_silent_series_are_dropped(ctx, watcher):
     await watcher.handle(ctx, events(noise(10), "old", until=old))
     await jobs.keep_fresh(ctx)
     series = series_id("old", {})
-    stale = tail.pack((datetime.now(UTC) - timedelta(days=100)).timestamp(), 1.0, 0.0)
+    stale = recent_points.pack((datetime.now(UTC) - timedelta(days=100)).timestamp(), 1.0, 0.0)
     await ctx.stores.online.set(keys.tail(series), stale)
     await jobs.expire(ctx)
     assert not await ctx.stores.online.hexists(keys.SERIES, series)
@@ -245,21 +244,20 @@ async def test_days_past_ninety_and_silent_series_are_dropped(ctx, watcher):
 
 async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, watcher):
     past = datetime.now(UTC) - timedelta(days=20)
-    values = noise(tail.FULL + 10)
+    values = noise(recent_points.FULL + 10)
     await watcher.handle(ctx, events(values, until=past))
     await jobs.expire(ctx)
-    assert len(await readings(ctx)) == tail.KEPT
+    assert len(await readings(ctx)) == recent_points.KEPT
     again = quiet(Watcher())
     await again.handle(ctx, events([0.01], until=past + MINUTE))
-    assert len(await readings(ctx)) == tail.KEPT + 1
+    assert len(await readings(ctx)) == recent_points.KEPT + 1
 
 
 async def test_no_point_is_lost_when_tenants_push_each_others_series_out_of_memory(
     ctx, watcher, monkeypatch, redis_port, tmp_path
 ):
-    from shoal_anomalies import watch
 
-    monkeypatch.setattr(watch, "IN_MEMORY", 20)
+    monkeypatch.setattr(stream_processor, "IN_MEMORY", 20)
     config = StoreConfig(
         online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path)
     )

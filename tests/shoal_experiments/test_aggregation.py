@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from shoal_experiments import aggregation as agg
 from shoal_experiments.design import Design
+from shoal_experiments.event_fields import FLAG, NUMBER, TEXT, _walked, columns
 from shoal_experiments.observations import SCHEMA
-from shoal_experiments.payload import FLAG, NUMBER, TEXT, _walked, columns
 from shoal_experiments.summaries import Mean, Proportion, Ratio
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)

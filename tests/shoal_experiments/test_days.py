@@ -32,8 +32,8 @@ from shoal.eventlog.redis_log import EventLog
 from shoal.router.metering import BOUNDS, metric_events
 from shoal_experiments import lifecycle, observations, reporting
 from shoal_experiments.aggregation import EXPOSURE
-from shoal_experiments.documents import Document, Documents
 from shoal_experiments.observations import Scope, Task, observe, one_by_one
+from shoal_experiments.repository import Document, Documents
 from shoal_experiments.summaries import Mean, Proportion
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]

@@ -15,10 +15,10 @@ from shoal_experiments import aggregation as agg
 from shoal_experiments import calculator
 from shoal_experiments.analysis import guard, next_look
 from shoal_experiments.design import Design
-from shoal_experiments.documents import Document, Plan, Ramp
 from shoal_experiments.lifecycle import due_step, ramp_design
 from shoal_experiments.observations import Observed
 from shoal_experiments.reporting import assess
+from shoal_experiments.repository import Document, Plan, Ramp
 from shoal_experiments.sample_size import proportion_sample_size
 from shoal_experiments.summaries import Mean, Undefined
 from shoal_experiments.verdict import Finding, Kept, decide

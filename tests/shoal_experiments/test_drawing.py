@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from shoal_experiments.drawing import Bar, growth, intervals
+from shoal_experiments.charts import Bar, growth, intervals
 
 
 def test_intervals_are_well_formed_and_escape_names() -> None:

@@ -14,7 +14,7 @@ from shoal_features import batch, jobs, offline
 from shoal_features.aggregation import schema
 from shoal_features.catalog import SHARED, Catalog
 from shoal_features.datasets import Dataset
-from shoal_features.history import question
+from shoal_features.historical_query import question
 from shoal_features.ingest import handle
 from shoal_features.online import Reading, read
 from shoal_features.registry import Feature, Registry, View

@@ -12,8 +12,8 @@ from shoal_optimizer.conflicts import conflict, relaxations
 from shoal_optimizer.parameters import OptimizerParameters
 from shoal_optimizer.records import Person, Task
 from shoal_optimizer.rules import violations
-from shoal_optimizer.situation import Demands, Situation
 from shoal_optimizer.skills import Matcher
+from shoal_optimizer.staffing_problem import Demands, Situation
 from shoal_optimizer.success import History
 from shoal_optimizer.team import Importance, find_team
 

@@ -16,12 +16,12 @@ from shoal import Role, ShoalError, TenantContext
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import close_connections
 from shoal.tenants.tenant_stores import open_stores
+from shoal_search.analyzer import Words
 from shoal_search.embedder import Call, Embedder
-from shoal_search.graph import Graph
 from shoal_search.index import Index
+from shoal_search.onnx_encoder import Graph
 from shoal_search.parameters import SearchSettings
 from shoal_search.routes import routes
-from shoal_search.words import Words
 
 
 @pytest.fixture(scope="session")

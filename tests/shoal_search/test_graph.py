@@ -5,7 +5,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from shoal_search.embedder import PACKAGED, Embedder, located
-from shoal_search.graph import SAMPLES, Model, exported
+from shoal_search.onnx_encoder import SAMPLES, Model, exported
 
 pytestmark = pytest.mark.integration
 TEXTS = [*SAMPLES, "", "wing in a slipstream", "e\u0301t\u00e9 \U0001f600", "word " * 5_000]

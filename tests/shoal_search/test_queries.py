@@ -8,8 +8,8 @@ import pytest
 
 from shoal import Unavailable
 from shoal_search.embedder import Call, Embedder
-from shoal_search.graph import Graph
-from shoal_search.queries import Queries
+from shoal_search.onnx_encoder import Graph
+from shoal_search.query_encoder import Queries
 
 pytestmark = pytest.mark.anyio
 

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoal_search.analyzer import Words
 from shoal_search.snippets import snippet
-from shoal_search.words import Words
 
 WORDS = Words()
 FILLER = "nothing of note happened here and " * 40

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.words import STEMS_BYTES, Words
+from shoal_search.analyzer import STEMS_BYTES, Words
 
 WORDS = Words()
 

@@ -11,7 +11,7 @@ import orjson
 
 from shoal import TenantContext
 
-from . import keys, tail
+from . import keys, recent_points
 from .alerts import AlertBook
 from .archive import Row
 from .channels import message
@@ -124,7 +124,7 @@ def rows_of(fresh: Sequence[bytes], about: Mapping[bytes, bytes]) -> list[Row]:
     known = {name.decode(): json.loads(text) for name, text in about.items()}
     rows = []
     for item in fresh:
-        series, record = item[:8].hex(), np.frombuffer(item[8:], tail.RECORD)[0]
+        series, record = item[:8].hex(), np.frombuffer(item[8:], recent_points.RECORD)[0]
         if series in known:
             entry = known[series]
             rows.append(

@@ -16,17 +16,17 @@ import orjson
 from shoal import Event, TenantContext
 
 from . import keys
-from .courier import Courier
+from .alert_state import TRIES, Settings, Writes, commit, read_settings
 from .detector import DEFAULT_THRESHOLD
 from .explanation import Explanation, explain
-from .ledger import TRIES, Settings, Writes, commit, read_settings
 from .multivariate import CombinationForest, Driver
+from .notifier import Courier
 from .parameters import AnomalyParameters
 from .points import BadPoint, Point, parse_point, series_id
+from .recent_points import pack
 from .rules import Observation, Rule
 from .seasonal import SeasonalModel
-from .tail import pack
-from .watched import Watched, restored, when
+from .series_state import Watched, restored, when
 
 log = logging.getLogger("shoal.anomalies")
 

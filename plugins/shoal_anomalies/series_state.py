@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from . import tail
+from . import recent_points
 from .detector import DEFAULT_THRESHOLD, HISTORY, Detector, DetectorSettings, Verdict
 from .points import Labels, Point
 from .seasonal import SeasonalModel
 from .statistical import RollingZScore
-from .surprise import TailModel
+from .tail_probability import TailModel
 
 BAND = "band"
 CALM = 0.6  # a surprise below this share of the threshold is calm
@@ -166,7 +166,7 @@ def restored(
     """A series as it was: the saved state, and the points since then taken in again."""
     if state and state.get("form") != FORM:
         state = None
-    records = tail.unpack(blob)
+    records = recent_points.unpack(blob)
     records = records[~np.isnan(records["score"])]
     upto = state["detector"]["time"] if state else None
     known = records["time"] <= upto if upto is not None else np.zeros(len(records), bool)

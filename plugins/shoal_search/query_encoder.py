@@ -13,7 +13,7 @@ import numpy as np
 from shoal import ShoalError
 
 from .embedder import Call, give_back
-from .graph import Graph, Model
+from .onnx_encoder import Graph, Model
 
 log = logging.getLogger("shoal.search")
 

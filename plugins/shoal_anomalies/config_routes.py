@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends
 from shoal import Conflict, Identifier, NotFound, TenantContext, tenant
 
 from . import keys
+from .alert_state import rules_of
 from .channels import Channel
-from .ledger import rules_of
 from .maintenance import MaintenanceWindow
 from .rules import DEFAULT_RULES, Rule
 
