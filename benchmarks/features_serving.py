@@ -40,7 +40,7 @@ from common import (
     table,
 )
 
-from shoal import connect
+from shoal import operator_client
 
 USERS = 1_000
 NAMES = [f"feature_{i:02d}" for i in range(20)]
@@ -289,13 +289,13 @@ def main() -> None:
     print(machine())
     tenant, folder = f"bench-serving-{os.getpid()}", Path(tempfile.mkdtemp(prefix="shoal-serving-"))
     servers: list[subprocess.Popen[bytes]] = []
-    with connect() as operator, the_redis(arguments.redis) as redis_url:
+    with operator_client() as operator, the_redis(arguments.redis) as redis_url:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]
             # back to back is more than a tenant may ask by default
             operator.platform.put_limits(id=tenant, capability="*", body={"rps": 1e6, "burst": 1e6})
-            with connect(tenant) as mine:
+            with operator_client(tenant) as mine:
                 view = {"name": "wide", "entity": "user", "join_key": "user_id", "kind": "plain"}
                 mine.features.apply(views=[{**view, "features": [{"name": n, "dtype": "float64"} for n in NAMES]}])
                 mine.features.push(view="wide", rows=rows())

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from common import Connection, machine, remove, spread, table
 
-from shoal import connect
+from shoal import operator_client
 
 
 async def run(host: str, port: int, key: str, rate: int, seconds: int, users: int) -> None:
@@ -114,12 +114,12 @@ def main() -> None:
     host, port = arguments.url.split("//")[1].split(":")
     print(machine())
     tenant = f"bench-stream-{os.getpid()}"
-    with connect() as operator:
+    with operator_client() as operator:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]
             asyncio.run(run(host, int(port), key, arguments.rate, arguments.seconds, arguments.users))
-            with connect(tenant) as mine:
+            with operator_client(tenant) as mine:
                 found = mine.platform.run_job(name="features.consistency", arguments={"sample": arguments.users})
                 while found["state"] in ("queued", "running"):
                     time.sleep(0.5)

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from common import machine
 
-from shoal import connect
+from shoal import operator_client
 
 SKILLS = [f"skill {n}" for n in range(20)]
 ZONES = ("Europe/London", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Kolkata", "Asia/Tokyo")
@@ -31,7 +31,7 @@ def main() -> None:
     rng = random.Random(1)
     tenant = f"bench-{secrets.token_hex(3)}"
     print(machine())
-    with connect() as operator:
+    with operator_client() as operator:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]

@@ -43,15 +43,15 @@ class Bare: ...
 
 NOOP = '''
 from fastapi import APIRouter, Depends
-from shoal import Capability, TenantContext, hookimpl, tenant
+from shoal import Capability, TenantContext, hookimpl, current_tenant
 
 def routes(services):
     router = APIRouter()
     @router.get("")
-    async def nothing(ctx: TenantContext = Depends(tenant)):
+    async def nothing(ctx: TenantContext = Depends(current_tenant)):
         return {}
     @router.get("/number")
-    async def number(n: int, ctx: TenantContext = Depends(tenant)):
+    async def number(n: int, ctx: TenantContext = Depends(current_tenant)):
         return {"n": n}
     return router
 

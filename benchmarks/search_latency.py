@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from common import machine
 
-from shoal import Client, InternalError, NotFound, connect
+from shoal import Client, InternalError, NotFound, operator_client
 
 TENANT = "search-latency"
 PARTS = {
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--queries", type=int, default=300)
     given = parser.parse_args()
-    with connect() as operator:
+    with operator_client() as operator:
         erase(operator, TENANT)
         operator.platform.create_tenant(body={"id": TENANT, "name": "Latency"})
         try:

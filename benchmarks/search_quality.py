@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from shoal import Client, InternalError, NotFound, connect
+from shoal import Client, InternalError, NotFound, operator_client
 from shoal_search.beir import Judged, judged, ndcg
 from shoal_search.commands import read
 
@@ -63,7 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     names = given.names or sorted(path.parent.name for path in given.data.glob("*/corpus.jsonl"))
     print(f"{'collection':12}{'documents':>10}{'queries':>9}{'fused':>8}{'semantic':>10}{'keyword':>9}{'wanted':>8}")
-    with connect() as operator:
+    with operator_client() as operator:
         for name in names:
             tenant = f"quality-{name}"
             erase(operator, tenant)

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-ASKERS = ("ray.serve._private.utils", "sklearn.utils.fixes")
+PANDAS_OPTIONAL = ("ray.serve._private.utils", "sklearn.utils.fixes")
 """They import pandas where it is installed, say `except ImportError`, and then use it for nothing that Shoal does."""
 ENVIRONMENT = {
     # Ray's workers import this when they start, where they can.
@@ -26,7 +26,7 @@ class _Without(MetaPathFinder):
     """Has those that can do without pandas do so; everyone else imports it as ever."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name == "pandas" and (asker := _asking()) in ASKERS:
+        if name == "pandas" and (asker := _asking()) in PANDAS_OPTIONAL:
             raise ModuleNotFoundError(f"{asker} does without {name}", name=name)
         return None
 
@@ -42,7 +42,7 @@ def _asking() -> str:
 sys.meta_path.insert(0, _Without())
 
 
-class Unwatched:
+class IgnoreDisconnect:
     """Reads are answered to their end, also when nobody waits for them any more: Serve would have two tasks for every request, to be told
     that its client has gone, and they took 60 µs of it. Whatever may write, or work for long, is stopped with its client as before."""
 
@@ -59,7 +59,7 @@ def middlewares() -> list[Any]:
     """For Serve's HTTP servers, of every proxy and every ingress replica."""
     from starlette.middleware import Middleware
 
-    return [Middleware(Unwatched)]
+    return [Middleware(IgnoreDisconnect)]
 
 
 if __name__ == "__main__":  # `ray …`, and nothing else of Shoal's in its memory

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
-from shoal.cli.main import main
+from shoal.cli import main
 from shoal.contract.operations import operations
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins

@@ -17,9 +17,9 @@ from .contract.context import (
     Services,
     TenantContext,
     admin,
+    current_tenant,
     editor,
     reader,
-    tenant,
 )
 from .contract.errors import (
     Conflict,
@@ -35,13 +35,13 @@ from .contract.errors import (
     Unavailable,
 )
 from .contract.events import Event
-from .contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping
+from .contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping_experiments
 from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
 from .contract.stores import Hit, Stores, VectorSchema
-from .router.assignment import Assigner, bucket
-from .runtime.operator_client import connect
+from .router.assignment import Assigner, assignment_bucket
+from .runtime.operator_client import operator_client
 
 __version__ = "0.1.0"
 
@@ -84,11 +84,11 @@ __all__ = [
     "Variant",
     "VectorSchema",
     "admin",
-    "bucket",
-    "connect",
+    "assignment_bucket",
+    "current_tenant",
     "editor",
     "hookimpl",
-    "overlapping",
+    "operator_client",
+    "overlapping_experiments",
     "reader",
-    "tenant",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import Conflict, Identifier, NotFound, TenantContext, tenant
+from shoal import Conflict, Identifier, NotFound, TenantContext, current_tenant
 
 from . import keys
 from .alert_state import rules_of
@@ -22,13 +22,13 @@ def arrange(router: APIRouter) -> None:
     """Add the operations to a router."""
 
     @router.get("/rules")
-    async def list_rules(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The rules that hold: the defaults as the tenant changed them."""
         rules = rules_of(await ctx.stores.online.hgetall(keys.RULES))
         return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
 
     @router.put("/rules/{id}")
-    async def put_rule(id: Identifier, body: Rule, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def put_rule(id: Identifier, body: Rule, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Make or replace a rule. `matches` says how many of today's series it is about."""
         await put(ctx, keys.RULES, id, body.model_dump_json())
         known = [orjson.loads(v) for v in (await ctx.stores.online.hgetall(keys.SERIES)).values()]
@@ -36,7 +36,7 @@ def arrange(router: APIRouter) -> None:
         return {"id": id, **body.model_dump(mode="json"), "matches": matches}
 
     @router.delete("/rules/{id}", status_code=204)
-    async def delete_rule(id: Identifier, ctx: TenantContext = Depends(tenant)) -> None:
+    async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
         """Remove a rule, a default one too; what only it could clear resolves."""
         if id not in rules_of(await ctx.stores.online.hgetall(keys.RULES)):
             raise NotFound(f"no rule {id!r}")
@@ -46,14 +46,14 @@ def arrange(router: APIRouter) -> None:
             await ctx.stores.online.hdel(keys.RULES, id)
 
     @router.get("/channels")
-    async def list_channels(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The channels, by name; of their URLs only the scheme is shown."""
         stored = await ctx.stores.online.hgetall(keys.CHANNELS)
         return {"channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}}
 
     @router.put("/channels/{id}")
     async def put_channel(
-        id: Identifier, body: Channel, ctx: TenantContext = Depends(tenant)
+        id: Identifier, body: Channel, ctx: TenantContext = Depends(current_tenant)
     ) -> dict[str, Any]:
         """Make or replace a channel: an Apprise URL. Rules name channels by their id."""
         record = {"url": body.url.get_secret_value(), "enabled": body.enabled}
@@ -61,12 +61,12 @@ def arrange(router: APIRouter) -> None:
         return {"id": id, **_channel(record)}
 
     @router.delete("/channels/{id}", status_code=204)
-    async def delete_channel(id: Identifier, ctx: TenantContext = Depends(tenant)) -> None:
+    async def delete_channel(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
         if not await ctx.stores.online.hdel(keys.CHANNELS, id):
             raise NotFound(f"no channel {id!r}")
 
     @router.get("/maintenance")
-    async def list_maintenance(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """All maintenance windows, and whether each is open now."""
         stored = await ctx.stores.online.hgetall(keys.WINDOWS)
         listed = {
@@ -76,21 +76,21 @@ def arrange(router: APIRouter) -> None:
 
     @router.put("/maintenance/{id}")
     async def put_maintenance(
-        id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(tenant)
+        id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(current_tenant)
     ) -> dict[str, Any]:
         """Make or replace a window: while it is open, nobody is told of what it matches."""
         await put(ctx, keys.WINDOWS, id, body.model_dump_json(by_alias=True))
         return {"id": id, **_window(body)}
 
     @router.get("/maintenance/{id}")
-    async def get_maintenance(id: Identifier, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def get_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         stored = await ctx.stores.online.hget(keys.WINDOWS, id)
         if stored is None:
             raise NotFound(f"no maintenance window {id!r}")
         return {"id": id, **_window(MaintenanceWindow.model_validate_json(stored))}
 
     @router.delete("/maintenance/{id}", status_code=204)
-    async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(tenant)) -> None:
+    async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
         """Remove a window; what it held back and is still wrong alerts with the next point."""
         if not await ctx.stores.online.hdel(keys.WINDOWS, id):
             raise NotFound(f"no maintenance window {id!r}")

@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shoal import Conflict, Identifier, Invalid, NotFound, Services, TenantContext, tenant
+from shoal import Conflict, Identifier, Invalid, NotFound, Services, TenantContext, current_tenant
 
 from . import keys, recent_points
 from .alert_state import TRIES, Settings, commit, read_settings
@@ -77,7 +77,7 @@ def routes(services: Services) -> APIRouter:
     async def add_metrics(
         request: Request,
         precision: str = Query("ns", description="of line protocol's times"),
-        ctx: TenantContext = Depends(tenant),
+        ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
         """Take points: a JSON object, an array, NDJSON, or InfluxDB line protocol (`text/plain`). Good ones are taken, and the others
         named by their index (or line)."""
@@ -90,7 +90,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.post("/write", status_code=204)
     async def write(
-        request: Request, precision: str = Query("ns"), ctx: TenantContext = Depends(tenant)
+        request: Request, precision: str = Query("ns"), ctx: TenantContext = Depends(current_tenant)
     ) -> None:
         """InfluxDB's own write operation, for Telegraf: line protocol; refused as a whole when a line is wrong."""
         points, rejected = read_points(await request.body(), "text/plain", precision)
@@ -102,7 +102,7 @@ def routes(services: Services) -> APIRouter:
             await ctx.stores.events.append([event_of(point) for point in points[first : first + 1000]])
 
     @router.get("/metrics")
-    async def list_metrics(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def list_metrics(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The tenant's series: metric, labels, and the id that `GET /series` also takes."""
         known = await ctx.stores.online.hgetall(keys.SERIES)
         listed = [{"series": k.decode(), **_about(orjson.loads(v))} for k, v in known.items()]
@@ -115,7 +115,7 @@ def routes(services: Services) -> APIRouter:
         series: str | None = Query(None, pattern="^[0-9a-f]{16}$"),
         start: AwareDatetime | None = Query(None, alias="from"),
         end: AwareDatetime | None = Query(None, alias="to"),
-        ctx: TenantContext = Depends(tenant),
+        ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
         """One series from `from` (default: a day ago) until before `to` (now): times, values, the expected band and scores; null where
         there is none. Where a metric has several series, `label.<name>=<value>` chooses."""
@@ -156,7 +156,7 @@ def routes(services: Services) -> APIRouter:
         method: Method | None = None,
         limit: Limit = 100,
         cursor: str | None = Query(None, max_length=40),
-        ctx: TenantContext = Depends(tenant),
+        ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
         """Anomalies from `from` (default: a week ago) to `to`, newest first, each with why."""
         low, high = _range(start, end, timedelta(days=7))
@@ -184,7 +184,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.post("/{id}/feedback")
     async def give_feedback(
-        id: Identifier, body: Feedback, ctx: TenantContext = Depends(tenant)
+        id: Identifier, body: Feedback, ctx: TenantContext = Depends(current_tenant)
     ) -> dict[str, Any]:
         """Say whether an anomaly was one; `shoal tune anomalies` learns from it."""
         series, _, time = id.rpartition("-")
@@ -198,7 +198,7 @@ def routes(services: Services) -> APIRouter:
         return {"id": id, "feedback": record}
 
     @router.post("/missed")
-    async def report_missed(body: Missed, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def report_missed(body: Missed, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Say that something odd was not found; `anomalies.learn` and `shoal tune anomalies` learn from it."""
         series, _ = await _choose(ctx, body.metric, body.series, body.labels)
         span = {"series": series, "from": body.start.timestamp(), "to": body.end.timestamp()}
@@ -209,7 +209,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/labels")
     async def list_labels(
-        start: AwareDatetime | None = Query(None, alias="from"), ctx: TenantContext = Depends(tenant)
+        start: AwareDatetime | None = Query(None, alias="from"), ctx: TenantContext = Depends(current_tenant)
     ) -> Response:
         """The series that people judged, since `from` (default: 90 days ago), with when they were truly odd (`windows`) and when not
         (`denied`): what `shoal tune anomalies --from` reads."""
@@ -222,7 +222,7 @@ def routes(services: Services) -> APIRouter:
         return Response(await asyncio.to_thread(_labels, records), media_type=JSON)
 
     @router.get("/suggestion")
-    async def get_suggestion(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def get_suggestion(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The parameters that people's feedback asks for, by the last run of `anomalies.learn`: null with too little feedback, and its
         `parameters` null where none are better than those in force."""
         stored = await ctx.stores.online.get(keys.SUGGESTED)
@@ -234,7 +234,7 @@ def routes(services: Services) -> APIRouter:
         priority: Literal["P1", "P2", "P3"] | None = None,
         limit: Limit = 100,
         cursor: str | None = Query(None, max_length=40),
-        ctx: TenantContext = Depends(tenant),
+        ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
         """Alerts, the newest first; those resolved for more than two hours come from the history (90 days)."""
         settings = await read_settings(ctx)
@@ -261,7 +261,7 @@ def routes(services: Services) -> APIRouter:
         raise Conflict("the alert keeps changing; try again")
 
     @router.post("/alerts/{id}/acknowledge")
-    async def acknowledge_alert(id: Identifier, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def acknowledge_alert(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Take it in hand: reminders and escalation stop. Conflict when it is resolved."""
 
         def act(settings: Settings) -> list[Any]:
@@ -272,12 +272,12 @@ def routes(services: Services) -> APIRouter:
         return await change(ctx, id, act)
 
     @router.post("/alerts/{id}/resolve")
-    async def resolve_alert(id: Identifier, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def resolve_alert(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Close it by hand; what still holds opens again."""
         return await change(ctx, id, lambda settings: settings.book.resolve(id, _now()))
 
     @router.get("/deliveries")
-    async def list_deliveries(limit: Limit = 100, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def list_deliveries(limit: Limit = 100, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The last attempts to tell somebody, newest first, and how many notices wait."""
         pipe = ctx.stores.online.pipeline()
         pipe.lrange(keys.DELIVERIES, 0, limit - 1).hlen(keys.OUTBOX)

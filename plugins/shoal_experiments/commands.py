@@ -26,7 +26,7 @@ def commands() -> typer.Typer:
         json: bool = typer.Option(False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Say the outcome as JSON."),
     ) -> None:
         """Make a draft experiment of tuned parameters: present values against tuned ones."""
-        from shoal import connect
+        from shoal import operator_client
 
         try:
             body: dict[str, Any] = {"tuned": text.loads(tuned.read_text()), "design": text.loads(design.read_text())}
@@ -34,7 +34,7 @@ def commands() -> typer.Typer:
             raise typer.BadParameter(f"no JSON: {error}") from None
         if only:
             body["only"] = only
-        with connect(tenant) as client:
+        with operator_client(tenant) as client:
             answer = client.experiments.propose(id=id, body=body)
         if json:
             typer.echo(text.dumps(answer))

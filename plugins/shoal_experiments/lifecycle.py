@@ -15,7 +15,7 @@ from shoal import (
     NotFound,
     TenantContext,
     Unavailable,
-    overlapping,
+    overlapping_experiments,
 )
 
 from . import observations
@@ -163,7 +163,7 @@ def _free(design: Design, running: list[ExperimentRecord]) -> tuple[int, int] | 
 
 def _no_collision(record: ExperimentRecord, running: list[ExperimentRecord]) -> None:
     """Two experiments that vary one parameter for the same unit would each measure the other."""
-    if overlapping([record, *running]):
+    if overlapping_experiments([record, *running]):
         raise Conflict("the experiment's range in its layer overlaps another's")
     mine = {name for v in record.variants for name in v.parameters}
     for other in running:

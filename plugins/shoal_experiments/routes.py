@@ -18,9 +18,9 @@ from shoal import (
     Malformed,
     Services,
     TenantContext,
+    current_tenant,
     editor,
     reader,
-    tenant,
 )
 
 from . import calculator, lifecycle, reporting, tuning
@@ -96,7 +96,7 @@ def build(services: Services) -> APIRouter:
 
     @router.get("")
     async def list_experiments(
-        status: str | None = None, limit: int = Query(100, ge=1, le=1000), cursor: str = "", ctx: TenantContext = Depends(tenant)
+        status: str | None = None, limit: int = Query(100, ge=1, le=1000), cursor: str = "", ctx: TenantContext = Depends(current_tenant)
     ) -> dict[str, Any]:
         """The tenant's experiments, in order of creation."""
         found = [d for d in await Documents(ctx.stores).all() if status in (None, d.status)]
@@ -126,7 +126,7 @@ def build(services: Services) -> APIRouter:
         return view(await lifecycle.draft(ctx, id, design))
 
     @router.get("/{id}")
-    async def get(id: Id, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def get(id: Id, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """One experiment: design, state, plan and history."""
         return view(await Documents(ctx.stores).get(id))
 
@@ -172,7 +172,7 @@ def build(services: Services) -> APIRouter:
     async def assignment(
         id: Id, unit: Annotated[Identifier, Query(max_length=512)], expose: bool | None = None,
         attribute: Annotated[list[str], Query(description="What targeting asks for, as name:value")] = [],  # noqa: B006
-        ctx: TenantContext = Depends(tenant),
+        ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
         """A unit's variant; null when it takes no part. Asking about a product experiment is the unit's exposure, unless
         `expose=false`; where a capability's parameters vary, their first use is."""
@@ -201,7 +201,7 @@ def build(services: Services) -> APIRouter:
         return {"accepted": len(events), "rejected": rejected}
 
     @router.get("/{id}/results")
-    async def results(id: Id, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def results(id: Id, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Health at any time; effects, intervals, p-values and the verdict when the registered plan allows them."""
         document = await Documents(ctx.stores).get(id)
         if document.started_at is None:

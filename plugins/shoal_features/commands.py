@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 import typer
 
-from shoal import InternalError, Invalid, connect
+from shoal import InternalError, Invalid, operator_client
 
 TENANT = typer.Option(..., "--tenant", help="Whose features.")
 UPLOADED = 200_000
@@ -155,7 +155,7 @@ def _joined(tenant: str, output: Path, arguments: dict[str, Any], upload: Callab
     import pyarrow.parquet as pq
 
     name, temporary = f"cli_{uuid4().hex[:12]}", output.with_name(output.name + ".part")
-    with connect(tenant) as client:
+    with operator_client(tenant) as client:
         try:
             if upload:
                 upload(client, name)
@@ -175,7 +175,7 @@ def _joined(tenant: str, output: Path, arguments: dict[str, Any], upload: Callab
 
 def _every_tenant() -> list[str]:
     names: list[str] = []
-    with connect() as operator:
+    with operator_client() as operator:
         cursor = None
         while True:
             page = operator.platform.list_tenants(limit=1000, **({"cursor": cursor} if cursor else {}))
@@ -193,7 +193,7 @@ def _applied(tenant: str, registry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(tenant: str, operation: str, **arguments: Any) -> Any:
-    with connect(tenant) as client:
+    with operator_client(tenant) as client:
         return getattr(client.features, operation)(**arguments)
 
 
@@ -202,7 +202,7 @@ def _run(tenant: str, job: str, arguments: dict[str, Any], quiet: bool = False) 
     from rich.console import Console
     from rich.progress import Progress
 
-    with connect(tenant) as client, Progress(console=Console(stderr=True), transient=True, disable=_as_json()) as bar:
+    with operator_client(tenant) as client, Progress(console=Console(stderr=True), transient=True, disable=_as_json()) as bar:
         run = client.platform.run_job(name=f"features.{job}", arguments=arguments)
         task = bar.add_task(job, total=None)
         while run["state"] not in DONE:

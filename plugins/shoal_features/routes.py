@@ -20,9 +20,9 @@ from shoal import (
     Services,
     TenantContext,
     TooLarge,
+    current_tenant,
     editor,
     reader,
-    tenant,
 )
 
 from .catalog import Catalog, split
@@ -75,7 +75,7 @@ def routes(services: Services) -> APIRouter:
         return await catalog.registry(ctx.tenant, ctx.stores.online)
 
     @router.get("", openapi_extra=GET_EXTRA)
-    async def get(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def get(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Features of one entity: `?user=123&features=boards_30d,actions_5min`. With `metadata=true`, where each value comes from."""
         query = request.query_params
         named = [(k, v) for k, v in query.multi_items() if k not in OPTIONS]
@@ -130,7 +130,7 @@ def routes(services: Services) -> APIRouter:
     async def historical(request: Request, ctx: TenantContext = Depends(reader)) -> Response:
         """Features as they were at the times of entity rows, or with `as_of` of all entities at one time. JSON in and out, or
         Parquet by Content-Type and Accept (with a Parquet body, `features`, `entity` and `known_by` are in the query)."""
-        history, wire = await _later("history"), await _later("rows")
+        history, wire = await _later("historical_query"), await _later("rows")
         registry = await known(ctx)
         asked = await _asked(request, registry)
         features = _resolve(registry, asked.entity, asked.features, "features")
@@ -153,7 +153,7 @@ def routes(services: Services) -> APIRouter:
         return Response(await anyio.to_thread.run_sync(partial(wire.json_rows, answer)), media_type=JSON)
 
     @router.get("/views")
-    async def views(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def views(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The registered views with their features, and the feature services."""
         return {"tenant": ctx.tenant, **(await known(ctx)).to_dict()}
 
@@ -168,7 +168,7 @@ def routes(services: Services) -> APIRouter:
         return {"views": [v.name for v in registry.views], "services": list(registry.services), "new": new}
 
     @router.get("/freshness", name="freshness")
-    async def fresh(ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def fresh(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Per view: age of the newest value, lag of the stream, events too late; shares of nulls and drift from the last monitoring."""
         return {"views": await freshness(ctx.stores.online, await known(ctx), time.time_ns() // 1000)}
 
@@ -190,7 +190,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/views/{view}/rows")
     async def rows(
-        view: str, start: str | None = None, end: str | None = None, latest: bool = False, ctx: TenantContext = Depends(tenant)
+        view: str, start: str | None = None, end: str | None = None, latest: bool = False, ctx: TenantContext = Depends(current_tenant)
     ) -> Response:
         """The offline rows of a view with event times from `start` to `end`, both included, as Parquet; with `latest`, the newest of each entity."""
         wire, offline, one = await _later("rows"), await _later("offline"), _view(await known(ctx), view)
@@ -217,7 +217,7 @@ def routes(services: Services) -> APIRouter:
         return {"accepted": await one.ask(ctx.stores.lake, rows)}
 
     @router.get("/datasets/{name}")
-    async def download(name: str, part: int | None = None, ctx: TenantContext = Depends(tenant)) -> Any:
+    async def download(name: str, part: int | None = None, ctx: TenantContext = Depends(current_tenant)) -> Any:
         """How many rows a data set has, and of how many parts its answer is; with `part` (from 0) that part as Parquet."""
         one, offline = await _dataset(name), await _later("offline")
         asked, answered = await one.asked(ctx.stores.lake), await one.answered(ctx.stores.lake)

@@ -19,8 +19,8 @@ from shoal import (
     Services,
     ShoalError,
     TenantContext,
+    current_tenant,
     reader,
-    tenant,
 )
 
 from . import decisions
@@ -94,23 +94,23 @@ def routes(services: Services) -> APIRouter:
     # People, tasks, outcomes
 
     @router.get("/people")
-    async def list_people(limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(tenant)) -> Response:
+    async def list_people(limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)) -> Response:
         """People, by id."""
         return await listed(ctx, "people", limit, cursor)
 
     @router.post("/people", openapi_extra=_body(Person))
-    async def add_people(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def add_people(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Many people at once: a JSON array, NDJSON, or CSV with a header (`text/csv`)."""
         found = rows(await request.body(), request.headers.get("content-type", ""))
         return _json(await take(ctx, "people", Person, found))
 
     @router.put("/people/{id}", openapi_extra=_body(Person))
-    async def put_person(id: Id, request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def put_person(id: Id, request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Make or replace a person."""
         return await put(ctx, "people", Person, id, request)
 
     @router.get("/people/{id}")
-    async def get_person(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def get_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """One person."""
         raw = await Store(ctx).get("people", id)
         if raw is None:
@@ -118,40 +118,40 @@ def routes(services: Services) -> APIRouter:
         return _raw(raw)
 
     @router.delete("/people/{id}", status_code=204)
-    async def delete_person(id: Id, ctx: TenantContext = Depends(tenant)) -> None:
+    async def delete_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> None:
         """Remove a person."""
         if not await Store(ctx).delete("people", id):
             raise NotFound(f"there is no person {id!r}")
 
     @router.get("/tasks")
-    async def list_tasks(limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(tenant)) -> Response:
+    async def list_tasks(limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Tasks, by id."""
         return await listed(ctx, "tasks", limit, cursor)
 
     @router.post("/tasks", openapi_extra=_body(Task))
-    async def add_tasks(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def add_tasks(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Many tasks at once: a JSON array, NDJSON, or CSV with a header (`text/csv`)."""
         found = rows(await request.body(), request.headers.get("content-type", ""))
         return _json(await take(ctx, "tasks", Task, found))
 
     @router.put("/tasks/{id}", openapi_extra=_body(Task))
-    async def put_task(id: Id, request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def put_task(id: Id, request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Make or replace a task; its state, team and commitment stay unless they are given."""
         return await put(ctx, "tasks", Task, id, request)
 
     @router.get("/tasks/{id}")
-    async def get_task(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def get_task(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """One task."""
         return _raw((await task_of(ctx, id))[1])
 
     @router.delete("/tasks/{id}", status_code=204)
-    async def delete_task(id: Id, ctx: TenantContext = Depends(tenant)) -> None:
+    async def delete_task(id: Id, ctx: TenantContext = Depends(current_tenant)) -> None:
         """Remove a task and free what its assignment had committed."""
         if (await write(ctx, [id], lambda _, held: None)).get(id) is None:
             raise NotFound(f"there is no task {id!r}")
 
     @router.post("/outcomes", openapi_extra=_body(Outcome))
-    async def add_outcomes(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def add_outcomes(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """How tasks went: one outcome, an array, NDJSON or CSV. A finished task frees what it had committed."""
         found = rows(await request.body(), request.headers.get("content-type", ""))
         if len(found) == 1 and isinstance(found[0], dict):
@@ -167,7 +167,7 @@ def routes(services: Services) -> APIRouter:
     # One task
 
     @router.get("/tasks/{id}/candidates")
-    async def candidates(id: Id, limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(tenant)) -> Response:
+    async def candidates(id: Id, limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Everybody scored for a task, best first: 0.5 · skill match + 0.3 · (1 − workload) + 0.2 · past success."""
         _, raw = await task_of(ctx, id)
         world = await worlds.of(ctx, [raw])
@@ -177,7 +177,7 @@ def routes(services: Services) -> APIRouter:
         return _json({"task": id, "candidates": table[at : at + limit], "total": len(table), "cursor": more})
 
     @router.post("/tasks/{id}/recommendation")
-    async def recommend(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def recommend(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """The best team for a task, proved and explained; or why there is none, and what would make one possible."""
         task, raw = await task_of(ctx, id)
         world = await worlds.of(ctx, [raw])
@@ -185,17 +185,17 @@ def routes(services: Services) -> APIRouter:
         return _json(_shown(await decisions.recommended(ctx, solver, world, task, raw)))
 
     @router.get("/recommendations/{id}")
-    async def get_recommendation(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def get_recommendation(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """A recommendation and what became of it."""
         return _json(_shown((await decisions.recommendation_of(ctx, id))[0]))
 
     @router.post("/recommendations/{id}/accept")
-    async def accept(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def accept(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Commit the recommended team. 409 when anyone's state changed since; accepting twice is accepting once."""
         return _json(_shown(await decisions.accepted(ctx, id)))
 
     @router.post("/recommendations/{id}/alternative")
-    async def alternative(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def alternative(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """The next best team, never one that was shown; `status` is "none" when there is no other."""
         record, _ = await decisions.recommendation_of(ctx, id)
         _, raw = await task_of(ctx, record["task"])
@@ -203,7 +203,7 @@ def routes(services: Services) -> APIRouter:
         return _json(_shown(await decisions.alternative(ctx, solver, world, id)))
 
     @router.post("/recommendations/{id}/assign")
-    async def assign(id: Id, body: Assignment, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def assign(id: Id, body: Assignment, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Assign a team by hand. 422 says what it violates and by how much; `override` assigns it all the same, on record."""
         if len(set(body.people)) < len(body.people):
             raise Invalid("somebody is named twice", errors=[{"location": "people", "message": "must be different people"}])
@@ -216,7 +216,7 @@ def routes(services: Services) -> APIRouter:
 
     @router.post("/plan")
     async def plan(
-        body: PlanRequest | None = None, ctx: TenantContext = Depends(tenant)
+        body: PlanRequest | None = None, ctx: TenantContext = Depends(current_tenant)
     ) -> Response:
         """Plan tasks against all people together."""
         body = body or PlanRequest.model_validate({})
@@ -258,7 +258,7 @@ def routes(services: Services) -> APIRouter:
         return _json({"id": id, "state": "running"}, 202)
 
     @router.get("/plans/{id}")
-    async def get_plan(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def get_plan(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """A plan: its state, how far it is (objective, bound, gap, seconds), and its result when it is there."""
         found = await ctx.stores.online.hgetall(Store.key(f"plan:{id}"))
         held = {(k.decode() if isinstance(k, bytes) else k): v for k, v in found.items()}
@@ -270,7 +270,7 @@ def routes(services: Services) -> APIRouter:
         return _json(answer)
 
     @router.delete("/plans/{id}", status_code=202)
-    async def cancel_plan(id: Id, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def cancel_plan(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Call a running plan off: it ends within a second, with the best found so far."""
         key = Store.key(f"plan:{id}")
         state = await ctx.stores.online.hget(key, "state")

@@ -44,7 +44,7 @@ def commands() -> typer.Typer:
             TimeRemainingColumn,
         )
 
-        from shoal import connect
+        from shoal import operator_client
 
         console = Console(stderr=True)
         try:
@@ -60,7 +60,7 @@ def commands() -> typer.Typer:
             TimeRemainingColumn(),
         )
         accepted, rejected = 0, []
-        with connect(tenant=tenant) as client, Progress(*columns, console=console, disable=json) as progress:
+        with operator_client(tenant=tenant) as client, Progress(*columns, console=console, disable=json) as progress:
             task = progress.add_task(f"Loading into {tenant}", total=len(items))
             for start, some in zip(range(0, len(items), BATCH), chunks(items, BATCH), strict=True):
                 answer = client.search.add_items(body=some)

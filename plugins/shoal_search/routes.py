@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
-from shoal import Event, Identifier, Invalid, NotFound, Services, TenantContext, reader, tenant
+from shoal import Event, Identifier, Invalid, NotFound, Services, TenantContext, current_tenant, reader
 
 from . import index as stored
 from .index import WRITTEN, Found, Index, chunks
@@ -93,7 +93,7 @@ def routes(services: Services) -> APIRouter:
     index = Index(settings, embedder.embed, embedder.graph)
 
     @router.post("/items", response_model=Added, openapi_extra=_BODY)
-    async def add_items(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def add_items(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Add items, or replace those with the same ids: a JSON array (or one object), or NDJSON. Each bad one is reported by its index,
         the others are taken, and found from the answer on."""
         good, bad = checked(rows(await request.body(), request.headers.get("content-type", "")))
@@ -108,7 +108,7 @@ def routes(services: Services) -> APIRouter:
         return _json({"accepted": len(items), "rejected": rejected})
 
     @router.delete("/items/{id:path}")
-    async def delete_item(id: Identifier, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def delete_item(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> Response:
         """Remove an item; 404 when there is none that the caller may see."""
         board = (await index.boards(ctx, [id])).get(id)
         if board is None or not ctx.may_see(board):

@@ -13,6 +13,7 @@ from shoal_anomalies import (
     score_series,
     seasonal,
     statistical,
+    tail_probability,
 )
 from shoal_anomalies.detector import Detector, judged, surprises
 from shoal_anomalies.series_state import Watched

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from shoal import Role, TenantContext
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
-from shoal_anomalies import AnomalyParameters, jobs, keys, recent_points, study
+from shoal_anomalies import AnomalyParameters, config_routes, jobs, keys, recent_points, study
 from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes
 from shoal_anomalies.stream_processor import Watcher

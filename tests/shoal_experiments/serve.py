@@ -10,10 +10,10 @@ import httpx
 
 import shoal_experiments
 from shoal.contract.operations import Call, decode
-from shoal.runtime.context import Process
+from shoal.runtime.context import PlatformContext
 
 
-async def drive(self: Process, name: str, call: Call, headers: dict[str, str]) -> Any:
+async def call_application(self: PlatformContext, name: str, call: Call, headers: dict[str, str]) -> Any:
     """One capability calls another over HTTP here, as there are no Serve handles without Ray."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.config.port}", timeout=30) as client:
         answer = await client.request(call.method, call.path, params=call.query, content=call.body, headers={**headers, **dict(call.headers)})
@@ -26,7 +26,7 @@ def main() -> None:
     assert spec and spec.loader
     serve: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(serve)
-    Process.drive = drive  # type: ignore[method-assign]
+    PlatformContext.call_application = call_application  # type: ignore[method-assign]
     greeting = serve.SAMPLES["greeting"]
     [experiments] = shoal_experiments.shoal_capabilities()
     serve.SAMPLES.clear()

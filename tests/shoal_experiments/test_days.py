@@ -26,7 +26,7 @@ from shoal import (
     Parameters,
     TenantContext,
     Unavailable,
-    tenant,
+    current_tenant,
 )
 from shoal.eventlog.redis_log import EventLog
 from shoal.router.metering import BOUNDS, metric_events
@@ -50,7 +50,7 @@ def warmth(_: Any) -> APIRouter:
     router = APIRouter()
 
     @router.get("/level")
-    async def level(ctx: TenantContext = Depends(tenant)) -> dict[str, float]:
+    async def level(ctx: TenantContext = Depends(current_tenant)) -> dict[str, float]:
         return {"warmth": ctx.parameters(WarmthParameters).warmth}
 
     return router
@@ -94,7 +94,7 @@ class Lab:
     def archive(self, *events: dict[str, Any]) -> None:
         """Through the log into the lake, and out of the log (but for its last entry, which is of no use to any experiment)."""
         self.log(*events, self.event("shoal.tick", "clock", -0.00001, n=next(ticks)))
-        self.app.run(EventLog(self.app.process.stores).archive(self.name, timedelta(0)))
+        self.app.run(EventLog(self.app.platform.stores).archive(self.name, timedelta(0)))
 
     def log(self, *events: dict[str, Any]) -> None:
         self.app.run(self.ctx.stores.events.append([Event(**event) for event in events]))

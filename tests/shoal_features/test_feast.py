@@ -297,7 +297,7 @@ def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, sto
     events = [Event(type="board.created", time=now() - timedelta(days=d), data={"user_id": "123", "board_id": f"b{d}"}) for d in (0, 2, 40)]
 
     async def feed() -> None:
-        await shoal.eventlog.event_store.append(events)
+        await shoal.events.append(events)
         await handle(shoal.stores.online, SHARED, events)
         from shoal.stores.redis_client import close_connections
 

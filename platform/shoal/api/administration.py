@@ -18,11 +18,11 @@ from shoal.contract.parameters import Parameters
 from shoal.eventlog.codec import write
 from shoal.eventlog.redis_log import EventLog
 from shoal.runtime.job_runs import WAITING, Run, Runs
-from shoal.tenants.lifecycle import added, erased
+from shoal.tenants.lifecycle import erase_tenant, notify_tenant_added
 from shoal.tenants.records import PLATFORM, Limits
 
 if TYPE_CHECKING:
-    from shoal.runtime.context import Process
+    from shoal.runtime.context import PlatformContext
 
 MAX_EVENTS = 10_000
 """Events in one request; more is 422."""
@@ -69,12 +69,12 @@ class Replay(Body):
     after: str | None = None
 
 
-def platform_capability(process: "Process") -> Capability:
+def platform_capability(platform: "PlatformContext") -> Capability:
     """The platform as a capability like the others, except that its routes hold the directory itself."""
     return Capability(
         "platform",
         "Tenants, keys, boards, events, jobs, parameters and the audit log.",
-        routes=lambda _: routes(process),
+        routes=lambda _: routes(platform),
         jobs=[Job("compact", compact, "Merge the lake's small files of each day.", cron="30 2 * * *")],
     )
 
@@ -89,11 +89,11 @@ async def compact(job: JobContext) -> dict[str, int]:
     return {"files_merged": merged}
 
 
-def routes(process: "Process") -> APIRouter:
+def routes(platform: "PlatformContext") -> APIRouter:
     router = APIRouter()
-    directory = process.directory()
-    runs = Runs(process.stores.online)
-    log = EventLog(process.stores)
+    directory = platform.directory()
+    runs = Runs(platform.stores.online)
+    log = EventLog(platform.stores)
     operator = PLATFORM
 
     def whole_platform(ctx: TenantContext) -> None:
@@ -119,7 +119,7 @@ def routes(process: "Process") -> APIRouter:
         """Make a tenant. 409 when the id is taken."""
         whole_platform(ctx)
         tenant = await directory.create_tenant(body.id, body.name or None)
-        await added(process, body.id)
+        await notify_tenant_added(platform, body.id)
         return tenant.model_dump(mode="json")
 
     @router.get("/tenants")
@@ -135,7 +135,7 @@ def routes(process: "Process") -> APIRouter:
     async def delete_tenant(id: str, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
         """Erase a tenant from every store and plugin; answers with what went, per store. Its keys stop working first."""
         whole_platform(ctx)
-        return {"tenant": id, "erased": await erased(process, directory, id)}
+        return {"tenant": id, "erased": await erase_tenant(platform, directory, id)}
 
     @router.post("/tenants/{id}/keys", status_code=201)
     async def create_key(id: str, body: NewKey, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def routes(process: "Process") -> APIRouter:
         own = await directory.get_limits(of(ctx, id))
         return {
             "own": {name: limits.model_dump(mode="json", exclude_none=True) for name, limits in own.items()},
-            "default": process.config.router.limits.model_dump(mode="json"),
+            "default": platform.config.router.limits.model_dump(mode="json"),
         }
 
     @router.put("/tenants/{id}/limits/{capability}")
@@ -168,7 +168,7 @@ def routes(process: "Process") -> APIRouter:
         """Set a tenant's limits on one capability, or on all (`*`); `{}` goes back to the platform's."""
         whole_platform(ctx)
         if capability != "*":
-            process.capability(capability)
+            platform.capability(capability)
         await directory.set_limits(id, capability, body if body.model_dump(exclude_none=True) else None)
         return await get_limits(id, ctx)
 
@@ -232,7 +232,7 @@ def routes(process: "Process") -> APIRouter:
     async def replay(body: Replay, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Handle events again: the dead letters `ids` (all of the group's when neither is given), or everything after a position."""
         whole_company(ctx)
-        groups = [f"{c.name}.{number}" for c in process.plugins.capabilities.values() for number in range(len(c.streams))]
+        groups = [f"{c.name}.{number}" for c in platform.plugins.capabilities.values() for number in range(len(c.streams))]
         if body.group not in groups:  # its position would keep the log from being trimmed, for nobody
             raise NotFound(f"no stream {body.group!r}; there are {', '.join(groups)}")
         ids = body.ids
@@ -251,26 +251,26 @@ def routes(process: "Process") -> APIRouter:
     @router.get("/capabilities")
     async def list_capabilities(ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
         """What is deployed: name, version, status, the schema of its parameters; and which plugins are left out, and why."""
-        return {"capabilities": await describe(process), "problems": [{"plugin": p.plugin, "cause": p.cause} for p in process.plugins.problems]}
+        return {"capabilities": await describe(platform), "problems": [{"plugin": p.plugin, "cause": p.cause} for p in platform.plugins.problems]}
 
     @router.get("/parameters/{capability}")
     async def get_parameters(capability: str, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
         """The tenant's own values, and what is in force with them."""
-        model = parameters_of(process, capability)
+        model = parameters_of(platform, capability)
         own = await directory.get_parameters(ctx.tenant, capability)
         return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
 
     @router.put("/parameters/{capability}")
     async def put_parameters(capability: str, body: dict[str, Any], ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Replace the tenant's own values; `{}` goes back to the defaults."""
-        validated(process, capability, body)
+        validated(platform, capability, body)
         await directory.put_parameters(ctx.tenant, capability, body)
         return await get_parameters(capability, ctx)
 
     @router.post("/parameters/{capability}/validate", openapi_extra={"x-shoal-safe": True})
     async def validate_parameters(capability: str, body: dict[str, Any], ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
         """Whether these values would be taken: 422 with what is wrong and where, else the effective values."""
-        return validated(process, capability, body).model_dump(mode="json")
+        return validated(platform, capability, body).model_dump(mode="json")
 
     # Experiments: what the router assigns
 
@@ -285,7 +285,7 @@ def routes(process: "Process") -> APIRouter:
             if variant.parameters:
                 if record.capability is None:
                     raise Invalid(f"variant {variant.name}: parameters, but the experiment names no capability")
-                validated(process, record.capability, variant.parameters, f"variants.{variant.name}.parameters.")
+                validated(platform, record.capability, variant.parameters, f"variants.{variant.name}.parameters.")
         await directory.put_experiment(record)
         return record.model_dump(mode="json")
 
@@ -312,16 +312,16 @@ def routes(process: "Process") -> APIRouter:
         """The jobs there are, with their schedules."""
         return {
             "jobs": [
-                {"name": name, "summary": j.summary, "cron": j.cron, "timezone": j.timezone or process.config.timezone,
+                {"name": name, "summary": j.summary, "cron": j.cron, "timezone": j.timezone or platform.config.timezone,
                  "deadline_seconds": j.deadline.total_seconds() if j.deadline else None}
-                for name, j in sorted(process.jobs().items())
+                for name, j in sorted(platform.jobs().items())
             ]
         }  # fmt: skip
 
     @router.post("/jobs/{name}/runs", status_code=202)
     async def run_job(name: str, body: NewRun | None = None, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
         """Queue a run. A tenant's key runs it for that tenant; the operator may name one, or none for all."""
-        process.job(name)
+        platform.job(name)
         body = body or NewRun()
         tenant = body.tenant if ctx.tenant == operator else of(ctx, body.tenant or ctx.tenant)
         if tenant is not None:
@@ -399,26 +399,26 @@ def located(error: ValidationError, prefix: str = "") -> list[dict[str, Any]]:
     return [{"location": prefix + ".".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
 
 
-def parameters_of(process: "Process", capability: str) -> type[Parameters]:
-    model = process.capability(capability).parameters
+def parameters_of(platform: "PlatformContext", capability: str) -> type[Parameters]:
+    model = platform.capability(capability).parameters
     if model is None:
         raise NotFound(f"{capability} has no parameters")
     return model
 
 
-def validated(process: "Process", capability: str, values: dict[str, Any], prefix: str = "") -> Parameters:
+def validated(platform: "PlatformContext", capability: str, values: dict[str, Any], prefix: str = "") -> Parameters:
     """The capability's parameters with these values; Invalid says what is wrong and where."""
     try:
-        return parameters_of(process, capability)(**values)
+        return parameters_of(platform, capability)(**values)
     except ValidationError as error:
         raise Invalid(f"not valid parameters of {capability}", errors=located(error, prefix)) from None
 
 
-async def describe(process: "Process") -> list[dict[str, Any]]:
+async def describe(platform: "PlatformContext") -> list[dict[str, Any]]:
     """Each capability with the state that Serve reports."""
-    states = await process.states()
+    states = await platform.states()
     found = []
-    for name, capability in [("platform", process.capability("platform")), *process.plugins.capabilities.items()]:
+    for name, capability in [("platform", platform.capability("platform")), *platform.plugins.capabilities.items()]:
         state = states.get(name, {"status": "NOT_DEPLOYED", "message": ""})
         found.append(
             {

@@ -28,7 +28,7 @@ from rich.table import Table
 from shoal.client.http import Client
 from shoal.contract.errors import InternalError, NotFound, ShoalError
 from shoal.runtime.configuration import Config
-from shoal.runtime.operator_client import connect
+from shoal.runtime.operator_client import operator_client
 
 if TYPE_CHECKING:
     from shoal.local.supervisor import Supervisor
@@ -275,7 +275,7 @@ def status() -> None:
         show({"running": False, "problems": problems}, "Shoal is not running (`shoal up` starts it)")
         _show_problems(problems)
         raise typer.Exit(1)
-    with connect() as client:
+    with operator_client() as client:
         answer = client.platform.list_capabilities()
     show({"running": True, **answer}, table(answer["capabilities"], "name", "status", "version", "summary"))
     for capability in answer["capabilities"]:
@@ -327,7 +327,7 @@ def config_() -> None:
 @tenants_app.command("create")
 def tenants_create(id: str, name: Annotated[str, typer.Option(help="A name for people.")] = "") -> None:
     """Make a company, and an editor key for its own service."""
-    with connect() as client:
+    with operator_client() as client:
         client.platform.create_tenant(id=id, name=name)
         key = client.platform.create_key(id=id, role="editor")
     show({"tenant": id, "key": key["key"]}, f"[green]✓[/] {id}\n  key (shown once): [bold]{key['key']}[/]")
@@ -336,7 +336,7 @@ def tenants_create(id: str, name: Annotated[str, typer.Option(help="A name for p
 @tenants_app.command("list")
 def tenants_list() -> None:
     """All companies."""
-    with connect() as client:
+    with operator_client() as client:
         rows, cursor = [], None
         while True:
             page = client.platform.list_tenants(limit=1000, cursor=cursor)
@@ -352,7 +352,7 @@ def tenants_delete(id: str, yes: Annotated[bool, typer.Option("--yes", help="Do 
     """Erase a company from every store and plugin, and say what was erased."""
     if not yes and not as_json():
         typer.confirm(f"Erase everything of {id}?", abort=True)
-    with connect(timeout=600, retries=0) as client:
+    with operator_client(timeout=600, retries=0) as client:
         answer = client.platform.delete_tenant(id=id)
     rows = [{"what": k, "erased": v} for k, v in answer["erased"].items()]
     show(answer, table(rows, "what", "erased"))
@@ -365,7 +365,7 @@ def keys_create(
     user: Annotated[str | None, typer.Option(help="Every request with the key acts for this user.")] = None,
 ) -> None:
     """Make an API key. It is shown here and never again."""
-    with connect() as client:
+    with operator_client() as client:
         key = client.platform.create_key(id=tenant, body={"role": role, "user": user})
     show({"tenant": tenant, **key}, f"key (shown once): [bold]{key['key']}[/]")
 
@@ -373,7 +373,7 @@ def keys_create(
 @keys_app.command("list")
 def keys_list(tenant: Annotated[str, typer.Option(help="The company.")]) -> None:
     """A company's keys, without their secrets."""
-    with connect() as client:
+    with operator_client() as client:
         rows = client.platform.list_keys(id=tenant)["keys"]
     show(rows, table(rows, "id", "role", "user", "created"))
 
@@ -381,7 +381,7 @@ def keys_list(tenant: Annotated[str, typer.Option(help="The company.")]) -> None
 @keys_app.command("revoke")
 def keys_revoke(id: str) -> None:
     """Revoke a key: everywhere within a second."""
-    with connect() as client:
+    with operator_client() as client:
         answer = client.platform.delete_key(id=id)
     show(answer, f"[green]✓[/] {id} is revoked")
 
@@ -392,7 +392,7 @@ def keys_revoke(id: str) -> None:
 @jobs_app.command("list")
 def jobs_list() -> None:
     """The jobs there are, and their newest runs."""
-    with connect() as client:
+    with operator_client() as client:
         jobs = client.platform.list_jobs()["jobs"]
         runs = client.platform.list_runs(limit=10)["runs"]
     show({"jobs": jobs, "runs": runs}, table(jobs, "name", "cron", "timezone", "summary"))
@@ -416,7 +416,7 @@ def jobs_run(
             arguments[key] = json.loads(value)
         except json.JSONDecodeError:
             arguments[key] = value
-    with connect() as client:
+    with operator_client() as client:
         run = client.platform.run_job(name=name, body={"tenant": tenant, "arguments": arguments})
         if wait:
             run = _follow(client, run)
@@ -443,7 +443,7 @@ def _follow(client: Client, run: dict[str, Any]) -> dict[str, Any]:
 @jobs_app.command("show")
 def jobs_show(id: str) -> None:
     """One run."""
-    with connect() as client:
+    with operator_client() as client:
         run = client.platform.get_run(id=id)
     show(run, escape(json.dumps(run, indent=1)))
 
@@ -451,7 +451,7 @@ def jobs_show(id: str) -> None:
 @jobs_app.command("cancel")
 def jobs_cancel(id: str) -> None:
     """Stop a run at its next step."""
-    with connect() as client:
+    with operator_client() as client:
         run = client.platform.cancel_run(id=id)
     show(run, f"{id}: {run['state']}")
 
@@ -467,7 +467,7 @@ def events_load(
     """Append a file of events, in batches, with progress."""
     accepted, rejected = 0, []
     lines = [line for line in file.read_bytes().splitlines() if line.strip()]
-    with connect(tenant) as client, Progress(console=out, disable=as_json() or not out.is_terminal) as bar:
+    with operator_client(tenant) as client, Progress(console=out, disable=as_json() or not out.is_terminal) as bar:
         task = bar.add_task("events", total=len(lines))
         for start in range(0, len(lines), 1000):
             answer = client.platform.append_events(body=b"\n".join(lines[start : start + 1000]))
@@ -483,7 +483,7 @@ def events_load(
 @events_app.command("dead")
 def events_dead(tenant: Annotated[str, typer.Option(help="The company.")]) -> None:
     """Events that a stream could not handle, with the error."""
-    with connect(tenant) as client:
+    with operator_client(tenant) as client:
         rows = client.platform.dead_letters()["events"]
     show(rows, table([{**r, "type": r["event"]["type"]} for r in rows], "id", "group", "type", "error"))
 
@@ -496,7 +496,7 @@ def events_replay(
     after: Annotated[str | None, typer.Option(help="Everything after this position of the log instead.")] = None,
 ) -> None:
     """Handle events again."""
-    with connect(tenant) as client:
+    with operator_client(tenant) as client:
         answer = client.platform.replay(body={"group": group, "ids": id, "after": after})
     show(answer, f"[green]✓[/] {answer['replayed']} events are handled again")
 

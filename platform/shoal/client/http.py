@@ -115,7 +115,7 @@ class _Ray:
         except self._serve.exceptions.RayServeException:
             raise NotFound(f"no capability {name!r} is deployed") from None
         try:
-            status, found, body = self._handles[name].drive.remote(call, {**headers, **dict(call.headers)}).result(timeout_s=timeout)
+            status, found, body = self._handles[name].call_application.remote(call, {**headers, **dict(call.headers)}).result(timeout_s=timeout)
         except (TimeoutError, ConnectionError, self._ray.exceptions.RayError) as error:
             raise _error_for_transport(error, self._address) from error
         return status, found.get("content-type", ""), found, body

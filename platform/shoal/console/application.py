@@ -8,7 +8,7 @@ from ray.serve import Application
 
 from shoal.contract.capability import Scaling
 from shoal.runtime.application import options
-from shoal.runtime.context import Process
+from shoal.runtime.context import PlatformContext
 from shoal.runtime.replica import prepare_replica
 
 
@@ -22,16 +22,16 @@ class Console:
     """The class that Serve deploys. One replica: a page's websocket must come back to the process that drew it."""
 
     def __init__(self) -> None:
-        prepare_replica(Process.current().config.host)
+        prepare_replica(PlatformContext.current().config.host)
 
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         from .site import site
 
-        process = Process.current()
-        config = process.config
+        platform = PlatformContext.current()
+        config = platform.config
         host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host
         dashboard = f"http://{host}:{config.dashboard_port}" if config.address is None else None
-        return site(process.plugins.capabilities, address=f"http://{host}:{config.port}", secret=process.secret, dashboard=dashboard)
+        return site(platform.plugins.capabilities, address=f"http://{host}:{config.port}", secret=platform.secret, dashboard=dashboard)
 
 
 def build(arguments: Arguments) -> Application:

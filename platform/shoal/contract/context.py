@@ -77,7 +77,7 @@ class TenantContext:
         return self.boards is None or board in self.boards
 
 
-async def tenant(request: Request) -> TenantContext:
+async def current_tenant(request: Request) -> TenantContext:
     """FastAPI dependency: the caller's context. The role an operation needs is `reader` for GET and HEAD and `editor` for
     the rest, unless the route says otherwise by depending on `reader`, `editor` or `admin` instead."""
     return _context(request)

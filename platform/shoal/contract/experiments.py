@@ -96,7 +96,7 @@ class ExperimentRecord(_Frozen):
         return edges
 
 
-def overlapping(records: list[ExperimentRecord]) -> list[tuple[str, str]]:
+def overlapping_experiments(records: list[ExperimentRecord]) -> list[tuple[str, str]]:
     """Pairs of ids in the same layer whose ranges meet: those experiments would not exclude each other."""
     placed = [(record, record.layer_range) for record in records if record.layer_range is not None]
     return [

@@ -18,7 +18,7 @@ from shoal.contract.errors import Conflict
 from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.lake import EVENTS, Folder, live, part_id
+from shoal.stores.lake import EVENTS, TenantLake, live, part_id
 from shoal.stores.redis_client import redis, translated
 
 from . import codec
@@ -72,7 +72,7 @@ async def _chunk(config: StoreConfig, tenant: str) -> int:
         return 0
     last = found[-1][0].decode()
     await client.hset(key, "intent", last)
-    await asyncio.to_thread(_write, Folder(config.lake, tenant), found)
+    await asyncio.to_thread(_write, TenantLake(config.lake, tenant), found)
     async with client.pipeline(transaction=True) as pipe:
         pipe.hset(key, "done", last)
         pipe.hdel(key, "intent")
@@ -80,7 +80,7 @@ async def _chunk(config: StoreConfig, tenant: str) -> int:
     return len(found)
 
 
-def _write(folder: Folder, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+def _write(folder: TenantLake, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     days: dict[date, list[dict[str, Any]]] = {}
     for raw, fields in found:
         event, position = codec.read(fields), raw.decode()
@@ -125,7 +125,7 @@ async def trim(config: StoreConfig, tenant: str, keep: timedelta) -> int:
     return int(await client.xtrim(log, minid=f"{milliseconds}-{sequence}", approximate=False))
 
 
-def archived(folder: Folder, after: str, before: str | None) -> list[tuple[str, Event]]:
+def archived(folder: TenantLake, after: str, before: str | None) -> list[tuple[str, Event]]:
     """(position, event) from the lake with after < position < before, in the log's order."""
     low, high = codec.order(after), None if before is None else codec.order(before)
     found = []

@@ -21,7 +21,7 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import redis
 
 from . import codec
-from .partition_reader import Lost, Source
+from .partition_reader import LeaseLost, PartitionReader
 
 logger = logging.getLogger("shoal.events")
 
@@ -191,7 +191,7 @@ class Consumer:
                     self._faults.pop(tenant, None)
                 else:
                     delay = self._pause(tenant)
-            except Lost:
+            except LeaseLost:
                 self._waiting.add(tenant)
             except AWAY as error:
                 logger.warning("%s of %s waits: %s", self._sub.group, tenant, error)
@@ -214,7 +214,7 @@ class Consumer:
         """Take the lease, handle what there is, give it back. False when what there is must wait."""
         key = codec.lease(tenant, self._sub.group)
         if not await self._online.set(key, self._worker, nx=True, px=int(self._lease * 1000)):
-            raise Lost
+            raise LeaseLost
         self._held.add(tenant)
         try:
             return await self._drain(tenant)
@@ -224,7 +224,7 @@ class Consumer:
                 await self._online.eval(RELEASE, 1, key, self._worker)
 
     async def _drain(self, tenant: str) -> bool:
-        source = Source(
+        source = PartitionReader(
             self._events, self._online, self._sub, tenant, lambda: tenant in self._held, self._backoff
         )
         for _ in range(SLICE):

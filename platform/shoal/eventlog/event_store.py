@@ -8,14 +8,14 @@ from redis.asyncio import Redis
 
 from shoal.contract.events import Event
 from shoal.stores.redis_client import redis, translated
-from shoal.stores.tenant_store import Door
+from shoal.stores.tenant_store import TenantStore
 
 from . import codec
 
 CHUNK = 1_000
 
 
-class EventsDoor(Door):
+class EventStore(TenantStore):
     """See `shoal.contract.stores.Events`."""
 
     __slots__ = ()

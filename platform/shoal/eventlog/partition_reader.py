@@ -25,11 +25,11 @@ was erased."""
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
-class Lost(Exception):
+class LeaseLost(Exception):
     """Another worker has the tenant, or the group's position was moved: begin again."""
 
 
-class Source:
+class PartitionReader:
     """One tenant's log for one group. What is to be given again (`codec.again`) comes before the log itself."""
 
     def __init__(
@@ -98,11 +98,11 @@ class Source:
 
     async def _finish(self, stream: str, position: bytes, taken: Sequence[Entry]) -> None:
         if not self._held():
-            raise Lost
+            raise LeaseLost
         if stream == self._again:
             await self._events.xdel(stream, *(at for at, _ in taken))
         elif not await self._events.eval(ADVANCE, 2, self._groups, self._log, self._sub.group, position, taken[-1][0]):
-            raise Lost
+            raise LeaseLost
 
     async def _alone(self, stream: str, position: bytes, entry: Entry) -> bool:
         """One event by itself, counted before it is handed over, so that one which kills its worker is counted too."""
@@ -111,7 +111,7 @@ class Source:
         head, raw = await self._online.hmget(key, "head", "tries")
         deliveries = (int(raw or 0) if head == at else 0) + 1
         if deliveries > sub.deliveries:
-            await self._bury(stream, position, entry, "its worker died with it each time", deliveries - 1)
+            await self._dead_letter(stream, position, entry, "its worker died with it each time", deliveries - 1)
             return True
         await self._online.hset(key, mapping={"head": at, "tries": deliveries})
         try:
@@ -132,12 +132,12 @@ class Source:
             if deliveries < sub.deliveries:
                 await asyncio.sleep(self._backoff * 2.0 ** (deliveries - 1))
             else:
-                await self._bury(stream, position, entry, f"{type(error).__name__}: {error}", deliveries)
+                await self._dead_letter(stream, position, entry, f"{type(error).__name__}: {error}", deliveries)
             return True
         await self._finish(stream, position, [entry])
         return True
 
-    async def _bury(self, stream: str, position: bytes, entry: Entry, error: str, deliveries: int) -> None:
+    async def _dead_letter(self, stream: str, position: bytes, entry: Entry, error: str, deliveries: int) -> None:
         """Put an event with the dead letters, and move on. Between the two a crash may happen: then it is there twice."""
         at, fields = entry
         letter: dict[str, Any] = {

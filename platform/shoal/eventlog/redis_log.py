@@ -149,7 +149,7 @@ class EventLog:
         check_tenant(tenant)
         with translated():
             count = await (
-                self._resurrect(tenant, group, ids)
+                self._requeue(tenant, group, ids)
                 if ids is not None
                 else self._rewind(tenant, group, after or "0")
             )
@@ -162,7 +162,7 @@ class EventLog:
 
         return await archive(self._config, tenant, keep)
 
-    async def _resurrect(self, tenant: str, group: str, ids: Sequence[str]) -> int:
+    async def _requeue(self, tenant: str, group: str, ids: Sequence[str]) -> int:
         client, key = redis(self._config.events), codec.dead(tenant)
         letters = []
         for position in dict.fromkeys(codec.check_position(i) for i in ids):
@@ -185,11 +185,11 @@ class EventLog:
         held = first[0][0].decode() if first else None
         count = 0
         if held is None or codec.order(after) < codec.order(held):
-            from shoal.stores.lake import Folder, run
+            from shoal.stores.lake import TenantLake, run
 
             from .archive import archived
 
-            old = await run(archived, Folder(self._config.lake, tenant), after, held)
+            old = await run(archived, TenantLake(self._config.lake, tenant), after, held)
             for start in range(0, len(old), CHUNK):
                 async with client.pipeline(transaction=True) as pipe:
                     for _, event in old[start : start + CHUNK]:

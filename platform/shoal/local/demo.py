@@ -15,7 +15,7 @@ from shoal.cli.main import keep_up, out
 from shoal.client.http import Client
 from shoal.contract.errors import ShoalError
 from shoal.runtime.configuration import Config
-from shoal.runtime.operator_client import connect
+from shoal.runtime.operator_client import operator_client
 
 from .sample import TENANTS, Workspace, as_json, workspace
 from .supervisor import Supervisor, write
@@ -44,7 +44,7 @@ def prepare(supervisor: Supervisor) -> dict[str, str]:
     book = supervisor.data / "demo.json"
     state: dict[str, Any] = json.loads(book.read_text()) if book.exists() else {"keys": {}, "loaded": []}
     fresh: list[str] = []
-    with connect() as operator:
+    with operator_client() as operator:
         there = {t["id"] for t in operator.platform.list_tenants(limit=1000)["tenants"]}
         deployed = {c["name"] for c in operator.platform.list_capabilities()["capabilities"] if c["status"] == "RUNNING"}
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

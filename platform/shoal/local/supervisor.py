@@ -96,11 +96,11 @@ class Supervisor:
             import ray
 
             if ray.is_initialized():
-                from shoal.runtime.context import Process
+                from shoal.runtime.context import PlatformContext
                 from shoal.runtime.stream_worker import stop_workers
 
                 progress("stopping the applications")
-                _within(15, lambda: asyncio.run(stop_workers(Process.current())))
+                _within(15, lambda: asyncio.run(stop_workers(PlatformContext.current())))
                 _within(30, cluster.stop_serve)
                 _within(10, ray.shutdown)
         finally:
@@ -143,11 +143,11 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
 
     from shoal.console import application as console
     from shoal.runtime import application, serve_config
-    from shoal.runtime.context import Process
+    from shoal.runtime.context import PlatformContext
     from shoal.runtime.status import applications_now
     from shoal.runtime.stream_worker import stop_workers
 
-    process = Process.current()
+    process = PlatformContext.current()
     every = serve_config.prefixes(process.plugins.capabilities)
     unknown = sorted(set(names or ()) - set(every))
     if unknown:

@@ -24,8 +24,8 @@ from shoal.contract.experiments import BUCKETS, Condition, ExperimentRecord, Uni
 Attributes = Mapping[str, str | Iterable[str] | None]
 
 
-def bucket(experiment_id: str, unit_id: str) -> int:
-    """The unit's bucket, 0 to 9,999, that chooses its variant in this experiment."""
+def assignment_bucket(experiment_id: str, unit_id: str) -> int:
+    """The unit's assignment_bucket, 0 to 9,999, that chooses its variant in this experiment."""
     return murmur3(f"{experiment_id}:{unit_id}", 0, False) % BUCKETS
 
 

@@ -102,8 +102,8 @@ class Exposure:
 class ExposureLog:
     """Appends the first exposure of each unit to its tenant's event log: at least once, and with one id however often."""
 
-    def __init__(self, directory: Directory, open_stores: Callable[[str], Stores], capability: str, lives: Callable[[str], bool]) -> None:
-        self._directory, self._open_stores, self._capability, self._lives = directory, open_stores, capability, lives
+    def __init__(self, directory: Directory, open_stores: Callable[[str], Stores], capability: str, tenant_exists: Callable[[str], bool]) -> None:
+        self._directory, self._open_stores, self._capability, self._tenant_exists = directory, open_stores, capability, tenant_exists
         self._seen: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
         self._outbox: Outbox[Exposure] = Outbox("exposures", self._deliver)
 
@@ -124,7 +124,7 @@ class ExposureLog:
     async def _deliver(self, exposures: list[Exposure]) -> None:
         by_experiment: dict[tuple[str, str], list[Exposure]] = {}
         for exposure in exposures:
-            if self._lives(exposure.tenant):  # an erased tenant must not come back by a late event
+            if self._tenant_exists(exposure.tenant):  # an erased tenant must not come back by a late event
                 by_experiment.setdefault((exposure.tenant, exposure.experiment), []).append(exposure)
         for (tenant, experiment), group in by_experiment.items():
             key = exposed_key(tenant, experiment)

@@ -20,11 +20,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shoal.contract.context import admin, editor, reader, tenant
+from shoal.contract.context import admin, current_tenant, editor, reader
 
 from .route_guard import GuardedRoute, StrictRequest, permitted
 
-CONTEXTS = frozenset({tenant, reader, editor, admin})
+CONTEXTS = frozenset({current_tenant, reader, editor, admin})
 """The dependencies that give the caller's context, after a check of the role that the route has passed already."""
 CONVERTED = (HTTPException, RequestValidationError)
 """Faults that the application's own handlers answer; the Router answers the others."""
@@ -52,7 +52,7 @@ class Direct:
     answer: Any
 
 
-def directly(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
+def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
     """The application, with such operations of its guarded `routes`, included at `prefix`, called past it."""
     own = {route.path for route in app.routes if isinstance(route, APIRoute)}
     ways = {(method, prefix + path): way for method, path, way in _ways(routes) if prefix + path not in own}

@@ -67,7 +67,7 @@ def quantile(buckets: list[int], q: float) -> float:
     return 0.0
 
 
-class Account:
+class RequestMetrics:
     """Kept by each replica since its start (`snapshot`), summed over the replicas by the minute in Redis, and from there
     appended to each tenant's event log as `metric` events, once a minute."""
 
@@ -76,12 +76,12 @@ class Account:
         directory: Directory,
         open_stores: Callable[[str], Stores],
         capability: str,
-        lives: Callable[[str], bool],
+        tenant_exists: Callable[[str], bool],
         *,
         flush_seconds: float = 10,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._directory, self._open_stores, self._capability, self._lives = directory, open_stores, capability, lives
+        self._directory, self._open_stores, self._capability, self._tenant_exists = directory, open_stores, capability, tenant_exists
         self._flush_seconds, self._clock = flush_seconds, clock
         self._routes: dict[tuple[str, str, int], Cell] = {}
         self._variants: dict[tuple[str, str, str], Cell] = {}
@@ -144,13 +144,13 @@ class Account:
     async def flush(self) -> None:
         """Add what was counted since the last flush to the minutes in Redis. What Redis does not take is kept for the next."""
         minutes, users, self._minutes, self._users = self._minutes, self._users, {}, {}
-        self._routes = {key: cell for key, cell in self._routes.items() if self._lives(key[0])}
-        self._variants = {key: cell for key, cell in self._variants.items() if self._lives(key[0])}
+        self._routes = {key: cell for key, cell in self._routes.items() if self._tenant_exists(key[0])}
+        self._variants = {key: cell for key, cell in self._variants.items() if self._tenant_exists(key[0])}
         if not minutes:
             return
         totals: dict[tuple[int, str, str], Cell] = {}
         for (minute, tenant, variants), cell in minutes.items():
-            if not self._lives(tenant):  # an erased tenant must not come back by late counts
+            if not self._tenant_exists(tenant):  # an erased tenant must not come back by late counts
                 continue
             for labels in ("", *map("/".join, variants)):
                 _cell(totals, (minute, tenant, labels)).merge(cell)
@@ -165,7 +165,7 @@ class Account:
                 pipe.expire(counts, KEPT_SECONDS)
                 pipe.zadd(active_key(self._capability), {tenant: minute}, gt=True)
         for (minute, tenant), names in users.items():
-            if not self._lives(tenant):
+            if not self._tenant_exists(tenant):
                 continue
             _, seen = minute_keys(self._capability, minute, tenant)
             pipe.pfadd(seen, *names)
@@ -205,7 +205,7 @@ class Account:
                 await redis.zremrangebyscore(active_key(self._capability), "-inf", minute - ACTIVE_MINUTES)
             for name in active:
                 tenant = name.decode()
-                if tenant != PLATFORM and self._lives(tenant):
+                if tenant != PLATFORM and self._tenant_exists(tenant):
                     await self._close_tenant(minute, tenant)
         except BaseException:
             with suppress(RedisError, OSError):

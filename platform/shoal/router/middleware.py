@@ -24,13 +24,13 @@ from shoal.tenants.snapshot import Snapshot, TenantState
 from .assignment import Assignment, Plan
 from .credentials import Authenticator
 from .exposures import ExposureLog, Resolved, resolve, varied_by
-from .metering import Account
+from .metering import RequestMetrics
 from .problems import respond
-from .rate_limiter import Gate, Presence, too_large
-from .request_head import Head, check_tenant, header_text
-from .response_guard import Exchange
+from .rate_limiter import RateLimiter, ReplicaHeartbeat, too_large
+from .request_head import RequestHead, check_tenant, header_text
+from .response_guard import ResponseGuard
 from .route_guard import SAFE
-from .service_context import OperationsOf, Others
+from .service_context import CapabilityCaller, OperationsOf
 from .settings import RouterSettings
 
 log = logging.getLogger(__name__)
@@ -44,25 +44,25 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
 
-class Call:
+class AdmittedRequest:
     """One admitted request: what the router found out about it."""
 
     __slots__ = ("caller", "request_id", "session", "user", "view")
 
-    def __init__(self, caller: Caller, user: str | None, session: str | None, request_id: str, view: "_View") -> None:
+    def __init__(self, caller: Caller, user: str | None, session: str | None, request_id: str, view: "TenantView") -> None:
         self.caller, self.user, self.session, self.request_id, self.view = caller, user, session, request_id, view
 
 
-class _View:
+class TenantView:
     """What this replica derives from one version of a tenant and of the platform's own entries."""
 
     __slots__ = ("gate", "limits", "plan", "platform", "promoted", "resolved", "state", "stores", "varied")
 
-    def __init__(self, state: TenantState, platform: TenantState, capability: str, limits: Limits, gate: Gate | None, stores: Stores) -> None:
+    def __init__(self, state: TenantState, platform: TenantState, capability: str, limits: Limits, gate: RateLimiter | None, stores: Stores) -> None:
         self.state, self.platform, self.stores = state, platform, stores
         own = state.limits.get(capability, Limits()).over(state.limits.get("*", Limits()))
         self.limits = own.over(limits)
-        self.gate = gate or Gate(self.limits)
+        self.gate = gate or RateLimiter(self.limits)
         names = {record.id for record in state.experiments}
         records = [
             record
@@ -78,7 +78,7 @@ class _View:
 class Router:
     """Wraps a capability's application. `start` and `stop` run by the lifespan, or `start` at the first request.
 
-    `open_stores(tenant)` gives a tenant's doors; `settle(tenant)` is called when a tenant went during a request. Paths are
+    `open_stores(tenant)` gives a tenant's doors; `purge_if_erased(tenant)` is called when a tenant went during a request. Paths are
     whole (`/search/items`). The application finds the TenantContext in `scope["shoal.context"]` and the request's id in
     `scope["shoal.request_id"]`.
     """
@@ -92,7 +92,7 @@ class Router:
         services: Services,
         open_stores: Callable[[str], Stores],
         operations: OperationsOf,
-        settle: Callable[[str], Awaitable[None]],
+        purge_if_erased: Callable[[str], Awaitable[None]],
         settings: RouterSettings | None = None,
     ) -> None:
         self.app = app
@@ -102,19 +102,19 @@ class Router:
         self.snapshot = Snapshot(
             directory, poll_seconds=self.settings.poll_seconds, stale_seconds=self.settings.stale_seconds
         )
-        self._directory, self._services, self._operations, self._settle = directory, services, operations, settle
+        self._directory, self._services, self._operations, self._purge_if_erased = directory, services, operations, purge_if_erased
         self._stores: dict[str, Stores] = {}
         self._open_stores = open_stores
         self._authenticator = Authenticator(self.snapshot, self.settings)
-        self._presence = Presence(directory, self.capability)
-        self._views: dict[str, _View] = {}
+        self._presence = ReplicaHeartbeat(directory, self.capability)
+        self._views: dict[str, TenantView] = {}
         self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = OrderedDict()
-        lives = self.snapshot.tenants.__contains__
-        self._exposures = ExposureLog(directory, self._doors, self.capability, lives)
-        self.account = Account(
-            directory, self._doors, self.capability, lives, flush_seconds=self.settings.flush_seconds
+        tenant_exists = self.snapshot.tenants.__contains__
+        self._exposures = ExposureLog(directory, self._doors, self.capability, tenant_exists)
+        self.account = RequestMetrics(
+            directory, self._doors, self.capability, tenant_exists, flush_seconds=self.settings.flush_seconds
         )
-        self._audit = AuditLog(directory, lives)
+        self._audit = AuditLog(directory, tenant_exists)
         self._starting: asyncio.Task[None] | None = None
         self._started = False
 
@@ -167,14 +167,14 @@ class Router:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
-        head = Head(scope)
-        exchange = Exchange(receive, send, head.request_id)
+        head = RequestHead(scope)
+        exchange = ResponseGuard(receive, send, head.request_id)
         scope["shoal.request_id"] = head.request_id
         if not self._started:
             await self.start()
         method: str = scope["method"]
-        call: Call | None = None
-        gate: Gate | None = None
+        call: AdmittedRequest | None = None
+        gate: RateLimiter | None = None
         variants: Mapping[str, str] = {}
         try:
             head.check(scope, self.settings.header_bytes)
@@ -211,9 +211,9 @@ class Router:
                 if gate is not None and method not in SAFE:
                     await self._enter(scope, call, route, exchange.status)
                 if call.caller.tenant not in self.snapshot.tenants:
-                    await self._settle(call.caller.tenant)
+                    await self._purge_if_erased(call.caller.tenant)
 
-    async def _run(self, scope: Scope, receive: Receive, exchange: Exchange, gate: Gate | None) -> None:
+    async def _run(self, scope: Scope, receive: Receive, exchange: ResponseGuard, gate: RateLimiter | None) -> None:
         """The application, within the gate's time and its limit of the body."""
         deadline = exchange.deadline = asyncio.timeout(None if gate is None else gate.seconds)
         try:
@@ -229,7 +229,7 @@ class Router:
         if gate is not None and exchange.exceeded:
             raise too_large(gate.body_bytes)
 
-    async def _identify(self, head: Head) -> Call:
+    async def _identify(self, head: RequestHead) -> AdmittedRequest:
         """Credential → tenant → user."""
         if not self.snapshot.fresh():
             await self.snapshot.require_fresh()
@@ -242,9 +242,9 @@ class Router:
                 raise Forbidden("the credential is of one user, and Shoal-User names another")
             user = named
         session = None if head.session is None else header_text(head.session, "Shoal-Session")
-        return Call(caller, user, session, head.request_id, self._view(caller.tenant))
+        return AdmittedRequest(caller, user, session, head.request_id, self._view(caller.tenant))
 
-    def _view(self, tenant: str) -> _View:
+    def _view(self, tenant: str) -> TenantView:
         view = self._views.get(tenant)
         state = self.snapshot.tenants.get(tenant)
         if state is None:
@@ -256,7 +256,7 @@ class Router:
                 self._views = {name: view for name, view in self._views.items() if name in self.snapshot.tenants}
                 self._stores = {name: doors for name, doors in self._stores.items() if name in self.snapshot.tenants}
             gate = None if view is None else view.gate
-            view = _View(state, self.snapshot.platform, self.capability, self.settings.limits, gate, self._doors(tenant))
+            view = TenantView(state, self.snapshot.platform, self.capability, self.settings.limits, gate, self._doors(tenant))
             self._views[tenant] = view
         return view
 
@@ -266,7 +266,7 @@ class Router:
             stores = self._stores[tenant] = self._open_stores(tenant)
         return stores
 
-    async def _boards_of(self, call: Call) -> frozenset[str] | None:
+    async def _boards_of(self, call: AdmittedRequest) -> frozenset[str] | None:
         caller, user = call.caller, call.user
         if caller.all_boards:
             return None
@@ -283,7 +283,7 @@ class Router:
             self._boards.popitem(last=False)
         return boards
 
-    def _context(self, call: Call, boards: frozenset[str] | None) -> TenantContext:
+    def _context(self, call: AdmittedRequest, boards: frozenset[str] | None) -> TenantContext:
         caller, view = call.caller, call.view
         assignments: list[Assignment] = []
         variants: dict[str, str] = {}
@@ -293,7 +293,7 @@ class Router:
                 {"role": caller.role.value, "user": call.user, "tenant": caller.tenant, "board": boards},
             )
             variants = {assignment.experiment: assignment.variant for assignment in assignments}
-        return Others(
+        return CapabilityCaller(
             self._operations,
             tenant=caller.tenant,
             role=caller.role,
@@ -306,7 +306,7 @@ class Router:
             variants=variants,
         ).context()
 
-    def _resolve(self, call: Call, assignments: list[Assignment], model: type[Parameters]) -> Parameters:
+    def _resolve(self, call: AdmittedRequest, assignments: list[Assignment], model: type[Parameters]) -> Parameters:
         view = call.view
         key = (model, *((a.experiment, a.variant) for a in assignments))
         found = view.resolved.get(key)
@@ -326,7 +326,7 @@ class Router:
         path = getattr(scope.get("route"), "shoal_path", None)
         return "-" if path is None else f"/{self.capability}{path}"
 
-    async def _enter(self, scope: Scope, call: Call, action: str, status: int) -> None:
+    async def _enter(self, scope: Scope, call: AdmittedRequest, action: str, status: int) -> None:
         """Into the audit log, unless the route only reads."""
         if getattr(scope.get("route"), "shoal_role", None) is Role.reader:
             return
@@ -342,12 +342,12 @@ class Router:
         await self._audit.enter(call.caller.tenant, entry)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head = Head(scope)
+        head = RequestHead(scope)
         scope["shoal.request_id"] = head.request_id
         if not self._started:
             await self.start()
-        gate: Gate | None = None
-        call: Call | None = None
+        gate: RateLimiter | None = None
+        call: AdmittedRequest | None = None
         try:
             if not self.settings.websockets:
                 raise Forbidden("this capability has no websockets")
@@ -365,7 +365,7 @@ class Router:
             if gate is not None:
                 gate.leave()
             if call is not None and call.caller.tenant not in self.snapshot.tenants:
-                await self._settle(call.caller.tenant)
+                await self._purge_if_erased(call.caller.tenant)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str) -> None:

@@ -26,7 +26,7 @@ return redis.call('ZCARD', KEYS[1])
 """
 
 
-class Gate:
+class RateLimiter:
     """A token bucket and a count of requests in flight, for one tenant on this replica. Times are of `monotonic`."""
 
     __slots__ = ("_burst", "_limits", "_rate", "_replicas", "_tokens", "_when", "body_bytes", "concurrency", "in_flight", "seconds")
@@ -71,7 +71,7 @@ def too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body is over the limit of {limit} bytes")
 
 
-class Presence:
+class ReplicaHeartbeat:
     """How many replicas of a capability live: each says so every two seconds."""
 
     def __init__(self, directory: Directory, capability: str) -> None:

@@ -12,7 +12,7 @@ from shoal.contract.names import check_text
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
-class Head:
+class RequestHead:
     """What the router reads of a request's headers, in one pass."""
 
     __slots__ = ("_authorization", "_bytes", "_repeated", "content_length", "has_body", "request_id", "session", "user")

@@ -12,7 +12,7 @@ from .problems import respond
 log = logging.getLogger(__name__)
 
 
-class Exchange:
+class ResponseGuard:
     """One request's body on its way in, up to a limit, and its response on its way out: that gets the request's id, its
     status is noted, and its beginning lifts the deadline.
 

@@ -15,7 +15,7 @@ OperationsOf = Callable[[str, TenantContext], Operations | None]
 """Another capability's operations, by its name, as the context's caller; None where it is not deployed."""
 
 
-class Others:
+class CapabilityCaller:
     """`TenantContext.operations`: the operations of other capabilities, as this same caller.
 
     It knows the context's fields, not the context, which would make of every request's context a reference cycle.
@@ -48,7 +48,7 @@ async def service_context(
     def resolved(model: type[Parameters]) -> Parameters:
         return resolve(model, promoted, (), {}, f"tenant {tenant}, capability {capability}").parameters
 
-    return Others(
+    return CapabilityCaller(
         operations,
         tenant=tenant,
         role=Role.admin,

@@ -9,7 +9,7 @@ from ray.serve import Application
 from shoal.contract.capability import Capability, Scaling
 
 from .backends import BackendReplica
-from .context import Process
+from .context import PlatformContext
 from .ingress import Ingress
 from .serve_config import LOGGING
 
@@ -57,4 +57,4 @@ def application(capability: Capability) -> Application:
 
 def build(arguments: Arguments) -> Application:
     """The builder that the declarative configuration names by import path."""
-    return application(Process.current().capability(arguments.capability))
+    return application(PlatformContext.current().capability(arguments.capability))

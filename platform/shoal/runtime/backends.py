@@ -20,12 +20,12 @@ class BackendReplica:
     replica's event loop nor its health check."""
 
     def __init__(self, capability: str, name: str) -> None:
-        from .context import Process
+        from .context import PlatformContext
 
-        process = Process.current()
-        prepare_replica(process.config.host)
-        spec = next(b for b in process.capability(capability).backends if b.name == name)
-        self._object = spec.build(process.services(capability))
+        platform = PlatformContext.current()
+        prepare_replica(platform.config.host)
+        spec = next(b for b in platform.capability(capability).backends if b.name == name)
+        self._object = spec.build(platform.services(capability))
         self._threads = anyio.CapacityLimiter(max(1, spec.scaling.ongoing))
         self._one = anyio.CapacityLimiter(1)  # one batch at a time: a model fills the cores by itself
         self._batched = _batching(spec, self._run_batch) if spec.batch else None

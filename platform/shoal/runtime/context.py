@@ -32,7 +32,7 @@ log = logging.getLogger("shoal.runtime")
 M = TypeVar("M")
 
 
-class Process:
+class PlatformContext:
     """One per process; made from the file that `SHOAL_RUNTIME` names, else from the configuration."""
 
     def __init__(self, config: Config) -> None:
@@ -85,8 +85,8 @@ class Process:
         every = (*self.plugins.capabilities.values(), self.capability("platform"))
         return {f"{c.name}.{j.name}": j for c in every for j in c.jobs}
 
-    def services(self, capability: str) -> "ProcessServices":
-        return ProcessServices(self, capability)
+    def services(self, capability: str) -> "PlatformServices":
+        return PlatformServices(self, capability)
 
     def router(self, app: Any, capability: Capability) -> Router:
         return Router(
@@ -96,7 +96,7 @@ class Process:
             services=self.services(capability.name),
             open_stores=self.open_stores,
             operations=self.operations,
-            settle=self.settle,
+            purge_if_erased=self.purge_if_erased,
             settings=self.config.router,
         )
 
@@ -110,7 +110,7 @@ class Process:
         finally:
             await directory.close()
 
-    async def settle(self, *tenants: str, directory: Directory | None = None) -> None:
+    async def purge_if_erased(self, *tenants: str, directory: Directory | None = None) -> None:
         """To be called at the end of work for these tenants: what it wrote of one that was erased meanwhile is erased too."""
         own = directory or self.directory()
         try:
@@ -145,21 +145,21 @@ class Process:
             return None
         return RemoteOperations(self, name, caller)
 
-    async def drive(self, name: str, call: Call, headers: dict[str, str]) -> Any:
+    async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
         from ray import serve
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
         try:
             handle = serve.get_deployment_handle("ingress", app_name=name)
-            status, found, body = await handle.drive.remote(call, {**headers, **dict(call.headers)})
+            status, found, body = await handle.call_application.remote(call, {**headers, **dict(call.headers)})
         except (RayActorError, BackPressureError, DeploymentUnavailableError, RayServeException) as error:
             raise Unavailable(f"the capability {name} is away: {type(error).__name__}", retry_after=1) from error
         return decode(status, found.get("content-type", ""), body)
 
     async def known_operations(self, name: str) -> dict[str, Operation]:
         if name not in self._operations:
-            self._operations[name] = operations(await self.drive(name, Call("GET", f"/{name}/openapi.json"), {}))
+            self._operations[name] = operations(await self.call_application(name, Call("GET", f"/{name}/openapi.json"), {}))
         return self._operations[name]
 
     def close(self) -> None:
@@ -169,41 +169,41 @@ class Process:
 class RemoteOperations:
     """The operations of a deployed capability, called as the same caller."""
 
-    def __init__(self, process: Process, name: str, caller: TenantContext) -> None:
-        self._process, self._name, self._caller = process, name, caller
+    def __init__(self, platform: PlatformContext, name: str, caller: TenantContext) -> None:
+        self._platform, self._name, self._caller = platform, name, caller
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         if operation.startswith("__"):
             raise AttributeError(operation)
 
         async def call(**arguments: Any) -> Any:
-            known = await self._process.known_operations(self._name)
+            known = await self._platform.known_operations(self._name)
             if operation not in known:
                 raise NotFound(f"{self._name} has no operation {operation!r}; it has {', '.join(sorted(known))}")
             caller = self._caller
-            token = mint_internal(self._process.secret, tenant=caller.tenant, role=caller.role, user=caller.user, ttl=60)
+            token = mint_internal(self._platform.secret, tenant=caller.tenant, role=caller.role, user=caller.user, ttl=60)
             headers = {"authorization": f"Bearer {token}", "x-request-id": caller.request_id}
-            return await self._process.drive(self._name, known[operation].call(arguments), headers)
+            return await self._platform.call_application(self._name, known[operation].call(arguments), headers)
 
         return call
 
 
-class ProcessServices:
+class PlatformServices:
     """The `Services` of one capability in this process."""
 
-    def __init__(self, process: Process, capability: str) -> None:
-        self._process, self._capability = process, capability
+    def __init__(self, platform: PlatformContext, capability: str) -> None:
+        self._platform, self._capability = platform, capability
 
     def settings(self, model: type[M]) -> M:
         try:
-            return model(**self._process.config.capabilities.get(self._capability, {}))
+            return model(**self._platform.config.capabilities.get(self._capability, {}))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(p) for p in first["loc"])
             raise Invalid(f"capabilities.{self._capability}.{where} in the configuration: {first['msg']}") from error
 
     def backend(self, name: str) -> Any:
-        for spec in self._process.capability(self._capability).backends:
+        for spec in self._platform.capability(self._capability).backends:
             if spec.name == name:
                 return BackendStub(spec, self._capability)
         raise NotFound(f"{self._capability} has no backend {name!r}")

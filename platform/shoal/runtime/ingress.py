@@ -10,14 +10,14 @@ from fastapi import FastAPI
 
 from shoal.contract.capability import Capability
 from shoal.contract.operations import Call
-from shoal.router.fast_path import directly
+from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 
-from .context import Process
+from .context import PlatformContext
 from .replica import prepare_replica
-from .stream_worker import keep
+from .stream_worker import ensure_workers
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,10 +27,10 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger("shoal.ingress")
 
 
-def application(capability: Capability, process: Process) -> Router:
+def application(capability: Capability, platform: PlatformContext) -> Router:
     """The guarded ASGI application of a capability: `/<name>/…` with its OpenAPI at `/<name>/openapi.json`."""
     prefix = f"/{capability.name}"
-    routes = capability.routes(process.services(capability.name))
+    routes = capability.routes(platform.services(capability.name))
     enforce_roles(routes)
     app = FastAPI(
         title=f"Shoal: {capability.name}",
@@ -49,7 +49,7 @@ def application(capability: Capability, process: Process) -> Router:
     app.include_router(routes, prefix=prefix)
     install_problem_handlers(app)
 
-    return process.router(directly(app, routes, prefix), capability)
+    return platform.router(fast_path(app, routes, prefix), capability)
 
 
 class Ingress:
@@ -57,20 +57,20 @@ class Ingress:
 
     def __init__(self, name: str, **backends: Any) -> None:
         """`backends` only bind the application together; they are called through `services.backend`."""
-        self._process = Process.current()
-        prepare_replica(self._process.config.host)
+        self._platform = PlatformContext.current()
+        prepare_replica(self._platform.config.host)
         self._name = name
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        self._app = application(self._process.capability(self._name), self._process)
+        self._app = application(self._platform.capability(self._name), self._platform)
         if self._name == "platform":
             self._stop = asyncio.Event()
-            self._keeper = asyncio.ensure_future(keep(self._process, self._stop))
+            self._keeper = asyncio.ensure_future(ensure_workers(self._platform, self._stop))
         return mounted(self._app, f"/{self._name}")
 
-    async def drive(self, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    async def call_application(self, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         """One request by handle: (status, headers, body) of the same application that HTTP reaches."""
-        return await drive(self._app, call, headers)
+        return await call_application(self._app, call, headers)
 
 
 def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
@@ -99,7 +99,7 @@ def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
     return serve
 
 
-async def drive(app: ASGIApp, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+async def call_application(app: ASGIApp, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
     """Run one request through an ASGI application in this process."""
     path, _, inline = call.path.partition("?")
     query = inline or urlencode(call.query)

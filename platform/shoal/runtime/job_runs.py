@@ -302,20 +302,20 @@ class _Context:
 
 def work(run_id: str) -> None:
     """Do one claimed run, in a process of its own. Whatever the job raises ends up in the run's `error`."""
-    from .context import Process
+    from .context import PlatformContext
 
-    process = Process.current()
-    runs = Runs(process.stores.online)
+    platform = PlatformContext.current()
+    runs = Runs(platform.stores.online)
     run = runs.get(run_id)
-    capability, job = process.job(run.job)
+    capability, job = platform.job(run.job)
     stop = threading.Event()
-    zone = ZoneInfo(job.timezone or process.config.timezone)
+    zone = ZoneInfo(job.timezone or platform.config.timezone)
 
     async def contexts() -> list[TenantContext]:
-        names = await process.tenants()
+        names = await platform.tenants()
         if run.tenant is not None and run.tenant not in names:
             raise NotFound(f"no tenant {run.tenant!r}")
-        return [await process.context(name, capability.name) for name in ([run.tenant] if run.tenant else names)]
+        return [await platform.context(name, capability.name) for name in ([run.tenant] if run.tenant else names)]
 
     def beat() -> None:
         while not stop.wait(BEAT):
@@ -339,5 +339,5 @@ def work(run_id: str) -> None:
         runs.finish(run_id, "failed", error=f"{type(error).__name__}: {error} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})")
     finally:
         stop.set()
-        asyncio.run(process.settle(*(tenant.tenant for tenant in context.tenants)))
-        process.close()
+        asyncio.run(platform.purge_if_erased(*(tenant.tenant for tenant in context.tenants)))
+        platform.close()

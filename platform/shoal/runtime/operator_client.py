@@ -28,7 +28,7 @@ def runtime() -> Config:
         raise Unavailable(f"{folder} is another user's") from None
 
 
-def connect(tenant: str | None = None, *, user: str | None = None, **options: Any) -> Client:
+def operator_client(tenant: str | None = None, *, user: str | None = None, **options: Any) -> Client:
     """A client of the platform that runs on this data folder: its operator's, or acting for one tenant with all its boards.
     `options` are the Client's."""
     config = runtime()

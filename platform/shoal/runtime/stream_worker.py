@@ -19,7 +19,7 @@ from shoal.contract.events import Event
 from shoal.eventlog.redis_log import EventLog
 
 from .cluster import NAMESPACE
-from .context import Process
+from .context import PlatformContext
 from .job_runs import DONE, Run, Runs, due
 
 log = logging.getLogger("shoal.worker")
@@ -33,12 +33,12 @@ class Worker:
 
     def __init__(self) -> None:
         self.id = uuid4().hex[:12]
-        self._process = Process.current()
-        self._runs = Runs(self._process.stores.online)
-        self._log = EventLog(self._process.stores)
-        self._directory = self._process.directory()
+        self._platform = PlatformContext.current()
+        self._runs = Runs(self._platform.stores.online)
+        self._log = EventLog(self._platform.stores)
+        self._directory = self._platform.directory()
         self._stop = asyncio.Event()
-        self._zone = ZoneInfo(self._process.config.timezone)
+        self._zone = ZoneInfo(self._platform.config.timezone)
         self._tenants: list[str] = []
         self._tasks: list[asyncio.Task] = []
 
@@ -88,7 +88,7 @@ class Worker:
 
     def _streams(self) -> list[Awaitable[None]]:
         loops: list[Awaitable[None]] = []
-        for capability in self._process.plugins.capabilities.values():
+        for capability in self._platform.plugins.capabilities.values():
             for number, stream in enumerate(capability.streams):
                 loops.append(self._follow(f"{capability.name}.{number}", capability.name, stream))
         return loops
@@ -96,9 +96,9 @@ class Worker:
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
         async def handle(tenant: str, events: Sequence[Event]) -> None:
             try:
-                await stream.handle(await self._process.context(tenant, capability, self._directory), events)
+                await stream.handle(await self._platform.context(tenant, capability, self._directory), events)
             finally:
-                await self._process.settle(tenant, directory=self._directory)
+                await self._platform.purge_if_erased(tenant, directory=self._directory)
 
         async def tenants() -> list[str]:
             return self._tenants
@@ -125,15 +125,15 @@ class Worker:
 
     async def _schedule(self) -> None:
         now = datetime.now(UTC)
-        for name, job in self._process.jobs().items():
+        for name, job in self._platform.jobs().items():
             when = due(job, self._zone, now)
             if when is not None:
                 await asyncio.to_thread(self._runs.schedule, name, when)
 
     async def _start_jobs(self) -> None:
-        while run := await asyncio.to_thread(self._runs.claim, self._process.config.jobs_at_once):
+        while run := await asyncio.to_thread(self._runs.claim, self._platform.config.jobs_at_once):
             self._spawn(run)
-            await self._look_at_the_clock(run)
+            await self._mark_overdue(run)
 
     def _spawn(self, run: Run) -> None:
         import ray
@@ -145,11 +145,11 @@ class Worker:
             log.warning("run %s of %s: its process died (attempt %d)", run.id, run.job, run.attempt)
         for run in await asyncio.to_thread(self._runs.active):
             if run.state not in DONE:
-                await self._look_at_the_clock(run)
+                await self._mark_overdue(run)
 
-    async def _look_at_the_clock(self, run: Run) -> None:
+    async def _mark_overdue(self, run: Run) -> None:
         """A run that is past its deadline is late: once, and as an event of those it is for."""
-        _, job = self._process.job(run.job)
+        _, job = self._platform.job(run.job)
         if not job.deadline or run.late or datetime.now(UTC) <= run.scheduled_for + job.deadline:
             return
         await asyncio.to_thread(self._runs.update, run.id, late=True)
@@ -161,16 +161,16 @@ class Worker:
                 subject=run.job,
                 data={"job": run.job, "run": run.id, "scheduled_for": run.scheduled_for.isoformat(), "state": run.state},
             )
-            await self._process.open_stores(tenant).events.append([event])
+            await self._platform.open_stores(tenant).events.append([event])
 
 
-async def keep(process: Process, stop: asyncio.Event) -> None:
+async def ensure_workers(platform: PlatformContext, stop: asyncio.Event) -> None:
     """See to it that the configured number of workers lives. Run by the platform's ingress, so wherever Shoal is deployed there are workers."""
     import ray
     from ray.exceptions import RayError
 
     while not stop.is_set():
-        for number in range(process.config.workers):
+        for number in range(platform.config.workers):
             try:
                 remote: Any = ray.remote(Worker)
                 actor = (
@@ -189,11 +189,11 @@ async def keep(process: Process, stop: asyncio.Event) -> None:
             await asyncio.wait_for(stop.wait(), 2)
 
 
-async def stop_workers(process: Process) -> None:
+async def stop_workers(platform: PlatformContext) -> None:
     """Let the workers finish what they have in hand, and end them."""
     import ray
 
-    for number in range(process.config.workers):
+    for number in range(platform.config.workers):
         try:
             actor = ray.get_actor(f"shoal worker {number}", namespace=NAMESPACE)
         except ValueError:

@@ -33,8 +33,8 @@ async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
 
 async def remains(config: StoreConfig, tenant: str) -> list[str]:
     """Which stores still hold something of the tenant."""
-    from .lake import Folder, run
-    from .vectors import VectorsDoor
+    from .lake import TenantLake, run
+    from .vectors import VectorStore
 
     found = []
     with translated():
@@ -45,9 +45,9 @@ async def remains(config: StoreConfig, tenant: str) -> list[str]:
             async for _ in _keys(redis(config.online), pattern):
                 found.append("online")
                 break
-    if await VectorsDoor(config, tenant).names():
+    if await VectorStore(config, tenant).names():
         found.append("vectors")
-    if await run(Folder(config.lake, tenant).exists):
+    if await run(TenantLake(config.lake, tenant).exists):
         found.append("lake")
     return list(dict.fromkeys(found))
 
@@ -94,9 +94,9 @@ async def _unlink(client: Any, keys: list[bytes]) -> int:
 
 
 async def _erase_vectors(config: StoreConfig, tenant: str) -> int:
-    from .vectors import VectorsDoor
+    from .vectors import VectorStore
 
-    door, rows = VectorsDoor(config, tenant), 0
+    door, rows = VectorStore(config, tenant), 0
     for name in await door.names():
         rows += await door.count(name)
         await door.drop(name)
@@ -104,7 +104,7 @@ async def _erase_vectors(config: StoreConfig, tenant: str) -> int:
 
 
 def _erase_lake(config: StoreConfig, tenant: str) -> int:
-    from .lake import Folder
+    from .lake import TenantLake
 
-    folder = Folder(config.lake, tenant)
+    folder = TenantLake(config.lake, tenant)
     return folder.drop(folder.root)

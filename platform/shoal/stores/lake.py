@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from shoal.contract.errors import Invalid, Unavailable
 
-from .tenant_store import Door
+from .tenant_store import TenantStore
 
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PART = re.compile(r"(\d{20}[0-9a-f]{8})(?:-(\d{20}[0-9a-f]{8}))?\.parquet")
@@ -77,7 +77,7 @@ def _filesystem(lake: str) -> tuple[pafs.FileSystem, str]:
     return pafs.LocalFileSystem(), os.path.abspath(lake)
 
 
-class Folder:
+class TenantLake:
     """A tenant's part of the lake: the blocking work behind the door."""
 
     def __init__(self, lake: str, tenant: str) -> None:
@@ -190,7 +190,7 @@ def _rows(rows: pa.Table) -> pa.Table:
     return rows
 
 
-class LakeDoor(Door):
+class LakeStore(TenantStore):
     """See `shoal.contract.stores.Lake`. Unavailable when the disk or the object store fails."""
 
     __slots__ = ()
@@ -275,11 +275,11 @@ class LakeDoor(Door):
     def filesystem(self) -> pafs.FileSystem:
         return self._folder().fs
 
-    def _folder(self) -> Folder:
-        return Folder(self._config.lake, self._tenant)
+    def _folder(self) -> TenantLake:
+        return TenantLake(self._config.lake, self._tenant)
 
 
-def _sweep(folder: Folder, parts: list[Part]) -> int:
+def _sweep(folder: TenantLake, parts: list[Part]) -> int:
     """Delete files that a settled file among them covers."""
     wide = [part for part in parts if part.wide and part.settled]
     gone = 0
@@ -291,7 +291,7 @@ def _sweep(folder: Folder, parts: list[Part]) -> int:
     return gone
 
 
-def _compact(folder: Folder, table: str, least: int) -> int:
+def _compact(folder: TenantLake, table: str, least: int) -> int:
     gone = 0
     for day in folder.days(table):
         where = folder.day(table, day)

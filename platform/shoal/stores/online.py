@@ -14,7 +14,7 @@ from shoal.contract.stores import Key
 
 from .configuration import StoreConfig
 from .redis_client import redis, translated, unavailable
-from .tenant_store import Door
+from .tenant_store import TenantStore
 
 COMMANDS = frozenset(
     # ruff: noqa: SIM905
@@ -67,7 +67,7 @@ def _arguments(command: str, args: tuple[Any, ...]) -> None:
         raise TypeError(f"{command} takes one key here")
 
 
-class OnlineDoor(Door):
+class OnlineStore(TenantStore):
     """See `shoal.contract.stores.Online`."""
 
     __slots__ = ()
@@ -118,7 +118,7 @@ class OnlineDoor(Door):
 
 
 def _method(command: str) -> Callable[..., Awaitable[Any]]:
-    async def method(self: OnlineDoor, key: Key, *args: Any, **options: Any) -> Any:
+    async def method(self: OnlineStore, key: Key, *args: Any, **options: Any) -> Any:
         if args:
             _arguments(command, args)
         try:
@@ -135,7 +135,7 @@ def _method(command: str) -> Callable[..., Awaitable[Any]]:
 
 
 def _iterator(command: str) -> Callable[..., AsyncIterator[Any]]:
-    async def method(self: OnlineDoor, key: Key, *args: Any, **options: Any) -> AsyncIterator[Any]:
+    async def method(self: OnlineStore, key: Key, *args: Any, **options: Any) -> AsyncIterator[Any]:
         with translated():
             async for item in getattr(redis(self._config.online), command)(
                 address(self._tenant, key), *args, **options
@@ -147,8 +147,8 @@ def _iterator(command: str) -> Callable[..., AsyncIterator[Any]]:
 
 for _name in COMMANDS:
     _function: Any = (_iterator if _name.endswith("_iter") else _method)(_name)
-    _function.__name__, _function.__qualname__ = _name, f"OnlineDoor.{_name}"
-    setattr(OnlineDoor, _name, _function)
+    _function.__name__, _function.__qualname__ = _name, f"OnlineStore.{_name}"
+    setattr(OnlineStore, _name, _function)
 
 
 class Pipeline:

@@ -7,7 +7,7 @@ from shoal.contract.names import check_tenant
 from .configuration import StoreConfig
 
 
-class Door:
+class TenantStore:
     """Bound to one tenant when made, by name checked. Pickles to the same door; there is no way to bind it anew."""
 
     __slots__ = ("_config", "_tenant")

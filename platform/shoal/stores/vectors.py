@@ -24,7 +24,7 @@ from shoal.contract.errors import (
 from shoal.contract.stores import Hit, VectorSchema
 
 from .redis_client import shared
-from .tenant_store import Door
+from .tenant_store import TenantStore
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with three stack traces
 
@@ -104,7 +104,7 @@ def bound(filter: str, values: Mapping[str, Any] | None) -> str:
     return expression
 
 
-class VectorsDoor(Door):
+class VectorStore(TenantStore):
     """See `shoal.contract.stores.Vectors`."""
 
     __slots__ = ()

@@ -11,8 +11,8 @@ class AuditLog:
     """Entries are delivered within a quarter of a second and before a clean end. When the directory is away they wait, and
     once ten thousand do, so do the writes that would add to them."""
 
-    def __init__(self, directory: Directory, lives: Callable[[str], bool]) -> None:
-        self._directory, self._lives = directory, lives
+    def __init__(self, directory: Directory, tenant_exists: Callable[[str], bool]) -> None:
+        self._directory, self._tenant_exists = directory, tenant_exists
         self._outbox: Outbox[tuple[str, AuditEntry]] = Outbox("audit", self._deliver, linger=0.1)
 
     async def enter(self, tenant: str, entry: AuditEntry) -> None:
@@ -24,7 +24,7 @@ class AuditLog:
     async def _deliver(self, entries: list[tuple[str, AuditEntry]]) -> None:
         by_tenant: dict[str, list[AuditEntry]] = {}
         for tenant, entry in entries:
-            if self._lives(tenant):  # an erased tenant must not come back by a late entry
+            if self._tenant_exists(tenant):  # an erased tenant must not come back by a late entry
                 by_tenant.setdefault(tenant, []).append(entry)
         for tenant, own in by_tenant.items():
             await self._directory.audit(tenant, own)

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from shoal.eventlog.event_store import EventsDoor
+from shoal.eventlog.event_store import EventStore
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.online import OnlineDoor
-from shoal.stores.tenant_store import Door
+from shoal.stores.online import OnlineStore
+from shoal.stores.tenant_store import TenantStore
 
 if TYPE_CHECKING:
-    from shoal.stores.lake import LakeDoor
-    from shoal.stores.vectors import VectorsDoor
+    from shoal.stores.lake import LakeStore
+    from shoal.stores.vectors import VectorStore
 
 
-class TenantStores(Door):
+class TenantStores(TenantStore):
     """The four doors of one tenant. They connect on first use, one pool per process, event loop and URI, and can be pickled.
 
     pymilvus and pyarrow are imported with the first use of their door (about a second): import `shoal.stores.vectors` and `shoal.stores.lake`
@@ -21,25 +21,25 @@ class TenantStores(Door):
 
     __slots__ = ("events", "online")
 
-    online: OnlineDoor
-    events: EventsDoor
+    online: OnlineStore
+    events: EventStore
 
     def __init__(self, config: StoreConfig, tenant: str) -> None:
         super().__init__(config, tenant)
-        object.__setattr__(self, "online", OnlineDoor(config, tenant))
-        object.__setattr__(self, "events", EventsDoor(config, tenant))
+        object.__setattr__(self, "online", OnlineStore(config, tenant))
+        object.__setattr__(self, "events", EventStore(config, tenant))
 
     @property
-    def vectors(self) -> "VectorsDoor":
-        from shoal.stores.vectors import VectorsDoor
+    def vectors(self) -> "VectorStore":
+        from shoal.stores.vectors import VectorStore
 
-        return VectorsDoor(self._config, self._tenant)
+        return VectorStore(self._config, self._tenant)
 
     @property
-    def lake(self) -> "LakeDoor":
-        from shoal.stores.lake import LakeDoor
+    def lake(self) -> "LakeStore":
+        from shoal.stores.lake import LakeStore
 
-        return LakeDoor(self._config, self._tenant)
+        return LakeStore(self._config, self._tenant)
 
 
 def open_stores(config: StoreConfig, tenant: str) -> TenantStores:

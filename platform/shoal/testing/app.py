@@ -21,17 +21,17 @@ from shoal.contract.events import Event
 from shoal.contract.operations import Call, decode
 from shoal.router.settings import RouterSettings
 from shoal.runtime.configuration import Config
-from shoal.runtime.context import Process, ProcessServices
-from shoal.runtime.ingress import application, drive
+from shoal.runtime.context import PlatformContext, PlatformServices
+from shoal.runtime.ingress import application, call_application
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import close_connections
-from shoal.tenants.lifecycle import erased
+from shoal.tenants.lifecycle import erase_tenant
 
 T = TypeVar("T")
 SECRET = "for tests only, of this process alone"
 
 
-class LocalProcess(Process):
+class LocalProcess(PlatformContext):
     """A process whose backends and other capabilities are objects of its own, where those of `shoal up` are Serve deployments."""
 
     def __init__(self, config: Config, names: Sequence[str], more: Sequence[Capability]) -> None:
@@ -41,7 +41,7 @@ class LocalProcess(Process):
         self.apps: dict[str, Any] = {}
         self._backends: dict[tuple[str, str], Any] = {}
 
-    def services(self, capability: str) -> "ProcessServices":
+    def services(self, capability: str) -> "PlatformServices":
         return LocalServices(self, capability)
 
     def backend(self, capability: str, name: str) -> Any:
@@ -53,15 +53,15 @@ class LocalProcess(Process):
     async def states(self) -> dict[str, dict[str, Any]]:
         return {name: {"status": "RUNNING", "message": ""} for name in self.apps}
 
-    async def drive(self, name: str, call: Call, headers: dict[str, str]) -> Any:
-        status, found, body = await drive(self.apps[name], call, {**headers, **dict(call.headers)})
+    async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
+        status, found, body = await call_application(self.apps[name], call, {**headers, **dict(call.headers)})
         return decode(status, found.get("content-type", ""), body)
 
 
-class LocalServices(ProcessServices):
+class LocalServices(PlatformServices):
     def backend(self, name: str) -> Any:
         super().backend(name)  # refuses what there is not
-        return self._process.backend(self._capability, name)  # type: ignore[attr-defined]
+        return self._platform.backend(self._capability, name)  # type: ignore[attr-defined]
 
 
 class LocalStub:
@@ -112,7 +112,7 @@ class CapabilityApp:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         config = Config.load(port=port, stores=stores, router=options, capabilities={k: dict(v) for k, v in (settings or {}).items()})
-        self.process = LocalProcess(config, names, capabilities)
+        self.platform = LocalProcess(config, names, capabilities)
         self.address = f"http://127.0.0.1:{port}"
         self.tenants: list[str] = []
         self._keys: dict[tuple[str, str, str | None], str] = {}
@@ -124,23 +124,23 @@ class CapabilityApp:
             if not self._thread.is_alive():
                 raise RuntimeError("the capabilities did not start: see the error above")
             time.sleep(0.005)
-        self._directory = self.process.directory()
+        self._directory = self.platform.directory()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
 
         async def main() -> None:
-            for name in ("platform", *self.process.plugins.capabilities):
-                self.process.apps[name] = application(self.process.capability(name), self.process)
+            for name in ("platform", *self.platform.plugins.capabilities):
+                self.platform.apps[name] = application(self.platform.capability(name), self.platform)
             await self._server.serve()
-            for app in self.process.apps.values():
+            for app in self.platform.apps.values():
                 await app.stop()
             await close_connections()
 
         self._loop.run_until_complete(main())
 
     async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        app = self.process.apps.get(scope["path"].split("/")[1]) if scope["type"] == "http" else None
+        app = self.platform.apps.get(scope["path"].split("/")[1]) if scope["type"] == "http" else None
         if app is None:
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})
@@ -174,7 +174,7 @@ class CapabilityApp:
     def context(self, tenant: str, capability: str) -> TenantContext:
         """The context that a job or a stream of the capability gets for a tenant."""
         self.key(tenant)
-        return self.run(self.process.context(tenant, capability))
+        return self.run(self.platform.context(tenant, capability))
 
     def members(self, board: str, users: Sequence[str], tenant: str = "acme") -> None:
         """Say who may see a board."""
@@ -183,12 +183,12 @@ class CapabilityApp:
     def stream(self, capability: str, events: Sequence[Event | Mapping[str, Any]], tenant: str = "acme", number: int = 0) -> None:
         """Have a stream of the capability handle these events, as a worker would."""
         given = [e if isinstance(e, Event) else Event(**e) for e in events]
-        stream = self.process.capability(capability).streams[number]
+        stream = self.platform.capability(capability).streams[number]
         self.run(stream.handle(self.context(tenant, capability), given))
 
     def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, JobRun]:
         """Run a job (`<capability>.<job>`) in this process; its result, and the run with its progress."""
-        capability, job = self.process.job(name)
+        capability, job = self.platform.job(name)
         run = JobRun([self.context(tenant, capability.name)], arguments)
         if inspect.iscoroutinefunction(job.run):
             return self.run(job.run(run)), run
@@ -199,7 +199,7 @@ class CapabilityApp:
 
         async def erase(tenant: str) -> None:
             with suppress(NotFound):
-                await erased(self.process, self._directory, tenant)
+                await erase_tenant(self.platform, self._directory, tenant)
 
         async def all_of_them() -> None:
             await asyncio.gather(*map(erase, self.tenants))

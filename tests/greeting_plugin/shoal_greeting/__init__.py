@@ -18,9 +18,9 @@ from shoal import (
     Services,
     Stream,
     TenantContext,
+    current_tenant,
     hookimpl,
     reader,
-    tenant,
 )
 
 
@@ -54,7 +54,7 @@ def routes(services: Services) -> APIRouter:
     settings = services.settings(Settings)
 
     @router.get("")
-    async def greet(name: str = "you", ctx: TenantContext = Depends(tenant)) -> dict[str, object]:
+    async def greet(name: str = "you", ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
         warmth = ctx.parameters(GreetingParameters).warmth
         text = f"{settings.greeting} {name}"
         if warmth > 0.5:
@@ -62,21 +62,21 @@ def routes(services: Services) -> APIRouter:
         return {"text": text, "tenant": ctx.tenant, "user": ctx.user, "warmth": warmth, "variants": dict(ctx.variants)}
 
     @router.get("/echo")
-    async def echo(size: int, ctx: TenantContext = Depends(tenant)) -> dict[str, int]:
+    async def echo(size: int, ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
         """How much came back of `size` characters that a backend was sent, and asked for twice."""
         return {"size": len(await services.backend("shouter").repeat("a" * size, 2))}
 
     @router.get("/refusal")
-    async def refusal(ctx: TenantContext = Depends(tenant)) -> None:
+    async def refusal(ctx: TenantContext = Depends(current_tenant)) -> None:
         await services.backend("shouter").refuse()
 
     @router.put("/notes/{id}")
-    async def put_note(id: str, body: Note, ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
+    async def put_note(id: str, body: Note, ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
         await ctx.stores.online.hset(("note", id), mapping={"text": body.text})
         return {"id": id}
 
     @router.get("/notes/{id}")
-    async def get_note(id: str, ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
+    async def get_note(id: str, ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
         text = await ctx.stores.online.hget(("note", id), "text")
         if text is None:
             raise NotFound(f"no note {id!r}")
@@ -87,12 +87,12 @@ def routes(services: Services) -> APIRouter:
         return {"count": len(names)}
 
     @router.get("/seen")
-    async def seen(ctx: TenantContext = Depends(tenant)) -> dict[str, object]:
+    async def seen(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
         """The ids of the greetings that the stream has handled, in order."""
         return {"ids": [raw.decode() for raw in await ctx.stores.online.lrange(("seen",), 0, -1)]}
 
     @router.get("/neighbours")
-    async def neighbours(ctx: TenantContext = Depends(tenant)) -> dict[str, object]:
+    async def neighbours(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
         """Another capability, called as this same caller; None where there is none."""
         platform = ctx.capability("platform")
         assert platform is not None
@@ -101,7 +101,7 @@ def routes(services: Services) -> APIRouter:
             "nowhere": ctx.capability("nowhere") is None,
         }
 
-    async def linger(id: str, seconds: float, ctx: TenantContext = Depends(tenant)) -> None:
+    async def linger(id: str, seconds: float, ctx: TenantContext = Depends(current_tenant)) -> None:
         """Takes its time and then leaves a note."""
         await asyncio.sleep(seconds)
         await ctx.stores.online.hset(("note", id), mapping={"text": "finished"})
@@ -110,7 +110,7 @@ def routes(services: Services) -> APIRouter:
     router.post("/linger", name="write_lingering", include_in_schema=False)(linger)
 
     @router.get("/fault", include_in_schema=False)
-    async def fault(ctx: TenantContext = Depends(tenant)) -> None:
+    async def fault(ctx: TenantContext = Depends(current_tenant)) -> None:
         raise RuntimeError("a defect of the plugin's, with secret details")
 
     return router

@@ -24,13 +24,13 @@ from fastapi import APIRouter, Depends
 from nicegui import ui
 from pydantic import Field
 
-from shoal import Capability, Conflict, Job, Parameters, TenantContext, tenant
+from shoal import Capability, Conflict, Job, Parameters, TenantContext, current_tenant
 from shoal.console.site import site
 from shoal.contract.context import Role
 from shoal.local.embedded_servers import redis_binary
 from shoal.runtime import ingress, status
 from shoal.runtime.configuration import Config
-from shoal.runtime.context import Process
+from shoal.runtime.context import PlatformContext
 from shoal.runtime.plugins import Problem
 
 
@@ -46,7 +46,7 @@ def routes(_: Any) -> APIRouter:
     router = APIRouter()
 
     @router.get("/hello")
-    async def hello(name: str, ctx: TenantContext = Depends(tenant)) -> dict[str, Any]:
+    async def hello(name: str, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """Greet somebody.
 
         As warmly as the parameters say."""
@@ -103,7 +103,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-async def keys(process: Process) -> dict[str, dict[str, str]]:
+async def keys(process: PlatformContext) -> dict[str, dict[str, str]]:
     """Two companies, and a key of each role for both."""
     directory = process.directory()
     made: dict[str, dict[str, str]] = {}
@@ -123,7 +123,7 @@ def main() -> None:
 
     with redis_server() as redis, tempfile.TemporaryDirectory() as folder:
         stores = {"online": redis, "vectors": given.vectors, "lake": str(Path(folder, "lake"))}
-        process = Process(Config(port=port, data=folder, stores=stores, router={"internal_secret": "s" * 40}))
+        process = PlatformContext(Config(port=port, data=folder, stores=stores, router={"internal_secret": "s" * 40}))
         wanted = given.plugins.split(",") if given.plugins else []
         served = {n: process.plugins.capabilities[n] for n in wanted} or SAMPLES
         process.plugins.capabilities.clear()

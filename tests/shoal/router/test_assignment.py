@@ -14,9 +14,9 @@ from mmh3 import hash as murmur3
 from pydantic import ValidationError
 from scipy.stats import chi2
 
-from shoal.contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping
+from shoal.contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping_experiments
 from shoal.router import assignment
-from shoal.router.assignment import Assigner, Plan, bucket
+from shoal.router.assignment import Assigner, Plan, assignment_bucket
 
 UNITS = [f"user-{i}" for i in range(20_000)]
 HALVES = (Variant(name="control", allocation=50), Variant(name="treatment", allocation=50))
@@ -37,11 +37,11 @@ def test_the_example_in_the_docstring_is_true() -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_the_bucket_is_the_literal_formula(experiment_id: str, unit_id: str) -> None:
-    assert bucket(experiment_id, unit_id) == murmur3(f"{experiment_id}:{unit_id}", signed=False) % 10_000
+    assert assignment_bucket(experiment_id, unit_id) == murmur3(f"{experiment_id}:{unit_id}", signed=False) % 10_000
 
 
 def test_known_buckets_never_change() -> None:
-    assert [bucket(e, u) for e, u in (("ranking", "user-1"), ("a:b", "c"), ("50%", "ü:1"))] == KNOWN
+    assert [assignment_bucket(e, u) for e, u in (("ranking", "user-1"), ("a:b", "c"), ("50%", "ü:1"))] == KNOWN
 
 
 KNOWN = [8947, 8997, 2137]
@@ -51,7 +51,7 @@ KNOWN = [8947, 8997, 2137]
        st.text(max_size=20))
 def test_the_variant_is_the_allocation_that_the_bucket_falls_into(experiment_id: str, unit_id: str) -> None:
     arms = (Variant(name="a", allocation=10), Variant(name="b", allocation=0.5), Variant(name="c", allocation=89.5))
-    b = bucket(experiment_id, unit_id)
+    b = assignment_bucket(experiment_id, unit_id)
     expected = "a" if b < 1000 else "b" if b < 1050 else "c"
     assert Assigner.compile(experiment(experiment_id, variants=arms)).assign(unit_id) == expected
 
@@ -68,12 +68,12 @@ def test_many_is_one_by_one() -> None:
 
 
 def test_buckets_are_uniform() -> None:
-    counts = np.bincount([bucket("uniform", unit) // 100 for unit in UNITS], minlength=100)
+    counts = np.bincount([assignment_bucket("uniform", unit) // 100 for unit in UNITS], minlength=100)
     assert p_uniform(counts) > 0.001
 
 
 def test_experiments_are_independent_of_each_other() -> None:
-    pairs = [bucket("one", unit) // 1000 * 10 + bucket("two", unit) // 1000 for unit in UNITS]
+    pairs = [assignment_bucket("one", unit) // 1000 * 10 + assignment_bucket("two", unit) // 1000 for unit in UNITS]
     assert p_uniform(np.bincount(pairs, minlength=100)) > 0.001
 
 
@@ -111,7 +111,7 @@ def test_overlaps_in_a_layer_are_found() -> None:
         experiment("d", layer="other", layer_range=(0, 10_000)),
         experiment("e"),
     ]
-    assert overlapping(records) == [("a", "b")]
+    assert overlapping_experiments(records) == [("a", "b")]
 
 
 def test_a_holdout_takes_the_same_units_out_of_all_its_experiments() -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from shoal.router.credentials import mint_internal
 from shoal.router.settings import JWTIssuer
 
-from .conftest import SECRET, World, problem
+from ..conftest import SECRET, World, problem
 
 pytestmark = pytest.mark.anyio
 

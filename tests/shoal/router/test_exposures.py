@@ -9,13 +9,13 @@ from pydantic import model_validator
 
 from shoal import Parameters
 from shoal.contract.experiments import ExperimentRecord, Variant
-from shoal.router.assignment import Assignment, bucket
+from shoal.router.assignment import Assignment, assignment_bucket
 from shoal.router.exposures import resolve, varied_by
 
-from .conftest import GreetingParameters, Log, World
+from ..conftest import GreetingParameters, Log, World
 
 TREATED, CONTROLLED = (
-    next(f"u{i}" for i in range(100) if (bucket("warm", f"u{i}") >= 5000) is treated) for treated in (True, False)
+    next(f"u{i}" for i in range(100) if (assignment_bucket("warm", f"u{i}") >= 5000) is treated) for treated in (True, False)
 )
 
 

@@ -17,7 +17,7 @@ from shoal.router.credentials import mint_internal
 from shoal.router.route_guard import enforce_roles
 from shoal.tenants.records import Limits
 
-from .conftest import SECRET, World, problem, routes
+from ..conftest import SECRET, World, problem, routes
 
 pytestmark = pytest.mark.anyio
 

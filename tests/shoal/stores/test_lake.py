@@ -11,7 +11,7 @@ import pytest
 from shoal import Invalid, Unavailable
 from shoal.stores import lake as module
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.lake import ZERO, Folder, LakeDoor, Part, live, part_id
+from shoal.stores.lake import ZERO, LakeStore, Part, TenantLake, live, part_id
 from shoal.tenants.tenant_stores import open_stores
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def door(root: Path) -> LakeDoor:
+def door(root: Path) -> LakeStore:
     return open_stores(
         StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake=str(root)), "acme"
     ).lake
@@ -35,7 +35,7 @@ def table(*values: int) -> pa.Table:
     return pa.table({"n": pa.array(values, pa.int64())})
 
 
-async def numbers(door: LakeDoor, *args: date) -> list[int]:
+async def numbers(door: LakeStore, *args: date) -> list[int]:
     rows = await door.read("metrics", *args)
     return [] if rows is None else sorted(rows["n"].to_pylist())
 
@@ -46,7 +46,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLED", -1.0)
 
 
-async def test_what_is_appended_is_read_back_with_its_date(door: LakeDoor, root: Path):
+async def test_what_is_appended_is_read_back_with_its_date(door: LakeStore, root: Path):
     path = await door.append("metrics", table(1, 2), DAY)
     await door.append("metrics", table(3), NEXT)
     rows = await door.read("metrics")
@@ -56,7 +56,7 @@ async def test_what_is_appended_is_read_back_with_its_date(door: LakeDoor, root:
     assert await door.tables() == ["metrics"]
 
 
-async def test_both_ends_of_a_range_belong_to_it(door: LakeDoor):
+async def test_both_ends_of_a_range_belong_to_it(door: LakeStore):
     for n in range(1, 5):
         await door.append("metrics", table(n), date(2026, 3, n))
     assert await numbers(door, date(2026, 3, 2), date(2026, 3, 3)) == [2, 3]
@@ -64,12 +64,12 @@ async def test_both_ends_of_a_range_belong_to_it(door: LakeDoor):
     assert len(await door.files("metrics", date(2026, 3, 4))) == 1
 
 
-async def test_columns_may_be_chosen_and_date_is_one(door: LakeDoor):
+async def test_columns_may_be_chosen_and_date_is_one(door: LakeStore):
     await door.append("metrics", pa.table({"n": [1], "m": ["x"]}), DAY)
     assert (await door.read("metrics", columns=["date", "m"])).column_names == ["date", "m"]
 
 
-async def test_nothing_there_reads_as_none(door: LakeDoor):
+async def test_nothing_there_reads_as_none(door: LakeStore):
     assert await door.read("metrics") is None
     assert await door.files("metrics") == await door.days("metrics") == await door.tables() == []
     assert await door.delete("metrics") == 0
@@ -77,13 +77,13 @@ async def test_nothing_there_reads_as_none(door: LakeDoor):
     assert await door.read("metrics") is None
 
 
-async def test_files_of_different_columns_read_together(door: LakeDoor):
+async def test_files_of_different_columns_read_together(door: LakeStore):
     await door.append("metrics", table(1), DAY)
     await door.append("metrics", pa.table({"n": [2], "added": ["x"]}), DAY)
     assert (await door.read("metrics"))["added"].to_pylist() == [None, "x"]
 
 
-async def test_a_replaced_day_holds_only_the_new_rows_and_later_appends(door: LakeDoor):
+async def test_a_replaced_day_holds_only_the_new_rows_and_later_appends(door: LakeStore):
     await door.append("metrics", table(1), DAY)
     for n in (2, 3):
         await door.replace("metrics", table(n), DAY)
@@ -93,13 +93,13 @@ async def test_a_replaced_day_holds_only_the_new_rows_and_later_appends(door: La
     assert len(await door.files("metrics")) == 2
 
 
-async def test_replacing_with_nothing_empties_the_day(door: LakeDoor):
+async def test_replacing_with_nothing_empties_the_day(door: LakeStore):
     await door.append("metrics", table(1), DAY)
     await door.replace("metrics", table(), DAY)
     assert await door.read("metrics") is None
 
 
-async def test_whole_days_before_a_date_are_deleted(door: LakeDoor):
+async def test_whole_days_before_a_date_are_deleted(door: LakeStore):
     await door.append("metrics", table(1), DAY)
     await door.append("metrics", table(2), NEXT)
     assert await door.delete("metrics", before=NEXT) == 1
@@ -112,7 +112,7 @@ HOSTILE = ["../globex", "a/b", "", ".", "..", "A", "a\n", "a%2f", "a" * 64, "x:y
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_table_name_is_invalid(door: LakeDoor, name: str):
+async def test_a_hostile_table_name_is_invalid(door: LakeStore, name: str):
     for call in [
         lambda: door.append(name, table(1), DAY),
         lambda: door.replace(name, table(1), DAY),
@@ -125,30 +125,30 @@ async def test_a_hostile_table_name_is_invalid(door: LakeDoor, name: str):
             await call()
 
 
-async def test_tenants_do_not_see_each_other(door: LakeDoor, root: Path):
+async def test_tenants_do_not_see_each_other(door: LakeStore, root: Path):
     await door.append("metrics", table(1), DAY)
-    other = LakeDoor(door._config, "acme-2")
+    other = LakeStore(door._config, "acme-2")
     assert await other.tables() == []
     assert await other.delete("metrics") == 0
     assert await numbers(door) == [1]
 
 
-async def test_only_the_log_writes_the_archive(door: LakeDoor):
+async def test_only_the_log_writes_the_archive(door: LakeStore):
     with pytest.raises(Invalid, match="log"):
         await door.append("events", table(1), DAY)
 
 
-async def test_the_column_date_is_the_lakes_own(door: LakeDoor):
+async def test_the_column_date_is_the_lakes_own(door: LakeStore):
     with pytest.raises(Invalid, match="date"):
         await door.append("metrics", pa.table({"date": ["x"]}), DAY)
 
 
-async def test_a_time_of_day_does_not_get_into_the_path(door: LakeDoor):
+async def test_a_time_of_day_does_not_get_into_the_path(door: LakeStore):
     path = await door.append("metrics", table(1), datetime(2026, 3, 1, 12, 30))
     assert Path(path).parent.name == "date=2026-03-01"
 
 
-async def test_compaction_merges_and_loses_nothing(door: LakeDoor, settled: None):
+async def test_compaction_merges_and_loses_nothing(door: LakeStore, settled: None):
     for n in range(20):
         await door.append("metrics", table(n), DAY)
     before = await door.files("metrics")
@@ -161,14 +161,14 @@ async def test_compaction_merges_and_loses_nothing(door: LakeDoor, settled: None
     assert await numbers(door) == [*range(20), 99]
 
 
-async def test_fresh_files_are_left_alone(door: LakeDoor):
+async def test_fresh_files_are_left_alone(door: LakeStore):
     for n in range(20):
         await door.append("metrics", table(n), DAY)
     await door.compact("metrics")
     assert len(await door.files("metrics")) == 20
 
 
-async def test_compaction_after_a_replacement_does_not_bring_the_old_rows_back(door: LakeDoor, settled: None):
+async def test_compaction_after_a_replacement_does_not_bring_the_old_rows_back(door: LakeStore, settled: None):
     await door.append("metrics", table(1), DAY)
     await door.replace("metrics", table(2), DAY)
     for n in range(3, 6):
@@ -179,17 +179,17 @@ async def test_compaction_after_a_replacement_does_not_bring_the_old_rows_back(d
 
 
 async def test_a_file_that_went_between_listing_and_reading_is_read_from_its_successor(
-    door: LakeDoor, monkeypatch
+    door: LakeStore, monkeypatch
 ):
     await door.append("metrics", table(1), DAY)
-    listed, parts = [], Folder.parts
+    listed, parts = [], TenantLake.parts
 
-    def stale(self: Folder, where: str) -> list[Part]:
+    def stale(self: TenantLake, where: str) -> list[Part]:
         listed.append(where)
         gone = Part(f"{where}/gone.parquet", "1" * 28, "1" * 28, 0.0)
         return [gone] if len(listed) <= 2 else parts(self, where)  # days(), then the day itself
 
-    monkeypatch.setattr(Folder, "parts", stale)
+    monkeypatch.setattr(TenantLake, "parts", stale)
     assert await numbers(door) == [1]
 
 
@@ -215,15 +215,15 @@ WRITER = """
 import sys
 from datetime import date
 import pyarrow as pa
-from shoal.stores.lake import Folder
-folder = Folder(sys.argv[1], "acme")
+from shoal.stores.lake import TenantLake
+folder = TenantLake(sys.argv[1], "acme")
 rows = pa.table({"n": list(range(200_000))})
 while True:
     folder.write(folder.day("metrics", date(2026, 3, 1)), rows)
 """
 
 
-async def test_a_killed_writer_leaves_no_half_file(door: LakeDoor, root: Path, nursery: Any):
+async def test_a_killed_writer_leaves_no_half_file(door: LakeStore, root: Path, nursery: Any):
     for delay in (0.003, 0.01, 0.03):
         before = await door.files("metrics")
         child = nursery.start(WRITER, str(root))
@@ -237,7 +237,7 @@ async def test_a_killed_writer_leaves_no_half_file(door: LakeDoor, root: Path, n
         assert pq.read_table(path, partitioning=None).num_rows == 200_000
 
 
-async def test_what_a_killed_writer_left_is_cleared(door: LakeDoor, root: Path, settled: None):
+async def test_what_a_killed_writer_left_is_cleared(door: LakeStore, root: Path, settled: None):
     path = Path(await door.append("metrics", table(1), DAY))
     half = path.parent / ".x.parquet.12.tmp"
     half.write_bytes(b"PAR1")
@@ -266,6 +266,6 @@ async def test_a_store_of_objects_serves_like_a_disk():
     assert await door.delete("metrics") == 3
 
 
-async def test_a_door_pickles(door: LakeDoor):
+async def test_a_door_pickles(door: LakeStore):
     await pickle.loads(pickle.dumps(door)).append("metrics", table(1), DAY)
     assert await numbers(door) == [1]

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from shoal import Invalid, Unavailable
 from shoal.contract.names import TENANT
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.online import COMMANDS, OnlineDoor, address
+from shoal.stores.online import COMMANDS, OnlineStore, address
 from shoal.stores.redis_client import redis
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
@@ -112,7 +112,7 @@ def test_a_door_cannot_be_bound_anew(config: StoreConfig):
         with pytest.raises(AttributeError):
             change()
 
-    class Own(OnlineDoor):
+    class Own(OnlineStore):
         pass
 
     with pytest.raises(ValueError, match="tenant"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.router.assignment import bucket
+from shoal.router.assignment import assignment_bucket
 
 from .activity import SOURCE
 
@@ -55,7 +55,7 @@ class Trial:
         while any(left.values()):
             n += 1
             unit = f"visitor-{n:05d}"
-            arm = arms[bucket(self.id, unit) * len(arms) // 10_000]
+            arm = arms[assignment_bucket(self.id, unit) * len(arms) // 10_000]
             if left[arm]:
                 left[arm] -= 1
                 yield unit, arm

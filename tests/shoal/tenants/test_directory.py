@@ -18,7 +18,7 @@ from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import PREFIX
 from shoal.tenants.records import PLATFORM, AuditEntry, Limits
 
-from .conftest import RedisServer, free_port
+from ..conftest import RedisServer, free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal import Event, bucket
+from shoal import Event, assignment_bucket
 from shoal.local.sample import TENANTS, Workspace, workspace
 
 NOW = datetime(2026, 11, 23, 9, 7, 12, tzinfo=UTC)
@@ -217,6 +217,6 @@ def test_the_trial_has_its_numbers_and_the_routers_assignment() -> None:
     won = Counter(arm[e.subject] for e in events if e.type == trial.outcome)
     assert Counter(arm.values()) == {"control": 5234, "example-invoice": 5189}
     assert won == {"control": 644, "example-invoice": 732}
-    assert all((bucket(trial.id, unit) < 5000) == (name == "control") for unit, name in arm.items())
+    assert all((assignment_bucket(trial.id, unit) < 5000) == (name == "control") for unit, name in arm.items())
     assert all(seen[e.subject] <= e.time < trial.end for e in events)
     assert len({(e.source, e.id) for e in events}) == len(events)

@@ -11,7 +11,7 @@ import pytest
 from shoal.tenants.directory import Directory
 from shoal.tenants.snapshot import Snapshot, TenantState
 
-from .conftest import RedisServer, World, problem
+from ..conftest import RedisServer, World, problem
 
 pytestmark = pytest.mark.anyio
 

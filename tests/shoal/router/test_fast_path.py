@@ -12,8 +12,8 @@ from fastapi.routing import APIRoute
 from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, Field
 
-from shoal import NotFound, Role, TenantContext, editor, tenant
-from shoal.router.fast_path import directly
+from shoal import NotFound, Role, TenantContext, current_tenant, editor
+from shoal.router.fast_path import fast_path
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 
@@ -48,11 +48,11 @@ def routes() -> APIRouter:
     router, nested, licensed = APIRouter(), APIRouter(), APIRouter(route_class=Licensed)
 
     @router.get("")
-    async def root(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def root(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain(f"{ctx.tenant} {request.query_params['q']} {request.url.path} {request.scope['route'].shoal_path}")
 
     @router.post("")
-    async def post(request: Request, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def post(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain(str(len(await request.body())))
 
     @router.get("/edit")
@@ -60,80 +60,80 @@ def routes() -> APIRouter:
         return plain("edited")
 
     @router.get("/gone")
-    async def gone(ctx: TenantContext = Depends(tenant)) -> Response:
+    async def gone(ctx: TenantContext = Depends(current_tenant)) -> Response:
         raise HTTPException(410, "it went", headers={"x-kind": "gone"})
 
     @router.get("/missing")
-    async def missing(ctx: TenantContext = Depends(tenant)) -> Response:
+    async def missing(ctx: TenantContext = Depends(current_tenant)) -> Response:
         raise NotFound("no such thing")
 
     @nested.get("/deep")
-    async def deep(ctx: TenantContext = Depends(tenant)) -> Response:
+    async def deep(ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain("deep")
 
     @router.get("/made/{name}")
-    async def made(name: str, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def made(name: str, ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain(f"made {name}")
 
     @router.get("/made/late")
-    async def late(ctx: TenantContext = Depends(tenant)) -> Response:
+    async def late(ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain("never: the one before has it")
 
     @licensed.get("/licensed")
-    async def plainly(ctx: TenantContext = Depends(tenant)) -> Response:
+    async def plainly(ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain("never: its route refuses it")
 
     router.include_router(licensed)
 
     @router.get("/dict")
-    async def dictionary(ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
+    async def dictionary(ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
         return {"a": "b"}
 
     @router.get("/unsaid")
-    async def unsaid(ctx: TenantContext = Depends(tenant)):  # type: ignore[no-untyped-def]
+    async def unsaid(ctx: TenantContext = Depends(current_tenant)):  # type: ignore[no-untyped-def]
         return {"at": datetime(2026, 1, 2, tzinfo=UTC), "role": ctx.role}
 
     @router.get("/model")
-    async def model(ctx: TenantContext = Depends(tenant)) -> Answer:
+    async def model(ctx: TenantContext = Depends(current_tenant)) -> Answer:
         return Answer(of=ctx.tenant)
 
     @router.get("/either")
-    async def either(request: Request, ctx: TenantContext = Depends(tenant)):  # type: ignore[no-untyped-def]
+    async def either(request: Request, ctx: TenantContext = Depends(current_tenant)):  # type: ignore[no-untyped-def]
         return plain("text") if "text" in request.query_params else ["a", 1, None]
 
     @router.get("/wrong")
-    async def wrong(ctx: TenantContext = Depends(tenant)) -> dict[str, int]:
+    async def wrong(ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
         return {"a": "no number"}  # type: ignore[dict-item]
 
     @router.get("/teapot", status_code=418)
-    async def teapot(ctx: TenantContext = Depends(tenant)) -> dict[str, str]:
+    async def teapot(ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
         return {"short": "and stout"}
 
     @router.get("/bare", response_model_exclude_none=True)
-    async def bare(ctx: TenantContext = Depends(tenant)) -> Answer:
+    async def bare(ctx: TenantContext = Depends(current_tenant)) -> Answer:
         return Answer(of=ctx.tenant)
 
     @router.get("/page", response_class=HTMLResponse)
-    async def page(ctx: TenantContext = Depends(tenant)) -> str:
+    async def page(ctx: TenantContext = Depends(current_tenant)) -> str:
         return "<p>"
 
     @router.get("/number")
-    async def number(n: int = Query(), ctx: TenantContext = Depends(tenant)) -> Response:
+    async def number(n: int = Query(), ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain(str(n))
 
     @router.get("/sync")
-    def sync(ctx: TenantContext = Depends(tenant)) -> Response:
+    def sync(ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain("sync")
 
     @router.get("/tasks")
-    async def tasks(later: BackgroundTasks, ctx: TenantContext = Depends(tenant)) -> Response:
+    async def tasks(later: BackgroundTasks, ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain("tasks")
 
     async def other() -> str:
         return "other"
 
     @router.get("/other")
-    async def another(found: str = Depends(other), ctx: TenantContext = Depends(tenant)) -> Response:
+    async def another(found: str = Depends(other), ctx: TenantContext = Depends(current_tenant)) -> Response:
         return plain(found)
 
     router.include_router(nested, prefix="/nested")
@@ -162,7 +162,7 @@ def client(past: list[str]) -> AsyncClient:
 
     app.include_router(router, prefix="/x")
     install_problem_handlers(app)
-    return behind(directly(app, router, "/x"))
+    return behind(fast_path(app, router, "/x"))
 
 
 @pytest.fixture
@@ -265,6 +265,6 @@ async def test_without_the_router_before_it_nothing_answers() -> None:
     app, router = FastAPI(), routes()
     enforce_roles(router)
     app.include_router(router, prefix="/x")
-    async with AsyncClient(transport=ASGITransport(directly(app, router, "/x")), base_url="http://shoal") as client:
+    async with AsyncClient(transport=ASGITransport(fast_path(app, router, "/x")), base_url="http://shoal") as client:
         with pytest.raises(InternalError):
             await client.get("/x?q=1")

@@ -125,7 +125,7 @@ def test_one_log_that_cannot_be_archived_does_not_keep_the_others_from_it() -> N
 
 def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     app = shoal_app(capabilities=[DIARY])
-    platform, runs = app.client("leaver").platform, job_runs.Runs(app.process.stores.online)
+    platform, runs = app.client("leaver").platform, job_runs.Runs(app.platform.stores.online)
     run = platform.run_job(name="diary.nightly", body={"arguments": {"employee": "Ana"}})
     everyones = runs.add("diary.nightly")
     write = threading.Thread(target=lambda: app.client("leaver").diary.write())
@@ -149,4 +149,4 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Call
         runs.get(run["id"])
     with pytest.raises(Unauthenticated):
         platform.whoami()
-    assert app.run(remains(app.process.stores, "leaver")) == []
+    assert app.run(remains(app.platform.stores, "leaver")) == []

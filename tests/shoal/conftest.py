@@ -1,10 +1,14 @@
-"""A real Redis, a directory in it, and a capability behind a Router."""
+"""Real servers, stores of a tenant, processes to kill, and a capability behind a Router."""
 
 import asyncio
+import contextlib
+import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
@@ -19,14 +24,17 @@ from pydantic import BaseModel, Field
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, reader, tenant
+from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, current_tenant, reader
 from shoal.local.embedded_servers import redis_binary
-from shoal.router.fast_path import directly
+from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 from shoal.router.settings import RouterSettings
+from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import close_connections
 from shoal.tenants.directory import Directory
+from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -110,23 +118,23 @@ def routes(services: Any) -> APIRouter:
     items: dict[tuple[str, str], Item] = {}
 
     @router.get("/who")
-    async def who(ctx: TenantContext = Depends(tenant)) -> Any:
+    async def who(ctx: TenantContext = Depends(current_tenant)) -> Any:
         boards = None if ctx.boards is None else sorted(ctx.boards)
         return {"tenant": ctx.tenant, "role": ctx.role, "user": ctx.user, "boards": boards, "request_id": ctx.request_id,
                 "variants": ctx.variants}
 
     @router.get("/warmth")
-    async def warmth(ctx: TenantContext = Depends(tenant)) -> Any:
+    async def warmth(ctx: TenantContext = Depends(current_tenant)) -> Any:
         return ctx.parameters(GreetingParameters)
 
     @router.get("/items/{item}")
-    async def get_item(item: str, ctx: TenantContext = Depends(tenant)) -> Item:
+    async def get_item(item: str, ctx: TenantContext = Depends(current_tenant)) -> Item:
         if (ctx.tenant, item) not in items:
             raise NotFound(f"no item {item!r}")
         return items[ctx.tenant, item]
 
     @router.put("/items/{item}")
-    async def put_item(item: str, body: Item, ctx: TenantContext = Depends(tenant)) -> Any:
+    async def put_item(item: str, body: Item, ctx: TenantContext = Depends(current_tenant)) -> Any:
         items[ctx.tenant, item] = body
         return {}
 
@@ -194,13 +202,13 @@ class World:
 
     def new_router(self, directory: Directory | None = None) -> Router:
         return Router(
-            directly(self.app, self.routes, "/greeting"),
+            fast_path(self.app, self.routes, "/greeting"),
             capability=CAPABILITY,
             directory=directory or self.directory,
             services=SimpleNamespace(),  # type: ignore[arg-type]
             open_stores=self.open_stores,
             operations=lambda name, ctx: self.asked.append((name, ctx)),
-            settle=self.settle,
+            purge_if_erased=self.purge_if_erased,
             settings=self.settings,
         )
 
@@ -208,7 +216,7 @@ class World:
     def connect(app: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shoal/greeting")
 
-    async def settle(self, tenant: str) -> None:
+    async def purge_if_erased(self, tenant: str) -> None:
         self.settled.append(tenant)
 
     def open_stores(self, tenant: str) -> Any:
@@ -263,3 +271,90 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert body["request_id"] == response.headers["x-request-id"]
     assert body["title"] and body["detail"]
     return body
+
+
+
+@pytest.fixture(scope="session")
+def config(shoal_servers: StoreConfig) -> StoreConfig:
+    """Where Redis, Milvus Lite, the lake and the event log of these tests are."""
+    return shoal_servers
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant that no other test has."""
+    return f"acme-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+async def stores(config: StoreConfig, tenant: str) -> AsyncIterator[TenantStores]:
+    yield open_stores(config, tenant)
+    await close_connections()
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> StoreConfig:
+    """Stores that are not there."""
+    return StoreConfig(online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/proc/none")
+
+
+NURSERY = """
+import json, os, signal, sys
+import shoal.stores, shoal.eventlog.archive, shoal.stores.lake
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    given = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        sys.argv = ["", *given["arguments"]]
+        try:
+            exec(given["code"], {"__name__": "__main__"})
+        finally:
+            os._exit(1)
+    print(pid, flush=True)
+"""
+
+
+class Nursery:
+    """Starts processes that have Shoal imported already, to be killed."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.children: list[int] = []
+
+    def start(self, code: str, *arguments: str) -> int:
+        """The id of a process that runs the code."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"code": code, "arguments": arguments}) + "\n")
+        self.process.stdin.flush()
+        self.children.append(int(self.process.stdout.readline()))
+        return self.children[-1]
+
+    def alive(self, pid: int) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    for pid in made.children:
+        if made.alive(pid) and psutil.Process(pid).ppid() == made.process.pid:
+            made.kill(pid)
+    made.process.communicate()
+
+
+
+@pytest.fixture(scope="session")
+def redis_url(shoal_servers: StoreConfig) -> str:
+    """A Redis, the way `shoal up` starts it."""
+    return shoal_servers.online

@@ -14,7 +14,7 @@ import pytest
 from shoal import Event
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.tenant_stores import open_stores
-from shoal_anomalies import jobs, keys, recent_points
+from shoal_anomalies import jobs, keys, recent_points, stream_processor
 from shoal_anomalies.alert_state import read_settings
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.notifier import Courier

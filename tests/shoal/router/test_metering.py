@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal.router.metering import BOUNDS, Account, metric_events, quantile
+from shoal.router.metering import BOUNDS, RequestMetrics, metric_events, quantile
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import minute_keys
 
-from .conftest import Log, RedisServer, World
+from ..conftest import Log, RedisServer, World
 
 pytestmark = pytest.mark.anyio
 
@@ -33,11 +33,11 @@ class Setting:
         self.clock, self.logs = Clock(), {"acme": Log(), "globex": Log()}
         self.alive = set(self.logs)
         self.accounts = [
-            Account(directory, lambda tenant: SimpleNamespace(events=self.logs[tenant]), "search", self.alive.__contains__, clock=self.clock)  # type: ignore[arg-type, return-value]
+            RequestMetrics(directory, lambda tenant: SimpleNamespace(events=self.logs[tenant]), "search", self.alive.__contains__, clock=self.clock)  # type: ignore[arg-type, return-value]
             for _ in range(replicas)
         ]
 
-    async def settle(self) -> None:
+    async def purge_if_erased(self) -> None:
         """The minute ends, and everybody tells."""
         for account in self.accounts:
             await account.flush()
@@ -64,7 +64,7 @@ async def test_a_minute_of_all_replicas_becomes_one_set_of_metric_events(directo
         for j in range(10):
             account.record("acme", "GET /q", 500 if j == 0 else 200, 0.010, f"user{(i * j) % 7}", {})
         account.record("globex", "GET /q", 200, 0.001, None, {})
-    await setting.settle()
+    await setting.purge_if_erased()
     values = setting.values()
     assert values["shoal.requests"] == 30
     assert values["shoal.error_rate"] == 0.1
@@ -82,7 +82,7 @@ async def test_variants_are_counted_apart(directory: Directory) -> None:
     [account] = setting.accounts
     for i in range(10):
         account.record("acme", "GET /q", 200 if i else 503, 0.001, None, {"ranking": "b" if i % 2 else "a", "other/x": "y"} if i < 8 else {})
-    await setting.settle()
+    await setting.purge_if_erased()
     assert setting.values(experiment="ranking", variant="a")["shoal.variant.requests"] == 4
     assert setting.values(experiment="ranking", variant="a")["shoal.variant.error_rate"] == 0.25
     assert setting.values(experiment="ranking", variant="b")["shoal.variant.requests"] == 4
@@ -93,7 +93,7 @@ async def test_variants_are_counted_apart(directory: Directory) -> None:
 async def test_a_silent_tenant_gets_zeros_for_a_day(directory: Directory) -> None:
     setting = Setting(directory)
     setting.accounts[0].record("acme", "GET /q", 200, 0.001, None, {})
-    await setting.settle()
+    await setting.purge_if_erased()
     setting.logs["acme"].events.clear()
     setting.clock.now += 60
     await setting.accounts[0].close_minutes()
@@ -108,7 +108,7 @@ async def test_a_tenant_that_went_gets_no_late_events(directory: Directory) -> N
     setting = Setting(directory)
     setting.accounts[0].record("acme", "GET /q", 200, 0.001, None, {})
     setting.alive.discard("acme")
-    await setting.settle()
+    await setting.purge_if_erased()
     assert setting.logs["acme"].events == []
 
 
@@ -117,7 +117,7 @@ async def test_a_log_that_is_away_gets_the_minute_later(directory: Directory) ->
     setting.accounts[0].record("acme", "GET /q", 200, 0.001, None, {})
     setting.logs["acme"].fault = ConnectionError("away")
     with pytest.raises(ConnectionError):
-        await setting.settle()
+        await setting.purge_if_erased()
     setting.logs["acme"].fault = None
     await setting.accounts[0].close_minutes()
     assert setting.values()["shoal.requests"] == 1
@@ -132,7 +132,7 @@ async def test_what_redis_did_not_take_is_kept(directory: Directory) -> None:
         await account.flush()
     account.record("acme", "GET /q", 200, 0.001, "bob", {})
     account._directory = directory
-    await setting.settle()
+    await setting.purge_if_erased()
     assert (setting.values()["shoal.requests"], setting.values()["shoal.active_users"]) == (2, 2)
 
 

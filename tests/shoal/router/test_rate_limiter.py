@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shoal import LimitExceeded
-from shoal.router.rate_limiter import Gate, Presence
+from shoal.router.rate_limiter import RateLimiter, ReplicaHeartbeat
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
 
-def admitted(gate: Gate, limits: Limits, times: list[float], replicas: int = 1) -> int:
+def admitted(gate: RateLimiter, limits: Limits, times: list[float], replicas: int = 1) -> int:
     count = 0
     for now in times:
         try:
@@ -27,7 +27,7 @@ def admitted(gate: Gate, limits: Limits, times: list[float], replicas: int = 1) 
 
 def test_a_burst_and_then_the_rate() -> None:
     limits = Limits(rps=10, burst=5)
-    gate = Gate(limits)
+    gate = RateLimiter(limits)
     assert admitted(gate, limits, [100.0] * 50) == 5
     assert admitted(gate, limits, [100.0 + i / 1000 for i in range(1000)]) == 9  # at .1, .2, … .9
     assert admitted(gate, limits, [1000.0] * 50) == 5  # what was not used is not saved beyond the burst
@@ -39,12 +39,12 @@ def test_never_more_than_burst_and_rate_allow(rps: float, burst: float, gaps: li
     for gap in gaps:
         now += gap
         times.append(now)
-    assert admitted(Gate(limits), limits, times) <= burst + rps * (now - 50.0) + 1e-6
+    assert admitted(RateLimiter(limits), limits, times) <= burst + rps * (now - 50.0) + 1e-6
 
 
 def test_retry_after_is_when_it_will_be_let_in() -> None:
     limits = Limits(rps=2, burst=1)
-    gate = Gate(limits)
+    gate = RateLimiter(limits)
     gate.enter(limits, 1, 10.0)
     with pytest.raises(LimitExceeded) as caught:
         gate.enter(limits, 1, 10.1)
@@ -54,7 +54,7 @@ def test_retry_after_is_when_it_will_be_let_in() -> None:
 
 def test_concurrency_counts_what_is_in_flight() -> None:
     limits = Limits(concurrency=2)
-    gate = Gate(limits)
+    gate = RateLimiter(limits)
     gate.enter(limits, 1, 1.0)
     gate.enter(limits, 1, 1.0)
     with pytest.raises(LimitExceeded):
@@ -65,14 +65,14 @@ def test_concurrency_counts_what_is_in_flight() -> None:
 
 def test_replicas_share_and_changed_limits_keep_what_is_in_flight() -> None:
     limits = Limits(rps=100, burst=10, concurrency=4)
-    gate = Gate(limits)
+    gate = RateLimiter(limits)
     assert admitted(gate, limits, [1.0] * 50, replicas=2) == 5
     gate.enter(limits, 2, 2.0)
     assert gate.concurrency == 2
     narrower = Limits(rps=100, burst=10, concurrency=1)
     with pytest.raises(LimitExceeded, match="at once"):
         gate.enter(narrower, 2, 3.0)
-    assert Gate(Limits(burst=1, concurrency=1), replicas=50).concurrency == 1
+    assert RateLimiter(Limits(burst=1, concurrency=1), replicas=50).concurrency == 1
 
 
 def test_limits_stack_from_narrow_to_wide() -> None:
@@ -88,8 +88,8 @@ def test_limits_that_make_no_sense_are_refused(fields: dict[str, object]) -> Non
 
 @pytest.mark.anyio
 async def test_replicas_count_each_other(directory: Directory) -> None:
-    replicas = [Presence(directory, "search") for _ in range(3)]
-    other = Presence(directory, "features")
+    replicas = [ReplicaHeartbeat(directory, "search") for _ in range(3)]
+    other = ReplicaHeartbeat(directory, "features")
     for presence in (*replicas, other):
         await presence.start()
     await asyncio.gather(*(presence.beat() for presence in replicas))
