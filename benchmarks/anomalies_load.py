@@ -2,7 +2,8 @@
 
     python benchmarks/anomalies_load.py
 
-Starts a redis-server of its own; the stream's handler is fed as a worker feeds it, by tenant and in batches. No Ray.
+Starts a redis-server of its own; the stream's handler is fed as a worker feeds it, by
+tenant and in batches. No Ray.
 """
 
 import asyncio
@@ -82,18 +83,25 @@ def fitting() -> None:
             started = time.process_time()
             seasonal.fit(times, values, method)  # type: ignore[arg-type]
             spent.append(time.process_time() - started)
-        print(f"fit 90 days at 5 min, {method:8s}{60 / statistics.median(spent):10,.0f} series/min/core")
+        print(
+            f"fit 90 days at 5 min, {method:8s}{60 / statistics.median(spent):10,.0f} series/min/core"
+        )
     columns = {
-        f"m{k}": Readings(times, values * random.normal(1, 0.05, len(times)), values) for k in range(4)
+        f"m{k}": Readings(times, values * random.normal(1, 0.05, len(times)), values)
+        for k in range(4)
     }
     ids = {series_id(m, {}): r for m, r in columns.items()}
     started = time.process_time()
     fit_forests(ids, {series_id(m, {}): {"metric": m, "labels": {}} for m in columns})
-    print(f"fit a forest over 4 metrics   {60 / (time.process_time() - started):10,.0f} forests/min/core")
+    print(
+        f"fit a forest over 4 metrics   {60 / (time.process_time() - started):10,.0f} forests/min/core"
+    )
 
 
 async def arrival(port: int, folder: str) -> None:
-    config = StoreConfig(online=f"redis://127.0.0.1:{port}/0", vectors="http://127.0.0.1:1", lake=folder)
+    config = StoreConfig(
+        online=f"redis://127.0.0.1:{port}/0", vectors="http://127.0.0.1:1", lake=folder
+    )
     contexts = [
         TenantContext(
             f"bench{n}",
@@ -152,7 +160,10 @@ async def arrival(port: int, folder: str) -> None:
 
 def _event(metric: str, value: float, at: datetime) -> Event:
     return Event(
-        id=f"{metric}{at.isoformat()}", type="metric", time=at, data={"metric": metric, "value": float(value)}
+        id=f"{metric}{at.isoformat()}",
+        type="metric",
+        time=at,
+        data={"metric": metric, "value": float(value)},
     )
 
 

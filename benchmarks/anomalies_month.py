@@ -1,10 +1,12 @@
-"""A month of one company with known incidents: the pages that people get, against alerting on each anomaly.
+"""A month of one company with known incidents: the pages that people get, against
+alerting on each anomaly.
 
     python benchmarks/anomalies_month.py
 
-Five-minute points of the error rate, latency, requests and active users of one service, played through the detectors, the rules and
-the alert manager as in production, seasons fitted each night (no stores, no Ray, no forest). Incidents, level shifts, a flapping series and
-maintenance are put in at known times.
+Five-minute points of the error rate, latency, requests and active users of one service,
+played through the detectors, the rules and the alert manager as in production, seasons
+fitted each night (no stores, no Ray, no forest). Incidents, level shifts, a flapping
+series and maintenance are put in at known times.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +31,9 @@ LABELS = {"service": "shop"}
 
 @dataclass
 class Happening:
-    """`kind`: outage (errors and latency rise), drop (usage falls), shift (a new level; worth one notice at most), flap, maintenance."""
+    """`kind`: outage (errors and latency rise), drop (usage falls), shift (a new level;
+    worth one notice at most), flap, maintenance.
+    """
 
     kind: str
     day: float
@@ -106,7 +110,9 @@ def main() -> None:
             verdict = one.score(at.timestamp(), value)
             alarm = verdict.score >= DEFAULT_THRESHOLD
             anomalies += alarm
-            seen = Observation(metric, LABELS, one.id, at, value, one.usual(at.timestamp()), alarm, one.calm)
+            seen = Observation(
+                metric, LABELS, one.id, at, value, one.usual(at.timestamp()), alarm, one.calm
+            )
             for notice in book.observe(seen, rules, windows):
                 notices.append((at, notice, book.alerts[notice.alert].priority))
         for notice in book.tick(at, rules, windows):
@@ -114,7 +120,9 @@ def main() -> None:
     z_alarms = int(sum((np.abs(z_scores(values)) > 3).sum() for values in series.values()))
     over = sum(int(series["error_rate"][i] > 0.1) for i in range(n))
     opened = [
-        (at, notice) for at, notice, _ in notices if notice.reason in ("opened", "worsened", "reopened")
+        (at, notice)
+        for at, notice, _ in notices
+        if notice.reason in ("opened", "worsened", "reopened")
     ]
     pages = [(at, notice) for at, notice in opened if notice.channel == "page"]
     real = [h for h in HAPPENED if h.kind in ("outage", "drop", "flap")]

@@ -1,8 +1,10 @@
-"""Score the anomaly detector by the rules of the Numenta Anomaly Benchmark, beside peers run on the same series.
+"""Score the anomaly detector by the rules of the Numenta Anomaly Benchmark, beside
+peers run on the same series.
 
     python benchmarks/anomalies_nab.py
 
-Needs the reference data (SHOAL_REFERENCE, or `../shared/data` beside the repository) and its `tools/nabscore.py`.
+Needs the reference data (SHOAL_REFERENCE, or `../shared/data` beside the repository)
+and its `tools/nabscore.py`.
 """
 
 import importlib.util
@@ -30,7 +32,9 @@ Array = NDArray[np.float64]
 
 
 def windowed_gaussian(times: Array, values: Array) -> Array:
-    """The benchmark's own baseline: one minus the Gaussian tail probability over the last 6,400 values, refitted every 100."""
+    """The benchmark's own baseline: one minus the Gaussian tail probability over the
+    last 6,400 values, refitted every 100.
+    """
     scores, mean, deviation = np.zeros(len(values)), 0.0, 1.0
     for i, value in enumerate(values):
         if i and (i < 100 or i % 100 == 0):
@@ -47,7 +51,9 @@ def robust_z(times: Array, values: Array) -> Array:
 
 
 def isolation_forest(times: Array, values: Array) -> Array:
-    """PyOD's Isolation Forest over windows of eight values, fitted on the probationary part."""
+    """PyOD's Isolation Forest over windows of eight values, fitted on the probationary
+    part.
+    """
     from pyod.models.iforest import IForest
 
     width = 8
@@ -91,7 +97,9 @@ def quiet_series(weeks: int = 4) -> dict[str, Array]:
 
 
 def fitted_alarms(times: Array, values: Array) -> float:
-    """Alarms per week in the second half, as the platform watches a series whose season was fitted to the first."""
+    """Alarms per week in the second half, as the platform watches a series whose season
+    was fitted to the first.
+    """
     half = len(values) // 2
     watched = Watched("s", "s", {}, Detector())
     scores = []
@@ -119,12 +127,13 @@ def main() -> None:
     for path in sorted(folder.glob("*/*.csv")):
         rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
         stamps = [row[0][:19] for row in rows]
-        series[path.relative_to(folder).as_posix()] = (stamps, np.array([float(row[1]) for row in rows]))
+        series[path.relative_to(folder).as_posix()] = (
+            stamps,
+            np.array([float(row[1]) for row in rows]),
+        )
     count = sum(len(windows[name]) for name in series)
     points_in_all = sum(len(values) for _, values in series.values())
-    print(
-        f"{len(series)} series, {points_in_all:,} points, {count} windows; {machine()}\n"
-    )
+    print(f"{len(series)} series, {points_in_all:,} points, {count} windows; {machine()}\n")
     print(f"{'':32s}{'standard':>18s}{'low FP':>18s}{'low FN':>18s}{'points/s/core':>16s}")
     print(f"{'':32s}" + f"{'fixed':>9s}{'hindsight':>9s}" * 3)
     for label, (method, threshold) in METHODS.items():
@@ -144,7 +153,8 @@ def main() -> None:
             line += f"{fixed:9.1f}{nab.normalise(nab.sweep(points, fn)[0], count, tp, fn):9.1f}"
         print(line + f"{rate:16,.0f}")
     print(
-        "\nPublished, standard profile in hindsight: " + ", ".join(f"{k} {v}" for k, v in PUBLISHED.items())
+        "\nPublished, standard profile in hindsight: "
+        + ", ".join(f"{k} {v}" for k, v in PUBLISHED.items())
     )
     print(
         "\nFalse alarms per series and week, on generated series with nothing wrong (first day left out);\n"

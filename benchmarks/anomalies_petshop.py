@@ -1,11 +1,13 @@
-"""Injected faults in a shop of microservices: how many are found within 10 minutes, and at how many false alarms a day.
+"""Injected faults in a shop of microservices: how many are found within 10 minutes, and
+at how many false alarms a day.
 
     python benchmarks/anomalies_petshop.py
 
-The front end's requests, latency (mean and 99th percentile) and availability, every 5 minutes: 2 days without faults, and 26
-faults of 25 minutes each from another month. The calm days, brought to the level of that month (by the medians of the rows before
-the faults), are each fault's history. Methods are compared as alarms of the service: any of its metrics, or their combination;
-false alarms are the hours that have one.
+The front end's requests, latency (mean and 99th percentile) and availability, every 5
+minutes: 2 days without faults, and 26 faults of 25 minutes each from another month. The
+calm days, brought to the level of that month (by the medians of the rows before the
+faults), are each fault's history. Methods are compared as alarms of the service: any of
+its metrics, or their combination; false alarms are the hours that have one.
 """
 
 import csv
@@ -35,8 +37,9 @@ STEP = 300
 WARM_UP = 144  # points: half a day, not counted
 Array = NDArray[np.float64]
 Odd = Callable[[Array, Array, Array], Array]
-"""(history, times, rows) → how odd the history's rows and the rows are; 1 and above is an alarm. Models are fitted to the history,
-which comes right before the rows."""
+"""(history, times, rows) → how odd the history's rows and the rows are; 1 and above is
+an alarm. Models are fitted to the history, which comes right before the rows.
+"""
 
 
 def read(folder: Path) -> tuple[Array, Array]:
@@ -64,10 +67,14 @@ def by_season(history: Array, times: Array, rows: Array) -> Array:
 
 
 def forest_surprises(history: Array, rows: Array) -> Array:
-    """Of the rows by a forest fitted to the history, and of each half of the history by one fitted to the other half."""
+    """Of the rows by a forest fitted to the history, and of each half of the history by
+    one fitted to the other half.
+    """
     half = len(history) // 2
     parts = [(history[half:], history[:half]), (history[:half], history[half:]), (history, rows)]
-    return np.concatenate([CombinationForest(list(METRICS)).fit(past).surprises(new) for past, new in parts])
+    return np.concatenate(
+        [CombinationForest(list(METRICS)).fit(past).surprises(new) for past, new in parts]
+    )
 
 
 def by_forest(history: Array, times: Array, rows: Array) -> Array:
@@ -75,7 +82,9 @@ def by_forest(history: Array, times: Array, rows: Array) -> Array:
 
 
 def combined(history: Array, times: Array, rows: Array) -> Array:
-    """As the platform does it: a detector per metric, told by the season's band and by the forest."""
+    """As the platform does it: a detector per metric, told by the season's band and by
+    the forest.
+    """
     before = times[0] - STEP * np.arange(len(history), 0, -1)
     watched = [
         Watched(m, m, {}, Detector(), model=seasonal.fit(before, past))
@@ -83,7 +92,9 @@ def combined(history: Array, times: Array, rows: Array) -> Array:
     ]
     whole = np.vstack([history, rows])
     odd = []
-    for time, row, together in zip([*before, *times], whole, forest_surprises(history, rows), strict=True):
+    for time, row, together in zip(
+        [*before, *times], whole, forest_surprises(history, rows), strict=True
+    ):
         odd.append(
             max(
                 w.score(float(time), float(v), float(together)).score
@@ -131,7 +142,9 @@ def main() -> None:
             early.append(odd[times + STEP <= start].max())
             kinds.append(kind)
         peaks, is_latency = np.array(during), np.array(kinds) == "latency"
-        quiet = method(calm, calm_times[-1] + STEP + STEP * np.arange(2), calm[:2])[WARM_UP : len(calm)]
+        quiet = method(calm, calm_times[-1] + STEP + STEP * np.arange(2), calm[:2])[
+            WARM_UP : len(calm)
+        ]
         found = [
             max(
                 (

@@ -1,7 +1,9 @@
-"""Decisions per second on one core, against GrowthBook's SDK on equal work, and the quality of the hash.
+"""Decisions per second on one core, against GrowthBook's SDK on equal work, and the
+quality of the hash.
 
-Equal work: 50 running experiments of two equal variants, all traffic, decided for the same unit ids; one decision is
-one unit in one experiment. Run: python benchmarks/assignment.py [--units 1000000]
+Equal work: 50 running experiments of two equal variants, all traffic, decided for the
+same unit ids; one decision is one unit in one experiment. Run: python
+benchmarks/assignment.py [--units 1000000]
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ ROUNDS = 5
 def records(count: int, **fields: object) -> list[ExperimentRecord]:
     arms = (Variant(name="control", allocation=50), Variant(name="treatment", allocation=50))
     return [
-        ExperimentRecord(id=f"experiment-{i}", capability="search", status="running", variants=arms, **fields)
+        ExperimentRecord(
+            id=f"experiment-{i}", capability="search", status="running", variants=arms, **fields
+        )
         for i in range(count)
     ]
 
@@ -49,7 +53,9 @@ def speed() -> None:
     gated = [Assigner.compile(record) for record in records(EXPERIMENTS, traffic=50)]
     plan = Plan(experiments)
 
-    peers = [Experiment(key=record.id, variations=["control", "treatment"]) for record in experiments]
+    peers = [
+        Experiment(key=record.id, variations=["control", "treatment"]) for record in experiments
+    ]
 
     def growthbook() -> None:
         for unit in few:
@@ -98,7 +104,12 @@ def quality(units: int, count: int) -> None:
         buckets[i] = [murmur3(prefix + unit, 0, False) % BUCKETS for unit in ids]
     expected = units / BUCKETS
     uniform = [
-        float(chi2.sf(((np.bincount(row, minlength=BUCKETS) - expected) ** 2 / expected).sum(), BUCKETS - 1))
+        float(
+            chi2.sf(
+                ((np.bincount(row, minlength=BUCKETS) - expected) ** 2 / expected).sum(),
+                BUCKETS - 1,
+            )
+        )
         for row in buckets
     ]
     report("uniformity over 10,000 buckets", uniform)

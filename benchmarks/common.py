@@ -1,4 +1,6 @@
-"""What the benchmarks share: the machine's name, tables, a lean HTTP client, a private Redis."""
+"""What the benchmarks share: the machine's name, tables, a lean HTTP client, a private
+Redis.
+"""
 
 import asyncio
 import os
@@ -21,7 +23,9 @@ def machine() -> str:
     """What a measurement was taken on."""
     model = platform.processor() or platform.machine()
     with suppress(OSError, StopIteration), open("/proc/cpuinfo") as info:
-        model = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+        model = next(
+            line.split(":", 1)[1].strip() for line in info if line.startswith("model name")
+        )
     return f"{os.cpu_count()} × {model}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
 
 
@@ -30,7 +34,12 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
     widths = [max(len(r[i]) for r in text) for i in range(len(head))]
     print(f"\n{title}\n" + "-" * len(title))
     for n, row in enumerate(text):
-        print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
+        print(
+            "  ".join(
+                c.ljust(w) if i == 0 else c.rjust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
         if n == 0:
             print("  ".join("-" * w for w in widths))
     sys.stdout.flush()
@@ -39,7 +48,10 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
 def spread(seconds: Sequence[float]) -> list[str]:
     """p50, p95 and p99 in ms."""
     ordered = sorted(seconds)
-    return [f"{1e3 * ordered[min(int(len(ordered) * q), len(ordered) - 1)]:.2f}" for q in (0.5, 0.95, 0.99)]
+    return [
+        f"{1e3 * ordered[min(int(len(ordered) * q), len(ordered) - 1)]:.2f}"
+        for q in (0.5, 0.95, 0.99)
+    ]
 
 
 def median(seconds: Sequence[float]) -> float:
@@ -61,8 +73,10 @@ def free_port() -> int:
 
 
 class Connection:
-    """One kept-alive HTTP/1.1 connection that does nothing but send prepared bytes and find where the answer ends: what is
-    measured is the server, and every server with the same client."""
+    """One kept-alive HTTP/1.1 connection that does nothing but send prepared bytes and
+    find where the answer ends: what is measured is the server, and every server with
+    the same client.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -98,15 +112,22 @@ class Connection:
         return status, body
 
 
-async def at_rate(call: Callable[[int], Awaitable[Any]], rate: float, seconds: float) -> tuple[list[float], list[float]]:
-    """Call one after the other, `rate` times a second: the durations of the calls, and from when each was due. A call that
-    is due while the one before still runs waits, and the second list shows it. Between two calls the client sleeps, for a
-    client that spins has one of a small machine's two processors to itself and the server has what is left."""
+async def at_rate(
+    call: Callable[[int], Awaitable[Any]], rate: float, seconds: float
+) -> tuple[list[float], list[float]]:
+    """Call one after the other, `rate` times a second: the durations of the calls, and
+    from when each was due. A call that is due while the one before still runs waits,
+    and the second list shows it. Between two calls the client sleeps, for a client that
+    spins has one of a small machine's two processors to itself and the server has what
+    is left.
+    """
     took, since_due = [], []
     start = time.perf_counter() + 0.05
     for n in range(int(rate * seconds)):
         due = start + n / rate
-        time.sleep(max(due - time.perf_counter() - 0.0001, 0))  # asyncio's own sleep is a millisecond late
+        time.sleep(
+            max(due - time.perf_counter() - 0.0001, 0)
+        )  # asyncio's own sleep is a millisecond late
         while time.perf_counter() < due:
             pass
         sent = time.perf_counter()
@@ -121,7 +142,19 @@ async def at_rate(call: Callable[[int], Awaitable[Any]], rate: float, seconds: f
 def private_redis() -> Iterator[int]:
     """A redis-server of our own; its port."""
     port, folder = free_port(), tempfile.mkdtemp(prefix="shoal-bench-")
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, "--loglevel", "warning"]
+    command = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        folder,
+        "--loglevel",
+        "warning",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         for _ in range(200):
@@ -138,8 +171,10 @@ def private_redis() -> Iterator[int]:
 
 @contextmanager
 def busy(rows: list[tuple[str, ...]], most: int = 10) -> Iterator[None]:
-    """Who uses the machine's processors meanwhile: command, CPU seconds, share of all processors, and how often a second it was
-    made to give its processor up to another (what a tail is made of on a small machine)."""
+    """Who uses the machine's processors meanwhile: command, CPU seconds, share of all
+    processors, and how often a second it was made to give its processor up to another
+    (what a tail is made of on a small machine).
+    """
     import psutil
 
     def look() -> dict[int, tuple[str, float, int]]:
@@ -148,8 +183,17 @@ def busy(rows: list[tuple[str, ...]], most: int = 10) -> Iterator[None]:
             try:
                 with process.oneshot():
                     words, times = process.cmdline() or [process.name()], process.cpu_times()
-                    name = " ".join([Path(words[0]).name if words[0][:1] == "/" else words[0], *map(_short, words[1:4])])
-                    found[process.pid] = (name[:60], times.user + times.system, process.num_ctx_switches().involuntary)
+                    name = " ".join(
+                        [
+                            Path(words[0]).name if words[0][:1] == "/" else words[0],
+                            *map(_short, words[1:4]),
+                        ]
+                    )
+                    found[process.pid] = (
+                        name[:60],
+                        times.user + times.system,
+                        process.num_ctx_switches().involuntary,
+                    )
             except (psutil.Error, OSError):
                 continue
         return found
@@ -157,9 +201,19 @@ def busy(rows: list[tuple[str, ...]], most: int = 10) -> Iterator[None]:
     before, began = look(), time.perf_counter()
     yield
     after, took = look(), time.perf_counter() - began
-    used = [(n, c - before.get(p, (n, 0.0, 0))[1], s - before.get(p, (n, 0.0, 0))[2]) for p, (n, c, s) in after.items()]
+    used = [
+        (n, c - before.get(p, (n, 0.0, 0))[1], s - before.get(p, (n, 0.0, 0))[2])
+        for p, (n, c, s) in after.items()
+    ]
     for name, seconds, switches in sorted(used, key=lambda u: -u[1])[:most]:
-        rows.append((name, f"{seconds:.2f}", f"{100 * seconds / took / (os.cpu_count() or 1):.1f} %", f"{switches / took:.0f}"))
+        rows.append(
+            (
+                name,
+                f"{seconds:.2f}",
+                f"{100 * seconds / took / (os.cpu_count() or 1):.1f} %",
+                f"{switches / took:.0f}",
+            )
+        )
 
 
 def _short(word: str) -> str:
@@ -167,7 +221,9 @@ def _short(word: str) -> str:
 
 
 def in_child(script: str, *arguments: str, memory: bool = True) -> dict[str, str]:
-    """Run a function of a benchmark in a process of its own, so that its peak of memory is its own: `{name: value}` lines."""
+    """Run a function of a benchmark in a process of its own, so that its peak of memory
+    is its own: `{name: value}` lines.
+    """
     out = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
     if out.returncode:
         return {"error": (out.stderr.strip().splitlines() or ["failed"])[-1][:120]}
@@ -175,7 +231,9 @@ def in_child(script: str, *arguments: str, memory: bool = True) -> dict[str, str
 
 
 def remove(operator: Any, tenant: str) -> None:
-    """Erase a benchmark's tenant, again while its last events are still being worked on."""
+    """Erase a benchmark's tenant, again while its last events are still being worked
+    on.
+    """
     for _ in range(10):
         try:
             operator.platform.delete_tenant(id=tenant)

@@ -1,8 +1,9 @@
 """Do the tests keep their promises? Simulated experiments with fixed seeds.
 
-A/A tests (nothing differs) must find something in 5 % ± 1 % of 2,000 runs; looking every day must not raise that for the
-sequential methods, and does for a plain z test; power must be what was planned, within 2 points; CUPED must narrow
-intervals by the factor of theory. Run: python benchmarks/experiments_simulations.py [--runs 2000]
+A/A tests (nothing differs) must find something in 5 % ± 1 % of 2,000 runs; looking
+every day must not raise that for the sequential methods, and does for a plain z test;
+power must be what was planned, within 2 points; CUPED must narrow intervals by the
+factor of theory. Run: python benchmarks/experiments_simulations.py [--runs 2000]
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def proportion(rng: Generator) -> bool:
 
 def proportion_relative(rng: Generator) -> bool:
     a, b = rng.binomial(1000, 0.12, 2)
-    return excludes_zero(compare(Proportion(1000, int(a)), Proportion(1000, int(b)), effect="relative"))
+    return excludes_zero(
+        compare(Proportion(1000, int(a)), Proportion(1000, int(b)), effect="relative")
+    )
 
 
 def unequal_arms(rng: Generator) -> bool:
@@ -87,7 +90,9 @@ def ratio_naive(rng: Generator) -> bool:
     arms = []
     for _ in range(2):
         searches = rng.poisson(4, 500) + 1
-        arms.append(Proportion(int(searches.sum()), int(rng.binomial(searches, rng.beta(2, 8, 500)).sum())))
+        arms.append(
+            Proportion(int(searches.sum()), int(rng.binomial(searches, rng.beta(2, 8, 500)).sum()))
+        )
     return compare(*arms).significant
 
 
@@ -146,22 +151,33 @@ def peek_plain(rng: Generator) -> bool:
 
 def peek_always_valid(rng: Generator) -> bool:
     planned = 2 * PER_DAY * DAYS
-    return any(always_valid.compare(a, b, units=2 * n, planned=planned).significant for n, a, b in daily(rng) if n >= always_valid.MINIMUM)
+    return any(
+        always_valid.compare(a, b, units=2 * n, planned=planned).significant
+        for n, a, b in daily(rng)
+        if n >= always_valid.MINIMUM
+    )
 
 
 def peek_bounds(spending: gs.Spending) -> Callable[[Generator], bool]:
     bounds = gs.spending_bounds([(d + 1) / DAYS for d in range(DAYS)], spending=spending)
 
     def run(rng: Generator) -> bool:
-        return any(abs(proportions_z(a, b)[0]) >= z for (_, a, b), z in zip(daily(rng), bounds.z, strict=True))
+        return any(
+            abs(proportions_z(a, b)[0]) >= z
+            for (_, a, b), z in zip(daily(rng), bounds.z, strict=True)
+        )
 
     return run
 
 
 def peek_many(spending: gs.Spending, runs: int = 200_000) -> float:
-    """`peek_bounds` with whole arrays, often enough that chance moves the share by no more than .1: in percent."""
+    """`peek_bounds` with whole arrays, often enough that chance moves the share by no
+    more than .1: in percent.
+    """
     rng = np.random.default_rng([SEED, 3000])
-    bounds = np.array(gs.spending_bounds([(d + 1) / DAYS for d in range(DAYS)], spending=spending).z)
+    bounds = np.array(
+        gs.spending_bounds([(d + 1) / DAYS for d in range(DAYS)], spending=spending).z
+    )
     a, b = rng.binomial(PER_DAY, RATE, (2, runs, DAYS)).cumsum(axis=2)
     n = PER_DAY * np.arange(1, DAYS + 1)
     pooled = (a + b) / (2 * n)
@@ -173,17 +189,31 @@ def peek_guardrail(kind: str) -> Callable[[Generator], bool]:
     """True harm is exactly the margin; the error is to call it kept on any day."""
     arms = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
     rule = Guardrail(name="g", margin=0.1)
-    design = Design.model_validate({"hypothesis": "h", "variants": arms, "primary": {"name": "m"}, "minimum_effect": 1, "analysis": kind, "guardrails": [rule]})
+    design = Design.model_validate(
+        {
+            "hypothesis": "h",
+            "variants": arms,
+            "primary": {"name": "m"},
+            "minimum_effect": 1,
+            "analysis": kind,
+            "guardrails": [rule],
+        }
+    )
     times = [(d + 1) / DAYS for d in range(DAYS)]
     bounds = gs.spending_bounds(times, sided=1).z
 
     def run(rng: Generator) -> bool:
-        a, b = rng.binomial(PER_DAY, 0.30, DAYS).cumsum(), rng.binomial(PER_DAY, 0.27, DAYS).cumsum()
+        a, b = (
+            rng.binomial(PER_DAY, 0.30, DAYS).cumsum(),
+            rng.binomial(PER_DAY, 0.27, DAYS).cumsum(),
+        )
         for day in range(DAYS):
             n = PER_DAY * (day + 1)
             look = Look(times[day], 0, bounds[day]) if kind == "group_sequential" else None
             level = guard_level(design, rule, 2 * n, PER_DAY * DAYS, look)
-            if non_inferiority(Proportion(n, int(a[day])), Proportion(n, int(b[day])), margin=0.1, alpha=level).kept:
+            if non_inferiority(
+                Proportion(n, int(a[day])), Proportion(n, int(b[day])), margin=0.1, alpha=level
+            ).kept:
                 return True
         return False
 
@@ -258,7 +288,9 @@ def false_positives(kinds: list[tuple[str, Callable[[Generator], bool], str]], r
         error = 100 * math.sqrt(0.05 * 0.95 / runs)
         good = {"5": abs(found - 5) <= 1, "<=5": found <= 5 + 2 * error, "shown": True}[promise]
         wanted = {"5": "5 ± 1", "<=5": "at most 5", "shown": "-"}[promise]
-        print(f"{name:48}{found:8.2f} %   {wanted:10} {'' if promise == 'shown' else 'ok' if good else 'MISSED'}")
+        print(
+            f"{name:48}{found:8.2f} %   {wanted:10} {'' if promise == 'shown' else 'ok' if good else 'MISSED'}"
+        )
 
 
 def power(runs: int) -> None:
@@ -266,36 +298,100 @@ def power(runs: int) -> None:
     rows = []
     n = math.ceil(proportion_sample_size(0.12, 0.03))
     draws = zip(rng.binomial(n, 0.12, runs), rng.binomial(n, 0.15, runs), strict=True)
-    rows.append((f"two-proportion z, 12 % to 15 %, n {n}", sum(proportions_z(Proportion(n, int(a)), Proportion(n, int(b)))[1] < 0.05 for a, b in draws)))
+    rows.append(
+        (
+            f"two-proportion z, 12 % to 15 %, n {n}",
+            sum(
+                proportions_z(Proportion(n, int(a)), Proportion(n, int(b)))[1] < 0.05
+                for a, b in draws
+            ),
+        )
+    )
     n = math.ceil(mean_sample_size(0.5, 1.0))
-    rows.append((f"Welch t, half a standard deviation, n {n}", sum(
-        compare(Mean.of(rng.normal(0, 1, n)), Mean.of(rng.normal(0.5, 1, n))).significant for _ in range(runs))))
+    rows.append(
+        (
+            f"Welch t, half a standard deviation, n {n}",
+            sum(
+                compare(Mean.of(rng.normal(0, 1, n)), Mean.of(rng.normal(0.5, 1, n))).significant
+                for _ in range(runs)
+            ),
+        )
+    )
     n = math.ceil(mean_sample_size(1.0, 50.0, power=0.8))
-    rows.append((f"Welch t, skewed values, n {n}", sum(
-        compare(Mean.of(rng.gamma(2.0, 5.0, n)), Mean.of(rng.gamma(2.0, 5.0, n) + 1)).significant for _ in range(runs))))
+    rows.append(
+        (
+            f"Welch t, skewed values, n {n}",
+            sum(
+                compare(
+                    Mean.of(rng.gamma(2.0, 5.0, n)), Mean.of(rng.gamma(2.0, 5.0, n) + 1)
+                ).significant
+                for _ in range(runs)
+            ),
+        )
+    )
     for spending in ("obrien-fleming", "pocock"):
         times = [0.2, 0.4, 0.6, 0.8, 1.0]
         bounds = gs.spending_bounds(times, spending=spending)  # type: ignore[arg-type]
         drift = gs.drift_for_power(times, bounds.z, 0.8)
         factor = (drift / gs.drift_for_power([1.0], [1.959964], 0.8)) ** 2
         n = math.ceil(proportion_sample_size(0.12, 0.03) * factor / 5)
-        a, b = rng.binomial(n, 0.12, (runs, 5)).cumsum(1), rng.binomial(n, 0.15, (runs, 5)).cumsum(1)
+        a, b = (
+            rng.binomial(n, 0.12, (runs, 5)).cumsum(1),
+            rng.binomial(n, 0.15, (runs, 5)).cumsum(1),
+        )
         hits = sum(
-            any(abs(proportions_z(Proportion(n * (k + 1), int(a[r, k])), Proportion(n * (k + 1), int(b[r, k])))[0]) >= z for k, z in enumerate(bounds.z))
-            for r in range(runs))
+            any(
+                abs(
+                    proportions_z(
+                        Proportion(n * (k + 1), int(a[r, k])), Proportion(n * (k + 1), int(b[r, k]))
+                    )[0]
+                )
+                >= z
+                for k, z in enumerate(bounds.z)
+            )
+            for r in range(runs)
+        )
         rows.append((f"group-sequential {spending}, 5 looks, n {5 * n}", hits))
     for name, hits in rows:
         found = 100 * hits / runs
         print(f"{name:60}{found:8.2f} %   80 ± 2   {'ok' if abs(found - 80) <= 2 else 'MISSED'}")
     arms = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
-    n = Design.model_validate({"hypothesis": "h", "variants": arms, "primary": {"name": "m"}, "minimum_effect": 0.03, "baseline": 0.12,
-                               "analysis": "always_valid"}).sample_size() or 0
+    n = (
+        Design.model_validate(
+            {
+                "hypothesis": "h",
+                "variants": arms,
+                "primary": {"name": "m"},
+                "minimum_effect": 0.03,
+                "baseline": 0.12,
+                "analysis": "always_valid",
+            }
+        ).sample_size()
+        or 0
+    )
     looks = np.array([math.ceil(n * (d + 1) / DAYS) for d in range(DAYS)])
     steps = np.diff(looks, prepend=0)
-    a, b = rng.binomial(steps, 0.12, (runs, DAYS)).cumsum(1), rng.binomial(steps, 0.15, (runs, DAYS)).cumsum(1)
-    found = np.array([[always_valid.compare(Proportion(int(k), int(x)), Proportion(int(k), int(y)), units=2 * int(k), planned=2 * n).significant
-                       for k, x, y in zip(looks, a[r], b[r], strict=True)] for r in range(min(runs, 2000))])
-    print(f"always-valid, n {n}: {100 * found[:, -1].mean():.1f} % at the planned end, {100 * found.any(axis=1).mean():.1f} % by then when looked at daily")
+    a, b = (
+        rng.binomial(steps, 0.12, (runs, DAYS)).cumsum(1),
+        rng.binomial(steps, 0.15, (runs, DAYS)).cumsum(1),
+    )
+    found = np.array(
+        [
+            [
+                always_valid.compare(
+                    Proportion(int(k), int(x)),
+                    Proportion(int(k), int(y)),
+                    units=2 * int(k),
+                    planned=2 * n,
+                ).significant
+                for k, x, y in zip(looks, a[r], b[r], strict=True)
+            ]
+            for r in range(min(runs, 2000))
+        ]
+    )
+    print(
+        f"always-valid, n {n}: {100 * found[:, -1].mean():.1f} % at the planned end, {100 * found.any(axis=1).mean():.1f} % by then when looked at daily"
+    )
 
 
 def cuped_factor() -> None:
@@ -304,10 +400,15 @@ def cuped_factor() -> None:
         past = rng.normal(0, 1, (2, 50_000))
         now = rho * past + math.sqrt(1 - rho**2) * rng.normal(0, 1, (2, 50_000))
         arms = {"a": Pair.of(now[0], past[0]), "b": Pair.of(now[1], past[1])}
-        plain, better = compare(Mean.of(now[0]), Mean.of(now[1])), compare(*cuped.adjust(arms).values())
+        plain, better = (
+            compare(Mean.of(now[0]), Mean.of(now[1])),
+            compare(*cuped.adjust(arms).values()),
+        )
         assert plain.interval and better.interval
         factor = (better.interval[1] - better.interval[0]) / (plain.interval[1] - plain.interval[0])
-        print(f"correlation {rho}: interval narrowed to {factor:.4f}, theory {math.sqrt(1 - rho**2):.4f}")
+        print(
+            f"correlation {rho}: interval narrowed to {factor:.4f}, theory {math.sqrt(1 - rho**2):.4f}"
+        )
 
 
 if __name__ == "__main__":
@@ -318,11 +419,15 @@ if __name__ == "__main__":
     print(machine())
     print(f"\nFalse positives in {arguments.runs:,} A/A tests")
     false_positives(KINDS, arguments.runs)
-    print(f"\nFalse positives in {5 * arguments.runs:,} A/A tests of {DAYS} days when one looks early and stops at the first success")
+    print(
+        f"\nFalse positives in {5 * arguments.runs:,} A/A tests of {DAYS} days when one looks early and stops at the first success"
+    )
     false_positives(PEEKS, 5 * arguments.runs)
     for spending in ("obrien-fleming", "pocock"):
         found = peek_many(spending)
-        print(f"{f'{spending} spending, 200,000 tests':48}{found:8.2f} %   at most 5  {'ok' if found <= 5 + 0.1 else 'MISSED'}")
+        print(
+            f"{f'{spending} spending, 200,000 tests':48}{found:8.2f} %   at most 5  {'ok' if found <= 5 + 0.1 else 'MISSED'}"
+        )
     print(f"\nPower in {5 * arguments.runs:,} tests planned for 80 %")
     power(5 * arguments.runs)
     print("\nCUPED")

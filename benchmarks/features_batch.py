@@ -1,5 +1,6 @@
-"""Batch aggregation of raw events: 100,000 users, three windows and a mean, from 1 to 10 million events; Shoal beside plain DuckDB and
-plain Polars on the same Parquet files. Every measurement runs in a process of its own, one after the other.
+"""Batch aggregation of raw events: 100,000 users, three windows and a mean, from 1 to
+10 million events; Shoal beside plain DuckDB and plain Polars on the same Parquet files.
+Every measurement runs in a process of its own, one after the other.
 
     python benchmarks/features_batch.py [--events 1000000,10000000]
 """
@@ -20,7 +21,9 @@ WINDOWS = (1, 7, 30)
 
 
 def make(folder: Path, n: int) -> None:
-    """`n` events of the archive's shape, a million per file, a tenth of them archived twice."""
+    """`n` events of the archive's shape, a million per file, a tenth of them archived
+    twice.
+    """
     import duckdb
 
     with duckdb.connect(config={"threads": 2, "memory_limit": "1GB"}) as con:
@@ -48,7 +51,16 @@ def shoal(folder: str) -> tuple[float, int]:
     started = time.perf_counter()
     features = [Feature(f"n{w}", "int64", "count", "", w * 86_400) for w in WINDOWS]
     features.append(Feature("mean", "float64", "mean", "duration", 30 * 86_400))
-    view = View("v", "user", "user_id", "batch", tuple(features), None, ("item.*",), ("data.user_id", "data.user", "subject"))
+    view = View(
+        "v",
+        "user",
+        "user_id",
+        "batch",
+        tuple(features),
+        None,
+        ("item.*",),
+        ("data.user_id", "data.user", "subject"),
+    )
     archive = Archive(sorted(map(str, Path(folder).glob("*.parquet"))), pafs.LocalFileSystem())
     parts, rows = 1 + archive.count() // EVENTS_PER_PART, 0
     for k in range(parts):
@@ -87,7 +99,10 @@ def plain_polars(folder: str) -> tuple[float, int]:
             duration=pl.col("data").str.json_path_match("$.duration").cast(pl.Float64),
         )
         .group_by("entity")
-        .agg(*((time_us > NOW - w * DAY).sum().alias(f"n{w}") for w in WINDOWS), pl.col("duration").mean())
+        .agg(
+            *((time_us > NOW - w * DAY).sum().alias(f"n{w}") for w in WINDOWS),
+            pl.col("duration").mean(),
+        )
         .collect(engine="streaming")
         .height
     )
@@ -119,7 +134,16 @@ def main() -> None:
                     rows.append((name, f"{n:,}", got["error"], "", "", ""))
                     continue
                 speed = n / max(float(got["seconds"]), 1e-9)
-                rows.append((name, f"{n:,}", f"{int(got['rows']):,}", got["seconds"], f"{speed / 1e6:.2f}", got["peak"]))
+                rows.append(
+                    (
+                        name,
+                        f"{n:,}",
+                        f"{int(got['rows']):,}",
+                        got["seconds"],
+                        f"{speed / 1e6:.2f}",
+                        got["peak"],
+                    )
+                )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     head = ("engine", "events", "rows", "seconds", "M events/s", "peak GiB")

@@ -1,4 +1,6 @@
-"""Bytes per entity in Redis: 20 features in a hash, as a key each, and as Feast's own Redis store lays them out."""
+"""Bytes per entity in Redis: 20 features in a hash, as a key each, and as Feast's own
+Redis store lays them out.
+"""
 
 import json
 import random
@@ -23,7 +25,10 @@ def hash_per_entity(client: redis.Redis) -> None:
     now = time.time_ns() // 1000
     pipe = client.pipeline(transaction=False)
     for i in range(N):
-        fields = {n: pack("int64" if k % 2 else "float64", v, now, now) for k, (n, v) in enumerate(zip(NAMES, values(i), strict=True))}
+        fields = {
+            n: pack("int64" if k % 2 else "float64", v, now, now)
+            for k, (n, v) in enumerate(zip(NAMES, values(i), strict=True))
+        }
         pipe.hset(f"acme:user:{i}", mapping=fields)
         if i % 1000 == 999:
             pipe.execute()
@@ -43,13 +48,18 @@ def json_per_entity(client: redis.Redis) -> None:
     now = time.time_ns() // 1000
     pipe = client.pipeline(transaction=False)
     for i in range(N):
-        pipe.set(f"acme:user:{i}", json.dumps({"t": now, "c": now, **dict(zip(NAMES, values(i), strict=True))}))
+        pipe.set(
+            f"acme:user:{i}",
+            json.dumps({"t": now, "c": now, **dict(zip(NAMES, values(i), strict=True))}),
+        )
         if i % 1000 == 999:
             pipe.execute()
 
 
 def feasts_own(client: redis.Redis) -> None:
-    """Feast's layout: a hash at the serialized entity key, a field per feature that is the hash of view and name, a protobuf each."""
+    """Feast's layout: a hash at the serialized entity key, a field per feature that is
+    the hash of view and name, a protobuf each.
+    """
     warnings.simplefilter("ignore")
     from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.infra.online_stores.helpers import _mmh3
@@ -61,20 +71,32 @@ def feasts_own(client: redis.Redis) -> None:
     stamp.GetCurrentTime()
     pipe = client.pipeline(transaction=False)
     for i in range(N):
-        key = EntityKey(join_keys=["tenant_id", "user_id"], entity_values=[Value(string_val="acme"), Value(string_val=str(i))])
+        key = EntityKey(
+            join_keys=["tenant_id", "user_id"],
+            entity_values=[Value(string_val="acme"), Value(string_val=str(i))],
+        )
         fields = {b"_ts:wide": stamp.SerializeToString()}
         for k, (n, v) in enumerate(zip(NAMES, values(i), strict=True)):
-            fields[_mmh3(f"wide:{n}")] = (Value(int64_val=int(v)) if k % 2 else Value(double_val=v)).SerializeToString()
-        pipe.hset(serialize_entity_key(key, entity_key_serialization_version=3) + b"shoal", mapping=fields)
+            fields[_mmh3(f"wide:{n}")] = (
+                Value(int64_val=int(v)) if k % 2 else Value(double_val=v)
+            ).SerializeToString()
+        pipe.hset(
+            serialize_entity_key(key, entity_key_serialization_version=3) + b"shoal", mapping=fields
+        )
         if i % 1000 == 999:
             pipe.execute()
 
 
 def windows(client: redis.Redis) -> None:
-    """100 events in a sliding window of each of a thousand users (the row is per event)."""
+    """100 events in a sliding window of each of a thousand users (the row is per
+    event).
+    """
     pipe = client.pipeline(transaction=False)
     for i in range(N // 100):
-        pipe.zadd(f"{{acme:user:{i}}}:activity", {f"shoal\x1f{i:016x}{k:016x}": 1_763_900_000_000_000 + k for k in range(100)})
+        pipe.zadd(
+            f"{{acme:user:{i}}}:activity",
+            {f"shoal\x1f{i:016x}{k:016x}": 1_763_900_000_000_000 + k for k in range(100)},
+        )
     pipe.execute()
 
 
@@ -100,7 +122,11 @@ def main() -> None:
             size = (client.info("memory")["used_memory"] - before) / N
             base = base or size
             rows.append((name, f"{size:,.0f}", f"{size / base:.2f}"))
-    table(f"Redis memory, {N:,} entities of {len(NAMES)} features", ("layout", "bytes each", "× Shoal"), rows)
+    table(
+        f"Redis memory, {N:,} entities of {len(NAMES)} features",
+        ("layout", "bytes each", "× Shoal"),
+        rows,
+    )
 
 
 if __name__ == "__main__":

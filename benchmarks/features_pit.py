@@ -1,8 +1,11 @@
-"""Point-in-time join: 1 million entity rows against 10 million feature rows of 100,000 users; Shoal beside plain DuckDB and plain Polars,
-and beside Feast's own offline store (Dask) on a size that it can do. Each in a process of its own, reading the same Parquet. Then 10,000
-small random cases against a join by brute force, ties, edges of the TTL and cutoffs included.
+"""Point-in-time join: 1 million entity rows against 10 million feature rows of 100,000
+users; Shoal beside plain DuckDB and plain Polars, and beside Feast's own offline store
+(Dask) on a size that it can do. Each in a process of its own, reading the same Parquet.
+Then 10,000 small random cases against a join by brute force, ties, edges of the TTL and
+cutoffs included.
 
-    python benchmarks/features_pit.py [--rows 1000000 --history 10000000 --feast-rows 20000 --feast-history 200000]
+python benchmarks/features_pit.py [--rows 1000000 --history 10000000 --feast-rows 20000
+--feast-history 200000]
 """
 
 import argparse
@@ -50,11 +53,15 @@ def shoal(folder: str) -> tuple[float, float]:
     from shoal_features.registry import Feature, View
 
     started = time.perf_counter()
-    view = View("v", "user", "user_id", "plain", (Feature("n", "int64"), Feature("x", "float64")), TTL)
+    view = View(
+        "v", "user", "user_id", "plain", (Feature("n", "int64"), Feature("x", "float64")), TTL
+    )
     files = Files(sorted(map(str, Path(folder).glob("history-*.parquet"))), pafs.LocalFileSystem())
     rows = pq.read_table(f"{folder}/rows.parquet")
     parts = 1 + files.dataset().count_rows() // ROWS_PER_PART
-    question = Question(tuple((view, f) for f in view.features), rows, {"v": files}, None, parts=parts)
+    question = Question(
+        tuple((view, f) for f in view.features), rows, {"v": files}, None, parts=parts
+    )
     return started, sum(pc.sum(question.part(k)["n"]).as_py() or 0 for k in range(parts))
 
 
@@ -75,10 +82,21 @@ def plain_polars(folder: str) -> tuple[float, float]:
     import polars as pl
 
     started = time.perf_counter()
-    history = pl.read_parquet(f"{folder}/history-*.parquet").sort("event_timestamp", "created", maintain_order=True)
-    rows = pl.read_parquet(f"{folder}/rows.parquet").with_columns(pl.col("at").cast(history["event_timestamp"].dtype)).sort("at")
+    history = pl.read_parquet(f"{folder}/history-*.parquet").sort(
+        "event_timestamp", "created", maintain_order=True
+    )
+    rows = (
+        pl.read_parquet(f"{folder}/rows.parquet")
+        .with_columns(pl.col("at").cast(history["event_timestamp"].dtype))
+        .sort("at")
+    )
     found = rows.join_asof(
-        history, left_on="at", right_on="event_timestamp", by="entity", coalesce=False, check_sortedness=False
+        history,
+        left_on="at",
+        right_on="event_timestamp",
+        by="entity",
+        coalesce=False,
+        check_sortedness=False,
     )
     fresh = (pl.col("at") - pl.col("event_timestamp")).dt.total_microseconds() <= TTL * 1_000_000
     return started, found.filter(fresh)["n"].sum()
@@ -93,16 +111,25 @@ def feasts_own(folder: str) -> tuple[float, float]:
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
     from feast.types import Float64, Int64, String
 
-    duckdb.execute(f"COPY (SELECT * FROM read_parquet('{folder}/history-*.parquet')) TO '{folder}/feast.parquet' (FORMAT parquet)")
+    duckdb.execute(
+        f"COPY (SELECT * FROM read_parquet('{folder}/history-*.parquet')) TO '{folder}/feast.parquet' (FORMAT parquet)"
+    )
     rows = pd.read_parquet(f"{folder}/rows.parquet").rename(columns={"at": "event_timestamp"})
     user = Entity(name="user", join_keys=["entity"], value_type=ValueType.STRING)
     view = FeatureView(
         name="v",
         entities=[user],
         ttl=timedelta(seconds=TTL),
-        schema=[Field(name="entity", dtype=String), Field(name="n", dtype=Int64), Field(name="x", dtype=Float64)],
+        schema=[
+            Field(name="entity", dtype=String),
+            Field(name="n", dtype=Int64),
+            Field(name="x", dtype=Float64),
+        ],
         source=FileSource(
-            name="s", path=f"{folder}/feast.parquet", timestamp_field="event_timestamp", created_timestamp_column="created"
+            name="s",
+            path=f"{folder}/feast.parquet",
+            timestamp_field="event_timestamp",
+            created_timestamp_column="created",
         ),
     )
     store = FeatureStore(
@@ -133,24 +160,55 @@ def wrong_cases(cases: int) -> int:
         return pa.array([moment(NOW + v * 1_000_000) for v in values], kind)
 
     for _ in range(cases):
-        asked = [(draw.choice("ab"), draw.randrange(9), draw.randrange(9)) for _ in range(draw.randrange(9))]
-        known = [(draw.choice("ab"), draw.randrange(9), draw.randrange(9), n) for n in range(draw.randrange(15))]
+        asked = [
+            (draw.choice("ab"), draw.randrange(9), draw.randrange(9))
+            for _ in range(draw.randrange(9))
+        ]
+        known = [
+            (draw.choice("ab"), draw.randrange(9), draw.randrange(9), n)
+            for n in range(draw.randrange(15))
+        ]
         ttl, cut = draw.choice([None, 1, 2, 4]), draw.choice(["none", "column", "one"])
-        rows = pa.table({"entity": pa.array([a[0] for a in asked], pa.string()), "at": times([a[1] for a in asked]), "cut": times([a[2] for a in asked])})
-        columns = {"entity": pa.array([k[0] for k in known], pa.string()), "event_timestamp": times([k[1] for k in known])}
-        history = pa.table({**columns, "created": times([k[2] for k in known]), "n": pa.array([k[3] for k in known], pa.int64())})
+        rows = pa.table(
+            {
+                "entity": pa.array([a[0] for a in asked], pa.string()),
+                "at": times([a[1] for a in asked]),
+                "cut": times([a[2] for a in asked]),
+            }
+        )
+        columns = {
+            "entity": pa.array([k[0] for k in known], pa.string()),
+            "event_timestamp": times([k[1] for k in known]),
+        }
+        history = pa.table(
+            {
+                **columns,
+                "created": times([k[2] for k in known]),
+                "n": pa.array([k[3] for k in known], pa.int64()),
+            }
+        )
         known_by = {"none": None, "column": "cut", "one": moment(NOW + 4_000_000)}[cut]
         got = as_of(rows, history, ["n"], ttl, known_by)["n"].to_pylist()
         expected = []
         for entity, at, own in asked:
             limit = {"none": 99, "column": own, "one": 4}[cut]
-            best = max(((e, c, n) for k, e, c, n in known if k == entity and e <= at and c <= limit), default=None)
-            expected.append(None if best is None or (ttl is not None and at - best[0] > ttl) else best[2])
+            best = max(
+                ((e, c, n) for k, e, c, n in known if k == entity and e <= at and c <= limit),
+                default=None,
+            )
+            expected.append(
+                None if best is None or (ttl is not None and at - best[0] > ttl) else best[2]
+            )
         wrong += got != expected
     return wrong
 
 
-PEERS = {"Shoal": shoal, "plain DuckDB": plain_duckdb, "plain Polars": plain_polars, "Feast, Dask": feasts_own}
+PEERS = {
+    "Shoal": shoal,
+    "plain DuckDB": plain_duckdb,
+    "plain Polars": plain_polars,
+    "Feast, Dask": feasts_own,
+}
 
 
 def main() -> None:
@@ -165,7 +223,9 @@ def main() -> None:
     if arguments.child:
         name, folder = arguments.child
         started, total = PEERS[name](folder)  # the clock starts after the imports
-        print(f"seconds={time.perf_counter() - started:.2f}\ntotal={total:.0f}\npeak={peak_gib():.2f}")
+        print(
+            f"seconds={time.perf_counter() - started:.2f}\ntotal={total:.0f}\npeak={peak_gib():.2f}"
+        )
         return
     print(machine())
     rows = []
@@ -188,8 +248,14 @@ def main() -> None:
                 rows.append((name, f"{n:,}", f"{history:,}", got["seconds"], got["peak"], agree))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    table("Point-in-time join with TTL", ("engine", "entity rows", "feature rows", "seconds", "peak GiB", "same sum"), rows)
-    print(f"\n{arguments.cases:,} small random cases: {wrong_cases(arguments.cases)} differ from brute force")
+    table(
+        "Point-in-time join with TTL",
+        ("engine", "entity rows", "feature rows", "seconds", "peak GiB", "same sum"),
+        rows,
+    )
+    print(
+        f"\n{arguments.cases:,} small random cases: {wrong_cases(arguments.cases)} differ from brute force"
+    )
 
 
 if __name__ == "__main__":

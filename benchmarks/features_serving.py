@@ -1,11 +1,14 @@
-"""Online serving, side by side: Shoal over HTTP, `feast serve` with the same features and values, a bare uvicorn without Ray or Router,
-and a bare asyncio HMGET, on one Redis.
+"""Online serving, side by side: Shoal over HTTP, `feast serve` with the same features
+and values, a bare uvicorn without Ray or Router, and a bare asyncio HMGET, on one
+Redis.
 
-    shoal up --detach && python benchmarks/features_serving.py [--seconds 5] [--rounds 5]
+shoal up --detach && python benchmarks/features_serving.py [--seconds 5] [--rounds 5]
 
-One connection each, the same bare HTTP client for both servers, in turns, several rounds; medians of the rounds. 20 features of one
-user: back to back, and at 500 requests a second. Then 100 users × 20 features in one request. The last table says who used the
-processors while Shoal answered 500 requests a second in the last round: what its tail is made of.
+One connection each, the same bare HTTP client for both servers, in turns, several
+rounds; medians of the rounds. 20 features of one user: back to back, and at 500
+requests a second. Then 100 users × 20 features in one request. The last table says who
+used the processors while Shoal answered 500 requests a second in the last round: what
+its tail is made of.
 """
 
 import argparse
@@ -48,7 +51,14 @@ NAMES = [f"feature_{i:02d}" for i in range(20)]
 
 def rows() -> list[dict[str, Any]]:
     now = datetime.now(UTC).isoformat()
-    return [{"user_id": str(i), "event_timestamp": now, **{n: round(random.Random(f"{i}{n}").random() * 100, 3) for n in NAMES}} for i in range(USERS)]
+    return [
+        {
+            "user_id": str(i),
+            "event_timestamp": now,
+            **{n: round(random.Random(f"{i}{n}").random() * 100, 3) for n in NAMES},
+        }
+        for i in range(USERS)
+    ]
 
 
 Call = Callable[[int], Awaitable[Any]]
@@ -73,7 +83,9 @@ async def measure(call: Call, seconds: float, used: list[tuple[str, ...]]) -> Ro
 
 @contextmanager
 def the_redis(url: str | None) -> Iterator[str]:
-    """The Redis for the peers: Shoal's own, in its last database, which is emptied afterwards; or another, if that is not known."""
+    """The Redis for the peers: Shoal's own, in its last database, which is emptied
+    afterwards; or another, if that is not known.
+    """
     import redis
 
     from shoal.runtime.operator_client import runtime
@@ -92,13 +104,17 @@ def the_redis(url: str | None) -> Iterator[str]:
 
 
 def feast_server(port: int, redis_url: str, folder: Path) -> subprocess.Popen[bytes]:
-    """`feast serve` over the same values in the same Redis server, through Feast's own Redis store."""
+    """`feast serve` over the same values in the same Redis server, through Feast's own
+    Redis store.
+    """
     warnings.simplefilter("ignore")
     import pandas as pd
     from feast import FeatureStore
 
     at = urlsplit(redis_url)
-    redis_address = f"{at.hostname}:{at.port},db={at.path.strip('/') or 0}" + (f",password={at.password}" if at.password else "")
+    redis_address = f"{at.hostname}:{at.port},db={at.path.strip('/') or 0}" + (
+        f",password={at.password}" if at.password else ""
+    )
     if at.username:
         redis_address += f",username={at.username}"
     fields = ", ".join(f'Field(name="{n}", dtype=Float64)' for n in NAMES)
@@ -119,8 +135,24 @@ def feast_server(port: int, redis_url: str, folder: Path) -> subprocess.Popen[by
     data.to_parquet(folder / "none.parquet")
     subprocess.run([feast, "-c", str(folder), "apply"], check=True, capture_output=True)
     FeatureStore(str(folder)).push("push", data)
-    command = [feast, "-c", str(folder), "serve", "-h", "127.0.0.1", "-p", str(port), "--no-access-log", "--workers", "1", "--max-requests", "0"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        feast,
+        "-c",
+        str(folder),
+        "serve",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "--no-access-log",
+        "--workers",
+        "1",
+        "--max-requests",
+        "0",
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 async def wait_for(port: int, seconds: float = 90) -> None:
@@ -137,7 +169,9 @@ async def wait_for(port: int, seconds: float = 90) -> None:
 
 
 def floor(port: int, redis_url: str) -> None:
-    """Serve the same reading with nothing around it: a bare ASGI application under uvicorn."""
+    """Serve the same reading with nothing around it: a bare ASGI application under
+    uvicorn.
+    """
     import redis.asyncio as redis
     import uvicorn
 
@@ -149,12 +183,18 @@ def floor(port: int, redis_url: str) -> None:
         if scope["path"] != "/health":
             user = parse_qs(scope["query_string"].decode())["user"][0]
             values = await client.hmget(f"bench:user:{user}", NAMES)
-            body = b'{"features":{' + b",".join(p + v[15:] for p, v in zip(prefixes, values, strict=True)) + b"}}"
+            body = (
+                b'{"features":{'
+                + b",".join(p + v[15:] for p, v in zip(prefixes, values, strict=True))
+                + b"}}"
+            )
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, lifespan="off")
+    uvicorn.run(
+        app, host="127.0.0.1", port=port, log_level="error", access_log=False, lifespan="off"
+    )
 
 
 async def ok(http: Connection, raw: bytes) -> bytes:
@@ -165,7 +205,16 @@ async def ok(http: Connection, raw: bytes) -> bytes:
     return body
 
 
-async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, floor_port: int, seconds: float, rounds: int) -> None:
+async def run(
+    host: str,
+    port: int,
+    key: str,
+    redis_url: str,
+    feast_port: int,
+    floor_port: int,
+    seconds: float,
+    rounds: int,
+) -> None:
     import redis.asyncio as redis
 
     from shoal_features.values import pack
@@ -173,17 +222,30 @@ async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, f
     client = redis.from_url(redis_url)
     now = time.time_ns() // 1000
     for row in rows():
-        await client.hset(f"bench:user:{row['user_id']}", mapping={n: pack("float64", row[n], now, now) for n in NAMES})
+        await client.hset(
+            f"bench:user:{row['user_id']}",
+            mapping={n: pack("float64", row[n], now, now) for n in NAMES},
+        )
     user = [str(i % USERS) for i in range(100_000)]
-    for peer in filter(None, (feast_port, floor_port)):  # nothing starts while something is measured
+    for peer in filter(
+        None, (feast_port, floor_port)
+    ):  # nothing starts while something is measured
         await wait_for(peer)
 
     def asking(http: Connection) -> Call:
-        asked = [http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key) for u in user[:USERS]]
+        asked = [
+            http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key)
+            for u in user[:USERS]
+        ]
         return lambda n: ok(http, asked[n % USERS])
 
     def a_hundred(http: Connection) -> Call:
-        batch = http.request("POST", "/features/batch", key, orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES}))
+        batch = http.request(
+            "POST",
+            "/features/batch",
+            key,
+            orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES}),
+        )
         return lambda _: ok(http, batch)
 
     def of_feast(http: Connection, ids: list[str]) -> bytes:
@@ -211,7 +273,9 @@ async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, f
         return hundred
 
     # name → (port, how to ask for one user, for a hundred)
-    servers: dict[str, tuple[int, Callable[[Connection], Call], Callable[[Connection], Call] | None]] = {
+    servers: dict[
+        str, tuple[int, Callable[[Connection], Call], Callable[[Connection], Call] | None]
+    ] = {
         "Shoal over HTTP": (port, asking, a_hundred),
         **({"feast serve": (feast_port, asking_feast, a_hundred_of_feast)} if feast_port else {}),
         "uvicorn and HMGET alone": (floor_port, asking, None),
@@ -237,20 +301,41 @@ async def run(host: str, port: int, key: str, redis_url: str, feast_port: int, f
 def right(name: str, answer: dict[str, Any]) -> None:
     """Make sure that a server answers what was written."""
     if name == "feast serve":
-        values = dict(zip(answer["metadata"]["feature_names"], (r["values"][0] for r in answer["results"]), strict=True))
-        answer = {"features": {n: round(values[n], 6) for n in NAMES}}  # Float64 and back through pandas
+        values = dict(
+            zip(
+                answer["metadata"]["feature_names"],
+                (r["values"][0] for r in answer["results"]),
+                strict=True,
+            )
+        )
+        answer = {
+            "features": {n: round(values[n], 6) for n in NAMES}
+        }  # Float64 and back through pandas
     assert answer["features"] == {n: rows()[7][n] for n in NAMES}, answer
 
 
-def report(measured: dict[str, list[Round]], hundreds: dict[str, list[float]], used: list[tuple[str, ...]], seconds: float) -> None:
+def report(
+    measured: dict[str, list[Round]],
+    hundreds: dict[str, list[float]],
+    used: list[tuple[str, ...]],
+    seconds: float,
+) -> None:
     lines = []
     for how in ("back to back", "500/s", "500/s, since due"):
         ours = [each[how] for each in measured["Shoal over HTTP"]]
         for name, found in measured.items():
             times = [each[how] for each in found]
-            middle = [f"{median([float(v) for v in column]):.2f}" for column in zip(*map(spread, times), strict=True)]
-            rate = f"{median([len(t) / sum(t) for t in times]):,.0f}" if how == "back to back" else ""
-            ratios = [f"{median([of(t) / of(o) for t, o in zip(times, ours, strict=True)]):.2f}" for of in (median, p99)]
+            middle = [
+                f"{median([float(v) for v in column]):.2f}"
+                for column in zip(*map(spread, times), strict=True)
+            ]
+            rate = (
+                f"{median([len(t) / sum(t) for t in times]):,.0f}" if how == "back to back" else ""
+            )
+            ratios = [
+                f"{median([of(t) / of(o) for t, o in zip(times, ours, strict=True)]):.2f}"
+                for of in (median, p99)
+            ]
             lines.append((f"{name}, {how}", *middle, rate, " ".join(ratios)))
     head = ("server", "p50 ms", "p95 ms", "p99 ms", "requests/s", "p50, p99 × Shoal")
     table("20 features of one user, one connection, medians of the rounds", head, lines)
@@ -276,7 +361,10 @@ async def back_to_back(call: Call, n: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
-    parser.add_argument("--redis", help="the Redis for the peers, redis://…; the one that Shoal runs on is the default, if it is known")
+    parser.add_argument(
+        "--redis",
+        help="the Redis for the peers, redis://…; the one that Shoal runs on is the default, if it is known",
+    )
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-feast", action="store_true")
@@ -297,7 +385,9 @@ def main() -> None:
             operator.platform.put_limits(id=tenant, capability="*", body={"rps": 1e6, "burst": 1e6})
             with operator_client(tenant) as mine:
                 view = {"name": "wide", "entity": "user", "join_key": "user_id", "kind": "plain"}
-                mine.features.apply(views=[{**view, "features": [{"name": n, "dtype": "float64"} for n in NAMES]}])
+                mine.features.apply(
+                    views=[{**view, "features": [{"name": n, "dtype": "float64"} for n in NAMES]}]
+                )
                 mine.features.push(view="wide", rows=rows())
             feast_port = 0 if arguments.no_feast else free_port()
             if feast_port:
@@ -305,7 +395,18 @@ def main() -> None:
             floor_port = free_port()
             command = [sys.executable, __file__, "--floor", str(floor_port), redis_url]
             servers.append(subprocess.Popen(command, start_new_session=True))
-            asyncio.run(run(host, int(port), key, redis_url, feast_port, floor_port, arguments.seconds, arguments.rounds))
+            asyncio.run(
+                run(
+                    host,
+                    int(port),
+                    key,
+                    redis_url,
+                    feast_port,
+                    floor_port,
+                    arguments.seconds,
+                    arguments.rounds,
+                )
+            )
         finally:
             for server in servers:
                 os.killpg(server.pid, 15)

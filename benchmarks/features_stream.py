@@ -1,9 +1,12 @@
-"""The stream: events posted at a steady rate, a tenth of them duplicates and all out of order, against a running Shoal.
+"""The stream: events posted at a steady rate, a tenth of them duplicates and all out of
+order, against a running Shoal.
 
-    shoal up --detach && python benchmarks/features_stream.py [--rate 2000 --seconds 20 --users 500]
+shoal up --detach && python benchmarks/features_stream.py [--rate 2000 --seconds 20
+--users 500]
 
-Measures the rate sustained, the time from an event's acceptance to its being served (probes at 10 Hz), and compares every
-user's count with one made by hand. Afterwards the consistency job computes a sample again from the log.
+Measures the rate sustained, the time from an event's acceptance to its being served
+(probes at 10 Hz), and compares every user's count with one made by hand. Afterwards the
+consistency job computes a sample again from the log.
 """
 
 import argparse
@@ -32,7 +35,16 @@ async def run(host: str, port: int, key: str, rate: int, seconds: int, users: in
         truth[user] += 1
         at = start - timedelta(seconds=draw.random() * 200)
         data = {"user_id": user, "board_id": f"b{n % 40}"}
-        events.append({"specversion": "1.0", "id": f"e{n}", "source": "bench", "type": "item.viewed", "time": at.isoformat(), "data": data})
+        events.append(
+            {
+                "specversion": "1.0",
+                "id": f"e{n}",
+                "source": "bench",
+                "type": "item.viewed",
+                "time": at.isoformat(),
+                "data": data,
+            }
+        )
     bodies = [orjson.dumps(events[i : i + size]) for i in range(0, total, size)]
     accepted: list[float] = []
     behind = 0.0
@@ -46,7 +58,9 @@ async def run(host: str, port: int, key: str, rate: int, seconds: int, users: in
                 behind = max(behind, -wait)
                 await asyncio.sleep(max(wait, 0))
                 sent = time.perf_counter()
-                status, answer = await http.send(http.request("POST", "/platform/events", key, body))
+                status, answer = await http.send(
+                    http.request("POST", "/platform/events", key, body)
+                )
                 assert status == 202, answer
                 accepted.append(time.perf_counter() - sent)
 
@@ -56,7 +70,12 @@ async def run(host: str, port: int, key: str, rate: int, seconds: int, users: in
         async with Connection(host, port) as http:
             for n in range(seconds * 10):
                 began, user = time.perf_counter(), f"probe{n}"
-                event = {"specversion": "1.0", "id": f"p{n}", "source": "bench", "type": "item.viewed"}
+                event = {
+                    "specversion": "1.0",
+                    "id": f"p{n}",
+                    "source": "bench",
+                    "type": "item.viewed",
+                }
                 event |= {"time": datetime.now(UTC).isoformat(), "data": {"user_id": user}}
                 await http.send(http.request("POST", "/platform/events", key, orjson.dumps(event)))
                 done = time.perf_counter()
@@ -99,7 +118,9 @@ async def _counts(http: Connection, key: str, users: list[str]) -> dict[str, int
     found = {}
     for i in range(0, len(users), 500):
         body = orjson.dumps({"entity": "user", "ids": users[i : i + 500], "features": ["actions"]})
-        answer = orjson.loads((await http.send(http.request("POST", "/features/batch", key, body)))[1])
+        answer = orjson.loads(
+            (await http.send(http.request("POST", "/features/batch", key, body)))[1]
+        )
         found |= {r["user_id"]: r["features"]["actions"] for r in answer["results"]}
     return found
 
@@ -118,14 +139,20 @@ def main() -> None:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]
-            asyncio.run(run(host, int(port), key, arguments.rate, arguments.seconds, arguments.users))
+            asyncio.run(
+                run(host, int(port), key, arguments.rate, arguments.seconds, arguments.users)
+            )
             with operator_client(tenant) as mine:
-                found = mine.platform.run_job(name="features.consistency", arguments={"sample": arguments.users})
+                found = mine.platform.run_job(
+                    name="features.consistency", arguments={"sample": arguments.users}
+                )
                 while found["state"] in ("queued", "running"):
                     time.sleep(0.5)
                     found = mine.platform.get_run(id=found["id"])
             said = found["result"] or {"checked": 0, "mismatches": [found["error"]]}
-            print(f"\nconsistency job: {said['checked']:,} values computed again from the log, {len(said['mismatches'])} mismatches")
+            print(
+                f"\nconsistency job: {said['checked']:,} values computed again from the log, {len(said['mismatches'])} mismatches"
+            )
         finally:
             remove(operator, tenant)
 

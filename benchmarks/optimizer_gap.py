@@ -1,10 +1,12 @@
-"""Generalised assignment on reference instances: Shoal's solve_assignment beside HiGHS and CP-SAT with their defaults.
+"""Generalised assignment on reference instances: Shoal's solve_assignment beside HiGHS
+and CP-SAT with their defaults.
 
     python benchmarks/optimizer_gap.py [--limit 20] [--random] [instance …]
 
-Reads the instances of ../shared/data/gap (or SHOAL_REFERENCE); --random adds generated ones of the kinds c, d and e
-(Chu & Beasley, "A genetic algorithm for the generalised assignment problem", 1997). The gap is to the known optimum, else
-to the best bound of all. Peers run one after another, each with the machine to itself.
+Reads the instances of ../shared/data/gap (or SHOAL_REFERENCE); --random adds generated
+ones of the kinds c, d and e (Chu & Beasley, "A genetic algorithm for the generalised
+assignment problem", 1997). The gap is to the known optimum, else to the best bound of
+all. Peers run one after another, each with the machine to itself.
 """
 
 import argparse
@@ -19,7 +21,10 @@ from common import machine
 
 from shoal_optimizer import solve_assignment
 
-DATA = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[1].parent / "shared" / "data")) / "gap"
+DATA = (
+    Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[1].parent / "shared" / "data"))
+    / "gap"
+)
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 Found = tuple[float | None, float | None, bool]
 
@@ -47,12 +52,16 @@ def generated(name: str) -> Arrays:
     return cost.astype(float), load, np.floor(0.8 * load.sum(axis=1) / shape[0])
 
 
-def shoal(cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bool, limit: float) -> Found:
+def shoal(
+    cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bool, limit: float
+) -> Found:
     answer = solve_assignment(cost, load, capacity, maximise=maximise, time_limit=limit)
     return answer.objective, answer.bound, answer.status == "optimal"
 
 
-def highs(cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bool, limit: float) -> Found:
+def highs(
+    cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bool, limit: float
+) -> Found:
     import scipy.sparse as sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -68,10 +77,16 @@ def highs(cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bo
         options={"time_limit": limit},
     )
     objective = None if answer.x is None else sign * round(float(answer.fun), 6)
-    return objective, None if answer.mip_dual_bound is None else sign * answer.mip_dual_bound, answer.status == 0
+    return (
+        objective,
+        None if answer.mip_dual_bound is None else sign * answer.mip_dual_bound,
+        answer.status == 0,
+    )
 
 
-def cp_sat(cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bool, limit: float) -> Found:
+def cp_sat(
+    cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: bool, limit: float
+) -> Found:
     from ortools.sat.python import cp_model
 
     people, tasks = cost.shape
@@ -87,30 +102,53 @@ def cp_sat(cost: np.ndarray, load: np.ndarray, capacity: np.ndarray, maximise: b
     solver.parameters.max_time_in_seconds = limit
     status = solver.solve(model)
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
-    return solver.objective_value if found else None, solver.best_objective_bound, status == cp_model.OPTIMAL
+    return (
+        solver.objective_value if found else None,
+        solver.best_objective_bound,
+        status == cp_model.OPTIMAL,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*")
     parser.add_argument("--limit", type=float, default=20.0)
     parser.add_argument("--random", action="store_true")
     options = parser.parse_args()
     print(machine())
     with (DATA / "optima.csv").open() as file:
-        optima = {(row["instance"], row["sense"]): float(row["optimum"]) for row in csv.DictReader(file)}
-    solve_assignment(*generated("d-5-60-0"), time_limit=3)  # compiles, once in an installation's life
+        optima = {
+            (row["instance"], row["sense"]): float(row["optimum"]) for row in csv.DictReader(file)
+        }
+    solve_assignment(
+        *generated("d-5-60-0"), time_limit=3
+    )  # compiles, once in an installation's life
     if not options.names:
         small = [(name, sense) for name, sense in optima if name.startswith("gap")]
         began, proved = time.monotonic(), 0
         for name, sense in small:
             objective, _, done = shoal(*read(name), sense == "max", options.limit)
             proved += done and objective == optima[name, sense]
-        print(f"gap1–gap6, minimising and maximising: {proved} of {len(small)} optima proved, {time.monotonic() - began:.1f} s in all")
+        print(
+            f"gap1–gap6, minimising and maximising: {proved} of {len(small)} optima proved, {time.monotonic() - began:.1f} s in all"
+        )
     names = options.names or sorted({name for name, _ in optima if not name.startswith("gap")})
     if options.random:
-        names = [*names, *(f"{kind}-{size}-1" for kind in "cde" for size in ("10-100", "20-100", "10-200", "20-200"))]
-    peers: dict[str, Callable[..., Found]] = {"Shoal": shoal, "HiGHS (scipy milp)": highs, "CP-SAT": cp_sat}
+        names = [
+            *names,
+            *(
+                f"{kind}-{size}-1"
+                for kind in "cde"
+                for size in ("10-100", "20-100", "10-200", "20-200")
+            ),
+        ]
+    peers: dict[str, Callable[..., Found]] = {
+        "Shoal": shoal,
+        "HiGHS (scipy milp)": highs,
+        "CP-SAT": cp_sat,
+    }
     print(f"\n{'instance':<12}{'optimum':>9}" + "".join(f"{peer:>34}" for peer in peers))
     for name in names:
         arrays = generated(name) if "-" in name and not name.startswith("gap") else read(name)
@@ -119,11 +157,17 @@ def main() -> None:
             began = time.monotonic()
             rows[peer] = (*solve(*arrays, False, options.limit), time.monotonic() - began)
         optimum = optima.get((name, "min"))
-        against = optimum if optimum is not None else max(bound for _, bound, _, _ in rows.values() if bound is not None)
+        against = (
+            optimum
+            if optimum is not None
+            else max(bound for _, bound, _, _ in rows.values() if bound is not None)
+        )
         cells = ""
         for objective, _, done, seconds in rows.values():
             gap = "-" if objective is None else f"{100 * (objective - against) / against:.3f} %"
-            cells += f"{'-' if objective is None else f'{objective:.0f}'}  {gap}  {seconds:.1f} s{' proved' if done else '       '}".rjust(34)
+            cells += f"{'-' if objective is None else f'{objective:.0f}'}  {gap}  {seconds:.1f} s{' proved' if done else '       '}".rjust(
+                34
+            )
         print(f"{name:<12}{'-' if optimum is None else f'{optimum:.0f}':>9}{cells}", flush=True)
 
 

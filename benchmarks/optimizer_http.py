@@ -1,6 +1,8 @@
-"""One task among 1,000 people with 5 skills, over HTTP: latency of POST /optimizer/tasks/{id}/recommendation.
+"""One task among 1,000 people with 5 skills, over HTTP: latency of POST
+/optimizer/tasks/{id}/recommendation.
 
-    python benchmarks/optimizer_http.py [--url http://127.0.0.1:8000] [--people 1000] [--rounds 60]
+python benchmarks/optimizer_http.py [--url http://127.0.0.1:8000] [--people 1000]
+[--rounds 60]
 
 Needs a running platform (`shoal up`); makes a tenant of its own and erases it.
 """
@@ -19,11 +21,20 @@ from common import machine
 from shoal import operator_client
 
 SKILLS = [f"skill {n}" for n in range(20)]
-ZONES = ("Europe/London", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Kolkata", "Asia/Tokyo")
+ZONES = (
+    "Europe/London",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Los_Angeles",
+    "Asia/Kolkata",
+    "Asia/Tokyo",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=60)
@@ -35,7 +46,9 @@ def main() -> None:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]
-            with httpx.Client(base_url=options.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as http:
+            with httpx.Client(
+                base_url=options.url, headers={"authorization": f"Bearer {key}"}, timeout=60
+            ) as http:
                 people = [
                     {
                         "id": f"p{n}", "skills": {skill: rng.randint(1, 5) for skill in rng.sample(SKILLS, 4)},
@@ -43,7 +56,9 @@ def main() -> None:
                     }
                     for n in range(options.people)
                 ]  # fmt: skip
-                assert http.post("/optimizer/people", json=people).json()["accepted"] == options.people
+                assert (
+                    http.post("/optimizer/people", json=people).json()["accepted"] == options.people
+                )
                 deadline = (datetime.now(UTC) + timedelta(days=14)).isoformat()
                 tasks = [
                     {

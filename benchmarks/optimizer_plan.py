@@ -1,6 +1,7 @@
-"""Plans and one-to-one assignment, in process: 200 tasks × 100 people, 1000 × 1000, and how time grows.
+"""Plans and one-to-one assignment, in process: 200 tasks × 100 people, 1000 × 1000, and
+how time grows.
 
-    python benchmarks/optimizer_plan.py [--plot docs/optimizer-growth.svg]
+python benchmarks/optimizer_plan.py [--plot docs/optimizer-growth.svg]
 """
 
 import argparse
@@ -23,7 +24,14 @@ from shoal_optimizer.team import Importance, find_team
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 SKILLS = [f"skill {n}" for n in range(20)]
-ZONES = ("Europe/London", "Europe/Berlin", "America/New_York", "America/Los_Angeles", "Asia/Kolkata", "Asia/Tokyo")
+ZONES = (
+    "Europe/London",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Los_Angeles",
+    "Asia/Kolkata",
+    "Asia/Tokyo",
+)
 PARAMETERS = OptimizerParameters()
 
 
@@ -38,7 +46,9 @@ def people(count: int, seed: int = 1) -> list[Person]:
     ]  # fmt: skip
 
 
-def tasks(count: int, seed: int = 2, skills: tuple[int, int] = (1, 3), hours: tuple[int, int] = (4, 40)) -> list[Task]:
+def tasks(
+    count: int, seed: int = 2, skills: tuple[int, int] = (1, 3), hours: tuple[int, int] = (4, 40)
+) -> list[Task]:
     rng = random.Random(seed)
     return [
         Task(
@@ -61,7 +71,9 @@ def one_task(count: int) -> tuple[list[float], int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     print(machine())
@@ -72,11 +84,15 @@ def main() -> None:
         took, proved = one_task(count)
         growth[count] = 1000 * statistics.median(took)
         p95 = 1000 * float(np.quantile(took, 0.95))
-        print(f"one task, 5 skills, {count:>5} people: p50 {growth[count]:6.1f} ms, p95 {p95:6.1f} ms, {proved} of {len(took)} proved")
+        print(
+            f"one task, 5 skills, {count:>5} people: p50 {growth[count]:6.1f} ms, p95 {p95:6.1f} ms, {proved} of {len(took)} proved"
+        )
 
     for hours in ((2, 12), (4, 40)):
         began = time.perf_counter()
-        problem = plan_problem(tasks(200, hours=hours), people(100), Matcher(), History(), PARAMETERS, NOW)
+        problem = plan_problem(
+            tasks(200, hours=hours), people(100), Matcher(), History(), PARAMETERS, NOW
+        )
         first = greedy_plan(problem)
         seconds = time.perf_counter() - began
         found = solve_plan(problem, time_limit=20)
@@ -118,9 +134,23 @@ def main() -> None:
         figure, (team, plan) = pyplot.subplots(1, 2, figsize=(11, 4))
         team.loglog(list(growth), list(growth.values()), marker="o")
         team.yaxis.set_minor_formatter("{x:g}")
-        team.set(xlabel="people", ylabel="ms (median)", title="The best team for one task with five skills, proved")
-        plan.loglog(list(by_tasks), [first for first, _ in by_tasks.values()], marker="o", label="first plan")
-        plan.loglog(list(by_tasks), [whole for _, whole in by_tasks.values()], marker="s", label="proved, or the limit of 20 s")
+        team.set(
+            xlabel="people",
+            ylabel="ms (median)",
+            title="The best team for one task with five skills, proved",
+        )
+        plan.loglog(
+            list(by_tasks),
+            [first for first, _ in by_tasks.values()],
+            marker="o",
+            label="first plan",
+        )
+        plan.loglog(
+            list(by_tasks),
+            [whole for _, whole in by_tasks.values()],
+            marker="s",
+            label="proved, or the limit of 20 s",
+        )
         plan.set(xlabel="tasks", ylabel="s", title="A plan of many tasks for 100 people")
         plan.legend()
         for axes, ticks in ((team, growth), (plan, by_tasks)):

@@ -1,10 +1,11 @@
-"""What the Router costs: a capability that does nothing, behind the Router, against the same as a bare Serve application; and an
-operation with a parameter, which FastAPI checks in both.
+"""What the Router costs: a capability that does nothing, behind the Router, against the
+same as a bare Serve application; and an operation with a parameter, which FastAPI
+checks in both.
 
     python benchmarks/router.py [--seconds 5]
 
-Starts a Shoal of its own, deploys both applications to it, and loads them in turn, several times, in one run, with a client
-that only writes and reads bytes.
+Starts a Shoal of its own, deploys both applications to it, and loads them in turn,
+several times, in one run, with a client that only writes and reads bytes.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from common import Connection, machine
 
-BARE = '''
+BARE = """
 from fastapi import FastAPI
 from ray import serve
 
@@ -39,9 +40,9 @@ async def number(n: int):
 @serve.ingress(app)
 class Bare: ...
 
-'''
+"""
 
-NOOP = '''
+NOOP = """
 from fastapi import APIRouter, Depends
 from shoal import Capability, TenantContext, hookimpl, current_tenant
 
@@ -58,9 +59,9 @@ def routes(services):
 @hookimpl
 def shoal_capabilities():
     return [Capability("noop", "Does nothing.", routes=routes)]
-'''
+"""
 
-DEPLOY = '''
+DEPLOY = """
 import os, sys, json
 runtime = json.load(open(sys.argv[1]))
 from shoal.runtime.configuration import Config
@@ -73,14 +74,18 @@ cluster.connect(f"{config.host}:{config.ray_port}")
 from ray import serve
 import bare
 serve.run(serve.deployment(name="bare", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, logging_config=LOGGING)(bare.Bare).bind(), name="bare", route_prefix="/bare")
-'''
+"""
 
 
 PATHS = {"": "", "/number?n=7": ", a parameter"}
 
 
-async def load(port: int, path: str, key: str, connections: int, seconds: float) -> tuple[list[float], float]:
-    """Latencies in seconds, and requests per second, of closed loops over `connections` connections."""
+async def load(
+    port: int, path: str, key: str, connections: int, seconds: float
+) -> tuple[list[float], float]:
+    """Latencies in seconds, and requests per second, of closed loops over `connections`
+    connections.
+    """
     took: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -106,34 +111,57 @@ def main() -> None:
         folder = Path(name)
         site = folder / "site"
         (site / "noop-1.dist-info").mkdir(parents=True)
-        (site / "noop-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: noop\nVersion: 1\n")
+        (site / "noop-1.dist-info/METADATA").write_text(
+            "Metadata-Version: 2.1\nName: noop\nVersion: 1\n"
+        )
         (site / "noop-1.dist-info/entry_points.txt").write_text("[shoal]\nnoop = noop\n")
         (site / "noop.py").write_text(NOOP)
         (site / "bare.py").write_text(BARE)
         (folder / "deploy.py").write_text(DEPLOY)
         limits = {"SHOAL_ROUTER__LIMITS__RPS": "1000000", "SHOAL_ROUTER__LIMITS__BURST": "1000000"}
         disabled = json.dumps(["search", "features", "anomalies", "experiments", "optimizer"])
-        env = {**os.environ, **limits, "SHOAL_DATA": str(folder / "data"), "PYTHONPATH": str(site), "SHOAL_DISABLED": disabled}
+        env = {
+            **os.environ,
+            **limits,
+            "SHOAL_DATA": str(folder / "data"),
+            "PYTHONPATH": str(site),
+            "SHOAL_DISABLED": disabled,
+        }
 
         def shoal(*words: str) -> str:
-            return subprocess.run([sys.executable, "-m", "shoal.cli.main", *words, "--json"], env=env, check=True, capture_output=True, text=True).stdout
+            return subprocess.run(
+                [sys.executable, "-m", "shoal.cli.main", *words, "--json"],
+                env=env,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
 
         try:
             shoal("up", "--detach")
             key = json.loads(shoal("tenants", "create", "bench"))["key"]
-            subprocess.run([sys.executable, folder / "deploy.py", folder / "data/runtime.json"], env=env, check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, folder / "deploy.py", folder / "data/runtime.json"],
+                env=env,
+                check=True,
+                capture_output=True,
+            )
             port = json.loads((folder / "data/runtime.json").read_text())["port"]
             table: dict[tuple[str, str, int], list[tuple[list[float], float]]] = {}
             for _ in range(given.rounds + 1):  # the first warms up
                 for path in PATHS:
                     for connections in (1, 8):
                         for what in ("bare", "noop"):
-                            found = asyncio.run(load(port, f"/{what}{path}", key, connections, given.seconds))
+                            found = asyncio.run(
+                                load(port, f"/{what}{path}", key, connections, given.seconds)
+                            )
                             table.setdefault((what, path, connections), []).append(found)
         finally:
             shoal("down")
     print(f"{machine()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
-    print(f"{'application':<38}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}")
+    print(
+        f"{'application':<38}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}"
+    )
     result: dict[tuple[str, str, int], tuple[float, float]] = {}
     for (what, path, connections), rounds in table.items():
         rounds = rounds[1:]
@@ -145,7 +173,9 @@ def main() -> None:
         print(f"{label:<38}{connections:>12}{p50:>9.3f}{p95:>9.3f}{p99:>9.3f}{rate:>12.0f}")
     for path, connections in itertools.product(PATHS, (1, 8)):
         (p, r), (bp, br) = result["noop", path, connections], result["bare", path, connections]
-        print(f"\nat {connections} connection(s){PATHS[path]}: p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times")
+        print(
+            f"\nat {connections} connection(s){PATHS[path]}: p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times"
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""What the Router adds to a request, in process: an ASGI application called bare, behind the Router, and (for comparison)
-behind Starlette's own AuthenticationMiddleware with an API-key look-up in a dict. No server, no network, a real directory.
+"""What the Router adds to a request, in process: an ASGI application called bare,
+behind the Router, and (for comparison) behind Starlette's own AuthenticationMiddleware
+with an API-key look-up in a dict. No server, no network, a real directory.
 
     python benchmarks/router_inprocess.py [--requests 20000]
 """
@@ -33,16 +34,38 @@ UNLIMITED = {"rps": 1e9, "burst": 1e9}
 
 
 async def no_op(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": b"{}"})
 
 
 def scope(headers: dict[str, str], query: str = "") -> dict[str, Any]:
-    every = {"host": "shoal", "accept": "*/*", "accept-encoding": "gzip", "connection": "keep-alive", "user-agent": "bench", **headers}
+    every = {
+        "host": "shoal",
+        "accept": "*/*",
+        "accept-encoding": "gzip",
+        "connection": "keep-alive",
+        "user-agent": "bench",
+        **headers,
+    }
     return {
-        "type": "http", "method": "GET", "path": "/noop/x", "raw_path": b"/noop/x", "root_path": "", "scheme": "http",
-        "query_string": query.encode(), "headers": [(k.encode(), v.encode()) for k, v in every.items()],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "http_version": "1.1", "asgi": {"version": "3.0"},
+        "type": "http",
+        "method": "GET",
+        "path": "/noop/x",
+        "raw_path": b"/noop/x",
+        "root_path": "",
+        "scheme": "http",
+        "query_string": query.encode(),
+        "headers": [(k.encode(), v.encode()) for k, v in every.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
     }
 
 
@@ -50,8 +73,12 @@ async def receive() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def microseconds(app: Callable[..., Awaitable[None]], template: dict[str, Any], requests: int) -> float:
-    """The median over ten rounds of the mean CPU time of a request (which other work on the machine changes little)."""
+async def microseconds(
+    app: Callable[..., Awaitable[None]], template: dict[str, Any], requests: int
+) -> float:
+    """The median over ten rounds of the mean CPU time of a request (which other work on
+    the machine changes little).
+    """
     status = 0
 
     async def send(message: Any) -> None:
@@ -74,7 +101,9 @@ class KeyBackend(AuthenticationBackend):
 
     async def authenticate(self, conn: Any) -> Any:
         token = conn.headers["authorization"].removeprefix("Bearer ")
-        return AuthCredentials(["reader"]), SimpleUser(self.known[hashlib.sha256(token.encode()).digest()])
+        return AuthCredentials(["reader"]), SimpleUser(
+            self.known[hashlib.sha256(token.encode()).digest()]
+        )
 
 
 async def measure(url: str, requests: int) -> list[tuple[str, float]]:
@@ -85,25 +114,59 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
     _, key = await directory.create_key("acme", "editor")
     await directory.set_board_members("acme", "b1", ["ana"])
     router = Router(
-        no_op, capability=Capability("noop", "Does nothing.", routes=lambda services: None), directory=directory,  # type: ignore[arg-type, return-value]
-        services=SimpleNamespace(), open_stores=lambda tenant: SimpleNamespace(), operations=lambda name, ctx: None,  # type: ignore[arg-type, return-value]
+        no_op,
+        capability=Capability("noop", "Does nothing.", routes=lambda services: None),
+        directory=directory,  # type: ignore[arg-type, return-value]
+        services=SimpleNamespace(),
+        open_stores=lambda tenant: SimpleNamespace(),
+        operations=lambda name, ctx: None,  # type: ignore[arg-type, return-value]
         settings=RouterSettings(limits=UNLIMITED, internal_secret=SECRET),  # type: ignore[arg-type]
     )
     await router.start()
     auth = {"authorization": f"Bearer {key}"}
     rows = [
         ("bare", await microseconds(no_op, scope(auth), requests)),
-        ("starlette AuthenticationMiddleware", await microseconds(AuthenticationMiddleware(no_op, KeyBackend(key)), scope(auth), requests)),
+        (
+            "starlette AuthenticationMiddleware",
+            await microseconds(
+                AuthenticationMiddleware(no_op, KeyBackend(key)), scope(auth), requests
+            ),
+        ),
         ("Router, API key", await microseconds(router, scope(auth), requests)),
-        ("Router, API key, tenant= in the query", await microseconds(router, scope(auth, "tenant=acme&user=123&features=a,b"), requests)),
-        ("Router, API key and Shoal-User", await microseconds(router, scope({**auth, "shoal-user": "ana"}), requests)),
-        ("Router, internal token", await microseconds(router, scope({"authorization": f"Bearer {mint_internal(SECRET, 'acme', ttl=600)}"}), requests)),
+        (
+            "Router, API key, tenant= in the query",
+            await microseconds(router, scope(auth, "tenant=acme&user=123&features=a,b"), requests),
+        ),
+        (
+            "Router, API key and Shoal-User",
+            await microseconds(router, scope({**auth, "shoal-user": "ana"}), requests),
+        ),
+        (
+            "Router, internal token",
+            await microseconds(
+                router,
+                scope({"authorization": f"Bearer {mint_internal(SECRET, 'acme', ttl=600)}"}),
+                requests,
+            ),
+        ),
     ]
     for i in range(3):
-        arms = (Variant(name="a", allocation=50), Variant(name="b", allocation=50, parameters={"x": 1}))
-        await directory.put_experiment(ExperimentRecord(id=f"e{i}", tenant="acme", capability="noop", status="running", variants=arms))
+        arms = (
+            Variant(name="a", allocation=50),
+            Variant(name="b", allocation=50, parameters={"x": 1}),
+        )
+        await directory.put_experiment(
+            ExperimentRecord(
+                id=f"e{i}", tenant="acme", capability="noop", status="running", variants=arms
+            )
+        )
     await router.snapshot.catch_up()
-    rows.append(("Router, API key and Shoal-User, in 3 experiments", await microseconds(router, scope({**auth, "shoal-user": "ana"}), requests)))
+    rows.append(
+        (
+            "Router, API key and Shoal-User, in 3 experiments",
+            await microseconds(router, scope({**auth, "shoal-user": "ana"}), requests),
+        )
+    )
     await router.snapshot.stop()  # (the account's events have nowhere to go here)
     await directory.close()
     return rows
@@ -118,7 +181,16 @@ def main() -> None:
         port = free.getsockname()[1]
         free.close()
         server = subprocess.Popen(
-            [shutil.which("redis-server") or "redis-server", "--port", str(port), "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
+            [
+                shutil.which("redis-server") or "redis-server",
+                "--port",
+                str(port),
+                "--save",
+                "",
+                "--dir",
+                folder,
+            ],
+            stdout=subprocess.DEVNULL,
         )
         try:
             time.sleep(0.5)

@@ -1,5 +1,6 @@
-"""One tenant floods; what does another notice? A capability that works for 2 ms behind the Router on one uvicorn process;
-`globex` asks one request at a time while `acme` sends as fast as 32 connections go: without limits, and within 100 a second.
+"""One tenant floods; what does another notice? A capability that works for 2 ms behind
+the Router on one uvicorn process; `globex` asks one request at a time while `acme`
+sends as fast as 32 connections go: without limits, and within 100 a second.
 
     python benchmarks/router_isolation.py [--seconds 5]
 """
@@ -44,7 +45,9 @@ async def work(scope: Any, receive: Any, send: Any) -> None:
     end = time.perf_counter() + 0.002
     while time.perf_counter() < end:
         pass
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+    )
     await send({"type": "http.response.body", "body": b"{}"})
 
 
@@ -67,7 +70,9 @@ def flood(port: int, key: str, stop: Any, sent: Any) -> None:
         while not stop.is_set():
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            await reader.readexactly(
+                int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            )
             sent[0 if head[9:12] == b"200" else 1] += 1
         writer.close()
 
@@ -118,19 +123,28 @@ def measure(redis_url: str, seconds: float) -> None:
             time.sleep(0.1)
     print(f"{machine()}; globex's latency in ms, one request at a time, {seconds:g} s")
     print(f"  {'acme':34} {'p50':>7} {'p95':>7} {'p99':>7}   acme's answers a second: 200, 429")
-    for name, limits in (("is quiet", None), ("floods, without limits", Limits(**UNLIMITED)), ("floods, limited to 100/s, 2 at once", Limits(rps=100, burst=100, concurrency=2))):
+    for name, limits in (
+        ("is quiet", None),
+        ("floods, without limits", Limits(**UNLIMITED)),
+        ("floods, limited to 100/s, 2 at once", Limits(rps=100, burst=100, concurrency=2)),
+    ):
         stop, sent = multiprocessing.Event(), multiprocessing.Array("i", 2)
         flooder = None
         if limits is not None:
             asyncio.run(limit(redis_url, limits))
-            flooder = multiprocessing.Process(target=flood, args=(port, keys["acme"], stop, sent), daemon=True)
+            flooder = multiprocessing.Process(
+                target=flood, args=(port, keys["acme"], stop, sent), daemon=True
+            )
             flooder.start()
             while sum(sent) < 200:
                 time.sleep(0.1)
             time.sleep(1)
         before, began = list(sent), time.perf_counter()
         found = latencies(url, keys["globex"], seconds)
-        rates = [(after - b) / (time.perf_counter() - began) for after, b in zip(sent, before, strict=True)]
+        rates = [
+            (after - b) / (time.perf_counter() - began)
+            for after, b in zip(sent, before, strict=True)
+        ]
         stop.set()
         if flooder is not None:
             flooder.join()
@@ -146,7 +160,15 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [shutil.which("redis-server") or "redis-server", "--port", str(port), "--save", "", "--dir", folder]
+        command = [
+            shutil.which("redis-server") or "redis-server",
+            "--port",
+            str(port),
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             time.sleep(0.5)

@@ -1,7 +1,9 @@
-"""Bulk embedding of short items: the embedder of search, and the Ray Data pipeline of the job `search.reindex`, beside a bare
-`model.encode` with the same settings (model, precision, batch size, threads) on the same texts, in turns in one run.
+"""Bulk embedding of short items: the embedder of search, and the Ray Data pipeline of
+the job `search.reindex`, beside a bare `model.encode` with the same settings (model,
+precision, batch size, threads) on the same texts, in turns in one run.
 
-Run: python benchmarks/search_bulk.py [--items 20000] [--rounds 3] [--no-ray]. The pipeline joins a running Ray, else it starts one for itself.
+Run: python benchmarks/search_bulk.py [--items 20000] [--rounds 3] [--no-ray]. The
+pipeline joins a running Ray, else it starts one for itself.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from datetime import UTC, datetime
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as `shoal up` starts it: on loopback
+os.environ.setdefault(
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+)  # as `shoal up` starts it: on loopback
 
 from common import machine
 
@@ -58,7 +62,9 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def pipeline_rate(items: list[Item], settings: SearchSettings) -> float:
-    """Items per second from the first batch on: the start of the actor, some seconds, is paid once however many items there are."""
+    """Items per second from the first batch on: the start of the actor, some seconds,
+    is paid once however many items there are.
+    """
     began, count = 0.0, 0
     for some, _ in encoded(items, settings):
         if began:
@@ -117,7 +123,9 @@ def main() -> None:
     for _ in range(given.rounds):
         for name, measure in ways.items():
             found[name].append(measure())
-    print(f"{machine()}; {given.items:,} items in {str(embedder.model.dtype).removeprefix('torch.')}")
+    print(
+        f"{machine()}; {given.items:,} items in {str(embedder.model.dtype).removeprefix('torch.')}"
+    )
     print(f"{'median of ' + str(given.rounds):24}{'items/s':>10}{'items/hour':>14}{'x bare':>9}")
     base = statistics.median(found["bare model.encode"])
     for name, rates in found.items():

@@ -1,7 +1,10 @@
-"""Latency of a search over HTTP at one connection, 10,000 items of one tenant, the embedding of the query included (none is asked twice).
+"""Latency of a search over HTTP at one connection, 10,000 items of one tenant, the
+embedding of the query included (none is asked twice).
 
-Against a running Shoal: python benchmarks/search_latency.py [--url http://127.0.0.1:8000] [--items 10000] [--queries 300]
-Beside the search itself: its time inside the replica, the embedding of one text alone, and the same searches on one board of twenty.
+Against a running Shoal: python benchmarks/search_latency.py [--url
+http://127.0.0.1:8000] [--items 10000] [--queries 300] Beside the search itself: its
+time inside the replica, the embedding of one text alone, and the same searches on one
+board of twenty.
 """
 
 from __future__ import annotations
@@ -23,11 +26,81 @@ from shoal import Client, InternalError, NotFound, operator_client
 
 TENANT = "search-latency"
 PARTS = {
-    "verb": ["review", "fix", "plan", "draft", "ship", "test", "design", "write", "measure", "migrate", "clean", "document", "approve", "schedule", "archive"],
-    "thing": ["invoice", "login", "roadmap", "onboarding", "dashboard", "contract", "budget", "newsletter", "survey", "release", "backup", "payroll", "report", "homepage", "pricing", "checkout", "warehouse", "forecast", "interview", "policy"],
-    "why": ["customers complain about waiting", "the auditor asked for it", "sales promised it for the fair", "it broke twice last week", "the supplier changed the interface", "we lose orders at night", "nobody knows who owns it", "the old tool is switched off", "legal wants a second signature", "mobile users cannot find it"],
-    "who": ["finance", "marketing", "support", "engineering", "legal", "operations", "sales", "people", "design", "security"],
-    "how": ["with a checklist", "before the end of the quarter", "in two steps", "together with the agency", "without downtime", "for the northern region", "on the new template", "after the training", "within the agreed hours", "by hand until it is automated"],
+    "verb": [
+        "review",
+        "fix",
+        "plan",
+        "draft",
+        "ship",
+        "test",
+        "design",
+        "write",
+        "measure",
+        "migrate",
+        "clean",
+        "document",
+        "approve",
+        "schedule",
+        "archive",
+    ],
+    "thing": [
+        "invoice",
+        "login",
+        "roadmap",
+        "onboarding",
+        "dashboard",
+        "contract",
+        "budget",
+        "newsletter",
+        "survey",
+        "release",
+        "backup",
+        "payroll",
+        "report",
+        "homepage",
+        "pricing",
+        "checkout",
+        "warehouse",
+        "forecast",
+        "interview",
+        "policy",
+    ],
+    "why": [
+        "customers complain about waiting",
+        "the auditor asked for it",
+        "sales promised it for the fair",
+        "it broke twice last week",
+        "the supplier changed the interface",
+        "we lose orders at night",
+        "nobody knows who owns it",
+        "the old tool is switched off",
+        "legal wants a second signature",
+        "mobile users cannot find it",
+    ],
+    "who": [
+        "finance",
+        "marketing",
+        "support",
+        "engineering",
+        "legal",
+        "operations",
+        "sales",
+        "people",
+        "design",
+        "security",
+    ],
+    "how": [
+        "with a checklist",
+        "before the end of the quarter",
+        "in two steps",
+        "together with the agency",
+        "without downtime",
+        "for the northern region",
+        "on the new template",
+        "after the training",
+        "within the agreed hours",
+        "by hand until it is automated",
+    ],
 }
 
 
@@ -65,7 +138,10 @@ def items(count: int) -> list[dict[str, Any]]:
 def queries(count: int) -> list[str]:
     """Others in every run: a replica remembers the vectors of the latest."""
     made = sentences(random.SystemRandom().randrange(2**32))
-    return [f"{title.lower()} because {text.split(',')[0].lower()}" for title, text in (next(made) for _ in range(count))]
+    return [
+        f"{title.lower()} because {text.split(',')[0].lower()}"
+        for title, text in (next(made) for _ in range(count))
+    ]
 
 
 def timed(call: Callable[[str], Any], texts: list[str]) -> list[float]:
@@ -96,7 +172,9 @@ def erase(operator: Client, tenant: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--queries", type=int, default=300)
@@ -114,9 +192,13 @@ def main() -> None:
                 took = time.perf_counter() - began
             time.sleep(5)  # until the last rows are flushed
             print(machine())
-            print(f"{given.items:,} items, loaded over HTTP in {took:.0f} s ({given.items / took:.0f}/s)")
+            print(
+                f"{given.items:,} items, loaded over HTTP in {took:.0f} s ({given.items / took:.0f}/s)"
+            )
             inside: list[float] = []
-            with httpx.Client(base_url=given.url, headers={"authorization": f"Bearer {key}"}, timeout=30) as http:
+            with httpx.Client(
+                base_url=given.url, headers={"authorization": f"Bearer {key}"}, timeout=30
+            ) as http:
 
                 def search(text: str, **wanted: Any) -> None:
                     answer = http.get("/search", params={"q": text, **wanted})
@@ -130,8 +212,14 @@ def main() -> None:
                 print(f"{'milliseconds':44}{'p50':>8}{'p95':>8}{'p99':>8}")
                 row("search over HTTP", timed(search, texts), "wanted: p50 < 25, p95 < 50")
                 row("  of it in the replica", inside[-len(texts) :])
-                row("the same on one board of twenty", timed(lambda text: search(text, board="board-7"), queries(given.queries)))
-                row("the same query again (vector remembered)", timed(search, [texts[0]] * given.queries))
+                row(
+                    "the same on one board of twenty",
+                    timed(lambda text: search(text, board="board-7"), queries(given.queries)),
+                )
+                row(
+                    "the same query again (vector remembered)",
+                    timed(search, [texts[0]] * given.queries),
+                )
                 row("one text to a vector, over HTTP", timed(embed, texts))
         finally:
             erase(operator, TENANT)

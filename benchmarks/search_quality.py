@@ -1,8 +1,10 @@
-"""nDCG@10 of search through the HTTP API on judged collections, beside its semantic and its keyword part alone.
+"""nDCG@10 of search through the HTTP API on judged collections, beside its semantic and
+its keyword part alone.
 
-Against a running Shoal: python benchmarks/search_quality.py [--url http://127.0.0.1:8000] [--data FOLDER] [NAME …]
-FOLDER (default: ../shared/data/ir beside the repository, or SHOAL_REFERENCE/ir) holds collections in BEIR's layout. Each is loaded into a
-tenant of its own, which is deleted at the end.
+Against a running Shoal: python benchmarks/search_quality.py [--url
+http://127.0.0.1:8000] [--data FOLDER] [NAME …] FOLDER (default: ../shared/data/ir
+beside the repository, or SHOAL_REFERENCE/ir) holds collections in BEIR's layout. Each
+is loaded into a tenant of its own, which is deleted at the end.
 """
 
 from __future__ import annotations
@@ -56,13 +58,17 @@ def erase(operator: Client, tenant: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="collections; default: all in the folder")
     parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
     parser.add_argument("--data", type=Path, default=REFERENCE / "ir")
     given = parser.parse_args()
     names = given.names or sorted(path.parent.name for path in given.data.glob("*/corpus.jsonl"))
-    print(f"{'collection':12}{'documents':>10}{'queries':>9}{'fused':>8}{'semantic':>10}{'keyword':>9}{'wanted':>8}")
+    print(
+        f"{'collection':12}{'documents':>10}{'queries':>9}{'fused':>8}{'semantic':>10}{'keyword':>9}{'wanted':>8}"
+    )
     with operator_client() as operator:
         for name in names:
             tenant = f"quality-{name}"

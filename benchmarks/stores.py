@@ -1,8 +1,10 @@
-"""The doors beside what they stand on: redis-py, and milvus-lite's own server on the same data.
+"""The doors beside what they stand on: redis-py, and milvus-lite's own server on the
+same data.
 
     python benchmarks/stores.py [--items 10000]
 
-Medians and 99th percentiles at one connection, and for Milvus the server's CPU per query (which other load on the machine does not change).
+Medians and 99th percentiles at one connection, and for Milvus the server's CPU per
+query (which other load on the machine does not change).
 """
 
 import argparse
@@ -61,8 +63,12 @@ async def online(config: StoreConfig) -> None:
 
 async def events(config: StoreConfig) -> None:
     door, bare = open_stores(config, "bench").events, Redis.from_url(config.online, protocol=2)
-    await timed("XADD, synced every second, redis-py", lambda: bare.xadd("s", {"e": "x" * 300}), 500)
-    await timed("append 1 event, on the disk", lambda: door.append([Event(type="x", data={"a": 1})]), 500)
+    await timed(
+        "XADD, synced every second, redis-py", lambda: bare.xadd("s", {"e": "x" * 300}), 500
+    )
+    await timed(
+        "append 1 event, on the disk", lambda: door.append([Event(type="x", data={"a": 1})]), 500
+    )
     batch = [Event(type="x", data={"a": i}) for i in range(1000)]
     await timed("append 1,000 events, on the disk", lambda: door.append(batch), 10)
     await bare.aclose()
@@ -92,7 +98,9 @@ async def lake(config: StoreConfig) -> None:
     door = open_stores(config, "bench").lake
     rows = pa.table({"id": [f"user-{i}" for i in range(10_000)], "value": np.arange(10_000.0)})
     await timed(
-        "append 10,000 rows to the lake, on the disk", lambda: door.append("t", rows, date(2026, 3, 1)), 10
+        "append 10,000 rows to the lake, on the disk",
+        lambda: door.append("t", rows, date(2026, 3, 1)),
+        10,
     )
     await timed("read 100,000 rows of it", lambda: door.read("t"), 10)
 
@@ -128,7 +136,10 @@ async def vectors(config: StoreConfig, server: psutil.Process, whose: str) -> No
         return " ".join(random.choice(WORDS[20:], 5))
 
     await timed(
-        f"nearest 100, {whose}", lambda: door.nearest("items", random.normal(size=384), limit=100), 60, server
+        f"nearest 100, {whose}",
+        lambda: door.nearest("items", random.normal(size=384), limit=100),
+        60,
+        server,
     )
     await timed(
         f"nearest 100 on 3 of 40 boards, {whose}",
@@ -136,7 +147,9 @@ async def vectors(config: StoreConfig, server: psutil.Process, whose: str) -> No
         60,
         server,
     )
-    await timed(f"matching 100, {whose}", lambda: door.matching("items", words(), limit=100), 60, server)
+    await timed(
+        f"matching 100, {whose}", lambda: door.matching("items", words(), limit=100), 60, server
+    )
     await timed(
         f"matching 100 on 3 of 40 boards, {whose}",
         lambda: door.matching("items", words(), limit=100, **some),
@@ -188,7 +201,10 @@ def main() -> None:
         peer = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             while peer.poll() is None:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1):
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection(("127.0.0.1", int(port)), 1),
+                ):
                     break
                 time.sleep(0.1)
             run(lambda: vectors(config, psutil.Process(peer.pid), "milvus-lite server"))

@@ -1,4 +1,6 @@
-"""The deployment files say what the code does: the applications, the environment, and what the image copies."""
+"""The deployment files say what the code does: the applications, the environment, and
+what the image copies.
+"""
 
 import json
 import os
@@ -20,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
 CAPABILITIES = ["anomalies", "experiments", "features", "optimizer", "search"]
 OF_ONE_MACHINE = {"SHOAL_RUNTIME", "RAY_AUTH_MODE", "RAY_SERVE_HAPROXY_BINARY_PATH"}
-"""What `shoal up` sets for a cluster of its own; elsewhere the configuration and the credential come from outside."""
+"""What `shoal up` sets for a cluster of its own; elsewhere the configuration and the
+credential come from outside.
+"""
 
 
 @pytest.fixture
@@ -49,10 +53,14 @@ def pods(documents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 # Kubernetes
 
 
-def test_the_applications_are_what_shoal_config_prints(documents: dict[str, dict[str, Any]], expected: dict[str, str]) -> None:
+def test_the_applications_are_what_shoal_config_prints(
+    documents: dict[str, dict[str, Any]], expected: dict[str, str]
+) -> None:
     service = documents["RayService"]
     assert service["apiVersion"] == "ray.io/v1"
-    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == declarative(Config(), CAPABILITIES, host="0.0.0.0")
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == declarative(
+        Config(), CAPABILITIES, host="0.0.0.0"
+    )
 
 
 def test_the_capabilities_are_those_that_ship() -> None:
@@ -63,13 +71,17 @@ def test_the_capabilities_are_those_that_ship() -> None:
 
 
 def test_serve_takes_the_applications(documents: dict[str, dict[str, Any]]) -> None:
-    schema = ServeDeploySchema.model_validate(yaml.safe_load(documents["RayService"]["spec"]["serveConfigV2"]))
+    schema = ServeDeploySchema.model_validate(
+        yaml.safe_load(documents["RayService"]["spec"]["serveConfigV2"])
+    )
     assert [a.name for a in schema.applications] == ["platform", *CAPABILITIES, "console"]
     known = {a.route_prefix for a in schema.applications}
     assert known == {"/", "/platform", *(f"/{c}" for c in CAPABILITIES)}
 
 
-def test_every_pod_has_the_environment_that_serve_needs(documents: dict[str, dict[str, Any]], expected: dict[str, str]) -> None:
+def test_every_pod_has_the_environment_that_serve_needs(
+    documents: dict[str, dict[str, Any]], expected: dict[str, str]
+) -> None:
     for pod in pods(documents):
         (container,) = pod["containers"]
         assert {e["name"]: e["value"] for e in container["env"]} == expected
@@ -86,12 +98,18 @@ def test_every_pod_is_probed_limited_and_not_root(documents: dict[str, dict[str,
         assert mounted == {v["name"] for v in pod["volumes"]}
 
 
-def test_no_service_of_kubernetes_can_overwrite_a_setting(documents: dict[str, dict[str, Any]]) -> None:
-    """A service called `shoal` puts SHOAL_PORT=tcp://… into pods that ask for service links, as they do by default."""
+def test_no_service_of_kubernetes_can_overwrite_a_setting(
+    documents: dict[str, dict[str, Any]],
+) -> None:
+    """A service called `shoal` puts SHOAL_PORT=tcp://… into pods that ask for service
+    links, as they do by default.
+    """
     assert all(pod["enableServiceLinks"] is False for pod in pods(documents))
 
 
-def test_the_cluster_asks_for_a_token_and_is_of_the_installed_ray(documents: dict[str, dict[str, Any]]) -> None:
+def test_the_cluster_asks_for_a_token_and_is_of_the_installed_ray(
+    documents: dict[str, dict[str, Any]],
+) -> None:
     cluster = documents["RayService"]["spec"]["rayClusterConfig"]
     assert cluster["authOptions"]["mode"] == "token"
     assert cluster["rayVersion"] == ray.__version__
@@ -123,7 +141,9 @@ def test_the_cluster_file_passes_rays_schema(cluster: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("node", ["head", "worker"])
-def test_every_machine_starts_with_the_environment_that_serve_needs(cluster: dict[str, Any], expected: dict[str, str], node: str) -> None:
+def test_every_machine_starts_with_the_environment_that_serve_needs(
+    cluster: dict[str, Any], expected: dict[str, str], node: str
+) -> None:
     command = cluster[f"{node}_start_ray_commands"][-1]
     before, _, start = command.partition("/opt/shoal/.venv/bin/ray start")
     assert start, "Ray must be started after the exports"
@@ -131,12 +151,22 @@ def test_every_machine_starts_with_the_environment_that_serve_needs(cluster: dic
     assert ("--head" in start) is (node == "head")
 
 
-def test_the_cluster_files_settings_make_a_whole_configuration(expected: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    comment = "\n".join(line for line in (ROOT / "ray_cluster.yaml").read_text().splitlines() if line.startswith("#   export"))
+def test_the_cluster_files_settings_make_a_whole_configuration(
+    expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comment = "\n".join(
+        line
+        for line in (ROOT / "ray_cluster.yaml").read_text().splitlines()
+        if line.startswith("#   export")
+    )
     for name, value in re.findall(r"(SHOAL_\w+)=(\S+)", comment):
         monkeypatch.setenv(name, "x" * 48 if value == "…" else value)
     config = Config.load()
-    assert config.address == "auto" and config.stores is not None and config.router.internal_secret is not None
+    assert (
+        config.address == "auto"
+        and config.stores is not None
+        and config.router.internal_secret is not None
+    )
 
 
 # The image
@@ -170,11 +200,22 @@ def test_every_panel_asks_prometheus_and_says_its_unit() -> None:
 
 
 def test_every_metric_of_the_dashboard_is_one_that_ray_exports() -> None:
-    named = {m for q in queries(json.loads(PANELS.read_text())) for m in re.findall(r"\bray_\w+", q)}
+    named = {
+        m for q in queries(json.loads(PANELS.read_text())) for m in re.findall(r"\bray_\w+", q)
+    }
     assert named
-    source = "\n".join(p.read_text() for p in [*RAY.glob("serve/*.py"), *RAY.glob("serve/_private/*.py"), *RAY.glob("dashboard/modules/reporter/*.py")])
+    source = "\n".join(
+        p.read_text()
+        for p in [
+            *RAY.glob("serve/*.py"),
+            *RAY.glob("serve/_private/*.py"),
+            *RAY.glob("dashboard/modules/reporter/*.py"),
+        ]
+    )
     for metric in named:
         name = re.sub(r"_(total|bucket|sum|count)$", "", metric.removeprefix("ray_"))
-        template = name.replace("_http_", "_{protocol_name}_")  # Ray makes the names for HTTP and gRPC of one template
+        template = name.replace(
+            "_http_", "_{protocol_name}_"
+        )  # Ray makes the names for HTTP and gRPC of one template
         written = [f'"{n}"' for n in (metric.removeprefix("ray_"), name, template)]
         assert any(w in source for w in written), f"{metric}: not in Ray {ray.__version__}"

@@ -1,4 +1,6 @@
-"""The documentation holds to the code: links, Python, commands, settings and operations."""
+"""The documentation holds to the code: links, Python, commands, settings and
+operations.
+"""
 
 import ast
 import re
@@ -33,14 +35,20 @@ def name(page: Path) -> str:
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
     """The fenced blocks of a page in any of these languages (`""`: without one)."""
-    for language, text in re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    for language, text in re.findall(
+        r"^```(\w*)[^\n]*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+    ):
         if language in languages:
             yield text
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.+)$",
+        re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE),
+        re.MULTILINE,
+    )
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
@@ -56,7 +64,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         found = (page.parent / path).resolve() if path else page
         assert found.exists(), f"{name(page)}: there is no {target}"
         if anchor:
-            assert anchor in anchors(found), f"{name(page)}: {path or 'the page'} has no heading #{anchor}"
+            assert anchor in anchors(found), (
+                f"{name(page)}: {path or 'the page'} has no heading #{anchor}"
+            )
 
 
 def test_the_index_names_every_page() -> None:
@@ -72,7 +82,12 @@ def test_python_compiles(page: Path) -> None:
     for number, text in enumerate(blocks(page, "python", "py")):
         if re.match(r"\s*(async )?def \w+\([^\n]*\) -> [^\n:]+\n*\Z", text):
             continue  # a signature alone
-        compile(text.replace("…", "..."), f"{name(page)} block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        compile(
+            text.replace("…", "..."),
+            f"{name(page)} block {number}",
+            "exec",
+            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -81,11 +96,15 @@ def test_python_imports_names_that_exist(page: Path) -> None:
     import shoal.testing
 
     for text in blocks(page, "python", "py"):
-        for imported in re.findall(r"^from shoal import (?:\(([^)]*)\)|([^\n]+))", text, re.MULTILINE):
+        for imported in re.findall(
+            r"^from shoal import (?:\(([^)]*)\)|([^\n]+))", text, re.MULTILINE
+        ):
             for word in re.findall(r"\w+", re.sub(r"#.*| as \w+", "", imported[0] or imported[1])):
                 assert hasattr(shoal, word), f"{name(page)}: shoal has no {word}"
         for word in re.findall(r"\bshoal\.(?!testing\b|sample\b|search\b)([A-Za-z]\w*)", text):
-            assert hasattr(shoal, word) or word in CAPABILITIES, f"{name(page)}: shoal has no {word}"
+            assert hasattr(shoal, word) or word in CAPABILITIES, (
+                f"{name(page)}: shoal has no {word}"
+            )
 
 
 # Commands
@@ -102,10 +121,17 @@ def commands() -> Any:
 
 
 def shoal_commands(page: Path) -> Iterator[list[str]]:
-    """Each `shoal …` of a page: in shell blocks, and in backticks. A word with `<`, `…` or `*` in it stands for something else."""
+    """Each `shoal …` of a page: in shell blocks, and in backticks. A word with `<`, `…`
+    or `*` in it stands for something else.
+    """
     shell = "\n".join(blocks(page, "", "sh", "bash", "console", "shell"))
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    lines = [*re.findall(r"(?:^|&&|;|\$|\|)\s*(?:\$ )?(?:\w+=\S+ )*shoal ([a-z][^\n#&|]*)", shell, re.MULTILINE), *re.findall(r"`(?:\w+=\S+ )*shoal ([a-z][^`]*)`", prose)]
+    lines = [
+        *re.findall(
+            r"(?:^|&&|;|\$|\|)\s*(?:\$ )?(?:\w+=\S+ )*shoal ([a-z][^\n#&|]*)", shell, re.MULTILINE
+        ),
+        *re.findall(r"`(?:\w+=\S+ )*shoal ([a-z][^`]*)`", prose),
+    ]
     for line in lines:
         yield line.split()
 
@@ -118,12 +144,19 @@ def test_commands_and_their_options_exist(page: Path, commands: Any) -> None:
             word = words.pop(0).rstrip(",.")
             if any(c in word for c in "<…*|") or word.startswith("-"):
                 break
-            assert word in group.commands, f"{name(page)}: `{' '.join(path)}` has no command {word!r}"
+            assert word in group.commands, (
+                f"{name(page)}: `{' '.join(path)}` has no command {word!r}"
+            )
             group = group.commands[word]
             path.append(word)
         if hasattr(group, "commands"):
             continue
-        known = {o for p in group.params for o in (*p.opts, *p.secondary_opts)} | {"--json", "--data", "--config", "--help"}
+        known = {o for p in group.params for o in (*p.opts, *p.secondary_opts)} | {
+            "--json",
+            "--data",
+            "--config",
+            "--help",
+        }
         for option in (w.partition("=")[0].rstrip(",.") for w in words if w.startswith("-")):
             assert option in known, f"{name(page)}: `{' '.join(path)}` has no option {option}"
 
@@ -131,7 +164,9 @@ def test_commands_and_their_options_exist(page: Path, commands: Any) -> None:
 # Settings
 
 
-@pytest.mark.parametrize("model", [Config, StoreConfig, RouterSettings, Limits], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "model", [Config, StoreConfig, RouterSettings, Limits], ids=lambda m: m.__name__
+)
 def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
     text = (ROOT / "docs/operations.md").read_text()
     section = text[text.index("## Configuration") : text.index("## Tenants, keys and limits")]
@@ -168,15 +203,23 @@ class Bare(LocalProcess):
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> LocalProcess:
-    stores = StoreConfig(online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake=str(tmp_path_factory.mktemp("lake")))
-    config = Config(stores=stores, router=RouterSettings(internal_secret=SecretStr("x" * 32)), capabilities={})
+    stores = StoreConfig(
+        online="redis://127.0.0.1:1/0",
+        vectors="http://127.0.0.1:1",
+        lake=str(tmp_path_factory.mktemp("lake")),
+    )
+    config = Config(
+        stores=stores, router=RouterSettings(internal_secret=SecretStr("x" * 32)), capabilities={}
+    )
     return Bare(config, CAPABILITIES, [])
 
 
 @pytest.mark.parametrize("capability", ["platform", *CAPABILITIES])
 def test_the_api_page_lists_exactly_the_operations(capability: str, process: LocalProcess) -> None:
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
-    app.include_router(process.capability(capability).routes(process.services(capability)), prefix=f"/{capability}")
+    app.include_router(
+        process.capability(capability).routes(process.services(capability)), prefix=f"/{capability}"
+    )
     actual = {(o.method, o.path, o.id) for o in operations(app.openapi()).values()}
     page = (ROOT / "docs/http-api.md").read_text()
     rows = set(re.findall(r"^\| `([A-Z]+) (/\S+)` \| `(\w+)` \|", page, re.MULTILINE))

@@ -21,11 +21,21 @@ assert not {{"pandas", "pyarrow"}} & sys.modules.keys(), "it was imported"
 import pandas
 assert pandas.DataFrame({{"a": [1]}}).a.sum() == 1
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("kind", "method", "left"), [("http", "GET", True), ("http", "HEAD", True), ("http", "POST", False), ("websocket", "", False)])
+@pytest.mark.parametrize(
+    ("kind", "method", "left"),
+    [
+        ("http", "GET", True),
+        ("http", "HEAD", True),
+        ("http", "POST", False),
+        ("websocket", "", False),
+    ],
+)
 def test_only_reads_are_answered_to_their_end(kind: str, method: str, left: bool) -> None:
     from ray.serve._private.http_util import parse_disconnect_disabled_header as disabled
 
@@ -35,6 +45,10 @@ def test_only_reads_are_answered_to_their_end(kind: str, method: str, left: bool
         found.append(scope)
 
     (middleware,) = shoal_ray_preload.middlewares()
-    scope = {"type": kind, "headers": [(b"x-request-disconnect-disabled", b"?0")] if left else [], **({"method": method} if method else {})}
+    scope = {
+        "type": kind,
+        "headers": [(b"x-request-disconnect-disabled", b"?0")] if left else [],
+        **({"method": method} if method else {}),
+    }
     asyncio.run(middleware.cls(app, *middleware.args, **middleware.kwargs)(scope, None, None))
     assert disabled(dict(found[0]["headers"])) is left

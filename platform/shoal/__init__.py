@@ -1,4 +1,6 @@
-"""Shoal: a company's AI features on one Ray cluster. These are the names that plugins and clients import, and no others."""
+"""Shoal: a company's AI features on one Ray cluster. These are the names that plugins
+and clients import, and no others.
+"""
 
 from .client.http import AsyncClient, Client
 from .contract.capability import (
@@ -35,7 +37,13 @@ from .contract.errors import (
     Unavailable,
 )
 from .contract.events import Event
-from .contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping_experiments
+from .contract.experiments import (
+    Condition,
+    ExperimentRecord,
+    Holdout,
+    Variant,
+    overlapping_experiments,
+)
 from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters

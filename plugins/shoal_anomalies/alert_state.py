@@ -1,4 +1,6 @@
-"""What a tenant has set and how its alerts stand, read and written as a whole: a batch is either all there or was never begun."""
+"""What a tenant has set and how its alerts stand, read and written as a whole: a batch
+is either all there or was never begun.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -82,7 +84,9 @@ async def read_settings(ctx: TenantContext) -> Settings:
 
 
 def rules_of(stored: Mapping[bytes, bytes]) -> dict[str, Rule]:
-    """The tenant's rules: the defaults, changed, joined or (`null`) removed by what is stored."""
+    """The tenant's rules: the defaults, changed, joined or (`null`) removed by what is
+    stored.
+    """
     rules = dict(DEFAULT_RULES)
     for name, text in stored.items():
         if text == b"null":
@@ -96,7 +100,9 @@ async def commit(
     ctx: TenantContext, settings: Settings, notices: Sequence[Any], before: bytes, writes: Writes | None = None,
     now: datetime | None = None,
 ) -> bool:  # fmt: skip
-    """Write a batch, the alerts and what must be sent in one step; False when somebody changed the alerts meanwhile."""
+    """Write a batch, the alerts and what must be sent in one step; False when somebody
+    changed the alerts meanwhile.
+    """
     writes, now = writes or Writes(), now or datetime.now(UTC)
     retired = settings.book.retire(now)
     book = orjson.dumps(settings.book.to_dict())
@@ -107,20 +113,27 @@ async def commit(
             text = message(ctx.tenant, alert, notice.reason, notice.key)
             outbox += [
                 notice.key,
-                orjson.dumps({"channel": notice.channel, "attempts": 0, "due": 0, "message": asdict(text)}),
+                orjson.dumps(
+                    {"channel": notice.channel, "attempts": 0, "due": 0, "message": asdict(text)}
+                ),
             ]
     args: list[Any] = [settings.version, b"" if book == before else book, len(outbox) // 2, *outbox]
     args += [len(writes.found), *(x for pair in writes.found for x in pair)]
     args += [len(writes.fresh), *writes.fresh]
     for mapping in (writes.series, writes.states):
         args += [len(mapping), *(x for pair in mapping.items() for x in pair)]
-    args += [len(retired), *(x for alert in retired for x in (alert.opened, orjson.dumps(asdict(alert))))]
+    args += [
+        len(retired),
+        *(x for alert in retired for x in (alert.opened, orjson.dumps(asdict(alert)))),
+    ]
     args += [x for pair in writes.tails.values() for x in pair]
     return bool(await ctx.stores.online.eval(COMMIT, [*FIXED, *map(keys.tail, writes.tails)], args))
 
 
 def rows_of(fresh: Sequence[bytes], about: Mapping[bytes, bytes]) -> list[Row]:
-    """What waits for the long-term store, as rows; points of series that are no longer known are left out."""
+    """What waits for the long-term store, as rows; points of series that are no longer
+    known are left out.
+    """
     known = {name.decode(): json.loads(text) for name, text in about.items()}
     rows = []
     for item in fresh:

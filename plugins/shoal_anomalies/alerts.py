@@ -1,7 +1,9 @@
-"""The alert manager: what fired becomes few alerts, and each alert the notices that it owes. Pure: time is an argument.
+"""The alert manager: what fired becomes few alerts, and each alert the notices that it
+owes. Pure: time is an argument.
 
-An alert is open, acknowledged or resolved. Everything that must be sent is a `Notice` with a key that is the same
-however often it is decided, so that the caller can store alerts and notices in one write and send each once.
+An alert is open, acknowledged or resolved. Everything that must be sent is a `Notice`
+with a key that is the same however often it is decided, so that the caller can store
+alerts and notices in one write and send each once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,9 @@ State = Literal["open", "acknowledged", "resolved"]
 Reason = Literal["opened", "worsened", "reopened", "reminder", "escalated", "resolved"]
 
 CLOSE = timedelta(minutes=10)  # what fires within this of an alert's last member may join it
-REOPEN = timedelta(minutes=30)  # what fires again within this of its resolution is the same incident
+REOPEN = timedelta(
+    minutes=30
+)  # what fires again within this of its resolution is the same incident
 KEPT = timedelta(hours=2)  # a resolved alert, until it goes to the history
 CORRELATED = 0.6
 
@@ -55,7 +59,9 @@ class Notice:
 
 @dataclass(slots=True)
 class Alert:
-    """`suppressed_by` names the maintenance windows, `inhibited_by` the graver alert, for which nobody is told of it."""
+    """`suppressed_by` names the maintenance windows, `inhibited_by` the graver alert,
+    for which nobody is told of it.
+    """
 
     id: str
     priority: Priority
@@ -93,7 +99,9 @@ class Alert:
 
 @dataclass(slots=True)
 class AlertBook:
-    """All of one tenant's alerts and the state of its conditions; `to_dict` and `from_dict` carry it over restarts."""
+    """All of one tenant's alerts and the state of its conditions; `to_dict` and
+    `from_dict` carry it over restarts.
+    """
 
     alerts: dict[str, Alert] = field(default_factory=dict)
     conditions: dict[str, Condition] = field(default_factory=dict)  # "<rule>/<series>"
@@ -108,9 +116,11 @@ class AlertBook:
         explain: Callable[[str, Rule], tuple[str, dict[str, Any]]] | None = None,
         quiet: bool = False,
     ) -> list[Notice]:
-        """Take one point in; the notices that are due now. `explain` gives a member's sentence and detail when one fires.
+        """Take one point in; the notices that are due now. `explain` gives a member's
+        sentence and detail when one fires.
 
-        `quiet`, for points of long ago: the alerts are kept and nobody is told, unless it is still so when `tick` comes by.
+        `quiet`, for points of long ago: the alerts are kept and nobody is told, unless
+        it is still so when `tick` comes by.
         """
         notices: list[Notice] = []
         now = seen.time.timestamp()
@@ -138,7 +148,10 @@ class AlertBook:
         return notices
 
     def tick(
-        self, now: datetime, rules: Mapping[str, Rule], windows: Mapping[str, MaintenanceWindow] | None = None
+        self,
+        now: datetime,
+        rules: Mapping[str, Rule],
+        windows: Mapping[str, MaintenanceWindow] | None = None,
     ) -> list[Notice]:
         """What time alone brings about: windows that ended, reminders and escalations."""
         notices: list[Notice] = []
@@ -148,7 +161,11 @@ class AlertBook:
                 continue
             for member in alert.active:
                 rule = rules.get(member.rule)
-                if rule is None or not rule.enabled or not rule.match.covers(member.metric, member.labels):
+                if (
+                    rule is None
+                    or not rule.enabled
+                    or not rule.match.covers(member.metric, member.labels)
+                ):
                     # the rule is about it no longer: nothing else can clear it
                     notices += self._clear(member.rule, member.series, moment)
                     self.conditions.pop(f"{member.rule}/{member.series}", None)
@@ -160,17 +177,25 @@ class AlertBook:
         return notices
 
     def acknowledge(self, alert_id: str, by: str | None, now: datetime) -> bool:
-        """Somebody has it in hand: reminders and escalation stop. False when it is resolved already. KeyError when unknown."""
+        """Somebody has it in hand: reminders and escalation stop. False when it is
+        resolved already. KeyError when unknown.
+        """
         alert = self.alerts[alert_id]
         if alert.state == "resolved":
             return False
         if alert.state == "open":
-            alert.state, alert.acknowledged, alert.acknowledged_by = "acknowledged", now.timestamp(), by
+            alert.state, alert.acknowledged, alert.acknowledged_by = (
+                "acknowledged",
+                now.timestamp(),
+                by,
+            )
             alert.owed = []
         return True
 
     def resolve(self, alert_id: str, now: datetime) -> list[Notice]:
-        """Close it by hand. Its conditions start afresh: what still holds opens a new alert. KeyError when unknown."""
+        """Close it by hand. Its conditions start afresh: what still holds opens a new
+        alert. KeyError when unknown.
+        """
         alert = self.alerts[alert_id]
         if alert.state == "resolved":
             return []
@@ -180,7 +205,9 @@ class AlertBook:
         return self._resolve(alert, now.timestamp())
 
     def retire(self, now: datetime) -> list[Alert]:
-        """Hand over, and forget, the alerts that have been resolved for so long that they will not open again."""
+        """Hand over, and forget, the alerts that have been resolved for so long that
+        they will not open again.
+        """
         limit = now.timestamp() - KEPT.total_seconds()
         old = [a for a in self.alerts.values() if a.resolved is not None and a.resolved < limit]
         for alert in old:
@@ -216,8 +243,10 @@ class AlertBook:
         return [] if quiet else self._announce(alert, member.fired, rules, windows)
 
     def _same_again(self, member: Member) -> Alert | None:
-        """The alert that this condition belongs to, or was in until lately: then that opens again, and who heard that it was
-        over hears that it is not, unless it is acknowledged."""
+        """The alert that this condition belongs to, or was in until lately: then that
+        opens again, and who heard that it was over hears that it is not, unless it is
+        acknowledged.
+        """
         for alert in self.alerts.values():
             for old in alert.members:
                 if (old.rule, old.series) != (member.rule, member.series):
@@ -236,7 +265,9 @@ class AlertBook:
         return None
 
     def _join(self, member: Member, related: Related | None) -> Alert | None:
-        """The open alert that this is part of: close in time, no label that says otherwise, and correlated if that is known."""
+        """The open alert that this is part of: close in time, no label that says
+        otherwise, and correlated if that is known.
+        """
         best: tuple[float, Alert] | None = None
         for alert in self.open_alerts():
             same = any(m.series == member.series for m in alert.active)
@@ -260,17 +291,25 @@ class AlertBook:
 
     def _resolve(self, alert: Alert, now: float) -> list[Notice]:
         alert.state, alert.resolved = "resolved", now
-        heard = alert.notified is not None and "reopened" not in alert.owed  # else they think that it is over
+        heard = (
+            alert.notified is not None and "reopened" not in alert.owed
+        )  # else they think that it is over
         alert.owed = []
         return self._tell(alert, "resolved", list(alert.told)) if heard else []
 
     # Who is told.
 
     def _announce(
-        self, alert: Alert, now: float, rules: Mapping[str, Rule], windows: Mapping[str, MaintenanceWindow]
+        self,
+        alert: Alert,
+        now: float,
+        rules: Mapping[str, Rule],
+        windows: Mapping[str, MaintenanceWindow],
     ) -> list[Notice]:
-        """Tell of an alert that nobody has heard of, that worsened or opened again, unless maintenance or a graver alert keeps it
-        quiet just now: then it is told when that is over, if it is still so."""
+        """Tell of an alert that nobody has heard of, that worsened or opened again,
+        unless maintenance or a graver alert keeps it quiet just now: then it is told
+        when that is over, if it is still so.
+        """
         windows_of = [_held_by(member, now, windows) for member in alert.active]
         heard = [m for m, by in zip(alert.active, windows_of, strict=True) if not by]
         loud = [m for m in heard if not self._recovering(m)]
@@ -297,12 +336,16 @@ class AlertBook:
         return notices + self._tell(alert, "opened", channels)
 
     def _recovering(self, member: Member) -> bool:
-        """Whether it has begun to look well again: no news to begin with, such as when maintenance ends."""
+        """Whether it has begun to look well again: no news to begin with, such as when
+        maintenance ends.
+        """
         condition = self.conditions.get(f"{member.rule}/{member.series}")
         return condition is not None and condition.good > 0
 
     def _graver(self, alert: Alert) -> Alert | None:
-        """The open P1 that silences this P3: they are about the same thing as far as their labels go."""
+        """The open P1 that silences this P3: they are about the same thing as far as
+        their labels go.
+        """
         if alert.priority != "P3":
             return None
         for other in self.open_alerts():
@@ -313,9 +356,15 @@ class AlertBook:
         return None
 
     def _remind(
-        self, alert: Alert, now: float, rules: Mapping[str, Rule], windows: Mapping[str, MaintenanceWindow]
+        self,
+        alert: Alert,
+        now: float,
+        rules: Mapping[str, Rule],
+        windows: Mapping[str, MaintenanceWindow],
     ) -> list[Notice]:
-        """Reminders and the escalation that are due, by the rules of what no maintenance covers."""
+        """Reminders and the escalation that are due, by the rules of what no
+        maintenance covers.
+        """
         heard = [m for m in alert.active if not _held_by(m, now, windows)]
         lead = [rules[m.rule] for m in heard if m.rule in rules]
         notices: list[Notice] = []
@@ -334,7 +383,9 @@ class AlertBook:
 
     @staticmethod
     def _channels(members: Sequence[Member], rules: Mapping[str, Rule]) -> list[str]:
-        return list(dict.fromkeys(c for m in members if m.rule in rules for c in rules[m.rule].channels))
+        return list(
+            dict.fromkeys(c for m in members if m.rule in rules for c in rules[m.rule].channels)
+        )
 
     @staticmethod
     def _tell(alert: Alert, reason: Reason, channels: Sequence[str]) -> list[Notice]:
@@ -342,7 +393,8 @@ class AlertBook:
         part = {"reminder": f"/{alert.reminders}", "worsened": f"/{alert.priority}"}
         part["resolved"] = part["reopened"] = f"/{alert.reopened}"
         return [
-            Notice(f"{alert.id}/{reason}{part.get(reason, '')}/{c}", alert.id, reason, c) for c in channels
+            Notice(f"{alert.id}/{reason}{part.get(reason, '')}/{c}", alert.id, reason, c)
+            for c in channels
         ]
 
     # Over restarts.
@@ -356,7 +408,8 @@ class AlertBook:
     @staticmethod
     def from_dict(record: Mapping[str, Any]) -> "AlertBook":
         alerts = [
-            Alert(**{**a, "members": [Member(**m) for m in a["members"]]}) for a in record.get("alerts", ())
+            Alert(**{**a, "members": [Member(**m) for m in a["members"]]})
+            for a in record.get("alerts", ())
         ]
         conditions = {key: Condition(**c) for key, c in record.get("conditions", {}).items()}
         return AlertBook({alert.id: alert for alert in alerts}, conditions)
@@ -370,7 +423,11 @@ def alert_from(record: Mapping[str, Any]) -> Alert:
 def _held_by(member: Member, now: float, windows: Mapping[str, MaintenanceWindow]) -> list[str]:
     """The maintenance windows that are open over it."""
     moment = datetime.fromtimestamp(now, UTC)
-    return [name for name, window in windows.items() if window.covers(member.metric, member.labels, moment)]
+    return [
+        name
+        for name, window in windows.items()
+        if window.covers(member.metric, member.labels, moment)
+    ]
 
 
 def _compatible(a: Labels, b: Labels) -> bool:

@@ -1,4 +1,6 @@
-"""The long-term store of series, behind one small interface: Parquet in the lake, or InfluxDB."""
+"""The long-term store of series, behind one small interface: Parquet in the lake, or
+InfluxDB.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,11 +44,15 @@ class Archive(Protocol):
         """Every series, or only some, by id; those without a point are left out."""
 
     async def drop(self, before: date) -> int:
-        """Forget whole days before a date; how many parts went (0 where that is not told)."""
+        """Forget whole days before a date; how many parts went (0 where that is not
+        told).
+        """
 
 
 class LakeArchive:
-    """Parquet, a day per folder: `metrics/date=…/…` with the columns series, metric, time, value, score."""
+    """Parquet, a day per folder: `metrics/date=…/…` with the columns series, metric,
+    time, value, score.
+    """
 
     def __init__(self, stores: Stores) -> None:
         self._lake = stores.lake
@@ -85,7 +91,9 @@ class LakeArchive:
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
         return {
-            name: recent_points.merged(records[order[bounds[i] : bounds[i + 1]]]).between(start, end)
+            name: recent_points.merged(records[order[bounds[i] : bounds[i + 1]]]).between(
+                start, end
+            )
             for i, name in enumerate(names)
         }
 
@@ -99,7 +107,9 @@ class LakeArchive:
         tables = []
         for day in await self._lake.days(TABLE):
             if first <= day <= last:
-                rows = await self._lake.read(TABLE, day, day, columns=["series", "time", "value", "score"])
+                rows = await self._lake.read(
+                    TABLE, day, day, columns=["series", "time", "value", "score"]
+                )
                 if rows is not None and wanted is not None:
                     rows = rows.filter(pc.is_in(rows["series"], value_set=wanted))
                 if rows is not None and rows.num_rows:

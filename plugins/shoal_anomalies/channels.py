@@ -17,7 +17,8 @@ LONGEST_WAIT = 900.0
 
 
 class Channel(BaseModel):
-    """One Apprise URL (https://github.com/caronc/apprise/wiki), such as `mailtos://…`, `slack://…`, `pagerduty://…`, `jsons://…`.
+    """One Apprise URL (https://github.com/caronc/apprise/wiki), such as `mailtos://…`,
+    `slack://…`, `pagerduty://…`, `jsons://…`.
 
     The URL holds credentials: it is kept, and never shown again.
     """
@@ -34,7 +35,10 @@ class Channel(BaseModel):
 
         text = url.get_secret_value()
         scheme = text.split("://", 1)[0].lower() if "://" in text else ""
-        if scheme in FORBIDDEN or apprise.Apprise.instantiate(text, suppress_exceptions=True) is None:
+        if (
+            scheme in FORBIDDEN
+            or apprise.Apprise.instantiate(text, suppress_exceptions=True) is None
+        ):
             raise ValueError(
                 f"no channel that Apprise knows: {scheme or 'no scheme'}://… (see its list of services)"
             )
@@ -60,7 +64,9 @@ FORBIDDEN = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. `key` is the same at every attempt: receivers that know it can drop a repetition."""
+    """What is sent. `key` is the same at every attempt: receivers that know it can drop
+    a repetition.
+    """
 
     key: str
     title: str
@@ -104,7 +110,9 @@ def message(tenant: str, alert: Alert, reason: Reason, key: str) -> Message:
 
 
 class AppriseSender:
-    """Sends through Apprise. The key goes along as `Idempotency-Key` to webhooks and `X-Shoal-Notice` in e-mail."""
+    """Sends through Apprise. The key goes along as `Idempotency-Key` to webhooks and
+    `X-Shoal-Notice` in e-mail.
+    """
 
     def __init__(self, timeout: float = 10.0) -> None:
         self.timeout = timeout
@@ -136,9 +144,7 @@ class AppriseSender:
                 faults = captured.getvalue().strip().splitlines()
         except TimeoutError:
             return f"no answer within {3 * self.timeout:g} seconds"
-        except (
-            Exception
-        ) as fault:  # a library of a hundred services: whatever goes wrong is this attempt's failure
+        except Exception as fault:  # a library of a hundred services: whatever goes wrong is this attempt's failure
             return f"{type(fault).__name__}: {fault}"
         return None if sent else (faults[-1][:300] if faults else "the service refused it")
 
@@ -155,7 +161,9 @@ def _with_key(url: str, key: str) -> str:
 
 
 def wait_before(attempt: int) -> float:
-    """Seconds to wait before the attempt of this number (from 1), with a tenth of jitter."""
+    """Seconds to wait before the attempt of this number (from 1), with a tenth of
+    jitter.
+    """
     if attempt <= 1:
         return 0.0
     wait = min(FIRST_WAIT * 2.0 ** (attempt - 2), LONGEST_WAIT)

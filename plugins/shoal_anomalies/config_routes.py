@@ -25,11 +25,17 @@ def arrange(router: APIRouter) -> None:
     async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The rules that hold: the defaults as the tenant changed them."""
         rules = rules_of(await ctx.stores.online.hgetall(keys.RULES))
-        return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
+        return {
+            "rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}
+        }
 
     @router.put("/rules/{id}")
-    async def put_rule(id: Identifier, body: Rule, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """Make or replace a rule. `matches` says how many of today's series it is about."""
+    async def put_rule(
+        id: Identifier, body: Rule, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, Any]:
+        """Make or replace a rule. `matches` says how many of today's series it is
+        about.
+        """
         await put(ctx, keys.RULES, id, body.model_dump_json())
         known = [orjson.loads(v) for v in (await ctx.stores.online.hgetall(keys.SERIES)).values()]
         matches = sum(body.match.covers(s["metric"], s["labels"]) for s in known)
@@ -49,7 +55,9 @@ def arrange(router: APIRouter) -> None:
     async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
         """The channels, by name; of their URLs only the scheme is shown."""
         stored = await ctx.stores.online.hgetall(keys.CHANNELS)
-        return {"channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}}
+        return {
+            "channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}
+        }
 
     @router.put("/channels/{id}")
     async def put_channel(
@@ -70,7 +78,8 @@ def arrange(router: APIRouter) -> None:
         """All maintenance windows, and whether each is open now."""
         stored = await ctx.stores.online.hgetall(keys.WINDOWS)
         listed = {
-            k.decode(): _window(MaintenanceWindow.model_validate_json(v)) for k, v in sorted(stored.items())
+            k.decode(): _window(MaintenanceWindow.model_validate_json(v))
+            for k, v in sorted(stored.items())
         }
         return {"maintenance": listed}
 
@@ -78,26 +87,36 @@ def arrange(router: APIRouter) -> None:
     async def put_maintenance(
         id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(current_tenant)
     ) -> dict[str, Any]:
-        """Make or replace a window: while it is open, nobody is told of what it matches."""
+        """Make or replace a window: while it is open, nobody is told of what it
+        matches.
+        """
         await put(ctx, keys.WINDOWS, id, body.model_dump_json(by_alias=True))
         return {"id": id, **_window(body)}
 
     @router.get("/maintenance/{id}")
-    async def get_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    async def get_maintenance(
+        id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, Any]:
         stored = await ctx.stores.online.hget(keys.WINDOWS, id)
         if stored is None:
             raise NotFound(f"no maintenance window {id!r}")
         return {"id": id, **_window(MaintenanceWindow.model_validate_json(stored))}
 
     @router.delete("/maintenance/{id}", status_code=204)
-    async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
-        """Remove a window; what it held back and is still wrong alerts with the next point."""
+    async def delete_maintenance(
+        id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> None:
+        """Remove a window; what it held back and is still wrong alerts with the next
+        point.
+        """
         if not await ctx.stores.online.hdel(keys.WINDOWS, id):
             raise NotFound(f"no maintenance window {id!r}")
 
 
 async def put(ctx: TenantContext, place: tuple[str, ...], id: str, text: str | bytes) -> None:
-    """Keep one more of a kind, or another in its place. Conflict when there are too many."""
+    """Keep one more of a kind, or another in its place. Conflict when there are too
+    many.
+    """
     pipe = ctx.stores.online.pipeline()
     pipe.hexists(place, id).hlen(place)
     known, count = await pipe.execute()
@@ -111,4 +130,7 @@ def _channel(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _window(window: MaintenanceWindow) -> dict[str, Any]:
-    return {**window.model_dump(mode="json", by_alias=True), "active": window.active(datetime.now(UTC))}
+    return {
+        **window.model_dump(mode="json", by_alias=True),
+        "active": window.active(datetime.now(UTC)),
+    }

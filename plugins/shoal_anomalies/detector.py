@@ -20,19 +20,23 @@ SLACK = 256  # how many are pushed between moves
 DAY = 86_400.0
 CERTAIN = 20.0  # nats; more says nothing more
 ALONE = 0.5  # one method's nats against the mean of the signals: so each alarms about as often
-ENOUGH = 1.25  # times the bar: what a method finds odder than that weighs no more against the others
+ENOUGH = (
+    1.25  # times the bar: what a method finds odder than that weighs no more against the others
+)
 LARGEST = 1e100  # its square is still a number
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """What a detector may be told. `docs/anomalies.md` says on what the defaults were measured.
+    """What a detector may be told. `docs/anomalies.md` says on what the defaults were
+    measured.
 
     threshold: the combined surprise, in nats, at which a point is anomalous.
-    refractory: points after an alarm in which only something `worse` times as surprising alarms again.
-    habituation: nats by which each alarm raises the bar for the next, worn off over `memory` points.
-    warm_up: values that a signal must have seen before it speaks.
-    tolerance: differences below this share of the series' mean magnitude are noise.
+    refractory: points after an alarm in which only something `worse` times as
+    surprising alarms again. habituation: nats by which each alarm raises the bar for
+    the next, worn off over `memory` points. warm_up: values that a signal must have
+    seen before it speaks. tolerance: differences below this share of the series' mean
+    magnitude are noise.
     """
 
     threshold: float = 3.2
@@ -59,7 +63,9 @@ class Verdict:
 
 
 class Judge:
-    """Turns surprises into scores: which are worth an alarm, given the alarms there were."""
+    """Turns surprises into scores: which are worth an alarm, given the alarms there
+    were.
+    """
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.settings = settings
@@ -90,7 +96,11 @@ class Judge:
         return score
 
     def state(self) -> dict[str, float]:
-        return {"load": self._load, "alarm_level": self._alarm_level, "since_alarm": self._since_alarm}
+        return {
+            "load": self._load,
+            "alarm_level": self._alarm_level,
+            "since_alarm": self._since_alarm,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._load, self._alarm_level = state["load"], state["alarm_level"]
@@ -100,19 +110,21 @@ class Judge:
 class Detector:
     """Scores a series point by point; never looks ahead.
 
-    Each signal asks in its own way how far the newest point is from anything seen before: its value, the last 4 points,
-    the last 16 in outline, how restless and how high the series has become, and the same hour of the last seven
-    days. A `TailModel` per signal turns the distance into a surprise; their quadratic mean is the surprise of the point.
-    An alarm is one spike: while the series stays as odd as it was, the score stays below the threshold, so a level
-    shift alarms once and is then the new normal.
+    Each signal asks in its own way how far the newest point is from anything seen
+    before: its value, the last 4 points, the last 16 in outline, how restless and how
+    high the series has become, and the same hour of the last seven days. A `TailModel`
+    per signal turns the distance into a surprise; their quadratic mean is the surprise
+    of the point. An alarm is one spike: while the series stays as odd as it was, the
+    score stays below the threshold, so a level shift alarms once and is then the new
+    normal.
 
     >>> detector = Detector()
     >>> verdicts = [detector.update(60.0 * i, float(i % 7)) for i in range(400)]
     >>> max(v.score for v in verdicts) < DEFAULT_THRESHOLD <= detector.update(24_000.0, 50.0).score
     True
 
-    Nearest neighbours as a measure of novelty: E. Burnaev, V. Ishimtsev, "Conformalized density- and distance-based
-    anomaly detection in time-series data", 2016.
+    Nearest neighbours as a measure of novelty: E. Burnaev, V. Ishimtsev, "Conformalized
+    density- and distance-based anomaly detection in time-series data", 2016.
     """
 
     def __init__(self, settings: DetectorSettings | None = None) -> None:
@@ -125,11 +137,15 @@ class Detector:
         self._size = 0.0  # running mean of |value|
         self._count = 0
 
-    def update(self, time: float, value: float, others: Mapping[str, float] | None = None) -> Verdict:
-        """Score the next point: `time` in epoch seconds, not before the last; a value that is not finite scores 0.
+    def update(
+        self, time: float, value: float, others: Mapping[str, float] | None = None
+    ) -> Verdict:
+        """Score the next point: `time` in epoch seconds, not before the last; a value
+        that is not finite scores 0.
 
-        `others` are surprises, in nats, that other methods have of the point. The mean counts, each up to `ENOUGH`: methods
-        that agree are sure. What only one of them finds odd must be twice as odd for each that it stands against.
+        `others` are surprises, in nats, that other methods have of the point. The mean
+        counts, each up to `ENOUGH`: methods that agree are sure. What only one of them
+        finds odd must be twice as odd for each that it stands against.
         """
         if not math.isfinite(value):
             return Verdict(0.0, 0.0, {})
@@ -172,7 +188,9 @@ class Detector:
         return self._times.all()
 
     def state(self) -> dict[str, Any]:
-        """All but the values themselves, as plain JSON; `restored` makes it whole again with them."""
+        """All but the values themselves, as plain JSON; `restored` makes it whole again
+        with them.
+        """
         return {
             "tails": {name: tail.state() for name, tail in self._tails.items()},
             "size": self._size, "count": self._count, **self._judge.state(),
@@ -186,11 +204,15 @@ class Detector:
         values: NDArray[np.float64],
         settings: DetectorSettings | None = None,
     ) -> "Detector":
-        """The detector that `state` was taken of; `times` and `values` are the last (at least `HISTORY` + 12) that it had taken."""
+        """The detector that `state` was taken of; `times` and `values` are the last (at
+        least `HISTORY` + 12) that it had taken.
+        """
         detector = Detector(settings)
         detector._times.fill(times)
         detector._values.fill(values)
-        detector._outline.fill(np.array([values[max(0, i - 3) : i + 1].mean() for i in range(len(values))]))
+        detector._outline.fill(
+            np.array([values[max(0, i - 3) : i + 1].mean() for i in range(len(values))])
+        )
         detector._steps.extend((np.diff(values[-13:]) ** 2).tolist())
         detector._tails = {name: TailModel.restored(tail) for name, tail in state["tails"].items()}
         detector._size, detector._count = state["size"], state["count"]
@@ -228,8 +250,10 @@ class Detector:
         return distances
 
     def at_this_time(self, time: float) -> NDArray[np.float64] | None:
-        """The values at this time of day, and one point around it, on each of the last seven days that are remembered: a row
-        each; None when there is none. The newest point is not among them."""
+        """The values at this time of day, and one point around it, on each of the last
+        seven days that are remembered: a row each; None when there is none. The newest
+        point is not among them.
+        """
         times, past = self._times.all(), self._values.all()
         if len(times) < 2:
             return None
@@ -246,7 +270,9 @@ _AROUND = np.array([-1, 0, 1])
 
 
 def _nearest(series: NDArray[np.float64], stride: int) -> float:
-    """Distance (root mean square) from the last four values, `stride` apart, to the nearest such four before them."""
+    """Distance (root mean square) from the last four values, `stride` apart, to the
+    nearest such four before them.
+    """
     reach = 3 * stride
     end = len(series) - 4 * stride
     total: Any = 0.0
@@ -290,13 +316,15 @@ class _Ring:
 def score_series(
     times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
 ) -> NDArray[np.float64]:
-    """Scores in [0, 1] of every point; alarms are those at or above `DEFAULT_THRESHOLD`.
+    """Scores in [0, 1] of every point; alarms are those at or above
+    `DEFAULT_THRESHOLD`.
 
-    times: n times in order: epoch seconds, `datetime`s, `numpy.datetime64`s or ISO 8601 strings.
-    values: n numbers; what is not finite scores 0 and is otherwise passed over.
+    times: n times in order: epoch seconds, `datetime`s, `numpy.datetime64`s or ISO 8601
+    strings. values: n numbers; what is not finite scores 0 and is otherwise passed
+    over.
 
-    Causal: the scores of a prefix are those of the whole. Raises ValueError when the lengths differ, or a time cannot
-    be read.
+    Causal: the scores of a prefix are those of the whole. Raises ValueError when the
+    lengths differ, or a time cannot be read.
     """
     return judged(surprises(times, values, settings), settings)
 
@@ -304,8 +332,10 @@ def score_series(
 def surprises(
     times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
 ) -> NDArray[np.float64]:
-    """The surprise of every point, in nats, before it is judged: what `AnomalyParameters` do not change. NaN where the value is
-    not finite. Raises as `score_series` does."""
+    """The surprise of every point, in nats, before it is judged: what
+    `AnomalyParameters` do not change. NaN where the value is not finite. Raises as
+    `score_series` does.
+    """
     moments = seconds(times)
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or moments.shape != numbers.shape:
@@ -314,12 +344,17 @@ def surprises(
         )
     detector = Detector(settings)
     found = np.array(
-        [detector.update(t, v).surprise for t, v in zip(moments.tolist(), numbers.tolist(), strict=True)]
+        [
+            detector.update(t, v).surprise
+            for t, v in zip(moments.tolist(), numbers.tolist(), strict=True)
+        ]
     )
     return np.where(np.isfinite(numbers), found, np.nan) if len(numbers) else np.zeros(0)
 
 
-def judged(surprises: NDArray[np.float64], settings: DetectorSettings | None = None) -> NDArray[np.float64]:
+def judged(
+    surprises: NDArray[np.float64], settings: DetectorSettings | None = None
+) -> NDArray[np.float64]:
     """The scores of a whole series from its surprises; 0 where they are NaN."""
     judge = Judge(settings or DetectorSettings())
     return np.array([judge.score(s) if s == s else 0.0 for s in surprises.tolist()])

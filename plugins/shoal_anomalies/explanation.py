@@ -25,9 +25,10 @@ _WORDS = {
 class Explanation:
     """Everything that is known of why.
 
-    expected, lower, upper: in the metric's unit, of the fitted season, else of the values before; None with neither.
-    one_in: how many points one such is expected in (e to the surprise).
-    since: when the series left its usual range, epoch seconds. with_it: metrics that turned odd at the same time.
+    expected, lower, upper: in the metric's unit, of the fitted season, else of the
+    values before; None with neither. one_in: how many points one such is expected in (e
+    to the surprise). since: when the series left its usual range, epoch seconds.
+    with_it: metrics that turned odd at the same time.
     """
 
     metric: str

@@ -1,4 +1,6 @@
-"""What people said of anomalies, and of what was missed, as labelled series to learn from."""
+"""What people said of anomalies, and of what was missed, as labelled series to learn
+from.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,19 +23,25 @@ Spans = list[tuple[float, float]]
 def spans(
     times: NDArray[np.float64], verdicts: Sequence[tuple[float, bool]], missed: Spans
 ) -> tuple[Spans, Spans]:
-    """(windows, denied) of one series, in epoch seconds: when it was truly odd, and when people said that it was not.
+    """(windows, denied) of one series, in epoch seconds: when it was truly odd, and
+    when people said that it was not.
 
-    verdicts: (time of an anomaly, whether it was one). missed: from and to of what nobody was told of. Windows that overlap are
-    one; a denial within a window gives way to it.
+    verdicts: (time of an anomaly, whether it was one). missed: from and to of what
+    nobody was told of. Windows that overlap are one; a denial within a window gives way
+    to it.
     """
     around: dict[bool, Spans] = {True: [], False: []}
     for time, was_one in verdicts:
-        place = int(np.searchsorted(times, time - 0.5))  # an anomaly's id has its time in whole seconds
+        place = int(
+            np.searchsorted(times, time - 0.5)
+        )  # an anomaly's id has its time in whole seconds
         if place < len(times) and times[place] <= time + 0.5:
             last = min(place + AFTER, len(times) - 1)
             around[was_one].append((float(times[max(place - BEFORE, 0)]), float(times[last])))
     within = [
-        (a, b) for a, b in missed if np.searchsorted(times, a) < np.searchsorted(times, b, side="right")
+        (a, b)
+        for a, b in missed
+        if np.searchsorted(times, a) < np.searchsorted(times, b, side="right")
     ]
     windows = _united(around[True] + within)
     denied = [(a, b) for a, b in around[False] if not any(a <= d and c <= b for c, d in windows)]
@@ -50,9 +58,12 @@ def _united(spans: Spans) -> Spans:
     return found
 
 
-async def labelled(ctx: TenantContext, archive: Archive, start: float = 0.0) -> list[dict[str, Any]]:
-    """Every series of the tenant that somebody judged since `start` (at most 90 days ago), as `study.labelled` reads it: name, times,
-    values, windows, denied."""
+async def labelled(
+    ctx: TenantContext, archive: Archive, start: float = 0.0
+) -> list[dict[str, Any]]:
+    """Every series of the tenant that somebody judged since `start` (at most 90 days
+    ago), as `study.labelled` reads it: name, times, values, windows, denied.
+    """
     pipe = ctx.stores.online.pipeline()
     pipe.hgetall(keys.FEEDBACK).hgetall(keys.MISSED).hgetall(keys.SERIES)
     said, missed, known = await pipe.execute()
@@ -72,8 +83,12 @@ async def labelled(ctx: TenantContext, archive: Archive, start: float = 0.0) -> 
     old = await archive.read_all(start, end, wanted)
     found = []
     for series in wanted:
-        hot = recent_points.merged(recent_points.unpack(await ctx.stores.online.get(keys.tail(series))))
-        whole = recent_points.joined(old.get(series, recent_points.NOTHING), hot).between(start, end)
+        hot = recent_points.merged(
+            recent_points.unpack(await ctx.stores.online.get(keys.tail(series)))
+        )
+        whole = recent_points.joined(old.get(series, recent_points.NOTHING), hot).between(
+            start, end
+        )
         windows, denied = spans(whole.times, verdicts.get(series, ()), unseen.get(series, []))
         if windows or denied:
             about = orjson.loads(known[series.encode()])

@@ -1,4 +1,6 @@
-"""InfluxDB 1.x (or 2.x through its v1 API) as the long-term store of series: a database per tenant."""
+"""InfluxDB 1.x (or 2.x through its v1 API) as the long-term store of series: a database
+per tenant.
+"""
 
 import math
 import re
@@ -21,16 +23,20 @@ BATCH = 5_000
 
 
 class InfluxArchive:
-    """`uri`: `influxdb://user:password@host:8086/prefix` (`influxdbs` for TLS). The tenant's database is `<prefix><tenant>`.
+    """`uri`: `influxdb://user:password@host:8086/prefix` (`influxdbs` for TLS). The
+    tenant's database is `<prefix><tenant>`.
 
-    A point is a row of the measurement `metrics`, with the tags series and metric and the fields value and score.
-    InfluxDB's own retention policy drops what is older than 90 days.
+    A point is a row of the measurement `metrics`, with the tags series and metric and
+    the fields value and score. InfluxDB's own retention policy drops what is older than
+    90 days.
     """
 
     def __init__(self, uri: str, tenant: str, *, timeout: float = 30.0) -> None:
         parts = urlsplit(uri)
         if parts.scheme not in ("influxdb", "influxdbs") or not parts.hostname:
-            raise ValueError("the URI of a series store is influxdb://user:password@host:8086/prefix")
+            raise ValueError(
+                "the URI of a series store is influxdb://user:password@host:8086/prefix"
+            )
         scheme = "https" if parts.scheme == "influxdbs" else "http"
         self._database = f"{parts.path.strip('/') or 'shoal_'}{tenant}"
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
@@ -49,7 +55,9 @@ class InfluxArchive:
                 )
                 for row in rows[first : first + BATCH]
             ]  # fmt: skip
-            await self._ask("POST", "/write", {"db": self._database, "precision": "ns"}, "\n".join(lines))
+            await self._ask(
+                "POST", "/write", {"db": self._database, "precision": "ns"}, "\n".join(lines)
+            )
 
     async def read(self, series: str, start: float, end: float) -> Readings:
         condition = f"AND \"series\" = '{_quoted(series)}'"
@@ -59,7 +67,9 @@ class InfluxArchive:
         self, start: float, end: float, only: Sequence[str] | None = None
     ) -> Mapping[str, Readings]:
         names = "|".join(map(re.escape, only or ()))
-        return await self._select("" if only is None else f'AND "series" =~ /^({names})$/', start, end)
+        return await self._select(
+            "" if only is None else f'AND "series" =~ /^({names})$/', start, end
+        )
 
     async def _select(self, condition: str, start: float, end: float) -> dict[str, Readings]:
         await self._prepare()
@@ -84,9 +94,13 @@ class InfluxArchive:
 
     async def drop(self, before: date) -> int:
         await self._prepare()
-        moment = round(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1e9)
+        moment = round(
+            datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1e9
+        )
         await self._ask(
-            "POST", "/query", {"db": self._database, "q": f"DELETE FROM {MEASUREMENT} WHERE time < {moment}"}
+            "POST",
+            "/query",
+            {"db": self._database, "q": f"DELETE FROM {MEASUREMENT} WHERE time < {moment}"},
         )
         return 0
 
@@ -104,7 +118,9 @@ class InfluxArchive:
             await self._ask("POST", "/query", {"q": query})
             self._ready = True
 
-    async def _ask(self, method: str, path: str, params: Mapping[str, str], body: str | None = None) -> dict:
+    async def _ask(
+        self, method: str, path: str, params: Mapping[str, str], body: str | None = None
+    ) -> dict:
         try:
             response = await self._client.request(method, path, params=dict(params), content=body)
         except httpx.HTTPError as fault:
@@ -116,7 +132,9 @@ class InfluxArchive:
         answer = response.json() if response.content else {}
         for result in answer.get("results", []):
             if "error" in result:
-                raise Unavailable(f"the series store refused: {result['error'][:300]}", retry_after=5)
+                raise Unavailable(
+                    f"the series store refused: {result['error'][:300]}", retry_after=5
+                )
         return answer
 
 

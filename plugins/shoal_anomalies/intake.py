@@ -17,7 +17,9 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
 def read_points(body: bytes, kind: str, precision: str) -> tuple[list[Point], list[dict[str, Any]]]:
-    """(points, rejected) of a request's body. Malformed when it is not what its content type says."""
+    """(points, rejected) of a request's body. Malformed when it is not what its content
+    type says.
+    """
     rejected: list[dict[str, Any]] = []
     points: list[Point] = []
     parse: Callable[[Any], list[Any]]
@@ -47,7 +49,10 @@ def read_points(body: bytes, kind: str, precision: str) -> tuple[list[Point], li
             points += [parse_point(record, now) for record in parse(item)]
         except BadPoint as fault:
             rejected.append(
-                {"index": index, "error": f"{fault.location}: {fault}" if fault.location else str(fault)}
+                {
+                    "index": index,
+                    "error": f"{fault.location}: {fault}" if fault.location else str(fault),
+                }
             )
     return points, rejected
 

@@ -36,8 +36,10 @@ MARGIN = 1.0  # by which it must be better, of the objective's 100
 
 
 async def fit(job: JobContext) -> Mapping[str, Any]:
-    """Fit every tenant's seasons (Ray Data, all cores) and forests from up to 90 days. Arguments: `method` (`stl` or `prophet`),
-    `holidays` (a country's code, for Prophet)."""
+    """Fit every tenant's seasons (Ray Data, all cores) and forests from up to 90 days.
+    Arguments: `method` (`stl` or `prophet`), `holidays` (a country's code, for
+    Prophet).
+    """
     method = job.arguments.get("method", "stl")
     holidays = job.arguments.get("holidays")
     if method not in ("stl", "prophet"):
@@ -48,7 +50,8 @@ async def fit(job: JobContext) -> Mapping[str, Any]:
         await keep_fresh(ctx)
         readings = await history(ctx)
         about = {
-            k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
+            k.decode(): orjson.loads(v)
+            for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
         }
         names = [name for name in readings if name in about]
         for first in range(0, len(names), AT_ONCE):
@@ -58,7 +61,10 @@ async def fit(job: JobContext) -> Mapping[str, Any]:
                 len(job.tenants),
                 f"{ctx.tenant}: {first} of {len(names)} series",
             )
-            rows = [{"series": n, "times": readings[n].times, "values": readings[n].values} for n in part]
+            rows = [
+                {"series": n, "times": readings[n].times, "values": readings[n].values}
+                for n in part
+            ]
             fitted = await asyncio.to_thread(_fit_rows, rows, method, holidays)
             models = {row["series"]: row["model"] for row in fitted if row["model"]}
             if models:
@@ -67,7 +73,9 @@ async def fit(job: JobContext) -> Mapping[str, Any]:
             for fault in ("too_short", "failed"):
                 result[fault] += sum(row["fault"] == fault for row in fitted)
         forests = await asyncio.to_thread(fit_forests, readings, about)
-        packed = {group: zlib.compress(pickle.dumps(forest), 1) for group, forest in forests.items()}
+        packed = {
+            group: zlib.compress(pickle.dumps(forest), 1) for group, forest in forests.items()
+        }
         if packed:
             await ctx.stores.online.hset(keys.FORESTS, mapping=packed)
         await ctx.stores.online.set(keys.FITTED, str(time.time()))
@@ -78,22 +86,30 @@ async def fit(job: JobContext) -> Mapping[str, Any]:
     return result
 
 
-def _fit_rows(rows: list[dict[str, Any]], method: str, holidays: str | None) -> list[dict[str, Any]]:
+def _fit_rows(
+    rows: list[dict[str, Any]], method: str, holidays: str | None
+) -> list[dict[str, Any]]:
     import ray.data
 
     blocks = min(max(len(rows) // 8, 1), 64)
     data = ray.data.from_items(rows, override_num_blocks=blocks)
     work: Any = fit_batch
-    return data.map_batches(work, fn_kwargs={"method": method, "holidays": holidays}, batch_size=8).take_all()
+    return data.map_batches(
+        work, fn_kwargs={"method": method, "holidays": holidays}, batch_size=8
+    ).take_all()
 
 
 def fit_batch(batch: dict[str, Any], method: str, holidays: str | None) -> dict[str, list[str]]:
-    """Of a batch of series (columns series, times, values): the fitted models as JSON, or why there is none."""
+    """Of a batch of series (columns series, times, values): the fitted models as JSON,
+    or why there is none.
+    """
     models, faults = [], []
     for times, values in zip(batch["times"], batch["values"], strict=True):
         model, fault = "", ""
         try:
-            model = orjson.dumps(seasonal.fit(times, values, method, holidays=holidays).to_dict()).decode()  # type: ignore[arg-type]
+            model = orjson.dumps(
+                seasonal.fit(times, values, method, holidays=holidays).to_dict()
+            ).decode()  # type: ignore[arg-type]
         except seasonal.TooShort:
             fault = "too_short"
         except Exception:  # one odd series must not cost the others their night
@@ -110,7 +126,9 @@ def fit_forests(
     groups: dict[str, dict[str, Readings]] = {}
     for name, reading in readings.items():
         if name in about and len(reading) >= 200 and reading.values.std() > 0:
-            groups.setdefault(series_id("", about[name]["labels"]), {})[about[name]["metric"]] = reading
+            groups.setdefault(series_id("", about[name]["labels"]), {})[about[name]["metric"]] = (
+                reading
+            )
     forests = {}
     for group, metrics in groups.items():
         longest = sorted(metrics, key=lambda m: (-len(metrics[m]), m))[:MOST_TOGETHER]
@@ -134,12 +152,15 @@ async def history(ctx: TenantContext) -> Mapping[str, Readings]:
 
 
 async def keep(job: JobContext) -> Mapping[str, Any]:
-    """Write new points to the long-term store, drop what is older than 90 days, and see to alerts that wait for time to pass.
+    """Write new points to the long-term store, drop what is older than 90 days, and see
+    to alerts that wait for time to pass.
 
     Its result tells the operator how every tenant stands.
     """
     standing, kept, courier = {}, 0, Courier()
-    sending: list[asyncio.Task[float | None]] = []  # a channel that does not answer holds no other tenant up
+    sending: list[
+        asyncio.Task[float | None]
+    ] = []  # a channel that does not answer holds no other tenant up
     for number, ctx in enumerate(job.tenants):
         job.progress(number, len(job.tenants), ctx.tenant)
         kept += await keep_fresh(ctx)
@@ -156,8 +177,10 @@ async def keep(job: JobContext) -> Mapping[str, Any]:
 
 
 async def learn(job: JobContext) -> Mapping[str, Any]:
-    """Search the parameters that would have served each tenant's people best, by what they said of anomalies. What is found is a
-    suggestion, kept until the next run: `PUT /platform/parameters/anomalies` or an experiment takes it up."""
+    """Search the parameters that would have served each tenant's people best, by what
+    they said of anomalies. What is found is a suggestion, kept until the next run: `PUT
+    /platform/parameters/anomalies` or an experiment takes it up.
+    """
     result: dict[str, Any] = {}
     for number, ctx in enumerate(job.tenants):
         job.progress(number, len(job.tenants), ctx.tenant)
@@ -180,7 +203,9 @@ async def learn(job: JobContext) -> Mapping[str, Any]:
 
 
 async def keep_fresh(ctx: TenantContext) -> int:
-    """Move what waits to the long-term store. A crash between writing and forgetting writes it twice, which reads as once."""
+    """Move what waits to the long-term store. A crash between writing and forgetting
+    writes it twice, which reads as once.
+    """
     online, archive, moved = ctx.stores.online, _archive(ctx), 0
     while waiting := await online.lrange(keys.FRESH, 0, FRESH_AT_ONCE - 1):
         rows = rows_of(waiting, await online.hgetall(keys.SERIES))
@@ -192,7 +217,9 @@ async def keep_fresh(ctx: TenantContext) -> int:
 
 
 async def expire(ctx: TenantContext) -> None:
-    """Drop what is older than 90 days, by day, and series that have been silent for so long."""
+    """Drop what is older than 90 days, by day, and series that have been silent for so
+    long.
+    """
     limit = datetime.now(UTC) - KEPT
     await _archive(ctx).drop(limit.date())
     pipe = ctx.stores.online.pipeline()
@@ -225,11 +252,15 @@ return 1
 
 async def _trim(ctx: TenantContext, series: str) -> None:
     """Cut the front off a tail, while points may be coming in."""
-    await ctx.stores.online.eval(TRIM, [keys.tail(series)], [recent_points.KEPT * recent_points.RECORD.itemsize])
+    await ctx.stores.online.eval(
+        TRIM, [keys.tail(series)], [recent_points.KEPT * recent_points.RECORD.itemsize]
+    )
 
 
 async def wait(ctx: TenantContext) -> list[Alert]:
-    """What time alone brings about, for tenants from whom nothing comes in; the open alerts."""
+    """What time alone brings about, for tenants from whom nothing comes in; the open
+    alerts.
+    """
     for _ in range(TRIES):
         settings = await read_settings(ctx)
         before = orjson.dumps(settings.book.to_dict())
@@ -241,7 +272,9 @@ async def wait(ctx: TenantContext) -> list[Alert]:
 
 def severity(alerts: Sequence[Alert]) -> dict[str, int]:
     """How many open alerts there are of each priority."""
-    return {p: sum(a.priority == p and not a.suppressed_by for a in alerts) for p in ("P1", "P2", "P3")}
+    return {
+        p: sum(a.priority == p and not a.suppressed_by for a in alerts) for p in ("P1", "P2", "P3")
+    }
 
 
 def _archive(ctx: TenantContext) -> Archive:

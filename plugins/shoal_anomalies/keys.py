@@ -1,4 +1,6 @@
-"""Where the capability keeps things in Redis. One hash tag per tenant, so that one script can write them all at once."""
+"""Where the capability keeps things in Redis. One hash tag per tenant, so that one
+script can write them all at once.
+"""
 
 
 def key(*parts: str) -> tuple[str, ...]:

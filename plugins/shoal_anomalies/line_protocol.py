@@ -2,8 +2,10 @@
 
     measurement,tag=value,… field=value,… [timestamp]
 
-A line becomes a point per numeric field: the metric is `measurement.field` (`measurement` alone for a field named `value`), the tags
-are the labels. Text fields are skipped, booleans are 0 and 1. The line is refused as a whole when any of it is wrong.
+A line becomes a point per numeric field: the metric is `measurement.field`
+(`measurement` alone for a field named `value`), the tags are the labels. Text fields
+are skipped, booleans are 0 and 1. The line is refused as a whole when any of it is
+wrong.
 
 Source: https://docs.influxdata.com/influxdb/v1/write_protocols/line_protocol_reference/
 """
@@ -31,7 +33,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def records(line: str, precision: str = "ns") -> list[dict[str, Any]]:
-    """The records, as `points.parse_point` reads them, of one line; none for a blank line or a comment. Raises BadPoint."""
+    """The records, as `points.parse_point` reads them, of one line; none for a blank
+    line or a comment. Raises BadPoint.
+    """
     line = line.strip()
     if not line or line.startswith("#"):
         return []

@@ -15,7 +15,8 @@ Glob = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Match(BaseModel):
-    """What a window or a rule is about: globs (`*`, `?`, `[…]`) over the metric's name and over labels; all must hold.
+    """What a window or a rule is about: globs (`*`, `?`, `[…]`) over the metric's name
+    and over labels; all must hold.
 
     A label that the series does not have matches no glob.
     """
@@ -23,7 +24,9 @@ class Match(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: Glob = "*"
-    labels: dict[Annotated[str, Field(max_length=100)], Glob] = Field(default_factory=dict, max_length=50)
+    labels: dict[Annotated[str, Field(max_length=100)], Glob] = Field(
+        default_factory=dict, max_length=50
+    )
 
     def covers(self, metric: str, labels: Labels) -> bool:
         return fnmatchcase(metric, self.metric) and all(
@@ -32,7 +35,9 @@ class Match(BaseModel):
 
 
 class Repeat(BaseModel):
-    """The window comes again at the same local time on these days of the week (none named: every day) until `until`."""
+    """The window comes again at the same local time on these days of the week (none
+    named: every day) until `until`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,10 +54,11 @@ class Repeat(BaseModel):
 
 
 class MaintenanceWindow(BaseModel):
-    """From `from` until `to` (exclusive), and with `repeat` at the same wall-clock time again.
+    """From `from` until `to` (exclusive), and with `repeat` at the same wall-clock time
+    again.
 
-    Where the clocks change, the wall clock rules: 02:00 to 04:00 lasts one hour in the night that skips an hour, and three
-    in the one that repeats it.
+    Where the clocks change, the wall clock rules: 02:00 to 04:00 lasts one hour in the
+    night that skips an hour, and three in the one that repeats it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -80,7 +86,9 @@ class MaintenanceWindow(BaseModel):
         return self.occurrence(at) is not None
 
     def occurrence(self, at: datetime) -> tuple[datetime, datetime] | None:
-        """The start and end of the occurrence that is open at a time; None when none is."""
+        """The start and end of the occurrence that is open at a time; None when none
+        is.
+        """
         if not self.repeat:
             return (self.start, self.end) if self.start <= at < self.end else None
         zone = ZoneInfo(self.repeat.timezone)
@@ -90,7 +98,11 @@ class MaintenanceWindow(BaseModel):
         for back in range(span + 1):
             day = today - timedelta(days=back)
             start, end = self._on(day, first, last, span, zone)
-            if day >= first.date() and DAYS[day.weekday()] in self.repeat.days and start <= at < end:
+            if (
+                day >= first.date()
+                and DAYS[day.weekday()] in self.repeat.days
+                and start <= at < end
+            ):
                 return None if self.repeat.until and start >= self.repeat.until else (start, end)
         return None
 
@@ -98,7 +110,9 @@ class MaintenanceWindow(BaseModel):
     def _on(
         day: date, first: datetime, last: datetime, span: int, zone: ZoneInfo
     ) -> tuple[datetime, datetime]:
-        """In UTC, since times of one zone compare by their wall clocks. An ambiguous start is the earlier, an end the later."""
+        """In UTC, since times of one zone compare by their wall clocks. An ambiguous
+        start is the earlier, an end the later.
+        """
         start = datetime.combine(day, first.time().replace(fold=0), zone)
         end = datetime.combine(day + timedelta(days=span), last.time().replace(fold=1), zone)
         return start.astimezone(UTC), end.astimezone(UTC)

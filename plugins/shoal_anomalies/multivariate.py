@@ -1,4 +1,6 @@
-"""The multi-dimensional method: combinations of metrics that do not belong together, and which metrics drove it."""
+"""The multi-dimensional method: combinations of metrics that do not belong together,
+and which metrics drove it.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,9 @@ LEAST_VARIANCE = 0.01  # of a decorrelated direction: less is noise
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """One metric's part in an odd combination: `share` of the excess (all add up to 1), and its own robust z."""
+    """One metric's part in an odd combination: `share` of the excess (all add up to 1),
+    and its own robust z.
+    """
 
     metric: str
     share: float
@@ -27,11 +31,14 @@ class Driver:
 class CombinationForest:
     """An Isolation Forest over a tenant's metrics together.
 
-    Fitted on rows of metrics at the same time, seen both as they are and decorrelated, since trees cut along the axes
-    and cannot see that two metrics parted. `surprise` says how rare a new row is against the fitted ones, in nats, and
-    `drivers` which metrics made it so: each in turn is put back to its median, and what the score falls by is its share.
+    Fitted on rows of metrics at the same time, seen both as they are and decorrelated,
+    since trees cut along the axes and cannot see that two metrics parted. `surprise`
+    says how rare a new row is against the fitted ones, in nats, and `drivers` which
+    metrics made it so: each in turn is put back to its median, and what the score falls
+    by is its share.
 
-    Source: F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", 2008, as implemented by PyOD.
+    Source: F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", 2008, as implemented
+    by PyOD.
     """
 
     def __init__(self, metrics: Sequence[str], *, trees: int = 100, seed: int = 0) -> None:
@@ -45,7 +52,9 @@ class CombinationForest:
         self._tail = TailModel()
 
     def fit(self, rows: NDArray[np.float64]) -> "CombinationForest":
-        """Learn from n rows of one value per metric; rows with a value missing are left out. ValueError under 100 whole rows."""
+        """Learn from n rows of one value per metric; rows with a value missing are left
+        out. ValueError under 100 whole rows.
+        """
         from pyod.models.iforest import IForest
 
         whole = rows[np.isfinite(rows).all(axis=1)]
@@ -72,12 +81,16 @@ class CombinationForest:
         return self
 
     def surprise(self, row: Mapping[str, float]) -> float:
-        """Nats by which a row (metric → value) is rarer than the usual; 0 when a metric is missing or not finite."""
+        """Nats by which a row (metric → value) is rarer than the usual; 0 when a metric
+        is missing or not finite.
+        """
         scaled = self._row(row)
         return 0.0 if scaled is None else self._tail.surprise(float(self._magnitudes(scaled)[0]))
 
     def surprises(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`surprise` of n rows at once, in the order of `metrics`; 0 for rows with a value missing."""
+        """`surprise` of n rows at once, in the order of `metrics`; 0 for rows with a
+        value missing.
+        """
         whole = np.isfinite(rows).all(axis=1)
         found = np.zeros(len(rows))
         if whole.any():
@@ -87,7 +100,9 @@ class CombinationForest:
         return found
 
     def drivers(self, row: Mapping[str, float]) -> list[Driver]:
-        """The metrics by their part in the row's oddity, greatest first; none when a metric is missing."""
+        """The metrics by their part in the row's oddity, greatest first; none when a
+        metric is missing.
+        """
         scaled = self._row(row)
         if scaled is None:
             return []
@@ -115,7 +130,9 @@ class CombinationForest:
         return np.hstack([scaled, scaled @ self._whitening])
 
     def _magnitudes(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The forest's path-length score, times how far out the row is: trees cannot tell beyond the range they grew on."""
+        """The forest's path-length score, times how far out the row is: trees cannot
+        tell beyond the range they grew on.
+        """
         features = self._features(scaled)
         isolation = np.exp(6.0 * self._forest.decision_function(features))
         return isolation * (1.0 + np.sqrt((features**2).mean(axis=1)))

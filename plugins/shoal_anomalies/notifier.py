@@ -1,8 +1,9 @@
 """Sending what is in the outbox: with retries, and each notice once.
 
-A notice is put into the outbox in the same write as the alert that owes it. Whoever sends it holds a claim on it; when it
-went, it leaves the outbox and its key is remembered, so that it is never put there again. Where a sender dies between
-sending and saying so, the notice is sent again once its claim has run out, under the same key.
+A notice is put into the outbox in the same write as the alert that owes it. Whoever
+sends it holds a claim on it; when it went, it leaves the outbox and its key is
+remembered, so that it is never put there again. Where a sender dies between sending and
+saying so, the notice is sent again once its claim has run out, under the same key.
 """
 
 import asyncio
@@ -52,7 +53,9 @@ class Delivery:
 
 
 class Courier:
-    """Sends tenants' notices in the background; one task per tenant, which ends when its outbox is empty."""
+    """Sends tenants' notices in the background; one task per tenant, which ends when
+    its outbox is empty.
+    """
 
     def __init__(self, sender: Sender | None = None) -> None:
         self._sender = sender or AppriseSender()
@@ -87,8 +90,9 @@ class Courier:
                 continue
 
     async def deliver(self, ctx: TenantContext) -> float | None:
-        """Send all that is due; when the next is due (epoch seconds), or None when nothing is left. One channel's trouble does
-        not hold up another's."""
+        """Send all that is due; when the next is due (epoch seconds), or None when
+        nothing is left. One channel's trouble does not hold up another's.
+        """
         online = ctx.stores.online
         pipe = online.pipeline()
         pipe.hgetall(keys.OUTBOX).hgetall(keys.CHANNELS)
@@ -98,7 +102,11 @@ class Courier:
         later: list[float] = []
         for raw, text in outbox.items():
             entry = orjson.loads(text)
-            (due.append((raw.decode(), entry)) if entry["due"] <= now else later.append(entry["due"]))
+            (
+                due.append((raw.decode(), entry))
+                if entry["due"] <= now
+                else later.append(entry["due"])
+            )
         by_channel: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         for key, entry in due:
             by_channel.setdefault(entry["channel"], []).append((key, entry))
@@ -109,7 +117,10 @@ class Courier:
         return min(waits) if waits else None
 
     async def _all(
-        self, ctx: TenantContext, entries: list[tuple[str, dict[str, Any]]], channels: Mapping[bytes, bytes]
+        self,
+        ctx: TenantContext,
+        entries: list[tuple[str, dict[str, Any]]],
+        channels: Mapping[bytes, bytes],
     ) -> list[float]:
         waits = []
         for key, entry in sorted(
@@ -144,9 +155,9 @@ class Courier:
         pipe.lpush(keys.DELIVERIES, orjson.dumps(delivery)).ltrim(keys.DELIVERIES, 0, LOGGED - 1)
         if outcome == "failed":
             due = now + wait_before(attempt + 1)
-            pipe.hset(keys.OUTBOX, key, orjson.dumps({**entry, "attempts": attempt, "due": due})).unlink(
-                keys.claim(key)
-            )
+            pipe.hset(
+                keys.OUTBOX, key, orjson.dumps({**entry, "attempts": attempt, "due": due})
+            ).unlink(keys.claim(key))
             await pipe.execute()
             return due
         await online.eval(FINISH, [keys.OUTBOX, keys.SENT, keys.claim(key)], [key, now, REMEMBERED])

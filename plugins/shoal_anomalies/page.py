@@ -1,4 +1,6 @@
-"""The console's page: series with what was expected of them, alerts to act on, maintenance, and where it burns."""
+"""The console's page: series with what was expected of them, alerts to act on,
+maintenance, and where it burns.
+"""
 
 from collections import Counter
 from collections.abc import Awaitable
@@ -49,7 +51,10 @@ class _Page:
         try:
             return await work
         except ShoalError as error:
-            said = "; ".join(f"{e.get('location')}: {e.get('message')}" for e in error.errors) or error.detail
+            said = (
+                "; ".join(f"{e.get('location')}: {e.get('message')}" for e in error.errors)
+                or error.detail
+            )
             ui.notify(said, type="negative", multi_line=True, timeout=8000)
             return None
 
@@ -82,11 +87,13 @@ class _Page:
                 ui.label(alert["sentence"])
                 ui.label(_standing(alert)).classes("sh-muted text-sm")
             if self._may_act and alert["state"] == "open":
-                ui.button("Acknowledge", on_click=lambda: self._act("acknowledge_alert", alert)).props(
+                ui.button(
+                    "Acknowledge", on_click=lambda: self._act("acknowledge_alert", alert)
+                ).props("flat dense")
+            if self._may_act and alert["state"] != "resolved":
+                ui.button("Resolve", on_click=lambda: self._act("resolve_alert", alert)).props(
                     "flat dense"
                 )
-            if self._may_act and alert["state"] != "resolved":
-                ui.button("Resolve", on_click=lambda: self._act("resolve_alert", alert)).props("flat dense")
 
     async def _act(self, operation: str, alert: dict[str, Any]) -> None:
         await self._ask(getattr(self._api, operation)(id=alert["id"]))
@@ -103,7 +110,11 @@ class _Page:
             value = first if first in self._series else None
             self._which = (
                 ui.select(
-                    self._series, value=value, label="Series", with_input=True, on_change=self._draw_series
+                    self._series,
+                    value=value,
+                    label="Series",
+                    with_input=True,
+                    on_change=self._draw_series,
                 )
                 .classes("w-96")
                 .mark("which")
@@ -116,12 +127,16 @@ class _Page:
         if not self._which.value:
             self._chart.clear()
             with self._chart:
-                ui.label("No series yet: send points to POST /anomalies/metrics.").classes("sh-empty")
+                ui.label("No series yet: send points to POST /anomalies/metrics.").classes(
+                    "sh-empty"
+                )
             return
         start = datetime.now(UTC) - timedelta(hours=SPANS[self._span.value])
         series = await self._ask(self._api.get_series(series=self._which.value, **{"from": start}))
         found = (
-            await self._ask(self._api.list_anomalies(metric=series["metric"], limit=200, **{"from": start}))
+            await self._ask(
+                self._api.list_anomalies(metric=series["metric"], limit=200, **{"from": start})
+            )
             if series
             else None
         )
@@ -162,7 +177,9 @@ class _Page:
                 f"instead of {found['current']:g} of 100): {asked}."
             ).classes("grow")
             if self._may_act:
-                ui.button("Use them", on_click=lambda: self._adopt(found["parameters"])).props("flat dense")
+                ui.button("Use them", on_click=lambda: self._adopt(found["parameters"])).props(
+                    "flat dense"
+                )
 
     async def _adopt(self, parameters: dict[str, Any]) -> None:
         put = self._context.client.platform.put_parameters
@@ -175,7 +192,11 @@ class _Page:
     async def _draw_heat(self) -> None:
         standing = await self._standing()
         start = datetime.now(UTC) - timedelta(days=DAYS)
-        found = None if standing else await self._ask(self._api.list_anomalies(limit=1000, **{"from": start}))
+        found = (
+            None
+            if standing
+            else await self._ask(self._api.list_anomalies(limit=1000, **{"from": start}))
+        )
         self._heat.clear()
         with self._heat:
             if standing:
@@ -186,10 +207,14 @@ class _Page:
             elif found:
                 ui.label(f"Anomalies by metric, last {DAYS} days").classes("sh-h2")
                 options, rows = metrics_heat(found["anomalies"], datetime.now(UTC))
-                ui.echart(options).classes("w-full").style(f"height: {120 + 28 * rows}px").mark("heatmap")
+                ui.echart(options).classes("w-full").style(f"height: {120 + 28 * rows}px").mark(
+                    "heatmap"
+                )
 
     async def _standing(self) -> dict[str, dict[str, int]]:
-        """Of every tenant, the open alerts by priority, for the operator: from the last run of the job that sees them all."""
+        """Of every tenant, the open alerts by priority, for the operator: from the last
+        run of the job that sees them all.
+        """
         if self._context.role != "admin":
             return {}
         try:
@@ -222,7 +247,9 @@ class _Page:
                     text = f"{name}: {_short(window['from'])} to {_short(window['to'])}{repeat}; metrics {window['match']['metric']}"
                     ui.label(f"{text}. {window['reason']}").classes("grow")
                     if self._may_act:
-                        ui.button("Remove", on_click=lambda n=name: self._remove(n)).props("flat dense")
+                        ui.button("Remove", on_click=lambda n=name: self._remove(n)).props(
+                            "flat dense"
+                        )
             if self._may_act:
                 with ui.row().classes("items-end"):
                     name = ui.input("Name", value="maintenance").mark("window-name")
@@ -236,7 +263,10 @@ class _Page:
                             "to": now + timedelta(hours=float(hours.value or 1)),
                             "match": {"metric": metric.value},
                         }
-                        body = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in window.items()}
+                        body = {
+                            k: v.isoformat() if isinstance(v, datetime) else v
+                            for k, v in window.items()
+                        }
                         await self._ask(self._api.put_maintenance(id=name.value, body=body))
                         await self._draw_windows()
 
@@ -248,7 +278,9 @@ class _Page:
 
 
 def chart(series: dict[str, Any]) -> dict[str, Any]:
-    """ECharts options: the values, the band that was expected, and the points that were flagged."""
+    """ECharts options: the values, the band that was expected, and the points that were
+    flagged.
+    """
     times, values = series["times"], series["values"]
     flagged = [
         [t, v]
@@ -289,7 +321,11 @@ def chart(series: dict[str, Any]) -> dict[str, Any]:
 def tenants_heat(standing: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Tenants down, priorities across; the worst first."""
     names = sorted(standing, key=lambda t: [-standing[t].get(p, 0) for p in COLOURS])[:100]
-    cells = [[x, y, standing[name].get(p, 0)] for y, name in enumerate(names) for x, p in enumerate(COLOURS)]
+    cells = [
+        [x, y, standing[name].get(p, 0)]
+        for y, name in enumerate(names)
+        for x, p in enumerate(COLOURS)
+    ]
     return _heat(list(COLOURS), names, cells)
 
 
@@ -298,7 +334,9 @@ def metrics_heat(anomalies: list[dict[str, Any]], now: datetime) -> tuple[dict[s
     days = [f"{now - timedelta(days=DAYS - 1 - i):%d %b}" for i in range(DAYS)]
     counts = Counter((a["metric"], f"{datetime.fromisoformat(a['time']):%d %b}") for a in anomalies)
     names = sorted({metric for metric, _ in counts})
-    cells = [[x, y, counts[name, day]] for y, name in enumerate(names) for x, day in enumerate(days)]
+    cells = [
+        [x, y, counts[name, day]] for y, name in enumerate(names) for x, day in enumerate(days)
+    ]
     return _heat(days, names, cells), len(names)
 
 

@@ -8,7 +8,9 @@ from .detector import DetectorSettings
 
 
 class AnomalyParameters(Parameters):
-    """Detection. The defaults are those that the benchmarks in `docs/anomalies.md` were run with."""
+    """Detection. The defaults are those that the benchmarks in `docs/anomalies.md` were
+    run with.
+    """
 
     sensitivity_threshold: float = Field(
         3.2, ge=2, le=6, description="combined surprise, in nats, from which a point is an anomaly"
@@ -16,11 +18,15 @@ class AnomalyParameters(Parameters):
     refractory_points: int = Field(
         75, ge=1, le=1000, description="points after an anomaly in which only a worse one counts"
     )
-    worse_factor: float = Field(1.5, ge=1, le=5, description="how many times as surprising is worse")
+    worse_factor: float = Field(
+        1.5, ge=1, le=5, description="how many times as surprising is worse"
+    )
     habituation: float = Field(
         0.2, ge=0, le=1, description="nats by which each anomaly raises the bar for the next"
     )
-    habituation_memory: int = Field(4000, ge=100, le=20_000, description="points over which that wears off")
+    habituation_memory: int = Field(
+        4000, ge=100, le=20_000, description="points over which that wears off"
+    )
 
     def settings(self) -> DetectorSettings:
         return DetectorSettings(

@@ -27,7 +27,9 @@ class BadPoint(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`kind`: a gauge is what it says; a counter only grows (and starts again at 0), and is watched as its rate per second."""
+    """`kind`: a gauge is what it says; a counter only grows (and starts again at 0),
+    and is watched as its rate per second.
+    """
 
     metric: str
     time: datetime
@@ -41,19 +43,25 @@ class Point:
 
 
 def series_id(metric: str, labels: Labels) -> str:
-    """16 hexadecimal digits that name the series of a metric with these labels, whatever their order."""
+    """16 hexadecimal digits that name the series of a metric with these labels,
+    whatever their order.
+    """
     text = "\x00".join([metric, *(f"{key}\x01{labels[key]}" for key in sorted(labels))])
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def parse_point(record: Any, now: datetime | None = None) -> Point:
-    """A point from `{metric, value, time?, labels?, kind?}`; without a time it is now's. Raises BadPoint."""
+    """A point from `{metric, value, time?, labels?, kind?}`; without a time it is
+    now's. Raises BadPoint.
+    """
     if not isinstance(record, Mapping):
         raise BadPoint("", "a point is an object with metric, time and value")
     now = now or datetime.now(UTC)
     unknown = sorted(set(record) - {"metric", "time", "value", "labels", "kind"})
     if unknown:
-        raise BadPoint(unknown[0], "no such field; a point has metric, time, value, labels and kind")
+        raise BadPoint(
+            unknown[0], "no such field; a point has metric, time, value, labels and kind"
+        )
     metric = _name("metric", record.get("metric"))
     kind = record.get("kind", "gauge")
     if kind not in ("gauge", "counter"):
@@ -96,7 +104,9 @@ def _labels(labels: Any) -> dict[str, str]:
         raise BadPoint("labels", "must be an object of text to text")
     if len(labels) > MOST_LABELS:
         raise BadPoint("labels", f"{len(labels)} labels; at most {MOST_LABELS}")
-    return {_name("labels", key): _name(f"labels.{key}", value) for key, value in sorted(labels.items())}
+    return {
+        _name("labels", key): _name(f"labels.{key}", value) for key, value in sorted(labels.items())
+    }
 
 
 def _time(time: Any, now: datetime) -> datetime:

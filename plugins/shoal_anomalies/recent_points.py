@@ -1,4 +1,6 @@
-"""The hot tail: the last points of a series, packed into one string that grows by appending."""
+"""The hot tail: the last points of a series, packed into one string that grows by
+appending.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +16,9 @@ FULL = 2 * HISTORY  # how long it may grow
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """n points of one series, by time: epoch seconds, values, scores (NaN for what came too late to be scored)."""
+    """n points of one series, by time: epoch seconds, values, scores (NaN for what came
+    too late to be scored).
+    """
 
     times: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -43,7 +47,9 @@ def unpack(blob: bytes | None) -> NDArray[np.void]:
 
 
 def merged(*parts: NDArray[np.void]) -> Readings:
-    """Records as readings: by time, and of several at one time the last that came (but a score stays)."""
+    """Records as readings: by time, and of several at one time the last that came (but
+    a score stays).
+    """
     records = np.concatenate([*parts, np.zeros(0, RECORD)])
     order = np.argsort(records["time"], kind="stable")
     records = records[order]

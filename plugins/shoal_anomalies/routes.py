@@ -32,7 +32,11 @@ METRICS_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}},
+            JSON: {
+                "schema": {
+                    "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]
+                }
+            },
             NDJSON: {"schema": {"type": "string"}},
             "text/plain": {"schema": {"type": "string", "description": "InfluxDB line protocol"}},
         },
@@ -49,7 +53,9 @@ class Feedback(BaseModel):
 
 
 class Missed(BaseModel):
-    """Something odd that nobody was told of: a series, by its id or by metric and labels, and when."""
+    """Something odd that nobody was told of: a series, by its id or by metric and
+    labels, and when.
+    """
 
     model_config = ConfigDict(extra="forbid")
     series: str | None = Field(None, pattern="^[0-9a-f]{16}$")
@@ -63,7 +69,9 @@ class Missed(BaseModel):
     def _some_time(self) -> Self:
         if not timedelta(0) <= self.end - self.start <= timedelta(days=7):
             raise ValueError("`to` comes after `from`, by a week at most")
-        if not datetime.now(UTC) - KEPT <= self.start or self.end > datetime.now(UTC) + timedelta(minutes=5):
+        if not datetime.now(UTC) - KEPT <= self.start or self.end > datetime.now(UTC) + timedelta(
+            minutes=5
+        ):
             raise ValueError(f"it was in the last {KEPT.days} days, not in the future")
         return self
 
@@ -79,31 +87,41 @@ def routes(services: Services) -> APIRouter:
         precision: str = Query("ns", description="of line protocol's times"),
         ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
-        """Take points: a JSON object, an array, NDJSON, or InfluxDB line protocol (`text/plain`). Good ones are taken, and the others
-        named by their index (or line)."""
+        """Take points: a JSON object, an array, NDJSON, or InfluxDB line protocol
+        (`text/plain`). Good ones are taken, and the others named by their index (or
+        line).
+        """
         body = await request.body()
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         points, rejected = read_points(body, kind, precision)
         for first in range(0, len(points), 1000):
-            await ctx.stores.events.append([event_of(point) for point in points[first : first + 1000]])
+            await ctx.stores.events.append(
+                [event_of(point) for point in points[first : first + 1000]]
+            )
         return {"accepted": len(points), "rejected": rejected}
 
     @router.post("/write", status_code=204)
     async def write(
         request: Request, precision: str = Query("ns"), ctx: TenantContext = Depends(current_tenant)
     ) -> None:
-        """InfluxDB's own write operation, for Telegraf: line protocol; refused as a whole when a line is wrong."""
+        """InfluxDB's own write operation, for Telegraf: line protocol; refused as a
+        whole when a line is wrong.
+        """
         points, rejected = read_points(await request.body(), "text/plain", precision)
         if rejected:
             raise Invalid("some lines cannot be taken", errors=[
                 {"location": f"line {r['index']}", "message": r["error"]} for r in rejected[:50]
             ])  # fmt: skip
         for first in range(0, len(points), 1000):
-            await ctx.stores.events.append([event_of(point) for point in points[first : first + 1000]])
+            await ctx.stores.events.append(
+                [event_of(point) for point in points[first : first + 1000]]
+            )
 
     @router.get("/metrics")
     async def list_metrics(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """The tenant's series: metric, labels, and the id that `GET /series` also takes."""
+        """The tenant's series: metric, labels, and the id that `GET /series` also
+        takes.
+        """
         known = await ctx.stores.online.hgetall(keys.SERIES)
         listed = [{"series": k.decode(), **_about(orjson.loads(v))} for k, v in known.items()]
         return {"series": sorted(listed, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
@@ -117,8 +135,10 @@ def routes(services: Services) -> APIRouter:
         end: AwareDatetime | None = Query(None, alias="to"),
         ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
-        """One series from `from` (default: a day ago) until before `to` (now): times, values, the expected band and scores; null where
-        there is none. Where a metric has several series, `label.<name>=<value>` chooses."""
+        """One series from `from` (default: a day ago) until before `to` (now): times,
+        values, the expected band and scores; null where there is none. Where a metric
+        has several series, `label.<name>=<value>` chooses.
+        """
         low, high = _range(start, end, timedelta(days=1))
         labels = {k[6:]: v for k, v in request.query_params.multi_items() if k.startswith("label.")}
         chosen, about = await _choose(ctx, metric, series, labels)
@@ -128,13 +148,16 @@ def routes(services: Services) -> APIRouter:
         )
         hot = recent_points.merged(recent_points.unpack(blob))
         readings = hot.between(low, high)
-        # The tail is whole from its first scored point on; what came late and was not scored may be of any time.
+        # The tail is whole from its first scored point on; what came late and was not
+        # scored may be of any time.
         scored = hot.times[~np.isnan(hot.scores)]
         if not len(scored) or scored[0] > low:
             old = await archive_of(stores, ctx).read(chosen, low, high)
             readings = recent_points.joined(old, readings)
         if len(readings) > MOST_SHOWN:
-            raise Invalid(f"{len(readings)} points; at most {MOST_SHOWN} at once: ask for a shorter time")
+            raise Invalid(
+                f"{len(readings)} points; at most {MOST_SHOWN} at once: ask for a shorter time"
+            )
         shown = {
             "series": chosen, **_about(about), "times": [_rfc3339(t) for t in readings.times.tolist()],
             "values": _plain(readings.values), "scores": _plain(readings.scores),
@@ -158,7 +181,9 @@ def routes(services: Services) -> APIRouter:
         cursor: str | None = Query(None, max_length=40),
         ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
-        """Anomalies from `from` (default: a week ago) to `to`, newest first, each with why."""
+        """Anomalies from `from` (default: a week ago) to `to`, newest first, each with
+        why.
+        """
         low, high = _range(start, end, timedelta(days=7))
         skip = _cursor(cursor)
         wanted, passed, offset = limit + 1, 0, 0
@@ -169,7 +194,9 @@ def routes(services: Services) -> APIRouter:
             )
             for text in page:
                 record = orjson.loads(text)
-                if (metric and record["metric"] != metric) or (method and method not in record["methods"]):
+                if (metric and record["metric"] != metric) or (
+                    method and method not in record["methods"]
+                ):
                     continue
                 passed += 1
                 if passed > skip and len(found) < wanted:
@@ -193,13 +220,22 @@ def routes(services: Services) -> APIRouter:
         candidates = await ctx.stores.online.zrangebyscore(keys.FOUND, int(time) - 1, int(time) + 1)
         if not any(orjson.loads(c)["id"] == id for c in candidates):
             raise NotFound(f"no anomaly {id!r}")
-        record = {"anomaly": body.anomaly, "note": body.note, "by": ctx.user, "time": _now().isoformat()}
+        record = {
+            "anomaly": body.anomaly,
+            "note": body.note,
+            "by": ctx.user,
+            "time": _now().isoformat(),
+        }
         await ctx.stores.online.hset(keys.FEEDBACK, id, orjson.dumps(record))
         return {"id": id, "feedback": record}
 
     @router.post("/missed")
-    async def report_missed(body: Missed, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """Say that something odd was not found; `anomalies.learn` and `shoal tune anomalies` learn from it."""
+    async def report_missed(
+        body: Missed, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, Any]:
+        """Say that something odd was not found; `anomalies.learn` and `shoal tune
+        anomalies` learn from it.
+        """
         series, _ = await _choose(ctx, body.metric, body.series, body.labels)
         span = {"series": series, "from": body.start.timestamp(), "to": body.end.timestamp()}
         id = f"{series}-{span['from']:.0f}-{span['to']:.0f}"
@@ -209,10 +245,13 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/labels")
     async def list_labels(
-        start: AwareDatetime | None = Query(None, alias="from"), ctx: TenantContext = Depends(current_tenant)
+        start: AwareDatetime | None = Query(None, alias="from"),
+        ctx: TenantContext = Depends(current_tenant),
     ) -> Response:
-        """The series that people judged, since `from` (default: 90 days ago), with when they were truly odd (`windows`) and when not
-        (`denied`): what `shoal tune anomalies --from` reads."""
+        """The series that people judged, since `from` (default: 90 days ago), with when
+        they were truly odd (`windows`) and when not (`denied`): what `shoal tune
+        anomalies --from` reads.
+        """
         records = await labelled(ctx, archive_of(stores, ctx), start.timestamp() if start else 0.0)
         count = sum(len(r["times"]) for r in records)
         if count > MOST_LABELLED:
@@ -223,8 +262,10 @@ def routes(services: Services) -> APIRouter:
 
     @router.get("/suggestion")
     async def get_suggestion(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """The parameters that people's feedback asks for, by the last run of `anomalies.learn`: null with too little feedback, and its
-        `parameters` null where none are better than those in force."""
+        """The parameters that people's feedback asks for, by the last run of
+        `anomalies.learn`: null with too little feedback, and its `parameters` null
+        where none are better than those in force.
+        """
         stored = await ctx.stores.online.get(keys.SUGGESTED)
         return {"suggestion": orjson.loads(stored) if stored else None}
 
@@ -236,16 +277,23 @@ def routes(services: Services) -> APIRouter:
         cursor: str | None = Query(None, max_length=40),
         ctx: TenantContext = Depends(current_tenant),
     ) -> dict[str, Any]:
-        """Alerts, the newest first; those resolved for more than two hours come from the history (90 days)."""
+        """Alerts, the newest first; those resolved for more than two hours come from
+        the history (90 days).
+        """
         settings = await read_settings(ctx)
         listed = [alert_shown(a) for a in settings.book.alerts.values()]
         if state in (None, "resolved"):
             listed += [alert_shown(a) for a in await ctx.stores.online.zrange(keys.HISTORY, 0, -1)]
-        listed = [a for a in listed if state in (None, a["state"]) and priority in (None, a["priority"])]
+        listed = [
+            a for a in listed if state in (None, a["state"]) and priority in (None, a["priority"])
+        ]
         listed.sort(key=lambda a: (a["opened"], a["id"]), reverse=True)
         skip = _cursor(cursor)
         more = len(listed) > skip + limit
-        return {"alerts": listed[skip : skip + limit], "cursor": str(skip + limit) if more else None}
+        return {
+            "alerts": listed[skip : skip + limit],
+            "cursor": str(skip + limit) if more else None,
+        }
 
     async def change(ctx: TenantContext, alert: str, act: Any) -> dict[str, Any]:
         for _ in range(TRIES):
@@ -261,7 +309,9 @@ def routes(services: Services) -> APIRouter:
         raise Conflict("the alert keeps changing; try again")
 
     @router.post("/alerts/{id}/acknowledge")
-    async def acknowledge_alert(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    async def acknowledge_alert(
+        id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, Any]:
         """Take it in hand: reminders and escalation stop. Conflict when it is resolved."""
 
         def act(settings: Settings) -> list[Any]:
@@ -272,12 +322,16 @@ def routes(services: Services) -> APIRouter:
         return await change(ctx, id, act)
 
     @router.post("/alerts/{id}/resolve")
-    async def resolve_alert(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    async def resolve_alert(
+        id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, Any]:
         """Close it by hand; what still holds opens again."""
         return await change(ctx, id, lambda settings: settings.book.resolve(id, _now()))
 
     @router.get("/deliveries")
-    async def list_deliveries(limit: Limit = 100, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    async def list_deliveries(
+        limit: Limit = 100, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, Any]:
         """The last attempts to tell somebody, newest first, and how many notices wait."""
         pipe = ctx.stores.online.pipeline()
         pipe.lrange(keys.DELIVERIES, 0, limit - 1).hlen(keys.OUTBOX)
@@ -301,9 +355,14 @@ async def _choose(
         raise Invalid(
             "name a metric or a series", errors=[{"location": "query.metric", "message": "missing"}]
         )
-    known = {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()}
+    known = {
+        k.decode(): orjson.loads(v)
+        for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
+    }
     fitting = {
-        k: v for k, v in known.items() if v["metric"] == metric and labels.items() <= v["labels"].items()
+        k: v
+        for k, v in known.items()
+        if v["metric"] == metric and labels.items() <= v["labels"].items()
     }
     if not fitting:
         raise NotFound(f"no series of {metric!r}" + (f" with {labels}" if labels else ""))
@@ -326,7 +385,8 @@ def _range(start: datetime | None, end: datetime | None, default: timedelta) -> 
     low = start.timestamp() if start else high - default.total_seconds()
     if high <= low:
         raise Invalid(
-            "`to` is not after `from`", errors=[{"location": "query.to", "message": "not after `from`"}]
+            "`to` is not after `from`",
+            errors=[{"location": "query.to", "message": "not after `from`"}],
         )
     return max(low, _now().timestamp() - KEPT.total_seconds() - 86_400), high
 
@@ -367,7 +427,11 @@ def _labels(records: list[dict[str, Any]]) -> bytes:
 
 
 def _about(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"metric": record["metric"], "labels": record["labels"], "kind": record.get("kind", "gauge")}
+    return {
+        "metric": record["metric"],
+        "labels": record["labels"],
+        "kind": record.get("kind", "gauge"),
+    }
 
 
 def _shown(record: dict[str, Any], verdict: bytes | None) -> dict[str, Any]:
@@ -386,7 +450,15 @@ def alert_shown(alert: Alert | bytes) -> dict[str, Any]:
 
         alert = alert_from(orjson.loads(alert))
     record = asdict(alert)
-    for name in ("opened", "updated", "acknowledged", "resolved", "notified", "reminded", "escalated"):
+    for name in (
+        "opened",
+        "updated",
+        "acknowledged",
+        "resolved",
+        "notified",
+        "reminded",
+        "escalated",
+    ):
         record[name] = _rfc3339(record[name])
     for member in record["members"]:
         for name in ("since", "fired", "cleared"):

@@ -16,8 +16,9 @@ ChannelName = Annotated[str, Field(min_length=1, max_length=100)]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One scored point. `expected` is None while nothing is expected yet; `alarm` is the detector's verdict, and `calm` that it
-    is well below one."""
+    """One scored point. `expected` is None while nothing is expected yet; `alarm` is
+    the detector's verdict, and `calm` that it is well below one.
+    """
 
     metric: str
     labels: Labels
@@ -30,13 +31,16 @@ class Observation:
 
 
 class Rule(BaseModel):
-    """When the condition holds for `points` points in a row, its alert opens; when it has not held for `recovery`, it resolves.
+    """When the condition holds for `points` points in a row, its alert opens; when it
+    has not held for `recovery`, it resolves.
 
-    condition: `above` and `below` compare the value with `limit`; `drop` and `rise` compare the share by which it lies under or
-    over what is expected; `unusual` follows the detector and takes no limit.
-    margin: hysteresis: the share of the limit by which a value must come back before it counts as recovered.
-    channels: who is told at once. escalation: who else is told when nobody acknowledged within `escalate_after` minutes.
-    renotify_after: minutes after which the first are told again, while it is open and unacknowledged (None: never).
+    condition: `above` and `below` compare the value with `limit`; `drop` and `rise`
+    compare the share by which it lies under or over what is expected; `unusual` follows
+    the detector and takes no limit. margin: hysteresis: the share of the limit by which
+    a value must come back before it counts as recovered. channels: who is told at once.
+    escalation: who else is told when nobody acknowledged within `escalate_after`
+    minutes. renotify_after: minutes after which the first are told again, while it is
+    open and unacknowledged (None: never).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -72,7 +76,9 @@ class Rule(BaseModel):
         return seen.alarm if self.condition == "unusual" else self._beyond(seen, self.limit or 0.0)
 
     def recovered(self, seen: Observation) -> bool:
-        """Whether the point is back beyond doubt: past the margin, not merely at the limit."""
+        """Whether the point is back beyond doubt: past the margin, not merely at the
+        limit.
+        """
         if self.condition == "unusual":
             return seen.calm
         limit = self.limit or 0.0
@@ -105,15 +111,17 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     ),
     "unusual": Rule(name="Unusual pattern", priority="P3", condition="unusual"),
 }  # fmt: skip
-"""What every tenant starts with. The channels `page`, `slack` and `email` are the tenant's to define."""
+"""What every tenant starts with. The channels `page`, `slack` and `email` are the
+tenant's to define.
+"""
 
 
 @dataclass(slots=True)
 class Condition:
     """One rule on one series: turns points into `fired` and `cleared`, with hysteresis.
 
-    Each time it fires again soon after it cleared (within `recent` points), recovery takes twice as long, so that a series
-    that flaps stays in one alert.
+    Each time it fires again soon after it cleared (within `recent` points), recovery
+    takes twice as long, so that a series that flaps stays in one alert.
     """
 
     bad: int = 0

@@ -1,6 +1,8 @@
-"""The seasonal method: what is expected at this hour of the week, and within which band.
+"""The seasonal method: what is expected at this hour of the week, and within which
+band.
 
-Models are fitted at night from up to 90 days; scoring a point is a look-up in the fitted table.
+Models are fitted at night from up to 90 days; scoring a point is a look-up in the
+fitted table.
 """
 
 import logging
@@ -36,10 +38,11 @@ class TooShort(ValueError):
 class SeasonalModel:
     """A fitted table of expected values.
 
-    start: epoch seconds of the first slot (for a periodic table: of a slot at the same place in its period).
-    step: seconds per slot. expected, scale: per slot, in the series' unit; every scale is above 0.
-    periodic: the table repeats for ever (STL); otherwise it covers its own time only (Prophet).
-    slope: what the expected value gains per second after `fitted_to`, faded out over a week.
+    start: epoch seconds of the first slot (for a periodic table: of a slot at the same
+    place in its period). step: seconds per slot. expected, scale: per slot, in the
+    series' unit; every scale is above 0. periodic: the table repeats for ever (STL);
+    otherwise it covers its own time only (Prophet). slope: what the expected value
+    gains per second after `fitted_to`, faded out over a week.
     """
 
     method: Method
@@ -53,22 +56,32 @@ class SeasonalModel:
 
     @property
     def weekly(self) -> bool:
-        """Whether the days of the week are told apart (of a Prophet table, whether it is long enough to)."""
+        """Whether the days of the week are told apart (of a Prophet table, whether it
+        is long enough to).
+        """
         return len(self.expected) * self.step >= WEEK
 
-    def band(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """(expected, lower, upper) at each time; NaN where a table that does not repeat has no slot."""
+    def band(
+        self, times: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """(expected, lower, upper) at each time; NaN where a table that does not repeat
+        has no slot.
+        """
         moments = np.atleast_1d(seconds(times))
         expected, scale = self._look_up(moments)
         return expected, expected - BAND * scale, expected + BAND * scale
 
     def z(self, time: float, value: float) -> float | None:
-        """Signed distance from the expected value in scales; None where the table has no slot for the time."""
+        """Signed distance from the expected value in scales; None where the table has
+        no slot for the time.
+        """
         expected, scale = self._look_up(np.array([time]))
         score = (value - float(expected[0])) / float(scale[0])
         return score if math.isfinite(score) else None
 
-    def _look_up(self, moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _look_up(
+        self, moments: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         place = (moments - self.start) / self.step - 0.5  # slots stand for their middles
         low = np.floor(place).astype(np.int64)
         part = place - low
@@ -107,10 +120,12 @@ def fit(
     holidays: str | None = None,
     tolerance: float = 1e-3,
 ) -> SeasonalModel:
-    """Fit a season to n times (any form that `clock.seconds` reads) and n values, of which those not finite are left out.
+    """Fit a season to n times (any form that `clock.seconds` reads) and n values, of
+    which those not finite are left out.
 
-    Only the last 90 days count. STL needs two days (then it learns the day) or two weeks (then the week as well);
-    Prophet needs the same. `holidays` is a country's code, for Prophet. Raises TooShort, or ValueError for other faults.
+    Only the last 90 days count. STL needs two days (then it learns the day) or two
+    weeks (then the week as well); Prophet needs the same. `holidays` is a country's
+    code, for Prophet. Raises TooShort, or ValueError for other faults.
     """
     moments, numbers = seconds(times), np.asarray(values, dtype=np.float64)
     if moments.shape != numbers.shape or numbers.ndim != 1:
@@ -134,7 +149,9 @@ def fit(
 def _slots(
     moments: NDArray[np.float64], numbers: NDArray[np.float64], step: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """(start, mean per slot): regular, gaps filled from the same slot of other weeks (or days), then linearly."""
+    """(start, mean per slot): regular, gaps filled from the same slot of other weeks
+    (or days), then linearly.
+    """
     start = math.floor(moments[0] / DAY) * DAY
     place = ((moments - start) // step).astype(np.int64)
     count = int(place[-1]) + 1
@@ -153,13 +170,16 @@ def _slots(
         missing[:first] = False
         known = ~np.isnan(mean)
         mean[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(known), mean[known])
-    # A slot stands for the mean time of its points: of hourly points, that is not its middle.
+    # A slot stands for the mean time of its points: of hourly points, that is not its
+    # middle.
     offset = float(((moments - start) % step).mean()) - step / 2
     return start + first * step + offset, mean[first:]
 
 
 def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
-    """Of each slot, the median of the slots at its place in the cycles; of few cycles, in the others."""
+    """Of each slot, the median of the slots at its place in the cycles; of few cycles,
+    in the others.
+    """
     count = len(slots)
     cycles = -(-count // period)
     padded = np.full(cycles * period, np.nan)
@@ -178,10 +198,12 @@ def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
 
 
 def _without_outages(slots: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """The slots (two weeks at least), with what happened once put back to what is usual: else the next week is expected to have it again.
+    """The slots (two weeks at least), with what happened once put back to what is
+    usual: else the next week is expected to have it again.
 
-    A spell is left out where it is unlike the same time in the other weeks and unlike the same time on the other days, and lasts
-    no longer than `SPELL`. A shift that stays is how things are now, and is kept.
+    A spell is left out where it is unlike the same time in the other weeks and unlike
+    the same time on the other days, and lasts no longer than `SPELL`. A shift that
+    stays is how things are now, and is kept.
     """
     from scipy.ndimage import median_filter
 
@@ -189,12 +211,17 @@ def _without_outages(slots: NDArray[np.float64], step: float) -> NDArray[np.floa
     level = median_filter(slots, size=week + 1, mode="reflect")  # some hours do not move it
     around = slots - level
     by_week, by_day = around - _typical(around, week), around - _typical(around, day)
-    odd = np.minimum(np.abs(by_week) / (_sigma(by_week) or 1e-9), np.abs(by_day) / (_sigma(by_day) or 1e-9))
+    odd = np.minimum(
+        np.abs(by_week) / (_sigma(by_week) or 1e-9), np.abs(by_day) / (_sigma(by_day) or 1e-9)
+    )
     clean = slots.copy()
     edges = np.flatnonzero(np.diff(np.concatenate([[0], (odd > OUTLIER).astype(int), [0]])))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if (end - begin) * step <= SPELL * 3600:
-            first, last = max(begin - 1, 0), min(end + 1, len(slots))  # the slots in which it began and ended
+            first, last = (
+                max(begin - 1, 0),
+                min(end + 1, len(slots)),
+            )  # the slots in which it began and ended
             clean[first:last] = (level + around - by_week)[first:last]
     return clean
 
@@ -204,7 +231,9 @@ def _median(numbers: NDArray[np.float64]) -> float:
     return float(np.median(known)) if len(known) else math.nan
 
 
-def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: float) -> SeasonalModel:
+def _fit_stl(
+    moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: float
+) -> SeasonalModel:
     from statsmodels.tsa.seasonal import STL
 
     typical = float(np.median(np.diff(moments)))
@@ -223,9 +252,12 @@ def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: 
     period = week if weekly else day
     cycles = len(slots) // period
     if cycles < FEW:  # so few days are mostly noise, which would be learned as if it came again
-        season = _smoothed(season[-period:], max(day // 12, 3))[(np.arange(len(slots)) - len(slots)) % period]
+        season = _smoothed(season[-period:], max(day // 12, 3))[
+            (np.arange(len(slots)) - len(slots)) % period
+        ]
         trend = np.full(len(slots), np.median(slots - season))
-    # Against the cycle that will be looked up, and of single points: what was averaged away or fitted away comes back tomorrow.
+    # Against the cycle that will be looked up, and of single points: what was averaged
+    # away or fitted away comes back tomorrow.
     last = np.arange(len(slots) - period, len(slots))
     cycle = np.empty(period)
     cycle[last % period] = season[last]
@@ -244,12 +276,21 @@ def _fit_stl(moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: 
         if abs(slope) * WEEK < _sigma(residual):
             slope = 0.0
     return SeasonalModel(
-        "stl", start, step, cycle + level, np.maximum(spread, floor), True, float(moments[-1]), slope
+        "stl",
+        start,
+        step,
+        cycle + level,
+        np.maximum(spread, floor),
+        True,
+        float(moments[-1]),
+        slope,
     )
 
 
 def _jumps(period: int) -> dict[str, int]:
-    """A tenth of a period between the points at which LOESS is computed: a twentieth of the time for nearly the same curve."""
+    """A tenth of a period between the points at which LOESS is computed: a twentieth of
+    the time for nearly the same curve.
+    """
     jump = max(1, period // 10)
     return {"seasonal_jump": 1, "trend_jump": jump, "low_pass_jump": jump}
 
@@ -266,7 +307,9 @@ def _sigma(numbers: NDArray[np.float64]) -> float:
 
 
 def _spread_by_slot(residual: NDArray[np.float64], period: int) -> NDArray[np.float64]:
-    """How the spread in each slot of the period compares with the whole's, half of the way from 1: nights are calmer than noons."""
+    """How the spread in each slot of the period compares with the whole's, half of the
+    way from 1: nights are calmer than noons.
+    """
     count = len(residual)
     cycles = count // period
     grid = np.abs(residual[count - cycles * period :]).reshape(cycles, period)
@@ -305,7 +348,9 @@ def _fit_prophet(
     scale = max(_sigma(residual), _sigma(numbers - (slots - residual)[place]), floor)
     begin = start + math.floor((moments[-1] - start) / step) * step
     ahead = begin + (np.arange(HORIZON_DAYS * 24) + 0.5) * step
-    expected = model.predict(pd.DataFrame({"ds": pd.to_datetime(ahead, unit="s")}))["yhat"].to_numpy()
+    expected = model.predict(pd.DataFrame({"ds": pd.to_datetime(ahead, unit="s")}))[
+        "yhat"
+    ].to_numpy()
     return SeasonalModel(
         "prophet", begin, step, expected, np.full(len(expected), scale), False, float(moments[-1])
     )

@@ -1,4 +1,6 @@
-"""One watched series in memory: its detector, its fitted season, and how it has been lately."""
+"""One watched series in memory: its detector, its fitted season, and how it has been
+lately.
+"""
 
 import math
 from collections.abc import Mapping
@@ -19,14 +21,18 @@ BAND = "band"
 CALM = 0.6  # a surprise below this share of the threshold is calm
 Z_WINDOW = 60
 RECENT = 7_200.0  # seconds
-FORM = 2  # of the saved state: one of another form is left, and the tail taken in from its beginning
+FORM = (
+    2  # of the saved state: one of another form is left, and the tail taken in from its beginning
+)
 BACK = 10  # points within the range after which the alarm is forgotten
 UNKNOWN = Verdict(0.0, 0.0, {})
 
 
 @dataclass(slots=True)
 class Watched:
-    """`raw` is a counter's last reading. `since` is when the series left its usual range; None while it is in it."""
+    """`raw` is a counter's last reading. `since` is when the series left its usual
+    range; None while it is in it.
+    """
 
     id: str
     metric: str
@@ -51,7 +57,9 @@ class Watched:
         return float(times[-1]) if len(times) else -math.inf
 
     def rate(self, point: Point) -> float | None:
-        """A counter's rate per second since its last reading; None for the first. A counter that fell began again at 0."""
+        """A counter's rate per second since its last reading; None for the first. A
+        counter that fell began again at 0.
+        """
         time, before = point.time.timestamp(), self.raw
         if before and time <= before[0]:
             return None
@@ -62,13 +70,17 @@ class Watched:
         return grown / (time - before[0])
 
     def score(self, time: float, value: float, combination: float | None = None) -> Verdict:
-        """Take the next point in. `combination` is how odd it is together with other metrics, in nats."""
+        """Take the next point in. `combination` is how odd it is together with other
+        metrics, in nats.
+        """
         others = {} if combination is None else {"combination": combination}
         z = self.model.z(time, value) if self.model else None
         if z is not None:
             magnitude = abs(z) if abs(z) > 1 else 0.0
             others[BAND] = (
-                self.band_tail.surprise(magnitude) if self.band_tail.count >= self.band_tail.warm_up else 0.0
+                self.band_tail.surprise(magnitude)
+                if self.band_tail.count >= self.band_tail.warm_up
+                else 0.0
             )
             self.band_tail.observe(magnitude)
         self.verdict = self.detector.update(time, value, others)
@@ -81,8 +93,9 @@ class Watched:
         return self.verdict
 
     def _recover(self, time: float, value: float) -> None:
-        """An alarm is over when the value is back in the range from before it (or in the season's band), or when the detector has
-        taken it for the new normal."""
+        """An alarm is over when the value is back in the range from before it (or in
+        the season's band), or when the detector has taken it for the new normal.
+        """
         if self.verdict.score >= DEFAULT_THRESHOLD and self.alarm_range is None:
             usual = self.usual_range()
             if usual:
@@ -110,9 +123,11 @@ class Watched:
         return (expected, lower, upper) if math.isfinite(expected) else None
 
     def usual(self, time: float) -> float | None:
-        """What to compare a drop or a rise with: the season's value, where that knows the week; else that of a week before; else the
-        season of the day, or the median of this time on the days before, or of the last two hours (twelve points at least). None
-        while there is nothing of these."""
+        """What to compare a drop or a rise with: the season's value, where that knows
+        the week; else that of a week before; else the season of the day, or the median
+        of this time on the days before, or of the last two hours (twelve points at
+        least). None while there is nothing of these.
+        """
         band = self.band(time)
         if band and self.model and self.model.weekly:
             return band[0]
@@ -127,7 +142,9 @@ class Watched:
         return float(np.median(recent)) if len(recent) >= 12 else None
 
     def _before(self) -> RollingZScore | None:
-        """The statistical method on the values before the newest; None while they are too few."""
+        """The statistical method on the values before the newest; None while they are
+        too few.
+        """
         values = self.detector.values[-Z_WINDOW - 1 : -1].tolist()
         if len(values) < 12:
             return None
@@ -142,7 +159,9 @@ class Watched:
         return rolling.update(float(self.detector.values[-1])) if rolling else None
 
     def usual_range(self) -> tuple[float, float, float] | None:
-        """(centre, lower, upper) of the values before the newest: what to expect where no season is fitted."""
+        """(centre, lower, upper) of the values before the newest: what to expect where
+        no season is fitted.
+        """
         rolling = self._before()
         if rolling is None:
             return None
@@ -172,9 +191,16 @@ def restored(
     known = records["time"] <= upto if upto is not None else np.zeros(len(records), bool)
     past, later = records[known][-HISTORY - 12 :], records[~known]
     if state and len(past):
-        detector = Detector.restored(state["detector"], past["time"].copy(), past["value"].copy(), settings)
+        detector = Detector.restored(
+            state["detector"], past["time"].copy(), past["value"].copy(), settings
+        )
         watched = Watched(
-            series, about["metric"], about["labels"], detector, TailModel.restored(state["band"]), model
+            series,
+            about["metric"],
+            about["labels"],
+            detector,
+            TailModel.restored(state["band"]),
+            model,
         )
         watched.since = state["since"]
         interval, watched.alarm_age, watched.back = state["alarm"]

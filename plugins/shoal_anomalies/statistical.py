@@ -10,11 +10,14 @@ MAD_TO_SIGMA = 1.4826
 
 
 class RollingZScore:
-    """How many robust standard deviations a value lies from the median of the `window` values before it.
+    """How many robust standard deviations a value lies from the median of the `window`
+    values before it.
 
-    The centre is the median and the scale the median absolute deviation, so that an anomaly neither hides itself nor
-    the next. Where that deviation is (nearly) nothing, the mean absolute deviation and then `tolerance` times the
-    magnitude of the centre take its place: a constant with an epsilon is not an anomaly, and nothing is divided by nothing.
+    The centre is the median and the scale the median absolute deviation, so that an
+    anomaly neither hides itself nor the next. Where that deviation is (nearly) nothing,
+    the mean absolute deviation and then `tolerance` times the magnitude of the centre
+    take its place: a constant with an epsilon is not an anomaly, and nothing is divided
+    by nothing.
 
     >>> z = RollingZScore(window=20)
     >>> [z.update(5.0) for _ in range(20)][-1], z.update(5.000001), z.update(50.0) > 3
@@ -31,7 +34,9 @@ class RollingZScore:
         self._past: deque[float] = deque(maxlen=window)
 
     def update(self, value: float) -> float:
-        """z of the next value, signed; 0 until `least` values are known, and for a value that is not finite."""
+        """z of the next value, signed; 0 until `least` values are known, and for a
+        value that is not finite.
+        """
         if not math.isfinite(value):
             return 0.0
         score = 0.0
@@ -46,7 +51,9 @@ class RollingZScore:
         self._past.append(value)
 
     def band(self) -> tuple[float, float]:
-        """Centre and scale of what has been seen, in the series' unit; the scale is above 0. Raises ValueError before any."""
+        """Centre and scale of what has been seen, in the series' unit; the scale is
+        above 0. Raises ValueError before any.
+        """
         if not self._past:
             raise ValueError("no values yet")
         past = np.fromiter(self._past, np.float64, len(self._past))

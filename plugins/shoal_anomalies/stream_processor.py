@@ -1,4 +1,6 @@
-"""Watching a tenant's series: points in; scores, anomalies, alerts and what must be sent out, all written at once."""
+"""Watching a tenant's series: points in; scores, anomalies, alerts and what must be
+sent out, all written at once.
+"""
 
 import asyncio
 import logging
@@ -39,10 +41,12 @@ SURE = 6.0  # nats from which a combination is odd
 
 
 class Watcher:
-    """All series that this process watches, of all its tenants. `handle` is the stream's handler.
+    """All series that this process watches, of all its tenants. `handle` is the
+    stream's handler.
 
-    Every batch is written in one step with the alerts that follow from it, so that after a crash it is either done or was
-    never begun; points that were taken in before are known by their time and passed over.
+    Every batch is written in one step with the alerts that follow from it, so that
+    after a crash it is either done or was never begun; points that were taken in before
+    are known by their time and passed over.
     """
 
     def __init__(self) -> None:
@@ -72,7 +76,9 @@ class Watcher:
         series = await self._load(ctx, wanted, writes)
         try:
             forests = self._forests[ctx.tenant]
-            notices = await asyncio.to_thread(self._judge, series, forests, points, settings, writes, now)
+            notices = await asyncio.to_thread(
+                self._judge, series, forests, points, settings, writes, now
+            )
             notices += settings.book.tick(now, settings.rules, settings.windows)
             done = await commit(ctx, settings, notices, before, writes, now)
         except BaseException:
@@ -91,7 +97,9 @@ class Watcher:
         if fitted == self._fitted.get(ctx.tenant) and ctx.tenant in self._forests:
             return
         stored = await ctx.stores.online.hgetall(keys.FORESTS)
-        self._forests[ctx.tenant] = {k.decode(): pickle.loads(zlib.decompress(v)) for k, v in stored.items()}
+        self._forests[ctx.tenant] = {
+            k.decode(): pickle.loads(zlib.decompress(v)) for k, v in stored.items()
+        }
         known = self._of(ctx.tenant)
         models = await ctx.stores.online.hmget(keys.MODELS, list(known)) if known else []
         for watched, text in zip(known.values(), models, strict=True):
@@ -99,15 +107,19 @@ class Watcher:
         self._fitted[ctx.tenant] = fitted
 
     def _of(self, tenant: str) -> dict[str, Watched]:
-        return {series: watched for (owner, series), watched in self._series.items() if owner == tenant}
+        return {
+            series: watched for (owner, series), watched in self._series.items() if owner == tenant
+        }
 
     async def _load(
         self, ctx: TenantContext, wanted: Mapping[str, Point], writes: Writes
     ) -> dict[str, Watched]:
-        """The tenant's series in memory, with all that are wanted (but for what is over `MOST_SERIES`).
+        """The tenant's series in memory, with all that are wanted (but for what is over
+        `MOST_SERIES`).
 
-        The batch works on this dict of its own, so that it loses nothing when other tenants' batches push its series out of memory
-        meanwhile, and can be read in a thread.
+        The batch works on this dict of its own, so that it loses nothing when other
+        tenants' batches push its series out of memory meanwhile, and can be read in a
+        thread.
         """
         settings = ctx.parameters(AnomalyParameters).settings()
         if not wanted:
@@ -130,10 +142,16 @@ class Watcher:
                 point, about = wanted[name], abouts[name]
                 if about is None:
                     if count >= MOST_SERIES:
-                        log.warning("%s has %d series; %s is left out", ctx.tenant, count, point.metric)
+                        log.warning(
+                            "%s has %d series; %s is left out", ctx.tenant, count, point.metric
+                        )
                         continue
                     count += 1
-                    record = {"metric": point.metric, "labels": dict(point.labels), "kind": point.kind}
+                    record = {
+                        "metric": point.metric,
+                        "labels": dict(point.labels),
+                        "kind": point.kind,
+                    }
                     writes.series[name] = orjson.dumps(record)
                 else:
                     record = orjson.loads(about)
@@ -165,7 +183,9 @@ class Watcher:
             self._keep(watched, time, value, verdict.score, writes)
             anomaly: Explanation | None = None
             if verdict.score >= DEFAULT_THRESHOLD:
-                anomaly = self._explain(series, watched, time, value, driven.get((watched.id, time), ()))
+                anomaly = self._explain(
+                    series, watched, time, value, driven.get((watched.id, time), ())
+                )
                 record = {
                     "id": f"{watched.id}-{time:.0f}",
                     "labels": dict(watched.labels),
@@ -181,7 +201,9 @@ class Watcher:
     def _fresh(
         self, series: Mapping[str, Watched], points: list[Point], writes: Writes
     ) -> list[tuple[Watched, float, float]]:
-        """The points to score, by time. A time that was scored already is a repetition or a correction: kept, not scored."""
+        """The points to score, by time. A time that was scored already is a repetition
+        or a correction: kept, not scored.
+        """
         fresh: list[tuple[Watched, float, float]] = []
         latest: dict[str, float] = {}
         for point in sorted(points, key=lambda p: p.time):
@@ -209,7 +231,9 @@ class Watcher:
                 self._keep(watched, time, value, math.nan, writes)
         return fresh
 
-    def _keep(self, watched: Watched, time: float, value: float, score: float, writes: Writes) -> None:
+    def _keep(
+        self, watched: Watched, time: float, value: float, score: float, writes: Writes
+    ) -> None:
         record = pack(time, value, score)
         writes.tails[watched.id] = ("a", writes.tails.get(watched.id, ("a", b""))[1] + record)
         writes.fresh.append(bytes.fromhex(watched.id) + record)
@@ -220,7 +244,9 @@ class Watcher:
         forests: Mapping[str, CombinationForest],
         fresh: list[tuple[Watched, float, float]],
     ) -> tuple[dict[tuple[str, float], float], dict[tuple[str, float], list[Driver]]]:
-        """By series and time: how odd the metrics are together, and which of them drive it where they are."""
+        """By series and time: how odd the metrics are together, and which of them drive
+        it where they are.
+        """
         odd: dict[tuple[str, float], float] = {}
         driven: dict[tuple[str, float], list[Driver]] = {}
         if not forests:
@@ -241,7 +267,9 @@ class Watcher:
                 continue
             matrix = np.array([[row[m][1] for m in forest.metrics] for _, row in whole])
             for (time, row), nats in zip(whole, forest.surprises(matrix).tolist(), strict=True):
-                drivers = forest.drivers({m: row[m][1] for m in forest.metrics}) if nats >= SURE else []
+                drivers = (
+                    forest.drivers({m: row[m][1] for m in forest.metrics}) if nats >= SURE else []
+                )
                 for name, _ in row.values():
                     odd[name, time], driven[name, time] = nats, drivers
         return odd, driven
@@ -253,7 +281,9 @@ class Watcher:
         time: float,
         row: dict[str, tuple[str, float]],
     ) -> bool:
-        """Add to a row what came in an earlier batch for the same time; whether it is whole then."""
+        """Add to a row what came in an earlier batch for the same time; whether it is
+        whole then.
+        """
         labels = series[next(iter(row.values()))[0]].labels
         for metric in metrics:
             if metric in row:
@@ -278,7 +308,9 @@ class Watcher:
         if not rules:
             return []
         expected = (
-            watched.usual(time) if any(r.condition in ("drop", "rise") for r in rules.values()) else None
+            watched.usual(time)
+            if any(r.condition in ("drop", "rise") for r in rules.values())
+            else None
         )
         seen = Observation(
             watched.metric,
@@ -313,7 +345,9 @@ class Watcher:
             {
                 other.metric
                 for other in series.values()
-                if other is not watched and other.since is not None and abs(other.last - time) <= TOGETHER
+                if other is not watched
+                and other.since is not None
+                and abs(other.last - time) <= TOGETHER
             }
             - {watched.metric}
         )
@@ -325,7 +359,9 @@ class Watcher:
 
 
 def _correlation(a: Watched | None, b: Watched | None) -> float | None:
-    """Of the last 60 points that two series have at the same times; None under 12, or where one is constant or not in memory."""
+    """Of the last 60 points that two series have at the same times; None under 12, or
+    where one is constant or not in memory.
+    """
     if a is None or b is None:
         return None
     _, i, j = np.intersect1d(a.detector.times[-60:], b.detector.times[-60:], return_indices=True)
@@ -349,7 +385,9 @@ def _model(text: bytes | None) -> SeasonalModel | None:
 
 
 def _point(event: Event, now: datetime) -> Point | None:
-    """The event's point; None (and a line in the log) for one that cannot be taken, which must not hold up the others."""
+    """The event's point; None (and a line in the log) for one that cannot be taken,
+    which must not hold up the others.
+    """
     data = event.data if isinstance(event.data, Mapping) else {}
     known = {name: data[name] for name in ("metric", "value", "labels", "kind") if name in data}
     if str(known.get("metric", "")).startswith("shoal.variant."):

@@ -1,5 +1,6 @@
-"""What `shoal tune anomalies` searches by, and the job `anomalies.learn` with it: labelled windows, scored as the Numenta Anomaly Benchmark
-scores them."""
+"""What `shoal tune anomalies` searches by, and the job `anomalies.learn` with it:
+labelled windows, scored as the Numenta Anomaly Benchmark scores them.
+"""
 
 import csv
 import json
@@ -26,8 +27,10 @@ Places = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One series: the surprise of each point (which no parameter changes), and the windows (first and last index, inclusive) in
-    which it was truly odd, and in which people said that it was not."""
+    """One series: the surprise of each point (which no parameter changes), and the
+    windows (first and last index, inclusive) in which it was truly odd, and in which
+    people said that it was not.
+    """
 
     name: str
     surprises: NDArray[np.float64]
@@ -36,8 +39,10 @@ class Labelled:
 
 
 def load(path: str) -> list[Labelled]:
-    """Labelled series from a folder `<group>/<series>.csv` (timestamp,value) with `windows.json` ({series: [[start, end], …]}), or from a
-    JSON file `{"series": [{"name", "times", "values", "windows", "denied"?}, …]}`, as `GET /anomalies/labels` gives.
+    """Labelled series from a folder `<group>/<series>.csv` (timestamp,value) with
+    `windows.json` ({series: [[start, end], …]}), or from a JSON file `{"series":
+    [{"name", "times", "values", "windows", "denied"?}, …]}`, as `GET /anomalies/labels`
+    gives.
 
     Raises Invalid when it is none of these, or when there is nothing to learn from.
     """
@@ -68,7 +73,9 @@ def _folder(folder: Path) -> list[dict[str, Any]]:
 
 
 def labelled(record: Mapping[str, Any]) -> Labelled:
-    """A series from its `name`, `times`, `values`, `windows` and `denied`, in any form of times that `clock.seconds` reads."""
+    """A series from its `name`, `times`, `values`, `windows` and `denied`, in any form
+    of times that `clock.seconds` reads.
+    """
     times = seconds(record["times"])
 
     def places(bounds: Sequence[Sequence[Any]]) -> Places:
@@ -84,11 +91,15 @@ def labelled(record: Mapping[str, Any]) -> Labelled:
 
 
 def objective(parameters: AnomalyParameters, data: Sequence[Labelled]) -> float:
-    """The benchmark's standard profile at the fixed threshold: 100 finds every window at its start with no false alarm, 0 is
-    what saying nothing gets. An alarm that was denied costs as much as a window missed."""
+    """The benchmark's standard profile at the fixed threshold: 100 finds every window
+    at its start with no false alarm, 0 is what saying nothing gets. An alarm that was
+    denied costs as much as a window missed.
+    """
     gained, count = 0.0, 0
     for series in data:
-        alarms = np.flatnonzero(judged(series.surprises, parameters.settings()) >= DEFAULT_THRESHOLD).tolist()
+        alarms = np.flatnonzero(
+            judged(series.surprises, parameters.settings()) >= DEFAULT_THRESHOLD
+        ).tolist()
         gained += gain(alarms, len(series.surprises), series.windows)
         gained -= DENIED * sum(any(a <= i <= b for i in alarms) for a, b in series.denied)
         count += len(series.windows)
@@ -98,14 +109,19 @@ def objective(parameters: AnomalyParameters, data: Sequence[Labelled]) -> float:
 def suggest(
     data: Sequence[Labelled], current: AnomalyParameters, tries: int = 60
 ) -> tuple[AnomalyParameters, float, float]:
-    """(the best parameters found near the current ones, their objective, the current ones' objective).
+    """(the best parameters found near the current ones, their objective, the current
+    ones' objective).
 
-    Parameters that make no difference stay as they are; the same data gives the same answer.
+    Parameters that make no difference stay as they are; the same data gives the same
+    answer.
     """
     random = np.random.default_rng(0)
     before = objective(current, data)
     best, value = current, before
-    for candidate in [AnomalyParameters.model_validate({}), *(_near(current, random) for _ in range(tries))]:
+    for candidate in [
+        AnomalyParameters.model_validate({}),
+        *(_near(current, random) for _ in range(tries)),
+    ]:
         reached = objective(candidate, data)
         if reached > value:
             best, value = candidate, reached
@@ -117,11 +133,14 @@ def suggest(
 
 
 def _near(current: AnomalyParameters, random: np.random.Generator) -> AnomalyParameters:
-    """The parameters with each half or one and a half as much, about, within its bounds."""
+    """The parameters with each half or one and a half as much, about, within its
+    bounds.
+    """
     changed: dict[str, float] = {}
     for name, field in AnomalyParameters.model_fields.items():
         low, high = (
-            next(getattr(m, bound) for m in field.metadata if hasattr(m, bound)) for bound in ("ge", "le")
+            next(getattr(m, bound) for m in field.metadata if hasattr(m, bound))
+            for bound in ("ge", "le")
         )
         moved = min(max(getattr(current, name) * math.exp(random.normal(0, 0.4)), low), high)
         changed[name] = round(moved) if field.annotation is int else round(moved, 3)
@@ -129,9 +148,11 @@ def _near(current: AnomalyParameters, random: np.random.Generator) -> AnomalyPar
 
 
 def gain(alarms: Sequence[int], length: int, windows: Sequence[tuple[int, int]]) -> float:
-    """What alarms at these indices are worth over silence: up to 2 for each window, less for a late find and for false alarms.
+    """What alarms at these indices are worth over silence: up to 2 for each window,
+    less for a late find and for false alarms.
 
-    Source: A. Lavin, S. Ahmad, "Evaluating Real-time Anomaly Detection Algorithms", 2015.
+    Source: A. Lavin, S. Ahmad, "Evaluating Real-time Anomaly Detection Algorithms",
+    2015.
     """
     first = min(math.floor(PROBATION[0] * length), PROBATION[0] * 5000)
     best = [-1.0] * len(windows)
@@ -146,7 +167,9 @@ def gain(alarms: Sequence[int], length: int, windows: Sequence[tuple[int, int]])
             continue
         before = [(a, b) for a, b in windows if b < i]
         lost += FALSE_POSITIVE * (
-            _sigmoid((i - before[-1][1]) / max(before[-1][1] - before[-1][0], 1)) if before else -1.0
+            _sigmoid((i - before[-1][1]) / max(before[-1][1] - before[-1][0], 1))
+            if before
+            else -1.0
         )
     return sum(best) + len(windows) + lost
 

@@ -13,9 +13,10 @@ BINS = 1480  # up to 1e20
 class TailModel:
     """How rare is a magnitude, given all the magnitudes seen before it?
 
-    The body of the distribution is empirical. Its upper 2 % is taken as Pareto with Hill's estimate of the index, so
-    that a value far past the record is rarer than one just past it, which ranks alone cannot say. The past is a
-    histogram over the logarithm of the magnitude (bins of 5 %): memory is constant, and so nearly is time.
+    The body of the distribution is empirical. Its upper 2 % is taken as Pareto with
+    Hill's estimate of the index, so that a value far past the record is rarer than one
+    just past it, which ranks alone cannot say. The past is a histogram over the
+    logarithm of the magnitude (bins of 5 %): memory is constant, and so nearly is time.
 
     >>> tail = TailModel()
     >>> for magnitude in range(1, 1001):
@@ -23,8 +24,9 @@ class TailModel:
     >>> tail.surprise(500.0) < 1 < 3.5 < tail.surprise(1_100.0) < tail.surprise(5_000.0)
     True
 
-    Source: B. M. Hill, "A simple general approach to inference about the tail of a distribution", 1975. Judging
-    streams by their fitted tail: A. Siffer et al., "Anomaly detection in streams with extreme value theory", 2017.
+    Source: B. M. Hill, "A simple general approach to inference about the tail of a
+    distribution", 1975. Judging streams by their fitted tail: A. Siffer et al.,
+    "Anomaly detection in streams with extreme value theory", 2017.
     """
 
     __slots__ = ("above", "above_bins", "count", "counts", "pointer", "warm_up")
@@ -38,7 +40,9 @@ class TailModel:
         self.above_bins = 0  # and the sum of their bins' numbers
 
     def surprise(self, magnitude: float) -> float:
-        """Minus the natural logarithm of the probability of a magnitude at least this large; 0 while warming up."""
+        """Minus the natural logarithm of the probability of a magnitude at least this
+        large; 0 while warming up.
+        """
         if self.count < self.warm_up:
             return 0.0
         place = _bin(magnitude)

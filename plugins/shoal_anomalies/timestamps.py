@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def seconds(times: ArrayLike | Sequence[Any]) -> NDArray[np.float64]:
-    """Epoch seconds of numbers (taken as such), datetimes, `datetime64`s or ISO 8601 strings; naive ones are UTC.
+    """Epoch seconds of numbers (taken as such), datetimes, `datetime64`s or ISO 8601
+    strings; naive ones are UTC.
 
     Raises ValueError at the first that cannot be read.
     """

@@ -1,4 +1,6 @@
-"""Experiments: A/B tests of any capability's parameters, pre-registered, measured and decided."""
+"""Experiments: A/B tests of any capability's parameters, pre-registered, measured and
+decided.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -54,8 +56,18 @@ def shoal_capabilities() -> "Sequence[Capability]":
             page=_page,
             commands=_commands,
             jobs=[
-                Job("aggregate", _aggregate, summary="Makes the days of experiments that have new events.", cron="17 * * * *"),
-                Job("ramps", _ramps, summary="Moves promotions over days to their next step, or back.", cron="*/10 * * * *"),
+                Job(
+                    "aggregate",
+                    _aggregate,
+                    summary="Makes the days of experiments that have new events.",
+                    cron="17 * * * *",
+                ),
+                Job(
+                    "ramps",
+                    _ramps,
+                    summary="Moves promotions over days to their next step, or back.",
+                    cron="*/10 * * * *",
+                ),
             ],
         )
     ]

@@ -1,7 +1,9 @@
-"""From events to one number per unit, and from those to sufficient statistics: columns in, columns out.
+"""From events to one number per unit, and from those to sufficient statistics: columns
+in, columns out.
 
-Exposures and outcomes are kept by day. A day's file is made from all events of that day, whatever was there before, so
-making it again changes nothing; totals over days are sums (or maxima), so a new day costs only itself.
+Exposures and outcomes are kept by day. A day's file is made from all events of that
+day, whatever was there before, so making it again changes nothing; totals over days are
+sums (or maxima), so a new day costs only itself.
 """
 
 from __future__ import annotations
@@ -33,17 +35,29 @@ MANY = 500_000
 
 EXPOSURE = "experiment.exposure"
 EXPOSURES = pa.schema([("unit", pa.string()), ("variant", pa.string()), ("time", pa.int64())])
-"""One row per unit and variant: the first exposure of a day, in microseconds since 1970."""
-OUTCOMES = pa.schema([
-    ("component", pa.string()), ("unit", pa.string()), ("events", pa.int64()), ("total", pa.float64()), ("highest", pa.float64()),
-])
-"""One row per metric's component and unit that has events: how many, the sum of their values, the largest."""
+"""One row per unit and variant: the first exposure of a day, in microseconds since
+1970.
+"""
+OUTCOMES = pa.schema(
+    [
+        ("component", pa.string()),
+        ("unit", pa.string()),
+        ("events", pa.int64()),
+        ("total", pa.float64()),
+        ("highest", pa.float64()),
+    ]
+)
+"""One row per metric's component and unit that has events: how many, the sum of their
+values, the largest.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """The units of an experiment. `arm` is the index of the unit's variant; units seen in two are not in here.
-    `time` is their first exposure. `crossed` is how many were seen in two variants, `unknown` how many in none of the design's."""
+    """The units of an experiment. `arm` is the index of the unit's variant; units seen
+    in two are not in here. `time` is their first exposure. `crossed` is how many were
+    seen in two variants, `unknown` how many in none of the design's.
+    """
 
     units: pa.Array
     arm: Ints
@@ -56,7 +70,9 @@ class Exposed:
 
 
 def distinct(events: pa.Table) -> pa.Table:
-    """Each (source, id) once: events are delivered at least once. Columns: at least `source` and `id`."""
+    """Each (source, id) once: events are delivered at least once. Columns: at least
+    `source` and `id`.
+    """
     if events.num_rows < 2:
         return events
     place = pa.array(np.arange(events.num_rows))
@@ -66,7 +82,9 @@ def distinct(events: pa.Table) -> pa.Table:
 
 
 def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
-    """EXPOSURES of one day from that day's events (columns of the lake's table `events`)."""
+    """EXPOSURES of one day from that day's events (columns of the lake's table
+    `events`).
+    """
     mine = events.filter(pc.equal(events["type"], EXPOSURE)) if events.num_rows else events
     if not mine.num_rows:
         return EXPOSURES.empty_table()
@@ -74,13 +92,19 @@ def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
     table = pa.table({**fields, "time": microseconds(mine["time"])})
     table = table.filter(pc.fill_null(pc.equal(table["experiment"], experiment), False)).drop_null()
     first = table.group_by(["unit", "variant"]).aggregate([("time", "min")])
-    return pa.table({"unit": first["unit"], "variant": first["variant"], "time": first["time_min"]}, schema=EXPOSURES)
+    return pa.table(
+        {"unit": first["unit"], "variant": first["variant"], "time": first["time_min"]},
+        schema=EXPOSURES,
+    )
 
 
 def exposed(days: Sequence[pa.Table], arms: Sequence[str]) -> Exposed:
     """All units of an experiment from its days' EXPOSURES."""
     table = pa.concat_tables(days) if days else EXPOSURES.empty_table()
-    variant = np.asarray(pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), -1), dtype=np.int64)
+    variant = np.asarray(
+        pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), -1),
+        dtype=np.int64,
+    )
     known = variant >= 0
     encoded = table["unit"].combine_chunks().dictionary_encode()
     place, arm = np.asarray(encoded.indices)[known], variant[known]
@@ -95,11 +119,18 @@ def exposed(days: Sequence[pa.Table], arms: Sequence[str]) -> Exposed:
 
 
 def outcomes(
-    events: pa.Table, metrics: Sequence[Metric], experiment: str, who: Exposed | None, unit_type: str = "user", tenant: str | None = None
+    events: pa.Table,
+    metrics: Sequence[Metric],
+    experiment: str,
+    who: Exposed | None,
+    unit_type: str = "user",
+    tenant: str | None = None,
 ) -> pa.Table:
-    """OUTCOMES of one day from that day's events. With `who`, only events after their unit's exposure and within the
-    metric's window count; without, all do (the past, for CUPED). The unit is the event's subject (a user), its data's
-    `session`, or `tenant`; for outcomes posted to the experiment always the subject."""
+    """OUTCOMES of one day from that day's events. With `who`, only events after their
+    unit's exposure and within the metric's window count; without, all do (the past, for
+    CUPED). The unit is the event's subject (a user), its data's `session`, or `tenant`;
+    for outcomes posted to the experiment always the subject.
+    """
     parts = []
     for metric in metrics:
         for component, source in metric.sources():
@@ -115,14 +146,18 @@ def outcomes(
                 place, labels = _after(who, unit, time, metric), who.units
             n, total, highest = totals(place, value, len(labels))
             some = np.flatnonzero(n)
-            parts.append(pa.table(
-                {
-                    "component": pa.array([component] * len(some), pa.string()),
-                    "unit": labels.take(pa.array(some)),
-                    "events": n[some], "total": total[some], "highest": highest[some],
-                },
-                schema=OUTCOMES,
-            ))
+            parts.append(
+                pa.table(
+                    {
+                        "component": pa.array([component] * len(some), pa.string()),
+                        "unit": labels.take(pa.array(some)),
+                        "events": n[some],
+                        "total": total[some],
+                        "highest": highest[some],
+                    },
+                    schema=OUTCOMES,
+                )
+            )
     return pa.concat_tables(parts) if parts else OUTCOMES.empty_table()
 
 
@@ -137,7 +172,9 @@ def _after(who: Exposed, unit: pa.Array, time: Ints, metric: Metric) -> Ints:
 
 
 def locate(who: Exposed, unit: pa.Array) -> Ints:
-    """Index of each unit in `who`; -1 for others. Large arrays in as many threads as there are cores."""
+    """Index of each unit in `who`; -1 for others. Large arrays in as many threads as
+    there are cores.
+    """
 
     def part(piece: pa.Array) -> Ints:
         return np.asarray(pc.fill_null(pc.index_in(piece, value_set=who.units), -1), dtype=np.int64)
@@ -147,11 +184,15 @@ def locate(who: Exposed, unit: pa.Array) -> Ints:
         return part(unit)
     size = -(-len(unit) // workers)
     with ThreadPoolExecutor(workers) as pool:
-        return np.concatenate(list(pool.map(part, [unit.slice(start, size) for start in range(0, len(unit), size)])))
+        return np.concatenate(
+            list(pool.map(part, [unit.slice(start, size) for start in range(0, len(unit), size)]))
+        )
 
 
 def totals(place: Ints, value: Floats, units: int) -> tuple[Ints, Floats, Floats]:
-    """Per unit: number of events, sum and maximum (-inf for none) of their values. Negative places are left out."""
+    """Per unit: number of events, sum and maximum (-inf for none) of their values.
+    Negative places are left out.
+    """
     keep = place >= 0
     if not keep.all():
         place, value = place[keep], value[keep]
@@ -163,18 +204,31 @@ def totals(place: Ints, value: Floats, units: int) -> tuple[Ints, Floats, Floats
 
 
 def service(events: pa.Table, experiment: str) -> pa.Table:
-    """The router's account of one day as OUTCOMES: component `service.requests`, `service.error_rate`, …; unit "variant/minute"."""
+    """The router's account of one day as OUTCOMES: component `service.requests`,
+    `service.error_rate`, …; unit "variant/minute".
+    """
     mine = events.filter(pc.equal(events["type"], "metric")) if events.num_rows else events
     if mine.num_rows:
         mine = mine.filter(pc.match_substring(mine["data"], "shoal.variant."))
     if not mine.num_rows:
         return OUTCOMES.empty_table()
-    fields = columns(mine["data"], {"metric": TEXT, "value": NUMBER, "labels.experiment": TEXT, "labels.variant": TEXT})
+    fields = columns(
+        mine["data"],
+        {"metric": TEXT, "value": NUMBER, "labels.experiment": TEXT, "labels.variant": TEXT},
+    )
     names = list(fields)
     rows = [
-        {"component": SERVICE + metric.removeprefix("shoal.variant."), "unit": f"{variant}/{minute}", "events": 1, "total": value, "highest": value}
+        {
+            "component": SERVICE + metric.removeprefix("shoal.variant."),
+            "unit": f"{variant}/{minute}",
+            "events": 1,
+            "total": value,
+            "highest": value,
+        }
         for metric, value, whose, variant, minute in zip(
-            *(fields[name].to_pylist() for name in names), microseconds(mine["time"]).to_pylist(), strict=True
+            *(fields[name].to_pylist() for name in names),
+            microseconds(mine["time"]).to_pylist(),
+            strict=True,
         )
         if whose == experiment and metric is not None and value is not None and math.isfinite(value)
     ]
@@ -182,9 +236,15 @@ def service(events: pa.Table, experiment: str) -> pa.Table:
 
 
 def select(
-    events: pa.Table, source: Source, experiment: str, unit_type: str = "user", tenant: str | None = None
+    events: pa.Table,
+    source: Source,
+    experiment: str,
+    unit_type: str = "user",
+    tenant: str | None = None,
 ) -> tuple[pa.Array, Ints, Floats]:
-    """(unit, time, value) of the events that a source counts. An event without a unit or a finite number is left out."""
+    """(unit, time, value) of the events that a source counts. An event without a unit
+    or a finite number is left out.
+    """
     none = pa.array([], pa.string()), np.array([], dtype=np.int64), np.array([])
     if not events.num_rows:
         return none
@@ -193,7 +253,9 @@ def select(
         return none
     fields = columns(mine["data"], {source.value: NUMBER, "experiment": TEXT, "session": TEXT})
     kinds = {name: kind_of(wanted) for name, wanted in source.where.items()}
-    asked = columns(mine["data"], kinds) if kinds else {}  # apart: what is asked of a field may be of another type than its value
+    asked = (
+        columns(mine["data"], kinds) if kinds else {}
+    )  # apart: what is asked of a field may be of another type than its value
     if unit_type == "user" or source.event == OUTCOME:
         unit = mine["subject"].combine_chunks()
     elif unit_type == "session":
@@ -203,7 +265,15 @@ def select(
     value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), 1.0))
     keep = np.isfinite(value) & np.asarray(pc.is_valid(unit))
     for name, wanted in source.where.items():
-        keep &= np.asarray(pc.fill_null(pc.equal(asked[name], pa.scalar(float(wanted) if kinds[name] == NUMBER else wanted, kinds[name])), False))
+        keep &= np.asarray(
+            pc.fill_null(
+                pc.equal(
+                    asked[name],
+                    pa.scalar(float(wanted) if kinds[name] == NUMBER else wanted, kinds[name]),
+                ),
+                False,
+            )
+        )
     if source.event == OUTCOME:
         whose = pa.array([None, experiment, experiment.removesuffix(RAMP)], pa.string())
         keep &= np.asarray(pc.is_in(fields["experiment"], value_set=whose))
@@ -220,14 +290,18 @@ def microseconds(time: pa.ChunkedArray) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Per unit of an experiment, in the order of `Exposed`: a component's events, sum and maximum."""
+    """Per unit of an experiment, in the order of `Exposed`: a component's events, sum
+    and maximum.
+    """
 
     events: Ints
     total: Floats
     highest: Floats
 
     def by(self, aggregate: str) -> Floats:
-        """One number per unit; NaN for a unit whose number is not defined (no events to average, or to take the largest of)."""
+        """One number per unit; NaN for a unit whose number is not defined (no events to
+        average, or to take the largest of).
+        """
         if aggregate == "count":
             return self.events.astype(float)
         if aggregate == "sum":
@@ -239,7 +313,11 @@ class Numbers:
 
 def numbers(days: Sequence[pa.Table], component: str, who: Exposed) -> Numbers:
     """A component's numbers from its days' OUTCOMES."""
-    n, total, highest = np.zeros(len(who.units), dtype=np.int64), np.zeros(len(who.units)), np.full(len(who.units), -np.inf)
+    n, total, highest = (
+        np.zeros(len(who.units), dtype=np.int64),
+        np.zeros(len(who.units)),
+        np.full(len(who.units), -np.inf),
+    )
     for day in days:
         mine = day.filter(pc.equal(day["component"], component)) if day.num_rows else day
         if not mine.num_rows:
@@ -255,7 +333,9 @@ def numbers(days: Sequence[pa.Table], component: str, who: Exposed) -> Numbers:
 
 @dataclass(frozen=True, slots=True)
 class MetricData:
-    """A metric's sufficient statistics by arm. `undefined` says why an arm has none; `pairs` are with the past, for CUPED."""
+    """A metric's sufficient statistics by arm. `undefined` says why an arm has none;
+    `pairs` are with the past, for CUPED.
+    """
 
     arms: dict[str, Summary]
     undefined: dict[str, str]
@@ -264,10 +344,16 @@ class MetricData:
 
 
 def summarize(
-    design: Design, metric: Metric, who: Exposed, days: Sequence[pa.Table], past: Sequence[pa.Table] = (), now: int | None = None
+    design: Design,
+    metric: Metric,
+    who: Exposed,
+    days: Sequence[pa.Table],
+    past: Sequence[pa.Table] = (),
+    now: int | None = None,
 ) -> MetricData:
-    """Sufficient statistics of every arm. `now` (microseconds) is when the data end: with a window, only units that have had
-    all of it by then are counted."""
+    """Sufficient statistics of every arm. `now` (microseconds) is when the data end:
+    with a window, only units that have had all of it by then are counted.
+    """
     if metric.event.startswith(SERVICE):
         return _of_service(design, metric, days)
     own = numbers(days, metric.name, who)
@@ -282,7 +368,9 @@ def summarize(
     before = None
     if metric.cuped_days is not None:
         earlier = numbers(past, metric.name, who)
-        before = (earlier.events > 0).astype(float) if metric.binary else earlier.by(metric.aggregate)
+        before = (
+            (earlier.events > 0).astype(float) if metric.binary else earlier.by(metric.aggregate)
+        )
     data = MetricData({}, {}, {}, {})
     for index, arm in enumerate(design.arms):
         mine = ripe & (who.arm == index)
@@ -309,8 +397,10 @@ def _summary(metric: Metric, value: Floats, per: Floats | None) -> Summary:
 
 
 def _of_service(design: Design, metric: Metric, days: Sequence[pa.Table]) -> MetricData:
-    """The router's account by the minute: minutes are the units, since requests of one minute share its weather. Arms share
-    minutes, which only makes the comparison stricter than it says."""
+    """The router's account by the minute: minutes are the units, since requests of one
+    minute share its weather. Arms share minutes, which only makes the comparison
+    stricter than it says.
+    """
     data = MetricData({}, {}, {}, {})
     table = pa.concat_tables(days) if days else OUTCOMES.empty_table()
     mine = table.filter(pc.equal(table["component"], metric.event))
@@ -326,13 +416,26 @@ def _of_service(design: Design, metric: Metric, days: Sequence[pa.Table]) -> Met
 
 
 def service_levels(design: Design, days: Sequence[pa.Table]) -> dict[str, dict[str, float | None]]:
-    """Per variant: requests in all, and the means over minutes of the error rate and the latency's quantiles (ms)."""
+    """Per variant: requests in all, and the means over minutes of the error rate and
+    the latency's quantiles (ms).
+    """
     table = pa.concat_tables(days) if days else OUTCOMES.empty_table()
     levels: dict[str, dict[str, float | None]] = {}
     for arm in design.arms:
         levels[arm] = {}
         for component in ("requests", "error_rate", "latency_p50", "latency_p95"):
-            mine = table.filter(pc.and_(pc.equal(table["component"], SERVICE + component), pc.match_substring_regex(table["unit"], f"^{re.escape(arm)}/[0-9]+$")))
+            mine = table.filter(
+                pc.and_(
+                    pc.equal(table["component"], SERVICE + component),
+                    pc.match_substring_regex(table["unit"], f"^{re.escape(arm)}/[0-9]+$"),
+                )
+            )
             total = pc.sum(mine["total"]).as_py()
-            levels[arm][component] = None if total is None else total if component == "requests" else total / mine.num_rows
+            levels[arm][component] = (
+                None
+                if total is None
+                else total
+                if component == "requests"
+                else total / mine.num_rows
+            )
     return levels

@@ -1,8 +1,11 @@
-"""A Bayesian summary, as a second view: it decides nothing, and says what a non-statistician asks.
+"""A Bayesian summary, as a second view: it decides nothing, and says what a
+non-statistician asks.
 
-Proportions have a uniform prior, hence Beta posteriors; everything else the flat prior, whose posterior is the normal of
-the estimate. Arms are independent. Integrals are by quadrature on a fixed grid: the same data give the same answer.
-Source: Gelman et al., Bayesian Data Analysis, 3rd ed., 2.4 and 4.1; expected loss: Stucchio 2015, "Bayesian A/B Testing".
+Proportions have a uniform prior, hence Beta posteriors; everything else the flat prior,
+whose posterior is the normal of the estimate. Arms are independent. Integrals are by
+quadrature on a fixed grid: the same data give the same answer. Source: Gelman et al.,
+Bayesian Data Analysis, 3rd ed., 2.4 and 4.1; expected loss: Stucchio 2015, "Bayesian
+A/B Testing".
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ _POINTS = 4001
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """One arm: posterior mean, central 95 % credible interval, chance to beat the control (None for the control itself),
-    chance to be the best of all, and the loss to expect if it is chosen and another is better, in the metric's units."""
+    """One arm: posterior mean, central 95 % credible interval, chance to beat the
+    control (None for the control itself), chance to be the best of all, and the loss to
+    expect if it is chosen and another is better, in the metric's units.
+    """
 
     mean: float
     interval: tuple[float, float]
@@ -33,33 +38,53 @@ class Belief:
     expected_loss: float
 
 
-def beliefs(arms: Mapping[str, Summary | Estimate], control: str, *, higher_is_better: bool = True) -> dict[str, Belief]:
-    """Every arm's belief. Raises Undefined when an arm's value does not vary (but for proportions)."""
+def beliefs(
+    arms: Mapping[str, Summary | Estimate], control: str, *, higher_is_better: bool = True
+) -> dict[str, Belief]:
+    """Every arm's belief. Raises Undefined when an arm's value does not vary (but for
+    proportions).
+    """
     posteriors = {name: _posterior(arm) for name, arm in arms.items()}
     low = min(p.ppf(1e-9) for p in posteriors.values())
     high = max(p.ppf(1 - 1e-9) for p in posteriors.values())
-    grid = np.unique(np.concatenate([
-        np.linspace(low, high, _POINTS),
-        *(p.ppf(np.linspace(1e-9, 1 - 1e-9, _POINTS)) for p in posteriors.values()),
-    ]))
-    cdf = {name: np.asarray(p.cdf(grid)) if higher_is_better else np.asarray(p.sf(grid)) for name, p in posteriors.items()}
+    grid = np.unique(
+        np.concatenate(
+            [
+                np.linspace(low, high, _POINTS),
+                *(p.ppf(np.linspace(1e-9, 1 - 1e-9, _POINTS)) for p in posteriors.values()),
+            ]
+        )
+    )
+    cdf = {
+        name: np.asarray(p.cdf(grid)) if higher_is_better else np.asarray(p.sf(grid))
+        for name, p in posteriors.items()
+    }
     result = {}
     for name, p in posteriors.items():
         others = [cdf[other] for other in arms if other != name]
         rivals = np.prod(others, axis=0)
         beats = None if name == control else _expect(cdf[control], cdf[name])
-        # E[max(others) - x]+ = ∫ P(own worse than v) P(the best of the others better than v) dv
+        # E[max(others) - x]+ = ∫ P(own worse than v) P(the best of the others better
+        # than v) dv
         loss = float(np.trapezoid((cdf[name]) * (1 - rivals), grid))
         result[name] = Belief(
-            float(p.mean()), (float(p.ppf(0.025)), float(p.ppf(0.975))), beats, _expect(rivals, cdf[name]), loss
+            float(p.mean()),
+            (float(p.ppf(0.025)), float(p.ppf(0.975))),
+            beats,
+            _expect(rivals, cdf[name]),
+            loss,
         )
     return result
 
 
 def _expect(values: NDArray[np.float64], cdf: NDArray[np.float64]) -> float:
-    """The expectation of `values` on the grid under a distribution given by its (increasing or decreasing) cdf."""
+    """The expectation of `values` on the grid under a distribution given by its
+    (increasing or decreasing) cdf.
+    """
     weights = np.abs(np.diff(cdf))
-    return float(min(1.0, max(0.0, ((values[:-1] + values[1:]) / 2 * weights).sum() / weights.sum())))
+    return float(
+        min(1.0, max(0.0, ((values[:-1] + values[1:]) / 2 * weights).sum() / weights.sum()))
+    )
 
 
 def _posterior(arm: Summary | Estimate) -> Any:

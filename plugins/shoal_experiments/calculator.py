@@ -22,7 +22,9 @@ class _Model(BaseModel):
 
 
 class SampleSize(_Model):
-    """What is to be found, and how surely. `minimum_effect` is absolute unless `effect` says relative (a share of the baseline)."""
+    """What is to be found, and how surely. `minimum_effect` is absolute unless `effect`
+    says relative (a share of the baseline).
+    """
 
     metric: Literal["proportion", "mean"]
     baseline: Finite
@@ -33,7 +35,12 @@ class SampleSize(_Model):
     variance: Finite | None = Field(None, gt=0, description="Of one unit; needed for a mean.")
     sided: Literal[1, 2] = 2
     ratio: float = Field(1, gt=0, le=1000, description="Treatment units per control unit.")
-    comparisons: int = Field(1, ge=1, le=100, description="Treatments compared with the control: alpha is divided by it (Bonferroni).")
+    comparisons: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Treatments compared with the control: alpha is divided by it (Bonferroni).",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -45,19 +52,33 @@ class SampleSize(_Model):
 
 
 def sample_size(plan: SampleSize) -> dict[str, Any]:
-    """`per_arm` are the control's units, rounded up. Raises ValueError for what no sample can find."""
+    """`per_arm` are the control's units, rounded up. Raises ValueError for what no
+    sample can find.
+    """
     effect = plan.minimum_effect * (plan.baseline if plan.effect == "relative" else 1)
-    options: dict[str, Any] = {"alpha": plan.alpha / plan.comparisons, "power": plan.power, "sided": plan.sided, "ratio": plan.ratio}
+    options: dict[str, Any] = {
+        "alpha": plan.alpha / plan.comparisons,
+        "power": plan.power,
+        "sided": plan.sided,
+        "ratio": plan.ratio,
+    }
     if plan.metric == "proportion":
         n = proportion_sample_size(plan.baseline, effect, **options)
     else:
         assert plan.variance is not None
         n = mean_sample_size(effect, plan.variance, **options)
     if n > 1e11:
-        raise ValueError(f"the effect is too small: more than {1e11:.0g} units per arm would be needed")
+        raise ValueError(
+            f"the effect is too small: more than {1e11:.0g} units per arm would be needed"
+        )
     per_arm = _up(n)
     treatment = _up(n * plan.ratio)
-    return {"per_arm": per_arm, "treatment": treatment, "total": per_arm + plan.comparisons * treatment, "exact": n}
+    return {
+        "per_arm": per_arm,
+        "treatment": treatment,
+        "total": per_arm + plan.comparisons * treatment,
+        "exact": n,
+    }
 
 
 def _up(n: float) -> int:
@@ -65,7 +86,9 @@ def _up(n: float) -> int:
 
 
 class Arm(_Model):
-    """A proportion's `n` and `successes`, or a mean's `n`, `mean` and `variance` (between units, divided by n - 1)."""
+    """A proportion's `n` and `successes`, or a mean's `n`, `mean` and `variance`
+    (between units, divided by n - 1).
+    """
 
     n: int = Field(ge=1, le=10**15)
     successes: int | None = Field(None, ge=0)
@@ -82,29 +105,40 @@ class Analyze(_Model):
     control: str
     arms: dict[str, Arm] = Field(min_length=2, max_length=100)
     correction: Correction = "bonferroni"
-    allocation: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(None, description="The arms' intended shares; equal when not given.")
+    allocation: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
+        None, description="The arms' intended shares; equal when not given."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.control not in self.arms:
-            raise ValueError(f"the control {self.control!r} is not among the arms {', '.join(self.arms)}")
+            raise ValueError(
+                f"the control {self.control!r} is not among the arms {', '.join(self.arms)}"
+            )
         wanted = {"proportion": ("successes",), "mean": ("mean", "variance")}[self.metric]
         for name, arm in self.arms.items():
             given = [f for f in ("successes", "mean", "variance") if getattr(arm, f) is not None]
             if set(given) != set(wanted):
                 raise ValueError(f"arm {name}: a {self.metric} has n and {' and '.join(wanted)}")
             if arm.successes is not None and arm.successes > arm.n:
-                raise ValueError(f"arm {name}: {arm.successes} successes of {arm.n} units is impossible")
+                raise ValueError(
+                    f"arm {name}: {arm.successes} successes of {arm.n} units is impossible"
+                )
             if self.metric == "mean" and arm.n < 2:
-                raise ValueError(f"arm {name}: a mean needs at least two units: the variance of one is unknown")
-        if self.allocation is not None and (set(self.allocation) != set(self.arms) or sum(self.allocation.values()) <= 0):
+                raise ValueError(
+                    f"arm {name}: a mean needs at least two units: the variance of one is unknown"
+                )
+        if self.allocation is not None and (
+            set(self.allocation) != set(self.arms) or sum(self.allocation.values()) <= 0
+        ):
             raise ValueError("allocation names every arm, and not all shares are zero")
         return self
 
 
 def analyze(request: Analyze) -> dict[str, Any]:
-    """Each treatment's comparison with the control. `p_value` is of that comparison alone; `p_value_adjusted` is corrected for
-    their number, and `significant` and `interval` follow the correction. Raises Undefined when there is nothing to test.
+    """Each treatment's comparison with the control. `p_value` is of that comparison
+    alone; `p_value_adjusted` is corrected for their number, and `significant` and
+    `interval` follow the correction. Raises Undefined when there is nothing to test.
     """
     arms = {name: _summary(request.metric, arm) for name, arm in request.arms.items()}
     treatments = [name for name in arms if name != request.control]
@@ -112,7 +146,9 @@ def analyze(request: Analyze) -> dict[str, Any]:
     found = {}
     for name in treatments:
         try:
-            found[name] = compare(arms[request.control], arms[name], effect=request.effect, alpha=alpha)
+            found[name] = compare(
+                arms[request.control], arms[name], effect=request.effect, alpha=alpha
+            )
         except Undefined as reason:
             raise Undefined(f"{name} against {request.control}: {reason}") from None
     adjusted = adjust([c.p_value for c in found.values()], request.correction)
@@ -120,12 +156,24 @@ def analyze(request: Analyze) -> dict[str, Any]:
     for (name, c), p in zip(found.items(), adjusted, strict=True):
         ends = None if c.interval is None else [x if math.isfinite(x) else None for x in c.interval]
         comparisons[name] = {
-            "effect": c.effect, "interval": ends, "p_value": c.p_value, "p_value_adjusted": p, "significant": p < request.alpha,
+            "effect": c.effect,
+            "interval": ends,
+            "p_value": c.p_value,
+            "p_value_adjusted": p,
+            "significant": p < request.alpha,
         }
-    ratio = sample_ratio_p_value({name: arm.n for name, arm in request.arms.items()}, request.allocation)
+    ratio = sample_ratio_p_value(
+        {name: arm.n for name, arm in request.arms.items()}, request.allocation
+    )
     return {
-        "effect": request.effect, "confidence": 1 - alpha, "correction": request.correction, "comparisons": comparisons,
-        "arms": {name: {"value": estimate_of(arm).value, "interval": list(own_interval(arm))} for name, arm in arms.items()},
+        "effect": request.effect,
+        "confidence": 1 - alpha,
+        "correction": request.correction,
+        "comparisons": comparisons,
+        "arms": {
+            name: {"value": estimate_of(arm).value, "interval": list(own_interval(arm))}
+            for name, arm in arms.items()
+        },
         "sample_ratio": {"p_value": ratio, "mismatch": ratio < THRESHOLD},
     }
 
@@ -141,7 +189,11 @@ def _summary(metric: str, arm: Arm) -> Summary:
 class Looks(_Model):
     """A group-sequential plan."""
 
-    times: list[float] = Field(min_length=1, max_length=200, description="Information times, above 0, increasing, at most 1.")
+    times: list[float] = Field(
+        min_length=1,
+        max_length=200,
+        description="Information times, above 0, increasing, at most 1.",
+    )
     alpha: float = Field(0.05, gt=0, lt=1)
     sided: Literal[1, 2] = 2
     spending: Literal["obrien-fleming", "pocock", "power", "hwang-shih-decani"] = "obrien-fleming"
@@ -150,13 +202,26 @@ class Looks(_Model):
 
 
 def looks(plan: Looks) -> dict[str, Any]:
-    """Bounds by Lan-DeMets spending, and what they cost in sample size. Raises ValueError for impossible times."""
+    """Bounds by Lan-DeMets spending, and what they cost in sample size. Raises
+    ValueError for impossible times.
+    """
     if too_near(plan.times):
         raise ValueError(f"times must be above 0, increase, and be at least {NEAREST:g} apart")
-    bounds = gs.spending_bounds(plan.times, plan.alpha, sided=plan.sided, spending=plan.spending, parameter=plan.parameter)
+    bounds = gs.spending_bounds(
+        plan.times, plan.alpha, sided=plan.sided, spending=plan.spending, parameter=plan.parameter
+    )
     drift = gs.drift_for_power(bounds.times, bounds.z, plan.power, sided=plan.sided)
-    single = gs.drift_for_power([1.0], gs.spending_bounds([1.0], plan.alpha, sided=plan.sided).z, plan.power, sided=plan.sided)
+    single = gs.drift_for_power(
+        [1.0],
+        gs.spending_bounds([1.0], plan.alpha, sided=plan.sided).z,
+        plan.power,
+        sided=plan.sided,
+    )
     return {
-        "looks": [{"time": t, "z": z, "spent": s} for t, z, s in zip(bounds.times, bounds.z, bounds.spent, strict=True)],
-        "drift": drift, "sample_size_factor": (drift / single) ** 2,
+        "looks": [
+            {"time": t, "z": z, "spent": s}
+            for t, z, s in zip(bounds.times, bounds.z, bounds.spent, strict=True)
+        ],
+        "drift": drift,
+        "sample_size_factor": (drift / single) ** 2,
     }

@@ -1,6 +1,8 @@
-"""Treatment against control: effect, interval and p-value, in absolute or relative terms.
+"""Treatment against control: effect, interval and p-value, in absolute or relative
+terms.
 
-Every interval is the set of effects that its test does not reject, so interval and p-value never disagree:
+Every interval is the set of effects that its test does not reject, so interval and
+p-value never disagree:
 
     proportions, absolute   the pooled z test, and Mee's score interval that inverts it
     proportions, relative   the same test (equal rates is ratio one), and Koopman's score interval for the ratio
@@ -25,8 +27,10 @@ Alternative = Literal["two-sided", "larger", "smaller"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`effect` is treatment - control, or (treatment - control) / control when relative; `interval` covers it with
-    confidence 1 - alpha. `interval` is None when the data bound the relative effect from no side (a control that may be zero)."""
+    """`effect` is treatment - control, or (treatment - control) / control when
+    relative; `interval` covers it with confidence 1 - alpha. `interval` is None when
+    the data bound the relative effect from no side (a control that may be zero).
+    """
 
     effect: float
     interval: tuple[float, float] | None
@@ -49,7 +53,8 @@ def compare(
 ) -> Comparison:
     """Two-sided test of equality with its 1 - alpha interval.
 
-    Raises Undefined when neither arm varies (but for proportions), or the relative effect of a control of zero is asked.
+    Raises Undefined when neither arm varies (but for proportions), or the relative
+    effect of a control of zero is asked.
 
     >>> c = compare(Proportion(5234, 644), Proportion(5189, 732))
     >>> round(c.effect, 3), [round(x, 3) for x in c.interval], round(c.p_value, 4)
@@ -67,8 +72,9 @@ def estimate_of(arm: Summary | Estimate) -> Estimate:
 
 
 def own_interval(arm: Summary | Estimate, alpha: float = 0.05) -> tuple[float, float]:
-    """One arm's value with confidence 1 - alpha: exact for a proportion (Clopper & Pearson 1934, Biometrika 26, 404: Beta quantiles, at least
-    as wide as need be), else value ± t · standard error.
+    """One arm's value with confidence 1 - alpha: exact for a proportion (Clopper &
+    Pearson 1934, Biometrika 26, 404: Beta quantiles, at least as wide as need be), else
+    value ± t · standard error.
 
     >>> [round(x, 4) for x in own_interval(Proportion(235, 51))]
     [0.1661, 0.2753]
@@ -86,10 +92,12 @@ def own_interval(arm: Summary | Estimate, alpha: float = 0.05) -> tuple[float, f
 def proportions_z(
     control: Proportion, treatment: Proportion, alternative: Alternative = "two-sided"
 ) -> tuple[float, float]:
-    """(z, p) of the two-proportion z test with the pooled rate p, z = (p2 - p1) / √(p (1 - p) (1/n1 + 1/n2)).
+    """(z, p) of the two-proportion z test with the pooled rate p, z = (p2 - p1) / √(p
+    (1 - p) (1/n1 + 1/n2)).
 
-    Without any variation (all or no successes in both) the rates are equal, and z = 0, p = 1. Source: Fleiss, Levin &
-    Paik, Statistical Methods for Rates and Proportions, 3.1 (without continuity correction).
+    Without any variation (all or no successes in both) the rates are equal, and z = 0,
+    p = 1. Source: Fleiss, Levin & Paik, Statistical Methods for Rates and Proportions,
+    3.1 (without continuity correction).
     """
     pooled = (control.successes + treatment.successes) / (control.n + treatment.n)
     variance = pooled * (1 - pooled) * (1 / control.n + 1 / treatment.n)
@@ -97,8 +105,12 @@ def proportions_z(
     return z, _p_value(z, alternative)
 
 
-def proportion_z(arm: Proportion, value: float, alternative: Alternative = "two-sided") -> tuple[float, float]:
-    """(z, p) of the one-sample z test of rate = value, with the sample's own variance (as statsmodels' default)."""
+def proportion_z(
+    arm: Proportion, value: float, alternative: Alternative = "two-sided"
+) -> tuple[float, float]:
+    """(z, p) of the one-sample z test of rate = value, with the sample's own variance
+    (as statsmodels' default).
+    """
     variance = arm.estimate().variance
     if variance == 0:
         raise Undefined("no variation: all units or none succeeded")
@@ -122,7 +134,9 @@ def quantile(p: float, dof: float = math.inf) -> float:
 
 
 def welch_dof(control: Estimate, treatment: Estimate) -> float:
-    """Welch-Satterthwaite: (v1 + v2)² / (v1² / d1 + v2² / d2), v the variances of the means (Welch 1947)."""
+    """Welch-Satterthwaite: (v1 + v2)² / (v1² / d1 + v2² / d2), v the variances of the
+    means (Welch 1947).
+    """
     spread = control.variance**2 / control.dof + treatment.variance**2 / treatment.dof
     return (control.variance + treatment.variance) ** 2 / spread if spread > 0 else math.inf
 
@@ -130,7 +144,9 @@ def welch_dof(control: Estimate, treatment: Estimate) -> float:
 # Proportions: score intervals
 
 
-def _compare_proportions(control: Proportion, treatment: Proportion, effect: Effect, alpha: float) -> Comparison:
+def _compare_proportions(
+    control: Proportion, treatment: Proportion, effect: Effect, alpha: float
+) -> Comparison:
     z, p = proportions_z(control, treatment)
     critical = quantile(1 - alpha / 2)
     if effect == "absolute":
@@ -145,10 +161,13 @@ def _compare_proportions(control: Proportion, treatment: Proportion, effect: Eff
     return Comparison(value, interval, p, z, effect, alpha)
 
 
-def score_interval(control: Proportion, treatment: Proportion, critical: float) -> tuple[float, float]:
-    """Mee's score interval for p2 - p1: all d with |z(d)| <= critical, where z(d) has the variance of the rates that are
-    most likely under p2 - p1 = d. At d = 0 it is the pooled z. Source: Mee 1984, Biometrics 40, 1175; closed form of the
-    constrained rates: Farrington & Manning 1990, Statistics in Medicine 9, 1447.
+def score_interval(
+    control: Proportion, treatment: Proportion, critical: float
+) -> tuple[float, float]:
+    """Mee's score interval for p2 - p1: all d with |z(d)| <= critical, where z(d) has
+    the variance of the rates that are most likely under p2 - p1 = d. At d = 0 it is the
+    pooled z. Source: Mee 1984, Biometrics 40, 1175; closed form of the constrained
+    rates: Farrington & Manning 1990, Statistics in Medicine 9, 1447.
     """
     difference = treatment.rate - control.rate
 
@@ -162,8 +181,10 @@ def score_interval(control: Proportion, treatment: Proportion, critical: float) 
 
 
 def _constrained_rate(control: Proportion, treatment: Proportion, d: float) -> float:
-    """Control's rate that maximises the likelihood under p2 = p1 + d: root of a cubic, by Viète's form
-    (Miettinen & Nurminen 1985, Statistics in Medicine 4, 213, appendix)."""
+    """Control's rate that maximises the likelihood under p2 = p1 + d: root of a cubic,
+    by Viète's form (Miettinen & Nurminen 1985, Statistics in Medicine 4, 213,
+    appendix).
+    """
     x1, n1 = control.successes, control.n
     n, x = n1 + treatment.n, x1 + treatment.successes
     # n p³ + b p² + c p + e = 0
@@ -176,9 +197,13 @@ def _constrained_rate(control: Proportion, treatment: Proportion, d: float) -> f
     return min(max(2 * u * math.cos(w) - b / (3 * n), 0.0, -d), 1.0, 1.0 - d)
 
 
-def score_ratio_interval(control: Proportion, treatment: Proportion, critical: float) -> tuple[float, float]:
-    """Koopman's score interval for p2 / p1; the upper end is infinite when no control succeeded. Source: Koopman 1984,
-    Biometrics 40, 513; the constrained rate: Miettinen & Nurminen 1985, eq. 12."""
+def score_ratio_interval(
+    control: Proportion, treatment: Proportion, critical: float
+) -> tuple[float, float]:
+    """Koopman's score interval for p2 / p1; the upper end is infinite when no control
+    succeeded. Source: Koopman 1984, Biometrics 40, 513; the constrained rate: Miettinen
+    & Nurminen 1985, eq. 12.
+    """
     n1, n2 = control.n, treatment.n
     x1, x2 = control.successes, treatment.successes
 
@@ -206,7 +231,9 @@ def _ratio(numerator: float, variance: float) -> float:
 def _invert(
     z: Callable[[float], float], critical: float, lowest: float, point: float, highest: float
 ) -> tuple[float, float]:
-    """The ends of {d : |z(d)| <= critical}; z falls with d and is 0 at the point estimate."""
+    """The ends of {d : |z(d)| <= critical}; z falls with d and is 0 at the point
+    estimate.
+    """
     low, high = lowest, highest
     if point > lowest and z(lowest) > critical:
         low = float(brentq(lambda d: z(d) - critical, lowest, point, xtol=1e-13, rtol=1e-13))
@@ -218,7 +245,9 @@ def _invert(
 # Everything else: estimates with standard errors
 
 
-def _compare_estimates(control: Estimate, treatment: Estimate, effect: Effect, alpha: float) -> Comparison:
+def _compare_estimates(
+    control: Estimate, treatment: Estimate, effect: Effect, alpha: float
+) -> Comparison:
     variance = control.variance + treatment.variance
     if variance <= 0:
         raise Undefined("neither arm varies: every unit has the same value, so no test is possible")
@@ -237,17 +266,21 @@ def _compare_estimates(control: Estimate, treatment: Estimate, effect: Effect, a
 
 
 def _check_base(control: Estimate) -> None:
-    """Below zero the sign of a relative effect says the contrary of what happened: from -10 to -5 would be -50 %."""
+    """Below zero the sign of a relative effect says the contrary of what happened: from
+    -10 to -5 would be -50 %.
+    """
     if control.value <= 0:
         raise Undefined("the relative effect is undefined: the control's value is not above zero")
 
 
 def fieller(control: Estimate, treatment: Estimate, critical: float) -> tuple[float, float] | None:
-    """Fieller's interval for treatment / control - 1: all r with |t(r)| <= critical, where t(r) tests treatment =
-    (1 + r) control. None when zero is a plausible value of the control: the data then exclude no large effect.
+    """Fieller's interval for treatment / control - 1: all r with |t(r)| <= critical,
+    where t(r) tests treatment = (1 + r) control. None when zero is a plausible value of
+    the control: the data then exclude no large effect.
 
-    With R the ratio, m the control and g = (critical · se(m) / m)² < 1, it is the delta-method interval for g → 0:
-    (R ± critical / m · √(v2 + R² v1 - g v2)) / (1 - g) - 1, up to R's shift by g. Source: Fieller 1954, JRSS B 16, 175.
+    With R the ratio, m the control and g = (critical · se(m) / m)² < 1, it is the
+    delta-method interval for g → 0: (R ± critical / m · √(v2 + R² v1 - g v2)) / (1 - g)
+    - 1, up to R's shift by g. Source: Fieller 1954, JRSS B 16, 175.
     """
     m1, m2, v1, v2 = control.value, treatment.value, control.variance, treatment.variance
     a = m1 * m1 - critical**2 * v1
@@ -260,7 +293,9 @@ def fieller(control: Estimate, treatment: Estimate, critical: float) -> tuple[fl
 
 
 def delta_relative(control: Estimate, treatment: Estimate) -> Estimate:
-    """The relative effect with its delta-method variance, v2 / m1² + m2² v1 / m1⁴ (for sequential tests of it)."""
+    """The relative effect with its delta-method variance, v2 / m1² + m2² v1 / m1⁴ (for
+    sequential tests of it).
+    """
     _check_base(control)
     m1, m2 = control.value, treatment.value
     variance = treatment.variance / m1**2 + m2**2 * control.variance / m1**4

@@ -1,7 +1,9 @@
-"""Several hypotheses at once: adjusted p-values, and the confidence level whose intervals match.
+"""Several hypotheses at once: adjusted p-values, and the confidence level whose
+intervals match.
 
-`bonferroni` and `holm` bound the chance of any false positive in the family by alpha (Holm 1979, Scandinavian Journal of
-Statistics 6, 65); `benjamini-hochberg` the expected share of false ones among the positives (1995, JRSS B 57, 289).
+`bonferroni` and `holm` bound the chance of any false positive in the family by alpha
+(Holm 1979, Scandinavian Journal of Statistics 6, 65); `benjamini-hochberg` the expected
+share of false ones among the positives (1995, JRSS B 57, 289).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ Correction = Literal["none", "bonferroni", "holm", "benjamini-hochberg"]
 
 
 def adjust(p_values: Sequence[float], correction: Correction) -> list[float]:
-    """Adjusted p-values, in the order given: a hypothesis is rejected when its adjusted p-value is below alpha.
+    """Adjusted p-values, in the order given: a hypothesis is rejected when its adjusted
+    p-value is below alpha.
 
     >>> adjust([0.01, 0.04, 0.03], "holm")
     [0.03, 0.06, 0.06]
@@ -40,9 +43,11 @@ def adjust(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 def interval_alpha(alpha: float, family: int, correction: Correction) -> float:
-    """Error rate of each interval, so that all of a family of this size cover at once with confidence 1 - alpha.
+    """Error rate of each interval, so that all of a family of this size cover at once
+    with confidence 1 - alpha.
 
-    Bonferroni's match its decisions exactly. Holm and Benjamini-Hochberg have no such intervals of equal width: theirs
-    are Bonferroni's, which are simultaneous but may include zero where the sharper test rejects.
+    Bonferroni's match its decisions exactly. Holm and Benjamini-Hochberg have no such
+    intervals of equal width: theirs are Bonferroni's, which are simultaneous but may
+    include zero where the sharper test rejects.
     """
     return alpha if correction == "none" else alpha / max(family, 1)

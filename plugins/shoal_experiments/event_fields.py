@@ -20,10 +20,12 @@ def kind_of(value: str | int | float | bool) -> pa.DataType:
 
 
 def columns(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
-    """These fields of each text; null where one is missing. A dot leads into an object. A number's field that holds anything
-    else but true or false is NaN; a field of another kind that holds something else is null.
+    """These fields of each text; null where one is missing. A dot leads into an object.
+    A number's field that holds anything else but true or false is NaN; a field of
+    another kind that holds something else is null.
 
-    Arrow parses when all values are of their kinds (five times as fast); otherwise Python does, row by row.
+    Arrow parses when all values are of their kinds (five times as fast); otherwise
+    Python does, row by row.
     """
     parts = []
     for start in range(0, max(len(data), 1), CHUNK):
@@ -40,7 +42,9 @@ def _parsed(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str
         return {name: pa.array([], kind) for name, kind in kinds.items()}
     texts = pc.fill_null(data, "{}")
     texts = pc.if_else(pc.starts_with(texts, "{"), texts, "{}").combine_chunks()
-    whole = pc.binary_join(pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts), "\n")[0].as_buffer()
+    whole = pc.binary_join(
+        pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts), "\n"
+    )[0].as_buffer()
     options = pj.ParseOptions(explicit_schema=_schema(kinds), unexpected_field_behavior="ignore")
     table = pj.read_json(io.BytesIO(whole), pj.ReadOptions(block_size=1 << 23), options)
     if table.num_rows != len(data):
@@ -93,5 +97,11 @@ def _walked(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str
 
 def _as(value: Any, kind: pa.DataType) -> Any:
     if kind == NUMBER:
-        return value if value is None else float(value) if isinstance(value, bool | int | float) else float("nan")
+        return (
+            value
+            if value is None
+            else float(value)
+            if isinstance(value, bool | int | float)
+            else float("nan")
+        )
     return value if isinstance(value, str if kind == TEXT else bool) else None

@@ -1,9 +1,13 @@
-"""Group-sequential tests: looks planned at information times 0 < t1 < … <= 1, each with a bound on z.
+"""Group-sequential tests: looks planned at information times 0 < t1 < … <= 1, each with
+a bound on z.
 
-The score B(t) = z √t of the data at information time t is a Brownian motion with drift θ (Jennison & Turnbull, Group
-Sequential Methods, 2000, ch. 3): B(tk) - B(tk-1) is normal with mean θ (tk - tk-1) and variance tk - tk-1. Everything
-here follows from its distribution over the looks, by the recursion of Armitage, McPherson & Rowe (1969), exact to ten digits.
-(R's ldbounds integrates by trapezoids: its published values are off by up to 0.0004. The tests show both.) θ is the expected z at the end of the plan: z(1-α/2) + z(power) for a single look.
+The score B(t) = z √t of the data at information time t is a Brownian motion with drift
+θ (Jennison & Turnbull, Group Sequential Methods, 2000, ch. 3): B(tk) - B(tk-1) is
+normal with mean θ (tk - tk-1) and variance tk - tk-1. Everything here follows from its
+distribution over the looks, by the recursion of Armitage, McPherson & Rowe (1969),
+exact to ten digits. (R's ldbounds integrates by trapezoids: its published values are
+off by up to 0.0004. The tests show both.) θ is the expected z at the end of the plan:
+z(1-α/2) + z(power) for a single look.
 """
 
 from __future__ import annotations
@@ -29,9 +33,12 @@ _GAUSS = np.polynomial.legendre.leggauss(12)
 # Spending functions: share of alpha that may be used up by time t
 
 
-def spend(alpha: float, t: float, spending: Spending = "obrien-fleming", parameter: float | None = None) -> float:
-    """Cumulative alpha by information time t of a one-sided test. Source: Lan & DeMets 1983, Biometrika 70, 659;
-    power family: Kim & DeMets 1987 (`parameter` φ, default 1); Hwang, Shih & DeCani 1990 (`parameter` γ, default -4).
+def spend(
+    alpha: float, t: float, spending: Spending = "obrien-fleming", parameter: float | None = None
+) -> float:
+    """Cumulative alpha by information time t of a one-sided test. Source: Lan & DeMets
+    1983, Biometrika 70, 659; power family: Kim & DeMets 1987 (`parameter` φ, default
+    1); Hwang, Shih & DeCani 1990 (`parameter` γ, default -4).
 
         obrien-fleming      2 - 2 Φ(z(1 - α/2) / √t)
         pocock              α ln(1 + (e - 1) t)
@@ -51,7 +58,9 @@ def spend(alpha: float, t: float, spending: Spending = "obrien-fleming", paramet
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """At each look: stop for significance when |z| >= z (z >= z one-sided). `spent` is the cumulative type-I error."""
+    """At each look: stop for significance when |z| >= z (z >= z one-sided). `spent` is
+    the cumulative type-I error.
+    """
 
     times: tuple[float, ...]
     z: tuple[float, ...]
@@ -68,10 +77,12 @@ def spending_bounds(
     parameter: float | None = None,
     information: Sequence[float] | None = None,
 ) -> Bounds:
-    """Lan-DeMets bounds at any looks, planned or not: those already past never depend on those to come.
+    """Lan-DeMets bounds at any looks, planned or not: those already past never depend
+    on those to come.
 
-    `times` are what the spending function is asked at. `information`, of any unit, is what the looks' correlation follows
-    when that is another clock (calendar time spends, information correlates). Two-sided tests spend alpha / 2 on each side.
+    `times` are what the spending function is asked at. `information`, of any unit, is
+    what the looks' correlation follows when that is another clock (calendar time
+    spends, information correlates). Two-sided tests spend alpha / 2 on each side.
     `spending` may be a function t -> cumulative alpha of the whole test.
     """
     clock = _times(times)
@@ -97,9 +108,12 @@ def spending_bounds(
     return Bounds(tuple(clock), tuple(z), tuple(s * sided for s in spent), sided)
 
 
-def shaped_bounds(times: Sequence[float], alpha: float = 0.05, *, sided: int = 2, delta: float = 0.0) -> Bounds:
-    """The classical bounds z(t) = c t^(delta - 1/2): delta 0 is O'Brien-Fleming's (1979), 1/2 is Pocock's (1977), others
-    Wang & Tsiatis' (1987). c makes the type-I error over exactly these looks alpha.
+def shaped_bounds(
+    times: Sequence[float], alpha: float = 0.05, *, sided: int = 2, delta: float = 0.0
+) -> Bounds:
+    """The classical bounds z(t) = c t^(delta - 1/2): delta 0 is O'Brien-Fleming's
+    (1979), 1/2 is Pocock's (1977), others Wang & Tsiatis' (1987). c makes the type-I
+    error over exactly these looks alpha.
 
     >>> [round(z, 3) for z in shaped_bounds([0.2, 0.4, 0.6, 0.8, 1], delta=0.5).z][:1]
     [2.413]
@@ -112,12 +126,17 @@ def shaped_bounds(times: Sequence[float], alpha: float = 0.05, *, sided: int = 2
 
     c = brentq(excess, ndtri(1 - alpha / sided) * 0.2, 40.0, xtol=1e-10)
     z = c * shape
-    return Bounds(tuple(clock), tuple(map(float, z)), tuple(exit_probabilities(clock, z, sided=sided)), sided)
+    return Bounds(
+        tuple(clock), tuple(map(float, z)), tuple(exit_probabilities(clock, z, sided=sided)), sided
+    )
 
 
-def last_bound(times: Sequence[float], z: Sequence[float], alpha: float = 0.05, *, sided: int = 2) -> float:
-    """The bound at the last of `times` that, after the given bounds at the looks before it, makes the error alpha
-    (Haybittle 1971, Peto et al. 1976, with 3 before the end)."""
+def last_bound(
+    times: Sequence[float], z: Sequence[float], alpha: float = 0.05, *, sided: int = 2
+) -> float:
+    """The bound at the last of `times` that, after the given bounds at the looks before
+    it, makes the error alpha (Haybittle 1971, Peto et al. 1976, with 3 before the end).
+    """
     clock = _times(times)
     if len(z) != len(clock) - 1:
         raise ValueError("give a bound for every look but the last")
@@ -146,7 +165,9 @@ def exit_probabilities(
 def crossing(
     times: Sequence[float], z: Sequence[float] | Floats, *, drift: float = 0.0, sided: int = 2
 ) -> tuple[list[float], list[float]]:
-    """Cumulative probabilities of having crossed the upper, and the lower, bound by each look."""
+    """Cumulative probabilities of having crossed the upper, and the lower, bound by
+    each look.
+    """
     walk = _Walk(drift)
     uppers, lowers, up, down = [], [], 0.0, 0.0
     for t, bound in zip(_times(times), z, strict=True):
@@ -160,26 +181,46 @@ def crossing(
     return uppers, lowers
 
 
-def drift_for_power(times: Sequence[float], z: Sequence[float] | Floats, power: float, *, sided: int = 2) -> float:
-    """The drift under which the bounds are crossed with this probability by the last look. (drift / (z(1-α/2) + z(power)))²
-    is by how much the plan's largest sample exceeds a single look's."""
+def drift_for_power(
+    times: Sequence[float], z: Sequence[float] | Floats, power: float, *, sided: int = 2
+) -> float:
+    """The drift under which the bounds are crossed with this probability by the last
+    look. (drift / (z(1-α/2) + z(power)))² is by how much the plan's largest sample
+    exceeds a single look's.
+    """
     return float(
-        brentq(lambda d: exit_probabilities(times, z, drift=d, sided=sided)[-1] - power, 0.0, 30.0, xtol=1e-10)
+        brentq(
+            lambda d: exit_probabilities(times, z, drift=d, sided=sided)[-1] - power,
+            0.0,
+            30.0,
+            xtol=1e-10,
+        )
     )
 
 
 def drift_interval(
-    times: Sequence[float], z: Sequence[float] | Floats, value: float, confidence: float = 0.95, *, sided: int = 2
+    times: Sequence[float],
+    z: Sequence[float] | Floats,
+    value: float,
+    confidence: float = 0.95,
+    *,
+    sided: int = 2,
 ) -> tuple[float, float]:
-    """Interval for the drift after stopping at the last of `times` with z-value `value`, by stage-wise ordering: earlier
-    crossings are more extreme than later ones (Tsiatis, Rosner & Mehta 1984; Kim & DeMets 1987). Only the bounds of the
-    looks before the last are used. Divided by √(the plan's information), the drift is the effect.
+    """Interval for the drift after stopping at the last of `times` with z-value
+    `value`, by stage-wise ordering: earlier crossings are more extreme than later ones
+    (Tsiatis, Rosner & Mehta 1984; Kim & DeMets 1987). Only the bounds of the looks
+    before the last are used. Divided by √(the plan's information), the drift is the
+    effect.
     """
     bounds = [*list(z)[: len(times) - 1], value]
     tail = (1 - confidence) / 2
 
     def upper(drift: float) -> float:
-        before, _ = crossing(times[:-1], bounds[:-1], drift=drift, sided=sided) if len(times) > 1 else ([0.0], [])
+        before, _ = (
+            crossing(times[:-1], bounds[:-1], drift=drift, sided=sided)
+            if len(times) > 1
+            else ([0.0], [])
+        )
         walk = _Walk(drift)
         for t, bound in zip(_times(times), bounds, strict=True):
             walk.step(t)
@@ -195,16 +236,22 @@ def drift_interval(
 
 
 def conditional_power(z_now: float, time: float, z_final: float, drift: float) -> float:
-    """Probability of ending above z_final given z_now at information time `time`, under this drift:
-    Φ((B + θ (1 - t) - z_final) / √(1 - t)), B = z_now √t. Source: Lan & Wittes 1988, Biometrics 44, 579."""
+    """Probability of ending above z_final given z_now at information time `time`, under
+    this drift: Φ((B + θ (1 - t) - z_final) / √(1 - t)), B = z_now √t. Source: Lan &
+    Wittes 1988, Biometrics 44, 579.
+    """
     if not 0 < time < 1:
-        raise ValueError("conditional power is asked between the beginning and the end: 0 < time < 1")
+        raise ValueError(
+            "conditional power is asked between the beginning and the end: 0 < time < 1"
+        )
     score = z_now * math.sqrt(time)
     return float(ndtr((score + drift * (1 - time) - z_final) / math.sqrt(1 - time)))
 
 
 def proportions_drift(control: float, treatment: float, total: int) -> float:
-    """Drift of a two-arm test of proportions with `total` units in all, halved: |p1 - p2| / √(2 p̄ (1 - p̄) / (total / 2))."""
+    """Drift of a two-arm test of proportions with `total` units in all, halved: |p1 -
+    p2| / √(2 p̄ (1 - p̄) / (total / 2)).
+    """
     mean = (control + treatment) / 2
     return abs(control - treatment) / math.sqrt(2 * mean * (1 - mean) / (total / 2))
 
@@ -213,8 +260,9 @@ def proportions_drift(control: float, treatment: float, total: int) -> float:
 
 
 def quadrature(low: float, high: float, deviation: float) -> tuple[Floats, Floats]:
-    """Nodes and weights on [low, high] for functions no narrower than a normal of this deviation: 12 Gauss-Legendre nodes
-    for every 1.5 deviations."""
+    """Nodes and weights on [low, high] for functions no narrower than a normal of this
+    deviation: 12 Gauss-Legendre nodes for every 1.5 deviations.
+    """
     panels = math.ceil((high - low) / (1.5 * deviation))
     edges = np.linspace(low, high, panels + 1)
     half = (high - low) / panels / 2
@@ -223,8 +271,10 @@ def quadrature(low: float, high: float, deviation: float) -> tuple[Floats, Float
 
 
 class _Walk:
-    """Sub-density of B over the looks so far, as weighted points: mass[i] at x[i] of walks that have not stopped, before
-    the latest increment; `step` moves on to a look, `stop` removes what its bounds catch."""
+    """Sub-density of B over the looks so far, as weighted points: mass[i] at x[i] of
+    walks that have not stopped, before the latest increment; `step` moves on to a look,
+    `stop` removes what its bounds catch.
+    """
 
     def __init__(self, drift: float) -> None:
         self.drift = drift
@@ -247,7 +297,9 @@ class _Walk:
         near = self.drift * self.time - _FAR * math.sqrt(self.time)
         if probability <= self.above(far):
             return far
-        return float(brentq(lambda b: self.above(b) - probability, near, far, xtol=1e-12, rtol=1e-14))
+        return float(
+            brentq(lambda b: self.above(b) - probability, near, far, xtol=1e-12, rtol=1e-14)
+        )
 
     def stop(self, lower: float, upper: float) -> None:
         """Keep the walks with -lower < B < upper."""

@@ -1,4 +1,6 @@
-"""Guardrails: a treatment may ship only when the data show that it does no harm beyond a margin (non-inferiority)."""
+"""Guardrails: a treatment may ship only when the data show that it does no harm beyond
+a margin (non-inferiority).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ Direction = Literal["increase", "decrease"]
 
 @dataclass(frozen=True, slots=True)
 class GuardrailResult:
-    """`kept` when harm of `margin` or more is rejected at alpha. `worst` is the bound of the harm (positive: harm) with one-sided
-    confidence 1 - alpha, in the margin's terms; None when the data bound it from no side."""
+    """`kept` when harm of `margin` or more is rejected at alpha. `worst` is the bound
+    of the harm (positive: harm) with one-sided confidence 1 - alpha, in the margin's
+    terms; None when the data bound it from no side.
+    """
 
     harm: float
     worst: float | None
@@ -33,12 +37,15 @@ def non_inferiority(
     scale: Effect = "relative",
     alpha: float = 0.05,
 ) -> GuardrailResult:
-    """One-sided test of H0: harm >= margin. `margin` is absolute, or a share of the control's value when relative.
+    """One-sided test of H0: harm >= margin. `margin` is absolute, or a share of the
+    control's value when relative.
 
-    Harm is control - treatment where more is better, else treatment - control. Relative: the linear contrast
-    treatment - (1 ∓ margin) control, which needs no division (Fieller's test). Proportions use unpooled variances, with
-    one unit of each outcome added to arms without variation (as Agresti & Caffo 2000) so that an arm of all successes is
-    not taken for certain. Source: Rothmann, Wiens & Chan 2011, Design and Analysis of Non-Inferiority Trials, ch. 5.
+    Harm is control - treatment where more is better, else treatment - control.
+    Relative: the linear contrast treatment - (1 ∓ margin) control, which needs no
+    division (Fieller's test). Proportions use unpooled variances, with one unit of each
+    outcome added to arms without variation (as Agresti & Caffo 2000) so that an arm of
+    all successes is not taken for certain. Source: Rothmann, Wiens & Chan 2011, Design
+    and Analysis of Non-Inferiority Trials, ch. 5.
     """
     if margin < 0:
         raise ValueError("a margin is not negative")

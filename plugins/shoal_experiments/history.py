@@ -23,13 +23,16 @@ LONGEST = 28
 USUAL = 14.0
 """Days that a metric without a window accumulates when no duration is given."""
 OF_NO_UNIT = ("item.", "metric", "optimizer.", "search.", "shoal.")
-"""Event types whose subject is a thing, or that the platform logs of itself: they show nobody to be active."""
+"""Event types whose subject is a thing, or that the platform logs of itself: they show
+nobody to be active.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The primary metric as if an experiment had run over the last `days`: its `baseline`, the `variance` of one unit, `units`, and
-    `units_per_day`, the new ones."""
+    """The primary metric as if an experiment had run over the last `days`: its
+    `baseline`, the `variance` of one unit, `units`, and `units_per_day`, the new ones.
+    """
 
     baseline: float
     variance: float
@@ -39,15 +42,22 @@ class Past:
 
 
 def horizon(design: Design) -> int:
-    """Whole days to look back. A metric without a window counts for as long as the experiment lasts, so its past is as long."""
+    """Whole days to look back. A metric without a window counts for as long as the
+    experiment lasts, so its past is as long.
+    """
     if design.primary.window_days is not None:
         return LONGEST
     return min(LONGEST, max(1, math.ceil(design.duration_days or USUAL)))
 
 
-async def history(stores: Stores, tenant: str, design: Design, id: str, now: datetime) -> Past | None:
-    """The past of the design's primary metric. Each unit that did anything is taken as exposed at its first event; winsorising and windows
-    are the metric's. None when nobody logged the metric, or it is undefined (as for tenants, of which a tenant has but one)."""
+async def history(
+    stores: Stores, tenant: str, design: Design, id: str, now: datetime
+) -> Past | None:
+    """The past of the design's primary metric. Each unit that did anything is taken as
+    exposed at its first event; winsorising and windows are the metric's. None when
+    nobody logged the metric, or it is undefined (as for tenants, of which a tenant has
+    but one).
+    """
     metric, days = design.primary, horizon(design)
     if design.unit == "tenant":
         return None
@@ -55,11 +65,17 @@ async def history(stores: Stores, tenant: str, design: Design, id: str, now: dat
     tail = await Tail.read(scope, now, ())
     first, logged = [], []
     for day in days_of(scope.start, now):
-        events = agg.distinct(between(await events_of(scope, day, tail.on(day), None), scope.start, now))
+        events = agg.distinct(
+            between(await events_of(scope, day, tail.on(day), None), scope.start, now)
+        )
         if events.num_rows:
             first.append(_first(events, design.unit))
-            logged.append(events.filter(pc.is_in(events["type"], value_set=pa.array(sorted(scope.types())))))
-    active = pa.concat_tables(first).group_by("unit").aggregate([("time", "min")]) if first else None
+            logged.append(
+                events.filter(pc.is_in(events["type"], value_set=pa.array(sorted(scope.types()))))
+            )
+    active = (
+        pa.concat_tables(first).group_by("unit").aggregate([("time", "min")]) if first else None
+    )
     if active is None or not active.num_rows:
         return None
     time = np.asarray(active["time_min"], dtype=np.int64)
@@ -83,12 +99,18 @@ def _first(events: pa.Table, unit_type: str) -> pa.Table:
     active = events
     for prefix in OF_NO_UNIT:
         active = active.filter(pc.invert(pc.starts_with(active["type"], prefix)))
-    unit = columns(active["data"], {"session": TEXT})["session"] if unit_type == "session" else active["subject"]
+    unit = (
+        columns(active["data"], {"session": TEXT})["session"]
+        if unit_type == "session"
+        else active["subject"]
+    )
     table = pa.table({"unit": unit, "time": agg.microseconds(active["time"])}).drop_null()
     return table.group_by("unit").aggregate([("time", "min")]).rename_columns(["unit", "time"])
 
 
-async def never_seen(stores: Stores, types: set[str], now: datetime, days: int = LONGEST) -> set[str]:
+async def never_seen(
+    stores: Stores, types: set[str], now: datetime, days: int = LONGEST
+) -> set[str]:
     """Those event types that neither the log nor the last days of the lake hold."""
     left = set(types)
     async for _, event in stores.events.read("0", types=tuple(sorted(left))):

@@ -21,7 +21,9 @@ log = logging.getLogger("shoal.experiments")
 
 
 async def aggregate(job: JobContext) -> dict[str, Any]:
-    """Make the days that have new events, of every experiment that runs or was stopped lately. Incremental and idempotent."""
+    """Make the days that have new events, of every experiment that runs or was stopped
+    lately. Incremental and idempotent.
+    """
     done = failed = 0
     for number, ctx in enumerate(job.tenants):
         job.progress(number, len(job.tenants), ctx.tenant)
@@ -32,20 +34,28 @@ async def aggregate(job: JobContext) -> dict[str, Any]:
             try:
                 await observations.observe(scope, datetime.now(UTC), by_ray)
                 done += 1
-            except Exception:  # one experiment's trouble must not keep the others' days from being made
-                log.exception("the days of experiment %s of %s could not be made", document.id, ctx.tenant)
+            except (
+                Exception
+            ):  # one experiment's trouble must not keep the others' days from being made
+                log.exception(
+                    "the days of experiment %s of %s could not be made", document.id, ctx.tenant
+                )
                 failed += 1
     job.progress(len(job.tenants), len(job.tenants), "done")
     return {"experiments": done, "failed": failed}
 
 
 async def by_ray(tasks: Sequence[observations.Task]) -> list[pa.Table]:
-    """Days made side by side, as a Ray Data pipeline. What they have in common travels once, with the function."""
+    """Days made side by side, as a Ray Data pipeline. What they have in common travels
+    once, with the function.
+    """
     import ray.data
 
     rows = [{"place": place, "task": replace(task, who=None)} for place, task in enumerate(tasks)]
     made = ray.data.from_items(rows).map(partial(_make, who=tasks[0].who), num_cpus=1).take_all()
-    tables: dict[int, pa.Table] = {row["place"]: pa.ipc.open_stream(row["table"]).read_all() for row in made}
+    tables: dict[int, pa.Table] = {
+        row["place"]: pa.ipc.open_stream(row["table"]).read_all() for row in made
+    }
     return [tables[place] for place in range(len(tasks))]
 
 
@@ -70,7 +80,10 @@ async def ramps(job: JobContext) -> dict[str, Any]:
                     after = await lifecycle.advance(ctx, document, broken, now)
                     moved[f"{ctx.tenant}/{document.id}"] = after.history[-1].what
                 except Exception as error:  # one ramp's trouble must not keep another's guardrail from being looked at
-                    log.exception("the ramp of experiment %s of %s was not looked at", document.id, ctx.tenant)
-                    moved[f"{ctx.tenant}/{document.id}"] = f"not looked at: {error.detail if isinstance(error, ShoalError) else type(error).__name__}"
+                    log.exception(
+                        "the ramp of experiment %s of %s was not looked at", document.id, ctx.tenant
+                    )
+                    moved[f"{ctx.tenant}/{document.id}"] = (
+                        f"not looked at: {error.detail if isinstance(error, ShoalError) else type(error).__name__}"
+                    )
     return {"ramps": moved}
-

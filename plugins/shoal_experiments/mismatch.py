@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from scipy.special import chdtrc
 
 THRESHOLD = 0.001
-"""Below this p-value something biased who was counted, and no other number of the experiment can be trusted."""
+"""Below this p-value something biased who was counted, and no other number of the
+experiment can be trusted.
+"""
 
 
-def sample_ratio_p_value(counts: Mapping[str, int], shares: Mapping[str, float] | None = None) -> float:
-    """Chi-square goodness of fit of the arms' unit counts to their shares (any positive weights; equal when None).
+def sample_ratio_p_value(
+    counts: Mapping[str, int], shares: Mapping[str, float] | None = None
+) -> float:
+    """Chi-square goodness of fit of the arms' unit counts to their shares (any positive
+    weights; equal when None).
 
-    Source: Fabijan et al. 2019, "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD. Without units
-    nothing contradicts the allocation: p = 1. An arm with share 0 that has units: p = 0.
+    Source: Fabijan et al. 2019, "Diagnosing Sample Ratio Mismatch in Online Controlled
+    Experiments", KDD. Without units nothing contradicts the allocation: p = 1. An arm
+    with share 0 that has units: p = 0.
     """
     weights = {arm: 1.0 if shares is None else float(shares[arm]) for arm in counts}
     total, weight = sum(counts.values()), sum(weights.values())

@@ -1,8 +1,10 @@
-"""A running experiment's data: which of the tenant's events count, day by day, and what is kept of each day.
+"""A running experiment's data: which of the tenant's events count, day by day, and what
+is kept of each day.
 
-A day is made from the lake's archive of that day and what the event log holds beyond it. Days that the lake has whole are
-kept (`replace`: making one again changes nothing) with a fingerprint of what they were made from, so that only days with
-new events are made again; late events fall into their own day and so renew it.
+A day is made from the lake's archive of that day and what the event log holds beyond
+it. Days that the lake has whole are kept (`replace`: making one again changes nothing)
+with a fingerprint of what they were made from, so that only days with new events are
+made again; late events fall into their own day and so renew it.
 """
 
 from __future__ import annotations
@@ -25,8 +27,16 @@ from .design import Design
 from .repository import Document
 
 COLUMNS = ["id", "source", "type", "time", "subject", "data"]
-SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string()), ("type", pa.string()), ("time", pa.timestamp("us", tz="UTC")),
-                    ("subject", pa.string()), ("data", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("type", pa.string()),
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("subject", pa.string()),
+        ("data", pa.string()),
+    ]
+)
 Kind = Literal["exposures", "outcomes", "past"]
 ACCOUNT = "metric"
 """Event type of the router's account."""
@@ -34,8 +44,10 @@ ACCOUNT = "metric"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What of a tenant's events concerns one experiment. Exposures count from `start` to `end`; outcomes of metrics without a
-    window to `end` as well, those with one as long as their window lasts."""
+    """What of a tenant's events concerns one experiment. Exposures count from `start`
+    to `end`; outcomes of metrics without a window to `end` as well, those with one as
+    long as their window lasts.
+    """
 
     stores: Stores
     tenant: str
@@ -47,7 +59,9 @@ class Scope:
     @classmethod
     def of(cls, document: Document, stores: Stores, tenant: str) -> Scope:
         assert document.started_at is not None
-        return cls(stores, tenant, document.id, document.design, document.started_at, document.stopped_at)
+        return cls(
+            stores, tenant, document.id, document.design, document.started_at, document.stopped_at
+        )
 
     def table(self, kind: Kind) -> str:
         return f"experiment_{hashlib.sha256(self.id.encode()).hexdigest()[:16]}_{kind}"
@@ -91,12 +105,20 @@ class Tail:
         """`types` are the scope's when not given; none named are all."""
         after = await _archived(scope.stores, now)
         days: dict[date, list[dict[str, Any]]] = {}
-        async for _, event in scope.stores.events.read(after, types=tuple(sorted(scope.types())) if types is None else types):
+        async for _, event in scope.stores.events.read(
+            after, types=tuple(sorted(scope.types())) if types is None else types
+        ):
             time = event.time.astimezone(UTC)
-            days.setdefault(time.date(), []).append({
-                "id": event.id, "source": event.source, "type": event.type, "time": time, "subject": event.subject,
-                "data": orjson.dumps(event.data).decode(),
-            })
+            days.setdefault(time.date(), []).append(
+                {
+                    "id": event.id,
+                    "source": event.source,
+                    "type": event.type,
+                    "time": time,
+                    "subject": event.subject,
+                    "data": orjson.dumps(event.data).decode(),
+                }
+            )
         return cls({day: pa.Table.from_pylist(rows, SCHEMA) for day, rows in days.items()})
 
     def on(self, day: date) -> pa.Table | None:
@@ -104,8 +126,10 @@ class Tail:
 
 
 async def _archived(stores: Stores, now: datetime) -> str:
-    """A position of the log that the lake is known to hold: all events before it are in the lake. Read from the lake itself,
-    from its two latest days; when those are empty the log is read from its beginning."""
+    """A position of the log that the lake is known to hold: all events before it are in
+    the lake. Read from the lake itself, from its two latest days; when those are empty
+    the log is read from its beginning.
+    """
     today = now.astimezone(UTC).date()
     rows = await stores.lake.read("events", today - timedelta(days=1), today, columns=["position"])
     if rows is None or not rows.num_rows:
@@ -126,7 +150,9 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Make one day. Can travel to another process; `keep` says whether the lake holds all of it."""
+    """Make one day. Can travel to another process; `keep` says whether the lake holds
+    all of it.
+    """
 
     scope: Scope
     kind: Kind
@@ -141,45 +167,82 @@ class Task:
         made = await anyio.to_thread.run_sync(make, self.scope, self.kind, events, self.who)
         if self.keep:
             await self.scope.stores.lake.replace(self.scope.table(self.kind), made, self.day)
-            await self.scope.stores.online.hset(self.scope.key, f"{self.kind}/{self.day}", self.fingerprint)
+            await self.scope.stores.online.hset(
+                self.scope.key, f"{self.kind}/{self.day}", self.fingerprint
+            )
         return made
 
 
 def make(scope: Scope, kind: Kind, events: pa.Table, who: agg.Exposed | None) -> pa.Table:
     """One day's table from that day's events."""
-    if kind == "exposures":  # an exposure's id is its content's: one of an earlier experiment of this id must not hide this one's
+    if (
+        kind == "exposures"
+    ):  # an exposure's id is its content's: one of an earlier experiment of this id must not hide this one's
         return agg.first_exposures(agg.distinct(between(events, scope.start, scope.end)), scope.id)
     events = agg.distinct(events)
     unit = scope.tenant if scope.design.unit == "tenant" else None
     if kind == "past":
-        return agg.outcomes(events, [m for m in scope.design.metrics() if m.cuped_days], scope.id, None, scope.design.unit, unit)
+        return agg.outcomes(
+            events,
+            [m for m in scope.design.metrics() if m.cuped_days],
+            scope.id,
+            None,
+            scope.design.unit,
+            unit,
+        )
     lasting = [m for m in scope.design.metrics() if m.window_days is None]
     timed = [m for m in scope.design.metrics() if m.window_days is not None]
     assert who is not None
-    return pa.concat_tables([
-        agg.outcomes(between(events, scope.start, scope.end), lasting, scope.id, who, scope.design.unit, unit),
-        agg.outcomes(events, timed, scope.id, who, scope.design.unit, unit),
-        agg.service(events, scope.id),
-    ])
+    return pa.concat_tables(
+        [
+            agg.outcomes(
+                between(events, scope.start, scope.end),
+                lasting,
+                scope.id,
+                who,
+                scope.design.unit,
+                unit,
+            ),
+            agg.outcomes(events, timed, scope.id, who, scope.design.unit, unit),
+            agg.service(events, scope.id),
+        ]
+    )
 
 
 def between(events: pa.Table, start: datetime, end: datetime | None) -> pa.Table:
     if not events.num_rows:
         return events
-    keep = pc.greater_equal(events["time"], pa.scalar(start.astimezone(UTC), pa.timestamp("us", tz="UTC")))
+    keep = pc.greater_equal(
+        events["time"], pa.scalar(start.astimezone(UTC), pa.timestamp("us", tz="UTC"))
+    )
     if end is not None:
-        keep = pc.and_(keep, pc.less_equal(events["time"], pa.scalar(end.astimezone(UTC), pa.timestamp("us", tz="UTC"))))
+        keep = pc.and_(
+            keep,
+            pc.less_equal(
+                events["time"], pa.scalar(end.astimezone(UTC), pa.timestamp("us", tz="UTC"))
+            ),
+        )
     return events.filter(keep)
 
 
-async def events_of(scope: Scope, day: date, tail: pa.Table | None, types: Collection[str] | None) -> pa.Table:
-    """One day's events of these types (None: of all), from the lake and the tail; some may be there twice."""
+async def events_of(
+    scope: Scope, day: date, tail: pa.Table | None, types: Collection[str] | None
+) -> pa.Table:
+    """One day's events of these types (None: of all), from the lake and the tail; some
+    may be there twice.
+    """
     archived = await scope.stores.lake.read("events", day, day, columns=COLUMNS)
-    tables = [t.select(COLUMNS).cast(SCHEMA) for t in (archived, tail) if t is not None and t.num_rows]
+    tables = [
+        t.select(COLUMNS).cast(SCHEMA) for t in (archived, tail) if t is not None and t.num_rows
+    ]
     if not tables:
         return SCHEMA.empty_table()
     table = pa.concat_tables(tables)
-    return table if types is None else table.filter(pc.is_in(table["type"], value_set=pa.array(sorted(types))))
+    return (
+        table
+        if types is None
+        else table.filter(pc.is_in(table["type"], value_set=pa.array(sorted(types))))
+    )
 
 
 Runner = Callable[[Sequence[Task]], Awaitable[list[pa.Table]]]
@@ -191,15 +254,23 @@ async def one_by_one(tasks: Sequence[Task]) -> list[pa.Table]:
 
 
 async def observe(scope: Scope, now: datetime, run: Runner = one_by_one) -> Observed:
-    """The experiment's data as of now. Days that have not changed since they were made are read back, the others made."""
+    """The experiment's data as of now. Days that have not changed since they were made
+    are read back, the others made.
+    """
     tail = await Tail.read(scope, now)
-    known = {k.decode(): v.decode() for k, v in (await scope.stores.online.hgetall(scope.key)).items()}
+    known = {
+        k.decode(): v.decode() for k, v in (await scope.stores.online.hgetall(scope.key)).items()
+    }
     salt = _hash(scope.design.hash(), scope.start.isoformat(), str(scope.end))
-    exposures, prints = await _made(scope, "exposures", scope.days(now), tail, known, salt, None, run)
+    exposures, prints = await _made(
+        scope, "exposures", scope.days(now), tail, known, salt, None, run
+    )
     who = await anyio.to_thread.run_sync(agg.exposed, list(exposures.values()), scope.design.arms)
     outcomes: dict[date, pa.Table] = {}
     if len(who.units):
-        outcomes, _ = await _made(scope, "outcomes", scope.days(now), tail, known, salt, who, run, prints)
+        outcomes, _ = await _made(
+            scope, "outcomes", scope.days(now), tail, known, salt, who, run, prints
+        )
     past: dict[date, pa.Table] = {}
     if scope.past():
         past, _ = await _made(scope, "past", scope.past(), tail, known, salt, None, run)
@@ -207,16 +278,28 @@ async def observe(scope: Scope, now: datetime, run: Runner = one_by_one) -> Obse
 
 
 async def _made(
-    scope: Scope, kind: Kind, days: Sequence[date], tail: Tail, known: Mapping[str, str], salt: str, who: agg.Exposed | None, run: Runner,
+    scope: Scope,
+    kind: Kind,
+    days: Sequence[date],
+    tail: Tail,
+    known: Mapping[str, str],
+    salt: str,
+    who: agg.Exposed | None,
+    run: Runner,
     before: Sequence[str] = (),
 ) -> tuple[dict[date, pa.Table], list[str]]:
-    """Tables by day, and all days' fingerprints. `before`: fingerprints of the same days' exposures; a day's outcomes depend on
-    the exposures up to it."""
+    """Tables by day, and all days' fingerprints. `before`: fingerprints of the same
+    days' exposures; a day's outcomes depend on the exposures up to it.
+    """
     tasks, kept, prints = [], [], []
     for index, day in enumerate(days):
         files = await scope.stores.lake.files("events", day, day)
         rest = tail.on(day)
-        ids = "" if rest is None else _hash(*map(str, rest["source"].to_pylist()), *map(str, rest["id"].to_pylist()))
+        ids = (
+            ""
+            if rest is None
+            else _hash(*map(str, rest["source"].to_pylist()), *map(str, rest["id"].to_pylist()))
+        )
         fingerprint = _hash(salt, ids, *files, "after", *before[: index + 1])
         prints.append(fingerprint)
         if rest is None and known.get(f"{kind}/{day}") == fingerprint:
@@ -236,7 +319,9 @@ def _hash(*parts: str) -> str:
 
 
 async def forget(scope: Scope) -> None:
-    """Drop what was kept of an experiment's data (its events stay in the log's archive)."""
+    """Drop what was kept of an experiment's data (its events stay in the log's
+    archive).
+    """
     for kind in get_args(Kind):
         await scope.stores.lake.delete(scope.table(kind))
     await scope.stores.online.delete(scope.key)

@@ -1,4 +1,6 @@
-"""An experiment as it is kept: its design, its state and what was decided, in one hash per tenant."""
+"""An experiment as it is kept: its design, its state and what was decided, in one hash
+per tenant.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Plan(BaseModel):
 
 
 class TakenLook(BaseModel):
-    """A look of a group-sequential test: taken once, and shown as it was until the next."""
+    """A look of a group-sequential test: taken once, and shown as it was until the
+    next.
+    """
 
     time: float
     information: float
@@ -46,7 +50,9 @@ class TakenLook(BaseModel):
 
 
 class Ramp(BaseModel):
-    """The winner's way to everyone: percentages of the units, one step after the other, over some days."""
+    """The winner's way to everyone: percentages of the units, one step after the other,
+    over some days.
+    """
 
     variant: str
     steps: list[float]
@@ -66,7 +72,9 @@ class Change(BaseModel):
 
 
 class Document(BaseModel):
-    """Everything of one experiment but its data. `hash` is the design's, taken at the start; the design never changes after it."""
+    """Everything of one experiment but its data. `hash` is the design's, taken at the
+    start; the design never changes after it.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -93,7 +101,9 @@ class Document(BaseModel):
 
 
 class Documents:
-    """A tenant's experiments. Every write names what it replaces: of two at once, one is told of the conflict."""
+    """A tenant's experiments. Every write names what it replaces: of two at once, one
+    is told of the conflict.
+    """
 
     def __init__(self, stores: Stores) -> None:
         self._online = stores.online
@@ -111,7 +121,10 @@ class Documents:
     async def all(self) -> list[Document]:
         """In order of creation."""
         raws = await self._online.hgetall(KEY)
-        return sorted((Document.model_validate_json(raw) for raw in raws.values()), key=lambda d: (d.created_at, d.id))
+        return sorted(
+            (Document.model_validate_json(raw) for raw in raws.values()),
+            key=lambda d: (d.created_at, d.id),
+        )
 
     async def put(self, document: Document, replaces: Document | None) -> Document:
         """Store it if what is stored is still `replaces`. Raises Conflict otherwise."""

@@ -1,7 +1,8 @@
 """Sufficient statistics of one arm: all that a test needs to know of its units.
 
-Each has `estimate()`: the metric's value, the variance of that value, and its degrees of freedom. A unit (a user, a
-tenant, a session) is the independent observation everywhere; never an event.
+Each has `estimate()`: the metric's value, the variance of that value, and its degrees
+of freedom. A unit (a user, a tenant, a session) is the independent observation
+everywhere; never an event.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from scipy.special import ndtri
 
 
 class Undefined(ValueError):
-    """The data cannot answer the question: nothing varies, a denominator is zero, too few units. The message says which."""
+    """The data cannot answer the question: nothing varies, a denominator is zero, too
+    few units. The message says which.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with the variance of its sampling distribution (not of one unit) and the variance's degrees of freedom."""
+    """A value with the variance of its sampling distribution (not of one unit) and the
+    variance's degrees of freedom.
+    """
 
     value: float
     variance: float
@@ -41,7 +46,10 @@ class Proportion:
 
     def __post_init__(self) -> None:
         _require(self.n >= 1, "a proportion needs at least one unit")
-        _require(0 <= self.successes <= self.n, f"{self.successes} successes of {self.n} units is impossible")
+        _require(
+            0 <= self.successes <= self.n,
+            f"{self.successes} successes of {self.n} units is impossible",
+        )
 
     @property
     def rate(self) -> float:
@@ -61,7 +69,10 @@ class Mean:
 
     def __post_init__(self) -> None:
         _require(self.n >= 2, "a mean needs at least two units: the variance of one is unknown")
-        _require(math.isfinite(self.mean) and math.isfinite(self.variance), "mean and variance must be finite")
+        _require(
+            math.isfinite(self.mean) and math.isfinite(self.variance),
+            "mean and variance must be finite",
+        )
         _require(self.variance >= 0, "a variance is not negative")
 
     def estimate(self) -> Estimate:
@@ -77,7 +88,9 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two values per unit, `y` and `x`: a ratio's numerator and denominator, or an outcome and its pre-period covariate."""
+    """Two values per unit, `y` and `x`: a ratio's numerator and denominator, or an
+    outcome and its pre-period covariate.
+    """
 
     n: int
     mean_y: float
@@ -88,8 +101,15 @@ class Pair:
 
     def __post_init__(self) -> None:
         _require(self.n >= 2, "at least two units are needed: the variance of one is unknown")
-        _require(all(map(math.isfinite, (self.mean_y, self.mean_x, self.variance_y, self.variance_x, self.covariance))),
-                 "means, variances and covariance must be finite")
+        _require(
+            all(
+                map(
+                    math.isfinite,
+                    (self.mean_y, self.mean_x, self.variance_y, self.variance_x, self.covariance),
+                )
+            ),
+            "means, variances and covariance must be finite",
+        )
         _require(self.variance_y >= 0 and self.variance_x >= 0, "a variance is not negative")
 
     @classmethod
@@ -98,14 +118,23 @@ class Pair:
         ys, xs = np.asarray(y, dtype=float), np.asarray(x, dtype=float)
         _require(ys.size >= 2, "at least two units are needed: the variance of one is unknown")
         cov = np.cov(ys, xs)
-        return cls(ys.size, float(ys.mean()), float(xs.mean()), float(cov[0, 0]), float(cov[1, 1]), float(cov[0, 1]))
+        return cls(
+            ys.size,
+            float(ys.mean()),
+            float(xs.mean()),
+            float(cov[0, 0]),
+            float(cov[1, 1]),
+            float(cov[0, 1]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """sum(y) / sum(x) over units, such as clicks per search, where units and not events are independent.
+    """sum(y) / sum(x) over units, such as clicks per search, where units and not events
+    are independent.
 
-    Delta method (Deng, Knoblich & Lu 2018, "Applying the Delta Method in Metric Analytics", eq. 5), R = mean_y / mean_x:
+    Delta method (Deng, Knoblich & Lu 2018, "Applying the Delta Method in Metric
+    Analytics", eq. 5), R = mean_y / mean_x:
 
         var(R) = (var(y) - 2 R cov(y, x) + R² var(x)) / (n mean_x²)
     """
@@ -126,11 +155,13 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """The `q`-quantile of one value per unit, and the order statistics one normal 95 % step below and above it.
+    """The `q`-quantile of one value per unit, and the order statistics one normal 95 %
+    step below and above it.
 
-    The ranks n q ± 1.96 √(n q (1 - q)) bound the quantile with 95 % confidence whatever the distribution (binomial
-    count of units below it); their distance over 2 · 1.96 is its standard error. Source: Deng et al. 2018, section 4,
-    and David & Nagaraja, Order Statistics, 7.1. Needs no density estimate.
+    The ranks n q ± 1.96 √(n q (1 - q)) bound the quantile with 95 % confidence whatever
+    the distribution (binomial count of units below it); their distance over 2 · 1.96 is
+    its standard error. Source: Deng et al. 2018, section 4, and David & Nagaraja, Order
+    Statistics, 7.1. Needs no density estimate.
     """
 
     n: int
@@ -148,10 +179,17 @@ class Quantile:
         array = np.sort(np.asarray(values, dtype=float))
         step = _Z * math.sqrt(array.size * q * (1 - q))
         low, high = array.size * q - step, array.size * q + step
-        _require(low >= 0 and high <= array.size - 1, f"too few units ({array.size}) for the {q:g}-quantile")
+        _require(
+            low >= 0 and high <= array.size - 1,
+            f"too few units ({array.size}) for the {q:g}-quantile",
+        )
         at = np.arange(array.size)
-        return cls(array.size, float(np.quantile(array, q)), float(np.interp(low - 0.5, at, array)),
-                   float(np.interp(high - 0.5, at, array)))
+        return cls(
+            array.size,
+            float(np.quantile(array, q)),
+            float(np.interp(low - 0.5, at, array)),
+            float(np.interp(high - 0.5, at, array)),
+        )
 
 
 _Z = float(ndtri(0.975))

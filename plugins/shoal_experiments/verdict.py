@@ -20,7 +20,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the primary metric says of one treatment, after correction. `undefined` says why it could not be tested."""
+    """What the primary metric says of one treatment, after correction. `undefined` says
+    why it could not be tested.
+    """
 
     arm: str
     effect: float = 0.0
@@ -32,7 +34,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Whether a guardrail is kept by one treatment; `harmed` when harm beyond the margin is shown, not only not excluded."""
+    """Whether a guardrail is kept by one treatment; `harmed` when harm beyond the
+    margin is shown, not only not excluded.
+    """
 
     arm: str
     metric: str
@@ -52,16 +56,21 @@ def decide(
     guardrails: Sequence[Kept],
     unit: str = "",
 ) -> Verdict:
-    """Ship the treatment with the largest good effect among those that are significantly better and keep every guardrail.
+    """Ship the treatment with the largest good effect among those that are
+    significantly better and keep every guardrail.
 
-    Invalid on a sample-ratio mismatch, whatever else. Do not ship when every treatment is significantly worse, or harms
-    a guardrail. Inconclusive otherwise.
+    Invalid on a sample-ratio mismatch, whatever else. Do not ship when every treatment
+    is significantly worse, or harms a guardrail. Inconclusive otherwise.
     """
     if sample_ratio < threshold:
-        return Verdict("invalid", None, [
-            f"The arms' sizes do not fit their allocation (sample-ratio mismatch, p = {number(sample_ratio)}, below "
-            f"{threshold:g}): something biased who was counted, so no other number can be trusted."
-        ])
+        return Verdict(
+            "invalid",
+            None,
+            [
+                f"The arms' sizes do not fit their allocation (sample-ratio mismatch, p = {number(sample_ratio)}, below "
+                f"{threshold:g}): something biased who was counted, so no other number can be trusted."
+            ],
+        )
     reasons = [f"The arms' sizes fit their allocation (p = {number(sample_ratio)})."]
     sign = 1.0 if better == "increase" else -1.0
     winners, losers = [], []
@@ -78,15 +87,27 @@ def decide(
         best = max(winners, key=lambda f: sign * f.effect)
         return Verdict("ship", best.arm, [*reasons, f"Ship {best.arm}."])
     if findings and len(losers) == len(findings):
-        return Verdict("do not ship", None, [*reasons, "No treatment may ship: each is worse, or harms a guardrail."])
-    return Verdict("inconclusive", None, [*reasons, "No treatment is shown to be better with every guardrail kept."])
+        return Verdict(
+            "do not ship",
+            None,
+            [*reasons, "No treatment may ship: each is worse, or harms a guardrail."],
+        )
+    return Verdict(
+        "inconclusive",
+        None,
+        [*reasons, "No treatment is shown to be better with every guardrail kept."],
+    )
 
 
 def _primary(finding: Finding, metric: str, sign: float, confidence: float, unit: str) -> str:
     if finding.undefined:
         return f"{finding.arm}: {metric} could not be tested: {finding.undefined}."
-    between = "" if finding.interval is None else (
-        f", {100 * confidence:g} % interval {number(finding.interval[0], unit)} to {number(finding.interval[1], unit)}"
+    between = (
+        ""
+        if finding.interval is None
+        else (
+            f", {100 * confidence:g} % interval {number(finding.interval[0], unit)} to {number(finding.interval[1], unit)}"
+        )
     )
     if not finding.significant:
         known = "no significant difference"
@@ -96,7 +117,9 @@ def _primary(finding: Finding, metric: str, sign: float, confidence: float, unit
 
 
 def number(value: float, unit: str = "") -> str:
-    """A number as a person writes it: three significant digits; effects with their sign, and in percent when relative."""
+    """A number as a person writes it: three significant digits; effects with their
+    sign, and in percent when relative.
+    """
     if unit == "%":
         return f"{100 * value:+.3g} %"
     if unit:
@@ -106,7 +129,11 @@ def number(value: float, unit: str = "") -> str:
 
 def running(missing: Mapping[str, str]) -> Verdict:
     """Before its registered end a fixed-horizon experiment has no verdict but this."""
-    return Verdict("inconclusive", None, [
-        "It still runs; p-values and effects are shown at the registered end, and not before, so that nobody stops at a lucky moment.",
-        *missing.values(),
-    ])
+    return Verdict(
+        "inconclusive",
+        None,
+        [
+            "It still runs; p-values and effects are shown at the registered end, and not before, so that nobody stops at a lucky moment.",
+            *missing.values(),
+        ],
+    )

@@ -1,4 +1,6 @@
-"""The feature store: batch and streaming features, served in a millisecond, joined point-in-time."""
+"""The feature store: batch and streaming features, served in a millisecond, joined
+point-in-time.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -35,7 +37,9 @@ def _job(name: str, summary: str, **schedule: Any) -> Job:
     """A job whose module is imported when it runs."""
 
     async def run(job: JobContext) -> Mapping[str, Any]:
-        work: Callable[[JobContext], Awaitable[Mapping[str, Any]]] = getattr(import_module(f"{__name__}.jobs"), name)
+        work: Callable[[JobContext], Awaitable[Mapping[str, Any]]] = getattr(
+            import_module(f"{__name__}.jobs"), name
+        )
         return await work(job)
 
     return Job(name, run, summary, **schedule)
@@ -62,11 +66,20 @@ def shoal_capabilities() -> Sequence[Capability]:
             "Computes features by batch and by stream, serves them online, joins them point-in-time for training.",
             routes=_routes,
             jobs=[
-                _job("materialize", "Computes the batch views.", cron="0 3 * * *", deadline=timedelta(hours=3)),
+                _job(
+                    "materialize",
+                    "Computes the batch views.",
+                    cron="0 3 * * *",
+                    deadline=timedelta(hours=3),
+                ),
                 _job("backfill", "Computes views for past days, from `start` to `end`."),
                 _job("historical", "Joins features to any number of entity rows, point-in-time."),
                 _job("consistency", "Compares what is served with the log.", cron="30 4 * * *"),
-                _job("watch", "Age, lag, nulls and drift of the views, as metrics.", cron="*/15 * * * *"),
+                _job(
+                    "watch",
+                    "Age, lag, nulls and drift of the views, as metrics.",
+                    cron="*/15 * * * *",
+                ),
             ],
             streams=[Stream(("*",), _handle)],
             page=_page,

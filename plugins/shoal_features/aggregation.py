@@ -1,5 +1,6 @@
-"""Batch aggregation: a view's features of every entity as of a moment, from the archive of events. DuckDB does the work,
-in bounded memory (it spills to a folder)."""
+"""Batch aggregation: a view's features of every entity as of a moment, from the archive
+of events. DuckDB does the work, in bounded memory (it spills to a folder).
+"""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,9 @@ from .registry import Feature, View
 from .windows import needed_type
 
 HLL_ABOVE = 10_000
-"""Distinct values of one entity past which they are estimated by HyperLogLog instead of counted."""
+"""Distinct values of one entity past which they are estimated by HyperLogLog instead of
+counted.
+"""
 
 DAY = 86_400
 _ARROW = {
@@ -32,8 +35,14 @@ def arrow_type(dtype: str) -> pa.DataType:
 
 
 def schema(view: View) -> pa.Schema:
-    """The offline table of a view: entity, event_timestamp, created, and a column per feature."""
-    head = [pa.field("entity", pa.string()), pa.field("event_timestamp", TIME), pa.field("created", TIME)]
+    """The offline table of a view: entity, event_timestamp, created, and a column per
+    feature.
+    """
+    head = [
+        pa.field("entity", pa.string()),
+        pa.field("event_timestamp", TIME),
+        pa.field("created", TIME),
+    ]
     return pa.schema(head + [pa.field(f.name, arrow_type(f.dtype)) for f in view.features])
 
 
@@ -41,7 +50,9 @@ def schema(view: View) -> pa.Schema:
 def engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB that keeps to `memory` and spills beyond it."""
     with tempfile.TemporaryDirectory(prefix="shoal-features-") as folder:
-        con = duckdb.connect(config={"memory_limit": memory, "threads": threads, "temp_directory": folder})
+        con = duckdb.connect(
+            config={"memory_limit": memory, "threads": threads, "temp_directory": folder}
+        )
         try:
             con.execute("SET TimeZone = 'UTC'")
             con.execute("SET enable_progress_bar = false")
@@ -51,9 +62,11 @@ def engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDBPyCon
 
 
 def lookback(view: View) -> int:
-    """Seconds of events that a row as of a moment depends on. An entity has a row for as long as a value from its last
-    event can still be within its TTL (or for a week after its windows emptied, so that the drop to zero is written even if some
-    nights fail)."""
+    """Seconds of events that a row as of a moment depends on. An entity has a row for
+    as long as a value from its last event can still be within its TTL (or for a week
+    after its windows emptied, so that the drop to zero is written even if some nights
+    fail).
+    """
     return (view.retention or 366 * DAY) + (view.ttl or 7 * DAY)
 
 
@@ -68,10 +81,11 @@ def aggregate(
 ) -> pa.Table:
     """The rows of a view as of a moment (µs since 1970), in the order of the entities.
 
-    `relation`: what to select the archived events from, such as `read_parquet([…])`. The window of a feature is
-    `(as_of - window, as_of]`. Counts, sums and distinct counts of nothing are 0; everything else of nothing is null, and
-    so is what does not fit the feature's type. A sum of integers is rounded, half to even.
-    `partition` (k, n): only the k-th of n parts of the entities. `entities`: only these.
+    `relation`: what to select the archived events from, such as `read_parquet([…])`.
+    The window of a feature is `(as_of - window, as_of]`. Counts, sums and distinct
+    counts of nothing are 0; everything else of nothing is null, and so is what does not
+    fit the feature's type. A sum of integers is rounded, half to even. `partition` (k,
+    n): only the k-th of n parts of the entities. `entities`: only these.
     """
     k, n = partition
     part = f"AND hash(entity) % {n} = {k}" if n > 1 else ""
@@ -82,7 +96,11 @@ def aggregate(
         f"CREATE OR REPLACE TEMP TABLE occurrences AS SELECT * FROM ({select(view, relation)}) "
         f"WHERE ts > {as_of - lookback(view) * 1_000_000} AND ts <= {as_of} {part}"
     )
-    aggregates = [f"{_aggregate(view, f, as_of)} AS {_name(f)}" for f in view.features if f.function != "count_distinct"]
+    aggregates = [
+        f"{_aggregate(view, f, as_of)} AS {_name(f)}"
+        for f in view.features
+        if f.function != "count_distinct"
+    ]
     query = f"SELECT {', '.join(['entity', *aggregates])} FROM occurrences GROUP BY entity"
     for feature in view.features:
         if feature.function == "count_distinct":
@@ -105,16 +123,24 @@ def _aggregate(view: View, feature: Feature, as_of: int) -> str:
 
 
 def _fitted(feature: Feature, raw: str) -> str:
-    """An aggregate as a value of the feature's type; `values.fitted` is the same for what is computed online."""
+    """An aggregate as a value of the feature's type; `values.fitted` is the same for
+    what is computed online.
+    """
     value = f"coalesce({raw}, 0)" if feature.function in _ZERO else raw
     if feature.dtype not in _SQL:
         return value
     value = f"try_cast({value} AS {_SQL[feature.dtype]})"  # DuckDB rounds half to even here, and `round` does not
-    return f"CASE WHEN isfinite({value}) THEN {value} END" if feature.dtype.startswith("float") else value
+    return (
+        f"CASE WHEN isfinite({value}) THEN {value} END"
+        if feature.dtype.startswith("float")
+        else value
+    )
 
 
 def _distinct(con: duckdb.DuckDBPyConnection, view: View, feature: Feature, as_of: int) -> str:
-    """Exact for the entities that an estimate shows to be small, so that memory is bounded by the small ones."""
+    """Exact for the entities that an estimate shows to be small, so that memory is
+    bounded by the small ones.
+    """
     c, inside = _column(view, feature), _inside(feature, as_of)
     table = f'"estimate {feature.name}"'
     con.execute(
@@ -133,7 +159,9 @@ def _inside(feature: Feature, as_of: int) -> str:
 
 
 def _column(view: View, feature: Feature) -> str:
-    """What the feature takes from an event; a number that is too large for a float32 is none."""
+    """What the feature takes from an event; a number that is too large for a float32 is
+    none.
+    """
     dtype = needed_type(feature)
     c = f"c{columns(view).index((feature.column, dtype))}"
     return f"try_cast({c} AS FLOAT)" if dtype == "float32" else c
@@ -146,11 +174,14 @@ def _name(feature: Feature) -> str:
 def values_at(
     con: duckdb.DuckDBPyConnection, view: View, relation: str, rows: pa.Table
 ) -> pa.Table:
-    """A stream view's features as of each row's own moment: what the sliding windows held at that time.
+    """A stream view's features as of each row's own moment: what the sliding windows
+    held at that time.
 
-    `rows`: columns `row` (int), `entity` (string) and `ts` (µs since 1970). The answer has `row`, `event_timestamp` (of
-    the entity's newest event at or before `ts`) and a column per feature, in the order of `row`; null where the entity
-    had no event yet or its newest was older than the TTL. A `last` without a window expires by its own event, as online.
+    `rows`: columns `row` (int), `entity` (string) and `ts` (µs since 1970). The answer
+    has `row`, `event_timestamp` (of the entity's newest event at or before `ts`) and a
+    column per feature, in the order of `row`; null where the entity had no event yet or
+    its newest was older than the TTL. A `last` without a window expires by its own
+    event, as online.
     """
     con.register("asked", rows)
     con.execute(
@@ -161,12 +192,19 @@ def values_at(
         "CREATE OR REPLACE TEMP TABLE seen AS SELECT row, asked.entity AS entity, asked.ts AS t, o.ts AS newest "
         "FROM asked ASOF LEFT JOIN (SELECT DISTINCT entity, ts FROM occurrences) o ON asked.entity = o.entity AND asked.ts >= o.ts"
     )
-    alive = "newest IS NOT NULL" + (f" AND t - newest <= {view.ttl * 1_000_000}" if view.ttl else "")
+    alive = "newest IS NOT NULL" + (
+        f" AND t - newest <= {view.ttl * 1_000_000}" if view.ttl else ""
+    )
     query = f"SELECT row, newest, {alive} AS alive FROM seen"
     for i, feature in enumerate(view.features):
         query = f"SELECT * FROM ({query}) LEFT JOIN ({_at(view, feature, f'v{i}')}) USING (row)"
-    values = ", ".join(f"CASE WHEN alive THEN {_fitted(f, f'v{i}')} END AS {_name(f)}" for i, f in enumerate(view.features))
-    table = con.sql(f"SELECT row, make_timestamptz(newest) AS event_timestamp, {values} FROM ({query}) ORDER BY row")
+    values = ", ".join(
+        f"CASE WHEN alive THEN {_fitted(f, f'v{i}')} END AS {_name(f)}"
+        for i, f in enumerate(view.features)
+    )
+    table = con.sql(
+        f"SELECT row, make_timestamptz(newest) AS event_timestamp, {values} FROM ({query}) ORDER BY row"
+    )
     head = [pa.field("row", pa.int64()), pa.field("event_timestamp", TIME)]
     return table.to_arrow_table().cast(pa.schema(head + list(schema(view))[3:]))
 
@@ -186,7 +224,9 @@ def _at(view: View, feature: Feature, name: str) -> str:
             f"ON seen.entity = o.entity AND seen.t >= o.ts WHERE {within}"
         )
     c = _column(view, feature) if feature.column else "1"
-    how = {"count": "count", "mean": "avg", "count_distinct": "count"}.get(feature.function or "", feature.function)
+    how = {"count": "count", "mean": "avg", "count_distinct": "count"}.get(
+        feature.function or "", feature.function
+    )
     distinct = "DISTINCT " if feature.function == "count_distinct" else ""
     return (
         f"SELECT row, {how}({distinct}{c}) AS {name} FROM seen JOIN occurrences o ON seen.entity = o.entity "
@@ -195,8 +235,9 @@ def _at(view: View, feature: Feature, name: str) -> str:
 
 
 def accepted_by(relation: str, known: int) -> str:
-    """What of an archive the log had accepted by a moment (µs since 1970): an event's `position` begins with the millisecond
-    of its acceptance."""
+    """What of an archive the log had accepted by a moment (µs since 1970): an event's
+    `position` begins with the millisecond of its acceptance.
+    """
     return f"(SELECT * FROM {relation} WHERE CAST(split_part(position, '-', 1) AS BIGINT) <= {known // 1000})"
 
 

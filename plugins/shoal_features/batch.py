@@ -1,4 +1,6 @@
-"""The batch side: the features of every entity as of a moment, into the offline table and then online."""
+"""The batch side: the features of every entity as of a moment, into the offline table
+and then online.
+"""
 
 import asyncio
 import time
@@ -21,26 +23,38 @@ from .values import micros, moment, pack
 from .windows import SKEW, Plan
 
 EVENTS_PER_PART = 50_000_000
-"""Events that one part of the work takes at once. Each part reads them all, so few large ones are faster; the engine keeps to its memory."""
+"""Events that one part of the work takes at once. Each part reads them all, so few
+large ones are faster; the engine keeps to its memory.
+"""
 
 Progress = Callable[[float, float, str], None]
 
 
 @dataclass(frozen=True)
 class Written:
-    """What one computation did: rows that the view has as of the moment, how many of them are new or changed offline, and
-    how many values took effect online."""
+    """What one computation did: rows that the view has as of the moment, how many of
+    them are new or changed offline, and how many values took effect online.
+    """
 
     rows: int
     changed: int
     online: int
 
 
-async def compute(stores: Any, view: View, as_of: datetime, *, online: bool = True, progress: Progress | None = None) -> Written:
-    """Compute a batch view as of a moment. Doing it again changes nothing; after late events it writes what they change.
+async def compute(
+    stores: Any,
+    view: View,
+    as_of: datetime,
+    *,
+    online: bool = True,
+    progress: Progress | None = None,
+) -> Written:
+    """Compute a batch view as of a moment. Doing it again changes nothing; after late
+    events it writes what they change.
 
-    The offline table is written at once at the end, and an entity's online values by one atomic script each, so a
-    process killed half-way leaves every value whole, old or new.
+    The offline table is written at once at the end, and an entity's online values by
+    one atomic script each, so a process killed half-way leaves every value whole, old
+    or new.
     """
     moment_us, now = micros(as_of), time.time_ns() // 1000
     archive = await offline.events(stores, as_of - timedelta(seconds=lookback(view)), as_of)
@@ -66,8 +80,10 @@ async def compute(stores: Any, view: View, as_of: datetime, *, online: bool = Tr
 
 
 async def in_parts(part: Callable[[int], pa.Table], parts: int) -> AsyncIterator[pa.Table]:
-    """The results of `part(0) … part(parts - 1)`, in any order and perhaps in pieces, by Ray Data when there are several. They
-    come one by one: what is not asked for yet is not held here."""
+    """The results of `part(0) … part(parts - 1)`, in any order and perhaps in pieces,
+    by Ray Data when there are several. They come one by one: what is not asked for yet
+    is not held here.
+    """
     with ThreadPoolExecutor(1) as thread:  # always the same one, since the iterator is Ray's
         found, loop = _worked(part, parts), asyncio.get_running_loop()
         while (table := await loop.run_in_executor(thread, next, found, None)) is not None:
@@ -92,19 +108,29 @@ def packed(view: View, rows: pa.Table) -> Iterable[Row]:
     for n, entity in enumerate(rows["entity"].to_pylist()):
         event, created = times[0][n], times[1][n]
         yield Row(
-            entity, {f.name: pack(f.dtype, c[n], event, created) for f, c in zip(view.features, columns, strict=True)}
+            entity,
+            {
+                f.name: pack(f.dtype, c[n], event, created)
+                for f, c in zip(view.features, columns, strict=True)
+            },
         )
 
 
 async def restore(stores: Any, view: View, start: datetime, end: datetime) -> int:
-    """Write the newest offline row of each entity with an event time in [start, end] online; how many values took effect."""
+    """Write the newest offline row of each entity with an event time in [start, end]
+    online; how many values took effect.
+    """
     rows = await offline.between(stores.lake, view, start, end, latest=True)
     return await write(stores.online, view, packed(view, rows), time.time_ns() // 1000)
 
 
-async def rebuild(stores: Any, view: View, *, progress: Progress | None = None, size: int = 5_000) -> int:
-    """Bring a stream view's windows up from the archive: after new definitions, or a Redis that was lost. Harmless beside
-    the running stream, since an event counts once. How many events were new."""
+async def rebuild(
+    stores: Any, view: View, *, progress: Progress | None = None, size: int = 5_000
+) -> int:
+    """Bring a stream view's windows up from the archive: after new definitions, or a
+    Redis that was lost. Harmless beside the running stream, since an event counts once.
+    How many events were new.
+    """
     now = time.time_ns() // 1000
     since = None if Plan.of(view).last else moment(now - (view.retention + GRACE) * 1_000_000)
     archive = await offline.events(stores, since)

@@ -1,4 +1,6 @@
-"""Which definitions a tenant has: kept in its Redis, the shared ones where it has none of its own."""
+"""Which definitions a tenant has: kept in its Redis, the shared ones where it has none
+of its own.
+"""
 
 import json
 import time
@@ -25,7 +27,9 @@ return 1
 
 
 class Catalog:
-    """The registries of the tenants that a replica serves, and the readings prepared from them."""
+    """The registries of the tenants that a replica serves, and the readings prepared
+    from them.
+    """
 
     def __init__(self, shared: Path = SHARED) -> None:
         self._shared = Registry.from_dict(json.loads(shared.read_text()))
@@ -33,7 +37,9 @@ class Catalog:
         self._readings: OrderedDict[tuple[int, str, str], tuple[Registry, Reading]] = OrderedDict()
 
     async def registry(self, tenant: str, door: Any) -> Registry:
-        """The tenant's registry, at most a second old. Raises Unavailable while Redis is away."""
+        """The tenant's registry, at most a second old. Raises Unavailable while Redis
+        is away.
+        """
         known = self._known.get(tenant)
         now = time.monotonic()
         if known and now - known[0] < FRESH:
@@ -47,8 +53,10 @@ class Catalog:
         return registry
 
     async def replace(self, tenant: str, door: Any, registry: Registry) -> list[str]:
-        """Register new definitions; the names of the features that are new. Raises RegistryError when a feature changes its
-        type, and the old definitions stay; also when someone else registered others meanwhile."""
+        """Register new definitions; the names of the features that are new. Raises
+        RegistryError when a feature changes its type, and the old definitions stay;
+        also when someone else registered others meanwhile.
+        """
         raw = await door.get(KEY)
         old = Registry.from_dict(json.loads(raw)) if raw else self._shared
         faults = registry.changed_types(old)
@@ -56,19 +64,31 @@ class Catalog:
             raise RegistryError(faults)
         body = json.dumps(registry.to_dict(), sort_keys=True)
         if not await door.eval(REPLACE, [KEY], [raw or b"", body]):
-            raise RegistryError([{"location": "definitions", "message": "they were changed meanwhile: apply again"}])
+            raise RegistryError(
+                [{"location": "definitions", "message": "they were changed meanwhile: apply again"}]
+            )
         self._known.pop(tenant, None)
         names = {f"{v.name}:{f.name}" for v in old.views for f in v.features}
-        return [n for v in registry.views for f in v.features if (n := f"{v.name}:{f.name}") not in names]
+        return [
+            n
+            for v in registry.views
+            for f in v.features
+            if (n := f"{v.name}:{f.name}") not in names
+        ]
 
     def reading(self, registry: Registry, entity: str, names: str) -> Reading:
-        """The prepared reading of comma-separated features. Raises KeyError and UnknownFeature as `Registry.resolve` does."""
+        """The prepared reading of comma-separated features. Raises KeyError and
+        UnknownFeature as `Registry.resolve` does.
+        """
         key = (id(registry), entity, names)
         known = self._readings.get(key)
         if known:
             return known[1]
         reading = Reading(entity, registry.resolve(entity, split(names)))
-        self._readings[key] = (registry, reading)  # the registry is kept, so that its id stays its own
+        self._readings[key] = (
+            registry,
+            reading,
+        )  # the registry is kept, so that its id stays its own
         if len(self._readings) > 1000:
             self._readings.popitem(last=False)
         return reading

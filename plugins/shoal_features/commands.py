@@ -34,7 +34,9 @@ def commands() -> typer.Typer:
         tenant: str = typer.Option("", "--tenant", help="Whose; without, every tenant's."),
         check: bool = typer.Option(False, "--check", help="Only say whether it is right."),
     ) -> None:
-        """Validate definitions and register them in place of the tenant's old ones, or of every tenant's."""
+        """Validate definitions and register them in place of the tenant's old ones, or
+        of every tenant's.
+        """
         from .definitions import load
         from .registry import Registry, RegistryError
 
@@ -70,7 +72,9 @@ def commands() -> typer.Typer:
             for f in view["features"]:
                 how = f"{f['function']}({f['column'] or '*'})" if f["function"] else "pushed"
                 window = f" over {_span(f['window'])}" if f["window"] else ""
-                table.add_row(view["name"], view["kind"], view["entity"], f["name"], f["dtype"], how + window)
+                table.add_row(
+                    view["name"], view["kind"], view["entity"], f["name"], f["dtype"], how + window
+                )
         Console().print(table)
 
     @app.command()
@@ -105,14 +109,18 @@ def commands() -> typer.Typer:
 
     @app.command()
     def historical(
-        entities: Path = typer.Argument(help="Entity rows as Parquet: the entity's id and event_timestamp, perhaps known_by."),
+        entities: Path = typer.Argument(
+            help="Entity rows as Parquet: the entity's id and event_timestamp, perhaps known_by."
+        ),
         output: Path = typer.Argument(help="The Parquet file to write."),
         features: str = typer.Option(..., help="Names, separated by commas."),
         tenant: str = TENANT,
         entity: str = typer.Option("", help="The entity type, where several have the join key."),
         known_by: str = typer.Option("", help="Only what was known by this time."),
     ) -> None:
-        """Join features to entity rows, point in time; the rows of the answer are in no particular order."""
+        """Join features to entity rows, point in time; the rows of the answer are in no
+        particular order.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -120,16 +128,25 @@ def commands() -> typer.Typer:
             for batch in pq.ParquetFile(entities).iter_batches(UPLOADED):
                 sink = pa.BufferOutputStream()
                 names = batch.schema.names
-                if entity and len(ids := [n for n in names if n not in BESIDE]) == 1:  # the name of the type, which no other can have
+                if (
+                    entity and len(ids := [n for n in names if n not in BESIDE]) == 1
+                ):  # the name of the type, which no other can have
                     names = [entity if n in ids else n for n in names]
                 pq.write_table(pa.Table.from_batches([batch]).rename_columns(names), sink)
                 client.features.upload(name=name, body=sink.getvalue().to_pybytes())
 
-        _joined(tenant, output, {"features": features.split(","), "entity": entity, "known_by": known_by}, upload)
+        _joined(
+            tenant,
+            output,
+            {"features": features.split(","), "entity": entity, "known_by": known_by},
+            upload,
+        )
 
     @app.command()
     def as_of(
-        time: str = typer.Argument(help="Such as 2026-11-01T00:00:00Z, or a date: its beginning, UTC."),
+        time: str = typer.Argument(
+            help="Such as 2026-11-01T00:00:00Z, or a date: its beginning, UTC."
+        ),
         output: Path = typer.Argument(help="The Parquet file to write."),
         features: str = typer.Option(..., help="Names, separated by commas."),
         tenant: str = TENANT,
@@ -138,10 +155,16 @@ def commands() -> typer.Typer:
     ) -> None:
         """Features of all entities as of a time, in no particular order."""
         at = f"{time}T00:00:00Z" if len(time) == len("2026-11-01") else time
-        _joined(tenant, output, {"features": features.split(","), "as_of": at, "entity": entity, "known_by": known_by})
+        _joined(
+            tenant,
+            output,
+            {"features": features.split(","), "as_of": at, "entity": entity, "known_by": known_by},
+        )
 
     @app.command()
-    def consistency(tenant: str = TENANT, sample: int = typer.Option(200, help="Entities to compare.")) -> None:
+    def consistency(
+        tenant: str = TENANT, sample: int = typer.Option(200, help="Entities to compare.")
+    ) -> None:
         """Compare what is served with what the log says; not zero when they differ."""
         if _run(tenant, "consistency", {"sample": sample})["mismatches"]:
             raise typer.Exit(1)
@@ -149,8 +172,15 @@ def commands() -> typer.Typer:
     return app
 
 
-def _joined(tenant: str, output: Path, arguments: dict[str, Any], upload: Callable[[Any, str], None] | None = None) -> None:
-    """Run the job `features.historical` on a data set of its own, and write its answer to a file."""
+def _joined(
+    tenant: str,
+    output: Path,
+    arguments: dict[str, Any],
+    upload: Callable[[Any, str], None] | None = None,
+) -> None:
+    """Run the job `features.historical` on a data set of its own, and write its answer
+    to a file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -159,10 +189,17 @@ def _joined(tenant: str, output: Path, arguments: dict[str, Any], upload: Callab
         try:
             if upload:
                 upload(client, name)
-            result = _run(tenant, "historical", {"dataset": name, **{k: v for k, v in arguments.items() if v}}, quiet=True)
+            result = _run(
+                tenant,
+                "historical",
+                {"dataset": name, **{k: v for k, v in arguments.items() if v}},
+                quiet=True,
+            )
             writer = None
             for part in range(client.features.download(name=name)["parts"]):
-                table = pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))
+                table = pq.read_table(
+                    pa.BufferReader(client.features.download(name=name, part=part))
+                )
                 writer = writer or pq.ParquetWriter(temporary, table.schema)
                 writer.write_table(table)
             if writer:
@@ -178,7 +215,9 @@ def _every_tenant() -> list[str]:
     with operator_client() as operator:
         cursor = None
         while True:
-            page = operator.platform.list_tenants(limit=1000, **({"cursor": cursor} if cursor else {}))
+            page = operator.platform.list_tenants(
+                limit=1000, **({"cursor": cursor} if cursor else {})
+            )
             names += [t["id"] for t in page["tenants"]]
             cursor = page["cursor"]
             if not cursor:
@@ -202,16 +241,26 @@ def _run(tenant: str, job: str, arguments: dict[str, Any], quiet: bool = False) 
     from rich.console import Console
     from rich.progress import Progress
 
-    with operator_client(tenant) as client, Progress(console=Console(stderr=True), transient=True, disable=_as_json()) as bar:
+    with (
+        operator_client(tenant) as client,
+        Progress(console=Console(stderr=True), transient=True, disable=_as_json()) as bar,
+    ):
         run = client.platform.run_job(name=f"features.{job}", arguments=arguments)
         task = bar.add_task(job, total=None)
         while run["state"] not in DONE:
             time.sleep(0.3)
             run = client.platform.get_run(id=run["id"])
             shown = run["progress"]
-            bar.update(task, total=shown["total"] or None, completed=shown["done"], description=shown["message"] or job)
+            bar.update(
+                task,
+                total=shown["total"] or None,
+                completed=shown["done"],
+                description=shown["message"] or job,
+            )
     if run["state"] != "succeeded":
-        raise InternalError(f"the run {run['id']} {run['state']}: {run.get('error') or 'no more is known'}")
+        raise InternalError(
+            f"the run {run['id']} {run['state']}: {run.get('error') or 'no more is known'}"
+        )
     if not quiet:
         _say(run["result"])
     return run["result"]
@@ -226,7 +275,9 @@ def _say(what: dict[str, Any]) -> None:
         typer.echo(orjson.dumps(what).decode())
         return
     for name, value in what.items():
-        typer.echo(f"{name}: {orjson.dumps(value).decode() if isinstance(value, dict | list) else value}")
+        typer.echo(
+            f"{name}: {orjson.dumps(value).decode() if isinstance(value, dict | list) else value}"
+        )
 
 
 def _day(text: str) -> str:

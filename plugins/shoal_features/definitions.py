@@ -1,4 +1,6 @@
-"""Definitions in Feast's own objects, compiled to the registry. The only module of the serving side that imports Feast."""
+"""Definitions in Feast's own objects, compiled to the registry. The only module of the
+serving side that imports Feast.
+"""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -9,10 +11,14 @@ from typing import Any
 from .registry import Feature, Registry, RegistryError, View
 
 TENANT_KEY = "tenant_id"
-"""The join key that names the tenant in a Feast project shared by all; the platform knows the tenant from the credential."""
+"""The join key that names the tenant in a Feast project shared by all; the platform
+knows the tenant from the credential.
+"""
 
 EVENTS = "shoal://events/"
-"""A source's path is this and the event types, separated by commas: `shoal://events/board.created,board.opened`."""
+"""A source's path is this and the event types, separated by commas:
+`shoal://events/board.created,board.opened`.
+"""
 
 _TYPES = {
     "Int32": "int32", "Int64": "int64", "Float32": "float32", "Float64": "float64", "String": "string",
@@ -22,8 +28,9 @@ _SYNONYMS = {"avg": "mean", "nunique": "count_distinct", "approx_count_distinct"
 
 
 def load(path: str | Path) -> Registry:
-    """Run a file of Feast definitions and compile what it defines. Raises RegistryError with every fault found, and for a
-    file that does not run, with the line that failed."""
+    """Run a file of Feast definitions and compile what it defines. Raises RegistryError
+    with every fault found, and for a file that does not run, with the line that failed.
+    """
     path = Path(path)
     module = ModuleType(path.stem)
     module.__file__ = str(path)
@@ -33,12 +40,16 @@ def load(path: str | Path) -> Registry:
     except OSError as error:
         raise RegistryError([_fault(str(path), f"cannot be read: {error.strerror}")]) from error
     except Exception as error:
-        raise RegistryError([_fault(f"{path.name}:{_line(error, path)}", f"{type(error).__name__}: {error}")]) from error
+        raise RegistryError(
+            [_fault(f"{path.name}:{_line(error, path)}", f"{type(error).__name__}: {error}")]
+        ) from error
     return compile_objects(vars(module).values())
 
 
 def compile_objects(objects: Iterable[Any]) -> Registry:
-    """The registry of Feast's entities, feature views and feature services. Other objects are left alone."""
+    """The registry of Feast's entities, feature views and feature services. Other
+    objects are left alone.
+    """
     from feast import Entity, FeatureService, FeatureView
 
     distinct = list({id(o): o for o in objects}.values())
@@ -71,32 +82,50 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
     at = f"views.{view.name}"
     _no_cycle(view, ())
     if getattr(view, "source_views", None):
-        raise RegistryError([_fault(at, "a view over other views is not supported; read the events themselves")])
+        raise RegistryError(
+            [_fault(at, "a view over other views is not supported; read the events themselves")]
+        )
     if getattr(view, "udf", None) or getattr(view, "feature_transformation", None):
-        raise RegistryError([_fault(at, "a transformation in Python is not supported; use aggregations")])
+        raise RegistryError(
+            [_fault(at, "a transformation in Python is not supported; use aggregations")]
+        )
     keys = {n: entities[n].join_key if n in entities else n for n in view.entities}
     keys = {n: k for n, k in keys.items() if k != TENANT_KEY}
     if len(keys) != 1:
-        message = f"a view has one entity besides the tenant; this one has {', '.join(keys) or 'none'}"
+        message = (
+            f"a view has one entity besides the tenant; this one has {', '.join(keys) or 'none'}"
+        )
         raise RegistryError([_fault(at, message)])
     entity, join_key = next(iter(keys.items()))
     aggregations = list(getattr(view, "aggregations", None) or ())
     types, source = _source(view)
     kind = "plain"
     if aggregations:
-        kind = "stream" if isinstance(view, StreamFeatureView) else "batch" if isinstance(view, BatchFeatureView) else kind
+        kind = (
+            "stream"
+            if isinstance(view, StreamFeatureView)
+            else "batch"
+            if isinstance(view, BatchFeatureView)
+            else kind
+        )
         if not types:
-            raise RegistryError([_fault(at, f"its source must be a FileSource whose path begins with {EVENTS}")])
+            raise RegistryError(
+                [_fault(at, f"its source must be a FileSource whose path begins with {EVENTS}")]
+            )
     schema = {f.name: f for f in view.features}
     features, faults = [], []
     for aggregation in aggregations:
         name = aggregation.resolved_name(aggregation.time_window)
         if name not in schema:
-            faults.append(_fault(f"{at}.{name}", "the aggregation has no Field of its name in the schema"))
+            faults.append(
+                _fault(f"{at}.{name}", "the aggregation has no Field of its name in the schema")
+            )
         else:
             features.append(_aggregated(aggregation, schema.pop(name)))
     if aggregations and schema:
-        faults += [_fault(f"{at}.{name}", "the Field has no Aggregation of its name") for name in schema]
+        faults += [
+            _fault(f"{at}.{name}", "the Field has no Aggregation of its name") for name in schema
+        ]
     if faults:
         raise RegistryError(faults)
     return View(
@@ -104,10 +133,15 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
         entity=entity,
         join_key=join_key,
         kind=kind,
-        features=tuple(features) or tuple(Feature(f.name, _dtype(f), description=f.description) for f in schema.values()),
+        features=tuple(features)
+        or tuple(Feature(f.name, _dtype(f), description=f.description) for f in schema.values()),
         ttl=round(view.ttl.total_seconds()) or None if view.ttl else None,
         types=types,
-        fields=tuple(dict.fromkeys([*_mapped(source, join_key), f"data.{join_key}", f"data.{entity}", "subject"])),
+        fields=tuple(
+            dict.fromkeys(
+                [*_mapped(source, join_key), f"data.{join_key}", f"data.{entity}", "subject"]
+            )
+        ),
         description=view.description,
         owner=view.owner,
         tags=dict(view.tags),
@@ -132,12 +166,16 @@ def _source(view: Any) -> tuple[tuple[str, ...], Any]:
         for one in (source, getattr(source, "batch_source", None)):
             path = getattr(one, "path", None)
             if isinstance(path, str) and path.startswith(EVENTS):
-                return tuple(t.strip() for t in path.removeprefix(EVENTS).split(",") if t.strip()), one
+                return tuple(
+                    t.strip() for t in path.removeprefix(EVENTS).split(",") if t.strip()
+                ), one
     return (), None
 
 
 def _mapped(source: Any, join_key: str) -> list[str]:
-    """The fields of an event that the source's own `field_mapping` calls by the join key."""
+    """The fields of an event that the source's own `field_mapping` calls by the join
+    key.
+    """
     return [k for k, v in (getattr(source, "field_mapping", None) or {}).items() if v == join_key]
 
 
@@ -159,7 +197,11 @@ def _no_cycle(view: Any, above: tuple[Any, ...]) -> None:
 
 def _repeated_entities(entities: list[Any]) -> list[dict[str, str]]:
     names = [e.name for e in entities]
-    return [_fault(f"entities.{n}", "two entities have this name") for n in dict.fromkeys(names) if names.count(n) > 1]
+    return [
+        _fault(f"entities.{n}", "two entities have this name")
+        for n in dict.fromkeys(names)
+        if names.count(n) > 1
+    ]
 
 
 def _line(error: Exception, path: Path) -> int:

@@ -1,4 +1,6 @@
-"""What a view takes from an event: in Python as events arrive, in SQL from the archive. The two say the same."""
+"""What a view takes from an event: in Python as events arrive, in SQL from the archive.
+The two say the same.
+"""
 
 from typing import Any, Protocol
 
@@ -6,7 +8,9 @@ from .registry import View
 from .windows import Occurrence, needed_type
 
 ATTRIBUTES = ("type", "id", "source", "subject")
-"""Columns that are the event's own; every other name is a field of its data (`data.type` where the names meet)."""
+"""Columns that are the event's own; every other name is a field of its data
+(`data.type` where the names meet).
+"""
 
 
 class EventLike(Protocol):
@@ -22,11 +26,15 @@ class EventLike(Protocol):
 
 def reads(view: View, event_type: str) -> bool:
     """Whether the view takes events of this type."""
-    return any(t == event_type or (t.endswith("*") and event_type.startswith(t[:-1])) for t in view.types)
+    return any(
+        t == event_type or (t.endswith("*") and event_type.startswith(t[:-1])) for t in view.types
+    )
 
 
 def occurrence(view: View, event: EventLike, time: int) -> Occurrence | None:
-    """The event as the view sees it, or None when it names no entity. `time`: the event's, in µs since 1970."""
+    """The event as the view sees it, or None when it names no entity. `time`: the
+    event's, in µs since 1970.
+    """
     for path in view.fields:
         entity = _id(_find(event, path))
         if entity:
@@ -36,7 +44,9 @@ def occurrence(view: View, event: EventLike, time: int) -> Occurrence | None:
 
 
 def member(source: str, identity: str) -> str:
-    """An event's name: unique, since source and id together are (CloudEvents 1.0, 3.1.1)."""
+    """An event's name: unique, since source and id together are (CloudEvents 1.0,
+    3.1.1).
+    """
     return f"{source}\x1f{identity}"
 
 
@@ -52,25 +62,37 @@ def _find(event: EventLike, path: str) -> Any:
 def _id(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if isinstance(value, str) and 0 < len(value) <= 512 and not any(ord(c) < 32 or ord(c) == 127 for c in value):
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= 512
+        and not any(ord(c) < 32 or ord(c) == 127 for c in value)
+    ):
         return value
     return None
 
 
 def select(view: View, relation: str) -> str:
-    """SQL over an archive (columns id, source, type, time, subject, and data as JSON text) that gives one row per event
-    of the view: entity, ts (µs), member, and a column `c0…` per pair of `columns(view)`. An event archived twice comes
-    once: the one that was first accepted, as far as its time tells."""
+    """SQL over an archive (columns id, source, type, time, subject, and data as JSON
+    text) that gives one row per event of the view: entity, ts (µs), member, and a
+    column `c0…` per pair of `columns(view)`. An event archived twice comes once: the
+    one that was first accepted, as far as its time tells.
+    """
     wanted = [p for p in (*view.fields, *(c for c, _ in columns(view))) if p not in ATTRIBUTES]
     paths = list(dict.fromkeys(wanted))
-    # each event's data is parsed once, to the JSON texts of the fields; the first character then tells the type
+    # each event's data is parsed once, to the JSON texts of the fields; the first
+    # character then tells the type
     texts = f", json_extract(data, [{', '.join(map(_json_path, paths))}]) AS js" if paths else ""
     fields = "".join(f", js[{i + 1}]::VARCHAR AS j{i}" for i in range(len(paths)))
     place = {p: f"j{i}" for i, p in enumerate(paths)}
     entity = "coalesce(" + ", ".join(_sql_id(place.get(p), p) for p in view.fields) + ")"
-    taken = "".join(f", {_sql_value(place.get(c), c, dtype)} AS c{i}" for i, (c, dtype) in enumerate(columns(view)))
+    taken = "".join(
+        f", {_sql_value(place.get(c), c, dtype)} AS c{i}"
+        for i, (c, dtype) in enumerate(columns(view))
+    )
     firsts = "".join(f", arg_min_null(c{i}, ts) AS c{i}" for i in range(len(columns(view))))
-    attributes = "epoch_us(time) AS ts, source || chr(31) || id AS member, type, id, source, subject"
+    attributes = (
+        "epoch_us(time) AS ts, source || chr(31) || id AS member, type, id, source, subject"
+    )
     return f"""
         SELECT entity, min(ts) AS ts, member{firsts} FROM (
             SELECT {entity} AS entity, ts, member{taken} FROM (
@@ -86,7 +108,10 @@ def columns(view: View) -> list[tuple[str, str]]:
 
 
 def _sql_types(view: View) -> str:
-    tests = (f"starts_with(type, {_text(t[:-1])})" if t.endswith("*") else f"type = {_text(t)}" for t in view.types)
+    tests = (
+        f"starts_with(type, {_text(t[:-1])})" if t.endswith("*") else f"type = {_text(t)}"
+        for t in view.types
+    )
     return f"({' OR '.join(tests)})"
 
 

@@ -1,5 +1,7 @@
-"""Feast's `materialize` on Shoal: `batch_engine: {type: shoal_features.feast_engine.ShoalComputeEngine}`. No data passes through the
-notebook: the platform does the work, where the events are."""
+"""Feast's `materialize` on Shoal: `batch_engine: {type:
+shoal_features.feast_engine.ShoalComputeEngine}`. No data passes through the notebook:
+the platform does the work, where the events are.
+"""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +23,9 @@ DONE = {"succeeded", "failed", "cancelled"}
 
 
 class ShoalComputeEngineConfig(FeastConfigBaseModel):
-    type: Literal["shoal_features.feast_engine.ShoalComputeEngine"] = "shoal_features.feast_engine.ShoalComputeEngine"
+    type: Literal["shoal_features.feast_engine.ShoalComputeEngine"] = (
+        "shoal_features.feast_engine.ShoalComputeEngine"
+    )
     poll: float = 0.5
     """Seconds between looks at a run."""
 
@@ -53,24 +57,45 @@ class ShoalComputeEngine(ComputeEngine):
         super().__init__(**options)
         self._poll = poll
 
-    def update(self, project: str, views_to_delete: Any, views_to_keep: Any, entities_to_delete: Any, entities_to_keep: Any) -> None:
+    def update(
+        self,
+        project: str,
+        views_to_delete: Any,
+        views_to_keep: Any,
+        entities_to_delete: Any,
+        entities_to_keep: Any,
+    ) -> None:
         pass
 
     def teardown_infra(self, project: str, fvs: Sequence[Any], entities: Sequence[Any]) -> None:
         pass
 
-    def _materialize_one(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> MaterializationJob:
+    def _materialize_one(
+        self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any
+    ) -> MaterializationJob:
         shoal = self.repo_config.online_store
-        days = {"start": _day(task.start_time), "end": _day(task.end_time - timedelta(microseconds=1))}
+        days = {
+            "start": _day(task.start_time),
+            "end": _day(task.end_time - timedelta(microseconds=1)),
+        }
         arguments = {**days, "views": [task.feature_view.name]}
         try:
-            run = call(shoal, "POST", "/platform/jobs/features.backfill/runs", json={"arguments": arguments}).json()
+            run = call(
+                shoal,
+                "POST",
+                "/platform/jobs/features.backfill/runs",
+                json={"arguments": arguments},
+            ).json()
             while run["state"] not in DONE:
                 time.sleep(self._poll)
                 run = call(shoal, "GET", f"/platform/jobs/runs/{run['id']}").json()
         except ShoalError as error:
             return ShoalMaterializationJob("", error)
-        failed = None if run["state"] == "succeeded" else ShoalError(f"the run {run['id']} {run['state']}: {run.get('error')}")
+        failed = (
+            None
+            if run["state"] == "succeeded"
+            else ShoalError(f"the run {run['id']} {run['state']}: {run.get('error')}")
+        )
         return ShoalMaterializationJob(run["id"], failed)
 
 

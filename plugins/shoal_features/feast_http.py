@@ -1,4 +1,6 @@
-"""A tenant's key to Shoal, as Feast's stores use it: in a notebook nothing is reached but HTTP."""
+"""A tenant's key to Shoal, as Feast's stores use it: in a notebook nothing is reached
+but HTTP.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +16,9 @@ RETRIES = 4
 
 
 class ShoalConfig(FeastConfigBaseModel):
-    """Where Shoal is, and the key to it (`feature_store.yaml` takes `${SHOAL_KEY}` from the environment)."""
+    """Where Shoal is, and the key to it (`feature_store.yaml` takes `${SHOAL_KEY}` from
+    the environment).
+    """
 
     url: str = "http://127.0.0.1:8000"
     key: SecretStr
@@ -31,7 +35,9 @@ def _client(url: str, key: str, timeout: float) -> httpx.Client:
 
 
 def call(config: ShoalConfig, method: str, path: str, **request: Any) -> httpx.Response:
-    """One request. Waits and asks again while Shoal is busy or away; raises ShoalError for a refusal."""
+    """One request. Waits and asks again while Shoal is busy or away; raises ShoalError
+    for a refusal.
+    """
     client = _client(config.url.rstrip("/"), config.key.get_secret_value(), config.timeout)
     for attempt in range(RETRIES + 1):
         answer = client.request(method, path, **request)
@@ -54,7 +60,9 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def tenant_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The query that makes Shoal check that these rows are of the key's own tenant: `tenant_id` where they have it."""
+    """The query that makes Shoal check that these rows are of the key's own tenant:
+    `tenant_id` where they have it.
+    """
     tenants = {str(r["tenant_id"]) for r in rows if r.get("tenant_id") is not None}
     if len(tenants) > 1:
         raise ShoalError(f"rows of {len(tenants)} tenants in one call; a key is of one tenant")

@@ -1,4 +1,6 @@
-"""Feast's offline store on Shoal: `offline_store: {type: shoal_features.feast_offline.ShoalOfflineStore, url: …, key: …}`."""
+"""Feast's offline store on Shoal: `offline_store: {type:
+shoal_features.feast_offline.ShoalOfflineStore, url: …, key: …}`.
+"""
 
 import io
 from collections.abc import Callable, Iterable
@@ -27,7 +29,9 @@ WRITTEN = 5_000
 
 
 class ShoalOfflineStoreConfig(ShoalConfig):
-    type: Literal["shoal_features.feast_offline.ShoalOfflineStore"] = "shoal_features.feast_offline.ShoalOfflineStore"
+    type: Literal["shoal_features.feast_offline.ShoalOfflineStore"] = (
+        "shoal_features.feast_offline.ShoalOfflineStore"
+    )
 
 
 class ShoalRetrievalJob(RetrievalJob):
@@ -40,7 +44,12 @@ class ShoalRetrievalJob(RetrievalJob):
         on_demand: list[OnDemandFeatureView] | None = None,
         metadata: RetrievalMetadata | None = None,
     ) -> None:
-        self._ask, self._full, self._on_demand, self._metadata = ask, full_feature_names, on_demand or [], metadata
+        self._ask, self._full, self._on_demand, self._metadata = (
+            ask,
+            full_feature_names,
+            on_demand or [],
+            metadata,
+        )
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return self._ask()
@@ -60,8 +69,15 @@ class ShoalRetrievalJob(RetrievalJob):
     def metadata(self) -> RetrievalMetadata | None:
         return self._metadata
 
-    def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        raise NotImplementedError("Shoal keeps no data sets: write `to_arrow()` or `to_df()` where you want it")
+    def persist(
+        self,
+        storage: SavedDatasetStorage,
+        allow_overwrite: bool = False,
+        timeout: int | None = None,
+    ) -> None:
+        raise NotImplementedError(
+            "Shoal keeps no data sets: write `to_arrow()` or `to_df()` where you want it"
+        )
 
 
 class ShoalOfflineStore(OfflineStore):
@@ -81,15 +97,31 @@ class ShoalOfflineStore(OfflineStore):
         **options: Any,
     ) -> RetrievalJob:
         if not isinstance(entity_df, pd.DataFrame):
-            raise ValueError("Shoal takes entity rows as a DataFrame; SQL and whole time ranges are not supported")
+            raise ValueError(
+                "Shoal takes entity rows as a DataFrame; SQL and whole time ranges are not supported"
+            )
         known = bool(options.get("filter_by_created_timestamp"))
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        times = infer_event_timestamp_from_entity_df(dict(zip(entity_df.columns, entity_df.dtypes, strict=True)))
-        bounds = (entity_df[times].min(), entity_df[times].max()) if len(entity_df) else (None, None)
-        metadata = RetrievalMetadata(list(feature_refs), [c for c in entity_df.columns if c != times], *bounds)
+        times = infer_event_timestamp_from_entity_df(
+            dict(zip(entity_df.columns, entity_df.dtypes, strict=True))
+        )
+        bounds = (
+            (entity_df[times].min(), entity_df[times].max()) if len(entity_df) else (None, None)
+        )
+        metadata = RetrievalMetadata(
+            list(feature_refs), [c for c in entity_df.columns if c != times], *bounds
+        )
 
         def ask() -> pa.Table:
-            return _join(config.offline_store, feature_views, feature_refs, entity_df, times, full_feature_names, known)
+            return _join(
+                config.offline_store,
+                feature_views,
+                feature_refs,
+                entity_df,
+                times,
+                full_feature_names,
+                known,
+            )
 
         return ShoalRetrievalJob(ask, full_feature_names, on_demand, metadata)
 
@@ -104,7 +136,12 @@ class ShoalOfflineStore(OfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        columns = (join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
+        columns = (
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+        )
         return _pull(config, data_source, *columns, start_date, end_date, latest=True)
 
     @staticmethod
@@ -118,21 +155,35 @@ class ShoalOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        columns = (join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
+        columns = (
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+        )
         return _pull(config, data_source, *columns, start_date, end_date, latest=False)
 
     @staticmethod
     def offline_write_batch(
-        config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
+        config: RepoConfig,
+        feature_view: FeatureView,
+        table: pa.Table,
+        progress: Callable[[int], Any] | None,
     ) -> None:
         source = feature_view.batch_source
         if source is None:
             raise ValueError(f"{feature_view.name} has no batch source")
-        names = {source.timestamp_field: "event_timestamp", source.created_timestamp_column or "created": "created"}
+        names = {
+            source.timestamp_field: "event_timestamp",
+            source.created_timestamp_column or "created": "created",
+        }
         for some in chunks(table.to_pylist(), WRITTEN):
             rows = []
             for row in some:
-                mine = {names.get(n, n): rfc3339(v) if isinstance(v, datetime) else v for n, v in row.items()}
+                mine = {
+                    names.get(n, n): rfc3339(v) if isinstance(v, datetime) else v
+                    for n, v in row.items()
+                }
                 rows.append({n: v for n, v in mine.items() if n != TENANT_KEY})
             push(config.offline_store, feature_view.name, rows, "offline", tenant_of(some))
             if progress:
@@ -161,7 +212,9 @@ def _join(
     full: bool,
     known: bool,
 ) -> pa.Table:
-    """The entity rows with the features, one request per entity column and 50,000 rows. A row without an id has null ones."""
+    """The entity rows with the features, one request per entity column and 50,000 rows.
+    A row without an id has null ones.
+    """
     answer = pa.Table.from_pandas(frame, preserve_index=False)
     asked = pa.array(pd.to_datetime(frame[times], utc=True), TIME)
     for key, wanted in _by_key(views, refs).items():
@@ -177,27 +230,46 @@ def _join(
         if TENANT_KEY in frame.columns and len(frame):
             tenants = set(frame[TENANT_KEY].astype(str))
             if len(tenants) > 1:
-                raise ShoalError(f"rows of {len(tenants)} tenants in one call; a key is of one tenant")
+                raise ShoalError(
+                    f"rows of {len(tenants)} tenants in one call; a key is of one tenant"
+                )
             query["tenant"] = tenants.pop()
         found = []
         for start in range(0, max(rows.num_rows, 1), ROWS):
             sink = io.BytesIO()
             pq.write_table(rows.slice(start, ROWS), sink)
             headers = {"content-type": PARQUET, "accept": PARQUET}
-            got = call(config, "POST", "/features/historical", params=query, content=sink.getvalue(), headers=headers)
+            got = call(
+                config,
+                "POST",
+                "/features/historical",
+                params=query,
+                content=sink.getvalue(),
+                headers=headers,
+            )
             found.append(pq.read_table(io.BytesIO(got.content)))
         table = pa.concat_tables(found).take(pa.array(place, mask=~there))
         for want, output in wanted:
-            answer = answer.append_column(f"{output}__{want.feature}" if full else want.feature, table[want.feature])
+            answer = answer.append_column(
+                f"{output}__{want.feature}" if full else want.feature, table[want.feature]
+            )
     order = [f"{v}__{f}" if full else f for v, f in (r.split(":", 1) for r in refs)]
-    return answer.select([*frame.columns, *(n for n in dict.fromkeys(order) if n in answer.column_names)])
+    return answer.select(
+        [*frame.columns, *(n for n in dict.fromkeys(order) if n in answer.column_names)]
+    )
 
 
 def _id(value: Any) -> str | None:
-    """An id of a DataFrame, whose integers are floats once one of the column is missing."""
+    """An id of a DataFrame, whose integers are floats once one of the column is
+    missing.
+    """
     if pd.isna(value):
         return None
-    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
+    return (
+        str(int(value))
+        if isinstance(value, float | np.floating) and value.is_integer()
+        else str(value)
+    )
 
 
 class _Want:
@@ -209,7 +281,9 @@ class _Want:
 
 
 def _by_key(views: list[FeatureView], refs: list[str]) -> dict[str, list[tuple[_Want, str]]]:
-    """Column of the entity rows → what to ask with it: (feature, the name that the view goes by)."""
+    """Column of the entity rows → what to ask with it: (feature, the name that the view
+    goes by).
+    """
     wanted: dict[str, list[tuple[_Want, str]]] = {}
     for ref in refs:
         name, feature = ref.split(":", 1)
@@ -217,7 +291,9 @@ def _by_key(views: list[FeatureView], refs: list[str]) -> dict[str, list[tuple[_
             called = str(view.projection.name_to_use())  # type: ignore[no-untyped-call]
             if called == name:
                 key = _join_key(view)
-                wanted.setdefault(view.projection.join_key_map.get(key, key), []).append((_Want(view, feature), called))
+                wanted.setdefault(view.projection.join_key_map.get(key, key), []).append(
+                    (_Want(view, feature), called)
+                )
     return wanted
 
 
@@ -229,7 +305,12 @@ def _view_of(config: RepoConfig, source: DataSource, features: Iterable[str]) ->
     """The view of the local registry that reads a source, since Feast asks by source."""
     for view in FeatureStore(config=config).registry.list_all_feature_views(config.project):
         mine = getattr(view, "batch_source", None)
-        if isinstance(view, FeatureView) and mine is not None and mine.name == source.name and {f.name for f in view.features}.issuperset(features):
+        if (
+            isinstance(view, FeatureView)
+            and mine is not None
+            and mine.name == source.name
+            and {f.name for f in view.features}.issuperset(features)
+        ):
             return view
     raise ValueError(f"no feature view of the project reads the source {source.name!r}")
 

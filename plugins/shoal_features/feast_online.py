@@ -1,4 +1,6 @@
-"""Feast's online store on Shoal: `online_store: {type: shoal_features.feast_online.ShoalOnlineStore, url: …, key: …}`."""
+"""Feast's online store on Shoal: `online_store: {type:
+shoal_features.feast_online.ShoalOnlineStore, url: …, key: …}`.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -23,12 +25,15 @@ Read = list[tuple[datetime | None, dict[str, Value] | None]]
 
 
 class ShoalOnlineStoreConfig(ShoalConfig):
-    type: Literal["shoal_features.feast_online.ShoalOnlineStore"] = "shoal_features.feast_online.ShoalOnlineStore"
+    type: Literal["shoal_features.feast_online.ShoalOnlineStore"] = (
+        "shoal_features.feast_online.ShoalOnlineStore"
+    )
 
 
 class ShoalOnlineStore(OnlineStore):
-    """Reads and writes the key's own tenant. `apply` registers the views with Shoal; `teardown` takes nothing away, since
-    other projects may use the same views."""
+    """Reads and writes the key's own tenant. `apply` registers the views with Shoal;
+    `teardown` takes nothing away, since other projects may use the same views.
+    """
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -43,13 +48,21 @@ class ShoalOnlineStore(OnlineStore):
     ) -> Read:
         names = requested_features or [f.name for f in table.features]
         types = {f.name: f.dtype.to_value_type() for f in table.features}
-        body = {"entity": _entity(table), "features": [f"{table.name}:{n}" for n in names], "metadata": True}
+        body = {
+            "entity": _entity(table),
+            "features": [f"{table.name}:{n}" for n in names],
+            "metadata": True,
+        }
         out: Read = []
         keys = [_key(k) for k in entity_keys]
         for some in chunks(keys, IDS):
             ids = [_id(k) for k in some]
             answer = call(
-                config.online_store, "POST", "/features/batch", json={**body, "ids": ids}, params=tenant_of(some)
+                config.online_store,
+                "POST",
+                "/features/batch",
+                json={**body, "ids": ids},
+                params=tenant_of(some),
             ).json()
             out += [_row(result, types) for result in answer["results"]]
         return out
@@ -61,7 +74,9 @@ class ShoalOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> Read:
-        return await asyncio.to_thread(self.online_read, config, table, entity_keys, requested_features)
+        return await asyncio.to_thread(
+            self.online_read, config, table, entity_keys, requested_features
+        )
 
     def online_write_batch(
         self,
@@ -74,7 +89,10 @@ class ShoalOnlineStore(OnlineStore):
             keys = [_key(k) for k, *_ in some]
             rows = []
             for key, (_, values, event, created) in zip(keys, some, strict=True):
-                row = {"event_timestamp": rfc3339(event), **{n: _python(v) for n, v in values.items()}}
+                row = {
+                    "event_timestamp": rfc3339(event),
+                    **{n: _python(v) for n, v in values.items()},
+                }
                 if created is not None:
                     row["created"] = rfc3339(created)
                 rows.append({_entity(table): _id(key), **row})
@@ -100,25 +118,40 @@ class ShoalOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        kept = compile_objects([*entities_to_keep, *(t for t in tables_to_keep if isinstance(t, FeatureView))])
+        kept = compile_objects(
+            [*entities_to_keep, *(t for t in tables_to_keep if isinstance(t, FeatureView))]
+        )
         known = Registry.from_dict(call(config.online_store, "GET", "/features/views").json())
         gone = {v.name for v in kept.views} | {t.name for t in tables_to_delete}
         views = (*(v for v in known.views if v.name not in gone), *kept.views)
         there = {f"{v.name}:{f.name}" for v in views for f in v.features}
         services = {s: refs for s, refs in known.services.items() if there.issuperset(refs)}
         if views != known.views or services != dict(known.services):
-            call(config.online_store, "PUT", "/features/definitions", json=Registry(views, services).to_dict())
+            call(
+                config.online_store,
+                "PUT",
+                "/features/definitions",
+                json=Registry(views, services).to_dict(),
+            )
 
-    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
+    def teardown(
+        self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
+    ) -> None:
         pass
 
 
-def push(config: ShoalConfig, view: str, rows: list[dict[str, Any]], to: str, query: dict[str, str]) -> httpx.Response:
+def push(
+    config: ShoalConfig, view: str, rows: list[dict[str, Any]], to: str, query: dict[str, str]
+) -> httpx.Response:
     """Write rows; ValueError says which were refused."""
-    answer = call(config, "POST", f"/features/views/{view}/rows", json={"rows": rows, "to": to}, params=query)
+    answer = call(
+        config, "POST", f"/features/views/{view}/rows", json={"rows": rows, "to": to}, params=query
+    )
     rejected = answer.json()["rejected"]
     if rejected:
-        raise ValueError(f"{len(rejected)} of {len(rows)} rows were refused; row {rejected[0]['index']}: {rejected[0]['error']}")
+        raise ValueError(
+            f"{len(rejected)} of {len(rows)} rows were refused; row {rejected[0]['index']}: {rejected[0]['error']}"
+        )
     return answer
 
 
@@ -133,22 +166,31 @@ def _entity(table: FeatureView) -> str:
 
 
 def _key(key: EntityKey) -> dict[str, Any]:
-    return {n: feast_value_type_to_python_type(v) for n, v in zip(key.join_keys, key.entity_values, strict=True)}
+    return {
+        n: feast_value_type_to_python_type(v)
+        for n, v in zip(key.join_keys, key.entity_values, strict=True)
+    }
 
 
 def _id(key: dict[str, Any]) -> str:
     return next(str(v) for n, v in key.items() if n != TENANT_KEY)
 
 
-def _row(result: dict[str, Any], types: dict[str, Any]) -> tuple[datetime | None, dict[str, Value] | None]:
+def _row(
+    result: dict[str, Any], types: dict[str, Any]
+) -> tuple[datetime | None, dict[str, Value] | None]:
     known = [m["event_timestamp"] for m in result["metadata"].values() if m["status"] == "present"]
     if not known:
         return None, None
     values = {}
     for name, value in result["features"].items():
-        if value is not None and result["metadata"][name]["type"].startswith(("unix_timestamp", "bytes")):
+        if value is not None and result["metadata"][name]["type"].startswith(
+            ("unix_timestamp", "bytes")
+        ):
             value = _decoded(result["metadata"][name]["type"], value)
-        values[name] = Value() if value is None else python_values_to_proto_values([value], types[name])[0]
+        values[name] = (
+            Value() if value is None else python_values_to_proto_values([value], types[name])[0]
+        )
     return datetime.fromisoformat(max(known)), values
 
 
@@ -157,7 +199,11 @@ def _decoded(dtype: str, value: Any) -> Any:
 
     if isinstance(value, list):
         return [_decoded(dtype, v) for v in value]
-    return datetime.fromisoformat(value) if dtype.startswith("unix_timestamp") else base64.b64decode(value)
+    return (
+        datetime.fromisoformat(value)
+        if dtype.startswith("unix_timestamp")
+        else base64.b64decode(value)
+    )
 
 
 def _python(value: Value) -> Any:

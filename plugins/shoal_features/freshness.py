@@ -13,9 +13,11 @@ MONITORED = ("features", "monitored")
 
 
 async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, Any]]:
-    """Per view: the newest value's event time and age, the stream's lag (from the newest event of the batch handled last to its
-    being handled), how many events came too late and how many are ahead of time, and the latest monitored shares of nulls
-    and drift. `now` in µs since 1970; what is not known yet is null."""
+    """Per view: the newest value's event time and age, the stream's lag (from the
+    newest event of the batch handled last to its being handled), how many events came
+    too late and how many are ahead of time, and the latest monitored shares of nulls
+    and drift. `now` in µs since 1970; what is not known yet is null.
+    """
     names = [v.name for v in registry.views]
     if not names:
         return []
@@ -27,7 +29,9 @@ async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, A
         pipe.zcard(ahead_key(view.name))
     status, monitored, *counts = await pipe.execute()
     out = []
-    for view, raw, more, late, ahead in zip(registry.views, status, monitored, counts[::2], counts[1::2], strict=True):
+    for view, raw, more, late, ahead in zip(
+        registry.views, status, monitored, counts[::2], counts[1::2], strict=True
+    ):
         known = orjson.loads(raw) if raw else {}
         event, handled = known.get("event"), known.get("handled")
         entry: dict[str, Any] = {
@@ -39,6 +43,10 @@ async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, A
         }
         if view.kind == "stream":
             lag = known.get("lag")
-            entry |= {"lag_seconds": lag / 1e6 if lag is not None else None, "too_late": late, "ahead_of_time": ahead}
+            entry |= {
+                "lag_seconds": lag / 1e6 if lag is not None else None,
+                "too_late": late,
+                "ahead_of_time": ahead,
+            }
         out.append(entry | {"features": orjson.loads(more) if more else {}})
     return out

@@ -22,7 +22,9 @@ LATE_RUNS = "features.late_runs"
 """The metric of runs that are past their deadline."""
 
 STATUS = ("features", "status")
-"""Hash: view → JSON of its newest value's event time, when it was last worked on, and its lag then, all in µs."""
+"""Hash: view → JSON of its newest value's event time, when it was last worked on, and
+its lag then, all in µs.
+"""
 
 HANDLED = """
 -- KEYS: the status of the views.  ARGV: view, newest event, now
@@ -42,20 +44,27 @@ redis.call('HSET', KEYS[1], ARGV[1], '{"event":' .. ARGV[2] .. ',"handled":' .. 
 
 
 def late_key(view: str) -> tuple[str, str, str]:
-    """Hash of the events that came too late for a view: member → JSON [entity, event µs]."""
+    """Hash of the events that came too late for a view: member → JSON [entity, event
+    µs].
+    """
     return ("features", LATE, view)
 
 
 def ahead_key(view: str) -> tuple[str, str, str]:
-    """Sorted set by event time of the events that are too far ahead of our clock yet: JSON [member, entity, µs, columns]."""
+    """Sorted set by event time of the events that are too far ahead of our clock yet:
+    JSON [member, entity, µs, columns].
+    """
     return ("features", "ahead", view)
 
 
-async def handle(door: Any, registry: Registry, events: Sequence[EventLike], now: int | None = None) -> dict[str, int]:
-    """Take one tenant's events into its stream views. Idempotent by (source, id). `now`: µs since 1970.
+async def handle(
+    door: Any, registry: Registry, events: Sequence[EventLike], now: int | None = None
+) -> dict[str, int]:
+    """Take one tenant's events into its stream views. Idempotent by (source, id).
+    `now`: µs since 1970.
 
-    How many were `applied`, `known` already, `late` (kept beside for the batch) and ahead of time (`future`: they are
-    taken in once they are due).
+    How many were `applied`, `known` already, `late` (kept beside for the batch) and
+    ahead of time (`future`: they are taken in once they are due).
     """
     now = now or clock.time_ns() // 1000
     counts = {"applied": 0, "known": 0, "late": 0, "future": 0}
@@ -78,23 +87,37 @@ async def handle(door: Any, registry: Registry, events: Sequence[EventLike], now
         if due:
             pipe.zrem(ahead_key(view.name), *due)
         if done.late:
-            pipe.hset(late_key(view.name), mapping={o.member: orjson.dumps([o.entity, o.time]) for o in done.late})
+            pipe.hset(
+                late_key(view.name),
+                mapping={o.member: orjson.dumps([o.entity, o.time]) for o in done.late},
+            )
         pipe.eval(HANDLED, [STATUS], [view.name, max(o.time for o in taken), now])
         await pipe.execute()
     return counts
 
 
 async def tell_of_late_runs(log: Any, events: Sequence[Event]) -> None:
-    """A run of ours that is past its deadline, as a point of the metric `features.late_runs`, which alerts can see. Once for a run,
-    however often the event is delivered."""
-    late = [e for e in events if e.type == "shoal.job.late" and str(e.subject).startswith("features.")]
+    """A run of ours that is past its deadline, as a point of the metric
+    `features.late_runs`, which alerts can see. Once for a run, however often the event
+    is delivered.
+    """
+    late = [
+        e for e in events if e.type == "shoal.job.late" and str(e.subject).startswith("features.")
+    ]
     if late:
         point = {"metric": LATE_RUNS, "value": 1, "labels": {}}
-        await log.append([Event(id=e.id, type="metric", source="shoal/features", time=e.time, data=point) for e in late])
+        await log.append(
+            [
+                Event(id=e.id, type="metric", source="shoal/features", time=e.time, data=point)
+                for e in late
+            ]
+        )
 
 
 async def computed(door: Any, view: View, as_of: int, now: int) -> None:
-    """Note that a batch view was computed as of a moment, from what the log had at `now`; both in µs."""
+    """Note that a batch view was computed as of a moment, from what the log had at
+    `now`; both in µs.
+    """
     await door.eval(COMPUTED, [STATUS], [view.name, as_of, now])
 
 

@@ -24,17 +24,25 @@ from .registry import Registry, View
 from .values import moment
 
 CORRECTED = ("features", "corrected")
-"""Hash: view → how many events that came too late for the stream the batch has taken in since."""
+"""Hash: view → how many events that came too late for the stream the batch has taken in
+since.
+"""
 
 REACH = timedelta(days=7)
-"""How far back a nightly run corrects days for events that arrived since the run before."""
+"""How far back a nightly run corrects days for events that arrived since the run
+before.
+"""
 
 LOOKED = ("features", "looked")
 LOOK_EVERY = 6 * 3600 - 600
-"""Seconds between looks at nulls and drift: they read the whole history, and move slowly."""
+"""Seconds between looks at nulls and drift: they read the whole history, and move
+slowly.
+"""
 
 BUILT = ("features", "built")
-"""Hash: stream view → digest of the definition that its windows were last brought up from the archive for."""
+"""Hash: stream view → digest of the definition that its windows were last brought up
+from the archive for.
+"""
 
 log = logging.getLogger("shoal.features")
 
@@ -46,8 +54,9 @@ NAMED = 20
 
 
 async def _each(job: JobContext, work: Callable[[int, TenantContext], Awaitable[None]]) -> None:
-    """Do the work of every tenant by itself. Whatever fails for one is no reason to leave the others without theirs: it fails the run
-    after them."""
+    """Do the work of every tenant by itself. Whatever fails for one is no reason to
+    leave the others without theirs: it fails the run after them.
+    """
     failed: dict[str, Exception] = {}
     for n, ctx in enumerate(job.tenants):
         try:
@@ -55,35 +64,51 @@ async def _each(job: JobContext, work: Callable[[int, TenantContext], Awaitable[
         except Exception as error:
             if len(job.tenants) == 1:
                 raise
-            job.progress(n + 1, len(job.tenants), f"{ctx.tenant} failed")  # of a cancelled run this raises again: no tenant's fault
+            job.progress(
+                n + 1, len(job.tenants), f"{ctx.tenant} failed"
+            )  # of a cancelled run this raises again: no tenant's fault
             log.exception("features: %s failed in run %s", ctx.tenant, job.run_id)
             failed[ctx.tenant] = error
     if failed:
         names = ", ".join(list(failed)[:NAMED]) + (", …" if len(failed) > NAMED else "")
         first = next(iter(failed.values()))
-        raise InternalError(f"{len(failed)} of {len(job.tenants)} tenants failed ({names}), the first with {type(first).__name__}: {first}")
+        raise InternalError(
+            f"{len(failed)} of {len(job.tenants)} tenants failed ({names}), the first with {type(first).__name__}: {first}"
+        )
     job.progress(len(job.tenants), len(job.tenants), "done")
 
 
 async def materialize(job: JobContext) -> dict[str, Any]:
-    """Compute the batch views. By the schedule: as of the midnight before, and for those of the past week that no run took
-    care of or that events have arrived for since; also the windows of stream views that are new or changed. By hand: as of now, or
-    with `date` as of that day's end. What fails for one tenant fails the run, after the others have been worked on."""
-    if "date" in job.arguments and _date(job.arguments, "date") > datetime.now(job.scheduled_for.tzinfo).date():
-        raise Invalid(f"the date {job.arguments['date']} has not begun: what is computed ahead of time would win over what happens until then")
+    """Compute the batch views. By the schedule: as of the midnight before, and for
+    those of the past week that no run took care of or that events have arrived for
+    since; also the windows of stream views that are new or changed. By hand: as of now,
+    or with `date` as of that day's end. What fails for one tenant fails the run, after
+    the others have been worked on.
+    """
+    if (
+        "date" in job.arguments
+        and _date(job.arguments, "date") > datetime.now(job.scheduled_for.tzinfo).date()
+    ):
+        raise Invalid(
+            f"the date {job.arguments['date']} has not begun: what is computed ahead of time would win over what happens until then"
+        )
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
     await _each(job, lambda n, ctx: _materialized(job, n, ctx, result))
     return result
 
 
-async def _materialized(job: JobContext, n: int, ctx: TenantContext, result: dict[str, Any]) -> None:
+async def _materialized(
+    job: JobContext, n: int, ctx: TenantContext, result: dict[str, Any]
+) -> None:
     registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
     views = _views(registry, job.arguments, "batch")
     began = time.time_ns() // 1_000_000
     moments = await _moments(job, ctx)
     work = [(view, at) for view in views for at in moments]
     for k, (view, at) in enumerate(work):
-        job.progress(n + k / len(work), len(job.tenants), f"{ctx.tenant}: {view.name} as of {at.isoformat()}")
+        job.progress(
+            n + k / len(work), len(job.tenants), f"{ctx.tenant}: {view.name} as of {at.isoformat()}"
+        )
         done = await batch.compute(ctx.stores, view, at, online=at == moments[-1])
         result["rows"] += done.rows
         result["changed"] += done.changed
@@ -93,7 +118,9 @@ async def _materialized(job: JobContext, n: int, ctx: TenantContext, result: dic
             await _built(ctx, view)
     await handle(ctx.stores.online, registry, [])  # what was ahead of time and is due
     await _correct(ctx, registry)
-    if not _by_hand(job.scheduled_for) and not {"date", "views"} & set(job.arguments):  # only the night takes care of the days before it
+    if not _by_hand(job.scheduled_for) and not {"date", "views"} & set(
+        job.arguments
+    ):  # only the night takes care of the days before it
         await ctx.stores.online.set(RAN, began)
 
 
@@ -119,7 +146,9 @@ async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
     midnight = due.replace(hour=0, minute=0)
     first, last = midnight, await ctx.stores.online.get(RAN)
     if last:
-        missed = _end(moment(int(last) * 1000).astimezone(due.tzinfo).date(), due)  # nights that nothing ran in
+        missed = _end(
+            moment(int(last) * 1000).astimezone(due.tzinfo).date(), due
+        )  # nights that nothing ran in
         first = max(min(first, missed), midnight - REACH)
         archive = await offline.events(ctx.stores, midnight - REACH, midnight)
         if archive.count():
@@ -146,7 +175,9 @@ def _end(day: date, like: datetime) -> datetime:
 
 
 async def _correct(ctx: TenantContext, registry: Registry) -> None:
-    """What came too late for the windows is in the archive, and so in every history from now on."""
+    """What came too late for the windows is in the archive, and so in every history
+    from now on.
+    """
     for view in registry.views:
         if view.kind == "stream":
             late = await ctx.stores.online.hkeys(late_key(view.name))
@@ -156,8 +187,10 @@ async def _correct(ctx: TenantContext, registry: Registry) -> None:
 
 
 async def backfill(job: JobContext) -> dict[str, Any]:
-    """Compute batch views for every day from `start` to `end`, both included, bring the stream views' windows up from the
-    archive, and the newest offline rows of those days of the other views online. `views`: only these."""
+    """Compute batch views for every day from `start` to `end`, both included, bring the
+    stream views' windows up from the archive, and the newest offline rows of those days
+    of the other views online. `views`: only these.
+    """
     start, end = _date(job.arguments, "start"), _date(job.arguments, "end")
     if end < start:
         raise Invalid(f"the end {end} is before the start {start}")
@@ -166,7 +199,9 @@ async def backfill(job: JobContext) -> dict[str, Any]:
 
     async def one(n: int, ctx: TenantContext) -> None:
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        batches, streams, plain = (_views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain"))
+        batches, streams, plain = (
+            _views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain")
+        )
         steps, step = len(batches) * len(days) + len(streams) + len(plain), 0
         for view in batches:
             for day in days:
@@ -183,7 +218,12 @@ async def backfill(job: JobContext) -> dict[str, Any]:
             step += 1
         for view in plain:
             job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
-            result["values"] += await batch.restore(ctx.stores, view, _end(start - timedelta(days=1), job.scheduled_for), _end(end, job.scheduled_for))
+            result["values"] += await batch.restore(
+                ctx.stores,
+                view,
+                _end(start - timedelta(days=1), job.scheduled_for),
+                _end(end, job.scheduled_for),
+            )
             step += 1
 
     await _each(job, one)
@@ -191,27 +231,35 @@ async def backfill(job: JobContext) -> dict[str, Any]:
 
 
 async def consistency(job: JobContext) -> dict[str, Any]:
-    """Compare `sample` entities' served values with what the log and the offline tables say; a difference counts once it
-    lasts `settle` seconds."""
+    """Compare `sample` entities' served values with what the log and the offline tables
+    say; a difference counts once it lasts `settle` seconds.
+    """
     result: dict[str, Any] = {"checked": 0, "mismatches": []}
 
     async def one(n: int, ctx: TenantContext) -> None:
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
         await handle(ctx.stores.online, registry, [])
-        sample, settle = int(job.arguments.get("sample", 200)), float(job.arguments.get("settle", 2.0))
+        sample, settle = (
+            int(job.arguments.get("sample", 200)),
+            float(job.arguments.get("settle", 2.0)),
+        )
         found = await mismatches(ctx.stores, registry, sample=sample, seed=n, settle=settle)
         result["checked"] += found["checked"]
         result["mismatches"] += [{"tenant": ctx.tenant, **m} for m in found["mismatches"]][:100]
-        await _publish(ctx, [{"metric": "features.mismatches", "value": len(found["mismatches"]), "labels": {}}])
+        await _publish(
+            ctx,
+            [{"metric": "features.mismatches", "value": len(found["mismatches"]), "labels": {}}],
+        )
 
     await _each(job, one)
     return result
 
 
 async def watch(job: JobContext) -> dict[str, Any]:
-    """Age, lag and lateness of every view, and every six hours (or by hand) nulls and drift, as metric events that the anomalies
-    capability can watch."""
+    """Age, lag and lateness of every view, and every six hours (or by hand) nulls and
+    drift, as metric events that the anomalies capability can watch.
+    """
     count = 0
 
     async def one(n: int, ctx: TenantContext) -> None:
@@ -219,14 +267,20 @@ async def watch(job: JobContext) -> dict[str, Any]:
         job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
         await handle(ctx.stores.online, registry, [])
-        turn = _by_hand(job.scheduled_for) or await ctx.stores.online.set(LOOKED, 1, ex=LOOK_EVERY, nx=True)
+        turn = _by_hand(job.scheduled_for) or await ctx.stores.online.set(
+            LOOKED, 1, ex=LOOK_EVERY, nx=True
+        )
         points = await monitor(ctx.stores, registry) if turn else []
-        points.append({"metric": LATE_RUNS, "value": 0, "labels": {}})  # so that a late run stands out
+        points.append(
+            {"metric": LATE_RUNS, "value": 0, "labels": {}}
+        )  # so that a late run stands out
         for view in await freshness(ctx.stores.online, registry, time.time_ns() // 1000):
             labels = {"view": view["view"]}
             for name in ("age_seconds", "lag_seconds", "too_late"):
                 if view.get(name) is not None:
-                    points.append({"metric": f"features.{name}", "value": view[name], "labels": labels})
+                    points.append(
+                        {"metric": f"features.{name}", "value": view[name], "labels": labels}
+                    )
         await _publish(ctx, points)
         count += len(points)
 
@@ -237,14 +291,18 @@ async def watch(job: JobContext) -> dict[str, Any]:
 async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
     if points:
         at = datetime.now(UTC)
-        await ctx.stores.events.append([Event(type="metric", source="shoal/features", time=at, data=p) for p in points])
+        await ctx.stores.events.append(
+            [Event(type="metric", source="shoal/features", time=at, data=p) for p in points]
+        )
 
 
 async def historical(job: JobContext) -> dict[str, Any]:
-    """A point-in-time join of any size: the entity rows are those uploaded to `dataset`, where the answer is kept too;
-    `features` the names. With `as_of`, a time, the rows are all entities at that time. `entity`: their type, where there are several
-    and the data set says none. The parts (as many as the rows need, or `parts` if that is more) are worked on by Ray Data, so memory does not
-    grow with the rows."""
+    """A point-in-time join of any size: the entity rows are those uploaded to
+    `dataset`, where the answer is kept too; `features` the names. With `as_of`, a time,
+    the rows are all entities at that time. `entity`: their type, where there are
+    several and the data set says none. The parts (as many as the rows need, or `parts`
+    if that is more) are worked on by Ray Data, so memory does not grow with the rows.
+    """
     if len(job.tenants) != 1:
         raise Invalid("say for which tenant")
     ctx, names = job.tenants[0], job.arguments.get("features")
@@ -285,7 +343,9 @@ def _resolved(registry: Registry, entity: str, names: list[Any]) -> list[Any]:
     try:
         return registry.resolve(entity, map(str, names))
     except KeyError as error:
-        raise Invalid(f"unknown entity type {entity!r}; there is {', '.join(registry.entities)}") from error
+        raise Invalid(
+            f"unknown entity type {entity!r}; there is {', '.join(registry.entities)}"
+        ) from error
     except LookupError as error:
         raise Invalid(str(error)) from error
 
@@ -294,7 +354,9 @@ def _views(registry: Registry, arguments: Mapping[str, Any], kind: str) -> list[
     names = arguments.get("views") or [v.name for v in registry.views]
     unknown = set(names) - {v.name for v in registry.views}
     if unknown:
-        raise Invalid(f"no view {min(unknown)!r}; there is {', '.join(v.name for v in registry.views)}")
+        raise Invalid(
+            f"no view {min(unknown)!r}; there is {', '.join(v.name for v in registry.views)}"
+        )
     return [v for v in registry.views if v.kind == kind and v.name in names]
 
 
@@ -309,5 +371,6 @@ def _date(arguments: Mapping[str, Any], name: str) -> date:
     try:
         return date.fromisoformat(str(arguments[name]))
     except (KeyError, ValueError):
-        raise Invalid(f"the argument {name} is a date such as 2026-11-22, not {arguments.get(name)!r}") from None
-
+        raise Invalid(
+            f"the argument {name} is a date such as 2026-11-22, not {arguments.get(name)!r}"
+        ) from None

@@ -1,4 +1,6 @@
-"""Watching the features: do online and offline agree, how old are they, and have their distributions moved."""
+"""Watching the features: do online and offline agree, how old are they, and have their
+distributions moved.
+"""
 
 import asyncio
 import random
@@ -29,15 +31,22 @@ CLOSE = 1e-9
 async def mismatches(
     stores: Any, registry: Registry, *, sample: int = 200, seed: int = 0, settle: float = 2.0
 ) -> dict[str, Any]:
-    """Compare what is served with what the log and the offline tables say, for a sample of entities of every type. What a batch
-    view serves is computed again from the log as well, as of the moment that it is of.
+    """Compare what is served with what the log and the offline tables say, for a sample
+    of entities of every type. What a batch view serves is computed again from the log
+    as well, as of the moment that it is of.
 
-    A difference counts once it is still there after `settle` seconds: an event may be on its way. The answer has
-    `checked` (values compared) and `mismatches` (entity, view, feature, online, and `offline` or `log`).
+    A difference counts once it is still there after `settle` seconds: an event may be
+    on its way. The answer has `checked` (values compared) and `mismatches` (entity,
+    view, feature, online, and `offline` or `log`).
     """
     checked, wrong = 0, []
     for entity in registry.entities:
-        features = [(v, f) for v in registry.views if v.entity == entity and v.kind != "plain" for f in v.features]
+        features = [
+            (v, f)
+            for v in registry.views
+            if v.entity == entity and v.kind != "plain"
+            for f in v.features
+        ]
         ids = await _sample(stores, features, sample, seed) if features else []
         different = await _compare(stores, features, ids)
         if different:
@@ -49,7 +58,9 @@ async def mismatches(
     return {"checked": checked, "mismatches": wrong}
 
 
-async def _sample(stores: Any, features: Sequence[tuple[View, Feature]], size: int, seed: int) -> list[str]:
+async def _sample(
+    stores: Any, features: Sequence[tuple[View, Feature]], size: int, seed: int
+) -> list[str]:
     rows = await everyone(stores, features, moment(time.time_ns() // 1000))
     entities = rows["entity"].to_pylist()
     return sorted(random.Random(seed).sample(entities, min(size, len(entities))))
@@ -64,7 +75,9 @@ async def _compare(
     now = time.time_ns() // 1000
     reading = Reading(features[0][0].entity, features)
     served = dict(zip(ids, await read(stores.online, reading, ids, now), strict=True))
-    rows = pa.table({"entity": pa.array(ids, pa.string()), "at": pa.array([moment(now)] * len(ids), TIME)})
+    rows = pa.table(
+        {"entity": pa.array(ids, pa.string()), "at": pa.array([moment(now)] * len(ids), TIME)}
+    )
     known = await asyncio.to_thread((await question(stores, features, rows)).answer)
     different = []
     for n, entity in enumerate(ids):
@@ -82,10 +95,15 @@ async def _compare(
     return different
 
 
-async def recomputed(stores: Any, view: View, served: Mapping[str, Sequence[Answer]], now: int) -> list[dict[str, Any]]:
-    """Compute a batch view's features from the log, as of the moments that the `served` ones (in the order of the view's) are
-    of, or that the view was last computed for where nothing is served. The differences to both what the log says now
-    and what it said when they were computed: an event that came late since is for the next run to take in."""
+async def recomputed(
+    stores: Any, view: View, served: Mapping[str, Sequence[Answer]], now: int
+) -> list[dict[str, Any]]:
+    """Compute a batch view's features from the log, as of the moments that the `served`
+    ones (in the order of the view's) are of, or that the view was last computed for
+    where nothing is served. The differences to both what the log says now and what it
+    said when they were computed: an event that came late since is for the next run to
+    take in.
+    """
     status = await stores.online.hget(STATUS, view.name)
     last = orjson.loads(status) if status else None
     moments: dict[int, dict[str, int]] = {}  # as of → entity → known by
@@ -97,11 +115,17 @@ async def recomputed(stores: Any, view: View, served: Mapping[str, Sequence[Answ
             moments.setdefault(last["event"], {})[entity] = last["handled"]
     different: list[dict[str, Any]] = []
     for as_of, entities in moments.items():
-        archive = await offline.events(stores, moment(as_of) - timedelta(seconds=lookback(view)), moment(as_of))
+        archive = await offline.events(
+            stores, moment(as_of) - timedelta(seconds=lookback(view)), moment(as_of)
+        )
         dead = bool(view.ttl) and as_of + view.ttl * 1_000_000 < now  # type: ignore[operator]
 
         def differing(
-            some: Sequence[str], known: int | None, as_of: int = as_of, archive: offline.Archive = archive, dead: bool = dead
+            some: Sequence[str],
+            known: int | None,
+            as_of: int = as_of,
+            archive: offline.Archive = archive,
+            dead: bool = dead,
         ) -> list[dict[str, Any]]:
             with engine() as con:
                 relation = archive.relation(con)
@@ -125,7 +149,9 @@ async def recomputed(stores: Any, view: View, served: Mapping[str, Sequence[Answ
 async def _without_ahead(
     stores: Any, features: Sequence[tuple[View, Feature]], different: list[dict[str, Any]], now: int
 ) -> list[dict[str, Any]]:
-    """Leave out the stream features of entities with events ahead of our clock: they are served a little early."""
+    """Leave out the stream features of entities with events ahead of our clock: they
+    are served a little early.
+    """
     kept = different
     for view in dict.fromkeys(v for v, _ in features if v.kind == "stream"):
         entities = sorted({d["entity"] for d in kept if d["view"] == view.name})
@@ -138,21 +164,35 @@ async def _without_ahead(
     return kept
 
 
-def _difference(entity: str, view: View, feature: Feature, online: Any, **there: Any) -> dict[str, Any]:
-    return {"entity": entity, "view": view.name, "feature": feature.name, "online": online, **{k: str(v) for k, v in there.items()}}
+def _difference(
+    entity: str, view: View, feature: Feature, online: Any, **there: Any
+) -> dict[str, Any]:
+    return {
+        "entity": entity,
+        "view": view.name,
+        "feature": feature.name,
+        "online": online,
+        **{k: str(v) for k, v in there.items()},
+    }
 
 
 def _same(feature: Feature, online: Any, there: Any) -> bool:
     if hasattr(there, "isoformat"):
         there = there.isoformat()
-    if isinstance(online, int | float) and isinstance(there, int | float) and feature.dtype in ("float32", "float64"):
+    if (
+        isinstance(online, int | float)
+        and isinstance(there, int | float)
+        and feature.dtype in ("float32", "float64")
+    ):
         return abs(online - there) <= CLOSE * max(abs(online), abs(there), 1e-300)
     return bool(online == there)
 
 
 async def monitor(stores: Any, registry: Registry, *, sample: int = 5_000) -> list[dict[str, Any]]:
-    """Per feature, the share of nulls now and the drift against a week before (PSI), over a sample of the entities. Kept for
-    `GET /features/freshness` and returned as points `{metric, value, labels}`."""
+    """Per feature, the share of nulls now and the drift against a week before (PSI),
+    over a sample of the entities. Kept for `GET /features/freshness` and returned as
+    points `{metric, value, labels}`.
+    """
     now = moment(time.time_ns() // 1000)
     points: list[dict[str, Any]] = []
     for entity in registry.entities:
@@ -162,7 +202,9 @@ async def monitor(stores: Any, registry: Registry, *, sample: int = 5_000) -> li
             continue
         found = {}
         for when in (now, now - WEEK):
-            rows = pa.table({"entity": pa.array(ids, pa.string()), "at": pa.array([when] * len(ids), TIME)})
+            rows = pa.table(
+                {"entity": pa.array(ids, pa.string()), "at": pa.array([when] * len(ids), TIME)}
+            )
             found[when] = await asyncio.to_thread((await question(stores, features, rows)).answer)
         for view in dict.fromkeys(v for v, _ in features):
             entry = {}
@@ -177,4 +219,3 @@ async def monitor(stores: Any, registry: Registry, *, sample: int = 5_000) -> li
                     points.append({"metric": "features.psi", "value": shift, "labels": labels})
             await stores.online.hset(MONITORED, view.name, orjson.dumps(entry))
     return points
-

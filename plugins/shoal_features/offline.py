@@ -1,4 +1,6 @@
-"""The offline table of a view in the lake, and the archive of events: both times of every value are kept, nothing is overwritten."""
+"""The offline table of a view in the lake, and the archive of events: both times of
+every value are kept, nothing is overwritten.
+"""
 
 import hashlib
 import re
@@ -22,11 +24,15 @@ EVENTS = "events"
 HEAD = ("entity", "event_timestamp", "created", "at", "known_by")
 """Columns that are no feature's."""
 CLOSE = 1e-9
-"""Relative difference below which two floats are one value: sums depend on the order of their terms."""
+"""Relative difference below which two floats are one value: sums depend on the order of
+their terms.
+"""
 
 
 def table_name(view: View) -> str:
-    """The lake's table of a view: `features_` and its name, made unique where the lake's rules do not allow the name."""
+    """The lake's table of a view: `features_` and its name, made unique where the
+    lake's rules do not allow the name.
+    """
     name = f"features_{view.name}"
     if re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
         return name
@@ -49,16 +55,22 @@ class Files:
         return ds.dataset(list(self.paths), filesystem=self.filesystem, format="parquet")
 
     def relation(self, con: duckdb.DuckDBPyConnection, name: str = "archive") -> str:
-        """How DuckDB selects from them: by itself from a disk, through Arrow from elsewhere."""
+        """How DuckDB selects from them: by itself from a disk, through Arrow from
+        elsewhere.
+        """
         if isinstance(self.filesystem, pafs.LocalFileSystem):
             quoted = ", ".join("'" + p.replace("'", "''") + "'" for p in self.paths)
             return f"read_parquet([{quoted}], union_by_name = true, hive_partitioning = false)"
         con.register(name, self.dataset())
         return name
 
-    def rows(self, columns: pa.Schema, entities: pl.Series | None, part: tuple[int, int] = (0, 1)) -> pa.Table:
-        """Their rows in order, with `columns` (null where a file is older than a column or its present type), of the given entities (all: None) in
-        the k-th of n parts. Read batch by batch, so that memory is that of the rows kept."""
+    def rows(
+        self, columns: pa.Schema, entities: pl.Series | None, part: tuple[int, int] = (0, 1)
+    ) -> pa.Table:
+        """Their rows in order, with `columns` (null where a file is older than a column
+        or its present type), of the given entities (all: None) in the k-th of n parts.
+        Read batch by batch, so that memory is that of the rows kept.
+        """
         kept = []
         for path in self.paths:
             dataset = ds.dataset([path], filesystem=self.filesystem, format="parquet")
@@ -74,7 +86,9 @@ class Files:
 
 def parts_of(entities: pa.Array, n: int) -> pl.Series:
     """Which of n parts each entity is in. The same in every process."""
-    series = pl.from_arrow(pa.chunked_array([entities]) if isinstance(entities, pa.Array) else entities)
+    series = pl.from_arrow(
+        pa.chunked_array([entities]) if isinstance(entities, pa.Array) else entities
+    )
     assert isinstance(series, pl.Series)
     return series.cast(pl.String).hash(seed=0) % n
 
@@ -94,26 +108,35 @@ def _chosen(column: pa.Array, entities: pl.Series | None, part: tuple[int, int])
 
 def _typed(table: pa.Table, columns: pa.Schema) -> pa.Table:
     """What a file holds under a name that had another type then is another feature's."""
-    wrong = [f.name for f in table.schema if f.name not in HEAD and f.type != columns.field(f.name).type]
+    wrong = [
+        f.name for f in table.schema if f.name not in HEAD and f.type != columns.field(f.name).type
+    ]
     return _conform(table.drop_columns(wrong) if wrong else table, columns)
 
 
 def _conform(table: pa.Table, columns: pa.Schema) -> pa.Table:
     arrays = [
-        table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in columns
+        table[f.name].cast(f.type)
+        if f.name in table.column_names
+        else pa.nulls(table.num_rows, f.type)
+        for f in columns
     ]
     return pa.Table.from_arrays(arrays, schema=columns)
 
 
 async def history(lake: Any, view: View, first: datetime | None, last: datetime) -> Files:
-    """The files that hold the view's values of event times from `first` (None: the beginning) to `last`."""
+    """The files that hold the view's values of event times from `first` (None: the
+    beginning) to `last`.
+    """
     start = day_of(first) if first else None
     return Files(await lake.files(table_name(view), start, day_of(last)), lake.filesystem())
 
 
 @dataclass(frozen=True)
 class Archive(Files):
-    """The events of a tenant: what the lake has, and the end of the log that it does not have yet."""
+    """The events of a tenant: what the lake has, and the end of the log that it does
+    not have yet.
+    """
 
     tail: pa.Table | None = None
 
@@ -126,14 +149,22 @@ class Archive(Files):
 
     def count(self) -> int:
         """How many events, duplicates included."""
-        return (self.dataset().count_rows() if self.paths else 0) + (self.tail.num_rows if self.tail else 0)
+        return (self.dataset().count_rows() if self.paths else 0) + (
+            self.tail.num_rows if self.tail else 0
+        )
 
 
-async def events(stores: Any, since: datetime | None = None, until: datetime | None = None) -> Archive:
-    """The events that happened from the day of `since` to the day of `until`. Some may come twice."""
+async def events(
+    stores: Any, since: datetime | None = None, until: datetime | None = None
+) -> Archive:
+    """The events that happened from the day of `since` to the day of `until`. Some may
+    come twice.
+    """
     lake = stores.lake
     every = Archive(await lake.files(EVENTS), lake.filesystem())
-    days = await lake.files(EVENTS, day_of(since) if since else None, day_of(until) if until else None)
+    days = await lake.files(
+        EVENTS, day_of(since) if since else None, day_of(until) if until else None
+    )
     after = "0"
     if every.paths:
         with duckdb.connect() as con:
@@ -165,42 +196,67 @@ def _row(position: str, event: Any) -> dict[str, Any]:
     }
 
 
-async def between(lake: Any, view: View, start: datetime | None, end: datetime | None, latest: bool = False) -> pa.Table:
-    """The rows of a view with event times in [start, end]; with `latest`, the newest of each entity alone."""
+async def between(
+    lake: Any, view: View, start: datetime | None, end: datetime | None, latest: bool = False
+) -> pa.Table:
+    """The rows of a view with event times in [start, end]; with `latest`, the newest of
+    each entity alone.
+    """
     end = end or datetime(9999, 12, 30, tzinfo=UTC)
     table = (await history(lake, view, start, end)).rows(schema(view), None)
     inside = pc.less_equal(table["event_timestamp"], pa.scalar(end, table["event_timestamp"].type))
     if start:
-        inside = pc.and_(inside, pc.greater_equal(table["event_timestamp"], pa.scalar(start, table["event_timestamp"].type)))
+        inside = pc.and_(
+            inside,
+            pc.greater_equal(
+                table["event_timestamp"], pa.scalar(start, table["event_timestamp"].type)
+            ),
+        )
     table = table.filter(inside)
     if latest and table.num_rows:
-        frame = pl.DataFrame(pl.from_arrow(table)).sort("event_timestamp", "created", maintain_order=True)
-        table = _conform(frame.unique("entity", keep="last", maintain_order=True).to_arrow(), schema(view))
+        frame = pl.DataFrame(pl.from_arrow(table)).sort(
+            "event_timestamp", "created", maintain_order=True
+        )
+        table = _conform(
+            frame.unique("entity", keep="last", maintain_order=True).to_arrow(), schema(view)
+        )
     return table
 
 
 async def append(lake: Any, view: View, rows: pa.Table) -> int:
-    """Write rows of a view's offline table (see `aggregation.schema`), a file per day of event time. How many rows."""
+    """Write rows of a view's offline table (see `aggregation.schema`), a file per day
+    of event time. How many rows.
+    """
     rows = _conform(rows, schema(view))
     days = pc.cast(rows["event_timestamp"], pa.date32())
     for day in sorted(set(days.to_pylist())):
-        await lake.append(table_name(view), rows.filter(pc.equal(days, pa.scalar(day, pa.date32()))), day)
+        await lake.append(
+            table_name(view), rows.filter(pc.equal(days, pa.scalar(day, pa.date32()))), day
+        )
     return rows.num_rows
 
 
 async def append_changes(lake: Any, view: View, rows: pa.Table) -> tuple[pa.Table, int]:
-    """Write those of the rows (one per entity, all of one event time) that say something else than what was last written
-    for that time, so that computing a day again changes nothing and a correction keeps what was believed before it.
-    The rows as they now stand (unchanged ones keep their `created`), and how many were written."""
+    """Write those of the rows (one per entity, all of one event time) that say
+    something else than what was last written for that time, so that computing a day
+    again changes nothing and a correction keeps what was believed before it. The rows
+    as they now stand (unchanged ones keep their `created`), and how many were written.
+    """
     if rows.num_rows == 0:
         return rows, 0
     time = rows["event_timestamp"][0].as_py()
     files = await history(lake, view, time, time)
     known = files.rows(schema(view), None)
-    known = known.filter(pc.equal(known["event_timestamp"], pa.scalar(time, known["event_timestamp"].type)))
+    known = known.filter(
+        pc.equal(known["event_timestamp"], pa.scalar(time, known["event_timestamp"].type))
+    )
     if not known.num_rows:
         return rows, await append(lake, view, rows)
-    newest = pl.DataFrame(pl.from_arrow(known)).sort("created", maintain_order=True).unique("entity", keep="last")
+    newest = (
+        pl.DataFrame(pl.from_arrow(known))
+        .sort("created", maintain_order=True)
+        .unique("entity", keep="last")
+    )
     known = _conform(newest.to_arrow(), schema(view))
     changed = rows.filter(_changed(view, rows, known))
     written = await append(lake, view, changed) if changed.num_rows else 0
@@ -211,13 +267,21 @@ async def append_changes(lake: Any, view: View, rows: pa.Table) -> tuple[pa.Tabl
 def _changed(view: View, rows: pa.Table, known: pa.Table) -> pa.Array:
     """Which rows differ from the known one of their entity."""
     names = [f.name for f in view.features]
-    old = pl.DataFrame(pl.from_arrow(known)).select("entity", *(pl.col(n).alias(f"old {n}") for n in names)).with_columns(known=True)
-    both = pl.DataFrame(pl.from_arrow(rows)).join(old, on="entity", how="left", maintain_order="left")
+    old = (
+        pl.DataFrame(pl.from_arrow(known))
+        .select("entity", *(pl.col(n).alias(f"old {n}") for n in names))
+        .with_columns(known=True)
+    )
+    both = pl.DataFrame(pl.from_arrow(rows)).join(
+        old, on="entity", how="left", maintain_order="left"
+    )
     same = pl.col("known").fill_null(False)
     for name, feature in zip(names, view.features, strict=True):
         a, b = pl.col(name), pl.col(f"old {name}")
         equal = a.eq_missing(b)
         if feature.dtype in ("float32", "float64"):
-            equal = equal | ((a - b).abs() <= CLOSE * pl.max_horizontal(a.abs(), b.abs())).fill_null(False)
+            equal = equal | (
+                (a - b).abs() <= CLOSE * pl.max_horizontal(a.abs(), b.abs())
+            ).fill_null(False)
         same = same & equal
     return both.select(~same).to_series().to_arrow()

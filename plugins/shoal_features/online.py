@@ -1,4 +1,6 @@
-"""The online store: one Redis hash per entity, one field per feature; sliding windows are counted when they are read."""
+"""The online store: one Redis hash per entity, one field per feature; sliding windows
+are counted when they are read.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ if ARGV[1] == '0' then redis.call('PERSIST', KEYS[1])
 elseif left == -2 or (left >= 0 and left < tonumber(ARGV[1])) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return #out / 2
 """
-"""Newer wins by (event time, created time), field by field; of two equal ones the later written."""
+"""Newer wins by (event time, created time), field by field; of two equal ones the later
+written.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One feature of one entity as served. `reason` is why `json` is null: `missing`, `expired`, or empty."""
+    """One feature of one entity as served. `reason` is why `json` is null: `missing`,
+    `expired`, or empty.
+    """
 
     json: bytes
     event: int | None = None
@@ -51,10 +57,11 @@ class Answer:
 
 
 class Reading:
-    """A prepared question for some features of one entity type: what to fetch, and how to answer from it.
+    """A prepared question for some features of one entity type: what to fetch, and how
+    to answer from it.
 
-    It is made once per combination of features and used for every request, so that a request costs one round trip and
-    no look-up.
+    It is made once per combination of features and used for every request, so that a
+    request costs one round trip and no look-up.
     """
 
     def __init__(self, entity: str, features: Sequence[tuple[View, Feature]]) -> None:
@@ -90,7 +97,9 @@ class Reading:
         return n
 
     def answers(self, replies: Sequence[Any], now: int) -> list[Answer]:
-        """The answers for one entity, in the order of the features, from the replies to `ask`."""
+        """The answers for one entity, in the order of the features, from the replies to
+        `ask`.
+        """
         values = self._counted(replies)
         out = []
         for i, raw in enumerate(replies[0]):
@@ -131,7 +140,10 @@ class Reading:
                     values[i] = b"%d" % replies[at]
                     at += 1
             else:
-                values |= {i: fitted(self.features[i][1].dtype, raw) for i, raw in zip(indexes, replies[at], strict=True)}
+                values |= {
+                    i: fitted(self.features[i][1].dtype, raw)
+                    for i, raw in zip(indexes, replies[at], strict=True)
+                }
                 at += 1
         return values
 
@@ -144,7 +156,9 @@ def _code(view: View, feature: Feature) -> bytes:
 
 
 def companions(entity: str, entity_id: str, view: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The keys of an entity's window: its events' times, and their columns. In the Cluster slot of the entity's own key."""
+    """The keys of an entity's window: its events' times, and their columns. In the
+    Cluster slot of the entity's own key.
+    """
     head = ("{}", entity, entity_id, "{}", view)
     return head, (*head, "columns")
 
@@ -172,7 +186,9 @@ async def _fetch(door: Any, reading: Reading, ids: Sequence[str], now: int) -> l
 
 
 async def write(door: Any, view: View, rows: Iterable[Row], now: int, size: int = 500) -> int:
-    """Write rows of a view, newer wins. How many values took effect. `size` rows go in one round trip."""
+    """Write rows of a view, newer wins. How many values took effect. `size` rows go in
+    one round trip.
+    """
     written, chunk = 0, []
     for row in rows:
         chunk.append(row)
@@ -193,7 +209,9 @@ async def _write(door: Any, view: View, rows: Sequence[Row], now: int) -> int:
 
 
 def _life(view: View, row: Row, now: int) -> int:
-    """Milliseconds until an entity with nothing but this row may go: a day after its values have expired."""
+    """Milliseconds until an entity with nothing but this row may go: a day after its
+    values have expired.
+    """
     if not view.ttl:
         return 0
     newest = max((unpack(raw).event for raw in row.values.values()), default=now)
@@ -202,15 +220,21 @@ def _life(view: View, row: Row, now: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of some events: how many were new, how many were known already, and which came too late."""
+    """What became of some events: how many were new, how many were known already, and
+    which came too late.
+    """
 
     fresh: int
     known: int
     late: tuple[Occurrence, ...]
 
 
-async def apply(door: Any, plan: Plan, events: Iterable[Occurrence], now: int, grace: int) -> Applied:
-    """Take events into the windows of one stream view. `now` in µs, `grace` in seconds. Idempotent."""
+async def apply(
+    door: Any, plan: Plan, events: Iterable[Occurrence], now: int, grace: int
+) -> Applied:
+    """Take events into the windows of one stream view. `now` in µs, `grace` in seconds.
+    Idempotent.
+    """
     by_entity: dict[str, list[Occurrence]] = {}
     for event in events:
         by_entity.setdefault(event.entity, []).append(event)
@@ -218,7 +242,10 @@ async def apply(door: Any, plan: Plan, events: Iterable[Occurrence], now: int, g
         return Applied(0, 0, ())
     pipe = door.pipeline()
     for entity_id, some in by_entity.items():
-        keys = [(plan.view.entity, entity_id), *companions(plan.view.entity, entity_id, plan.view.name)]
+        keys = [
+            (plan.view.entity, entity_id),
+            *companions(plan.view.entity, entity_id, plan.view.name),
+        ]
         pipe.eval(APPLY, keys, plan.arguments(some, now, grace))
     fresh, total, late = 0, 0, []
     for (new, positions), some in zip(await pipe.execute(), by_entity.values(), strict=True):

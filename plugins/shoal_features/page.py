@@ -22,7 +22,11 @@ async def page(context: PageContext) -> None:
         if not (entity.value or "").strip():
             return
         try:
-            wanted = {kind.value: entity.value.strip(), "features": ",".join(_of(views, kind.value)), "metadata": "true"}
+            wanted = {
+                kind.value: entity.value.strip(),
+                "features": ",".join(_of(views, kind.value)),
+                "metadata": "true",
+            }
             found = await client.get(**wanted)
         except ShoalError as error:
             with answer:
@@ -38,17 +42,23 @@ async def page(context: PageContext) -> None:
             for name, value in found["features"].items()
         ]
         with answer:
-            ui.table(rows=rows, columns=_columns("feature", "value", "status", "age"), row_key="feature").classes("w-full").mark(
-                "features-answer"
-            )
+            ui.table(
+                rows=rows, columns=_columns("feature", "value", "status", "age"), row_key="feature"
+            ).classes("w-full").mark("features-answer")
 
     if not names:
         ui.label("No features are defined yet: `shoal features apply FILE`.").classes("sh-empty")
         return
     with ui.row().classes("items-center w-full no-wrap"):
         kinds = sorted({v["entity"] for v in views})
-        kind = ui.select(kinds, value=kinds[0], label="Entity").props("outlined dense").classes("w-40")
-        entity = ui.input(placeholder="Its id").props("outlined dense clearable aria-label='Id of the entity'").classes("grow")
+        kind = (
+            ui.select(kinds, value=kinds[0], label="Entity").props("outlined dense").classes("w-40")
+        )
+        entity = (
+            ui.input(placeholder="Its id")
+            .props("outlined dense clearable aria-label='Id of the entity'")
+            .classes("grow")
+        )
         entity.mark("features-entity").on("keydown.enter", look)
         ui.button("Look", on_click=look).props("unelevated").mark("features-go")
     answer = ui.column().classes("w-full")
@@ -71,7 +81,9 @@ async def page(context: PageContext) -> None:
                 }
             )
     columns = _columns("feature", "view", "kind", "type", "age", "nulls", "drift", "late")
-    ui.table(rows=rows, columns=columns, row_key="key", pagination=25).classes("w-full").mark("features-views")
+    ui.table(rows=rows, columns=columns, row_key="key", pagination=25).classes("w-full").mark(
+        "features-views"
+    )
 
 
 def _of(views: list[dict[str, Any]], entity: str) -> list[str]:
@@ -80,7 +92,16 @@ def _of(views: list[dict[str, Any]], entity: str) -> list[str]:
 
 def _columns(*names: str) -> list[dict[str, Any]]:
     titles = {"late": "too late", "drift": "drift (PSI)"}
-    return [{"name": n, "label": titles.get(n, n).capitalize(), "field": n, "align": "left", "sortable": True} for n in names]
+    return [
+        {
+            "name": n,
+            "label": titles.get(n, n).capitalize(),
+            "field": n,
+            "align": "left",
+            "sortable": True,
+        }
+        for n in names
+    ]
 
 
 def _age(seconds: float | None) -> str:

@@ -1,4 +1,6 @@
-"""Rows as they come and go over HTTP: entity rows of a question, values of a view, and the answers."""
+"""Rows as they come and go over HTTP: entity rows of a question, values of a view, and
+the answers.
+"""
 
 import base64
 import math
@@ -31,7 +33,9 @@ class Wrong(ValueError):
 
 @dataclass(frozen=True)
 class Asked:
-    """A point-in-time question: the rows, or `as_of` for all entities. `key`: how the caller names the entity's column."""
+    """A point-in-time question: the rows, or `as_of` for all entities. `key`: how the
+    caller names the entity's column.
+    """
 
     entity: str
     key: str
@@ -43,20 +47,31 @@ class Asked:
 
 
 def asked(body: Any, registry: Registry) -> Asked:
-    """Read the body of a point-in-time question. Raises Wrong with every fault of the first hundred."""
+    """Read the body of a point-in-time question. Raises Wrong with every fault of the
+    first hundred.
+    """
     if not isinstance(body, dict):
         raise _wrong("body", "it must be an object with `entities` and `features`")
     unknown = set(body) - {"entities", "features", "entity", "as_of", "known_by", "tenant"}
     if unknown:
         raise _wrong(f"{min(unknown)}", "not expected here")
     features = body.get("features")
-    if not isinstance(features, list) or not features or not all(isinstance(f, str) for f in features):
+    if (
+        not isinstance(features, list)
+        or not features
+        or not all(isinstance(f, str) for f in features)
+    ):
         raise _wrong("features", "say which features: a list of names")
-    as_of, known_by = (_moment(body[n], f"{n}") if body.get(n) is not None else None for n in ("as_of", "known_by"))
+    as_of, known_by = (
+        _moment(body[n], f"{n}") if body.get(n) is not None else None for n in ("as_of", "known_by")
+    )
     entities = body.get("entities")
     keys, said = {v.entity: v.join_key for v in registry.views}, body.get("entity") or None
     if said is not None and (not isinstance(said, str) or said not in keys):
-        raise _wrong("entity", f"unknown entity type {said!r}; there is {', '.join(registry.entities) or 'none'}")
+        raise _wrong(
+            "entity",
+            f"unknown entity type {said!r}; there is {', '.join(registry.entities) or 'none'}",
+        )
     if as_of is not None:
         if entities is not None:
             raise _wrong("as_of", "either `entities` with their own times, or `as_of` for all")
@@ -67,13 +82,20 @@ def asked(body: Any, registry: Registry) -> Asked:
     elif isinstance(entities, list):
         rows, key = _from_json(entities, keys, said)
     else:
-        raise _wrong("entities", "a list of rows such as {\"user\": \"123\", \"event_timestamp\": \"2026-11-23T10:00:00Z\"}")
+        raise _wrong(
+            "entities",
+            'a list of rows such as {"user": "123", "event_timestamp": "2026-11-23T10:00:00Z"}',
+        )
     entity = said or _entity(key, keys, registry, features)
-    rows = rows.replace_schema_metadata({"entity": entity})  # kept with the rows of a data set, for the job that joins them
+    rows = rows.replace_schema_metadata(
+        {"entity": entity}
+    )  # kept with the rows of a data set, for the job that joins them
     return Asked(entity, key, features, rows, None, known_by, "known_by" in rows.column_names)
 
 
-def _from_json(entities: list[Any], keys: Mapping[str, str], entity: str | None) -> tuple[pa.Table, str]:
+def _from_json(
+    entities: list[Any], keys: Mapping[str, str], entity: str | None
+) -> tuple[pa.Table, str]:
     if not entities:
         key = entity or next(iter(keys), "")
         return pa.table({"entity": pa.array([], pa.string()), "at": pa.array([], TIME)}), key
@@ -98,7 +120,9 @@ def _from_json(entities: list[Any], keys: Mapping[str, str], entity: str | None)
     return (table.append_column("known_by", pa.array(cutoffs, TIME)) if cutoff else table), key
 
 
-def _from_table(table: pa.Table, keys: Mapping[str, str], entity: str | None) -> tuple[pa.Table, str]:
+def _from_table(
+    table: pa.Table, keys: Mapping[str, str], entity: str | None
+) -> tuple[pa.Table, str]:
     key = _key(set(table.column_names), keys, entity, "body")
     columns = {"entity": table[key].cast(pa.string())}
     for name, column in (("at", "event_timestamp"), ("known_by", "known_by")):
@@ -118,20 +142,30 @@ def _key(names: set[str], keys: Mapping[str, str], entity: str | None, where: st
     if "event_timestamp" not in names:
         raise _wrong(where, "each row needs `event_timestamp`")
     rest = names - {"event_timestamp", "known_by", "tenant_id"}
-    found = [n for n in sorted(rest) for e, k in keys.items() if n in (e, k) and entity in (None, e)]
+    found = [
+        n for n in sorted(rest) for e, k in keys.items() if n in (e, k) and entity in (None, e)
+    ]
     if len(rest) != 1 or not found:
         known = ", ".join(sorted({*keys, *keys.values()}))
-        raise _wrong(where, f"each row names one entity, by one of {known}; this has {', '.join(sorted(rest)) or 'none'}")
+        raise _wrong(
+            where,
+            f"each row names one entity, by one of {known}; this has {', '.join(sorted(rest)) or 'none'}",
+        )
     return found[0]
 
 
 def _entity(key: str, keys: Mapping[str, str], registry: Registry, features: list[str]) -> str:
-    """The entity type that a column of ids is of: of that name, else of that join key, which several may share; then the one with the features."""
+    """The entity type that a column of ids is of: of that name, else of that join key,
+    which several may share; then the one with the features.
+    """
     found = [key] if key in keys else [e for e, k in keys.items() if k == key]
     if len(found) > 1:
         found = [e for e in found if _has(registry, e, features)]
     if len(found) != 1:
-        raise _wrong("entity", f"say which entity type: {key!r} is the join key of {', '.join(e for e, k in keys.items() if k == key) or 'none'}")
+        raise _wrong(
+            "entity",
+            f"say which entity type: {key!r} is the join key of {', '.join(e for e, k in keys.items() if k == key) or 'none'}",
+        )
     return found[0]
 
 
@@ -147,7 +181,9 @@ def entity_id(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not 0 < len(value) <= 512 or not _PLAIN.fullmatch(value):
-        raise ValueError(f"an id is an integer or a text of 1 to 512 characters, none a control character, not {value!r:.60}")
+        raise ValueError(
+            f"an id is an integer or a text of 1 to 512 characters, none a control character, not {value!r:.60}"
+        )
     return value
 
 
@@ -180,7 +216,9 @@ def _wrong(location: str, message: str) -> Wrong:
 
 def named(answer: pa.Table, key: str) -> pa.Table:
     """The answer with the caller's own names for the entity and the time."""
-    return answer.rename_columns([{"entity": key, "at": "event_timestamp"}.get(n, n) for n in answer.column_names])
+    return answer.rename_columns(
+        [{"entity": key, "at": "event_timestamp"}.get(n, n) for n in answer.column_names]
+    )
 
 
 def json_rows(table: pa.Table) -> bytes:
@@ -208,12 +246,18 @@ class Value:
     def packed(self, view: View, now: int) -> Row:
         created = now if self.created is None else self.created
         types = {f.name: f.dtype for f in view.features}
-        return Row(self.entity, {n: pack(types[n], v, self.event, created) for n, v in self.values.items()})
+        return Row(
+            self.entity, {n: pack(types[n], v, self.event, created) for n, v in self.values.items()}
+        )
 
 
-def parse(view: View, rows: Sequence[Any], *, whole: bool = False) -> tuple[list[Value], list[dict[str, Any]]]:
-    """The good rows, and the others as `{"index", "error"}`. With `whole`, a row must give every feature of the view: offline a row
-    is what was known at its time, so that a feature left out would be null from then on."""
+def parse(
+    view: View, rows: Sequence[Any], *, whole: bool = False
+) -> tuple[list[Value], list[dict[str, Any]]]:
+    """The good rows, and the others as `{"index", "error"}`. With `whole`, a row must
+    give every feature of the view: offline a row is what was known at its time, so that
+    a feature left out would be null from then on.
+    """
     good: list[Value] = []
     rejected: list[dict[str, Any]] = []
     types = {f.name: f.dtype for f in view.features}
@@ -231,7 +275,9 @@ def parse(view: View, rows: Sequence[Any], *, whole: bool = False) -> tuple[list
             stamp(event, event if created is None else created)
             missing = [name for name in types if name not in rest]
             if whole and missing:
-                raise ValueError(f"it has no {', '.join(missing)}: a row that is kept offline gives every feature, null where there is no value")
+                raise ValueError(
+                    f"it has no {', '.join(missing)}: a row that is kept offline gives every feature, null where there is no value"
+                )
             for name, value in rest.items():
                 if name not in types:
                     raise ValueError(f"{view.name} has no feature {name!r}")
@@ -253,7 +299,9 @@ async def keep(lake: Any, view: View, rows: Sequence[Value], now: int) -> int:
         "created": pa.array([moment(now if r.created is None else r.created) for r in rows], TIME),
     }
     for f in view.features:
-        columns[f.name] = pa.array([arrow_value(f.dtype, r.values.get(f.name)) for r in rows], arrow_type(f.dtype))
+        columns[f.name] = pa.array(
+            [arrow_value(f.dtype, r.values.get(f.name)) for r in rows], arrow_type(f.dtype)
+        )
     return await offline.append(lake, view, pa.table(columns, schema=schema(view)))
 
 

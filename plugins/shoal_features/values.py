@@ -1,8 +1,9 @@
-"""How one value is written online: event time and created time (µs since 1970, 7 bytes each, big-endian), a byte for the type,
-and the value as JSON.
+"""How one value is written online: event time and created time (µs since 1970, 7 bytes
+each, big-endian), a byte for the type, and the value as JSON.
 
-The times come first and at fixed places, so that a Lua script compares them and a reader skips them without parsing; the
-JSON last, so that a response is put together from the stored bytes.
+The times come first and at fixed places, so that a Lua script compares them and a
+reader skips them without parsing; the JSON last, so that a response is put together
+from the stored bytes.
 """
 
 import base64
@@ -21,7 +22,9 @@ CODES = {
 """A list of a type has its code in upper case."""
 
 WINDOW = b"w"
-"""The code of a marker: the value is counted from the sliding window at the time of asking."""
+"""The code of a marker: the value is counted from the sliding window at the time of
+asking.
+"""
 
 LATEST = 2**53
 """Times are below this (in the year 2255): Lua counts in doubles."""
@@ -47,7 +50,9 @@ class Stored:
 def micros(time: datetime) -> int:
     """Microseconds since 1970, exactly. Raises ValueError for a time without a zone."""
     if time.tzinfo is None:
-        raise ValueError(f"the time {time.isoformat()} has no zone; write it like 2026-11-23T10:00:00+00:00")
+        raise ValueError(
+            f"the time {time.isoformat()} has no zone; write it like 2026-11-23T10:00:00+00:00"
+        )
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
@@ -56,10 +61,15 @@ def moment(us: int) -> datetime:
 
 
 def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
-    """The stored form of a value of type `dtype`. Raises ValueError when it is not of that type, or a time is before 1970 or
-    after 2255."""
+    """The stored form of a value of type `dtype`. Raises ValueError when it is not of
+    that type, or a time is before 1970 or after 2255.
+    """
     code = CODES[dtype.removesuffix("[]")]
-    return stamp(event, created) + (code.upper() if dtype.endswith("[]") else code) + to_json(dtype, value)
+    return (
+        stamp(event, created)
+        + (code.upper() if dtype.endswith("[]") else code)
+        + to_json(dtype, value)
+    )
 
 
 def stamp(event: int, created: int) -> bytes:
@@ -71,12 +81,19 @@ def stamp(event: int, created: int) -> bytes:
 
 
 def unpack(raw: bytes) -> Stored:
-    return Stored(int.from_bytes(raw[:7], "big"), int.from_bytes(raw[7:TIMES], "big"), raw[TIMES:JSON], raw[JSON:])
+    return Stored(
+        int.from_bytes(raw[:7], "big"),
+        int.from_bytes(raw[7:TIMES], "big"),
+        raw[TIMES:JSON],
+        raw[JSON:],
+    )
 
 
 def to_json(dtype: str, value: Any) -> bytes:
-    """A value of type `dtype` as JSON: times as RFC 3339, bytes as base64, NaN and None as null, float32 rounded to one, so
-    that it is the same online and offline. ValueError when it is not of that type (an integral float counts as an integer)."""
+    """A value of type `dtype` as JSON: times as RFC 3339, bytes as base64, NaN and None
+    as null, float32 rounded to one, so that it is the same online and offline.
+    ValueError when it is not of that type (an integral float counts as an integer).
+    """
     if dtype.endswith("[]"):
         if value is None:
             return b"null"
@@ -87,8 +104,10 @@ def to_json(dtype: str, value: Any) -> bytes:
 
 
 def fitted(dtype: str, json: bytes) -> bytes:
-    """A number computed in double precision as a value of its feature's type: rounded to an integer (half to even) or to a
-    float32, null where it does not fit. `aggregation._fitted` says the same in SQL."""
+    """A number computed in double precision as a value of its feature's type: rounded
+    to an integer (half to even) or to a float32, null where it does not fit.
+    `aggregation._fitted` says the same in SQL.
+    """
     number = orjson.loads(json) if dtype in ("int32", "int64", "float32") else None
     if number is None:
         return json
@@ -102,7 +121,12 @@ def _plain(dtype: str, value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if dtype in _BITS and number and value == int(value) and -(2 ** _BITS[dtype]) <= value < 2 ** _BITS[dtype]:
+    if (
+        dtype in _BITS
+        and number
+        and value == int(value)
+        and -(2 ** _BITS[dtype]) <= value < 2 ** _BITS[dtype]
+    ):
         return int(value)
     if dtype in ("float32", "float64") and number and math.isfinite(value):
         try:

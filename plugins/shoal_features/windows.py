@@ -1,11 +1,13 @@
 """Exact sliding windows in Redis, under duplicates, disorder and lateness.
 
-An entity's events of one view are a sorted set: the member names the event (source and id), the score is its time.
-So an event counts once however often it is delivered, and a window `(t - w, t]` is a range of scores, read when it is
-asked for. What a window needs of an event besides its time is in a hash beside the set. One Lua script applies a batch
+An entity's events of one view are a sorted set: the member names the event (source and
+id), the score is its time. So an event counts once however often it is delivered, and a
+window `(t - w, t]` is a range of scores, read when it is asked for. What a window needs
+of an event besides its time is in a hash beside the set. One Lua script applies a batch
 of events to one entity atomically; applying it again changes nothing.
 
-An event is too late when it is older than every window plus the grace: it cannot change any value any more.
+An event is too late when it is older than every window plus the grace: it cannot change
+any value any more.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +21,9 @@ from .registry import Feature, View
 from .values import pack, to_json
 
 SKEW = 300
-"""Seconds an event may be ahead of our clock. Later ones wait for the batch, or a wrong clock would win for ever."""
+"""Seconds an event may be ahead of our clock. Later ones wait for the batch, or a wrong
+clock would win for ever.
+"""
 
 APPLY = """
 -- KEYS: the entity's values, the events' times, the events' columns
@@ -134,8 +138,10 @@ return out
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One event as a view sees it: when (µs since 1970), its name (unique, and the tie-break between equal times), the
-    entity's id, and the values of the view's columns."""
+    """One event as a view sees it: when (µs since 1970), its name (unique, and the
+    tie-break between equal times), the entity's id, and the values of the view's
+    columns.
+    """
 
     time: int
     member: str
@@ -151,8 +157,9 @@ class Plan:
     windowed: tuple[Feature, ...]
     last: tuple[Feature, ...]
     columns: tuple[tuple[str, str], ...]
-    """Column and type of what the windows read. Each is stored under a name made of both, so that a view may gain and lose
-    features and what is stored means the same."""
+    """Column and type of what the windows read. Each is stored under a name made of
+    both, so that a view may gain and lose features and what is stored means the same.
+    """
 
     @staticmethod
     def of(view: View) -> "Plan":
@@ -165,7 +172,12 @@ class Plan:
         """ARGV of `APPLY` for one entity's events. `now` in µs, `grace` in seconds."""
         keep = (self.view.retention + grace) * 1_000_000
         head: list[Any] = [now, now - keep, keep // 1000, (self.view.ttl or 0) * 1000]
-        head += [len(self.windowed), *(f.name for f in self.windowed), len(self.last), *(f.name for f in self.last)]
+        head += [
+            len(self.windowed),
+            *(f.name for f in self.windowed),
+            len(self.last),
+            *(f.name for f in self.last),
+        ]
         for event in events:
             head += [event.time, event.member, self._stored(event)]
             for feature in self.last:
@@ -182,13 +194,22 @@ class Plan:
         return out
 
     def _stored(self, event: Occurrence) -> bytes | str:
-        # each value is JSON text inside the JSON object, so that Lua compares and returns it without changing it
-        texts = {_stored_name(c, dtype): _text(dtype, event.columns.get(c)) for c, dtype in self.columns}
-        return orjson.dumps({name: text for name, text in texts.items() if text is not None}) if any(texts.values()) else ""
+        # each value is JSON text inside the JSON object, so that Lua compares and
+        # returns it without changing it
+        texts = {
+            _stored_name(c, dtype): _text(dtype, event.columns.get(c)) for c, dtype in self.columns
+        }
+        return (
+            orjson.dumps({name: text for name, text in texts.items() if text is not None})
+            if any(texts.values())
+            else ""
+        )
 
 
 def needed_type(feature: Feature) -> str:
-    """The type that an event's value must have for this aggregation to take it in; empty for any scalar."""
+    """The type that an event's value must have for this aggregation to take it in;
+    empty for any scalar.
+    """
     if feature.function in ("count", "count_distinct"):
         return ""
     return "float64" if feature.function in ("sum", "mean") else feature.dtype
@@ -200,13 +221,23 @@ def _stored_name(column: str, dtype: str) -> str:
 
 def _text(dtype: str, value: Any) -> str | None:
     value = coerce(dtype, value)
-    return None if value is None else (to_json(dtype, value) if dtype else orjson.dumps(value)).decode()
+    return (
+        None
+        if value is None
+        else (to_json(dtype, value) if dtype else orjson.dumps(value)).decode()
+    )
 
 
 def coerce(dtype: str, value: Any) -> Any:
-    """An event's value as a feature of type `dtype` takes it, or None where it cannot: numbers stay numbers and are never
-    made from text, anything simple may become text, the empty dtype takes any scalar. The batch applies the same rules."""
-    if value is None or isinstance(value, dict | list) or (isinstance(value, float) and not isfinite(value)):
+    """An event's value as a feature of type `dtype` takes it, or None where it cannot:
+    numbers stay numbers and are never made from text, anything simple may become text,
+    the empty dtype takes any scalar. The batch applies the same rules.
+    """
+    if (
+        value is None
+        or isinstance(value, dict | list)
+        or (isinstance(value, float) and not isfinite(value))
+    ):
         return None
     if dtype == "":
         return value

@@ -1,6 +1,8 @@
-"""The sample workspace's definitions: what its users did with boards, automations and sessions.
+"""The sample workspace's definitions: what its users did with boards, automations and
+sessions.
 
-An ordinary Feast file. Every event carries its user as `data.user_id` (or `data.user`, or the event's `subject`).
+An ordinary Feast file. Every event carries its user as `data.user_id` (or `data.user`,
+or the event's `subject`).
 """
 
 from datetime import timedelta
@@ -23,7 +25,12 @@ user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
 
 
 def events(name: str, types: str) -> FileSource:
-    return FileSource(name=name, path=f"shoal://events/{types}", timestamp_field="event_timestamp", created_timestamp_column="created")
+    return FileSource(
+        name=name,
+        path=f"shoal://events/{types}",
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created",
+    )
 
 
 def as_it_comes(source: FileSource) -> PushSource:
@@ -39,7 +46,9 @@ user_boards = BatchFeatureView(
     source=events("boards_created", "board.created"),
     ttl=timedelta(days=7),
     schema=[*key, Field(name="boards_30d", dtype=Int64, description="boards created in 30 days")],
-    aggregations=[Aggregation(column="*", function="count", time_window=timedelta(days=30), name="boards_30d")],
+    aggregations=[
+        Aggregation(column="*", function="count", time_window=timedelta(days=30), name="boards_30d")
+    ],
     online=True,
     offline=True,
 )
@@ -49,8 +58,15 @@ user_automations = BatchFeatureView(
     entities=[tenant, user],
     source=events("automations_created", "automation.created"),
     ttl=timedelta(days=7),
-    schema=[*key, Field(name="automation_count", dtype=Int64, description="automations created in a year")],
-    aggregations=[Aggregation(column="*", function="count", time_window=timedelta(days=365), name="automation_count")],
+    schema=[
+        *key,
+        Field(name="automation_count", dtype=Int64, description="automations created in a year"),
+    ],
+    aggregations=[
+        Aggregation(
+            column="*", function="count", time_window=timedelta(days=365), name="automation_count"
+        )
+    ],
     online=True,
     offline=True,
 )
@@ -60,8 +76,22 @@ user_sessions = BatchFeatureView(
     entities=[tenant, user],
     source=events("sessions_ended", "session.ended"),
     ttl=timedelta(days=7),
-    schema=[*key, Field(name="avg_session_duration", dtype=Float64, description="mean length of a session in 30 days, in seconds")],
-    aggregations=[Aggregation(column="duration", function="mean", time_window=timedelta(days=30), name="avg_session_duration")],
+    schema=[
+        *key,
+        Field(
+            name="avg_session_duration",
+            dtype=Float64,
+            description="mean length of a session in 30 days, in seconds",
+        ),
+    ],
+    aggregations=[
+        Aggregation(
+            column="duration",
+            function="mean",
+            time_window=timedelta(days=30),
+            name="avg_session_duration",
+        )
+    ],
     online=True,
     offline=True,
 )
@@ -78,7 +108,9 @@ user_activity = StreamFeatureView(
         Field(name="last_action_type", dtype=String, description="type of the latest action"),
     ],
     aggregations=[
-        Aggregation(column="*", function="count", time_window=timedelta(minutes=5), name="actions_5min"),
+        Aggregation(
+            column="*", function="count", time_window=timedelta(minutes=5), name="actions_5min"
+        ),
         Aggregation(column="*", function="count", time_window=timedelta(days=1), name="actions"),
         Aggregation(column="type", function="last", name="last_action_type"),
     ],
@@ -91,12 +123,16 @@ user_place = StreamFeatureView(
     entities=[tenant, user],
     source=as_it_comes(events("boards_used", "board.created,board.opened,item.*")),
     timestamp_field="event_timestamp",
-    schema=[*key, Field(name="current_board", dtype=String, description="the board that the user is on")],
+    schema=[
+        *key,
+        Field(name="current_board", dtype=String, description="the board that the user is on"),
+    ],
     aggregations=[Aggregation(column="board_id", function="last", name="current_board")],
     online=True,
     offline=True,
 )
 
 user_profile = FeatureService(
-    name="user_profile", features=[user_boards, user_automations, user_sessions, user_activity, user_place]
+    name="user_profile",
+    features=[user_boards, user_automations, user_sessions, user_activity, user_place],
 )

@@ -49,7 +49,18 @@ def shoal_capabilities() -> Sequence[Capability]:
             routes=_routes,
             parameters=OptimizerParameters,
             backends=[Backend("solver", _solver, Scaling(max_replicas=2, ongoing=8))],
-            streams=[Stream(("person.updated", "person.deleted", "task.updated", "task.deleted", "task.completed"), _follow)],
+            streams=[
+                Stream(
+                    (
+                        "person.updated",
+                        "person.deleted",
+                        "task.updated",
+                        "task.deleted",
+                        "task.completed",
+                    ),
+                    _follow,
+                )
+            ],
             page=_page,
         )
     ]

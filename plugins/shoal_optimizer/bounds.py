@@ -1,8 +1,10 @@
-"""Quick bounds for teams of one size: which people could be in a team better than a known one.
+"""Quick bounds for teams of one size: which people could be in a team better than a
+known one.
 
-A team's objective is Σ own(p) − reward · (pairs who have worked together). Giving each of a pair half of its reward, and
-everyone the most pairs they could be in, makes it separable; the cheapest way to cover skills with people who share hours
-with p is then a small table over sets of skills.
+A team's objective is Σ own(p) − reward · (pairs who have worked together). Giving each
+of a pair half of its reward, and everyone the most pairs they could be in, makes it
+separable; the cheapest way to cover skills with people who share hours with p is then a
+small table over sets of skills.
 """
 
 import numpy as np
@@ -12,22 +14,32 @@ MOST_SKILLS = 7  # sets of more skills are bounded by their first ones
 
 
 def skill_sets(covers: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Each person's covered requirements as bits; covers has shape (requirements, people)."""
+    """Each person's covered requirements as bits; covers has shape (requirements,
+    people).
+    """
     kept = covers[:MOST_SKILLS]
-    return (kept * (1 << np.arange(len(kept)))[:, None]).sum(axis=0).astype(np.int64) if len(kept) else np.zeros(
-        covers.shape[1], np.int64
+    return (
+        (kept * (1 << np.arange(len(kept)))[:, None]).sum(axis=0).astype(np.int64)
+        if len(kept)
+        else np.zeros(covers.shape[1], np.int64)
     )
 
 
-def cheapest_rest(own: NDArray[np.float64], sets: NDArray[np.int64], skills: int, size: int) -> NDArray[np.float64]:
-    """Shape (2 ** skills,): the least total of `size` people (repeats allowed) who cover each set of skills."""
+def cheapest_rest(
+    own: NDArray[np.float64], sets: NDArray[np.int64], skills: int, size: int
+) -> NDArray[np.float64]:
+    """Shape (2 ** skills,): the least total of `size` people (repeats allowed) who
+    cover each set of skills.
+    """
     every = np.arange(1 << skills)
     cheapest = np.full(every.size, np.inf)
     np.minimum.at(cheapest, sets, own)
     kinds = np.flatnonzero(np.isfinite(cheapest))
     least = np.where(every == 0, 0.0, np.inf)
     for _ in range(size):
-        least = (cheapest[kinds, None] + least[every[None, :] & ~kinds[:, None]]).min(axis=0, initial=np.inf)
+        least = (cheapest[kinds, None] + least[every[None, :] & ~kinds[:, None]]).min(
+            axis=0, initial=np.inf
+        )
     return np.asarray(least)
 
 
@@ -35,10 +47,11 @@ def bounds(
     own: NDArray[np.float64], covers: NDArray[np.bool_], schedule: NDArray[np.int64], compatible: NDArray[np.bool_],
     pairs: NDArray[np.int64], reward: float, size: int,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """A lower bound for the teams of `size` that each person is in (+inf where there are none), constants aside.
+    """A lower bound for the teams of `size` that each person is in (+inf where there
+    are none), constants aside.
 
-    own, schedule: shape (people,); covers: (requirements, people); compatible: (schedules, schedules), whether two
-    schedules share enough hours; pairs: (pairs, 2).
+    own, schedule: shape (people,); covers: (requirements, people); compatible:
+    (schedules, schedules), whether two schedules share enough hours; pairs: (pairs, 2).
     """
     degree = np.bincount(pairs.ravel(), minlength=own.size) if pairs.size else np.zeros(own.size)
     optimistic = own - reward / 2 * np.minimum(degree, size - 1)
@@ -57,8 +70,10 @@ def greedy(
     own: NDArray[np.float64], covers: NDArray[np.bool_], needed: NDArray[np.int64], schedule: NDArray[np.int64],
     compatible: NDArray[np.bool_], near: NDArray[np.float64], size: int, starts: int,
 ) -> list[list[int]]:  # fmt: skip
-    """Teams built from several first members by adding whoever is cheapest among those who cover most of what is missing,
-    then improved by single exchanges. near: shape (people, people), the reward for a pair."""
+    """Teams built from several first members by adding whoever is cheapest among those
+    who cover most of what is missing, then improved by single exchanges. near: shape
+    (people, people), the reward for a pair.
+    """
     teams = []
     people = own.size
     first = np.argsort(own - 0.05 * own.std() * covers.sum(axis=0), kind="stable")[:starts]
@@ -83,7 +98,11 @@ def greedy(
                 missing = np.maximum(needed - covers[:, others].sum(axis=1), 0)
                 left = missing.sum() - (covers & (missing > 0)[:, None]).sum(axis=0)
                 value = own - near[:, others].sum(axis=1) + left * 1e3
-                open_to = np.all(compatible[schedule[others]], axis=0)[schedule] if others else np.ones(people, bool)
+                open_to = (
+                    np.all(compatible[schedule[others]], axis=0)[schedule]
+                    if others
+                    else np.ones(people, bool)
+                )
                 open_to[others] = False
                 value = np.where(open_to, value, np.inf)
                 q = int(value.argmin())

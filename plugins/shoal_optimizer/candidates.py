@@ -11,7 +11,9 @@ from .success import History
 
 @dataclass(frozen=True)
 class Skill:
-    """How somebody stands to one requirement. `credit` in [0, 1] is similarity × min(1, level / needed level)."""
+    """How somebody stands to one requirement. `credit` in [0, 1] is similarity × min(1,
+    level / needed level).
+    """
 
     required: str
     needed_level: float
@@ -24,7 +26,11 @@ class Skill:
 
     @property
     def credit(self) -> float:
-        return 0.0 if self.match is None else self.match.similarity * min(1.0, self.level / self.needed_level)
+        return (
+            0.0
+            if self.match is None
+            else self.match.similarity * min(1.0, self.level / self.needed_level)
+        )
 
 
 @dataclass(frozen=True)
@@ -65,23 +71,34 @@ class Candidate:
 
 
 def candidates(
-    task: Task, people: Sequence[Person], matcher: Matcher, history: History, parameters: OptimizerParameters
+    task: Task,
+    people: Sequence[Person],
+    matcher: Matcher,
+    history: History,
+    parameters: OptimizerParameters,
 ) -> list[Candidate]:
     """Everybody scored for the task, in the order given (`ranked` sorts).
 
-    score = 0.5 · skill_match + 0.3 · (1 − workload) + 0.2 · past_success, with the parameters' weights (divided by their
-    sum). skill_match is the mean of the requirements' credits, 1 for a task that requires none.
+    score = 0.5 · skill_match + 0.3 · (1 − workload) + 0.2 · past_success, with the
+    parameters' weights (divided by their sum). skill_match is the mean of the
+    requirements' credits, 1 for a task that requires none.
     """
     weights = (parameters.skill_weight, parameters.availability_weight, parameters.success_weight)
     total = sum(weights)
     found = []
-    alike: dict[tuple[int, str | None, float], Skill] = {}  # many people stand alike to a requirement
+    alike: dict[
+        tuple[int, str | None, float], Skill
+    ] = {}  # many people stand alike to a requirement
     for person in people:
-        skills = tuple(_skill(matcher, n, r.skill, r.level, person, alike) for n, r in enumerate(task.skills))
+        skills = tuple(
+            _skill(matcher, n, r.skill, r.level, person, alike) for n, r in enumerate(task.skills)
+        )
         skill_match = sum(skill.credit for skill in skills) / len(skills) if skills else 1.0
         availability = 1 - person.workload / 100
         success = history.success(person.id, task.type)
-        score = (weights[0] * skill_match + weights[1] * availability + weights[2] * success) / total
+        score = (
+            weights[0] * skill_match + weights[1] * availability + weights[2] * success
+        ) / total
         found.append(Candidate(person, score, skill_match, availability, success, skills))
     return found
 
@@ -92,7 +109,12 @@ def ranked(scored: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _skill(
-    matcher: Matcher, n: int, required: str, level: float, person: Person, alike: dict[tuple[int, str | None, float], Skill]
+    matcher: Matcher,
+    n: int,
+    required: str,
+    level: float,
+    person: Person,
+    alike: dict[tuple[int, str | None, float], Skill],
 ) -> Skill:
     match = matcher.best(required, person.skills)
     has = person.skills[match.found] if match else 0.0

@@ -1,6 +1,7 @@
 """When people work, on real dates in real time zones, and what a team has in common.
 
-Times are minutes since the epoch in UTC, so that daylight saving is settled once, where local hours are read.
+Times are minutes since the epoch in UTC, so that daylight saving is settled once, where
+local hours are read.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ DAY = 24 * 60
 class Schedule:
     """Somebody's regular working hours, without their leave: what many people share.
 
-    hours: stretches of local time, in minutes of the day; one that ends where it starts or before runs past midnight.
+    hours: stretches of local time, in minutes of the day; one that ends where it starts
+    or before runs past midnight.
     """
 
     time_zone: str
@@ -31,7 +33,10 @@ class Schedule:
 
     @classmethod
     def of(cls, person: Person) -> "Schedule":
-        hours = tuple((h.start.hour * 60 + h.start.minute, h.end.hour * 60 + h.end.minute) for h in person.working_hours)
+        hours = tuple(
+            (h.start.hour * 60 + h.start.minute, h.end.hour * 60 + h.end.minute)
+            for h in person.working_hours
+        )
         return cls(person.time_zone, hours, person.working_days)
 
 
@@ -40,13 +45,17 @@ def _minute(moment: datetime) -> int:
 
 
 def _local(zone: str, day: date, minute: int) -> int:
-    """A wall-clock time as a minute in UTC; of a time that daylight saving skips or repeats, the first reading."""
+    """A wall-clock time as a minute in UTC; of a time that daylight saving skips or
+    repeats, the first reading.
+    """
     return _minute(datetime.combine(day, time(minute // 60, minute % 60), tzinfo=ZoneInfo(zone)))
 
 
 @lru_cache(maxsize=4096)
 def stretches(schedule: Schedule, first: date, last: date) -> tuple[Stretch, ...]:
-    """Working time on the local dates from `first` to `last` (at most MOST_DAYS of them), in order."""
+    """Working time on the local dates from `first` to `last` (at most MOST_DAYS of
+    them), in order.
+    """
     found: list[Stretch] = []
     for n in range(min((last - first).days + 1, MOST_DAYS)):
         day = first + timedelta(days=n)
@@ -54,7 +63,10 @@ def stretches(schedule: Schedule, first: date, last: date) -> tuple[Stretch, ...
             continue
         for opens, closes in schedule.hours:
             until = day if closes > opens else day + timedelta(days=1)
-            start, end = _local(schedule.time_zone, day, opens), _local(schedule.time_zone, until, closes)
+            start, end = (
+                _local(schedule.time_zone, day, opens),
+                _local(schedule.time_zone, until, closes),
+            )
             if end > start:
                 found.append((start, end))
     return _joined(found)
@@ -87,7 +99,9 @@ def _both(a: Sequence[Stretch], b: Sequence[Stretch]) -> list[Stretch]:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Working time that a team shares: hours on the day that has least of it, and on how many days there is any."""
+    """Working time that a team shares: hours on the day that has least of it, and on
+    how many days there is any.
+    """
 
     hours: float
     days: int
@@ -95,9 +109,11 @@ class Overlap:
 
 @lru_cache(maxsize=65_536)
 def overlap(schedules: frozenset[Schedule], start: datetime, end: datetime) -> Overlap:
-    """What people with these schedules share between two moments, on the day that has least.
+    """What people with these schedules share between two moments, on the day that has
+    least.
 
-    A first or last day that the moments cut short counts whole: it is regular hours that are compared.
+    A first or last day that the moments cut short counts whole: it is regular hours
+    that are compared.
     """
     first, last = start.astimezone(UTC).date(), end.astimezone(UTC).date()
     common: Sequence[Stretch] | None = None
@@ -105,7 +121,9 @@ def overlap(schedules: frozenset[Schedule], start: datetime, end: datetime) -> O
         mine = stretches(schedule, first - timedelta(days=1), last + timedelta(days=1))
         common = mine if common is None else _both(common, mine)
     low, high = _minute(start), _minute(end)
-    days: list[list[int]] = []  # [end of the day's last stretch, minutes in common, whether it lies in the window]
+    days: list[
+        list[int]
+    ] = []  # [end of the day's last stretch, minutes in common, whether it lies in the window]
     for begin, finish in common or ():
         inside = begin < high and finish > low
         if days and begin - days[-1][0] < APART:
@@ -117,7 +135,9 @@ def overlap(schedules: frozenset[Schedule], start: datetime, end: datetime) -> O
 
 
 def working_minutes(person: Person, start: datetime, end: datetime) -> float:
-    """Minutes that somebody works between two moments, leave and availability taken off."""
+    """Minutes that somebody works between two moments, leave and availability taken
+    off.
+    """
     if end <= start:
         return 0.0
     zone = ZoneInfo(person.time_zone)
@@ -135,15 +155,25 @@ def working_minutes(person: Person, start: datetime, end: datetime) -> float:
 
 @lru_cache(maxsize=4096)
 def _regular(schedule: Schedule, first: date, last: date, low: int, high: int) -> float:
-    return float(sum(max(0, min(b, high) - max(a, low)) for a, b in stretches(schedule, first, last)))
+    return float(
+        sum(max(0, min(b, high) - max(a, low)) for a, b in stretches(schedule, first, last))
+    )
 
 
 @lru_cache(maxsize=4096)
 def weekly_minutes(schedule: Schedule) -> float:
     """Minutes of regular working hours in a week."""
-    return float(sum((closes - opens) % DAY for opens, closes in schedule.hours) * len(schedule.days))
+    return float(
+        sum((closes - opens) % DAY for opens, closes in schedule.hours) * len(schedule.days)
+    )
 
 
 def capacity_hours(person: Person, start: datetime, end: datetime) -> float:
-    """Hours of their weekly capacity that fall between two moments, in proportion to their working time there."""
-    return person.capacity_hours * working_minutes(person, start, end) / weekly_minutes(Schedule.of(person))
+    """Hours of their weekly capacity that fall between two moments, in proportion to
+    their working time there.
+    """
+    return (
+        person.capacity_hours
+        * working_minutes(person, start, end)
+        / weekly_minutes(Schedule.of(person))
+    )

@@ -1,4 +1,6 @@
-"""What a replica knows of each tenant: raw records by version, and vectors for skills' names."""
+"""What a replica knows of each tenant: raw records by version, and vectors for skills'
+names.
+"""
 
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,9 @@ from .store import Store
 REMEMBERED = 16
 MOST_NAMES = 5000
 STEP = timedelta(minutes=5)
-"""Times are taken at full steps, so that what was computed for a moment serves the next requests too."""
+"""Times are taken at full steps, so that what was computed for a moment serves the next
+requests too.
+"""
 
 
 def moment() -> datetime:
@@ -25,7 +29,9 @@ def moment() -> datetime:
 
 
 class Worlds:
-    """Makes the `World` of a request; reads the records again only when their version changed."""
+    """Makes the `World` of a request; reads the records again only when their version
+    changed.
+    """
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, World] = OrderedDict()
@@ -39,17 +45,37 @@ class Worlds:
         known = self._known.get(ctx.tenant)
         if known is None or known.key[1] != version:
             people, outcomes = await store.all("people"), await store.all("outcomes")
-            known = World((ctx.tenant, version), list(people), list(people.values()), list(outcomes.values()), parameters, moment())
+            known = World(
+                (ctx.tenant, version),
+                list(people),
+                list(people.values()),
+                list(outcomes.values()),
+                parameters,
+                moment(),
+            )
             self._known[ctx.tenant] = known
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         vectors = await self._embedded(ctx, known, tasks)
         success = await self._success(ctx, known, tasks)
-        return World(known.key, known.ids, known.people, known.outcomes, parameters, moment(), vectors, success)
+        return World(
+            known.key,
+            known.ids,
+            known.people,
+            known.outcomes,
+            parameters,
+            moment(),
+            vectors,
+            success,
+        )
 
-    async def _success(self, ctx: TenantContext, world: World, tasks: list[bytes]) -> dict[tuple[str, str], float]:
-        """Past success from `features`, where a tenant has defined it there: the feature `past_success_<type>` or
-        `past_success` of the entity `person`. What it does not hold is computed from the outcomes kept here."""
+    async def _success(
+        self, ctx: TenantContext, world: World, tasks: list[bytes]
+    ) -> dict[tuple[str, str], float]:
+        """Past success from `features`, where a tenant has defined it there: the
+        feature `past_success_<type>` or `past_success` of the entity `person`. What it
+        does not hold is computed from the outcomes kept here.
+        """
         features = ctx.capability("features")
         if features is None or not world.people:
             return {}
@@ -63,8 +89,12 @@ class Worlds:
             found |= {(person, kind): value for person, value in self._read[key].items()}
         return found
 
-    async def _embedded(self, ctx: TenantContext, world: World, tasks: list[bytes]) -> dict[str, list[float]]:
-        """Vectors for the names of skills, from `search` where it runs; without it, words and synonyms must do."""
+    async def _embedded(
+        self, ctx: TenantContext, world: World, tasks: list[bytes]
+    ) -> dict[str, list[float]]:
+        """Vectors for the names of skills, from `search` where it runs; without it,
+        words and synonyms must do.
+        """
         search = ctx.capability("search")
         if search is None:
             return {}
@@ -86,19 +116,25 @@ class Worlds:
 
     def _skills(self, world: World) -> set[str]:
         if getattr(self, "_names_of", None) != world.key:
-            self._names = {normal(name) for raw in world.people for name in orjson.loads(raw)["skills"]}
+            self._names = {
+                normal(name) for raw in world.people for name in orjson.loads(raw)["skills"]
+            }
             self._names_of = world.key
         return self._names
 
 
 async def _past_success(features: Any, world: World, kind: str) -> dict[str, float]:
-    """Person → past success on this kind of task, for those for whom the feature store holds one."""
+    """Person → past success on this kind of task, for those for whom the feature store
+    holds one.
+    """
     ids = world.ids
     for name in (f"past_success_{kind}", "past_success"):
         found: dict[str, float] = {}
         try:
             for at in range(0, len(ids), 100):
-                answer = await features.batch(entity="person", ids=ids[at : at + 100], features=[name])
+                answer = await features.batch(
+                    entity="person", ids=ids[at : at + 100], features=[name]
+                )
                 for id, row in zip(ids[at : at + 100], answer["results"], strict=True):
                     value = row["features"].get(name)
                     if isinstance(value, int | float) and 0 <= value <= 1:

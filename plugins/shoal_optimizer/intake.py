@@ -27,15 +27,20 @@ SOURCE = "shoal/optimizer"
 
 
 def rows(body: bytes, content_type: str) -> list[Any]:
-    """The records of a request's body: a JSON array or object, NDJSON, or CSV with a header.
+    """The records of a request's body: a JSON array or object, NDJSON, or CSV with a
+    header.
 
-    In CSV a cell may hold JSON; skills may be written `Python:4; Rust:2` and people `ana; bo`. Empty cells are left out.
-    Raises Malformed when the body is not what it says, Invalid when there are more than MOST_ROWS.
+    In CSV a cell may hold JSON; skills may be written `Python:4; Rust:2` and people
+    `ana; bo`. Empty cells are left out. Raises Malformed when the body is not what it
+    says, Invalid when there are more than MOST_ROWS.
     """
     kind = content_type.split(";")[0].strip().casefold()
     try:
         if kind == "text/csv":
-            found: list[Any] = [_cells(row) for row in csv.DictReader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
+            found: list[Any] = [
+                _cells(row)
+                for row in csv.DictReader(io.StringIO(body.decode("utf-8-sig")), strict=True)
+            ]
         elif "ndjson" in kind:
             found = [orjson.loads(line) for line in body.splitlines() if line.strip()]
         else:
@@ -59,7 +64,11 @@ def _cells(row: dict[str | None, Any]) -> dict[str, Any]:
         if text[0] in "[{":
             found[name.strip()] = orjson.loads(text)
         elif name.strip() == "skills":
-            pairs = [part.rpartition(":") if ":" in part else (part, "", "3") for part in text.split(";") if part.strip()]
+            pairs = [
+                part.rpartition(":") if ":" in part else (part, "", "3")
+                for part in text.split(";")
+                if part.strip()
+            ]
             found["skills"] = {skill.strip(): level.strip() for skill, _, level in pairs}
         elif name.strip() in ("people", "team"):
             found[name.strip()] = [part.strip() for part in text.split(";") if part.strip()]
@@ -71,21 +80,32 @@ def _cells(row: dict[str | None, Any]) -> dict[str, Any]:
 def checked(model: type[M], value: Any, id: str | None = None, where: str = "") -> M:
     """The record, or Invalid that says what is wrong and where."""
     if not isinstance(value, dict):
-        raise Invalid("a record must be an object", errors=[{"location": where or "body", "message": "not an object"}])
+        raise Invalid(
+            "a record must be an object",
+            errors=[{"location": where or "body", "message": "not an object"}],
+        )
     if id is not None and str(value.get("id") or id) != id:
-        raise Invalid("the id in the body is not the one in the path", errors=[{"location": "id", "message": f"must be {id!r}"}])
+        raise Invalid(
+            "the id in the body is not the one in the path",
+            errors=[{"location": "id", "message": f"must be {id!r}"}],
+        )
     try:
         return model.model_validate({**value, "id": id} if id is not None else value)
     except ValidationError as error:
         faults = [
-            {"location": ".".join([*([where] if where else []), *map(str, fault["loc"])]), "message": fault["msg"]}
+            {
+                "location": ".".join([*([where] if where else []), *map(str, fault["loc"])]),
+                "message": fault["msg"],
+            }
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         detail = "; ".join(f"{fault['location']}: {fault['message']}" for fault in faults[:3])
         raise Invalid(detail, errors=faults) from None
 
 
-async def take(ctx: TenantContext, kind: Kind, model: type[M], values: Sequence[Any]) -> dict[str, Any]:
+async def take(
+    ctx: TenantContext, kind: Kind, model: type[M], values: Sequence[Any]
+) -> dict[str, Any]:
     """Store the good records and say what is wrong with the others."""
     good: dict[str, M] = {}
     at: dict[str, list[int]] = {}
@@ -93,7 +113,9 @@ async def take(ctx: TenantContext, kind: Kind, model: type[M], values: Sequence[
     for n, value in enumerate(values):
         try:
             record = checked(model, value)
-            id = str(getattr(record, "id", "")) or (outcome_id(record) if isinstance(record, Outcome) else "")
+            id = str(getattr(record, "id", "")) or (
+                outcome_id(record) if isinstance(record, Outcome) else ""
+            )
             if not id:
                 raise Invalid("id: a record needs an id")
             if isinstance(record, Task) and hidden(ctx, record):
@@ -110,11 +132,19 @@ async def take(ctx: TenantContext, kind: Kind, model: type[M], values: Sequence[
         seen = await write(ctx, list(tasks), lambda id, held: merged(tasks[id], held))
         refused = {id: NO_BOARD for id in tasks if id not in seen}
     else:
-        refused = {id: f"task: there is no task {outcomes[id].task!r}" for id in await unseen(ctx, outcomes)}
-        await Store(ctx).put(kind, {id: packed(record) for id, record in good.items() if id not in refused})
+        refused = {
+            id: f"task: there is no task {outcomes[id].task!r}"
+            for id in await unseen(ctx, outcomes)
+        }
+        await Store(ctx).put(
+            kind, {id: packed(record) for id, record in good.items() if id not in refused}
+        )
     await learned(ctx, [outcome for id, outcome in outcomes.items() if id not in refused])
     rejected += [{"index": n, "error": error} for id, error in refused.items() for n in at[id]]
-    return {"accepted": len(good) - len(refused), "rejected": sorted(rejected, key=lambda row: row["index"])}
+    return {
+        "accepted": len(good) - len(refused),
+        "rejected": sorted(rejected, key=lambda row: row["index"]),
+    }
 
 
 def hidden(ctx: TenantContext, task: Task) -> bool:
@@ -122,7 +152,9 @@ def hidden(ctx: TenantContext, task: Task) -> bool:
 
 
 async def unseen(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -> set[str]:
-    """The ids of those outcomes that are of a task on a board that the caller may not see, or would replace one that is."""
+    """The ids of those outcomes that are of a task on a board that the caller may not
+    see, or would replace one that is.
+    """
     if ctx.boards is None or not outcomes:
         return set()
     store = Store(ctx)
@@ -132,15 +164,23 @@ async def unseen(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -> set[str
             of[id].add(Outcome.model_validate_json(raw).task)
     named = sorted({task for tasks in of.values() for task in tasks if task})
     held = zip(named, await store.many("tasks", named), strict=True)
-    secret = {id for id, raw in held if raw is not None and hidden(ctx, Task.model_validate_json(raw))}
+    secret = {
+        id for id, raw in held if raw is not None and hidden(ctx, Task.model_validate_json(raw))
+    }
     return {id for id, tasks in of.items() if tasks & secret}
 
 
 def merged(task: Task, held: Task | None) -> Task:
-    """A task as it is sent, with the stored one's state, team and commitment where it does not say otherwise."""
+    """A task as it is sent, with the stored one's state, team and commitment where it
+    does not say otherwise.
+    """
     if held is None:
         return task
-    kept = {name: getattr(held, name) for name in ("state", "team", "committed") if name not in task.model_fields_set}
+    kept = {
+        name: getattr(held, name)
+        for name in ("state", "team", "committed")
+        if name not in task.model_fields_set
+    }
     state = kept.get("state", task.state)
     if state != "assigned" and "committed" in kept:
         kept["committed"] = {}  # only an assignment commits anybody
@@ -149,9 +189,12 @@ def merged(task: Task, held: Task | None) -> Task:
     return task.model_copy(update=kept)
 
 
-async def write(ctx: TenantContext, ids: Sequence[str], make: Callable[[str, Task | None], Task | None]) -> dict[str, Task | None]:
-    """Replace tasks, each by what `make` says of the stored one (None: there is none, or there shall be none), and free what
-    the old ones had committed and the new ones do not. Gives what was stored; what the caller may not see is not in it and stays.
+async def write(
+    ctx: TenantContext, ids: Sequence[str], make: Callable[[str, Task | None], Task | None]
+) -> dict[str, Task | None]:
+    """Replace tasks, each by what `make` says of the stored one (None: there is none,
+    or there shall be none), and free what the old ones had committed and the new ones
+    do not. Gives what was stored; what the caller may not see is not in it and stays.
     """
     store = Store(ctx)
     for attempt in range(ATTEMPTS):
@@ -165,13 +208,19 @@ async def write(ctx: TenantContext, ids: Sequence[str], make: Callable[[str, Tas
             stored[id], task = held, make(id, held)
             changes.append(Change("tasks", id, raw, None if task is None else packed(task)))
             for person, points in (held.committed if held else {}).items():
-                freed[person] = freed.get(person, 0.0) + max(0.0, points - (task.committed.get(person, 0.0) if task else 0.0))
+                freed[person] = freed.get(person, 0.0) + max(
+                    0.0, points - (task.committed.get(person, 0.0) if task else 0.0)
+                )
         people = [id for id, points in freed.items() if points > 0]
         for id, raw in zip(people, await store.many("people", people), strict=True):
             if raw is not None:
                 person = Person.model_validate_json(raw)
                 workload = round(max(0.0, person.workload - freed[id]), 6)
-                changes.append(Change("people", id, raw, packed(person.model_copy(update={"workload": workload}))))
+                changes.append(
+                    Change(
+                        "people", id, raw, packed(person.model_copy(update={"workload": workload}))
+                    )
+                )
         changes = [change for change in changes if change.before != change.after]
         try:
             if changes:
@@ -184,13 +233,28 @@ async def write(ctx: TenantContext, ids: Sequence[str], make: Callable[[str, Tas
 
 
 async def learned(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
-    """What follows from outcomes: their tasks are done, and an event for everyone who took part, for features to aggregate."""
+    """What follows from outcomes: their tasks are done, and an event for everyone who
+    took part, for features to aggregate.
+    """
     events = []
     for outcome in outcomes:
         await finish(ctx, outcome)
-        data = {"task": outcome.task, "type": outcome.type, "success": outcome.success, "quality": outcome.quality, "days_early": outcome.days_early}
+        data = {
+            "task": outcome.task,
+            "type": outcome.type,
+            "success": outcome.success,
+            "quality": outcome.quality,
+            "days_early": outcome.days_early,
+        }
         events += [
-            Event(id=f"{outcome.id}:{person}", source=SOURCE, type="optimizer.outcome", time=outcome.finished_at, subject=person, data=data)
+            Event(
+                id=f"{outcome.id}:{person}",
+                source=SOURCE,
+                type="optimizer.outcome",
+                time=outcome.finished_at,
+                subject=person,
+                data=data,
+            )
             for person in outcome.people
         ]
     for at in range(0, len(events), 1000):
@@ -198,34 +262,63 @@ async def learned(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
 
 
 def outcome_id(outcome: Outcome) -> str:
-    """An id for an outcome that came without: the same task finished at the same moment is the same outcome."""
+    """An id for an outcome that came without: the same task finished at the same moment
+    is the same outcome.
+    """
     who = ",".join(sorted(outcome.people))
     return f"{outcome.task or who}@{outcome.finished_at.isoformat()}"
 
 
 async def finish(ctx: TenantContext, outcome: Outcome) -> None:
-    """A finished task is done, and what its assignment committed is free again. Twice is once."""
+    """A finished task is done, and what its assignment committed is free again. Twice
+    is once.
+    """
     if outcome.task:
-        await write(ctx, [outcome.task], lambda id, held: held and held.model_copy(update={"state": "done", "committed": {}}))
+        await write(
+            ctx,
+            [outcome.task],
+            lambda id, held: held and held.model_copy(update={"state": "done", "committed": {}}),
+        )
 
 
 async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
-    """Take over people, tasks and outcomes from the event log: `person.updated`, `task.updated` (the whole record as data),
-    `person.deleted`, `task.deleted`, and `task.completed` (an outcome). The same events again change nothing."""
+    """Take over people, tasks and outcomes from the event log: `person.updated`,
+    `task.updated` (the whole record as data), `person.deleted`, `task.deleted`, and
+    `task.completed` (an outcome). The same events again change nothing.
+    """
     store = Store(ctx)
     for event in events:
         if event.source == SOURCE:
             continue
         data = event.data if isinstance(event.data, dict) else {}
-        id = str(data.get("id") or event.subject or (event.id if event.type == "task.completed" else ""))
+        id = str(
+            data.get("id") or event.subject or (event.id if event.type == "task.completed" else "")
+        )
         if event.type == "person.deleted":
             await store.delete("people", id)
         elif event.type == "task.deleted":
             await write(ctx, [id], lambda id, held: None)
         elif event.type in EVENTS:
             kind, model = EVENTS[event.type]
-            extra = {"finished_at": event.time.isoformat()} if kind == "outcomes" and not data.get("completed_at") else {}
+            extra = (
+                {"finished_at": event.time.isoformat()}
+                if kind == "outcomes" and not data.get("completed_at")
+                else {}
+            )
             answer = await take(ctx, kind, model, [{**extra, **data, "id": id}])
             if answer["rejected"]:
-                fault = {"event": event.id, "type": event.type, "error": answer["rejected"][0]["error"]}
-                await ctx.stores.events.append([Event(id=f"{event.id}:rejected", source=SOURCE, type="optimizer.rejected", data=fault)])
+                fault = {
+                    "event": event.id,
+                    "type": event.type,
+                    "error": answer["rejected"][0]["error"],
+                }
+                await ctx.stores.events.append(
+                    [
+                        Event(
+                            id=f"{event.id}:rejected",
+                            source=SOURCE,
+                            type="optimizer.rejected",
+                            data=fault,
+                        )
+                    ]
+                )

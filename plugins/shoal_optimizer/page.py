@@ -1,4 +1,6 @@
-"""The console's page: a task with its candidates and recommended team, the three decisions, and a plan as a timeline."""
+"""The console's page: a task with its candidates and recommended team, the three
+decisions, and a plan as a timeline.
+"""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,7 +41,11 @@ class TaskPanel:
         if not tasks:
             ui.label("There are no open tasks yet.").classes("sh-empty").mark("optimizer-no-tasks")
             return
-        self.choice = ui.select({task["id"]: task["title"] or task["id"] for task in tasks}, label="Task", value=tasks[0]["id"])
+        self.choice = ui.select(
+            {task["id"]: task["title"] or task["id"] for task in tasks},
+            label="Task",
+            value=tasks[0]["id"],
+        )
         self.choice.classes("w-96").mark("optimizer-task").on_value_change(self.show)
         self.about = ui.label().classes("sh-muted")
         self.team = ui.column().classes("w-full").mark("optimizer-team")
@@ -49,7 +55,10 @@ class TaskPanel:
 
     async def show(self) -> None:
         task = self.tasks[self.choice.value]
-        needs = ", ".join(f"{r['skill']} ≥ {r['level']:g}" + (f" × {r['people']}" if r["people"] > 1 else "") for r in task["skills"])
+        needs = ", ".join(
+            f"{r['skill']} ≥ {r['level']:g}" + (f" × {r['people']}" if r["people"] > 1 else "")
+            for r in task["skills"]
+        )
         self.about.text = f"{task['estimated_hours']:g} hours until {_day(task['deadline'])}, priority {task['priority']}. Needs {needs or 'no skill'}."
         try:
             table = await self.api.candidates(id=task["id"], limit=50)
@@ -72,7 +81,10 @@ class TaskPanel:
         ]  # fmt: skip
         shown = [
             {
-                **{part: f"{row[part]:.2f}" for part in ("score", "skill_match", "availability", "past_success")},
+                **{
+                    part: f"{row[part]:.2f}"
+                    for part in ("score", "skill_match", "availability", "past_success")
+                },
                 "name": row["name"],
                 "skills": ", ".join(_skill(skill) for skill in row["skills"] if skill["found"]),
             }
@@ -80,7 +92,9 @@ class TaskPanel:
         ]
         with self.table:
             ui.label("Candidates").classes("text-lg")
-            ui.table(columns=columns, rows=shown, row_key="name", pagination=10).classes("w-full").props("dense flat")
+            ui.table(columns=columns, rows=shown, row_key="name", pagination=10).classes(
+                "w-full"
+            ).props("dense flat")
 
     def recommended(self) -> None:
         ui, answer = self.ui, self.recommendation
@@ -89,7 +103,11 @@ class TaskPanel:
             if not answer["team"]:
                 self.impossible(answer)
                 return
-            proof = "proved the best" if answer["status"] == "optimal" else f"within {100 * (answer['gap'] or 0):.1f} % of the best"
+            proof = (
+                "proved the best"
+                if answer["status"] == "optimal"
+                else f"within {100 * (answer['gap'] or 0):.1f} % of the best"
+            )
             ui.label(f"Recommended team, {proof}").classes("text-lg")
             with ui.row().classes("w-full"):
                 for member in answer["members"]:
@@ -101,19 +119,27 @@ class TaskPanel:
                 ui.label(sentence).mark("optimizer-sentence")
             with ui.row():
                 ui.button("Accept", on_click=self.accept).mark("optimizer-accept")
-                ui.button("Suggest alternative", on_click=self.alternative).props("outline").mark("optimizer-alternative")
-                ui.button("Assign manually", on_click=self.manually).props("outline").mark("optimizer-assign")
+                ui.button("Suggest alternative", on_click=self.alternative).props("outline").mark(
+                    "optimizer-alternative"
+                )
+                ui.button("Assign manually", on_click=self.manually).props("outline").mark(
+                    "optimizer-assign"
+                )
 
     def impossible(self, answer: dict[str, Any]) -> None:
         ui = self.ui
-        ui.label(answer.get("message") or "No team can do this task.").classes("text-lg").mark("optimizer-impossible")
+        ui.label(answer.get("message") or "No team can do this task.").classes("text-lg").mark(
+            "optimizer-impossible"
+        )
         if answer.get("conflict"):
             ui.label(answer["conflict"]["message"]).mark("optimizer-conflict")
         if answer.get("relaxations"):
             ui.label("What would make it possible, the easiest first:").classes("sh-muted")
             for way in answer["relaxations"]:
                 ui.label(f"• {way['message']}")
-        ui.button("Assign manually", on_click=self.manually).props("outline").mark("optimizer-assign")
+        ui.button("Assign manually", on_click=self.manually).props("outline").mark(
+            "optimizer-assign"
+        )
 
     async def accept(self) -> None:
         try:
@@ -137,10 +163,15 @@ class TaskPanel:
 
     async def manually(self) -> None:
         ui = self.ui
-        people = {p["id"]: p["name"] or p["id"] for p in (await self.api.list_people(limit=1000))["people"]}
+        people = {
+            p["id"]: p["name"] or p["id"]
+            for p in (await self.api.list_people(limit=1000))["people"]
+        }
         with ui.dialog() as dialog, ui.card().classes("w-96"):
             ui.label("Assign manually").classes("text-lg")
-            chosen = ui.select(people, multiple=True, value=list(self.recommendation["team"]), label="People").props("use-chips")
+            chosen = ui.select(
+                people, multiple=True, value=list(self.recommendation["team"]), label="People"
+            ).props("use-chips")
             chosen.classes("w-full").mark("optimizer-people")
             broken = ui.column().mark("optimizer-violations")
             override = ui.checkbox("Assign all the same").mark("optimizer-override")
@@ -149,9 +180,15 @@ class TaskPanel:
             reason.bind_visibility_from(override)
 
             async def assign() -> None:
-                body = {"people": list(chosen.value), "override": bool(override.value), "reason": reason.value or ""}
+                body = {
+                    "people": list(chosen.value),
+                    "override": bool(override.value),
+                    "reason": reason.value or "",
+                }
                 try:
-                    self.recommendation = await self.api.assign(id=self.recommendation["id"], body=body)
+                    self.recommendation = await self.api.assign(
+                        id=self.recommendation["id"], body=body
+                    )
                 except ShoalError as error:
                     broken.clear()
                     with broken:
@@ -175,7 +212,9 @@ class TaskPanel:
 
 
 class PlanPanel:
-    """Plan all open tasks; see them as a timeline, one row a person, with what was left out and why."""
+    """Plan all open tasks; see them as a timeline, one row a person, with what was left
+    out and why.
+    """
 
     def __init__(self, ui: Any, page: PageContext) -> None:
         self.ui, self.api = ui, page.client.optimizer
@@ -185,7 +224,9 @@ class PlanPanel:
         with ui.row().classes("items-center"):
             self.limit = ui.number("Seconds", value=10, min=1, max=120).classes("w-24")
             ui.button("Plan all open tasks", on_click=self.plan).mark("optimizer-plan")
-            self.stop = ui.button("Stop with the best so far", on_click=self.cancel).props("outline")
+            self.stop = ui.button("Stop with the best so far", on_click=self.cancel).props(
+                "outline"
+            )
             self.stop.visible = False
         self.state = ui.label().classes("sh-muted").mark("optimizer-plan-state")
         self.result = ui.column().classes("w-full").mark("optimizer-timeline")
@@ -194,7 +235,9 @@ class PlanPanel:
 
     async def plan(self) -> None:
         try:
-            started = await self.api.plan(body={"wait": False, "time_limit": float(self.limit.value or 10)})
+            started = await self.api.plan(
+                body={"wait": False, "time_limit": float(self.limit.value or 10)}
+            )
         except ShoalError as error:
             self.ui.notify(str(error), type="negative")
             return
@@ -226,7 +269,9 @@ class PlanPanel:
                 self.ui.label(f"{row['title']} is left out: {row['why']}").classes("text-sm")
 
     def timeline(self, result: dict[str, Any]) -> None:
-        """One row a person: their tasks as bars from start to end, and how many of their spare hours the plan takes."""
+        """One row a person: their tasks as bars from start to end, and how many of
+        their spare hours the plan takes.
+        """
         ui = self.ui
         slots = [(task, slot) for task in result["assignments"] for slot in task["slots"]]
         if not slots:
@@ -239,7 +284,9 @@ class PlanPanel:
             return 100 * ((datetime.fromisoformat(moment) - start) / timedelta(hours=1)) / length
 
         ui.label(f"{_day(start.isoformat())} – {_day(end.isoformat())}").classes("sh-muted")
-        color = {task["task"]: COLORS[n % len(COLORS)] for n, task in enumerate(result["assignments"])}
+        color = {
+            task["task"]: COLORS[n % len(COLORS)] for n, task in enumerate(result["assignments"])
+        }
         for row in result["workloads"]:
             with ui.row().classes("w-full no-wrap items-center"):
                 ui.label(row["name"]).classes("w-40 truncate")
@@ -247,15 +294,29 @@ class PlanPanel:
                     for task, slot in slots:
                         if slot["person"] == row["person"]:
                             left, right = percent(slot["start"]), percent(slot["end"])
-                            bar = ui.element("div").classes("absolute h-6 rounded opacity-80").mark("optimizer-bar")
-                            bar.style(f"left:{left:.2f}%;width:{max(right - left, 0.5):.2f}%;background:{color[task['task']]}")
+                            bar = (
+                                ui.element("div")
+                                .classes("absolute h-6 rounded opacity-80")
+                                .mark("optimizer-bar")
+                            )
+                            bar.style(
+                                f"left:{left:.2f}%;width:{max(right - left, 0.5):.2f}%;background:{color[task['task']]}"
+                            )
                             with bar:
-                                ui.tooltip(f"{task['title']}: {task['hours_each']:g} h until {_day(task['deadline'])}")
-                ui.label(f"{row['hours']:.0f} of {row['free_hours']:.0f} h").classes("w-28 text-right text-sm")
+                                ui.tooltip(
+                                    f"{task['title']}: {task['hours_each']:g} h until {_day(task['deadline'])}"
+                                )
+                ui.label(f"{row['hours']:.0f} of {row['free_hours']:.0f} h").classes(
+                    "w-28 text-right text-sm"
+                )
 
 
 def _skill(skill: dict[str, Any]) -> str:
-    how = "" if skill["how"] == "exact" else f" ({skill['found']}, {skill['how']} {skill['similarity']:.2f})"
+    how = (
+        ""
+        if skill["how"] == "exact"
+        else f" ({skill['found']}, {skill['how']} {skill['similarity']:.2f})"
+    )
     return f"{skill['required']} {skill['level']:g}{how}"
 
 

@@ -34,5 +34,7 @@ class OptimizerParameters(Parameters):
     @model_validator(mode="after")
     def _weighs_something(self) -> "OptimizerParameters":
         if self.skill_weight + self.availability_weight + self.success_weight <= 0:
-            raise ValueError("one of skill_weight, availability_weight and success_weight must be above 0")
+            raise ValueError(
+                "one of skill_weight, availability_weight and success_weight must be above 0"
+            )
         return self

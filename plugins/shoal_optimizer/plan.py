@@ -1,4 +1,6 @@
-"""All open tasks against all people at once: who does what, by when, and what is left out."""
+"""All open tasks against all people at once: who does what, by when, and what is left
+out.
+"""
 
 import threading
 import time
@@ -19,7 +21,9 @@ from .success import History
 
 CHECKPOINTS = 12
 LEFT_OUT = 3.0
-"""What leaving out a task of priority 1 costs; twice that for each priority above. A team costs at most about 2."""
+"""What leaving out a task of priority 1 costs; twice that for each priority above. A
+team costs at most about 2.
+"""
 CHANGE = 0.5
 """What exchanging a whole team of an earlier plan costs."""
 
@@ -28,11 +32,13 @@ Pin = Literal["in", "out"]
 
 @dataclass(frozen=True)
 class PlanProblem:
-    """Tasks × people as arrays: `cost`, `able` and `pinned` of shape (tasks, people); `covers` per task (requirements, people).
+    """Tasks × people as arrays: `cost`, `able` and `pinned` of shape (tasks, people);
+    `covers` per task (requirements, people).
 
-    sizes: the team's size per task, the smallest that the task allows and its skills can be covered with (0: none can).
-    free: shape (checkpoints, people): the hours each has until each checkpoint; due: each task's checkpoint.
-    released: the checkpoint before which each task is not worked on (-1: at once).
+    sizes: the team's size per task, the smallest that the task allows and its skills
+    can be covered with (0: none can). free: shape (checkpoints, people): the hours each
+    has until each checkpoint; due: each task's checkpoint. released: the checkpoint
+    before which each task is not worked on (-1: at once).
     """
 
     tasks: tuple[Task, ...]
@@ -49,13 +55,17 @@ class PlanProblem:
     pinned: NDArray[np.int64]
     schedule: NDArray[np.int64]
     clashing: Mapping[int, frozenset[tuple[int, int]]]
-    """Per task: pairs of schedules that share too few hours in its window (s, s): this one alone does."""
+    """Per task: pairs of schedules that share too few hours in its window (s, s): this
+    one alone does.
+    """
 
     def share(self, t: int) -> float:
         return self.tasks[t].estimated_hours / max(int(self.sizes[t]), 1)
 
     def with_pins_alone(self, pins: Sequence[tuple[int, int]]) -> "PlanProblem":
-        """The problem of keeping these pins to (task, person) and no others: all other tasks are left out."""
+        """The problem of keeping these pins to (task, person) and no others: all other
+        tasks are left out.
+        """
         pinned = np.minimum(self.pinned, 0)
         able, sizes = self.able.copy(), np.zeros_like(self.sizes)
         for t, p in pins:
@@ -87,7 +97,9 @@ def plan_problem(
     tasks: Sequence[Task], people: Sequence[Person], matcher: Matcher, history: History, parameters: OptimizerParameters,
     now: datetime, *, pins: Mapping[tuple[str, str], Pin] | None = None, previous: Mapping[str, Sequence[str]] | None = None,
 ) -> PlanProblem:  # fmt: skip
-    """The arrays of a planning problem. pins: (task, person) → "in" or "out"; previous: task → team of an earlier plan."""
+    """The arrays of a planning problem. pins: (task, person) → "in" or "out"; previous:
+    task → team of an earlier plan.
+    """
     shape = (len(tasks), len(people))
     place = {person.id: n for n, person in enumerate(people)}
     pinned, before = np.zeros(shape, np.int64), np.zeros(shape, bool)
@@ -100,22 +112,46 @@ def plan_problem(
                 before[row[task_id], place[person_id]] = True
     windows = [task.window(now) for task in tasks]
     times = _checkpoints(windows, now)
-    due = np.array([np.searchsorted(times, _stamp(deadline), "right") - 1 for _, deadline in windows], np.int64)
-    released = np.array([np.searchsorted(times, _stamp(start), "left") if start > now else -1 for start, _ in windows], np.int64)
-    spare = np.array([max(0.0, parameters.workload_limit - person.workload) / 100 for person in people])
+    due = np.array(
+        [np.searchsorted(times, _stamp(deadline), "right") - 1 for _, deadline in windows], np.int64
+    )
+    released = np.array(
+        [
+            np.searchsorted(times, _stamp(start), "left") if start > now else -1
+            for start, _ in windows
+        ],
+        np.int64,
+    )
+    spare = np.array(
+        [max(0.0, parameters.workload_limit - person.workload) / 100 for person in people]
+    )
     moments = [datetime.fromtimestamp(stamp, tz=now.tzinfo) for stamp in times]
-    free = np.array([[capacity_hours(person, now, moment) for person in people] for moment in moments]).reshape(len(times), len(people)) * spare
+    free = (
+        np.array(
+            [[capacity_hours(person, now, moment) for person in people] for moment in moments]
+        ).reshape(len(times), len(people))
+        * spare
+    )
     schedules = tuple(dict.fromkeys(Schedule.of(person) for person in people))
     number = {schedule: n for n, schedule in enumerate(schedules)}
     schedule = np.array([number[Schedule.of(person)] for person in people], np.int64)
-    cost, able, covers, sizes = np.zeros(shape), np.zeros(shape, bool), [], np.zeros(len(tasks), np.int64)
+    cost, able, covers, sizes = (
+        np.zeros(shape),
+        np.zeros(shape, bool),
+        [],
+        np.zeros(len(tasks), np.int64),
+    )
     clashing: dict[int, frozenset[tuple[int, int]]] = {}
     highest = max((person.cost_per_hour for person in people), default=0) or 1.0
     rate = np.array([person.cost_per_hour for person in people]) / highest
     workload = np.array([person.workload for person in people]) / 100
     for t, task in enumerate(tasks):
         scored = candidates(task, people, matcher, history, parameters)
-        has = np.array([[skill.enough for skill in candidate.skills] for candidate in scored], bool).reshape(len(people), -1).T
+        has = (
+            np.array([[skill.enough for skill in candidate.skills] for candidate in scored], bool)
+            .reshape(len(people), -1)
+            .T
+        )
         covers.append(has)
         score = np.array([candidate.score for candidate in scored])
         window = _window(free, released[t], due[t])
@@ -150,11 +186,17 @@ def _window(free: NDArray[np.float64], released: int, due: int) -> NDArray[np.fl
     return _room(free, released, due) if due > released else np.zeros(free.shape[1])
 
 
-def _checkpoints(windows: Sequence[tuple[datetime, datetime]], now: datetime) -> NDArray[np.float64]:
-    """At most CHECKPOINTS of the deadlines and as many of the starts. A task is released at the first one not before its
-    start and due at the last one not after its deadline, so a plan that keeps the checkpoints keeps both."""
+def _checkpoints(
+    windows: Sequence[tuple[datetime, datetime]], now: datetime
+) -> NDArray[np.float64]:
+    """At most CHECKPOINTS of the deadlines and as many of the starts. A task is
+    released at the first one not before its start and due at the last one not after its
+    deadline, so a plan that keeps the checkpoints keeps both.
+    """
     deadlines = _thinned([deadline for _, deadline in windows if deadline > now])
-    return np.union1d(deadlines, _thinned([start for start, deadline in windows if now < start < deadline]))
+    return np.union1d(
+        deadlines, _thinned([start for start, deadline in windows if now < start < deadline])
+    )
 
 
 def _thinned(moments: Sequence[datetime]) -> NDArray[np.float64]:
@@ -165,13 +207,21 @@ def _thinned(moments: Sequence[datetime]) -> NDArray[np.float64]:
     return stamps[np.unique(np.linspace(0, stamps.size - 1, CHECKPOINTS).round().astype(int))]
 
 
-def _able(task: Task, size: int, window: NDArray[np.float64], pinned: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _able(
+    task: Task, size: int, window: NDArray[np.float64], pinned: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Who has time for a share in a team of this size and is not pinned out."""
-    return np.asarray((window >= task.estimated_hours / max(size, 1) - 1e-9) & (pinned >= 0) & (size > 0))
+    return np.asarray(
+        (window >= task.estimated_hours / max(size, 1) - 1e-9) & (pinned >= 0) & (size > 0)
+    )
 
 
-def _size(task: Task, has: NDArray[np.bool_], window: NDArray[np.float64], pinned: NDArray[np.int64]) -> int:
-    """The smallest team that covers the skills (found greedily) with shares that somebody has time for; 0 when none."""
+def _size(
+    task: Task, has: NDArray[np.bool_], window: NDArray[np.float64], pinned: NDArray[np.int64]
+) -> int:
+    """The smallest team that covers the skills (found greedily) with shares that
+    somebody has time for; 0 when none.
+    """
     least = max(task.team_size.least, int((pinned > 0).sum()), 1)
     for size in range(least, task.team_size.most + 1):
         eligible = (window >= task.estimated_hours / size - 1e-9) & (pinned >= 0)
@@ -196,7 +246,9 @@ def _size(task: Task, has: NDArray[np.bool_], window: NDArray[np.float64], pinne
     return 0
 
 
-def _clashing(schedules: Sequence[Schedule], task: Task, now: datetime, hours: float) -> frozenset[tuple[int, int]]:
+def _clashing(
+    schedules: Sequence[Schedule], task: Task, now: datetime, hours: float
+) -> frozenset[tuple[int, int]]:
     window = task.window(now)
     return frozenset(
         (s, t)
@@ -209,9 +261,21 @@ def _clashing(schedules: Sequence[Schedule], task: Task, now: datetime, hours: f
 def greedy_plan(problem: PlanProblem) -> NDArray[np.bool_]:
     """A plan made one task at a time, the most important first, then the most urgent."""
     teams = np.zeros(problem.able.shape, bool)
-    # [since, until, person]: the hours left between two checkpoints; since 0 is now, so it is one more than in `released`
-    left = np.stack([problem.free, *(problem.free - problem.free[since] for since in range(int(problem.released.max(initial=-1)) + 1))])
-    order = sorted(range(len(problem.tasks)), key=lambda t: (not (problem.pinned[t] > 0).any(), -problem.left_out[t], problem.due[t]))
+    # [since, until, person]: the hours left between two checkpoints; since 0 is now, so
+    # it is one more than in `released`
+    left = np.stack(
+        [
+            problem.free,
+            *(
+                problem.free - problem.free[since]
+                for since in range(int(problem.released.max(initial=-1)) + 1)
+            ),
+        ]
+    )
+    order = sorted(
+        range(len(problem.tasks)),
+        key=lambda t: (not (problem.pinned[t] > 0).any(), -problem.left_out[t], problem.due[t]),
+    )
     for t in order:
         size = int(problem.sizes[t])
         if size == 0:
@@ -227,11 +291,15 @@ def greedy_plan(problem: PlanProblem) -> NDArray[np.bool_]:
     return teams
 
 
-def _greedy_team(problem: PlanProblem, t: int, able: NDArray[np.bool_], size: int) -> list[int] | None:
+def _greedy_team(
+    problem: PlanProblem, t: int, able: NDArray[np.bool_], size: int
+) -> list[int] | None:
     forced = np.flatnonzero(problem.pinned[t] > 0).tolist()
     if not all(able[p] for p in forced):
         return None
-    needed = np.array([requirement.people for requirement in problem.tasks[t].skills], dtype=np.int64)
+    needed = np.array(
+        [requirement.people for requirement in problem.tasks[t].skills], dtype=np.int64
+    )
     clashing = problem.clashing.get(t, frozenset())
     has = problem.covers[t]
     cheapest = np.argsort(np.where(able, problem.cost[t], np.inf))[: min(4, able.sum())].tolist()
@@ -278,10 +346,12 @@ def solve_plan(
     progress: Callable[[float, float | None], None] | None = None,
     stop: threading.Event | None = None,
 ) -> PlanSolution:
-    """The plan of least objective: left-out tasks by priority, then teams' cost, then changes against an earlier plan.
+    """The plan of least objective: left-out tasks by priority, then teams' cost, then
+    changes against an earlier plan.
 
-    progress(objective, bound) is called with the first plan, made greedily at once, and with every better one; setting
-    `stop` ends the search with the best so far. Status "infeasible" means that pins contradict each other or the rules.
+    progress(objective, bound) is called with the first plan, made greedily at once, and
+    with every better one; setting `stop` ends the search with the best so far. Status
+    "infeasible" means that pins contradict each other or the rules.
     """
     from ortools.sat.python import cp_model
 
@@ -298,9 +368,13 @@ def solve_plan(
         model.add_hint(variable, bool(first[t].any()))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False  # it would leave the process with the default handler
+    solver.parameters.catch_sigint_signal = (
+        False  # it would leave the process with the default handler
+    )
     solver.parameters.linearization_level = 2
-    if problem.released.max(initial=-1) >= 0:  # so many overlapping intervals that looking for common parts takes ten seconds
+    if (
+        problem.released.max(initial=-1) >= 0
+    ):  # so many overlapping intervals that looking for common parts takes ten seconds
         solver.parameters.find_big_linear_overlap = False
         solver.parameters.presolve_inclusion_work_limit = 0
     solver.parameters.max_time_in_seconds = max(0.05, time_limit - (time.monotonic() - started))
@@ -320,7 +394,11 @@ def solve_plan(
         watcher.join()
     if code == cp_model.INFEASIBLE:
         return PlanSolution("infeasible", None, None, None)
-    bound = max(solver.best_objective_bound / SCALE - _rounding(problem), 0.0) if np.isfinite(solver.best_objective_bound) else None
+    bound = (
+        max(solver.best_objective_bound / SCALE - _rounding(problem), 0.0)
+        if np.isfinite(solver.best_objective_bound)
+        else None
+    )
     if code in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         teams = np.zeros(problem.able.shape, bool)
         for (t, p), variable in chosen.items():
@@ -388,23 +466,30 @@ def _keep_hours(model: Any, problem: PlanProblem, t: int, mine: Mapping[int, Any
         model.add_implication(variable, kept[s])
     for s, u in clashing:
         if s in kept and u in kept:
-            model.add_bool_or([kept[s].negated(), kept[u].negated()] if s != u else [kept[s].negated()])
+            model.add_bool_or(
+                [kept[s].negated(), kept[u].negated()] if s != u else [kept[s].negated()]
+            )
 
 
 def _keep_capacity(model: Any, problem: PlanProblem, chosen: Mapping[tuple[int, int], Any]) -> None:
-    """Between any release and any later due date nobody has more hours of work that lies between than they have free there.
+    """Between any release and any later due date nobody has more hours of work that
+    lies between than they have free there.
 
-    That is exact for work that can be interrupted: earliest deadline first then keeps every deadline
-    (Dertouzos, "Control robotics", 1974).
+    That is exact for work that can be interrupted: earliest deadline first then keeps
+    every deadline (Dertouzos, "Control robotics", 1974).
     """
-    everybody: list[list[tuple[int, int, int, Any]]] = [[] for _ in problem.people]  # (released, due, share, variable)
+    everybody: list[list[tuple[int, int, int, Any]]] = [
+        [] for _ in problem.people
+    ]  # (released, due, share, variable)
     for (t, p), variable in chosen.items():
         share = round(100 * problem.share(t) + 0.499)
         everybody[p].append((int(problem.released[t]), int(problem.due[t]), share, variable))
     for p, mine in enumerate(everybody):
         for since in sorted({released for released, *_ in mine}):
             later = [row for row in mine if row[0] >= since]
-            first = min(due for released, due, *_ in later if released == since)  # before it, a later release says as much
+            first = min(
+                due for released, due, *_ in later if released == since
+            )  # before it, a later release says as much
             for c in sorted({due for _, due, *_ in later if due >= first}):
                 room = 100 * float(_room(problem.free, since, c)[p])
                 lie = [(share, variable) for _, due, share, variable in later if due <= c]

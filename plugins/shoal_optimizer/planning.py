@@ -1,4 +1,6 @@
-"""A plan in words and dates: who does what and when, workloads, what is left out and why."""
+"""A plan in words and dates: who does what and when, workloads, what is left out and
+why.
+"""
 
 import heapq
 import threading
@@ -28,7 +30,9 @@ def plan(
     tasks: Sequence[Task], people: Sequence[Person], matcher: Matcher, history: History, parameters: OptimizerParameters,
     now: datetime, wishes: Mapping[str, Any], report: Callable[[float, float | None], None], stop: threading.Event,
 ) -> dict[str, Any]:  # fmt: skip
-    """Plan the tasks. wishes: pins [{task, person, pin: in|out}], previous {task: [people]}, time_limit, one_each."""
+    """Plan the tasks. wishes: pins [{task, person, pin: in|out}], previous {task:
+    [people]}, time_limit, one_each.
+    """
     if not people or not tasks:
         return {
             "status": "optimal", "objective": 0.0, "bound": 0.0, "gap": 0.0, "assignments": [], "workloads": [],
@@ -40,7 +44,14 @@ def plan(
     limit = wishes.get("time_limit") or parameters.plan_time_limit
     pins = {(pin["task"], pin["person"]): pin["pin"] for pin in wishes.get("pins", ())}
     problem = plan_problem(
-        tasks, people, matcher, history, parameters, now, pins=pins, previous=wishes.get("previous") or {}
+        tasks,
+        people,
+        matcher,
+        history,
+        parameters,
+        now,
+        pins=pins,
+        previous=wishes.get("previous") or {},
     )
     if wishes.get("one_each"):
         solution = one_each(problem)
@@ -50,10 +61,23 @@ def plan(
         "status": solution.status, "objective": solution.objective, "bound": solution.bound, "gap": solution.gap,
     }  # fmt: skip
     if solution.teams is None:
-        contradiction = contradicting_pins(problem, limit - (time.monotonic() - started)) if solution.status == "infeasible" else []
-        return {**answer, "assignments": [], "left_out": [], "workloads": [], "contradiction": contradiction}
+        contradiction = (
+            contradicting_pins(problem, limit - (time.monotonic() - started))
+            if solution.status == "infeasible"
+            else []
+        )
+        return {
+            **answer,
+            "assignments": [],
+            "left_out": [],
+            "workloads": [],
+            "contradiction": contradiction,
+        }
     slots = timeline(problem, solution.teams, now)
-    answer["assignments"] = [_assignment(problem, int(t), solution.teams[t], slots) for t in np.flatnonzero(solution.teams.any(axis=1))]
+    answer["assignments"] = [
+        _assignment(problem, int(t), solution.teams[t], slots)
+        for t in np.flatnonzero(solution.teams.any(axis=1))
+    ]
     answer["left_out"] = _left_out(problem, solution, matcher, history, parameters, now)
     answer["workloads"] = _workloads(problem, solution.teams)
     if wishes.get("previous"):
@@ -63,7 +87,8 @@ def plan(
 
 
 def one_each(problem: PlanProblem) -> PlanSolution:
-    """At most one task for each person and one person for each task: the assignment problem, solved exactly.
+    """At most one task for each person and one person for each task: the assignment
+    problem, solved exactly.
 
     Source: SciPy's linear_sum_assignment, with one column per task for leaving it out.
     """
@@ -71,7 +96,9 @@ def one_each(problem: PlanProblem) -> PlanSolution:
 
     forbidden = 1e6
     tasks, people = problem.able.shape
-    covered = np.array([[bool(np.all(has[:, p])) for p in range(people)] for has in problem.covers]).reshape(tasks, people)
+    covered = np.array(
+        [[bool(np.all(has[:, p])) for p in range(people)] for has in problem.covers]
+    ).reshape(tasks, people)
     able = problem.able & covered & (problem.sizes == 1)[:, None]
     cost = np.where(able, problem.cost, forbidden)
     cost = np.where(problem.pinned > 0, np.where(able, problem.cost - forbidden, forbidden), cost)
@@ -89,22 +116,36 @@ def one_each(problem: PlanProblem) -> PlanSolution:
     return PlanSolution("optimal", objective, objective, teams)
 
 
-def timeline(problem: PlanProblem, teams: NDArray[np.bool_], now: datetime) -> dict[tuple[int, int], tuple[datetime, datetime]]:
-    """When each person works on each of their tasks: earliest deadline first, in their own working hours.
+def timeline(
+    problem: PlanProblem, teams: NDArray[np.bool_], now: datetime
+) -> dict[tuple[int, int], tuple[datetime, datetime]]:
+    """When each person works on each of their tasks: earliest deadline first, in their
+    own working hours.
 
-    Source: Liu & Layland, "Scheduling algorithms for multiprogramming in a hard-real-time environment", 1973.
+    Source: Liu & Layland, "Scheduling algorithms for multiprogramming in a
+    hard-real-time environment", 1973.
     """
     slots: dict[tuple[int, int], tuple[datetime, datetime]] = {}
     last = max((task.deadline for task in problem.tasks), default=now)
     for p in np.flatnonzero(teams.any(axis=0)):
         person = problem.people[p]
-        pace = person.capacity_hours * 60 / weekly_minutes(Schedule.of(person)) * max(1 - person.workload / 100, 0.01)
-        waiting = sorted((problem.tasks[t].window(now)[0], problem.tasks[t].deadline, int(t)) for t in np.flatnonzero(teams[:, p]))
+        pace = (
+            person.capacity_hours
+            * 60
+            / weekly_minutes(Schedule.of(person))
+            * max(1 - person.workload / 100, 0.01)
+        )
+        waiting = sorted(
+            (problem.tasks[t].window(now)[0], problem.tasks[t].deadline, int(t))
+            for t in np.flatnonzero(teams[:, p])
+        )
         left = {t: problem.share(t) * 60 for _, _, t in waiting}
         started: dict[int, datetime] = {}
         ready: list[tuple[datetime, int]] = []
         zone = ZoneInfo(person.time_zone)
-        for begin, end in stretches(Schedule.of(person), now.date() - timedelta(days=1), last.astimezone(UTC).date()):
+        for begin, end in stretches(
+            Schedule.of(person), now.date() - timedelta(days=1), last.astimezone(UTC).date()
+        ):
             at = max(datetime.fromtimestamp(begin * 60, UTC), now)
             until = datetime.fromtimestamp(end * 60, UTC)
             if at >= until or person.away(datetime.fromtimestamp(begin * 60, zone).date()):
@@ -134,7 +175,12 @@ def timeline(problem: PlanProblem, teams: NDArray[np.bool_], now: datetime) -> d
     return slots
 
 
-def _assignment(problem: PlanProblem, t: int, team: NDArray[np.bool_], slots: Mapping[Any, tuple[datetime, datetime]]) -> dict[str, Any]:
+def _assignment(
+    problem: PlanProblem,
+    t: int,
+    team: NDArray[np.bool_],
+    slots: Mapping[Any, tuple[datetime, datetime]],
+) -> dict[str, Any]:
     task, people = problem.tasks[t], np.flatnonzero(team)
     times = {int(p): slots[t, int(p)] for p in people if (t, int(p)) in slots}
     return {
@@ -147,15 +193,23 @@ def _assignment(problem: PlanProblem, t: int, team: NDArray[np.bool_], slots: Ma
         "start": min(start for start, _ in times.values()).isoformat() if times else None,
         "end": max(end for _, end in times.values()).isoformat() if times else None,
         "slots": [
-            {"person": problem.people[p].id, "start": start.isoformat(), "end": end.isoformat()} for p, (start, end) in times.items()
+            {"person": problem.people[p].id, "start": start.isoformat(), "end": end.isoformat()}
+            for p, (start, end) in times.items()
         ],
     }
 
 
 def _left_out(
-    problem: PlanProblem, solution: PlanSolution, matcher: Matcher, history: History, parameters: OptimizerParameters, now: datetime
+    problem: PlanProblem,
+    solution: PlanSolution,
+    matcher: Matcher,
+    history: History,
+    parameters: OptimizerParameters,
+    now: datetime,
 ) -> list[dict[str, Any]]:
-    """Every task without a team, and why: what clashes even when it is alone, or which tasks took the time."""
+    """Every task without a team, and why: what clashes even when it is alone, or which
+    tasks took the time.
+    """
     assert solution.teams is not None
     found, explained = [], 0
     for t in np.flatnonzero(~solution.teams.any(axis=1)):
@@ -169,9 +223,14 @@ def _left_out(
         if why is None:
             able = problem.able[t] & (problem.covers[t].any(axis=0) if len(task.skills) else True)
             rivals = np.flatnonzero((solution.teams & able[None, :]).any(axis=1))
-            heavier = sorted((r for r in rivals if problem.left_out[r] >= problem.left_out[t]), key=lambda r: -problem.left_out[r])
+            heavier = sorted(
+                (r for r in rivals if problem.left_out[r] >= problem.left_out[t]),
+                key=lambda r: -problem.left_out[r],
+            )
             names = [problem.tasks[r].label for r in (heavier or list(rivals))[:3]]
-            why = "who could do it has no time left before its deadline" + (f": {', '.join(names)} took it" if names else "")
+            why = "who could do it has no time left before its deadline" + (
+                f": {', '.join(names)} took it" if names else ""
+            )
         found.append({"task": task.id, "title": task.label, "priority": task.priority, "why": why})
     return found
 
@@ -192,8 +251,10 @@ def _workloads(problem: PlanProblem, teams: NDArray[np.bool_]) -> list[dict[str,
 
 
 def contradicting_pins(problem: PlanProblem, time_limit: float = 20.0) -> list[dict[str, str]]:
-    """A smallest-by-removal set of pins that cannot all be kept, verified by solving without each (at first without many at
-    once). When the time is up it may still hold pins that could be kept."""
+    """A smallest-by-removal set of pins that cannot all be kept, verified by solving
+    without each (at first without many at once). When the time is up it may still hold
+    pins that could be kept.
+    """
     ends = time.monotonic() + time_limit
     pins = [(int(t), int(p)) for t, p in zip(*np.nonzero(problem.pinned > 0), strict=True)]
 
@@ -204,7 +265,15 @@ def contradicting_pins(problem: PlanProblem, time_limit: float = 20.0) -> list[d
         alone, found = problem.with_pins_alone(kept), threading.Event()
         if not np.any((alone.pinned > 0) & ~greedy_plan(alone)):
             return True
-        return solve_plan(alone, time_limit=min(left, 2.0), progress=lambda objective, bound: found.set(), stop=found).status != "infeasible"
+        return (
+            solve_plan(
+                alone,
+                time_limit=min(left, 2.0),
+                progress=lambda objective, bound: found.set(),
+                stop=found,
+            ).status
+            != "infeasible"
+        )
 
     needed, some = list(pins), max(len(pins) // 2, 1)
     while some:

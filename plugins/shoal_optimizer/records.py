@@ -28,7 +28,9 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{name!r} is not a time zone of the IANA database, such as Europe/Lisbon") from None
+        raise ValueError(
+            f"{name!r} is not a time zone of the IANA database, such as Europe/Lisbon"
+        ) from None
     return name
 
 
@@ -36,7 +38,9 @@ TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True
+    )
 
 
 class WorkingHours(Record):
@@ -68,7 +72,9 @@ class Leave(Record):
 
 
 class Person(Record):
-    """One person. `workload` is the percentage of `capacity_hours` (a week) that is committed already."""
+    """One person. `workload` is the percentage of `capacity_hours` (a week) that is
+    committed already.
+    """
 
     id: Identifier = ""
     name: str = ""
@@ -100,7 +106,11 @@ class Person(Record):
         """Also one stretch alone, and ["09:00", "17:00"]."""
         if isinstance(value, Mapping | WorkingHours):
             return (value,)
-        if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, str | time) for v in value):
+        if (
+            isinstance(value, list | tuple)
+            and len(value) == 2
+            and all(isinstance(v, str | time) for v in value)
+        ):
             return ({"start": value[0], "end": value[1]},)
         return value
 
@@ -118,7 +128,9 @@ class Person(Record):
 
 
 class Requirement(Record):
-    """A skill that a task needs: in at least `people` members of the team, each at `level` or above."""
+    """A skill that a task needs: in at least `people` members of the team, each at
+    `level` or above.
+    """
 
     skill: Identifier
     level: Level = 1
@@ -174,7 +186,10 @@ class Task(Record):
             low, high = size
         if low is not None or high is not None:
             low = 1 if low is None else low
-            value["team_size"] = {"min": low, "max": max(5, low) if high is None and isinstance(low, int) else high}
+            value["team_size"] = {
+                "min": low,
+                "max": max(5, low) if high is None and isinstance(low, int) else high,
+            }
         return value
 
     @field_validator("priority", mode="before")
@@ -211,7 +226,9 @@ class Task(Record):
         return self.title or self.id
 
     def window(self, now: datetime) -> tuple[datetime, datetime]:
-        """When it can be worked on: from its start, or from now when that is past, until its deadline."""
+        """When it can be worked on: from its start, or from now when that is past,
+        until its deadline.
+        """
         start = self.start if self.start is not None and self.start > now else now
         return start.astimezone(UTC), self.deadline.astimezone(UTC)
 
@@ -241,14 +258,19 @@ class Outcome(Record):
             return value
         finished = value.get("finished_at", value.get("completed_at"))
         try:
-            days = (datetime.fromisoformat(str(value["deadline"])) - datetime.fromisoformat(str(finished))).total_seconds() / 86_400
+            days = (
+                datetime.fromisoformat(str(value["deadline"]))
+                - datetime.fromisoformat(str(finished))
+            ).total_seconds() / 86_400
         except (TypeError, ValueError):
             raise ValueError("deadline and finished_at must be times with an offset") from None
         return {**value, "days_early": round(days, 4)}
 
     @property
     def success(self) -> float:
-        """In [0, 1]: the mean of quality and of punctuality (estimate over actual hours, at most 1)."""
+        """In [0, 1]: the mean of quality and of punctuality (estimate over actual
+        hours, at most 1).
+        """
         return (self.quality + min(1.0, self.estimated_hours / self.actual_hours)) / 2
 
 

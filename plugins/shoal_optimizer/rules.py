@@ -1,4 +1,6 @@
-"""What a given team would violate, and by how much. Shares no code with the model that finds teams."""
+"""What a given team would violate, and by how much. Shares no code with the model that
+finds teams.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,21 +24,41 @@ class Violation:
 
 
 def violations(
-    task: Task, team: Sequence[Person], matcher: Matcher, parameters: OptimizerParameters, now: datetime
+    task: Task,
+    team: Sequence[Person],
+    matcher: Matcher,
+    parameters: OptimizerParameters,
+    now: datetime,
 ) -> list[Violation]:
     """Every hard rule that the team breaks; an empty list when it may do the task."""
     found: list[Violation] = []
     start, end = task.window(now)
     if end <= start:
         days = (start - end).total_seconds() / 86_400
-        found.append(Violation("deadline", task.id, round(days, 2), "days", f"the deadline passed {days:.1f} days ago"))
+        found.append(
+            Violation(
+                "deadline",
+                task.id,
+                round(days, 2),
+                "days",
+                f"the deadline passed {days:.1f} days ago",
+            )
+        )
     size = len(team)
     if size < task.team_size.least:
         missing = task.team_size.least - size
-        found.append(Violation("team_size", task.id, missing, "people", f"{missing} too few: the team has {size}"))
+        found.append(
+            Violation(
+                "team_size", task.id, missing, "people", f"{missing} too few: the team has {size}"
+            )
+        )
     if size > task.team_size.most:
         extra = size - task.team_size.most
-        found.append(Violation("team_size", task.id, extra, "people", f"{extra} too many: the team has {size}"))
+        found.append(
+            Violation(
+                "team_size", task.id, extra, "people", f"{extra} too many: the team has {size}"
+            )
+        )
     for requirement in task.skills:
         able = 0
         for person in team:
@@ -51,13 +73,17 @@ def violations(
         if hours <= 0:
             if end > start:
                 text = f"{person.label} has no working time before the deadline"
-                found.append(Violation("availability", person.id, task.estimated_hours / size, "hours", text))
+                found.append(
+                    Violation("availability", person.id, task.estimated_hours / size, "hours", text)
+                )
             continue
         after = person.workload + 100 * task.estimated_hours / size / hours
         if after > parameters.workload_limit + 1e-9:
             over = after - parameters.workload_limit
             text = f"{person.label} would be at {after:.0f} %, {over:.0f} points over the limit of {parameters.workload_limit:g} %"
-            found.append(Violation("workload", person.id, round(over, 2), "percentage points", text))
+            found.append(
+                Violation("workload", person.id, round(over, 2), "percentage points", text)
+            )
     if size > 1 and end > start and parameters.overlap_hours:
         shared = overlap(frozenset(Schedule.of(person) for person in team), start, end).hours
         if shared < parameters.overlap_hours:

@@ -1,4 +1,6 @@
-"""Whether somebody's skill is the one that a task asks for: the same word, a synonym, or near in meaning."""
+"""Whether somebody's skill is the one that a task asks for: the same word, a synonym,
+or near in meaning.
+"""
 
 import re
 import unicodedata
@@ -51,7 +53,9 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
 
 @dataclass(frozen=True)
 class Match:
-    """The skill somebody has that answers a required one, how it was recognised, and how near it is (1 when the same)."""
+    """The skill somebody has that answers a required one, how it was recognised, and
+    how near it is (1 when the same).
+    """
 
     required: str
     found: str
@@ -69,8 +73,9 @@ def normal(name: str) -> str:
 class Matcher:
     """Recognises required skills among the skills people have.
 
-    vectors: name → vector for the names that may match by meaning (see `embedded`); without them only the same word
-    and synonyms match. similarity: the cosine from which two names mean the same.
+    vectors: name → vector for the names that may match by meaning (see `embedded`);
+    without them only the same word and synonyms match. similarity: the cosine from
+    which two names mean the same.
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class Matcher:
         self._known: dict[str, dict[str, Match | None]] = {}
 
     def best(self, required: str, skills: Mapping[str, float]) -> Match | None:
-        """Among somebody's skills (name → level) the one that answers best: the nearest, then of the highest level."""
+        """Among somebody's skills (name → level) the one that answers best: the
+        nearest, then of the highest level.
+        """
         best: Match | None = None
         known = self._known.setdefault(required, {})
         for name in skills:
@@ -93,7 +100,8 @@ class Matcher:
                 known[name] = self._compare(required, name)
             match = known[name]
             if match is not None and (
-                best is None or (match.similarity, skills[match.found]) > (best.similarity, skills[best.found])
+                best is None
+                or (match.similarity, skills[match.found]) > (best.similarity, skills[best.found])
             ):
                 best = match
         return best
@@ -120,4 +128,8 @@ def unit(vector: ArrayLike) -> np.ndarray:
 def embedded(names: Iterable[str], embed: Embed) -> dict[str, np.ndarray]:
     """Vectors for skills' names, as `Matcher` takes them."""
     unique = sorted({normal(name) for name in names})
-    return dict(zip(unique, np.asarray(embed(unique), dtype=np.float64), strict=True)) if unique else {}
+    return (
+        dict(zip(unique, np.asarray(embed(unique), dtype=np.float64), strict=True))
+        if unique
+        else {}
+    )

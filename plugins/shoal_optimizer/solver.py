@@ -1,4 +1,6 @@
-"""The backend where solving happens: a pool of replicas, so that no request waits on another's solve."""
+"""The backend where solving happens: a pool of replicas, so that no request waits on
+another's solve.
+"""
 
 import asyncio
 import threading
@@ -26,9 +28,11 @@ REMEMBERED = 8
 
 @dataclass(frozen=True)
 class World:
-    """What a solve needs to know of a tenant at a moment; it travels to the backend, records still as raw JSON.
+    """What a solve needs to know of a tenant at a moment; it travels to the backend,
+    records still as raw JSON.
 
-    key: the tenant and the version of its records, so that a replica parses them once. vectors: skills' names → vectors.
+    key: the tenant and the version of its records, so that a replica parses them once.
+    vectors: skills' names → vectors.
     """
 
     key: tuple[str, int]
@@ -46,7 +50,9 @@ class Solver:
     """Candidates, teams and plans. Answers are plain data, ready for JSON."""
 
     def __init__(self) -> None:
-        self._parsed: OrderedDict[tuple[str, int], tuple[list[Person], list[Outcome]]] = OrderedDict()
+        self._parsed: OrderedDict[tuple[str, int], tuple[list[Person], list[Outcome]]] = (
+            OrderedDict()
+        )
         self._histories: OrderedDict[Any, History] = OrderedDict()
         self._matchers: OrderedDict[Any, Matcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -57,19 +63,44 @@ class Solver:
         situation, _ = self._situation(world, Task.model_validate_json(task))
         return [candidate.row() for candidate in ranked(situation.scored)]
 
-    def recommend(self, world: World, task: bytes, without: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
-        """The best team that is none of `without`, explained; or why there is none, and what would help."""
+    def recommend(
+        self, world: World, task: bytes, without: Sequence[Sequence[str]] = ()
+    ) -> dict[str, Any]:
+        """The best team that is none of `without`, explained; or why there is none, and
+        what would help.
+        """
         started = time.monotonic()
         situation, matcher = self._situation(world, Task.model_validate_json(task))
         demands = Demands.of(situation.task, world.parameters)
         start, end = situation.window
-        shown = [frozenset(situation.index[p] for p in team) for team in without if all(p in situation.index for p in team)]
-        answer: dict[str, Any] = {"status": "infeasible", "objective": None, "bound": None, "gap": None, "team": []}
+        shown = [
+            frozenset(situation.index[p] for p in team)
+            for team in without
+            if all(p in situation.index for p in team)
+        ]
+        answer: dict[str, Any] = {
+            "status": "infeasible",
+            "objective": None,
+            "bound": None,
+            "gap": None,
+            "team": [],
+        }
         if end > start and situation.scored:
             importance = Importance.of(world.parameters)
-            found = find_team(situation, demands, importance, without=shown, time_limit=world.parameters.time_limit)
+            found = find_team(
+                situation,
+                demands,
+                importance,
+                without=shown,
+                time_limit=world.parameters.time_limit,
+            )
             objective = None if found.team is None else found.team.objective
-            answer |= {"status": found.status, "objective": objective, "bound": found.bound, "gap": found.gap}
+            answer |= {
+                "status": found.status,
+                "objective": objective,
+                "bound": found.bound,
+                "gap": found.gap,
+            }
             if found.team is not None:
                 members = found.team.members
                 answer["team"] = [situation.scored[m].person.id for m in members]
@@ -78,16 +109,27 @@ class Solver:
                 answer["trade_offs"] = self._trade_offs(situation, demands, members)
         if not answer["team"] and not shown and answer["status"] == "infeasible":
             why = conflict(situation, demands)
-            answer["conflict"] = None if why is None else why.__dict__ | {"requirements": list(why.requirements)}
+            answer["conflict"] = (
+                None if why is None else why.__dict__ | {"requirements": list(why.requirements)}
+            )
             answer["relaxations"] = [
                 {**way.__dict__, "team": list(way.team)} for way in relaxations(situation, demands)
             ]
         answer["seconds"] = round(time.monotonic() - started, 4)
         return answer
 
-    def plan(self, world: World, tasks: Sequence[bytes], wishes: Mapping[str, Any], door: Any = None, key: Any = None) -> dict[str, Any]:
-        """A plan for all these tasks (see `planning.plan`). With a door to Redis and a key, progress is written to that hash,
-        and the plan is called off when its field `cancel` is set."""
+    def plan(
+        self,
+        world: World,
+        tasks: Sequence[bytes],
+        wishes: Mapping[str, Any],
+        door: Any = None,
+        key: Any = None,
+    ) -> dict[str, Any]:
+        """A plan for all these tasks (see `planning.plan`). With a door to Redis and a
+        key, progress is written to that hash, and the plan is called off when its field
+        `cancel` is set.
+        """
         from .planning import plan
 
         people, _ = self._records(world)
@@ -96,26 +138,57 @@ class Solver:
         parsed = [Task.model_validate_json(task) for task in tasks]
         try:
             return plan(
-                parsed, people, self._matcher(world), self._history(world), world.parameters, world.now, wishes, progress.report, stop
+                parsed,
+                people,
+                self._matcher(world),
+                self._history(world),
+                world.parameters,
+                world.now,
+                wishes,
+                progress.report,
+                stop,
             )
         finally:
             progress.close()
 
-    def _trade_offs(self, situation: Situation, demands: Demands, members: Sequence[int]) -> list[dict[str, Any]]:
-        """For each soft criterion: how much better a team of this size could be if nothing else counted."""
+    def _trade_offs(
+        self, situation: Situation, demands: Demands, members: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """For each soft criterion: how much better a team of this size could be if
+        nothing else counted.
+        """
         size, found = len(members), []
         after = situation.after(size)
         share = situation.share(size)
         measures: dict[str, tuple[Importance, Callable[[Sequence[int]], float], str]] = {
-            "cost": (Importance(0, 1, 0, 0), lambda team: sum(share * float(situation.rate[m]) for m in team), "currency"),
-            "workload": (Importance(0, 0, 1, 0), lambda team: float(sum(after[m] for m in team)) / size, "percent, mean"),
-            "score": (Importance(1, 0, 0, 0), lambda team: float(sum(situation.score[m] for m in team)) / size, "mean score"),
+            "cost": (
+                Importance(0, 1, 0, 0),
+                lambda team: sum(share * float(situation.rate[m]) for m in team),
+                "currency",
+            ),
+            "workload": (
+                Importance(0, 0, 1, 0),
+                lambda team: float(sum(after[m] for m in team)) / size,
+                "percent, mean",
+            ),
+            "score": (
+                Importance(1, 0, 0, 0),
+                lambda team: float(sum(situation.score[m] for m in team)) / size,
+                "mean score",
+            ),
         }
         for name, (importance, measure, unit) in measures.items():
             best = find_team(situation, demands, importance, sizes=[size], time_limit=0.2)
             if best.team is not None:
                 here, there = measure(members), measure(best.team.members)
-                found.append({"criterion": name, "value": round(here, 4), "best_alone": round(there, 4), "unit": unit})
+                found.append(
+                    {
+                        "criterion": name,
+                        "value": round(here, 4),
+                        "best_alone": round(there, 4),
+                        "unit": unit,
+                    }
+                )
         return found
 
     def _records(self, world: World) -> tuple[list[Person], list[Outcome]]:
@@ -129,7 +202,13 @@ class Solver:
 
     def _history(self, world: World) -> History:
         parameters = world.parameters
-        key = (world.key, world.now, parameters.half_life_days, parameters.prior_strength, tuple(sorted(world.success.items())))
+        key = (
+            world.key,
+            world.now,
+            parameters.half_life_days,
+            parameters.prior_strength,
+            tuple(sorted(world.success.items())),
+        )
         return self._remember(
             self._histories,
             key,
@@ -141,7 +220,9 @@ class Solver:
 
     def _matcher(self, world: World) -> Matcher:
         key = (world.key, world.parameters.similarity, len(world.vectors))
-        return self._remember(self._matchers, key, lambda: Matcher(world.parameters.similarity, world.vectors))
+        return self._remember(
+            self._matchers, key, lambda: Matcher(world.parameters.similarity, world.vectors)
+        )
 
     def _remember(self, memory: OrderedDict[Any, Any], key: Any, make: Any) -> Any:
         with self._lock:
@@ -158,11 +239,15 @@ class Solver:
     def _situation(self, world: World, task: Task) -> tuple[Situation, Matcher]:
         people, _ = self._records(world)
         matcher = self._matcher(world)
-        return Situation.of(task, people, matcher, self._history(world), world.parameters, world.now), matcher
+        return Situation.of(
+            task, people, matcher, self._history(world), world.parameters, world.now
+        ), matcher
 
 
 class Progress:
-    """Writes a plan's progress to a hash in Redis twice a second, and sets `stop` when the hash asks for it."""
+    """Writes a plan's progress to a hash in Redis twice a second, and sets `stop` when
+    the hash asks for it.
+    """
 
     def __init__(self, door: Any, key: Any, stop: threading.Event) -> None:
         self._door, self._key, self._stop = door, key, stop

@@ -1,4 +1,6 @@
-"""One task and everybody who might do it, as arrays: what the model, the checks and the reasons all read."""
+"""One task and everybody who might do it, as arrays: what the model, the checks and the
+reasons all read.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +24,8 @@ MOST_TEAM = 50
 class Demands:
     """What a team must keep; None or empty where a demand is dropped.
 
-    levels and people: per requirement of the task, the least level and how many must have it (0 drops it).
+    levels and people: per requirement of the task, the least level and how many must
+    have it (0 drops it).
     """
 
     levels: tuple[float, ...]
@@ -63,12 +66,22 @@ class Situation:
         cls, task: Task, people: Sequence[Person], matcher: Matcher, history: History, parameters: OptimizerParameters,
         now: datetime,
     ) -> "Situation":  # fmt: skip
-        return cls(task, now, tuple(candidates(task, people, matcher, history, parameters)), history, parameters)
+        return cls(
+            task,
+            now,
+            tuple(candidates(task, people, matcher, history, parameters)),
+            history,
+            parameters,
+        )
 
     def until(self, deadline: datetime) -> "Situation":
         """The same with another deadline."""
         return Situation(
-            self.task.model_copy(update={"deadline": deadline}), self.now, self.scored, self.history, self.parameters
+            self.task.model_copy(update={"deadline": deadline}),
+            self.now,
+            self.scored,
+            self.history,
+            self.parameters,
         )
 
     @cached_property
@@ -97,14 +110,21 @@ class Situation:
 
     @cached_property
     def level(self) -> NDArray[np.float64]:
-        """Shape (requirements, people): the level of the skill that answers each requirement, 0 where none does."""
-        rows = [[skill.level if skill.match else 0.0 for skill in candidate.skills] for candidate in self.scored]
+        """Shape (requirements, people): the level of the skill that answers each
+        requirement, 0 where none does.
+        """
+        rows = [
+            [skill.level if skill.match else 0.0 for skill in candidate.skills]
+            for candidate in self.scored
+        ]
         return np.array(rows, dtype=float).reshape(len(self.scored), len(self.task.skills)).T
 
     @cached_property
     def hours(self) -> NDArray[np.float64]:
         """Hours of each person's capacity in the task's window, leave taken off."""
-        regular: dict[int, float] = {}  # who keeps the same hours and has no leave has the same share of the window
+        regular: dict[
+            int, float
+        ] = {}  # who keeps the same hours and has no leave has the same share of the window
         found = np.empty(len(self.scored))
         for n, person in enumerate(self.people):
             if person.leave or person.available_from or person.available_until:
@@ -119,7 +139,9 @@ class Situation:
     @cached_property
     def hours_without_leave(self) -> NDArray[np.float64]:
         bare = {"leave": (), "available_from": None, "available_until": None}
-        return np.array([capacity_hours(person.model_copy(update=bare), *self.window) for person in self.people])
+        return np.array(
+            [capacity_hours(person.model_copy(update=bare), *self.window) for person in self.people]
+        )
 
     @cached_property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -140,7 +162,9 @@ class Situation:
     def collaborators(self) -> NDArray[np.int64]:
         """Pairs of people who have worked together: shape (pairs, 2)."""
         place = self.index
-        pairs = [(place[a], place[b]) for a, b in self.history.together if a in place and b in place]
+        pairs = [
+            (place[a], place[b]) for a, b in self.history.together if a in place and b in place
+        ]
         return np.array(pairs, dtype=np.int64).reshape(len(pairs), 2)
 
     def share(self, size: int) -> float:
@@ -152,7 +176,9 @@ class Situation:
         return {}
 
     def after(self, size: int, availability: bool = True) -> NDArray[np.float64]:
-        """Everyone's workload in percent with their share of the task added; +inf for who has no time in its window."""
+        """Everyone's workload in percent with their share of the task added; +inf for
+        who has no time in its window.
+        """
         if (size, availability) not in self._after:
             hours = self.hours if availability else self.hours_without_leave
             with np.errstate(divide="ignore"):
@@ -161,7 +187,9 @@ class Situation:
         return self._after[size, availability]
 
     def covers(self, demands: Demands) -> NDArray[np.bool_]:
-        """Shape (requirements, people): who has each required skill at the demanded level."""
+        """Shape (requirements, people): who has each required skill at the demanded
+        level.
+        """
         needed = np.array(demands.levels).reshape(-1, 1)
         return np.asarray((self.level >= needed) & (self.level > 0))
 

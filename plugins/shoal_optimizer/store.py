@@ -1,4 +1,6 @@
-"""A tenant's people, tasks, outcomes and decisions, kept in Redis: raw JSON in hashes of one slot, with one version."""
+"""A tenant's people, tasks, outcomes and decisions, kept in Redis: raw JSON in hashes
+of one slot, with one version.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +51,9 @@ def fingerprint(raw: bytes) -> str:
 
 
 def _epoch() -> int:
-    """Where a tenant's versions begin: at random, so that one erased and made again never meets a version that a cache knows."""
+    """Where a tenant's versions begin: at random, so that one erased and made again
+    never meets a version that a cache knows.
+    """
     return randbits(60)
 
 
@@ -69,7 +73,9 @@ class Store:
         return ("{}", "optimizer", "{}", name)
 
     async def version(self) -> int:
-        """Counts the changes to people and outcomes, from a random number on; 0 before the first."""
+        """Counts the changes to people and outcomes, from a random number on; 0 before
+        the first.
+        """
         return int(await self._online.get(self.key("version")) or 0)
 
     async def get(self, kind: Kind, id: str) -> bytes | None:
@@ -101,11 +107,22 @@ class Store:
             await self._online.incrby(self.key("version"), 1)
 
     async def swap(self, changes: Sequence[Change]) -> None:
-        """Make all the changes or none: Conflict when a record is no longer what it was."""
-        arguments: list[Any] = [_epoch() if any(change.kind in VERSIONED for change in changes) else ""]
+        """Make all the changes or none: Conflict when a record is no longer what it
+        was.
+        """
+        arguments: list[Any] = [
+            _epoch() if any(change.kind in VERSIONED for change in changes) else ""
+        ]
         for change in changes:
-            arguments += [KINDS.index(change.kind) + 1, change.id, change.before or b"", change.after or b""]
+            arguments += [
+                KINDS.index(change.kind) + 1,
+                change.id,
+                change.before or b"",
+                change.after or b"",
+            ]
         keys = [self.key(kind) for kind in KINDS] + [self.key("version")]
         if failed := int(await self._online.eval(SWAP, keys, arguments)):
             change = changes[(failed - 2) // 4]
-            raise Conflict(f"{change.kind} {change.id!r} changed in the meantime; ask for a new recommendation")
+            raise Conflict(
+                f"{change.kind} {change.id!r} changed in the meantime; ask for a new recommendation"
+            )

@@ -27,9 +27,10 @@ class Record:
 class History:
     """A tenant's outcomes, summed up at one moment.
 
-    `success` is the mean of a Beta posterior whose prior is the tenant's own mean for that kind of task, worth
-    `prior_strength` outcomes: (s·m + Σ w·y) / (s + Σ w), y in [0, 1] being each outcome's success and w its decayed
-    weight (Gelman et al., Bayesian Data Analysis, 3rd ed., 2.4).
+    `success` is the mean of a Beta posterior whose prior is the tenant's own mean for
+    that kind of task, worth `prior_strength` outcomes: (s·m + Σ w·y) / (s + Σ w), y in
+    [0, 1] being each outcome's success and w its decayed weight (Gelman et al.,
+    Bayesian Data Analysis, 3rd ed., 2.4).
     """
 
     prior_strength: float = 4.0
@@ -39,7 +40,9 @@ class History:
     together: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Pairs of people, each in alphabetical order → tasks done together."""
     given: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """(person, type) → past success that the feature store already holds; it is used as it is."""
+    """(person, type) → past success that the feature store already holds; it is used as
+    it is.
+    """
 
     @classmethod
     def of(
@@ -78,7 +81,9 @@ class History:
             return min(1.0, max(0.0, known))
         record = self.records.get((person, kind), Record())
         prior = self.means.get(kind, self.mean)
-        return (self.prior_strength * prior + record.successes) / (self.prior_strength + record.weight)
+        return (self.prior_strength * prior + record.successes) / (
+            self.prior_strength + record.weight
+        )
 
     def record(self, person: str, kind: str) -> Record:
         return self.records.get((person, kind), Record())

@@ -1,4 +1,6 @@
-"""The best team for one task, proved: one CP-SAT model per team size, over the people that no others dominate."""
+"""The best team for one task, proved: one CP-SAT model per team size, over the people
+that no others dominate.
+"""
 
 import bisect
 import math
@@ -22,8 +24,10 @@ Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 
 @dataclass(frozen=True)
 class Importance:
-    """How much each soft criterion counts. The objective (lower is better) is the weighted sum of, each in [0, 1]:
-    mean (1 − score); mean rate over the highest rate; mean squared workload after; share of pairs new to each other."""
+    """How much each soft criterion counts. The objective (lower is better) is the
+    weighted sum of, each in [0, 1]: mean (1 − score); mean rate over the highest rate;
+    mean squared workload after; share of pairs new to each other.
+    """
 
     score: float = 1.0
     cost: float = 0.3
@@ -45,7 +49,9 @@ NOTHING = Importance(0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Team:
-    """A team for a task: members are indices into the situation's people, in order of score, the lead first."""
+    """A team for a task: members are indices into the situation's people, in order of
+    score, the lead first.
+    """
 
     members: tuple[int, ...]
     objective: float
@@ -77,10 +83,12 @@ def find_team(
     time_limit: float = 5.0,
     any_team: bool = False,
 ) -> Search:
-    """The team of least objective among those that keep the demands and are none of the teams in `without`.
+    """The team of least objective among those that keep the demands and are none of the
+    teams in `without`.
 
-    Every size allowed is solved on its own, which makes means linear; sizes whose bound cannot beat the best team so far
-    are skipped. `any_team` ends the search at the first team.
+    Every size allowed is solved on its own, which makes means linear; sizes whose bound
+    cannot beat the best team so far are skipped. `any_team` ends the search at the
+    first team.
     """
     started = time.monotonic()
     best: Team | None = None
@@ -110,7 +118,9 @@ def find_team(
         status = "infeasible" if complete else "unknown"
         return Search(status, None, None if complete or math.isinf(bound) else bound, seconds)
     bound = min(bound, best.objective)
-    return Search("optimal" if complete else "feasible", best, best.objective if complete else bound, seconds)
+    return Search(
+        "optimal" if complete else "feasible", best, best.objective if complete else bound, seconds
+    )
 
 
 def objective(situation: Situation, members: Sequence[int], importance: Importance) -> float:
@@ -129,12 +139,19 @@ def _familiarity(situation: Situation, members: Sequence[int]) -> float:
 
 
 def _separable(situation: Situation, importance: Importance, size: int) -> NDArray[np.float64]:
-    """What each person adds to the objective of a team of this size, collaboration aside."""
+    """What each person adds to the objective of a team of this size, collaboration
+    aside.
+    """
     after = np.minimum(situation.after(size), 1000.0) / 100
     highest = max(float(situation.rate.max(initial=0)), 1e-9)
-    return np.asarray(
-        importance.score * (1 - situation.score) + importance.cost * situation.rate / highest + importance.balance * after**2
-    ) / size
+    return (
+        np.asarray(
+            importance.score * (1 - situation.score)
+            + importance.cost * situation.rate / highest
+            + importance.balance * after**2
+        )
+        / size
+    )
 
 
 def _eligible(situation: Situation, demands: Demands, size: int) -> NDArray[np.bool_]:
@@ -148,7 +165,9 @@ def _eligible(situation: Situation, demands: Demands, size: int) -> NDArray[np.b
 
 
 def _floor(situation: Situation, demands: Demands, importance: Importance, size: int) -> float:
-    """A quick lower bound for teams of one size; +inf when there are not enough people for it."""
+    """A quick lower bound for teams of one size; +inf when there are not enough people
+    for it.
+    """
     eligible = _eligible(situation, demands, size)
     covering = (situation.covers(demands) & eligible).sum(axis=1)
     if eligible.sum() < size or np.any(covering < np.array(demands.people)):
@@ -157,7 +176,9 @@ def _floor(situation: Situation, demands: Demands, importance: Importance, size:
 
 
 class _Model:
-    """Teams of one size as a CP-SAT model, over the people who could be in one better than `upper`."""
+    """Teams of one size as a CP-SAT model, over the people who could be in one better
+    than `upper`.
+    """
 
     def __init__(
         self,
@@ -168,7 +189,12 @@ class _Model:
         without: Sequence[frozenset[int]],
         upper: float = math.inf,
     ) -> None:
-        self.situation, self.demands, self.importance, self.size = situation, demands, importance, size
+        self.situation, self.demands, self.importance, self.size = (
+            situation,
+            demands,
+            importance,
+            size,
+        )
         self.without = [team for team in without if len(team) == size]
         kept = [n for n, people in enumerate(demands.people) if people]
         self.covers = situation.covers(demands)[kept]
@@ -183,17 +209,23 @@ class _Model:
         self._narrow(upper)
 
     def _compatible(self) -> NDArray[np.bool_]:
-        """Shape (schedules, schedules): whether people with these two share enough hours."""
+        """Shape (schedules, schedules): whether people with these two share enough
+        hours.
+        """
         schedules = range(len(self.situation.schedules))
         together = np.ones((len(schedules), len(schedules)), bool)
         if self.demands.overlap_hours is not None and self.size > 1:
             for s in schedules:
                 for t in schedules[: s + 1]:
-                    together[s, t] = together[t, s] = self._shared({s, t}) >= self.demands.overlap_hours
+                    together[s, t] = together[t, s] = (
+                        self._shared({s, t}) >= self.demands.overlap_hours
+                    )
         return together
 
     def _narrow(self, upper: float) -> None:
-        """Find a good team, then leave out everyone who cannot be in a better one, and whom enough others can replace."""
+        """Find a good team, then leave out everyone who cannot be in a better one, and
+        whom enough others can replace.
+        """
         self._undominated()
         if self.size > 1 and self.people.size > self.size:
             self._guess()
@@ -224,11 +256,19 @@ class _Model:
             self.size, 6,
         )  # fmt: skip
         found = [[int(self.people[n]) for n in team] for team in teams]
-        allowed = [team for team in found if frozenset(team) not in self.without and self._clash(team) is None]
-        self.hint = min(allowed, key=lambda team: objective(self.situation, team, self.importance), default=None)
+        allowed = [
+            team
+            for team in found
+            if frozenset(team) not in self.without and self._clash(team) is None
+        ]
+        self.hint = min(
+            allowed, key=lambda team: objective(self.situation, team, self.importance), default=None
+        )
 
     def _pairs(self) -> NDArray[np.int64]:
-        """Pairs among `people` who have worked together, as positions in it: shape (pairs, 2)."""
+        """Pairs among `people` who have worked together, as positions in it: shape
+        (pairs, 2).
+        """
         if not self.reward:
             return np.zeros((0, 2), np.int64)
         place = np.full(len(self.situation.scored), -1)
@@ -237,21 +277,30 @@ class _Model:
         return np.asarray(pairs[(pairs >= 0).all(axis=1)])
 
     def _undominated(self) -> None:
-        """Leave out whom enough others could replace in any team: same regular hours, every needed skill, no dearer.
+        """Leave out whom enough others could replace in any team: same regular hours,
+        every needed skill, no dearer.
 
-        A team holds at most size − 1 of the others and `without` rules out that many teams more, so size + len(without)
-        replacements are enough.
+        A team holds at most size − 1 of the others and `without` rules out that many
+        teams more, so size + len(without) replacements are enough.
         """
         enough = self.size + len(self.without)
         people = self.people
         if people.size <= enough:
             return
         pairs = self._pairs()
-        friends = np.bincount(pairs.ravel(), minlength=people.size) if pairs.size else np.zeros(people.size)
+        friends = (
+            np.bincount(pairs.ravel(), minlength=people.size)
+            if pairs.size
+            else np.zeros(people.size)
+        )
         own = self.separable[people]
         optimistic = own - self.reward * np.minimum(friends, self.size - 1)
         has = self.covers[:, people]
-        sets = (has * (1 << np.arange(len(has), dtype=object))[:, None]).sum(axis=0) if len(has) else np.zeros(people.size, int)
+        sets = (
+            (has * (1 << np.arange(len(has), dtype=object))[:, None]).sum(axis=0)
+            if len(has)
+            else np.zeros(people.size, int)
+        )
         timed = self.demands.overlap_hours is not None and self.size > 1
         group = self.situation.schedule[people] if timed else np.zeros(people.size, int)
         known: dict[int, dict[int, list[float]]] = {}
@@ -270,7 +319,9 @@ class _Model:
         self.people = people[keep]
 
     def solve(self, time_limit: float) -> tuple[Status, Team | None, float]:
-        """Status, best team and bound; schedules that clash only three or more at a time are ruled out as they turn up."""
+        """Status, best team and bound; schedules that clash only three or more at a
+        time are ruled out as they turn up.
+        """
         from ortools.sat.python import cp_model
 
         deadline = time.monotonic() + time_limit
@@ -285,7 +336,9 @@ class _Model:
             if all(n in chosen for n in shown):
                 model.add(sum(chosen[n] for n in shown) <= self.size - 1)
         kept = self._schedules(model, chosen)
-        terms = [variable * round(SCALE * float(self.separable[n])) for n, variable in chosen.items()]
+        terms = [
+            variable * round(SCALE * float(self.separable[n])) for n, variable in chosen.items()
+        ]
         for a, b in self._pairs():
             together = model.new_bool_var("")
             model.add_implication(together, chosen[int(self.people[a])])
@@ -297,7 +350,9 @@ class _Model:
                 model.add_hint(variable, n in self.hint)
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
-        solver.parameters.catch_sigint_signal = False  # it would leave the process with the default handler
+        solver.parameters.catch_sigint_signal = (
+            False  # it would leave the process with the default handler
+        )
         while True:
             solver.parameters.max_time_in_seconds = max(0.001, deadline - time.monotonic())
             code = solver.solve(model)
@@ -311,14 +366,22 @@ class _Model:
             clash = self._clash(members)
             if clash is None:
                 team = self._team(members)
-                return ("optimal" if code == cp_model.OPTIMAL else "feasible"), team, min(bound, team.objective)
+                return (
+                    ("optimal" if code == cp_model.OPTIMAL else "feasible"),
+                    team,
+                    min(bound, team.objective),
+                )
             model.add(sum(kept[s] for s in clash) <= len(clash) - 1)
 
     def _schedules(self, model: Any, chosen: dict[int, Any]) -> dict[int, Any]:
-        """Variables for "someone of this schedule is in the team", no two of which clash."""
+        """Variables for "someone of this schedule is in the team", no two of which
+        clash.
+        """
         if self.demands.overlap_hours is None or self.size == 1:
             return {}
-        kept = {int(s): model.new_bool_var("") for s in np.unique(self.situation.schedule[self.people])}
+        kept = {
+            int(s): model.new_bool_var("") for s in np.unique(self.situation.schedule[self.people])
+        }
         for n, variable in chosen.items():
             model.add_implication(variable, kept[int(self.situation.schedule[n])])
         for s in kept:
@@ -330,7 +393,9 @@ class _Model:
         return kept
 
     def _shared(self, schedules: set[int]) -> float:
-        return overlap(frozenset(self.situation.schedules[s] for s in schedules), *self.situation.window).hours
+        return overlap(
+            frozenset(self.situation.schedules[s] for s in schedules), *self.situation.window
+        ).hours
 
     def _clash(self, members: Sequence[int]) -> set[int] | None:
         if self.demands.overlap_hours is None or self.size == 1:
@@ -339,5 +404,7 @@ class _Model:
         return used if self._shared(used) < self.demands.overlap_hours else None
 
     def _team(self, members: Sequence[int]) -> Team:
-        order = sorted(members, key=lambda n: (-self.situation.score[n], self.situation.scored[n].person.id))
+        order = sorted(
+            members, key=lambda n: (-self.situation.score[n], self.situation.scored[n].person.id)
+        )
         return Team(tuple(order), objective(self.situation, order, self.importance))

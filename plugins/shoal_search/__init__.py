@@ -1,4 +1,6 @@
-"""Semantic search: items found by meaning, exact words and recency, within what the asker may see."""
+"""Semantic search: items found by meaning, exact words and recency, within what the
+asker may see.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta

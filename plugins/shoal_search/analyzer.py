@@ -1,7 +1,8 @@
 """Text as a list of stems, the unit of keyword search.
 
-Milvus' own analysers cannot stem, so it is given stems joined by spaces; its `standard` tokenizer then splits exactly there,
-because a stem here is made of letters and digits only.
+Milvus' own analysers cannot stem, so it is given stems joined by spaces; its `standard`
+tokenizer then splits exactly there, because a stem here is made of letters and digits
+only.
 """
 
 import re
@@ -28,10 +29,14 @@ ENGLISH = frozenset(
     then once here there when where why how all any both each few more most other some such no nor not only own same so than
     too very don isn aren wasn weren hasn haven hadn doesn didn wouldn shouldn couldn mustn ll ve re s t""".split()  # noqa: SIM905
 )
-"""The stop words of Snowball's English stemmer (https://snowballstem.org/algorithms/english/stop.txt), contractions in pieces."""
+"""The stop words of Snowball's English stemmer
+(https://snowballstem.org/algorithms/english/stop.txt), contractions in pieces.
+"""
 
 Token = tuple[str, int, int]
-"""(stem, start, end): a word of the text as its stem, and where it stands, in characters. A stop word's stem is empty."""
+"""(stem, start, end): a word of the text as its stem, and where it stands, in
+characters. A stop word's stem is empty.
+"""
 
 
 class Words:
@@ -75,7 +80,9 @@ class Words:
 
 
 def folded(word: str) -> str:
-    """Without accents and other marks, so that `café` is found by `cafe`; only letters and digits are left."""
+    """Without accents and other marks, so that `café` is found by `cafe`; only letters
+    and digits are left.
+    """
     if word.isascii():
         return word
     return "".join(c for c in unicodedata.normalize("NFKD", word) if c.isalnum())

@@ -1,6 +1,8 @@
-"""Collections in the layout of BEIR: `corpus.jsonl`, `queries.jsonl` and `qrels/test.tsv` (or `qrels.tsv`).
+"""Collections in the layout of BEIR: `corpus.jsonl`, `queries.jsonl` and
+`qrels/test.tsv` (or `qrels.tsv`).
 
-Source: Thakur et al., BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of Information Retrieval Models (2021).
+Source: Thakur et al., BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of
+Information Retrieval Models (2021).
 """
 
 import math
@@ -14,7 +16,9 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Documents as (id, title, text), queries by id, and for each judged query the relevance of its documents (0 is none)."""
+    """Documents as (id, title, text), queries by id, and for each judged query the
+    relevance of its documents (0 is none).
+    """
 
     documents: list[tuple[str, str, str]]
     queries: dict[str, str]
@@ -33,14 +37,18 @@ def lines(path: Path) -> Iterator[Any]:
 
 
 def judged(folder: str | Path) -> Judged:
-    """A whole collection. FileNotFoundError for a missing part, ValueError for a wrong one."""
+    """A whole collection. FileNotFoundError for a missing part, ValueError for a wrong
+    one.
+    """
     folder = Path(folder)
     documents = [
-        (row["_id"], row.get("title") or "", row.get("text") or "") for row in lines(folder / "corpus.jsonl")
+        (row["_id"], row.get("title") or "", row.get("text") or "")
+        for row in lines(folder / "corpus.jsonl")
     ]
     queries = {row["_id"]: row["text"] for row in lines(folder / "queries.jsonl")}
     table = next(
-        (path for path in (folder / "qrels" / "test.tsv", folder / "qrels.tsv") if path.is_file()), None
+        (path for path in (folder / "qrels" / "test.tsv", folder / "qrels.tsv") if path.is_file()),
+        None,
     )
     if table is None:
         raise FileNotFoundError(f"{folder} has neither qrels/test.tsv nor qrels.tsv")
@@ -55,13 +63,17 @@ def judged(folder: str | Path) -> Judged:
                     f"{table}, line {number}: not query, document and grade, with tabs between"
                 ) from None
     return Judged(
-        documents, queries, {q: r for q, r in relevance.items() if q in queries and max(r.values()) > 0}
+        documents,
+        queries,
+        {q: r for q, r in relevance.items() if q in queries and max(r.values()) > 0},
     )
 
 
 def ndcg(ranking: Sequence[str], relevance: Mapping[str, int], k: int = 10) -> float:
-    """Normalised discounted cumulative gain of the first `k`, in [0, 1]: the gain is the grade, the discount log2(rank + 1),
-    as in trec_eval. Source: Järvelin & Kekäläinen (2002)."""
+    """Normalised discounted cumulative gain of the first `k`, in [0, 1]: the gain is
+    the grade, the discount log2(rank + 1), as in trec_eval. Source: Järvelin &
+    Kekäläinen (2002).
+    """
     gains = [max(relevance.get(document, 0), 0) for document in ranking[:k]]
     ideal = sorted((grade for grade in relevance.values() if grade > 0), reverse=True)[:k]
     best = _discounted(ideal)

@@ -11,7 +11,8 @@ from .beir import lines
 from .index import chunks
 
 BATCH = 200
-"""Items in one request: well within its time, even when each fills the model's window."""
+"""Items in one request: well within its time, even when each fills the model's window.
+"""
 
 
 def commands() -> typer.Typer:
@@ -27,7 +28,9 @@ def commands() -> typer.Typer:
             help="Items as NDJSON, or a corpus in BEIR's layout: corpus.jsonl or the folder that holds it."
         ),
         tenant: str = typer.Option(..., help="Whose items they become."),
-        board: str = typer.Option("", help="The board of BEIR documents; by default, the folder's name."),
+        board: str = typer.Option(
+            "", help="The board of BEIR documents; by default, the folder's name."
+        ),
         json: bool = typer.Option(
             False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Say the outcome as JSON."
         ),
@@ -60,12 +63,17 @@ def commands() -> typer.Typer:
             TimeRemainingColumn(),
         )
         accepted, rejected = 0, []
-        with operator_client(tenant=tenant) as client, Progress(*columns, console=console, disable=json) as progress:
+        with (
+            operator_client(tenant=tenant) as client,
+            Progress(*columns, console=console, disable=json) as progress,
+        ):
             task = progress.add_task(f"Loading into {tenant}", total=len(items))
             for start, some in zip(range(0, len(items), BATCH), chunks(items, BATCH), strict=True):
                 answer = client.search.add_items(body=some)
                 accepted += answer["accepted"]
-                rejected += [{"index": start + r["index"], "error": r["error"]} for r in answer["rejected"]]
+                rejected += [
+                    {"index": start + r["index"], "error": r["error"]} for r in answer["rejected"]
+                ]
                 progress.advance(task, len(some))
         if json:
             print(orjson.dumps({"accepted": accepted, "rejected": rejected}).decode())
@@ -82,8 +90,11 @@ def commands() -> typer.Typer:
 
 
 def read(path: Path, board: str = "") -> Iterator[dict[str, Any]]:
-    """The items of a file: as they are when they have an `id`, made of BEIR's documents when they have an `_id`. Those get the type
-    `doc`, and all of them the same time, so that recency orders none. A document of which only the title is there has it as its text."""
+    """The items of a file: as they are when they have an `id`, made of BEIR's documents
+    when they have an `_id`. Those get the type `doc`, and all of them the same time, so
+    that recency orders none. A document of which only the title is there has it as its
+    text.
+    """
     if path.is_dir():
         path = path / "corpus.jsonl"
     board = board or path.resolve().parent.name

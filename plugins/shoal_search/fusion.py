@@ -29,12 +29,13 @@ def fuse(
     parameters: SearchParameters,
     limit: int | None = None,
 ) -> list[tuple[int, Scores]]:
-    """Candidates (the first `limit` of them), best first, as (position in the input, scores).
+    """Candidates (the first `limit` of them), best first, as (position in the input,
+    scores).
 
-    `cosine`: in [-1, 1], shape (n,); an opposite meaning is no better than none, so below 0 is 0.
-    `bm25`: ≥ 0, shape (n,); divided by the greatest.
-    `updated`, `now`: milliseconds since 1970; an age halves recency every `half_life_days`; the future is now.
-    Of equal totals the one first in the input is first.
+    `cosine`: in [-1, 1], shape (n,); an opposite meaning is no better than none, so
+    below 0 is 0. `bm25`: ≥ 0, shape (n,); divided by the greatest. `updated`, `now`:
+    milliseconds since 1970; an age halves recency every `half_life_days`; the future is
+    now. Of equal totals the one first in the input is first.
     """
     semantic = np.clip(np.nan_to_num(np.asarray(cosine, float)), 0, 1)
     words = np.maximum(np.nan_to_num(np.asarray(bm25, float)), 0)

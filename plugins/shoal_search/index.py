@@ -1,4 +1,6 @@
-"""The index of one tenant's items: writing, deleting, searching, over the tenant's doors to Milvus and Redis."""
+"""The index of one tenant's items: writing, deleting, searching, over the tenant's
+doors to Milvus and Redis.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -23,7 +25,9 @@ from .query_encoder import Queries
 from .statistics import Statistics
 
 EMBEDDED = 64
-"""Texts in one call of the embedder: a query that comes meanwhile waits for no more than these."""
+"""Texts in one call of the embedder: a query that comes meanwhile waits for no more
+than these.
+"""
 WRITTEN = 512
 """Items in one write to Milvus."""
 FIELDS: dict[str, Literal["string", "integer", "float", "boolean"]] = {
@@ -45,7 +49,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for. `boards` and `types`: only these; None: all. `after`: changed after, in milliseconds since 1970."""
+    """What is looked for. `boards` and `types`: only these; None: all. `after`: changed
+    after, in milliseconds since 1970.
+    """
 
     text: str
     boards: frozenset[str] | None = None
@@ -54,7 +60,9 @@ class Query:
     limit: int = 20
 
     def filter(self) -> tuple[str, dict[str, Any]]:
-        """The Milvus expression and its values: applied before the search, so that nothing outside it can take a place."""
+        """The Milvus expression and its values: applied before the search, so that
+        nothing outside it can take a place.
+        """
         clauses: list[str] = []
         values: dict[str, Any] = {}
         for name, wanted in (("board", self.boards), ("type", self.types)):
@@ -83,7 +91,9 @@ class Found:
 
 
 class Index:
-    """`embed` gives the vectors of texts, float32 of shape (texts, dimension), each of length 1; `graph` the same model for queries."""
+    """`embed` gives the vectors of texts, float32 of shape (texts, dimension), each of
+    length 1; `graph` the same model for queries.
+    """
 
     def __init__(
         self,
@@ -158,8 +168,9 @@ class Index:
     ) -> tuple[list[Found], int]:
         """The best hits in order, and how many candidates there were.
 
-        The nearest by meaning and the best by words are found at once; each candidate of either is then scored in all three
-        parts, so a hit's score does not depend on which search found it.
+        The nearest by meaning and the best by words are found at once; each candidate
+        of either is then scored in all three parts, so a hit's score does not depend on
+        which search found it.
         """
         stems = self.words.stems(query.text)
         filter, values = query.filter()
@@ -193,7 +204,9 @@ class Index:
         candidates |= {hit.id: hit for hit in others}
         cosines = [hit.score for hit in near]
         if others:
-            cosines += (np.array([hit.fields["vector"] for hit in others], np.float32) @ vector).tolist()
+            cosines += (
+                np.array([hit.fields["vector"] for hit in others], np.float32) @ vector
+            ).tolist()
         hits = list(candidates.values())
         documents = [hit.fields["text"].split() for hit in hits]
         ranked = fuse(
@@ -234,7 +247,9 @@ class Index:
 
     async def _ensure(self, ctx: TenantContext, dimension: int) -> None:
         if (ctx.tenant, self.collection) not in ENSURED:
-            await ctx.stores.vectors.ensure(self.collection, VectorSchema(dimension, FIELDS, text=True))
+            await ctx.stores.vectors.ensure(
+                self.collection, VectorSchema(dimension, FIELDS, text=True)
+            )
             ENSURED.add((ctx.tenant, self.collection))
 
     def _statistics(self, ctx: TenantContext) -> Statistics:
@@ -245,7 +260,9 @@ def _found(hit: Hit, scores: Scores) -> Found:
     row = hit.fields
     metadata = orjson.loads(row["metadata"]) if row["metadata"] else None
     updated, url = int(row["updated"]), row["url"] or None
-    return Found(hit.id, row["board"], row["type"], updated, row["title"], row["body"], url, metadata, scores)
+    return Found(
+        hit.id, row["board"], row["type"], updated, row["title"], row["body"], url, metadata, scores
+    )
 
 
 def chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

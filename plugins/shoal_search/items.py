@@ -40,7 +40,9 @@ def _text(value: str) -> str:
         raise ValueError(f"holds a NUL character, at position {at}")
     value = unicodedata.normalize("NFC", value)
     if (size := len(value.encode())) > TEXT_BYTES:
-        raise ValueError(f"is {size:,} bytes long; {TEXT_BYTES:,} is the most. Split it into several items")
+        raise ValueError(
+            f"is {size:,} bytes long; {TEXT_BYTES:,} is the most. Split it into several items"
+        )
     return value
 
 
@@ -51,8 +53,12 @@ def _not_blank(value: str) -> str:
 
 
 def no_number(value: Any) -> Any:
-    """For times: pydantic takes a number, as a number or as text, for seconds since 1970."""
-    if isinstance(value, int | float) or (isinstance(value, str) and NUMBER.fullmatch(value.strip())):
+    """For times: pydantic takes a number, as a number or as text, for seconds since
+    1970.
+    """
+    if isinstance(value, int | float) or (
+        isinstance(value, str) and NUMBER.fullmatch(value.strip())
+    ):
         raise ValueError("is a number; a time is text such as 2026-11-23T09:30:00Z")
     return value
 
@@ -60,7 +66,9 @@ def no_number(value: Any) -> Any:
 def _since_1970(value: datetime) -> datetime:
     if value < EPOCH:
         raise ValueError("is before 1970")
-    if value >= END:  # rounded to a millisecond it might be in the year 10000, which no datetime can say
+    if (
+        value >= END
+    ):  # rounded to a millisecond it might be in the year 10000, which no datetime can say
         raise ValueError("is after 9999-12-30")
     return value
 
@@ -86,7 +94,9 @@ def _finite(value: Any, path: str = "", level: int = 0) -> None:
 
 
 class Item(BaseModel):
-    """Something that can be found. `text` is required and not blank; `title` may be empty."""
+    """Something that can be found. `text` is required and not blank; `title` may be
+    empty.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -114,8 +124,10 @@ class Broken(str):
 
 
 def rows(body: bytes, content_type: str = "application/json") -> list[Any]:
-    """The rows of a request: of a JSON array or of NDJSON, a single object being one row. `NaN` and `Infinity` are let through
-    so that their row can be named. Malformed where nothing can be told apart; Invalid for too many rows."""
+    """The rows of a request: of a JSON array or of NDJSON, a single object being one
+    row. `NaN` and `Infinity` are let through so that their row can be named. Malformed
+    where nothing can be told apart; Invalid for too many rows.
+    """
     if "ndjson" in content_type or "jsonl" in content_type:
         found = [_line(line) for line in body.splitlines() if line.strip()]
     else:
@@ -148,7 +160,9 @@ def _json(data: bytes) -> Any:
 
 
 def checked(rows: Iterable[Any]) -> tuple[list[tuple[int, Item]], list[dict[str, Any]]]:
-    """(index, item) of the good rows, and `{"index", "error"}` of each bad one. Of two rows with one id the later is bad."""
+    """(index, item) of the good rows, and `{"index", "error"}` of each bad one. Of two
+    rows with one id the later is bad.
+    """
     good: list[tuple[int, Item]] = []
     bad: list[dict[str, Any]] = []
     first: dict[str, int] = {}
@@ -158,7 +172,9 @@ def checked(rows: Iterable[Any]) -> tuple[list[tuple[int, Item]], list[dict[str,
                 raise ValueError(str(row))
             item = Item.model_validate(row)
             if first.setdefault(item.id, index) != index:
-                raise ValueError(f"id: {item.id!r} is already in row {first[item.id]} of this batch")
+                raise ValueError(
+                    f"id: {item.id!r} is already in row {first[item.id]} of this batch"
+                )
         except ValidationError as error:
             bad.append({"index": index, "error": explained(error)})
         except ValueError as error:
@@ -179,7 +195,9 @@ def explained(error: ValidationError) -> str:
 
 
 def dumped(value: Any) -> bytes:
-    """JSON. ValueError for what it cannot hold: nesting without end, integers beyond 64 bits, halves of surrogate pairs."""
+    """JSON. ValueError for what it cannot hold: nesting without end, integers beyond 64
+    bits, halves of surrogate pairs.
+    """
     try:
         return orjson.dumps(value)
     except TypeError as error:

@@ -1,4 +1,6 @@
-"""The bulk job: the whole index anew from the event log, the embedding done by Ray Data."""
+"""The bulk job: the whole index anew from the event log, the embedding done by Ray
+Data.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,19 +23,26 @@ BATCH = 512
 
 
 class Encode:
-    """One actor of the Ray Data pipeline: batches of items' JSON, and with them their vectors."""
+    """One actor of the Ray Data pipeline: batches of items' JSON, and with them their
+    vectors.
+    """
 
     def __init__(self, settings: SearchSettings) -> None:
         self._embedder = Embedder(settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         items = [Item.model_validate_json(row) for row in batch["item"]]
-        return {"item": batch["item"], "vector": self._embedder.encode([item.passage for item in items])}
+        return {
+            "item": batch["item"],
+            "vector": self._embedder.encode([item.passage for item in items]),
+        }
 
 
 def reindex(job: JobContext) -> dict[str, Any]:
-    """Index every tenant's items from its event log. With the argument `fresh`, the index is emptied first, which also drops items that
-    the log never had; without it, search goes on over the old one meanwhile."""
+    """Index every tenant's items from its event log. With the argument `fresh`, the
+    index is emptied first, which also drops items that the log never had; without it,
+    search goes on over the old one meanwhile.
+    """
     done = {}
     for ctx in job.tenants:
         done[ctx.tenant] = _reindex(job, ctx, fresh=bool(job.arguments.get("fresh")))
@@ -54,11 +63,14 @@ def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
         if gone := [id for id, item in todo.items() if item is None]:
             asyncio.run(index.delete(ctx, gone))
         written = len(gone)
-        for some, vectors in encoded([item for item in todo.values() if item is not None], settings):
+        for some, vectors in encoded(
+            [item for item in todo.values() if item is not None], settings
+        ):
             asyncio.run(index.store(ctx, some, vectors))
             written += len(some)
             job.progress(written, len(todo), ctx.tenant)
-        # What changed meanwhile is in the index, unless it was just written over with its older state.
+        # What changed meanwhile is in the index, unless it was just written over with
+        # its older state.
         changed, position = asyncio.run(since(ctx, position))
         todo = {id: item for id, item in changed.items() if id in todo}
         known |= todo
@@ -66,11 +78,15 @@ def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
 
 
 async def archived(ctx: TenantContext) -> dict[str, Item | None]:
-    """The last state of each item that the lake's archive of the log knows; None for a deleted one."""
+    """The last state of each item that the lake's archive of the log knows; None for a
+    deleted one.
+    """
     import pyarrow.compute as pc
 
     lake, rows = ctx.stores.lake, []
-    for day in await lake.days("events"):  # by day: only the events of items are ever in memory together
+    for day in await lake.days(
+        "events"
+    ):  # by day: only the events of items are ever in memory together
         if (found := await lake.read("events", day, day, columns=COLUMNS)) is not None:
             rows += found.filter(pc.starts_with(found["type"], "item.")).to_pylist()
     rows.sort(key=lambda row: _order(row["position"]))
@@ -78,14 +94,18 @@ async def archived(ctx: TenantContext) -> dict[str, Item | None]:
 
 
 async def since(ctx: TenantContext, position: str) -> tuple[dict[str, Item | None], str]:
-    """The last state of each item that changed after a position of the live log, and the position of the last such change."""
+    """The last state of each item that changed after a position of the live log, and
+    the position of the last such change.
+    """
     found = [pair async for pair in ctx.stores.events.read(position, types=("item.*",))]
     return states(event for _, event in found)[0], found[-1][0] if found else position
 
 
 def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[Item], np.ndarray]]:
-    """Items with their vectors, in batches, the longest first, computed by Ray Data in an actor beside this process. The actor works on
-    one batch while the one before is stored."""
+    """Items with their vectors, in batches, the longest first, computed by Ray Data in
+    an actor beside this process. The actor works on one batch while the one before is
+    stored.
+    """
     if not items:
         return
     from ray.data import from_items
@@ -94,7 +114,8 @@ def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[
         items, key=lambda item: len(item.passage), reverse=True
     )  # a batch of one length is hardly padded
     rows = from_items(
-        [{"item": item.model_dump_json()} for item in ordered], override_num_blocks=-(-len(items) // BATCH)
+        [{"item": item.model_dump_json()} for item in ordered],
+        override_num_blocks=-(-len(items) // BATCH),
     )
     made = rows.map_batches(
         Encode, fn_constructor_args=(settings,), batch_size=BATCH, concurrency=1, num_cpus=0

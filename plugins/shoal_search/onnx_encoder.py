@@ -1,4 +1,6 @@
-"""A model as a graph of ONNX Runtime, which takes a short text in half the time and a tenth of the memory that PyTorch needs."""
+"""A model as a graph of ONNX Runtime, which takes a short text in half the time and a
+tenth of the memory that PyTorch needs.
+"""
 
 import io
 import logging
@@ -25,7 +27,9 @@ ALIKE = {False: 0.999, True: 0.97}
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """`onnx`: from word pieces to one vector. `tokenizer`: as the library `tokenizers` writes it. `prefix`: what goes before a query."""
+    """`onnx`: from word pieces to one vector. `tokenizer`: as the library `tokenizers`
+    writes it. `prefix`: what goes before a query.
+    """
 
     onnx: bytes
     tokenizer: str
@@ -40,9 +44,15 @@ class Model:
         from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # as fast for so few word pieces, and the other cores search meanwhile
-        options.enable_cpu_mem_arena = False  # else the longest text ever seen is kept in memory for ever
-        self._session = onnxruntime.InferenceSession(graph.onnx, options, providers=["CPUExecutionProvider"])
+        options.intra_op_num_threads = (
+            1  # as fast for so few word pieces, and the other cores search meanwhile
+        )
+        options.enable_cpu_mem_arena = (
+            False  # else the longest text ever seen is kept in memory for ever
+        )
+        self._session = onnxruntime.InferenceSession(
+            graph.onnx, options, providers=["CPUExecutionProvider"]
+        )
         self._wanted = {wanted.name for wanted in self._session.get_inputs()}
         self._tokenizer = Tokenizer.from_str(graph.tokenizer)
         self._prefix = graph.prefix
@@ -50,14 +60,22 @@ class Model:
     def __call__(self, text: str) -> np.ndarray:
         """float32 of shape (dimension,), of length 1."""
         pieces = self._tokenizer.encode(self._prefix + text)
-        given = {"input_ids": pieces.ids, "attention_mask": pieces.attention_mask, "token_type_ids": pieces.type_ids}
-        vector = self._session.run(None, {name: np.array([given[name]], np.int64) for name in self._wanted})[0][0]
+        given = {
+            "input_ids": pieces.ids,
+            "attention_mask": pieces.attention_mask,
+            "token_type_ids": pieces.type_ids,
+        }
+        vector = self._session.run(
+            None, {name: np.array([given[name]], np.int64) for name in self._wanted}
+        )[0][0]
         return vector / (float(np.linalg.norm(vector)) or 1.0)
 
 
 def exported(model: Any, *, quantized: bool) -> Graph | None:
-    """A sentence-transformers model in float32, as a graph for queries; None where it cannot be one, or does not give the same
-    vectors. `quantized`: with weights of 8 bits."""
+    """A sentence-transformers model in float32, as a graph for queries; None where it
+    cannot be one, or does not give the same vectors. `quantized`: with weights of 8
+    bits.
+    """
     try:
         graph = _exported(model, quantized)
         run = Model(graph)
@@ -67,7 +85,11 @@ def exported(model: Any, *, quantized: bool) -> Graph | None:
                 raise ValueError(f"a cosine of {alike:.3f} to the model's own vector")
         return graph
     except Exception as fault:  # the models are many, and the embedder can compute all of them
-        log.warning("queries stay with the embedder: its model makes no graph (%s: %s)", type(fault).__name__, str(fault)[:200])
+        log.warning(
+            "queries stay with the embedder: its model makes no graph (%s: %s)",
+            type(fault).__name__,
+            str(fault)[:200],
+        )
         return None
 
 
@@ -97,7 +119,8 @@ def _exported(model: Any, quantized: bool) -> Graph:
             written,
             input_names=names,
             output_names=["vector"],
-            dynamic_axes={name: {0: "texts", 1: "pieces"} for name in names} | {"vector": {0: "texts"}},
+            dynamic_axes={name: {0: "texts", 1: "pieces"} for name in names}
+            | {"vector": {0: "texts"}},
             opset_version=17,
             dynamo=False,
         )

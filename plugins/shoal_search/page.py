@@ -1,4 +1,6 @@
-"""The console's page: a search as the signed-in key may make it, each hit with the three parts of its score."""
+"""The console's page: a search as the signed-in key may make it, each hit with the
+three parts of its score.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -29,7 +31,9 @@ def page(context: PageContext) -> None:
         if board.value:
             wanted["board"] = [part.strip() for part in board.value.split(",") if part.strip()]
         if since.value:
-            wanted["updated_after"] = (datetime.now(UTC) - timedelta(days=int(since.value))).isoformat()
+            wanted["updated_after"] = (
+                datetime.now(UTC) - timedelta(days=int(since.value))
+            ).isoformat()
         spinner.visible = True
         try:
             answer = await context.client.search.search(**wanted)
@@ -95,7 +99,11 @@ def _hit(ui: Any, hit: dict[str, Any], stems: set[str], words: Words) -> None:
             ui.label(f"{hit['score']:.3f}").classes("sh-mono self-end")
             for part, name in PARTS.items():
                 value = hit["scores"][part]
-                with ui.row().classes("w-full no-wrap items-center gap-2").tooltip(f"{name}: {value:.3f}"):
+                with (
+                    ui.row()
+                    .classes("w-full no-wrap items-center gap-2")
+                    .tooltip(f"{name}: {value:.3f}")
+                ):
                     ui.label(name).classes("sh-muted w-16 text-xs")
                     ui.linear_progress(value, show_value=False, size="6px").props("rounded")
 

@@ -19,11 +19,13 @@ log = logging.getLogger("shoal.search")
 
 
 class Queries:
-    """Vectors of queries: remembered, else computed in this process by the embedder's graph, else, where there is none (yet),
-    by the embedder. In this process a query takes half the time: two hand-overs between processes less, and no PyTorch.
+    """Vectors of queries: remembered, else computed in this process by the embedder's
+    graph, else, where there is none (yet), by the embedder. In this process a query
+    takes half the time: two hand-overs between processes less, and no PyTorch.
 
-    The latest `size` are remembered: people ask the same again, or filter. A tenant's are its own, so that the time an answer
-    takes tells nobody what others have asked; of the text only a digest is kept.
+    The latest `size` are remembered: people ask the same again, or filter. A tenant's
+    are its own, so that the time an answer takes tells nobody what others have asked;
+    of the text only a digest is kept.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Queries:
 
     async def _vector(self, text: str) -> np.ndarray:
         if self._model is not None:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._model, text)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._model, text
+            )
         if self._graph is not None and self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch(self._graph))
         return (await self._embed(("query", [text])))[0]

@@ -8,7 +8,16 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
-from shoal import Event, Identifier, Invalid, NotFound, Services, TenantContext, current_tenant, reader
+from shoal import (
+    Event,
+    Identifier,
+    Invalid,
+    NotFound,
+    Services,
+    TenantContext,
+    current_tenant,
+    reader,
+)
 
 from . import index as stored
 from .index import WRITTEN, Found, Index, chunks
@@ -17,7 +26,9 @@ from .parameters import SearchParameters, SearchSettings
 from .snippets import snippet
 
 SOURCE = "shoal/search"
-"""Of the events that say what came in through these routes, so that the stream does not index them again."""
+"""Of the events that say what came in through these routes, so that the stream does not
+index them again.
+"""
 TEXTS = 1_000
 """Texts in one request for vectors."""
 
@@ -80,7 +91,9 @@ _BODY = {
         "required": True,
         "content": {
             "application/json": {"schema": {"type": "array", "items": _ITEM}},
-            "application/x-ndjson": {"schema": {"type": "string", "description": "One item a line."}},
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "One item a line."}
+            },
         },
     }
 }
@@ -94,12 +107,16 @@ def routes(services: Services) -> APIRouter:
 
     @router.post("/items", response_model=Added, openapi_extra=_BODY)
     async def add_items(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        """Add items, or replace those with the same ids: a JSON array (or one object), or NDJSON. Each bad one is reported by its index,
-        the others are taken, and found from the answer on."""
+        """Add items, or replace those with the same ids: a JSON array (or one object),
+        or NDJSON. Each bad one is reported by its index, the others are taken, and
+        found from the answer on.
+        """
         good, bad = checked(rows(await request.body(), request.headers.get("content-type", "")))
         good, hidden = await _allowed(index, ctx, good)
         items = [item for _, item in good]
-        for some in chunks(items, WRITTEN):  # where it breaks off, what is found is in the log as well
+        for some in chunks(
+            items, WRITTEN
+        ):  # where it breaks off, what is found is in the log as well
             await index.write(ctx, some)
             await ctx.stores.events.append(
                 [_event("item.updated", i.id, i.model_dump(mode="json")) for i in some]
@@ -113,7 +130,8 @@ def routes(services: Services) -> APIRouter:
         board = (await index.boards(ctx, [id])).get(id)
         if board is None or not ctx.may_see(board):
             raise NotFound(f"no item {id!r}")
-        # The log first: were it away afterwards, a second attempt would find no item, and the log keep it for ever.
+        # The log first: were it away afterwards, a second attempt would find no item,
+        # and the log keep it for ever.
         await ctx.stores.events.append([_event("item.deleted", id, {"id": id, "board_id": board})])
         await index.delete(ctx, [id])
         return _json({"deleted": id})
@@ -122,7 +140,9 @@ def routes(services: Services) -> APIRouter:
     async def search(
         q: Annotated[str, Query(min_length=1, max_length=4_096, description="What to look for.")],
         limit: Annotated[int, Query(ge=1, le=200)] = 20,
-        board: Annotated[list[Identifier] | None, Query(description="Only on these boards.")] = None,
+        board: Annotated[
+            list[Identifier] | None, Query(description="Only on these boards.")
+        ] = None,
         type: Annotated[list[Type] | None, Query(description="Only of these types.")] = None,
         updated_after: Annotated[
             Annotated[AwareDatetime, BeforeValidator(no_number)] | None,
@@ -130,8 +150,9 @@ def routes(services: Services) -> APIRouter:
         ] = None,
         ctx: TenantContext = Depends(reader),
     ) -> Response:
-        """Find items by meaning, words and recency, of the boards that the caller may see. Best first, with the three parts
-        of each score."""
+        """Find items by meaning, words and recency, of the boards that the caller may
+        see. Best first, with the three parts of each score.
+        """
         began = time.perf_counter()
         if "\0" in q or not q.strip():
             raise Invalid(
@@ -149,7 +170,9 @@ def routes(services: Services) -> APIRouter:
         total = 0
         if query.boards is None or query.boards:
             parameters = ctx.parameters(SearchParameters)
-            found, total = await index.search(ctx, query, parameters, now=time.time_ns() // 1_000_000)
+            found, total = await index.search(
+                ctx, query, parameters, now=time.time_ns() // 1_000_000
+            )
         if not total and board:
             for name in board:
                 if not await index.holds(ctx, name):
@@ -157,12 +180,18 @@ def routes(services: Services) -> APIRouter:
         stems = index.words.stems(q)
         hits = [_hit(hit, snippet(hit.text, stems, index.words)) for hit in found]
         return _json(
-            {"hits": hits, "total": total, "took_ms": round((time.perf_counter() - began) * 1000, 2)}
+            {
+                "hits": hits,
+                "total": total,
+                "took_ms": round((time.perf_counter() - began) * 1000, 2),
+            }
         )
 
     @router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})
     async def embed(body: Texts, ctx: TenantContext = Depends(reader)) -> Response:
-        """Texts as vectors of the model that search uses, for other capabilities to compare meanings with."""
+        """Texts as vectors of the model that search uses, for other capabilities to
+        compare meanings with.
+        """
         vectors = await index.vectors(body.texts, body.kind)
         return _json({"model": settings.model, "dimension": vectors.shape[1], "vectors": vectors})
 
@@ -172,7 +201,9 @@ def routes(services: Services) -> APIRouter:
 async def _allowed(
     index: Index, ctx: TenantContext, good: list[tuple[int, Item]]
 ) -> tuple[list[tuple[int, Item]], list[dict[str, Any]]]:
-    """The rows that the caller may write: a user writes to boards that they see, and replaces nothing on others."""
+    """The rows that the caller may write: a user writes to boards that they see, and
+    replaces nothing on others.
+    """
     if ctx.boards is None:
         return good, []
     held = await index.boards(ctx, [item.id for _, item in good])
@@ -180,11 +211,17 @@ async def _allowed(
     for number, item in good:
         if not ctx.may_see(item.board_id):
             hidden.append(
-                {"index": number, "error": f"board_id: there is no board {item.board_id!r} that you may see"}
+                {
+                    "index": number,
+                    "error": f"board_id: there is no board {item.board_id!r} that you may see",
+                }
             )
         elif not ctx.may_see(held.get(item.id, item.board_id)):
             hidden.append(
-                {"index": number, "error": f"id: {item.id!r} is taken, on a board that you may not see"}
+                {
+                    "index": number,
+                    "error": f"id: {item.id!r} is taken, on a board that you may not see",
+                }
             )
         else:
             allowed.append((number, item))
@@ -192,7 +229,9 @@ async def _allowed(
 
 
 def _boards(ctx: TenantContext, wanted: list[str] | None) -> frozenset[str] | None:
-    """The boards to search: those asked for, of those that the caller may see. None: all. NotFound for one they may not see."""
+    """The boards to search: those asked for, of those that the caller may see. None:
+    all. NotFound for one they may not see.
+    """
     for name in wanted or ():
         if not ctx.may_see(name):
             raise _unknown(name)
@@ -200,7 +239,9 @@ def _boards(ctx: TenantContext, wanted: list[str] | None) -> frozenset[str] | No
 
 
 def _unknown(board: str) -> NotFound:
-    """The same for a board that is not there, that holds no item, and that the caller may not see."""
+    """The same for a board that is not there, that holds no item, and that the caller
+    may not see.
+    """
     return NotFound(
         f"there is no board {board!r} with items that you may see",
         errors=[{"location": "query.board", "message": "unknown"}],
@@ -219,7 +260,9 @@ def _hit(hit: Found, passage: str) -> dict[str, Any]:
         "url": hit.url,
         "metadata": hit.metadata,
         "score": round(scores.total, 6),
-        "scores": {part: round(getattr(scores, part), 6) for part in ("semantic", "keyword", "recency")},
+        "scores": {
+            part: round(getattr(scores, part), 6) for part in ("semantic", "keyword", "recency")
+        },
     }
 
 

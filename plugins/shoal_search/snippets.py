@@ -11,8 +11,10 @@ READ = 20_000
 
 
 def snippet(text: str, query: Collection[str], words: Words, *, length: int = LENGTH) -> str:
-    """The part of `text`, at most about `length` characters, with the most different stems of `query`, and of those the
-    earliest; its beginning when it has none. Cut at words, with `…` where something is left out, white space as single spaces."""
+    """The part of `text`, at most about `length` characters, with the most different
+    stems of `query`, and of those the earliest; its beginning when it has none. Cut at
+    words, with `…` where something is left out, white space as single spaces.
+    """
     if len(text) <= length:
         return " ".join(text.split())
     wanted = set(query)

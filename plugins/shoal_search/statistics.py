@@ -20,10 +20,12 @@ end
 
 
 class Statistics:
-    """How many documents there are, how long they are, and in how many each term occurs, of one collection.
+    """How many documents there are, how long they are, and in how many each term
+    occurs, of one collection.
 
-    They are not changed in one transaction with the vectors: a crash between the two, or two writers of one item at once,
-    shifts a count by one, which an inverse document frequency hardly feels; `search.reindex` with `fresh` counts anew.
+    They are not changed in one transaction with the vectors: a crash between the two,
+    or two writers of one item at once, shifts a count by one, which an inverse document
+    frequency hardly feels; `search.reindex` with `fresh` counts anew.
     """
 
     def __init__(self, stores: Stores, collection: str) -> None:
@@ -34,7 +36,8 @@ class Statistics:
         """The corpus as far as these terms need it."""
         names = list(dict.fromkeys(terms))
         found = [
-            int(value or 0) for value in await self._online.hmget(self._key, [DOCUMENTS, LENGTH, *names])
+            int(value or 0)
+            for value in await self._online.hmget(self._key, [DOCUMENTS, LENGTH, *names])
         ]
         return Corpus(max(found[0], 0), max(found[1], 0), dict(zip(names, found[2:], strict=True)))
 

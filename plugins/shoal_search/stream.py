@@ -1,4 +1,6 @@
-"""Following the event log: what happens to items elsewhere reaches the index within seconds."""
+"""Following the event log: what happens to items elsewhere reaches the index within
+seconds.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,10 +24,13 @@ class Gone(BaseModel):
 
 
 async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
-    """Index the items of `item.created` and `item.updated` (their `data` is the whole item), remove those of `item.deleted`.
+    """Index the items of `item.created` and `item.updated` (their `data` is the whole
+    item), remove those of `item.deleted`.
 
-    Only the last state of each item counts, so the same events again change nothing. What came through the routes is in the index
-    already, and newer than the events before it. An event whose data is no item is answered by an event `search.rejected` that says why.
+    Only the last state of each item counts, so the same events again change nothing.
+    What came through the routes is in the index already, and newer than the events
+    before it. An event whose data is no item is answered by an event `search.rejected`
+    that says why.
     """
     last, faults = states(events, indexed=SOURCE)
     index = Index(ctx.services.settings(SearchSettings), ctx.services.backend("embedder").embed)
@@ -39,9 +44,13 @@ async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
         await ctx.stores.events.append(faults)
 
 
-def states(events: Iterable[Event], indexed: str | None = None) -> tuple[dict[str, Item | None], list[Event]]:
-    """What the events leave of each item, oldest event first: the item, or None where it was deleted. And, for the events that
-    make no sense, the events that say so. An item whose last event is of the source `indexed` is left out."""
+def states(
+    events: Iterable[Event], indexed: str | None = None
+) -> tuple[dict[str, Item | None], list[Event]]:
+    """What the events leave of each item, oldest event first: the item, or None where
+    it was deleted. And, for the events that make no sense, the events that say so. An
+    item whose last event is of the source `indexed` is left out.
+    """
     last: dict[str, Item | None] = {}
     faults: list[Event] = []
     for event in events:

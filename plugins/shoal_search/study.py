@@ -35,7 +35,9 @@ class Data:
 
 
 def load(folder: str) -> Data:
-    """A judged collection in BEIR's layout, embedded. It has no dates: recency is left out."""
+    """A judged collection in BEIR's layout, embedded. It has no dates: recency is left
+    out.
+    """
     from .embedder import Embedder
 
     collection, words, embedder = judged(folder), Words(), Embedder()
@@ -45,7 +47,9 @@ def load(folder: str) -> Data:
     for position, document in enumerate(stems):
         for term in set(document):
             postings.setdefault(term, set()).add(position)
-    corpus = Corpus(len(stems), sum(map(len, stems)), {term: len(found) for term, found in postings.items()})
+    corpus = Corpus(
+        len(stems), sum(map(len, stems)), {term: len(found) for term, found in postings.items()}
+    )
     texts = [collection.queries[query] for query in collection.relevance]
     cosine = embedder.encode(texts, "query") @ embedder.encode(passages).T
     trials = []

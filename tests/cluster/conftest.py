@@ -1,6 +1,8 @@
-"""One Shoal for all cluster tests, started by `shoal up --detach` as a person would, with a stranger's plugin installed beside it.
+"""One Shoal for all cluster tests, started by `shoal up --detach` as a person would,
+with a stranger's plugin installed beside it.
 
-`SHOAL_TEST_DATA=DIR` uses one that runs already (it must have been started with the greeting plugin on its PYTHONPATH).
+`SHOAL_TEST_DATA=DIR` uses one that runs already (it must have been started with the
+greeting plugin on its PYTHONPATH).
 """
 
 import json
@@ -33,7 +35,9 @@ class Platform:
     keys: dict[str, str] = field(default_factory=dict)
 
     def shoal(self, *words: str, check: bool = True, timeout: float = 240) -> Any:
-        """Run a command with --json; what it printed, decoded. With check=False, (exit status, output)."""
+        """Run a command with --json; what it printed, decoded. With check=False, (exit
+        status, output).
+        """
         done = subprocess.run(
             [sys.executable, "-m", "shoal.cli.main", *words, "--json"],
             env=self.env, capture_output=True, text=True, timeout=timeout,
@@ -48,11 +52,21 @@ class Platform:
         """A key of a tenant, made once."""
         name = f"{tenant}/{role}/{user}"
         if name not in self.keys:
-            words = ["keys", "create", "--tenant", tenant, "--role", role, *(["--user", user] if user else [])]
+            words = [
+                "keys",
+                "create",
+                "--tenant",
+                tenant,
+                "--role",
+                role,
+                *(["--user", user] if user else []),
+            ]
             self.keys[name] = self.shoal(*words)["key"]
         return self.keys[name]
 
-    def client(self, tenant: str, role: str = "editor", user: str | None = None, **options: Any) -> Client:
+    def client(
+        self, tenant: str, role: str = "editor", user: str | None = None, **options: Any
+    ) -> Client:
         return Client(self.address, self.key(tenant, role, user), **options)
 
 
@@ -79,8 +93,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         env |= {"SHOAL_DATA": str(folder / "data"), "PYTHONPATH": str(installed_plugin(folder))}
         running = Platform(folder / "data", env)
         status, answer = running.shoal("up", "--detach", check=False)
-        # The stranger's plugin brings one capability that cannot come up, on purpose; all others must.
-        assert status == 1 and "failing is not ready" in str(answer), (running.data / "up.log").read_text()
+        # The stranger's plugin brings one capability that cannot come up, on purpose;
+        # all others must.
+        assert status == 1 and "failing is not ready" in str(answer), (
+            running.data / "up.log"
+        ).read_text()
     runtime = json.loads((running.data / "runtime.json").read_text())
     running.address = f"http://127.0.0.1:{runtime['port']}"
     running.ray = f"ray://127.0.0.1:{runtime['ray_client_port']}"

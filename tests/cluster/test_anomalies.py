@@ -44,20 +44,31 @@ def test_a_point_over_the_limit_becomes_one_alert_that_says_why(platform: Any, g
 
         def alert() -> Any:
             found = client.anomalies.list_alerts(priority="P1")["alerts"]
-            return [a for a in found if "checkout.error_rate" in {m["metric"] for m in a["members"]}]
+            return [
+                a for a in found if "checkout.error_rate" in {m["metric"] for m in a["members"]}
+            ]
 
         (found,) = wait_for(alert)
-        assert {m["metric"] for m in found["members"]} == {"checkout.error_rate", "checkout.latency_ms"}
+        assert {m["metric"] for m in found["members"]} == {
+            "checkout.error_rate",
+            "checkout.latency_ms",
+        }
         assert "checkout.error_rate is" in found["sentence"]
         series = client.anomalies.get_series(metric="checkout.error_rate")
-        assert len(series["times"]) == 202 and max(s for s in series["scores"] if s is not None) >= 0.5
+        assert (
+            len(series["times"]) == 202 and max(s for s in series["scores"] if s is not None) >= 0.5
+        )
         assert client.anomalies.acknowledge_alert(id=found["id"])["state"] == "acknowledged"
 
 
 def test_the_nightly_fit_gives_a_band(platform: Any, globex: str) -> None:
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     hours = np.arange(24 * 21)
-    values = 100 + 50 * np.sin(hours / 24 * 2 * np.pi) + np.random.default_rng(1).normal(0, 2, len(hours))
+    values = (
+        100
+        + 50 * np.sin(hours / 24 * 2 * np.pi)
+        + np.random.default_rng(1).normal(0, 2, len(hours))
+    )
     sent = [
         {"metric": "visits", "time": (now - timedelta(hours=int(h))).isoformat(), "value": float(v)}
         for h, v in zip(hours[::-1], values, strict=True)
@@ -65,11 +76,16 @@ def test_the_nightly_fit_gives_a_band(platform: Any, globex: str) -> None:
     with platform.client(globex) as client, platform.client(globex, "admin") as admin:
         client.anomalies.add_metrics(body=sent)
         ask = {"metric": "visits", "from": (now - timedelta(days=2)).isoformat()}
-        wait_for(lambda: "visits" in {s["metric"] for s in client.anomalies.list_metrics()["series"]})
+        wait_for(
+            lambda: "visits" in {s["metric"] for s in client.anomalies.list_metrics()["series"]}
+        )
         wait_for(lambda: len(client.anomalies.get_series(**ask)["times"]) == 49)
         run = admin.platform.run_job(name="anomalies.fit", body={"tenant": globex})
         done = wait_for(
-            lambda: (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running") and r,
+            lambda: (
+                (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running")
+                and r
+            ),
             240,
         )
         assert done["state"] == "succeeded" and done["result"]["fitted"] >= 1, done
@@ -92,14 +108,20 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
             client.anomalies.add_metrics(body=points(f"lag{k}", values, now))
         wait_for(lambda: len(client.anomalies.list_metrics()["series"]) == 3)
         wait_for(
-            lambda: all(len(client.anomalies.get_series(metric=f"lag{k}")["times"]) == 1000 for k in range(3))
+            lambda: all(
+                len(client.anomalies.get_series(metric=f"lag{k}")["times"]) == 1000
+                for k in range(3)
+            )
         )
         found = client.anomalies.list_anomalies(limit=1000)["anomalies"]
         for anomaly in found:
             client.anomalies.give_feedback(id=anomaly["id"], anomaly=anomaly["value"] > 40)
         run = admin.platform.run_job(name="anomalies.learn", body={"tenant": company})
         done = wait_for(
-            lambda: (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running") and r,
+            lambda: (
+                (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running")
+                and r
+            ),
             120,
         )
         assert done["state"] == "succeeded", done
@@ -110,7 +132,11 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
     tuned = platform.shoal(
         "tune", "anomalies", "--from", str(tmp_path / "labels.json"), "--samples", "4", timeout=600
     )
-    assert tuned["capability"] == "anomalies" and tuned["tried"] == 4 and tuned["metric"] == "NAB score"
+    assert (
+        tuned["capability"] == "anomalies"
+        and tuned["tried"] == 4
+        and tuned["metric"] == "NAB score"
+    )
     assert {"sensitivity_threshold", "refractory_points"} <= set(tuned["parameters"])
     assert tuned["default"] == pytest.approx(suggestion["current"], abs=1)
 

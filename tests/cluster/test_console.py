@@ -21,7 +21,9 @@ class Visit:
 
     def __init__(self, browser: Any, address: str) -> None:
         self.address = address
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
+        self.context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, base_url=address
+        )
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.faults: list[str] = []
@@ -31,7 +33,9 @@ class Visit:
         self.page.on("request", self._request)
 
     def _request(self, request: Any) -> None:
-        if not request.url.startswith((self.address, self.address.replace("http", "ws", 1), "data:", "blob:")):
+        if not request.url.startswith(
+            (self.address, self.address.replace("http", "ws", 1), "data:", "blob:")
+        ):
             self.faults.append(f"from elsewhere: {request.url}")
         if "transport=polling" in request.url:
             self.faults.append("fell back to polling")
@@ -40,7 +44,9 @@ class Visit:
         self.page.goto(path)
         self.page.get_by_label("API key").fill(key)
         self.page.get_by_role("button", name="Sign in").click()
-        self.page.wait_for_function("window.did_handshake")  # before it, a click may overtake what was typed
+        self.page.wait_for_function(
+            "window.did_handshake"
+        )  # before it, a click may overtake what was typed
         return self.page
 
 
@@ -65,7 +71,9 @@ def test_the_front_door_is_open_and_everything_else_is_not_found(platform: Any) 
     assert lost.status_code == 404 and lost.headers["content-type"] == "application/problem+json"
 
 
-def test_the_overview_tells_the_state_of_each_capability(platform: Any, acme: str, visit: Callable[[], Visit]) -> None:
+def test_the_overview_tells_the_state_of_each_capability(
+    platform: Any, acme: str, visit: Callable[[], Visit]
+) -> None:
     here = visit()
     page = here.sign_in(platform.key(acme))
     expect(page.get_by_text("capabilities are running.")).to_be_visible(timeout=PATIENCE)
@@ -74,7 +82,9 @@ def test_the_overview_tells_the_state_of_each_capability(platform: Any, acme: st
     assert here.sockets, "no websocket was opened"
 
 
-def test_a_parameter_set_in_the_console_is_what_the_capability_runs_with(platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]) -> None:
+def test_a_parameter_set_in_the_console_is_what_the_capability_runs_with(
+    platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]
+) -> None:
     key = platform.key(tenants())
     page = visit().sign_in(key, "/console/greeting/parameters")
     page.get_by_role("spinbutton", name="warmth").fill("0.25")
@@ -87,10 +97,20 @@ def test_a_parameter_set_in_the_console_is_what_the_capability_runs_with(platfor
 def test_search_in_the_console_finds_the_companys_own_and_nothing_of_the_others(
     platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]
 ) -> None:
-    texts = {tenants(): "The espresso machine leaks water", tenants(): "The espresso machine makes a terrible noise"}
+    texts = {
+        tenants(): "The espresso machine leaks water",
+        tenants(): "The espresso machine makes a terrible noise",
+    }
     for tenant, text in texts.items():
         with platform.client(tenant, timeout=120) as client:
-            item = {"id": "1", "board_id": "kitchen", "type": "item", "title": text, "text": text, "updated_at": datetime.now(UTC).isoformat()}
+            item = {
+                "id": "1",
+                "board_id": "kitchen",
+                "type": "item",
+                "title": text,
+                "text": text,
+                "updated_at": datetime.now(UTC).isoformat(),
+            }
             assert client.search.add_items(body=[item])["accepted"] == 1
     for tenant, text in texts.items():
         page = visit().sign_in(platform.key(tenant), "/console/search")
@@ -101,7 +121,9 @@ def test_search_in_the_console_finds_the_companys_own_and_nothing_of_the_others(
         assert other not in page.content()
 
 
-def test_an_open_page_reloads_itself_after_a_redeploy_of_the_console(platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]) -> None:
+def test_an_open_page_reloads_itself_after_a_redeploy_of_the_console(
+    platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]
+) -> None:
     page = visit().sign_in(platform.key(tenants()), "/console/greeting/parameters")
     page.evaluate("window.drawnBefore = true")
     platform.shoal("deploy", "console")

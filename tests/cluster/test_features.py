@@ -25,7 +25,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
     return value
 
 
-def events(user: str, *types: str, ago: timedelta = timedelta(seconds=1), **data: Any) -> list[dict[str, Any]]:
+def events(
+    user: str, *types: str, ago: timedelta = timedelta(seconds=1), **data: Any
+) -> list[dict[str, Any]]:
     at = datetime.now(UTC) - ago
     return [
         {"specversion": "1.0", "id": f"{user}-{t}-{n}-{at.timestamp()}", "source": "test", "type": t, "time": at.isoformat(),
@@ -34,15 +36,24 @@ def events(user: str, *types: str, ago: timedelta = timedelta(seconds=1), **data
     ]  # fmt: skip
 
 
-def test_an_accepted_event_is_served_and_a_second_delivery_changes_nothing(platform: Any, tenants: Any) -> None:
+def test_an_accepted_event_is_served_and_a_second_delivery_changes_nothing(
+    platform: Any, tenants: Any
+) -> None:
     with platform.client(tenants()) as client:
         sent = events("123", "item.viewed", "item.viewed", board_id="b1")
         for _ in range(2):
             assert client.platform.append_events(body=sent)["accepted"] == 2
-        wait_for(lambda: client.features.get(user="123", features="actions_5min")["features"]["actions_5min"])
+        wait_for(
+            lambda: client.features.get(user="123", features="actions_5min")["features"][
+                "actions_5min"
+            ]
+        )
         time.sleep(1)
         answer = client.features.get(user="123", features="actions_5min,current_board,boards_30d")
-        assert answer == {"user_id": "123", "features": {"actions_5min": 2, "current_board": "b1", "boards_30d": None}}
+        assert answer == {
+            "user_id": "123",
+            "features": {"actions_5min": 2, "current_board": "b1", "boards_30d": None},
+        }
 
 
 def test_the_address_in_the_documentation_answers_as_written(platform: Any, tenants: Any) -> None:
@@ -50,15 +61,22 @@ def test_the_address_in_the_documentation_answers_as_written(platform: Any, tena
     headers = {"authorization": f"Bearer {platform.key(name)}"}
     url = f"{platform.address}/features?tenant={name}&user=123&features=boards_30d,actions"
     answer = httpx.get(url, headers=headers)
-    assert (answer.status_code, answer.json()) == (200, {"user_id": "123", "features": {"boards_30d": None, "actions": None}})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"user_id": "123", "features": {"boards_30d": None, "actions": None}},
+    )
     other = httpx.get(url.replace(name, "somebody-else"), headers=headers)
     assert other.status_code == 403
 
 
-def test_the_batch_job_computes_and_a_second_run_changes_nothing(platform: Any, tenants: Any) -> None:
+def test_the_batch_job_computes_and_a_second_run_changes_nothing(
+    platform: Any, tenants: Any
+) -> None:
     name = tenants()
     with platform.client(name) as client:
-        client.platform.append_events(body=events("7", *["board.created"] * 3, ago=timedelta(days=2)))
+        client.platform.append_events(
+            body=events("7", *["board.created"] * 3, ago=timedelta(days=2))
+        )
         day = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
         first = platform.shoal("features", "materialize", "--tenant", name, "--date", day)
         again = platform.shoal("features", "materialize", "--tenant", name, "--date", day)
@@ -69,45 +87,83 @@ def test_the_batch_job_computes_and_a_second_run_changes_nothing(platform: Any, 
         assert rows[0]["boards_30d"] == 3
 
 
-def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(platform: Any, tenants: Any, tmp_path: Path) -> None:
+def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(
+    platform: Any, tenants: Any, tmp_path: Path
+) -> None:
     name = tenants()
     with platform.client(name) as client:
         for days in (1, 2, 3):
-            client.platform.append_events(body=events("7", "board.created", "item.viewed", ago=timedelta(days=days, hours=1)))
+            client.platform.append_events(
+                body=events("7", "board.created", "item.viewed", ago=timedelta(days=days, hours=1))
+            )
         start, end = ((datetime.now(UTC) - timedelta(days=d)).date().isoformat() for d in (3, 1))
         assert platform.shoal("features", "backfill", start, end, "--tenant", name)["days"] == 3
         times = pa.array([datetime.now(UTC)], pa.timestamp("us", "UTC"))
-        pq.write_table(pa.table({"user_id": ["7"], "event_timestamp": times}), tmp_path / "in.parquet")
-        words = ("features", "historical", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
-        assert platform.shoal(*words, "--features", "boards_30d,last_action_type", "--tenant", name)["rows"] == 1
-        assert pq.read_table(tmp_path / "out.parquet")["last_action_type"].to_pylist() in (["board.created"], ["item.viewed"])
-        compared = wait_for(lambda: platform.shoal("features", "consistency", "--tenant", name, check=False)[0] == 0)
+        pq.write_table(
+            pa.table({"user_id": ["7"], "event_timestamp": times}), tmp_path / "in.parquet"
+        )
+        words = (
+            "features",
+            "historical",
+            str(tmp_path / "in.parquet"),
+            str(tmp_path / "out.parquet"),
+        )
+        assert (
+            platform.shoal(*words, "--features", "boards_30d,last_action_type", "--tenant", name)[
+                "rows"
+            ]
+            == 1
+        )
+        assert pq.read_table(tmp_path / "out.parquet")["last_action_type"].to_pylist() in (
+            ["board.created"],
+            ["item.viewed"],
+        )
+        compared = wait_for(
+            lambda: platform.shoal("features", "consistency", "--tenant", name, check=False)[0] == 0
+        )
         assert compared
 
 
-def test_a_join_in_parts_by_ray_data_is_the_same_as_in_one_request(platform: Any, tenants: Any) -> None:
+def test_a_join_in_parts_by_ray_data_is_the_same_as_in_one_request(
+    platform: Any, tenants: Any
+) -> None:
     name = tenants()
     with platform.client(name) as client:
         users = [f"u{n}" for n in range(20)]
         for n, user in enumerate(users):
-            client.platform.append_events(body=events(user, *["item.viewed"] * (n % 4 + 1), ago=timedelta(hours=1)))
+            client.platform.append_events(
+                body=events(user, *["item.viewed"] * (n % 4 + 1), ago=timedelta(hours=1))
+            )
         now = datetime.now(UTC)
-        rows = pa.table({"user_id": users, "event_timestamp": pa.array([now] * 20, pa.timestamp("us", "UTC"))})
+        rows = pa.table(
+            {"user_id": users, "event_timestamp": pa.array([now] * 20, pa.timestamp("us", "UTC"))}
+        )
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink)
-        assert client.features.upload(name="mine", body=sink.getvalue().to_pybytes()) == {"accepted": 20}
-        run = client.platform.run_job(name="features.historical", arguments={"dataset": "mine", "features": ["actions"], "parts": 3})
+        assert client.features.upload(name="mine", body=sink.getvalue().to_pybytes()) == {
+            "accepted": 20
+        }
+        run = client.platform.run_job(
+            name="features.historical",
+            arguments={"dataset": "mine", "features": ["actions"], "parts": 3},
+        )
         done = wait_for(lambda: _done(client, run["id"]), 120)
         assert (done["state"], done["result"]["rows"]) == ("succeeded", 20), done["error"]
         answer = [
             row
             for part in range(client.features.download(name="mine")["parts"])
-            for row in pq.read_table(pa.BufferReader(client.features.download(name="mine", part=part))).to_pylist()
+            for row in pq.read_table(
+                pa.BufferReader(client.features.download(name="mine", part=part))
+            ).to_pylist()
         ]
-        assert {r["user_id"]: r["actions"] for r in answer} == {u: n % 4 + 1 for n, u in enumerate(users)}
+        assert {r["user_id"]: r["actions"] for r in answer} == {
+            u: n % 4 + 1 for n, u in enumerate(users)
+        }
         asked = [{"user": u, "event_timestamp": now.isoformat()} for u in users]
         rows = client.features.historical(entities=asked, features=["actions"])["rows"]
-        assert {r["user"]: r["actions"] for r in rows} == {r["user_id"]: r["actions"] for r in answer}
+        assert {r["user"]: r["actions"] for r in rows} == {
+            r["user_id"]: r["actions"] for r in answer
+        }
         client.features.forget(name="mine")
 
 
@@ -116,17 +172,32 @@ def _done(client: Any, run: str) -> Any:
     return found if found["state"] in ("succeeded", "failed", "cancelled") else None
 
 
-def test_features_of_everyone_as_of_a_date_are_one_command(platform: Any, tenants: Any, tmp_path: Path) -> None:
+def test_features_of_everyone_as_of_a_date_are_one_command(
+    platform: Any, tenants: Any, tmp_path: Path
+) -> None:
     name, at = tenants(), datetime.now(UTC) - timedelta(hours=2)
     with platform.client(name) as client:
         client.platform.append_events(body=events("old", "item.viewed", ago=timedelta(hours=3)))
         client.platform.append_events(body=events("new", "item.viewed", ago=timedelta(hours=1)))
-        words = ("features", "as-of", at.isoformat(), str(tmp_path / "out.parquet"), "--features", "actions", "--tenant", name)
+        words = (
+            "features",
+            "as-of",
+            at.isoformat(),
+            str(tmp_path / "out.parquet"),
+            "--features",
+            "actions",
+            "--tenant",
+            name,
+        )
         assert platform.shoal(*words)["rows"] == 1
-    assert pq.read_table(tmp_path / "out.parquet").select(["user_id", "actions"]).to_pylist() == [{"user_id": "old", "actions": 1}]
+    assert pq.read_table(tmp_path / "out.parquet").select(["user_id", "actions"]).to_pylist() == [
+        {"user_id": "old", "actions": 1}
+    ]
 
 
-def test_feasts_own_client_works_with_a_key_over_http(platform: Any, tenants: Any, tmp_path: Path) -> None:
+def test_feasts_own_client_works_with_a_key_over_http(
+    platform: Any, tenants: Any, tmp_path: Path
+) -> None:
     feast = pytest.importorskip("feast")
     import pandas as pd
 
@@ -145,30 +216,53 @@ def test_feasts_own_client_works_with_a_key_over_http(platform: Any, tenants: An
     )
     module: dict[str, Any] = {}
     exec((Path(__file__).parents[2] / "plugins/shoal_features/workspace.py").read_text(), module)
-    store.apply([o for o in module.values() if isinstance(o, feast.Entity | feast.FeatureView | feast.FeatureService)])
+    store.apply(
+        [
+            o
+            for o in module.values()
+            if isinstance(o, feast.Entity | feast.FeatureView | feast.FeatureService)
+        ]
+    )
     with platform.client(name) as client:
-        client.platform.append_events(body=events("7", "board.created", "board.created", ago=timedelta(days=1, hours=1), board_id="b1"))
+        client.platform.append_events(
+            body=events(
+                "7", "board.created", "board.created", ago=timedelta(days=1, hours=1), board_id="b1"
+            )
+        )
         client.platform.append_events(body=events("7", "item.viewed", board_id="b2"))
-        wait_for(lambda: client.features.get(user="7", features="actions_5min")["features"]["actions_5min"])
+        wait_for(
+            lambda: client.features.get(user="7", features="actions_5min")["features"][
+                "actions_5min"
+            ]
+        )
     now = datetime.now(UTC)
     store.materialize(now - timedelta(days=1), now, ["user_boards"])
     refs = ["user_boards:boards_30d", "user_activity:actions_5min", "user_place:current_board"]
     got = store.get_online_features(refs, [{"tenant_id": name, "user_id": "7"}]).to_dict()
     assert (got["boards_30d"], got["actions_5min"], got["current_board"]) == ([2], [1], ["b2"])
-    asked = pd.DataFrame({"tenant_id": [name] * 2, "user_id": ["7"] * 2, "event_timestamp": [now, now - timedelta(hours=2)]})
+    asked = pd.DataFrame(
+        {
+            "tenant_id": [name] * 2,
+            "user_id": ["7"] * 2,
+            "event_timestamp": [now, now - timedelta(hours=2)],
+        }
+    )
     history = store.get_historical_features(asked, ["user_place:current_board"]).to_df()
     assert history["current_board"].tolist() == ["b2", "b1"]
     with pytest.raises(RuntimeError, match="403"):
         store.get_online_features(refs, [{"tenant_id": "somebody-else", "user_id": "7"}])
 
 
-def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(platform: Any, tenants: Any) -> None:
+def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(
+    platform: Any, tenants: Any
+) -> None:
     from shoal.runtime.job_runs import Runs
 
     name = tenants()
     runs = Runs(json.loads((platform.data / "runtime.json").read_text())["stores"]["online"])
     due = datetime.now(UTC) - timedelta(hours=4)
-    # more than run at once: some still wait when the worker looks, every five seconds, for those that are late
+    # more than run at once: some still wait when the worker looks, every five seconds,
+    # for those that are late
     queued = [runs.add("features.materialize", tenant=name, due=due) for _ in range(5)]
     with platform.client(name) as client:
         try:
@@ -207,13 +301,27 @@ def _values_of_view(client: Any, metric: str, view: str) -> Any:
         return []
 
 
-def test_definitions_are_applied_from_a_file_and_a_type_change_is_refused(platform: Any, tenants: Any, tmp_path: Path) -> None:
+def test_definitions_are_applied_from_a_file_and_a_type_change_is_refused(
+    platform: Any, tenants: Any, tmp_path: Path
+) -> None:
     name = tenants()
     source = (Path(__file__).parents[2] / "plugins/shoal_features/workspace.py").read_text()
-    (tmp_path / "mine.py").write_text(source.replace('name="actions", dtype', 'name="my_actions", dtype').replace('name="actions")', 'name="my_actions")'))
-    (tmp_path / "wrong.py").write_text(source.replace('Field(name="current_board", dtype=String', 'Field(name="current_board", dtype=Int64'))
-    assert platform.shoal("features", "apply", str(tmp_path / "mine.py"), "--tenant", name)["new"] == ["user_activity:my_actions"]
-    status, said = platform.shoal("features", "apply", str(tmp_path / "wrong.py"), "--tenant", name, check=False)
+    (tmp_path / "mine.py").write_text(
+        source.replace('name="actions", dtype', 'name="my_actions", dtype').replace(
+            'name="actions")', 'name="my_actions")'
+        )
+    )
+    (tmp_path / "wrong.py").write_text(
+        source.replace(
+            'Field(name="current_board", dtype=String', 'Field(name="current_board", dtype=Int64'
+        )
+    )
+    assert platform.shoal("features", "apply", str(tmp_path / "mine.py"), "--tenant", name)[
+        "new"
+    ] == ["user_activity:my_actions"]
+    status, said = platform.shoal(
+        "features", "apply", str(tmp_path / "wrong.py"), "--tenant", name, check=False
+    )
     assert status == 1 and said["errors"][0]["location"] == "views.user_place.current_board"
     with platform.client(name) as client:
         wait_for(lambda: _known(client, "my_actions"))
@@ -230,7 +338,9 @@ def _known(client: Any, feature: str) -> bool:
 
 def test_a_reader_may_look_but_not_write(platform: Any, tenants: Any) -> None:
     with platform.client(tenants(), role="reader") as client:
-        assert client.features.batch(entity="user", ids=["1"], features=["actions"])["results"][0]["features"] == {"actions": None}
+        assert client.features.batch(entity="user", ids=["1"], features=["actions"])["results"][0][
+            "features"
+        ] == {"actions": None}
         with pytest.raises(Forbidden):
             client.features.push(view="user_boards", rows=[])
 

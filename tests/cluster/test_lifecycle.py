@@ -1,4 +1,6 @@
-"""Stopping leaves nothing, whatever happened before; starting again finds the data as it was."""
+"""Stopping leaves nothing, whatever happened before; starting again finds the data as
+it was.
+"""
 
 import json
 import os
@@ -27,7 +29,9 @@ def belonging(data: str) -> list[str]:
     return found
 
 
-def test_after_a_killed_supervisor_down_sweeps_all_and_up_finds_the_data_behind_either_proxy(platform: Any, acme: str) -> None:
+def test_after_a_killed_supervisor_down_sweeps_all_and_up_finds_the_data_behind_either_proxy(
+    platform: Any, acme: str
+) -> None:
     if os.environ.get("SHOAL_TEST_DATA"):
         pytest.skip("this Shoal is shared with others (SHOAL_TEST_DATA)")
     with platform.client(acme) as client:
@@ -42,7 +46,9 @@ def test_after_a_killed_supervisor_down_sweeps_all_and_up_finds_the_data_behind_
     up_with(platform, proxy="ray")
     assert not any("haproxy" in line for line in belonging(str(platform.data)))
     with platform.client(acme) as client:
-        assert client.greeting.get_note(id="kept")["text"] == "over the restart", "Ray's own proxy serves where HAProxy is not to be had"
+        assert client.greeting.get_note(id="kept")["text"] == "over the restart", (
+            "Ray's own proxy serves where HAProxy is not to be had"
+        )
     platform.shoal("down")
     up_with(platform, proxy="haproxy")
     with platform.client(acme) as client:
@@ -62,5 +68,10 @@ def test_down_without_up_is_no_error(platform: Any, tmp_path: Any) -> None:
     import sys
 
     env = {**platform.env, "SHOAL_DATA": str(tmp_path / "never")}
-    done = subprocess.run([sys.executable, "-m", "shoal.cli.main", "down", "--json"], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "shoal.cli.main", "down", "--json"],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, json.loads(done.stdout)) == (0, {"stopped": False})

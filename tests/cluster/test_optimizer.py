@@ -12,13 +12,25 @@ pytestmark = pytest.mark.cluster
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
 
-def test_a_recommendation_is_made_accepted_and_planned_around(platform: Any, tenants: Callable[[], str]) -> None:
+def test_a_recommendation_is_made_accepted_and_planned_around(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
     tenant = tenants()
     with platform.client(tenant) as http, Client(platform.ray, platform.key(tenant)) as ray:
         for id, workload in (("ana", 20), ("bo", 40)):
-            http.optimizer.put_person(id=id, body={"skills": {"Machine Learning": 4}, "workload": workload})
+            http.optimizer.put_person(
+                id=id, body={"skills": {"Machine Learning": 4}, "workload": workload}
+            )
         for id in ("t", "u"):
-            http.optimizer.put_task(id=id, body={"estimated_hours": 10, "deadline": DEADLINE, "skills": ["ML"], "team_size": 1})
+            http.optimizer.put_task(
+                id=id,
+                body={
+                    "estimated_hours": 10,
+                    "deadline": DEADLINE,
+                    "skills": ["ML"],
+                    "team_size": 1,
+                },
+            )
         answer = ray.optimizer.recommend(id="t")
         assert answer["status"] == "optimal" and answer["team"] == ["ana"]
         assert http.optimizer.accept(id=answer["id"])["state"] == "accepted"

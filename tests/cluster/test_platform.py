@@ -1,4 +1,6 @@
-"""The platform as its callers and its enemies meet it, over HTTP and on the replicas' own ports."""
+"""The platform as its callers and its enemies meet it, over HTTP and on the replicas'
+own ports.
+"""
 
 import json
 import os
@@ -25,7 +27,9 @@ pytestmark = pytest.mark.cluster
 
 
 def listening(parent: str) -> list[tuple[str, int, str]]:
-    """(address, port, command) of every listening socket of the cluster's processes (those with our SHOAL_RUNTIME)."""
+    """(address, port, command) of every listening socket of the cluster's processes
+    (those with our SHOAL_RUNTIME).
+    """
     found = []
     for process in psutil.process_iter():
         try:
@@ -62,7 +66,17 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "header", [None, "Bearer x", "Bearer shoal_nope_nope", "Basic YTpi", "Bearer shoal__", "shoal_x_y", "Bearer " + "a.b.c", "Bearer \xff"]
+    "header",
+    [
+        None,
+        "Bearer x",
+        "Bearer shoal_nope_nope",
+        "Basic YTpi",
+        "Bearer shoal__",
+        "shoal_x_y",
+        "Bearer " + "a.b.c",
+        "Bearer \xff",
+    ],
 )
 def test_no_key_or_a_wrong_one_is_401(platform: Any, header: str | None) -> None:
     headers = {} if header is None else {b"authorization": header.encode("latin-1")}
@@ -86,22 +100,35 @@ def test_a_revoked_key_stops_within_a_second(platform: Any, acme: str) -> None:
             client.greeting.greet()
 
 
-def test_a_key_of_one_company_with_the_other_in_the_query_is_403(platform: Any, acme: str, globex: str) -> None:
+def test_a_key_of_one_company_with_the_other_in_the_query_is_403(
+    platform: Any, acme: str, globex: str
+) -> None:
     headers = {"authorization": f"Bearer {platform.key(acme)}"}
     problem(httpx.get(f"{platform.address}/greeting?tenant=globex", headers=headers), 403)
-    problem(httpx.get(f"{platform.address}/greeting?tenant=acme&tenant=globex", headers=headers), 403)
+    problem(
+        httpx.get(f"{platform.address}/greeting?tenant=acme&tenant=globex", headers=headers), 403
+    )
     assert httpx.get(f"{platform.address}/greeting?tenant=acme", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("tenant", ["acme:x", "../acme", "acme%0a", "acme%00", "", "%7bacme%7d"])
 def test_a_hostile_tenant_name_gets_a_4xx(platform: Any, acme: str, tenant: str) -> None:
-    answer = httpx.get(f"{platform.address}/greeting?tenant={tenant}", headers={"authorization": f"Bearer {platform.key(acme)}"})
+    answer = httpx.get(
+        f"{platform.address}/greeting?tenant={tenant}",
+        headers={"authorization": f"Bearer {platform.key(acme)}"},
+    )
     assert answer.status_code in (400, 403)
     problem(answer, answer.status_code)
 
 
 def test_forged_and_expired_tokens_are_401(platform: Any, acme: str) -> None:
-    claims = {"iss": "shoal-internal", "aud": "shoal", "tenant": acme, "role": "admin", "exp": time.time() + 60}
+    claims = {
+        "iss": "shoal-internal",
+        "aud": "shoal",
+        "tenant": acme,
+        "role": "admin",
+        "exp": time.time() + 60,
+    }
     tokens = [
         jwt.encode(claims, "x" * 40, algorithm="HS256"),
         jwt.encode({**claims, "iss": "https://issuer.example"}, "x" * 40, algorithm="HS256"),
@@ -109,10 +136,15 @@ def test_forged_and_expired_tokens_are_401(platform: Any, acme: str) -> None:
         jwt.encode({**claims, "exp": 1}, "x" * 40, algorithm="HS256"),
     ]
     for token in tokens:
-        problem(httpx.get(f"{platform.address}/greeting", headers={"authorization": f"Bearer {token}"}), 401)
+        problem(
+            httpx.get(f"{platform.address}/greeting", headers={"authorization": f"Bearer {token}"}),
+            401,
+        )
 
 
-def test_a_reader_may_not_write_and_a_tenants_admin_may_not_operate_the_platform(platform: Any, acme: str, globex: str) -> None:
+def test_a_reader_may_not_write_and_a_tenants_admin_may_not_operate_the_platform(
+    platform: Any, acme: str, globex: str
+) -> None:
     with platform.client(acme, "reader", "ana") as reader:
         assert reader.greeting.greet()["user"] == "ana"
         assert reader.greeting.count(body=["a", "b"]) == {"count": 2}
@@ -138,7 +170,10 @@ def test_a_user_cannot_let_itself_in_on_a_board(platform: Any, acme: str) -> Non
 
 
 def test_a_key_of_one_user_cannot_name_another(platform: Any, acme: str) -> None:
-    headers = {"authorization": f"Bearer {platform.key(acme, 'reader', 'ana')}", "shoal-user": "ben"}
+    headers = {
+        "authorization": f"Bearer {platform.key(acme, 'reader', 'ana')}",
+        "shoal-user": "ben",
+    }
     problem(httpx.get(f"{platform.address}/greeting", headers=headers), 403)
 
 
@@ -146,16 +181,27 @@ def test_a_key_of_one_user_cannot_name_another(platform: Any, acme: str) -> None
 
 
 def test_the_replicas_own_port_is_guarded_too(platform: Any, acme: str) -> None:
-    ports = {port for _, port, command in listening(str(platform.data)) if "ServeReplica:greeting:ingress" in command and 30000 <= port < 31000}
+    ports = {
+        port
+        for _, port, command in listening(str(platform.data))
+        if "ServeReplica:greeting:ingress" in command and 30000 <= port < 31000
+    }
     assert ports
     for port in ports:
         problem(httpx.get(f"http://127.0.0.1:{port}/greeting/notes/welcome"), 401)
-        answer = httpx.get(f"http://127.0.0.1:{port}/greeting", headers={"authorization": f"Bearer {platform.key(acme)}"})
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/greeting",
+            headers={"authorization": f"Bearer {platform.key(acme)}"},
+        )
         assert answer.status_code == 200
 
 
 def test_everything_listens_on_loopback_only(platform: Any) -> None:
-    open_ports = [entry for entry in listening(str(platform.data)) if entry[0].removeprefix("::ffff:") not in ("127.0.0.1", "::1")]
+    open_ports = [
+        entry
+        for entry in listening(str(platform.data))
+        if entry[0].removeprefix("::ffff:") not in ("127.0.0.1", "::1")
+    ]
     assert not open_ports
 
 
@@ -180,7 +226,12 @@ def test_a_header_of_100_kb_is_refused(platform: Any, acme: str) -> None:
     except httpx.TransportError:
         status = 400  # HAProxy hangs up on it
     assert status in (400, 431)
-    assert httpx.get(f"{platform.address}/greeting", headers={"authorization": headers["authorization"]}).status_code == 200
+    assert (
+        httpx.get(
+            f"{platform.address}/greeting", headers={"authorization": headers["authorization"]}
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"id": NaN}'])
@@ -189,9 +240,22 @@ def test_malformed_json_is_400(platform: Any, acme: str, body: bytes) -> None:
     problem(httpx.post(f"{platform.address}/platform/events", headers=headers, content=body), 400)
 
 
-def test_good_events_are_taken_and_each_bad_one_is_reported_by_its_index(platform: Any, acme: str) -> None:
-    good = {"id": uuid4().hex, "source": "test", "type": "test.happened", "time": "2026-11-23T10:00:00+01:00"}
-    bad = [{"type": ""}, "text", {**good, "time": "2026-11-23T10:00:00"}, {**good, "specversion": "0.3"}, {**good, "id": "a\nb"}]
+def test_good_events_are_taken_and_each_bad_one_is_reported_by_its_index(
+    platform: Any, acme: str
+) -> None:
+    good = {
+        "id": uuid4().hex,
+        "source": "test",
+        "type": "test.happened",
+        "time": "2026-11-23T10:00:00+01:00",
+    }
+    bad = [
+        {"type": ""},
+        "text",
+        {**good, "time": "2026-11-23T10:00:00"},
+        {**good, "specversion": "0.3"},
+        {**good, "id": "a\nb"},
+    ]
     with platform.client(acme) as client:
         answer = client.platform.append_events(body=[good, *bad, good])
     assert answer["accepted"] == 2 and [r["index"] for r in answer["rejected"]] == [1, 2, 3, 4, 5]
@@ -205,9 +269,20 @@ def test_ndjson_is_taken_and_a_broken_line_is_reported(platform: Any, acme: str)
     assert answer["accepted"] == 2 and [r["index"] for r in answer["rejected"]] == [1]
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/greeting/nowhere", "/platform/tenants/x/y", "/greeting%00", "/..%2f..%2fetc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nowhere",
+        "/greeting/nowhere",
+        "/platform/tenants/x/y",
+        "/greeting%00",
+        "/..%2f..%2fetc/passwd",
+    ],
+)
 def test_an_unknown_path_is_a_problem(platform: Any, acme: str, path: str) -> None:
-    answer = httpx.get(platform.address + path, headers={"authorization": f"Bearer {platform.key(acme)}"})
+    answer = httpx.get(
+        platform.address + path, headers={"authorization": f"Bearer {platform.key(acme)}"}
+    )
     assert answer.status_code in (400, 404)
     assert answer.headers["content-type"].startswith("application/problem+json")
 
@@ -242,26 +317,44 @@ def test_every_write_is_in_the_audit_log_without_secrets(platform: Any, acme: st
         client.platform.create_key(id=acme, role="reader")
 
         def entry() -> Any:
-            return next((e for e in client.platform.list_audit()["entries"] if e["action"] == "POST /platform/tenants/{id}/keys"), None)
+            return next(
+                (
+                    e
+                    for e in client.platform.list_audit()["entries"]
+                    if e["action"] == "POST /platform/tenants/{id}/keys"
+                ),
+                None,
+            )
 
         deadline = time.monotonic() + 10
         while entry() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert entry()["status"] == 201 and entry()["role"] == "admin" and "shoal_" not in json.dumps(entry())
+        assert (
+            entry()["status"] == 201
+            and entry()["role"] == "admin"
+            and "shoal_" not in json.dumps(entry())
+        )
 
 
 # Limits
 
 
-def test_one_companys_flood_is_429_and_the_other_is_served(platform: Any, tenants: Callable[[], str]) -> None:
+def test_one_companys_flood_is_429_and_the_other_is_served(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
     flooding, calm = tenants(), tenants()
     with _operator(platform) as operator:
-        operator.platform.put_limits(id=flooding, capability="greeting", body={"rps": 0.1, "burst": 1})
+        operator.platform.put_limits(
+            id=flooding, capability="greeting", body={"rps": 0.1, "burst": 1}
+        )
     with platform.client(calm, retries=0) as other:
         deadline = time.monotonic() + 20
         refused: httpx.Response | None = None
         while refused is None and time.monotonic() < deadline:
-            answer = httpx.get(f"{platform.address}/greeting", headers={"authorization": f"Bearer {platform.key(flooding)}"})
+            answer = httpx.get(
+                f"{platform.address}/greeting",
+                headers={"authorization": f"Bearer {platform.key(flooding)}"},
+            )
             refused = answer if answer.status_code == 429 else None
         assert refused is not None
         problem(refused, 429)
@@ -275,7 +368,9 @@ def _operator(platform: Any) -> Client:
     from shoal.router.credentials import mint_internal
 
     runtime = json.loads((platform.data / "runtime.json").read_text())
-    token = mint_internal(runtime["router"]["internal_secret"], tenant="platform", role="admin", user=None, ttl=600)
+    token = mint_internal(
+        runtime["router"]["internal_secret"], tenant="platform", role="admin", user=None, ttl=600
+    )
     return Client(platform.address, token)
 
 
@@ -287,7 +382,9 @@ def test_redeploying_under_load_fails_no_request(platform: Any, acme: str) -> No
 
     def load() -> None:
         nonlocal served
-        with httpx.Client(headers={"authorization": f"Bearer {platform.key(acme)}"}, timeout=30) as client:
+        with httpx.Client(
+            headers={"authorization": f"Bearer {platform.key(acme)}"}, timeout=30
+        ) as client:
             while not stop.is_set():
                 try:
                     answer = client.get(f"{platform.address}/greeting")
@@ -319,7 +416,9 @@ def test_what_is_not_installed_cannot_be_deployed(platform: Any) -> None:
     assert "greting" in problem["detail"] and "greeting" in problem["detail"]
 
 
-def test_a_killed_stream_worker_is_replaced_and_loses_nothing(platform: Any, tenants: Callable[[], str]) -> None:
+def test_a_killed_stream_worker_is_replaced_and_loses_nothing(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
     with platform.client(tenants()) as client:
         ids = [uuid4().hex for _ in range(200)]
         events = [{"id": i, "source": "test", "type": "greeting.said", "data": {}} for i in ids]
@@ -354,7 +453,9 @@ def test_a_killed_replica_is_replaced(platform: Any, acme: str) -> None:
 
 def test_the_ray_dashboard_shows_the_applications_by_name(platform: Any) -> None:
     runtime = json.loads((platform.data / "runtime.json").read_text())
-    answer = httpx.get(f"http://127.0.0.1:{runtime['dashboard_port']}/api/serve/applications/", timeout=30).json()
+    answer = httpx.get(
+        f"http://127.0.0.1:{runtime['dashboard_port']}/api/serve/applications/", timeout=30
+    ).json()
     assert {"platform", "greeting", "search", "console"} <= set(answer["applications"])
     assert answer["applications"]["greeting"]["route_prefix"] == "/greeting"
 
@@ -369,7 +470,9 @@ def test_the_embedded_redis_comes_back_with_its_data_after_a_kill(platform: Any,
         client.greeting.put_note(id="durable", text="before the kill")
         for process in psutil.process_iter():
             try:
-                mine = str(platform.data) in process.cwd() or str(platform.data) in " ".join(process.cmdline())
+                mine = str(platform.data) in process.cwd() or str(platform.data) in " ".join(
+                    process.cmdline()
+                )
                 if process.name() == "redis-server" and mine:
                     process.kill()
             except (psutil.AccessDenied, psutil.NoSuchProcess):
@@ -389,7 +492,12 @@ def test_the_embedded_redis_comes_back_with_its_data_after_a_kill(platform: Any,
 def test_commands_say_clearly_when_nothing_runs(tmp_path: Path) -> None:
     env = {**os.environ, "SHOAL_DATA": str(tmp_path / "none")}
     for words in (["status"], ["tenants", "list"], ["jobs", "list"]):
-        done = subprocess.run([sys.executable, "-m", "shoal.cli.main", *words], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "shoal.cli.main", *words],
+            env=env,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 1 and "shoal up" in done.stdout + done.stderr
 
 
@@ -399,17 +507,29 @@ def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = subprocess.run(
-            [sys.executable, "-m", "shoal.cli.main", "up", "--port", str(taken.getsockname()[1])], env=env, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", "shoal.cli.main", "up", "--port", str(taken.getsockname()[1])],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
     assert done.returncode == 1 and "is in use" in done.stdout + done.stderr
 
 
-def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(platform: Any, acme: str) -> None:
+def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(
+    platform: Any, acme: str
+) -> None:
     headers = {"authorization": f"Bearer {platform.key(acme)}"}
     ids = {method: uuid4().hex for method in ("GET", "POST")}
     for method, id in ids.items():
         with pytest.raises(httpx.ReadTimeout):
-            httpx.request(method, f"{platform.address}/greeting/linger", params={"id": id, "seconds": 1}, headers=headers, timeout=0.3)
+            httpx.request(
+                method,
+                f"{platform.address}/greeting/linger",
+                params={"id": id, "seconds": 1},
+                headers=headers,
+                timeout=0.3,
+            )
     time.sleep(2)
     with platform.client(acme) as client:
         assert client.greeting.get_note(id=ids["GET"])["text"] == "finished"
@@ -419,7 +539,10 @@ def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(platform: An
 
 def test_prometheus_counts_the_requests_and_no_log_is_told_them(platform: Any, acme: str) -> None:
     searched = uuid4().hex
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog, platform.client(acme) as client:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog,
+        platform.client(acme) as client,
+    ):
         try:
             syslog.bind(("127.0.0.1", 514))
         except OSError as error:
@@ -433,12 +556,23 @@ def test_prometheus_counts_the_requests_and_no_log_is_told_them(platform: Any, a
 
 
 def counted(application: str) -> float:
-    """How many requests of an application Prometheus would read, waiting for the next report."""
-    discovery = json.loads(Path("/tmp/ray/session_latest/prom_metrics_service_discovery.json").read_text())
-    wanted = re.compile(rf'^ray_serve_num_http_requests_total\{{.*application="{application}".*route="/{application}".*\}} (\S+)$', re.M)
+    """How many requests of an application Prometheus would read, waiting for the next
+    report.
+    """
+    discovery = json.loads(
+        Path("/tmp/ray/session_latest/prom_metrics_service_discovery.json").read_text()
+    )
+    wanted = re.compile(
+        rf'^ray_serve_num_http_requests_total\{{.*application="{application}".*route="/{application}".*\}} (\S+)$',
+        re.M,
+    )
     until = time.monotonic() + 40
     while time.monotonic() < until:
-        pages = [httpx.get(f"http://{target}/metrics").text for group in discovery for target in group["targets"]]
+        pages = [
+            httpx.get(f"http://{target}/metrics").text
+            for group in discovery
+            for target in group["targets"]
+        ]
         if found := sum(float(n) for page in pages for n in wanted.findall(page)):
             return found
         time.sleep(2)
@@ -446,7 +580,11 @@ def counted(application: str) -> float:
 
 
 def test_pandas_is_not_in_the_memory_of_serves_own_processes(platform: Any) -> None:
-    processes = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith(("ray::ServeController", "ray::ProxyActor"))]
+    processes = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if (p.info["cmdline"] or [""])[0].startswith(("ray::ServeController", "ray::ProxyActor"))
+    ]
     mapped = [Path(f"/proc/{process.pid}/maps").read_text() for process in processes]
     assert mapped and all("site-packages/ray/" in maps for maps in mapped)
     assert not any("site-packages/pandas/" in maps for maps in mapped)

@@ -24,7 +24,13 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
 def test_it_answers_over_http(platform: Any, acme: str) -> None:
     with platform.client(acme) as client:
         answer = client.greeting.greet(name="Ana")
-    assert answer == {"text": "Hello Ana", "tenant": "acme", "user": None, "warmth": 0.5, "variants": {}}
+    assert answer == {
+        "text": "Hello Ana",
+        "tenant": "acme",
+        "user": None,
+        "warmth": 0.5,
+        "variants": {},
+    }
 
 
 def test_it_answers_through_the_ray_client_with_the_same_result(platform: Any, acme: str) -> None:
@@ -42,7 +48,9 @@ def test_the_ray_client_gets_the_same_refusals(platform: Any, acme: str) -> None
             client.greeting.get_note(id="nobody wrote this")
 
 
-def test_its_root_answers_with_and_without_a_slash_and_without_a_redirect(platform: Any, acme: str) -> None:
+def test_its_root_answers_with_and_without_a_slash_and_without_a_redirect(
+    platform: Any, acme: str
+) -> None:
     headers = {"Authorization": f"Bearer {platform.key(acme)}"}
     for path in ("/greeting", "/greeting/"):
         assert httpx.get(platform.address + path, headers=headers).status_code == 200
@@ -68,12 +76,17 @@ def test_a_backend_takes_and_gives_more_than_grpc_would_by_itself(platform: Any,
 
 
 def test_a_defect_of_the_plugin_is_a_500_that_tells_nothing(platform: Any, acme: str) -> None:
-    answer = httpx.get(f"{platform.address}/greeting/fault", headers={"Authorization": f"Bearer {platform.key(acme)}"})
+    answer = httpx.get(
+        f"{platform.address}/greeting/fault",
+        headers={"Authorization": f"Bearer {platform.key(acme)}"},
+    )
     assert answer.status_code == 500 and "secret" not in answer.text
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-def test_an_experiment_varies_its_parameter_and_logs_one_exposure(platform: Any, tenants: Callable[[], str]) -> None:
+def test_an_experiment_varies_its_parameter_and_logs_one_exposure(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
     tenant = tenants()
     with platform.client(tenant) as service:
         service.platform.put_experiment(
@@ -90,12 +103,17 @@ def test_an_experiment_varies_its_parameter_and_logs_one_exposure(platform: Any,
         seen: dict[str, str] = {}
 
         def varied() -> bool:
-            answers = [Client(platform.address, platform.key(tenant), user=f"u{i}").greeting.greet() for i in range(20)]
+            answers = [
+                Client(platform.address, platform.key(tenant), user=f"u{i}").greeting.greet()
+                for i in range(20)
+            ]
             for i, answer in enumerate(answers):
                 if answer["variants"]:
                     seen[f"u{i}"] = answer["variants"]["warm"]
                     assert answer["warmth"] == (1.0 if seen[f"u{i}"] == "hot" else 0.5)
-                    assert answer["text"] == ("HELLO YOU" if seen[f"u{i}"] == "hot" else "Hello you")
+                    assert answer["text"] == (
+                        "HELLO YOU" if seen[f"u{i}"] == "hot" else "Hello you"
+                    )
             return len(seen) == 20
 
         wait_for(varied)
@@ -106,13 +124,18 @@ def test_an_experiment_varies_its_parameter_and_logs_one_exposure(platform: Any,
                 id="too-hot",
                 body={
                     "capability": "greeting",
-                    "variants": [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50, "parameters": {"warmth": 7}}],
+                    "variants": [
+                        {"name": "a", "allocation": 50},
+                        {"name": "b", "allocation": 50, "parameters": {"warmth": 7}},
+                    ],
                 },
             )
         assert caught.value.errors[0]["location"] == "variants.b.parameters.warmth"
 
 
-def test_a_tenants_own_value_is_what_runs_there_and_nowhere_else(platform: Any, tenants: Callable[[], str]) -> None:
+def test_a_tenants_own_value_is_what_runs_there_and_nowhere_else(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
     one, other = tenants(), tenants()
     with platform.client(one) as client, platform.client(other) as theirs:
         client.platform.put_parameters(capability="greeting", body={"warmth": 0.9})
@@ -122,11 +145,15 @@ def test_a_tenants_own_value_is_what_runs_there_and_nowhere_else(platform: Any, 
             client.platform.put_parameters(capability="greeting", body={"warmth": 2})
 
 
-def test_its_stream_handles_each_event_once_and_in_order_and_poison_stops_nothing(platform: Any, tenants: Callable[[], str]) -> None:
+def test_its_stream_handles_each_event_once_and_in_order_and_poison_stops_nothing(
+    platform: Any, tenants: Callable[[], str]
+) -> None:
     with platform.client(tenants()) as client:
         ids = [f"{uuid4().hex}" for _ in range(50)]
         events = [{"id": i, "source": "test", "type": "greeting.said", "data": {}} for i in ids]
-        events.insert(25, {"id": "bad", "source": "test", "type": "greeting.said", "data": {"poison": True}})
+        events.insert(
+            25, {"id": "bad", "source": "test", "type": "greeting.said", "data": {"poison": True}}
+        )
         assert client.platform.append_events(body=events) == {"accepted": 51, "rejected": []}
         client.platform.append_events(body=events[:10])  # the same again
         wait_for(lambda: len(client.greeting.seen()["ids"]) == 50, 60)
@@ -167,14 +194,19 @@ def test_a_companys_runs_are_its_own(platform: Any, acme: str, globex: str) -> N
         theirs.platform.get_run(id=run["id"])
 
 
-def test_what_is_broken_is_reported_by_name_and_cause_and_the_rest_runs(platform: Any, acme: str) -> None:
+def test_what_is_broken_is_reported_by_name_and_cause_and_the_rest_runs(
+    platform: Any, acme: str
+) -> None:
     with platform.client(acme) as client:
         answer = client.platform.list_capabilities()
     problems = {p["plugin"]: p["cause"] for p in answer["problems"]}
     states = {c["name"]: c for c in answer["capabilities"]}
     assert "a_package_that_nobody_has" in problems["broken_dependency"]
     assert "already greeting's" in problems["zz_broken_name"]
-    assert states["failing"]["status"] == "DEPLOY_FAILED" and "the model file is not there" in states["failing"]["message"]
+    assert (
+        states["failing"]["status"] == "DEPLOY_FAILED"
+        and "the model file is not there" in states["failing"]["message"]
+    )
     assert states["greeting"]["status"] == "RUNNING" and states["greeting"]["version"] == "1.2.0"
     assert states["greeting"]["parameters"]["properties"]["warmth"]["maximum"] == 1
 
@@ -184,8 +216,12 @@ def test_a_tenant_is_greeted_when_made_and_erased_with_counts(platform: Any) -> 
     key = platform.shoal("tenants", "create", name)["key"]
     with Client(platform.address, key) as client:
         assert client.greeting.get_note(id="welcome")["text"] == f"welcome, {name}"
-        client.platform.append_events(body={"id": "1", "source": "t", "type": "greeting.said", "data": {}})
+        client.platform.append_events(
+            body={"id": "1", "source": "t", "type": "greeting.said", "data": {}}
+        )
         answer = platform.shoal("tenants", "delete", name, "--yes")
-        assert answer["erased"]["greeting.farewells"] == 1 and answer["erased"]["directory.keys"] == 1
+        assert (
+            answer["erased"]["greeting.farewells"] == 1 and answer["erased"]["directory.keys"] == 1
+        )
         with pytest.raises(Unauthenticated):
             client.greeting.greet()

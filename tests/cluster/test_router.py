@@ -1,4 +1,6 @@
-"""Hostile requests against a running platform: each gets its status and a problem, none gets data, none takes a replica down."""
+"""Hostile requests against a running platform: each gets its status and a problem, none
+gets data, none takes a replica down.
+"""
 
 import time
 from collections.abc import Iterator
@@ -34,7 +36,12 @@ def own_ports(key: str) -> Iterator[str]:
     """Where the replicas of the greeting listen themselves, past HAProxy."""
     for port in range(30_000, 30_032):
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/greeting", headers=bearer(key), timeout=2).status_code == 200:
+            if (
+                httpx.get(
+                    f"http://127.0.0.1:{port}/greeting", headers=bearer(key), timeout=2
+                ).status_code
+                == 200
+            ):
                 yield f"http://127.0.0.1:{port}"
         except httpx.HTTPError:
             continue
@@ -51,9 +58,18 @@ def test_credentials_that_do_not_hold(platform: Any, http: httpx.Client, acme: s
         assert_problem(http.get("/greeting", headers={} if wrong is None else bearer(wrong)), 401)
 
 
-def test_a_key_of_the_other_company(platform: Any, http: httpx.Client, acme: str, globex: str) -> None:
+def test_a_key_of_the_other_company(
+    platform: Any, http: httpx.Client, acme: str, globex: str
+) -> None:
     theirs = bearer(platform.key(globex))
-    for query in (f"tenant={acme}", f"%74enant={acme}", f"tenant={globex}&tenant={acme}", "tenant=../x", "tenant=a%0ab", "tenant=a:b"):
+    for query in (
+        f"tenant={acme}",
+        f"%74enant={acme}",
+        f"tenant={globex}&tenant={acme}",
+        "tenant=../x",
+        "tenant=a%0ab",
+        "tenant=a:b",
+    ):
         assert_problem(http.get(f"/greeting?{query}", headers=theirs), 403)
     assert_problem(http.get(f"/greeting?tenant={acme}%00", headers=theirs), 400)
     assert http.get(f"/greeting?tenant={globex}", headers=theirs).status_code == 200
@@ -75,10 +91,17 @@ def test_a_replicas_own_port_asks_for_a_credential_too(platform: Any, acme: str)
         response = httpx.get(f"{address}/greeting", timeout=10)
         assert response.status_code == 401
         assert response.headers["content-type"] == "application/problem+json"
-        assert httpx.get(f"{address}/greeting?tenant=another", headers=bearer(platform.key(acme))).status_code == 403
+        assert (
+            httpx.get(
+                f"{address}/greeting?tenant=another", headers=bearer(platform.key(acme))
+            ).status_code
+            == 403
+        )
 
 
-def test_bodies_and_headers_that_are_too_much_or_nonsense(platform: Any, http: httpx.Client, acme: str) -> None:
+def test_bodies_and_headers_that_are_too_much_or_nonsense(
+    platform: Any, http: httpx.Client, acme: str
+) -> None:
     headers = bearer(platform.key(acme), **{"content-type": "application/json"})
     assert_problem(http.post("/platform/events", headers=headers, content=b"{" * 100), 400)
     assert_problem(http.post("/platform/events", headers=headers, content=b'{"type": NaN}'), 400)
@@ -90,12 +113,16 @@ def test_bodies_and_headers_that_are_too_much_or_nonsense(platform: Any, http: h
     assert http.get("/greeting", headers=headers).status_code == 200
 
 
-def test_an_admin_of_a_company_does_not_operate_the_platform(platform: Any, http: httpx.Client, acme: str, globex: str) -> None:
+def test_an_admin_of_a_company_does_not_operate_the_platform(
+    platform: Any, http: httpx.Client, acme: str, globex: str
+) -> None:
     admin = bearer(platform.key(acme, "admin"))
     assert_problem(http.post("/platform/tenants", headers=admin, json={"id": "mine"}), 403)
     assert_problem(http.get("/platform/tenants", headers=admin), 403)
     assert_problem(http.delete(f"/platform/tenants/{globex}", headers=admin), 403)
-    assert_problem(http.post(f"/platform/tenants/{globex}/keys", headers=admin, json={"role": "admin"}), 404)
+    assert_problem(
+        http.post(f"/platform/tenants/{globex}/keys", headers=admin, json={"role": "admin"}), 404
+    )
     assert_problem(http.get(f"/platform/tenants/{globex}/keys", headers=admin), 404)
     key = platform.shoal("keys", "create", "--tenant", globex, "--role", "reader")
     assert_problem(http.delete(f"/platform/keys/{key['id']}", headers=admin), 404)

@@ -1,4 +1,6 @@
-"""Search on the cluster: HTTP and the Ray client, events, permissions, parameters, the job and the command."""
+"""Search on the cluster: HTTP and the Ray client, events, permissions, parameters, the
+job and the command.
+"""
 
 import json
 import time
@@ -41,7 +43,10 @@ def test_two_companies_find_only_their_own(platform: Any, tenants: Callable[[], 
     one, other = tenants(), tenants()
     with platform.client(one) as ours, platform.client(other) as theirs:
         ours.search.add_items(
-            body=[item("1", "The automobile needs new tyres."), item("2", "A poem about the autumn.")]
+            body=[
+                item("1", "The automobile needs new tyres."),
+                item("2", "A poem about the autumn."),
+            ]
         )
         theirs.search.add_items(body=[item("1", "Our secret vehicle project.")])
         assert found(ours, "repair my vehicle") == ["1", "2"]
@@ -79,7 +84,13 @@ def test_events_reach_the_index(platform: Any, tenants: Callable[[], str]) -> No
             for i in range(3)
         ]
         events.append(
-            {"specversion": "1.0", "id": "e9", "source": "app", "type": "item.deleted", "subject": "1"}
+            {
+                "specversion": "1.0",
+                "id": "e9",
+                "source": "app",
+                "type": "item.deleted",
+                "subject": "1",
+            }
         )
         client.platform.append_events(body=events)
         wait_for(lambda: sorted(found(client, "plan")) == ["0", "2"])
@@ -95,7 +106,8 @@ def test_a_tenants_own_weights_change_the_order(platform: Any, tenants: Callable
         )
         assert found(client, "budget")[0] == "old"
         client.platform.put_parameters(
-            capability="search", body={"semantic_weight": 0, "keyword_weight": 0, "recency_weight": 1}
+            capability="search",
+            body={"semantic_weight": 0, "keyword_weight": 0, "recency_weight": 1},
         )
         wait_for(lambda: found(client, "budget")[0] == "new", seconds=10)
 
@@ -106,7 +118,10 @@ def test_the_index_is_made_anew_from_the_log(platform: Any, tenants: Callable[[]
         client.search.delete_item(id="3")
         run = client.platform.run_job(name="search.reindex", body={"arguments": {"fresh": True}})
         done = wait_for(
-            lambda: (r := client.platform.get_run(id=run["id"]))["state"] in ("succeeded", "failed") and r,
+            lambda: (
+                (r := client.platform.get_run(id=run["id"]))["state"] in ("succeeded", "failed")
+                and r
+            ),
             seconds=180,
         )
         assert done["state"] == "succeeded", done["error"]
@@ -114,7 +129,9 @@ def test_the_index_is_made_anew_from_the_log(platform: Any, tenants: Callable[[]
         assert sorted(found(client, "plan")) == ["0", "1", "2", "4"]
 
 
-def test_the_command_loads_a_corpus(platform: Any, tenants: Callable[[], str], tmp_path: Path) -> None:
+def test_the_command_loads_a_corpus(
+    platform: Any, tenants: Callable[[], str], tmp_path: Path
+) -> None:
     tenant, corpus = tenants(), tmp_path / "zoo" / "corpus.jsonl"
     corpus.parent.mkdir()
     corpus.write_text(

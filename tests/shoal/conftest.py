@@ -1,4 +1,6 @@
-"""Real servers, stores of a tenant, processes to kill, and a capability behind a Router."""
+"""Real servers, stores of a tenant, processes to kill, and a capability behind a
+Router.
+"""
 
 import asyncio
 import contextlib
@@ -24,7 +26,16 @@ from pydantic import BaseModel, Field
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from shoal import Capability, Event, NotFound, Parameters, TenantContext, admin, current_tenant, reader
+from shoal import (
+    Capability,
+    Event,
+    NotFound,
+    Parameters,
+    TenantContext,
+    admin,
+    current_tenant,
+    reader,
+)
 from shoal.local.embedded_servers import redis_binary
 from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
@@ -50,7 +61,18 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.port = port or free_port()
-        command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+        command = [
+            redis_binary(),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+            *options,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = Redis.from_url(self.url)
@@ -90,7 +112,9 @@ async def directory(redis_server: RedisServer) -> AsyncIterator[Directory]:
 
 
 class Log:
-    """An event log in memory: what the router appends to it is what these tests look at."""
+    """An event log in memory: what the router appends to it is what these tests look
+    at.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -120,8 +144,14 @@ def routes(services: Any) -> APIRouter:
     @router.get("/who")
     async def who(ctx: TenantContext = Depends(current_tenant)) -> Any:
         boards = None if ctx.boards is None else sorted(ctx.boards)
-        return {"tenant": ctx.tenant, "role": ctx.role, "user": ctx.user, "boards": boards, "request_id": ctx.request_id,
-                "variants": ctx.variants}
+        return {
+            "tenant": ctx.tenant,
+            "role": ctx.role,
+            "user": ctx.user,
+            "boards": boards,
+            "request_id": ctx.request_id,
+            "variants": ctx.variants,
+        }
 
     @router.get("/warmth")
     async def warmth(ctx: TenantContext = Depends(current_tenant)) -> Any:
@@ -193,10 +223,17 @@ class World:
         self.settled: list[str] = []
         self.routes = router = routes(None)
         enforce_roles(router)
-        self.app = FastAPI(openapi_url="/greeting/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False)
+        self.app = FastAPI(
+            openapi_url="/greeting/openapi.json",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+        )
         self.app.include_router(router, prefix="/greeting")
         install_problem_handlers(self.app)
-        self.settings = RouterSettings(**{"internal_secret": SECRET, "poll_seconds": 0.1, **settings})
+        self.settings = RouterSettings(
+            **{"internal_secret": SECRET, "poll_seconds": 0.1, **settings}
+        )
         self.router = self.new_router()
         self.client = self.connect(self.router)
 
@@ -214,7 +251,9 @@ class World:
 
     @staticmethod
     def connect(app: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shoal/greeting")
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://shoal/greeting"
+        )
 
     async def purge_if_erased(self, tenant: str) -> None:
         self.settled.append(tenant)
@@ -222,13 +261,22 @@ class World:
     def open_stores(self, tenant: str) -> Any:
         return SimpleNamespace(events=self.logs.setdefault(tenant, Log()))
 
-    async def call(self, method: str, path: str, key: str | None = "acme-editor", headers: Any = None, **options: Any) -> httpx.Response:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        key: str | None = "acme-editor",
+        headers: Any = None,
+        **options: Any,
+    ) -> httpx.Response:
         headers = dict(headers or {})
         if key is not None:
             headers["authorization"] = f"Bearer {self.keys.get(key, key)}"
         return await self.client.request(method, path, headers=headers, **options)
 
-    async def get(self, path: str, key: str | None = "acme-editor", **options: Any) -> httpx.Response:
+    async def get(
+        self, path: str, key: str | None = "acme-editor", **options: Any
+    ) -> httpx.Response:
         return await self.call("GET", path, key, **options)
 
     async def __aenter__(self) -> "World":
@@ -273,7 +321,6 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     return body
 
 
-
 @pytest.fixture(scope="session")
 def config(shoal_servers: StoreConfig) -> StoreConfig:
     """Where Redis, Milvus Lite, the lake and the event log of these tests are."""
@@ -295,7 +342,9 @@ async def stores(config: StoreConfig, tenant: str) -> AsyncIterator[TenantStores
 @pytest.fixture
 def away(tmp_path: Path) -> StoreConfig:
     """Stores that are not there."""
-    return StoreConfig(online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/proc/none")
+    return StoreConfig(
+        online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/proc/none"
+    )
 
 
 NURSERY = """
@@ -320,7 +369,10 @@ class Nursery:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.children: list[int] = []
 
@@ -351,7 +403,6 @@ def nursery() -> Iterator[Nursery]:
         if made.alive(pid) and psutil.Process(pid).ppid() == made.process.pid:
             made.kill(pid)
     made.process.communicate()
-
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,12 @@ PLUGINS = sorted((ROOT / "plugins").glob("shoal_*"))
 
 
 def test_import_rules_hold() -> None:
-    done = subprocess.run([str(Path(sys.executable).with_name("lint-imports"))], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -37,7 +42,9 @@ def test_a_plugin_imports_only_public_names_and_no_internals_of_ray(plugin: Path
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda p: p.name)
 def test_importing_a_plugin_is_light(plugin: Path) -> None:
     heavy = "torch,sentence_transformers,feast,prophet,pyod,statsmodels,ortools,ray,nicegui,duckdb,polars,apprise"
-    code = f"import sys, {plugin.name}; print([m for m in {heavy.split(',')!r} if m in sys.modules])"
+    code = (
+        f"import sys, {plugin.name}; print([m for m in {heavy.split(',')!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
@@ -61,7 +68,11 @@ def test_the_public_names_are_sorted_exist_and_are_all() -> None:
 def test_every_hook_is_documented_with_its_exact_signature() -> None:
     source = (ROOT / "platform/shoal/contract/hookspecs.py").read_text()
     docs = (ROOT / "docs/plugins.md").read_text()
-    hooks = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.decorator_list]
+    hooks = [
+        n
+        for n in ast.parse(source).body
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.decorator_list
+    ]
     assert hooks
     for hook in hooks:
         prefix = "async def" if isinstance(hook, ast.AsyncFunctionDef) else "def"
@@ -70,8 +81,15 @@ def test_every_hook_is_documented_with_its_exact_signature() -> None:
 
 
 def test_nothing_committed_names_a_machine_or_a_registry() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
-    words = [b"/" + b"work/main", b"/" + b"tmp/shoal/", b"find" + b"-links =", b"extra-index" + b"-url"]
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split("\0")
+    words = [
+        b"/" + b"work/main",
+        b"/" + b"tmp/shoal/",
+        b"find" + b"-links =",
+        b"extra-index" + b"-url",
+    ]
     found = []
     for name in filter(None, listed):
         path = ROOT / name

@@ -1,4 +1,6 @@
-"""A real redis-server on loopback; a tenant's context on it; servers that notices are sent to."""
+"""A real redis-server on loopback; a tenant's context on it; servers that notices are
+sent to.
+"""
 
 import http.server
 import os
@@ -76,7 +78,9 @@ _tenants = count()
 async def ctx(redis_port: int, tmp_path: Path):
     """The service's own context of a tenant that nobody had before."""
     config = StoreConfig(
-        online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path / "lake")
+        online=f"redis://127.0.0.1:{redis_port}/0",
+        vectors="http://127.0.0.1:1",
+        lake=str(tmp_path / "lake"),
     )
     tenant = f"t{os.getpid()}-{next(_tenants)}"
     stores = open_stores(config, tenant)
@@ -102,7 +106,9 @@ def webhook() -> Iterator[Webhook]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            hook.received.append({"key": self.headers["Idempotency-Key"], "status": hook.status, **body})
+            hook.received.append(
+                {"key": self.headers["Idempotency-Key"], "status": hook.status, **body}
+            )
             self.send_response(hook.status)
             self.end_headers()
 
@@ -111,7 +117,9 @@ def webhook() -> Iterator[Webhook]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hook = Webhook(f"json://127.0.0.1:{server.server_port}/hook")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     yield hook
     server.shutdown()

@@ -1,4 +1,6 @@
-"""The capability, the platform and the console in one process, with a company that has had an incident: real Redis, real Router, no Ray."""
+"""The capability, the platform and the console in one process, with a company that has
+had an incident: real Redis, real Router, no Ray.
+"""
 
 import importlib.util
 from datetime import UTC, datetime, timedelta
@@ -57,7 +59,9 @@ async def seed(process: Any) -> None:
     await context.stores.online.set(keys.SUGGESTED, orjson.dumps(suggestion))
     runs = Runs(process.stores.online)
     standing = {"acme": {"P1": 1, "P2": 0, "P3": 2}, "globex": {"P1": 0, "P2": 0, "P3": 0}}
-    runs.finish(runs.add("anomalies.keep").id, "succeeded", result={"points": 1200, "tenants": standing})
+    runs.finish(
+        runs.add("anomalies.keep").id, "succeeded", result={"points": 1200, "tenants": standing}
+    )
 
 
 def main() -> None:
@@ -74,7 +78,9 @@ def main() -> None:
     async def keys_and_seed(process: Any) -> Any:
         made = await make_keys(process)
         await seed(process)
-        made["operator"] = {"admin": (await process.directory().create_key(PLATFORM, Role.admin))[1]}
+        made["operator"] = {
+            "admin": (await process.directory().create_key(PLATFORM, Role.admin))[1]
+        }
         return made
 
     serve.keys = keys_and_seed

@@ -48,7 +48,9 @@ def test_an_incident_is_told_once_and_its_end_once():
 
 def test_a_value_at_the_limit_does_not_flap():
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": ()})
-    assert play(AlertBook(), [0.11, 0.098, 0.11, 0.097, 0.11, 0.099] * 5, {"errors": rule}) == ["opened"]
+    assert play(AlertBook(), [0.11, 0.098, 0.11, 0.097, 0.11, 0.099] * 5, {"errors": rule}) == [
+        "opened"
+    ]
 
 
 def test_a_flapping_series_is_one_alert_with_few_notices():
@@ -88,7 +90,11 @@ def test_error_rate_and_latency_that_rise_together_are_one_alert():
     rules = {
         **RULES,
         "slow": Rule(
-            priority="P2", condition="above", limit=1.0, match=Match(metric="latency"), channels=("mail",)
+            priority="P2",
+            condition="above",
+            limit=1.0,
+            match=Match(metric="latency"),
+            channels=("mail",),
         ),
     }
     book = AlertBook()
@@ -114,7 +120,9 @@ def test_what_is_not_related_is_another_alert(minute, labels, correlation):
     book = AlertBook()
     book.observe(seen(0, 2.0, "a", labels={"region": "eu"}), rules)
     book.observe(
-        seen(minute, 2.0, "b", labels=labels or {"region": "eu"}), rules, related=lambda a, b: correlation
+        seen(minute, 2.0, "b", labels=labels or {"region": "eu"}),
+        rules,
+        related=lambda a, b: correlation,
     )
     assert len(book.alerts) == 2
 
@@ -128,7 +136,9 @@ def test_another_rule_on_the_same_series_is_the_same_alert_however_slow_the_seri
 
 
 def test_an_alert_resolves_only_when_all_its_members_have_recovered():
-    rules = {"high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)}
+    rules = {
+        "high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)
+    }
     book = AlertBook()
     book.observe(seen(0, 2.0, "a"), rules)
     book.observe(seen(0, 2.0, "b"), rules)
@@ -196,7 +206,11 @@ def test_what_no_maintenance_covers_reminds_by_its_own_rule_only():
     rules = {
         **RULES,
         "slow": Rule(
-            priority="P2", condition="above", limit=1, match=Match(metric="latency"), channels=("mail",)
+            priority="P2",
+            condition="above",
+            limit=1,
+            match=Match(metric="latency"),
+            channels=("mail",),
         ),
     }
     book, windows = AlertBook(), maintenance(2, 60, metric="error_rate")
@@ -217,7 +231,9 @@ def test_that_it_worsened_is_told_after_the_maintenance():
     assert book.tick(START + timedelta(minutes=11), rules, windows) == []
 
 
-@pytest.mark.parametrize(("after", "told"), [(0.5, ["reopened"]), (0.0, [])], ids=["still wrong", "over"])
+@pytest.mark.parametrize(
+    ("after", "told"), [(0.5, ["reopened"]), (0.0, [])], ids=["still wrong", "over"]
+)
 def test_that_it_opened_again_is_told_after_the_maintenance_if_it_is_still_so(after, told):
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
     rules, book, windows = {"errors": rule}, AlertBook(), maintenance(3, 10)
@@ -238,7 +254,9 @@ def test_what_maintenance_held_back_counts_again_when_it_is_told():
 
 def test_maintenance_of_another_metric_or_label_suppresses_nothing():
     assert play(AlertBook(), [0.5], windows=maintenance(0, 20, metric="latency")) == ["opened"]
-    assert play(AlertBook(), [0.5], windows=maintenance(0, 20, labels={"region": "eu"})) == ["opened"]
+    assert play(AlertBook(), [0.5], windows=maintenance(0, 20, labels={"region": "eu"})) == [
+        "opened"
+    ]
 
 
 def test_the_keys_of_notices_are_the_same_when_a_crash_makes_us_decide_again():
@@ -273,7 +291,9 @@ def test_deleting_a_rule_resolves_what_only_it_could_clear():
 
 
 @pytest.mark.parametrize(
-    "change", [{"enabled": False}, {"match": Match(metric="nothing")}], ids=["switched off", "narrowed"]
+    "change",
+    [{"enabled": False}, {"match": Match(metric="nothing")}],
+    ids=["switched off", "narrowed"],
 )
 def test_a_rule_that_is_about_the_series_no_longer_resolves_what_only_it_could_clear(change):
     book = AlertBook()
@@ -322,6 +342,10 @@ def test_a_rule_that_makes_no_sense_is_refused(wrong):
 
 def test_a_rule_that_matches_nothing_does_nothing():
     assert (
-        play(AlertBook(), [0.5] * 3, {"none": PAGE.model_copy(update={"match": Match(metric="nowhere")})})
+        play(
+            AlertBook(),
+            [0.5] * 3,
+            {"none": PAGE.model_copy(update={"match": Match(metric="nowhere")})},
+        )
         == []
     )

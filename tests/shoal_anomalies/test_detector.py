@@ -22,7 +22,9 @@ FIVE_MINUTES = 300.0
 
 
 def alarms(values, step=FIVE_MINUTES):
-    return np.flatnonzero(score_series(1.7e9 + step * np.arange(len(values)), values) >= DEFAULT_THRESHOLD)
+    return np.flatnonzero(
+        score_series(1.7e9 + step * np.arange(len(values)), values) >= DEFAULT_THRESHOLD
+    )
 
 
 @pytest.mark.parametrize("module", [detector, tail_probability, statistical])
@@ -51,7 +53,9 @@ def test_a_prefix_gets_exactly_the_scores_that_it_has_in_the_whole(seed, length,
 def test_what_comes_after_does_not_change_what_came_before_even_past_the_history_kept():
     values = np.random.default_rng(0).normal(0, 1, 5_000)
     times = FIVE_MINUTES * np.arange(5_000)
-    assert np.array_equal(score_series(times, values)[:4_500], score_series(times[:4_500], values[:4_500]))
+    assert np.array_equal(
+        score_series(times, values)[:4_500], score_series(times[:4_500], values[:4_500])
+    )
 
 
 def test_a_spike_and_a_drop_alarm_at_once():
@@ -71,9 +75,9 @@ def test_a_level_shift_alarms_once_and_is_then_the_new_normal():
 
 def test_a_missing_daily_peak_alarms_though_each_value_is_usual():
     at = np.arange(288 * 10)
-    values = np.where((at % 288 > 100) & (at % 288 < 200), 80.0, 20.0) + np.random.default_rng(3).normal(
-        0, 1, len(at)
-    )
+    values = np.where((at % 288 > 100) & (at % 288 < 200), 80.0, 20.0) + np.random.default_rng(
+        3
+    ).normal(0, 1, len(at))
     quiet = slice(288 * 8 + 101, 288 * 8 + 200)
     values[quiet] = 20 + np.random.default_rng(4).normal(0, 1, 99)
     found = alarms(values)
@@ -145,7 +149,10 @@ def test_importing_the_package_loads_none_of_the_heavy_libraries():
     import sys
 
     code = "import sys, shoal_anomalies; print([m for m in ('prophet','pyod','statsmodels','pandas','apprise','ray') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )
     assert shoal_anomalies.DEFAULT_THRESHOLD == 0.5
 
 
@@ -202,7 +209,11 @@ def test_gaps_and_irregular_times_are_no_anomaly_and_a_spike_among_them_is():
 
 def test_a_level_shift_is_accepted_while_the_season_is_learnt_anew_each_night():
     times = 1_772_409_600.0 + 3600.0 * np.arange(35 * 24)
-    values = 100 + 30 * np.sin(times / 86_400 * 2 * np.pi) + np.random.default_rng(0).normal(0, 3, len(times))
+    values = (
+        100
+        + 30 * np.sin(times / 86_400 * 2 * np.pi)
+        + np.random.default_rng(0).normal(0, 3, len(times))
+    )
     shift = 21 * 24 + 9
     values[shift:] *= 1.4
     subject, flagged = Watched("s", "s", {}, Detector()), []
@@ -212,11 +223,15 @@ def test_a_level_shift_is_accepted_while_the_season_is_learnt_anew_each_night():
         if subject.score(time, value).score >= DEFAULT_THRESHOLD and i > shift - 48:
             flagged.append(i - shift)
     assert flagged and flagged[0] < 24 and len(flagged) <= 2
-    assert subject.band(times[-1] + 3600)[0] > 1.25 * (100 + 30 * np.sin(times[-1] / 86_400 * 2 * np.pi))
+    assert subject.band(times[-1] + 3600)[0] > 1.25 * (
+        100 + 30 * np.sin(times[-1] / 86_400 * 2 * np.pi)
+    )
 
 
 def test_the_second_weekend_is_compared_with_the_first_though_only_the_day_is_fitted_yet():
-    times = 1_772_409_600.0 + 3600.0 * np.arange(12 * 24 + 4)  # from a Monday into the second Saturday
+    times = 1_772_409_600.0 + 3600.0 * np.arange(
+        12 * 24 + 4
+    )  # from a Monday into the second Saturday
     weekend = (times - times[0]) // 86_400 % 7 >= 5
     values = np.where(weekend, 20.0, 100.0) + np.random.default_rng(0).normal(0, 1, len(times))
     subject = Watched("s", "s", {}, Detector(), model=seasonal.fit(times[:-4], values[:-4]))

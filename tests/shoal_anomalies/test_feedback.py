@@ -6,11 +6,16 @@ TIMES = 60.0 * np.arange(100)
 
 
 def test_a_verdict_is_about_the_points_around_the_anomaly():
-    assert spans(TIMES, [(3000.0, True), (600.0, False)], []) == ([(2700.0, 3600.0)], [(300.0, 1200.0)])
+    assert spans(TIMES, [(3000.0, True), (600.0, False)], []) == (
+        [(2700.0, 3600.0)],
+        [(300.0, 1200.0)],
+    )
 
 
 def test_windows_that_overlap_are_one_and_a_denial_within_gives_way():
-    windows, denied = spans(TIMES, [(3000.0, True), (3300.0, True), (3360.0, False)], [(2400.0, 2760.0)])
+    windows, denied = spans(
+        TIMES, [(3000.0, True), (3300.0, True), (3360.0, False)], [(2400.0, 2760.0)]
+    )
     assert windows == [(2400.0, 3900.0)] and denied == []
 
 

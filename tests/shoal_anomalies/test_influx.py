@@ -1,4 +1,6 @@
-"""The long-term store on a real InfluxDB 1.x, where there is one (`apt-get install influxdb`)."""
+"""The long-term store on a real InfluxDB 1.x, where there is one (`apt-get install
+influxdb`).
+"""
 
 import shutil
 import subprocess
@@ -50,7 +52,9 @@ def influx(tmp_path_factory):
 
 def rows(series, values, start):
     return [
-        Row(series, "cpu load", {"host": "a"}, start + 60 * i, float(v), 0.25 if i else float("nan"))
+        Row(
+            series, "cpu load", {"host": "a"}, start + 60 * i, float(v), 0.25 if i else float("nan")
+        )
         for i, v in enumerate(values)
     ]
 

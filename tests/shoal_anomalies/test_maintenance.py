@@ -34,7 +34,9 @@ def test_an_unknown_time_zone_is_refused(zone):
 
 def test_a_window_that_repeats_keeps_its_wall_clock_time_over_the_change_to_summer_time():
     subject = window(
-        "2026-03-02T09:00:00+01:00", "2026-03-02T10:00:00+01:00", repeat={"timezone": "Europe/Berlin"}
+        "2026-03-02T09:00:00+01:00",
+        "2026-03-02T10:00:00+01:00",
+        repeat={"timezone": "Europe/Berlin"},
     )
     assert subject.active(at("2026-07-01T07:30:00+00:00"))
     assert not subject.active(at("2026-07-01T08:30:00+00:00"))
@@ -43,7 +45,9 @@ def test_a_window_that_repeats_keeps_its_wall_clock_time_over_the_change_to_summ
 
 def test_a_window_in_the_hour_that_is_skipped_lasts_what_is_left_of_it():
     subject = window(
-        "2026-03-01T02:00:00+01:00", "2026-03-01T04:00:00+01:00", repeat={"timezone": "Europe/Berlin"}
+        "2026-03-01T02:00:00+01:00",
+        "2026-03-01T04:00:00+01:00",
+        repeat={"timezone": "Europe/Berlin"},
     )
     first, last = subject.occurrence(at("2026-03-29T01:30:00+00:00"))
     assert last - first == timedelta(hours=1)
@@ -52,7 +56,9 @@ def test_a_window_in_the_hour_that_is_skipped_lasts_what_is_left_of_it():
 
 def test_a_window_in_the_night_that_repeats_an_hour_covers_both():
     subject = window(
-        "2026-10-01T02:00:00+02:00", "2026-10-01T04:00:00+02:00", repeat={"timezone": "Europe/Berlin"}
+        "2026-10-01T02:00:00+02:00",
+        "2026-10-01T04:00:00+02:00",
+        repeat={"timezone": "Europe/Berlin"},
     )
     first, last = subject.occurrence(at("2026-10-25T01:30:00+00:00"))
     assert last - first == timedelta(hours=3)

@@ -36,7 +36,11 @@ def test_a_window_too_small_is_refused():
 def forest():
     random = np.random.default_rng(1)
     rows = np.column_stack(
-        [random.normal(1000, 50, 1500), random.normal(0.01, 0.002, 1500), random.normal(0.2, 0.02, 1500)]
+        [
+            random.normal(1000, 50, 1500),
+            random.normal(0.01, 0.002, 1500),
+            random.normal(0.2, 0.02, 1500),
+        ]
     )
     return CombinationForest(METRICS).fit(rows)
 
@@ -45,7 +49,9 @@ def row(*values):
     return dict(zip(METRICS, values, strict=True))
 
 
-def test_requests_normal_and_errors_and_latency_both_elevated_are_flagged_with_their_drivers(forest):
+def test_requests_normal_and_errors_and_latency_both_elevated_are_flagged_with_their_drivers(
+    forest,
+):
     odd = row(1000, 0.017, 0.27)
     assert forest.surprise(odd) > 6 > forest.surprise(row(1000, 0.01, 0.2))
     drivers = forest.drivers(odd)
@@ -59,7 +65,12 @@ def test_metrics_that_part_are_flagged_though_each_is_usual():
     forest = CombinationForest(["load", "cpu"]).fit(
         np.column_stack([load, load + random.normal(0, 0.05, 1500)])
     )
-    assert forest.surprise({"load": 1.0, "cpu": -1.0}) > 5 > 2 > forest.surprise({"load": 1.0, "cpu": 1.0})
+    assert (
+        forest.surprise({"load": 1.0, "cpu": -1.0})
+        > 5
+        > 2
+        > forest.surprise({"load": 1.0, "cpu": 1.0})
+    )
 
 
 def test_a_missing_or_odd_value_says_nothing(forest):

@@ -17,14 +17,25 @@ pytestmark = pytest.mark.anyio
 
 
 async def owe(ctx, key="a1/opened/page", channel="page", title="Ünusual", attempts=0):
-    text = {"key": key, "title": title, "body": "one\ntwo", "reason": "opened", "priority": "P1", "data": {}}
+    text = {
+        "key": key,
+        "title": title,
+        "body": "one\ntwo",
+        "reason": "opened",
+        "priority": "P1",
+        "data": {},
+    }
     await ctx.stores.online.hset(
-        keys.OUTBOX, key, orjson.dumps({"channel": channel, "attempts": attempts, "due": 0, "message": text})
+        keys.OUTBOX,
+        key,
+        orjson.dumps({"channel": channel, "attempts": attempts, "due": 0, "message": text}),
     )
 
 
 async def define(ctx, name, url, enabled=True):
-    await ctx.stores.online.hset(keys.CHANNELS, name, orjson.dumps({"url": url, "enabled": enabled}))
+    await ctx.stores.online.hset(
+        keys.CHANNELS, name, orjson.dumps({"url": url, "enabled": enabled})
+    )
 
 
 async def outcomes(ctx):
@@ -114,7 +125,9 @@ async def test_two_senders_at_once_send_it_once(ctx, webhook):
     assert len(webhook.received) == 1
 
 
-async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out(ctx, webhook, monkeypatch):
+async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out(
+    ctx, webhook, monkeypatch
+):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
     monkeypatch.setattr(module, "CLAIMED", 1)
@@ -128,7 +141,9 @@ async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out
     assert len(webhook.received) == 1
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "syslog://", "file:///etc/passwd", "dbus://", "nothing://x"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "syslog://", "file:///etc/passwd", "dbus://", "nothing://x"]
+)
 def test_what_is_no_channel_is_refused_without_repeating_it(url):
     with pytest.raises(ValidationError, match="no channel that Apprise knows") as refusal:
         Channel(url=url)

@@ -21,7 +21,9 @@ def served(serving: Callable[[Path], Any]) -> Any:
 
 
 def signed_in(browser: Any, served: Any, key: str) -> Any:
-    page = browser.new_context(viewport={"width": 1280, "height": 1400}, base_url=served.address).new_page()
+    page = browser.new_context(
+        viewport={"width": 1280, "height": 1400}, base_url=served.address
+    ).new_page()
     page.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
     page.goto("/console/anomalies")
@@ -46,15 +48,22 @@ def test_the_alert_is_shown_as_one_with_its_reason_and_taken_in_hand(window: Any
     expect(window.get_by_role("button", name="Acknowledge")).to_have_count(0)
 
 
-def test_the_series_is_drawn_with_its_band_and_flagged_points_and_takes_feedback(window: Any) -> None:
+def test_the_series_is_drawn_with_its_band_and_flagged_points_and_takes_feedback(
+    window: Any,
+) -> None:
     window.get_by_label("Series").click()
     window.get_by_role("option", name="error_rate").click()
     expect(window.locator("canvas").first).to_be_visible()
-    window.wait_for_function(f"() => {CHARTS}.some(o => o.series.some(s => s.name === 'error_rate'))")
-    drawn = window.evaluate(f"() => {CHARTS}.map(o => o.series.map(s => [s.type, s.name, s.data.length]))")
+    window.wait_for_function(
+        f"() => {CHARTS}.some(o => o.series.some(s => s.name === 'error_rate'))"
+    )
+    drawn = window.evaluate(
+        f"() => {CHARTS}.map(o => o.series.map(s => [s.type, s.name, s.data.length]))"
+    )
     series = {name: count for chart in drawn for kind, name, count in chart if kind != "heatmap"}
     assert (
-        series.get("anomaly", 0) >= 1 and series["error_rate"] == series["expected"] == series["band"] == 600
+        series.get("anomaly", 0) >= 1
+        and series["error_rate"] == series["expected"] == series["band"] == 600
     )
     before = window.get_by_role("button", name="Not an anomaly").count()
     window.get_by_role("button", name="Not an anomaly").first.click()
@@ -84,9 +93,10 @@ def test_the_operator_sees_how_every_tenant_stands(served: Any, browser: Any) ->
     page = signed_in(browser, served, served.keys["operator"]["admin"])
     expect(page.get_by_text("Open alerts by tenant and priority")).to_be_visible()
     expect(page.locator(".nicegui-echart canvas").last).to_be_visible()
-    heat_maps = (
-        f"{CHARTS}.filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"
-    )
+    heat_maps = f"{CHARTS}.filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"
     page.wait_for_function(f"() => {heat_maps}.length")
     (heat,) = page.evaluate(f"() => {heat_maps}")
-    assert heat == [["acme", "globex"], [[0, 0, 1], [1, 0, 0], [2, 0, 2], [0, 1, 0], [1, 1, 0], [2, 1, 0]]]
+    assert heat == [
+        ["acme", "globex"],
+        [[0, 0, 1], [1, 0, 0], [2, 0, 2], [0, 1, 0], [1, 1, 0], [2, 1, 0]],
+    ]

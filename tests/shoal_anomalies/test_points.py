@@ -32,7 +32,11 @@ def test_whatever_comes_is_a_point_or_a_bad_point(record):
     except BadPoint as fault:
         assert str(fault)
     else:
-        assert math.isfinite(point.value) and point.time.tzinfo is not None and "\n" not in point.metric
+        assert (
+            math.isfinite(point.value)
+            and point.time.tzinfo is not None
+            and "\n" not in point.metric
+        )
 
 
 @given(st.text() | st.text('abc=,. \\"1-', max_size=30))
@@ -55,7 +59,9 @@ def test_a_line_that_is_written_is_read_back(metric, labels, value, time):
 
 
 def test_a_line_with_spaces_quotes_and_several_fields():
-    found = records('my\\ disk,path=/a\\,b free=12i,used=.5,full=true,note="a b,c=d" 1772442000000000000')
+    found = records(
+        'my\\ disk,path=/a\\,b free=12i,used=.5,full=true,note="a b,c=d" 1772442000000000000'
+    )
     assert [(r["metric"], r["value"]) for r in found] == [
         ("my disk.free", 12.0),
         ("my disk.used", 0.5),

@@ -19,7 +19,9 @@ from shoal_anomalies.stream_processor import Watcher
 pytestmark = pytest.mark.anyio
 
 
-def serve(ctx: TenantContext, role: Role = Role.editor, user: str | None = "ana") -> httpx.AsyncClient:
+def serve(
+    ctx: TenantContext, role: Role = Role.editor, user: str | None = "ana"
+) -> httpx.AsyncClient:
     router = routes(ctx.services)
     enforce_roles(router)
     app = FastAPI()
@@ -67,13 +69,18 @@ async def follow(ctx):
     """What the stream does: take all events of the log in."""
     watcher = Watcher()
     watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
-    await watcher.handle(ctx, [event async for _, event in ctx.stores.events.read(types=("metric",))])
+    await watcher.handle(
+        ctx, [event async for _, event in ctx.stores.events.read(types=("metric",))]
+    )
 
 
 @pytest.fixture
 async def incident(ctx, http):
     values = [*(0.01 + 0.001 * np.random.default_rng(0).random(200)), 0.4, 0.5]
-    assert (await http.post("/metrics", json=points(values))).json() == {"accepted": 202, "rejected": []}
+    assert (await http.post("/metrics", json=points(values))).json() == {
+        "accepted": 202,
+        "rejected": [],
+    }
     await follow(ctx)
     return http
 
@@ -87,7 +94,11 @@ async def test_points_come_back_as_a_series_with_scores(incident):
         == len(answer["expected"])
         == 202
     )
-    assert answer["values"][-1] == 0.5 and answer["scores"][-2] >= 0.5 and answer["expected"][0] is None
+    assert (
+        answer["values"][-1] == 0.5
+        and answer["scores"][-2] >= 0.5
+        and answer["expected"][0] is None
+    )
 
 
 async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident):
@@ -105,17 +116,25 @@ async def test_a_point_that_comes_late_hides_no_history(ctx, incident):
     cut = (await ctx.stores.online.get(place))[-20 * recent_points.RECORD.itemsize :]
     late = datetime.now(UTC) - timedelta(minutes=1000)
     await ctx.stores.online.set(place, cut + recent_points.pack(late.timestamp(), 0.01, math.nan))
-    answer = (await incident.get("/series", params={"metric": "error_rate", "from": at(minutes=500)})).json()
+    answer = (
+        await incident.get("/series", params={"metric": "error_rate", "from": at(minutes=500)})
+    ).json()
     assert len(answer["times"]) == 202
 
 
 async def test_anomalies_are_listed_with_why_and_take_feedback(incident):
     (found, *_) = (await incident.get("")).json()["anomalies"]
-    assert found["metric"] == "error_rate" and found["methods"] and "error_rate is" in found["sentence"]
+    assert (
+        found["metric"] == "error_rate"
+        and found["methods"]
+        and "error_rate is" in found["sentence"]
+    )
     assert (await incident.get("", params={"metric": "other"})).json()["anomalies"] == []
     by_method = (await incident.get("", params={"method": found["methods"][0]})).json()["anomalies"]
     assert found["id"] in [a["id"] for a in by_method]
-    answer = await incident.post(f"/{found['id']}/feedback", json={"anomaly": False, "note": "a test"})
+    answer = await incident.post(
+        f"/{found['id']}/feedback", json={"anomaly": False, "note": "a test"}
+    )
     assert answer.status_code == 200
     assert (await incident.get("")).json()["anomalies"][0]["feedback"]["by"] == "ana"
 
@@ -146,7 +165,10 @@ async def test_what_people_said_comes_back_as_labels_that_tuning_reads(incident,
 async def test_what_was_missed_must_make_sense(incident, change, status):
     body = {"metric": "error_rate", "from": at(minutes=100), "to": at(minutes=80)} | change
     answer = await incident.post("/missed", json=body)
-    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
+    assert (
+        answer.status_code == status
+        and answer.headers["content-type"] == "application/problem+json"
+    )
 
 
 async def test_the_job_learns_from_feedback_and_suggests_parameters(ctx, http):
@@ -170,7 +192,9 @@ async def test_the_job_learns_from_feedback_and_suggests_parameters(ctx, http):
         and suggestion["denied"] >= 4
         and suggestion["score"] > suggestion["current"]
     )
-    assert AnomalyParameters.model_validate(suggestion["parameters"]) != ctx.parameters(AnomalyParameters)
+    assert AnomalyParameters.model_validate(suggestion["parameters"]) != ctx.parameters(
+        AnomalyParameters
+    )
 
 
 async def test_with_too_little_feedback_nothing_is_suggested(ctx, incident):
@@ -193,7 +217,9 @@ async def test_what_was_said_of_points_no_longer_kept_is_forgotten(ctx, http):
 
 
 async def test_an_alert_is_listed_acknowledged_and_resolved(incident):
-    (alert,) = (await incident.get("/alerts", params={"state": "open", "priority": "P1"})).json()["alerts"]
+    (alert,) = (await incident.get("/alerts", params={"state": "open", "priority": "P1"})).json()[
+        "alerts"
+    ]
     assert alert["sentence"].startswith("error_rate is")
     answer = (await incident.post(f"/alerts/{alert['id']}/acknowledge")).json()
     assert (answer["state"], answer["acknowledged_by"]) == ("acknowledged", "ana")
@@ -232,11 +258,15 @@ async def test_ndjson_and_line_protocol_are_read(http):
     now = datetime.now(UTC).timestamp()
     body = f"cpu,host=a\\ b usage=1.5,idle=3i {now * 1e9:.0f}\n# a comment\nbroken\n"
     answer = (
-        await http.post("/metrics", content=body, headers={"content-type": "text/plain; charset=utf-8"})
+        await http.post(
+            "/metrics", content=body, headers={"content-type": "text/plain; charset=utf-8"}
+        )
     ).json()
     assert answer == {
         "accepted": 2,
-        "rejected": [{"index": 2, "error": "a line is `measurement,tag=value field=value timestamp`"}],
+        "rejected": [
+            {"index": 2, "error": "a line is `measurement,tag=value field=value timestamp`"}
+        ],
     }
 
 
@@ -250,7 +280,9 @@ async def test_telegraf_can_write_with_a_precision(http):
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe"])
 async def test_what_is_not_json_is_malformed(http, body):
     answer = await http.post("/metrics", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
+    assert (
+        answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
+    )
 
 
 async def test_series_that_are_several_must_be_chosen_by_their_labels(ctx, http):
@@ -278,13 +310,19 @@ async def test_series_that_are_several_must_be_chosen_by_their_labels(ctx, http)
 )  # fmt: skip
 async def test_questions_that_make_no_sense_get_a_problem(http, path, status):
     answer = await http.get(path)
-    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json", (
-        answer.text
-    )
+    assert (
+        answer.status_code == status
+        and answer.headers["content-type"] == "application/problem+json"
+    ), answer.text
 
 
 async def test_maintenance_windows_are_kept_shown_and_removed(http):
-    window = {"from": at(minutes=5), "to": at(minutes=-5), "match": {"metric": "cpu*"}, "reason": "upgrade"}
+    window = {
+        "from": at(minutes=5),
+        "to": at(minutes=-5),
+        "match": {"metric": "cpu*"},
+        "reason": "upgrade",
+    }
     assert (await http.put("/maintenance/upgrade", json=window)).json()["active"] is True
     assert (await http.get("/maintenance/upgrade")).json()["match"]["metric"] == "cpu*"
     assert list((await http.get("/maintenance")).json()["maintenance"]) == ["upgrade"]
@@ -300,7 +338,11 @@ async def test_maintenance_windows_are_kept_shown_and_removed(http):
             {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
             "before it starts",
         ),
-        ("/maintenance/w", {"from": "2026-01-02T00:00:00", "to": "2026-01-03T00:00:00Z"}, "timezone"),
+        (
+            "/maintenance/w",
+            {"from": "2026-01-02T00:00:00", "to": "2026-01-03T00:00:00Z"},
+            "timezone",
+        ),
         ("/rules/r", {"priority": "P1", "condition": "above"}, "needs a limit"),
         ("/rules/r", {"priority": "P1", "condition": "above", "limit": "x"}, "number"),
         ("/channels/c", {"url": "nonsense"}, "Apprise"),

@@ -87,7 +87,9 @@ def test_looking_up_hourly_points_expects_them_where_they_are():
     assert np.abs(fitted.band(later)[0] - truth(later)).mean() < 3
 
 
-@pytest.mark.parametrize("days_ago, hours", [(3, 3), (5, 10), (3 / 24, 3)], ids=["short", "long", "still on"])
+@pytest.mark.parametrize(
+    "days_ago, hours", [(3, 3), (5, 10), (3 / 24, 3)], ids=["short", "long", "still on"]
+)
 @pytest.mark.parametrize("days", [15, 42])
 def test_an_outage_is_not_expected_to_come_again(days, days_ago, hours):
     times, values = history(days)

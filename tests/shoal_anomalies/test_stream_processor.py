@@ -56,7 +56,10 @@ def noise(n, level=0.01, spread=0.001, seed=0):
 
 
 async def outbox(ctx):
-    return {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.OUTBOX)).items()}
+    return {
+        k.decode(): orjson.loads(v)
+        for k, v in (await ctx.stores.online.hgetall(keys.OUTBOX)).items()
+    }
 
 
 async def anomalies(ctx):
@@ -64,7 +67,11 @@ async def anomalies(ctx):
 
 
 async def readings(ctx, metric="error_rate", labels=None):
-    return recent_points.merged(recent_points.unpack(await ctx.stores.online.get(keys.tail(series_id(metric, labels or {})))))
+    return recent_points.merged(
+        recent_points.unpack(
+            await ctx.stores.online.get(keys.tail(series_id(metric, labels or {})))
+        )
+    )
 
 
 async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, watcher):
@@ -167,7 +174,9 @@ async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
     (alert,) = mine.book.alerts.values()
     mine.book.acknowledge(alert.id, "ana", datetime.now(UTC))
     await watcher.handle(ctx, events([0.6, 0.6], until=start + 2 * MINUTE))
-    assert not await commit(ctx, mine, [], before), "the stream was first: the route must look again"
+    assert not await commit(ctx, mine, [], before), (
+        "the stream was first: the route must look again"
+    )
     mine = await read_settings(ctx)
     before = orjson.dumps(mine.book.to_dict())
     mine.book.acknowledge(alert.id, "ana", datetime.now(UTC))
@@ -176,7 +185,9 @@ async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
     assert (await read_settings(ctx)).book.alerts[alert.id].state == "acknowledged"
 
 
-async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all(ctx, watcher, monkeypatch):
+async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all(
+    ctx, watcher, monkeypatch
+):
 
     batch = events([*noise(200), 0.4, 0.5])
 
@@ -208,7 +219,9 @@ async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, watcher):
     await watcher.handle(ctx, events(noise(100)))
     waiting = await ctx.stores.online.lrange(keys.FRESH, 0, -1)
     assert await jobs.keep_fresh(ctx) == 100
-    await ctx.stores.online.rpush(keys.FRESH, *waiting)  # as after a crash between writing and forgetting
+    await ctx.stores.online.rpush(
+        keys.FRESH, *waiting
+    )  # as after a crash between writing and forgetting
     await jobs.keep_fresh(ctx)
     series = series_id("error_rate", {})
     now = datetime.now(UTC).timestamp()
@@ -296,7 +309,11 @@ async def test_a_tenant_that_was_erased_and_made_anew_gets_its_series_listed(ctx
 async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, watcher):
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     hours = np.arange(24 * 21)
-    values = 100 + 50 * np.sin(hours / 24 * 2 * np.pi) + np.random.default_rng(5).normal(0, 2, len(hours))
+    values = (
+        100
+        + 50 * np.sin(hours / 24 * 2 * np.pi)
+        + np.random.default_rng(5).normal(0, 2, len(hours))
+    )
     await watcher.handle(
         ctx, events(values, "visits", until=now - timedelta(hours=1), step=timedelta(hours=1))
     )
@@ -330,7 +347,10 @@ async def fitted_forest(ctx, watcher, labels, until):
     for metric, values in (("load", load), ("latency", latency), ("cpu", cpu)):
         await watcher.handle(ctx, events(values, metric, labels=labels, until=until))
     await jobs.keep_fresh(ctx)
-    about = {k.decode(): orjson.loads(v) for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()}
+    about = {
+        k.decode(): orjson.loads(v)
+        for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
+    }
     forests = jobs.fit_forests(await jobs.history(ctx), about)
     await ctx.stores.online.hset(
         keys.FORESTS, mapping={g: zlib.compress(pickle.dumps(f)) for g, f in forests.items()}
@@ -354,7 +374,9 @@ async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, watcher
     assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
 
 
-async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_comes(ctx, watcher, webhook):
+async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_comes(
+    ctx, watcher, webhook
+):
     channel = orjson.dumps({"url": webhook.url, "enabled": True})
     await ctx.stores.online.hset(keys.CHANNELS, "page", channel)
     await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
@@ -369,7 +391,9 @@ async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_com
 
 async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, watcher):
     await watcher.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
-    await ctx.stores.online.hset(keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"form": 0}'))
+    await ctx.stores.online.hset(
+        keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"form": 0}')
+    )
     await quiet(Watcher()).handle(ctx, events([0.9]))
     assert (await anomalies(ctx))[-1]["value"] == 0.9
 

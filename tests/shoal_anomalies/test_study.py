@@ -17,12 +17,15 @@ DEFAULTS = AnomalyParameters.model_validate({})
 
 
 def series(*spikes, windows=(), denied=(), n=1200, size=50.0):
-    """White noise with spikes at indices; windows and denials by the index at their middle."""
+    """White noise with spikes at indices; windows and denials by the index at their
+    middle.
+    """
     values = np.random.default_rng(0).normal(0, 1, n)
     values[list(spikes)] += size
     times = 300.0 * np.arange(n)
     around = {
-        w: [[times[i - 5], times[i + 10]] for i in at] for w, at in (("windows", windows), ("denied", denied))
+        w: [[times[i - 5], times[i + 10]] for i in at]
+        for w, at in (("windows", windows), ("denied", denied))
     }
     return {"name": "s", "times": times.tolist(), "values": values.tolist(), **around}
 
@@ -43,7 +46,10 @@ def test_an_alarm_that_was_denied_costs_as_much_as_a_window_missed():
 
 def test_the_objective_is_the_benchmarks_own_score():
     tool = REFERENCE.parent / "tools" / "nabscore.py"
-    names = ["artificialWithAnomaly/art_daily_flatmiddle.csv", "artificialWithAnomaly/art_daily_jumpsup.csv"]
+    names = [
+        "artificialWithAnomaly/art_daily_flatmiddle.csv",
+        "artificialWithAnomaly/art_daily_jumpsup.csv",
+    ]
     if not tool.is_file() or not all((REFERENCE / "nab" / n).is_file() for n in names):
         pytest.skip(f"no reference data at {REFERENCE}")
     spec = importlib.util.spec_from_file_location("nabscore", tool)
@@ -69,7 +75,8 @@ def test_series_are_loaded_from_a_folder_and_from_a_document(tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps({"series": [record]}))
     (tmp_path / "nab" / "group").mkdir(parents=True)
     rows = "\n".join(
-        f"{np.datetime64(int(t), 's')},{v}" for t, v in zip(record["times"], record["values"], strict=True)
+        f"{np.datetime64(int(t), 's')},{v}"
+        for t, v in zip(record["times"], record["values"], strict=True)
     )
     (tmp_path / "nab" / "group" / "one.csv").write_text(f"timestamp,value\n{rows}\n")
     bounds = [[str(np.datetime64(int(t), "s")) for t in w] for w in record["windows"]]

@@ -1,4 +1,6 @@
-"""Experiments, a capability with parameters, the platform and the console in one process: real Redis, real Router, no Ray."""
+"""Experiments, a capability with parameters, the platform and the console in one
+process: real Redis, real Router, no Ray.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,22 @@ from shoal.contract.operations import Call, decode
 from shoal.runtime.context import PlatformContext
 
 
-async def call_application(self: PlatformContext, name: str, call: Call, headers: dict[str, str]) -> Any:
-    """One capability calls another over HTTP here, as there are no Serve handles without Ray."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.config.port}", timeout=30) as client:
-        answer = await client.request(call.method, call.path, params=call.query, content=call.body, headers={**headers, **dict(call.headers)})
+async def call_application(
+    self: PlatformContext, name: str, call: Call, headers: dict[str, str]
+) -> Any:
+    """One capability calls another over HTTP here, as there are no Serve handles
+    without Ray.
+    """
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{self.config.port}", timeout=30
+    ) as client:
+        answer = await client.request(
+            call.method,
+            call.path,
+            params=call.query,
+            content=call.body,
+            headers={**headers, **dict(call.headers)},
+        )
     return decode(answer.status_code, answer.headers.get("content-type", ""), answer.content)
 
 

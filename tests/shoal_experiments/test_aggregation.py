@@ -23,14 +23,31 @@ T0 = datetime(2026, 1, 5, tzinfo=UTC)
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
 
 
-def event(type: str, subject: str | None, hours: float, id: str | None = None, **data: Any) -> dict[str, Any]:
+def event(
+    type: str, subject: str | None, hours: float, id: str | None = None, **data: Any
+) -> dict[str, Any]:
     time = T0 + timedelta(hours=hours)
-    return {"id": id or f"{type}-{subject}-{hours}-{json.dumps(data)}", "source": "test", "type": type, "time": time,
-            "subject": subject, "data": json.dumps(data)}
+    return {
+        "id": id or f"{type}-{subject}-{hours}-{json.dumps(data)}",
+        "source": "test",
+        "type": type,
+        "time": time,
+        "subject": subject,
+        "data": json.dumps(data),
+    }
 
 
 def exposure(unit: str, variant: str, hours: float, experiment: str = "x") -> dict[str, Any]:
-    return event(agg.EXPOSURE, unit, hours, experiment=experiment, variant=variant, unit=unit, unit_type="user", capability=None)
+    return event(
+        agg.EXPOSURE,
+        unit,
+        hours,
+        experiment=experiment,
+        variant=variant,
+        unit=unit,
+        unit_type="user",
+        capability=None,
+    )
 
 
 def table(*events: dict[str, Any]) -> pa.Table:
@@ -38,17 +55,27 @@ def table(*events: dict[str, Any]) -> pa.Table:
 
 
 def design(**metric: Any) -> Design:
-    return Design.model_validate({"hypothesis": "h", "variants": ARMS, "minimum_effect": 0.1,
-                                  "primary": {"name": "m", "event": "buy", **metric}})
+    return Design.model_validate(
+        {
+            "hypothesis": "h",
+            "variants": ARMS,
+            "minimum_effect": 0.1,
+            "primary": {"name": "m", "event": "buy", **metric},
+        }
+    )
 
 
 def who(*events: dict[str, Any]) -> agg.Exposed:
     return agg.exposed([agg.first_exposures(table(*events), "x")], ["a", "b"])
 
 
-def summary(plan: Design, exposed: agg.Exposed, *events: dict[str, Any], now: datetime | None = None) -> agg.MetricData:
+def summary(
+    plan: Design, exposed: agg.Exposed, *events: dict[str, Any], now: datetime | None = None
+) -> agg.MetricData:
     made = agg.outcomes(table(*events), plan.metrics(), "x", exposed)
-    return agg.summarize(plan, plan.primary, exposed, [made], (), None if now is None else int(now.timestamp() * 1e6))
+    return agg.summarize(
+        plan, plan.primary, exposed, [made], (), None if now is None else int(now.timestamp() * 1e6)
+    )
 
 
 TWO = (exposure("u1", "a", 0), exposure("u2", "b", 0))
@@ -60,13 +87,20 @@ def test_a_repeated_event_counts_once() -> None:
 
 
 def test_the_first_exposure_counts_and_other_experiments_do_not() -> None:
-    found = who(exposure("u1", "a", 5), exposure("u1", "a", 2), exposure("u2", "b", 1, experiment="y"))
+    found = who(
+        exposure("u1", "a", 5), exposure("u1", "a", 2), exposure("u2", "b", 1, experiment="y")
+    )
     assert found.units.to_pylist() == ["u1"]
     assert found.time.tolist() == [int((T0 + timedelta(hours=2)).timestamp() * 1e6)]
 
 
 def test_units_seen_in_two_variants_are_left_out_and_counted() -> None:
-    found = who(exposure("u1", "a", 0), exposure("u1", "b", 1), exposure("u2", "b", 0), exposure("u3", "gone", 0))
+    found = who(
+        exposure("u1", "a", 0),
+        exposure("u1", "b", 1),
+        exposure("u2", "b", 0),
+        exposure("u3", "gone", 0),
+    )
     assert found.units.to_pylist() == ["u2"]
     assert (found.crossed, found.unknown) == (1, 1)
 
@@ -84,7 +118,13 @@ def test_no_exposures_at_all() -> None:
 
 
 def test_only_what_happened_after_the_exposure_counts() -> None:
-    data = summary(design(), who(*TWO), event("buy", "u1", -1), event("buy", "u2", 1), event("buy", "stranger", 1))
+    data = summary(
+        design(),
+        who(*TWO),
+        event("buy", "u1", -1),
+        event("buy", "u2", 1),
+        event("buy", "stranger", 1),
+    )
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 1)}
 
 
@@ -97,29 +137,46 @@ def test_a_window_ends_and_only_units_that_had_all_of_it_count() -> None:
 
 
 def test_retention_asks_for_an_event_within_its_days() -> None:
-    data = summary(design(kind="retention", from_day=7, window_days=14), who(*TWO),
-                   event("buy", "u1", 24), event("buy", "u2", 24 * 8), now=T0 + timedelta(days=15))
+    data = summary(
+        design(kind="retention", from_day=7, window_days=14),
+        who(*TWO),
+        event("buy", "u1", 24),
+        event("buy", "u2", 24 * 8),
+        now=T0 + timedelta(days=15),
+    )
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 1)}
 
 
 def test_values_are_summed_per_unit_and_units_without_events_are_zero() -> None:
     exposed = who(*TWO, exposure("u3", "a", 0), exposure("u4", "b", 0))
-    data = summary(design(kind="mean", value="price.net"), exposed,
-                   event("buy", "u1", 1, price={"net": 3}), event("buy", "u1", 2, price={"net": 4.5}), event("buy", "u2", 1, price={"net": 1}))
+    data = summary(
+        design(kind="mean", value="price.net"),
+        exposed,
+        event("buy", "u1", 1, price={"net": 3}),
+        event("buy", "u1", 2, price={"net": 4.5}),
+        event("buy", "u2", 1, price={"net": 1}),
+    )
     assert data.arms == {"a": Mean.of([7.5, 0]), "b": Mean.of([1, 0])}
 
 
 def test_averages_leave_units_without_events_out() -> None:
     exposed = who(*TWO, exposure("u3", "a", 0), exposure("u4", "a", 0))
-    data = summary(design(kind="mean", aggregate="mean"), exposed,
-                   event("buy", "u1", 1, value=2), event("buy", "u1", 2, value=4), event("buy", "u3", 1, value=5))
+    data = summary(
+        design(kind="mean", aggregate="mean"),
+        exposed,
+        event("buy", "u1", 1, value=2),
+        event("buy", "u1", 2, value=4),
+        event("buy", "u3", 1, value=5),
+    )
     assert data.arms == {"a": Mean.of([3, 5])}
     assert "two units" in data.undefined["b"]
 
 
 def test_a_ratio_joins_its_two_sources() -> None:
     exposed = who(*(exposure(f"u{i}", "ab"[i % 2], 0) for i in range(6)))
-    events = [event("click", f"u{i}", 1) for i in range(4)] + [event("look", f"u{i}", 1, value=2) for i in range(6)]
+    events = [event("click", f"u{i}", 1) for i in range(4)] + [
+        event("look", f"u{i}", 1, value=2) for i in range(6)
+    ]
     data = summary(design(event="click", kind="ratio", per={"event": "look"}), exposed, *events)
     arm = data.arms["a"]
     assert isinstance(arm, Ratio) and arm.estimate().value == pytest.approx(2 / 6)
@@ -135,29 +192,59 @@ def test_winsorising_caps_at_the_quantile_over_all_arms() -> None:
 
 @pytest.mark.parametrize("where", [{"plan": "pro"}, {"deep.flag": True}, {"size": 3}])
 def test_conditions_choose_events(where: dict[str, Any]) -> None:
-    events = (event("buy", "u1", 1, plan="pro", deep={"flag": True}, size=3), event("buy", "u2", 1, plan="free", deep={"flag": False}, size=4),
-              event("buy", "u2", 2))
+    events = (
+        event("buy", "u1", 1, plan="pro", deep={"flag": True}, size=3),
+        event("buy", "u2", 1, plan="free", deep={"flag": False}, size=4),
+        event("buy", "u2", 2),
+    )
     data = summary(design(where=where), who(*TWO), *events)
     assert data.arms == {"a": Proportion(1, 1), "b": Proportion(1, 0)}
 
 
 def test_events_of_broken_data_are_left_out() -> None:
     bad = {**event("buy", "u1", 1), "data": "not json"}
-    data = summary(design(kind="proportion"), who(*TWO), event("buy", None, 1), event("buy", "u1", 1, value="much"), {**bad, "subject": None})
+    data = summary(
+        design(kind="proportion"),
+        who(*TWO),
+        event("buy", None, 1),
+        event("buy", "u1", 1, value="much"),
+        {**bad, "subject": None},
+    )
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 0)}
 
 
 def test_a_condition_may_be_on_the_value_itself_and_of_another_type() -> None:
-    events = [event("buy", "u1", 1, value="yes", n=3), event("buy", "u2", 1, value="no", n=2**53 + 1)]
-    assert summary(design(where={"value": "yes"}), who(*TWO), *events).arms == {"a": Proportion(1, 0), "b": Proportion(1, 0)}, "yes is no number"
-    assert summary(design(where={"n": 2**53 + 1}), who(*TWO), event("buy", "u1", 1, n=3)).arms["a"] == Proportion(1, 0)
-    assert summary(design(where={"value": 1}), who(*TWO), event("buy", "u1", 1, value=1)).arms["a"] == Proportion(1, 1)
+    events = [
+        event("buy", "u1", 1, value="yes", n=3),
+        event("buy", "u2", 1, value="no", n=2**53 + 1),
+    ]
+    assert summary(design(where={"value": "yes"}), who(*TWO), *events).arms == {
+        "a": Proportion(1, 0),
+        "b": Proportion(1, 0),
+    }, "yes is no number"
+    assert summary(design(where={"n": 2**53 + 1}), who(*TWO), event("buy", "u1", 1, n=3)).arms[
+        "a"
+    ] == Proportion(1, 0)
+    assert summary(design(where={"value": 1}), who(*TWO), event("buy", "u1", 1, value=1)).arms[
+        "a"
+    ] == Proportion(1, 1)
 
 
 def test_posted_outcomes_belong_to_their_experiment_and_metric() -> None:
-    plan = Design.model_validate({"hypothesis": "h", "variants": ARMS, "minimum_effect": 0.1, "primary": {"name": "m"}, "secondary": [{"name": "n"}]})
-    events = table(event("experiment.outcome", "u1", 1, experiment="x", metric="m"), event("experiment.outcome", "u2", 1, experiment="x", metric="n"),
-                   event("experiment.outcome", "u2", 1, experiment="y", metric="m"))
+    plan = Design.model_validate(
+        {
+            "hypothesis": "h",
+            "variants": ARMS,
+            "minimum_effect": 0.1,
+            "primary": {"name": "m"},
+            "secondary": [{"name": "n"}],
+        }
+    )
+    events = table(
+        event("experiment.outcome", "u1", 1, experiment="x", metric="m"),
+        event("experiment.outcome", "u2", 1, experiment="x", metric="n"),
+        event("experiment.outcome", "u2", 1, experiment="y", metric="m"),
+    )
     exposed = who(*TWO)
     made = agg.outcomes(events, plan.metrics(), "x", exposed)
     first, second = (agg.summarize(plan, m, exposed, [made]).arms for m in plan.metrics())
@@ -171,36 +258,109 @@ def test_the_past_adjusts_units_by_what_they_did_before() -> None:
     past = {u: int(rng.poisson(10)) for u in units}
     plan = design(kind="mean", cuped_days=7)
     exposed = who(*(exposure(u, "ab"[i % 2], 0) for i, u in enumerate(units)))
-    before = agg.outcomes(table(*(event("buy", u, -24, value=n) for u, n in past.items())), plan.metrics(), "x", None)
-    now = agg.outcomes(table(*(event("buy", u, 24, value=n + int(rng.integers(0, 2))) for u, n in past.items())), plan.metrics(), "x", exposed)
+    before = agg.outcomes(
+        table(*(event("buy", u, -24, value=n) for u, n in past.items())), plan.metrics(), "x", None
+    )
+    now = agg.outcomes(
+        table(*(event("buy", u, 24, value=n + int(rng.integers(0, 2))) for u, n in past.items())),
+        plan.metrics(),
+        "x",
+        exposed,
+    )
     data = agg.summarize(plan, plan.primary, exposed, [now], [before])
-    assert data.pairs["a"].covariance / math.sqrt(data.pairs["a"].variance_x * data.pairs["a"].variance_y) > 0.95
+    assert (
+        data.pairs["a"].covariance
+        / math.sqrt(data.pairs["a"].variance_x * data.pairs["a"].variance_y)
+        > 0.95
+    )
 
 
 def test_the_account_s_minutes_are_the_units_of_a_service_metric() -> None:
-    plan = Design.model_validate({"hypothesis": "h", "capability": "c", "variants": ARMS, "minimum_effect": 0.1, "primary": {"name": "m"},
-                                  "guardrails": [{"name": "slow", "event": "service.latency_p95", "kind": "mean", "better": "decrease", "margin": 0.1}]})
-    events = [event("metric", None, h, metric=f"shoal.variant.{name}", value=v + h, labels={"experiment": e, "variant": arm, "capability": "c"})
-              for h in range(3) for e in "xy" for arm, v in (("a", 10), ("b", 20)) for name in ("latency_p95", "requests")]
+    plan = Design.model_validate(
+        {
+            "hypothesis": "h",
+            "capability": "c",
+            "variants": ARMS,
+            "minimum_effect": 0.1,
+            "primary": {"name": "m"},
+            "guardrails": [
+                {
+                    "name": "slow",
+                    "event": "service.latency_p95",
+                    "kind": "mean",
+                    "better": "decrease",
+                    "margin": 0.1,
+                }
+            ],
+        }
+    )
+    events = [
+        event(
+            "metric",
+            None,
+            h,
+            metric=f"shoal.variant.{name}",
+            value=v + h,
+            labels={"experiment": e, "variant": arm, "capability": "c"},
+        )
+        for h in range(3)
+        for e in "xy"
+        for arm, v in (("a", 10), ("b", 20))
+        for name in ("latency_p95", "requests")
+    ]
     day = agg.service(table(*events), "x")
     data = agg.summarize(plan, plan.guardrails[0], who(*TWO), [day])
     assert data.arms == {"a": Mean.of([10, 11, 12]), "b": Mean.of([20, 21, 22])}
-    assert agg.service_levels(plan, [day])["b"] == {"requests": 63, "error_rate": None, "latency_p50": None, "latency_p95": 21}
+    assert agg.service_levels(plan, [day])["b"] == {
+        "requests": 63,
+        "error_rate": None,
+        "latency_p50": None,
+        "latency_p95": 21,
+    }
 
 
-@given(st.lists(st.tuples(st.sampled_from(["u1", "u2", "u3", "u9"]), st.integers(-30, 60), st.integers(1, 9)), max_size=30), st.integers(0, 30))
-def test_days_apart_give_what_all_events_at_once_give(rows: list[tuple[str, int, int]], cut: int) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["u1", "u2", "u3", "u9"]), st.integers(-30, 60), st.integers(1, 9)
+        ),
+        max_size=30,
+    ),
+    st.integers(0, 30),
+)
+def test_days_apart_give_what_all_events_at_once_give(
+    rows: list[tuple[str, int, int]], cut: int
+) -> None:
     plan = design(kind="mean")
     exposed = who(*TWO, exposure("u3", "a", 20))
     events = [event("buy", u, h, value=v) for u, h, v in rows]
-    parts = [agg.outcomes(table(*part), plan.metrics(), "x", exposed) for part in (events[:cut], events[cut:])]
+    parts = [
+        agg.outcomes(table(*part), plan.metrics(), "x", exposed)
+        for part in (events[:cut], events[cut:])
+    ]
     whole = agg.outcomes(table(*events), plan.metrics(), "x", exposed)
-    assert agg.numbers(parts, "m", exposed).total.tolist() == agg.numbers([whole], "m", exposed).total.tolist()
+    assert (
+        agg.numbers(parts, "m", exposed).total.tolist()
+        == agg.numbers([whole], "m", exposed).total.tolist()
+    )
 
 
 def test_both_ways_of_reading_data_agree() -> None:
-    texts = ["null", None, '{"v": true}', '{"v": 2, "s": "x", "o": {"f": true}}', "[1]", '{"o": 3}', '"a"', '{"v": null}', "{", '{"s": "\\n é"}']
+    texts = [
+        "null",
+        None,
+        '{"v": true}',
+        '{"v": 2, "s": "x", "o": {"f": true}}',
+        "[1]",
+        '{"o": 3}',
+        '"a"',
+        '{"v": null}',
+        "{",
+        '{"s": "\\n é"}',
+    ]
     kinds = {"v": NUMBER, "s": TEXT, "o.f": FLAG}
     for subset in (texts, texts[3:4] * 3, texts[9:], []):
         data = pa.chunked_array([pa.array(subset, pa.string())])
-        assert {k: v.to_pylist() for k, v in columns(data, kinds).items()} == {k: v.to_pylist() for k, v in _walked(data, kinds).items()}
+        assert {k: v.to_pylist() for k, v in columns(data, kinds).items()} == {
+            k: v.to_pylist() for k, v in _walked(data, kinds).items()
+        }

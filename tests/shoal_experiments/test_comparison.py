@@ -31,7 +31,10 @@ def proportions(draw: st.DrawFn, most: int = 300) -> Proportion:
 
 
 means = st.builds(
-    Mean, n=st.integers(2, 10_000), mean=st.floats(-1e3, 1e3).map(lambda x: round(x, 4)), variance=st.floats(0.01, 1e4)
+    Mean,
+    n=st.integers(2, 10_000),
+    mean=st.floats(-1e3, 1e3).map(lambda x: round(x, 4)),
+    variance=st.floats(0.01, 1e4),
 )
 
 
@@ -46,8 +49,12 @@ def test_the_example_of_the_two_buttons() -> None:
 
 
 def test_statsmodels_two_proportions(shared: Path) -> None:
-    two, one = json.loads((shared / "ab/statsmodels_reference.json").read_text())["proportions_ztest"]
-    z, p = proportions_z(Proportion(two["nobs"][1], two["count"][1]), Proportion(two["nobs"][0], two["count"][0]))
+    two, one = json.loads((shared / "ab/statsmodels_reference.json").read_text())[
+        "proportions_ztest"
+    ]
+    z, p = proportions_z(
+        Proportion(two["nobs"][1], two["count"][1]), Proportion(two["nobs"][0], two["count"][0])
+    )
     assert (z, p) == pytest.approx((two["z"], two["p"]), abs=1e-12)
     z, p = proportion_z(Proportion(one["nobs"], one["count"]), one["value"])
     assert (z, p) == pytest.approx((one["z"], one["p"]), abs=1e-11)
@@ -66,20 +73,27 @@ def test_the_interval_excludes_no_difference_exactly_when_the_test_rejects_it(
 
 
 @given(proportions(), proportions(), st.floats(-0.95, 0.95))
-def test_the_constrained_rates_are_the_most_likely_ones(c: Proportion, t: Proportion, d: float) -> None:
+def test_the_constrained_rates_are_the_most_likely_ones(
+    c: Proportion, t: Proportion, d: float
+) -> None:
     low, high = max(0.0, -d) + 1e-9, min(1.0, 1 - d) - 1e-9
 
     def surprise(p: float) -> float:
         return -(
-            c.successes * math.log(p) + (c.n - c.successes) * math.log(1 - p)
-            + t.successes * math.log(p + d) + (t.n - t.successes) * math.log(1 - p - d)
+            c.successes * math.log(p)
+            + (c.n - c.successes) * math.log(1 - p)
+            + t.successes * math.log(p + d)
+            + (t.n - t.successes) * math.log(1 - p - d)
         )
 
     best = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
     assert surprise(min(max(_constrained_rate(c, t, d), low), high)) <= best.fun + 1e-5
 
 
-@pytest.mark.parametrize(("control", "treatment"), [((10, 10), (10, 10)), ((10, 0), (10, 0)), ((1, 1), (1, 1)), ((1, 0), (1, 0))])
+@pytest.mark.parametrize(
+    ("control", "treatment"),
+    [((10, 10), (10, 10)), ((10, 0), (10, 0)), ((1, 1), (1, 1)), ((1, 0), (1, 0))],
+)
 def test_all_or_no_successes_in_both_arms_is_no_evidence_and_no_certainty(
     control: tuple[int, int], treatment: tuple[int, int]
 ) -> None:
@@ -91,11 +105,15 @@ def test_all_or_no_successes_in_both_arms_is_no_evidence_and_no_certainty(
 @pytest.mark.parametrize(("successes", "n"), [(51, 235), (0, 7), (7, 7), (1, 1), (3, 10**6)])
 def test_an_arm_s_own_interval_is_clopper_and_pearsons(successes: int, n: int) -> None:
     theirs = binomtest(successes, n).proportion_ci(method="exact")
-    assert own_interval(Proportion(n, successes)) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert own_interval(Proportion(n, successes)) == pytest.approx(
+        (theirs.low, theirs.high), abs=1e-12
+    )
 
 
 def test_an_arm_s_own_interval_for_a_mean_is_student_s() -> None:
-    assert own_interval(Mean(16, 10.0, 4.0)) == pytest.approx((10 - 2.1314 * 0.5, 10 + 2.1314 * 0.5), abs=1e-4)
+    assert own_interval(Mean(16, 10.0, 4.0)) == pytest.approx(
+        (10 - 2.1314 * 0.5, 10 + 2.1314 * 0.5), abs=1e-4
+    )
 
 
 def test_a_relative_effect_needs_a_control_that_succeeded() -> None:
@@ -109,7 +127,9 @@ def test_welch_is_scipys() -> None:
     ours = compare(Mean.of(a), Mean.of(b))
     theirs = ttest_ind(b, a, equal_var=False)
     interval = theirs.confidence_interval()
-    assert (ours.statistic, ours.p_value) == pytest.approx((theirs.statistic, theirs.pvalue), rel=1e-12)
+    assert (ours.statistic, ours.p_value) == pytest.approx(
+        (theirs.statistic, theirs.pvalue), rel=1e-12
+    )
     assert ours.interval == pytest.approx((interval.low, interval.high), rel=1e-12)
 
 
@@ -127,7 +147,9 @@ def test_a_mean_s_relative_interval_agrees_with_its_test(control: Mean, treatmen
 
 def test_fieller_tends_to_the_delta_method_when_the_control_is_precise() -> None:
     control, treatment = Estimate(100.0, 1e-8), Estimate(110.0, 1.0)
-    assert fieller(control, treatment, 1.96) == pytest.approx((0.1 - 0.0196, 0.1 + 0.0196), abs=1e-6)
+    assert fieller(control, treatment, 1.96) == pytest.approx(
+        (0.1 - 0.0196, 0.1 + 0.0196), abs=1e-6
+    )
 
 
 def test_a_control_that_may_be_zero_bounds_no_relative_effect() -> None:
@@ -142,7 +164,9 @@ def test_arms_that_do_not_vary_cannot_be_tested(effect: str) -> None:
 
 
 def test_one_arm_without_variance_is_enough_to_test() -> None:
-    assert compare(Mean(10, 1.0, 0.0), Mean(10, 2.0, 1.0)).p_value == pytest.approx(0.0115, abs=0.0005)
+    assert compare(Mean(10, 1.0, 0.0), Mean(10, 2.0, 1.0)).p_value == pytest.approx(
+        0.0115, abs=0.0005
+    )
 
 
 def test_a_ratio_s_variance_is_that_of_its_resamples() -> None:
@@ -175,8 +199,18 @@ def test_too_few_units_for_a_quantile_are_refused() -> None:
         Quantile.of([1, 2, 3], 0.99)
 
 
-@pytest.mark.parametrize("bad", [lambda: Proportion(0, 0), lambda: Proportion(5, 6), lambda: Proportion(5, -1),
-                                 lambda: Mean(1, 0, 0), lambda: Mean(5, math.nan, 1), lambda: Mean(5, 1, -1), lambda: Mean.of([1])])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: Proportion(0, 0),
+        lambda: Proportion(5, 6),
+        lambda: Proportion(5, -1),
+        lambda: Mean(1, 0, 0),
+        lambda: Mean(5, math.nan, 1),
+        lambda: Mean(5, 1, -1),
+        lambda: Mean.of([1]),
+    ],
+)
 def test_impossible_summaries_are_refused(bad: object) -> None:
     with pytest.raises(Undefined):
         bad()  # type: ignore[operator]

@@ -1,4 +1,6 @@
-"""Days of events through the real lake, event log and Redis: what is kept of them, what is made anew, and what follows from them."""
+"""Days of events through the real lake, event log and Redis: what is kept of them, what
+is made anew, and what follows from them.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,15 @@ from shoal_experiments.repository import Document, Documents
 from shoal_experiments.summaries import Mean, Proportion
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
-PLAIN = {"hypothesis": "h", "variants": ARMS, "primary": {"name": "buys", "event": "buy"}, "minimum_effect": 0.1, "baseline": 0.2,
-         "minimum_sample_size": 2, "duration_days": 0}
+PLAIN = {
+    "hypothesis": "h",
+    "variants": ARMS,
+    "primary": {"name": "buys", "event": "buy"},
+    "minimum_effect": 0.1,
+    "baseline": 0.2,
+    "minimum_sample_size": 2,
+    "duration_days": 0,
+}
 ticks = count()
 
 
@@ -58,7 +67,12 @@ def warmth(_: Any) -> APIRouter:
 
 @pytest.fixture(scope="module")
 def app(shoal_app: Callable[..., Any]) -> Any:
-    return shoal_app("experiments", capabilities=[Capability("warmth", "Has one parameter.", routes=warmth, parameters=WarmthParameters)])
+    return shoal_app(
+        "experiments",
+        capabilities=[
+            Capability("warmth", "Has one parameter.", routes=warmth, parameters=WarmthParameters)
+        ],
+    )
 
 
 class Lab:
@@ -86,13 +100,31 @@ class Lab:
 
     def event(self, type: str, unit: str, days_ago: float, /, **data: Any) -> dict[str, Any]:
         name = f"{type}/{unit}/{days_ago}/{json.dumps(data)}"
-        return {"id": name, "source": "test", "type": type, "time": self.midnight - timedelta(days=days_ago), "subject": unit, "data": data}
+        return {
+            "id": name,
+            "source": "test",
+            "type": type,
+            "time": self.midnight - timedelta(days=days_ago),
+            "subject": unit,
+            "data": data,
+        }
 
     def exposure(self, id: str, unit: str, arm: str, days_ago: float, /) -> dict[str, Any]:
-        return self.event(EXPOSURE, unit, days_ago, experiment=id, variant=arm, unit=unit, unit_type="user", capability=None)
+        return self.event(
+            EXPOSURE,
+            unit,
+            days_ago,
+            experiment=id,
+            variant=arm,
+            unit=unit,
+            unit_type="user",
+            capability=None,
+        )
 
     def archive(self, *events: dict[str, Any]) -> None:
-        """Through the log into the lake, and out of the log (but for its last entry, which is of no use to any experiment)."""
+        """Through the log into the lake, and out of the log (but for its last entry,
+        which is of no use to any experiment).
+        """
         self.log(*events, self.event("shoal.tick", "clock", -0.00001, n=next(ticks)))
         self.app.run(EventLog(self.app.platform.stores).archive(self.name, timedelta(0)))
 
@@ -104,7 +136,11 @@ class Lab:
         made: list[str] = []
 
         async def run(tasks: Sequence[Task]) -> list[pa.Table]:
-            made.extend(f"{t.kind}/{(self.midnight.date() - t.day).days}" for t in tasks if t.day != self.midnight.date())
+            made.extend(
+                f"{t.kind}/{(self.midnight.date() - t.day).days}"
+                for t in tasks
+                if t.day != self.midnight.date()
+            )
             return await one_by_one(tasks)
 
         scope = Scope.of(self.document(id), self.ctx.stores, self.name)
@@ -118,31 +154,53 @@ def lab(app: Any, request: pytest.FixtureRequest) -> Lab:
 
 def test_a_day_is_made_once_and_again_only_when_it_has_new_events(lab: Lab) -> None:
     lab.start("x", 3)
-    lab.archive(lab.exposure("x", "u1", "a", 2.9), lab.exposure("x", "u2", "b", 1.9), lab.event("buy", "u1", 2.5), lab.event("buy", "u2", 1.5))
+    lab.archive(
+        lab.exposure("x", "u1", "a", 2.9),
+        lab.exposure("x", "u2", "b", 1.9),
+        lab.event("buy", "u1", 2.5),
+        lab.event("buy", "u2", 1.5),
+    )
     assert lab.observe("x")[0] == ["exposures/3", "exposures/2", "outcomes/3", "outcomes/2"]
     assert lab.observe("x")[0] == []
-    lab.archive(lab.event("buy", "u3", 1.2), lab.event("buy", "u2", 1.5))  # a stranger's, late; and one that was there
+    lab.archive(
+        lab.event("buy", "u3", 1.2), lab.event("buy", "u2", 1.5)
+    )  # a stranger's, late; and one that was there
     made, observed = lab.observe("x")
     assert made == ["exposures/2", "outcomes/2"]
-    [rows] = [t.to_pylist() for day, t in observed.outcomes.items() if (lab.midnight.date() - day).days == 2]
+    [rows] = [
+        t.to_pylist()
+        for day, t in observed.outcomes.items()
+        if (lab.midnight.date() - day).days == 2
+    ]
     assert [(r["unit"], r["events"]) for r in rows] == [("u2", 1)]
     assert lab.observe("x")[0] == []
 
 
 def test_an_exposure_on_one_day_renews_the_outcomes_of_the_days_after_it(lab: Lab) -> None:
     lab.start("x", 3)
-    lab.archive(lab.exposure("x", "u1", "a", 2.9), lab.event("buy", "u1", 1.5), lab.event("buy", "u2", 1.5))
+    lab.archive(
+        lab.exposure("x", "u1", "a", 2.9), lab.event("buy", "u1", 1.5), lab.event("buy", "u2", 1.5)
+    )
     lab.observe("x")
-    lab.archive(lab.exposure("x", "u2", "b", 2.8))  # came late; its unit's purchase was already archived
+    lab.archive(
+        lab.exposure("x", "u2", "b", 2.8)
+    )  # came late; its unit's purchase was already archived
     made, observed = lab.observe("x")
     assert made == ["exposures/3", "outcomes/3", "outcomes/2"]
-    assert sorted(r["unit"] for t in observed.outcomes.values() for r in t.to_pylist()) == ["u1", "u2"]
+    assert sorted(r["unit"] for t in observed.outcomes.values() for r in t.to_pylist()) == [
+        "u1",
+        "u2",
+    ]
 
 
 def test_what_the_log_holds_beyond_the_lake_counts_and_is_not_kept(lab: Lab) -> None:
     lab.start("x", 2)
     lab.archive(lab.exposure("x", "u1", "a", 1.9))
-    lab.log(lab.exposure("x", "u1", "a", 1.9), lab.exposure("x", "u2", "b", 1.8), lab.event("buy", "u2", 1.5))
+    lab.log(
+        lab.exposure("x", "u1", "a", 1.9),
+        lab.exposure("x", "u2", "b", 1.8),
+        lab.event("buy", "u2", 1.5),
+    )
     for _ in range(2):
         made, observed = lab.observe("x")
         assert made == ["exposures/2", "outcomes/2"] and observed.who.counts(2) == [1, 1]
@@ -163,12 +221,27 @@ def test_cuped_reads_the_past_from_the_lake(lab: Lab) -> None:
     arm = {f"u{i}": "ab"[i % 2] for i in range(300)}
     before = {u: float(rng.gamma(4, 5)) for u in arm}
     after = {u: before[u] + float(rng.normal(0, 2)) + (1 if arm[u] == "b" else 0) for u in arm}
-    lab.archive(*(lab.event("buy", u, 2.5 + i % 3, value=v / 2) for u, v in before.items() for i in (0, 1)))
-    lab.archive(*(lab.exposure("x", u, a, 0.9) for u, a in arm.items()), *(lab.event("buy", u, 0.5, value=v) for u, v in after.items()))
-    lab.start("x", 1, primary={"name": "spent", "event": "buy", "kind": "mean", "cuped_days": 7}, variance=100.0)
+    lab.archive(
+        *(lab.event("buy", u, 2.5 + i % 3, value=v / 2) for u, v in before.items() for i in (0, 1))
+    )
+    lab.archive(
+        *(lab.exposure("x", u, a, 0.9) for u, a in arm.items()),
+        *(lab.event("buy", u, 0.5, value=v) for u, v in after.items()),
+    )
+    lab.start(
+        "x",
+        1,
+        primary={"name": "spent", "event": "buy", "kind": "mean", "cuped_days": 7},
+        variance=100.0,
+    )
     metric = lab.client.experiments.results(id="x")["metrics"][0]
-    correlation = np.corrcoef([before[u] for u in arm], [after[u] - (arm[u] == "b") for u in arm])[0, 1]
-    assert metric["cuped"] == {"days": 7, "interval_factor": pytest.approx(np.sqrt(1 - correlation**2), rel=0.02)}
+    correlation = np.corrcoef([before[u] for u in arm], [after[u] - (arm[u] == "b") for u in arm])[
+        0, 1
+    ]
+    assert metric["cuped"] == {
+        "days": 7,
+        "interval_factor": pytest.approx(np.sqrt(1 - correlation**2), rel=0.02),
+    }
     plain = [Mean.of([after[u] for u in arm if arm[u] == name]).estimate().error for name in "ab"]
     ours = [metric["arms"][name]["standard_error"] for name in "ab"]
     assert ours == pytest.approx([e * metric["cuped"]["interval_factor"] for e in plain], rel=0.1)
@@ -180,39 +253,71 @@ def test_cuped_reads_the_past_from_the_lake(lab: Lab) -> None:
 
 
 def test_baseline_units_and_duration_come_from_what_was_logged(lab: Lab) -> None:
-    """Two hundred people open boards over ten days, a quarter of them buy later; then nobody has to say a baseline."""
+    """Two hundred people open boards over ten days, a quarter of them buy later; then
+    nobody has to say a baseline.
+    """
     opened = [lab.event("board.opened", f"u{i}", 13 - i % 10) for i in range(200)]
     bought = [lab.event("buy", f"u{i}", 13 - i % 10 - 0.5) for i in range(0, 200, 4)]
-    noise = [lab.event("item.updated", f"item-{i}", 5) for i in range(500)] + [lab.event("metric", "u999", 5, metric="m", value=1)]
+    noise = [lab.event("item.updated", f"item-{i}", 5) for i in range(500)] + [
+        lab.event("metric", "u999", 5, metric="m", value=1)
+    ]
     lab.archive(*opened, *bought, *noise)
-    body = {"hypothesis": "h", "variants": ARMS, "primary": {"name": "buys", "event": "buy"}, "minimum_effect": 0.1}
+    body = {
+        "hypothesis": "h",
+        "variants": ARMS,
+        "primary": {"name": "buys", "event": "buy"},
+        "minimum_effect": 0.1,
+    }
     plan = lab.client.experiments.draft(id="x", body=body)["plan"]
-    assert plan["baseline"] == pytest.approx(0.25) and plan["units_per_day"] == pytest.approx(200 / 14)
-    told = lab.client.experiments.sample_size(metric="proportion", baseline=0.25, minimum_effect=0.1)["per_arm"]
-    assert plan["per_arm"] == told and plan["duration_days"] == 7 * np.ceil(2 * told / (200 / 14) / 7)
+    assert plan["baseline"] == pytest.approx(0.25) and plan["units_per_day"] == pytest.approx(
+        200 / 14
+    )
+    told = lab.client.experiments.sample_size(
+        metric="proportion", baseline=0.25, minimum_effect=0.1
+    )["per_arm"]
+    assert plan["per_arm"] == told and plan["duration_days"] == 7 * np.ceil(
+        2 * told / (200 / 14) / 7
+    )
 
 
 def test_the_variance_comes_from_what_was_logged_and_newest_events_count(lab: Lab) -> None:
     values = {f"u{i}": float(i) for i in range(60)}
     lab.archive(*(lab.event("buy", u, 3, value=v) for u, v in list(values.items())[:30]))
     lab.log(*(lab.event("buy", u, 2, value=v) for u, v in list(values.items())[30:]))
-    body = {"hypothesis": "h", "variants": ARMS, "primary": {"name": "spent", "event": "buy", "kind": "mean"}, "minimum_effect": 0.1, "effect": "relative"}
+    body = {
+        "hypothesis": "h",
+        "variants": ARMS,
+        "primary": {"name": "spent", "event": "buy", "kind": "mean"},
+        "minimum_effect": 0.1,
+        "effect": "relative",
+    }
     plan = lab.client.experiments.draft(id="x", body=body)["plan"]
-    assert (plan["baseline"], plan["variance"]) == pytest.approx((np.mean(list(values.values())), np.var(list(values.values()), ddof=1)))
+    assert (plan["baseline"], plan["variance"]) == pytest.approx(
+        (np.mean(list(values.values())), np.var(list(values.values()), ddof=1))
+    )
 
 
 def test_a_quantile_s_sample_follows_from_its_own_error(lab: Lab) -> None:
     values = -np.log(1 - (np.arange(2000) + 0.5) / 2000)
     lab.archive(*(lab.event("buy", f"u{i}", 3, value=float(v)) for i, v in enumerate(values)))
     metric = {"name": "p90", "event": "buy", "kind": "quantile", "quantile": 0.9}
-    plan = lab.client.experiments.draft(id="x", body={"hypothesis": "h", "variants": ARMS, "primary": metric, "minimum_effect": 0.2})["plan"]
+    plan = lab.client.experiments.draft(
+        id="x", body={"hypothesis": "h", "variants": ARMS, "primary": metric, "minimum_effect": 0.2}
+    )["plan"]
     # q (1 - q) / f² of the exponential's 90 % quantile: .09 / .1² = 9
-    assert plan["baseline"] == pytest.approx(np.log(10), rel=0.01) and plan["variance"] == pytest.approx(9, rel=0.05)
+    assert plan["baseline"] == pytest.approx(np.log(10), rel=0.01) and plan[
+        "variance"
+    ] == pytest.approx(9, rel=0.05)
 
 
 def test_without_a_past_the_start_asks_for_a_baseline(lab: Lab) -> None:
     lab.archive(lab.event("board.opened", "u1", 3))
-    body = {"hypothesis": "h", "variants": ARMS, "primary": {"name": "buys", "event": "buy"}, "minimum_effect": 0.1}
+    body = {
+        "hypothesis": "h",
+        "variants": ARMS,
+        "primary": {"name": "buys", "event": "buy"},
+        "minimum_effect": 0.1,
+    }
     assert lab.client.experiments.draft(id="x", body=body)["plan"] is None
     with pytest.raises(Invalid, match="baseline"):
         lab.client.experiments.start(id="x")
@@ -234,11 +339,18 @@ def test_a_group_sequential_test_shows_its_looks_and_nothing_between_them(lab: L
     lab.start("x", 0, analysis="group_sequential", looks=[0.5, 1], minimum_sample_size=100)
     exposed(lab, "x", (40, 4), (40, 8))
     early = lab.client.experiments.results(id="x")
-    assert early["metrics"] is None and early["looks"] == [] and "first look is at 50 %" in early["verdict"]["reasons"][0]
+    assert (
+        early["metrics"] is None
+        and early["looks"] == []
+        and "first look is at 50 %" in early["verdict"]["reasons"][0]
+    )
     exposed(lab, "x", (20, 2), (20, 4), first=100)
     with ThreadPoolExecutor(6) as pool:  # readers who ask at once are shown one and the same look
         answers = list(pool.map(lambda _: lab.client.experiments.results(id="x"), range(6)))
-    assert all(answer["looks"] == answers[0]["looks"] and answer["metrics"] == answers[0]["metrics"] for answer in answers)
+    assert all(
+        answer["looks"] == answers[0]["looks"] and answer["metrics"] == answers[0]["metrics"]
+        for answer in answers
+    )
     [look] = answers[0]["looks"]
     assert look["information"] == 0.6 and len(lab.document("x").looks) == 1
     assert answers[0]["metrics"][0]["comparisons"]["b"]["effect"] == pytest.approx(0.1)
@@ -257,7 +369,11 @@ def test_a_look_that_another_reader_took_meanwhile_is_the_one_that_is_shown(lab:
     first = lab.app.run(reporting.report(lab.ctx, stale))
     exposed(lab, "x", (5, 5), (5, 0), first=100)
     second = lab.app.run(reporting.report(lab.ctx, stale))
-    assert second["looks"] == first["looks"] and second["metrics"] == first["metrics"] and len(lab.document("x").looks) == 1
+    assert (
+        second["looks"] == first["looks"]
+        and second["metrics"] == first["metrics"]
+        and len(lab.document("x").looks) == 1
+    )
 
 
 def test_an_always_valid_test_shows_its_interval_from_a_hundred_units_on(lab: Lab) -> None:
@@ -267,43 +383,66 @@ def test_an_always_valid_test_shows_its_interval_from_a_hundred_units_on(lab: La
     exposed(lab, "x", (21, 2), (0, 0), first=200)
     found = lab.client.experiments.results(id="x")
     row = found["metrics"][0]["comparisons"]["b"]
-    assert row["effect"] == pytest.approx(0.4) and row["interval"][0] > 0 and found["verdict"]["winner"] == "b" and not found["complete"]
+    assert (
+        row["effect"] == pytest.approx(0.4)
+        and row["interval"][0] > 0
+        and found["verdict"]["winner"] == "b"
+        and not found["complete"]
+    )
     json.dumps(found, allow_nan=False)
 
 
 # Ramps
 
 
-WARM = [{"name": "cool", "allocation": 50}, {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}}]
+WARM = [
+    {"name": "cool", "allocation": 50},
+    {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}},
+]
 
 
 def ramping(lab: Lab, **fields: Any) -> None:
     lab.start("w", 0, capability="warmth", variants=WARM, **fields)
-    lab.client.experiments.promote(id="w", body={"variant": "warm", "override": "for the test", "days": 4, "steps": [10, 50, 100]})
+    lab.client.experiments.promote(
+        id="w",
+        body={"variant": "warm", "override": "for the test", "days": 4, "steps": [10, 50, 100]},
+    )
 
 
 def begun(lab: Lab, days_ago: float) -> None:
     """As if the ramp had begun then."""
+
     def earlier(document: Document) -> dict[str, Any]:
         assert document.ramp is not None
-        return {"ramp": document.ramp.model_copy(update={"started_at": datetime.now(UTC) - timedelta(days=days_ago)})}
+        return {
+            "ramp": document.ramp.model_copy(
+                update={"started_at": datetime.now(UTC) - timedelta(days=days_ago)}
+            )
+        }
 
     lab.change("w", earlier)
 
 
 def shares(lab: Lab) -> list[float]:
-    found = [e for e in lab.client.platform.list_experiments()["experiments"] if e["id"] == "w~ramp"]
+    found = [
+        e for e in lab.client.platform.list_experiments()["experiments"] if e["id"] == "w~ramp"
+    ]
     return [v["allocation"] for e in found for v in e["variants"]]
 
 
 def test_a_ramp_is_moved_on_by_its_job_until_the_winner_is_everyone_s(lab: Lab) -> None:
     ramping(lab)
     assert shares(lab) == [10, 90]
-    assert lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"][f"{lab.name}/w"].endswith("over 4 days")
+    assert lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"][f"{lab.name}/w"].endswith(
+        "over 4 days"
+    )
     assert shares(lab) == [10, 90]
     begun(lab, 1.5)
     lab.app.job("experiments.ramps", tenant=lab.name)
-    assert shares(lab) == [50, 50] and lab.client.experiments.get(id="w")["history"][-1]["what"] == "ramp at 50 percent"
+    assert (
+        shares(lab) == [50, 50]
+        and lab.client.experiments.get(id="w")["history"][-1]["what"] == "ramp at 50 percent"
+    )
     begun(lab, 4.1)
     lab.app.job("experiments.ramps", tenant=lab.name)
     assert shares(lab) == [] and lab.client.experiments.get(id="w")["status"] == "promoted"
@@ -313,15 +452,31 @@ def test_a_ramp_is_moved_on_by_its_job_until_the_winner_is_everyone_s(lab: Lab) 
     assert lab.client.platform.get_parameters(capability="warmth")["own"] == {}
 
 
-REFUNDS = [{"name": "refunds", "event": "refund", "better": "decrease", "margin": 0.05, "margin_scale": "absolute"}]
+REFUNDS = [
+    {
+        "name": "refunds",
+        "event": "refund",
+        "better": "decrease",
+        "margin": 0.05,
+        "margin_scale": "absolute",
+    }
+]
 
 
 @pytest.mark.parametrize(("refunds", "status"), [(90, "rolled back"), (12, "promoting")])
-def test_a_ramp_goes_back_by_itself_when_a_guardrail_breaks_and_only_then(lab: Lab, refunds: int, status: str) -> None:
+def test_a_ramp_goes_back_by_itself_when_a_guardrail_breaks_and_only_then(
+    lab: Lab, refunds: int, status: str
+) -> None:
     ramping(lab, guardrails=REFUNDS)
     begun(lab, 1)
-    events = [lab.exposure("w~ramp", f"{arm}{i}", arm, -0.0001) for arm in ("warm", "cool") for i in range(300)]
-    events += [lab.event("refund", f"cool{i}", -0.0002) for i in range(10)] + [lab.event("refund", f"warm{i}", -0.0002) for i in range(refunds)]
+    events = [
+        lab.exposure("w~ramp", f"{arm}{i}", arm, -0.0001)
+        for arm in ("warm", "cool")
+        for i in range(300)
+    ]
+    events += [lab.event("refund", f"cool{i}", -0.0002) for i in range(10)] + [
+        lab.event("refund", f"warm{i}", -0.0002) for i in range(refunds)
+    ]
     lab.log(*events)
     lab.app.job("experiments.ramps", tenant=lab.name)
     after = lab.client.experiments.get(id="w")
@@ -334,7 +489,13 @@ def test_a_ramp_goes_back_by_itself_when_a_guardrail_breaks_and_only_then(lab: L
 
 
 def test_a_service_guardrail_rolls_a_slow_winner_back(lab: Lab) -> None:
-    guardrail = {"name": "slow", "event": "service.latency_p95", "kind": "mean", "better": "decrease", "margin": 0.1}
+    guardrail = {
+        "name": "slow",
+        "event": "service.latency_p95",
+        "kind": "mean",
+        "better": "decrease",
+        "margin": 0.1,
+    }
     ramping(lab, guardrails=[guardrail])
     begun(lab, 1)
     rng = np.random.default_rng(8)
@@ -342,14 +503,27 @@ def test_a_service_guardrail_rolls_a_slow_winner_back(lab: Lab) -> None:
     now = int(lab.midnight.timestamp()) // 60
     minutes: list[Event] = []
     for n in range(200):  # as the router accounts for a minute of ten requests to each arm
-        buckets = {arm: bisect_left(BOUNDS, level * float(rng.lognormal(0, 0.3))) for arm, level in (("cool", 0.1), ("warm", 0.2))}
-        minutes += metric_events("warmth", now - n, {f"{k}/w~ramp/{arm}".encode(): b"10" for arm, b in buckets.items() for k in ("n", b)}, 1)
+        buckets = {
+            arm: bisect_left(BOUNDS, level * float(rng.lognormal(0, 0.3)))
+            for arm, level in (("cool", 0.1), ("warm", 0.2))
+        }
+        minutes += metric_events(
+            "warmth",
+            now - n,
+            {f"{k}/w~ramp/{arm}".encode(): b"10" for arm, b in buckets.items() for k in ("n", b)},
+            1,
+        )
     lab.app.run(lab.ctx.stores.events.append(minutes))
     lab.log(*(lab.exposure("w~ramp", f"{arm}1", arm, -0.0001) for arm in ("cool", "warm")))
     lab.app.job("experiments.ramps", tenant=lab.name)
     assert lab.client.experiments.get(id="w")["status"] == "rolled back"
-    admin, deadline = lab.app.client(lab.name, "admin").platform, time.monotonic() + 20  # the audit log is a moment behind
-    while "DELETE /platform/experiments/{id}" not in {e["action"] for e in admin.list_audit(limit=1000)["entries"]}:
+    admin, deadline = (
+        lab.app.client(lab.name, "admin").platform,
+        time.monotonic() + 20,
+    )  # the audit log is a moment behind
+    while "DELETE /platform/experiments/{id}" not in {
+        e["action"] for e in admin.list_audit(limit=1000)["entries"]
+    }:
         assert time.monotonic() < deadline, "the audit log says nothing of it"
         time.sleep(0.05)
 
@@ -370,8 +544,12 @@ def test_a_state_whose_deed_fails_is_taken_back(lab: Lab, monkeypatch: pytest.Mo
     experiments = lab.client.experiments
     experiments.draft(id="v", body=PLAIN)
     monkeypatch.setattr(lifecycle, "platform", Broken)
-    for change in (lambda: experiments.stop(id="w"), lambda: experiments.promote(id="w", variant="warm", override="x"),
-                   lambda: experiments.promote(id="w", variant="warm", override="x", days=2), lambda: experiments.start(id="v")):
+    for change in (
+        lambda: experiments.stop(id="w"),
+        lambda: experiments.promote(id="w", variant="warm", override="x"),
+        lambda: experiments.promote(id="w", variant="warm", override="x", days=2),
+        lambda: experiments.start(id="v"),
+    ):
         with pytest.raises(Unavailable):
             change()
     assert (lab.document("w").status, lab.document("v").status) == ("running", "draft")
@@ -383,12 +561,21 @@ def test_a_state_whose_deed_fails_is_taken_back(lab: Lab, monkeypatch: pytest.Mo
     assert lab.document("w").status == "promoted"
 
 
-def test_one_ramp_s_trouble_leaves_the_others_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_ramp_s_trouble_leaves_the_others_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ramping(lab)
     begun(lab, 1.5)
     lab.start("p", 0)
     lab.client.experiments.stop(id="p")
-    lab.change("p", lambda d: {"status": "promoting", "ramp": lab.document("w").ramp, "created_at": d.created_at - timedelta(days=1)})
+    lab.change(
+        "p",
+        lambda d: {
+            "status": "promoting",
+            "ramp": lab.document("w").ramp,
+            "created_at": d.created_at - timedelta(days=1),
+        },
+    )
     healthy = reporting.broken_guardrail
 
     async def look(ctx: TenantContext, document: Document, now: datetime) -> str:
@@ -398,14 +585,34 @@ def test_one_ramp_s_trouble_leaves_the_others_alone(lab: Lab, monkeypatch: pytes
 
     monkeypatch.setattr(reporting, "broken_guardrail", look)
     done = lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"]
-    assert done == {f"{lab.name}/p": "not looked at: the lake is away", f"{lab.name}/w": "ramp at 50 percent"}
+    assert done == {
+        f"{lab.name}/p": "not looked at: the lake is away",
+        f"{lab.name}/w": "ramp at 50 percent",
+    }
 
 
 def test_retention_and_windows_end_where_they_should_across_days(lab: Lab) -> None:
-    metric = {"name": "back", "event": "visit", "kind": "retention", "from_day": 1, "window_days": 2}
+    metric = {
+        "name": "back",
+        "event": "visit",
+        "kind": "retention",
+        "from_day": 1,
+        "window_days": 2,
+    }
     lab.start("x", 5, primary=metric)
-    lab.archive(lab.exposure("x", "u1", "a", 4.9), lab.event("visit", "u1", 4.5), lab.event("visit", "u1", 3.5),
-                lab.exposure("x", "u2", "b", 4.9), lab.event("visit", "u2", 4.5), lab.event("visit", "u2", 2.5),
-                lab.exposure("x", "u3", "a", 4.8), lab.exposure("x", "u4", "b", 4.8), lab.event("visit", "u4", 3.0))
+    lab.archive(
+        lab.exposure("x", "u1", "a", 4.9),
+        lab.event("visit", "u1", 4.5),
+        lab.event("visit", "u1", 3.5),
+        lab.exposure("x", "u2", "b", 4.9),
+        lab.event("visit", "u2", 4.5),
+        lab.event("visit", "u2", 2.5),
+        lab.exposure("x", "u3", "a", 4.8),
+        lab.exposure("x", "u4", "b", 4.8),
+        lab.event("visit", "u4", 3.0),
+    )
     arms = lab.client.experiments.results(id="x")["metrics"][0]["arms"]
-    assert {n: Proportion(v["n"], v["successes"]) for n, v in arms.items()} == {"a": Proportion(2, 1), "b": Proportion(2, 1)}
+    assert {n: Proportion(v["n"], v["successes"]) for n, v in arms.items()} == {
+        "a": Proportion(2, 1),
+        "b": Proportion(2, 1),
+    }

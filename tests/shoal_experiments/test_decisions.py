@@ -1,4 +1,6 @@
-"""What surrounds a test: corrections, guardrails, mismatch, CUPED, sample size and the Bayesian view."""
+"""What surrounds a test: corrections, guardrails, mismatch, CUPED, sample size and the
+Bayesian view.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,19 @@ from shoal_experiments.mismatch import sample_ratio_p_value
 from shoal_experiments.summaries import Mean, Pair, Proportion, Undefined
 
 
-@pytest.mark.parametrize("p_values", [[0.3], [0.01, 0.04, 0.03, 0.2, 0.0], [0.049, 0.049, 0.051, 1.0, 0.0009, 0.012, 0.012]])
+@pytest.mark.parametrize(
+    "p_values",
+    [[0.3], [0.01, 0.04, 0.03, 0.2, 0.0], [0.049, 0.049, 0.051, 1.0, 0.0009, 0.012, 0.012]],
+)
 def test_corrections_are_statsmodels(p_values: list[float]) -> None:
-    for ours, theirs in (("bonferroni", "bonferroni"), ("holm", "holm"), ("benjamini-hochberg", "fdr_bh")):
-        assert adjust(p_values, ours) == pytest.approx(list(multipletests(p_values, method=theirs)[1]))  # type: ignore[arg-type]
+    for ours, theirs in (
+        ("bonferroni", "bonferroni"),
+        ("holm", "holm"),
+        ("benjamini-hochberg", "fdr_bh"),
+    ):
+        assert adjust(p_values, ours) == pytest.approx(
+            list(multipletests(p_values, method=theirs)[1])
+        )  # type: ignore[arg-type]
 
 
 def test_bonferroni_s_intervals_match_its_decisions() -> None:
@@ -45,11 +56,18 @@ def test_a_guardrail_is_kept_only_when_harm_beyond_the_margin_is_excluded() -> N
     worse = non_inferiority(control, Proportion(10_000, 1850), margin=0.05)
     assert same.kept and not worse.kept
     assert same.worst is not None and worse.worst is not None and same.worst < 0.05 < worse.worst
-    assert not non_inferiority(Proportion(50, 10), Proportion(50, 10), margin=0.05).kept  # too little is known
+    assert not non_inferiority(
+        Proportion(50, 10), Proportion(50, 10), margin=0.05
+    ).kept  # too little is known
 
 
-@given(st.integers(100, 5000), st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.sampled_from(["increase", "decrease"]),
-       st.sampled_from(["absolute", "relative"]))
+@given(
+    st.integers(100, 5000),
+    st.floats(0.05, 0.95),
+    st.floats(0.05, 0.95),
+    st.sampled_from(["increase", "decrease"]),
+    st.sampled_from(["absolute", "relative"]),
+)
 def test_a_guardrail_is_kept_exactly_when_its_worst_harm_is_within_the_margin(
     n: int, a: float, b: float, better: str, scale: str
 ) -> None:
@@ -106,23 +124,36 @@ def test_cuped_without_a_past_changes_nothing() -> None:
 
 
 def test_statsmodels_sample_sizes(shared: Path) -> None:
-    for case in json.loads((shared / "ab/statsmodels_reference.json").read_text())["two_prop_sample_size"]:
+    for case in json.loads((shared / "ab/statsmodels_reference.json").read_text())[
+        "two_prop_sample_size"
+    ]:
         sided = 1 if case.get("alternative") == "larger" else 2
         baseline, ratio = case["prop2"], case.get("ratio", 1)
         effect = case["diff"]
         if "n1" in case:  # there, the arm counted is the other one
             baseline, effect = baseline + effect, -effect
         expected = case.get("n_per_arm", case.get("n1"))
-        n = size.proportion_sample_size(baseline, effect, power=case["power"], sided=sided, ratio=ratio)  # type: ignore[arg-type]
+        n = size.proportion_sample_size(
+            baseline, effect, power=case["power"], sided=sided, ratio=ratio
+        )  # type: ignore[arg-type]
         assert n == pytest.approx(expected, rel=2e-7)
-        assert size.proportion_power(expected, baseline, effect, sided=sided, ratio=ratio) == pytest.approx(  # type: ignore[arg-type]
-            case["power"], abs=5e-8)
+        assert size.proportion_power(
+            expected, baseline, effect, sided=sided, ratio=ratio
+        ) == pytest.approx(  # type: ignore[arg-type]
+            case["power"], abs=5e-8
+        )
 
 
-@pytest.mark.parametrize(("effect", "power", "ratio"), [(0.5, 0.8, 1), (0.3, 0.9, 3), (0.05, 0.95, 1), (2.0, 0.8, 0.5)])
-def test_sample_sizes_for_means_are_the_noncentral_t_s(effect: float, power: float, ratio: float) -> None:
+@pytest.mark.parametrize(
+    ("effect", "power", "ratio"), [(0.5, 0.8, 1), (0.3, 0.9, 3), (0.05, 0.95, 1), (2.0, 0.8, 0.5)]
+)
+def test_sample_sizes_for_means_are_the_noncentral_t_s(
+    effect: float, power: float, ratio: float
+) -> None:
     theirs = TTestIndPower().solve_power(effect, power=power, alpha=0.05, ratio=ratio)
-    assert size.mean_sample_size(effect, 1.0, power=power, ratio=ratio) == pytest.approx(theirs, rel=1e-4)
+    assert size.mean_sample_size(effect, 1.0, power=power, ratio=ratio) == pytest.approx(
+        theirs, rel=1e-4
+    )
 
 
 def test_large_samples_for_means_continue_the_small_ones() -> None:
@@ -131,7 +162,9 @@ def test_large_samples_for_means_continue_the_small_ones() -> None:
 
 
 @given(st.floats(0.01, 0.99), st.floats(-0.5, 0.5), st.floats(0.5, 0.99))
-def test_power_at_the_sample_size_is_the_power_asked_for(baseline: float, effect: float, power: float) -> None:
+def test_power_at_the_sample_size_is_the_power_asked_for(
+    baseline: float, effect: float, power: float
+) -> None:
     if abs(effect) < 1e-3 or not 0 < baseline + effect < 1:
         return
     n = size.proportion_sample_size(baseline, effect, power=power)
@@ -139,12 +172,20 @@ def test_power_at_the_sample_size_is_the_power_asked_for(baseline: float, effect
         assert size.proportion_power(n, baseline, effect) == pytest.approx(power, abs=1e-6)
 
 
-@pytest.mark.parametrize("bad", [
-    lambda: size.proportion_sample_size(0.1, 0), lambda: size.proportion_sample_size(0, 0.1),
-    lambda: size.proportion_sample_size(0.9, 0.2), lambda: size.proportion_sample_size(0.1, 0.1, power=1),
-    lambda: size.proportion_sample_size(0.1, 0.1, power=0.01), lambda: size.mean_sample_size(0, 1),
-    lambda: size.mean_sample_size(1, 0), lambda: size.mean_sample_size(1, 1, ratio=0), lambda: size.days(10, 0.5, 0),
-])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: size.proportion_sample_size(0.1, 0),
+        lambda: size.proportion_sample_size(0, 0.1),
+        lambda: size.proportion_sample_size(0.9, 0.2),
+        lambda: size.proportion_sample_size(0.1, 0.1, power=1),
+        lambda: size.proportion_sample_size(0.1, 0.1, power=0.01),
+        lambda: size.mean_sample_size(0, 1),
+        lambda: size.mean_sample_size(1, 0),
+        lambda: size.mean_sample_size(1, 1, ratio=0),
+        lambda: size.days(10, 0.5, 0),
+    ],
+)
 def test_impossible_plans_are_refused(bad: object) -> None:
     with pytest.raises(ValueError):
         bad()  # type: ignore[operator]
@@ -163,12 +204,18 @@ def test_beliefs_are_those_of_simulated_posteriors() -> None:
     assert found["a"].beats_control is None
     for name in arms:
         assert found[name].best == pytest.approx(float((draws[name] == best).mean()), abs=0.003)
-        assert found[name].expected_loss == pytest.approx(float((best - draws[name]).mean()), abs=0.0003)
-    assert found["b"].beats_control == pytest.approx(float((draws["b"] > draws["a"]).mean()), abs=0.003)
+        assert found[name].expected_loss == pytest.approx(
+            float((best - draws[name]).mean()), abs=0.0003
+        )
+    assert found["b"].beats_control == pytest.approx(
+        float((draws["b"] > draws["a"]).mean()), abs=0.003
+    )
 
 
 def test_beliefs_where_less_is_better() -> None:
-    found = beliefs({"a": Mean(1000, 10.0, 4.0), "b": Mean(1000, 9.8, 4.0)}, "a", higher_is_better=False)
+    found = beliefs(
+        {"a": Mean(1000, 10.0, 4.0), "b": Mean(1000, 9.8, 4.0)}, "a", higher_is_better=False
+    )
     assert found["b"].beats_control == pytest.approx(0.987, abs=0.001)
     assert sum(b.best for b in found.values()) == pytest.approx(1, abs=1e-6)
 

@@ -24,40 +24,62 @@ from shoal_experiments.summaries import Mean, Undefined
 from shoal_experiments.verdict import Finding, Kept, decide
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
-THREE = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 25}, {"name": "c", "allocation": 25}]
+THREE = [
+    {"name": "a", "allocation": 50},
+    {"name": "b", "allocation": 25},
+    {"name": "c", "allocation": 25},
+]
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def design(**fields: Any) -> Design:
-    return Design.model_validate({"hypothesis": "h", "variants": ARMS, "primary": {"name": "m"}, "minimum_effect": 0.02, "baseline": 0.1, **fields})
+    return Design.model_validate(
+        {
+            "hypothesis": "h",
+            "variants": ARMS,
+            "primary": {"name": "m"},
+            "minimum_effect": 0.02,
+            "baseline": 0.1,
+            **fields,
+        }
+    )
 
 
-@pytest.mark.parametrize(("fields", "complaint"), [
-    ({"variants": ARMS[:1]}, "at least 2"),
-    ({"variants": [ARMS[0], {"name": "b", "allocation": 49}]}, "sum to 100"),
-    ({"variants": [ARMS[0], {"name": "a", "allocation": 50}]}, "must differ"),
-    ({"variants": [{"name": "a", "allocation": 100}, {"name": "b", "allocation": 0}]}, "at least 0.01 percent"),
-    ({"control": "z"}, "not among the variants"),
-    ({"minimum_effect": 0}, "must not be zero"),
-    ({"minimum_effect": float("nan")}, "finite"),
-    ({"secondary": [{"name": "m"}]}, "more than once"),
-    ({"variants": [ARMS[0], {**ARMS[1], "parameters": {"x": 1}}]}, "no capability"),
-    ({"primary": {"name": "m", "kind": "ratio"}}, "needs `per`"),
-    ({"primary": {"name": "m", "kind": "quantile"}}, "needs `quantile`"),
-    ({"primary": {"name": "m", "kind": "retention"}}, "window_days"),
-    ({"primary": {"name": "m", "winsorize": 0.9}}, "winsorised"),
-    ({"primary": {"name": "m", "event": "service.latency_p95", "kind": "mean"}}, "router's account"),
-    ({"guardrails": [{"name": "g"}]}, "margin"),
-    ({"guardrails": [{"name": "g", "margin": 0}]}, "greater than 0"),
-    ({"looks": [0.5, 0.2, 1]}, "looks"),
-    ({"looks": [0.5]}, "looks"),
-    ({"looks": [0.5, 0.5005, 1]}, "at least 0.001 apart"),
-    ({"looks": [n / 200 for n in range(1, 201)]}, "most 100"),
-    ({"effect": "relative", "baseline": -10}, "above zero"),
-    ({"alpha": 0}, "greater than 0"),
-    ({"layer": {"name": "ui", "percent": 101}}, "less than or equal to 100"),
-    ({"hypothesis": ""}, "at least 1"),
-])
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"variants": ARMS[:1]}, "at least 2"),
+        ({"variants": [ARMS[0], {"name": "b", "allocation": 49}]}, "sum to 100"),
+        ({"variants": [ARMS[0], {"name": "a", "allocation": 50}]}, "must differ"),
+        (
+            {"variants": [{"name": "a", "allocation": 100}, {"name": "b", "allocation": 0}]},
+            "at least 0.01 percent",
+        ),
+        ({"control": "z"}, "not among the variants"),
+        ({"minimum_effect": 0}, "must not be zero"),
+        ({"minimum_effect": float("nan")}, "finite"),
+        ({"secondary": [{"name": "m"}]}, "more than once"),
+        ({"variants": [ARMS[0], {**ARMS[1], "parameters": {"x": 1}}]}, "no capability"),
+        ({"primary": {"name": "m", "kind": "ratio"}}, "needs `per`"),
+        ({"primary": {"name": "m", "kind": "quantile"}}, "needs `quantile`"),
+        ({"primary": {"name": "m", "kind": "retention"}}, "window_days"),
+        ({"primary": {"name": "m", "winsorize": 0.9}}, "winsorised"),
+        (
+            {"primary": {"name": "m", "event": "service.latency_p95", "kind": "mean"}},
+            "router's account",
+        ),
+        ({"guardrails": [{"name": "g"}]}, "margin"),
+        ({"guardrails": [{"name": "g", "margin": 0}]}, "greater than 0"),
+        ({"looks": [0.5, 0.2, 1]}, "looks"),
+        ({"looks": [0.5]}, "looks"),
+        ({"looks": [0.5, 0.5005, 1]}, "at least 0.001 apart"),
+        ({"looks": [n / 200 for n in range(1, 201)]}, "most 100"),
+        ({"effect": "relative", "baseline": -10}, "above zero"),
+        ({"alpha": 0}, "greater than 0"),
+        ({"layer": {"name": "ui", "percent": 101}}, "less than or equal to 100"),
+        ({"hypothesis": ""}, "at least 1"),
+    ],
+)
 def test_a_design_refuses(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         design(**fields)
@@ -80,30 +102,55 @@ def test_the_sample_size_is_that_of_the_smallest_arm_at_the_corrected_alpha() ->
     assert n == pytest.approx(control / 2, abs=1)
     assert design(baseline=None).sample_size() is None
     assert design(primary={"name": "m", "kind": "mean"}).sample_size() is None
-    assert design(primary={"name": "m", "kind": "mean"}, variance=4.0).sample_size() == pytest.approx(157_000, rel=0.01)
+    assert design(
+        primary={"name": "m", "kind": "mean"}, variance=4.0
+    ).sample_size() == pytest.approx(157_000, rel=0.01)
 
 
 def test_sequential_designs_ask_for_more() -> None:
-    fixed, gs, always = (design(analysis=a).sample_size() for a in ("fixed", "group_sequential", "always_valid"))
+    fixed, gs, always = (
+        design(analysis=a).sample_size() for a in ("fixed", "group_sequential", "always_valid")
+    )
     assert fixed is not None and gs is not None and always is not None
     assert 1.01 < gs / fixed < 1.05 < 1.5 < always / fixed < 2.2
-    assert design(analysis="always_valid", minimum_effect=0.5).sample_size() == 100  # fewer are never shown
+    assert (
+        design(analysis="always_valid", minimum_effect=0.5).sample_size() == 100
+    )  # fewer are never shown
 
 
 def test_the_duration_is_whole_weeks_until_the_smallest_arm_is_full() -> None:
-    plan = design(variants=THREE, traffic=50, layer={"name": "l", "percent": 40}, holdout={"name": "h", "percent": 10})
+    plan = design(
+        variants=THREE,
+        traffic=50,
+        layer={"name": "l", "percent": 40},
+        holdout={"name": "h", "percent": 10},
+    )
     assert plan.reach() == pytest.approx(0.18)
     assert plan.weeks(1000, 1000) == 28  # 1000 / (1000 · .25 · .18) = 22.2 days
     assert design(holdout={"name": "h", "percent": 100}).weeks(1000, 1000) is None
 
 
-def decided(*findings: Finding, guardrails: tuple[Kept, ...] = (), ratio: float = 0.5) -> tuple[str, str | None]:
-    v = decide(metric="m", better="increase", confidence=0.95, sample_ratio=ratio, threshold=0.001, findings=findings, guardrails=guardrails)
+def decided(
+    *findings: Finding, guardrails: tuple[Kept, ...] = (), ratio: float = 0.5
+) -> tuple[str, str | None]:
+    v = decide(
+        metric="m",
+        better="increase",
+        confidence=0.95,
+        sample_ratio=ratio,
+        threshold=0.001,
+        findings=findings,
+        guardrails=guardrails,
+    )
     assert v.reasons and all(r.endswith(".") for r in v.reasons)
     return v.decision, v.winner
 
 
-GOOD, BAD, FLAT = Finding("b", 0.1, (0.05, 0.15), 0.001, True), Finding("b", -0.1, (-0.2, -0.05), 0.001, True), Finding("b", 0.01, (-0.1, 0.1), 0.6, False)
+GOOD, BAD, FLAT = (
+    Finding("b", 0.1, (0.05, 0.15), 0.001, True),
+    Finding("b", -0.1, (-0.2, -0.05), 0.001, True),
+    Finding("b", 0.01, (-0.1, 0.1), 0.6, False),
+)
 
 
 def test_verdicts() -> None:
@@ -111,7 +158,10 @@ def test_verdicts() -> None:
     assert decided(BAD) == ("do not ship", None)
     assert decided(FLAT) == ("inconclusive", None)
     assert decided(GOOD, ratio=0.0001) == ("invalid", None)
-    assert decided(GOOD, guardrails=(Kept("b", "g", False, False, "no."),)) == ("inconclusive", None)
+    assert decided(GOOD, guardrails=(Kept("b", "g", False, False, "no."),)) == (
+        "inconclusive",
+        None,
+    )
     assert decided(GOOD, guardrails=(Kept("b", "g", False, True, "no."),)) == ("do not ship", None)
     assert decided(GOOD, guardrails=(Kept("b", "g", True, False, "yes."),)) == ("ship", "b")
     assert decided(Finding("b", undefined="nothing varies")) == ("inconclusive", None)
@@ -121,7 +171,9 @@ def test_verdicts() -> None:
 # Reports
 
 
-def observed(counts: dict[str, tuple[int, int]], plan: Design, days: int = 1, crossed: int = 0) -> Observed:
+def observed(
+    counts: dict[str, tuple[int, int]], plan: Design, days: int = 1, crossed: int = 0
+) -> Observed:
     """(units, successes) by arm, all on the first of some days."""
     units, arms, hits = [], [], []
     for index, arm in enumerate(plan.arms):
@@ -133,22 +185,47 @@ def observed(counts: dict[str, tuple[int, int]], plan: Design, days: int = 1, cr
     time = [int(START.timestamp() * 1e6)] * len(units)
     exposures = pa.table({"unit": units, "variant": arms, "time": time}, schema=agg.EXPOSURES)
     one = np.ones(len(hits))
-    outcomes = pa.table({"component": ["m"] * len(hits), "unit": hits, "events": one.astype(int), "total": one, "highest": one}, schema=agg.OUTCOMES)
+    outcomes = pa.table(
+        {
+            "component": ["m"] * len(hits),
+            "unit": hits,
+            "events": one.astype(int),
+            "total": one,
+            "highest": one,
+        },
+        schema=agg.OUTCOMES,
+    )
     day = date(2026, 3, 2)
     return Observed(agg.exposed([exposures], plan.arms), {day: exposures}, {day: outcomes})
 
 
 def document(plan: Design, per_arm: int = 1000, days: float = 7, **fields: Any) -> Document:
-    return Document(id="x", design=plan, status="running", hash=plan.hash(), started_at=START,
-                    plan=Plan(per_arm=per_arm, total=2 * per_arm, duration_days=days), **fields)
+    return Document(
+        id="x",
+        design=plan,
+        status="running",
+        hash=plan.hash(),
+        started_at=START,
+        plan=Plan(per_arm=per_arm, total=2 * per_arm, duration_days=days),
+        **fields,
+    )
 
 
 def numbers_in(value: Any, path: str = "") -> list[str]:
     """Paths of p-values, effects and intervals."""
     found = []
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, item in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         here = f"{path}.{key}"
-        if key in ("p_value", "effect", "interval", "statistic", "value", "harm") and "sample_ratio" not in path:
+        if (
+            key in ("p_value", "effect", "interval", "statistic", "value", "harm")
+            and "sample_ratio" not in path
+        ):
             found.append(here)
         found += numbers_in(item, here)
     return found
@@ -158,7 +235,9 @@ COUNTS = {"a": (1000, 100), "b": (1000, 160)}
 
 
 @pytest.mark.parametrize(("per_arm", "after"), [(1001, 8), (1000, 6.9), (2000, 1)])
-def test_nothing_is_shown_before_sample_and_duration_are_reached(per_arm: int, after: float) -> None:
+def test_nothing_is_shown_before_sample_and_duration_are_reached(
+    per_arm: int, after: float
+) -> None:
     plan = design(guardrails=[{"name": "g", "margin": 0.1}])
     found = assess(document(plan, per_arm), observed(COUNTS, plan), START + timedelta(days=after))
     assert numbers_in(found) == []
@@ -170,21 +249,37 @@ def test_all_is_shown_at_the_registered_end() -> None:
     plan = design()
     found = assess(document(plan), observed(COUNTS, plan), START + timedelta(days=7))
     row = found["metrics"][0]["comparisons"]["b"]
-    assert found["complete"] and found["verdict"]["decision"] == "ship" and found["verdict"]["winner"] == "b"
-    assert row["effect"] == pytest.approx(0.06) and row["interval"][0] > 0 and row["relative"]["effect"] == pytest.approx(0.6)
+    assert (
+        found["complete"]
+        and found["verdict"]["decision"] == "ship"
+        and found["verdict"]["winner"] == "b"
+    )
+    assert (
+        row["effect"] == pytest.approx(0.06)
+        and row["interval"][0] > 0
+        and row["relative"]["effect"] == pytest.approx(0.6)
+    )
     found.pop("_look")
     json.dumps(found, allow_nan=False)
 
 
 def test_a_stopped_experiment_below_its_registered_size_shows_nothing() -> None:
     plan = design()
-    found = assess(document(plan, 2000, stopped_at=START + timedelta(days=8)), observed(COUNTS, plan), START + timedelta(days=30))
+    found = assess(
+        document(plan, 2000, stopped_at=START + timedelta(days=8)),
+        observed(COUNTS, plan),
+        START + timedelta(days=30),
+    )
     assert numbers_in(found) == []
 
 
 def test_a_mismatch_blocks_everything() -> None:
     plan = design()
-    found = assess(document(plan, 10), observed({"a": (1000, 100), "b": (800, 160)}, plan), START + timedelta(days=8))
+    found = assess(
+        document(plan, 10),
+        observed({"a": (1000, 100), "b": (800, 160)}, plan),
+        START + timedelta(days=8),
+    )
     assert found["verdict"]["decision"] == "invalid" and found["metrics"] is None
 
 
@@ -192,10 +287,17 @@ def test_an_always_valid_experiment_shows_its_wider_interval_at_any_time() -> No
     plan = design(analysis="always_valid")
     early = assess(document(plan, 5000), observed(COUNTS, plan), START + timedelta(days=1))
     fixed = assess(document(design(), 1000), observed(COUNTS, design()), START + timedelta(days=8))
-    width = [r["interval"][1] - r["interval"][0] for r in (f["metrics"][0]["comparisons"]["b"] for f in (early, fixed))]
+    width = [
+        r["interval"][1] - r["interval"][0]
+        for r in (f["metrics"][0]["comparisons"]["b"] for f in (early, fixed))
+    ]
     assert width[0] > width[1]
     assert early["complete"] is False
-    few = assess(document(plan, 5000), observed({"a": (50, 1), "b": (50, 9)}, plan), START + timedelta(days=1))
+    few = assess(
+        document(plan, 5000),
+        observed({"a": (50, 1), "b": (50, 9)}, plan),
+        START + timedelta(days=1),
+    )
     assert numbers_in(few) == []
 
 
@@ -205,16 +307,24 @@ def test_group_sequential_looks_are_taken_when_due_and_kept_between() -> None:
     assert numbers_in(none) == []
     first = assess(document(plan, 2000), observed(COUNTS, plan), START + timedelta(days=1))
     look = first.pop("_look")
-    assert (look.time, look.information) == (0.5, 0.5) and look.bound == pytest.approx(2.9626, abs=1e-3)
+    assert (look.time, look.information) == (0.5, 0.5) and look.bound == pytest.approx(
+        2.9626, abs=1e-3
+    )
     more = {"a": (1500, 150), "b": (1500, 150)}
-    between = assess(document(plan, 2000, looks=[look]), observed(more, plan), START + timedelta(days=2))
+    between = assess(
+        document(plan, 2000, looks=[look]), observed(more, plan), START + timedelta(days=2)
+    )
     assert "_look" not in between and between["metrics"] == first["metrics"]
 
 
 def test_a_look_s_p_value_interval_and_bound_agree() -> None:
     for hits in range(100, 180, 4):
         plan = design(analysis="group_sequential", looks=[0.5, 1])
-        found = assess(document(plan, 2000), observed({"a": (1000, 100), "b": (1000, hits)}, plan), START + timedelta(days=1))
+        found = assess(
+            document(plan, 2000),
+            observed({"a": (1000, 100), "b": (1000, hits)}, plan),
+            START + timedelta(days=1),
+        )
         row, bound = found["metrics"][0]["comparisons"]["b"], found["_look"].bound
         assert row["significant"] == (abs(row["statistic"]) >= bound) == (row["interval"][0] > 0)
 
@@ -227,40 +337,87 @@ def test_looks_past_the_end_spend_all_that_is_left() -> None:
 
 def test_a_look_that_decides_is_the_last() -> None:
     plan = design(analysis="group_sequential", looks=[0.5, 1])
-    first = assess(document(plan, 2000), observed({"a": (1000, 100), "b": (1000, 180)}, plan), START + timedelta(days=1))
+    first = assess(
+        document(plan, 2000),
+        observed({"a": (1000, 100), "b": (1000, 180)}, plan),
+        START + timedelta(days=1),
+    )
     assert first["verdict"]["winner"] == "b" and first["complete"]
-    later = assess(document(plan, 2000, looks=[first.pop("_look")]), observed({"a": (2000, 200), "b": (2000, 200)}, plan), START + timedelta(days=2))
+    later = assess(
+        document(plan, 2000, looks=[first.pop("_look")]),
+        observed({"a": (2000, 200), "b": (2000, 200)}, plan),
+        START + timedelta(days=2),
+    )
     assert "_look" not in later and later["verdict"] == first["verdict"] and later["complete"]
 
 
 def test_a_fixed_test_s_first_look_is_kept_and_a_later_one_says_what_it_said() -> None:
     plan = design()
-    first = assess(document(plan), observed({"a": (1000, 100), "b": (1000, 110)}, plan), START + timedelta(days=7))
+    first = assess(
+        document(plan),
+        observed({"a": (1000, 100), "b": (1000, 110)}, plan),
+        START + timedelta(days=7),
+    )
     look = first.pop("_look")
-    assert first["verdict"]["decision"] == "inconclusive" and look.results["verdict"] == first["verdict"]
-    again = assess(document(plan, looks=[look]), observed({"a": (1000, 100), "b": (1000, 110)}, plan), START + timedelta(days=8))
-    assert "_look" not in again and "first_look" not in again and again["verdict"] == first["verdict"]
-    later = assess(document(plan, looks=[look]), observed({"a": (1100, 100), "b": (1100, 160)}, plan), START + timedelta(days=9))
+    assert (
+        first["verdict"]["decision"] == "inconclusive"
+        and look.results["verdict"] == first["verdict"]
+    )
+    again = assess(
+        document(plan, looks=[look]),
+        observed({"a": (1000, 100), "b": (1000, 110)}, plan),
+        START + timedelta(days=8),
+    )
+    assert (
+        "_look" not in again and "first_look" not in again and again["verdict"] == first["verdict"]
+    )
+    later = assess(
+        document(plan, looks=[look]),
+        observed({"a": (1100, 100), "b": (1100, 160)}, plan),
+        START + timedelta(days=9),
+    )
     assert "_look" not in later and later["first_look"]["verdict"]["decision"] == "inconclusive"
-    assert "First looked at on 2026-03-09 00:00 UTC with 1,000 units" in later["verdict"]["reasons"][-1]
+    assert (
+        "First looked at on 2026-03-09 00:00 UTC with 1,000 units"
+        in later["verdict"]["reasons"][-1]
+    )
 
 
 @pytest.mark.parametrize("kind", ["fixed", "group_sequential", "always_valid"])
 def test_guardrails_are_as_strict_as_the_design_s_looks_are_many(kind: str) -> None:
-    plan = design(analysis=kind, looks=[0.5, 1], guardrails=[{"name": "g", "kind": "mean", "better": "decrease", "margin": 1, "margin_scale": "absolute"}])
+    plan = design(
+        analysis=kind,
+        looks=[0.5, 1],
+        guardrails=[
+            {
+                "name": "g",
+                "kind": "mean",
+                "better": "decrease",
+                "margin": 1,
+                "margin_scale": "absolute",
+            }
+        ],
+    )
     [rule] = plan.guardrails
     arms = {"a": Mean(1000, 10.0, 100.0), "b": Mean(1000, 10.0, 100.0)}
     data = agg.MetricData(dict(arms), {}, {"a": 1000, "b": 1000}, {})
     look = next_look(plan, 0.5, []) if kind == "group_sequential" else None
     row = guard(plan, rule, arms, data, "b", planned=2000, look=look)
-    # One standard error is √.2, the margin 2.24 of them. One look at alpha .05 needs 1.64, O'Brien and Fleming's first of two 2.54.
+    # One standard error is √.2, the margin 2.24 of them. One look at alpha .05 needs
+    # 1.64, O'Brien and Fleming's first of two 2.54.
     assert row["kept"] == (kind == "fixed") == (row["p_value"] < plan.alpha)
-    assert row["worst"] == pytest.approx({"fixed": 0.736, "group_sequential": 1.136, "always_valid": 1.26}[kind], abs=0.02)
+    assert row["worst"] == pytest.approx(
+        {"fixed": 0.736, "group_sequential": 1.136, "always_valid": 1.26}[kind], abs=0.02
+    )
 
 
 def test_no_outcome_at_all_is_said_and_is_no_error() -> None:
     plan = design(primary={"name": "m", "kind": "mean"}, variance=1.0)
-    found = assess(document(plan, 100), observed({"a": (500, 0), "b": (500, 0)}, plan), START + timedelta(days=8))
+    found = assess(
+        document(plan, 100),
+        observed({"a": (500, 0), "b": (500, 0)}, plan),
+        START + timedelta(days=8),
+    )
     assert found["verdict"]["decision"] == "inconclusive"
     assert any("Nobody has logged m" in r for r in found["verdict"]["reasons"])
     found.pop("_look")
@@ -269,9 +426,16 @@ def test_no_outcome_at_all_is_said_and_is_no_error() -> None:
 
 def test_three_arms_are_corrected_and_the_best_is_shipped() -> None:
     plan = design(variants=THREE)
-    found = assess(document(plan, 500), observed({"a": (2000, 200), "b": (1000, 130), "c": (1000, 160)}, plan), START + timedelta(days=8))
+    found = assess(
+        document(plan, 500),
+        observed({"a": (2000, 200), "b": (1000, 130), "c": (1000, 160)}, plan),
+        START + timedelta(days=8),
+    )
     rows = found["metrics"][0]["comparisons"]
-    assert rows["b"]["p_value_adjusted"] == pytest.approx(2 * rows["b"]["p_value"]) and rows["b"]["confidence"] == 0.975
+    assert (
+        rows["b"]["p_value_adjusted"] == pytest.approx(2 * rows["b"]["p_value"])
+        and rows["b"]["confidence"] == 0.975
+    )
     assert found["verdict"]["winner"] == "c"
 
 
@@ -291,7 +455,14 @@ def test_a_ramp_s_growing_share_moves_nobody_back() -> None:
 
 def test_a_ramp_s_steps_last_equally_long() -> None:
     ramp = Ramp(variant="b", steps=[10, 50, 100], days=3, started_at=START)
-    assert [due_step(ramp, START + timedelta(days=d)) for d in (0, 0.9, 1, 2.5, 3, 99)] == [0, 0, 1, 2, 3, 3]
+    assert [due_step(ramp, START + timedelta(days=d)) for d in (0, 0.9, 1, 2.5, 3, 99)] == [
+        0,
+        0,
+        1,
+        2,
+        3,
+        3,
+    ]
 
 
 # Calculators
@@ -299,23 +470,57 @@ def test_a_ramp_s_steps_last_equally_long() -> None:
 
 def analyze(**fields: Any) -> dict[str, Any]:
     arms = {"a": {"n": 5234, "successes": 644}, "b": {"n": 5189, "successes": 732}}
-    return calculator.analyze(calculator.Analyze.model_validate({"metric": "proportion", "control": "a", "arms": arms, **fields}))
+    return calculator.analyze(
+        calculator.Analyze.model_validate(
+            {"metric": "proportion", "control": "a", "arms": arms, **fields}
+        )
+    )
 
 
 def test_the_calculator_s_example() -> None:
     found = analyze()
-    assert found["comparisons"]["b"]["p_value"] == pytest.approx(0.0066, abs=5e-5) and found["comparisons"]["b"]["significant"]
+    assert (
+        found["comparisons"]["b"]["p_value"] == pytest.approx(0.0066, abs=5e-5)
+        and found["comparisons"]["b"]["significant"]
+    )
     assert found["sample_ratio"]["p_value"] == pytest.approx(0.6594, abs=1e-4)
 
 
-@pytest.mark.parametrize("fields", [
-    {"control": "z"}, {"arms": {"a": {"n": 5, "successes": 1}}}, {"arms": {"a": {"n": 5, "successes": 6}, "b": {"n": 5, "successes": 1}}},
-    {"arms": {"a": {"n": 0, "successes": 0}, "b": {"n": 5, "successes": 1}}}, {"metric": "mean"}, {"alpha": 1}, {"alpha": 0},
-    {"metric": "mean", "arms": {"a": {"n": 1, "mean": 1, "variance": 0}, "b": {"n": 5, "mean": 1, "variance": 1}}},
-    {"metric": "mean", "arms": {"a": {"n": 2, "mean": float("inf"), "variance": 0}, "b": {"n": 5, "mean": 1, "variance": 1}}},
-    {"metric": "mean", "arms": {"a": {"n": 2, "mean": 1, "variance": -1}, "b": {"n": 5, "mean": 1, "variance": 1}}},
-    {"allocation": {"a": 50}}, {"allocation": {"a": 0, "b": 0}},
-])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"control": "z"},
+        {"arms": {"a": {"n": 5, "successes": 1}}},
+        {"arms": {"a": {"n": 5, "successes": 6}, "b": {"n": 5, "successes": 1}}},
+        {"arms": {"a": {"n": 0, "successes": 0}, "b": {"n": 5, "successes": 1}}},
+        {"metric": "mean"},
+        {"alpha": 1},
+        {"alpha": 0},
+        {
+            "metric": "mean",
+            "arms": {
+                "a": {"n": 1, "mean": 1, "variance": 0},
+                "b": {"n": 5, "mean": 1, "variance": 1},
+            },
+        },
+        {
+            "metric": "mean",
+            "arms": {
+                "a": {"n": 2, "mean": float("inf"), "variance": 0},
+                "b": {"n": 5, "mean": 1, "variance": 1},
+            },
+        },
+        {
+            "metric": "mean",
+            "arms": {
+                "a": {"n": 2, "mean": 1, "variance": -1},
+                "b": {"n": 5, "mean": 1, "variance": 1},
+            },
+        },
+        {"allocation": {"a": 50}},
+        {"allocation": {"a": 0, "b": 0}},
+    ],
+)
 def test_the_calculator_refuses(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         analyze(**fields)
@@ -323,24 +528,57 @@ def test_the_calculator_refuses(fields: dict[str, Any]) -> None:
 
 def test_the_calculator_says_what_cannot_be_tested() -> None:
     with pytest.raises(Undefined, match="neither arm varies"):
-        analyze(metric="mean", arms={"a": {"n": 5, "mean": 1, "variance": 0}, "b": {"n": 5, "mean": 2, "variance": 0}})
+        analyze(
+            metric="mean",
+            arms={"a": {"n": 5, "mean": 1, "variance": 0}, "b": {"n": 5, "mean": 2, "variance": 0}},
+        )
     with pytest.raises(Undefined, match="no unit of the control"):
-        analyze(effect="relative", arms={"a": {"n": 5, "successes": 0}, "b": {"n": 5, "successes": 2}})
+        analyze(
+            effect="relative", arms={"a": {"n": 5, "successes": 0}, "b": {"n": 5, "successes": 2}}
+        )
 
 
 @pytest.mark.parametrize("n", [1, 10, 10**6])
 @pytest.mark.parametrize("effect", ["absolute", "relative"])
 def test_all_successes_give_finite_numbers(n: int, effect: str) -> None:
-    json.dumps(analyze(effect=effect, arms={"a": {"n": n, "successes": n}, "b": {"n": n, "successes": n}}), allow_nan=False)
+    json.dumps(
+        analyze(effect=effect, arms={"a": {"n": n, "successes": n}, "b": {"n": n, "successes": n}}),
+        allow_nan=False,
+    )
 
 
 def test_sample_size_calculator() -> None:
     ask = calculator.SampleSize.model_validate
-    assert calculator.sample_size(ask({"metric": "mean", "baseline": 10, "minimum_effect": 0.5, "variance": 1}))["per_arm"] == 64
-    assert calculator.sample_size(ask({"metric": "proportion", "baseline": 0.5, "minimum_effect": 0.25, "power": 0.9}))["per_arm"] == 77
-    relative = calculator.sample_size(ask({"metric": "proportion", "baseline": 0.5, "minimum_effect": 0.5, "effect": "relative", "power": 0.9}))
+    assert (
+        calculator.sample_size(
+            ask({"metric": "mean", "baseline": 10, "minimum_effect": 0.5, "variance": 1})
+        )["per_arm"]
+        == 64
+    )
+    assert (
+        calculator.sample_size(
+            ask({"metric": "proportion", "baseline": 0.5, "minimum_effect": 0.25, "power": 0.9})
+        )["per_arm"]
+        == 77
+    )
+    relative = calculator.sample_size(
+        ask(
+            {
+                "metric": "proportion",
+                "baseline": 0.5,
+                "minimum_effect": 0.5,
+                "effect": "relative",
+                "power": 0.9,
+            }
+        )
+    )
     assert relative["per_arm"] == 77
-    for bad in ({"baseline": 0.5, "minimum_effect": 0}, {"baseline": 0.5, "minimum_effect": 0.6}, {"baseline": 1.5, "minimum_effect": 0.1},
-                {"baseline": 0.5, "minimum_effect": 1e-9}, {"baseline": 0.5, "minimum_effect": 0.1, "power": 0.01}):
+    for bad in (
+        {"baseline": 0.5, "minimum_effect": 0},
+        {"baseline": 0.5, "minimum_effect": 0.6},
+        {"baseline": 1.5, "minimum_effect": 0.1},
+        {"baseline": 0.5, "minimum_effect": 1e-9},
+        {"baseline": 0.5, "minimum_effect": 0.1, "power": 0.01},
+    ):
         with pytest.raises(ValueError):
             calculator.sample_size(ask({"metric": "proportion", **bad}))

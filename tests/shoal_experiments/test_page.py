@@ -1,4 +1,6 @@
-"""The page in a real browser: the form with its live sample size, the list, and results with their intervals drawn."""
+"""The page in a real browser: the form with its live sample size, the list, and results
+with their intervals drawn.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def page(served: Any, browser: Any) -> Iterator[Any]:
     context.close()
 
 
-def test_an_experiment_is_drafted_started_watched_and_decided(served: Any, page: Any, tmp_path: Any) -> None:
+def test_an_experiment_is_drafted_started_watched_and_decided(
+    served: Any, page: Any, tmp_path: Any
+) -> None:
     page.goto("/console/experiments")
     page.get_by_role("button", name="New experiment").click()
     expect(page.get_by_text("units per arm")).to_contain_text("3,841 units per arm, 7,682 in all.")

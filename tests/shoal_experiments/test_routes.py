@@ -17,12 +17,23 @@ HALVES = [{"name": "blue", "allocation": 50}, {"name": "green", "allocation": 50
 
 
 def design(**fields: Any) -> dict[str, Any]:
-    return {"hypothesis": "Green is seen sooner.", "variants": HALVES, "primary": {"name": "bought"}, "minimum_effect": 0.1,
-            "baseline": 0.2, "duration_days": 0, "minimum_sample_size": 25, **fields}
+    return {
+        "hypothesis": "Green is seen sooner.",
+        "variants": HALVES,
+        "primary": {"name": "bought"},
+        "minimum_effect": 0.1,
+        "baseline": 0.2,
+        "duration_days": 0,
+        "minimum_sample_size": 25,
+        **fields,
+    }
 
 
 def warm(**fields: Any) -> dict[str, Any]:
-    variants = [{"name": "cool", "allocation": 50}, {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}}]
+    variants = [
+        {"name": "cool", "allocation": 50},
+        {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}},
+    ]
     return design(capability="greeting", variants=variants, **fields)
 
 
@@ -36,11 +47,20 @@ def started(client: Client, id: str, body: dict[str, Any]) -> dict[str, Any]:
     return client.experiments.start(id=id)
 
 
-def run(client: Client, id: str, rates: dict[str, float], units: int = 90, metric: str = "bought") -> None:
+def run(
+    client: Client, id: str, rates: dict[str, float], units: int = 90, metric: str = "bought"
+) -> None:
     """Assign units and post what they did."""
     rng = random.Random(7)
-    arms = {f"{id}-u{i}": client.experiments.assignment(id=id, unit=f"{id}-u{i}")["variant"] for i in range(units)}
-    rows = [{"unit": u, "metric": metric, "id": f"{u}-{metric}"} for u, arm in arms.items() if rng.random() < rates[arm]]
+    arms = {
+        f"{id}-u{i}": client.experiments.assignment(id=id, unit=f"{id}-u{i}")["variant"]
+        for i in range(units)
+    }
+    rows = [
+        {"unit": u, "metric": metric, "id": f"{u}-{metric}"}
+        for u, arm in arms.items()
+        if rng.random() < rates[arm]
+    ]
     answer = client.experiments.add_outcomes(id=id, body=rows)
     assert answer == {"accepted": len(rows), "rejected": []}
 
@@ -55,38 +75,99 @@ def wait_for(condition: Any, seconds: float = 20) -> Any:
 
 def test_the_calculators(acme: Client) -> None:
     arms = {"a": {"n": 5234, "successes": 644}, "b": {"n": 5189, "successes": 732}}
-    found = acme.experiments.analyze(metric="proportion", control="a", arms=arms)["comparisons"]["b"]
-    assert found["effect"] == pytest.approx(0.018, abs=1e-3) and found["p_value"] == pytest.approx(0.0066, abs=1e-4)
-    assert found["interval"] == pytest.approx([0.005, 0.031], abs=1e-4) and found["significant"] is True
-    assert acme.experiments.sample_size(metric="mean", baseline=1, minimum_effect=0.5, variance=1)["per_arm"] == 64
-    assert acme.experiments.bounds(times=[0.5, 1])["looks"][1]["z"] == pytest.approx(1.9686, abs=1e-3)
+    found = acme.experiments.analyze(metric="proportion", control="a", arms=arms)["comparisons"][
+        "b"
+    ]
+    assert found["effect"] == pytest.approx(0.018, abs=1e-3) and found["p_value"] == pytest.approx(
+        0.0066, abs=1e-4
+    )
+    assert (
+        found["interval"] == pytest.approx([0.005, 0.031], abs=1e-4)
+        and found["significant"] is True
+    )
+    assert (
+        acme.experiments.sample_size(metric="mean", baseline=1, minimum_effect=0.5, variance=1)[
+            "per_arm"
+        ]
+        == 64
+    )
+    assert acme.experiments.bounds(times=[0.5, 1])["looks"][1]["z"] == pytest.approx(
+        1.9686, abs=1e-3
+    )
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("analyze", {"metric": "proportion", "control": "a", "arms": {"a": {"n": 3, "successes": 9}, "b": {"n": 1, "successes": 1}}}),
-    ("analyze", {"metric": "mean", "control": "a", "arms": {"a": {"n": 3, "mean": 1, "variance": 0}, "b": {"n": 3, "mean": 1, "variance": 0}}}),
-    ("analyze", {"metric": "mean", "control": "a", "arms": {"a": {"n": 1, "mean": 1, "variance": 1}, "b": {"n": 3, "mean": 1, "variance": 0}}}),
-    ("sample-size", {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0}),
-    ("sample-size", {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0.95}),
-    ("sample-size", {"metric": "mean", "baseline": 0.1, "minimum_effect": 1}),
-    ("bounds", {"times": [1, 0.5]}),
-])
-def test_bad_numbers_are_a_problem_that_says_what_and_where(served: Any, path: str, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "analyze",
+            {
+                "metric": "proportion",
+                "control": "a",
+                "arms": {"a": {"n": 3, "successes": 9}, "b": {"n": 1, "successes": 1}},
+            },
+        ),
+        (
+            "analyze",
+            {
+                "metric": "mean",
+                "control": "a",
+                "arms": {
+                    "a": {"n": 3, "mean": 1, "variance": 0},
+                    "b": {"n": 3, "mean": 1, "variance": 0},
+                },
+            },
+        ),
+        (
+            "analyze",
+            {
+                "metric": "mean",
+                "control": "a",
+                "arms": {
+                    "a": {"n": 1, "mean": 1, "variance": 1},
+                    "b": {"n": 3, "mean": 1, "variance": 0},
+                },
+            },
+        ),
+        ("sample-size", {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0}),
+        ("sample-size", {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0.95}),
+        ("sample-size", {"metric": "mean", "baseline": 0.1, "minimum_effect": 1}),
+        ("bounds", {"times": [1, 0.5]}),
+    ],
+)
+def test_bad_numbers_are_a_problem_that_says_what_and_where(
+    served: Any, path: str, body: dict[str, Any]
+) -> None:
     headers = {"Authorization": f"Bearer {served.keys['acme']['reader']}"}
     answer = httpx.post(f"{served.address}/experiments/{path}", json=body, headers=headers)
-    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert (
+        answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    )
     assert answer.json()["errors"][0]["message"] and "location" in answer.json()["errors"][0]
 
 
-@pytest.mark.parametrize("body", [b'{"metric":"mean","baseline":NaN,"minimum_effect":1,"variance":1}', b"[", b"null", b'"x"'])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"metric":"mean","baseline":NaN,"minimum_effect":1,"variance":1}', b"[", b"null", b'"x"'],
+)
 def test_bytes_that_are_no_request_are_refused(served: Any, body: bytes) -> None:
-    headers = {"Authorization": f"Bearer {served.keys['acme']['reader']}", "content-type": "application/json"}
+    headers = {
+        "Authorization": f"Bearer {served.keys['acme']['reader']}",
+        "content-type": "application/json",
+    }
     answer = httpx.post(f"{served.address}/experiments/sample-size", content=body, headers=headers)
     assert answer.status_code in (400, 422) and "problem" in answer.headers["content-type"]
 
 
 def test_an_experiment_from_draft_to_promotion(served: Any, acme: Client, id: str) -> None:
-    drafted = acme.experiments.draft(id=id, body=design(guardrails=[{"name": "refund", "better": "decrease", "margin": 0.2, "margin_scale": "absolute"}]))
+    drafted = acme.experiments.draft(
+        id=id,
+        body=design(
+            guardrails=[
+                {"name": "refund", "better": "decrease", "margin": 0.2, "margin_scale": "absolute"}
+            ]
+        ),
+    )
     assert drafted["status"] == "draft" and drafted["plan"]["per_arm"] == 25
     running = acme.experiments.start(id=id)
     assert running["status"] == "running" and len(running["hash"]) == 64
@@ -95,24 +176,55 @@ def test_an_experiment_from_draft_to_promotion(served: Any, acme: Client, id: st
     assert report["verdict"] == {**report["verdict"], "decision": "ship", "winner": "green"}
     assert sum(report["health"]["units"].values()) == 90
     promoted = acme.experiments.promote(id=id)
-    assert promoted["status"] == "promoted" and [c["what"].split()[0] for c in promoted["history"]] == ["drafted", "started:", "promoted"]
+    assert promoted["status"] == "promoted" and [
+        c["what"].split()[0] for c in promoted["history"]
+    ] == ["drafted", "started:", "promoted"]
     assert acme.experiments.assignment(id=id, unit="someone")["variant"] is None
     with Client(served.address, served.keys["acme"]["admin"]) as admin:
-        wanted = {f"{verb} /experiments/{{id}}{end}" for verb, end in (("PUT", ""), ("POST", "/start"), ("POST", "/promote"))}
-        wait_for(lambda: wanted <= {e["action"] for e in admin.platform.list_audit(limit=1000)["entries"] if e["path"].startswith(f"/experiments/{id}")})
+        wanted = {
+            f"{verb} /experiments/{{id}}{end}"
+            for verb, end in (("PUT", ""), ("POST", "/start"), ("POST", "/promote"))
+        }
+        wait_for(
+            lambda: (
+                wanted
+                <= {
+                    e["action"]
+                    for e in admin.platform.list_audit(limit=1000)["entries"]
+                    if e["path"].startswith(f"/experiments/{id}")
+                }
+            )
+        )
 
 
 def test_assignment_is_what_the_same_function_gives_offline(acme: Client, id: str) -> None:
-    """Traffic, a layer, a holdout and unequal arms at once; and a unit's answer never changes."""
+    """Traffic, a layer, a holdout and unequal arms at once; and a unit's answer never
+    changes.
+    """
     arms = [{"name": "blue", "allocation": 70}, {"name": "green", "allocation": 30}]
-    body = design(variants=arms, traffic=60, layer={"name": f"layer-{id}", "percent": 80}, holdout={"name": "all", "percent": 10})
+    body = design(
+        variants=arms,
+        traffic=60,
+        layer={"name": f"layer-{id}", "percent": 80},
+        holdout={"name": "all", "percent": 10},
+    )
     document = started(acme, id, body)
     keys = ("variants", "traffic", "holdout")
-    record = {"id": id, **{k: document["design"][k] for k in keys}, "layer": f"layer-{id}", "layer_range": document["layer_range"]}
+    record = {
+        "id": id,
+        **{k: document["design"][k] for k in keys},
+        "layer": f"layer-{id}",
+        "layer_range": document["layer_range"],
+    }
     units = [f"u{i}" for i in range(200)]
     offline = Assigner.compile(record).assign_many(units)
-    assert [acme.experiments.assignment(id=id, unit=u, expose=False)["variant"] for u in units] == offline
-    assert 0.25 < offline.count(None) / 200 < 0.85 and offline.count("blue") > offline.count("green") > 0
+    assert [
+        acme.experiments.assignment(id=id, unit=u, expose=False)["variant"] for u in units
+    ] == offline
+    assert (
+        0.25 < offline.count(None) / 200 < 0.85
+        and offline.count("blue") > offline.count("green") > 0
+    )
     assert sum(acme.experiments.results(id=id)["health"]["units"].values()) == 0
 
 
@@ -126,9 +238,27 @@ def test_an_id_that_is_used_again_begins_anew(acme: Client, id: str) -> None:
 
 
 def test_only_those_whom_the_targeting_means_take_part(acme: Client, id: str) -> None:
-    started(acme, id, design(targeting=[{"attribute": "plan", "values": ["pro", "team"]}, {"attribute": "country", "operator": "not_in", "values": ["nl"]}]))
-    asked = {"pro": ["plan:pro"], "free": ["plan:free"], "nobody": [], "dutch": ["plan:pro", "country:nl"], "belgian": ["plan:team", "country:be"]}
-    found = {name: acme.experiments.assignment(id=id, unit=name, attribute=a)["variant"] is not None for name, a in asked.items()}
+    started(
+        acme,
+        id,
+        design(
+            targeting=[
+                {"attribute": "plan", "values": ["pro", "team"]},
+                {"attribute": "country", "operator": "not_in", "values": ["nl"]},
+            ]
+        ),
+    )
+    asked = {
+        "pro": ["plan:pro"],
+        "free": ["plan:free"],
+        "nobody": [],
+        "dutch": ["plan:pro", "country:nl"],
+        "belgian": ["plan:team", "country:be"],
+    }
+    found = {
+        name: acme.experiments.assignment(id=id, unit=name, attribute=a)["variant"] is not None
+        for name, a in asked.items()
+    }
     assert found == {"pro": True, "free": False, "nobody": False, "dutch": False, "belgian": True}
     with pytest.raises(Invalid, match="name:value"):
         acme.experiments.assignment(id=id, unit="u", attribute=["plan"])
@@ -145,7 +275,11 @@ def test_posting_outcomes_twice_changes_nothing(acme: Client, id: str) -> None:
 def test_one_order_may_be_an_outcome_of_several_metrics(acme: Client, id: str) -> None:
     started(acme, id, design(secondary=[{"name": "revenue", "kind": "mean"}]))
     arms = {f"u{i}": acme.experiments.assignment(id=id, unit=f"u{i}")["variant"] for i in range(90)}
-    rows = [{"unit": u, "metric": m, "id": f"order-{u}", "value": v} for u in arms for m, v in (("bought", 1), ("revenue", 20 + len(u)))]
+    rows = [
+        {"unit": u, "metric": m, "id": f"order-{u}", "value": v}
+        for u in arms
+        for m, v in (("bought", 1), ("revenue", 20 + len(u)))
+    ]
     assert acme.experiments.add_outcomes(id=id, body=rows)["accepted"] == 180
     found = {m["metric"]: m["arms"] for m in acme.experiments.results(id=id)["metrics"]}
     assert all(arm["value"] > 20 for arm in found["revenue"].values())
@@ -156,8 +290,14 @@ def test_before_its_registered_end_an_experiment_shows_health_alone(acme: Client
     started(acme, id, design(duration_days=14))
     run(acme, id, {"blue": 0.1, "green": 0.8})
     report = acme.experiments.results(id=id)
-    assert report["metrics"] is None and report["timeline"] is None and report["verdict"]["decision"] == "inconclusive"
-    assert "effect" not in str(report["health"]) and report["health"]["units_per_arm"]["smallest"] > 25
+    assert (
+        report["metrics"] is None
+        and report["timeline"] is None
+        and report["verdict"]["decision"] == "inconclusive"
+    )
+    assert (
+        "effect" not in str(report["health"]) and report["health"]["units_per_arm"]["smallest"] > 25
+    )
     with pytest.raises(Conflict, match="override"):
         acme.experiments.promote(id=id, variant="green")
 
@@ -173,7 +313,11 @@ def test_what_may_not_happen(acme: Client, id: str) -> None:
     with pytest.raises(Invalid, match="draft"):
         acme.experiments.add_outcomes(id=id, body=[{"unit": "u"}])
     acme.experiments.start(id=id)
-    for again in (lambda: acme.experiments.start(id=id), lambda: acme.experiments.draft(id=id, body=design()), lambda: acme.experiments.delete(id=id)):
+    for again in (
+        lambda: acme.experiments.start(id=id),
+        lambda: acme.experiments.draft(id=id, body=design()),
+        lambda: acme.experiments.delete(id=id),
+    ):
         with pytest.raises(Conflict, match="running"):
             again()
     acme.experiments.stop(id=id)
@@ -184,16 +328,39 @@ def test_what_may_not_happen(acme: Client, id: str) -> None:
         acme.experiments.get(id=id)
 
 
-@pytest.mark.parametrize(("body", "where"), [
-    (design(variants=HALVES[:1]), "variants"),
-    (design(variants=[HALVES[0], {"name": "green", "allocation": 40}]), "sum to 100"),
-    (design(minimum_effect=0), "minimum_effect"),
-    (warm() | {"variants": [HALVES[0], {"name": "hot", "allocation": 50, "parameters": {"warmth": 7}}]}, "variants.1.parameters.warmth"),
-    (warm() | {"variants": [HALVES[0], {"name": "hot", "allocation": 50, "parameters": {"heat": 1}}]}, "variants.1.parameters.heat"),
-    (design(capability="nothing"), "nothing"),
-    (design(baseline=0.95), "1.05"),
-])
-def test_bad_designs_say_what_and_where(acme: Client, id: str, body: dict[str, Any], where: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (design(variants=HALVES[:1]), "variants"),
+        (design(variants=[HALVES[0], {"name": "green", "allocation": 40}]), "sum to 100"),
+        (design(minimum_effect=0), "minimum_effect"),
+        (
+            warm()
+            | {
+                "variants": [
+                    HALVES[0],
+                    {"name": "hot", "allocation": 50, "parameters": {"warmth": 7}},
+                ]
+            },
+            "variants.1.parameters.warmth",
+        ),
+        (
+            warm()
+            | {
+                "variants": [
+                    HALVES[0],
+                    {"name": "hot", "allocation": 50, "parameters": {"heat": 1}},
+                ]
+            },
+            "variants.1.parameters.heat",
+        ),
+        (design(capability="nothing"), "nothing"),
+        (design(baseline=0.95), "1.05"),
+    ],
+)
+def test_bad_designs_say_what_and_where(
+    acme: Client, id: str, body: dict[str, Any], where: str
+) -> None:
     body = {**body, "minimum_sample_size": None}
     with pytest.raises((Invalid, NotFound)) as caught:
         acme.experiments.draft(id=id, body=body)
@@ -201,18 +368,31 @@ def test_bad_designs_say_what_and_where(acme: Client, id: str, body: dict[str, A
 
 
 def test_a_start_without_a_sample_size_says_what_is_missing(acme: Client, id: str) -> None:
-    acme.experiments.draft(id=id, body=design(baseline=None, minimum_sample_size=None, primary={"name": "never", "event": "never.logged"}))
+    acme.experiments.draft(
+        id=id,
+        body=design(
+            baseline=None,
+            minimum_sample_size=None,
+            primary={"name": "never", "event": "never.logged"},
+        ),
+    )
     with pytest.raises(Invalid, match="Nobody has logged 'never'"):
         acme.experiments.start(id=id)
 
 
-def test_a_metric_that_nobody_logs_is_said_at_the_start_and_in_the_results(acme: Client, id: str) -> None:
-    running = started(acme, id, design(primary={"name": "x", "event": "never.logged"}, minimum_sample_size=2))
+def test_a_metric_that_nobody_logs_is_said_at_the_start_and_in_the_results(
+    acme: Client, id: str
+) -> None:
+    running = started(
+        acme, id, design(primary={"name": "x", "event": "never.logged"}, minimum_sample_size=2)
+    )
     assert "never.logged" in running["warnings"][0]
     for i in range(30):
         acme.experiments.assignment(id=id, unit=f"u{i}")
     report = acme.experiments.results(id=id)
-    assert report["verdict"]["decision"] == "inconclusive" and "Nobody has logged x" in str(report["verdict"]["reasons"])
+    assert report["verdict"]["decision"] == "inconclusive" and "Nobody has logged x" in str(
+        report["verdict"]["reasons"]
+    )
 
 
 def test_layers_over_100_percent_are_refused_and_exclude_each_other(acme: Client, id: str) -> None:
@@ -225,20 +405,40 @@ def test_layers_over_100_percent_are_refused_and_exclude_each_other(acme: Client
     with pytest.raises(Conflict, match="100 percent are taken"):
         acme.experiments.start(id=ids[2])
     for i in range(40):
-        assert [acme.experiments.assignment(id=name, unit=f"u{i}", expose=False)["variant"] is None for name in ids[:2]].count(True) == 1
+        assert [
+            acme.experiments.assignment(id=name, unit=f"u{i}", expose=False)["variant"] is None
+            for name in ids[:2]
+        ].count(True) == 1
     for name in ids[:2]:
         acme.experiments.stop(id=name)
 
 
 def test_bad_outcomes_are_rejected_one_by_one(acme: Client, id: str) -> None:
     started(acme, id, design())
-    rows = [{"unit": "u"}, {"unit": ""}, {"value": 1}, {"unit": "u", "metric": "other"}, {"unit": "u", "value": "much"}, 7, {"unit": "u", "surprise": 1}]
+    rows = [
+        {"unit": "u"},
+        {"unit": ""},
+        {"value": 1},
+        {"unit": "u", "metric": "other"},
+        {"unit": "u", "value": "much"},
+        7,
+        {"unit": "u", "surprise": 1},
+    ]
     answer = acme.experiments.add_outcomes(id=id, body=rows)
-    assert answer["accepted"] == 1 and [r["index"] for r in answer["rejected"]] == [1, 2, 3, 4, 5, 6]
+    assert answer["accepted"] == 1 and [r["index"] for r in answer["rejected"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     assert "bought" in answer["rejected"][2]["error"]
 
 
-def test_a_capability_s_parameter_varies_is_exposed_and_promoted(served: Any, acme: Client, id: str) -> None:
+def test_a_capability_s_parameter_varies_is_exposed_and_promoted(
+    served: Any, acme: Client, id: str
+) -> None:
     started(acme, id, warm(primary={"name": "smiled", "event": "smile"}, minimum_sample_size=15))
     seen: dict[str, float] = {}
     for i in range(60):
@@ -249,8 +449,11 @@ def test_a_capability_s_parameter_varies_is_exposed_and_promoted(served: Any, ac
     late = [u for u, w in seen.items() if w != (0.9 if arm[u] == "warm" else 0.5)]
     assert len(late) <= 5  # the router follows within a second
     wait_for(lambda: sum(acme.experiments.results(id=id)["health"]["units"].values()) >= 55)
-    smiles = [{"specversion": "1.0", "id": f"smile-{u}", "source": "test", "type": "smile", "subject": u}
-              for i, u in enumerate(seen) if (arm[u] == "warm") == (i % 10 > 1)]
+    smiles = [
+        {"specversion": "1.0", "id": f"smile-{u}", "source": "test", "type": "smile", "subject": u}
+        for i, u in enumerate(seen)
+        if (arm[u] == "warm") == (i % 10 > 1)
+    ]
     acme.platform.append_events(body=smiles)
     report = acme.experiments.results(id=id)
     assert report["verdict"]["winner"] == "warm", report
@@ -264,9 +467,16 @@ def test_a_capability_s_parameter_varies_is_exposed_and_promoted(served: Any, ac
 
 def test_a_ramp_assigns_the_winner_to_a_part_and_can_be_rolled_back(acme: Client, id: str) -> None:
     started(acme, id, warm())
-    promoted = acme.experiments.promote(id=id, body={"variant": "warm", "override": "for the test", "days": 4, "steps": [20, 100]})
-    assert promoted["status"] == "promoting" and "against the verdict" in promoted["history"][-1]["what"]
-    ramp = next(e for e in acme.platform.list_experiments()["experiments"] if e["id"] == f"{id}~ramp")
+    promoted = acme.experiments.promote(
+        id=id, body={"variant": "warm", "override": "for the test", "days": 4, "steps": [20, 100]}
+    )
+    assert (
+        promoted["status"] == "promoting"
+        and "against the verdict" in promoted["history"][-1]["what"]
+    )
+    ramp = next(
+        e for e in acme.platform.list_experiments()["experiments"] if e["id"] == f"{id}~ramp"
+    )
     assert [(v["name"], v["allocation"]) for v in ramp["variants"]] == [("warm", 20), ("cool", 80)]
     assert acme.experiments.rollback(id=id)["status"] == "rolled back"
     assert f"{id}~ramp" not in str(acme.platform.list_experiments())
@@ -280,11 +490,16 @@ def test_another_company_sees_nothing(served: Any, acme: Client, id: str) -> Non
             other.experiments.get(id=id)
 
 
-def test_a_reader_looks_and_calculates_but_changes_nothing(served: Any, acme: Client, id: str) -> None:
+def test_a_reader_looks_and_calculates_but_changes_nothing(
+    served: Any, acme: Client, id: str
+) -> None:
     acme.experiments.draft(id=id, body=design())
     with Client(served.address, served.keys["acme"]["reader"]) as reader:
         assert reader.experiments.get(id=id)["status"] == "draft"
-        for change in (lambda: reader.experiments.start(id=id), lambda: reader.experiments.draft(id=id, body=design())):
+        for change in (
+            lambda: reader.experiments.start(id=id),
+            lambda: reader.experiments.draft(id=id, body=design()),
+        ):
             with pytest.raises(Exception, match="role"):
                 change()
 
@@ -294,7 +509,11 @@ def test_the_list_pages(acme: Client, id: str) -> None:
         acme.experiments.draft(id=f"{id}-{n}", body=design())
     first = acme.experiments.list_experiments(limit=2)
     rest = acme.experiments.list_experiments(limit=1000, cursor=first["cursor"])
-    assert len(first["experiments"]) == 2 and rest["cursor"] is None and rest["experiments"][-1]["id"] == f"{id}-2"
+    assert (
+        len(first["experiments"]) == 2
+        and rest["cursor"] is None
+        and rest["experiments"][-1]["id"] == f"{id}-2"
+    )
     with pytest.raises(Invalid):
         acme.experiments.list_experiments(cursor="nobody")
 

@@ -40,11 +40,18 @@ def published(path: Path) -> list[tuple[str, list[dict[str, str]]]]:
     for row in rows:
         number += row["look"] == "1"
         row["group"] = str(number)
-    return [(g[0]["design"], g) for _, g in ((k, list(v)) for k, v in groupby(rows, key=lambda r: r["group"]))]
+    return [
+        (g[0]["design"], g)
+        for _, g in ((k, list(v)) for k, v in groupby(rows, key=lambda r: r["group"]))
+    ]
 
 
 def bounds_of(design: str, rows: list[dict[str, str]]) -> tuple[list[float], list[float]]:
-    times, alpha, sided = [float(r["information"]) for r in rows], float(rows[0]["alpha_total"]), int(rows[0]["sided"])
+    times, alpha, sided = (
+        [float(r["information"]) for r in rows],
+        float(rows[0]["alpha_total"]),
+        int(rows[0]["sided"]),
+    )
     if design.startswith("Haybittle"):
         times = [1 / 3, 2 / 3, 1.0]
         z = [3.0, 3.0, gs.last_bound(times, [3.0, 3.0], alpha, sided=sided)]
@@ -61,15 +68,22 @@ def digits(text: str) -> float:
 
 
 def test_published_bounds_are_reproduced(shared: Path, integration: str) -> None:
-    """ldbounds' own rule gives its values within a unit of the last digit; exact integration differs from them by its error, at most 0.0002.
-    (SAS's 2.96333 at look 2 of 4 is the one value neither gives: 2.96313 is right, as two-dimensional quadrature confirms.)"""
+    """ldbounds' own rule gives its values within a unit of the last digit; exact
+    integration differs from them by its error, at most 0.0002. (SAS's 2.96333 at look 2
+    of 4 is the one value neither gives: 2.96313 is right, as two-dimensional quadrature
+    confirms.)
+    """
     for design, rows in published(shared / "ab/group_sequential_bounds.csv"):
         z, spent = bounds_of(design, rows)
         for row, ours, total in zip(rows, z, spent, strict=True):
             exact = integration == "exact" or "SAS" in row["source"]
-            assert ours == pytest.approx(float(row["z"]), abs=max(2.2e-4 if exact else 0, 1.2 * digits(row["z"])))
+            assert ours == pytest.approx(
+                float(row["z"]), abs=max(2.2e-4 if exact else 0, 1.2 * digits(row["z"]))
+            )
             if row["cum_alpha"]:
-                assert total == pytest.approx(float(row["cum_alpha"]), abs=(5 if exact else 0.51) * digits(row["cum_alpha"]))
+                assert total == pytest.approx(
+                    float(row["cum_alpha"]), abs=(5 if exact else 0.51) * digits(row["cum_alpha"])
+                )
 
 
 def test_published_power_and_drift_are_reproduced(shared: Path, integration: str) -> None:
@@ -80,10 +94,14 @@ def test_published_power_and_drift_are_reproduced(shared: Path, integration: str
     assert crossed == pytest.approx(one["cum_exit"], abs=loose / 10)
     assert crossed[-1] == pytest.approx(one["power"], abs=loose / 10)
     three = case["case3"]
-    assert gs.drift_for_power(three["t"], three["z"], 0.9) == pytest.approx(three["drift"], abs=loose)
+    assert gs.drift_for_power(three["t"], three["z"], 0.9) == pytest.approx(
+        three["drift"], abs=loose
+    )
     two = case["case2"]
     bounds = gs.spending_bounds(two["t"], two["alpha"], spending="power")
-    scaled = [t / two["t"][-1] for t in two["t"]]  # ldbounds puts the end of the plan at the look where it stopped
+    scaled = [
+        t / two["t"][-1] for t in two["t"]
+    ]  # ldbounds puts the end of the plan at the look where it stopped
     interval = gs.drift_interval(scaled, [round(z, 2) for z in bounds.z], two["zval"])
     assert interval == pytest.approx(two["ci95_drift"], abs=5e-4)
 
@@ -91,15 +109,21 @@ def test_published_power_and_drift_are_reproduced(shared: Path, integration: str
 def test_published_conditional_power_is_reproduced(shared: Path) -> None:
     case = json.loads((shared / "ab/group_sequential_power.json").read_text())["condpower"]
     drift = gs.proportions_drift(0.25, 0.15, 900)
-    assert gs.conditional_power(0.067, 300 / 900, 2.0, drift) == pytest.approx(case["value"], abs=5e-8)
+    assert gs.conditional_power(0.067, 300 / 900, 2.0, drift) == pytest.approx(
+        case["value"], abs=5e-8
+    )
 
 
 def test_exit_probabilities_are_the_multivariate_normal_s() -> None:
     times, z, drift = [0.3, 0.55, 1.0], [2.8, 2.4, 2.0], 1.3
     covariance = np.array([[math.sqrt(min(a, b) / max(a, b)) for b in times] for a in times])
     mean = drift * np.sqrt(times)
-    inside = multivariate_normal(mean, covariance, abseps=1e-8, releps=1e-8, maxpts=10**6).cdf(z, lower_limit=[-x for x in z])
-    assert 1 - gs.exit_probabilities(times, z, drift=drift)[-1] == pytest.approx(float(inside), abs=1e-6)
+    inside = multivariate_normal(mean, covariance, abseps=1e-8, releps=1e-8, maxpts=10**6).cdf(
+        z, lower_limit=[-x for x in z]
+    )
+    assert 1 - gs.exit_probabilities(times, z, drift=drift)[-1] == pytest.approx(
+        float(inside), abs=1e-6
+    )
 
 
 def test_classical_bounds_are_those_of_the_textbook() -> None:
@@ -111,10 +135,14 @@ def test_classical_bounds_are_those_of_the_textbook() -> None:
 
 @pytest.mark.parametrize("spending", ["obrien-fleming", "pocock", "power", "hwang-shih-decani"])
 @pytest.mark.parametrize("sided", [1, 2])
-def test_every_spending_function_spends_alpha_whatever_the_looks(spending: gs.Spending, sided: int) -> None:
+def test_every_spending_function_spends_alpha_whatever_the_looks(
+    spending: gs.Spending, sided: int
+) -> None:
     for times in ([1.0], [0.5, 1.0], [0.05, 0.11, 0.5, 0.51, 0.98, 1.0]):
         bounds = gs.spending_bounds(times, 0.05, sided=sided, spending=spending)
-        assert gs.exit_probabilities(times, bounds.z, sided=sided) == pytest.approx(bounds.spent, abs=1e-9)
+        assert gs.exit_probabilities(times, bounds.z, sided=sided) == pytest.approx(
+            bounds.spent, abs=1e-9
+        )
         assert bounds.spent[-1] == pytest.approx(0.05)
 
 
@@ -126,7 +154,9 @@ def test_bounds_already_passed_do_not_depend_on_looks_to_come() -> None:
 def test_a_single_look_is_the_fixed_test() -> None:
     assert gs.spending_bounds([1.0]).z[0] == pytest.approx(1.959964, abs=1e-6)
     assert gs.drift_for_power([1.0], [1.959964], 0.8) == pytest.approx(2.8016, abs=1e-3)
-    assert gs.drift_interval([1.0], [], 2.5) == pytest.approx((2.5 - 1.959964, 2.5 + 1.959964), abs=1e-5)
+    assert gs.drift_interval([1.0], [], 2.5) == pytest.approx(
+        (2.5 - 1.959964, 2.5 + 1.959964), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("times", [[], [0.0, 1.0], [0.5, 0.5], [0.7, 0.3], [0.5, 1.2]])
@@ -147,13 +177,23 @@ def test_the_confidence_sequence_is_narrowest_at_the_plan() -> None:
 
 def test_an_always_valid_p_value_is_below_alpha_exactly_when_its_interval_excludes_zero() -> None:
     for successes in range(100, 200, 5):
-        found = always_valid.compare(Proportion(1000, 120), Proportion(1000, successes), units=2000, planned=4000)
+        found = always_valid.compare(
+            Proportion(1000, 120), Proportion(1000, successes), units=2000, planned=4000
+        )
         assert found.interval is not None
         assert found.significant == (found.interval[0] > 0 or found.interval[1] < 0)
 
 
-def test_an_always_valid_interval_is_wider_than_the_fixed_one_and_finite_without_successes() -> None:
+def test_an_always_valid_interval_is_wider_than_the_fixed_one_and_finite_without_successes() -> (
+    None
+):
     found = always_valid.compare(Proportion(500, 0), Proportion(500, 0), units=1000, planned=2000)
-    assert found.p_value == 1 and found.interval is not None and found.interval[0] < 0 < found.interval[1]
-    found = always_valid.compare(Mean(500, 10.0, 4.0), Mean(500, 11.0, 4.0), units=1000, planned=2000, effect="relative")
+    assert (
+        found.p_value == 1
+        and found.interval is not None
+        and found.interval[0] < 0 < found.interval[1]
+    )
+    found = always_valid.compare(
+        Mean(500, 10.0, 4.0), Mean(500, 11.0, 4.0), units=1000, planned=2000, effect="relative"
+    )
     assert found.effect == pytest.approx(0.1) and found.significant

@@ -28,6 +28,8 @@ def archive(events: list[Made]) -> pa.Table:
             "type": pa.array([e.type for e in events], pa.string()),
             "time": pa.array([e.time for e in events], pa.timestamp("us", "UTC")),
             "subject": pa.array([e.subject for e in events], pa.string()),
-            "data": pa.array([None if e.data is None else json.dumps(e.data) for e in events], pa.string()),
+            "data": pa.array(
+                [None if e.data is None else json.dumps(e.data) for e in events], pa.string()
+            ),
         }
     )

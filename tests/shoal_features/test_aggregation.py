@@ -30,7 +30,16 @@ FEATURES = tuple(
         ("what", "string", "last", "type", None),
     )
 )
-VIEW = View("v", "user", "user_id", "stream", FEATURES, None, ("action.*",), ("data.user_id", "data.user", "subject"))
+VIEW = View(
+    "v",
+    "user",
+    "user_id",
+    "stream",
+    FEATURES,
+    None,
+    ("action.*",),
+    ("data.user_id", "data.user", "subject"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +53,15 @@ def ago(seconds: float):
 
 
 def batch(con, events, view=VIEW, as_of=NOW, **options) -> dict:
-    rows = aggregate(con, view, relation_of(con, archive(events)), as_of, NOW, **options).to_pylist()
+    rows = aggregate(
+        con, view, relation_of(con, archive(events)), as_of, NOW, **options
+    ).to_pylist()
     return {r["entity"]: {f.name: r[f.name] for f in view.features} for r in rows}
 
 
-hostile = st.sampled_from([1, -2, 2.0, 2.5, "3", None, True, [1], {"a": 1}, 2**53 + 1, "x\"y'z", "é", ""])
+hostile = st.sampled_from(
+    [1, -2, 2.0, 2.5, "3", None, True, [1], {"a": 1}, 2**53 + 1, "x\"y'z", "é", ""]
+)
 
 
 @st.composite
@@ -63,7 +76,16 @@ def histories(draw):
             data=draw(
                 st.none()
                 | st.just([1])
-                | st.fixed_dictionaries({}, optional={"user_id": users, "user": users, "x": hostile, "k": hostile, "type": hostile})
+                | st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "user_id": users,
+                        "user": users,
+                        "x": hostile,
+                        "k": hostile,
+                        "type": hostile,
+                    },
+                )
             ),
         )
         for i in range(draw(st.integers(0, 15)))
@@ -74,7 +96,11 @@ def histories(draw):
 
 def by_hand(events, entity, as_of) -> dict | None:
     """The features of one entity from the events as the stream side extracts them."""
-    seen = [o for e in events if reads(VIEW, e.type) and (o := occurrence(VIEW, e, micros(e.time))) and o.entity == entity]
+    seen = [
+        o
+        for e in events
+        if reads(VIEW, e.type) and (o := occurrence(VIEW, e, micros(e.time))) and o.entity == entity
+    ]
     seen = sorted((o for o in seen if o.time <= as_of), key=lambda o: (o.time, o.member))
     if not seen:
         return None
@@ -85,7 +111,11 @@ def by_hand(events, entity, as_of) -> dict | None:
     def take(some, dtype, column):
         return [v for o in some if (v := coerce(dtype, o.columns.get(column))) is not None]
 
-    xs, ints, ks = take(inside, "float64", "x"), take(inside, "int64", "x"), take(inside, "string", "k")
+    xs, ints, ks = (
+        take(inside, "float64", "x"),
+        take(inside, "int64", "x"),
+        take(inside, "string", "k"),
+    )
     ever = take(seen, "string", "k")
     kinds = take(inside, "", "k")
     return {
@@ -107,11 +137,18 @@ ENTITIES = ["1", "2", "é:{}"]
 @settings(max_examples=15, deadline=None)
 @given(events=histories())
 def test_batch_and_stream_take_the_same_from_any_event(con, events):
-    assert batch(con, events) == {e: v for e in ENTITIES if (v := by_hand(events, e, NOW)) is not None}
+    assert batch(con, events) == {
+        e: v for e in ENTITIES if (v := by_hand(events, e, NOW)) is not None
+    }
 
 
 @settings(max_examples=15, deadline=None)
-@given(events=histories(), moments=st.lists(st.tuples(st.sampled_from(ENTITIES), st.integers(0, 400)), min_size=1, max_size=6))
+@given(
+    events=histories(),
+    moments=st.lists(
+        st.tuples(st.sampled_from(ENTITIES), st.integers(0, 400)), min_size=1, max_size=6
+    ),
+)
 def test_values_at_a_moment_are_what_the_windows_held_then(con, events, moments):
     asked = pa.table(
         {
@@ -123,7 +160,9 @@ def test_values_at_a_moment_are_what_the_windows_held_then(con, events, moments)
     rows = values_at(con, VIEW, relation_of(con, archive(events)), asked).to_pylist()
     nothing = {f.name: None for f in FEATURES}
     for (entity, s), row in zip(moments, rows, strict=True):
-        assert {f.name: row[f.name] for f in FEATURES} == (by_hand(events, entity, NOW - s * S) or nothing)
+        assert {f.name: row[f.name] for f in FEATURES} == (
+            by_hand(events, entity, NOW - s * S) or nothing
+        )
 
 
 def test_an_event_archived_twice_counts_once(con):
@@ -143,7 +182,10 @@ def test_the_partitions_together_are_the_whole(con):
 
 
 def test_running_again_gives_the_same_table(con):
-    events = [Made(f"e{i}", ago(i % 50), data={"user_id": f"u{i % 3}", "x": 0.1 * i, "k": f"k{i % 7}"}) for i in range(500)]
+    events = [
+        Made(f"e{i}", ago(i % 50), data={"user_id": f"u{i % 3}", "x": 0.1 * i, "k": f"k{i % 7}"})
+        for i in range(500)
+    ]
 
     def run():
         return aggregate(con, VIEW, relation_of(con, archive(events)), NOW, NOW)
@@ -153,7 +195,16 @@ def test_running_again_gives_the_same_table(con):
 
 def test_distinct_counts_are_exact_when_small_and_within_five_percent_when_large(con, monkeypatch):
     monkeypatch.setattr(aggregation, "HLL_ABOVE", 1000)
-    view = View("v", "user", "user_id", "batch", (Feature("n", "int64", "count_distinct", "k", W),), None, ("action.*",), ("data.u",))
+    view = View(
+        "v",
+        "user",
+        "user_id",
+        "batch",
+        (Feature("n", "int64", "count_distinct", "k", W),),
+        None,
+        ("action.*",),
+        ("data.u",),
+    )
     few = [Made(f"a{i}", ago(1), data={"u": "few", "k": i % 900}) for i in range(2000)]
     many = [Made(f"b{i}", ago(1), data={"u": "many", "k": i}) for i in range(20_000)]
     got = batch(con, few + many, view)
@@ -170,6 +221,15 @@ def test_memory_is_bounded_by_spilling(tmp_path):
             f"make_timestamptz({NOW} - i) AS time, NULL::VARCHAR AS subject, '{{\"user\": \"u' || (i % 1000) || '\"}}' AS data "
             "FROM range(600000) t(i)"
         )
-        view = View("v", "user", "user_id", "batch", (Feature("n", "int64", "count", "", W),), None, ("action.*",), ("data.user",))
+        view = View(
+            "v",
+            "user",
+            "user_id",
+            "batch",
+            (Feature("n", "int64", "count", "", W),),
+            None,
+            ("action.*",),
+            ("data.user",),
+        )
         table = aggregate(con, view, "big", NOW, NOW)
     assert table.num_rows == 1000 and set(table["n"].to_pylist()) == {600}

@@ -45,14 +45,20 @@ def by_hand(asked, known, ttl, known_by):
         best = None
         for n, (e, event, created, v) in enumerate(known):
             if e == entity and event <= at and (limit is None or created <= limit):
-                best = max(best or (event, created, n, v), (event, created, n, v), key=lambda b: b[:3])
+                best = max(
+                    best or (event, created, n, v), (event, created, n, v), key=lambda b: b[:3]
+                )
         fresh = best is not None and (ttl is None or at - best[0] <= ttl)
         out.append((t(best[0]), best[3]) if fresh else (None, None))
     return out
 
 
 def answer(asked, known, ttl, known_by):
-    cut = {"none": None, "column": "cutoff"}.get(known_by) if isinstance(known_by, str) else t(known_by)
+    cut = (
+        {"none": None, "column": "cutoff"}.get(known_by)
+        if isinstance(known_by, str)
+        else t(known_by)
+    )
     table = as_of(rows_of(asked), history_of(known), ["v"], ttl, cut)
     return list(zip(table["event_timestamp"].to_pylist(), table["v"].to_pylist(), strict=True))
 

@@ -46,11 +46,20 @@ def test_the_shipped_registry_is_the_shipped_definitions_compiled(workspace):
 
 def test_the_shipped_features_are_there(workspace):
     names = {f.name for _, f in load(workspace).resolve("user", ["user_profile"])}
-    assert names >= {"boards_30d", "automation_count", "avg_session_duration", "actions_5min", "current_board", "last_action_type"}
+    assert names >= {
+        "boards_30d",
+        "automation_count",
+        "avg_session_duration",
+        "actions_5min",
+        "current_board",
+        "last_action_type",
+    }
 
 
 def test_a_view_is_compiled_with_all_it_says(file):
-    view = load(file("v = batch(ttl=timedelta(days=2), description='d', owner='o', tags={'k': 'v'})")).view("v")
+    view = load(
+        file("v = batch(ttl=timedelta(days=2), description='d', owner='o', tags={'k': 'v'})")
+    ).view("v")
     assert view == View(
         "v",
         "user",
@@ -83,7 +92,10 @@ def test_the_tenant_is_no_entity_of_ours(file):
 
 
 def test_a_repeated_feature_name_is_refused(file):
-    assert "already has a feature of this name in v" in faults(file("v = batch()\nw = batch(name='w')"))["views.w.n"]
+    assert (
+        "already has a feature of this name in v"
+        in faults(file("v = batch()\nw = batch(name='w')"))["views.w.n"]
+    )
 
 
 def test_a_repeated_view_name_is_refused(file):
@@ -102,16 +114,52 @@ def test_a_view_made_from_itself_is_refused_with_the_loop(file):
 @pytest.mark.parametrize(
     ("body", "location", "says"),
     [
-        ("v = batch(aggregations=(('x', 'median', 30, 'n'),))", "views.v.n", "'median' is not one of count"),
-        ("v = batch(aggregations=(('x', 'sum', None, 'n'),))", "views.v.n", "it needs a time window"),
-        ("v = batch(aggregations=(('x', 'sum', 400, 'n'),))", "views.v.n", "not between a minute and a year"),
-        ("v = batch(aggregations=(('x', 'mean', 30, 'n'),))", "views.v.n", "mean gives one of float32, float64, not int64"),
+        (
+            "v = batch(aggregations=(('x', 'median', 30, 'n'),))",
+            "views.v.n",
+            "'median' is not one of count",
+        ),
+        (
+            "v = batch(aggregations=(('x', 'sum', None, 'n'),))",
+            "views.v.n",
+            "it needs a time window",
+        ),
+        (
+            "v = batch(aggregations=(('x', 'sum', 400, 'n'),))",
+            "views.v.n",
+            "not between a minute and a year",
+        ),
+        (
+            "v = batch(aggregations=(('x', 'mean', 30, 'n'),))",
+            "views.v.n",
+            "mean gives one of float32, float64, not int64",
+        ),
         ("v = batch(aggregations=(('', 'sum', 30, 'n'),))", "views.v.n", "sum needs a column"),
-        ("v = batch(features=(('n', String),))", "views.v.n", "count gives one of int32, int64, not string"),
-        ("v = batch(features=(('n', Int64), ('m', Int64)))", "views.v.m", "the Field has no Aggregation of its name"),
-        ("v = batch(aggregations=(('*', 'count', 30, 'n'), ('*', 'count', 7, 'm')))", "views.v.m", "no Field of its name"),
-        ("v = batch(entities=(user, Entity(name='x', join_keys=['x'])))", "views.v", "one entity besides the tenant"),
-        ("v = batch(source=FileSource(name='f', path='x.parquet', timestamp_field='t'))", "views.v", "begins with shoal://events/"),
+        (
+            "v = batch(features=(('n', String),))",
+            "views.v.n",
+            "count gives one of int32, int64, not string",
+        ),
+        (
+            "v = batch(features=(('n', Int64), ('m', Int64)))",
+            "views.v.m",
+            "the Field has no Aggregation of its name",
+        ),
+        (
+            "v = batch(aggregations=(('*', 'count', 30, 'n'), ('*', 'count', 7, 'm')))",
+            "views.v.m",
+            "no Field of its name",
+        ),
+        (
+            "v = batch(entities=(user, Entity(name='x', join_keys=['x'])))",
+            "views.v",
+            "one entity besides the tenant",
+        ),
+        (
+            "v = batch(source=FileSource(name='f', path='x.parquet', timestamp_field='t'))",
+            "views.v",
+            "begins with shoal://events/",
+        ),
         ("1 / 0", f"definitions.py:{LINE}", "ZeroDivisionError"),
         ("def", f"definitions.py:{LINE}", "SyntaxError"),
     ],
@@ -132,7 +180,9 @@ def test_all_faults_are_told_at_once(file):
 
 def test_a_type_change_is_found_and_an_addition_is_none():
     old = Registry((View("v", "user", "user_id", "plain", (Feature("a", "int64"),)),))
-    added = Registry((View("v", "user", "user_id", "plain", (Feature("a", "int64"), Feature("b", "string"))),))
+    added = Registry(
+        (View("v", "user", "user_id", "plain", (Feature("a", "int64"), Feature("b", "string"))),)
+    )
     changed = Registry((View("w", "user", "user_id", "plain", (Feature("a", "string"),)),))
     moved = Registry((View("v", "item", "item_id", "plain", (Feature("a", "int64"),)),))
     assert added.changed_types(old) == []

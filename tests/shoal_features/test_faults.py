@@ -1,4 +1,6 @@
-"""What one tenant, one run by hand or one definition must not do to others, to the night, or to the tables."""
+"""What one tenant, one run by hand or one definition must not do to others, to the
+night, or to the tables.
+"""
 
 import io
 import json
@@ -36,7 +38,14 @@ class Cancelled(Exception):
     """As the platform's: raised by `progress`, from then on by every one."""
 
 
-def view(name: str = "v", *features: Feature, kind: str = "batch", ttl: int | None = None, entity: str = "user", key: str = "user_id") -> View:
+def view(
+    name: str = "v",
+    *features: Feature,
+    kind: str = "batch",
+    ttl: int | None = None,
+    entity: str = "user",
+    key: str = "user_id",
+) -> View:
     types = () if kind == "plain" else ("a.*",)
     return View(name, entity, key, kind, features or (COUNT,), ttl, types, ("data.user_id",))
 
@@ -51,9 +60,14 @@ async def define(stores, *views: View) -> Registry:
     return registry
 
 
-@pytest.mark.parametrize("fault", [NotFound("no such thing"), OverflowError("date value out of range"), RuntimeError("odd")])
+@pytest.mark.parametrize(
+    "fault",
+    [NotFound("no such thing"), OverflowError("date value out of range"), RuntimeError("odd")],
+)
 @pytest.mark.parametrize("job", ["materialize", "backfill", "consistency", "watch"])
-async def test_what_fails_for_one_tenant_leaves_the_others_their_turn(open_tenant, monkeypatch, job, fault):
+async def test_what_fails_for_one_tenant_leaves_the_others_their_turn(
+    open_tenant, monkeypatch, job, fault
+):
     first, second, third = tenants = [open_tenant() for _ in range(3)]
     for stores in tenants:
         await boards(stores, "1", ago(days=1))
@@ -68,7 +82,10 @@ async def test_what_fails_for_one_tenant_leaves_the_others_their_turn(open_tenan
     monkeypatch.setattr(Catalog, "registry", known)
     today = datetime.now(UTC).date().isoformat()
     run = Run(*tenants, start=today, end=today, settle=0)
-    with pytest.raises(InternalError, match=f"1 of 3 tenants failed \\({first.online._tenant}\\).*{type(fault).__name__}"):
+    with pytest.raises(
+        InternalError,
+        match=f"1 of 3 tenants failed \\({first.online._tenant}\\).*{type(fault).__name__}",
+    ):
         await getattr(jobs, job)(run)
     assert worked == [second.online._tenant, third.online._tenant]
 
@@ -95,7 +112,9 @@ async def test_only_the_nightly_run_counts_as_the_night(stores, arguments):
     await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
     before = await stores.online.get(jobs.RAN)
     await anyio.sleep(0.005)
-    await jobs.materialize(Run(stores, **{n: v or ago(days=3).date().isoformat() for n, v in arguments.items()}))
+    await jobs.materialize(
+        Run(stores, **{n: v or ago(days=3).date().isoformat() for n, v in arguments.items()})
+    )
     await jobs.materialize(Run(stores, due=due, views=["user_boards"]))
     assert await stores.online.get(jobs.RAN) == before
     await jobs.materialize(Run(stores, due=due))
@@ -115,7 +134,19 @@ async def test_a_date_that_has_not_begun_is_refused_and_today_is_as_of_now(store
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        *((view("v", replace(COUNT, name=n)), "cannot name a feature") for n in ("entity", "at", "event_timestamp", "created", "row", "date", "Entity", "user_id")),
+        *(
+            (view("v", replace(COUNT, name=n)), "cannot name a feature")
+            for n in (
+                "entity",
+                "at",
+                "event_timestamp",
+                "created",
+                "row",
+                "date",
+                "Entity",
+                "user_id",
+            )
+        ),
         (view("v", COUNT, replace(COUNT, name="N")), "only by upper and lower case"),
         (view("v", entity="features"), "cannot name an entity type"),
         *((view("v", ttl=t), "TTL") for t in (-5, 10**12)),
@@ -150,19 +181,35 @@ async def test_entity_types_with_one_join_key_are_told_apart(stores):
     async with serve(stores) as http:
         for name, n in (("u", 111), ("b", 222)):
             rows = [{"id": "5", "event_timestamp": at, "n": n}]
-            await http.post(f"/features/views/{name}/rows", json={"rows": rows, "to": "online_and_offline"})
+            await http.post(
+                f"/features/views/{name}/rows", json={"rows": rows, "to": "online_and_offline"}
+            )
 
         async def asked(features: str, column: str = "id", **more) -> object:
-            body = {"entities": [{column: "5", "event_timestamp": ago().isoformat()}], "features": [features], **more}
+            body = {
+                "entities": [{column: "5", "event_timestamp": ago().isoformat()}],
+                "features": [features],
+                **more,
+            }
             answer = await http.post("/features/historical", json=body)
-            return answer.json()["rows"][0]["n"] if answer.status_code == 200 else answer.json()["errors"][0]["location"]
+            return (
+                answer.json()["rows"][0]["n"]
+                if answer.status_code == 200
+                else answer.json()["errors"][0]["location"]
+            )
 
         assert [await asked("n", entity=e) for e in ("user", "board")] == [111, 222]
         assert [await asked(f) for f in ("u:n", "b:n")] == [111, 222]
         assert await asked("n", column="board") == 222
-        assert [await asked("n"), await asked("n", entity="ghost"), await asked("n", entity=[1])] == ["entity"] * 3
+        assert [
+            await asked("n"),
+            await asked("n", entity="ghost"),
+            await asked("n", entity=[1]),
+        ] == ["entity"] * 3
         for empty in ({"entity": "ghost"}, {"entity": ["user"], "as_of": at, "entities": None}):
-            answer = await http.post("/features/historical", json={"entities": [], "features": ["n"], **empty})
+            answer = await http.post(
+                "/features/historical", json={"entities": [], "features": ["n"], **empty}
+            )
             assert answer.status_code == 422
 
 
@@ -173,19 +220,31 @@ async def test_a_data_set_keeps_the_entity_type_that_it_was_uploaded_for(stores)
         await http.post("/features/views/b/rows", json={"rows": rows, "to": "offline"})
         for column in ("board_id", "user_id"):
             sink = io.BytesIO()
-            pq.write_table(pa.table({column: ["5"], "event_timestamp": pa.array([ago()], TIME)}), sink)
+            pq.write_table(
+                pa.table({column: ["5"], "event_timestamp": pa.array([ago()], TIME)}), sink
+            )
             headers = {"content-type": PARQUET}
-            assert (await http.post("/features/datasets/mine", content=sink.getvalue(), headers=headers)).status_code == 200
+            assert (
+                await http.post("/features/datasets/mine", content=sink.getvalue(), headers=headers)
+            ).status_code == 200
             if column == "board_id":
-                assert (await jobs.historical(Run(stores, dataset="mine", features=["n"])))["rows"] == 1
-                assert (await Dataset("mine").answered(stores.lake)).dataset().to_table()["n"].to_pylist() == [222]
+                assert (await jobs.historical(Run(stores, dataset="mine", features=["n"])))[
+                    "rows"
+                ] == 1
+                assert (await Dataset("mine").answered(stores.lake)).dataset().to_table()[
+                    "n"
+                ].to_pylist() == [222]
     with pytest.raises(Invalid, match="several entity types: board, user"):
         await jobs.historical(Run(stores, dataset="mine", features=["n"]))
 
 
 def test_the_command_says_for_which_entity_type(monkeypatch, tmp_path):
     said: dict = {}
-    client = SimpleNamespace(features=SimpleNamespace(upload=lambda **a: said.update(names=pq.read_table(io.BytesIO(a["body"])).column_names)))
+    client = SimpleNamespace(
+        features=SimpleNamespace(
+            upload=lambda **a: said.update(names=pq.read_table(io.BytesIO(a["body"])).column_names)
+        )
+    )
 
     def joined(tenant, output, arguments, upload) -> None:
         upload(client, "x")
@@ -194,7 +253,17 @@ def test_the_command_says_for_which_entity_type(monkeypatch, tmp_path):
     monkeypatch.setattr(commands, "_joined", joined)
     file = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"id": ["5"], "event_timestamp": pa.array([ago()], TIME)}), file)
-    line = ["historical", str(file), str(tmp_path / "out"), "--features", "n", "--tenant", "t", "--entity", "board"]
+    line = [
+        "historical",
+        str(file),
+        str(tmp_path / "out"),
+        "--features",
+        "n",
+        "--tenant",
+        "t",
+        "--entity",
+        "board",
+    ]
     assert CliRunner().invoke(commands.commands(), line).exit_code == 0
     assert (said["names"], said["entity"]) == (["board", "event_timestamp"], "board")
 
@@ -203,16 +272,32 @@ async def test_a_last_without_a_window_looks_a_year_back_beside_a_short_window(s
     ever = Feature("plan", "string", "last", "plan")
     one = view("v", ever, COUNT)
     registry = await define(stores, one)
-    await stores.events.append([Event(type="a.x", time=ago(days=20), data={"user_id": "1", "plan": "pro"}), Event(type="a.x", time=ago(seconds=9), data={"user_id": "1"})])
+    await stores.events.append(
+        [
+            Event(type="a.x", time=ago(days=20), data={"user_id": "1", "plan": "pro"}),
+            Event(type="a.x", time=ago(seconds=9), data={"user_id": "1"}),
+        ]
+    )
     await batch.compute(stores, one, datetime.now(UTC))
-    found = (await read(stores.online, Reading("user", registry.resolve("user", ["plan", "n"])), ["1"], int(datetime.now(UTC).timestamp() * 1e6)))[0]
+    found = (
+        await read(
+            stores.online,
+            Reading("user", registry.resolve("user", ["plan", "n"])),
+            ["1"],
+            int(datetime.now(UTC).timestamp() * 1e6),
+        )
+    )[0]
     assert [json.loads(a.json) for a in found] == ["pro", 1]
     assert lookback(one) == (366 + 7) * DAY
-    assert view("s", ever, COUNT, kind="stream").retention == 3600  # its events need not be kept for a value that is
+    assert (
+        view("s", ever, COUNT, kind="stream").retention == 3600
+    )  # its events need not be kept for a value that is
 
 
 async def test_a_registry_with_every_fault_says_them_all():
-    found = Registry((view("joined_x", replace(COUNT, name="row"), ttl=-1),)).changed_types(Registry())
+    found = Registry((view("joined_x", replace(COUNT, name="row"), ttl=-1),)).changed_types(
+        Registry()
+    )
     assert len(found) == 3
     with pytest.raises(RegistryError):
         Registry((view("a b"),))
@@ -220,8 +305,17 @@ async def test_a_registry_with_every_fault_says_them_all():
 
 def test_a_row_that_is_kept_offline_gives_every_feature() -> None:
     """What it left out was null from then on in history, and online after a backfill."""
-    view = SimpleNamespace(name="teams", entity="team", join_key="team", features=[SimpleNamespace(name=n, dtype="string") for n in ("plan", "score")])
+    view = SimpleNamespace(
+        name="teams",
+        entity="team",
+        join_key="team",
+        features=[SimpleNamespace(name=n, dtype="string") for n in ("plan", "score")],
+    )
     part = {"team": "a", "event_timestamp": "2026-11-01T00:00:00Z", "plan": "pro"}
     assert parse(view, [part])[1] == []  # type: ignore[arg-type]
     good, rejected = parse(view, [part, {**part, "score": None}], whole=True)  # type: ignore[arg-type]
-    assert [r["index"] for r in rejected] == [0] and "it has no score" in rejected[0]["error"] and len(good) == 1
+    assert (
+        [r["index"] for r in rejected] == [0]
+        and "it has no score" in rejected[0]["error"]
+        and len(good) == 1
+    )

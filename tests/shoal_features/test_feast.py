@@ -1,4 +1,6 @@
-"""Feast's own client on Shoal: the cases of its universal tests that apply, over real HTTP and a real Redis."""
+"""Feast's own client on Shoal: the cases of its universal tests that apply, over real
+HTTP and a real Redis.
+"""
 
 import asyncio
 import socket
@@ -72,7 +74,9 @@ class Server:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.server = uvicorn.Server(uvicorn.Config(router_stand_in, port=self.port, log_level="error", lifespan="off"))
+        self.server = uvicorn.Server(
+            uvicorn.Config(router_stand_in, port=self.port, log_level="error", lifespan="off")
+        )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 
     def __enter__(self) -> "Server":
@@ -109,7 +113,12 @@ def store(shoal, tmp_path) -> FeatureStore:
 
 
 driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-source = FileSource(name="stats", path="shoal://views/stats", timestamp_field="event_timestamp", created_timestamp_column="created")
+source = FileSource(
+    name="stats",
+    path="shoal://views/stats",
+    timestamp_field="event_timestamp",
+    created_timestamp_column="created",
+)
 stats = FeatureView(
     name="driver_stats",
     entities=[driver],
@@ -160,47 +169,69 @@ def test_applying_registers_the_views_with_shoal_beside_those_that_were_there(ap
 
 def test_every_type_comes_back_as_it_went_in(applied):
     applied.push("stats_push", frame(driver_id=[1, 2]), to=PushMode.ONLINE)
-    got = applied.get_online_features(ALL, [{"driver_id": 1}, {"driver_id": 2}, {"driver_id": 3}]).to_dict()
+    got = applied.get_online_features(
+        ALL, [{"driver_id": 1}, {"driver_id": 2}, {"driver_id": 3}]
+    ).to_dict()
     assert got["trips"] == [2**53 + 1, 2**53 + 1, None]
-    assert got["rate"] == [0.5, 0.5, None] and got["city"] == ["é", "é", None] and got["active"] == [True, True, None]
-    assert [s and s.timestamp() for s in got["since"]] == [datetime(2020, 1, 2, tzinfo=UTC).timestamp()] * 2 + [None]
+    assert (
+        got["rate"] == [0.5, 0.5, None]
+        and got["city"] == ["é", "é", None]
+        and got["active"] == [True, True, None]
+    )
+    assert [s and s.timestamp() for s in got["since"]] == [
+        datetime(2020, 1, 2, tzinfo=UTC).timestamp()
+    ] * 2 + [None]
     assert [v and list(v) for v in got["last_five"]] == [[1, 2, 3], [1, 2, 3], None]
     assert got["driver_id"] == [1, 2, 3]
 
 
 def test_a_feature_service_and_full_names(applied):
     applied.push("stats_push", frame(driver_id=[1]))
-    got = applied.get_online_features(applied.get_feature_service("profile"), [{"driver_id": 1}], full_feature_names=True).to_dict()
+    got = applied.get_online_features(
+        applied.get_feature_service("profile"), [{"driver_id": 1}], full_feature_names=True
+    ).to_dict()
     assert got == {"driver_id": [1], "driver_stats__rate": [0.5], "driver_stats__city": ["é"]}
 
 
 def test_an_older_push_does_not_replace_a_newer_one(applied):
     applied.push("stats_push", frame(driver_id=[1], rate=[0.9]))
     applied.push("stats_push", frame(driver_id=[1], rate=[0.1], event_timestamp=[now() - 2 * HOUR]))
-    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [0.9]
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()[
+        "rate"
+    ] == [0.9]
 
 
 def test_a_value_past_its_ttl_is_none(applied):
     applied.push("stats_push", frame(driver_id=[1], event_timestamp=[now() - 25 * HOUR]))
-    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [None]
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()[
+        "rate"
+    ] == [None]
 
 
 def test_values_are_written_directly_online_and_offline(applied):
     rows = frame(driver_id=[1, 2], rate=[0.1, 0.2])
     applied.write_to_online_store("driver_stats", rows)
     applied.write_to_offline_store("driver_stats", rows)
-    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 2}]).to_dict()["rate"] == [0.2]
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 2}]).to_dict()[
+        "rate"
+    ] == [0.2]
     asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [now()]})
-    assert applied.get_historical_features(asked, ["driver_stats:rate"]).to_df()["rate"].tolist() == [0.1]
+    assert applied.get_historical_features(asked, ["driver_stats:rate"]).to_df()[
+        "rate"
+    ].tolist() == [0.1]
 
 
 def test_nulls_stay_nulls_online_and_offline(applied):
     rows = frame(driver_id=[1, 2], rate=[None, 0.2], city=["x", None])
     applied.push("stats_push", rows, to=PushMode.ONLINE_AND_OFFLINE)
-    got = applied.get_online_features(["driver_stats:rate", "driver_stats:city"], [{"driver_id": 1}, {"driver_id": 2}]).to_dict()
+    got = applied.get_online_features(
+        ["driver_stats:rate", "driver_stats:city"], [{"driver_id": 1}, {"driver_id": 2}]
+    ).to_dict()
     assert (got["rate"], got["city"]) == ([None, 0.2], ["x", None])
     asked = pd.DataFrame({"driver_id": [1, 2], "event_timestamp": [now()] * 2})
-    table = applied.get_historical_features(asked, ["driver_stats:rate", "driver_stats:city"]).to_arrow()
+    table = applied.get_historical_features(
+        asked, ["driver_stats:rate", "driver_stats:city"]
+    ).to_arrow()
     assert (table["rate"].to_pylist(), table["city"].to_pylist()) == ([None, 0.2], ["x", None])
 
 
@@ -208,7 +239,9 @@ def test_two_hundred_entities_at_once_come_in_their_order(applied):
     ids = list(range(200))
     applied.push("stats_push", frame(driver_id=ids, trips=[i * 2 for i in ids]))
     asked = [{"driver_id": i} for i in reversed(ids)]
-    assert applied.get_online_features(["driver_stats:trips"], asked).to_dict()["trips"] == [i * 2 for i in reversed(ids)]
+    assert applied.get_online_features(["driver_stats:trips"], asked).to_dict()["trips"] == [
+        i * 2 for i in reversed(ids)
+    ]
 
 
 def test_a_feature_that_is_not_known_is_refused(applied):
@@ -220,13 +253,19 @@ def test_a_feature_that_is_not_known_is_refused(applied):
 
 def test_reading_asynchronously_is_the_same(applied):
     applied.push("stats_push", frame(driver_id=[1]))
-    got = asyncio.run(applied.get_online_features_async(["driver_stats:rate"], [{"driver_id": 1}])).to_dict()
+    got = asyncio.run(
+        applied.get_online_features_async(["driver_stats:rate"], [{"driver_id": 1}])
+    ).to_dict()
     assert got["rate"] == [0.5]
 
 
 def test_history_is_point_in_time_correct(applied):
     t = now() - 10 * HOUR
-    rows = frame(driver_id=[1, 1, 1, 2], rate=[0.1, 0.2, 0.3, 0.9], event_timestamp=[t, t + HOUR, t + HOUR, t + 2 * HOUR])
+    rows = frame(
+        driver_id=[1, 1, 1, 2],
+        rate=[0.1, 0.2, 0.3, 0.9],
+        event_timestamp=[t, t + HOUR, t + HOUR, t + 2 * HOUR],
+    )
     rows["created"] = [t, t + 2 * HOUR, t + 3 * HOUR, t]
     applied.push("stats_push", rows, to=PushMode.OFFLINE)
     asked = pd.DataFrame(
@@ -239,7 +278,14 @@ def test_history_is_point_in_time_correct(applied):
     got = applied.get_historical_features(asked, ["driver_stats:rate", "driver_stats:city"]).to_df()
     assert list(got.columns) == ["driver_id", "event_timestamp", "label", "rate", "city"]
     assert got["label"].tolist() == list("abcdef")
-    assert got["rate"].astype(object).where(got["rate"].notna(), None).tolist() == [None, 0.1, 0.3, None, 0.9, None]
+    assert got["rate"].astype(object).where(got["rate"].notna(), None).tolist() == [
+        None,
+        0.1,
+        0.3,
+        None,
+        0.9,
+        None,
+    ]
 
 
 def test_history_can_be_filtered_by_what_was_known(applied):
@@ -248,20 +294,34 @@ def test_history_can_be_filtered_by_what_was_known(applied):
     rows["created"] = [t, t + 5 * HOUR]
     applied.push("stats_push", rows, to=PushMode.OFFLINE)
     asked = pd.DataFrame({"driver_id": [1, 1], "event_timestamp": [t + HOUR, t + 6 * HOUR]})
-    got = applied.get_historical_features(asked, ["driver_stats:rate"], filter_by_created_timestamp=True).to_df()
+    got = applied.get_historical_features(
+        asked, ["driver_stats:rate"], filter_by_created_timestamp=True
+    ).to_df()
     assert got["rate"].tolist() == [0.1, 0.2]
 
 
 def test_history_of_no_rows_and_full_names(applied):
-    asked = pd.DataFrame({"driver_id": pd.Series([], dtype="int64"), "event_timestamp": pd.Series([], dtype="datetime64[ns, UTC]")})
-    got = applied.get_historical_features(asked, ["driver_stats:rate"], full_feature_names=True).to_df()
-    assert list(got.columns) == ["driver_id", "event_timestamp", "driver_stats__rate"] and len(got) == 0
+    asked = pd.DataFrame(
+        {
+            "driver_id": pd.Series([], dtype="int64"),
+            "event_timestamp": pd.Series([], dtype="datetime64[ns, UTC]"),
+        }
+    )
+    got = applied.get_historical_features(
+        asked, ["driver_stats:rate"], full_feature_names=True
+    ).to_df()
+    assert (
+        list(got.columns) == ["driver_id", "event_timestamp", "driver_stats__rate"]
+        and len(got) == 0
+    )
 
 
 def test_times_without_a_zone_are_utc(applied):
     applied.push("stats_push", frame(driver_id=[1]), to=PushMode.OFFLINE)
     asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [now().replace(tzinfo=None)]})
-    assert applied.get_historical_features(asked, ["driver_stats:trips"]).to_df()["trips"].tolist() == [2**53 + 1]
+    assert applied.get_historical_features(asked, ["driver_stats:trips"]).to_df()[
+        "trips"
+    ].tolist() == [2**53 + 1]
 
 
 @pytest.mark.parametrize("engine", ["shoal", "local"])
@@ -271,10 +331,16 @@ def test_materializing_brings_the_newest_offline_rows_online(shoal, store, engin
         config.batch_engine_config = "local"
     store = FeatureStore(config=config)
     store.apply([driver, stats])
-    rows = frame(driver_id=[1, 1, 2], rate=[0.1, 0.2, 0.3], event_timestamp=[now() - 3 * HOUR, now() - 2 * HOUR, now() - 2 * HOUR])
+    rows = frame(
+        driver_id=[1, 1, 2],
+        rate=[0.1, 0.2, 0.3],
+        event_timestamp=[now() - 3 * HOUR, now() - 2 * HOUR, now() - 2 * HOUR],
+    )
     store.push("stats_push", rows, to=PushMode.OFFLINE)
     store.materialize(now() - 5 * HOUR, now(), ["driver_stats"])
-    assert store.get_online_features(["driver_stats:rate"], [{"driver_id": 1}, {"driver_id": 2}]).to_dict()["rate"] == [0.2, 0.3]
+    assert store.get_online_features(
+        ["driver_stats:rate"], [{"driver_id": 1}, {"driver_id": 2}]
+    ).to_dict()["rate"] == [0.2, 0.3]
 
 
 def test_a_push_of_the_wrong_type_is_refused_in_words(applied):
@@ -294,10 +360,17 @@ def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, sto
     exec(workspace.read_text(), module)
     objects = [o for o in module.values() if isinstance(o, Entity | FeatureView | FeatureService)]
     store.apply(objects)
-    events = [Event(type="board.created", time=now() - timedelta(days=d), data={"user_id": "123", "board_id": f"b{d}"}) for d in (0, 2, 40)]
+    events = [
+        Event(
+            type="board.created",
+            time=now() - timedelta(days=d),
+            data={"user_id": "123", "board_id": f"b{d}"},
+        )
+        for d in (0, 2, 40)
+    ]
 
     async def feed() -> None:
-        await shoal.events.append(events)
+        await shoal.stores.events.append(events)
         await handle(shoal.stores.online, SHARED, events)
         from shoal.stores.redis_client import close_connections
 
@@ -309,16 +382,29 @@ def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, sto
     rows = [{"tenant_id": shoal.tenant, "user_id": "123"}]
     got = store.get_online_features(features, rows).to_dict()
     assert (got["boards_30d"], got["actions_5min"], got["current_board"]) == ([2], [1], ["b0"])
-    asked = pd.DataFrame({"tenant_id": [shoal.tenant] * 2, "user_id": ["123"] * 2, "event_timestamp": [now(), now() - timedelta(days=1)]})
-    history = store.get_historical_features(asked, ["user_activity:actions", "user_place:current_board"]).to_df()
-    assert history["actions"].tolist() == [1, 0] and history["current_board"].tolist() == ["b0", "b2"]
+    asked = pd.DataFrame(
+        {
+            "tenant_id": [shoal.tenant] * 2,
+            "user_id": ["123"] * 2,
+            "event_timestamp": [now(), now() - timedelta(days=1)],
+        }
+    )
+    history = store.get_historical_features(
+        asked, ["user_activity:actions", "user_place:current_board"]
+    ).to_df()
+    assert history["actions"].tolist() == [1, 0] and history["current_board"].tolist() == [
+        "b0",
+        "b2",
+    ]
 
 
 def test_taking_a_project_down_leaves_values_where_they_are(applied):
     applied.push("stats_push", frame(driver_id=[1]))
     applied.teardown()
     applied.apply([driver, stats])
-    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()["rate"] == [0.5]
+    assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()[
+        "rate"
+    ] == [0.5]
 
 
 def _shared() -> Registry:

@@ -41,7 +41,9 @@ class Run:
 
 
 async def boards(stores, user: str, *times: datetime) -> None:
-    await stores.events.append([Event(type="board.created", time=t, data={"user_id": user}) for t in times])
+    await stores.events.append(
+        [Event(type="board.created", time=t, data={"user_id": user}) for t in times]
+    )
 
 
 async def online(stores, user: str, feature: str = "boards_30d"):
@@ -51,7 +53,11 @@ async def online(stores, user: str, feature: str = "boards_30d"):
 
 async def offline_rows(stores, view: View = BOARDS) -> list[dict]:
     table = await stores.lake.read(offline.table_name(view))
-    return sorted(table.to_pylist(), key=lambda r: (r["event_timestamp"], r["entity"], r["created"])) if table else []
+    return (
+        sorted(table.to_pylist(), key=lambda r: (r["event_timestamp"], r["entity"], r["created"]))
+        if table
+        else []
+    )
 
 
 def ago(**kw) -> datetime:
@@ -62,7 +68,11 @@ async def test_the_batch_is_due_at_three_and_late_at_six():
     from shoal_features import shoal_capabilities
 
     job = next(j for c in shoal_capabilities() for j in c.jobs if j.name == "materialize")
-    assert (job.cron, job.timezone, job.deadline) == ("0 3 * * *", None, timedelta(hours=3))  # None: the platform's zone
+    assert (job.cron, job.timezone, job.deadline) == (
+        "0 3 * * *",
+        None,
+        timedelta(hours=3),
+    )  # None: the platform's zone
 
 
 async def test_by_hand_it_computes_as_of_now_and_serves(stores):
@@ -77,7 +87,9 @@ async def test_by_the_schedule_it_computes_as_of_the_midnight_of_its_zone(stores
     midnight = datetime(2026, 11, 20, tzinfo=NEW_YORK)
     await boards(stores, "1", midnight, midnight + timedelta(seconds=1))
     await jobs.materialize(Run(stores, due=due))
-    assert [(r["event_timestamp"], r["boards_30d"]) for r in await offline_rows(stores)] == [(midnight.astimezone(UTC), 1)]
+    assert [(r["event_timestamp"], r["boards_30d"]) for r in await offline_rows(stores)] == [
+        (midnight.astimezone(UTC), 1)
+    ]
 
 
 async def test_running_a_day_again_changes_nothing(stores):
@@ -113,7 +125,12 @@ async def test_the_nightly_run_corrects_the_days_that_late_events_belong_to(stor
     midnight = due.replace(hour=0)
     days = [(midnight - r["event_timestamp"]).days for r in rows[:]]
     assert before == 1
-    assert sorted(zip(days, (r["boards_30d"] for r in rows), strict=True)) == [(0, 2), (1, 1), (1, 2), (2, 2)]
+    assert sorted(zip(days, (r["boards_30d"] for r in rows), strict=True)) == [
+        (0, 2),
+        (1, 1),
+        (1, 2),
+        (2, 2),
+    ]
 
 
 async def test_nights_that_nothing_ran_in_are_made_up_for(stores):
@@ -136,7 +153,9 @@ async def test_nulls_and_drift_are_looked_at_now_and_then_and_by_hand(stores):
         after = [e async for _, e in stores.events.read(types=["metric"])]
         return any(e.data["metric"] == "features.null_share" for e in after[len(before) :])
 
-    assert [await looked(run) for run in (Run(stores, due=due), Run(stores, due=due), Run(stores))] == [True, False, True]
+    assert [
+        await looked(run) for run in (Run(stores, due=due), Run(stores, due=due), Run(stores))
+    ] == [True, False, True]
 
 
 async def test_the_drop_to_zero_is_written(stores):
@@ -162,7 +181,9 @@ async def test_a_job_killed_before_it_writes_leaves_the_old_values(stores, monke
     assert await online(stores, "1") == 2
 
 
-async def test_a_job_killed_among_the_online_values_leaves_each_whole_and_the_next_run_completes_them(stores, monkeypatch):
+async def test_a_job_killed_among_the_online_values_leaves_each_whole_and_the_next_run_completes_them(
+    stores, monkeypatch
+):
     users = [f"u{n}" for n in range(9)]
     for user in users:
         await boards(stores, user, ago(days=2))
@@ -206,7 +227,9 @@ async def test_one_tenants_fault_leaves_the_others_with_their_values(open_tenant
 async def test_parts_that_have_nothing_are_no_fault(stores, monkeypatch):
     await stores.events.append([Event(type="other", time=ago(days=1), data={})] * 3)
     monkeypatch.setattr(batch, "EVENTS_PER_PART", 1)
-    monkeypatch.setattr(batch, "_worked", lambda part, parts: iter([]))  # Ray Data leaves empty parts out
+    monkeypatch.setattr(
+        batch, "_worked", lambda part, parts: iter([])
+    )  # Ray Data leaves empty parts out
     assert (await jobs.materialize(Run(stores)))["rows"] == 0
 
 
@@ -214,28 +237,41 @@ async def test_the_parts_of_a_batch_are_its_whole(stores, monkeypatch):
     for user in range(20):
         await boards(stores, str(user), ago(days=2), ago(days=3))
     monkeypatch.setattr(batch, "EVENTS_PER_PART", 10)
-    monkeypatch.setattr(batch, "_worked", lambda part, parts: map(part, range(parts)))  # what Ray Data does, here
+    monkeypatch.setattr(
+        batch, "_worked", lambda part, parts: map(part, range(parts))
+    )  # what Ray Data does, here
     assert (await jobs.materialize(Run(stores, views=["user_boards"])))["changed"] == 20
     assert [await online(stores, str(user)) for user in range(20)] == [2] * 20
 
 
 async def test_a_backfill_writes_each_day_and_shows_progress(stores):
     await boards(stores, "1", *(ago(days=d, hours=1) for d in (1, 2, 3, 4)))
-    run = Run(stores, start=ago(days=4).date().isoformat(), end=ago(days=2).date().isoformat(), views=["user_boards"])
+    run = Run(
+        stores,
+        start=ago(days=4).date().isoformat(),
+        end=ago(days=2).date().isoformat(),
+        views=["user_boards"],
+    )
     result = await jobs.backfill(run)
     assert result["days"] == 3
     assert len({r["event_timestamp"] for r in await offline_rows(stores)}) == 3
     assert run.shown[0][:2] == (0, 1) and run.shown[-1][:2] == (1, 1) and len(run.shown) == 4
 
 
-@pytest.mark.parametrize("arguments", [{}, {"start": "x", "end": "2026-01-01"}, {"start": "2026-01-02", "end": "2026-01-01"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"start": "x", "end": "2026-01-01"}, {"start": "2026-01-02", "end": "2026-01-01"}],
+)
 async def test_a_backfill_of_no_range_is_refused(stores, arguments):
     with pytest.raises(Invalid):
         await jobs.backfill(Run(stores, **arguments))
 
 
 async def test_windows_come_back_from_the_archive_after_redis_was_lost(stores):
-    events = [Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"}) for s in range(1, 40)]
+    events = [
+        Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"})
+        for s in range(1, 40)
+    ]
     await stores.events.append(events)
     today = datetime.now(UTC).date().isoformat()
     await jobs.backfill(Run(stores, start=today, end=today))
@@ -246,8 +282,19 @@ async def test_windows_come_back_from_the_archive_after_redis_was_lost(stores):
 
 async def test_online_and_offline_agree_after_duplicates_disorder_and_lateness(stores):
     events = [
-        Event(id=f"e{n}", type=t, time=ago(seconds=s), data={"user_id": str(n % 5), "board_id": f"b{n % 7}", "duration": n})
-        for n, (t, s) in enumerate(zip(["item.viewed", "board.opened", "board.created", "session.ended"] * 30, range(0, 108_000, 900), strict=True))
+        Event(
+            id=f"e{n}",
+            type=t,
+            time=ago(seconds=s),
+            data={"user_id": str(n % 5), "board_id": f"b{n % 7}", "duration": n},
+        )
+        for n, (t, s) in enumerate(
+            zip(
+                ["item.viewed", "board.opened", "board.created", "session.ended"] * 30,
+                range(0, 108_000, 900),
+                strict=True,
+            )
+        )
     ]
     shuffled = events[::2] + events[::-3] + events
     await stores.events.append(shuffled)
@@ -265,7 +312,11 @@ async def test_a_wrong_value_is_found(stores):
     now = int(datetime.now(UTC).timestamp() * 1e6)
     await stores.online.hset(("user", "1"), "boards_30d", pack("int64", 77, now, now))
     found = await jobs.consistency(Run(stores, sample=10, settle=0))
-    assert [(m["feature"], m["online"], m["offline"]) for m in found["mismatches"] if m["view"] == "user_boards"] == [("boards_30d", 77, "1")]
+    assert [
+        (m["feature"], m["online"], m["offline"])
+        for m in found["mismatches"]
+        if m["view"] == "user_boards"
+    ] == [("boards_30d", 77, "1")]
 
 
 async def test_what_the_batch_lost_is_found_in_the_log(stores):
@@ -278,9 +329,22 @@ async def test_what_the_batch_lost_is_found_in_the_log(stores):
     await stores.online.delete(("user", "2"))
     kept = kept.filter(pc.equal(kept["entity"], "1"))
     await offline.append(stores.lake, BOARDS, kept.drop_columns("date"))
-    await stores.events.append([Event(type="item.viewed", time=ago(seconds=9), data={"user_id": "2"})])
-    await jobs.backfill(Run(stores, start=ago().date().isoformat(), end=ago().date().isoformat(), views=["user_activity"]))
-    found = [m for m in (await jobs.consistency(Run(stores, settle=0)))["mismatches"] if m["view"] == "user_boards"]
+    await stores.events.append(
+        [Event(type="item.viewed", time=ago(seconds=9), data={"user_id": "2"})]
+    )
+    await jobs.backfill(
+        Run(
+            stores,
+            start=ago().date().isoformat(),
+            end=ago().date().isoformat(),
+            views=["user_activity"],
+        )
+    )
+    found = [
+        m
+        for m in (await jobs.consistency(Run(stores, settle=0)))["mismatches"]
+        if m["view"] == "user_boards"
+    ]
     assert [(m["entity"], m["online"], m["log"]) for m in found] == [("2", None, "1")]
 
 
@@ -289,11 +353,16 @@ async def test_an_event_that_came_after_the_batch_is_no_mismatch(stores):
     await jobs.materialize(Run(stores))
     await anyio.sleep(0.005)  # the log counts in milliseconds
     await boards(stores, "1", ago(days=2))
-    assert (await jobs.consistency(Run(stores, settle=0, views=["user_boards"])))["mismatches"] == []
+    assert (await jobs.consistency(Run(stores, settle=0, views=["user_boards"])))[
+        "mismatches"
+    ] == []
 
 
 async def test_events_ahead_of_our_clock_are_no_mismatch(stores):
-    events = [Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"}) for s in (10, -60, -4000)]
+    events = [
+        Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"})
+        for s in (10, -60, -4000)
+    ]
     await stores.events.append(events)
     await handle(stores.online, REGISTRY, events)
     assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
@@ -301,11 +370,34 @@ async def test_events_ahead_of_our_clock_are_no_mismatch(stores):
 
 async def test_a_changed_stream_view_is_brought_up_from_the_archive_and_agrees(stores):
     def view(*features: Feature) -> Registry:
-        return Registry((View("spending", "user", "user_id", "stream", features, None, ("paid",), ("data.user_id",)),))
+        return Registry(
+            (
+                View(
+                    "spending",
+                    "user",
+                    "user_id",
+                    "stream",
+                    features,
+                    None,
+                    ("paid",),
+                    ("data.user_id",),
+                ),
+            )
+        )
 
-    total, kinds = Feature("total", "float64", "sum", "amount", 3600), Feature("kinds", "int64", "count_distinct", "kind", 3600)
+    total, kinds = (
+        Feature("total", "float64", "sum", "amount", 3600),
+        Feature("kinds", "int64", "count_distinct", "kind", 3600),
+    )
     old, new = view(total), view(kinds, total)
-    events = [Event(type="paid", time=ago(seconds=n), data={"user_id": "1", "amount": n, "kind": f"k{n % 3}"}) for n in range(1, 11)]
+    events = [
+        Event(
+            type="paid",
+            time=ago(seconds=n),
+            data={"user_id": "1", "amount": n, "kind": f"k{n % 3}"},
+        )
+        for n in range(1, 11)
+    ]
     await stores.events.append(events)
     await Catalog().replace(stores.online._tenant, stores.online, old)
     await handle(stores.online, old, events[:7])
@@ -329,7 +421,9 @@ async def test_a_feature_that_takes_up_a_name_of_another_type_does_not_find_the_
 
     t = moment(1_763_900_000_000_000)
     row = {"entity": "1", "event_timestamp": t, "created": t, "n": "many"}
-    await offline.append(stores.lake, view("string"), pa.Table.from_pylist([row], schema(view("string"))))
+    await offline.append(
+        stores.lake, view("string"), pa.Table.from_pylist([row], schema(view("string")))
+    )
     asked = pa.table({"entity": ["1"], "at": pa.array([t], pa.timestamp("us", "UTC"))})
     for dtype, n in (("int64", None), ("string", "many")):
         one = await question(stores, [(view(dtype), view(dtype).features[0])], asked)
@@ -343,7 +437,11 @@ async def test_watching_publishes_metrics_and_feeds_freshness(stores):
     await jobs.watch(Run(stores))
     points = [e.data async for _, e in stores.events.read(types=["metric"])]
     names = {(p["metric"], p["labels"].get("view")) for p in points}
-    assert {("features.age_seconds", "user_boards"), ("features.null_share", "user_boards"), ("features.psi", "user_boards")} <= names
+    assert {
+        ("features.age_seconds", "user_boards"),
+        ("features.null_share", "user_boards"),
+        ("features.psi", "user_boards"),
+    } <= names
     assert all(isinstance(p["value"], int | float) for p in points)
 
 
@@ -382,10 +480,15 @@ async def test_a_join_as_of_a_time_is_for_every_entity(stores):
     got = (await Dataset("mine").answered(stores.lake)).dataset().to_table().sort_by("user_id")
     assert (got["user_id"].to_pylist(), got["boards_30d"].to_pylist()) == (["1", "2"], [1, 1])
     with pytest.raises(Invalid, match=r"as_of.*no zone"):
-        await jobs.historical(Run(stores, dataset="mine", features=["boards_30d"], as_of="2026-11-01T00:00:00"))
+        await jobs.historical(
+            Run(stores, dataset="mine", features=["boards_30d"], as_of="2026-11-01T00:00:00")
+        )
 
 
-@pytest.mark.parametrize("arguments", [{}, {"dataset": "../x", "features": ["actions"]}, {"dataset": "x", "features": ["ghost"]}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"dataset": "../x", "features": ["actions"]}, {"dataset": "x", "features": ["ghost"]}],
+)
 async def test_a_join_that_cannot_be_is_refused(stores, arguments):
     with pytest.raises(ValueError if "/" in str(arguments) else Invalid):
         await jobs.historical(Run(stores, **arguments))
@@ -395,10 +498,19 @@ async def test_parts_of_a_join_are_its_whole(stores):
     view = View("scores", "user", "user_id", "plain", (Feature("n", "int64"),))
     times = [moment(1_763_900_000_000_000 + k * 1_000_000) for k in range(50)]
     rows = pa.Table.from_pylist(
-        [{"entity": f"u{k % 7}", "event_timestamp": t, "created": t, "n": k} for k, t in enumerate(times)], schema(view)
+        [
+            {"entity": f"u{k % 7}", "event_timestamp": t, "created": t, "n": k}
+            for k, t in enumerate(times)
+        ],
+        schema(view),
     )
     await offline.append(stores.lake, view, rows)
-    asked = pa.table({"entity": [f"u{k % 9}" for k in range(40)], "at": pa.array(times[:40], pa.timestamp("us", "UTC"))})
+    asked = pa.table(
+        {
+            "entity": [f"u{k % 9}" for k in range(40)],
+            "at": pa.array(times[:40], pa.timestamp("us", "UTC")),
+        }
+    )
     one = await question(stores, [(view, view.features[0])], asked)
     assert replace(one, parts=5).answer().equals(one.answer())
 

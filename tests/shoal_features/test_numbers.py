@@ -1,4 +1,6 @@
-"""Numbers at the edges of their types, times and ids at the edges of theirs: the same answer online, offline and in batch, and no 500."""
+"""Numbers at the edges of their types, times and ids at the edges of theirs: the same
+answer online, offline and in batch, and no 500.
+"""
 
 import io
 import struct
@@ -34,13 +36,28 @@ def single(x: float) -> float:
 
 
 async def three_ways(door, view, events: list[tuple[int, dict]], now: int = NOW) -> list[dict]:
-    """The features of one user online, offline and in batch, from events given as (seconds ago, data)."""
-    seen = [Occurrence(NOW - s * S, f"test\x1fe{i}", "1", data) for i, (s, data) in enumerate(events)]
-    made = [Made(f"e{i}", datetime.fromtimestamp(NOW / 1e6 - s, UTC), data={"user_id": "1", **data}) for i, (s, data) in enumerate(events)]
+    """The features of one user online, offline and in batch, from events given as
+    (seconds ago, data).
+    """
+    seen = [
+        Occurrence(NOW - s * S, f"test\x1fe{i}", "1", data) for i, (s, data) in enumerate(events)
+    ]
+    made = [
+        Made(f"e{i}", datetime.fromtimestamp(NOW / 1e6 - s, UTC), data={"user_id": "1", **data})
+        for i, (s, data) in enumerate(events)
+    ]
     await apply(door, Plan.of(view), seen, now, 600)
     reading = Reading("user", [(view, f) for f in view.features])
-    online = dict(zip(reading.names, [orjson.loads(a.json) for a in (await read(door, reading, ["1"], now))[0]], strict=True))
-    asked = pa.table({"row": pa.array([0], pa.int64()), "entity": ["1"], "ts": pa.array([now], pa.int64())})
+    online = dict(
+        zip(
+            reading.names,
+            [orjson.loads(a.json) for a in (await read(door, reading, ["1"], now))[0]],
+            strict=True,
+        )
+    )
+    asked = pa.table(
+        {"row": pa.array([0], pa.int64()), "entity": ["1"], "ts": pa.array([now], pa.int64())}
+    )
     with engine("256MB", 1) as con:
         relation = relation_of(con, archive(made))
         tables = [values_at(con, view, relation, asked), aggregate(con, view, relation, now, now)]
@@ -73,15 +90,21 @@ async def three_ways(door, view, events: list[tuple[int, dict]], now: int = NOW)
         ("float32", "last", [1e39, 0.1], single(0.1)),
     ],
 )
-async def test_a_number_is_the_same_however_it_is_computed(door, view, dtype, function, amounts, expected):
+async def test_a_number_is_the_same_however_it_is_computed(
+    door, view, dtype, function, amounts, expected
+):
     one = view(("x", dtype, function, "x", W), ("n", "int64", "count", "", W))
-    answers = await three_ways(door, one, [(10 + i, {"x": x}) for i, x in enumerate(amounts)] + [(5, {})])
+    answers = await three_ways(
+        door, one, [(10 + i, {"x": x}) for i, x in enumerate(amounts)] + [(5, {})]
+    )
     assert [a["x"] for a in answers] == [expected] * 3
 
 
 async def test_a_last_float32_without_a_window_is_one_too(door, view):
     one = view(("x", "float32", "last", "x", None))
-    assert [a["x"] for a in await three_ways(door, one, [(9, {"x": 0.1}), (5, {"x": 1e39})])] == [single(0.1)] * 3
+    assert [a["x"] for a in await three_ways(door, one, [(9, {"x": 0.1}), (5, {"x": 1e39})])] == [
+        single(0.1)
+    ] * 3
 
 
 async def test_a_last_value_without_a_window_expires_by_its_own_event(door, view):
@@ -93,8 +116,15 @@ async def test_a_last_value_without_a_window_expires_by_its_own_event(door, view
 
 
 def test_what_is_computed_online_is_fitted_to_its_type():
-    assert [fitted("int64", b"%d" % x) for x in (2**63 - 1, 2**63)] == [b"9223372036854775807", b"null"]
-    assert (fitted("int32", b"1e300"), fitted("float32", b"1e39"), fitted("float32", b"null")) == (b"null", b"null", b"null")
+    assert [fitted("int64", b"%d" % x) for x in (2**63 - 1, 2**63)] == [
+        b"9223372036854775807",
+        b"null",
+    ]
+    assert (fitted("int32", b"1e300"), fitted("float32", b"1e39"), fitted("float32", b"null")) == (
+        b"null",
+        b"null",
+        b"null",
+    )
     assert (fitted("float64", b"0.1"), fitted("string", b'"1e39"')) == (b"0.1", b'"1e39"')
 
 
@@ -110,22 +140,41 @@ async def test_one_large_event_does_not_keep_the_nightly_run_from_the_other_view
     registry = Registry((cents, later))
     await stores.online.set(("features", "registry"), orjson.dumps(registry.to_dict()))
     at = datetime.now(UTC) - timedelta(days=2)
-    await stores.events.append([Event(type="action.done", time=at, data={"user_id": "1", "amount": 1e300})])
+    await stores.events.append(
+        [Event(type="action.done", time=at, data={"user_id": "1", "amount": 1e300})]
+    )
     await jobs.materialize(Run(stores))
     reading = Reading("user", registry.resolve("user", ["cents", "n"]))
-    answers = (await read(stores.online, reading, ["1"], int(at.timestamp() * 1e6) + 3 * 86_400 * S))[0]
+    answers = (
+        await read(stores.online, reading, ["1"], int(at.timestamp() * 1e6) + 3 * 86_400 * S)
+    )[0]
     assert [a.json for a in answers] == [b"null", b"1"]
 
 
 async def test_a_fraction_in_a_sum_of_integers_is_in_the_history_too(stores, view):
-    registry = Registry((view(("cents", "int64", "sum", "amount", 86_400), ("x", "float32", "mean", "amount", 86_400)),))
+    registry = Registry(
+        (
+            view(
+                ("cents", "int64", "sum", "amount", 86_400),
+                ("x", "float32", "mean", "amount", 86_400),
+            ),
+        )
+    )
     await stores.online.set(("features", "registry"), orjson.dumps(registry.to_dict()))
-    events = [Event(type="action.done", time=datetime.now(UTC) - timedelta(seconds=9), data={"user_id": "1", "amount": 2.7})]
+    events = [
+        Event(
+            type="action.done",
+            time=datetime.now(UTC) - timedelta(seconds=9),
+            data={"user_id": "1", "amount": 2.7},
+        )
+    ]
     await stores.events.append(events)
     await handle(stores.online, registry, events)
     async with serve(stores) as http:
         rows = [{"user": "1", "event_timestamp": datetime.now(UTC).isoformat()}]
-        answer = await http.post("/features/historical", json={"entities": rows, "features": ["cents", "x"]})
+        answer = await http.post(
+            "/features/historical", json={"entities": rows, "features": ["cents", "x"]}
+        )
     assert [(r["cents"], r["x"]) for r in answer.json()["rows"]] == [(3, single(2.7))]
     assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
 
@@ -143,13 +192,18 @@ async def test_a_fraction_in_a_sum_of_integers_is_in_the_history_too(stores, vie
 async def test_a_question_that_is_wrong_is_refused_in_words(stores, body):
     async with serve(stores) as http:
         answer = await http.post("/features/historical", json=body | {"features": ["boards_30d"]})
-    assert answer.status_code == 422 and answer.json()["errors"][0]["location"] in ("entity", "event_timestamp")
+    assert answer.status_code == 422 and answer.json()["errors"][0]["location"] in (
+        "entity",
+        "event_timestamp",
+    )
 
 
 async def test_a_question_about_no_rows_of_no_views_is_refused(stores):
     await stores.online.set(("features", "registry"), orjson.dumps(Registry().to_dict()))
     async with serve(stores) as http:
-        assert (await http.post("/features/historical", json={"entities": [], "features": ["a"]})).status_code == 422
+        assert (
+            await http.post("/features/historical", json={"entities": [], "features": ["a"]})
+        ).status_code == 422
 
 
 TIME = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
@@ -169,7 +223,11 @@ async def test_a_parquet_question_with_ids_or_times_that_are_none_is_refused(sto
     sink = io.BytesIO()
     pq.write_table(pa.table({"user": ids, "event_timestamp": times}), sink)
     async with serve(stores) as http:
-        answer = await http.post("/features/historical?features=boards_30d", content=sink.getvalue(), headers={"content-type": PARQUET})
+        answer = await http.post(
+            "/features/historical?features=boards_30d",
+            content=sink.getvalue(),
+            headers={"content-type": PARQUET},
+        )
         upload = await http.post("/features/datasets/d", content=sink.getvalue())
     assert answer.status_code == 422 and upload.status_code in (400, 422)
 
@@ -192,7 +250,11 @@ def drivers(open_tenant, tmp_path):
         )
         store = feast_side.FeatureStore(config=config)
         store.apply([feast_side.driver, feast_side.stats])
-        store.push("stats_push", feast_side.frame(driver_id=[1, 2], rate=[0.1, 0.2]), to=feast_side.PushMode.OFFLINE)
+        store.push(
+            "stats_push",
+            feast_side.frame(driver_id=[1, 2], rate=[0.1, 0.2]),
+            to=feast_side.PushMode.OFFLINE,
+        )
         yield store
 
 
@@ -202,7 +264,12 @@ def test_rows_without_an_id_are_null_and_leave_the_others_as_they_are(drivers):
 
     for ids, rates in (([None, 1, None, 2, 3], [None, 0.1, None, 0.2, None]), ([None], [None])):
         for dtype in (float, "Int64", object):
-            asked = pd.DataFrame({"driver_id": pd.Series(ids, dtype=dtype), "event_timestamp": [datetime.now(UTC)] * len(ids)})
+            asked = pd.DataFrame(
+                {
+                    "driver_id": pd.Series(ids, dtype=dtype),
+                    "event_timestamp": [datetime.now(UTC)] * len(ids),
+                }
+            )
             got = drivers.get_historical_features(asked, ["driver_stats:rate"]).to_arrow()
             assert got["rate"].to_pylist() == rates
 
@@ -215,12 +282,23 @@ def test_an_offline_push_from_feast_says_whose_rows_they_are(monkeypatch):
     from shoal_features.feast_http import ShoalError
 
     sent: list[dict] = []
-    monkeypatch.setattr(feast_offline, "push", lambda config, view, rows, to, query: sent.append(query))
+    monkeypatch.setattr(
+        feast_offline, "push", lambda config, view, rows, to, query: sent.append(query)
+    )
     source = SimpleNamespace(timestamp_field="event_timestamp", created_timestamp_column="created")
-    one, config = SimpleNamespace(name="v", batch_source=source), SimpleNamespace(offline_store=None)
+    one, config = (
+        SimpleNamespace(name="v", batch_source=source),
+        SimpleNamespace(offline_store=None),
+    )
 
     def write(*tenants: str) -> None:
-        table = pa.table({"tenant_id": tenants, "user_id": tenants, "event_timestamp": [datetime.now(UTC)] * len(tenants)})
+        table = pa.table(
+            {
+                "tenant_id": tenants,
+                "user_id": tenants,
+                "event_timestamp": [datetime.now(UTC)] * len(tenants),
+            }
+        )
         feast_offline.ShoalOfflineStore.offline_write_batch(config, one, table, None)  # type: ignore[arg-type]
 
     write("globex", "globex")

@@ -22,7 +22,12 @@ PLAIN = View(
     "user",
     "user_id",
     "plain",
-    (Feature("score", "float64"), Feature("plan", "string"), Feature("tags", "string[]"), Feature("n", "int64")),
+    (
+        Feature("score", "float64"),
+        Feature("plan", "string"),
+        Feature("tags", "string[]"),
+        Feature("n", "int64"),
+    ),
     ttl=3600,
 )
 
@@ -38,7 +43,9 @@ def serve(stores, role: Role = Role.editor) -> httpx.AsyncClient:
     async def behind_the_router(scope, receive, send):
         await app(scope | {"shoal.context": context}, receive, send)
 
-    return httpx.AsyncClient(transport=httpx.ASGITransport(behind_the_router), base_url="http://shoal")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(behind_the_router), base_url="http://shoal"
+    )
 
 
 @pytest.fixture
@@ -54,7 +61,9 @@ async def profile(http):
     from shoal_features.catalog import SHARED
 
     shared = Registry.from_dict(loads(SHARED.read_text()))
-    answer = await http.put("/features/definitions", json=Registry((*shared.views, PLAIN), shared.services).to_dict())
+    answer = await http.put(
+        "/features/definitions", json=Registry((*shared.views, PLAIN), shared.services).to_dict()
+    )
     assert answer.status_code == 200, answer.text
     return http
 
@@ -66,10 +75,14 @@ def now(seconds: float = 0) -> str:
 async def push(http, *rows, to="online", view="profile"):
     if to != "online":  # where each row gives every feature
         rows = tuple(dict.fromkeys((f.name for f in PLAIN.features), None) | row for row in rows)
-    return (await http.post(f"/features/views/{view}/rows", json={"rows": list(rows), "to": to})).json()
+    return (
+        await http.post(f"/features/views/{view}/rows", json={"rows": list(rows), "to": to})
+    ).json()
 
 
-async def act(stores, user: str, n: int = 1, seconds_ago: float = 1, type: str = "item.viewed", **data):
+async def act(
+    stores, user: str, n: int = 1, seconds_ago: float = 1, type: str = "item.viewed", **data
+):
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     events = [Event(type=type, time=at, data={"user_id": user, **data}) for _ in range(n)]
     from json import loads
@@ -82,9 +95,14 @@ async def act(stores, user: str, n: int = 1, seconds_ago: float = 1, type: str =
 
 async def test_the_root_answers_exactly_as_documented(http, stores):
     await act(stores, "123", 3, board_id="b7")
-    answer = await http.get("/features?tenant=acme&user=123&features=actions_5min,current_board,boards_30d")
+    answer = await http.get(
+        "/features?tenant=acme&user=123&features=actions_5min,current_board,boards_30d"
+    )
     assert answer.status_code == 200
-    assert answer.json() == {"user_id": "123", "features": {"actions_5min": 3, "current_board": "b7", "boards_30d": None}}
+    assert answer.json() == {
+        "user_id": "123",
+        "features": {"actions_5min": 3, "current_board": "b7", "boards_30d": None},
+    }
 
 
 async def test_metadata_says_where_each_value_comes_from(http, stores):
@@ -97,7 +115,11 @@ async def test_metadata_says_where_each_value_comes_from(http, stores):
 
 
 async def test_a_value_past_its_ttl_is_null_and_says_expired(profile):
-    await push(profile, {"user": "1", "event_timestamp": now(-3601), "n": 1}, {"user": "2", "event_timestamp": now(-10), "n": 2})
+    await push(
+        profile,
+        {"user": "1", "event_timestamp": now(-3601), "n": 1},
+        {"user": "2", "event_timestamp": now(-10), "n": 2},
+    )
     bodies = [(await profile.get(f"/features?user={u}&features=n&metadata=1")).json() for u in "12"]
     assert [b["features"]["n"] for b in bodies] == [None, 2]
     assert [b["metadata"]["n"]["status"] for b in bodies] == ["expired", "present"]
@@ -105,23 +127,45 @@ async def test_a_value_past_its_ttl_is_null_and_says_expired(profile):
 
 async def test_newer_wins_by_event_time_and_then_by_created_time(profile):
     t = now(-60)
-    for event, created, n in [(t, now(-50), 1), (now(-70), now(), 2), (t, now(-55), 3), (t, now(-40), 4)]:
-        assert (await push(profile, {"user": "1", "event_timestamp": event, "created": created, "n": n}))["accepted"] == 1
+    for event, created, n in [
+        (t, now(-50), 1),
+        (now(-70), now(), 2),
+        (t, now(-55), 3),
+        (t, now(-40), 4),
+    ]:
+        assert (
+            await push(profile, {"user": "1", "event_timestamp": event, "created": created, "n": n})
+        )["accepted"] == 1
     assert (await profile.get("/features?user=1&features=n")).json()["features"]["n"] == 4
 
 
 async def test_values_keep_their_types_and_nan_is_null(profile):
-    row = {"user_id": 7, "event_timestamp": now(), "score": 2, "plan": 'é"\\', "tags": ["a", "b"], "n": 2**53 + 1}
+    row = {
+        "user_id": 7,
+        "event_timestamp": now(),
+        "score": 2,
+        "plan": 'é"\\',
+        "tags": ["a", "b"],
+        "n": 2**53 + 1,
+    }
     assert await push(profile, row) == {"accepted": 1, "rejected": []}
     text = (await profile.get("/features?user=7&features=score,plan,tags,n")).text
-    assert text == '{"user_id":"7","features":{"score":2.0,"plan":"é\\"\\\\","tags":["a","b"],"n":9007199254740993}}'
+    assert (
+        text
+        == '{"user_id":"7","features":{"score":2.0,"plan":"é\\"\\\\","tags":["a","b"],"n":9007199254740993}}'
+    )
 
 
 async def test_an_unknown_feature_is_named_with_the_nearest_known_ones(http):
     answer = await http.get("/features?user=1&features=boards_30,actions")
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
-        {"location": "query.features", "message": "unknown feature 'boards_30'", "feature": "boards_30", "nearest": ["boards_30d"]}
+        {
+            "location": "query.features",
+            "message": "unknown feature 'boards_30'",
+            "feature": "boards_30",
+            "nearest": ["boards_30d"],
+        }
     ]
 
 
@@ -145,7 +189,11 @@ async def test_a_bad_question_is_refused_and_says_why(http, query, says):
 
 
 async def test_ids_with_colons_and_braces_do_not_meet(profile):
-    await push(profile, {"user": "a:b", "event_timestamp": now(), "n": 1}, {"user": "{a}:b%", "event_timestamp": now(), "n": 2})
+    await push(
+        profile,
+        {"user": "a:b", "event_timestamp": now(), "n": 1},
+        {"user": "{a}:b%", "event_timestamp": now(), "n": 2},
+    )
     body = {"entity": "user", "ids": ["a:b", "{a}:b%", "a", "a%3Ab"], "features": ["n"]}
     results = (await profile.post("/features/batch", json=body)).json()["results"]
     assert [r["features"]["n"] for r in results] == [1, 2, None, None]
@@ -154,21 +202,37 @@ async def test_ids_with_colons_and_braces_do_not_meet(profile):
 async def test_a_batch_answers_in_the_order_of_the_ids(http, stores):
     for user, n in (("1", 1), ("2", 2), ("3", 3)):
         await act(stores, user, n)
-    body = {"entity": "user", "ids": ["3", 1, "nobody", "3"], "features": ["actions", "last_action_type"]}
+    body = {
+        "entity": "user",
+        "ids": ["3", 1, "nobody", "3"],
+        "features": ["actions", "last_action_type"],
+    }
     answer = (await http.post("/features/batch", json=body)).json()
     assert answer["entity"] == "user"
-    assert [(r["user_id"], r["features"]["actions"]) for r in answer["results"]] == [("3", 3), ("1", 1), ("nobody", None), ("3", 3)]
+    assert [(r["user_id"], r["features"]["actions"]) for r in answer["results"]] == [
+        ("3", 3),
+        ("1", 1),
+        ("nobody", None),
+        ("3", 3),
+    ]
     assert answer["results"][0]["features"]["last_action_type"] == "item.viewed"
 
 
 async def test_a_reader_may_ask_in_batch_but_not_write(stores):
     async with serve(stores, Role.reader) as http:
-        assert (await http.post("/features/batch", json={"entity": "user", "ids": ["1"], "features": ["actions"]})).status_code == 200
+        assert (
+            await http.post(
+                "/features/batch", json={"entity": "user", "ids": ["1"], "features": ["actions"]}
+            )
+        ).status_code == 200
         assert (await http.put("/features/definitions", json={"views": []})).status_code == 403
 
 
 async def test_more_ids_than_the_limit_are_refused_with_the_limit(http):
-    answer = await http.post("/features/batch", json={"entity": "user", "ids": list(range(10_000)), "features": ["actions"]})
+    answer = await http.post(
+        "/features/batch",
+        json={"entity": "user", "ids": list(range(10_000)), "features": ["actions"]},
+    )
     assert answer.status_code == 422 and f"1 to {MAX_IDS} ids" in answer.json()["detail"]
 
 
@@ -205,13 +269,17 @@ async def test_history_gives_what_was_known_at_each_time(profile):
 async def test_history_with_a_cutoff_leaves_out_what_was_learnt_later(profile):
     t = now(-100)
     for created, n in ((now(-90), 1), (now(-20), 2)):
-        await push(profile, {"user": "1", "event_timestamp": t, "created": created, "n": n}, to="offline")
+        await push(
+            profile, {"user": "1", "event_timestamp": t, "created": created, "n": n}, to="offline"
+        )
     asked = [{"user": "1", "event_timestamp": now(-10)}]
     for known_by, n in ((now(-50), 1), (now(), 2), (now(-95), None)):
         body = {"entities": asked, "features": ["n"], "known_by": known_by}
         assert (await profile.post("/features/historical", json=body)).json()["rows"][0]["n"] == n
     asked = [{"user": "1", "event_timestamp": now(-10), "known_by": now(s)} for s in (-50, 0)]
-    rows = (await profile.post("/features/historical", json={"entities": asked, "features": ["n"]})).json()["rows"]
+    rows = (
+        await profile.post("/features/historical", json={"entities": asked, "features": ["n"]})
+    ).json()["rows"]
     assert [r["n"] for r in rows] == [1, 2]
 
 
@@ -231,34 +299,80 @@ async def test_history_as_of_a_date_is_for_every_entity(profile, stores):
     await push(profile, {"user": "pushed user", "event_timestamp": now(-50), "n": 5}, to="offline")
     body = {"as_of": now(-10), "entity": "user", "features": ["n", "actions"]}
     rows = (await profile.post("/features/historical", json=body)).json()["rows"]
-    assert [(r["user_id"], r["n"], r["actions"]) for r in rows] == [("event user", None, 1), ("pushed user", 5, None)]
+    assert [(r["user_id"], r["n"], r["actions"]) for r in rows] == [
+        ("event user", None, 1),
+        ("pushed user", 5, None),
+    ]
 
 
 async def test_history_speaks_parquet_both_ways(profile):
     await push(profile, {"user": "1", "event_timestamp": now(-50), "n": 5}, to="offline")
-    table = pa.table({"user_id": ["1", "2"], "event_timestamp": pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))})
+    table = pa.table(
+        {
+            "user_id": ["1", "2"],
+            "event_timestamp": pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC")),
+        }
+    )
     sink = io.BytesIO()
     pq.write_table(table, sink)
     answer = await profile.post(
-        "/features/historical?features=n", content=sink.getvalue(), headers={"content-type": PARQUET, "accept": PARQUET}
+        "/features/historical?features=n",
+        content=sink.getvalue(),
+        headers={"content-type": PARQUET, "accept": PARQUET},
     )
     assert answer.headers["content-type"] == PARQUET
     got = pq.read_table(io.BytesIO(answer.content))
-    assert got.column_names == ["user_id", "event_timestamp", "n"] and got["n"].to_pylist() == [5, None]
+    assert got.column_names == ["user_id", "event_timestamp", "n"] and got["n"].to_pylist() == [
+        5,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
     ("body", "location"),
     [
-        ({"entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00"}], "features": ["actions"]}, "entities.0"),
-        ({"entities": [{"user": "1", "event_timestamp": "soon"}], "features": ["actions"]}, "entities.0"),
+        (
+            {
+                "entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00"}],
+                "features": ["actions"],
+            },
+            "entities.0",
+        ),
+        (
+            {"entities": [{"user": "1", "event_timestamp": "soon"}], "features": ["actions"]},
+            "entities.0",
+        ),
         ({"entities": [{"user": "1"}], "features": ["actions"]}, "entities.0"),
-        ({"entities": [{"ghost": "1", "event_timestamp": "2026-11-23T10:00:00Z"}], "features": ["actions"]}, "entities.0"),
-        ({"entities": [{"user": None, "event_timestamp": "2026-11-23T10:00:00Z"}], "features": ["actions"]}, "entities.0"),
+        (
+            {
+                "entities": [{"ghost": "1", "event_timestamp": "2026-11-23T10:00:00Z"}],
+                "features": ["actions"],
+            },
+            "entities.0",
+        ),
+        (
+            {
+                "entities": [{"user": None, "event_timestamp": "2026-11-23T10:00:00Z"}],
+                "features": ["actions"],
+            },
+            "entities.0",
+        ),
         ({"entities": [1], "features": ["actions"]}, "entities.0"),
         ({"entities": {}, "features": ["actions"]}, "entities"),
-        ({"entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00Z"}], "features": ["ghost"]}, "features"),
-        ({"entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00Z"}], "features": "actions"}, "features"),
+        (
+            {
+                "entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00Z"}],
+                "features": ["ghost"],
+            },
+            "features",
+        ),
+        (
+            {
+                "entities": [{"user": "1", "event_timestamp": "2026-11-23T10:00:00Z"}],
+                "features": "actions",
+            },
+            "features",
+        ),
         ({"entities": [], "features": ["actions"], "known_by": "2026-11-23"}, "known_by"),
         ({"entities": [], "features": ["actions"], "ghost": 1}, "ghost"),
         ([], "body"),
@@ -272,7 +386,9 @@ async def test_a_bad_history_is_refused_where_it_is_wrong(http, body, location):
 
 @pytest.mark.parametrize("kind", ["application/json", PARQUET])
 async def test_bytes_that_are_not_what_they_say_are_malformed(http, kind):
-    answer = await http.post("/features/historical?features=actions", content=b"PAR1 {", headers={"content-type": kind})
+    answer = await http.post(
+        "/features/historical?features=actions", content=b"PAR1 {", headers={"content-type": kind}
+    )
     assert answer.status_code == 400
 
 
@@ -283,10 +399,18 @@ async def test_a_type_change_is_refused_and_the_old_definition_stays(profile):
     assert answer.json()["errors"][0]["location"] == "views.profile.n"
     assert "int64" in answer.json()["errors"][0]["message"]
     views = (await profile.get("/features/views")).json()["views"]
-    assert next(f for v in views if v["name"] == "profile" for f in v["features"] if f["name"] == "n")["dtype"] == "int64"
+    assert (
+        next(f for v in views if v["name"] == "profile" for f in v["features"] if f["name"] == "n")[
+            "dtype"
+        ]
+        == "int64"
+    )
 
 
-@pytest.mark.parametrize("body", [{}, {"views": 1}, {"views": [{"name": "x"}]}, {"views": [{"name": "a b", "entity": "u"}]}])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"views": 1}, {"views": [{"name": "x"}]}, {"views": [{"name": "a b", "entity": "u"}]}],
+)
 async def test_definitions_that_are_none_are_refused(http, body):
     assert (await http.put("/features/definitions", json=body)).status_code == 422
 
@@ -304,12 +428,19 @@ async def test_redis_gone_is_a_503_that_says_when_to_come_back(open_tenant):
     from shoal.stores.configuration import StoreConfig
     from shoal.tenants.tenant_stores import open_stores
 
-    gone = open_stores(StoreConfig(online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/nonexistent"), "acme")
+    gone = open_stores(
+        StoreConfig(
+            online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/nonexistent"
+        ),
+        "acme",
+    )
     async with serve(gone) as http:
         started = time.monotonic()
         for call in (
             http.get("/features?user=1&features=actions"),
-            http.post("/features/batch", json={"entity": "user", "ids": ["1"], "features": ["actions"]}),
+            http.post(
+                "/features/batch", json={"entity": "user", "ids": ["1"], "features": ["actions"]}
+            ),
             http.get("/features/freshness"),
             http.get("/features/views"),
         ):
@@ -328,7 +459,11 @@ async def test_a_data_set_is_uploaded_counted_and_forgotten(http):
     times = pa.array([datetime.now(UTC)] * 3, pa.timestamp("us", "UTC"))
     body = parquet(pa.table({"user_id": ["1", "2", "3"], "event_timestamp": times}))
     assert (await http.post("/features/datasets/mine", content=body)).json() == {"accepted": 3}
-    assert (await http.get("/features/datasets/mine")).json() == {"rows": 3, "answered": 0, "parts": 0}
+    assert (await http.get("/features/datasets/mine")).json() == {
+        "rows": 3,
+        "answered": 0,
+        "parts": 0,
+    }
     assert (await http.get("/features/datasets/mine?part=0")).status_code == 404
     assert (await http.delete("/features/datasets/mine")).json() == {"files": 1}
 
@@ -336,6 +471,8 @@ async def test_a_data_set_is_uploaded_counted_and_forgotten(http):
 async def test_a_data_set_needs_a_name_and_rows(http):
     assert (await http.post("/features/datasets/A.B", content=b"")).status_code == 422
     assert (await http.post("/features/datasets/mine", content=b"no")).status_code == 400
-    naive = pa.table({"user_id": ["1"], "event_timestamp": pa.array([datetime(2026, 1, 1)], pa.timestamp("us"))})
+    naive = pa.table(
+        {"user_id": ["1"], "event_timestamp": pa.array([datetime(2026, 1, 1)], pa.timestamp("us"))}
+    )
     answer = await http.post("/features/datasets/mine", content=parquet(naive))
     assert answer.status_code == 422 and "with a zone" in answer.json()["detail"]

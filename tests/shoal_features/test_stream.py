@@ -1,4 +1,6 @@
-"""The stream side behind a worker of the platform: what faults, deaths and wrong clocks leave of the counts."""
+"""The stream side behind a worker of the platform: what faults, deaths and wrong clocks
+leave of the counts.
+"""
 
 import asyncio
 import json
@@ -34,7 +36,12 @@ S = 1_000_000
 
 def event(n: int, seconds_ago: float = 1, now: int | None = None, **data) -> Event:
     at = datetime.now(UTC) if now is None else datetime.fromtimestamp(now / 1e6, UTC)
-    return Event(id=f"e{n}", type="item.viewed", time=at - timedelta(seconds=seconds_ago), data={"user_id": "1", "board_id": f"b{n}", **data})
+    return Event(
+        id=f"e{n}",
+        type="item.viewed",
+        time=at - timedelta(seconds=seconds_ago),
+        data={"user_id": "1", "board_id": f"b{n}", **data},
+    )
 
 
 async def served(door, now: int | None = None, user: str = "1") -> dict:
@@ -50,8 +57,12 @@ async def worker(stores, handler, name: str = "w1", **options):
     async def known():
         return [stores.online._tenant]
 
-    subscription = Subscription("features.0", handler, batch_size=options.pop("batch_size", 256), deliveries=3)
-    consumer = Consumer(stores.online._config, subscription, name, tenants=known, backoff=0.01, **options)
+    subscription = Subscription(
+        "features.0", handler, batch_size=options.pop("batch_size", 256), deliveries=3
+    )
+    consumer = Consumer(
+        stores.online._config, subscription, name, tenants=known, backoff=0.01, **options
+    )
     task = asyncio.create_task(consumer.run())
     try:
         yield task
@@ -86,7 +97,9 @@ async def test_a_worker_that_dies_between_handling_and_acknowledging_changes_no_
     async with worker(stores, works, "w2", lease=0.3):
 
         async def done() -> bool:
-            return (await served(stores.online))["actions"] == 60 and not (await EventLog(stores.online._config).groups(stores.online._tenant))[0].lag
+            return (await served(stores.online))["actions"] == 60 and not (
+                await EventLog(stores.online._config).groups(stores.online._tenant)
+            )[0].lag
 
         await until(done)
     assert (await served(stores.online))["actions"] == 60
@@ -119,7 +132,10 @@ HOSTILE = [
 @pytest.mark.parametrize("at", [NOW / S, 0, -5_000_000_000, 9_000_000_000, 253_000_000_000])
 async def test_no_event_is_poison_to_the_windows(stores, at):
     times = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
-    events = [Event(id=f"h{n}", type="item.viewed", time=times, data=data) for n, data in enumerate(HOSTILE)]
+    events = [
+        Event(id=f"h{n}", type="item.viewed", time=times, data=data)
+        for n, data in enumerate(HOSTILE)
+    ]
     await handle(stores.online, REGISTRY, events)
     await handle(stores.online, REGISTRY, [event(1)])
     assert (await served(stores.online))["actions_5min"] == 1
@@ -128,12 +144,22 @@ async def test_no_event_is_poison_to_the_windows(stores, at):
 async def test_an_event_ahead_of_our_clock_waits_until_it_is_due(stores):
     door = stores.online
     await handle(door, REGISTRY, [event(1, 0, NOW), event(2, -3600, NOW)], NOW)
-    assert await served(door, NOW) == {"actions_5min": 1, "actions": 1, "last_action_type": "item.viewed", "current_board": "b1"}
+    assert await served(door, NOW) == {
+        "actions_5min": 1,
+        "actions": 1,
+        "last_action_type": "item.viewed",
+        "current_board": "b1",
+    }
     views = {v["view"]: v for v in await freshness(door, REGISTRY, NOW)}
     assert (views["user_activity"]["ahead_of_time"], views["user_place"]["ahead_of_time"]) == (1, 1)
     later = NOW + 3600 * S
     await handle(door, REGISTRY, [], later)
-    assert await served(door, later) == {"actions_5min": 1, "actions": 2, "last_action_type": "item.viewed", "current_board": "b2"}
+    assert await served(door, later) == {
+        "actions_5min": 1,
+        "actions": 2,
+        "last_action_type": "item.viewed",
+        "current_board": "b2",
+    }
     views = {v["view"]: v for v in await freshness(door, REGISTRY, later)}
     assert views["user_activity"]["ahead_of_time"] == 0
 
@@ -141,7 +167,11 @@ async def test_an_event_ahead_of_our_clock_waits_until_it_is_due(stores):
 async def test_the_newest_value_stays_the_newest_when_older_events_follow(stores):
     await handle(stores.online, REGISTRY, [event(1, 10, NOW)], NOW)
     await handle(stores.online, REGISTRY, [event(2, 400, NOW)], NOW + 2 * S)
-    view = next(v for v in await freshness(stores.online, REGISTRY, NOW + 5 * S) if v["view"] == "user_activity")
+    view = next(
+        v
+        for v in await freshness(stores.online, REGISTRY, NOW + 5 * S)
+        if v["view"] == "user_activity"
+    )
     assert view["age_seconds"] == 15
     assert view["lag_seconds"] == 402
 
@@ -151,28 +181,57 @@ async def test_too_late_is_counted_and_once(stores):
     late = [event(1, retention + GRACE + 1, NOW)] * 2
     for _ in range(2):
         await handle(stores.online, REGISTRY, late, NOW)
-    view = next(v for v in await freshness(stores.online, REGISTRY, NOW) if v["view"] == "user_activity")
+    view = next(
+        v for v in await freshness(stores.online, REGISTRY, NOW) if v["view"] == "user_activity"
+    )
     assert view["too_late"] == 1
 
 
 async def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(stores):
     def late(job: str) -> Event:
-        return Event(id=f"late/{job}", source="shoal/jobs", type="shoal.job.late", subject=job, data={"job": job})
+        return Event(
+            id=f"late/{job}",
+            source="shoal/jobs",
+            type="shoal.job.late",
+            subject=job,
+            data={"job": job},
+        )
 
-    await tell_of_late_runs(stores.events, [late("features.materialize"), late("search.load"), event(1)])
+    await tell_of_late_runs(
+        stores.events, [late("features.materialize"), late("search.load"), event(1)]
+    )
     points = [e async for _, e in stores.events.read(types=["metric"])]
-    assert [(p.id, p.data["metric"], p.data["value"]) for p in points] == [("late/features.materialize", LATE_RUNS, 1)]
+    assert [(p.id, p.data["metric"], p.data["value"]) for p in points] == [
+        ("late/features.materialize", LATE_RUNS, 1)
+    ]
 
 
 async def test_when_redis_comes_back_nothing_accepted_is_missing(tmp_path):
     port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--loglevel", "warning"]
+    command = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(tmp_path),
+        "--loglevel",
+        "warning",
+    ]
     command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
 
     def start() -> subprocess.Popen:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
-    stores = open_stores(StoreConfig(online=f"redis://127.0.0.1:{port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path / "lake")), "acme")
+    stores = open_stores(
+        StoreConfig(
+            online=f"redis://127.0.0.1:{port}/0",
+            vectors="http://127.0.0.1:1",
+            lake=str(tmp_path / "lake"),
+        ),
+        "acme",
+    )
     redis = start()
     try:
 

@@ -21,7 +21,8 @@ def event(seconds_ago: float, member: str = "", entity: str = "123", **columns) 
 async def answer(door, view, now: int = NOW, entity: str = "123") -> dict:
     reading = Reading("user", [(view, f) for f in view.features])
     return {
-        n: orjson.loads(a.json) for n, a in zip(reading.names, (await read(door, reading, [entity], now))[0], strict=True)
+        n: orjson.loads(a.json)
+        for n, a in zip(reading.names, (await read(door, reading, [entity], now))[0], strict=True)
     }
 
 
@@ -40,13 +41,25 @@ async def test_an_event_counts_once_however_often_it_is_delivered(door, counting
 
 
 async def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_end(door, counting):
-    await apply(door, Plan.of(counting), [event(300, "old"), event(299.999999, "in"), event(0, "now")], NOW, GRACE)
+    await apply(
+        door,
+        Plan.of(counting),
+        [event(300, "old"), event(299.999999, "in"), event(0, "now")],
+        NOW,
+        GRACE,
+    )
     assert await answer(door, counting) == {"n": 2}
 
 
 async def test_the_count_falls_by_itself_as_time_goes_on(door, counting):
     await apply(door, Plan.of(counting), [event(0, "a"), event(200, "b")], NOW, GRACE)
-    assert [(await answer(door, counting, NOW + s * S))["n"] for s in (0, 99, 100, 299, 300)] == [2, 2, 1, 1, 0]
+    assert [(await answer(door, counting, NOW + s * S))["n"] for s in (0, 99, 100, 299, 300)] == [
+        2,
+        2,
+        1,
+        1,
+        0,
+    ]
 
 
 async def test_late_within_the_grace_is_taken_and_later_is_reported(door, counting):
@@ -95,14 +108,18 @@ async def test_state_outside_the_window_is_dropped(door, counting):
 
 async def test_columns_that_are_not_of_the_type_are_left_out(door, view):
     spent = view(("sum", "float64", "sum", "x", 300), ("n", "int64", "count", "x", 300))
-    events = [event(i, f"e{i}", x=x) for i, x in enumerate([1, 2.5, "3", None, True, [1], float("nan")])]
+    events = [
+        event(i, f"e{i}", x=x) for i, x in enumerate([1, 2.5, "3", None, True, [1], float("nan")])
+    ]
     await apply(door, Plan.of(spent), events, NOW, GRACE)
     assert await answer(door, spent) == {"sum": 3.5, "n": 4}
 
 
 async def test_a_sum_out_of_range_is_null_and_never_infinite(door, view):
     spent = view(("sum", "float64", "sum", "x", 300))
-    await apply(door, Plan.of(spent), [event(1, "a", x=1.7e308), event(2, "b", x=1.7e308)], NOW, GRACE)
+    await apply(
+        door, Plan.of(spent), [event(1, "a", x=1.7e308), event(2, "b", x=1.7e308)], NOW, GRACE
+    )
     assert await answer(door, spent) == {"sum": None}
 
 
@@ -115,7 +132,10 @@ def deliveries(draw):
             NOW - draw(st.integers(-2, 500)) * S,
             f"m{i:02d}",
             draw(st.sampled_from(["1", "2"])),
-            {"x": draw(st.none() | st.integers(-3, 3) | st.sampled_from([0.5, 2.25])), "k": draw(st.sampled_from(["a", "b", "c", None]))},
+            {
+                "x": draw(st.none() | st.integers(-3, 3) | st.sampled_from([0.5, 2.25])),
+                "k": draw(st.sampled_from(["a", "b", "c", None])),
+            },
         )
         for i in range(n)
     ]
@@ -125,10 +145,16 @@ def deliveries(draw):
 
 
 def brute(events, entity, now, w):
-    inside = sorted((e.time, e.member, e) for e in events if e.entity == entity and now - w * S < e.time <= now)
+    inside = sorted(
+        (e.time, e.member, e) for e in events if e.entity == entity and now - w * S < e.time <= now
+    )
     xs = [e.columns["x"] for _, _, e in inside if e.columns["x"] is not None]
     ks = [e.columns["k"] for _, _, e in inside if e.columns["k"] is not None]
-    every = sorted((e.time, e.member, e.columns["k"]) for e in events if e.entity == entity and e.columns["k"] is not None)
+    every = sorted(
+        (e.time, e.member, e.columns["k"])
+        for e in events
+        if e.entity == entity and e.columns["k"] is not None
+    )
     return {
         "count": len(inside),
         "sum": sum(xs),
@@ -141,9 +167,13 @@ def brute(events, entity, now, w):
     }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(deliveries())
-async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(stores, open_tenant, view, case):
+async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(
+    stores, open_tenant, view, case
+):
     events, batches, now = case
     everything = view(
         ("count", "int64", "count", "", 120),

@@ -1,4 +1,6 @@
-"""The optimizer, the platform and the console in one process, with a small company: real Redis, real Router, no Ray."""
+"""The optimizer, the platform and the console in one process, with a small company:
+real Redis, real Router, no Ray.
+"""
 
 import asyncio
 import importlib.util

@@ -1,4 +1,6 @@
-"""Generalised assignment: against enumeration, on the reference instances, and on bad input."""
+"""Generalised assignment: against enumeration, on the reference instances, and on bad
+input.
+"""
 
 import csv
 import itertools
@@ -20,7 +22,9 @@ LOAD = np.array([[2.0, 3.0, 1.0], [1.0, 2.0, 4.0]])
     people=st.integers(1, 4), tasks=st.integers(0, 5), seed=st.integers(0, 10_000), maximise=st.booleans(),
     grain=st.sampled_from((1.0, 0.25, 0.013)), tight=st.floats(0.3, 1.5),
 )  # fmt: skip
-def test_small_instances_equal_enumeration(people: int, tasks: int, seed: int, maximise: bool, grain: float, tight: float) -> None:
+def test_small_instances_equal_enumeration(
+    people: int, tasks: int, seed: int, maximise: bool, grain: float, tight: float
+) -> None:
     random = np.random.default_rng(seed)
     cost = random.integers(-20, 50, (people, tasks)) * grain
     load = random.integers(0, 10, (people, tasks)).astype(float)
@@ -52,7 +56,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("sense", ["min", "max"])
 def test_reference_optima_are_proved(shared: Path, name: str, sense: str) -> None:
     with (shared / "gap" / "optima.csv").open() as file:
-        optima = {(row["instance"], row["sense"]): float(row["optimum"]) for row in csv.DictReader(file)}
+        optima = {
+            (row["instance"], row["sense"]): float(row["optimum"]) for row in csv.DictReader(file)
+        }
     answer = solve_assignment(*read(shared / "gap" / "instances" / name), maximise=sense == "max")
     assert (answer.status, answer.objective) == ("optimal", optima[name, sense])
 
@@ -77,7 +83,9 @@ def test_one_task_each_is_solved_as_one_to_one() -> None:
         ([["a", "b"]], [[1, 1]], [1], "numbers"),
     ],
 )
-def test_bad_input_is_refused_with_its_place(cost: object, load: object, capacity: object, message: str) -> None:
+def test_bad_input_is_refused_with_its_place(
+    cost: object, load: object, capacity: object, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         solve_assignment(cost, load, capacity)  # type: ignore[arg-type]
 

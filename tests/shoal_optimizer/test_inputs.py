@@ -1,4 +1,6 @@
-"""What a solve knows: features and embeddings where those capabilities run, and what is done without them."""
+"""What a solve knows: features and embeddings where those capabilities run, and what is
+done without them.
+"""
 
 import secrets
 from collections.abc import Callable
@@ -16,12 +18,19 @@ DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
 
 def stand_in_search(services: Any) -> APIRouter:
-    """`search` as far as the optimizer uses it: texts that share their first letter mean the same."""
+    """`search` as far as the optimizer uses it: texts that share their first letter
+    mean the same.
+    """
     router = APIRouter()
 
     @router.post("/embed", openapi_extra={"x-shoal-safe": True})
     async def embed(texts: list[str] = Body(embed=True)) -> dict[str, Any]:
-        return {"vectors": [[1.0 if text[0] == letter else 0.0 for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts]}
+        return {
+            "vectors": [
+                [1.0 if text[0] == letter else 0.0 for letter in "abcdefghijklmnopqrstuvwxyz"]
+                for text in texts
+            ]
+        }
 
     return router
 
@@ -35,13 +44,20 @@ def stand_in_features(services: Any) -> APIRouter:
         [name] = body["features"]
         if name != "past_success_report":
             raise NotFound("there is no such feature")
-        return {"results": [{"features": {name: 0.9 if id == "ana" else None}} for id in body["ids"]]}
+        return {
+            "results": [{"features": {name: 0.9 if id == "ana" else None}} for id in body["ids"]]
+        }
 
     return router
 
 
-def test_skills_match_by_meaning_and_success_is_read_from_features(shoal_app: Callable[..., Any]) -> None:
-    others = [Capability("search", "", routes=stand_in_search), Capability("features", "", routes=stand_in_features)]
+def test_skills_match_by_meaning_and_success_is_read_from_features(
+    shoal_app: Callable[..., Any],
+) -> None:
+    others = [
+        Capability("search", "", routes=stand_in_search),
+        Capability("features", "", routes=stand_in_features),
+    ]
     client = shoal_app("optimizer", capabilities=others).client(f"acme-{secrets.token_hex(4)}")
     client.optimizer.put_person(id="ana", body={"skills": {"Quantitative finance": 3}})
     client.optimizer.put_person(id="bo", body={"skills": {"Botany": 3}})
@@ -49,14 +65,18 @@ def test_skills_match_by_meaning_and_success_is_read_from_features(shoal_app: Ca
     client.optimizer.put_task(id="t", body=task)
     ana, bo = client.optimizer.candidates(id="t")["candidates"]
     assert (ana["past_success"], bo["past_success"]) == (0.9, 0.5)
-    assert ana["skills"][0]["how"] == "meaning" and ana["skills"][0]["found"] == "Quantitative finance"
+    assert (
+        ana["skills"][0]["how"] == "meaning" and ana["skills"][0]["found"] == "Quantitative finance"
+    )
     assert client.optimizer.recommend(id="t")["team"] == ["ana"]
 
 
 def test_synonyms_need_no_embeddings(shoal_app: Callable[..., Any]) -> None:
     client = shoal_app("optimizer").client(f"acme-{secrets.token_hex(4)}")
     client.optimizer.put_person(id="ana", body={"skills": {"machine-learning": 3}})
-    client.optimizer.put_task(id="t", body={"estimated_hours": 5, "deadline": DEADLINE, "skills": ["ML"]})
+    client.optimizer.put_task(
+        id="t", body={"estimated_hours": 5, "deadline": DEADLINE, "skills": ["ML"]}
+    )
     assert client.optimizer.candidates(id="t")["candidates"][0]["skills"][0]["how"] == "synonym"
 
 
@@ -81,25 +101,56 @@ def test_events_bring_people_tasks_and_outcomes(shoal_app: Callable[..., Any]) -
 def test_the_forms_of_the_sample_company_are_taken(shoal_app: Callable[..., Any]) -> None:
     client = shoal_app("optimizer").client(f"acme-{secrets.token_hex(4)}")
     client.optimizer.put_person(
-        id="ana", body={"timezone": "Europe/Lisbon", "hours_per_week": 30, "working_hours": ["08:00", "14:00"], "leave": [{"start": "2026-01-01", "end": "2026-01-02"}]}
+        id="ana",
+        body={
+            "timezone": "Europe/Lisbon",
+            "hours_per_week": 30,
+            "working_hours": ["08:00", "14:00"],
+            "leave": [{"start": "2026-01-01", "end": "2026-01-02"}],
+        },
     )
     assert client.optimizer.get_person(id="ana")["capacity_hours"] == 30
     client.optimizer.put_task(
-        id="t", body={"estimated_hours": 5, "start": "2026-01-05", "deadline": DEADLINE, "team_min": 1, "team_max": 2, "priority": "high"}
+        id="t",
+        body={
+            "estimated_hours": 5,
+            "start": "2026-01-05",
+            "deadline": DEADLINE,
+            "team_min": 1,
+            "team_max": 2,
+            "priority": "high",
+        },
     )
     assert client.optimizer.get_task(id="t")["priority"] == 4
-    outcome = {"task_id": "t", "people": ["ana"], "estimated_hours": 5, "actual_hours": 6, "deadline": DEADLINE, "completed_at": datetime.now(UTC).isoformat()}
+    outcome = {
+        "task_id": "t",
+        "people": ["ana"],
+        "estimated_hours": 5,
+        "actual_hours": 6,
+        "deadline": DEADLINE,
+        "completed_at": datetime.now(UTC).isoformat(),
+    }
     assert client.optimizer.add_outcomes(body=[outcome]) == {"accepted": 1, "rejected": []}
     assert client.optimizer.get_task(id="t")["state"] == "done"
 
 
-@pytest.mark.parametrize(("body", "kind"), [(b"{", "application/json"), (b'a,b\n1,"2', "text/csv"), (b"a\n1,2\n", "text/csv"), (b"{}\n{", "application/x-ndjson")])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b'a,b\n1,"2', "text/csv"),
+        (b"a\n1,2\n", "text/csv"),
+        (b"{}\n{", "application/x-ndjson"),
+    ],
+)
 def test_a_body_that_is_not_what_it_says_is_malformed(body: bytes, kind: str) -> None:
     with pytest.raises(Malformed):
         rows(body, kind)
 
 
-def test_a_company_erased_and_made_again_meets_none_of_its_former_people(shoal_app: Callable[..., Any]) -> None:
+def test_a_company_erased_and_made_again_meets_none_of_its_former_people(
+    shoal_app: Callable[..., Any],
+) -> None:
     """The same number of changes as before the erasure is not the same version."""
     app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     api, online = app.client(tenant).optimizer, app.context(tenant, "optimizer").stores.online

@@ -12,7 +12,9 @@ expect = pytest.importorskip("playwright.sync_api").expect
 @pytest.fixture(scope="module")
 def window(serving: Callable[[Path], Any], browser: Any) -> Any:
     served = serving(Path(__file__).with_name("serve.py"))
-    page = browser.new_context(viewport={"width": 1280, "height": 1400}, base_url=served.address).new_page()
+    page = browser.new_context(
+        viewport={"width": 1280, "height": 1400}, base_url=served.address
+    ).new_page()
     page.set_default_timeout(60_000)
     expect.set_options(timeout=60_000)
     page.goto("/console/optimizer")
@@ -40,7 +42,9 @@ def test_a_task_is_planned_explained_and_accepted(window: Any) -> None:
     window.get_by_role("button", name="Cancel").click()
 
     window.get_by_role("button", name="Accept").click()
-    expect(window.get_by_text("Accepted: the team's workloads include the task now.")).to_be_visible()
+    expect(
+        window.get_by_text("Accepted: the team's workloads include the task now.")
+    ).to_be_visible()
 
     window.get_by_role("tab", name="Plan").click()
     window.get_by_role("button", name="Plan all open tasks").click()

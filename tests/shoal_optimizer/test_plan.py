@@ -24,7 +24,15 @@ PARAMETERS = OptimizerParameters()
 def task(id: str, hours: float, start: float | None, end: float) -> Task:
     """A task for one; start and end in days from the morning of 1 June."""
     begins = None if start is None else NOW + timedelta(days=start)
-    return Task.model_validate({"id": id, "estimated_hours": hours, "start": begins, "deadline": NOW + timedelta(days=end), "team_size": 1})
+    return Task.model_validate(
+        {
+            "id": id,
+            "estimated_hours": hours,
+            "start": begins,
+            "deadline": NOW + timedelta(days=end),
+            "team_size": 1,
+        }
+    )
 
 
 def problem(tasks: list[Task], people: list[Person]) -> PlanProblem:
@@ -33,7 +41,9 @@ def problem(tasks: list[Task], people: list[Person]) -> PlanProblem:
 
 def test_hours_before_its_start_are_not_free_for_a_task() -> None:
     ana = [Person(id="ana")]
-    assert not solve_plan(problem([task("t", 30, 11, 12)], ana)).teams.any()  # eight hours between the two
+    assert not solve_plan(
+        problem([task("t", 30, 11, 12)], ana)
+    ).teams.any()  # eight hours between the two
     early, a, b = task("early", 1, None, 10), task("a", 6, 11, 12), task("b", 6, 11, 12)
     case = problem([early, a, b], ana)
     for teams in (greedy_plan(case), solve_plan(case).teams):
@@ -45,31 +55,60 @@ windows = st.tuples(st.integers(1, 12), st.none() | st.integers(0, 18), st.integ
 
 @settings(max_examples=60)
 @given(rows=st.lists(windows, min_size=1, max_size=30), points=st.sampled_from((3, 12)))
-def test_nobody_has_more_hours_between_two_dates_than_they_have(rows: list[tuple[int, int | None, int]], points: int) -> None:
-    """The necessary and sufficient condition for work that can be interrupted, on the tasks' own dates."""
+def test_nobody_has_more_hours_between_two_dates_than_they_have(
+    rows: list[tuple[int, int | None, int]], points: int
+) -> None:
+    """The necessary and sufficient condition for work that can be interrupted, on the
+    tasks' own dates.
+    """
     people = [Person(id="ana"), Person(id="bo", workload=30, time_zone="Asia/Tokyo")]
-    tasks = [task(f"t{n}", hours, start, (start or 0) + days) for n, (hours, start, days) in enumerate(rows)]
+    tasks = [
+        task(f"t{n}", hours, start, (start or 0) + days)
+        for n, (hours, start, days) in enumerate(rows)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shoal_optimizer.plan.CHECKPOINTS", points)
         case = problem(tasks, people)
     for teams in (greedy_plan(case), solve_plan(case, time_limit=1).teams):
         assert teams is not None
         for p, person in enumerate(people):
-            mine = [(*tasks[t].window(NOW), tasks[t].estimated_hours) for t in range(len(tasks)) if teams[t, p]]
+            mine = [
+                (*tasks[t].window(NOW), tasks[t].estimated_hours)
+                for t in range(len(tasks))
+                if teams[t, p]
+            ]
             for since in {start for start, _, _ in mine}:
                 for until in {end for _, end, _ in mine if end > since}:
-                    lie = sum(hours for start, end, hours in mine if start >= since and end <= until)
-                    assert lie <= capacity_hours(person, since, until) * (80 - person.workload) / 100 + 1e-6
+                    lie = sum(
+                        hours for start, end, hours in mine if start >= since and end <= until
+                    )
+                    assert (
+                        lie
+                        <= capacity_hours(person, since, until) * (80 - person.workload) / 100
+                        + 1e-6
+                    )
 
 
 def test_pins_that_contradict_each_other_are_named_in_time() -> None:
     people = [Person(id=f"p{n}") for n in range(100)]
     tasks = [task(f"t{n}", 20, None, 20) for n in range(100)]
-    pins = [{"task": f"t{n}", "person": f"p{n}", "pin": "in"} for n in range(100)] + [{"task": "t0", "person": "p1", "pin": "in"}]
+    pins = [{"task": f"t{n}", "person": f"p{n}", "pin": "in"} for n in range(100)] + [
+        {"task": "t0", "person": "p1", "pin": "in"}
+    ]
 
     def contradiction(limit: float) -> list[dict[str, str]]:
         wishes = {"pins": pins, "time_limit": limit}
-        answer = plan(tasks, people, Matcher(), History(), PARAMETERS, NOW, wishes, lambda objective, bound: None, threading.Event())
+        answer = plan(
+            tasks,
+            people,
+            Matcher(),
+            History(),
+            PARAMETERS,
+            NOW,
+            wishes,
+            lambda objective, bound: None,
+            threading.Event(),
+        )
         assert answer["status"] == "infeasible"
         return list(answer["contradiction"])
 

@@ -21,11 +21,22 @@ def client(shoal_app: Callable[..., Any]) -> Client:
 
 
 def person(**fields: Any) -> dict[str, Any]:
-    return {"skills": {"Python": 4}, "workload": 20, "capacity_hours": 40, "time_zone": "Europe/Lisbon", "cost_per_hour": 50} | fields
+    return {
+        "skills": {"Python": 4},
+        "workload": 20,
+        "capacity_hours": 40,
+        "time_zone": "Europe/Lisbon",
+        "cost_per_hour": 50,
+    } | fields
 
 
 def task(**fields: Any) -> dict[str, Any]:
-    return {"title": "Sign-in", "estimated_hours": 20, "deadline": DEADLINE, "skills": [{"skill": "Python", "level": 3}]} | fields
+    return {
+        "title": "Sign-in",
+        "estimated_hours": 20,
+        "deadline": DEADLINE,
+        "skills": [{"skill": "Python", "level": 3}],
+    } | fields
 
 
 @pytest.fixture
@@ -58,13 +69,23 @@ def test_people_and_tasks_are_put_read_listed_and_deleted(staffed: Client) -> No
         ({"leave": [{"from": "2026-05-02", "to": "2026-05-01"}]}, "leave.0"),
     ],
 )
-def test_a_person_that_cannot_be_is_refused_with_the_place(client: Client, fields: dict[str, Any], location: str) -> None:
+def test_a_person_that_cannot_be_is_refused_with_the_place(
+    client: Client, fields: dict[str, Any], location: str
+) -> None:
     with pytest.raises(Invalid) as refused:
         client.optimizer.put_person(id="ana", body=person(**fields))
     assert refused.value.errors[0]["location"].startswith(location)
 
 
-@pytest.mark.parametrize("fields", [{"estimated_hours": -3}, {"deadline": "soon"}, {"team_size": {"min": 3, "max": 2}}, {"skills": ["a", "A"]}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"estimated_hours": -3},
+        {"deadline": "soon"},
+        {"team_size": {"min": 3, "max": 2}},
+        {"skills": ["a", "A"]},
+    ],
+)
 def test_a_task_that_cannot_be_is_refused(client: Client, fields: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         client.optimizer.put_task(id="t", body=task(**fields))
@@ -74,7 +95,9 @@ def test_candidates_are_a_table_with_the_parts_of_the_score(staffed: Client) -> 
     rows = staffed.optimizer.candidates(id="t")["candidates"]
     assert [row["person"] for row in rows] == ["ana", "bo", "cy"]
     first = rows[0]
-    expected = 0.5 * first["skill_match"] + 0.3 * first["availability"] + 0.2 * first["past_success"]
+    expected = (
+        0.5 * first["skill_match"] + 0.3 * first["availability"] + 0.2 * first["past_success"]
+    )
     assert first["score"] == pytest.approx(expected, abs=1e-5)
     assert first["skills"][0]["how"] == "exact"
 
@@ -118,14 +141,22 @@ def test_an_assignment_by_hand_is_checked_and_may_be_overridden(staffed: Client)
     with pytest.raises(Invalid) as refused:
         staffed.optimizer.assign(id=answer["id"], body={"people": ["cy"]})
     assert refused.value.errors[0]["rule"] == "skill" and refused.value.errors[0]["amount"] == 1
-    done = staffed.optimizer.assign(id=answer["id"], body={"people": ["cy"], "override": True, "reason": "she learns"})
+    done = staffed.optimizer.assign(
+        id=answer["id"], body={"people": ["cy"], "override": True, "reason": "she learns"}
+    )
     assert done["state"] == "assigned" and done["violations"] and done["override"]
 
 
 def test_an_outcome_frees_the_workload_and_counts_as_experience(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     staffed.optimizer.accept(id=answer["id"])
-    outcome = {"task": "t", "people": ["ana"], "estimated_hours": 20, "actual_hours": 20, "days_early": 2}
+    outcome = {
+        "task": "t",
+        "people": ["ana"],
+        "estimated_hours": 20,
+        "actual_hours": 20,
+        "days_early": 2,
+    }
     staffed.optimizer.add_outcomes(body=outcome | {"finished_at": datetime.now(UTC).isoformat()})
     assert staffed.optimizer.get_person(id="ana")["workload"] == pytest.approx(20)
     staffed.optimizer.put_task(id="u", body=task())
@@ -152,16 +183,28 @@ def test_a_plan_gives_tasks_to_people_and_says_what_it_leaves_out(staffed: Clien
 def test_pins_hold_and_contradicting_ones_are_named(staffed: Client) -> None:
     plan = staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "bo"}]})
     assert plan["assignments"][0]["team"] == ["bo"]
-    refused = staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "cy"}], "one_each": True})
-    assert refused["status"] == "infeasible" and refused["contradiction"] == [{"task": "t", "person": "cy"}]
+    refused = staffed.optimizer.plan(
+        body={"pins": [{"task": "t", "person": "cy"}], "one_each": True}
+    )
+    assert refused["status"] == "infeasible" and refused["contradiction"] == [
+        {"task": "t", "person": "cy"}
+    ]
     with pytest.raises(Invalid):
-        staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "bo"}, {"task": "t", "person": "bo", "pin": "out"}]})
+        staffed.optimizer.plan(
+            body={
+                "pins": [{"task": "t", "person": "bo"}, {"task": "t", "person": "bo", "pin": "out"}]
+            }
+        )
 
 
 def test_a_plan_can_be_followed_and_called_off(staffed: Client) -> None:
     started = staffed.optimizer.plan(body={"wait": False})
     assert started["state"] == "running"
-    assert staffed.optimizer.cancel_plan(id=started["id"])["state"] in ("cancelling", "done", "cancelled")
+    assert staffed.optimizer.cancel_plan(id=started["id"])["state"] in (
+        "cancelling",
+        "done",
+        "cancelled",
+    )
     assert staffed.optimizer.get_plan(id=started["id"])["id"] == started["id"]
 
 
@@ -170,7 +213,11 @@ def test_csv_is_taken_row_by_row(shoal_app: Callable[..., Any]) -> None:
     text = "id,skills,workload,time_zone\nana,Python:4; Rust:2,10,Europe/Lisbon\nbo,Go,abc,UTC\n"
     headers = {"authorization": f"Bearer {app.key(tenant)}", "content-type": "text/csv"}
     answer = httpx.post(f"{app.address}/optimizer/people", content=text, headers=headers).json()
-    assert answer["accepted"] == 1 and answer["rejected"][0]["index"] == 1 and "workload" in answer["rejected"][0]["error"]
+    assert (
+        answer["accepted"] == 1
+        and answer["rejected"][0]["index"] == 1
+        and "workload" in answer["rejected"][0]["error"]
+    )
     assert app.client(tenant).optimizer.get_person(id="ana")["skills"] == {"Python": 4, "Rust": 2}
 
 
@@ -189,25 +236,39 @@ def test_another_company_sees_none_of_it(shoal_app: Callable[..., Any]) -> None:
 
 
 def outcome(**fields: Any) -> dict[str, Any]:
-    return {"people": ["ana"], "estimated_hours": 20, "actual_hours": 20, "finished_at": datetime.now(UTC).isoformat()} | fields
+    return {
+        "people": ["ana"],
+        "estimated_hours": 20,
+        "actual_hours": 20,
+        "finished_at": datetime.now(UTC).isoformat(),
+    } | fields
 
 
-def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(shoal_app: Callable[..., Any]) -> None:
+def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(
+    shoal_app: Callable[..., Any],
+) -> None:
     app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     app.members("secret", ["boss"], company)
     owner, eve = app.client(company), app.client(company, user="eve")
     owner.optimizer.put_task(id="s", body=task(board_id="secret"))
     owner.optimizer.add_outcomes(body=outcome(id="o", task="s2"))
     owner.optimizer.put_task(id="s2", body=task(board_id="secret"))
-    answer = eve.optimizer.add_tasks(body=[task(id="s", title="mine"), task(id="new"), task(id="other", board_id="secret")])
+    answer = eve.optimizer.add_tasks(
+        body=[task(id="s", title="mine"), task(id="new"), task(id="other", board_id="secret")]
+    )
     assert answer["accepted"] == 1 and [row["index"] for row in answer["rejected"]] == [0, 2]
     assert len({row["error"] for row in answer["rejected"]}) == 1
     for body in (outcome(task="s"), outcome(id="o", task="new")):
         with pytest.raises(NotFound):
             eve.optimizer.add_outcomes(body=body)
     answer = eve.optimizer.add_outcomes(body=[outcome(task="s"), outcome(task="new")])
-    assert answer["accepted"] == 1 and answer["rejected"][0]["error"] == "task: there is no task 's'"
-    for refused in (lambda: eve.optimizer.put_task(id="s", body=task()), lambda: eve.optimizer.delete_task(id="s")):
+    assert (
+        answer["accepted"] == 1 and answer["rejected"][0]["error"] == "task: there is no task 's'"
+    )
+    for refused in (
+        lambda: eve.optimizer.put_task(id="s", body=task()),
+        lambda: eve.optimizer.delete_task(id="s"),
+    ):
         with pytest.raises(NotFound):
             refused()
     kept = owner.optimizer.get_task(id="s")
@@ -226,27 +287,52 @@ def assigned(shoal_app: Callable[..., Any]) -> tuple[Any, str, Any]:
 
 
 @pytest.mark.parametrize("how", ["put", "import", "event"])
-def test_a_task_written_again_keeps_its_team_until_it_is_done(shoal_app: Callable[..., Any], how: str) -> None:
+def test_a_task_written_again_keeps_its_team_until_it_is_done(
+    shoal_app: Callable[..., Any], how: str
+) -> None:
     app, company, api = assigned(shoal_app)
     if how == "put":
         api.put_task(id="t", body=task(title="Sign-on"))
     elif how == "import":
         api.add_tasks(body=[task(id="t", title="Sign-on")])
     else:
-        app.stream("optimizer", [{"id": "1", "source": "board", "type": "task.updated", "subject": "t", "data": task(title="Sign-on")}], company)
+        app.stream(
+            "optimizer",
+            [
+                {
+                    "id": "1",
+                    "source": "board",
+                    "type": "task.updated",
+                    "subject": "t",
+                    "data": task(title="Sign-on"),
+                }
+            ],
+            company,
+        )
     held = api.get_task(id="t")
-    assert (held["title"], held["state"], held["team"], list(held["committed"])) == ("Sign-on", "assigned", ["ana"], ["ana"])
+    assert (held["title"], held["state"], held["team"], list(held["committed"])) == (
+        "Sign-on",
+        "assigned",
+        ["ana"],
+        ["ana"],
+    )
     api.add_outcomes(body=outcome(task="t"))
     assert api.get_person(id="ana")["workload"] == pytest.approx(20)
 
 
 @pytest.mark.parametrize("how", ["delete", "event", "open"])
-def test_a_task_that_goes_or_is_opened_again_frees_what_it_committed(shoal_app: Callable[..., Any], how: str) -> None:
+def test_a_task_that_goes_or_is_opened_again_frees_what_it_committed(
+    shoal_app: Callable[..., Any], how: str
+) -> None:
     app, company, api = assigned(shoal_app)
     if how == "delete":
         api.delete_task(id="t")
     elif how == "event":
-        app.stream("optimizer", [{"id": "1", "source": "board", "type": "task.deleted", "subject": "t", "data": {}}], company)
+        app.stream(
+            "optimizer",
+            [{"id": "1", "source": "board", "type": "task.deleted", "subject": "t", "data": {}}],
+            company,
+        )
     else:
         assert api.put_task(id="t", body=task(state="open"))["team"] == []
     assert api.get_person(id="ana")["workload"] == pytest.approx(20)
@@ -268,7 +354,9 @@ def test_a_cursor_that_is_none_is_refused(staffed: Client, cursor: str) -> None:
         staffed.optimizer.candidates(id="t", cursor=cursor)
 
 
-def test_a_recommendation_from_before_tasks_were_compared_can_be_accepted(shoal_app: Callable[..., Any]) -> None:
+def test_a_recommendation_from_before_tasks_were_compared_can_be_accepted(
+    shoal_app: Callable[..., Any],
+) -> None:
     app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     api = app.client(company).optimizer
     api.put_person(id="ana", body=person())

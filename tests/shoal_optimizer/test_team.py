@@ -1,4 +1,6 @@
-"""Teams: small instances against enumeration, by a judge that shares no code with the model."""
+"""Teams: small instances against enumeration, by a judge that shares no code with the
+model.
+"""
 
 import importlib.util
 from datetime import UTC, datetime, time, timedelta
@@ -31,10 +33,18 @@ people = st.lists(
         dict,
         skills=st.dictionaries(st.sampled_from(SKILLS), st.integers(1, 5), max_size=3),
         workload=st.integers(0, 90),
-        time_zone=st.sampled_from(("Europe/Lisbon", "America/New_York", "Asia/Tokyo", "Europe/Berlin")),
+        time_zone=st.sampled_from(
+            ("Europe/Lisbon", "America/New_York", "Asia/Tokyo", "Europe/Berlin")
+        ),
         working_hours=st.sampled_from((("09:00", "17:00"), ("07:00", "15:30"), ("12:00", "20:00"))),
         cost_per_hour=st.integers(0, 200),
-        leave=st.sampled_from(((), ({"from": "2026-03-24", "to": "2026-03-26"},), ({"from": "2026-03-01", "to": "2026-05-01"},))),
+        leave=st.sampled_from(
+            (
+                (),
+                ({"from": "2026-03-24", "to": "2026-03-26"},),
+                ({"from": "2026-03-01", "to": "2026-05-01"},),
+            )
+        ),
     ),
     min_size=1,
     max_size=5,
@@ -54,7 +64,10 @@ tasks = st.builds(
     ),
     st.tuples(st.integers(1, 3), st.integers(1, 4)),
 )  # fmt: skip
-known = st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda pair: pair[0] < pair[1]), max_size=4)
+known = st.sets(
+    st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda pair: pair[0] < pair[1]),
+    max_size=4,
+)
 
 
 def situation(task: Task, team: list[Person], together: set[tuple[int, int]] = set()) -> Situation:  # noqa: B006
@@ -65,7 +78,9 @@ def situation(task: Task, team: list[Person], together: set[tuple[int, int]] = s
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(team=people, task=tasks, together=known)
-def test_the_team_found_is_the_best_of_all_teams(team: list[Person], task: Task, together: set[tuple[int, int]]) -> None:
+def test_the_team_found_is_the_best_of_all_teams(
+    team: list[Person], task: Task, together: set[tuple[int, int]]
+) -> None:
     case = situation(task, team, together)
     found = find_team(case, Demands.of(task, PARAMETERS), Importance.of(PARAMETERS))
     every = checker.teams(task, team, PARAMETERS, NOW)
@@ -78,7 +93,9 @@ def test_the_team_found_is_the_best_of_all_teams(team: list[Person], task: Task,
     mine = [team[n] for n in found.team.members]
     assert checker.allowed(task, mine, PARAMETERS, NOW)
     assert violations(task, mine, Matcher(), PARAMETERS, NOW) == []
-    assert found.team.objective == pytest.approx(checker.value(task, mine, team, pairs, PARAMETERS, NOW))
+    assert found.team.objective == pytest.approx(
+        checker.value(task, mine, team, pairs, PARAMETERS, NOW)
+    )
     assert found.team.objective == pytest.approx(best, abs=2e-5)
 
 
@@ -86,16 +103,25 @@ def test_the_team_found_is_the_best_of_all_teams(team: list[Person], task: Task,
 @given(team=people, task=tasks)
 def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> None:
     case, demands, shown = situation(task, team), Demands.of(task, PARAMETERS), []
-    while (found := find_team(case, demands, Importance.of(PARAMETERS), without=shown)).team is not None:
+    while (
+        found := find_team(case, demands, Importance.of(PARAMETERS), without=shown)
+    ).team is not None:
         shown.append(frozenset(found.team.members))
     assert found.status == "infeasible"
-    expected = {frozenset(person.id for person in candidate) for candidate in checker.teams(task, team, PARAMETERS, NOW)}
-    assert sorted(map(sorted, ({case.people[n].id for n in members} for members in shown))) == sorted(map(sorted, expected))
+    expected = {
+        frozenset(person.id for person in candidate)
+        for candidate in checker.teams(task, team, PARAMETERS, NOW)
+    }
+    assert sorted(
+        map(sorted, ({case.people[n].id for n in members} for members in shown))
+    ) == sorted(map(sorted, expected))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(team=people, task=tasks)
-def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(team: list[Person], task: Task) -> None:
+def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(
+    team: list[Person], task: Task
+) -> None:
     case = situation(task, team)
     clash = conflict(case, Demands.of(task, PARAMETERS))
     assert (clash is None) == bool(checker.teams(task, team, PARAMETERS, NOW))
@@ -106,18 +132,32 @@ def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(te
                 loose = OptimizerParameters(workload_limit=way.amount)
                 assert checker.allowed(task, [p for p in team if p.id in way.team], loose, NOW)
             if way.change == "deadline":
-                later = task.model_copy(update={"deadline": task.deadline + timedelta(days=way.amount)})
-                assert checker.allowed(later, [p for p in team if p.id in way.team], PARAMETERS, NOW)
+                later = task.model_copy(
+                    update={"deadline": task.deadline + timedelta(days=way.amount)}
+                )
+                assert checker.allowed(
+                    later, [p for p in team if p.id in way.team], PARAMETERS, NOW
+                )
 
 
 def worker(id: str, zone: str) -> Person:
     return Person(id=id, time_zone=zone, skills={"python": 3})
 
 
-@pytest.mark.parametrize(("start", "expected"), [(datetime(2026, 3, 2, tzinfo=UTC), 3.0), (datetime(2026, 3, 16, tzinfo=UTC), 4.0)])
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [(datetime(2026, 3, 2, tzinfo=UTC), 3.0), (datetime(2026, 3, 16, tzinfo=UTC), 4.0)],
+)
 def test_common_hours_follow_daylight_saving(start: datetime, expected: float) -> None:
-    """Between the American and the European change of clocks, London and New York share an hour more."""
-    task = Task(id="t", estimated_hours=4, deadline=start + timedelta(days=4), team_size={"min": 2, "max": 2})
+    """Between the American and the European change of clocks, London and New York share
+    an hour more.
+    """
+    task = Task(
+        id="t",
+        estimated_hours=4,
+        deadline=start + timedelta(days=4),
+        team_size={"min": 2, "max": 2},
+    )
     pair = [worker("a", "Europe/London"), worker("b", "America/New_York")]
     case = Situation.of(task, pair, Matcher(), History(), PARAMETERS, start)
     assert case.overlap([0, 1]).hours == expected
@@ -129,7 +169,10 @@ def test_a_conflict_names_the_skill_and_the_limit() -> None:
     task = Task(id="t", estimated_hours=4, deadline=NOW + timedelta(days=4), skills=["Rust"])
     busy = [Person(id="a", skills={"Rust": 4}, workload=79), Person(id="b", skills={"Go": 4})]
     clash = conflict(situation(task, busy), Demands.of(task, PARAMETERS))
-    assert clash is not None and clash.message == "nobody with Rust would stay below 80 % before 27 Mar 2026"
+    assert (
+        clash is not None
+        and clash.message == "nobody with Rust would stay below 80 % before 27 Mar 2026"
+    )
 
 
 def test_work_past_midnight_counts_on_the_day_it_begins() -> None:

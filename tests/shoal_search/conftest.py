@@ -88,7 +88,9 @@ Opener = Callable[..., httpx.AsyncClient]
 
 @pytest.fixture
 def api(ctx: TenantContext) -> Opener:
-    """Opens a client of the routes as some caller: `api(boards=frozenset({"b1"}), user="ana")`."""
+    """Opens a client of the routes as some caller: `api(boards=frozenset({"b1"}),
+    user="ana")`.
+    """
     app = FastAPI()
     app.include_router(routes(ctx.services), prefix="/search")
 

@@ -30,7 +30,9 @@ def test_nothing_in_common_is_zero() -> None:
 
 
 def test_a_word_that_is_asked_twice_counts_twice() -> None:
-    assert bm25(["rare", "rare"], [["rare"]], CORPUS)[0] == pytest.approx(2 * bm25(["rare"], [["rare"]], CORPUS)[0])
+    assert bm25(["rare", "rare"], [["rare"]], CORPUS)[0] == pytest.approx(
+        2 * bm25(["rare"], [["rare"]], CORPUS)[0]
+    )
 
 
 @settings(deadline=None)

@@ -15,7 +15,9 @@ def test_vectors_have_length_one_whatever_the_text(embedder: Embedder) -> None:
 
 
 def test_near_meanings_are_near(embedder: Embedder) -> None:
-    car, automobile, poem = embedder.encode(["the car is fast", "a quick automobile", "a poem about autumn"])
+    car, automobile, poem = embedder.encode(
+        ["the car is fast", "a quick automobile", "a poem about autumn"]
+    )
     assert car @ automobile > 0.6 > car @ poem
 
 
@@ -42,6 +44,10 @@ def test_each_call_gets_its_own_texts_back(embedder: Embedder) -> None:
 
 def test_bfloat16_moves_no_cosine_by_more_than_a_hundredth(embedder: Embedder) -> None:
     exact = Embedder(SearchSettings(precision="float32"))
-    texts = ["sign-in is slow on mobile", "quarterly budget for marketing", "the wing in a slipstream"]
+    texts = [
+        "sign-in is slow on mobile",
+        "quarterly budget for marketing",
+        "the wing in a slipstream",
+    ]
     a, b = embedder.encode(texts), exact.encode(texts)
     assert np.abs(a @ a.T - b @ b.T).max() < 0.01

@@ -59,16 +59,25 @@ floats = st.floats(allow_nan=True, allow_infinity=True)
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(floats, floats, st.integers(0, 4 * NOW)), max_size=20))
-def test_every_score_is_finite_and_the_order_is_theirs(rows: list[tuple[float, float, int]]) -> None:
-    cosine, words, updated = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+def test_every_score_is_finite_and_the_order_is_theirs(
+    rows: list[tuple[float, float, int]],
+) -> None:
+    cosine, words, updated = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    )
     ranked = fuse(np.array(cosine), np.array(words), updated, now=NOW, parameters=DEFAULT)
     assert sorted(i for i, _ in ranked) == list(range(len(rows)))
     totals = [s.total for _, s in ranked]
     assert totals == sorted(totals, reverse=True)
     for _, s in ranked:
-        assert all(math.isfinite(part) and 0 <= part <= 1 for part in (s.semantic, s.keyword, s.recency))
+        assert all(
+            math.isfinite(part) and 0 <= part <= 1 for part in (s.semantic, s.keyword, s.recency)
+        )
 
 
 def test_a_limit_keeps_the_best() -> None:
     given = ([0.1, 0.9, 0.5], [0.0] * 3, [NOW] * 3)
-    assert fuse(*given, now=NOW, parameters=DEFAULT, limit=2) == fuse(*given, now=NOW, parameters=DEFAULT)[:2]
+    assert (
+        fuse(*given, now=NOW, parameters=DEFAULT, limit=2)
+        == fuse(*given, now=NOW, parameters=DEFAULT)[:2]
+    )

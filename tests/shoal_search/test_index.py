@@ -40,7 +40,10 @@ async def test_an_item_is_found_by_meaning_without_a_common_word(
     index: Index, ctx: TenantContext, item: Make
 ) -> None:
     await write(
-        index, ctx, item("car", "The automobile needs new tyres."), item("poem", "A poem about the autumn.")
+        index,
+        ctx,
+        item("car", "The automobile needs new tyres."),
+        item("poem", "A poem about the autumn."),
     )
     hits, total = await index.search(ctx, Query("repair my vehicle"), SearchParameters(), NOW)
     assert [hit.id for hit in hits] == ["car", "poem"]
@@ -51,7 +54,9 @@ async def test_an_item_is_found_by_meaning_without_a_common_word(
 async def test_an_exact_word_is_found_though_it_means_nothing(
     index: Index, ctx: TenantContext, item: Make
 ) -> None:
-    await write(index, ctx, *(item(str(i), f"Ticket QX{i}Z is about the sign-in form.") for i in range(40)))
+    await write(
+        index, ctx, *(item(str(i), f"Ticket QX{i}Z is about the sign-in form.") for i in range(40))
+    )
     hits, _ = await index.search(ctx, Query("QX37Z", limit=3), SearchParameters(), NOW)
     assert hits[0].id == "37"
     assert hits[0].scores.keyword == 1
@@ -60,11 +65,16 @@ async def test_an_exact_word_is_found_though_it_means_nothing(
 async def test_every_hit_has_the_same_score_whichever_search_found_it(
     index: Index, ctx: TenantContext, item: Make
 ) -> None:
-    """With few candidates from each side, each hit's parts are still those that a search with all candidates gives."""
+    """With few candidates from each side, each hit's parts are still those that a
+    search with all candidates gives.
+    """
     await write(
         index,
         ctx,
-        *(item(str(i), f"Plan {i}: " + ("budget review " * (i % 7)) + "for the team") for i in range(60)),
+        *(
+            item(str(i), f"Plan {i}: " + ("budget review " * (i % 7)) + "for the team")
+            for i in range(60)
+        ),
     )
     few, all_of_them = SearchParameters(candidates=10), SearchParameters(candidates=100)
     narrow, _ = await index.search(ctx, Query("budget plan", limit=10), few, NOW)
@@ -78,8 +88,12 @@ async def test_every_hit_has_the_same_score_whichever_search_found_it(
 async def test_a_new_item_is_scored_by_the_statistics_of_all(
     index: Index, ctx: TenantContext, item: Make
 ) -> None:
-    """Milvus scores unflushed rows by themselves, where no word is rare: a new exact match must come out on top all the same."""
-    await write(index, ctx, *(item(str(i), f"The supplier number {i} sent a contract.") for i in range(40)))
+    """Milvus scores unflushed rows by themselves, where no word is rare: a new exact
+    match must come out on top all the same.
+    """
+    await write(
+        index, ctx, *(item(str(i), f"The supplier number {i} sent a contract.") for i in range(40))
+    )
     await ctx.stores.vectors.flush(index.collection)
     await write(index, ctx, item("new", "The supplier Zyxthal sent a contract."))
     hits, _ = await index.search(ctx, Query("Zyxthal supplier"), SearchParameters(), NOW)
@@ -95,7 +109,13 @@ async def test_board_type_and_date_leave_no_place_to_others(
         index,
         ctx,
         *far,
-        item("near", "a poem about autumn", board_id="mine", type="doc", updated_at="2026-11-22T00:00:00Z"),
+        item(
+            "near",
+            "a poem about autumn",
+            board_id="mine",
+            type="doc",
+            updated_at="2026-11-22T00:00:00Z",
+        ),
     )
     text = "the sign-in form is slow"
     assert await ids(index, ctx, text, boards=frozenset({"mine"}), limit=5) == ["near"]
@@ -124,14 +144,20 @@ async def test_writing_again_replaces_and_deleting_removes(
     assert await ids(index, ctx, "trains") == ["2"]
 
 
-async def test_the_statistics_follow_what_is_there(index: Index, ctx: TenantContext, item: Make) -> None:
+async def test_the_statistics_follow_what_is_there(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
     statistics = Statistics(ctx.stores, index.collection)
     await write(index, ctx, item("1", "red red green"), item("2", "green"))
     corpus = await statistics.of(["red", "green", "blue"])
     assert (corpus.documents, corpus.length) == (2, 4)
     assert corpus.frequency == {"red": 1, "green": 2, "blue": 0}
     await write(index, ctx, item("1", "blue"))
-    assert (await statistics.of(["red", "green", "blue"])).frequency == {"red": 0, "green": 1, "blue": 1}
+    assert (await statistics.of(["red", "green", "blue"])).frequency == {
+        "red": 0,
+        "green": 1,
+        "blue": 1,
+    }
     await index.delete(ctx, ["1", "2"])
     assert await ctx.stores.online.exists(("{}", "search", "{}", index.collection)) == 0
 
@@ -162,8 +188,12 @@ async def test_what_was_dropped_behind_its_back_is_made_again(
 async def test_what_moves_out_of_the_callers_boards_during_a_search_is_not_shown_as_it_is_there(
     index: Index, ctx: TenantContext, item: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await write(index, ctx, item("1", "sign-in", board_id="mine"), item("2", "sign-in", board_id="mine"))
-    matching, nearest = (getattr(type(ctx.stores.vectors), name) for name in ("matching", "nearest"))
+    await write(
+        index, ctx, item("1", "sign-in", board_id="mine"), item("2", "sign-in", board_id="mine")
+    )
+    matching, nearest = (
+        getattr(type(ctx.stores.vectors), name) for name in ("matching", "nearest")
+    )
     first = asyncio.Event()
 
     async def near_before(self: Any, *args: Any, **options: Any) -> Any:
@@ -179,13 +209,19 @@ async def test_what_moves_out_of_the_callers_boards_during_a_search_is_not_shown
 
     monkeypatch.setattr(type(ctx.stores.vectors), "nearest", near_before)
     monkeypatch.setattr(type(ctx.stores.vectors), "matching", moved_before)
-    found, _ = await index.search(ctx, Query("sign-in", boards=frozenset({"mine"})), SearchParameters(), NOW)
+    found, _ = await index.search(
+        ctx, Query("sign-in", boards=frozenset({"mine"})), SearchParameters(), NOW
+    )
     assert {(hit.board, hit.text) for hit in found} == {("mine", "sign-in")}
 
 
-async def test_an_item_keeps_all_that_came_with_it(index: Index, ctx: TenantContext, item: Make) -> None:
+async def test_an_item_keeps_all_that_came_with_it(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
     metadata = {"owner": "Ana", "points": [1, 2.5, None], "nested": {"ä": True}}
-    await write(index, ctx, item("1", title="Title", url="https://example.com/1", metadata=metadata))
+    await write(
+        index, ctx, item("1", title="Title", url="https://example.com/1", metadata=metadata)
+    )
     (hit,), _ = await index.search(ctx, Query("title"), SearchParameters(), NOW)
     assert (hit.title, hit.url, hit.metadata, hit.board, hit.type) == (
         "Title",
@@ -196,7 +232,9 @@ async def test_an_item_keeps_all_that_came_with_it(index: Index, ctx: TenantCont
     )
 
 
-async def test_the_longest_text_is_stored_whole(index: Index, ctx: TenantContext, item: Make) -> None:
+async def test_the_longest_text_is_stored_whole(
+    index: Index, ctx: TenantContext, item: Make
+) -> None:
     text = "路" * 20_000
     await write(index, ctx, item("1", text))
     (hit,), _ = await index.search(ctx, Query("路"), SearchParameters(), NOW)

@@ -57,7 +57,9 @@ def nested(levels: int) -> dict[str, Any]:
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],
 )
-def test_a_bad_field_is_named_with_what_is_wrong(item: Make, fields: dict[str, Any], said: str) -> None:
+def test_a_bad_field_is_named_with_what_is_wrong(
+    item: Make, fields: dict[str, Any], said: str
+) -> None:
     good, bad = checked([item("0"), item("1") | fields, item("2")])
     assert [i.id for _, i in good] == ["0", "2"]
     assert [fault["index"] for fault in bad] == [1]
@@ -150,4 +152,6 @@ json_values = st.recursive(
 )
 def test_every_row_is_either_taken_or_reported(values: list[Any]) -> None:
     good, bad = checked(values)
-    assert sorted([i for i, _ in good] + [fault["index"] for fault in bad]) == list(range(len(values)))
+    assert sorted([i for i, _ in good] + [fault["index"] for fault in bad]) == list(
+        range(len(values))
+    )

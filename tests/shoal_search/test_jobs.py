@@ -1,4 +1,6 @@
-"""The index anew from the log. Ray Data's part, the embedding, is left to the cluster tests: here this process does it."""
+"""The index anew from the log. Ray Data's part, the embedding, is left to the cluster
+tests: here this process does it.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator

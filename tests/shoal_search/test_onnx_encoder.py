@@ -27,7 +27,9 @@ def test_in_float32_it_gives_the_models_own_vectors(model: SentenceTransformer) 
     assert min(cosines(model, Model(graph))) > 0.9999
 
 
-def test_in_8_bits_it_gives_nearly_the_same_in_a_quarter_of_the_space(embedder: Embedder, model: SentenceTransformer) -> None:
+def test_in_8_bits_it_gives_nearly_the_same_in_a_quarter_of_the_space(
+    embedder: Embedder, model: SentenceTransformer
+) -> None:
     graph = embedder.graph()
     assert graph is not None
     assert len(graph.onnx) < 25_000_000
@@ -37,7 +39,9 @@ def test_in_8_bits_it_gives_nearly_the_same_in_a_quarter_of_the_space(embedder: 
 
 
 def test_a_models_prompt_for_queries_goes_before_them() -> None:
-    model = SentenceTransformer(located(PACKAGED), device="cpu", prompts={"query": "What is asked: "})
+    model = SentenceTransformer(
+        located(PACKAGED), device="cpu", prompts={"query": "What is asked: "}
+    )
     graph = exported(model, quantized=False)
     assert graph is not None
     assert graph.prefix == "What is asked: "
@@ -52,6 +56,8 @@ def test_a_model_that_makes_no_graph_keeps_its_queries(caplog: pytest.LogCapture
 def test_a_graph_that_gives_other_vectors_is_not_used(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(model, "encode_query", lambda text, **_: -model.encode(text, normalize_embeddings=True))
+    monkeypatch.setattr(
+        model, "encode_query", lambda text, **_: -model.encode(text, normalize_embeddings=True)
+    )
     assert exported(model, quantized=False) is None
     assert "a cosine of -1.000" in caplog.text

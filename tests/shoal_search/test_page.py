@@ -1,4 +1,6 @@
-"""The console's page, as far as it is pure. Its drawing is exercised in a browser by the console's tests."""
+"""The console's page, as far as it is pure. Its drawing is exercised in a browser by
+the console's tests.
+"""
 
 from shoal_search.analyzer import Words
 from shoal_search.page import marked

@@ -18,7 +18,10 @@ async def test_items_added_are_found_at_once(api: Opener, item: Make) -> None:
     async with api() as client:
         answer = await client.post(
             "/search/items",
-            json=[item("1", title="Login", url="https://example.com/1"), item("2", "A poem about autumn")],
+            json=[
+                item("1", title="Login", url="https://example.com/1"),
+                item("2", "A poem about autumn"),
+            ],
         )
         assert (answer.status_code, answer.json()) == (200, {"accepted": 2, "rejected": []})
         body = (await client.get("/search", params={"q": "slow login"})).json()
@@ -50,7 +53,9 @@ async def test_good_rows_are_taken_and_bad_ones_told(api: Opener, item: Make) ->
     lines = [json.dumps(item("1")), "{", json.dumps(item("2", text="")), json.dumps(item("3"))]
     async with api() as client:
         answer = await client.post(
-            "/search/items", content="\n".join(lines), headers={"content-type": "application/x-ndjson"}
+            "/search/items",
+            content="\n".join(lines),
+            headers={"content-type": "application/x-ndjson"},
         )
         body = answer.json()
         assert body["accepted"] == 2
@@ -58,16 +63,23 @@ async def test_good_rows_are_taken_and_bad_ones_told(api: Opener, item: Make) ->
         assert (await client.get("/search", params={"q": "sign-in"})).json()["total"] == 2
 
 
-async def test_what_came_in_is_in_the_event_log(api: Opener, ctx: TenantContext, item: Make) -> None:
+async def test_what_came_in_is_in_the_event_log(
+    api: Opener, ctx: TenantContext, item: Make
+) -> None:
     async with api() as client:
         await client.post("/search/items", json=[item("1")])
         await client.delete("/search/items/1")
     events = [event async for _, event in ctx.stores.events.read()]
-    assert [(event.type, event.subject) for event in events] == [("item.updated", "1"), ("item.deleted", "1")]
+    assert [(event.type, event.subject) for event in events] == [
+        ("item.updated", "1"),
+        ("item.deleted", "1"),
+    ]
     assert events[0].data["text"] == item()["text"]
 
 
-async def test_the_latest_time_and_the_deepest_metadata_are_answered(api: Opener, item: Make) -> None:
+async def test_the_latest_time_and_the_deepest_metadata_are_answered(
+    api: Opener, item: Make
+) -> None:
     metadata: dict[str, Any] = {}
     for _ in range(32):
         metadata = {"a": metadata}
@@ -93,15 +105,21 @@ async def test_a_deletion_that_the_log_could_not_take_can_be_repeated(
             assert (await client.delete("/search/items/1")).status_code == 503
         assert (await client.delete("/search/items/1")).status_code == 200
         assert (await client.get("/search", params={"q": "sign-in"})).json()["hits"] == []
-    assert [event.type async for _, event in ctx.stores.events.read()] == ["item.updated", "item.deleted"]
+    assert [event.type async for _, event in ctx.stores.events.read()] == [
+        "item.updated",
+        "item.deleted",
+    ]
 
 
 async def test_a_user_finds_only_what_is_on_their_boards(api: Opener, item: Make) -> None:
     async with api() as client:
-        await client.post("/search/items", json=[item("1", board_id="b1"), item("2", board_id="b2")])
+        await client.post(
+            "/search/items", json=[item("1", board_id="b1"), item("2", board_id="b2")]
+        )
     async with api(user="ana", role=Role.reader, boards=frozenset({"b2", "b3"})) as client:
         assert [
-            hit["id"] for hit in (await client.get("/search", params={"q": "sign-in"})).json()["hits"]
+            hit["id"]
+            for hit in (await client.get("/search", params={"q": "sign-in"})).json()["hits"]
         ] == ["2"]
         hidden = await client.get("/search", params={"q": "sign-in", "board": "b1"})
         absent = await client.get("/search", params={"q": "sign-in", "board": "b9"})
@@ -113,7 +131,9 @@ async def test_a_user_finds_only_what_is_on_their_boards(api: Opener, item: Make
 
 async def test_a_user_changes_only_what_is_on_their_boards(api: Opener, item: Make) -> None:
     async with api() as client:
-        await client.post("/search/items", json=[item("1", board_id="b1"), item("2", board_id="b2")])
+        await client.post(
+            "/search/items", json=[item("1", board_id="b1"), item("2", board_id="b2")]
+        )
     async with api(user="ana", boards=frozenset({"b2"})) as client:
         rows = [
             item("3", board_id="b1"),
@@ -131,17 +151,23 @@ async def test_a_user_changes_only_what_is_on_their_boards(api: Opener, item: Ma
 async def test_an_id_may_hold_slashes_and_other_signs(api: Opener, item: Make) -> None:
     async with api() as client:
         await client.post("/search/items", json=[item('a/b:{c} "d" %é')])
-        assert (await client.delete("/search/items/a%2Fb%3A%7Bc%7D%20%22d%22%20%25%C3%A9")).status_code == 200
-        assert (await client.delete("/search/items/a%2Fb%3A%7Bc%7D%20%22d%22%20%25%C3%A9")).status_code == 404
+        assert (
+            await client.delete("/search/items/a%2Fb%3A%7Bc%7D%20%22d%22%20%25%C3%A9")
+        ).status_code == 200
+        assert (
+            await client.delete("/search/items/a%2Fb%3A%7Bc%7D%20%22d%22%20%25%C3%A9")
+        ).status_code == 404
 
 
 async def test_an_unknown_board_is_said_to_be(api: Opener, item: Make) -> None:
     async with api() as client:
         await client.post("/search/items", json=[item("1", board_id="b1", type="doc")])
-        assert (await client.get("/search", params={"q": "x", "board": "nowhere"})).status_code == 404
-        assert (await client.get("/search", params={"q": "x", "board": "b1", "type": "file"})).json()[
-            "hits"
-        ] == []
+        assert (
+            await client.get("/search", params={"q": "x", "board": "nowhere"})
+        ).status_code == 404
+        assert (
+            await client.get("/search", params={"q": "x", "board": "b1", "type": "file"})
+        ).json()["hits"] == []
 
 
 @pytest.mark.parametrize(

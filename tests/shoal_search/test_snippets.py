@@ -23,7 +23,9 @@ def test_it_shows_the_words_that_were_looked_for(words: Words) -> None:
 
 def test_where_more_of_the_words_stand_together_is_better(words: Words) -> None:
     text = "invoice " + FILLER + "a late invoice from the supplier " + FILLER
-    assert "late invoice from the supplier" in snippet(text, words.stems("late supplier invoice"), words)
+    assert "late invoice from the supplier" in snippet(
+        text, words.stems("late supplier invoice"), words
+    )
 
 
 def test_without_any_of_the_words_it_is_the_beginning(words: Words) -> None:

@@ -51,7 +51,9 @@ def test_a_deletion_of_nothing_is_answered_too(data: Any) -> None:
 
 
 def test_what_the_routes_did_since_is_not_undone_by_an_older_event(item: Make) -> None:
-    routes = Event(type="item.updated", source="shoal/search", subject="1", data=item("1", "posted"))
+    routes = Event(
+        type="item.updated", source="shoal/search", subject="1", data=item("1", "posted")
+    )
     older, newer = event("created", item("1", "older")), event("updated", item("1", "newer"))
     assert states([older, routes], indexed="shoal/search") == ({}, [])
     found = states([routes, newer], indexed="shoal/search")[0]["1"]
@@ -79,5 +81,7 @@ async def test_events_reach_the_index_and_again_changes_nothing(
 async def test_what_came_through_the_routes_is_not_indexed_again(
     ctx: TenantContext, index: Index, item: Make
 ) -> None:
-    await follow(ctx, [Event(type="item.updated", source="shoal/search", subject="1", data=item("1"))])
+    await follow(
+        ctx, [Event(type="item.updated", source="shoal/search", subject="1", data=item("1"))]
+    )
     assert await index.boards(ctx, ["1"]) == {}

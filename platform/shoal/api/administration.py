@@ -1,4 +1,6 @@
-"""The platform's own capability at `/platform`: tenants, keys, boards, events, jobs, parameters, experiments, audit."""
+"""The platform's own capability at `/platform`: tenants, keys, boards, events, jobs,
+parameters, experiments, audit.
+"""
 
 import asyncio
 from operator import itemgetter
@@ -70,12 +72,16 @@ class Replay(Body):
 
 
 def platform_capability(platform: "PlatformContext") -> Capability:
-    """The platform as a capability like the others, except that its routes hold the directory itself."""
+    """The platform as a capability like the others, except that its routes hold the
+    directory itself.
+    """
     return Capability(
         "platform",
         "Tenants, keys, boards, events, jobs, parameters and the audit log.",
         routes=lambda _: routes(platform),
-        jobs=[Job("compact", compact, "Merge the lake's small files of each day.", cron="30 2 * * *")],
+        jobs=[
+            Job("compact", compact, "Merge the lake's small files of each day.", cron="30 2 * * *")
+        ],
     )
 
 
@@ -97,17 +103,27 @@ def routes(platform: "PlatformContext") -> APIRouter:
     operator = PLATFORM
 
     def whole_platform(ctx: TenantContext) -> None:
-        """Operating the platform is for admins of the operator's own tenant, not for an admin of some company."""
+        """Operating the platform is for admins of the operator's own tenant, not for an
+        admin of some company.
+        """
         if ctx.tenant != operator:
-            raise Forbidden("this operation is the platform operator's; the credential is a tenant's")
+            raise Forbidden(
+                "this operation is the platform operator's; the credential is a tenant's"
+            )
 
     def whole_company(ctx: TenantContext) -> None:
-        """What reaches every board of a company is not for somebody who may see some of them."""
+        """What reaches every board of a company is not for somebody who may see some of
+        them.
+        """
         if ctx.boards is not None and ctx.role is not Role.admin:
-            raise Forbidden("this operation is for the company's own service (a key without a user) or an admin")
+            raise Forbidden(
+                "this operation is for the company's own service (a key without a user) or an admin"
+            )
 
     def of(ctx: TenantContext, tenant: str) -> str:
-        """`tenant`, where the caller may administer it; anyone else's does not exist for them."""
+        """`tenant`, where the caller may administer it; anyone else's does not exist
+        for them.
+        """
         if ctx.tenant not in (operator, tenant):
             raise NotFound(f"no tenant {tenant!r}")
         return tenant
@@ -124,7 +140,9 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
     @router.get("/tenants")
     async def list_tenants(
-        limit: int = Query(100, ge=1, le=1000), cursor: str | None = None, ctx: TenantContext = Depends(admin)
+        limit: int = Query(100, ge=1, le=1000),
+        cursor: str | None = None,
+        ctx: TenantContext = Depends(admin),
     ) -> dict[str, Any]:
         """All tenants, in order of id, with `limit` and `cursor`."""
         whole_platform(ctx)
@@ -133,13 +151,19 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
     @router.delete("/tenants/{id}")
     async def delete_tenant(id: str, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
-        """Erase a tenant from every store and plugin; answers with what went, per store. Its keys stop working first."""
+        """Erase a tenant from every store and plugin; answers with what went, per
+        store. Its keys stop working first.
+        """
         whole_platform(ctx)
         return {"tenant": id, "erased": await erase_tenant(platform, directory, id)}
 
     @router.post("/tenants/{id}/keys", status_code=201)
-    async def create_key(id: str, body: NewKey, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
-        """Make an API key. The answer is the only time that it is shown: only its hash is stored."""
+    async def create_key(
+        id: str, body: NewKey, ctx: TenantContext = Depends(admin)
+    ) -> dict[str, Any]:
+        """Make an API key. The answer is the only time that it is shown: only its hash
+        is stored.
+        """
         record, key = await directory.create_key(of(ctx, id), body.role, user=body.user)
         return {**record.public(), "key": key}
 
@@ -156,49 +180,73 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
     @router.get("/tenants/{id}/limits")
     async def get_limits(id: str, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
-        """A tenant's own limits by capability (`*`: all), and the platform's, which hold where it has none."""
+        """A tenant's own limits by capability (`*`: all), and the platform's, which
+        hold where it has none.
+        """
         own = await directory.get_limits(of(ctx, id))
         return {
-            "own": {name: limits.model_dump(mode="json", exclude_none=True) for name, limits in own.items()},
+            "own": {
+                name: limits.model_dump(mode="json", exclude_none=True)
+                for name, limits in own.items()
+            },
             "default": platform.config.router.limits.model_dump(mode="json"),
         }
 
     @router.put("/tenants/{id}/limits/{capability}")
-    async def put_limits(id: str, capability: str, body: Limits, ctx: TenantContext = Depends(admin)) -> dict[str, Any]:
-        """Set a tenant's limits on one capability, or on all (`*`); `{}` goes back to the platform's."""
+    async def put_limits(
+        id: str, capability: str, body: Limits, ctx: TenantContext = Depends(admin)
+    ) -> dict[str, Any]:
+        """Set a tenant's limits on one capability, or on all (`*`); `{}` goes back to
+        the platform's.
+        """
         whole_platform(ctx)
         if capability != "*":
             platform.capability(capability)
-        await directory.set_limits(id, capability, body if body.model_dump(exclude_none=True) else None)
+        await directory.set_limits(
+            id, capability, body if body.model_dump(exclude_none=True) else None
+        )
         return await get_limits(id, ctx)
 
     # What a tenant's own service does
 
     @router.put("/boards/{board}/members")
-    async def put_members(board: Identifier, body: Members, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Say who may see a board, replacing whoever could before. For the company's own service, or an admin: a user
-        could let themselves in anywhere."""
+    async def put_members(
+        board: Identifier, body: Members, ctx: TenantContext = Depends(editor)
+    ) -> dict[str, Any]:
+        """Say who may see a board, replacing whoever could before. For the company's
+        own service, or an admin: a user could let themselves in anywhere.
+        """
         whole_company(ctx)
         await directory.set_board_members(ctx.tenant, board, body.users)
         return {"board": board, "members": len(set(body.users))}
 
     @router.get("/boards/{board}/members")
-    async def get_members(board: Identifier, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+    async def get_members(
+        board: Identifier, ctx: TenantContext = Depends(reader)
+    ) -> dict[str, Any]:
         """Who may see a board."""
         if not ctx.may_see(board):
             raise NotFound(f"no board {board!r}")
         return {"board": board, "users": await directory.board_members(ctx.tenant, board)}
 
     @router.post("/events", status_code=202, openapi_extra=_EVENTS)
-    async def append_events(request: Request, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Append one CloudEvent, an array of them, or NDJSON. Good ones are taken, and durable before the answer. For the
-        company's own service, or an admin: events are facts about any board and user."""
+    async def append_events(
+        request: Request, ctx: TenantContext = Depends(editor)
+    ) -> dict[str, Any]:
+        """Append one CloudEvent, an array of them, or NDJSON. Good ones are taken, and
+        durable before the answer. For the company's own service, or an admin: events
+        are facts about any board and user.
+        """
         whole_company(ctx)
         accepted: list[tuple[int, Event]] = []
         rejected: list[dict[str, Any]] = []
-        for index, raw in enumerate(rows(await request.body(), request.headers.get("content-type", ""))):
+        for index, raw in enumerate(
+            rows(await request.body(), request.headers.get("content-type", ""))
+        ):
             try:
-                accepted.append((index, raw if isinstance(raw, Event) else Event.model_validate(raw)))
+                accepted.append(
+                    (index, raw if isinstance(raw, Event) else Event.model_validate(raw))
+                )
             except ValidationError as error:
                 rejected.append({"index": index, "error": explain(error)})
         try:
@@ -217,23 +265,41 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
     @router.get("/events/dead")
     async def dead_letters(
-        limit: int = Query(100, ge=1, le=1000), cursor: str = "0", ctx: TenantContext = Depends(reader)
+        limit: int = Query(100, ge=1, le=1000),
+        cursor: str = "0",
+        ctx: TenantContext = Depends(reader),
     ) -> dict[str, Any]:
-        """Events that a stream could not handle, oldest first, with the error. For the company's own service, or an admin."""
+        """Events that a stream could not handle, oldest first, with the error. For the
+        company's own service, or an admin.
+        """
         whole_company(ctx)
         found = await log.dead_letters(ctx.tenant, after=cursor, limit=limit)
         letters = [
-            {"id": d.id, "group": d.group, "error": d.error, "deliveries": d.deliveries, "event": d.event.model_dump(mode="json")}
+            {
+                "id": d.id,
+                "group": d.group,
+                "error": d.error,
+                "deliveries": d.deliveries,
+                "event": d.event.model_dump(mode="json"),
+            }
             for d in found
         ]
         return {"events": letters, "cursor": found[-1].id if len(found) == limit else None}
 
     @router.post("/events/replay", status_code=202)
     async def replay(body: Replay, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Handle events again: the dead letters `ids` (all of the group's when neither is given), or everything after a position."""
+        """Handle events again: the dead letters `ids` (all of the group's when neither
+        is given), or everything after a position.
+        """
         whole_company(ctx)
-        groups = [f"{c.name}.{number}" for c in platform.plugins.capabilities.values() for number in range(len(c.streams))]
-        if body.group not in groups:  # its position would keep the log from being trimmed, for nobody
+        groups = [
+            f"{c.name}.{number}"
+            for c in platform.plugins.capabilities.values()
+            for number in range(len(c.streams))
+        ]
+        if (
+            body.group not in groups
+        ):  # its position would keep the log from being trimmed, for nobody
             raise NotFound(f"no stream {body.group!r}; there are {', '.join(groups)}")
         ids = body.ids
         if ids is None and body.after is None:
@@ -242,57 +308,91 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
     @router.get("/whoami")
     async def whoami(ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
-        """Whom this credential stands for: tenant, its name, role, and the user it acts for."""
-        name = "Platform" if ctx.tenant == operator else (await directory.get_tenant(ctx.tenant)).name
+        """Whom this credential stands for: tenant, its name, role, and the user it acts
+        for.
+        """
+        name = (
+            "Platform" if ctx.tenant == operator else (await directory.get_tenant(ctx.tenant)).name
+        )
         return {"tenant": ctx.tenant, "name": name, "role": ctx.role, "user": ctx.user}
 
     # Capabilities and their parameters
 
     @router.get("/capabilities")
     async def list_capabilities(ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
-        """What is deployed: name, version, status, the schema of its parameters; and which plugins are left out, and why."""
-        return {"capabilities": await describe(platform), "problems": [{"plugin": p.plugin, "cause": p.cause} for p in platform.plugins.problems]}
+        """What is deployed: name, version, status, the schema of its parameters; and
+        which plugins are left out, and why.
+        """
+        return {
+            "capabilities": await describe(platform),
+            "problems": [{"plugin": p.plugin, "cause": p.cause} for p in platform.plugins.problems],
+        }
 
     @router.get("/parameters/{capability}")
-    async def get_parameters(capability: str, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+    async def get_parameters(
+        capability: str, ctx: TenantContext = Depends(reader)
+    ) -> dict[str, Any]:
         """The tenant's own values, and what is in force with them."""
         model = parameters_of(platform, capability)
         own = await directory.get_parameters(ctx.tenant, capability)
         return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
 
     @router.put("/parameters/{capability}")
-    async def put_parameters(capability: str, body: dict[str, Any], ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+    async def put_parameters(
+        capability: str, body: dict[str, Any], ctx: TenantContext = Depends(editor)
+    ) -> dict[str, Any]:
         """Replace the tenant's own values; `{}` goes back to the defaults."""
         validated(platform, capability, body)
         await directory.put_parameters(ctx.tenant, capability, body)
         return await get_parameters(capability, ctx)
 
     @router.post("/parameters/{capability}/validate", openapi_extra={"x-shoal-safe": True})
-    async def validate_parameters(capability: str, body: dict[str, Any], ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
-        """Whether these values would be taken: 422 with what is wrong and where, else the effective values."""
+    async def validate_parameters(
+        capability: str, body: dict[str, Any], ctx: TenantContext = Depends(reader)
+    ) -> dict[str, Any]:
+        """Whether these values would be taken: 422 with what is wrong and where, else
+        the effective values.
+        """
         return validated(platform, capability, body).model_dump(mode="json")
 
     # Experiments: what the router assigns
 
     @router.put("/experiments/{id}")
-    async def put_experiment(id: Identifier, body: dict[str, Any], ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Store an experiment for the router to assign. Overrides are checked against the capability's parameters."""
+    async def put_experiment(
+        id: Identifier, body: dict[str, Any], ctx: TenantContext = Depends(editor)
+    ) -> dict[str, Any]:
+        """Store an experiment for the router to assign. Overrides are checked against
+        the capability's parameters.
+        """
         try:
-            record = ExperimentRecord.model_validate({**body, "id": id, "tenant": None if ctx.tenant == operator else ctx.tenant})
+            record = ExperimentRecord.model_validate(
+                {**body, "id": id, "tenant": None if ctx.tenant == operator else ctx.tenant}
+            )
         except ValidationError as error:
             raise Invalid("the experiment is not valid", errors=located(error)) from None
         for variant in record.variants:
             if variant.parameters:
                 if record.capability is None:
-                    raise Invalid(f"variant {variant.name}: parameters, but the experiment names no capability")
-                validated(platform, record.capability, variant.parameters, f"variants.{variant.name}.parameters.")
+                    raise Invalid(
+                        f"variant {variant.name}: parameters, but the experiment names no capability"
+                    )
+                validated(
+                    platform,
+                    record.capability,
+                    variant.parameters,
+                    f"variants.{variant.name}.parameters.",
+                )
         await directory.put_experiment(record)
         return record.model_dump(mode="json")
 
     @router.get("/experiments")
     async def list_experiments(ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
         """The experiments that the router knows, of this tenant."""
-        return {"experiments": [e.model_dump(mode="json") for e in await directory.list_experiments(ctx.tenant)]}
+        return {
+            "experiments": [
+                e.model_dump(mode="json") for e in await directory.list_experiments(ctx.tenant)
+            ]
+        }
 
     @router.get("/experiments/{id}")
     async def get_experiment(id: str, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
@@ -319,20 +419,28 @@ def routes(platform: "PlatformContext") -> APIRouter:
         }  # fmt: skip
 
     @router.post("/jobs/{name}/runs", status_code=202)
-    async def run_job(name: str, body: NewRun | None = None, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
-        """Queue a run. A tenant's key runs it for that tenant; the operator may name one, or none for all."""
+    async def run_job(
+        name: str, body: NewRun | None = None, ctx: TenantContext = Depends(editor)
+    ) -> dict[str, Any]:
+        """Queue a run. A tenant's key runs it for that tenant; the operator may name
+        one, or none for all.
+        """
         platform.job(name)
         body = body or NewRun()
         tenant = body.tenant if ctx.tenant == operator else of(ctx, body.tenant or ctx.tenant)
         if tenant is not None:
             await directory.get_tenant(tenant)
             if await asyncio.to_thread(runs.unfinished, tenant) >= WAITING:
-                raise LimitExceeded(f"{WAITING} runs of {tenant} wait or run already", retry_after=10)
+                raise LimitExceeded(
+                    f"{WAITING} runs of {tenant} wait or run already", retry_after=10
+                )
         run = await asyncio.to_thread(runs.add, name, tenant=tenant, arguments=body.arguments)
         return run.model_dump(mode="json")
 
     @router.get("/jobs/runs")
-    async def list_runs(limit: int = Query(50, ge=1, le=1000), ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+    async def list_runs(
+        limit: int = Query(50, ge=1, le=1000), ctx: TenantContext = Depends(reader)
+    ) -> dict[str, Any]:
         """The newest runs."""
         mine = None if ctx.tenant == operator else ctx.tenant
         found = await asyncio.to_thread(runs.recent, tenant=mine, limit=limit)
@@ -359,7 +467,9 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
     @router.get("/audit")
     async def list_audit(
-        limit: int = Query(100, ge=1, le=1000), cursor: str | None = None, ctx: TenantContext = Depends(admin)
+        limit: int = Query(100, ge=1, le=1000),
+        cursor: str | None = None,
+        ctx: TenantContext = Depends(admin),
     ) -> dict[str, Any]:
         """Every write, newest first: who, what, when, with what outcome."""
         entries, after = await directory.list_audit(ctx.tenant, limit, cursor)
@@ -369,8 +479,10 @@ def routes(platform: "PlatformContext") -> APIRouter:
 
 
 def rows(body: bytes, content_type: str) -> list[Any]:
-    """The rows of a request body: one JSON object, an array, or NDJSON (a line that is no JSON becomes a string, which no
-    model accepts, so that the other lines are taken). Malformed for JSON that is none; Invalid for too many rows."""
+    """The rows of a request body: one JSON object, an array, or NDJSON (a line that is
+    no JSON becomes a string, which no model accepts, so that the other lines are
+    taken). Malformed for JSON that is none; Invalid for too many rows.
+    """
     if "ndjson" in content_type or "jsonl" in content_type:
         found: list[Any] = []
         for line in body.splitlines():
@@ -392,11 +504,16 @@ def rows(body: bytes, content_type: str) -> list[Any]:
 
 def explain(error: ValidationError) -> str:
     """What is wrong with a row, in one line."""
-    return "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'row'}: {e['msg']}" for e in error.errors()[:3])
+    return "; ".join(
+        f"{'.'.join(str(p) for p in e['loc']) or 'row'}: {e['msg']}" for e in error.errors()[:3]
+    )
 
 
 def located(error: ValidationError, prefix: str = "") -> list[dict[str, Any]]:
-    return [{"location": prefix + ".".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
+    return [
+        {"location": prefix + ".".join(str(p) for p in e["loc"]), "message": e["msg"]}
+        for e in error.errors()
+    ]
 
 
 def parameters_of(platform: "PlatformContext", capability: str) -> type[Parameters]:
@@ -406,19 +523,28 @@ def parameters_of(platform: "PlatformContext", capability: str) -> type[Paramete
     return model
 
 
-def validated(platform: "PlatformContext", capability: str, values: dict[str, Any], prefix: str = "") -> Parameters:
-    """The capability's parameters with these values; Invalid says what is wrong and where."""
+def validated(
+    platform: "PlatformContext", capability: str, values: dict[str, Any], prefix: str = ""
+) -> Parameters:
+    """The capability's parameters with these values; Invalid says what is wrong and
+    where.
+    """
     try:
         return parameters_of(platform, capability)(**values)
     except ValidationError as error:
-        raise Invalid(f"not valid parameters of {capability}", errors=located(error, prefix)) from None
+        raise Invalid(
+            f"not valid parameters of {capability}", errors=located(error, prefix)
+        ) from None
 
 
 async def describe(platform: "PlatformContext") -> list[dict[str, Any]]:
     """Each capability with the state that Serve reports."""
     states = await platform.states()
     found = []
-    for name, capability in [("platform", platform.capability("platform")), *platform.plugins.capabilities.items()]:
+    for name, capability in [
+        ("platform", platform.capability("platform")),
+        *platform.plugins.capabilities.items(),
+    ]:
         state = states.get(name, {"status": "NOT_DEPLOYED", "message": ""})
         found.append(
             {
@@ -427,11 +553,11 @@ async def describe(platform: "PlatformContext") -> list[dict[str, Any]]:
                 "summary": capability.summary,
                 "status": state["status"],
                 "message": state["message"],
-                "parameters": capability.parameters.model_json_schema() if capability.parameters else None,
+                "parameters": capability.parameters.model_json_schema()
+                if capability.parameters
+                else None,
                 "jobs": [f"{name}.{j.name}" for j in capability.jobs],
                 "page": capability.page is not None,
             }
         )
     return found
-
-

@@ -1,4 +1,6 @@
-"""The command line: `shoal up`, `down`, `status`, `deploy`, `config`, `jobs`, `tenants`, `keys`, `events`, `tune`, and what plugins add."""
+"""The command line: `shoal up`, `down`, `status`, `deploy`, `config`, `jobs`,
+`tenants`, `keys`, `events`, `tune`, and what plugins add.
+"""
 
 import json
 import logging
@@ -50,11 +52,15 @@ app.add_typer(jobs_app, name="jobs", help="Batch work.")
 app.add_typer(events_app, name="events", help="The event log.")
 
 EVERYWHERE = {"--data": "SHOAL_DATA", "--config": "SHOAL_CONFIG"}
-"""Options that any command takes, wherever they stand: they end in the environment, where the configuration reads them."""
+"""Options that any command takes, wherever they stand: they end in the environment,
+where the configuration reads them.
+"""
 
 
 def main() -> None:
-    """The entry point: global options first, then the command; a ShoalError is one line and exit status 1."""
+    """The entry point: global options first, then the command; a ShoalError is one line
+    and exit status 1.
+    """
     arguments = sys.argv[1:]
     rest: list[str] = []
     while arguments:
@@ -69,7 +75,9 @@ def main() -> None:
             os.environ[EVERYWHERE[name]] = value or arguments.pop(0)
         else:
             rest.append(word)
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # what matters to people is printed
+    logging.basicConfig(
+        level=logging.ERROR, format="%(message)s"
+    )  # what matters to people is printed
     _add_plugin_commands(rest)
     try:
         app(rest)
@@ -114,8 +122,12 @@ def table(rows: list[dict[str, Any]], *columns: str) -> Table | str:
 
 
 def _add_plugin_commands(arguments: list[str]) -> None:
-    """Add `shoal <capability> …`, loading plugins only where the command is not one of ours."""
-    own = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands} | {g.name for g in app.registered_groups}
+    """Add `shoal <capability> …`, loading plugins only where the command is not one of
+    ours.
+    """
+    own = {
+        c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands
+    } | {g.name for g in app.registered_groups}
     first = next((a for a in arguments if not a.startswith("-")), None)
     if first in own:
         return
@@ -126,7 +138,9 @@ def _add_plugin_commands(arguments: list[str]) -> None:
             try:
                 app.add_typer(capability.commands(), name=name, help=capability.summary)
             except Exception as error:  # a plugin's defect must not take `shoal` down
-                err.print(f"[yellow]![/] the commands of {name} are left out: {escape(plugins.describe(error))}")
+                err.print(
+                    f"[yellow]![/] the commands of {name} are left out: {escape(plugins.describe(error))}"
+                )
 
 
 # Up and down
@@ -135,24 +149,36 @@ def _add_plugin_commands(arguments: list[str]) -> None:
 @app.command()
 def up(
     port: Annotated[int | None, typer.Option(help="The HTTP port.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready; exit status 1, with the cause, when something is not.")] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Return when all is ready; exit status 1, with the cause, when something is not.",
+        ),
+    ] = False,
 ) -> None:
-    """Start everything on this machine, the embedded servers included; Ctrl-C stops all of it."""
+    """Start everything on this machine, the embedded servers included; Ctrl-C stops all
+    of it.
+    """
     config = Config.load(port=port)
     if detach:
         _detached(config)
         return
 
     def ready(supervisor: "Supervisor", seconds: float) -> None:
-        out.print(f"[green]✓[/] Shoal is ready at [bold]{supervisor.address}[/] after {seconds:.0f} s (Ctrl-C stops it)")
+        out.print(
+            f"[green]✓[/] Shoal is ready at [bold]{supervisor.address}[/] after {seconds:.0f} s (Ctrl-C stops it)"
+        )
 
     keep_up(config, ready)
     out.print("[green]✓[/] stopped")
 
 
 def keep_up(config: Config, ready: Callable[["Supervisor", float], None]) -> None:
-    """Start everything, call `ready` with the seconds it took, and wait for Ctrl-C, SIGTERM or the terminal's end. Whatever happens, all
-    of it is stopped. Exits with 1, and the cause, when something failed."""
+    """Start everything, call `ready` with the seconds it took, and wait for Ctrl-C,
+    SIGTERM or the terminal's end. Whatever happens, all of it is stopped. Exits with 1,
+    and the cause, when something failed.
+    """
     from shoal.local.supervisor import Supervisor, on_signals
 
     supervisor = Supervisor(config)
@@ -173,7 +199,9 @@ def keep_up(config: Config, ready: Callable[["Supervisor", float], None]) -> Non
         failure = error
     except Exception as error:
         traceback.print_exc()
-        failure = InternalError(f"{type(error).__name__}: {error} (see {supervisor.data / 'driver.log'})")
+        failure = InternalError(
+            f"{type(error).__name__}: {error} (see {supervisor.data / 'driver.log'})"
+        )
     finally:
         with spinner() as progress:
             supervisor.stop(progress)
@@ -186,18 +214,24 @@ def interrupt(*_: object) -> None:
 
 
 class spinner:
-    """A line of progress: a spinner on a terminal, plain lines elsewhere, nothing with --json.
+    """A line of progress: a spinner on a terminal, plain lines elsewhere, nothing with
+    --json.
 
-    It leaves `sys.stdout` alone (rich would redirect it to the terminal, and undo `divert_output` at its end).
+    It leaves `sys.stdout` alone (rich would redirect it to the terminal, and undo
+    `divert_output` at its end).
     """
 
     def __enter__(self) -> Any:
         self._bar = None
         if not as_json() and out.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}"))
-            self._bar = Progress(*columns, console=out, transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._bar = Progress(
+                *columns, console=out, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self._task = self._bar.add_task("")
-            with suppress(OSError):  # the terminal may be gone, and then all must be stopped just the same
+            with suppress(
+                OSError
+            ):  # the terminal may be gone, and then all must be stopped just the same
                 self._bar.start()
         return self
 
@@ -222,7 +256,9 @@ def _detached(config: Config) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = running(data)
     if state and state.get("ready"):
-        raise ShoalError(f"Shoal already runs on {data} (process {state['pid']}); `shoal down` stops it")
+        raise ShoalError(
+            f"Shoal already runs on {data} (process {state['pid']}); `shoal down` stops it"
+        )
     log = data / "up.log"
     environment = {k: v for k, v in os.environ.items() if k != "SHOAL_JSON_OUTPUT"}
     with log.open("wb") as file:
@@ -238,21 +274,30 @@ def _detached(config: Config) -> None:
                 progress(line.strip())
             shown = len(lines)
             if child.poll() is not None:
-                raise ShoalError("Shoal did not start: " + " ".join(line.strip() for line in lines[-12:]))
+                raise ShoalError(
+                    "Shoal did not start: " + " ".join(line.strip() for line in lines[-12:])
+                )
             state = running(data)
             if state and state.get("ready"):
                 break
             time.sleep(0.2)
     failed = state.get("failed") or {}
     address = f"http://{config.host}:{config.port}"
-    show({"address": address, "pid": child.pid, "failed": failed}, f"[green]✓[/] Shoal is ready at [bold]{address}[/] (`shoal down` stops it)")
+    show(
+        {"address": address, "pid": child.pid, "failed": failed},
+        f"[green]✓[/] Shoal is ready at [bold]{address}[/] (`shoal down` stops it)",
+    )
     if failed:
-        raise ShoalError("; ".join(f"{name} is not ready: {cause}" for name, cause in failed.items()))
+        raise ShoalError(
+            "; ".join(f"{name} is not ready: {cause}" for name, cause in failed.items())
+        )
 
 
 @app.command()
 def down() -> None:
-    """Stop everything that `shoal up` started, HAProxy and the embedded servers included."""
+    """Stop everything that `shoal up` started, HAProxy and the embedded servers
+    included.
+    """
     from shoal.local.supervisor import stop_running
 
     config = Config.load()
@@ -272,26 +317,39 @@ def status() -> None:
     if state is None and config.address is None:
         found = plugins.installed(config.disabled)
         problems = [{"plugin": p.plugin, "cause": p.cause} for p in found.problems]
-        show({"running": False, "problems": problems}, "Shoal is not running (`shoal up` starts it)")
+        show(
+            {"running": False, "problems": problems}, "Shoal is not running (`shoal up` starts it)"
+        )
         _show_problems(problems)
         raise typer.Exit(1)
     with operator_client() as client:
         answer = client.platform.list_capabilities()
-    show({"running": True, **answer}, table(answer["capabilities"], "name", "status", "version", "summary"))
+    show(
+        {"running": True, **answer},
+        table(answer["capabilities"], "name", "status", "version", "summary"),
+    )
     for capability in answer["capabilities"]:
         if capability["message"] and not as_json():
-            err.print(f"[red]✗[/] {capability['name']}: {escape(capability['message'].strip().splitlines()[-1])}")
+            err.print(
+                f"[red]✗[/] {capability['name']}: {escape(capability['message'].strip().splitlines()[-1])}"
+            )
     _show_problems(answer["problems"])
 
 
 def _show_problems(problems: list[dict[str, str]]) -> None:
     if not as_json():
         for problem in problems:
-            err.print(f"[yellow]![/] plugin {problem['plugin']} is left out: {escape(problem['cause'])}")
+            err.print(
+                f"[yellow]![/] plugin {problem['plugin']} is left out: {escape(problem['cause'])}"
+            )
 
 
 @app.command()
-def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; all when none is named.")] = None) -> None:
+def deploy(
+    name: Annotated[
+        list[str] | None, typer.Argument(help="Capabilities; all when none is named.")
+    ] = None,
+) -> None:
     """(Re)deploy capabilities to the running cluster; the others are not touched."""
     from shoal.local.supervisor import deploy as act
     from shoal.local.supervisor import divert_output
@@ -310,7 +368,9 @@ def deploy(name: Annotated[list[str] | None, typer.Argument(help="Capabilities; 
 
 @app.command("config")
 def config_() -> None:
-    """Print the applications as a Ray Serve configuration, for `serve deploy` and KubeRay."""
+    """Print the applications as a Ray Serve configuration, for `serve deploy` and
+    KubeRay.
+    """
     import yaml
 
     from shoal.runtime import plugins
@@ -325,12 +385,17 @@ def config_() -> None:
 
 
 @tenants_app.command("create")
-def tenants_create(id: str, name: Annotated[str, typer.Option(help="A name for people.")] = "") -> None:
+def tenants_create(
+    id: str, name: Annotated[str, typer.Option(help="A name for people.")] = ""
+) -> None:
     """Make a company, and an editor key for its own service."""
     with operator_client() as client:
         client.platform.create_tenant(id=id, name=name)
         key = client.platform.create_key(id=id, role="editor")
-    show({"tenant": id, "key": key["key"]}, f"[green]✓[/] {id}\n  key (shown once): [bold]{key['key']}[/]")
+    show(
+        {"tenant": id, "key": key["key"]},
+        f"[green]✓[/] {id}\n  key (shown once): [bold]{key['key']}[/]",
+    )
 
 
 @tenants_app.command("list")
@@ -348,7 +413,9 @@ def tenants_list() -> None:
 
 
 @tenants_app.command("delete")
-def tenants_delete(id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def tenants_delete(
+    id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
     """Erase a company from every store and plugin, and say what was erased."""
     if not yes and not as_json():
         typer.confirm(f"Erase everything of {id}?", abort=True)
@@ -362,7 +429,9 @@ def tenants_delete(id: str, yes: Annotated[bool, typer.Option("--yes", help="Do 
 def keys_create(
     tenant: Annotated[str, typer.Option(help="The company.")],
     role: Annotated[str, typer.Option(help="reader, editor or admin.")] = "editor",
-    user: Annotated[str | None, typer.Option(help="Every request with the key acts for this user.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Every request with the key acts for this user.")
+    ] = None,
 ) -> None:
     """Make an API key. It is shown here and never again."""
     with operator_client() as client:
@@ -405,7 +474,10 @@ def jobs_list() -> None:
 def jobs_run(
     name: str,
     tenant: Annotated[str | None, typer.Option(help="One company; all when not given.")] = None,
-    argument: Annotated[list[str] | None, typer.Option("--argument", "-a", help="key=value, where value may be JSON.")] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--argument", "-a", help="key=value, where value may be JSON."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for its end, with progress.")] = True,
 ) -> None:
     """Run a job now. Exit status 1 when it fails."""
@@ -426,7 +498,13 @@ def jobs_run(
 
 
 def _follow(client: Client, run: dict[str, Any]) -> dict[str, Any]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=out, disable=as_json() or not out.is_terminal) as bar:
         task = bar.add_task(run["job"], total=None)
         while run["state"] in ("queued", "running"):
@@ -461,20 +539,28 @@ def jobs_cancel(id: str) -> None:
 
 @events_app.command("load")
 def events_load(
-    file: Annotated[Path, typer.Argument(help="CloudEvents as NDJSON.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="CloudEvents as NDJSON.", exists=True, dir_okay=False)
+    ],
     tenant: Annotated[str, typer.Option(help="The company.")],
 ) -> None:
     """Append a file of events, in batches, with progress."""
     accepted, rejected = 0, []
     lines = [line for line in file.read_bytes().splitlines() if line.strip()]
-    with operator_client(tenant) as client, Progress(console=out, disable=as_json() or not out.is_terminal) as bar:
+    with (
+        operator_client(tenant) as client,
+        Progress(console=out, disable=as_json() or not out.is_terminal) as bar,
+    ):
         task = bar.add_task("events", total=len(lines))
         for start in range(0, len(lines), 1000):
             answer = client.platform.append_events(body=b"\n".join(lines[start : start + 1000]))
             accepted += answer["accepted"]
             rejected += [{**r, "index": r["index"] + start} for r in answer["rejected"]]
             bar.update(task, completed=min(start + 1000, len(lines)))
-    show({"accepted": accepted, "rejected": rejected}, f"[green]✓[/] {accepted} events accepted, {len(rejected)} rejected")
+    show(
+        {"accepted": accepted, "rejected": rejected},
+        f"[green]✓[/] {accepted} events accepted, {len(rejected)} rejected",
+    )
     if rejected and not as_json():
         for fault in rejected[:10]:
             err.print(escape(f"  line {fault['index'] + 1}: {fault['error']}"))
@@ -485,15 +571,22 @@ def events_dead(tenant: Annotated[str, typer.Option(help="The company.")]) -> No
     """Events that a stream could not handle, with the error."""
     with operator_client(tenant) as client:
         rows = client.platform.dead_letters()["events"]
-    show(rows, table([{**r, "type": r["event"]["type"]} for r in rows], "id", "group", "type", "error"))
+    show(
+        rows,
+        table([{**r, "type": r["event"]["type"]} for r in rows], "id", "group", "type", "error"),
+    )
 
 
 @events_app.command("replay")
 def events_replay(
     tenant: Annotated[str, typer.Option(help="The company.")],
     group: Annotated[str, typer.Option(help="The stream: <capability>.<number>.")],
-    id: Annotated[list[str] | None, typer.Option("--id", help="Dead events; all when none is named.")] = None,
-    after: Annotated[str | None, typer.Option(help="Everything after this position of the log instead.")] = None,
+    id: Annotated[
+        list[str] | None, typer.Option("--id", help="Dead events; all when none is named.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Everything after this position of the log instead.")
+    ] = None,
 ) -> None:
     """Handle events again."""
     with operator_client(tenant) as client:
@@ -504,10 +597,17 @@ def events_replay(
 @app.command()
 def tune(
     capability: str,
-    data: Annotated[Path, typer.Option("--from", help="Labelled data, as the capability's study reads it.", exists=True)],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--from", help="Labelled data, as the capability's study reads it.", exists=True
+        ),
+    ],
     samples: Annotated[int, typer.Option(help="Parameter sets to try.", min=1)] = 40,
 ) -> None:
-    """Search a capability's parameters on labelled data with Ray Tune; the best is printed, ready for an experiment."""
+    """Search a capability's parameters on labelled data with Ray Tune; the best is
+    printed, ready for an experiment.
+    """
     from shoal.local.supervisor import divert_output
     from shoal.runtime import cluster, plugins
     from shoal.runtime.operator_client import runtime

@@ -1,9 +1,11 @@
-"""The Python client, over HTTP or through a Ray cluster: the same methods, the same results, the same refusals.
+"""The Python client, over HTTP or through a Ray cluster: the same methods, the same
+results, the same refusals.
 
     with shoal.Client("http://127.0.0.1:8000", key="shoal_…") as client:
         client.search.search(q="login page is slow", limit=3)
 
-Every capability is an attribute, and each operation of its OpenAPI a method of it; nothing here knows them by name.
+Every capability is an attribute, and each operation of its OpenAPI a method of it;
+nothing here knows them by name.
 """
 
 import asyncio
@@ -25,7 +27,9 @@ RETRIES = 4
 
 
 def _pause(attempt: int, error: ShoalError) -> float:
-    """Seconds before the next attempt: what the server asked for, else full-jitter exponential backoff from 0.1 s."""
+    """Seconds before the next attempt: what the server asked for, else full-jitter
+    exponential backoff from 0.1 s.
+    """
     if error.retry_after is not None:
         return min(error.retry_after, 10.0)
     return random.uniform(0, 0.1 * 2**attempt)
@@ -40,7 +44,15 @@ def _error_for_transport(error: Exception, address: str) -> Unavailable:
 
 
 class _Base:
-    def __init__(self, address: str, key: str | None = None, *, user: str | None = None, timeout: float = 30.0, retries: int = RETRIES) -> None:
+    def __init__(
+        self,
+        address: str,
+        key: str | None = None,
+        *,
+        user: str | None = None,
+        timeout: float = 30.0,
+        retries: int = RETRIES,
+    ) -> None:
         self.address = address.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         if user is not None:
@@ -54,14 +66,20 @@ class _Base:
 
     def _sent(self, call: Call) -> dict[bytes, bytes]:
         """The headers of a call in UTF-8, as the platform reads them."""
-        return {name.encode(): value.encode() for name, value in {**self._headers, **dict(call.headers)}.items()}
+        return {
+            name.encode(): value.encode()
+            for name, value in {**self._headers, **dict(call.headers)}.items()
+        }
 
     def _decode(self, response: Response) -> Any:
         status, kind, headers, body = response
         try:
             return decode(status, kind, body)
         except ShoalError as error:
-            if error.retry_after is None and headers.get("retry-after", "").replace(".", "", 1).isdigit():
+            if (
+                error.retry_after is None
+                and headers.get("retry-after", "").replace(".", "", 1).isdigit()
+            ):
                 error.retry_after = float(headers["retry-after"])
             error.request_id = error.request_id or headers.get("x-request-id")
             raise
@@ -69,15 +87,19 @@ class _Base:
     def _find(self, capability: str, operation: str) -> Operation:
         known = self._known[capability]
         if operation not in known:
-            raise AttributeError(f"{capability} has no operation {operation!r}; it has {', '.join(sorted(known))}")
+            raise AttributeError(
+                f"{capability} has no operation {operation!r}; it has {', '.join(sorted(known))}"
+            )
         return known[operation]
 
 
 class _Ray:
-    """Requests through Serve handles of a cluster, each driving the same ingress application as HTTP does.
+    """Requests through Serve handles of a cluster, each driving the same ingress
+    application as HTTP does.
 
-    A process has one Ray connection: clients of the same address share it, and it is closed with the last of them. A process
-    that is connected to Ray already (`ray.init` before) keeps its own.
+    A process has one Ray connection: clients of the same address share it, and it is
+    closed with the last of them. A process that is connected to Ray already (`ray.init`
+    before) keeps its own.
     """
 
     _users: ClassVar[dict[str, int]] = {}
@@ -92,7 +114,9 @@ class _Ray:
             self._connect()
             self._users[address] = 0
         elif self._users and address not in self._users:
-            raise Unavailable(f"this process is connected to {next(iter(self._users))}, and to one Ray cluster at a time")
+            raise Unavailable(
+                f"this process is connected to {next(iter(self._users))}, and to one Ray cluster at a time"
+            )
         if address in self._users:
             self._users[address] += 1
         self._handles: dict[str, Any] = {}
@@ -103,7 +127,8 @@ class _Ray:
                 self._ray.init(self._address, namespace="shoal", logging_level=logging.ERROR)
                 return
             except ConnectionError as error:
-                # The cluster starts a process for each client. When that dies at birth, as one in some hundreds does, this is told.
+                # The cluster starts a process for each client. When that dies at birth,
+                # as one in some hundreds does, this is told.
                 if attempt == 2 or not isinstance(error, ConnectionAbortedError):
                     raise _error_for_transport(error, self._address) from error
 
@@ -115,7 +140,11 @@ class _Ray:
         except self._serve.exceptions.RayServeException:
             raise NotFound(f"no capability {name!r} is deployed") from None
         try:
-            status, found, body = self._handles[name].call_application.remote(call, {**headers, **dict(call.headers)}).result(timeout_s=timeout)
+            status, found, body = (
+                self._handles[name]
+                .call_application.remote(call, {**headers, **dict(call.headers)})
+                .result(timeout_s=timeout)
+            )
         except (TimeoutError, ConnectionError, self._ray.exceptions.RayError) as error:
             raise _error_for_transport(error, self._address) from error
         return status, found.get("content-type", ""), found, body
@@ -132,16 +161,20 @@ class _Ray:
 
 
 class Client(_Base):
-    """A blocking client. `address` is `http(s)://host:port`, or `ray://host:port` for a Ray cluster's client port.
+    """A blocking client. `address` is `http(s)://host:port`, or `ray://host:port` for a
+    Ray cluster's client port.
 
-    Raises the errors of `shoal` (`NotFound`, `LimitExceeded`, …). Reads and other idempotent calls are tried again when the platform
-    is away or busy, with backoff; a call that changes something is sent once, unless it was refused for a limit.
+    Raises the errors of `shoal` (`NotFound`, `LimitExceeded`, …). Reads and other
+    idempotent calls are tried again when the platform is away or busy, with backoff; a
+    call that changes something is sent once, unless it was refused for a limit.
     """
 
     def __init__(self, address: str, key: str | None = None, **options: Any) -> None:
         super().__init__(address, key, **options)
         self._ray = _Ray(self.address) if address.startswith("ray://") else None
-        self._http = None if self._ray else httpx.Client(base_url=self.address, timeout=self._timeout)
+        self._http = (
+            None if self._ray else httpx.Client(base_url=self.address, timeout=self._timeout)
+        )
 
     def request(self, call: Call, *, safe: bool | None = None) -> Any:
         """Send one call and decode its answer."""
@@ -161,15 +194,28 @@ class Client(_Base):
             return self._ray.send(call, self._headers, self._timeout)
         assert self._http
         try:
-            answer = self._http.request(call.method, call.path, params=call.query, content=call.body, headers=self._sent(call))
+            answer = self._http.request(
+                call.method,
+                call.path,
+                params=call.query,
+                content=call.body,
+                headers=self._sent(call),
+            )
         except httpx.TransportError as error:
             raise _error_for_transport(error, self.address) from error
-        return answer.status_code, answer.headers.get("content-type", ""), dict(answer.headers), answer.content
+        return (
+            answer.status_code,
+            answer.headers.get("content-type", ""),
+            dict(answer.headers),
+            answer.content,
+        )
 
     def operations(self, capability: str) -> dict[str, Operation]:
         """The capability's operations by id, fetched once."""
         if capability not in self._known:
-            self._known[capability] = operations(self.request(Call("GET", f"/{capability}/openapi.json")))
+            self._known[capability] = operations(
+                self.request(Call("GET", f"/{capability}/openapi.json"))
+            )
         return self._known[capability]
 
     def __getattr__(self, capability: str) -> "_Capability":
@@ -217,7 +263,9 @@ class AsyncClient(_Base):
     def __init__(self, address: str, key: str | None = None, **options: Any) -> None:
         super().__init__(address, key, **options)
         self._ray = _Ray(self.address) if address.startswith("ray://") else None
-        self._http = None if self._ray else httpx.AsyncClient(base_url=self.address, timeout=self._timeout)
+        self._http = (
+            None if self._ray else httpx.AsyncClient(base_url=self.address, timeout=self._timeout)
+        )
 
     async def request(self, call: Call, *, safe: bool | None = None) -> Any:
         """Send one call and decode its answer."""
@@ -238,16 +286,27 @@ class AsyncClient(_Base):
         assert self._http
         try:
             answer = await self._http.request(
-                call.method, call.path, params=call.query, content=call.body, headers=self._sent(call)
+                call.method,
+                call.path,
+                params=call.query,
+                content=call.body,
+                headers=self._sent(call),
             )
         except httpx.TransportError as error:
             raise _error_for_transport(error, self.address) from error
-        return answer.status_code, answer.headers.get("content-type", ""), dict(answer.headers), answer.content
+        return (
+            answer.status_code,
+            answer.headers.get("content-type", ""),
+            dict(answer.headers),
+            answer.content,
+        )
 
     async def operations(self, capability: str) -> dict[str, Operation]:
         """The capability's operations by id, fetched once."""
         if capability not in self._known:
-            self._known[capability] = operations(await self.request(Call("GET", f"/{capability}/openapi.json")))
+            self._known[capability] = operations(
+                await self.request(Call("GET", f"/{capability}/openapi.json"))
+            )
         return self._known[capability]
 
     def __getattr__(self, capability: str) -> "_AsyncCapability":

@@ -13,13 +13,17 @@ from shoal.runtime.replica import prepare_replica
 
 
 class Arguments(BaseModel):
-    """It takes none; Serve would ignore what it does not know, so unknown keys are refused here."""
+    """It takes none; Serve would ignore what it does not know, so unknown keys are
+    refused here.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Console:
-    """The class that Serve deploys. One replica: a page's websocket must come back to the process that drew it."""
+    """The class that Serve deploys. One replica: a page's websocket must come back to
+    the process that drew it.
+    """
 
     def __init__(self) -> None:
         prepare_replica(PlatformContext.current().config.host)
@@ -31,9 +35,16 @@ class Console:
         config = platform.config
         host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host
         dashboard = f"http://{host}:{config.dashboard_port}" if config.address is None else None
-        return site(platform.plugins.capabilities, address=f"http://{host}:{config.port}", secret=platform.secret, dashboard=dashboard)
+        return site(
+            platform.plugins.capabilities,
+            address=f"http://{host}:{config.port}",
+            secret=platform.secret,
+            dashboard=dashboard,
+        )
 
 
 def build(arguments: Arguments) -> Application:
     """The builder that `shoal up` and the declarative configuration use."""
-    return serve.deployment(**options("console", Scaling(ongoing=200)))(serve.ingress()(Console)).bind()
+    return serve.deployment(**options("console", Scaling(ongoing=200)))(
+        serve.ingress()(Console)
+    ).bind()

@@ -1,4 +1,6 @@
-"""One client per signed-in key, kept while it is in use: pages then share its connections and what it knows of the operations."""
+"""One client per signed-in key, kept while it is in use: pages then share its
+connections and what it knows of the operations.
+"""
 
 import time
 from collections import OrderedDict
@@ -9,11 +11,15 @@ from .session import Session
 
 MOST = 200
 LONGEST = 600.0
-"""Seconds after which a client is made anew, so that a redeployed capability's new operations are seen."""
+"""Seconds after which a client is made anew, so that a redeployed capability's new
+operations are seen.
+"""
 
 
 class Clients:
-    """The least recently used ones go first. A client that is dropped is closed once its pages had time to finish."""
+    """The least recently used ones go first. A client that is dropped is closed once
+    its pages had time to finish.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -52,7 +52,9 @@ def _page(title: str, body: str, theme: str | None, script: str = "") -> str:
 
 
 def landing(capabilities: Iterable[Capability], *, dashboard: str | None, theme: str | None) -> str:
-    """The public front door: what runs here, and where to go. Links are relative to this host."""
+    """The public front door: what runs here, and where to go. Links are relative to
+    this host.
+    """
     cards = "".join(
         f'<li class="sh-card"><header><span class="sh-tile">{escape(c.name[0])}</span>{escape(c.name)}'
         f'<span class="sh-dot" data-health="/{escape(c.name)}/healthz"></span></header><p>{escape(c.summary)}</p>'
@@ -72,11 +74,17 @@ def landing(capabilities: Iterable[Capability], *, dashboard: str | None, theme:
 
 
 def sign_in(*, refused: str | None, user: str, after: str, theme: str | None) -> str:
-    """The sign-in form, with the reason for which the last attempt was refused. `after`: the console page to go to."""
-    notice = f'<div class="refused" role="alert">{escape(refused[:1].upper() + refused[1:])}</div>' if refused else ""
+    """The sign-in form, with the reason for which the last attempt was refused.
+    `after`: the console page to go to.
+    """
+    notice = (
+        f'<div class="refused" role="alert">{escape(refused[:1].upper() + refused[1:])}</div>'
+        if refused
+        else ""
+    )
     body = (
         f'<div class="door"><div class="sh-card"><div class="brand">{LOGO}Shoal</div><h1>Sign in</h1>'
-        '<p>With an API key of your company. The console can do what the key can.</p>'
+        "<p>With an API key of your company. The console can do what the key can.</p>"
         f'<form method="post" action="/console/sign-in">{notice}<input type="hidden" name="after" value="{escape(after)}">'
         '<label>API key<input name="key" type="password" autocomplete="current-password" placeholder="shoal_…" required autofocus></label>'
         f'<label>User <small>Optional: see what this person may see. Empty: the company’s service.</small><input name="user" value="{escape(user)}" autocomplete="username"></label>'

@@ -1,4 +1,6 @@
-"""A capability's HTTP operations, from its OpenAPI: what there is, what it takes, and how to call it."""
+"""A capability's HTTP operations, from its OpenAPI: what there is, what it takes, and
+how to call it.
+"""
 
 from typing import Any
 
@@ -15,7 +17,12 @@ VERBS = ("get", "post", "put", "patch", "delete")
 async def operations(client: AsyncClient, capability: str) -> None:
     """Every operation, unfolding into its parameters and examples for curl and Python."""
     described: dict[str, Any] = await client.request(Call("GET", f"/{capability}/openapi.json"))
-    found = [(verb, path, o) for path, verbs in described.get("paths", {}).items() for verb, o in verbs.items() if verb in VERBS]
+    found = [
+        (verb, path, o)
+        for path, verbs in described.get("paths", {}).items()
+        for verb, o in verbs.items()
+        if verb in VERBS
+    ]
     if not found:
         empty("This capability has no operations.")
         return
@@ -26,35 +33,69 @@ async def operations(client: AsyncClient, capability: str) -> None:
     with ui.element("div").classes("sh-card w-full").style("padding:6px 0"):
         for verb, path, operation in found:
             with ui.expansion().classes("w-full").props("dense-toggle expand-separator") as item:
-                with item.add_slot("header"), ui.row().classes("items-center no-wrap w-full").style("gap:12px; padding:4px 0; min-width:0; overflow:hidden"):
+                with (
+                    item.add_slot("header"),
+                    ui.row()
+                    .classes("items-center no-wrap w-full")
+                    .style("gap:12px; padding:4px 0; min-width:0; overflow:hidden"),
+                ):
                     ui.label(verb.upper()).classes(f"sh-verb sh-{verb}")
-                    ui.label(path).classes("sh-mono").style("font-weight:600; flex:0 1 auto; min-width:max-content")
-                    ui.label(first_line(operation)).classes("sh-muted gt-sm ellipsis").style("min-width:0")
+                    ui.label(path).classes("sh-mono").style(
+                        "font-weight:600; flex:0 1 auto; min-width:max-content"
+                    )
+                    ui.label(first_line(operation)).classes("sh-muted gt-sm ellipsis").style(
+                        "min-width:0"
+                    )
                 detail(capability, verb, path, operation, described)
 
 
 def first_line(operation: dict[str, Any]) -> str:
-    return str(operation.get("description") or operation.get("summary") or "").strip().split("\n")[0]
+    return (
+        str(operation.get("description") or operation.get("summary") or "").strip().split("\n")[0]
+    )
 
 
-def detail(capability: str, verb: str, path: str, operation: dict[str, Any], described: dict[str, Any]) -> None:
+def detail(
+    capability: str, verb: str, path: str, operation: dict[str, Any], described: dict[str, Any]
+) -> None:
     with ui.column().classes("w-full").style("gap:10px; padding:0 4px 8px"):
-        ui.label(operation.get("description") or operation.get("summary") or "").style("white-space:pre-line")
+        ui.label(operation.get("description") or operation.get("summary") or "").style(
+            "white-space:pre-line"
+        )
         for parameter in operation.get("parameters", ()):
             if parameter["in"] in ("path", "query"):
                 with ui.row().classes("items-baseline").style("gap:10px; font-size:14px"):
-                    ui.label(parameter["name"]).classes("sh-mono").style("font-weight:600; min-width:120px")
+                    ui.label(parameter["name"]).classes("sh-mono").style(
+                        "font-weight:600; min-width:120px"
+                    )
                     ui.label(type_of(parameter.get("schema", {}))).classes("sh-mono sh-muted")
                     if parameter.get("required"):
                         ui.label("required").classes("sh-muted")
                     ui.label(parameter.get("description") or "")
-        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        body = (
+            operation.get("requestBody", {})
+            .get("content", {})
+            .get("application/json", {})
+            .get("schema")
+        )
         if body:
             ui.label(f"Body: {type_of(body)}").classes("sh-mono sh-muted")
-        required = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "query" and p.get("required")]
+        required = [
+            p["name"]
+            for p in operation.get("parameters", ())
+            if p["in"] == "query" and p.get("required")
+        ]
         inside = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"]
-        arguments = ", ".join([*(f'{name}="..."' for name in inside + required), *(["body=..."] if body is not None else [])])
-        ui.code(f"client.{capability}.{operation.get('operationId', '')}({arguments})", language="python").classes("w-full")
+        arguments = ", ".join(
+            [
+                *(f'{name}="..."' for name in inside + required),
+                *(["body=..."] if body is not None else []),
+            ]
+        )
+        ui.code(
+            f"client.{capability}.{operation.get('operationId', '')}({arguments})",
+            language="python",
+        ).classes("w-full")
         ui.code(curl(verb, path, required, body is not None), language="bash").classes("w-full")
 
 
@@ -73,7 +114,9 @@ def type_of(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(str(v) for v in schema["enum"])
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(type_of(s) for s in schema["anyOf"] if s.get("type") != "null"))
+        return " or ".join(
+            dict.fromkeys(type_of(s) for s in schema["anyOf"] if s.get("type") != "null")
+        )
     if schema.get("type") == "array":
         return f"list of {type_of(schema.get('items', {}))}"
     return str(schema.get("format") or schema.get("type") or "any JSON")

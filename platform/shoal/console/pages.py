@@ -1,4 +1,6 @@
-"""The console's own pages: the overview, and for each capability its page, parameters, jobs and operations."""
+"""The console's own pages: the overview, and for each capability its page, parameters,
+jobs and operations.
+"""
 
 import inspect
 import logging
@@ -42,7 +44,9 @@ class Page:
 class Pages:
     """All pages, registered with NiceGUI under the prefix that it is mounted at."""
 
-    def __init__(self, capabilities: Mapping[str, Capability], *, seal: Seal, clients: Clients) -> None:
+    def __init__(
+        self, capabilities: Mapping[str, Capability], *, seal: Seal, clients: Clients
+    ) -> None:
         self._capabilities, self._seal, self._clients = capabilities, seal, clients
 
     def register(self) -> None:
@@ -76,7 +80,9 @@ class Pages:
         except ShoalError as fault:
             error = fault
         ui.context.client.on_exception(_notify)
-        with frame(session, known["capabilities"], here=name, theme=request.cookies.get("shoal_theme")):
+        with frame(
+            session, known["capabilities"], here=name, theme=request.cookies.get("shoal_theme")
+        ):
             if error:
                 failure(error)
             elif tab is None:
@@ -85,7 +91,9 @@ class Pages:
                 await self._show(session, client, known, name, tab)
         return None
 
-    async def _show(self, session: Session, client: AsyncClient, known: dict[str, Any], name: str, tab: str) -> None:
+    async def _show(
+        self, session: Session, client: AsyncClient, known: dict[str, Any], name: str, tab: str
+    ) -> None:
         capability = next((c for c in known["capabilities"] if c["name"] == name), None)
         if capability is None or tab not in TABS:
             ui.page_title("Not found · Shoal")
@@ -112,14 +120,18 @@ class Pages:
 
     @staticmethod
     def broken(error: Exception) -> None:
-        """NiceGUI's own error page, in our words. Drawn without the frame: what failed may be the frame."""
+        """NiceGUI's own error page, in our words. Drawn without the frame: what failed
+        may be the frame.
+        """
         log.error("a page failed", exc_info=error)
         failure(error)
 
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Shows what went wrong in place of the rest, so that a broken plugin leaves the console standing."""
+    """Shows what went wrong in place of the rest, so that a broken plugin leaves the
+    console standing.
+    """
     try:
         yield
     except Exception as error:
@@ -144,7 +156,12 @@ def _notify(error: Exception) -> None:
 
 def tabs_of(capability: dict[str, Any]) -> list[str]:
     """The tabs that have something to show."""
-    has = {"": capability["page"], "parameters": capability["parameters"], "jobs": capability["jobs"], "api": True}
+    has = {
+        "": capability["page"],
+        "parameters": capability["parameters"],
+        "jobs": capability["jobs"],
+        "api": True,
+    }
     return [tab for tab in TABS if has[tab]]
 
 
@@ -152,7 +169,9 @@ def tab_bar(name: str, tabs: list[str], here: str) -> None:
     with ui.element("nav").classes("sh-tabs"):
         for tab in tabs:
             label = TABS[tab] if tab else name.capitalize()
-            ui.link(label, f"/{name}/{tab}".rstrip("/")).classes(replace=f"sh-tab{' sh-here' if tab == here else ''}")
+            ui.link(label, f"/{name}/{tab}".rstrip("/")).classes(
+                replace=f"sh-tab{' sh-here' if tab == here else ''}"
+            )
 
 
 def heading(capability: dict[str, Any]) -> None:
@@ -165,7 +184,9 @@ def heading(capability: dict[str, Any]) -> None:
                 pill(words, style)
             ui.label(capability["summary"]).classes("sh-muted")
     if capability["message"] and capability["status"] != "RUNNING":
-        ui.label(capability["message"]).classes("sh-card sh-mono w-full").style("white-space:pre-wrap; overflow-x:auto; max-height:240px")
+        ui.label(capability["message"]).classes("sh-card sh-mono w-full").style(
+            "white-space:pre-wrap; overflow-x:auto; max-height:240px"
+        )
 
 
 def home(known: dict[str, Any]) -> None:
@@ -174,17 +195,23 @@ def home(known: dict[str, Any]) -> None:
     running = sum(c["status"] == "RUNNING" for c in known["capabilities"])
     with ui.column().style("gap:2px"):
         ui.label("Overview").classes("sh-h1")
-        ui.label(f"{running} of {len(known['capabilities'])} capabilities are running.").classes("sh-muted")
+        ui.label(f"{running} of {len(known['capabilities'])} capabilities are running.").classes(
+            "sh-muted"
+        )
     with ui.element("div").classes("sh-grid"):
         for capability in known["capabilities"]:
             card(capability)
     if known["problems"]:
         ui.label("Left out").classes("sh-h2").style("margin-top:12px")
-        with ui.element("div").classes("sh-card w-full").style("display:flex; flex-direction:column"):
+        with (
+            ui.element("div").classes("sh-card w-full").style("display:flex; flex-direction:column")
+        ):
             for problem in known["problems"]:
                 with ui.row().classes("items-center no-wrap w-full").style("gap:12px"):
                     pill(problem["plugin"], "sh-bad")
-                    ui.label(problem["cause"]).classes("sh-mono sh-muted").style("overflow-wrap:anywhere")
+                    ui.label(problem["cause"]).classes("sh-mono sh-muted").style(
+                        "overflow-wrap:anywhere"
+                    )
 
 
 def card(capability: dict[str, Any]) -> None:
@@ -194,11 +221,19 @@ def card(capability: dict[str, Any]) -> None:
         with ui.row().classes("items-center no-wrap w-full").style("gap:12px"):
             ui.label(name[0]).classes("sh-tile")
             with ui.column().style("gap:0"):
-                ui.link(name.capitalize(), f"/{name}").classes(replace="sh-h2").style("color:inherit; text-decoration:none")
-                with ui.row().classes("items-center").style("gap:7px; font-size:13px; color:var(--sh-muted)"):
+                ui.link(name.capitalize(), f"/{name}").classes(replace="sh-h2").style(
+                    "color:inherit; text-decoration:none"
+                )
+                with (
+                    ui.row()
+                    .classes("items-center")
+                    .style("gap:7px; font-size:13px; color:var(--sh-muted)")
+                ):
                     ui.element("span").classes(f"sh-dot {style}")
                     ui.label(f"{words} · {capability['version']}")
         ui.label(capability["summary"]).classes("sh-muted").style("flex:1")
         with ui.row().style("gap:16px; font-size:14px"):
             for tab in tabs_of(capability):
-                ui.link(TABS[tab] if tab else "Open", f"/{name}/{tab}".rstrip("/")).classes(replace="sh-link")
+                ui.link(TABS[tab] if tab else "Open", f"/{name}/{tab}".rstrip("/")).classes(
+                    replace="sh-link"
+                )

@@ -1,4 +1,6 @@
-"""Who is signed in: an API key, sealed into a cookie, so that the console keeps nothing and any replica can read it."""
+"""Who is signed in: an API key, sealed into a cookie, so that the console keeps nothing
+and any replica can read it.
+"""
 
 import base64
 import hashlib
@@ -16,7 +18,9 @@ LIFETIME = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a signed-in browser may do: what its key may do, for `user` where one is given."""
+    """What a signed-in browser may do: what its key may do, for `user` where one is
+    given.
+    """
 
     key: str
     user: str | None
@@ -29,7 +33,9 @@ class Session:
 
 
 class Seal:
-    """Encrypts and authenticates sessions (Fernet: AES-128-CBC with HMAC-SHA256) under a key derived from the platform's secret."""
+    """Encrypts and authenticates sessions (Fernet: AES-128-CBC with HMAC-SHA256) under
+    a key derived from the platform's secret.
+    """
 
     def __init__(self, secret: str) -> None:
         derived = hashlib.blake2b(secret.encode(), digest_size=32, person=b"shoal.console").digest()
@@ -40,10 +46,16 @@ class Seal:
         return self._fernet.encrypt(orjson.dumps(asdict(session))).decode()
 
     def open(self, cookie: str | None) -> Session | None:
-        """The session in a cookie; None when there is none, it is forged, or it is older than `LIFETIME`."""
+        """The session in a cookie; None when there is none, it is forged, or it is
+        older than `LIFETIME`.
+        """
         if not cookie:
             return None
         try:
-            return Session(**orjson.loads(self._fernet.decrypt(cookie.encode(), ttl=int(LIFETIME.total_seconds()))))
+            return Session(
+                **orjson.loads(
+                    self._fernet.decrypt(cookie.encode(), ttl=int(LIFETIME.total_seconds()))
+                )
+            )
         except (InvalidToken, TypeError, ValueError):
             return None

@@ -1,4 +1,6 @@
-"""The console's ASGI application: landing page at `/`, the console at `/console`, and nothing else."""
+"""The console's ASGI application: landing page at `/`, the console at `/console`, and
+nothing else.
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,8 +28,16 @@ HOME = "/console/"
 LARGEST_FORM = 16_384
 
 
-def site(capabilities: Mapping[str, Capability], *, address: str, secret: str, dashboard: str | None = None) -> FastAPI:
-    """The whole site. `address` is where the platform answers; `secret` seals the sessions. Once per process: NiceGUI is global."""
+def site(
+    capabilities: Mapping[str, Capability],
+    *,
+    address: str,
+    secret: str,
+    dashboard: str | None = None,
+) -> FastAPI:
+    """The whole site. `address` is where the platform answers; `secret` seals the
+    sessions. Once per process: NiceGUI is global.
+    """
     seal, clients = Seal(secret), Clients(address)
 
     @asynccontextmanager
@@ -49,16 +59,29 @@ def site(capabilities: Mapping[str, Capability], *, address: str, secret: str, d
 
     @app.exception_handler(HTTPException)
     async def problem(request: Request, error: HTTPException) -> Response:
-        body = {"type": "about:blank", "title": error.detail, "status": error.status_code, "detail": f"{request.method} {request.url.path}: {error.detail}"}
-        return JSONResponse(body, error.status_code, error.headers, media_type="application/problem+json")
+        body = {
+            "type": "about:blank",
+            "title": error.detail,
+            "status": error.status_code,
+            "detail": f"{request.method} {request.url.path}: {error.detail}",
+        }
+        return JSONResponse(
+            body, error.status_code, error.headers, media_type="application/problem+json"
+        )
 
     @app.get("/")
     async def front(request: Request) -> HTMLResponse:
-        return HTMLResponse(landing(capabilities.values(), dashboard=dashboard, theme=request.cookies.get("shoal_theme")))
+        return HTMLResponse(
+            landing(
+                capabilities.values(), dashboard=dashboard, theme=request.cookies.get("shoal_theme")
+            )
+        )
 
     @app.get("/favicon.svg")
     async def favicon() -> Response:
-        return Response(FAVICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+        return Response(
+            FAVICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"}
+        )
 
     @app.get("/console")
     async def slash() -> RedirectResponse:
@@ -96,9 +119,18 @@ def site(capabilities: Mapping[str, Capability], *, address: str, secret: str, d
         response.delete_cookie(COOKIE, path="/console")
         return response
 
-    def form(request: Request, *, after: str, user: str = "", refused: str | None = None, status: int = 200) -> HTMLResponse:
+    def form(
+        request: Request,
+        *,
+        after: str,
+        user: str = "",
+        refused: str | None = None,
+        status: int = 200,
+    ) -> HTMLResponse:
         theme = request.cookies.get("shoal_theme")
-        return HTMLResponse(sign_in(refused=refused, user=user, after=local(after), theme=theme), status)
+        return HTMLResponse(
+            sign_in(refused=refused, user=user, after=local(after), theme=theme), status
+        )
 
     Pages(capabilities, seal=seal, clients=clients).register()
     ui.run_with(
@@ -115,14 +147,18 @@ def site(capabilities: Mapping[str, Capability], *, address: str, secret: str, d
 
 
 async def identify(address: str, key: str, user: str | None) -> Session:
-    """Ask the platform whose key this is. ShoalError when it refuses, or does not answer."""
+    """Ask the platform whose key this is. ShoalError when it refuses, or does not
+    answer.
+    """
     if not (key.isascii() and key.isprintable() and key):
         raise Unauthenticated("that is no API key")
     if user and not (user.isascii() and user.isprintable()):
         raise Invalid("a user's id travels in a header, which takes plain ASCII only")
     async with AsyncClient(address, key, user=user, timeout=10, retries=1) as client:
         me: dict[str, Any] = await client.platform.whoami()
-    return Session(key, user or me.get("user"), me["tenant"], me.get("name") or me["tenant"], me["role"])
+    return Session(
+        key, user or me.get("user"), me["tenant"], me.get("name") or me["tenant"], me["role"]
+    )
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -136,6 +172,8 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def local(after: str) -> str:
-    """`after` if it is a page of the console, else the home page: a link may not send people elsewhere."""
+    """`after` if it is a page of the console, else the home page: a link may not send
+    people elsewhere.
+    """
     inside = after.startswith(HOME) and "\\" not in after and not any(ord(c) < 33 for c in after)
     return quote(after, safe="/?&=%-_.~") if inside else HOME

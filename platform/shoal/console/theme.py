@@ -1,6 +1,8 @@
-"""One look for the landing page, the sign-in form and the console: colours, type, and the few classes a page may use.
+"""One look for the landing page, the sign-in form and the console: colours, type, and
+the few classes a page may use.
 
-Nothing is fetched from elsewhere: system fonts, an inline logo, and NiceGUI's own bundled scripts.
+Nothing is fetched from elsewhere: system fonts, an inline logo, and NiceGUI's own
+bundled scripts.
 """
 
 ACCENT, ACCENT_DARK = "#0b7285", "#3bc9db"

@@ -1,1 +1,3 @@
-"""What a capability is, and what it is given. This package imports nothing else of Shoal's."""
+"""What a capability is, and what it is given. This package imports nothing else of
+Shoal's.
+"""

@@ -15,7 +15,9 @@ from .parameters import Parameters
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many replicas, and what each may use. `memory` is in bytes; `ongoing` is the number of requests that one replica works on at once."""
+    """How many replicas, and what each may use. `memory` is in bytes; `ongoing` is the
+    number of requests that one replica works on at once.
+    """
 
     min_replicas: int = 1
     max_replicas: int = 1
@@ -27,9 +29,12 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A heavier Serve deployment behind the routes, such as a model: `build(services)` is called on its replica and gives an
-    object whose methods are called through `services.backend(name)`. With `batch`, the method it names receives a list of
-    the calls' single arguments (up to `batch_size`, waiting `batch_wait` seconds) and returns as many results."""
+    """A heavier Serve deployment behind the routes, such as a model: `build(services)`
+    is called on its replica and gives an object whose methods are called through
+    `services.backend(name)`. With `batch`, the method it names receives a list of the
+    calls' single arguments (up to `batch_size`, waiting `batch_wait` seconds) and
+    returns as many results.
+    """
 
     name: str
     build: Callable[[Services], Any]
@@ -44,7 +49,9 @@ class JobContext(Protocol):
 
     run_id: str
     tenants: Sequence[TenantContext]
-    """The tenants to work on: the one asked for, or all of them when the schedule started it. Role: admin, all boards."""
+    """The tenants to work on: the one asked for, or all of them when the schedule
+    started it. Role: admin, all boards.
+    """
     arguments: Mapping[str, Any]
     scheduled_for: datetime
     """When the run was due (now, for one started by hand), in the job's time zone."""
@@ -55,10 +62,12 @@ class JobContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Batch work, run outside the request path in a Ray task where `ray.data` may be used. Known as `<capability>.<name>`.
+    """Batch work, run outside the request path in a Ray task where `ray.data` may be
+    used. Known as `<capability>.<name>`.
 
-    `run` may be a coroutine function; what it returns (a small dict) is kept as the run's result. `cron` has five fields
-    in `timezone` (None: the platform's). A run that is not done `deadline` after it was due appends a `shoal.job.late` event.
+    `run` may be a coroutine function; what it returns (a small dict) is kept as the
+    run's result. `cron` has five fields in `timezone` (None: the platform's). A run
+    that is not done `deadline` after it was due appends a `shoal.job.late` event.
     """
 
     name: str
@@ -71,8 +80,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Follow the event log. `handle(ctx, events)` gets one tenant's events of the given types (`item.*` is a prefix), in
-    order, and is called again with the same events after a fault: it must be idempotent by (source, id)."""
+    """Follow the event log. `handle(ctx, events)` gets one tenant's events of the given
+    types (`item.*` is a prefix), in order, and is called again with the same events
+    after a fault: it must be idempotent by (source, id).
+    """
 
     types: tuple[str, ...]
     handle: Callable[[TenantContext, Sequence[Event]], Awaitable[None]]
@@ -81,8 +92,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """An offline search for better parameters: `shoal tune <capability> --from FILE` maximises `objective(parameters, data)` by Ray Tune over
-    the bounds of the capability's parameters, where `data = load(path)`."""
+    """An offline search for better parameters: `shoal tune <capability> --from FILE`
+    maximises `objective(parameters, data)` by Ray Tune over the bounds of the
+    capability's parameters, where `data = load(path)`.
+    """
 
     load: Callable[[str], Any]
     objective: Callable[[Parameters, Any], float]
@@ -94,7 +107,9 @@ class PageContext(Protocol):
 
     @property
     def client(self) -> Any:
-        """`shoal.AsyncClient`, bound to the key that signed in: the Router guards it like anyone."""
+        """`shoal.AsyncClient`, bound to the key that signed in: the Router guards it
+        like anyone.
+        """
 
     @property
     def tenant(self) -> str: ...
@@ -104,7 +119,9 @@ class PageContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One feature of the platform. `name` is its Serve application, its route prefix and its console page."""
+    """One feature of the platform. `name` is its Serve application, its route prefix
+    and its console page.
+    """
 
     name: str
     summary: str
@@ -123,7 +140,9 @@ class Capability:
 
     def __post_init__(self) -> None:
         if not CAPABILITY.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} cannot name a capability: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter")
+            raise ValueError(
+                f"{self.name!r} cannot name a capability: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter"
+            )
         for kind in ("backends", "jobs"):
             names = [x.name for x in getattr(self, kind)]
             if len(set(names)) < len(names):

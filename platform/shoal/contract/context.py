@@ -28,28 +28,38 @@ class Role(StrEnum):
 
 
 class Services(Protocol):
-    """What the platform gives a capability where it runs: its settings and its backends."""
+    """What the platform gives a capability where it runs: its settings and its
+    backends.
+    """
 
     def settings(self, model: type[M]) -> M:
-        """This capability's section of the configuration, validated by `model` (a pydantic model with defaults)."""
+        """This capability's section of the configuration, validated by `model` (a
+        pydantic model with defaults).
+        """
 
     def backend(self, name: str) -> Any:
-        """A stub of one of this capability's backends: `await services.backend("embedder").embed(texts)`."""
+        """A stub of one of this capability's backends: `await
+        services.backend("embedder").embed(texts)`.
+        """
 
 
 class Operations(Protocol):
-    """Another capability's operations, by the operation ids of its OpenAPI: `await ctx.capability("features").get(user="7")`.
-    Answers are decoded JSON; refusals are the same errors that the client raises."""
+    """Another capability's operations, by the operation ids of its OpenAPI: `await
+    ctx.capability("features").get(user="7")`. Answers are decoded JSON; refusals are
+    the same errors that the client raises.
+    """
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TenantContext:
-    """One caller's way in, made by the platform for a request, a batch of events, or a job.
+    """One caller's way in, made by the platform for a request, a batch of events, or a
+    job.
 
-    `user` is None for the service itself. `boards` are the ids of the boards that the user may see; None means all of
-    the tenant's (the service itself). `stores` are the tenant's own.
+    `user` is None for the service itself. `boards` are the ids of the boards that the
+    user may see; None means all of the tenant's (the service itself). `stores` are the
+    tenant's own.
     """
 
     tenant: str
@@ -62,15 +72,20 @@ class TenantContext:
     resolve: Callable[[type[Parameters]], Parameters] = field(repr=False)
     operations: Callable[[str], Operations | None] = field(repr=False)
     variants: Mapping[str, str] = field(default_factory=dict)
-    """experiment id → variant's name, for the running experiments on this capability that this user is in."""
+    """experiment id → variant's name, for the running experiments on this capability
+    that this user is in.
+    """
 
     def parameters(self, model: type[P]) -> P:
-        """Defaults ← the tenant's promoted values ← the variants this caller is in. The first use of a varied parameter
-        by a unit logs one exposure."""
+        """Defaults ← the tenant's promoted values ← the variants this caller is in. The
+        first use of a varied parameter by a unit logs one exposure.
+        """
         return cast(P, self.resolve(model))
 
     def capability(self, name: str) -> Operations | None:
-        """Another capability, called as this same caller; None where it is not deployed."""
+        """Another capability, called as this same caller; None where it is not
+        deployed.
+        """
         return self.operations(name)
 
     def may_see(self, board: str) -> bool:
@@ -78,8 +93,10 @@ class TenantContext:
 
 
 async def current_tenant(request: Request) -> TenantContext:
-    """FastAPI dependency: the caller's context. The role an operation needs is `reader` for GET and HEAD and `editor` for
-    the rest, unless the route says otherwise by depending on `reader`, `editor` or `admin` instead."""
+    """FastAPI dependency: the caller's context. The role an operation needs is `reader`
+    for GET and HEAD and `editor` for the rest, unless the route says otherwise by
+    depending on `reader`, `editor` or `admin` instead.
+    """
     return _context(request)
 
 
@@ -91,14 +108,20 @@ def _context(request: Request) -> TenantContext:
 
 
 def _needs(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
-    async def dependency(request: Request) -> TenantContext:  # async: FastAPI would run a plain function in a thread
+    async def dependency(
+        request: Request,
+    ) -> TenantContext:  # async: FastAPI would run a plain function in a thread
         context = _context(request)
         if not context.role.covers(role):
-            raise Forbidden(f"this operation needs the role {role}; the credential's is {context.role}")
+            raise Forbidden(
+                f"this operation needs the role {role}; the credential's is {context.role}"
+            )
         return context
 
     dependency.__name__ = role.value
-    dependency.__doc__ = f"FastAPI dependency: the caller's context, where the role is at least `{role}`."
+    dependency.__doc__ = (
+        f"FastAPI dependency: the caller's context, where the role is at least `{role}`."
+    )
     return dependency
 
 

@@ -12,8 +12,8 @@
     ├── InternalError     500  a defect of ours
     └── Unavailable       503  something we stand on is away; `retry_after` seconds
 
-Raised in a route, an error becomes RFC 9457 `application/problem+json`; met by the client, the problem becomes the
-same error again.
+Raised in a route, an error becomes RFC 9457 `application/problem+json`; met by the
+client, the problem becomes the same error again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,9 @@ from typing import Any, ClassVar
 
 
 class ShoalError(Exception):
-    """The root. `detail` is for people; `errors` locates each fault as `{"location": "items.3.text", "message": …}`."""
+    """The root. `detail` is for people; `errors` locates each fault as `{"location":
+    "items.3.text", "message": …}`.
+    """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -41,7 +43,9 @@ class ShoalError(Exception):
         self.request_id = request_id
 
     def problem(self) -> dict[str, Any]:
-        """The RFC 9457 body of this error, `request_id` included once the router has set it."""
+        """The RFC 9457 body of this error, `request_id` included once the router has
+        set it.
+        """
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": self.title,
@@ -58,8 +62,16 @@ class ShoalError(Exception):
 
     @staticmethod
     def from_problem(status: int, body: Mapping[str, Any]) -> "ShoalError":
-        """The error that `problem()` of a response with this status came from (the nearest kind for an unknown status)."""
-        kind = _BY_STATUS.get(status) or (Invalid if 400 <= status < 500 else Unavailable if status in (502, 504) else InternalError)
+        """The error that `problem()` of a response with this status came from (the
+        nearest kind for an unknown status).
+        """
+        kind = _BY_STATUS.get(status) or (
+            Invalid
+            if 400 <= status < 500
+            else Unavailable
+            if status in (502, 504)
+            else InternalError
+        )
         return kind(
             str(body.get("detail") or body.get("title") or ""),
             errors=body.get("errors") or (),
@@ -110,5 +122,16 @@ class Unavailable(ShoalError):
 
 _BY_STATUS: dict[int, type[ShoalError]] = {
     k.status: k
-    for k in (Malformed, Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, Invalid, LimitExceeded, InternalError, Unavailable)
+    for k in (
+        Malformed,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        Conflict,
+        TooLarge,
+        Invalid,
+        LimitExceeded,
+        InternalError,
+        Unavailable,
+    )
 }

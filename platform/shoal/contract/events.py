@@ -12,9 +12,10 @@ from .names import Identifier
 class Event(BaseModel):
     """A CloudEvents 1.0 event in JSON format (https://github.com/cloudevents/spec).
 
-    `id` with `source` names the event: the same pair twice is the same event, and handlers must be idempotent by it.
-    `time` is when it happened (it may arrive late); `subject` is what it is about, such as the user's id.
-    The tenant is not part of an event: it comes from the credential that appends it.
+    `id` with `source` names the event: the same pair twice is the same event, and
+    handlers must be idempotent by it. `time` is when it happened (it may arrive late);
+    `subject` is what it is about, such as the user's id. The tenant is not part of an
+    event: it comes from the credential that appends it.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -14,22 +14,35 @@ _UNSAFE = re.compile(r"[:{}%\x00-\x1f\x7f-\U0010ffff]")
 
 
 def check_tenant(name: str) -> str:
-    """`name` if it can name a tenant, else ValueError. Lower case, so that no file system can merge two tenants."""
+    """`name` if it can name a tenant, else ValueError. Lower case, so that no file
+    system can merge two tenants.
+    """
     if not TENANT.fullmatch(name):
-        raise ValueError("a tenant's id is 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit")
+        raise ValueError(
+            "a tenant's id is 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
+        )
     return name
 
 
 def check_text(value: str) -> str:
-    """`value` if it can be stored as an id or a short text: not empty, no control characters or lone surrogates, at most 512
-    characters."""
-    if not value or len(value) > 512 or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in value):
-        raise ValueError("1 to 512 characters, none of them a control character or half of a surrogate pair")
+    """`value` if it can be stored as an id or a short text: not empty, no control
+    characters or lone surrogates, at most 512 characters.
+    """
+    if (
+        not value
+        or len(value) > 512
+        or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in value)
+    ):
+        raise ValueError(
+            "1 to 512 characters, none of them a control character or half of a surrogate pair"
+        )
     return value
 
 
 def encode(part: str) -> str:
-    """One part of a key. `: { }` and `%` are percent-encoded, so the last colon of a key always splits it."""
+    """One part of a key. `: { }` and `%` are percent-encoded, so the last colon of a
+    key always splits it.
+    """
     if not _UNSAFE.search(part):
         return part
     return quote(part, safe="!\"#$&'()*+,-./;<=>?@[\\]^_`|~ ")

@@ -1,4 +1,6 @@
-"""Calling a capability by operation id: OpenAPI knows the operations, so no client code is written for any of them."""
+"""Calling a capability by operation id: OpenAPI knows the operations, so no client code
+is written for any of them.
+"""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +17,9 @@ IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request, relative to the platform's address. `query` keeps order and repeated names."""
+    """One HTTP request, relative to the platform's address. `query` keeps order and
+    repeated names.
+    """
 
     method: str
     path: str
@@ -42,13 +46,17 @@ class Operation:
     fields: frozenset[str]
     summary: str
     safe: bool
-    """Whether it changes nothing (`x-shoal-safe`, or GET), so that it may be tried again after a fault."""
+    """Whether it changes nothing (`x-shoal-safe`, or GET), so that it may be tried
+    again after a fault.
+    """
 
     def call(self, arguments: Mapping[str, Any]) -> Call:
-        """The request for these arguments: path and query parameters by name, and either `body=` or the body's fields by name.
+        """The request for these arguments: path and query parameters by name, and
+        either `body=` or the body's fields by name.
 
-        An argument that is no parameter becomes a query parameter when the operation takes no body (a capability may
-        accept any name there). Raises Invalid for a missing path parameter or for both `body` and fields.
+        An argument that is no parameter becomes a query parameter when the operation
+        takes no body (a capability may accept any name there). Raises Invalid for a
+        missing path parameter or for both `body` and fields.
         """
         rest = dict(arguments)
         body = rest.pop("body", None)
@@ -61,7 +69,9 @@ class Operation:
         if self.has_body:
             fields = {k: v for k, v in rest.items() if v is not None}
             if body is not None and fields:
-                raise Invalid(f"{self.id} takes either body= or the body's fields, not both: {', '.join(fields)}")
+                raise Invalid(
+                    f"{self.id} takes either body= or the body's fields, not both: {', '.join(fields)}"
+                )
             body = fields if body is None else body
         else:
             query |= rest
@@ -74,7 +84,9 @@ class Operation:
             raw = body if isinstance(body, bytes) else body.encode()
             headers = (("content-type", "application/x-ndjson"),)
         elif body is not None:
-            raw = orjson.dumps(body, default=_encode, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+            raw = orjson.dumps(
+                body, default=_encode, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+            )
             headers = (("content-type", "application/json"),)
         return Call(self.method, path, tuple(_flatten(query)), raw, headers)
 
@@ -113,7 +125,9 @@ def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
                 method=method.upper(),
                 path=path,
                 in_path=tuple(p["name"] for p in parameters if p["in"] == "path"),
-                required=frozenset(p["name"] for p in parameters if p["in"] == "query" and p.get("required")),
+                required=frozenset(
+                    p["name"] for p in parameters if p["in"] == "query" and p.get("required")
+                ),
                 query=frozenset(p["name"] for p in parameters if p["in"] == "query"),
                 has_body="requestBody" in spec,
                 fields=frozenset(schema.get("properties", {})),
@@ -124,7 +138,9 @@ def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
 
 
 def decode(status: int, content_type: str, body: bytes) -> Any:
-    """A response's value: decoded JSON, or the bytes of anything else. Raises the error that a problem describes."""
+    """A response's value: decoded JSON, or the bytes of anything else. Raises the error
+    that a problem describes.
+    """
     value: Any = body
     if "json" in content_type and "ndjson" not in content_type:
         try:
@@ -132,6 +148,8 @@ def decode(status: int, content_type: str, body: bytes) -> Any:
         except json.JSONDecodeError:
             value = {"detail": body[:200].decode(errors="replace")}
     if status >= 400:
-        detail = value if isinstance(value, dict) else {"detail": body[:200].decode(errors="replace")}
+        detail = (
+            value if isinstance(value, dict) else {"detail": body[:200].decode(errors="replace")}
+        )
         raise ShoalError.from_problem(status, detail)
     return value if body else None

@@ -1,1 +1,3 @@
-"""The event log: what happened, in order, per tenant; appended, followed, replayed and archived."""
+"""The event log: what happened, in order, per tenant; appended, followed, replayed and
+archived.
+"""

@@ -1,7 +1,8 @@
 """From the event log into the lake's table `events`, and the log made short again.
 
-How it stays exact: the range is written down before the files are, and the files are named by it; so after a crash the same range gives
-the same files, whatever was appended since.
+How it stays exact: the range is written down before the files are, and the files are
+named by it; so after a crash the same range gives the same files, whatever was appended
+since.
 """
 
 import asyncio
@@ -43,8 +44,10 @@ LEASE = 120_000
 
 
 async def archive(config: StoreConfig, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
-    """Bring what the lake lacks of the tenant's log there, then trim the log: past what is archived, handled by every group,
-    and older than `keep`. How many events were archived. Conflict when it is being done elsewhere."""
+    """Bring what the lake lacks of the tenant's log there, then trim the log: past what
+    is archived, handled by every group, and older than `keep`. How many events were
+    archived. Conflict when it is being done elsewhere.
+    """
     client, lease = redis(config.online), codec.lease(check_tenant(tenant), "archive")
     token = secrets.token_hex(8)
     with translated():
@@ -91,13 +94,17 @@ def _write(folder: TenantLake, found: Sequence[tuple[bytes, dict[bytes, bytes]]]
             "time": _utc(event),
             "subject": event.subject,
             "data": json.dumps(event.data, ensure_ascii=False),
-            "attributes": json.dumps(event.model_extra, ensure_ascii=False) if event.model_extra else None,
+            "attributes": json.dumps(event.model_extra, ensure_ascii=False)
+            if event.model_extra
+            else None,
             "position": position,
         }
         days.setdefault(row["time"].date(), []).append(row)
     for day, rows in days.items():
         folder.write(
-            folder.day(EVENTS, day), pa.Table.from_pylist(rows, SCHEMA), last=_part(rows[-1]["position"])
+            folder.day(EVENTS, day),
+            pa.Table.from_pylist(rows, SCHEMA),
+            last=_part(rows[-1]["position"]),
         )
 
 
@@ -120,17 +127,23 @@ async def trim(config: StoreConfig, tenant: str, keep: timedelta) -> int:
     if done is None:
         return 0
     safe = [codec.order(done.decode()), (int((time.time() - keep.total_seconds()) * 1000), 0)]
-    safe += [codec.order(at.decode()) for at in (await client.hgetall(codec.groups(tenant))).values()]
+    safe += [
+        codec.order(at.decode()) for at in (await client.hgetall(codec.groups(tenant))).values()
+    ]
     milliseconds, sequence = min(safe)
     return int(await client.xtrim(log, minid=f"{milliseconds}-{sequence}", approximate=False))
 
 
 def archived(folder: TenantLake, after: str, before: str | None) -> list[tuple[str, Event]]:
-    """(position, event) from the lake with after < position < before, in the log's order."""
+    """(position, event) from the lake with after < position < before, in the log's
+    order.
+    """
     low, high = codec.order(after), None if before is None else codec.order(before)
     found = []
     for day in folder.days(EVENTS):
-        parts = [part for part in live(folder.parts(folder.day(EVENTS, day))) if part.last > _part(after)]
+        parts = [
+            part for part in live(folder.parts(folder.day(EVENTS, day))) if part.last > _part(after)
+        ]
         for rows in folder.read(parts):
             for row in rows.to_pylist():
                 at = codec.order(row["position"])

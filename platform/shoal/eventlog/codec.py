@@ -1,7 +1,9 @@
-"""How events are written in Redis: the keys of a tenant's log, and an event as an entry of a stream.
+"""How events are written in Redis: the keys of a tenant's log, and an event as an entry
+of a stream.
 
-The log's keys begin with `@`, as no tenant's id does: no door can reach them. All of a tenant's have the hash tag `{tenant}`, so that in a
-Redis Cluster they lie together and a script may work on several.
+The log's keys begin with `@`, as no tenant's id does: no door can reach them. All of a
+tenant's have the hash tag `{tenant}`, so that in a Redis Cluster they lie together and
+a script may work on several.
 """
 
 import json
@@ -15,7 +17,9 @@ from shoal.contract.events import Event
 
 POSITION = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 TENANTS = "@events"
-"""Sorted set: who has a log, by the time of the last append. Also the channel that carries the tenant's name at an append."""
+"""Sorted set: who has a log, by the time of the last append. Also the channel that
+carries the tenant's name at an append.
+"""
 
 
 def log(tenant: str) -> str:
@@ -39,11 +43,14 @@ def groups(tenant: str) -> str:
 
 
 def archive(tenant: str) -> str:
-    """Hash: `done`, the position up to which the lake has the log, and `intent`, up to where it is being written."""
+    """Hash: `done`, the position up to which the lake has the log, and `intent`, up to
+    where it is being written.
+    """
     return f"{log(tenant)}:archive"
 
 
-# The following need not outlive a power cut. They are in the online Redis, which does not wait for the disk.
+# The following need not outlive a power cut. They are in the online Redis, which does
+# not wait for the disk.
 
 
 def lease(tenant: str, purpose: str) -> str:
@@ -52,7 +59,9 @@ def lease(tenant: str, purpose: str) -> str:
 
 
 def work(stream: str, group: str) -> str:
-    """Hash: `taken`, the last position of the batch that a group's worker took, and `tries`, how often it took `head` alone."""
+    """Hash: `taken`, the last position of the batch that a group's worker took, and
+    `tries`, how often it took `head` alone.
+    """
     return f"{stream}:work:{group}"
 
 
@@ -62,7 +71,9 @@ def workers(group: str) -> str:
 
 
 def write(event: Event) -> dict[str, bytes]:
-    """The fields of the stream's entry. Invalid when the event's data is no JSON, or nested deeper than `read` can follow."""
+    """The fields of the stream's entry. Invalid when the event's data is no JSON, or
+    nested deeper than `read` can follow.
+    """
     try:
         json.dumps(
             event.data, allow_nan=False, default=str
@@ -83,7 +94,9 @@ def read(fields: Mapping[bytes, bytes]) -> Event:
 
 
 def wanted(types: Sequence[str]) -> Callable[[bytes], bool]:
-    """Whether an entry's type is among `types`; `item.*` stands for all that begin with `item.`, and none given for all."""
+    """Whether an entry's type is among `types`; `item.*` stands for all that begin with
+    `item.`, and none given for all.
+    """
     exact = frozenset(t.encode() for t in types if not t.endswith("*"))
     starts = tuple(t[:-1].encode() for t in types if t.endswith("*"))
     if not types:

@@ -1,9 +1,10 @@
 """A worker that follows the tenants' logs for one group.
 
-A tenant's log is worked on by one worker at a time, who holds a lease. A group's position in it moves on when a batch has been
-handled, so what a dead worker had taken is what the next owner takes first. Whose turn a tenant is follows from hashing the
-tenant with the living workers' names: no one has to divide them up. An append announces itself on a channel; a look now and then
-finds what an announcement missed.
+A tenant's log is worked on by one worker at a time, who holds a lease. A group's
+position in it moves on when a batch has been handled, so what a dead worker had taken
+is what the next owner takes first. Whose turn a tenant is follows from hashing the
+tenant with the living workers' names: no one has to divide them up. An append announces
+itself on a channel; a look now and then finds what an announcement missed.
 """
 
 import asyncio
@@ -43,10 +44,12 @@ SLICE = 32
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a group wants, and what it does with it: `handle(tenant, events)` gets events of one tenant in order, and again after a fault.
+    """What a group wants, and what it does with it: `handle(tenant, events)` gets
+    events of one tenant in order, and again after a fault.
 
-    An event that fails goes to the dead letters at its `deliveries`th delivery, or at the next one where each killed its worker.
-    `Unavailable` does not count: then the event waits, and what is behind it too.
+    An event that fails goes to the dead letters at its `deliveries`th delivery, or at
+    the next one where each killed its worker. `Unavailable` does not count: then the
+    event waits, and what is behind it too.
     """
 
     group: str
@@ -57,7 +60,9 @@ class Subscription:
 
 
 class Consumer:
-    """One worker of a group. `run()` works until it is cancelled; `lease` is after how many seconds a silent worker counts as dead."""
+    """One worker of a group. `run()` works until it is cancelled; `lease` is after how
+    many seconds a silent worker counts as dead.
+    """
 
     def __init__(
         self,
@@ -73,7 +78,12 @@ class Consumer:
     ) -> None:
         self._config, self._sub, self._worker = config, subscription, worker
         self._tenants, self._known = tenants, frozenset[str]()
-        self._lease, self._poll, self._backoff, self._concurrency = lease, poll, backoff, concurrency
+        self._lease, self._poll, self._backoff, self._concurrency = (
+            lease,
+            poll,
+            backoff,
+            concurrency,
+        )
         self._hurry = asyncio.Event()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._queued: set[str] = set()
@@ -99,9 +109,7 @@ class Consumer:
                 try:
                     await asyncio.Event().wait()
                 finally:
-                    self._stopping = (
-                        True  # for whom a library keeps the cancellation from, as redis-py at times does
-                    )
+                    self._stopping = True  # for whom a library keeps the cancellation from, as redis-py at times does
         finally:
             with contextlib.suppress(*AWAY):
                 await self._online.zrem(codec.workers(self._sub.group), self._worker)
@@ -125,7 +133,9 @@ class Consumer:
 
     async def _beat(self) -> None:
         """Say that this worker lives, see who else does, and keep the leases held."""
-        found = await self._online.eval(BEAT, 1, codec.workers(self._sub.group), self._worker, self._lease)
+        found = await self._online.eval(
+            BEAT, 1, codec.workers(self._sub.group), self._worker, self._lease
+        )
         members = sorted(m.decode() for m in found)
         for tenant in list(self._held):
             key = codec.lease(tenant, self._sub.group)
@@ -137,12 +147,16 @@ class Consumer:
             self._hurry.set()
 
     async def _look(self) -> None:
-        """Find tenants that had an append since the last look, announced or not; then wait for the next look's time."""
+        """Find tenants that had an append since the last look, announced or not; then
+        wait for the next look's time.
+        """
         self._hurry.clear()
         if self._tenants is not None:
             self._known = frozenset(await self._tenants())
         since = max(self._seen.values()) - 60 if self._seen else "-inf"
-        for raw, score in await self._events.zrangebyscore(codec.TENANTS, since, "+inf", withscores=True):
+        for raw, score in await self._events.zrangebyscore(
+            codec.TENANTS, since, "+inf", withscores=True
+        ):
             tenant = raw.decode()
             if self._seen.get(tenant) != score and self._follows(tenant):
                 self._seen[tenant] = score
@@ -211,7 +225,9 @@ class Consumer:
         return min(self._backoff * 2.0**count, 10.0)
 
     async def _turn(self, tenant: str) -> bool:
-        """Take the lease, handle what there is, give it back. False when what there is must wait."""
+        """Take the lease, handle what there is, give it back. False when what there is
+        must wait.
+        """
         key = codec.lease(tenant, self._sub.group)
         if not await self._online.set(key, self._worker, nx=True, px=int(self._lease * 1000)):
             raise LeaseLost
@@ -225,7 +241,12 @@ class Consumer:
 
     async def _drain(self, tenant: str) -> bool:
         source = PartitionReader(
-            self._events, self._online, self._sub, tenant, lambda: tenant in self._held, self._backoff
+            self._events,
+            self._online,
+            self._sub,
+            tenant,
+            lambda: tenant in self._held,
+            self._backoff,
         )
         for _ in range(SLICE):
             handled = None if self._stopping else await source.step()

@@ -21,8 +21,11 @@ class EventStore(TenantStore):
     __slots__ = ()
 
     async def append(self, events: Sequence[Event]) -> list[str]:
-        """Accept events, all or none of each thousand; their positions. Once this returns they are on the disk, where the server runs
-        with `appendfsync always`. After `Unavailable` they may be there or not: append them again, with the same ids."""
+        """Accept events, all or none of each thousand; their positions. Once this
+        returns they are on the disk, where the server runs with `appendfsync always`.
+        After `Unavailable` they may be there or not: append them again, with the same
+        ids.
+        """
         fields = [codec.write(event) for event in events]
         client, key = redis(self._config.events), codec.log(self._tenant)
         positions: list[str] = []
@@ -40,7 +43,9 @@ class EventStore(TenantStore):
                     await announce(client, self._tenant)
         return positions
 
-    async def read(self, after: str = "0", *, types: Sequence[str] = ()) -> AsyncIterator[tuple[str, Event]]:
+    async def read(
+        self, after: str = "0", *, types: Sequence[str] = ()
+    ) -> AsyncIterator[tuple[str, Event]]:
         position, wanted = codec.check_position(after), codec.wanted(types)
         while True:
             with translated():

@@ -1,4 +1,6 @@
-"""What a worker does while it has the lease of one tenant's log: take, handle, move on; and what it does when that fails."""
+"""What a worker does while it has the lease of one tenant's log: take, handle, move on;
+and what it does when that fails.
+"""
 
 import asyncio
 import logging
@@ -19,8 +21,9 @@ local at = redis.call('hget', KEYS[1], ARGV[1]) or ''
 if redis.call('exists', KEYS[2]) == 0 or at ~= ARGV[2] then return 0 end
 redis.call('hset', KEYS[1], ARGV[1], ARGV[3])
 return 1"""
-"""Move a group's position, if it is where the worker believes it to be: not if another worker moved it, or a replay, or if the log
-was erased."""
+"""Move a group's position, if it is where the worker believes it to be: not if another
+worker moved it, or a replay, or if the log was erased.
+"""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -30,7 +33,9 @@ class LeaseLost(Exception):
 
 
 class PartitionReader:
-    """One tenant's log for one group. What is to be given again (`codec.again`) comes before the log itself."""
+    """One tenant's log for one group. What is to be given again (`codec.again`) comes
+    before the log itself.
+    """
 
     def __init__(
         self,
@@ -47,7 +52,9 @@ class PartitionReader:
         self._log, self._again = codec.log(tenant), codec.again(tenant, sub.group)
         self._dead, self._groups = codec.dead(tenant), codec.groups(tenant)
         self._alone_until: dict[str, tuple[int, int]] = {}
-        """Per stream: up to where events are handled one by one, for a batch up to there was taken before and not finished."""
+        """Per stream: up to where events are handled one by one, for a batch up to
+        there was taken before and not finished.
+        """
 
     async def step(self) -> bool | None:
         """Handle a batch. None when there is none left, False when it must wait."""
@@ -64,12 +71,18 @@ class PartitionReader:
             await self._finish(stream, position, taken)
             return True
         last = taken[-1][0]
-        await self._online.hset(codec.work(stream, self._sub.group), mapping={"taken": last, "tries": 0})
+        await self._online.hset(
+            codec.work(stream, self._sub.group), mapping={"taken": last, "tries": 0}
+        )
         try:
             await self._handle(taken)
         except Exception as error:
             logger.warning(
-                "%s of %s: a batch of %d failed: %r", self._sub.group, self._tenant, len(taken), error
+                "%s of %s: a batch of %d failed: %r",
+                self._sub.group,
+                self._tenant,
+                len(taken),
+                error,
             )
             self._alone_until[stream] = codec.order(last.decode())
             return not isinstance(error, Unavailable)
@@ -101,17 +114,23 @@ class PartitionReader:
             raise LeaseLost
         if stream == self._again:
             await self._events.xdel(stream, *(at for at, _ in taken))
-        elif not await self._events.eval(ADVANCE, 2, self._groups, self._log, self._sub.group, position, taken[-1][0]):
+        elif not await self._events.eval(
+            ADVANCE, 2, self._groups, self._log, self._sub.group, position, taken[-1][0]
+        ):
             raise LeaseLost
 
     async def _alone(self, stream: str, position: bytes, entry: Entry) -> bool:
-        """One event by itself, counted before it is handed over, so that one which kills its worker is counted too."""
+        """One event by itself, counted before it is handed over, so that one which
+        kills its worker is counted too.
+        """
         sub, at = self._sub, entry[0]
         key = codec.work(stream, sub.group)
         head, raw = await self._online.hmget(key, "head", "tries")
         deliveries = (int(raw or 0) if head == at else 0) + 1
         if deliveries > sub.deliveries:
-            await self._dead_letter(stream, position, entry, "its worker died with it each time", deliveries - 1)
+            await self._dead_letter(
+                stream, position, entry, "its worker died with it each time", deliveries - 1
+            )
             return True
         await self._online.hset(key, mapping={"head": at, "tries": deliveries})
         try:
@@ -132,13 +151,19 @@ class PartitionReader:
             if deliveries < sub.deliveries:
                 await asyncio.sleep(self._backoff * 2.0 ** (deliveries - 1))
             else:
-                await self._dead_letter(stream, position, entry, f"{type(error).__name__}: {error}", deliveries)
+                await self._dead_letter(
+                    stream, position, entry, f"{type(error).__name__}: {error}", deliveries
+                )
             return True
         await self._finish(stream, position, [entry])
         return True
 
-    async def _dead_letter(self, stream: str, position: bytes, entry: Entry, error: str, deliveries: int) -> None:
-        """Put an event with the dead letters, and move on. Between the two a crash may happen: then it is there twice."""
+    async def _dead_letter(
+        self, stream: str, position: bytes, entry: Entry, error: str, deliveries: int
+    ) -> None:
+        """Put an event with the dead letters, and move on. Between the two a crash may
+        happen: then it is there twice.
+        """
         at, fields = entry
         letter: dict[str, Any] = {
             "group": self._sub.group,
@@ -148,4 +173,6 @@ class PartitionReader:
         }
         await self._events.xadd(self._dead, letter | {"t": fields[b"t"], "e": fields[b"e"]})
         await self._finish(stream, position, [entry])
-        logger.error("%s of %s: %s is a dead letter: %s", self._sub.group, self._tenant, at.decode(), error)
+        logger.error(
+            "%s of %s: %s is a dead letter: %s", self._sub.group, self._tenant, at.decode(), error
+        )

@@ -1,4 +1,6 @@
-"""The platform's end of the event log: following it, its dead letters, replay and the archive."""
+"""The platform's end of the event log: following it, its dead letters, replay and the
+archive.
+"""
 
 import asyncio
 import contextlib
@@ -35,8 +37,9 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """How far a group is in one tenant's log: up to `position`, with `lag` events after it (counted up to 10,000), the oldest of them
-    appended `behind` seconds ago."""
+    """How far a group is in one tenant's log: up to `position`, with `lag` events after
+    it (counted up to 10,000), the oldest of them appended `behind` seconds ago.
+    """
 
     group: str
     position: str
@@ -45,7 +48,9 @@ class GroupState:
 
 
 class EventLog:
-    """All tenants' logs. Unavailable when Redis is away, except in `consume`, which waits for it."""
+    """All tenants' logs. Unavailable when Redis is away, except in `consume`, which
+    waits for it.
+    """
 
     def __init__(self, config: StoreConfig) -> None:
         self._config = config
@@ -64,12 +69,16 @@ class EventLog:
         lease: float = 10.0,
         concurrency: int = 8,
     ) -> None:
-        """Follow the logs as one worker of a group, until `stop` is set or the task is cancelled.
+        """Follow the logs as one worker of a group, until `stop` is set or the task is
+        cancelled.
 
-        `handler(tenant, events)` gets one tenant's events of the given `types` (`item.*` is a prefix; none: all), in order. At least once:
-        after a fault or a worker's death the same events come again, one by one, and after `deliveries` of them an event that still
-        fails becomes a dead letter. `Unavailable` does not count as a fault: the event waits, and what is behind it. `worker` must be
-        unique among the group's living workers. `tenants` says whose logs to follow (default: all that there are).
+        `handler(tenant, events)` gets one tenant's events of the given `types`
+        (`item.*` is a prefix; none: all), in order. At least once: after a fault or a
+        worker's death the same events come again, one by one, and after `deliveries` of
+        them an event that still fails becomes a dead letter. `Unavailable` does not
+        count as a fault: the event waits, and what is behind it. `worker` must be
+        unique among the group's living workers. `tenants` says whose logs to follow
+        (default: all that there are).
         """
         consumer = Consumer(
             self._config,
@@ -93,7 +102,9 @@ class EventLog:
     async def tenants(self) -> list[str]:
         """Those who have a log."""
         with translated():
-            return [t.decode() for t in await redis(self._config.events).zrange(codec.TENANTS, 0, -1)]
+            return [
+                t.decode() for t in await redis(self._config.events).zrange(codec.TENANTS, 0, -1)
+            ]
 
     async def groups(self, tenant: str) -> list[GroupState]:
         """The groups that follow a tenant's log."""
@@ -102,11 +113,15 @@ class EventLog:
             for name, position in sorted((await client.hgetall(codec.groups(tenant))).items()):
                 left = await client.xrange(log, f"({position.decode()}", "+", count=10_000)
                 behind = time.time() - codec.order(left[0][0].decode())[0] / 1000 if left else 0.0
-                found.append(GroupState(name.decode(), position.decode(), len(left), max(behind, 0.0)))
+                found.append(
+                    GroupState(name.decode(), position.decode(), len(left), max(behind, 0.0))
+                )
         return found
 
     async def forget_group(self, tenant: str, group: str) -> None:
-        """Remove a group that will not come back: it would keep the log from being trimmed."""
+        """Remove a group that will not come back: it would keep the log from being
+        trimmed.
+        """
         client = redis(self._config.events)
         with translated():
             await client.hdel(codec.groups(check_tenant(tenant)), group)
@@ -122,7 +137,9 @@ class EventLog:
             while len(found) < limit:
                 letters = await client.xrange(key, f"({position}", "+", count=CHUNK)
                 found += [
-                    _letter(raw, f) for raw, f in letters if group is None or f[b"group"].decode() == group
+                    _letter(raw, f)
+                    for raw, f in letters
+                    if group is None or f[b"group"].decode() == group
                 ]
                 if len(letters) < CHUNK:
                     break
@@ -142,8 +159,10 @@ class EventLog:
     async def replay(
         self, tenant: str, group: str, *, ids: Sequence[str] | None = None, after: str | None = None
     ) -> int:
-        """Give a group events again: the dead letters `ids` (NotFound when one is none of the group's), or all after a position, which
-        may lie in the archive. They come before anything newer, in the log's order. How many."""
+        """Give a group events again: the dead letters `ids` (NotFound when one is none
+        of the group's), or all after a position, which may lie in the archive. They
+        come before anything newer, in the log's order. How many.
+        """
         if (ids is None) == (after is None):
             raise ValueError("replay takes either ids or a position")
         check_tenant(tenant)

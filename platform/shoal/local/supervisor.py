@@ -1,4 +1,6 @@
-"""`shoal up`: everything on this machine, started in order, watched, and stopped without a trace."""
+"""`shoal up`: everything on this machine, started in order, watched, and stopped
+without a trace.
+"""
 
 import asyncio
 import json
@@ -28,7 +30,9 @@ READY = 180.0
 
 
 class Supervisor:
-    """Owns the data folder while it runs. `state.json` there says who runs, for `shoal down` and `status`."""
+    """Owns the data folder while it runs. `state.json` there says who runs, for `shoal
+    down` and `status`.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -42,19 +46,28 @@ class Supervisor:
         return f"http://{self.config.host}:{self.config.port}"
 
     def start(self, progress: Progress) -> dict[str, str]:
-        """Start everything; the applications that did not come up, with the cause. Unavailable when the ground is missing."""
+        """Start everything; the applications that did not come up, with the cause.
+        Unavailable when the ground is missing.
+        """
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data.chmod(0o700)
         sweep(self.data)
-        write(self.data / "state.json", {"pid": os.getpid(), "began": began(os.getpid()), "ready": False})
+        write(
+            self.data / "state.json",
+            {"pid": os.getpid(), "began": began(os.getpid()), "ready": False},
+        )
         stores = self.config.stores
         if stores is None:
             self.servers = EmbeddedServers(self.data)
             stores = self.servers.start(progress)
         router = self.config.router
         if router.internal_secret is None:
-            router = router.model_copy(update={"internal_secret": SecretStr(_secret(self.data / "secret"))})
-        self.config = self.config.model_copy(update={"data": self.data, "stores": stores, "router": router})
+            router = router.model_copy(
+                update={"internal_secret": SecretStr(_secret(self.data / "secret"))}
+            )
+        self.config = self.config.model_copy(
+            update={"data": self.data, "stores": stores, "router": router}
+        )
         runtime = self.data / "runtime.json"
         write(runtime, dump(self.config))
         env = cluster.environment(self.config, runtime)
@@ -79,7 +92,9 @@ class Supervisor:
         write(path, {**json.loads(path.read_text()), **facts})
 
     def watch(self) -> None:
-        """Keep the embedded servers and Ray up until `request_stop`. Raises Unavailable when Ray has died."""
+        """Keep the embedded servers and Ray up until `request_stop`. Raises Unavailable
+        when Ray has died.
+        """
         while not self._stopping.wait(1.0):
             if self.servers is not None:
                 self.servers.supervise_once()
@@ -115,30 +130,37 @@ class Supervisor:
 
 
 def on_signals(handler: Any) -> None:
-    """What Ctrl-C, SIGTERM and the end of the terminal do from now on (under `nohup`, the latter goes on doing nothing)."""
+    """What Ctrl-C, SIGTERM and the end of the terminal do from now on (under `nohup`,
+    the latter goes on doing nothing).
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 def divert_output(log: Path) -> None:
-    """Ray prints what it thinks of its workers into this process's output. People read ours, which the command line writes to
-    streams that it took before."""
+    """Ray prints what it thinks of its workers into this process's output. People read
+    ours, which the command line writes to streams that it took before.
+    """
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 2)
     sys.stdout = os.fdopen(descriptor, "w", buffering=1)
 
 
 def _within(seconds: float, act: Callable[[], None]) -> None:
-    """Run `act`, but go on without it when it hangs (a cluster that has died answers nothing)."""
+    """Run `act`, but go on without it when it hangs (a cluster that has died answers
+    nothing).
+    """
     thread = threading.Thread(target=act, daemon=True)
     thread.start()
     thread.join(seconds)
 
 
 def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[str, str]:
-    """Deploy the named applications (all when None) to the cluster this process is connected to, and wait for them.
-    The ones that failed, with the cause. An application that is not named is not touched."""
+    """Deploy the named applications (all when None) to the cluster this process is
+    connected to, and wait for them. The ones that failed, with the cause. An
+    application that is not named is not touched.
+    """
     from ray import serve
 
     from shoal.console import application as console
@@ -155,40 +177,61 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
     wanted = names or list(every)
     targets = [
         serve.RunTarget(
-            target=console.build(console.Arguments()) if name == "console" else application.application(process.capability(name)),
+            target=console.build(console.Arguments())
+            if name == "console"
+            else application.application(process.capability(name)),
             name=name,
             route_prefix=every[name],
             logging_config=serve_config.LOGGING,
         )
         for name in wanted
     ]
-    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    serve.run_many(
+        targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
     deadline = time.monotonic() + READY
     shown = -1
     while time.monotonic() < deadline:
         states = applications_now()
         running = [n for n in wanted if states.get(n, {}).get("status") == "RUNNING"]
-        failed = {n: states[n]["message"] for n in wanted if states.get(n, {}).get("status") == "DEPLOY_FAILED"}
+        failed = {
+            n: states[n]["message"]
+            for n in wanted
+            if states.get(n, {}).get("status") == "DEPLOY_FAILED"
+        }
         if len(running) != shown:
             shown = len(running)
             waiting = [n for n in wanted if n not in running]
-            progress(f"{shown} of {len(wanted)} applications run" + (f", waiting for {', '.join(waiting)}" if waiting else ""))
+            progress(
+                f"{shown} of {len(wanted)} applications run"
+                + (f", waiting for {', '.join(waiting)}" if waiting else "")
+            )
         if len(running) + len(failed) == len(wanted):
-            asyncio.run(stop_workers(process))  # the platform's ingress starts new ones, with the new code
+            asyncio.run(
+                stop_workers(process)
+            )  # the platform's ingress starts new ones, with the new code
             return failed
         time.sleep(0.3)
-    return {n: f"not ready after {READY:.0f} s: {states.get(n, {}).get('message', '')}" for n in wanted if n not in running}
+    return {
+        n: f"not ready after {READY:.0f} s: {states.get(n, {}).get('message', '')}"
+        for n in wanted
+        if n not in running
+    }
 
 
 def _secret(path: Path) -> str:
-    """The secret that signs the platform's own tokens: made once, readable by the owner only."""
+    """The secret that signs the platform's own tokens: made once, readable by the owner
+    only.
+    """
     if not path.exists():
         write(path, secrets.token_urlsafe(48))
     return str(json.loads(path.read_text()))
 
 
 def dump(config: Config) -> dict[str, Any]:
-    """The configuration as JSON, its secrets included: for a file that only the owner can read."""
+    """The configuration as JSON, its secrets included: for a file that only the owner
+    can read.
+    """
 
     def open_secrets(value: Any) -> Any:
         if isinstance(value, SecretStr):
@@ -203,7 +246,9 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old or the new file, and only the owner either."""
+    """Write JSON so that a reader sees the old or the new file, and only the owner
+    either.
+    """
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -221,12 +266,18 @@ def running(data: Path) -> dict[str, Any] | None:
 
 
 def sweep(data: Path) -> None:
-    """End what a supervisor that was killed left behind: its Ray head's session, and HAProxy run through our wrapper.
-    Refuses (Unavailable) when that supervisor still lives."""
+    """End what a supervisor that was killed left behind: its Ray head's session, and
+    HAProxy run through our wrapper. Refuses (Unavailable) when that supervisor still
+    lives.
+    """
     state = running(data)
     if state is not None and state["pid"] != os.getpid():
-        raise Unavailable(f"Shoal already runs on {data} (process {state['pid']}); `shoal down` stops it")
-    runtime = str(data.resolve() / "runtime.json")  # in the environment of every process of the cluster
+        raise Unavailable(
+            f"Shoal already runs on {data} (process {state['pid']}); `shoal down` stops it"
+        )
+    runtime = str(
+        data.resolve() / "runtime.json"
+    )  # in the environment of every process of the cluster
     mine = []
     for process in psutil.process_iter():
         try:
@@ -238,7 +289,9 @@ def sweep(data: Path) -> None:
 
 
 def stop_running(data: Path, progress: Progress, timeout: float = 90.0) -> bool:
-    """Stop the supervisor of this data folder and wait until it is gone; False when none ran (leftovers are swept)."""
+    """Stop the supervisor of this data folder and wait until it is gone; False when
+    none ran (leftovers are swept).
+    """
     state = running(data)
     if state is not None:
         progress("stopping")
@@ -248,10 +301,11 @@ def stop_running(data: Path, progress: Progress, timeout: float = 90.0) -> bool:
             try:
                 process.wait(timeout)
             except psutil.TimeoutExpired:
-                raise Unavailable(f"process {state['pid']} did not stop within {timeout:.0f} s") from None
+                raise Unavailable(
+                    f"process {state['pid']} did not stop within {timeout:.0f} s"
+                ) from None
     if data.is_dir():
         sweep(data)  # a supervisor that was killed has left what it started
         EmbeddedServers(data).stop()
         (data / "state.json").unlink(missing_ok=True)
     return state is not None
-

@@ -1,1 +1,3 @@
-"""One request: who is calling, for which tenant, within which limits and rights, in which experiments."""
+"""One request: who is calling, for which tenant, within which limits and rights, in
+which experiments.
+"""

@@ -1,14 +1,17 @@
-"""Deterministic assignment of units to variants: hashes and nothing else, so no state and no look-up.
+"""Deterministic assignment of units to variants: hashes and nothing else, so no state
+and no look-up.
 
-All hashes are 32-bit x86 MurmurHash3 with seed 0, unsigned, of UTF-8 text, modulo 10,000:
+All hashes are 32-bit x86 MurmurHash3 with seed 0, unsigned, of UTF-8 text, modulo
+10,000:
 
     variant     murmur3("{experiment}:{unit}")              falls into the variant's cumulative allocation
     inclusion   murmur3("inclusion/{experiment}:{unit}")    below the traffic share
     layer       murmur3("layer/{layer}:{unit}")             within the range that the experiment owns in its layer
     holdout     murmur3("holdout/{holdout}:{unit}")         below the holdout's percent: takes no part
 
-Each question has a salt of its own, so that its answer is independent of the others': widening traffic lets new units
-in and moves nobody. An experiment's id holds no "/", so no variant key is ever another salt's key.
+Each question has a salt of its own, so that its answer is independent of the others':
+widening traffic lets new units in and moves nobody. An experiment's id holds no "/", so
+no variant key is ever another salt's key.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ Attributes = Mapping[str, str | Iterable[str] | None]
 
 
 def assignment_bucket(experiment_id: str, unit_id: str) -> int:
-    """The unit's assignment_bucket, 0 to 9,999, that chooses its variant in this experiment."""
+    """The unit's assignment_bucket, 0 to 9,999, that chooses its variant in this
+    experiment.
+    """
     return murmur3(f"{experiment_id}:{unit_id}", 0, False) % BUCKETS
 
 
@@ -45,7 +50,8 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Assigner:
-    """One experiment compiled for speed. Its status is not looked at: compile those that run.
+    """One experiment compiled for speed. Its status is not looked at: compile those
+    that run.
 
     >>> from shoal.contract.experiments import ExperimentRecord, Variant
     >>> arms = (Variant(name="control", allocation=50), Variant(name="treatment", allocation=50))
@@ -58,11 +64,15 @@ class Assigner:
     _by_bucket: tuple[Assignment, ...] = field(repr=False)
     """Length 10,000. Made once, so that deciding allocates nothing."""
     _gates: tuple[tuple[str, int, int], ...]
-    """(prefix, low, high): the unit takes part when low <= its bucket < high holds for each."""
+    """(prefix, low, high): the unit takes part when low <= its bucket < high holds for
+    each.
+    """
 
     @classmethod
     def compile(cls, record: ExperimentRecord | Mapping[str, Any]) -> Assigner:
-        """Compile a record (or a plain mapping of its fields). Raises pydantic.ValidationError if it is not one."""
+        """Compile a record (or a plain mapping of its fields). Raises
+        pydantic.ValidationError if it is not one.
+        """
         if not isinstance(record, ExperimentRecord):
             record = ExperimentRecord.model_validate(record)
         edges = record.edges()
@@ -74,13 +84,17 @@ class Assigner:
         if record.layer_range is not None:
             gates.append((f"layer/{record.layer}:", *record.layer_range))
         if record.holdout is not None and record.holdout.percent > 0:
-            gates.append((f"holdout/{record.holdout.name}:", _below(record.holdout.percent), BUCKETS))
+            gates.append(
+                (f"holdout/{record.holdout.name}:", _below(record.holdout.percent), BUCKETS)
+            )
         if record.traffic < 100:
             gates.append((f"inclusion/{record.id}:", 0, _below(record.traffic)))
         return cls(record, f"{record.id}:", tuple(by_bucket), tuple(gates))
 
     def place(self, unit_id: str) -> Assignment | None:
-        """The unit's assignment, or None when it takes no part. Targeting is asked apart: see `targets`."""
+        """The unit's assignment, or None when it takes no part. Targeting is asked
+        apart: see `targets`.
+        """
         for prefix, low, high in self._gates:
             if not low <= murmur3(prefix + unit_id, 0, False) % BUCKETS < high:
                 return None
@@ -96,7 +110,9 @@ class Assigner:
         by_bucket, prefix = self._by_bucket, self._prefix
         if self._gates:
             return [self.assign(unit_id) for unit_id in unit_ids]
-        return [by_bucket[murmur3(prefix + unit_id, 0, False) % BUCKETS].variant for unit_id in unit_ids]
+        return [
+            by_bucket[murmur3(prefix + unit_id, 0, False) % BUCKETS].variant for unit_id in unit_ids
+        ]
 
     def targets(self, attributes: Attributes) -> bool:
         """Whether the caller meets every condition of the experiment's targeting."""
@@ -110,24 +126,32 @@ def _meets(condition: Condition, attributes: Attributes) -> bool:
 
 
 class Plan:
-    """All experiments that concern one request's capability and tenant, decided together."""
+    """All experiments that concern one request's capability and tenant, decided
+    together.
+    """
 
     def __init__(self, records: Iterable[ExperimentRecord]) -> None:
-        self._assigners = [Assigner.compile(record) for record in records if record.status == "running"]
+        self._assigners = [
+            Assigner.compile(record) for record in records if record.status == "running"
+        ]
 
     def __len__(self) -> int:
         return len(self._assigners)
 
-    def assign(self, units: Mapping[Unit, str | None], attributes: Attributes | None = None) -> list[Assignment]:
+    def assign(
+        self, units: Mapping[Unit, str | None], attributes: Attributes | None = None
+    ) -> list[Assignment]:
         """The caller's assignments, in the order of the records.
 
-        `units` gives the caller's id per kind of unit; experiments on a kind it lacks are skipped. `attributes` are
-        what targeting asks for.
+        `units` gives the caller's id per kind of unit; experiments on a kind it lacks
+        are skipped. `attributes` are what targeting asks for.
         """
         chosen = []
         for assigner in self._assigners:
             unit_id = units.get(assigner.record.unit)
-            if unit_id is None or (assigner.record.targeting and not assigner.targets(attributes or {})):
+            if unit_id is None or (
+                assigner.record.targeting and not assigner.targets(attributes or {})
+            ):
                 continue
             assignment = assigner.place(unit_id)
             if assignment is not None:

@@ -1,4 +1,6 @@
-"""Credentials: API keys, JWTs of configured issuers, and the platform's own short-lived tokens."""
+"""Credentials: API keys, JWTs of configured issuers, and the platform's own short-lived
+tokens.
+"""
 
 import hashlib
 import time
@@ -22,19 +24,35 @@ INTERNAL = "shoal-internal"
 TOKEN_BYTES = 8192
 REMEMBERED = 10_000
 REMEMBERED_SECONDS = 60
-"""A verified token is not verified again for so long: what a key's removal from a JWKS takes to be noticed."""
+"""A verified token is not verified again for so long: what a key's removal from a JWKS
+takes to be noticed.
+"""
 
 
 def mint_internal(
-    secret: str, tenant: str, role: Role | str = Role.admin, user: str | None = None, ttl: float = 60, *, all_boards: bool = False
+    secret: str,
+    tenant: str,
+    role: Role | str = Role.admin,
+    user: str | None = None,
+    ttl: float = 60,
+    *,
+    all_boards: bool = False,
 ) -> str:
-    """A token of the platform's own, for calls between capabilities, for jobs and for the operator's command line.
+    """A token of the platform's own, for calls between capabilities, for jobs and for
+    the operator's command line.
 
-    Whoever has the data folder's secret is the operator: tenant `platform` with role `admin` operates the platform, any
-    other tenant acts in that tenant. `all_boards` lets a named user see all boards, as the service itself does.
+    Whoever has the data folder's secret is the operator: tenant `platform` with role
+    `admin` operates the platform, any other tenant acts in that tenant. `all_boards`
+    lets a named user see all boards, as the service itself does.
     """
     now = time.time()
-    claims: dict[str, Any] = {"iss": INTERNAL, "iat": int(now), "exp": now + ttl, "tenant": tenant, "role": str(Role(role))}
+    claims: dict[str, Any] = {
+        "iss": INTERNAL,
+        "iat": int(now),
+        "exp": now + ttl,
+        "tenant": tenant,
+        "role": str(Role(role)),
+    }
     if user is not None:
         claims["sub"] = user
     if all_boards:
@@ -47,7 +65,9 @@ class Authenticator:
 
     def __init__(self, snapshot: Snapshot, settings: RouterSettings) -> None:
         self._snapshot = snapshot
-        self._secret = settings.internal_secret.get_secret_value() if settings.internal_secret else None
+        self._secret = (
+            settings.internal_secret.get_secret_value() if settings.internal_secret else None
+        )
         self._issuers = {issuer.issuer: (issuer, KeySet(issuer)) for issuer in settings.jwt}
         self._verified: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
 
@@ -60,12 +80,18 @@ class Authenticator:
                 return found[1]
             return None
         remembered = self._verified.get(hashlib.sha256(token).digest())
-        if remembered is not None and remembered[1] > time.time() and remembered[0].tenant in self._snapshot.tenants:
+        if (
+            remembered is not None
+            and remembered[1] > time.time()
+            and remembered[0].tenant in self._snapshot.tenants
+        ):
             return remembered[0]
         return None
 
     async def verify(self, token: bytes) -> Caller:
-        """Who it is. Raises Unauthenticated, without saying more than the holder of the token may know."""
+        """Who it is. Raises Unauthenticated, without saying more than the holder of the
+        token may know.
+        """
         if token.startswith(b"shoal_"):
             if len(token) < 200 and token.split(b"_", 2)[1] not in self._snapshot.keys:
                 await self._snapshot.catch_up()
@@ -80,13 +106,17 @@ class Authenticator:
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the token has expired") from None
         except (jwt.PyJWTError, ValueError, TypeError):
-            # not chained and not detailed: the token is in the exception, and a guesser learns nothing
+            # not chained and not detailed: the token is in the exception, and a guesser
+            # learns nothing
             raise Unauthenticated("the token does not hold") from None
         if caller.tenant not in self._snapshot.tenants:
             await self._snapshot.catch_up()
             if caller.tenant not in self._snapshot.tenants:
                 raise Unauthenticated("the token is of no tenant here")
-        self._verified[hashlib.sha256(token).digest()] = caller, min(expires, time.time() + REMEMBERED_SECONDS)
+        self._verified[hashlib.sha256(token).digest()] = (
+            caller,
+            min(expires, time.time() + REMEMBERED_SECONDS),
+        )
         if len(self._verified) > REMEMBERED:
             self._verified.popitem(last=False)
         return caller
@@ -98,8 +128,17 @@ class Authenticator:
             if self._secret is None:
                 raise jwt.InvalidTokenError("no internal secret")
             options: Any = {"require": ["exp", "iat", "iss"]}
-            claims = jwt.decode(token, self._secret, algorithms=["HS256"], issuer=INTERNAL, options=options)
-            caller = _caller(claims, "tenant", "role", "internal", INTERNAL, all_boards=claims.get("all_boards") is True)
+            claims = jwt.decode(
+                token, self._secret, algorithms=["HS256"], issuer=INTERNAL, options=options
+            )
+            caller = _caller(
+                claims,
+                "tenant",
+                "role",
+                "internal",
+                INTERNAL,
+                all_boards=claims.get("all_boards") is True,
+            )
             return caller, float(claims["exp"])
         if not isinstance(claimed, str) or claimed not in self._issuers:
             raise jwt.InvalidIssuerError("unknown issuer")
@@ -116,14 +155,26 @@ class Authenticator:
             options={"require": ["exp", "iss", "aud"]},
         )
         claims.setdefault(issuer.role_claim, issuer.default_role)
-        caller = _caller(claims, issuer.tenant_claim, issuer.role_claim, "jwt", f"jwt:{issuer.issuer}")
-        if caller.tenant not in issuer.tenants if issuer.tenants is not None else caller.tenant == PLATFORM:
+        caller = _caller(
+            claims, issuer.tenant_claim, issuer.role_claim, "jwt", f"jwt:{issuer.issuer}"
+        )
+        if (
+            caller.tenant not in issuer.tenants
+            if issuer.tenants is not None
+            else caller.tenant == PLATFORM
+        ):
             raise jwt.InvalidTokenError("the issuer may not speak for this tenant")
         return caller, float(claims["exp"]) + issuer.leeway
 
 
 def _caller(
-    claims: Mapping[str, Any], tenant: str, role: str, kind: Any, credential: str, *, all_boards: bool = False
+    claims: Mapping[str, Any],
+    tenant: str,
+    role: str,
+    kind: Any,
+    credential: str,
+    *,
+    all_boards: bool = False,
 ) -> Caller:
     """ValueError or TypeError when a claim is not what it must be."""
     user = claims.get("sub")
@@ -138,7 +189,9 @@ def _caller(
 
 
 class KeySet:
-    """An issuer's keys by id, read again when they are ten minutes old or when an unknown id is met (at most twice a minute)."""
+    """An issuer's keys by id, read again when they are ten minutes old or when an
+    unknown id is met (at most twice a minute).
+    """
 
     FRESH, AGAIN = 600.0, 30.0
 
@@ -148,9 +201,13 @@ class KeySet:
         self._read_at = float("-inf")
 
     async def get(self, kid: str | None) -> Any:
-        """The key; without an id, the only one there is. Raises jwt.InvalidKeyError, or Unavailable when the issuer is away."""
+        """The key; without an id, the only one there is. Raises jwt.InvalidKeyError, or
+        Unavailable when the issuer is away.
+        """
         age = time.monotonic() - self._read_at
-        if self._url is not None and (age > self.FRESH or (self._find(kid) is None and age > self.AGAIN)):
+        if self._url is not None and (
+            age > self.FRESH or (self._find(kid) is None and age > self.AGAIN)
+        ):
             await self._read(self._url)
         key = self._find(kid)
         if key is None:
@@ -158,16 +215,26 @@ class KeySet:
         return key
 
     def _find(self, kid: str | None) -> Any:
-        return next(iter(self._keys.values())) if kid is None and len(self._keys) == 1 else self._keys.get(kid)
+        return (
+            next(iter(self._keys.values()))
+            if kid is None and len(self._keys) == 1
+            else self._keys.get(kid)
+        )
 
     async def _read(self, url: str) -> None:
         try:
             async with httpx.AsyncClient(timeout=3) as client:
-                keys = jwt.PyJWKSet.from_dict((await client.get(url)).raise_for_status().json()).keys
+                keys = jwt.PyJWKSet.from_dict(
+                    (await client.get(url)).raise_for_status().json()
+                ).keys
         except (httpx.HTTPError, jwt.PyJWTError, ValueError, AttributeError) as error:
             if not self._keys:
-                raise Unavailable("the token's issuer cannot be reached for its keys", retry_after=5) from error
-            self._read_at = time.monotonic() - self.FRESH + self.AGAIN  # go on with the keys we have, and try again soon
+                raise Unavailable(
+                    "the token's issuer cannot be reached for its keys", retry_after=5
+                ) from error
+            self._read_at = (
+                time.monotonic() - self.FRESH + self.AGAIN
+            )  # go on with the keys we have, and try again soon
             return
         self._keys = {key.key_id: key for key in keys if key.key_type != "oct"}
         self._read_at = time.monotonic()

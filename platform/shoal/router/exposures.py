@@ -44,15 +44,22 @@ def resolve(
 ) -> Resolved:
     """Defaults ← `promoted` ← the variants' values, in the order of the experiments.
 
-    `varied` tells for each experiment which parameters any of its variants sets: a control sets none, and is exposed all
-    the same; an experiment that sets none at all (an A/A test) is exposed by every use. A value that the model refuses is
-    left out with a warning, never an error: the model may have changed since the value was accepted. A variant of which
-    a value was refused is not exposed, since its unit did not get what the variant says.
+    `varied` tells for each experiment which parameters any of its variants sets: a
+    control sets none, and is exposed all the same; an experiment that sets none at all
+    (an A/A test) is exposed by every use. A value that the model refuses is left out
+    with a warning, never an error: the model may have changed since the value was
+    accepted. A variant of which a value was refused is not exposed, since its unit did
+    not get what the variant says.
     """
     kept, _ = _accepted(model, {}, promoted, f"{where}: promoted")
     exposing = []
     for assignment in assignments:
-        kept, refused = _accepted(model, kept, assignment.parameters, f"{where}: {assignment.experiment}/{assignment.variant}")
+        kept, refused = _accepted(
+            model,
+            kept,
+            assignment.parameters,
+            f"{where}: {assignment.experiment}/{assignment.variant}",
+        )
         names = varied[assignment.experiment]
         if not refused and (not names or not names.isdisjoint(model.model_fields)):
             exposing.append(assignment)
@@ -62,7 +69,9 @@ def resolve(
 def _accepted(
     model: type[Parameters], base: Mapping[str, Any], values: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any], set[str]]:
-    """`base` with those of `values` that the model takes, and the names of the others. `base` alone is valid."""
+    """`base` with those of `values` that the model takes, and the names of the others.
+    `base` alone is valid.
+    """
     left = dict(values)
     refused: set[str] = set()
     while left:
@@ -70,8 +79,14 @@ def _accepted(
             model.model_validate({**base, **left})
             break
         except ValidationError as error:
-            bad = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]} & left.keys() or set(left)
-            log.warning("%s: the values of %s are not (or no longer) valid and were left out", where, ", ".join(sorted(bad)))
+            bad = {
+                str(fault["loc"][0]) for fault in error.errors() if fault["loc"]
+            } & left.keys() or set(left)
+            log.warning(
+                "%s: the values of %s are not (or no longer) valid and were left out",
+                where,
+                ", ".join(sorted(bad)),
+            )
             refused |= bad
             for name in bad:
                 del left[name]
@@ -80,7 +95,10 @@ def _accepted(
 
 def varied_by(records: Iterable[ExperimentRecord]) -> dict[str, frozenset[str]]:
     """Which parameters each experiment sets in any of its variants."""
-    return {record.id: frozenset().union(*(variant.parameters for variant in record.variants)) for record in records}
+    return {
+        record.id: frozenset().union(*(variant.parameters for variant in record.variants))
+        for record in records
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +118,41 @@ class Exposure:
 
 
 class ExposureLog:
-    """Appends the first exposure of each unit to its tenant's event log: at least once, and with one id however often."""
+    """Appends the first exposure of each unit to its tenant's event log: at least once,
+    and with one id however often.
+    """
 
-    def __init__(self, directory: Directory, open_stores: Callable[[str], Stores], capability: str, tenant_exists: Callable[[str], bool]) -> None:
-        self._directory, self._open_stores, self._capability, self._tenant_exists = directory, open_stores, capability, tenant_exists
+    def __init__(
+        self,
+        directory: Directory,
+        open_stores: Callable[[str], Stores],
+        capability: str,
+        tenant_exists: Callable[[str], bool],
+    ) -> None:
+        self._directory, self._open_stores, self._capability, self._tenant_exists = (
+            directory,
+            open_stores,
+            capability,
+            tenant_exists,
+        )
         self._seen: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
         self._outbox: Outbox[Exposure] = Outbox("exposures", self._deliver)
 
     def note(self, tenant: str, assignment: Assignment, unit: str) -> None:
-        """Remember that the unit met a varied parameter. Cheap; one that finds the queue full is noted at the unit's next use."""
+        """Remember that the unit met a varied parameter. Cheap; one that finds the
+        queue full is noted at the unit's next use.
+        """
         key = (tenant, assignment.experiment, assignment.variant, unit)
         if key in self._seen:
             return
-        exposure = Exposure(tenant, assignment.experiment, assignment.variant, assignment.unit, unit, datetime.now(UTC))
+        exposure = Exposure(
+            tenant,
+            assignment.experiment,
+            assignment.variant,
+            assignment.unit,
+            unit,
+            datetime.now(UTC),
+        )
         if self._outbox.offer(exposure):
             self._seen[key] = None
             if len(self._seen) > REMEMBERED:
@@ -124,16 +164,24 @@ class ExposureLog:
     async def _deliver(self, exposures: list[Exposure]) -> None:
         by_experiment: dict[tuple[str, str], list[Exposure]] = {}
         for exposure in exposures:
-            if self._tenant_exists(exposure.tenant):  # an erased tenant must not come back by a late event
-                by_experiment.setdefault((exposure.tenant, exposure.experiment), []).append(exposure)
+            if self._tenant_exists(
+                exposure.tenant
+            ):  # an erased tenant must not come back by a late event
+                by_experiment.setdefault((exposure.tenant, exposure.experiment), []).append(
+                    exposure
+                )
         for (tenant, experiment), group in by_experiment.items():
             key = exposed_key(tenant, experiment)
             async with reachable():
-                known = await self._directory.redis.smismember(key, [exposure.digest for exposure in group])
+                known = await self._directory.redis.smismember(
+                    key, [exposure.digest for exposure in group]
+                )
             new = [exposure for exposure, old in zip(group, known, strict=True) if not old]
             if not new:
                 continue
-            await self._open_stores(tenant).events.append([self._event(exposure) for exposure in new])
+            await self._open_stores(tenant).events.append(
+                [self._event(exposure) for exposure in new]
+            )
             async with reachable():
                 pipe = self._directory.redis.pipeline()
                 pipe.sadd(key, *(exposure.digest for exposure in new))
@@ -149,4 +197,11 @@ class ExposureLog:
             "unit_type": exposure.unit_type,
             "capability": self._capability,
         }
-        return Event(id=exposure.digest.hex(), source=SOURCE, type=EVENT_TYPE, time=exposure.time, subject=exposure.unit, data=data)
+        return Event(
+            id=exposure.digest.hex(),
+            source=SOURCE,
+            type=EVENT_TYPE,
+            time=exposure.time,
+            subject=exposure.unit,
+            data=data,
+        )

@@ -1,4 +1,6 @@
-"""The account: how many requests, how they ended and how long they took, per tenant, capability, route and variant."""
+"""The account: how many requests, how they ended and how long they took, per tenant,
+capability, route and variant.
+"""
 
 import asyncio
 import logging
@@ -23,7 +25,9 @@ from shoal.tenants.tasks import end
 log = logging.getLogger(__name__)
 
 BOUNDS = tuple(0.0001 * 2 ** (i / 2) for i in range(40))
-"""Upper bounds of the latency histogram's buckets, in seconds: .1 ms to 74 s, each √2 times the one before; one more is open."""
+"""Upper bounds of the latency histogram's buckets, in seconds: .1 ms to 74 s, each √2
+times the one before; one more is open.
+"""
 
 SETTLE_SECONDS = 15
 """A minute is closed so long after its end, when every replica has told its part."""
@@ -34,7 +38,9 @@ ACTIVE_MINUTES = 24 * 60
 
 @dataclass(slots=True)
 class Cell:
-    """Counts of one kind of request. `errors` are answers of 500 and above; `seconds` is their latencies' sum."""
+    """Counts of one kind of request. `errors` are answers of 500 and above; `seconds`
+    is their latencies' sum.
+    """
 
     count: int = 0
     errors: int = 0
@@ -56,20 +62,27 @@ class Cell:
 
 
 def quantile(buckets: list[int], q: float) -> float:
-    """The q-quantile in seconds, from the histogram: linear within its bucket, so at most √2 off. 0 when it is empty."""
+    """The q-quantile in seconds, from the histogram: linear within its bucket, so at
+    most √2 off. 0 when it is empty.
+    """
     rank = q * sum(buckets)
     below = 0
     for i, count in enumerate(buckets):
         if count and below + count >= rank:
-            low, high = (BOUNDS[i - 1] if i else 0.0), (BOUNDS[i] if i < len(BOUNDS) else BOUNDS[-1] * 2**0.5)
+            low, high = (
+                (BOUNDS[i - 1] if i else 0.0),
+                (BOUNDS[i] if i < len(BOUNDS) else BOUNDS[-1] * 2**0.5),
+            )
             return low + (high - low) * max(0.0, rank - below) / count
         below += count
     return 0.0
 
 
 class RequestMetrics:
-    """Kept by each replica since its start (`snapshot`), summed over the replicas by the minute in Redis, and from there
-    appended to each tenant's event log as `metric` events, once a minute."""
+    """Kept by each replica since its start (`snapshot`), summed over the replicas by
+    the minute in Redis, and from there appended to each tenant's event log as `metric`
+    events, once a minute.
+    """
 
     def __init__(
         self,
@@ -81,7 +94,12 @@ class RequestMetrics:
         flush_seconds: float = 10,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._directory, self._open_stores, self._capability, self._tenant_exists = directory, open_stores, capability, tenant_exists
+        self._directory, self._open_stores, self._capability, self._tenant_exists = (
+            directory,
+            open_stores,
+            capability,
+            tenant_exists,
+        )
         self._flush_seconds, self._clock = flush_seconds, clock
         self._routes: dict[tuple[str, str, int], Cell] = {}
         self._variants: dict[tuple[str, str, str], Cell] = {}
@@ -91,8 +109,18 @@ class RequestMetrics:
         self._closed = int(self._clock() // 60) - 1
         self._task: asyncio.Task[None] | None = None
 
-    def record(self, tenant: str, route: str, status: int, seconds: float, user: str | None, variants: Mapping[str, str]) -> None:
-        """Count one answer. `route` is method and template, such as `GET /search/items/{id}`."""
+    def record(
+        self,
+        tenant: str,
+        route: str,
+        status: int,
+        seconds: float,
+        user: str | None,
+        variants: Mapping[str, str],
+    ) -> None:
+        """Count one answer. `route` is method and template, such as `GET
+        /search/items/{id}`.
+        """
         minute = int(self._clock() // 60)
         bucket = bisect_left(BOUNDS, seconds)
         failed = status >= 500
@@ -105,17 +133,32 @@ class RequestMetrics:
             users.add(user)
 
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
-        """Counts since the start of this process, for an exporter: `routes` (labels tenant, capability, route, status) and
-        `variants` (labels tenant, capability, experiment, variant), each with count, errors, seconds (their sum) and
-        buckets (not cumulative; their upper bounds are `BOUNDS`). Variants are counted as of the last flush."""
+        """Counts since the start of this process, for an exporter: `routes` (labels
+        tenant, capability, route, status) and `variants` (labels tenant, capability,
+        experiment, variant), each with count, errors, seconds (their sum) and buckets
+        (not cumulative; their upper bounds are `BOUNDS`). Variants are counted as of
+        the last flush.
+        """
 
         def sample(labels: dict[str, Any], cell: Cell) -> dict[str, Any]:
             labels["capability"] = self._capability
-            return {"labels": labels, "count": cell.count, "errors": cell.errors, "seconds": cell.seconds, "buckets": list(cell.buckets)}
+            return {
+                "labels": labels,
+                "count": cell.count,
+                "errors": cell.errors,
+                "seconds": cell.seconds,
+                "buckets": list(cell.buckets),
+            }
 
         return {
-            "routes": [sample({"tenant": t, "route": r, "status": s}, cell) for (t, r, s), cell in self._routes.items()],
-            "variants": [sample({"tenant": t, "experiment": e, "variant": v}, cell) for (t, e, v), cell in self._variants.items()],
+            "routes": [
+                sample({"tenant": t, "route": r, "status": s}, cell)
+                for (t, r, s), cell in self._routes.items()
+            ],
+            "variants": [
+                sample({"tenant": t, "experiment": e, "variant": v}, cell)
+                for (t, e, v), cell in self._variants.items()
+            ],
         }
 
     def start(self) -> None:
@@ -142,15 +185,23 @@ class RequestMetrics:
                 log.exception("keeping the account failed")
 
     async def flush(self) -> None:
-        """Add what was counted since the last flush to the minutes in Redis. What Redis does not take is kept for the next."""
+        """Add what was counted since the last flush to the minutes in Redis. What Redis
+        does not take is kept for the next.
+        """
         minutes, users, self._minutes, self._users = self._minutes, self._users, {}, {}
-        self._routes = {key: cell for key, cell in self._routes.items() if self._tenant_exists(key[0])}
-        self._variants = {key: cell for key, cell in self._variants.items() if self._tenant_exists(key[0])}
+        self._routes = {
+            key: cell for key, cell in self._routes.items() if self._tenant_exists(key[0])
+        }
+        self._variants = {
+            key: cell for key, cell in self._variants.items() if self._tenant_exists(key[0])
+        }
         if not minutes:
             return
         totals: dict[tuple[int, str, str], Cell] = {}
         for (minute, tenant, variants), cell in minutes.items():
-            if not self._tenant_exists(tenant):  # an erased tenant must not come back by late counts
+            if not self._tenant_exists(
+                tenant
+            ):  # an erased tenant must not come back by late counts
                 continue
             for labels in ("", *map("/".join, variants)):
                 _cell(totals, (minute, tenant, labels)).merge(cell)
@@ -188,7 +239,9 @@ class RequestMetrics:
                 _cell(self._variants, (tenant, experiment, arm)).merge(cell)
 
     async def close_minutes(self) -> None:
-        """Append the metrics of every minute that is over, of all tenants, unless another replica does."""
+        """Append the metrics of every minute that is over, of all tenants, unless
+        another replica does.
+        """
         last = int((self._clock() - SETTLE_SECONDS) // 60) - 1
         for minute in range(max(self._closed + 1, last - 5), last + 1):
             await self._close_minute(minute)
@@ -201,15 +254,21 @@ class RequestMetrics:
                 return
         try:
             async with reachable():
-                active = await redis.zrange(active_key(self._capability), minute - ACTIVE_MINUTES, "+inf", byscore=True)
-                await redis.zremrangebyscore(active_key(self._capability), "-inf", minute - ACTIVE_MINUTES)
+                active = await redis.zrange(
+                    active_key(self._capability), minute - ACTIVE_MINUTES, "+inf", byscore=True
+                )
+                await redis.zremrangebyscore(
+                    active_key(self._capability), "-inf", minute - ACTIVE_MINUTES
+                )
             for name in active:
                 tenant = name.decode()
                 if tenant != PLATFORM and self._tenant_exists(tenant):
                     await self._close_tenant(minute, tenant)
         except BaseException:
             with suppress(RedisError, OSError):
-                await redis.delete(claim)  # another replica, or this one, tries again; the events' ids are the same
+                await redis.delete(
+                    claim
+                )  # another replica, or this one, tries again; the events' ids are the same
             raise
 
     async def _close_tenant(self, minute: int, tenant: str) -> None:
@@ -223,8 +282,12 @@ class RequestMetrics:
         await self._open_stores(tenant).events.append(events)
 
 
-def metric_events(capability: str, minute: int, counts: Mapping[bytes, bytes], users: int) -> list[Event]:
-    """One tenant's minute as `metric` events, timed at its beginning. Without requests there is only their number, 0."""
+def metric_events(
+    capability: str, minute: int, counts: Mapping[bytes, bytes], users: int
+) -> list[Event]:
+    """One tenant's minute as `metric` events, timed at its beginning. Without requests
+    there is only their number, 0.
+    """
     cells: dict[str, Cell] = {"": Cell()}
     for raw_name, value in counts.items():
         name, _, variant = raw_name.decode().partition("/")

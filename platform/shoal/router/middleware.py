@@ -1,4 +1,6 @@
-"""The Router: who is calling, for which tenant, within which limits, in which experiments. Plain ASGI around an application."""
+"""The Router: who is calling, for which tenant, within which limits, in which
+experiments. Plain ASGI around an application.
+"""
 
 import asyncio
 import logging
@@ -40,8 +42,8 @@ RESOLVED_REMEMBERED = 1_000
 
 NOBODY: frozenset[str] = frozenset()
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-"""Others are counted as `?`: what callers make up must not become names in the account."""
-
+"""Others are counted as `?`: what callers make up must not become names in the account.
+"""
 
 
 class AdmittedRequest:
@@ -49,16 +51,49 @@ class AdmittedRequest:
 
     __slots__ = ("caller", "request_id", "session", "user", "view")
 
-    def __init__(self, caller: Caller, user: str | None, session: str | None, request_id: str, view: "TenantView") -> None:
-        self.caller, self.user, self.session, self.request_id, self.view = caller, user, session, request_id, view
+    def __init__(
+        self,
+        caller: Caller,
+        user: str | None,
+        session: str | None,
+        request_id: str,
+        view: "TenantView",
+    ) -> None:
+        self.caller, self.user, self.session, self.request_id, self.view = (
+            caller,
+            user,
+            session,
+            request_id,
+            view,
+        )
 
 
 class TenantView:
-    """What this replica derives from one version of a tenant and of the platform's own entries."""
+    """What this replica derives from one version of a tenant and of the platform's own
+    entries.
+    """
 
-    __slots__ = ("gate", "limits", "plan", "platform", "promoted", "resolved", "state", "stores", "varied")
+    __slots__ = (
+        "gate",
+        "limits",
+        "plan",
+        "platform",
+        "promoted",
+        "resolved",
+        "state",
+        "stores",
+        "varied",
+    )
 
-    def __init__(self, state: TenantState, platform: TenantState, capability: str, limits: Limits, gate: RateLimiter | None, stores: Stores) -> None:
+    def __init__(
+        self,
+        state: TenantState,
+        platform: TenantState,
+        capability: str,
+        limits: Limits,
+        gate: RateLimiter | None,
+        stores: Stores,
+    ) -> None:
         self.state, self.platform, self.stores = state, platform, stores
         own = state.limits.get(capability, Limits()).over(state.limits.get("*", Limits()))
         self.limits = own.over(limits)
@@ -66,7 +101,10 @@ class TenantView:
         names = {record.id for record in state.experiments}
         records = [
             record
-            for record in (*state.experiments, *(r for r in platform.experiments if r.id not in names and state is not platform))
+            for record in (
+                *state.experiments,
+                *(r for r in platform.experiments if r.id not in names and state is not platform),
+            )
             if record.capability in (None, capability) and record.status == "running"
         ]
         self.plan = Plan(records) if records else None
@@ -76,11 +114,13 @@ class TenantView:
 
 
 class Router:
-    """Wraps a capability's application. `start` and `stop` run by the lifespan, or `start` at the first request.
+    """Wraps a capability's application. `start` and `stop` run by the lifespan, or
+    `start` at the first request.
 
-    `open_stores(tenant)` gives a tenant's doors; `purge_if_erased(tenant)` is called when a tenant went during a request. Paths are
-    whole (`/search/items`). The application finds the TenantContext in `scope["shoal.context"]` and the request's id in
-    `scope["shoal.request_id"]`.
+    `open_stores(tenant)` gives a tenant's doors; `purge_if_erased(tenant)` is called
+    when a tenant went during a request. Paths are whole (`/search/items`). The
+    application finds the TenantContext in `scope["shoal.context"]` and the request's id
+    in `scope["shoal.request_id"]`.
     """
 
     def __init__(
@@ -100,19 +140,32 @@ class Router:
         self.settings = settings or RouterSettings()
         self._public = {f"/{self.capability}{path}" for path in self.settings.public}
         self.snapshot = Snapshot(
-            directory, poll_seconds=self.settings.poll_seconds, stale_seconds=self.settings.stale_seconds
+            directory,
+            poll_seconds=self.settings.poll_seconds,
+            stale_seconds=self.settings.stale_seconds,
         )
-        self._directory, self._services, self._operations, self._purge_if_erased = directory, services, operations, purge_if_erased
+        self._directory, self._services, self._operations, self._purge_if_erased = (
+            directory,
+            services,
+            operations,
+            purge_if_erased,
+        )
         self._stores: dict[str, Stores] = {}
         self._open_stores = open_stores
         self._authenticator = Authenticator(self.snapshot, self.settings)
         self._presence = ReplicaHeartbeat(directory, self.capability)
         self._views: dict[str, TenantView] = {}
-        self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = OrderedDict()
+        self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = (
+            OrderedDict()
+        )
         tenant_exists = self.snapshot.tenants.__contains__
         self._exposures = ExposureLog(directory, self._doors, self.capability, tenant_exists)
         self.account = RequestMetrics(
-            directory, self._doors, self.capability, tenant_exists, flush_seconds=self.settings.flush_seconds
+            directory,
+            self._doors,
+            self.capability,
+            tenant_exists,
+            flush_seconds=self.settings.flush_seconds,
         )
         self._audit = AuditLog(directory, tenant_exists)
         self._starting: asyncio.Task[None] | None = None
@@ -131,7 +184,9 @@ class Router:
         self._started = True
 
     async def stop(self) -> None:
-        """Deliver what waits (exposures, audit entries, counts) and let go of the directory."""
+        """Deliver what waits (exposures, audit entries, counts) and let go of the
+        directory.
+        """
         if self._starting is None:
             return
         await asyncio.shield(self._starting)
@@ -201,19 +256,30 @@ class Router:
         except Exception:
             log.exception("request %s: %s %s failed", head.request_id, method, self._route(scope))
             if not exchange.started:
-                await exchange.problem(InternalError("an error of the platform's; it was logged under the request's id"))
+                await exchange.problem(
+                    InternalError(
+                        "an error of the platform's; it was logged under the request's id"
+                    )
+                )
         finally:
             if gate is not None:
                 gate.leave()
             if call is not None:
-                route, seconds = f"{method if method in METHODS else '?'} {self._route(scope)}", perf_counter() - began
-                self.account.record(call.caller.tenant, route, exchange.status, seconds, call.user, variants)
+                route, seconds = (
+                    f"{method if method in METHODS else '?'} {self._route(scope)}",
+                    perf_counter() - began,
+                )
+                self.account.record(
+                    call.caller.tenant, route, exchange.status, seconds, call.user, variants
+                )
                 if gate is not None and method not in SAFE:
                     await self._enter(scope, call, route, exchange.status)
                 if call.caller.tenant not in self.snapshot.tenants:
                     await self._purge_if_erased(call.caller.tenant)
 
-    async def _run(self, scope: Scope, receive: Receive, exchange: ResponseGuard, gate: RateLimiter | None) -> None:
+    async def _run(
+        self, scope: Scope, receive: Receive, exchange: ResponseGuard, gate: RateLimiter | None
+    ) -> None:
         """The application, within the gate's time and its limit of the body."""
         deadline = exchange.deadline = asyncio.timeout(None if gate is None else gate.seconds)
         try:
@@ -221,7 +287,9 @@ class Router:
                 await self.app(scope, receive, exchange.send)
         except Exception:
             if gate is not None and deadline.expired():
-                raise Unavailable(f"the request took longer than the limit of {gate.seconds:g} s") from None
+                raise Unavailable(
+                    f"the request took longer than the limit of {gate.seconds:g} s"
+                ) from None
             if not exchange.exceeded:
                 raise
         finally:
@@ -253,10 +321,25 @@ class Router:
             raise Unauthenticated("the credential's tenant is gone")
         if view is None or view.state is not state or view.platform is not self.snapshot.platform:
             if len(self._views) > len(self.snapshot.tenants):  # some tenants went
-                self._views = {name: view for name, view in self._views.items() if name in self.snapshot.tenants}
-                self._stores = {name: doors for name, doors in self._stores.items() if name in self.snapshot.tenants}
+                self._views = {
+                    name: view
+                    for name, view in self._views.items()
+                    if name in self.snapshot.tenants
+                }
+                self._stores = {
+                    name: doors
+                    for name, doors in self._stores.items()
+                    if name in self.snapshot.tenants
+                }
             gate = None if view is None else view.gate
-            view = TenantView(state, self.snapshot.platform, self.capability, self.settings.limits, gate, self._doors(tenant))
+            view = TenantView(
+                state,
+                self.snapshot.platform,
+                self.capability,
+                self.settings.limits,
+                gate,
+                self._doors(tenant),
+            )
             self._views[tenant] = view
         return view
 
@@ -290,7 +373,12 @@ class Router:
         if view.plan is not None:
             assignments = view.plan.assign(
                 {"user": call.user, "tenant": caller.tenant, "session": call.session},
-                {"role": caller.role.value, "user": call.user, "tenant": caller.tenant, "board": boards},
+                {
+                    "role": caller.role.value,
+                    "user": call.user,
+                    "tenant": caller.tenant,
+                    "board": boards,
+                },
             )
             variants = {assignment.experiment: assignment.variant for assignment in assignments}
         return CapabilityCaller(
@@ -306,23 +394,31 @@ class Router:
             variants=variants,
         ).context()
 
-    def _resolve(self, call: AdmittedRequest, assignments: list[Assignment], model: type[Parameters]) -> Parameters:
+    def _resolve(
+        self, call: AdmittedRequest, assignments: list[Assignment], model: type[Parameters]
+    ) -> Parameters:
         view = call.view
         key = (model, *((a.experiment, a.variant) for a in assignments))
         found = view.resolved.get(key)
         if found is None:
             where = f"tenant {call.caller.tenant}, capability {self.capability}"
-            found = view.resolved[key] = resolve(model, view.promoted, assignments, view.varied, where)
+            found = view.resolved[key] = resolve(
+                model, view.promoted, assignments, view.varied, where
+            )
             if len(view.resolved) > RESOLVED_REMEMBERED:
                 view.resolved.popitem(last=False)
         for assignment in found.exposing:
-            unit = {"user": call.user, "tenant": call.caller.tenant, "session": call.session}[assignment.unit]
+            unit = {"user": call.user, "tenant": call.caller.tenant, "session": call.session}[
+                assignment.unit
+            ]
             if unit is not None:
                 self._exposures.note(call.caller.tenant, assignment, unit)
         return found.parameters
 
     def _route(self, scope: Scope) -> str:
-        """The route's template; `-` when none was reached, so that made-up paths do not become names in the account."""
+        """The route's template; `-` when none was reached, so that made-up paths do not
+        become names in the account.
+        """
         path = getattr(scope.get("route"), "shoal_path", None)
         return "-" if path is None else f"/{self.capability}{path}"
 
@@ -368,7 +464,9 @@ class Router:
                 await self._purge_if_erased(call.caller.tenant)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str) -> None:
+async def _refuse(
+    scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str
+) -> None:
     """Refuse a websocket's handshake, with a problem where the server can send one."""
     if (await receive())["type"] != "websocket.connect":
         return

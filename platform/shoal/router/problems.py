@@ -21,14 +21,20 @@ SHOWN = 100
 
 
 class JSON(JSONResponse):
-    """What a route's plain return value is sent as: NaN and infinities become null, which JSON has no other word for."""
+    """What a route's plain return value is sent as: NaN and infinities become null,
+    which JSON has no other word for.
+    """
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
 
 
-def respond(error: ShoalError, request_id: str | None, status: int | None = None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body of an error's response. Does not change the error, which may be shared."""
+def respond(
+    error: ShoalError, request_id: str | None, status: int | None = None
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of an error's response. Does not change the error, which
+    may be shared.
+    """
     problem = error.problem()
     if status is not None:
         problem["status"] = status
@@ -44,24 +50,38 @@ def respond(error: ShoalError, request_id: str | None, status: int | None = None
 
 
 def invalid(error: RequestValidationError) -> ShoalError:
-    """FastAPI's complaint as ours. Locations are as in the request: `3.text` in a body, `query.limit` elsewhere. The values
-    complained of are not repeated."""
+    """FastAPI's complaint as ours. Locations are as in the request: `3.text` in a body,
+    `query.limit` elsewhere. The values complained of are not repeated.
+    """
     faults = error.errors()
     for fault in faults:
         if fault["type"] == "json_invalid":
             where = fault["loc"][-1] if len(fault["loc"]) > 1 else 0
-            return Malformed(f"the body is not JSON: {fault.get('ctx', {}).get('error', fault['msg'])} (at {where})")
+            return Malformed(
+                f"the body is not JSON: {fault.get('ctx', {}).get('error', fault['msg'])} (at {where})"
+            )
     errors = []
     for fault in faults[:SHOWN]:
-        location = fault["loc"][1:] if len(fault["loc"]) > 1 and fault["loc"][0] == "body" else fault["loc"]
-        errors.append({"location": ".".join(map(str, location)), "message": fault["msg"].removeprefix("Value error, ")})
+        location = (
+            fault["loc"][1:]
+            if len(fault["loc"]) > 1 and fault["loc"][0] == "body"
+            else fault["loc"]
+        )
+        errors.append(
+            {
+                "location": ".".join(map(str, location)),
+                "message": fault["msg"].removeprefix("Value error, "),
+            }
+        )
     first = errors[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return Invalid(f"{first['location']}: {first['message']}{more}", errors=errors)
 
 
 def of_status(error: HTTPException, request: Request) -> ShoalError:
-    """An HTTP exception as ours: the kind of its status, or the nearest. One that says no more than its status gets told where."""
+    """An HTTP exception as ours: the kind of its status, or the nearest. One that says
+    no more than its status gets told where.
+    """
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{request.method} {request.scope['path']}: {detail.lower()}"
@@ -71,7 +91,9 @@ def of_status(error: HTTPException, request: Request) -> ShoalError:
 def install_problem_handlers(app: FastAPI) -> None:
     """Make every error of the application a problem."""
 
-    def response(request: Request, error: ShoalError, status: int | None = None, title: str | None = None) -> Response:
+    def response(
+        request: Request, error: ShoalError, status: int | None = None, title: str | None = None
+    ) -> Response:
         status, headers, body = respond(error, request.scope.get("shoal.request_id"), status)
         result = Response(body, status)
         result.raw_headers = headers
@@ -95,7 +117,10 @@ def install_problem_handlers(app: FastAPI) -> None:
         return result
 
     async def unknown(request: Request, error: Exception) -> Response:
-        return response(request, InternalError("an error of the platform's; it was logged under the request's id"))
+        return response(
+            request,
+            InternalError("an error of the platform's; it was logged under the request's id"),
+        )
 
     app.add_exception_handler(ShoalError, shoal_error)
     app.add_exception_handler(RequestValidationError, validation_error)

@@ -27,9 +27,22 @@ return redis.call('ZCARD', KEYS[1])
 
 
 class RateLimiter:
-    """A token bucket and a count of requests in flight, for one tenant on this replica. Times are of `monotonic`."""
+    """A token bucket and a count of requests in flight, for one tenant on this replica.
+    Times are of `monotonic`.
+    """
 
-    __slots__ = ("_burst", "_limits", "_rate", "_replicas", "_tokens", "_when", "body_bytes", "concurrency", "in_flight", "seconds")
+    __slots__ = (
+        "_burst",
+        "_limits",
+        "_rate",
+        "_replicas",
+        "_tokens",
+        "_when",
+        "body_bytes",
+        "concurrency",
+        "in_flight",
+        "seconds",
+    )
 
     def __init__(self, limits: Limits, replicas: int = 1) -> None:
         self.in_flight = 0
@@ -40,7 +53,13 @@ class RateLimiter:
     def set(self, limits: Limits, replicas: int) -> None:
         """Take over changed limits; what is in flight or used up stays so."""
         whole = limits.over(DEFAULT_LIMITS)
-        assert whole.rps and whole.burst and whole.concurrency and whole.seconds and whole.body_bytes is not None
+        assert (
+            whole.rps
+            and whole.burst
+            and whole.concurrency
+            and whole.seconds
+            and whole.body_bytes is not None
+        )
         self._limits, self._replicas = limits, replicas
         self._rate, self._burst = whole.rps / replicas, max(1.0, whole.burst / replicas)
         self.concurrency = math.ceil(whole.concurrency / replicas)
@@ -56,7 +75,10 @@ class RateLimiter:
         self._when = now
         if tokens < 1:
             self._tokens = tokens
-            raise LimitExceeded("more requests per second than the limit allows", retry_after=round((1 - tokens) / self._rate, 3))
+            raise LimitExceeded(
+                "more requests per second than the limit allows",
+                retry_after=round((1 - tokens) / self._rate, 3),
+            )
         if self.in_flight >= self.concurrency:
             self._tokens = tokens
             raise LimitExceeded("more requests at once than the limit allows", retry_after=1)
@@ -76,7 +98,11 @@ class ReplicaHeartbeat:
 
     def __init__(self, directory: Directory, capability: str) -> None:
         self.replicas = 1
-        self._directory, self._key, self._me = directory, f"{PREFIX}replicas:{capability}", uuid4().hex
+        self._directory, self._key, self._me = (
+            directory,
+            f"{PREFIX}replicas:{capability}",
+            uuid4().hex,
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -101,5 +127,3 @@ class ReplicaHeartbeat:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             with suppress(Unavailable):
                 await self.beat()
-
-

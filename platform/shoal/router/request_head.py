@@ -15,7 +15,16 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 class RequestHead:
     """What the router reads of a request's headers, in one pass."""
 
-    __slots__ = ("_authorization", "_bytes", "_repeated", "content_length", "has_body", "request_id", "session", "user")
+    __slots__ = (
+        "_authorization",
+        "_bytes",
+        "_repeated",
+        "content_length",
+        "has_body",
+        "request_id",
+        "session",
+        "user",
+    )
 
     def __init__(self, scope: Scope) -> None:
         self._authorization: bytes | None = None
@@ -72,7 +81,9 @@ class RequestHead:
     def token(self) -> bytes:
         value = self._authorization
         if value is None:
-            raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
+            raise Unauthenticated(
+                "a credential is needed: Authorization: Bearer, with an API key or a JWT"
+            )
         if value[:7].lower() != b"bearer ":
             raise Unauthenticated("the credential must be a bearer token: Authorization: Bearer")
         return value[7:].strip()
@@ -83,7 +94,9 @@ class HeadersTooLarge(ShoalError):
 
 
 def check_tenant(query: bytes, tenant: str) -> None:
-    """A `tenant` in the query may only repeat the credential's. It is read as the application will read it."""
+    """A `tenant` in the query may only repeat the credential's. It is read as the
+    application will read it.
+    """
     if not query or (b"tenant" not in query and b"%" not in query):
         return
     try:
@@ -99,4 +112,6 @@ def header_text(value: bytes, header: str) -> str:
     try:
         return check_text(value.decode())
     except ValueError:
-        raise Malformed(f"the header {header} must be 1 to 512 characters of UTF-8, none of them a control character") from None
+        raise Malformed(
+            f"the header {header} must be 1 to 512 characters of UTF-8, none of them a control character"
+        ) from None

@@ -13,13 +13,24 @@ log = logging.getLogger(__name__)
 
 
 class ResponseGuard:
-    """One request's body on its way in, up to a limit, and its response on its way out: that gets the request's id, its
-    status is noted, and its beginning lifts the deadline.
+    """One request's body on its way in, up to a limit, and its response on its way out:
+    that gets the request's id, its status is noted, and its beginning lifts the
+    deadline.
 
-    Past the body's limit, the application hears that the client has gone, and what it then answers is not sent.
+    Past the body's limit, the application hears that the client has gone, and what it
+    then answers is not sent.
     """
 
-    __slots__ = ("_left", "_receive", "_send", "deadline", "exceeded", "request_id", "started", "status")
+    __slots__ = (
+        "_left",
+        "_receive",
+        "_send",
+        "deadline",
+        "exceeded",
+        "request_id",
+        "started",
+        "status",
+    )
 
     def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
         self._receive, self._send, self.request_id = receive, send, request_id
@@ -49,13 +60,18 @@ class ResponseGuard:
                 self.deadline.reschedule(None)
             self.started = True
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.request_id.encode()),
+            ]
         elif self.exceeded and not self.started:
             return
         await self._send(message)
 
     async def problem(self, error: ShoalError) -> None:
-        """Answer with an error; where an answer has begun already, that can only be broken off."""
+        """Answer with an error; where an answer has begun already, that can only be
+        broken off.
+        """
         if self.started:
             log.error("request %s failed after its answer had begun: %s", self.request_id, error)
             return

@@ -1,4 +1,6 @@
-"""What the platform demands of every route, whatever its author wrote: the role, and JSON that is JSON."""
+"""What the platform demands of every route, whatever its author wrote: the role, and
+JSON that is JSON.
+"""
 
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -19,7 +21,9 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class StrictRequest(Request):
-    """Its JSON is RFC 8259's: no NaN, no lone surrogates, no deep nesting that would exhaust the stack."""
+    """Its JSON is RFC 8259's: no NaN, no lone surrogates, no deep nesting that would
+    exhaust the stack.
+    """
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
@@ -32,10 +36,14 @@ def permitted(scope: Scope, needed: Role) -> TenantContext:
     context: TenantContext | None = scope.get("shoal.context")
     if context is None:
         if "shoal.request_id" in scope:  # by a public path, such as `/{id}` by /healthz
-            raise Unauthenticated("a credential is needed: Authorization: Bearer, with an API key or a JWT")
+            raise Unauthenticated(
+                "a credential is needed: Authorization: Bearer, with an API key or a JWT"
+            )
         raise InternalError("this route is not behind the router")
     if not context.role.covers(needed):
-        raise Forbidden(f"this operation needs the role {needed}; the credential's is {context.role}")
+        raise Forbidden(
+            f"this operation needs the role {needed}; the credential's is {context.role}"
+        )
     return context
 
 
@@ -61,20 +69,28 @@ class GuardedRoute(_Guarded, APIRoute):
 
 
 def enforce_roles(router: APIRouter) -> None:
-    """Guard all routes of a capability's router, nested ones too. To be called before the router is included in an app.
+    """Guard all routes of a capability's router, nested ones too. To be called before
+    the router is included in an app.
 
-    A route needs the role that it declares by depending on `reader`, `editor` or `admin` (the highest, if several), else
-    `reader` for GET, HEAD and OPTIONS and `editor` for the rest. TypeError for a route that cannot be guarded.
+    A route needs the role that it declares by depending on `reader`, `editor` or
+    `admin` (the highest, if several), else `reader` for GET, HEAD and OPTIONS and
+    `editor` for the rest. TypeError for a route that cannot be guarded.
     """
     for context in iter_route_contexts(router.routes):
         route = context.original_route
         if isinstance(route, APIWebSocketRoute):
             continue  # its handshake is the router's, and its role what its dependencies demand
         if not isinstance(route, APIRoute):
-            raise TypeError(f"{context.path}: a capability's routes are FastAPI routes, not {type(route).__name__}")
+            raise TypeError(
+                f"{context.path}: a capability's routes are FastAPI routes, not {type(route).__name__}"
+            )
         if not isinstance(route, _Guarded):
             kind = type(route)
-            route.__class__ = GuardedRoute if kind is APIRoute else type(f"Guarded{kind.__name__}", (_Guarded, kind), {})
+            route.__class__ = (
+                GuardedRoute
+                if kind is APIRoute
+                else type(f"Guarded{kind.__name__}", (_Guarded, kind), {})
+            )
         route.shoal_role = required_role(context.dependant, context.methods or ())  # type: ignore[attr-defined]
         route.shoal_path = context.path_format or route.path_format  # type: ignore[attr-defined]
         route.app = request_response(route.get_route_handler())

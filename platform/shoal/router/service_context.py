@@ -1,4 +1,6 @@
-"""The context of callers that are no request: jobs, streams and hooks, which work for a tenant as the service itself."""
+"""The context of callers that are no request: jobs, streams and hooks, which work for a
+tenant as the service itself.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +14,17 @@ from shoal.tenants.directory import Directory
 from .exposures import resolve
 
 OperationsOf = Callable[[str, TenantContext], Operations | None]
-"""Another capability's operations, by its name, as the context's caller; None where it is not deployed."""
+"""Another capability's operations, by its name, as the context's caller; None where it
+is not deployed.
+"""
 
 
 class CapabilityCaller:
-    """`TenantContext.operations`: the operations of other capabilities, as this same caller.
+    """`TenantContext.operations`: the operations of other capabilities, as this same
+    caller.
 
-    It knows the context's fields, not the context, which would make of every request's context a reference cycle.
+    It knows the context's fields, not the context, which would make of every request's
+    context a reference cycle.
     """
 
     __slots__ = ("_fields", "_operations")
@@ -42,11 +48,15 @@ async def service_context(
     operations: OperationsOf,
     capability: str,
 ) -> TenantContext:
-    """Role admin, all boards, in no experiment: parameters are the defaults ← the tenant's own values."""
+    """Role admin, all boards, in no experiment: parameters are the defaults ← the
+    tenant's own values.
+    """
     promoted = await directory.get_parameters(tenant, capability)
 
     def resolved(model: type[Parameters]) -> Parameters:
-        return resolve(model, promoted, (), {}, f"tenant {tenant}, capability {capability}").parameters
+        return resolve(
+            model, promoted, (), {}, f"tenant {tenant}, capability {capability}"
+        ).parameters
 
     return CapabilityCaller(
         operations,

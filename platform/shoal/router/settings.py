@@ -7,11 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from shoal.contract.context import Role
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
-ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
+ASYMMETRIC = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
 
 
 class JWTIssuer(BaseModel):
-    """One issuer whose tokens are taken. Its keys come from a JWKS address, or are given here by key id (PEM or JWK)."""
+    """One issuer whose tokens are taken. Its keys come from a JWKS address, or are
+    given here by key id (PEM or JWK).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,7 +29,8 @@ class JWTIssuer(BaseModel):
     default_role: Role = Role.reader
     """For a token without the role claim."""
     tenants: frozenset[str] | None = None
-    """The tenants that this issuer may speak for; None is all but the platform's own."""
+    """The tenants that this issuer may speak for; None is all but the platform's own.
+    """
     leeway: float = Field(default=10, ge=0, le=300)
     """Seconds that clocks may differ by."""
 
@@ -47,7 +52,8 @@ class RouterSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     public: frozenset[str] = frozenset({"/openapi.json", "/docs", "/healthz"})
-    """Paths below the capability's prefix that GET and HEAD reach without a credential."""
+    """Paths below the capability's prefix that GET and HEAD reach without a credential.
+    """
     limits: Limits = DEFAULT_LIMITS
     jwt: tuple[JWTIssuer, ...] = ()
     internal_secret: SecretStr | None = None

@@ -1,1 +1,3 @@
-"""Ray: Serve applications, backends, stream workers, job runs, schedules, tuning and the cluster."""
+"""Ray: Serve applications, backends, stream workers, job runs, schedules, tuning and
+the cluster.
+"""

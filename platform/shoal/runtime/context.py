@@ -1,4 +1,6 @@
-"""What every process of the platform holds: the configuration, the plugins, the directory, and doors for any tenant."""
+"""What every process of the platform holds: the configuration, the plugins, the
+directory, and doors for any tenant.
+"""
 
 import asyncio
 import logging
@@ -33,12 +35,16 @@ M = TypeVar("M")
 
 
 class PlatformContext:
-    """One per process; made from the file that `SHOAL_RUNTIME` names, else from the configuration."""
+    """One per process; made from the file that `SHOAL_RUNTIME` names, else from the
+    configuration.
+    """
 
     def __init__(self, config: Config) -> None:
         secret = config.router.internal_secret
         if config.stores is None or secret is None:
-            raise Invalid("this process was given neither SHOAL_RUNTIME nor SHOAL_STORES__… and SHOAL_ROUTER__INTERNAL_SECRET")
+            raise Invalid(
+                "this process was given neither SHOAL_RUNTIME nor SHOAL_STORES__… and SHOAL_ROUTER__INTERNAL_SECRET"
+            )
         self.config = config
         self.stores: StoreConfig = config.stores
         self.secret = secret.get_secret_value()
@@ -52,8 +58,10 @@ class PlatformContext:
         return cls(Config(**orjson.loads(Path(path).read_bytes())) if path else Config.load())
 
     def directory(self) -> Directory:
-        """A new directory client; whoever follows changes with it keeps it. It lies on the events' Redis, which is durable at
-        each write: a revocation that was answered must survive a power cut."""
+        """A new directory client; whoever follows changes with it keeps it. It lies on
+        the events' Redis, which is durable at each write: a revocation that was
+        answered must survive a power cut.
+        """
         return Directory(self.stores.events)
 
     def open_stores(self, tenant: str) -> Stores:
@@ -111,7 +119,9 @@ class PlatformContext:
             await directory.close()
 
     async def purge_if_erased(self, *tenants: str, directory: Directory | None = None) -> None:
-        """To be called at the end of work for these tenants: what it wrote of one that was erased meanwhile is erased too."""
+        """To be called at the end of work for these tenants: what it wrote of one that
+        was erased meanwhile is erased too.
+        """
         own = directory or self.directory()
         try:
             for tenant in tenants:
@@ -123,8 +133,12 @@ class PlatformContext:
             if directory is None:
                 await own.close()
 
-    async def context(self, tenant: str, capability: str, directory: Directory | None = None) -> TenantContext:
-        """The capability itself, working for a tenant: role admin, all boards. For jobs and streams."""
+    async def context(
+        self, tenant: str, capability: str, directory: Directory | None = None
+    ) -> TenantContext:
+        """The capability itself, working for a tenant: role admin, all boards. For jobs
+        and streams.
+        """
         return await service_context(
             tenant,
             directory=directory or self.directory(),
@@ -148,18 +162,33 @@ class PlatformContext:
     async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
         from ray import serve
         from ray.exceptions import RayActorError
-        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+        from ray.serve.exceptions import (
+            BackPressureError,
+            DeploymentUnavailableError,
+            RayServeException,
+        )
 
         try:
             handle = serve.get_deployment_handle("ingress", app_name=name)
-            status, found, body = await handle.call_application.remote(call, {**headers, **dict(call.headers)})
-        except (RayActorError, BackPressureError, DeploymentUnavailableError, RayServeException) as error:
-            raise Unavailable(f"the capability {name} is away: {type(error).__name__}", retry_after=1) from error
+            status, found, body = await handle.call_application.remote(
+                call, {**headers, **dict(call.headers)}
+            )
+        except (
+            RayActorError,
+            BackPressureError,
+            DeploymentUnavailableError,
+            RayServeException,
+        ) as error:
+            raise Unavailable(
+                f"the capability {name} is away: {type(error).__name__}", retry_after=1
+            ) from error
         return decode(status, found.get("content-type", ""), body)
 
     async def known_operations(self, name: str) -> dict[str, Operation]:
         if name not in self._operations:
-            self._operations[name] = operations(await self.call_application(name, Call("GET", f"/{name}/openapi.json"), {}))
+            self._operations[name] = operations(
+                await self.call_application(name, Call("GET", f"/{name}/openapi.json"), {})
+            )
         return self._operations[name]
 
     def close(self) -> None:
@@ -179,11 +208,21 @@ class RemoteOperations:
         async def call(**arguments: Any) -> Any:
             known = await self._platform.known_operations(self._name)
             if operation not in known:
-                raise NotFound(f"{self._name} has no operation {operation!r}; it has {', '.join(sorted(known))}")
+                raise NotFound(
+                    f"{self._name} has no operation {operation!r}; it has {', '.join(sorted(known))}"
+                )
             caller = self._caller
-            token = mint_internal(self._platform.secret, tenant=caller.tenant, role=caller.role, user=caller.user, ttl=60)
+            token = mint_internal(
+                self._platform.secret,
+                tenant=caller.tenant,
+                role=caller.role,
+                user=caller.user,
+                ttl=60,
+            )
             headers = {"authorization": f"Bearer {token}", "x-request-id": caller.request_id}
-            return await self._platform.call_application(self._name, known[operation].call(arguments), headers)
+            return await self._platform.call_application(
+                self._name, known[operation].call(arguments), headers
+            )
 
         return call
 
@@ -200,12 +239,12 @@ class PlatformServices:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(p) for p in first["loc"])
-            raise Invalid(f"capabilities.{self._capability}.{where} in the configuration: {first['msg']}") from error
+            raise Invalid(
+                f"capabilities.{self._capability}.{where} in the configuration: {first['msg']}"
+            ) from error
 
     def backend(self, name: str) -> Any:
         for spec in self._platform.capability(self._capability).backends:
             if spec.name == name:
                 return BackendStub(spec, self._capability)
         raise NotFound(f"{self._capability} has no backend {name!r}")
-
-

@@ -1,4 +1,6 @@
-"""The ingress of one capability: its routes as an application, inside the Router, inside a Serve deployment."""
+"""The ingress of one capability: its routes as an application, inside the Router,
+inside a Serve deployment.
+"""
 
 import asyncio
 import logging
@@ -28,7 +30,9 @@ log = logging.getLogger("shoal.ingress")
 
 
 def application(capability: Capability, platform: PlatformContext) -> Router:
-    """The guarded ASGI application of a capability: `/<name>/…` with its OpenAPI at `/<name>/openapi.json`."""
+    """The guarded ASGI application of a capability: `/<name>/…` with its OpenAPI at
+    `/<name>/openapi.json`.
+    """
     prefix = f"/{capability.name}"
     routes = capability.routes(platform.services(capability.name))
     enforce_roles(routes)
@@ -42,6 +46,7 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+
     @app.get(f"{prefix}/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -53,10 +58,14 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
 
 
 class Ingress:
-    """The class that Serve deploys for every capability. Whatever comes in, by HTTP or by handle, goes through the Router."""
+    """The class that Serve deploys for every capability. Whatever comes in, by HTTP or
+    by handle, goes through the Router.
+    """
 
     def __init__(self, name: str, **backends: Any) -> None:
-        """`backends` only bind the application together; they are called through `services.backend`."""
+        """`backends` only bind the application together; they are called through
+        `services.backend`.
+        """
         self._platform = PlatformContext.current()
         prepare_replica(self._platform.config.host)
         self._name = name
@@ -68,14 +77,20 @@ class Ingress:
             self._keeper = asyncio.ensure_future(ensure_workers(self._platform, self._stop))
         return mounted(self._app, f"/{self._name}")
 
-    async def call_application(self, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        """One request by handle: (status, headers, body) of the same application that HTTP reaches."""
+    async def call_application(
+        self, call: Call, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request by handle: (status, headers, body) of the same application that
+        HTTP reaches.
+        """
         return await call_application(self._app, call, headers)
 
 
 def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
-    """Undo what Serve does to a request on its way: it moves the route prefix into `root_path`, and adds its own
-    X-Request-ID to the response beside the Router's (the Router took Serve's over, so one of the two is dropped)."""
+    """Undo what Serve does to a request on its way: it moves the route prefix into
+    `root_path`, and adds its own X-Request-ID to the response beside the Router's (the
+    Router took Serve's over, so one of the two is dropped).
+    """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -99,7 +114,9 @@ def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
     return serve
 
 
-async def call_application(app: ASGIApp, call: Call, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+async def call_application(
+    app: ASGIApp, call: Call, headers: dict[str, str]
+) -> tuple[int, dict[str, str], bytes]:
     """Run one request through an ASGI application in this process."""
     path, _, inline = call.path.partition("?")
     query = inline or urlencode(call.query)
@@ -119,7 +136,12 @@ async def call_application(app: ASGIApp, call: Call, headers: dict[str, str]) ->
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
-            found.update({k.decode("latin-1").lower(): v.decode("latin-1") for k, v in message.get("headers", ())})
+            found.update(
+                {
+                    k.decode("latin-1").lower(): v.decode("latin-1")
+                    for k, v in message.get("headers", ())
+                }
+            )
         elif message["type"] == "http.response.body":
             chunks.append(message.get("body", b""))
             if not message.get("more_body"):

@@ -1,4 +1,6 @@
-"""Runs of jobs: their state in Redis, so that it outlives whoever started them, and the process that does the work."""
+"""Runs of jobs: their state in Redis, so that it outlives whoever started them, and the
+process that does the work.
+"""
 
 import asyncio
 import inspect
@@ -112,19 +114,36 @@ redis.call('RPUSH', KEYS[3], ARGV[1])
 
 
 class Runs:
-    """The book of runs in Redis. Every change of a run is one atomic script, so two workers cannot both claim it."""
+    """The book of runs in Redis. Every change of a run is one atomic script, so two
+    workers cannot both claim it.
+    """
 
     def __init__(self, url: str) -> None:
-        self._redis: Any = redis.Redis.from_url(url, decode_responses=True, socket_timeout=30, socket_connect_timeout=5, health_check_interval=15)
+        self._redis: Any = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=30,
+            socket_connect_timeout=5,
+            health_check_interval=15,
+        )
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
         try:
             yield
         except (RedisError, OSError) as error:
-            raise Unavailable(f"the job book is away: {type(error).__name__}", retry_after=1) from error
+            raise Unavailable(
+                f"the job book is away: {type(error).__name__}", retry_after=1
+            ) from error
 
-    def add(self, job: str, *, tenant: str | None = None, arguments: Mapping[str, Any] | None = None, due: datetime | None = None) -> Run:
+    def add(
+        self,
+        job: str,
+        *,
+        tenant: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        due: datetime | None = None,
+    ) -> Run:
         """Queue a run; a worker takes it within a second."""
         run = _made(job, tenant=tenant, arguments=arguments, due=due)
         with self._reachable(), self._redis.pipeline() as pipe:
@@ -142,7 +161,9 @@ class Runs:
         return _run(fields)
 
     def recent(self, *, tenant: str | None = None, limit: int = 50) -> list[Run]:
-        """The newest runs first; with a tenant, only those that are that tenant's alone."""
+        """The newest runs first; with a tenant, only those that are that tenant's
+        alone.
+        """
         with self._reachable():
             found: list[Run] = []
             start = 0
@@ -154,7 +175,9 @@ class Runs:
         return found[:limit]
 
     def cancel(self, run_id: str) -> Run:
-        """Ask a run to stop: at once while queued, at its next `progress` while running. Conflict when it is done."""
+        """Ask a run to stop: at once while queued, at its next `progress` while
+        running. Conflict when it is done.
+        """
         run = self.get(run_id)
         if run.state in DONE:
             raise Conflict(f"the run is {run.state} already")
@@ -174,7 +197,9 @@ class Runs:
         return sum(run.tenant == tenant for run in self.active())
 
     def forget(self, tenant: str) -> int:
-        """Drop all runs that are of this tenant alone; how many. The process of one that runs is told to stop at its next beat."""
+        """Drop all runs that are of this tenant alone; how many. The process of one
+        that runs is told to stop at its next beat.
+        """
         runs = self.recent(tenant=tenant, limit=sys.maxsize)
         with self._reachable():
             for run in runs:
@@ -187,7 +212,9 @@ class Runs:
     # What workers and running jobs use.
 
     def claim(self, at_once: int = 1_000) -> Run | None:
-        """Take the oldest queued run; None when there is none, or when `at_once` are running."""
+        """Take the oldest queued run; None when there is none, or when `at_once` are
+        running.
+        """
         keys = [f"{PREFIX}runs:queue", f"{PREFIX}runs:active"]
         with self._reachable():
             run_id = self._redis.eval(_CLAIM, 2, *keys, f"{PREFIX}run:", time.time(), at_once)
@@ -203,15 +230,38 @@ class Runs:
             cancel, job = self._redis.hmget(f"{PREFIX}run:{run_id}", "cancel", "job")
         return cancel == "1" or job is None
 
-    def finish(self, run_id: str, state: State, *, result: Mapping[str, Any] | None = None, error: str | None = None) -> None:
+    def finish(
+        self,
+        run_id: str,
+        state: State,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
         now = datetime.now(UTC)
-        changes = _flat({"state": state, "finished": now, "result": dict(result) if result else None, "error": error})
-        keys = (f"{PREFIX}run:{run_id}", f"{PREFIX}runs:active", f"{PREFIX}runs:done", f"{PREFIX}runs")
+        changes = _flat(
+            {
+                "state": state,
+                "finished": now,
+                "result": dict(result) if result else None,
+                "error": error,
+            }
+        )
+        keys = (
+            f"{PREFIX}run:{run_id}",
+            f"{PREFIX}runs:active",
+            f"{PREFIX}runs:done",
+            f"{PREFIX}runs",
+        )
         with self._reachable():
-            self._redis.eval(_FINISH, 4, *keys, run_id, now.timestamp(), KEEP, f"{PREFIX}run:", *changes)
+            self._redis.eval(
+                _FINISH, 4, *keys, run_id, now.timestamp(), KEEP, f"{PREFIX}run:", *changes
+            )
 
     def reap(self) -> list[Run]:
-        """Queue again (up to ATTEMPTS times) or fail the runs whose process has died; they are returned."""
+        """Queue again (up to ATTEMPTS times) or fail the runs whose process has died;
+        they are returned.
+        """
         with self._reachable():
             dead = self._redis.zrangebyscore(f"{PREFIX}runs:active", 0, time.time() - DEAD)
             runs = self._read(dead)
@@ -227,7 +277,10 @@ class Runs:
     def active(self) -> list[Run]:
         """Those that run, and those that wait, in the order of the queue."""
         with self._reachable():
-            return self._read(self._redis.zrange(f"{PREFIX}runs:active", 0, -1) + self._redis.lrange(f"{PREFIX}runs:queue", 0, -1))
+            return self._read(
+                self._redis.zrange(f"{PREFIX}runs:active", 0, -1)
+                + self._redis.lrange(f"{PREFIX}runs:queue", 0, -1)
+            )
 
     def _read(self, ids: Sequence[str]) -> list[Run]:
         """The runs of these ids that are in the book."""
@@ -237,22 +290,48 @@ class Runs:
         return [_run(fields) for fields in pipe.execute() if fields]
 
     def once(self, what: str, seconds: float) -> bool:
-        """Whether this caller is the first, of all, to do `what` (a name that includes the time it is for)."""
+        """Whether this caller is the first, of all, to do `what` (a name that includes
+        the time it is for).
+        """
         with self._reachable():
             return bool(self._redis.set(f"{PREFIX}once:{what}", "1", nx=True, ex=int(seconds)))
 
     def schedule(self, job: str, due: datetime) -> bool:
-        """Queue the run of a cron job that is due at `due`, unless somebody has, or the job is seen for the first time; whether it was."""
+        """Queue the run of a cron job that is due at `due`, unless somebody has, or the
+        job is seen for the first time; whether it was.
+        """
         run = _made(job, due=due)
-        keys = (f"{PREFIX}cron:{job}", f"{PREFIX}run:{run.id}", f"{PREFIX}runs", f"{PREFIX}runs:queue")
+        keys = (
+            f"{PREFIX}cron:{job}",
+            f"{PREFIX}run:{run.id}",
+            f"{PREFIX}runs",
+            f"{PREFIX}runs:queue",
+        )
         fields = _flat(run.model_dump())
         with self._reachable():
-            return bool(self._redis.eval(_SCHEDULE, 4, *keys, due.timestamp(), run.id, run.created.timestamp(), *fields))
+            return bool(
+                self._redis.eval(
+                    _SCHEDULE, 4, *keys, due.timestamp(), run.id, run.created.timestamp(), *fields
+                )
+            )
 
 
-def _made(job: str, *, tenant: str | None = None, arguments: Mapping[str, Any] | None = None, due: datetime | None = None) -> Run:
+def _made(
+    job: str,
+    *,
+    tenant: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    due: datetime | None = None,
+) -> Run:
     now = datetime.now(UTC)
-    return Run(id=uuid4().hex[:16], job=job, tenant=tenant, arguments=dict(arguments or {}), created=now, scheduled_for=due or now)
+    return Run(
+        id=uuid4().hex[:16],
+        job=job,
+        tenant=tenant,
+        arguments=dict(arguments or {}),
+        created=now,
+        scheduled_for=due or now,
+    )
 
 
 def _encode(value: Any) -> str:
@@ -271,7 +350,9 @@ def _run(fields: Mapping[str, str]) -> Run:
 
 
 def due(job: Job, zone: ZoneInfo, now: datetime) -> datetime | None:
-    """When a scheduled job was last due, at or before `now`, in its zone; None for a job without a schedule."""
+    """When a scheduled job was last due, at or before `now`, in its zone; None for a
+    job without a schedule.
+    """
     if job.cron is None:
         return None
     local = now.astimezone(ZoneInfo(job.timezone) if job.timezone else zone)
@@ -297,11 +378,15 @@ class _Context:
         now = time.monotonic()
         if now - self._last > 0.2 or done >= total:
             self._last = now
-            self._runs.update(self.run_id, progress=Progress(done=done, total=total, message=message))
+            self._runs.update(
+                self.run_id, progress=Progress(done=done, total=total, message=message)
+            )
 
 
 def work(run_id: str) -> None:
-    """Do one claimed run, in a process of its own. Whatever the job raises ends up in the run's `error`."""
+    """Do one claimed run, in a process of its own. Whatever the job raises ends up in
+    the run's `error`.
+    """
     from .context import PlatformContext
 
     platform = PlatformContext.current()
@@ -315,7 +400,10 @@ def work(run_id: str) -> None:
         names = await platform.tenants()
         if run.tenant is not None and run.tenant not in names:
             raise NotFound(f"no tenant {run.tenant!r}")
-        return [await platform.context(name, capability.name) for name in ([run.tenant] if run.tenant else names)]
+        return [
+            await platform.context(name, capability.name)
+            for name in ([run.tenant] if run.tenant else names)
+        ]
 
     def beat() -> None:
         while not stop.wait(BEAT):
@@ -329,14 +417,22 @@ def work(run_id: str) -> None:
     threading.Thread(target=beat, daemon=True).start()
     try:
         context.tenants = asyncio.run(contexts())
-        result = asyncio.run(job.run(context)) if inspect.iscoroutinefunction(job.run) else job.run(context)
+        result = (
+            asyncio.run(job.run(context))
+            if inspect.iscoroutinefunction(job.run)
+            else job.run(context)
+        )
         runs.finish(run_id, "succeeded", result=result)  # type: ignore[arg-type]
     except Cancelled:
         runs.finish(run_id, "cancelled")
     except BaseException as error:
         log.exception("run %s of %s failed", run_id, run.job)
         last = traceback.extract_tb(error.__traceback__)[-1]
-        runs.finish(run_id, "failed", error=f"{type(error).__name__}: {error} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})")
+        runs.finish(
+            run_id,
+            "failed",
+            error=f"{type(error).__name__}: {error} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})",
+        )
     finally:
         stop.set()
         asyncio.run(platform.purge_if_erased(*(tenant.tenant for tenant in context.tenants)))

@@ -1,4 +1,6 @@
-"""The operator's way in: whoever can read the data folder operates the platform, with a token that lives for a day."""
+"""The operator's way in: whoever can read the data folder operates the platform, with a
+token that lives for a day.
+"""
 
 from typing import Any
 
@@ -14,8 +16,9 @@ from .configuration import Config
 
 
 def runtime() -> Config:
-    """The configuration that the running platform of this data folder was started with; on a node that is configured by its
-    environment alone (KubeRay), that."""
+    """The configuration that the running platform of this data folder was started with;
+    on a node that is configured by its environment alone (KubeRay), that.
+    """
     config = Config.load()
     folder = config.data.resolve()
     try:
@@ -23,16 +26,23 @@ def runtime() -> Config:
     except FileNotFoundError:
         if config.stores is not None and config.router.internal_secret is not None:
             return config
-        raise Unavailable(f"Shoal has not been started on {folder} (`shoal up` starts it; --data names another folder)") from None
+        raise Unavailable(
+            f"Shoal has not been started on {folder} (`shoal up` starts it; --data names another folder)"
+        ) from None
     except PermissionError:
         raise Unavailable(f"{folder} is another user's") from None
 
 
-def operator_client(tenant: str | None = None, *, user: str | None = None, **options: Any) -> Client:
-    """A client of the platform that runs on this data folder: its operator's, or acting for one tenant with all its boards.
-    `options` are the Client's."""
+def operator_client(
+    tenant: str | None = None, *, user: str | None = None, **options: Any
+) -> Client:
+    """A client of the platform that runs on this data folder: its operator's, or acting
+    for one tenant with all its boards. `options` are the Client's.
+    """
     config = runtime()
     secret = config.router.internal_secret
     assert secret is not None
-    token = mint_internal(secret.get_secret_value(), tenant=tenant or PLATFORM, role=Role.admin, user=user, ttl=86_400)
+    token = mint_internal(
+        secret.get_secret_value(), tenant=tenant or PLATFORM, role=Role.admin, user=user, ttl=86_400
+    )
     return Client(f"http://{config.host}:{config.port}", token, **options)

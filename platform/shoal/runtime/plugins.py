@@ -1,4 +1,6 @@
-"""Finding capabilities: the entry points of the group `shoal`, each loaded so that a broken one harms no other."""
+"""Finding capabilities: the entry points of the group `shoal`, each loaded so that a
+broken one harms no other.
+"""
 
 import importlib.metadata
 import logging
@@ -35,13 +37,18 @@ class Plugins:
     problems: list[Problem] = field(default_factory=list)
 
     def hook(self, capability: str, name: str) -> Any:
-        """The implementation of a hook by the plugin that brought a capability; None where it has none."""
+        """The implementation of a hook by the plugin that brought a capability; None
+        where it has none.
+        """
         return getattr(self.manager.get_plugin(self.origins.get(capability, "")), name, None)
 
 
-def load(entry_points: Iterable[importlib.metadata.EntryPoint], disabled: Iterable[str] = ()) -> Plugins:
-    """Load these entry points. Whatever one of them raises becomes a `Problem`; of two capabilities with one name the first
-    (by the entry point's name) stays."""
+def load(
+    entry_points: Iterable[importlib.metadata.EntryPoint], disabled: Iterable[str] = ()
+) -> Plugins:
+    """Load these entry points. Whatever one of them raises becomes a `Problem`; of two
+    capabilities with one name the first (by the entry point's name) stays.
+    """
     manager = pluggy.PluginManager("shoal")
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
@@ -63,12 +70,21 @@ def load(entry_points: Iterable[importlib.metadata.EntryPoint], disabled: Iterab
             continue
         for capability in found:
             if not isinstance(capability, Capability):
-                plugins.problems.append(Problem(entry.name, f"shoal_capabilities gave a {type(capability).__name__}, not a Capability"))
+                plugins.problems.append(
+                    Problem(
+                        entry.name,
+                        f"shoal_capabilities gave a {type(capability).__name__}, not a Capability",
+                    )
+                )
             elif capability.name in RESERVED:
-                plugins.problems.append(Problem(entry.name, f"the name {capability.name!r} is the platform's own"))
+                plugins.problems.append(
+                    Problem(entry.name, f"the name {capability.name!r} is the platform's own")
+                )
             elif capability.name in plugins.capabilities:
                 first = plugins.origins[capability.name]
-                plugins.problems.append(Problem(entry.name, f"the capability {capability.name!r} is already {first}'s"))
+                plugins.problems.append(
+                    Problem(entry.name, f"the capability {capability.name!r} is already {first}'s")
+                )
             elif capability.name not in skip:
                 plugins.capabilities[capability.name] = capability
                 plugins.origins[capability.name] = entry.name
@@ -76,7 +92,9 @@ def load(entry_points: Iterable[importlib.metadata.EntryPoint], disabled: Iterab
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, with its kind, so that a missing optional dependency reads as what it is."""
+    """An error in one line, with its kind, so that a missing optional dependency reads
+    as what it is.
+    """
     if isinstance(error, ModuleNotFoundError):
         return f"needs the package {error.name!r}, which is not installed"
     text = " ".join(str(error).split())

@@ -14,8 +14,9 @@ def prepare_replica(host: str) -> None:
 
 
 def log_to_the_replicas_file() -> None:
-    """Serve redirects a replica's standard error into its own logger, whose level drops it; without this every
-    logged cause of a 500 would be lost."""
+    """Serve redirects a replica's standard error into its own logger, whose level drops
+    it; without this every logged cause of a 500 would be lost.
+    """
     logger = logging.getLogger("shoal")
     for handler in logging.getLogger("ray.serve").handlers:
         if handler not in logger.handlers:
@@ -25,10 +26,12 @@ def log_to_the_replicas_file() -> None:
 
 
 def close_replica_port() -> None:
-    """Open the port on which this replica takes pickled calls of other replicas on loopback only.
+    """Open the port on which this replica takes pickled calls of other replicas on
+    loopback only.
 
-    Ray 2.60 (`ray.serve._private.replica`) binds it to `[::]` with no option to say otherwise, and there is no credential on it.
-    A deployment's constructor runs before the port is opened. On a cluster of several machines the port must be reachable:
+    Ray 2.60 (`ray.serve._private.replica`) binds it to `[::]` with no option to say
+    otherwise, and there is no credential on it. A deployment's constructor runs before
+    the port is opened. On a cluster of several machines the port must be reachable:
     there RAY_USE_TLS guards it (docs/operations.md).
     """
     from ray.serve._private import replica as module

@@ -1,4 +1,6 @@
-"""What is deployed, and the same as configuration for `serve deploy` and KubeRay. Needs no Ray."""
+"""What is deployed, and the same as configuration for `serve deploy` and KubeRay. Needs
+no Ray.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +8,9 @@ from typing import Any
 from .configuration import Config
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
-"""Serve's access log is what the tail of the latency is made of; the Router keeps the account instead."""
+"""Serve's access log is what the tail of the latency is made of; the Router keeps the
+account instead.
+"""
 
 
 def prefixes(capabilities: Iterable[str]) -> dict[str, str]:
@@ -14,8 +18,12 @@ def prefixes(capabilities: Iterable[str]) -> dict[str, str]:
     return {"platform": "/platform", **{name: f"/{name}" for name in capabilities}, "console": "/"}
 
 
-def declarative(config: Config, capabilities: Iterable[str], host: str | None = None) -> dict[str, Any]:
-    """The Ray Serve configuration. Each replica reads Shoal's own configuration from its environment (`SHOAL_…`)."""
+def declarative(
+    config: Config, capabilities: Iterable[str], host: str | None = None
+) -> dict[str, Any]:
+    """The Ray Serve configuration. Each replica reads Shoal's own configuration from
+    its environment (`SHOAL_…`).
+    """
     applications = []
     for name, prefix in prefixes(capabilities).items():
         console = name == "console"
@@ -23,7 +31,9 @@ def declarative(config: Config, capabilities: Iterable[str], host: str | None = 
             {
                 "name": name,
                 "route_prefix": prefix,
-                "import_path": "shoal.console.application:build" if console else "shoal.runtime.application:build",
+                "import_path": "shoal.console.application:build"
+                if console
+                else "shoal.runtime.application:build",
                 "args": {} if console else {"capability": name},
                 "logging_config": {**LOGGING},  # a copy, so that YAML needs no anchors
             }

@@ -13,12 +13,19 @@ def applications_now() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, app in serve.status().applications.items():
         status = str(app.status.value)
-        broken = [d.message for d in app.deployments.values() if d.message and "FAILED" in str(d.status.value) + status]
+        broken = [
+            d.message
+            for d in app.deployments.values()
+            if d.message and "FAILED" in str(d.status.value) + status
+        ]
         found[name] = {
             "status": status,
             "message": cause("\n".join([app.message, *broken])),
             "deployments": {
-                d: {"status": str(o.status.value), "replicas": {str(k): v for k, v in o.replica_states.items()}}
+                d: {
+                    "status": str(o.status.value),
+                    "replicas": {str(k): v for k, v in o.replica_states.items()},
+                }
                 for d, o in app.deployments.items()
             },
         }
@@ -26,7 +33,9 @@ def applications_now() -> dict[str, dict[str, Any]]:
 
 
 def cause(message: str) -> str:
-    """What a person wants to read first of Serve's message: the last line of a traceback that names an error, else its last line."""
+    """What a person wants to read first of Serve's message: the last line of a
+    traceback that names an error, else its last line.
+    """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     named = [line for line in lines if NAMED.match(line)]
     return named[-1] if named else (lines[-1] if lines else "")

@@ -1,6 +1,8 @@
-"""A worker of the platform: follows the event log for the capabilities' streams, archives it, and starts jobs when due.
+"""A worker of the platform: follows the event log for the capabilities' streams,
+archives it, and starts jobs when due.
 
-Any number of workers may run; leases in Redis give each tenant's stream, and each due job, to one of them.
+Any number of workers may run; leases in Redis give each tenant's stream, and each due
+job, to one of them.
 """
 
 import asyncio
@@ -29,7 +31,9 @@ TENANTS_EVERY = 1.0
 
 
 class Worker:
-    """A detached Ray actor; Ray restarts it when it dies, and another worker takes over meanwhile."""
+    """A detached Ray actor; Ray restarts it when it dies, and another worker takes over
+    meanwhile.
+    """
 
     def __init__(self) -> None:
         self.id = uuid4().hex[:12]
@@ -96,7 +100,9 @@ class Worker:
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
         async def handle(tenant: str, events: Sequence[Event]) -> None:
             try:
-                await stream.handle(await self._platform.context(tenant, capability, self._directory), events)
+                await stream.handle(
+                    await self._platform.context(tenant, capability, self._directory), events
+                )
             finally:
                 await self._platform.purge_if_erased(tenant, directory=self._directory)
 
@@ -106,7 +112,13 @@ class Worker:
         while not self._stop.is_set():
             try:
                 await self._log.consume(
-                    group, self.id, handle, types=stream.types, tenants=tenants, stop=self._stop, batch_size=stream.batch_size
+                    group,
+                    self.id,
+                    handle,
+                    types=stream.types,
+                    tenants=tenants,
+                    stop=self._stop,
+                    batch_size=stream.batch_size,
                 )
             except Exception:
                 log.exception("the stream %s broke off; it is taken up again", group)
@@ -138,7 +150,9 @@ class Worker:
     def _spawn(self, run: Run) -> None:
         import ray
 
-        ray.remote(num_cpus=0, max_restarts=0)(JobProcess).options(name=f"job {run.job} {run.id}.{run.attempt}", lifetime="detached").remote(run.id)
+        ray.remote(num_cpus=0, max_restarts=0)(JobProcess).options(
+            name=f"job {run.job} {run.id}.{run.attempt}", lifetime="detached"
+        ).remote(run.id)
 
     async def _watch_runs(self) -> None:
         for run in await asyncio.to_thread(self._runs.reap):
@@ -148,7 +162,9 @@ class Worker:
                 await self._mark_overdue(run)
 
     async def _mark_overdue(self, run: Run) -> None:
-        """A run that is past its deadline is late: once, and as an event of those it is for."""
+        """A run that is past its deadline is late: once, and as an event of those it is
+        for.
+        """
         _, job = self._platform.job(run.job)
         if not job.deadline or run.late or datetime.now(UTC) <= run.scheduled_for + job.deadline:
             return
@@ -159,13 +175,20 @@ class Worker:
                 source="shoal/jobs",
                 type="shoal.job.late",
                 subject=run.job,
-                data={"job": run.job, "run": run.id, "scheduled_for": run.scheduled_for.isoformat(), "state": run.state},
+                data={
+                    "job": run.job,
+                    "run": run.id,
+                    "scheduled_for": run.scheduled_for.isoformat(),
+                    "state": run.state,
+                },
             )
             await self._platform.open_stores(tenant).events.append([event])
 
 
 async def ensure_workers(platform: PlatformContext, stop: asyncio.Event) -> None:
-    """See to it that the configured number of workers lives. Run by the platform's ingress, so wherever Shoal is deployed there are workers."""
+    """See to it that the configured number of workers lives. Run by the platform's
+    ingress, so wherever Shoal is deployed there are workers.
+    """
     import ray
     from ray.exceptions import RayError
 
@@ -204,7 +227,9 @@ async def stop_workers(platform: PlatformContext) -> None:
 
 
 class JobProcess:
-    """The process of one run: an actor that does it and leaves (a detached actor has no owner whose end would end it)."""
+    """The process of one run: an actor that does it and leaves (a detached actor has no
+    owner whose end would end it).
+    """
 
     def __init__(self, run_id: str) -> None:
         threading.Thread(target=self._work, args=(run_id,)).start()

@@ -17,15 +17,25 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     low = high = None
     for constraint in field.metadata:
         for name in ("ge", "gt"):
-            low = getattr(constraint, name, None) if getattr(constraint, name, None) is not None else low
+            low = (
+                getattr(constraint, name, None)
+                if getattr(constraint, name, None) is not None
+                else low
+            )
         for name in ("le", "lt"):
-            high = getattr(constraint, name, None) if getattr(constraint, name, None) is not None else high
+            high = (
+                getattr(constraint, name, None)
+                if getattr(constraint, name, None) is not None
+                else high
+            )
     return low, high
 
 
 def space(model: type[Parameters]) -> dict[str, Any]:
-    """The search space that a model's bounds and literals say; a field without both bounds keeps its default.
-    A positive range that spans more than a factor of 100 is searched on a logarithmic scale."""
+    """The search space that a model's bounds and literals say; a field without both
+    bounds keeps its default. A positive range that spans more than a factor of 100 is
+    searched on a logarithmic scale.
+    """
     from ray import tune
 
     found: dict[str, Any] = {}
@@ -45,7 +55,9 @@ def space(model: type[Parameters]) -> dict[str, Any]:
 
 
 class Here:
-    """A function of one text for this process alone: Ray Tune pickles its callbacks into its records, and no copy should print."""
+    """A function of one text for this process alone: Ray Tune pickles its callbacks
+    into its records, and no copy should print.
+    """
 
     def __init__(self, call: Callable[[str], None] = lambda _: None) -> None:
         self.call = call
@@ -55,10 +67,15 @@ class Here:
 
 
 def tune(
-    capability: Capability, path: str, samples: int, folder: Path, progress: Callable[[str], None] = lambda _: None
+    capability: Capability,
+    path: str,
+    samples: int,
+    folder: Path,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Try `samples` parameter sets; the best, with its value of the study's metric beside the defaults'; each trial's
-    record stays in `folder`. Needs a Ray that is initialised.
+    """Try `samples` parameter sets; the best, with its value of the study's metric
+    beside the defaults'; each trial's record stays in `folder`. Needs a Ray that is
+    initialised.
 
     NotFound when the capability has no study.
     """
@@ -82,10 +99,14 @@ def tune(
     class Report(ray_tune.Callback):
         best, done = -math.inf, 0
 
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        def on_trial_complete(
+            self, iteration: int, trials: list[Any], trial: Any, **_: Any
+        ) -> None:
             self.done += 1
             self.best = max(self.best, (trial.last_result or {}).get("value", -math.inf))
-            here.call(f"{self.done} of {samples} tried, best {study.metric} {self.best:.4f} (defaults {baseline:.4f})")
+            here.call(
+                f"{self.done} of {samples} tried, best {study.metric} {self.best:.4f} (defaults {baseline:.4f})"
+            )
 
     from ray.tune.search.optuna import OptunaSearch
 
@@ -93,9 +114,15 @@ def tune(
         ray_tune.with_resources(trial, {"cpu": 1}),
         param_space=space(model),
         tune_config=ray_tune.TuneConfig(
-            metric="value", mode="max", num_samples=samples, search_alg=OptunaSearch(seed=0), max_concurrent_trials=2
+            metric="value",
+            mode="max",
+            num_samples=samples,
+            search_alg=OptunaSearch(seed=0),
+            max_concurrent_trials=2,
         ),
-        run_config=ray_tune.RunConfig(storage_path=str(folder.resolve()), callbacks=[Report()], verbose=0),
+        run_config=ray_tune.RunConfig(
+            storage_path=str(folder.resolve()), callbacks=[Report()], verbose=0
+        ),
     ).fit()
     best = results.get_best_result()
     return {

@@ -15,9 +15,11 @@ SCHEMES = {
 class StoreConfig(BaseModel):
     """URIs of the four stores; it can be pickled, and its repr shows no secret.
 
-    `online` and `events` are Redis (`redis://:password@host:port/0`, `rediss://…` with TLS, `redis+cluster://…`); `events` is `online`
-    where it is not given. What is appended to `events` is as durable as that server's `appendfsync` makes it: use `always`.
-    `vectors` is Milvus (`http://host:19530`) with `token`; `lake` is a folder, or `s3://bucket/prefix?endpoint_override=…&region=…`.
+    `online` and `events` are Redis (`redis://:password@host:port/0`, `rediss://…` with
+    TLS, `redis+cluster://…`); `events` is `online` where it is not given. What is
+    appended to `events` is as durable as that server's `appendfsync` makes it: use
+    `always`. `vectors` is Milvus (`http://host:19530`) with `token`; `lake` is a
+    folder, or `s3://bucket/prefix?endpoint_override=…&region=…`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,8 +36,12 @@ class StoreConfig(BaseModel):
         if not self.events:
             object.__setattr__(self, "events", self.online)
         if "://" not in self.lake:
-            object.__setattr__(self, "lake", os.path.abspath(self.lake))  # it travels to workers elsewhere
+            object.__setattr__(
+                self, "lake", os.path.abspath(self.lake)
+            )  # it travels to workers elsewhere
         for name, schemes in SCHEMES.items():
             if not getattr(self, name).startswith(schemes):
-                raise ValueError(f"{name}: expected a URI that begins with one of {', '.join(schemes)}")
+                raise ValueError(
+                    f"{name}: expected a URI that begins with one of {', '.join(schemes)}"
+                )
         return self

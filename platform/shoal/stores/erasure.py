@@ -12,9 +12,11 @@ from .redis_client import redis, translated
 
 
 async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
-    """Remove all that the stores hold of a tenant and say how much went: keys (`online`), events and dead letters in the log (`events`),
-    rows (`vectors`), files (`lake`). Then every store is searched for it again: InternalError names where something is left, as happens
-    when someone still writes. Erasing again does no harm."""
+    """Remove all that the stores hold of a tenant and say how much went: keys
+    (`online`), events and dead letters in the log (`events`), rows (`vectors`), files
+    (`lake`). Then every store is searched for it again: InternalError names where
+    something is left, as happens when someone still writes. Erasing again does no harm.
+    """
     from .lake import run
 
     check_tenant(tenant)
@@ -64,7 +66,9 @@ async def _keys(client: Any, pattern: str) -> AsyncIterator[bytes]:
 async def _erase_log(config: StoreConfig, tenant: str) -> int:
     client = redis(config.events)
     with translated():
-        count = int(await client.xlen(codec.log(tenant))) + int(await client.xlen(codec.dead(tenant)))
+        count = int(await client.xlen(codec.log(tenant))) + int(
+            await client.xlen(codec.dead(tenant))
+        )
         for each in {config.events: client, config.online: redis(config.online)}.values():
             await _delete(each, f"{codec.log(tenant)}*")
         await client.zrem(codec.TENANTS, tenant)

@@ -1,8 +1,10 @@
 """Parquet by tenant and date, on a disk or on S3.
 
-A file is named by what it covers: `<id>.parquet` is one append, `<first>-<last>.parquet` stands for all files whose ids lie between
-(a compaction, or a replacement, which begins at zero). Readers skip a file that another covers. So one rename, of one finished file,
-is what makes a write, a replacement or a compaction happen; a crash before it leaves nothing to see and after it nothing to undo.
+A file is named by what it covers: `<id>.parquet` is one append,
+`<first>-<last>.parquet` stands for all files whose ids lie between (a compaction, or a
+replacement, which begins at zero). Readers skip a file that another covers. So one
+rename, of one finished file, is what makes a write, a replacement or a compaction
+happen; a crash before it leaves nothing to see and after it nothing to undo.
 """
 
 import asyncio
@@ -29,10 +31,14 @@ TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PART = re.compile(r"(\d{20}[0-9a-f]{8})(?:-(\d{20}[0-9a-f]{8}))?\.parquet")
 ZERO = "0" * 28
 EVENTS = "events"
-"""The event log's archive. Only the log writes it: its files' ids are positions of the log."""
+"""The event log's archive. Only the log writes it: its files' ids are positions of the
+log.
+"""
 
 SETTLED = 600.0
-"""Seconds until a file is left to compaction and a covered file is deleted: by then no one who listed it still reads it."""
+"""Seconds until a file is left to compaction and a covered file is deleted: by then no
+one who listed it still reads it.
+"""
 
 
 def part_id(nanoseconds: int, suffix: int | None = None) -> str:
@@ -56,7 +62,9 @@ class Part:
 
     @property
     def settled(self) -> bool:
-        """Nothing with an id in its range is still on its way, and nobody who listed the folder before it came still reads."""
+        """Nothing with an id in its range is still on its way, and nobody who listed
+        the folder before it came still reads.
+        """
         return max(self.written, int(self.last[:20]) / 1e9) < time.time() - SETTLED
 
     def covers(self, other: "Part") -> bool:
@@ -94,12 +102,18 @@ class TenantLake:
         for info in self._list(folder):
             match = PART.fullmatch(info.base_name)
             if match:
-                found.append(Part(info.path, match[1], match[2] or match[1], (info.mtime_ns or 0) / 1e9))
+                found.append(
+                    Part(info.path, match[1], match[2] or match[1], (info.mtime_ns or 0) / 1e9)
+                )
         return found
 
-    def write(self, folder: str, rows: pa.Table, first: str | None = None, last: str | None = None) -> str:
-        """Put one file there, whole or not at all, and return its path. Made into bytes first: an object store has no rename, but
-        does have an upload that counts only once it is complete."""
+    def write(
+        self, folder: str, rows: pa.Table, first: str | None = None, last: str | None = None
+    ) -> str:
+        """Put one file there, whole or not at all, and return its path. Made into bytes
+        first: an object store has no rename, but does have an upload that counts only
+        once it is complete.
+        """
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
         data = sink.getvalue()
@@ -118,13 +132,18 @@ class TenantLake:
     ) -> list[pa.Table]:
         return [
             pq.read_table(
-                p if isinstance(p, str) else p.path, filesystem=self.fs, columns=columns, partitioning=None
+                p if isinstance(p, str) else p.path,
+                filesystem=self.fs,
+                columns=columns,
+                partitioning=None,
             )
             for p in parts
         ]
 
     def names(self, folder: str) -> list[str]:
-        return sorted(info.base_name for info in self._list(folder) if info.type == pafs.FileType.Directory)
+        return sorted(
+            info.base_name for info in self._list(folder) if info.type == pafs.FileType.Directory
+        )
 
     def days(self, table: str, start: date | None = None, end: date | None = None) -> list[date]:
         """Days from `start` to `end` that hold a file, oldest first."""
@@ -191,7 +210,9 @@ def _rows(rows: pa.Table) -> pa.Table:
 
 
 class LakeStore(TenantStore):
-    """See `shoal.contract.stores.Lake`. Unavailable when the disk or the object store fails."""
+    """See `shoal.contract.stores.Lake`. Unavailable when the disk or the object store
+    fails.
+    """
 
     __slots__ = ()
 
@@ -226,7 +247,9 @@ class LakeStore(TenantStore):
             for day in folder.days(name, start, end):
                 for rows in folder.read(live(folder.parts(folder.day(name, day))), wanted):
                     tables.append(
-                        rows.append_column("date", pa.array([day.isoformat()] * rows.num_rows, pa.string()))
+                        rows.append_column(
+                            "date", pa.array([day.isoformat()] * rows.num_rows, pa.string())
+                        )
                     )
             if not sum(t.num_rows for t in tables):
                 return None
@@ -240,7 +263,9 @@ class LakeStore(TenantStore):
             rows = await run(work)  # a file was compacted away between listing and reading
         return rows if rows is None or columns is None else rows.select(list(columns))
 
-    async def files(self, table: str, start: date | None = None, end: date | None = None) -> list[str]:
+    async def files(
+        self, table: str, start: date | None = None, end: date | None = None
+    ) -> list[str]:
         folder, name = self._folder(), _table_name(table)
 
         def work() -> list[str]:
@@ -262,13 +287,17 @@ class LakeStore(TenantStore):
         def work() -> int:
             if before is None:
                 return folder.drop(f"{folder.root}/{name}")
-            return sum(folder.drop(folder.day(name, day)) for day in folder.days(name) if day < before)
+            return sum(
+                folder.drop(folder.day(name, day)) for day in folder.days(name) if day < before
+            )
 
         return await run(work)
 
     async def compact(self, table: str, least: int = 8) -> int:
-        """Merge the settled files of each day that has at least `least` of them into one, delete what was covered before, and
-        clear what killed writers left; how many files went."""
+        """Merge the settled files of each day that has at least `least` of them into
+        one, delete what was covered before, and clear what killed writers left; how
+        many files went.
+        """
         folder, name = self._folder(), _table_name(table)
         return await run(_compact, folder, name, least)
 
@@ -320,7 +349,9 @@ def _clear(folder: str) -> None:
 
 
 async def run(work: Any, *args: Any) -> Any:
-    """Blocking work on a lake, in a thread. Unavailable when the disk or the object store fails."""
+    """Blocking work on a lake, in a thread. Unavailable when the disk or the object
+    store fails.
+    """
     try:
         return await asyncio.to_thread(work, *args)
     except OSError as error:

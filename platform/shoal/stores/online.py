@@ -27,7 +27,9 @@ COMMANDS = frozenset(
     lpush rpush lpop rpop lrange ltrim llen lindex lset lrem
     pfadd pfcount""".split()
 )
-"""Commands of one key, which is the first argument. No other is let through: it could name another tenant's key."""
+"""Commands of one key, which is the first argument. No other is let through: it could
+name another tenant's key.
+"""
 
 ONE_KEY = {"delete": "DEL", "unlink": "UNLINK", "exists": "EXISTS", "pfcount": "PFCOUNT"}
 """Commands that redis-py lets take any number of keys: here they take one."""
@@ -39,7 +41,9 @@ def _sha(text: str) -> str:
 
 
 def encoded(parts: Sequence[str]) -> str:
-    """The parts of a key, encoded and joined with colons. Injective: no two lists of parts give one key."""
+    """The parts of a key, encoded and joined with colons. Injective: no two lists of
+    parts give one key.
+    """
     if not parts:
         raise Invalid("a key needs at least one part")
     try:
@@ -82,7 +86,9 @@ class OnlineStore(TenantStore):
         return address(self._tenant, key)
 
     async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
-        """A single-key command by its name: `await online.execute("hget", "user", "name")`."""
+        """A single-key command by its name: `await online.execute("hget", "user",
+        "name")`.
+        """
         if command.lower() not in COMMANDS or command.endswith("_iter"):
             raise AttributeError(f"{command!r} is not a command that this door lets through")
         return await getattr(self, command.lower())(key, *args, **options)
@@ -91,7 +97,9 @@ class OnlineStore(TenantStore):
         return Pipeline(self._config, self._tenant)
 
     async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
-        """Run a Lua script over `keys` (KEYS) with `args` (ARGV). A script must touch no key that is not in KEYS."""
+        """Run a Lua script over `keys` (KEYS) with `args` (ARGV). A script must touch
+        no key that is not in KEYS.
+        """
         if not keys:
             raise Invalid("a script needs at least one key")
         addresses = [address(self._tenant, key) for key in keys]
@@ -103,7 +111,9 @@ class OnlineStore(TenantStore):
                 return await client.eval(script, len(addresses), *addresses, *args)
 
     async def scan(self, prefix: Key) -> AsyncIterator[str]:
-        """Keys below a prefix, each once, still encoded and without the tenant: `user:123`, `{user:123}:clicks`."""
+        """Keys below a prefix, each once, still encoded and without the tenant:
+        `user:123`, `{user:123}:clicks`.
+        """
         start = address(self._tenant, prefix)
         if start.startswith("{") and list(prefix).count("{}") == 1:
             start = start[:-1]  # an open hash tag: whatever is tagged below it
@@ -152,9 +162,11 @@ for _name in COMMANDS:
 
 
 class Pipeline:
-    """Commands of one key each, sent together: call them (not awaited), then `await execute()` for their results in order.
+    """Commands of one key each, sent together: call them (not awaited), then `await
+    execute()` for their results in order.
 
-    Not a transaction. An error of one command is raised after all have run, unless `raise_on_error=False`.
+    Not a transaction. An error of one command is raised after all have run, unless
+    `raise_on_error=False`.
     """
 
     __slots__ = ("_calls", "_config", "_tenant")
@@ -198,10 +210,14 @@ class Pipeline:
             client, sent = redis(self._config.online), set()
             pipe = client.pipeline(transaction=False)
             for command, args, options in calls:
-                if command == "eval" and args[0] in sent:  # the first one's text made it known to the server
+                if (
+                    command == "eval" and args[0] in sent
+                ):  # the first one's text made it known to the server
                     pipe.evalsha(_sha(args[0]), *args[1:])
                     continue
-                if command == "eval" and isinstance(client, Redis):  # a cluster's nodes each know their own
+                if command == "eval" and isinstance(
+                    client, Redis
+                ):  # a cluster's nodes each know their own
                     sent.add(args[0])
                 if (
                     command in ONE_KEY

@@ -14,13 +14,26 @@ from redis.connection import HiredisRespSerializer
 
 from shoal.contract.errors import Unavailable
 
-_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], Any]]" = WeakKeyDictionary()
+_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], Any]]" = (
+    WeakKeyDictionary()
+)
 
 CONNECTIONS = 64
-"""Of one process to one Redis. More would wait in the server instead: it works on one command at a time."""
+"""Of one process to one Redis. More would wait in the server instead: it works on one
+command at a time.
+"""
 PATIENCE = 5.0
 """Seconds to wait for a free connection."""
-REFUSALS = ("MISCONF", "READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM")
+REFUSALS = (
+    "MISCONF",
+    "READONLY",
+    "LOADING",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "OOM",
+)
 """Errors by which a Redis server says that it cannot serve now."""
 
 
@@ -43,19 +56,28 @@ async def close_connections() -> None:
 
 
 def redis(uri: str) -> Any:
-    """The client of a Redis, or of a Redis Cluster for the schemes `redis+cluster` and `rediss+cluster`."""
+    """The client of a Redis, or of a Redis Cluster for the schemes `redis+cluster` and
+    `rediss+cluster`.
+    """
     return shared((uri,), lambda: _connect(uri))
 
 
 class LeanConnection(Connection):
-    """Packs commands in C, as redis-py's blocking client does, and sends what the socket takes at once without a task of its own
-    to wait for it: a fifth of a command's time."""
+    """Packs commands in C, as redis-py's blocking client does, and sends what the
+    socket takes at once without a task of its own to wait for it: a fifth of a
+    command's time.
+    """
 
     pack_command = staticmethod(HiredisRespSerializer().pack)  # type: ignore[assignment]
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         writer = self._writer
-        if writer is not None and self.is_connected and not self.health_check_interval and isinstance(command, list):
+        if (
+            writer is not None
+            and self.is_connected
+            and not self.health_check_interval
+            and isinstance(command, list)
+        ):
             writer.writelines(command)
             if not writer.transport.get_write_buffer_size():
                 return
@@ -64,8 +86,10 @@ class LeanConnection(Connection):
 
 
 class Pool(ConnectionPool):
-    """At most `CONNECTIONS` at once; who finds none free waits. redis-py's own would refuse; its locks, and the counts that it keeps
-    for OpenTelemetry, would take a third of a command's time."""
+    """At most `CONNECTIONS` at once; who finds none free waits. redis-py's own would
+    refuse; its locks, and the counts that it keeps for OpenTelemetry, would take a
+    third of a command's time.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -101,14 +125,20 @@ class Pool(ConnectionPool):
 
 def _connect(uri: str) -> Any:
     scheme, separator, rest = uri.partition("://")
-    # Nothing is retried: what a broken connection left undone is unknown, and a repeated INCR or XADD is another one. A
-    # connection that the server closed while it idled is noticed by the pool and replaced.
+    # Nothing is retried: what a broken connection left undone is unknown, and a
+    # repeated INCR or XADD is another one. A connection that the server closed while it
+    # idled is noticed by the pool and replaced.
     retry = Retry(NoBackoff(), 0)
     if scheme.endswith("+cluster"):
         return RedisCluster.from_url(
             scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=5
         )
-    options: dict[str, Any] = {"protocol": 2, "socket_connect_timeout": 5, "socket_timeout": 10, "retry": retry}
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_connect_timeout": 5,
+        "socket_timeout": 10,
+        "retry": retry,
+    }
     if scheme == "redis":  # rediss and unix have classes of their own
         options["connection_class"] = LeanConnection
     return Redis.from_pool(Pool.from_url(uri, **options))
@@ -119,7 +149,8 @@ def unavailable(error: Exception) -> Unavailable | None:
     if isinstance(error, faults.AuthenticationError):
         return Unavailable("Redis refuses the password", retry_after=1)
     if isinstance(
-        error, (faults.ConnectionError, faults.TimeoutError, faults.ClusterError, OSError, TimeoutError)
+        error,
+        (faults.ConnectionError, faults.TimeoutError, faults.ClusterError, OSError, TimeoutError),
     ):
         return Unavailable("Redis is away", retry_after=1)
     if isinstance(error, faults.ResponseError) and str(error).startswith(REFUSALS):

@@ -1,4 +1,6 @@
-"""What the four doors have in common: a configuration and a tenant that nothing can change."""
+"""What the four doors have in common: a configuration and a tenant that nothing can
+change.
+"""
 
 from typing import Any
 
@@ -8,7 +10,9 @@ from .configuration import StoreConfig
 
 
 class TenantStore:
-    """Bound to one tenant when made, by name checked. Pickles to the same door; there is no way to bind it anew."""
+    """Bound to one tenant when made, by name checked. Pickles to the same door; there
+    is no way to bind it anew.
+    """
 
     __slots__ = ("_config", "_tenant")
 

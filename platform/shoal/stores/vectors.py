@@ -1,4 +1,6 @@
-"""Milvus: a collection per tenant and name, searched exactly (FLAT, cosine) and by BM25."""
+"""Milvus: a collection per tenant and name, searched exactly (FLAT, cosine) and by
+BM25.
+"""
 
 import asyncio
 import logging
@@ -26,7 +28,9 @@ from shoal.contract.stores import Hit, VectorSchema
 from .redis_client import shared
 from .tenant_store import TenantStore
 
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with three stack traces
+logging.getLogger("pymilvus").setLevel(
+    logging.CRITICAL
+)  # it logs what it raises, with three stack traces
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWN = frozenset({"id", "vector", "text", "text_sparse"})
@@ -50,7 +54,9 @@ ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t
 
 
 def collection_name(tenant: str, name: str) -> str:
-    """The Milvus name. A tenant's alphabet is `a-z 0-9 _ -`, so the capitals delimit: no two pairs give one name."""
+    """The Milvus name. A tenant's alphabet is `a-z 0-9 _ -`, so the capitals delimit:
+    no two pairs give one name.
+    """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise Invalid("a collection's name is 1 to 63 of a-z, 0-9 and _, beginning with a letter")
     return f"{prefix(tenant)}{name}"
@@ -62,7 +68,9 @@ def prefix(tenant: str) -> str:
 
 
 def literal(value: Any) -> str:
-    """A value as a literal of Milvus' expression language. Lists become lists. Invalid for anything it cannot say exactly."""
+    """A value as a literal of Milvus' expression language. Lists become lists. Invalid
+    for anything it cannot say exactly.
+    """
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
@@ -81,9 +89,11 @@ def literal(value: Any) -> str:
 
 
 def bound(filter: str, values: Mapping[str, Any] | None) -> str:
-    """`filter` with its `{name}` placeholders replaced by literals; text inside the filter's own quotes is left alone.
+    """`filter` with its `{name}` placeholders replaced by literals; text inside the
+    filter's own quotes is left alone.
 
-    Milvus has templates of its own, but milvus-lite ignores them (3.2), so the values are written as literals here.
+    Milvus has templates of its own, but milvus-lite ignores them (3.2), so the values
+    are written as literals here.
     """
     values = values or {}
     used = set()
@@ -115,18 +125,25 @@ class VectorStore(TenantStore):
         async with _translated(name):
             if not await client.has_collection(collection, retry_times=1):
                 with _unless("exist"):  # else another was faster
-                    await client.create_collection(collection, schema=_made(client, schema), retry_times=1)
+                    await client.create_collection(
+                        collection, schema=_made(client, schema), retry_times=1
+                    )
             found = await client.describe_collection(collection, retry_times=1)
             actual = {
-                f["name"]: (DataType(f["type"]), int(f["params"].get("dim", 0))) for f in found["fields"]
+                f["name"]: (DataType(f["type"]), int(f["params"].get("dim", 0)))
+                for f in found["fields"]
             }
             if actual != columns:
                 differing = sorted(
                     k for k in actual.keys() | columns.keys() if actual.get(k) != columns.get(k)
                 )
-                raise Conflict(f"the collection {name} exists with another schema: {', '.join(differing)}")
+                raise Conflict(
+                    f"the collection {name} exists with another schema: {', '.join(differing)}"
+                )
             there = await client.list_indexes(collection)
-            missing = [params for column, params in _indexes(client, schema).items() if column not in there]
+            missing = [
+                params for column, params in _indexes(client, schema).items() if column not in there
+            ]
             with _unless("exist"):
                 await asyncio.gather(
                     *(client.create_index(collection, params, retry_times=1) for params in missing)
@@ -151,11 +168,15 @@ class VectorStore(TenantStore):
             there = [row["id"] for row in await self.get(name, batch)]
             if there:
                 async with _translated(name):
-                    await self._client().delete(collection, filter=f"id in {literal(there)}", retry_times=1)
+                    await self._client().delete(
+                        collection, filter=f"id in {literal(there)}", retry_times=1
+                    )
                 gone += len(there)
         return gone
 
-    async def get(self, name: str, ids: Sequence[str], fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+    async def get(
+        self, name: str, ids: Sequence[str], fields: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for batch in _batches(ids):
             for row in await self._query(name, f"id in {literal(batch)}", ["id", *fields]):
@@ -191,9 +212,13 @@ class VectorStore(TenantStore):
     ) -> list[Hit]:
         if not text.strip():
             return []
-        return await self._search(name, text, "text_sparse", "BM25", limit, bound(filter, values), fields)
+        return await self._search(
+            name, text, "text_sparse", "BM25", limit, bound(filter, values), fields
+        )
 
-    async def count(self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None) -> int:
+    async def count(
+        self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None
+    ) -> int:
         rows = await self._query(name, bound(filter, values), ["count(*)"])
         return int(rows[0]["count(*)"]) if rows else 0
 
@@ -217,7 +242,14 @@ class VectorStore(TenantStore):
         return shared((uri, token), lambda: AsyncMilvusClient(uri=uri, token=token, timeout=3.0))
 
     async def _search(
-        self, name: str, query: Any, column: str, metric: str, limit: int, filter: str, fields: Sequence[str]
+        self,
+        name: str,
+        query: Any,
+        column: str,
+        metric: str,
+        limit: int,
+        filter: str,
+        fields: Sequence[str],
     ) -> list[Hit]:
         if limit < 1:
             return []
@@ -239,7 +271,11 @@ class VectorStore(TenantStore):
             score = float(hit["distance"])
             entity = hit.get("entity") or {}
             hits.append(
-                Hit(hit["id"], score if math.isfinite(score) else 0.0, {f: entity.get(f) for f in fields})
+                Hit(
+                    hit["id"],
+                    score if math.isfinite(score) else 0.0,
+                    {f: entity.get(f) for f in fields},
+                )
             )
         return hits
 
@@ -255,14 +291,18 @@ class VectorStore(TenantStore):
         return [dict(row) for row in await self._loaded(name, query)]
 
     async def _loaded(self, name: str, call: Any) -> Any:
-        """The call's answer; where the collection is not loaded (milvus-lite forgets that with a restart), load and ask again."""
+        """The call's answer; where the collection is not loaded (milvus-lite forgets
+        that with a restart), load and ask again.
+        """
         async with _translated(name):
             try:
                 return await call()
             except MilvusException as error:
                 if error.code != NOT_LOADED:
                     raise
-                await self._client().load_collection(collection_name(self._tenant, name), retry_times=1)
+                await self._client().load_collection(
+                    collection_name(self._tenant, name), retry_times=1
+                )
                 return await call()
 
 
@@ -284,12 +324,19 @@ def _made(client: Any, schema: VectorSchema) -> Any:
     made.add_field("vector", DataType.FLOAT_VECTOR, dim=schema.dimension)
     for name, kind in schema.fields.items():
         made.add_field(
-            name, TYPES[kind], nullable=True, **({"max_length": TEXT_BYTES} if kind == "string" else {})
+            name,
+            TYPES[kind],
+            nullable=True,
+            **({"max_length": TEXT_BYTES} if kind == "string" else {}),
         )
     if schema.text:
         analyzer = {"tokenizer": "standard"}
         made.add_field(
-            "text", DataType.VARCHAR, max_length=TEXT_BYTES, enable_analyzer=True, analyzer_params=analyzer
+            "text",
+            DataType.VARCHAR,
+            max_length=TEXT_BYTES,
+            enable_analyzer=True,
+            analyzer_params=analyzer,
         )
         made.add_field("text_sparse", DataType.SPARSE_FLOAT_VECTOR)
         made.add_function(Function("bm25", FunctionType.BM25, ["text"], ["text_sparse"]))
@@ -297,7 +344,9 @@ def _made(client: Any, schema: VectorSchema) -> Any:
 
 
 def _indexes(client: Any, schema: VectorSchema) -> dict[str, Any]:
-    """By column; each by itself, so that they are made together (pymilvus waits half a second for each)."""
+    """By column; each by itself, so that they are made together (pymilvus waits half a
+    second for each).
+    """
     params: dict[str, dict[str, Any]] = {"vector": {"index_type": "FLAT", "metric_type": "COSINE"}}
     if schema.text:
         tuning = {"bm25_k1": schema.bm25_k1, "bm25_b": schema.bm25_b}
@@ -323,10 +372,14 @@ def _finite(vector: Any) -> "np.ndarray | None":
 
 
 def _row(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row as it is sent. Invalid, with the location, when something in it cannot be kept."""
+    """The row as it is sent. Invalid, with the location, when something in it cannot be
+    kept.
+    """
 
     def refuse(name: str, message: str) -> Invalid:
-        return Invalid(f"row {i}: {name} {message}", errors=[{"location": f"{i}.{name}", "message": message}])
+        return Invalid(
+            f"row {i}: {name} {message}", errors=[{"location": f"{i}.{name}", "message": message}]
+        )
 
     for name, value in row.items():
         if isinstance(value, str):
@@ -368,11 +421,19 @@ async def _translated(name: str) -> AsyncIterator[None]:
         raise Unavailable("Milvus is away", retry_after=1) from error
     except MilvusException as error:
         text = str(error.message)
-        if isinstance(error.__cause__, grpc.RpcError) or error.code in RETRIED or "connect" in text.lower():
+        if (
+            isinstance(error.__cause__, grpc.RpcError)
+            or error.code in RETRIED
+            or "connect" in text.lower()
+        ):
             raise Unavailable("Milvus is away", retry_after=1) from error
         if error.code == ABSENT:
             raise NotFound(f"no collection {name}") from error
-        if error.code in WRONG or "mismatch" in text or isinstance(error, ParamError | DataNotMatchException):
+        if (
+            error.code in WRONG
+            or "mismatch" in text
+            or isinstance(error, ParamError | DataNotMatchException)
+        ):
             raise Invalid(f"Milvus refuses it: {text[:300]}") from error
         raise InternalError(f"Milvus: {text[:300]}") from error
 

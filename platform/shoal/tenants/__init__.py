@@ -1,1 +1,3 @@
-"""The tenant directory: who is a tenant, with which keys, boards and limits; created, snapshotted, erased, audited."""
+"""The tenant directory: who is a tenant, with which keys, boards and limits; created,
+snapshotted, erased, audited.
+"""

@@ -1,4 +1,6 @@
-"""The audit log's way to the directory: every write is entered, a moment after it was answered."""
+"""The audit log's way to the directory: every write is entered, a moment after it was
+answered.
+"""
 
 from collections.abc import Callable
 
@@ -8,8 +10,10 @@ from .records import AuditEntry
 
 
 class AuditLog:
-    """Entries are delivered within a quarter of a second and before a clean end. When the directory is away they wait, and
-    once ten thousand do, so do the writes that would add to them."""
+    """Entries are delivered within a quarter of a second and before a clean end. When
+    the directory is away they wait, and once ten thousand do, so do the writes that
+    would add to them.
+    """
 
     def __init__(self, directory: Directory, tenant_exists: Callable[[str], bool]) -> None:
         self._directory, self._tenant_exists = directory, tenant_exists

@@ -1,4 +1,6 @@
-"""The directory: tenants, keys, limits, boards, promoted parameters, experiments and the audit log, in Redis (see `keyspace`)."""
+"""The directory: tenants, keys, limits, boards, promoted parameters, experiments and
+the audit log, in Redis (see `keyspace`).
+"""
 
 import asyncio
 import hashlib
@@ -42,7 +44,9 @@ from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
 
 
 class Directory:
-    """Operations on the directory. Raises NotFound for a tenant that is not there and Unavailable when Redis is away."""
+    """Operations on the directory. Raises NotFound for a tenant that is not there and
+    Unavailable when Redis is away.
+    """
 
     def __init__(self, redis_url: str) -> None:
         """`redis_url` may have the scheme `redis+cluster` or `rediss+cluster`."""
@@ -54,7 +58,9 @@ class Directory:
 
     @property
     def redis(self) -> Any:
-        """This event loop's `redis.asyncio.Redis` (those of a loop that is gone cannot be used again). Its answers are bytes."""
+        """This event loop's `redis.asyncio.Redis` (those of a loop that is gone cannot
+        be used again). Its answers are bytes.
+        """
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
             self._client = loop, connect(self.url)
@@ -68,7 +74,9 @@ class Directory:
     # Tenants
 
     async def create_tenant(self, tenant: str, name: str | None = None) -> TenantRecord:
-        """Conflict when there is one (or an erasure of one is going on), Invalid when the id cannot be one."""
+        """Conflict when there is one (or an erasure of one is going on), Invalid when
+        the id cannot be one.
+        """
         try:
             record = TenantRecord(id=tenant, name=name or tenant)
         except ValidationError as error:
@@ -85,7 +93,9 @@ class Directory:
             raise NotFound(f"no tenant {tenant!r}")
         return TenantRecord.model_validate_json(raw)
 
-    async def list_tenants(self, limit: int = 1000, cursor: str | None = None) -> tuple[list[TenantRecord], str | None]:
+    async def list_tenants(
+        self, limit: int = 1000, cursor: str | None = None
+    ) -> tuple[list[TenantRecord], str | None]:
         """In the order of their ids; `cursor` is the last id seen."""
         async with reachable():
             names = sorted(name.decode() for name in await self.redis.zrange(CHANGES, 0, -1))
@@ -96,7 +106,11 @@ class Directory:
                 pipe = self.redis.pipeline(transaction=False)
                 for name in chunk:
                     pipe.hget(tenant_key(name), "tenant")
-                records += [TenantRecord.model_validate_json(raw) for raw in await pipe.execute() if raw is not None]
+                records += [
+                    TenantRecord.model_validate_json(raw)
+                    for raw in await pipe.execute()
+                    if raw is not None
+                ]
         return records[:limit], records[limit - 1].id if len(records) > limit else None
 
     async def tenant_ids(self) -> list[str]:
@@ -110,30 +124,52 @@ class Directory:
                 return ids
 
     async def begin_removal(self, tenant: str, notice: float = NOTICE_SECONDS) -> None:
-        """From now on no credential of this tenant holds. Returns after `notice` seconds, when every replica knows, so that no
-        late write brings back what is erased next. The erasure ends with `delete_tenant`."""
+        """From now on no credential of this tenant holds. Returns after `notice`
+        seconds, when every replica knows, so that no late write brings back what is
+        erased next. The erasure ends with `delete_tenant`.
+        """
         record = await self.get_tenant(tenant)
-        await self._edit(tenant, {"tenant": record.model_copy(update={"removing": True}).model_dump_json()})
+        await self._edit(
+            tenant, {"tenant": record.model_copy(update={"removing": True}).model_dump_json()}
+        )
         await asyncio.sleep(notice)
 
     async def is_erased(self, tenant: str) -> bool:
-        """Whether the tenant was erased lately, or its erasure goes on. Not by its absence: a directory that lost its data must not
-        make anyone erase."""
+        """Whether the tenant was erased lately, or its erasure goes on. Not by its
+        absence: a directory that lost its data must not make anyone erase.
+        """
         async with reachable():
             raw, erased = await asyncio.gather(
-                self.redis.hget(tenant_key(_checked(tenant)), "tenant"), self.redis.zscore(ERASED, tenant)
+                self.redis.hget(tenant_key(_checked(tenant)), "tenant"),
+                self.redis.zscore(ERASED, tenant),
             )
         return erased is not None if raw is None else TenantRecord.model_validate_json(raw).removing
 
     async def delete_tenant(self, tenant: str) -> dict[str, int]:
-        """Forget all that the directory knows of a tenant, and say how much that was. May be run again after a fault."""
+        """Forget all that the directory knows of a tenant, and say how much that was.
+        May be run again after a fault.
+        """
         if _checked(tenant) == PLATFORM:
             raise Conflict(f"{PLATFORM!r} is the platform's own")
-        counts = {"keys": 0, "limits": 0, "parameters": 0, "experiments": 0, "boards": 0, "memberships": 0, "audit": 0, "exposures": 0}
+        counts = {
+            "keys": 0,
+            "limits": 0,
+            "parameters": 0,
+            "experiments": 0,
+            "boards": 0,
+            "memberships": 0,
+            "audit": 0,
+            "exposures": 0,
+        }
         async with reachable():
             redis = self.redis
             fields = [field.decode() for field in await redis.hkeys(tenant_key(tenant))]
-            plural = {"key": "keys", "limits": "limits", "parameters": "parameters", "experiment": "experiments"}
+            plural = {
+                "key": "keys",
+                "limits": "limits",
+                "parameters": "parameters",
+                "experiment": "experiments",
+            }
             for field in fields:
                 kind, _, name = field.partition("/")
                 if kind in plural:
@@ -143,7 +179,9 @@ class Directory:
             boards = await redis.smembers(f"{PREFIX}boards:{tenant}")
             for board in boards:
                 counts["boards"] += 1
-                counts["memberships"] += await redis.scard(f"{PREFIX}board:{tenant}:{board.decode()}")
+                counts["memberships"] += await redis.scard(
+                    f"{PREFIX}board:{tenant}:{board.decode()}"
+                )
                 await self._members(tenant, board.decode(), "SREM", ())
             counts["audit"] = await redis.xlen(f"{PREFIX}audit:{tenant}")
             for experiment in await redis.smembers(exposed_key(tenant)):
@@ -171,13 +209,22 @@ class Directory:
     async def create_key(
         self, tenant: str, role: Role | str, user: str | None = None, name: str | None = None
     ) -> tuple[KeyRecord, str]:
-        """The key's record, and the key itself: `shoal_<id>_<secret>`, which is shown here and never again."""
+        """The key's record, and the key itself: `shoal_<id>_<secret>`, which is shown
+        here and never again.
+        """
         key_id, secret = (b32encode(secrets.token_bytes(n)).decode().lower() for n in (10, 20))
         key = f"shoal_{key_id}_{secret}"
         digest = hashlib.sha256(key.encode()).hexdigest()
         try:
             record = KeyRecord.model_validate(
-                {"id": key_id, "tenant": tenant, "role": role, "user": user, "name": name, "digest": digest}
+                {
+                    "id": key_id,
+                    "tenant": tenant,
+                    "role": role,
+                    "user": user,
+                    "name": name,
+                    "digest": digest,
+                }
             )
         except ValidationError as error:
             raise Invalid("that cannot be a key", errors=located(error)) from None
@@ -189,7 +236,10 @@ class Directory:
 
     async def list_keys(self, tenant: str) -> list[KeyRecord]:
         """Oldest first."""
-        keys = [KeyRecord.model_validate_json(raw) for raw in (await self._fields(tenant, "key")).values()]
+        keys = [
+            KeyRecord.model_validate_json(raw)
+            for raw in (await self._fields(tenant, "key")).values()
+        ]
         return sorted(keys, key=lambda key: (key.created, key.id))
 
     async def key_tenant(self, key_id: str) -> str:
@@ -220,7 +270,9 @@ class Directory:
         return {name: Limits.model_validate_json(raw) for name, raw in fields.items()}
 
     async def put_parameters(self, tenant: str, capability: str, values: Mapping[str, Any]) -> None:
-        """A tenant's own values over the defaults, all of them: what is not given goes back to its default."""
+        """A tenant's own values over the defaults, all of them: what is not given goes
+        back to its default.
+        """
         raw = orjson.dumps(dict(values)).decode() if values else ""
         await self._edit(tenant, {f"parameters/{_capability(capability)}": raw}, guard="old")
 
@@ -232,12 +284,20 @@ class Directory:
     # Experiments
 
     async def put_experiment(self, record: ExperimentRecord) -> None:
-        """Keep a record; one with `tenant` None is for every tenant, and the platform's own."""
-        await self._edit(record.tenant or PLATFORM, {f"experiment/{record.id}": record.model_dump_json()}, guard="old")
+        """Keep a record; one with `tenant` None is for every tenant, and the platform's
+        own.
+        """
+        await self._edit(
+            record.tenant or PLATFORM,
+            {f"experiment/{record.id}": record.model_dump_json()},
+            guard="old",
+        )
 
     async def get_experiment(self, tenant: str | None, experiment: str) -> ExperimentRecord:
         async with reachable():
-            raw = await self.redis.hget(tenant_key(_checked(tenant or PLATFORM)), f"experiment/{experiment}")
+            raw = await self.redis.hget(
+                tenant_key(_checked(tenant or PLATFORM)), f"experiment/{experiment}"
+            )
         if raw is None:
             raise NotFound(f"no experiment {experiment!r}")
         return ExperimentRecord.model_validate_json(raw)
@@ -258,9 +318,13 @@ class Directory:
     # Boards
 
     async def set_board_members(self, tenant: str, board: str, users: Sequence[str]) -> None:
-        """Make `users` all who may see the board. An empty list leaves a board that only the service itself sees."""
+        """Make `users` all who may see the board. An empty list leaves a board that
+        only the service itself sees.
+        """
         errors = [
-            {"location": f"users.{i}", "message": message} for i, user in enumerate(users) if (message := _text_fault(user))
+            {"location": f"users.{i}", "message": message}
+            for i, user in enumerate(users)
+            if (message := _text_fault(user))
         ]
         if message := _text_fault(board):
             errors.append({"location": "board", "message": message})
@@ -277,26 +341,42 @@ class Directory:
         async with reachable():
             if not await self.redis.sismember(f"{PREFIX}boards:{_checked(tenant)}", board):
                 raise NotFound(f"no board {board!r}")
-            return sorted(user.decode() for user in await self.redis.smembers(f"{PREFIX}board:{tenant}:{board}"))
+            return sorted(
+                user.decode()
+                for user in await self.redis.smembers(f"{PREFIX}board:{tenant}:{board}")
+            )
 
     async def list_boards(self, tenant: str) -> list[str]:
         async with reachable():
-            return sorted(board.decode() for board in await self.redis.smembers(f"{PREFIX}boards:{_checked(tenant)}"))
+            return sorted(
+                board.decode()
+                for board in await self.redis.smembers(f"{PREFIX}boards:{_checked(tenant)}")
+            )
 
     async def boards_of(self, tenant: str, user: str) -> frozenset[str]:
         """The boards that a user is a member of."""
         async with reachable():
-            return frozenset(board.decode() for board in await self.redis.smembers(user_key(_checked(tenant), user)))
+            return frozenset(
+                board.decode()
+                for board in await self.redis.smembers(user_key(_checked(tenant), user))
+            )
 
     # Audit
 
     async def audit(self, tenant: str, entries: Sequence[AuditEntry]) -> None:
-        """Append to a tenant's audit log, which keeps about the last hundred thousand entries."""
+        """Append to a tenant's audit log, which keeps about the last hundred thousand
+        entries.
+        """
         async with reachable():
             pipe = self.redis.pipeline(transaction=False)
             for entry in entries:
                 fields: dict[Any, Any] = {"entry": entry.model_dump_json()}
-                pipe.xadd(f"{PREFIX}audit:{_checked(tenant)}", fields, maxlen=AUDIT_LENGTH, approximate=True)
+                pipe.xadd(
+                    f"{PREFIX}audit:{_checked(tenant)}",
+                    fields,
+                    maxlen=AUDIT_LENGTH,
+                    approximate=True,
+                )
             await pipe.execute()
 
     async def list_audit(
@@ -304,10 +384,15 @@ class Directory:
     ) -> tuple[list[AuditEntry], str | None]:
         """Newest first, and the cursor of the next page (None at the end)."""
         if cursor is not None and not re.fullmatch(r"\d{1,20}-\d{1,20}", cursor):
-            raise Invalid("that is no cursor of this list", errors=[{"location": "cursor", "message": "not a cursor"}])
+            raise Invalid(
+                "that is no cursor of this list",
+                errors=[{"location": "cursor", "message": "not a cursor"}],
+            )
         async with reachable():
             rows: Any = await self.redis.xrevrange(
-                f"{PREFIX}audit:{_checked(tenant)}", max="+" if cursor is None else f"({cursor}", count=limit + 1
+                f"{PREFIX}audit:{_checked(tenant)}",
+                max="+" if cursor is None else f"({cursor}",
+                count=limit + 1,
             )
         entries = [AuditEntry.model_validate_json(fields[b"entry"]) for _, fields in rows[:limit]]
         return entries, rows[limit - 1][0].decode() if len(rows) > limit else None
@@ -315,12 +400,16 @@ class Directory:
     # The rest
 
     async def _edit(self, tenant: str, fields: Mapping[str, str], guard: str = "") -> int:
-        """Apply `EDIT`; how many fields were set or deleted. The platform's own hash needs no tenant record."""
+        """Apply `EDIT`; how many fields were set or deleted. The platform's own hash
+        needs no tenant record.
+        """
         _checked(tenant)
         flat = [part for pair in fields.items() for part in pair]
         guard = "" if tenant == PLATFORM else guard
         async with reachable():
-            done = await self.redis.eval(EDIT, 4, tenant_key(tenant), VERSION, CHANGES, CHANNEL, tenant, guard, *flat)
+            done = await self.redis.eval(
+                EDIT, 4, tenant_key(tenant), VERSION, CHANGES, CHANNEL, tenant, guard, *flat
+            )
         if done == -1:
             raise Conflict(f"there is a tenant {tenant!r}")
         if done == -2:
@@ -328,9 +417,17 @@ class Directory:
         return int(done)
 
     async def _members(self, tenant: str, board: str, boards: str, users: Sequence[str]) -> int:
-        keys = [VERSION, CHANGES, CHANNEL, f"{PREFIX}boards:{_checked(tenant)}", f"{PREFIX}board:{tenant}:{board}"]
+        keys = [
+            VERSION,
+            CHANGES,
+            CHANNEL,
+            f"{PREFIX}boards:{_checked(tenant)}",
+            f"{PREFIX}board:{tenant}:{board}",
+        ]
         async with reachable():
-            script = self.redis.eval(MEMBERS, len(keys), *keys, user_key(tenant, ""), tenant, board, boards, *users)
+            script = self.redis.eval(
+                MEMBERS, len(keys), *keys, user_key(tenant, ""), tenant, board, boards, *users
+            )
             return int(await script)
 
     async def _fields(self, tenant: str, kind: str) -> dict[str, bytes]:
@@ -340,7 +437,11 @@ class Directory:
         if tenant != PLATFORM and b"tenant" not in fields:
             raise NotFound(f"no tenant {tenant!r}")
         prefix = f"{kind}/"
-        return {name.decode().removeprefix(prefix): raw for name, raw in fields.items() if name.startswith(prefix.encode())}
+        return {
+            name.decode().removeprefix(prefix): raw
+            for name, raw in fields.items()
+            if name.startswith(prefix.encode())
+        }
 
 
 def _checked(tenant: str) -> str:
@@ -368,6 +469,9 @@ def _capability(name: str) -> str:
 def located(error: ValidationError) -> list[dict[str, str]]:
     """What is wrong and where, as `ShoalError.errors`."""
     return [
-        {"location": ".".join(map(str, fault["loc"])), "message": fault["msg"].removeprefix("Value error, ")}
+        {
+            "location": ".".join(map(str, fault["loc"])),
+            "message": fault["msg"].removeprefix("Value error, "),
+        }
         for fault in error.errors()
     ]

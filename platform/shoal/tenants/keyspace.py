@@ -1,7 +1,7 @@
 """Where the directory lies in Redis, and the scripts that change it.
 
-Everything lies under `{%shoal}:`, which no tenant's key can be (a tenant's id begins with a letter or digit), in one
-Cluster slot:
+Everything lies under `{%shoal}:`, which no tenant's key can be (a tenant's id begins
+with a letter or digit), in one Cluster slot:
 
     {%shoal}:tenant:<tenant>          hash: tenant, key/<id>, limits/<capability>, parameters/<capability>, experiment/<id>
     {%shoal}:keys                     hash: key id → tenant
@@ -54,7 +54,9 @@ if done > 0 then
 end
 return done
 """
-"""Set (or, given '', delete) fields of a tenant's hash and announce the change, all or nothing."""
+"""Set (or, given '', delete) fields of a tenant's hash and announce the change, all or
+nothing.
+"""
 
 MEMBERS = """
 local boards, board, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3]
@@ -69,14 +71,20 @@ redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[1]), tenant)
 redis.call('PUBLISH', KEYS[3], tenant)
 return known
 """
-"""Make the given users all that a board has, in both directions; ARGV[4] (SADD or SREM) is done to the set of boards."""
+"""Make the given users all that a board has, in both directions; ARGV[4] (SADD or SREM)
+is done to the set of boards.
+"""
 
 
 def connect(url: str) -> Any:
-    """A client that tries nothing twice: an INCR that may have been done would be done again."""
+    """A client that tries nothing twice: an INCR that may have been done would be done
+    again.
+    """
     scheme, separator, rest = url.partition("://")
     if scheme.endswith("+cluster"):
-        return RedisCluster.from_url(scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=2)
+        return RedisCluster.from_url(
+            scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=2
+        )
     pool = BlockingConnectionPool.from_url(
         url,
         protocol=2,
@@ -107,8 +115,13 @@ def active_key(capability: str) -> str:
 
 
 def minute_keys(capability: str, minute: int, tenant: str) -> tuple[str, str]:
-    """The account of one tenant's minute: a hash of counts, and a HyperLogLog of its users. They expire by themselves."""
-    return f"{PREFIX}minute:{capability}:{minute}:{tenant}", f"{PREFIX}users:{capability}:{minute}:{tenant}"
+    """The account of one tenant's minute: a hash of counts, and a HyperLogLog of its
+    users. They expire by themselves.
+    """
+    return (
+        f"{PREFIX}minute:{capability}:{minute}:{tenant}",
+        f"{PREFIX}users:{capability}:{minute}:{tenant}",
+    )
 
 
 @asynccontextmanager

@@ -20,12 +20,16 @@ async def notify_tenant_added(platform: "PlatformContext", tenant: str) -> None:
             await hook(await platform.context(tenant, name))
 
 
-async def erase_tenant(platform: "PlatformContext", directory: Directory, tenant: str) -> dict[str, int]:
-    """Erase a tenant: its keys stop working first, its runs of jobs go, then every plugin forgets it, then the stores, and at last
-    the directory. What is still at work for it then (a request, a batch of events, a job of all tenants) erases at its end what it
-    wrote meanwhile: see `PlatformContext.purge_if_erased`.
+async def erase_tenant(
+    platform: "PlatformContext", directory: Directory, tenant: str
+) -> dict[str, int]:
+    """Erase a tenant: its keys stop working first, its runs of jobs go, then every
+    plugin forgets it, then the stores, and at last the directory. What is still at work
+    for it then (a request, a batch of events, a job of all tenants) erases at its end
+    what it wrote meanwhile: see `PlatformContext.purge_if_erased`.
 
-    Called again after a fault it goes on where it was. NotFound when there is no such tenant.
+    Called again after a fault it goes on where it was. NotFound when there is no such
+    tenant.
     """
     await directory.begin_removal(tenant)
     counts = {"jobs.runs": await asyncio.to_thread(Runs(platform.stores.online).forget, tenant)}
@@ -34,6 +38,11 @@ async def erase_tenant(platform: "PlatformContext", directory: Directory, tenant
         if hook is not None:
             for what, count in (await hook(await platform.context(tenant, name)) or {}).items():
                 counts[f"{name}.{what}"] = count
-    counts |= {f"stores.{store}": count for store, count in (await erase(platform.stores, tenant)).items()}
-    counts |= {f"directory.{kind}": count for kind, count in (await directory.delete_tenant(tenant)).items()}
+    counts |= {
+        f"stores.{store}": count for store, count in (await erase(platform.stores, tenant)).items()
+    }
+    counts |= {
+        f"directory.{kind}": count
+        for kind, count in (await directory.delete_tenant(tenant)).items()
+    }
     return counts

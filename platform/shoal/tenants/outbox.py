@@ -14,11 +14,20 @@ T = TypeVar("T")
 
 
 class Outbox(Generic[T]):
-    """A bounded queue that one task delivers in batches, trying again after a fault; `close` delivers what is left."""
+    """A bounded queue that one task delivers in batches, trying again after a fault;
+    `close` delivers what is left.
+    """
 
     BATCH, AGAIN = 500, 1.0
 
-    def __init__(self, name: str, deliver: Callable[[list[T]], Awaitable[None]], *, capacity: int = 10_000, linger: float = 0.1) -> None:
+    def __init__(
+        self,
+        name: str,
+        deliver: Callable[[list[T]], Awaitable[None]],
+        *,
+        capacity: int = 10_000,
+        linger: float = 0.1,
+    ) -> None:
         self._name, self._deliver, self._capacity, self._linger = name, deliver, capacity, linger
         self._waiting: deque[T] = deque()
         self._wake = asyncio.Event()
@@ -47,7 +56,9 @@ class Outbox(Generic[T]):
             await self._room.wait()
 
     async def close(self, patience: float = 10) -> None:
-        """Deliver all and end. What cannot be delivered in `patience` seconds is lost, and logged so."""
+        """Deliver all and end. What cannot be delivered in `patience` seconds is lost,
+        and logged so.
+        """
         self._closing = True
         self._wake.set()
         if self._task is not None:
@@ -55,7 +66,9 @@ class Outbox(Generic[T]):
             await end(self._task)
             self._task = None
         if self._waiting:
-            log.error("%s: %d entries were not delivered before the end", self._name, len(self._waiting))
+            log.error(
+                "%s: %d entries were not delivered before the end", self._name, len(self._waiting)
+            )
         self._closing = False
 
     async def _run(self) -> None:
@@ -70,7 +83,12 @@ class Outbox(Generic[T]):
             try:
                 await self._deliver(batch)
             except Exception as error:
-                log.warning("%s: delivering %d entries failed, trying again: %s", self._name, len(batch), error)
+                log.warning(
+                    "%s: delivering %d entries failed, trying again: %s",
+                    self._name,
+                    len(batch),
+                    error,
+                )
                 await asyncio.sleep(self.AGAIN)
                 continue
             for _ in batch:

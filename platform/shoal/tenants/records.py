@@ -1,4 +1,6 @@
-"""What the directory keeps: tenants, keys and limits; and the caller that a credential stands for."""
+"""What the directory keeps: tenants, keys and limits; and the caller that a credential
+stands for.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +12,10 @@ from shoal.contract.context import Role
 from shoal.contract.names import Identifier, TenantId
 
 PLATFORM = "platform"
-"""The reserved tenant of the platform's operators. A credential of this tenant with the role `admin` may run operations on
-every tenant; an admin of any other tenant only on its own. Nobody can create a tenant of this name."""
+"""The reserved tenant of the platform's operators. A credential of this tenant with the
+role `admin` may run operations on every tenant; an admin of any other tenant only on
+its own. Nobody can create a tenant of this name.
+"""
 
 
 def now() -> datetime:
@@ -31,7 +35,9 @@ class TenantRecord(_Record):
 
 
 class KeyRecord(_Record):
-    """An API key without its secret. `user` fixes who every request with this key acts for."""
+    """An API key without its secret. `user` fixes who every request with this key acts
+    for.
+    """
 
     id: str
     tenant: str
@@ -40,7 +46,9 @@ class KeyRecord(_Record):
     name: Identifier | None = None
     created: AwareDatetime = Field(default_factory=now)
     digest: str = Field(repr=False)
-    """SHA-256 of the whole key, in hex: the secret has 160 random bits, so a slow hash would add nothing."""
+    """SHA-256 of the whole key, in hex: the secret has 160 random bits, so a slow hash
+    would add nothing.
+    """
 
     def public(self) -> dict[str, Any]:
         """What may be shown: all but the digest."""
@@ -51,8 +59,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Limits(_Record):
-    """Limits of a tenant on one capability, over all its replicas. None leaves it to the next wider limits: capability,
-    tenant (`*`), the configuration's."""
+    """Limits of a tenant on one capability, over all its replicas. None leaves it to
+    the next wider limits: capability, tenant (`*`), the configuration's.
+    """
 
     rps: Positive | None = None
     burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
@@ -70,7 +79,9 @@ DEFAULT_LIMITS = Limits(rps=2000, burst=4000, concurrency=64, body_bytes=32 * 2*
 
 
 class AuditEntry(_Record):
-    """One write: who did what, and how it ended. Never a secret, a query string or a body."""
+    """One write: who did what, and how it ended. Never a secret, a query string or a
+    body.
+    """
 
     time: AwareDatetime = Field(default_factory=now)
     credential: str
@@ -86,7 +97,9 @@ class AuditEntry(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a credential stands for. `all_boards` lifts the board permissions of a user that is named (internal calls)."""
+    """Who a credential stands for. `all_boards` lifts the board permissions of a user
+    that is named (internal calls).
+    """
 
     tenant: str
     role: Role

@@ -1,7 +1,9 @@
-"""What a process knows of the directory, in memory: nothing of it is looked up while a request waits.
+"""What a process knows of the directory, in memory: nothing of it is looked up while a
+request waits.
 
-A subscription wakes it at every change, and it looks at the version every half second besides, so that a lost message
-costs no more than that. Only the tenants that changed since its version are read again.
+A subscription wakes it at every change, and it looks at the version every half second
+besides, so that a lost message costs no more than that. Only the tenants that changed
+since its version are read again.
 """
 
 import asyncio
@@ -30,7 +32,9 @@ AWAY = (RedisError, OSError, TimeoutError, Unavailable)
 
 
 class TenantState:
-    """One tenant as of one version. A change makes a new state, so whatever is derived from a state dies with it."""
+    """One tenant as of one version. A change makes a new state, so whatever is derived
+    from a state dies with it.
+    """
 
     __slots__ = ("active", "experiments", "id", "keys", "limits", "parameters")
 
@@ -47,7 +51,12 @@ class TenantState:
             try:
                 self._read(kind, name, raw)
             except (ValidationError, ValueError) as error:
-                log.error("the directory's entry %s of tenant %s cannot be read, and is left out: %s", field, tenant, error)
+                log.error(
+                    "the directory's entry %s of tenant %s cannot be read, and is left out: %s",
+                    field,
+                    tenant,
+                    error,
+                )
 
     def _read(self, kind: str, name: str, raw: bytes) -> None:
         if kind == "tenant":
@@ -65,9 +74,13 @@ class TenantState:
 
 
 class Snapshot:
-    """`start` it in the event loop that asks it; `tenants` and `keys` are then kept current until `stop`."""
+    """`start` it in the event loop that asks it; `tenants` and `keys` are then kept
+    current until `stop`.
+    """
 
-    def __init__(self, directory: Directory, *, poll_seconds: float = 0.5, stale_seconds: float = 10) -> None:
+    def __init__(
+        self, directory: Directory, *, poll_seconds: float = 0.5, stale_seconds: float = 10
+    ) -> None:
         self.directory = directory
         self.tenants: dict[str, TenantState] = {}
         self.keys: dict[bytes, tuple[bytes, Caller]] = {}
@@ -81,7 +94,9 @@ class Snapshot:
         self._catching_up: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read the directory and follow it. When it is away, that is tried again; `fresh` says how it stands."""
+        """Read the directory and follow it. When it is away, that is tried again;
+        `fresh` says how it stands.
+        """
         if self._follower is None:
             with suppress(*AWAY):
                 await self._poll()
@@ -96,16 +111,22 @@ class Snapshot:
         return monotonic() - self._heard < self._stale_seconds
 
     async def require_fresh(self) -> None:
-        """Raise Unavailable unless the directory was heard of lately, or answers now (which is tried once a second)."""
+        """Raise Unavailable unless the directory was heard of lately, or answers now
+        (which is tried once a second).
+        """
         if not self.fresh():
             if monotonic() - self._failed > 1:
                 await self.catch_up()
             if not self.fresh():
-                raise Unavailable("the directory of tenants and keys cannot be reached", retry_after=2)
+                raise Unavailable(
+                    "the directory of tenants and keys cannot be reached", retry_after=2
+                )
 
     async def catch_up(self) -> None:
-        """See all changes made before this call. For whom it does not know yet: a key made a moment ago must work. All who
-        ask within 50 ms share one look, so that wrong keys cannot flood the directory."""
+        """See all changes made before this call. For whom it does not know yet: a key
+        made a moment ago must work. All who ask within 50 ms share one look, so that
+        wrong keys cannot flood the directory.
+        """
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.create_task(self._catch_up())
         await asyncio.shield(self._catching_up)
@@ -148,7 +169,10 @@ class Snapshot:
             whole = self._whole or version < self._version
             if whole or version > self._version:
                 after = "-inf" if whole else f"({self._version}"
-                names = [name.decode() for name in await redis.zrange(CHANGES, after, "+inf", byscore=True)]
+                names = [
+                    name.decode()
+                    for name in await redis.zrange(CHANGES, after, "+inf", byscore=True)
+                ]
                 if whole:
                     names = sorted({*names, *self.tenants, PLATFORM})
                 await self._read(names)

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 class TenantStores(TenantStore):
-    """The four doors of one tenant. They connect on first use, one pool per process, event loop and URI, and can be pickled.
+    """The four doors of one tenant. They connect on first use, one pool per process,
+    event loop and URI, and can be pickled.
 
-    pymilvus and pyarrow are imported with the first use of their door (about a second): import `shoal.stores.vectors` and `shoal.stores.lake`
-    where a request should not wait for that.
+    pymilvus and pyarrow are imported with the first use of their door (about a second):
+    import `shoal.stores.vectors` and `shoal.stores.lake` where a request should not
+    wait for that.
     """
 
     __slots__ = ("events", "online")

@@ -1,4 +1,5 @@
-"""For plugin authors: a pytest plugin that runs a capability behind the real Router, on real embedded servers, without Ray.
+"""For plugin authors: a pytest plugin that runs a capability behind the real Router, on
+real embedded servers, without Ray.
 
     def test_it_greets(shoal_app):
         app = shoal_app("greeting")
@@ -42,8 +43,11 @@ def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreCo
 
 @pytest.fixture(scope="module")
 def shoal_app(shoal_servers: "StoreConfig") -> "Iterator[Callable[..., CapabilityApp]]":
-    """Serves installed capabilities for one test module: `shoal_app("search", settings={"search": {…}})`, the platform's own always with
-    them. Asked for the same again without options, it gives the same. Every tenant made through it is erased after the module."""
+    """Serves installed capabilities for one test module: `shoal_app("search",
+    settings={"search": {…}})`, the platform's own always with them. Asked for the same
+    again without options, it gives the same. Every tenant made through it is erased
+    after the module.
+    """
     from .app import CapabilityApp
 
     made: list[CapabilityApp] = []

@@ -1,4 +1,6 @@
-"""Capabilities served by uvicorn in a thread: the same applications, Router and stores as on Ray, in one process."""
+"""Capabilities served by uvicorn in a thread: the same applications, Router and stores
+as on Ray, in one process.
+"""
 
 import asyncio
 import inspect
@@ -32,7 +34,9 @@ SECRET = "for tests only, of this process alone"
 
 
 class LocalProcess(PlatformContext):
-    """A process whose backends and other capabilities are objects of its own, where those of `shoal up` are Serve deployments."""
+    """A process whose backends and other capabilities are objects of its own, where
+    those of `shoal up` are Serve deployments.
+    """
 
     def __init__(self, config: Config, names: Sequence[str], more: Sequence[Capability]) -> None:
         super().__init__(config)
@@ -47,14 +51,18 @@ class LocalProcess(PlatformContext):
     def backend(self, capability: str, name: str) -> Any:
         if (capability, name) not in self._backends:
             spec = next(b for b in self.capability(capability).backends if b.name == name)
-            self._backends[capability, name] = LocalStub(spec.build(self.services(capability)), spec.batch)
+            self._backends[capability, name] = LocalStub(
+                spec.build(self.services(capability)), spec.batch
+            )
         return self._backends[capability, name]
 
     async def states(self) -> dict[str, dict[str, Any]]:
         return {name: {"status": "RUNNING", "message": ""} for name in self.apps}
 
     async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
-        status, found, body = await call_application(self.apps[name], call, {**headers, **dict(call.headers)})
+        status, found, body = await call_application(
+            self.apps[name], call, {**headers, **dict(call.headers)}
+        )
         return decode(status, found.get("content-type", ""), body)
 
 
@@ -65,7 +73,9 @@ class LocalServices(PlatformServices):
 
 
 class LocalStub:
-    """Calls an object the way a stub calls a backend's replica: a batched method gets a list."""
+    """Calls an object the way a stub calls a backend's replica: a batched method gets a
+    list.
+    """
 
     def __init__(self, target: Any, batch: str | None) -> None:
         self._target, self._batch = target, batch
@@ -76,7 +86,11 @@ class LocalStub:
         async def call(*args: Any, **kwargs: Any) -> Any:
             if method == self._batch:
                 args = ([args[0]],)
-            value = await function(*args, **kwargs) if inspect.iscoroutinefunction(function) else await asyncio.to_thread(function, *args, **kwargs)
+            value = (
+                await function(*args, **kwargs)
+                if inspect.iscoroutinefunction(function)
+                else await asyncio.to_thread(function, *args, **kwargs)
+            )
             return value[0] if method == self._batch else value
 
         return call
@@ -106,18 +120,34 @@ class CapabilityApp:
         capabilities: Sequence[Capability] = (),
         router: Mapping[str, Any] | None = None,
     ) -> None:
-        """`settings` are those of each capability; `capabilities` are served beside the installed `names`; `router` are RouterSettings."""
+        """`settings` are those of each capability; `capabilities` are served beside the
+        installed `names`; `router` are RouterSettings.
+        """
         options = RouterSettings(**{"internal_secret": SecretStr(SECRET), **(router or {})})
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        config = Config.load(port=port, stores=stores, router=options, capabilities={k: dict(v) for k, v in (settings or {}).items()})
+        config = Config.load(
+            port=port,
+            stores=stores,
+            router=options,
+            capabilities={k: dict(v) for k, v in (settings or {}).items()},
+        )
         self.platform = LocalProcess(config, names, capabilities)
         self.address = f"http://127.0.0.1:{port}"
         self.tenants: list[str] = []
         self._keys: dict[tuple[str, str, str | None], str] = {}
         self._loop = asyncio.new_event_loop()
-        self._server = uvicorn.Server(uvicorn.Config(self._app, host="127.0.0.1", port=port, log_level="warning", lifespan="off", interface="asgi3"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._app,
+                host="127.0.0.1",
+                port=port,
+                log_level="warning",
+                lifespan="off",
+                interface="asgi3",
+            )
+        )
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         while not self._server.started:
@@ -131,7 +161,9 @@ class CapabilityApp:
 
         async def main() -> None:
             for name in ("platform", *self.platform.plugins.capabilities):
-                self.platform.apps[name] = application(self.platform.capability(name), self.platform)
+                self.platform.apps[name] = application(
+                    self.platform.capability(name), self.platform
+                )
             await self._server.serve()
             for app in self.platform.apps.values():
                 await app.stop()
@@ -140,7 +172,9 @@ class CapabilityApp:
         self._loop.run_until_complete(main())
 
     async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        app = self.platform.apps.get(scope["path"].split("/")[1]) if scope["type"] == "http" else None
+        app = (
+            self.platform.apps.get(scope["path"].split("/")[1]) if scope["type"] == "http" else None
+        )
         if app is None:
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})
@@ -162,13 +196,17 @@ class CapabilityApp:
                 self.run(self._directory.create_tenant(tenant))
             self.tenants.append(tenant)
         if (tenant, role, user) not in self._keys:
-            self._keys[tenant, role, user] = self.run(self._directory.create_key(tenant, Role(role), user=user))[1]
+            self._keys[tenant, role, user] = self.run(
+                self._directory.create_key(tenant, Role(role), user=user)
+            )[1]
         return self._keys[tenant, role, user]
 
     def client(self, tenant: str = "acme", role: str = "editor", user: str | None = None) -> Client:
         return Client(self.address, self.key(tenant, role, user), retries=0)
 
-    def async_client(self, tenant: str = "acme", role: str = "editor", user: str | None = None) -> AsyncClient:
+    def async_client(
+        self, tenant: str = "acme", role: str = "editor", user: str | None = None
+    ) -> AsyncClient:
         return AsyncClient(self.address, self.key(tenant, role, user), retries=0)
 
     def context(self, tenant: str, capability: str) -> TenantContext:
@@ -180,14 +218,22 @@ class CapabilityApp:
         """Say who may see a board."""
         self.client(tenant).platform.put_members(board=board, users=list(users))
 
-    def stream(self, capability: str, events: Sequence[Event | Mapping[str, Any]], tenant: str = "acme", number: int = 0) -> None:
+    def stream(
+        self,
+        capability: str,
+        events: Sequence[Event | Mapping[str, Any]],
+        tenant: str = "acme",
+        number: int = 0,
+    ) -> None:
         """Have a stream of the capability handle these events, as a worker would."""
         given = [e if isinstance(e, Event) else Event(**e) for e in events]
         stream = self.platform.capability(capability).streams[number]
         self.run(stream.handle(self.context(tenant, capability), given))
 
     def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, JobRun]:
-        """Run a job (`<capability>.<job>`) in this process; its result, and the run with its progress."""
+        """Run a job (`<capability>.<job>`) in this process; its result, and the run
+        with its progress.
+        """
         capability, job = self.platform.job(name)
         run = JobRun([self.context(tenant, capability.name)], arguments)
         if inspect.iscoroutinefunction(job.run):

@@ -18,7 +18,9 @@ from .app import CapabilityApp
 
 
 class Conformance:
-    """Every test runs on the capability's OpenAPI, so it needs to know nothing about its subject."""
+    """Every test runs on the capability's OpenAPI, so it needs to know nothing about
+    its subject.
+    """
 
     capability: str
 
@@ -41,37 +43,83 @@ class Conformance:
         ids = list(operations(http.get(f"/{self.capability}/openapi.json").json()))
         assert ids and all(i.isidentifier() and not i.startswith("_") for i in ids)
 
-    def test_nothing_answers_without_a_credential(self, http: httpx.Client, every: list[Operation]) -> None:
+    def test_nothing_answers_without_a_credential(
+        self, http: httpx.Client, every: list[Operation]
+    ) -> None:
         for operation in every:
             answer = http.request(operation.method, at(operation))
             assert answer.status_code == 401, said(operation, answer)
             assert answer.headers["content-type"].startswith("application/problem+json")
 
-    def test_a_tenant_in_the_query_must_be_the_credentials(self, app: CapabilityApp, http: httpx.Client, every: list[Operation]) -> None:
+    def test_a_tenant_in_the_query_must_be_the_credentials(
+        self, app: CapabilityApp, http: httpx.Client, every: list[Operation]
+    ) -> None:
         app.key("globex")
         for operation in every:
-            answer = http.request(operation.method, at(operation), params={"tenant": "globex"}, headers=bearer(app, "admin"))
+            answer = http.request(
+                operation.method,
+                at(operation),
+                params={"tenant": "globex"},
+                headers=bearer(app, "admin"),
+            )
             assert answer.status_code == 403, said(operation, answer)
 
-    def test_a_reader_changes_nothing(self, app: CapabilityApp, http: httpx.Client, every: list[Operation]) -> None:
+    def test_a_reader_changes_nothing(
+        self, app: CapabilityApp, http: httpx.Client, every: list[Operation]
+    ) -> None:
         for operation in every:
             if not operation.safe:
-                answer = http.request(operation.method, at(operation), headers=bearer(app, "reader", "ana"), json={})
+                answer = http.request(
+                    operation.method, at(operation), headers=bearer(app, "reader", "ana"), json={}
+                )
                 assert answer.status_code == 403, said(operation, answer)
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[1, NaN]", b"\xff\xfe", b'{"a": "\\u0000"}', b"null", b"[[[[]]]]", b'"' + b"x" * 100_000 + b'"'])
-    def test_a_hostile_body_is_a_4xx_and_never_a_500(self, app: CapabilityApp, http: httpx.Client, every: list[Operation], body: bytes) -> None:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"{",
+            b"[1, NaN]",
+            b"\xff\xfe",
+            b'{"a": "\\u0000"}',
+            b"null",
+            b"[[[[]]]]",
+            b'"' + b"x" * 100_000 + b'"',
+        ],
+    )
+    def test_a_hostile_body_is_a_4xx_and_never_a_500(
+        self, app: CapabilityApp, http: httpx.Client, every: list[Operation], body: bytes
+    ) -> None:
         headers = bearer(app, "admin") | {"content-type": "application/json"}
         for operation in every:
             if operation.method in ("POST", "PUT", "PATCH"):
-                answer = http.request(operation.method, at(operation), headers=headers, content=body)
+                answer = http.request(
+                    operation.method, at(operation), headers=headers, content=body
+                )
                 assert answer.status_code < 500, said(operation, answer)
 
-    @pytest.mark.parametrize("value", ["%00", "%0a", "..%2f..%2fetc", "%f0%9f%92%a5", "a" * 3000, "%7b%7d%3a%2a", "-1", "NaN", "1e999"])
-    def test_a_hostile_path_or_query_is_never_a_500(self, app: CapabilityApp, http: httpx.Client, every: list[Operation], value: str) -> None:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "%00",
+            "%0a",
+            "..%2f..%2fetc",
+            "%f0%9f%92%a5",
+            "a" * 3000,
+            "%7b%7d%3a%2a",
+            "-1",
+            "NaN",
+            "1e999",
+        ],
+    )
+    def test_a_hostile_path_or_query_is_never_a_500(
+        self, app: CapabilityApp, http: httpx.Client, every: list[Operation], value: str
+    ) -> None:
         for operation in every:
             query = "&".join(f"{name}={value}" for name in sorted(operation.query))
-            answer = http.request(operation.method, f"{at(operation, value)}?{query}", headers=bearer(app, "admin"))
+            answer = http.request(
+                operation.method, f"{at(operation, value)}?{query}", headers=bearer(app, "admin")
+            )
             assert answer.status_code < 500, said(operation, answer)
 
 

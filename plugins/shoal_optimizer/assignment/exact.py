@@ -1,4 +1,6 @@
-"""The exact half of a solve, on the pairs still in question: CP-SAT at first, HiGHS on what is left. Both can be called off."""
+"""The exact half of a solve, on the pairs still in question: CP-SAT at first, HiGHS on
+what is left. Both can be called off.
+"""
 
 import logging
 import math
@@ -14,13 +16,16 @@ from .problem import Floats, Integers, Problem, grain
 
 
 class Exact:
-    """One CP-SAT run over the allowed (person, task) pairs, started at once; only totals up to `cutoff` are looked for.
+    """One CP-SAT run over the allowed (person, task) pairs, started at once; only
+    totals up to `cutoff` are looked for.
 
-    After it has ended: `person_of_task` is the best found (None when nothing was), `bound` the bound over those pairs
-    (+inf: they hold no assignment within the cutoff), `proved` whether the run came to its end.
+    After it has ended: `person_of_task` is the best found (None when nothing was),
+    `bound` the bound over those pairs (+inf: they hold no assignment within the
+    cutoff), `proved` whether the run came to its end.
 
-    CP-SAT computes with integers: costs and loads with up to four decimals are taken exactly, others to about nine
-    significant digits, and an assignment found that way is checked against the real numbers.
+    CP-SAT computes with integers: costs and loads with up to four decimals are taken
+    exactly, others to about nine significant digits, and an assignment found that way
+    is checked against the real numbers.
     """
 
     def __init__(
@@ -31,7 +36,13 @@ class Exact:
         cutoff: float = math.inf,
         start: Integers | None = None,
     ) -> None:
-        self.problem, self.allowed, self.time_limit, self.cutoff, self.start = problem, allowed, time_limit, cutoff, start
+        self.problem, self.allowed, self.time_limit, self.cutoff, self.start = (
+            problem,
+            allowed,
+            time_limit,
+            cutoff,
+            start,
+        )
         self.person_of_task: Integers | None = None
         self.bound = -math.inf
         self.proved = False
@@ -64,7 +75,10 @@ class Exact:
         cost, scale = _whole(problem.cost)
         load, capacity = _whole_loads(problem)
         model = cp_model.CpModel()
-        pairs = {(int(i), int(j)): model.new_bool_var("") for i, j in zip(*np.nonzero(self.allowed), strict=True)}
+        pairs = {
+            (int(i), int(j)): model.new_bool_var("")
+            for i, j in zip(*np.nonzero(self.allowed), strict=True)
+        }
         of_task: list[list[tuple[int, Any]]] = [[] for _ in range(problem.tasks)]
         of_person: list[list[tuple[int, Any]]] = [[] for _ in range(problem.people)]
         for (i, j), variable in pairs.items():
@@ -75,9 +89,13 @@ class Exact:
         for i, entries in enumerate(of_person):
             weights = [int(load[i, j]) for j, _ in entries]
             if sum(weights) > capacity[i]:
-                total = cp_model.LinearExpr.weighted_sum([variable for _, variable in entries], weights)
+                total = cp_model.LinearExpr.weighted_sum(
+                    [variable for _, variable in entries], weights
+                )
                 model.add(total <= int(capacity[i]))
-        objective = cp_model.LinearExpr.weighted_sum(list(pairs.values()), [int(cost[pair]) for pair in pairs])
+        objective = cp_model.LinearExpr.weighted_sum(
+            list(pairs.values()), [int(cost[pair]) for pair in pairs]
+        )
         if math.isfinite(self.cutoff):
             model.add(objective <= math.floor(self.cutoff * scale + 1e-6))
         model.minimize(objective)
@@ -95,7 +113,9 @@ class Exact:
         if status == cp_model.INFEASIBLE:
             self.proved, self.bound = True, math.inf
             return
-        self.bound = solver.best_objective_bound / scale - (0 if scale * problem.grain >= 1 else problem.tasks / scale)
+        self.bound = solver.best_objective_bound / scale - (
+            0 if scale * problem.grain >= 1 else problem.tasks / scale
+        )
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             person_of_task = np.empty(problem.tasks, np.int64)
             for (i, j), variable in pairs.items():
@@ -124,9 +144,13 @@ def _whole_loads(problem: Problem) -> tuple[Integers, Integers]:
 
 
 class Remaining:
-    """Like `Exact`, by HiGHS: its cuts are the stronger ones on large instances, its start the slower one."""
+    """Like `Exact`, by HiGHS: its cuts are the stronger ones on large instances, its
+    start the slower one.
+    """
 
-    def __init__(self, problem: Problem, allowed: NDArray[np.bool_], time_limit: float, cutoff: float) -> None:
+    def __init__(
+        self, problem: Problem, allowed: NDArray[np.bool_], time_limit: float, cutoff: float
+    ) -> None:
         self.problem = problem
         self.person_of_task: Integers | None = None
         self.bound = -math.inf

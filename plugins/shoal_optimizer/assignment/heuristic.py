@@ -1,4 +1,6 @@
-"""The heuristic half of a solve: a thread that raises a lower bound once, then searches until it is stopped."""
+"""The heuristic half of a solve: a thread that raises a lower bound once, then searches
+until it is stopped.
+"""
 
 import math
 import threading
@@ -17,7 +19,8 @@ POLISH = 0.5  # seconds of search before the bound is raised again, towards what
 
 
 class Heuristic:
-    """Runs from `start()` to `stop()`. Read at any time: `lower`, `priced` (None until known), `upper`, `person_of_task`.
+    """Runs from `start()` to `stop()`. Read at any time: `lower`, `priced` (None until
+    known), `upper`, `person_of_task`.
 
     `offer` hands it an assignment found elsewhere.
     """
@@ -45,7 +48,9 @@ class Heuristic:
         self._thread.join(timeout)
 
     def best(self) -> tuple[float, Integers | None]:
-        """The best assignment within capacities so far and its cost; (inf, None) while there is none."""
+        """The best assignment within capacities so far and its cost; (inf, None) while
+        there is none.
+        """
         with self._lock:
             return float(self._best[0]), None if np.isinf(self._best[0]) else self._person.copy()
 
@@ -70,7 +75,9 @@ class Heuristic:
         linear = linear_multipliers(problem, 0.3 * self._time_limit)
         if linear is None:
             value, multipliers = -np.inf, np.where(problem.fits, problem.cost, np.inf).min(axis=0)
-            self._price = np.full(problem.people, float(np.ptp(problem.cost)) / max(float(problem.load.mean()), 1e-9))
+            self._price = np.full(
+                problem.people, float(np.ptp(problem.cost)) / max(float(problem.load.mean()), 1e-9)
+            )
         else:
             value, multipliers, price = linear
             self._price = 1.2 * np.maximum(price, 1e-3 * max(float(price.max()), 1e-6))
@@ -78,12 +85,16 @@ class Heuristic:
         self._multipliers, self._knapsacks = multipliers, knapsacks
         target = max(value, float(multipliers.sum()))
         target += max(0.005 * abs(target), 0.05 * float(np.ptp(problem.cost)))
-        self._able = np.where(problem.fits, problem.cost + self._price[:, None] * problem.load, np.inf)
+        self._able = np.where(
+            problem.fits, problem.cost + self._price[:, None] * problem.load, np.inf
+        )
         if knapsacks.capacity.max() * problem.people * problem.tasks < MOST_KNAPSACK_WORK:
             self._ascend(target)
 
     def _ascend(self, target: float) -> None:
-        """Raise the bound and reprice every pair; `target` is a guess of the optimum from above."""
+        """Raise the bound and reprice every pair; `target` is a guess of the optimum
+        from above.
+        """
         from . import search
 
         problem, knapsacks = self.problem, self._knapsacks
@@ -125,7 +136,12 @@ class Heuristic:
                 2, self._stop,
             )  # fmt: skip
             seed += 1
-            if not raised and np.isfinite(best[0]) and time.monotonic() - began > POLISH and self.priced is not None:
+            if (
+                not raised
+                and np.isfinite(best[0])
+                and time.monotonic() - began > POLISH
+                and self.priced is not None
+            ):
                 raised = True
                 self._ascend(float(best[0]))
                 self.settled = True
@@ -134,9 +150,13 @@ class Heuristic:
                     self._best[0], self._person[:] = best[0], best_person
 
     def _candidates(self, upper: float) -> tuple[NDArray[np.bool_], Integers, Integers]:
-        """Pairs worth trying: those that can still beat `upper`, at most MOST_PEOPLE_PER_TASK per task."""
+        """Pairs worth trying: those that can still beat `upper`, at most
+        MOST_PEOPLE_PER_TASK per task.
+        """
         rank = self._able.argsort(axis=0).argsort(axis=0)
-        allowed = worth_trying(self._able, upper if self.priced is not None else np.inf) & (rank < MOST_PEOPLE_PER_TASK)
+        allowed = worth_trying(self._able, upper if self.priced is not None else np.inf) & (
+            rank < MOST_PEOPLE_PER_TASK
+        )
         ables = allowed.sum(axis=0).astype(np.int64)
         able = np.argsort(~allowed.T, axis=1, kind="stable").astype(np.int64)
         return np.ascontiguousarray(allowed), np.ascontiguousarray(able), ables

@@ -1,6 +1,8 @@
-"""HiGHS in a process of its own, because SciPy gives no way to call it off: what is killed needs nobody's consent.
+"""HiGHS in a process of its own, because SciPy gives no way to call it off: what is
+killed needs nobody's consent.
 
-Run as a script it reads one problem from standard input and writes one answer to standard output, both as .npz.
+Run as a script it reads one problem from standard input and writes one answer to
+standard output, both as .npz.
 """
 
 import io
@@ -15,20 +17,26 @@ from numpy.typing import NDArray
 
 
 def solve(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """The best assignment over the pairs (person, task): 'chosen' (pairs,), 'bound', and 'ended' when it is proved.
+    """The best assignment over the pairs (person, task): 'chosen' (pairs,), 'bound',
+    and 'ended' when it is proved.
 
-    'until' is the moment to stop at, in seconds since the epoch, so that the time it takes to start counts.
+    'until' is the moment to stop at, in seconds since the epoch, so that the time it
+    takes to start counts.
     """
     import scipy.sparse as sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    person, task, cost, load, capacity = (arrays[name] for name in ("person", "task", "cost", "load", "capacity"))
+    person, task, cost, load, capacity = (
+        arrays[name] for name in ("person", "task", "cost", "load", "capacity")
+    )
     column, tasks = np.arange(person.size), int(task.max()) + 1
     once = sparse.csr_array((np.ones(person.size), (task, column)), shape=(tasks, person.size))
     within = sparse.csr_array((load, (person, column)), shape=(capacity.size, person.size))
     constraints = [LinearConstraint(once, 1, 1), LinearConstraint(within, -np.inf, capacity)]
     if np.isfinite(arrays["cutoff"]):
-        constraints.append(LinearConstraint(sparse.csr_array(cost[None, :]), -np.inf, float(arrays["cutoff"])))
+        constraints.append(
+            LinearConstraint(sparse.csr_array(cost[None, :]), -np.inf, float(arrays["cutoff"]))
+        )
     answer = milp(
         cost,
         integrality=np.ones(person.size),
@@ -51,14 +59,21 @@ def _packed(arrays: dict[str, NDArray]) -> bytes:
 
 
 class Process:
-    """The script with one problem, started at once. `answer` is there once it has ended, None when it failed or was killed."""
+    """The script with one problem, started at once. `answer` is there once it has
+    ended, None when it failed or was killed.
+    """
 
     def __init__(self, arrays: dict[str, NDArray]) -> None:
         self.answer: dict[str, NDArray] | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-I", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-I", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
-        self._thread = threading.Thread(target=self._talk, args=(_packed(arrays),), name="assignment-highs", daemon=True)
+        self._thread = threading.Thread(
+            target=self._talk, args=(_packed(arrays),), name="assignment-highs", daemon=True
+        )
         self._thread.start()
 
     def _talk(self, problem: bytes) -> None:

@@ -1,10 +1,12 @@
-"""A lower bound for the assignment from one knapsack per person, and what each pair would add to it.
+"""A lower bound for the assignment from one knapsack per person, and what each pair
+would add to it.
 
-Relaxing "every task exactly once" with multipliers λ leaves, for each person, a 0-1 knapsack over cost − λ
-(Fisher, Jaikumar & Van Wassenhove, "A multiplier adjustment method for the generalized assignment problem", 1986).
-Forcing a pair in or out of those knapsacks prices it exactly, and whatever prices above the best known
-assignment can be left out for good (Posta, Ferland & Michelon, "An exact method with variable fixing for solving the
-generalized assignment problem", 2012).
+Relaxing "every task exactly once" with multipliers λ leaves, for each person, a 0-1
+knapsack over cost − λ (Fisher, Jaikumar & Van Wassenhove, "A multiplier adjustment
+method for the generalized assignment problem", 1986). Forcing a pair in or out of those
+knapsacks prices it exactly, and whatever prices above the best known assignment can be
+left out for good (Posta, Ferland & Michelon, "An exact method with variable fixing for
+solving the generalized assignment problem", 2012).
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ MOST_STATES = 4000
 
 @dataclass(frozen=True)
 class Knapsacks:
-    """Integer loads and capacities that allow everything the problem allows (so that bounds hold for it)."""
+    """Integer loads and capacities that allow everything the problem allows (so that
+    bounds hold for it).
+    """
 
     load: Integers
     capacity: Integers
@@ -27,15 +31,22 @@ class Knapsacks:
     @classmethod
     def of(cls, problem: Problem) -> "Knapsacks":
         largest = max(float(problem.capacity.max()), 1e-12)
-        whole = all(np.array_equal(values, np.rint(values)) for values in (problem.load, problem.capacity))
+        whole = all(
+            np.array_equal(values, np.rint(values)) for values in (problem.load, problem.capacity)
+        )
         scale = 1.0 if whole and largest <= 4 * MOST_STATES else MOST_STATES / largest
         capacity = np.floor(problem.room * scale + 1e-6).astype(np.int64)
-        load = np.ceil(problem.load * scale - 1e-6) if whole and scale == 1.0 else np.floor(problem.load * scale)
+        load = (
+            np.ceil(problem.load * scale - 1e-6)
+            if whole and scale == 1.0
+            else np.floor(problem.load * scale)
+        )
         return cls(np.minimum(load, capacity.max() + 1).astype(np.int64), capacity)
 
 
 def linear_multipliers(problem: Problem, time_limit: float) -> tuple[float, Floats, Floats] | None:
-    """The linear relaxation: its value, λ per task and the price of capacity per person.
+    """The linear relaxation: its value, λ per task and the price of capacity per
+    person.
 
     None when it is infeasible or not solved within the time limit in seconds.
     """
@@ -44,8 +55,12 @@ def linear_multipliers(problem: Problem, time_limit: float) -> tuple[float, Floa
 
     person, task = np.nonzero(problem.fits)
     column = np.arange(person.size)
-    once = sparse.csr_array((np.ones(person.size), (task, column)), shape=(problem.tasks, person.size))
-    within = sparse.csr_array((problem.load[person, task], (person, column)), shape=(problem.people, person.size))
+    once = sparse.csr_array(
+        (np.ones(person.size), (task, column)), shape=(problem.tasks, person.size)
+    )
+    within = sparse.csr_array(
+        (problem.load[person, task], (person, column)), shape=(problem.people, person.size)
+    )
     answer = linprog(
         problem.cost[person, task],
         A_ub=within,
@@ -57,19 +72,29 @@ def linear_multipliers(problem: Problem, time_limit: float) -> tuple[float, Floa
     )
     if answer.status != 0:
         return None
-    return float(answer.fun), np.asarray(answer.eqlin.marginals), -np.asarray(answer.ineqlin.marginals)
+    return (
+        float(answer.fun),
+        np.asarray(answer.eqlin.marginals),
+        -np.asarray(answer.ineqlin.marginals),
+    )
 
 
 def prices(problem: Problem, knapsacks: Knapsacks, multipliers: Floats) -> tuple[float, Floats]:
-    """The bound at λ, and for every pair the bound that holds once that task goes to that person.
+    """The bound at λ, and for every pair the bound that holds once that task goes to
+    that person.
 
-    Returns (bound, priced) with priced of shape (people, tasks), +inf where the task does not fit.
+    Returns (bound, priced) with priced of shape (people, tasks), +inf where the task
+    does not fit.
     """
     value = float(multipliers.sum())
     taken = np.empty_like(problem.cost)
     left_out = np.zeros_like(problem.cost)
     for i in range(problem.people):
-        reduced, load, capacity = problem.cost[i] - multipliers, knapsacks.load[i], int(knapsacks.capacity[i])
+        reduced, load, capacity = (
+            problem.cost[i] - multipliers,
+            knapsacks.load[i],
+            int(knapsacks.capacity[i]),
+        )
         items = np.flatnonzero((reduced < 0) & (load <= capacity))
         before, after = _tables(reduced[items], load[items], capacity)
         best = before[-1, capacity]
@@ -86,7 +111,9 @@ def prices(problem: Problem, knapsacks: Knapsacks, multipliers: Floats) -> tuple
 
 
 def _tables(profit: Floats, load: Integers, capacity: int) -> tuple[Floats, Floats]:
-    """Knapsack values by room, over the first k items and over the items from k on: shape (items + 1, capacity + 1)."""
+    """Knapsack values by room, over the first k items and over the items from k on:
+    shape (items + 1, capacity + 1).
+    """
     size = profit.size
     before, after = np.zeros((size + 1, capacity + 1)), np.zeros((size + 1, capacity + 1))
     for k in range(size):
@@ -102,6 +129,8 @@ def _add(without: Floats, with_item: Floats, profit: float, load: int) -> None:
 
 
 def worth_trying(priced: Floats, below: float, fewest: int = 3) -> NDArray[np.bool_]:
-    """Pairs priced below a limit, and for every task its `fewest` cheapest ones that fit."""
+    """Pairs priced below a limit, and for every task its `fewest` cheapest ones that
+    fit.
+    """
     rank = priced.argsort(axis=0).argsort(axis=0)
     return ((priced < below) | (rank < fewest)) & np.isfinite(priced)

@@ -17,11 +17,12 @@ GRAINS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 class Assignment:
     """What a solve found.
 
-    status: "optimal" (proved), "feasible" (the limit came first; `bound` says how far it can be from the best),
-        "infeasible" (proved), or "unknown" (the limit came before any assignment was found).
-    objective: the assignment's total cost, None when there is none.
-    bound: no assignment can be better than this; None when infeasible.
-    person_of_task: shape (tasks,), the person who gets each task; None when there is no assignment.
+    status: "optimal" (proved), "feasible" (the limit came first; `bound` says how far
+    it can be from the best), "infeasible" (proved), or "unknown" (the limit came before
+    any assignment was found). objective: the assignment's total cost, None when there
+    is none. bound: no assignment can be better than this; None when infeasible.
+    person_of_task: shape (tasks,), the person who gets each task; None when there is no
+    assignment.
     """
 
     status: Status
@@ -31,7 +32,9 @@ class Assignment:
 
     @property
     def gap(self) -> float | None:
-        """Distance from objective to bound, relative to the objective; None when either is missing."""
+        """Distance from objective to bound, relative to the objective; None when either
+        is missing.
+        """
         if self.objective is None or self.bound is None:
             return None
         return abs(self.objective - self.bound) / max(abs(self.objective), 1e-9)
@@ -39,7 +42,9 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Problem:
-    """A minimisation: cost and load of shape (people, tasks), capacity of shape (people,)."""
+    """A minimisation: cost and load of shape (people, tasks), capacity of shape
+    (people,).
+    """
 
     cost: Floats
     load: Floats
@@ -47,19 +52,31 @@ class Problem:
 
     @classmethod
     def checked(cls, cost: ArrayLike, load: ArrayLike, capacity: ArrayLike) -> "Problem":
-        """Arrays that fit together and hold only finite numbers, or ValueError saying which does not and where."""
-        costs, loads, capacities = _floats("cost", cost), _floats("load", load), _floats("capacity", capacity)
+        """Arrays that fit together and hold only finite numbers, or ValueError saying
+        which does not and where.
+        """
+        costs, loads, capacities = (
+            _floats("cost", cost),
+            _floats("load", load),
+            _floats("capacity", capacity),
+        )
         if costs.ndim != 2:
-            raise ValueError(f"cost must have two dimensions, people × tasks, but its shape is {costs.shape}")
+            raise ValueError(
+                f"cost must have two dimensions, people × tasks, but its shape is {costs.shape}"
+            )
         if loads.shape != costs.shape:
-            raise ValueError(f"load must have the shape of cost, {costs.shape}, but its shape is {loads.shape}")
+            raise ValueError(
+                f"load must have the shape of cost, {costs.shape}, but its shape is {loads.shape}"
+            )
         if capacities.shape != costs.shape[:1]:
             raise ValueError(
                 f"capacity must hold one number per person, shape {costs.shape[:1]}, but its shape is {capacities.shape}"
             )
         for name, values in (("load", loads), ("capacity", capacities)):
             if (negative := np.argwhere(values < 0)).size:
-                raise ValueError(f"{name} must not be negative, but {name}{_at(negative[0])} is {values[tuple(negative[0])]}")
+                raise ValueError(
+                    f"{name} must not be negative, but {name}{_at(negative[0])} is {values[tuple(negative[0])]}"
+                )
         return cls(costs, loads, capacities)
 
     @property
@@ -72,7 +89,9 @@ class Problem:
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """Shape (people, tasks): whether the task alone is within the person's capacity."""
+        """Shape (people, tasks): whether the task alone is within the person's
+        capacity.
+        """
         return self.load <= self.room[:, None]
 
     @property
@@ -95,10 +114,14 @@ class Problem:
 
 
 def grain(values: Floats) -> float:
-    """The largest of 1, 0.1 … 0.0001 that all values are multiples of, or 0 when none is."""
+    """The largest of 1, 0.1 … 0.0001 that all values are multiples of, or 0 when none
+    is.
+    """
     for multiple in GRAINS:
         scaled = values * multiple
-        if np.abs(scaled).max(initial=0) < 2**50 and np.all(np.abs(scaled - np.rint(scaled)) < 1e-7):
+        if np.abs(scaled).max(initial=0) < 2**50 and np.all(
+            np.abs(scaled - np.rint(scaled)) < 1e-7
+        ):
             return 1 / multiple
     return 0.0
 
@@ -112,7 +135,9 @@ def _floats(name: str, values: ArrayLike) -> Floats:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from None
     if (wrong := np.argwhere(~np.isfinite(array))).size:
-        raise ValueError(f"{name} must be finite, but {name}{_at(wrong[0])} is {array[tuple(wrong[0])]}")
+        raise ValueError(
+            f"{name} must be finite, but {name}{_at(wrong[0])} is {array[tuple(wrong[0])]}"
+        )
     return array
 
 

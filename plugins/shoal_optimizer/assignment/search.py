@@ -1,9 +1,12 @@
-"""Compiled inner loops: the Lagrangian ascent, and a local search over assignments that may exceed capacities.
+"""Compiled inner loops: the Lagrangian ascent, and a local search over assignments that
+may exceed capacities.
 
-The search follows Yagiura, Ibaraki & Glover, "A path relinking approach with ejection chains for the generalized
-assignment problem" (2006): moves shift a task, swap two, or shift one and eject another; overload costs a price per
-person that rises while no assignment within capacity is found and falls while some are; new starts lie on paths
-between members of an elite set. Everything here releases the GIL; `stop[0] != 0` ends a call early.
+The search follows Yagiura, Ibaraki & Glover, "A path relinking approach with ejection
+chains for the generalized assignment problem" (2006): moves shift a task, swap two, or
+shift one and eject another; overload costs a price per person that rises while no
+assignment within capacity is found and falls while some are; new starts lie on paths
+between members of an elite set. Everything here releases the GIL; `stop[0] != 0` ends a
+call early.
 """
 
 import numpy as np
@@ -14,7 +17,9 @@ TOLERANCE = 1e-7
 
 @njit(nogil=True, cache=True)
 def ascend(cost, load, capacity, multipliers, target, rounds, stop):  # type: ignore[no-untyped-def]
-    """Subgradient ascent on λ towards `target`; returns (best bound, its λ). Loads and capacities are integers."""
+    """Subgradient ascent on λ towards `target`; returns (best bound, its λ). Loads and
+    capacities are integers.
+    """
     people, tasks = cost.shape
     values = np.zeros(capacity.max() + 1)
     take = np.zeros((tasks, capacity.max() + 1), np.bool_)
@@ -77,7 +82,9 @@ def _over(use, capacity):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _load_up(person, load, use, held, count, place):  # type: ignore[no-untyped-def]
-    """Fill `use` (load per person), `held` (their tasks), `count` and `place` (where a task is held)."""
+    """Fill `use` (load per person), `held` (their tasks), `count` and `place` (where a
+    task is held).
+    """
     use[:] = 0
     count[:] = 0
     for j in range(person.size):
@@ -105,7 +112,9 @@ def _move(j, i, person, load, use, held, count, place):  # type: ignore[no-untyp
 
 @njit(nogil=True, cache=True)
 def _note(cost, capacity, person, use, best, best_person):  # type: ignore[no-untyped-def]
-    """Keep the assignment if it is within capacity and better; returns whether it is within capacity."""
+    """Keep the assignment if it is within capacity and better; returns whether it is
+    within capacity.
+    """
     for i in range(capacity.size):
         if use[i] > capacity[i]:
             return False
@@ -129,8 +138,27 @@ def _priced(cost, capacity, person, use, price):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _descend(cost, load, capacity, person, use, held, count, place, price, able, ables, allowed, cheapest, best, best_person, stop):  # type: ignore[no-untyped-def]
-    """Improve until no shift, swap or double shift lowers the priced cost; whether capacities were met on the way."""
+def _descend(
+    cost,
+    load,
+    capacity,
+    person,
+    use,
+    held,
+    count,
+    place,
+    price,
+    able,
+    ables,
+    allowed,
+    cheapest,
+    best,
+    best_person,
+    stop,
+):  # type: ignore[no-untyped-def]
+    """Improve until no shift, swap or double shift lowers the priced cost; whether
+    capacities were met on the way.
+    """
     tasks = cost.shape[1]
     order = np.random.permutation(tasks)
     met, unchanged, at = False, 0, 0
@@ -147,7 +175,9 @@ def _descend(cost, load, capacity, person, use, held, count, place, price, able,
             if i == a:
                 continue
             over_i = _over(use[i], capacity[i])
-            change = leave + cost[i, j] + price[i] * (_over(use[i] + load[i, j], capacity[i]) - over_i)
+            change = (
+                leave + cost[i, j] + price[i] * (_over(use[i] + load[i, j], capacity[i]) - over_i)
+            )
             if change < gain:
                 gain, to, ejected = change, i, -1
             for t in range(count[i]):
@@ -155,7 +185,10 @@ def _descend(cost, load, capacity, person, use, held, count, place, price, able,
                 if not allowed[a, k]:
                     continue
                 change = (
-                    cost[i, j] - cost[a, j] + cost[a, k] - cost[i, k]
+                    cost[i, j]
+                    - cost[a, j]
+                    + cost[a, k]
+                    - cost[i, k]
                     + price[a] * (_over(use[a] - load[a, j] + load[a, k], capacity[a]) - over_a)
                     + price[i] * (_over(use[i] + load[i, j] - load[i, k], capacity[i]) - over_i)
                 )
@@ -170,7 +203,9 @@ def _descend(cost, load, capacity, person, use, held, count, place, price, able,
                 for t in range(count[i]):
                     k = held[i, t]
                     base = leave + cost[i, j] - cost[i, k]
-                    base += price[i] * (_over(use[i] + load[i, j] - load[i, k], capacity[i]) - over_i)
+                    base += price[i] * (
+                        _over(use[i] + load[i, j] - load[i, k], capacity[i]) - over_i
+                    )
                     if base + cheapest[k] >= gain:
                         continue
                     for q2 in range(ables[k]):
@@ -178,7 +213,9 @@ def _descend(cost, load, capacity, person, use, held, count, place, price, able,
                         if h == i or h == a:  # noqa: SIM109  (compiled)
                             continue
                         change = base + cost[h, k]
-                        change += price[h] * (_over(use[h] + load[h, k], capacity[h]) - _over(use[h], capacity[h]))
+                        change += price[h] * (
+                            _over(use[h] + load[h, k], capacity[h]) - _over(use[h], capacity[h])
+                        )
                         if change < gain:
                             gain, to, ejected, ejected_to = change, i, k, h
         if to >= 0:
@@ -192,11 +229,15 @@ def _descend(cost, load, capacity, person, use, held, count, place, price, able,
 
 
 @njit(nogil=True, cache=True)
-def relink(cost, load, capacity, elite, price, able, ables, allowed, best, best_person, seed, paths, stop):  # type: ignore[no-untyped-def]
-    """Walk `paths` paths between elite assignments and descend from the best two points of each.
+def relink(
+    cost, load, capacity, elite, price, able, ables, allowed, best, best_person, seed, paths, stop
+):  # type: ignore[no-untyped-def]
+    """Walk `paths` paths between elite assignments and descend from the best two points
+    of each.
 
-    elite (size, tasks) and price (people,) are updated in place; best[0] and best_person hold the best assignment
-    within capacity. able (tasks, people) lists who may take a task, ables how many, allowed is the same as a mask.
+    elite (size, tasks) and price (people,) are updated in place; best[0] and
+    best_person hold the best assignment within capacity. able (tasks, people) lists who
+    may take a task, ables how many, allowed is the same as a mask.
     """
     np.random.seed(seed)
     people, tasks = cost.shape
@@ -235,8 +276,12 @@ def relink(cost, load, capacity, elite, price, able, ables, allowed, best, best_
                 j = differ[q]
                 i, old = elite[goal, j], person[j]
                 change = cost[i, j] - cost[old, j]
-                change += price[i] * (_over(use[i] + load[i, j], capacity[i]) - _over(use[i], capacity[i]))
-                change += price[old] * (_over(use[old] - load[old, j], capacity[old]) - _over(use[old], capacity[old]))
+                change += price[i] * (
+                    _over(use[i] + load[i, j], capacity[i]) - _over(use[i], capacity[i])
+                )
+                change += price[old] * (
+                    _over(use[old] - load[old, j], capacity[old]) - _over(use[old], capacity[old])
+                )
                 if change < least:
                     least, pick = change, q
             j = differ[pick]
@@ -258,7 +303,9 @@ def relink(cost, load, capacity, elite, price, able, ables, allowed, best, best_
 
 @njit(nogil=True, cache=True)
 def _keep(cost, load, capacity, person, use, elite, price, held, count, place):  # type: ignore[no-untyped-def]
-    """Put the assignment in the place of the worst elite one, unless it is worse or there already."""
+    """Put the assignment in the place of the worst elite one, unless it is worse or
+    there already.
+    """
     worst, at = -np.inf, -1
     mine = _priced(cost, capacity, person, use, price)
     for e in range(elite.shape[0]):
@@ -280,7 +327,9 @@ def _keep(cost, load, capacity, person, use, elite, price, held, count, place): 
 
 @njit(nogil=True, cache=True)
 def _reprice(capacity, use, price, met):  # type: ignore[no-untyped-def]
-    """Overload gets cheaper where capacities were met, dearer in proportion to the overload where not."""
+    """Overload gets cheaper where capacities were met, dearer in proportion to the
+    overload where not.
+    """
     most = 0.0
     for i in range(capacity.size):
         most = max(most, _over(use[i], capacity[i]) / max(capacity[i], 1e-9))

@@ -1,4 +1,6 @@
-"""The solve: easy cases at once, the rest by an exact and a heuristic half side by side until one proves the optimum."""
+"""The solve: easy cases at once, the rest by an exact and a heuristic half side by side
+until one proves the optimum.
+"""
 
 import math
 import time
@@ -16,7 +18,9 @@ PATIENCE = 1.0  # seconds of CP-SAT before HiGHS takes over
 STEP = 0.02
 SLICE = 0.4  # of the time left, for an exact run that is not over all that is in question
 KERNEL = 4  # pairs per task in the first restricted run
-OVERRUN = 1.0  # seconds that HiGHS may need beyond its limit; what it has found is lost when it is killed
+OVERRUN = (
+    1.0  # seconds that HiGHS may need beyond its limit; what it has found is lost when it is killed
+)
 LAST = 0.35  # seconds kept back to stop both halves
 
 
@@ -28,14 +32,17 @@ def solve_assignment(
     maximise: bool = False,
     time_limit: float = 20.0,
 ) -> Assignment:
-    """Give every task to exactly one person at the least (or greatest) total cost, within everyone's capacity.
+    """Give every task to exactly one person at the least (or greatest) total cost,
+    within everyone's capacity.
 
-    cost, load: shape (people, tasks). load[i, j] is what task j takes of person i's capacity, so a load above the
-    capacity forbids the pair. capacity: shape (people,). Costs may be any finite numbers; loads and capacities must not
-    be negative. time_limit: seconds of wall time.
+    cost, load: shape (people, tasks). load[i, j] is what task j takes of person i's
+    capacity, so a load above the capacity forbids the pair. capacity: shape (people,).
+    Costs may be any finite numbers; loads and capacities must not be negative.
+    time_limit: seconds of wall time.
 
-    Raises ValueError for shapes that do not fit together, for NaN, infinite or negative numbers, and for a time limit
-    that is not positive. A limit that is hit gives the best found, with its bound.
+    Raises ValueError for shapes that do not fit together, for NaN, infinite or negative
+    numbers, and for a time limit that is not positive. A limit that is hit gives the
+    best found, with its bound.
     """
     started = time.monotonic()
     if not (isinstance(time_limit, int | float) and time_limit > 0):
@@ -46,7 +53,9 @@ def solve_assignment(
     answer = _solve(problem, started + time_limit)
     if not maximise:
         return answer
-    return Assignment(answer.status, _negated(answer.objective), _negated(answer.bound), answer.person_of_task)
+    return Assignment(
+        answer.status, _negated(answer.objective), _negated(answer.bound), answer.person_of_task
+    )
 
 
 def _negated(value: float | None) -> float | None:
@@ -62,7 +71,11 @@ def _solve(problem: Problem, deadline: float) -> Assignment:
         return _optimal(problem, person_of_task)
     if (count := slots(problem)) is not None:
         person_of_task = transport(problem, count)
-        return Assignment("infeasible", None, None, None) if person_of_task is None else _optimal(problem, person_of_task)
+        return (
+            Assignment("infeasible", None, None, None)
+            if person_of_task is None
+            else _optimal(problem, person_of_task)
+        )
     return Race(problem, deadline).run()
 
 
@@ -74,8 +87,8 @@ def _optimal(problem: Problem, person_of_task: Integers) -> Assignment:
 class Race:
     """CP-SAT against a local search: each works on what the other has left in question.
 
-    The search prices every pair; the exact run then leaves out pairs that cannot be in a better assignment, or, where
-    that leaves too many, tries the cheapest ones first.
+    The search prices every pair; the exact run then leaves out pairs that cannot be in
+    a better assignment, or, where that leaves too many, tries the cheapest ones first.
     """
 
     def __init__(self, problem: Problem, deadline: float) -> None:
@@ -117,10 +130,16 @@ class Race:
             open_pairs = self.problem.fits if settled is None else self._open(settled)
             size = int(open_pairs.sum())
             if run is not None:
-                if size < 0.6 * pairs or time.monotonic() > until or (isinstance(run, Exact) and settled is not None):
+                if (
+                    size < 0.6 * pairs
+                    or time.monotonic() > until
+                    or (isinstance(run, Exact) and settled is not None)
+                ):
                     run.cancel()
                 continue
-            most = size > 0.6 * int(self.problem.fits.sum())  # little was ruled out: better one long run over everything
+            most = size > 0.6 * int(
+                self.problem.fits.sum()
+            )  # little was ruled out: better one long run over everything
             whole, pairs = most or size <= 1.5 * self.kernel, size
             if settled is not None and not whole:
                 open_pairs &= settled <= np.partition(settled, self.kernel, axis=None)[self.kernel]
@@ -174,7 +193,10 @@ class Race:
         return min(self.upper, math.ceil(self.lower / self.grain - 1e-6) * self.grain)
 
     def _done(self) -> bool:
-        return self.infeasible or (math.isfinite(self.upper) and self.upper - self._bound() <= 1e-9 * max(1.0, abs(self.upper)))
+        return self.infeasible or (
+            math.isfinite(self.upper)
+            and self.upper - self._bound() <= 1e-9 * max(1.0, abs(self.upper))
+        )
 
     def _answer(self) -> Assignment:
         if self.infeasible:
@@ -184,4 +206,6 @@ class Race:
             return Assignment("unknown", None, bound if math.isfinite(bound) else None, None)
         if self._done():
             return Assignment("optimal", self.upper, self.upper, self.person_of_task)
-        return Assignment("feasible", self.upper, bound if math.isfinite(bound) else None, self.person_of_task)
+        return Assignment(
+            "feasible", self.upper, bound if math.isfinite(bound) else None, self.person_of_task
+        )

@@ -1,4 +1,6 @@
-"""Assignments that need no search: nobody's capacity binds, or every task weighs the same on a person."""
+"""Assignments that need no search: nobody's capacity binds, or every task weighs the
+same on a person.
+"""
 
 import numpy as np
 
@@ -14,9 +16,11 @@ def unconstrained(problem: Problem) -> Integers | None:
 
 
 def slots(problem: Problem) -> Integers | None:
-    """How many tasks each person can take, when a person's load is the same for every task; else None.
+    """How many tasks each person can take, when a person's load is the same for every
+    task; else None.
 
-    Then the problem is a transportation problem: one-to-one assignment with each person repeated.
+    Then the problem is a transportation problem: one-to-one assignment with each person
+    repeated.
     """
     load = problem.load[:, 0]
     if np.any(problem.load != load[:, None]):
@@ -27,9 +31,11 @@ def slots(problem: Problem) -> Integers | None:
 
 
 def transport(problem: Problem, count: Integers) -> Integers | None:
-    """The optimal assignment when person i can take `count[i]` tasks of equal weight; None when there is none.
+    """The optimal assignment when person i can take `count[i]` tasks of equal weight;
+    None when there is none.
 
-    Source: Crouse, "On implementing 2D rectangular assignment algorithms", 2016 (SciPy's linear_sum_assignment).
+    Source: Crouse, "On implementing 2D rectangular assignment algorithms", 2016
+    (SciPy's linear_sum_assignment).
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -54,16 +54,26 @@ def routes(services: Services) -> APIRouter:
     settings = services.settings(Settings)
 
     @router.get("")
-    async def greet(name: str = "you", ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
+    async def greet(
+        name: str = "you", ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, object]:
         warmth = ctx.parameters(GreetingParameters).warmth
         text = f"{settings.greeting} {name}"
         if warmth > 0.5:
             text = await services.backend("shouter").shout(text)
-        return {"text": text, "tenant": ctx.tenant, "user": ctx.user, "warmth": warmth, "variants": dict(ctx.variants)}
+        return {
+            "text": text,
+            "tenant": ctx.tenant,
+            "user": ctx.user,
+            "warmth": warmth,
+            "variants": dict(ctx.variants),
+        }
 
     @router.get("/echo")
     async def echo(size: int, ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
-        """How much came back of `size` characters that a backend was sent, and asked for twice."""
+        """How much came back of `size` characters that a backend was sent, and asked
+        for twice.
+        """
         return {"size": len(await services.backend("shouter").repeat("a" * size, 2))}
 
     @router.get("/refusal")
@@ -71,7 +81,9 @@ def routes(services: Services) -> APIRouter:
         await services.backend("shouter").refuse()
 
     @router.put("/notes/{id}")
-    async def put_note(id: str, body: Note, ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
+    async def put_note(
+        id: str, body: Note, ctx: TenantContext = Depends(current_tenant)
+    ) -> dict[str, str]:
         await ctx.stores.online.hset(("note", id), mapping={"text": body.text})
         return {"id": id}
 
@@ -97,7 +109,9 @@ def routes(services: Services) -> APIRouter:
         platform = ctx.capability("platform")
         assert platform is not None
         return {
-            "capabilities": [c["name"] for c in (await platform.list_capabilities())["capabilities"]],
+            "capabilities": [
+                c["name"] for c in (await platform.list_capabilities())["capabilities"]
+            ],
             "nowhere": ctx.capability("nowhere") is None,
         }
 
@@ -157,7 +171,11 @@ def shoal_capabilities() -> list[Capability]:
             routes=routes,
             parameters=GreetingParameters,
             backends=[Backend("shouter", lambda services: Shouter(), batch="shout")],
-            jobs=[Job("count", count_slowly, "Counts."), Job("fail", fail, "Fails."), Job("sleep", sleep, "Sleeps.")],
+            jobs=[
+                Job("count", count_slowly, "Counts."),
+                Job("fail", fail, "Fails."),
+                Job("sleep", sleep, "Sleeps."),
+            ],
             streams=[Stream(("greeting.*",), remember)],
             version="1.2.0",
         )

@@ -28,7 +28,13 @@ from shoal.stores.erasure import remains
 from shoal.tenants.records import PLATFORM
 from shoal.testing.app import SECRET
 
-EVENT = {"id": "1", "source": "test", "type": "item.updated", "subject": "plans", "data": {"board_id": "directors"}}
+EVENT = {
+    "id": "1",
+    "source": "test",
+    "type": "item.updated",
+    "subject": "plans",
+    "data": {"board_id": "directors"},
+}
 
 begun, written, hook = threading.Event(), threading.Event(), list[Callable[[Any], None]]()
 
@@ -59,7 +65,13 @@ async def nothing(ctx: TenantContext, events: Any) -> None:
     pass
 
 
-DIARY = Capability("diary", "Keeps a diary.", routes=diary, streams=[Stream(("page.*",), nothing)], jobs=[Job("nightly", nightly)])
+DIARY = Capability(
+    "diary",
+    "Keeps a diary.",
+    routes=diary,
+    streams=[Stream(("page.*",), nothing)],
+    jobs=[Job("nightly", nightly)],
+)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +84,9 @@ DIARY = Capability("diary", "Keeps a diary.", routes=diary, streams=[Stream(("pa
     ],
     ids=["members", "events", "dead letters", "replay"],
 )
-def test_what_reaches_every_board_is_not_for_a_user(shoal_app: Callable[..., Any], act: Callable[[Any], Any]) -> None:
+def test_what_reaches_every_board_is_not_for_a_user(
+    shoal_app: Callable[..., Any], act: Callable[[Any], Any]
+) -> None:
     app = shoal_app(capabilities=[DIARY])
     for caller in (app.client("acme"), app.client("acme", "admin", "ana")):
         act(caller.platform)
@@ -85,7 +99,13 @@ def test_of_events_the_good_ones_are_taken(shoal_app: Callable[..., Any]) -> Non
     for _ in range(220):
         deep = [deep]
     good, late = {**EVENT, "id": "2"}, {**EVENT, "id": "3"}
-    answer = shoal_app().client("sender").platform.append_events(body=[{**EVENT, "data": deep}, good, {"type": 1}, {**EVENT, "data": deep}, late])
+    answer = (
+        shoal_app()
+        .client("sender")
+        .platform.append_events(
+            body=[{**EVENT, "data": deep}, good, {"type": 1}, {**EVENT, "data": deep}, late]
+        )
+    )
     assert answer["accepted"] == 2
     assert [fault["index"] for fault in answer["rejected"]] == [0, 2, 3]
     assert "recursion limit" in answer["rejected"][0]["error"]
@@ -99,7 +119,9 @@ def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..
             platform.replay(body={"group": group, "after": "0"})
 
 
-def test_a_company_cannot_fill_the_queue(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_company_cannot_fill_the_queue(
+    shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shoal.api.administration.WAITING", 2)
     app = shoal_app(capabilities=[DIARY])
     for _ in range(2):
@@ -123,7 +145,9 @@ def test_one_log_that_cannot_be_archived_does_not_keep_the_others_from_it() -> N
     assert archived == ["acme", "bravo", "zeta"]
 
 
-def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
+    shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = shoal_app(capabilities=[DIARY])
     platform, runs = app.client("leaver").platform, job_runs.Runs(app.platform.stores.online)
     run = platform.run_job(name="diary.nightly", body={"arguments": {"employee": "Ana"}})
@@ -133,7 +157,9 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(shoal_app: Call
     assert begun.wait(10)
 
     def erase(job: Any) -> None:  # in the midst of a job of all companies
-        Client(app.address, mint_internal(SECRET, tenant=PLATFORM, role="admin"), timeout=60).platform.delete_tenant(id="leaver")
+        Client(
+            app.address, mint_internal(SECRET, tenant=PLATFORM, role="admin"), timeout=60
+        ).platform.delete_tenant(id="leaver")
         written.set()
         write.join()
 

@@ -43,7 +43,11 @@ def test_all_is_stopped_when_the_terminal_is_closed(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        os.execve(sys.executable, [sys.executable, "-c", SCRIPT, str(told)], {**os.environ, "TERM": "xterm"})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-c", SCRIPT, str(told)],
+            {**os.environ, "TERM": "xterm"},
+        )
     shown = b""
     while b"ready" not in shown:
         shown += os.read(terminal, 4096)
@@ -62,7 +66,10 @@ def test_all_is_stopped_when_the_terminal_is_closed(tmp_path: Path) -> None:
 def test_under_nohup_the_terminals_end_does_nothing() -> None:
     from shoal.local.supervisor import on_signals
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         on_signals(signal.default_int_handler)

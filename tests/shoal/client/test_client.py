@@ -1,4 +1,6 @@
-"""The client against a real server of its own: retries, errors, and what it must not do."""
+"""The client against a real server of its own: retries, errors, and what it must not
+do.
+"""
 
 import asyncio
 import threading
@@ -14,7 +16,9 @@ from shoal import AsyncClient, Client, LimitExceeded, NotFound, Unavailable
 
 
 class Server:
-    """A capability `x` whose answers fail as often as a test says, and which counts what reaches it."""
+    """A capability `x` whose answers fail as often as a test says, and which counts
+    what reaches it.
+    """
 
     def __init__(self) -> None:
         self.failures: list[tuple[int, dict[str, str]]] = []
@@ -27,7 +31,9 @@ class Server:
             self.headers = dict(request.headers)
             if self.failures:
                 status, headers = self.failures.pop(0)
-                return Response('{"detail": "not now"}', status, headers, media_type="application/problem+json")
+                return Response(
+                    '{"detail": "not now"}', status, headers, media_type="application/problem+json"
+                )
             return {"ok": "yes"}
 
         @app.get("/x/read", response_model=None)
@@ -71,8 +77,12 @@ def server(running: Server) -> Server:
     return running
 
 
-@pytest.mark.parametrize(("operation", "tries"), [("read", 3), ("replace", 3), ("look", 3), ("create", 1)])
-def test_what_can_be_repeated_is_tried_again_when_the_platform_is_away(server: Server, operation: str, tries: int) -> None:
+@pytest.mark.parametrize(
+    ("operation", "tries"), [("read", 3), ("replace", 3), ("look", 3), ("create", 1)]
+)
+def test_what_can_be_repeated_is_tried_again_when_the_platform_is_away(
+    server: Server, operation: str, tries: int
+) -> None:
     server.failures = [(503, {}), (503, {})]
     with Client(server.address, "k") as client:
         if tries == 1:
@@ -107,7 +117,10 @@ def test_other_refusals_are_final(server: Server, status: int) -> None:
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with Client("http://127.0.0.1:1", "k", retries=0) as client, pytest.raises(Unavailable, match="does not answer"):
+    with (
+        Client("http://127.0.0.1:1", "k", retries=0) as client,
+        pytest.raises(Unavailable, match="does not answer"),
+    ):
         client.x.read()
 
 
@@ -123,7 +136,10 @@ def test_the_key_and_the_user_are_sent_and_never_shown(server: Server) -> None:
     with Client(server.address, "shoal_secret", user="ana") as client:
         client.x.read()
         assert "secret" not in repr(client) + repr(client.x)
-    assert (server.headers["authorization"], server.headers["shoal-user"]) == ("Bearer shoal_secret", "ana")
+    assert (server.headers["authorization"], server.headers["shoal-user"]) == (
+        "Bearer shoal_secret",
+        "ana",
+    )
 
 
 def test_the_asynchronous_client_does_the_same(server: Server) -> None:

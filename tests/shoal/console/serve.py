@@ -1,11 +1,12 @@
-"""The platform's routes, some capabilities and the console in one process under uvicorn: real Redis, real Router, no Ray.
+"""The platform's routes, some capabilities and the console in one process under
+uvicorn: real Redis, real Router, no Ray.
 
 For the tests beside it, and for a look at a page while writing it:
 
     python tests/shoal/console/serve.py --port 8100 --plugins search,features
 
-prints an address and a key per company and role as JSON, and serves until it is stopped. Only what Serve would say of its
-applications is made up here.
+prints an address and a key per company and role as JSON, and serves until it is
+stopped. Only what Serve would say of its applications is made up here.
 """
 
 import argparse
@@ -52,7 +53,10 @@ def routes(_: Any) -> APIRouter:
         As warmly as the parameters say."""
         if name == "nobody":
             raise Conflict("nobody is not here")
-        return {"greeting": f"Hello {name}, from {ctx.tenant}", "warmth": ctx.parameters(GreetingParameters).warmth}
+        return {
+            "greeting": f"Hello {name}, from {ctx.tenant}",
+            "warmth": ctx.parameters(GreetingParameters).warmth,
+        }
 
     return router
 
@@ -74,7 +78,17 @@ def broken(_: Any) -> None:
 SAMPLES = {
     c.name: c
     for c in (
-        Capability("greeting", "Says <b>hello</b>.", routes=routes, parameters=GreetingParameters, page=page, jobs=[Job("rehearse", lambda job: None, "Say it to the mirror.", cron="0 3 * * *"), Job("recite", lambda job: None, "Say it to a crowd.")]),
+        Capability(
+            "greeting",
+            "Says <b>hello</b>.",
+            routes=routes,
+            parameters=GreetingParameters,
+            page=page,
+            jobs=[
+                Job("rehearse", lambda job: None, "Say it to the mirror.", cron="0 3 * * *"),
+                Job("recite", lambda job: None, "Say it to a crowd."),
+            ],
+        ),
         Capability("cracked", "Has a page that fails.", routes=lambda _: APIRouter(), page=broken),
     )
 }
@@ -85,10 +99,26 @@ def redis_server() -> Iterator[str]:
     """A redis-server on loopback, for as long as this runs."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen([redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder], stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            [
+                redis_binary(),
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                folder,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
         try:
             for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection(("127.0.0.1", port), 0.1),
+                ):
                     break
                 time.sleep(0.05)
             yield f"redis://127.0.0.1:{port}/0"
@@ -109,31 +139,45 @@ async def keys(process: PlatformContext) -> dict[str, dict[str, str]]:
     made: dict[str, dict[str, str]] = {}
     for company in ("acme", "globex"):
         await directory.create_tenant(company, company.capitalize())
-        made[company] = {role.value: (await directory.create_key(company, role))[1] for role in Role}
+        made[company] = {
+            role.value: (await directory.create_key(company, role))[1] for role in Role
+        }
     return made
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--port", type=int, default=0)
-    arguments.add_argument("--plugins", default="", help="installed capabilities to serve; none: two samples")
-    arguments.add_argument("--vectors", default="http://127.0.0.1:19530", help="Milvus, for those who need it")
+    arguments.add_argument(
+        "--plugins", default="", help="installed capabilities to serve; none: two samples"
+    )
+    arguments.add_argument(
+        "--vectors", default="http://127.0.0.1:19530", help="Milvus, for those who need it"
+    )
     given = arguments.parse_args()
     port = given.port or free_port()
 
     with redis_server() as redis, tempfile.TemporaryDirectory() as folder:
         stores = {"online": redis, "vectors": given.vectors, "lake": str(Path(folder, "lake"))}
-        process = PlatformContext(Config(port=port, data=folder, stores=stores, router={"internal_secret": "s" * 40}))
+        process = PlatformContext(
+            Config(port=port, data=folder, stores=stores, router={"internal_secret": "s" * 40})
+        )
         wanted = given.plugins.split(",") if given.plugins else []
         served = {n: process.plugins.capabilities[n] for n in wanted} or SAMPLES
         process.plugins.capabilities.clear()
         process.plugins.capabilities.update(served)
         if not wanted:
-            process.plugins.problems[:] = [Problem("absent", "ModuleNotFoundError: No module named 'absent'")]
+            process.plugins.problems[:] = [
+                Problem("absent", "ModuleNotFoundError: No module named 'absent'")
+            ]
         status.applications_now = lambda: {  # type: ignore[assignment]
-            name: {"status": "RUNNING" if name != "cracked" else "UNHEALTHY", "message": ""} for name in ("platform", *served)
+            name: {"status": "RUNNING" if name != "cracked" else "UNHEALTHY", "message": ""}
+            for name in ("platform", *served)
         }
-        apps = {name: ingress.application(process.capability(name), process) for name in ("platform", *served)}
+        apps = {
+            name: ingress.application(process.capability(name), process)
+            for name in ("platform", *served)
+        }
         console = site(served, address=f"http://127.0.0.1:{port}", secret=process.secret)
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -143,13 +187,22 @@ def main() -> None:
             await receive()
             async with console.router.lifespan_context(console):
                 await send({"type": "lifespan.startup.complete"})
-                print(json.dumps({"address": f"http://127.0.0.1:{port}", "keys": await keys(process)}), flush=True)
+                print(
+                    json.dumps(
+                        {"address": f"http://127.0.0.1:{port}", "keys": await keys(process)}
+                    ),
+                    flush=True,
+                )
                 await receive()
-            for guarded in apps.values():  # as Serve does; a Router that is only cancelled may go on following the directory
+            for guarded in (
+                apps.values()
+            ):  # as Serve does; a Router that is only cancelled may go on following the directory
                 await guarded.stop()
             await send({"type": "lifespan.shutdown.complete"})
 
-        uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.run(
+            app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2
+        )
 
 
 if __name__ == "__main__":

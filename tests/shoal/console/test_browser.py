@@ -12,11 +12,15 @@ expect.set_options(timeout=20_000)  # a loaded machine may take its time
 
 @pytest.fixture(scope="module")
 def contexts(served: Any, browser: Any) -> Callable[[str, str], Any]:
-    """A signed-in browser profile per company and role: kept, so that NiceGUI's scripts are loaded once."""
+    """A signed-in browser profile per company and role: kept, so that NiceGUI's scripts
+    are loaded once.
+    """
 
     @cache
     def signed_in(company: str, role: str) -> Any:
-        context = browser.new_context(viewport={"width": 1280, "height": 860}, base_url=served.address)
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 860}, base_url=served.address
+        )
         page = context.new_page()
         page.goto("/console/")
         page.get_by_label("API key").fill(served.keys[company][role])
@@ -30,7 +34,9 @@ def contexts(served: Any, browser: Any) -> Callable[[str, str], Any]:
 
 @pytest.fixture
 def visit(served: Any, contexts: Callable[[str, str], Any]) -> Iterator[Callable[..., Any]]:
-    """Opens a page as a company; at the end, nothing may have failed in it or come from elsewhere."""
+    """Opens a page as a company; at the end, nothing may have failed in it or come from
+    elsewhere.
+    """
     faults: list[str] = []
     pages = []
 
@@ -38,10 +44,22 @@ def visit(served: Any, contexts: Callable[[str, str], Any]) -> Iterator[Callable
         page = contexts(company, role).new_page()
         pages.append(page)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda r: faults.append(r.url) if not r.url.startswith((served.address, "ws://127.0.0.1", "data:", "blob:")) else None)
+        page.on(
+            "console",
+            lambda message: faults.append(message.text) if message.type == "error" else None,
+        )
+        page.on(
+            "request",
+            lambda r: (
+                faults.append(r.url)
+                if not r.url.startswith((served.address, "ws://127.0.0.1", "data:", "blob:"))
+                else None
+            ),
+        )
         page.goto(path)
-        page.wait_for_function("window.did_handshake")  # before it, a click may overtake what was typed
+        page.wait_for_function(
+            "window.did_handshake"
+        )  # before it, a click may overtake what was typed
         return page
 
     yield open_page
@@ -55,10 +73,14 @@ def test_the_overview_shows_each_capability_and_its_state(visit: Callable[..., A
     expect(page.get_by_text("2 of 3 capabilities are running.")).to_be_visible()
     expect(page.get_by_text("unhealthy · 0.1.0")).to_be_visible()
     expect(page.get_by_text("No module named 'absent'")).to_be_visible()
-    expect(page.get_by_role("link", name="Open").first).to_have_attribute("href", "/console/greeting")
+    expect(page.get_by_role("link", name="Open").first).to_have_attribute(
+        "href", "/console/greeting"
+    )
 
 
-def test_a_capabilitys_page_calls_it_as_the_company_that_signed_in_and_shows_its_errors(visit: Callable[..., Any]) -> None:
+def test_a_capabilitys_page_calls_it_as_the_company_that_signed_in_and_shows_its_errors(
+    visit: Callable[..., Any],
+) -> None:
     page = visit("/console/greeting")
     page.get_by_label("Name").fill("Mei")
     page.get_by_role("button", name="Greet").click()
@@ -75,7 +97,9 @@ def test_a_broken_page_says_so_and_keeps_its_secrets(visit: Callable[..., Any]) 
     expect(page.get_by_role("link", name="greeting")).to_be_visible()
 
 
-def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(visit: Callable[..., Any]) -> None:
+def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(
+    visit: Callable[..., Any],
+) -> None:
     page = visit("/console/greeting/parameters")
     page.get_by_role("spinbutton", name="warmth").fill("0.9")
     page.get_by_role("button", name="Save").click()
@@ -88,7 +112,9 @@ def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(v
     expect(page.get_by_text("own value")).to_have_count(0)
 
 
-def test_a_reader_sees_parameters_and_changes_none_and_all_of_it_fits_a_phone(visit: Callable[..., Any]) -> None:
+def test_a_reader_sees_parameters_and_changes_none_and_all_of_it_fits_a_phone(
+    visit: Callable[..., Any],
+) -> None:
     page = visit("/console/greeting/parameters", role="reader")
     expect(page.get_by_role("spinbutton", name="warmth")).to_be_disabled()
     expect(page.get_by_role("button", name="Save")).to_have_count(0)

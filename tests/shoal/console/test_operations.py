@@ -22,4 +22,6 @@ def test_types_in_words(schema: dict, words: str) -> None:
 
 def test_the_command_has_the_verb_the_body_and_what_is_required() -> None:
     assert curl("get", "/search", ["q"], False).endswith('"$SHOAL_ADDRESS/search?q=..."')
-    assert "-X POST" in curl("post", "/search/items", [], True) and "@body.json" in curl("post", "/search/items", [], True)
+    assert "-X POST" in curl("post", "/search/items", [], True) and "@body.json" in curl(
+        "post", "/search/items", [], True
+    )

@@ -38,7 +38,11 @@ def field(name: str) -> dict:
 
 
 def test_an_optional_field_is_what_it_is_when_given() -> None:
-    assert field("limit")["type"] == "integer" and field("limit")["nullable"] and field("limit")["default"] is None
+    assert (
+        field("limit")["type"] == "integer"
+        and field("limit")["nullable"]
+        and field("limit")["default"] is None
+    )
 
 
 def test_references_are_followed() -> None:
@@ -46,7 +50,9 @@ def test_references_are_followed() -> None:
     assert field("inner")["type"] == "object"
 
 
-@pytest.mark.parametrize(("name", "words"), [("share", "0 to 1"), ("days", "above 0"), ("limit", "1 to 500"), ("on", "")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("share", "0 to 1"), ("days", "above 0"), ("limit", "1 to 500"), ("on", "")]
+)
 def test_bounds_in_words(name: str, words: str) -> None:
     assert bounds(field(name)) == words
 

@@ -29,22 +29,34 @@ def test_nothing_comes_from_elsewhere(http: httpx.Client, served: Any) -> None:
     enter(http, served.keys["acme"]["editor"])
     for path in ("/", "/console/sign-in", "/console/"):
         text = http.get(path).text
-        assert not [part for part in ('src="http', 'href="http', "url(http", "//cdn", "googleapis") if part in text]
+        assert not [
+            part
+            for part in ('src="http', 'href="http', "url(http", "//cdn", "googleapis")
+            if part in text
+        ]
 
 
 def test_an_unknown_path_is_a_problem(http: httpx.Client) -> None:
     answer = http.get("/nothing/here")
-    assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
+    assert (
+        answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
+    )
     assert answer.json()["status"] == 404
 
 
-@pytest.mark.parametrize("path", ["/console/", "/console/greeting", "/console/greeting/parameters?x=1"])
+@pytest.mark.parametrize(
+    "path", ["/console/", "/console/greeting", "/console/greeting/parameters?x=1"]
+)
 def test_without_a_session_every_page_leads_to_the_form(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
-    assert answer.status_code == 303 and answer.headers["location"].startswith("/console/sign-in?after=/console/")
+    assert answer.status_code == 303 and answer.headers["location"].startswith(
+        "/console/sign-in?after=/console/"
+    )
 
 
-def test_a_key_opens_the_console_with_a_cookie_that_scripts_cannot_read(http: httpx.Client, served: Any) -> None:
+def test_a_key_opens_the_console_with_a_cookie_that_scripts_cannot_read(
+    http: httpx.Client, served: Any
+) -> None:
     answer = enter(http, served.keys["acme"]["editor"], after="/console/greeting")
     assert answer.status_code == 303 and answer.headers["location"] == "/console/greeting"
     cookie = answer.headers["set-cookie"].lower()
@@ -54,19 +66,39 @@ def test_a_key_opens_the_console_with_a_cookie_that_scripts_cannot_read(http: ht
 
 
 def test_over_https_the_cookie_stays_on_https(http: httpx.Client, served: Any) -> None:
-    answer = http.post("/console/sign-in", data={"key": served.keys["acme"]["editor"]}, headers={"X-Forwarded-Proto": "https"})
+    answer = http.post(
+        "/console/sign-in",
+        data={"key": served.keys["acme"]["editor"]},
+        headers={"X-Forwarded-Proto": "https"},
+    )
     assert "secure" in answer.headers["set-cookie"].lower()
 
 
-@pytest.mark.parametrize("key", ["", "shoal_x_y", "nonsense", "shoal_" + "a" * 5000, "key\r\nX-Evil: 1", "ключ"])
-def test_a_wrong_key_is_refused_with_words_and_without_a_cookie(http: httpx.Client, key: str) -> None:
+@pytest.mark.parametrize(
+    "key", ["", "shoal_x_y", "nonsense", "shoal_" + "a" * 5000, "key\r\nX-Evil: 1", "ключ"]
+)
+def test_a_wrong_key_is_refused_with_words_and_without_a_cookie(
+    http: httpx.Client, key: str
+) -> None:
     answer = enter(http, key)
     assert 400 <= answer.status_code < 500 and 'role="alert"' in answer.text
     assert COOKIE not in answer.headers.get("set-cookie", "")
 
 
-@pytest.mark.parametrize("after", ["https://evil.example", "//evil.example", "/console/../../x\\", "javascript:alert(1)", "/search", '/console/"><script>'])
-def test_signing_in_never_leads_out_of_the_console(http: httpx.Client, served: Any, after: str) -> None:
+@pytest.mark.parametrize(
+    "after",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/console/../../x\\",
+        "javascript:alert(1)",
+        "/search",
+        '/console/"><script>',
+    ],
+)
+def test_signing_in_never_leads_out_of_the_console(
+    http: httpx.Client, served: Any, after: str
+) -> None:
     location = enter(http, served.keys["acme"]["editor"], after=after).headers["location"]
     assert location.startswith("/console/") and "<" not in location and "\\" not in location
     assert "<script>alert" not in http.get("/console/sign-in", params={"after": after}).text
@@ -78,7 +110,11 @@ def test_what_a_person_typed_comes_back_escaped(http: httpx.Client) -> None:
 
 
 def test_a_form_from_another_site_is_refused(http: httpx.Client, served: Any) -> None:
-    answer = http.post("/console/sign-in", data={"key": served.keys["acme"]["editor"]}, headers={"Sec-Fetch-Site": "cross-site"})
+    answer = http.post(
+        "/console/sign-in",
+        data={"key": served.keys["acme"]["editor"]},
+        headers={"Sec-Fetch-Site": "cross-site"},
+    )
     assert answer.status_code == 403
 
 
@@ -114,5 +150,7 @@ def test_pages_may_not_be_framed_or_kept(http: httpx.Client, served: Any) -> Non
     enter(http, served.keys["acme"]["editor"])
     for path in ("/", "/console/sign-in", "/console/"):
         headers = http.get(path).headers
-        assert headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff"
+        assert (
+            headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff"
+        )
         assert headers["cache-control"] == "no-store"

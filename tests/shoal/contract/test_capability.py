@@ -16,4 +16,9 @@ def test_two_jobs_or_backends_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two jobs"):
         Capability("x", "", routes=lambda s: APIRouter(), jobs=[Job("a", print), Job("a", print)])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="two backends"):
-        Capability("x", "", routes=lambda s: APIRouter(), backends=[Backend("a", print), Backend("a", print)])
+        Capability(
+            "x",
+            "",
+            routes=lambda s: APIRouter(),
+            backends=[Backend("a", print), Backend("a", print)],
+        )

@@ -7,7 +7,25 @@ from hypothesis import strategies as st
 from shoal.contract.names import check_tenant, check_text, encode
 
 
-@pytest.mark.parametrize("name", ["", "Acme", "-a", "_a", "a:b", "../a", "a\n", "a\0", "a b", "ä", "a" * 64, "a/b", "{a}", "%41"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "Acme",
+        "-a",
+        "_a",
+        "a:b",
+        "../a",
+        "a\n",
+        "a\0",
+        "a b",
+        "ä",
+        "a" * 64,
+        "a/b",
+        "{a}",
+        "%41",
+    ],
+)
 def test_what_cannot_name_a_tenant(name: str) -> None:
     with pytest.raises(ValueError, match="tenant"):
         check_tenant(name)

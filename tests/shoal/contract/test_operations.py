@@ -72,7 +72,9 @@ def test_an_operation_without_a_body_takes_any_query_parameter(known: dict[str, 
         ("put_thing", {"id": "1", "body": {}, "role": "x"}, "either body="),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_is_sent(known: dict[str, Operation], operation: str, arguments: dict[str, Any], what: str) -> None:
+def test_wrong_arguments_are_refused_before_anything_is_sent(
+    known: dict[str, Operation], operation: str, arguments: dict[str, Any], what: str
+) -> None:
     with pytest.raises(Invalid, match=what):
         known[operation].call(arguments)
 
@@ -82,13 +84,25 @@ def test_reads_and_puts_are_safe_to_repeat_and_posts_are_not(known: dict[str, Op
     assert known["put_thing"].call({"id": "1", "role": "r"}).idempotent
 
 
-@pytest.mark.parametrize("error", [NotFound("no"), Conflict("c"), LimitExceeded("slow", retry_after=2.5), Invalid("x", errors=[{"location": "a", "message": "b"}])])
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound("no"),
+        Conflict("c"),
+        LimitExceeded("slow", retry_after=2.5),
+        Invalid("x", errors=[{"location": "a", "message": "b"}]),
+    ],
+)
 def test_an_error_survives_its_way_through_a_problem(error: ShoalError) -> None:
     import json
 
     with pytest.raises(type(error)) as caught:
         decode(error.status, "application/problem+json", json.dumps(error.problem()).encode())
-    assert (caught.value.detail, caught.value.errors, caught.value.retry_after) == (error.detail, error.errors, error.retry_after)
+    assert (caught.value.detail, caught.value.errors, caught.value.retry_after) == (
+        error.detail,
+        error.errors,
+        error.retry_after,
+    )
 
 
 def test_an_unknown_status_is_the_nearest_kind() -> None:

@@ -61,7 +61,9 @@ async def test_events_are_archived_by_the_day_they_happened_on_in_utc(
     }
 
 
-async def test_the_ends_of_time_are_archived(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_the_ends_of_time_are_archived(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     await stores.events.append(
         made(0, 1, time="0001-01-01T00:00:00+14:00") + made(1, 2, time="9999-12-31T23:59:59-12:00")
     )
@@ -145,7 +147,11 @@ async def test_an_event_read_from_the_archive_is_the_same_event(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     event = Event(
-        id="1", type="x", time="2026-03-01T00:00:00.123456Z", data={"a": [1.5, "ü", None]}, traceparent="t"
+        id="1",
+        type="x",
+        time="2026-03-01T00:00:00.123456Z",
+        data={"a": [1.5, "ü", None]},
+        traceparent="t",
     )
     await stores.events.append([event, *made(2, 3)])
     await EventLog(config).archive(tenant, NOW)
@@ -159,7 +165,9 @@ async def test_two_do_not_archive_at_once(stores: TenantStores, config: StoreCon
         await EventLog(config).archive(tenant)
 
 
-async def test_nothing_to_archive_is_no_fault(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_nothing_to_archive_is_no_fault(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     assert await EventLog(config).archive(tenant) == 0
 
 

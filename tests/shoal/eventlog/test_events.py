@@ -51,7 +51,9 @@ async def test_types_are_names_or_prefixes(stores: TenantStores):
     assert wanted(["*"])(b"anything")
 
 
-async def test_tenants_have_logs_of_their_own(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_tenants_have_logs_of_their_own(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     await stores.events.append(made(3))
     assert await open_stores(config, f"{tenant}-2").events.length() == 0
 
@@ -67,17 +69,23 @@ def nested(depth: int) -> object:
 
 
 async def test_what_is_accepted_can_be_read(stores: TenantStores):
-    """Writing goes deeper than reading: such an event would stand in the way of all behind it."""
+    """Writing goes deeper than reading: such an event would stand in the way of all
+    behind it.
+    """
     for depth in (150, 220, 5_000):
         try:
-            await stores.events.append([Event(type="x", data=json.loads("[" * depth + "1" + "]" * depth))])
+            await stores.events.append(
+                [Event(type="x", data=json.loads("[" * depth + "1" + "]" * depth))]
+            )
         except (Invalid, RecursionError):
             assert depth > 150
     assert [event.data async for _, event in stores.events.read()] == [nested(150)]
 
 
 @pytest.mark.parametrize("data", [object(), {"a": object()}, {"x": "\ud800"}])
-async def test_data_that_is_no_json_is_invalid_and_nothing_is_appended(stores: TenantStores, data: object):
+async def test_data_that_is_no_json_is_invalid_and_nothing_is_appended(
+    stores: TenantStores, data: object
+):
     with pytest.raises(Invalid):
         await stores.events.append([*made(1), Event(type="x", data=data)])
     assert await stores.events.length() == 0
@@ -89,7 +97,9 @@ async def test_numbers_that_json_lacks_are_invalid(stores: TenantStores, value: 
         await stores.events.append([Event(type="x", data=value)])
 
 
-@pytest.mark.parametrize("after", ["x", "1-", "-1", "1-2-3", "+", "$", "", "1 2", "99999999999999999999-0"])
+@pytest.mark.parametrize(
+    "after", ["x", "1-", "-1", "1-2-3", "+", "$", "", "1 2", "99999999999999999999-0"]
+)
 async def test_what_is_no_position_is_invalid(stores: TenantStores, after: str):
     with pytest.raises(Invalid):
         _ = [e async for e in stores.events.read(after)]

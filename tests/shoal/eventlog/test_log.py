@@ -60,7 +60,9 @@ async def following(
         return list(tenants)
 
     subscription = Subscription(
-        group, handler, **{k: options.pop(k) for k in ("types", "batch_size", "deliveries") if k in options}
+        group,
+        handler,
+        **{k: options.pop(k) for k in ("types", "batch_size", "deliveries") if k in options},
     )
     consumer = Consumer(config, subscription, worker, tenants=known, backoff=0.01, **options)
     task = asyncio.create_task(consumer.run())
@@ -96,7 +98,9 @@ async def test_each_group_gets_everything_and_only_its_types(
         assert await items.until(tenant, 3) == [0, 1, 4]
 
 
-async def test_a_group_goes_on_where_it_stopped(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_a_group_goes_on_where_it_stopped(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     for start in (0, 5):
         await stores.events.append(made(start, start + 5))
         recorder = Recorder()
@@ -127,7 +131,9 @@ async def test_an_event_that_fails_at_first_is_given_again_in_order(
 async def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goes_on(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    recorder = Recorder(lambda _, event: ValueError("bad ünïts") if event.id in ("2", "3") else None)
+    recorder = Recorder(
+        lambda _, event: ValueError("bad ünïts") if event.id in ("2", "3") else None
+    )
     positions = await stores.events.append(made(0, 6))
     async with following(config, recorder, tenant, deliveries=3):
         assert list(dict.fromkeys(await recorder.until(tenant, 4))) == [0, 1, 4, 5]
@@ -139,7 +145,9 @@ async def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goe
     assert letters[0].error == "ValueError: bad ünïts"
     assert await EventLog(config).dead_letters(tenant, group="other") == []
     assert len(await EventLog(config).dead_letters(tenant, limit=1)) == 1
-    assert [x.event.id for x in await EventLog(config).dead_letters(tenant, after=letters[0].id)] == ["3"]
+    assert [
+        x.event.id for x in await EventLog(config).dead_letters(tenant, after=letters[0].id)
+    ] == ["3"]
 
 
 async def test_dead_letters_are_replayed_before_newer_events_and_to_their_group_alone(
@@ -196,7 +204,9 @@ async def test_a_tenant_that_fails_does_not_hold_up_another(
         assert await recorder.until(f"{tenant}-2", 3) == [0, 1, 2]
 
 
-async def test_a_log_is_replayed_from_a_position(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_a_log_is_replayed_from_a_position(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     positions = await stores.events.append(made(0, 6))
     recorder = Recorder()
     async with following(config, recorder, tenant):
@@ -229,7 +239,9 @@ async def test_workers_divide_the_tenants_and_take_over_when_one_leaves(
     one, two = Recorder(), Recorder()
 
     async def append(start: int, stop: int) -> None:
-        await asyncio.gather(*(open_stores(config, t).events.append(made(start, stop)) for t in tenants))
+        await asyncio.gather(
+            *(open_stores(config, t).events.append(made(start, stop)) for t in tenants)
+        )
 
     async with following(config, one, *tenants, worker="one", lease=0.6):
         async with following(config, two, *tenants, worker="two", lease=0.6):
@@ -276,16 +288,22 @@ async def test_consume_ends_when_it_is_told_to_and_frees_its_tenants(
     async def tenants() -> list[str]:
         return [tenant]
 
-    task = asyncio.create_task(EventLog(config).consume("search", "w1", recorder, tenants=tenants, stop=stop))
+    task = asyncio.create_task(
+        EventLog(config).consume("search", "w1", recorder, tenants=tenants, stop=stop)
+    )
     await stores.events.append(made(0, 3))
     await recorder.until(tenant, 3)
     stop.set()
     await asyncio.wait_for(task, 5)
-    assert [key async for key in redis(config.online).scan_iter(f"@events:{{{tenant}}}:lease:*")] == []
+    assert [
+        key async for key in redis(config.online).scan_iter(f"@events:{{{tenant}}}:lease:*")
+    ] == []
     assert not await redis(config.online).zscore("@workers:search", "w1")
 
 
-async def test_a_group_says_how_far_behind_it_is(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_a_group_says_how_far_behind_it_is(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     log = EventLog(config)
     assert await log.groups(tenant) == []
     positions = await stores.events.append(made(0, 4))
@@ -345,7 +363,9 @@ async def test_two_workers_and_a_killed_one_lose_nothing_and_keep_the_order(
     config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path, nursery: Any
 ):
     tenants, out, total = [f"{tenant}-{n}" for n in range(4)], tmp_path / "out", 600
-    children = {name: spawn(nursery, config, name, out, tenants) for name in ("one", "two", "three")}
+    children = {
+        name: spawn(nursery, config, name, out, tenants) for name in ("one", "two", "three")
+    }
     killed = ""
     try:
         async with asyncio.timeout(60):

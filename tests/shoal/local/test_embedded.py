@@ -81,7 +81,9 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
     private = ["endpoints.json", "lock", "redis/redis.conf", "events/redis.conf", "milvus/token"]
     for path in private:
         assert stat.S_IMODE((servers.folder / path).stat().st_mode) == 0o600
-    secrets = [e["password"] for e in json.loads((servers.folder / "endpoints.json").read_text()).values()]
+    secrets = [
+        e["password"] for e in json.loads((servers.folder / "endpoints.json").read_text()).values()
+    ]
     for pid in pids(servers).values():
         assert not any(secret in " ".join(psutil.Process(pid).cmdline()) for secret in secrets)
     assert not any(secret in repr(config) for secret in secrets)
@@ -89,7 +91,9 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
     # they listen on loopback alone
     for pid in pids(servers).values():
         listening = [
-            c.laddr.ip for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN
+            c.laddr.ip
+            for c in psutil.Process(pid).net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN
         ]
         assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
@@ -100,7 +104,9 @@ def test_the_life_of_the_servers(servers: EmbeddedServers):
     client(config.events).xadd("s", {"a": "1"})
 
     async def searched() -> None:
-        """Until Milvus is back, an error at once: pymilvus by itself tries for half a minute."""
+        """Until Milvus is back, an error at once: pymilvus by itself tries for half a
+        minute.
+        """
         door = open_stores(config, "acme").vectors
         for _ in range(3):
             async with asyncio.timeout(10):
@@ -180,7 +186,10 @@ def test_what_a_killed_run_left_is_taken_over(tmp_path: Path):
     left = [known[name]["pid"] for name in ("redis", "events")]
     assert all(psutil.pid_exists(pid) for pid in left)
     known["redis"]["pid"] = 0  # as if it had been killed before it wrote that down
-    known["events"]["pid"], known["events"]["began"] = os.getpid(), 1  # an id that someone else has now
+    known["events"]["pid"], known["events"]["began"] = (
+        os.getpid(),
+        1,
+    )  # an id that someone else has now
     written.write_text(json.dumps(known))
     servers, told = Two(tmp_path), list[str]()
     assert servers.start(told.append) == config
@@ -196,7 +205,9 @@ def test_a_taken_port_is_exchanged_for_another_at_a_start_and_not_later(tmp_path
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        (tmp_path / "endpoints.json").write_text(json.dumps({"elsewhere": {"port": port, "password": "x"}}))
+        (tmp_path / "endpoints.json").write_text(
+            json.dumps({"elsewhere": {"port": port, "password": "x"}})
+        )
         config = servers.start()
         assert f":{port}/" not in config.online
         assert servers.check() == {"elsewhere": None}
@@ -237,7 +248,9 @@ def told_to_be(folder: Path, version: str) -> Path:
     return program
 
 
-def test_of_several_redis_the_newest_is_taken_wherever_it_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_of_several_redis_the_newest_is_taken_wherever_it_is_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     old, new = told_to_be(tmp_path / "old", "6.0.16"), told_to_be(tmp_path / "new", "99.1.0")
     monkeypatch.setenv("PATH", f"{old.parent}:/bin")
     assert redis_binary() != str(old)
@@ -246,7 +259,9 @@ def test_of_several_redis_the_newest_is_taken_wherever_it_is_on_the_path(tmp_pat
         assert redis_binary() == str(new)
 
 
-def test_an_older_redis_is_not_started_on_a_newer_ones_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_older_redis_is_not_started_on_a_newer_ones_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     servers = Quick(tmp_path / "data")
     try:
         with client(servers.start().online) as redis:

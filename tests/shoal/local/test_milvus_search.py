@@ -73,7 +73,9 @@ def bm25(rows: dict[str, dict[str, Any]], query: str) -> dict[str, float]:
             holders = sum(term in t for t in texts.values())
             idf = math.log(1 + (len(texts) - holders + 0.5) / (holders + 0.5))
             count = text.count(term)
-            score += weight * idf * count * (K1 + 1) / (count + K1 * (1 - B + B * len(text) / average))
+            score += (
+                weight * idf * count * (K1 + 1) / (count + K1 * (1 - B + B * len(text) / average))
+            )
         if score > 0:
             scores[key] = score
     return scores
@@ -108,16 +110,22 @@ def test_whatever_was_written_flushed_and_deleted_is_found_as_a_plain_reckoning_
             continue
         query, words = random.normal(size=4).tolist(), " ".join(random.choice(WORDS, 3))
         agree(
-            collection.search([query], 100, output_fields=["n"], anns_field="vector")[0], cosines(rows, query)
+            collection.search([query], 100, output_fields=["n"], anns_field="vector")[0],
+            cosines(rows, query),
         )
-        agree(collection.search([words], 100, output_fields=["n"], anns_field="sparse")[0], bm25(rows, words))
+        agree(
+            collection.search([words], 100, output_fields=["n"], anns_field="sparse")[0],
+            bm25(rows, words),
+        )
         some = {k: s for k, s in bm25(rows, words).items() if rows[k]["n"] < 5}
         agree(collection.search([words], 100, expr="n < 5", anns_field="sparse")[0], some)
         assert collection.count_matching(None) == len(rows)
         assert collection.count_matching("n < 5") == sum(r["n"] < 5 for r in rows.values())
         keys = [str(k) for k in random.integers(60, size=9)]
         got = collection.get(keys, output_fields=["n", "text"])
-        assert got == [{"id": k, "n": rows[k]["n"], "text": rows[k]["text"]} for k in keys if k in rows]
+        assert got == [
+            {"id": k, "n": rows[k]["n"], "text": rows[k]["text"]} for k in keys if k in rows
+        ]
 
 
 def test_the_best_come_first_and_no_more_than_asked(collection: SearchedCollection):
@@ -148,7 +156,9 @@ def test_several_queries_are_answered_in_order(collection: SearchedCollection):
     collection.upsert(
         [{"id": str(i), "vector": np.eye(4)[i].tolist(), "n": i, "text": f"w{i}"} for i in range(4)]
     )
-    answers = collection.search([np.eye(4)[3].tolist(), np.eye(4)[1].tolist()], 1, anns_field="vector")
+    answers = collection.search(
+        [np.eye(4)[3].tolist(), np.eye(4)[1].tolist()], 1, anns_field="vector"
+    )
     assert [hits[0]["id"] for hits in answers] == ["3", "1"]
 
 

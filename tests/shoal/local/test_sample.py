@@ -30,12 +30,16 @@ def points(sample: Workspace) -> list[dict[str, Any]]:
     return list(sample.metrics())
 
 
-def test_the_same_arguments_give_the_same_workspace(sample: Workspace, events: list[dict[str, Any]], points: list[dict[str, Any]]) -> None:
+def test_the_same_arguments_give_the_same_workspace(
+    sample: Workspace, events: list[dict[str, Any]], points: list[dict[str, Any]]
+) -> None:
     again = workspace(sample.tenant, seed=7, now=NOW)
     assert again == sample
     assert list(again.events()) == events
     assert list(again.metrics()) == points
-    assert list(itertools.islice(again.trial.events(), 500)) == list(itertools.islice(sample.trial.events(), 500))
+    assert list(itertools.islice(again.trial.events(), 500)) == list(
+        itertools.islice(sample.trial.events(), 500)
+    )
 
 
 def test_another_seed_gives_another_workspace(sample: Workspace) -> None:
@@ -72,7 +76,16 @@ def test_texts_are_600_to_1000_of_four_types_and_ready_to_post(sample: Workspace
     assert len({i["id"] for i in items}) == len(items)
     assert set(Counter(i["type"] for i in items)) == {"item", "update", "doc", "file"}
     for item in items:
-        assert set(item) == {"id", "board_id", "type", "title", "text", "updated_at", "url", "metadata"}
+        assert set(item) == {
+            "id",
+            "board_id",
+            "type",
+            "title",
+            "text",
+            "updated_at",
+            "url",
+            "metadata",
+        }
         assert datetime.fromisoformat(item["updated_at"]).tzinfo
 
 
@@ -84,7 +97,9 @@ def test_texts_read_well(sample: Workspace) -> None:
     assert len({i.text for i in sample.texts}) > 0.97 * len(sample.texts)
 
 
-def test_replies_come_after_what_they_answer_and_from_members_of_the_board(sample: Workspace) -> None:
+def test_replies_come_after_what_they_answer_and_from_members_of_the_board(
+    sample: Workspace,
+) -> None:
     members = {board.id: board.members for board in sample.boards}
     first = {item.id: item for item in sample.texts}
     for item in sample.texts:
@@ -97,7 +112,9 @@ def test_the_companies_share_no_text() -> None:
     acme, globex = (workspace(tenant, seed=7, now=NOW) for tenant in TENANTS)
 
     def sentences(of: Workspace) -> set[str]:
-        return {s for i in of.texts for s in re.split(r"(?<=[.!?])\s+|\n", i.text) if len(s.split()) > 3}
+        return {
+            s for i in of.texts for s in re.split(r"(?<=[.!?])\s+|\n", i.text) if len(s.split()) > 3
+        }
 
     assert not sentences(acme) & sentences(globex)
     assert not {b.id for b in acme.boards} & {b.id for b in globex.boards}
@@ -118,7 +135,9 @@ def test_example_queries_are_asked_by_somebody_who_may_see_the_answer(sample: Wo
     assert all(q.user in members[q.board_id] for q in sample.queries)
 
 
-def test_events_are_cloudevents_in_order_within_ninety_days(sample: Workspace, events: list[dict[str, Any]]) -> None:
+def test_events_are_cloudevents_in_order_within_ninety_days(
+    sample: Workspace, events: list[dict[str, Any]]
+) -> None:
     events = [Event.model_validate(e) for e in events]
     assert 8_000 < len(events) < 30_000
     assert len({e.id for e in events}) == len(events)
@@ -133,12 +152,24 @@ def test_events_never_look_like_changes_of_an_item(events: list[dict[str, Any]])
     assert not {e["type"] for e in events} & {"item.created", "item.updated", "item.deleted"}
 
 
-def test_the_shipped_features_can_be_computed_from_the_events(sample: Workspace, events: list[dict[str, Any]]) -> None:
+def test_the_shipped_features_can_be_computed_from_the_events(
+    sample: Workspace, events: list[dict[str, Any]]
+) -> None:
     counts = Counter(e["type"] for e in events)
-    assert min(counts[t] for t in ("board.created", "automation.created", "automation.run", "board.opened")) > 30
+    assert (
+        min(
+            counts[t]
+            for t in ("board.created", "automation.created", "automation.run", "board.opened")
+        )
+        > 30
+    )
     durations = [e["data"]["duration"] for e in events if e["type"] == "session.ended"]
     assert min(durations) >= 60 and 600 < np.mean(durations) < 3600
-    recent = Counter(e["subject"] for e in events if datetime.fromisoformat(e["time"]) > NOW - timedelta(minutes=5))
+    recent = Counter(
+        e["subject"]
+        for e in events
+        if datetime.fromisoformat(e["time"]) > NOW - timedelta(minutes=5)
+    )
     assert len(recent) >= 3
     boards = {board.id for board in sample.boards}
     for e in events:
@@ -155,7 +186,9 @@ def test_metrics_are_ninety_days_of_hours_without_gap(points: list[dict[str, Any
     assert all(np.isfinite(p["value"]) and p["value"] >= 0 for p in points)
 
 
-def test_incidents_show_in_the_metrics_that_they_name(sample: Workspace, points: list[dict[str, Any]]) -> None:
+def test_incidents_show_in_the_metrics_that_they_name(
+    sample: Workspace, points: list[dict[str, Any]]
+) -> None:
     series: dict[str, dict[datetime, float]] = {}
     for p in points:
         series.setdefault(p["metric"], {})[datetime.fromisoformat(p["time"])] = p["value"]
@@ -165,14 +198,18 @@ def test_incidents_show_in_the_metrics_that_they_name(sample: Workspace, points:
         for metric in incident.metrics:
             values = series[metric]
             during = [values[t] for t in values if incident.start <= t < incident.end]
-            same_hours = [values[t - timedelta(days=7)] for t in values if incident.start <= t < incident.end]
+            same_hours = [
+                values[t - timedelta(days=7)] for t in values if incident.start <= t < incident.end
+            ]
             assert during and abs(np.log(np.mean(during) / np.mean(same_hours))) > 0.25, incident
     assert any(NOW - i.end < timedelta(days=2) for i in sample.incidents if i.kind == "outage")
 
 
 def test_the_level_shift_stays(sample: Workspace, points: list[dict[str, Any]]) -> None:
     [shift] = [i for i in sample.incidents if i.kind == "level_shift"]
-    requests = [(datetime.fromisoformat(p["time"]), p["value"]) for p in points if p["metric"] == "requests"]
+    requests = [
+        (datetime.fromisoformat(p["time"]), p["value"]) for p in points if p["metric"] == "requests"
+    ]
     before = np.median([v for t, v in requests if t < shift.start])
     after = np.median([v for t, v in requests if t >= shift.start])
     assert 1.2 < after / before < 1.6
@@ -180,7 +217,10 @@ def test_the_level_shift_stays(sample: Workspace, points: list[dict[str, Any]]) 
 
 def test_most_tasks_can_be_done_and_a_few_cannot(sample: Workspace) -> None:
     def able(task) -> bool:
-        return all(sum(p.skills.get(n.skill, 0) >= n.level for p in sample.people) >= n.people for n in task.skills)
+        return all(
+            sum(p.skills.get(n.skill, 0) >= n.level for p in sample.people) >= n.people
+            for n in task.skills
+        )
 
     impossible = [task.title for task in sample.tasks if not able(task)]
     assert len(sample.tasks) >= 30 and 1 <= len(impossible) <= 4, impossible
@@ -191,10 +231,16 @@ def test_most_tasks_can_be_done_and_a_few_cannot(sample: Workspace) -> None:
 def test_people_have_what_planning_needs(sample: Workspace) -> None:
     for person in sample.people:
         assert person.skills and all(1 <= level <= 5 for level in person.skills.values())
-        assert 0 <= person.workload <= 100 and 0 < person.hours_per_week <= 60 and person.cost_per_hour > 0
+        assert (
+            0 <= person.workload <= 100
+            and 0 < person.hours_per_week <= 60
+            and person.cost_per_hour > 0
+        )
         assert person.working_hours[0] < person.working_hours[1]
     assert len({p.timezone for p in sample.people}) >= 6
-    assert max(p.workload for p in sample.people) > 60 and min(p.workload for p in sample.people) < 40
+    assert (
+        max(p.workload for p in sample.people) > 60 and min(p.workload for p in sample.people) < 40
+    )
     assert any(p.leave for p in sample.people)
 
 
@@ -217,6 +263,9 @@ def test_the_trial_has_its_numbers_and_the_routers_assignment() -> None:
     won = Counter(arm[e.subject] for e in events if e.type == trial.outcome)
     assert Counter(arm.values()) == {"control": 5234, "example-invoice": 5189}
     assert won == {"control": 644, "example-invoice": 732}
-    assert all((assignment_bucket(trial.id, unit) < 5000) == (name == "control") for unit, name in arm.items())
+    assert all(
+        (assignment_bucket(trial.id, unit) < 5000) == (name == "control")
+        for unit, name in arm.items()
+    )
     assert all(seen[e.subject] <= e.time < trial.end for e in events)
     assert len({(e.source, e.id) for e in events}) == len(events)

@@ -70,7 +70,11 @@ out.print("ours")
     log, shown = tmp_path / "driver.log", bytearray()
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-c", script, str(log)], {**os.environ, "TERM": "xterm"})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-c", script, str(log)],
+            {**os.environ, "TERM": "xterm"},
+        )
     with contextlib.suppress(OSError):  # the end of a terminal is an error
         while read := os.read(terminal, 4096):
             shown += read
@@ -94,7 +98,13 @@ show({"a": 1})
 fail(Unavailable("the cluster is away"))
 """
     log, env = tmp_path / "driver.log", {**os.environ, "SHOAL_JSON_OUTPUT": "1"}
-    done = subprocess.run([sys.executable, "-c", script, str(log)], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(log)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     answer, problem = map(json.loads, done.stdout.splitlines())
     assert (done.returncode, answer, problem["detail"]) == (1, {"a": 1}, "the cluster is away")
     assert log.read_text() == "one of Ray's warnings\n"
@@ -107,7 +117,9 @@ from shoal.contract.errors import Invalid
 show([], table([{"type": "[/x]", "error": "column [boards_30d]"}], "type", "error"))
 fail(Invalid("one of [/a, /b]", errors=[{"location": "features", "message": "[tasks_30d]"}]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "[/x]" in done.stdout and "[boards_30d]" in done.stdout
     assert "one of [/a, /b]" in done.stderr and "[tasks_30d]" in done.stderr

@@ -1,4 +1,6 @@
-"""The router's assignment: the formula itself, its guarantees, and what a record refuses."""
+"""The router's assignment: the formula itself, its guarantees, and what a record
+refuses.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from mmh3 import hash as murmur3
 from pydantic import ValidationError
 from scipy.stats import chi2
 
-from shoal.contract.experiments import Condition, ExperimentRecord, Holdout, Variant, overlapping_experiments
+from shoal.contract.experiments import (
+    Condition,
+    ExperimentRecord,
+    Holdout,
+    Variant,
+    overlapping_experiments,
+)
 from shoal.router import assignment
 from shoal.router.assignment import Assigner, Plan, assignment_bucket
 
@@ -23,7 +31,9 @@ HALVES = (Variant(name="control", allocation=50), Variant(name="treatment", allo
 
 
 def experiment(id: str = "ranking", **fields: object) -> ExperimentRecord:
-    return ExperimentRecord.model_validate({"id": id, "variants": HALVES, "status": "running", **fields})
+    return ExperimentRecord.model_validate(
+        {"id": id, "variants": HALVES, "status": "running", **fields}
+    )
 
 
 def p_uniform(counts: np.ndarray) -> float:
@@ -37,20 +47,37 @@ def test_the_example_in_the_docstring_is_true() -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_the_bucket_is_the_literal_formula(experiment_id: str, unit_id: str) -> None:
-    assert assignment_bucket(experiment_id, unit_id) == murmur3(f"{experiment_id}:{unit_id}", signed=False) % 10_000
+    assert (
+        assignment_bucket(experiment_id, unit_id)
+        == murmur3(f"{experiment_id}:{unit_id}", signed=False) % 10_000
+    )
 
 
 def test_known_buckets_never_change() -> None:
-    assert [assignment_bucket(e, u) for e, u in (("ranking", "user-1"), ("a:b", "c"), ("50%", "ü:1"))] == KNOWN
+    assert [
+        assignment_bucket(e, u) for e, u in (("ranking", "user-1"), ("a:b", "c"), ("50%", "ü:1"))
+    ] == KNOWN
 
 
 KNOWN = [8947, 8997, 2137]
 
 
-@given(st.text(alphabet=st.characters(blacklist_characters="/", blacklist_categories=["Z", "C"]), min_size=1, max_size=20),
-       st.text(max_size=20))
-def test_the_variant_is_the_allocation_that_the_bucket_falls_into(experiment_id: str, unit_id: str) -> None:
-    arms = (Variant(name="a", allocation=10), Variant(name="b", allocation=0.5), Variant(name="c", allocation=89.5))
+@given(
+    st.text(
+        alphabet=st.characters(blacklist_characters="/", blacklist_categories=["Z", "C"]),
+        min_size=1,
+        max_size=20,
+    ),
+    st.text(max_size=20),
+)
+def test_the_variant_is_the_allocation_that_the_bucket_falls_into(
+    experiment_id: str, unit_id: str
+) -> None:
+    arms = (
+        Variant(name="a", allocation=10),
+        Variant(name="b", allocation=0.5),
+        Variant(name="c", allocation=89.5),
+    )
     b = assignment_bucket(experiment_id, unit_id)
     expected = "a" if b < 1000 else "b" if b < 1050 else "c"
     assert Assigner.compile(experiment(experiment_id, variants=arms)).assign(unit_id) == expected
@@ -68,24 +95,34 @@ def test_many_is_one_by_one() -> None:
 
 
 def test_buckets_are_uniform() -> None:
-    counts = np.bincount([assignment_bucket("uniform", unit) // 100 for unit in UNITS], minlength=100)
+    counts = np.bincount(
+        [assignment_bucket("uniform", unit) // 100 for unit in UNITS], minlength=100
+    )
     assert p_uniform(counts) > 0.001
 
 
 def test_experiments_are_independent_of_each_other() -> None:
-    pairs = [assignment_bucket("one", unit) // 1000 * 10 + assignment_bucket("two", unit) // 1000 for unit in UNITS]
+    pairs = [
+        assignment_bucket("one", unit) // 1000 * 10 + assignment_bucket("two", unit) // 1000
+        for unit in UNITS
+    ]
     assert p_uniform(np.bincount(pairs, minlength=100)) > 0.001
 
 
 def test_inclusion_is_independent_of_the_variant() -> None:
-    chosen = [v for v in Assigner.compile(experiment(traffic=30)).assign_many(UNITS) if v is not None]
+    chosen = [
+        v for v in Assigner.compile(experiment(traffic=30)).assign_many(UNITS) if v is not None
+    ]
     assert p_uniform(np.array([chosen.count("control"), chosen.count("treatment")])) > 0.001
     assert len(chosen) / len(UNITS) == pytest.approx(0.3, abs=0.015)
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_widening_traffic_moves_nobody(one: float, other: float) -> None:
-    narrow, wide = (Assigner.compile(experiment(traffic=t)).assign_many(UNITS[:300]) for t in sorted((one, other)))
+    narrow, wide = (
+        Assigner.compile(experiment(traffic=t)).assign_many(UNITS[:300])
+        for t in sorted((one, other))
+    )
     assert all(before in (None, after) for before, after in zip(narrow, wide, strict=True))
 
 
@@ -125,19 +162,24 @@ def test_a_holdout_takes_the_same_units_out_of_all_its_experiments() -> None:
 
 
 def test_a_plan_decides_what_runs_for_the_units_that_the_caller_has() -> None:
-    plan = Plan([
-        experiment("user-level"),
-        experiment("tenant-level", unit="tenant"),
-        experiment("session-level", unit="session"),
-        experiment("draft", status="draft"),
-    ])
+    plan = Plan(
+        [
+            experiment("user-level"),
+            experiment("tenant-level", unit="tenant"),
+            experiment("session-level", unit="session"),
+            experiment("draft", status="draft"),
+        ]
+    )
     assert len(plan) == 3
     chosen = plan.assign({"user": "ana", "tenant": "acme", "session": None})
     assert [a.experiment for a in chosen] == ["user-level", "tenant-level"]
 
 
 def test_a_plan_brings_the_variants_parameters() -> None:
-    arms = [{"name": "a", "allocation": 0}, {"name": "b", "allocation": 100, "parameters": {"warmth": 0.9}}]
+    arms = [
+        {"name": "a", "allocation": 0},
+        {"name": "b", "allocation": 100, "parameters": {"warmth": 0.9}},
+    ]
     [chosen] = Plan([experiment(variants=arms)]).assign({"user": "ana"})
     assert (chosen.variant, chosen.parameters) == ("b", {"warmth": 0.9})
 
@@ -157,7 +199,9 @@ def test_a_plan_brings_the_variants_parameters() -> None:
 )
 def test_targeting(operator: str, attributes: dict[str, object], meets: bool) -> None:
     condition = Condition(attribute="role", operator=operator, values=("editor",))
-    assert bool(Plan([experiment(targeting=[condition])]).assign({"user": "ana"}, attributes)) is meets
+    assert (
+        bool(Plan([experiment(targeting=[condition])]).assign({"user": "ana"}, attributes)) is meets
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,10 +209,22 @@ def test_targeting(operator: str, attributes: dict[str, object], meets: bool) ->
     [
         ({"variants": HALVES[:1]}, "at least 2"),
         ({"variants": ()}, "at least 2"),
-        ({"variants": [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 49.9}]}, "sum to 100"),
-        ({"variants": [{"name": "a", "allocation": 50}, {"name": "a", "allocation": 50}]}, "must differ"),
-        ({"variants": [{"name": "a", "allocation": -1}, {"name": "b", "allocation": 101}]}, "greater than"),
-        ({"variants": [{"name": "a", "allocation": "nan"}, {"name": "b", "allocation": 50}]}, "finite"),
+        (
+            {"variants": [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 49.9}]},
+            "sum to 100",
+        ),
+        (
+            {"variants": [{"name": "a", "allocation": 50}, {"name": "a", "allocation": 50}]},
+            "must differ",
+        ),
+        (
+            {"variants": [{"name": "a", "allocation": -1}, {"name": "b", "allocation": 101}]},
+            "greater than",
+        ),
+        (
+            {"variants": [{"name": "a", "allocation": "nan"}, {"name": "b", "allocation": 50}]},
+            "finite",
+        ),
         ({"id": "a/b"}, "pattern"),
         ({"id": ""}, "at least 1"),
         ({"traffic": 100.1}, "less than"),
@@ -186,7 +242,9 @@ def test_a_record_refuses(fields: dict[str, object], complaint: str) -> None:
 
 
 def test_a_record_survives_json() -> None:
-    record = experiment(targeting=[{"attribute": "role", "values": ["editor"]}], layer="ui", layer_range=(0, 10))
+    record = experiment(
+        targeting=[{"attribute": "role", "values": ["editor"]}], layer="ui", layer_range=(0, 10)
+    )
     assert ExperimentRecord.model_validate_json(record.model_dump_json()) == record
 
 

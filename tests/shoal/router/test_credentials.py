@@ -28,19 +28,33 @@ EC, ED = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.gene
 
 def pem(key: Any) -> str:
     public = key.public_key()
-    return str(public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode())
+    return str(
+        public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ).decode()
+    )
 
 
 KEYS = {"rsa": pem(RSA), "ec": pem(EC), "ed": pem(ED)}
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    every = {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 60, "tenant": "acme", "role": "editor", "sub": "ana", **changes}
+    every = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "exp": time.time() + 60,
+        "tenant": "acme",
+        "role": "editor",
+        "sub": "ana",
+        **changes,
+    }
     return {name: value for name, value in every.items() if value is not None}
 
 
 def token(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "rsa", **changes: Any) -> str:
-    return jwt.encode(claims(**changes), key, algorithm=algorithm, headers={"kid": kid} if kid else None)
+    return jwt.encode(
+        claims(**changes), key, algorithm=algorithm, headers={"kid": kid} if kid else None
+    )
 
 
 def forged(header: dict[str, Any], payload: dict[str, Any], signature: bytes = b"") -> str:
@@ -56,10 +70,17 @@ async def world(new_world: Callable[..., Any]) -> World:
 async def test_a_token_says_tenant_role_and_user(world: World) -> None:
     for signed in (token(), token(EC, "ES256", "ec"), token(ED, "EdDSA", "ed")):
         answer = (await world.get("/who", signed)).json()
-        assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == ("acme", "editor", "ana", [])
+        assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == (
+            "acme",
+            "editor",
+            "ana",
+            [],
+        )
 
 
-async def test_without_a_role_it_reads_and_without_a_subject_it_is_the_service(world: World) -> None:
+async def test_without_a_role_it_reads_and_without_a_subject_it_is_the_service(
+    world: World,
+) -> None:
     assert (await world.get("/who", token(role=None))).json()["role"] == "reader"
     answer = (await world.get("/who", token(sub=None))).json()
     assert (answer["user"], answer["boards"]) == (None, None)
@@ -73,10 +94,14 @@ async def test_its_user_cannot_be_another(world: World) -> None:
 REFUSED: dict[str, Callable[[], str]] = {
     "expired": lambda: token(exp=time.time() - 60),
     "without expiry": lambda: token(exp=None),
-    "expiry that is no number": lambda: forged({"alg": "RS256", "kid": "rsa"}, claims(exp="never"), b"x"),
+    "expiry that is no number": lambda: forged(
+        {"alg": "RS256", "kid": "rsa"}, claims(exp="never"), b"x"
+    ),
     "not yet valid": lambda: token(nbf=time.time() + 600),
     "other issuer": lambda: token(iss="https://evil.example.com"),
-    "issuer that is no text": lambda: forged({"alg": "RS256", "kid": "rsa"}, claims(iss=["a"]), b"x"),
+    "issuer that is no text": lambda: forged(
+        {"alg": "RS256", "kid": "rsa"}, claims(iss=["a"]), b"x"
+    ),
     "other audience": lambda: token(aud="another"),
     "without audience": lambda: token(aud=None),
     "unknown tenant": lambda: token(tenant="initech"),
@@ -98,17 +123,26 @@ REFUSED: dict[str, Callable[[], str]] = {
     "signed with the public key as an HMAC secret": lambda: _hs256(KEYS["rsa"].encode(), claims()),
     "HMAC by the internal secret as an outside issuer": lambda: _hs256(SECRET.encode(), claims()),
     "internal issuer by an outside key": lambda: token(iss="shoal-internal"),
-    "internal issuer, algorithm none": lambda: forged({"alg": "none"}, claims(iss="shoal-internal", iat=time.time())),
+    "internal issuer, algorithm none": lambda: forged(
+        {"alg": "none"}, claims(iss="shoal-internal", iat=time.time())
+    ),
     "internal with another secret": lambda: mint_internal("x" * 32, "acme"),
     "internal expired": lambda: mint_internal(SECRET, "acme", ttl=-1),
-    "internal without expiry": lambda: jwt.encode({"iss": "shoal-internal", "iat": 1, "tenant": "acme", "role": "admin"}, SECRET),
+    "internal without expiry": lambda: jwt.encode(
+        {"iss": "shoal-internal", "iat": 1, "tenant": "acme", "role": "admin"}, SECRET
+    ),
     "its own key in the header": lambda: jwt.encode(
-        claims(), OTHER_RSA, algorithm="RS256", headers={"jwk": json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(OTHER_RSA.public_key()))}
+        claims(),
+        OTHER_RSA,
+        algorithm="RS256",
+        headers={"jwk": json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(OTHER_RSA.public_key()))},
     ),
     "changed payload": lambda: _spliced(token(), token(tenant="globex")),
     "cut signature": lambda: token()[:-10],
     "header that is no object": lambda: "W10." + token().split(".", 1)[1],
-    "payload that is no object": lambda: ".".join([token().split(".")[0], "W10", token().split(".")[2]]),
+    "payload that is no object": lambda: ".".join(
+        [token().split(".")[0], "W10", token().split(".")[2]]
+    ),
     "nonsense": lambda: "a.b.c",
     "not ASCII": lambda: "é.é.é",
 }
@@ -131,7 +165,9 @@ def _spliced(one: str, other: str) -> str:
 async def test_tokens_with_any_fault_are_refused(world: World) -> None:
     taken = []
     for name, make in REFUSED.items():
-        response = await world.call("GET", "/who", None, {"authorization": f"Bearer {make()}".encode()})
+        response = await world.call(
+            "GET", "/who", None, {"authorization": f"Bearer {make()}".encode()}
+        )
         if response.status_code != 401:
             taken.append((name, response.status_code))
         else:
@@ -139,9 +175,15 @@ async def test_tokens_with_any_fault_are_refused(world: World) -> None:
     assert taken == []
 
 
-async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant_goes(world: World) -> None:
+async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant_goes(
+    world: World,
+) -> None:
     short, long = token(exp=time.time() - 9), token()  # ten seconds' leeway: one is left
-    assert (await world.get("/who", short)).status_code == (await world.get("/who", long)).status_code == 200
+    assert (
+        (await world.get("/who", short)).status_code
+        == (await world.get("/who", long)).status_code
+        == 200
+    )
     await asyncio.sleep(1.1)
     problem(await world.get("/who", short), 401)
     await world.directory.begin_removal("acme", notice=0)
@@ -150,13 +192,17 @@ async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant
 
 
 async def test_an_issuer_speaks_only_for_its_tenants(new_world: Callable[..., Any]) -> None:
-    world = await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenants=frozenset({"acme"})),))
+    world = await new_world(
+        jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenants=frozenset({"acme"})),)
+    )
     assert (await world.get("/who", token())).status_code == 200
     problem(await world.get("/who", token(tenant="globex")), 401)
 
 
 async def test_claims_may_have_other_names(new_world: Callable[..., Any]) -> None:
-    issuer = JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenant_claim="https://x/org", role_claim="perm")
+    issuer = JWTIssuer(
+        issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenant_claim="https://x/org", role_claim="perm"
+    )
     world = await new_world(jwt=(issuer,))
     answer = (await world.get("/who", token(**{"https://x/org": "globex", "perm": "admin"}))).json()
     assert (answer["tenant"], answer["role"]) == ("globex", "admin")
@@ -165,9 +211,16 @@ async def test_claims_may_have_other_names(new_world: Callable[..., Any]) -> Non
 async def test_an_internal_token_carries_user_and_boards(world: World) -> None:
     answer = (await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana"))).json()
     assert (answer["role"], answer["user"], answer["boards"]) == ("reader", "ana", [])
-    assert (await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana", all_boards=True))).json()["boards"] is None
+    assert (
+        await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana", all_boards=True))
+    ).json()["boards"] is None
     assert (await world.get("/who", mint_internal(SECRET, "acme", "reader"))).json()["boards"] == []
-    problem(await world.get("/who", mint_internal(SECRET, "acme", "reader", "ana"), headers={"shoal-user": "bob"}), 403)
+    problem(
+        await world.get(
+            "/who", mint_internal(SECRET, "acme", "reader", "ana"), headers={"shoal-user": "bob"}
+        ),
+        403,
+    )
 
 
 async def test_without_a_secret_there_are_no_internal_tokens(new_world: Callable[..., Any]) -> None:
@@ -175,13 +228,19 @@ async def test_without_a_secret_there_are_no_internal_tokens(new_world: Callable
     problem(await world.get("/who", mint_internal(SECRET, "acme")), 401)
 
 
-async def test_keys_come_from_a_jwks_and_rotate(new_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_come_from_a_jwks_and_rotate(
+    new_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from shoal.router.credentials import KeySet
 
     def jwk(key: Any, kid: str) -> dict[str, Any]:
         return {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())), "kid": kid}
 
-    served: list[Any] = [jwk(RSA, "1"), {"kty": "oct", "k": "c2VjcmV0", "kid": "oct", "alg": "HS256"}, {"kty": "?", "kid": "new kind"}]
+    served: list[Any] = [
+        jwk(RSA, "1"),
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "oct", "alg": "HS256"},
+        {"kty": "?", "kid": "new kind"},
+    ]
     asked = 0
 
     async def jwks(scope: Any, receive: Any, send: Any) -> None:
@@ -195,7 +254,9 @@ async def test_keys_come_from_a_jwks_and_rotate(new_world: Callable[..., Any], m
     while not server.started:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    world = await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url=f"http://127.0.0.1:{port}/jwks"),))
+    world = await new_world(
+        jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url=f"http://127.0.0.1:{port}/jwks"),)
+    )
     assert (await world.get("/who", token(kid="1"))).status_code == 200
     problem(await world.get("/who", _hs256(b"secret", claims())), 401)
     problem(await world.get("/who", token(OTHER_RSA, kid="2")), 401)
@@ -209,7 +270,9 @@ async def test_keys_come_from_a_jwks_and_rotate(new_world: Callable[..., Any], m
 
 
 async def test_an_issuer_that_is_away_is_503(new_world: Callable[..., Any]) -> None:
-    world = await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url="http://127.0.0.1:1/jwks"),))
+    world = await new_world(
+        jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url="http://127.0.0.1:1/jwks"),)
+    )
     problem(await world.get("/who", token()), 503)
 
 

@@ -15,16 +15,30 @@ from shoal.router.exposures import resolve, varied_by
 from ..conftest import GreetingParameters, Log, World
 
 TREATED, CONTROLLED = (
-    next(f"u{i}" for i in range(100) if (assignment_bucket("warm", f"u{i}") >= 5000) is treated) for treated in (True, False)
+    next(f"u{i}" for i in range(100) if (assignment_bucket("warm", f"u{i}") >= 5000) is treated)
+    for treated in (True, False)
 )
 
 
 def experiment(id: str = "warm", values: Any = None, **fields: Any) -> ExperimentRecord:
     arms = (
         Variant(name="control", allocation=50),
-        Variant(name="treatment", allocation=50, parameters={"warmth": 0.9} if values is None else values),
+        Variant(
+            name="treatment",
+            allocation=50,
+            parameters={"warmth": 0.9} if values is None else values,
+        ),
     )
-    return ExperimentRecord(**{"id": id, "tenant": "acme", "capability": "greeting", "status": "running", "variants": arms, **fields})
+    return ExperimentRecord(
+        **{
+            "id": id,
+            "tenant": "acme",
+            "capability": "greeting",
+            "status": "running",
+            "variants": arms,
+            **fields,
+        }
+    )
 
 
 async def run(world: World, *records: ExperimentRecord) -> None:
@@ -33,15 +47,23 @@ async def run(world: World, *records: ExperimentRecord) -> None:
     await world.router.snapshot.catch_up()
 
 
-async def warmth(world: World, user: str | None = TREATED, key: str = "acme-editor", **headers: str) -> float:
+async def warmth(
+    world: World, user: str | None = TREATED, key: str = "acme-editor", **headers: str
+) -> float:
     headers = {f"shoal-{name}": value for name, value in headers.items()}
-    response = await world.get("/warmth", key, headers={**headers, **({"shoal-user": user} if user else {})})
+    response = await world.get(
+        "/warmth", key, headers={**headers, **({"shoal-user": user} if user else {})}
+    )
     assert response.status_code == 200, response.text
     return float(response.json()["warmth"])
 
 
 def exposures(world: World, tenant: str = "acme") -> list[Any]:
-    return [event for event in world.logs[tenant].events if event.type == "experiment.exposure"] if tenant in world.logs else []
+    return (
+        [event for event in world.logs[tenant].events if event.type == "experiment.exposure"]
+        if tenant in world.logs
+        else []
+    )
 
 
 @pytest.mark.anyio
@@ -51,13 +73,23 @@ async def test_defaults_then_the_tenants_own_values_then_the_variant(world: Worl
     await run(world)
     assert await warmth(world) == 0.7
     await run(world, experiment())
-    assert (await warmth(world), await warmth(world, CONTROLLED), await warmth(world, None)) == (0.9, 0.7, 0.7)
+    assert (await warmth(world), await warmth(world, CONTROLLED), await warmth(world, None)) == (
+        0.9,
+        0.7,
+        0.7,
+    )
     assert await warmth(world, key="globex-editor") == 0.5
 
 
 @pytest.mark.anyio
 async def test_the_context_says_the_variants(world: World) -> None:
-    await run(world, experiment(), experiment("elsewhere", capability="search"), experiment("anywhere", capability=None), experiment("draft", status="draft"))
+    await run(
+        world,
+        experiment(),
+        experiment("elsewhere", capability="search"),
+        experiment("anywhere", capability=None),
+        experiment("draft", status="draft"),
+    )
     answer = (await world.get("/who", headers={"shoal-user": TREATED})).json()
     assert answer["variants"]["warm"] == "treatment"
     assert set(answer["variants"]) == {"warm", "anywhere"}
@@ -73,7 +105,10 @@ async def test_everybodys_experiment_takes_in_every_tenant_and_stops(world: Worl
 
 @pytest.mark.anyio
 async def test_units_may_be_tenants_and_sessions(world: World) -> None:
-    all_treated = (Variant(name="a", allocation=0), Variant(name="b", allocation=100, parameters={"warmth": 1.0}))
+    all_treated = (
+        Variant(name="a", allocation=0),
+        Variant(name="b", allocation=100, parameters={"warmth": 1.0}),
+    )
     await run(world, experiment(unit="session", variants=all_treated))
     assert (await warmth(world, None), await warmth(world, None, session="s1")) == (0.5, 1.0)
     await run(world, experiment(unit="tenant", variants=all_treated))
@@ -97,7 +132,13 @@ async def test_the_first_use_by_a_unit_is_one_exposure(world: World) -> None:
     found = exposures(world)
     assert sorted(event.data["variant"] for event in found) == ["control", "treatment"]
     treated = next(event for event in found if event.data["variant"] == "treatment")
-    assert treated.data == {"experiment": "warm", "variant": "treatment", "unit": TREATED, "unit_type": "user", "capability": "greeting"}
+    assert treated.data == {
+        "experiment": "warm",
+        "variant": "treatment",
+        "unit": TREATED,
+        "unit_type": "user",
+        "capability": "greeting",
+    }
     assert (treated.subject, treated.source) == (TREATED, "shoal/router")
 
 
@@ -150,8 +191,12 @@ async def test_an_erased_tenants_log_gets_no_late_exposure(world: World) -> None
 
 
 @pytest.mark.anyio
-async def test_an_override_that_is_out_of_date_is_left_out_with_a_warning(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    await world.directory.put_parameters("acme", "greeting", {"warmth": 7, "tone": "dry", "gone": 1})
+async def test_an_override_that_is_out_of_date_is_left_out_with_a_warning(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.directory.put_parameters(
+        "acme", "greeting", {"warmth": 7, "tone": "dry", "gone": 1}
+    )
     await run(world, experiment(values={"warmth": "hot"}))
     response = await world.get("/warmth", headers={"shoal-user": TREATED})
     assert response.json() == {"warmth": 0.5, "tone": "dry"}
@@ -177,26 +222,45 @@ def assignment(experiment: str, **values: Any) -> Assignment:
 
 def test_values_that_are_wrong_together_go_together() -> None:
     varied = {"e": frozenset({"low"}), "f": frozenset({"high"})}
-    resolved = resolve(Window, {"low": 5}, [assignment("e", low=20), assignment("f", high=30)], varied, "test")
+    resolved = resolve(
+        Window, {"low": 5}, [assignment("e", low=20), assignment("f", high=30)], varied, "test"
+    )
     assert resolved.parameters == Window(low=5, high=30)
     assert [a.experiment for a in resolved.exposing] == ["f"]
 
 
 def test_only_experiments_on_the_models_parameters_are_exposed_and_those_that_vary_none() -> None:
-    records = [experiment("other", values={"speed": 1}), experiment("aa", values={}), experiment("mine")]
+    records = [
+        experiment("other", values={"speed": 1}),
+        experiment("aa", values={}),
+        experiment("mine"),
+    ]
     varied = varied_by(records)
-    resolved = resolve(GreetingParameters, {}, [assignment("other"), assignment("aa"), assignment("mine")], varied, "test")
+    resolved = resolve(
+        GreetingParameters,
+        {},
+        [assignment("other"), assignment("aa"), assignment("mine")],
+        varied,
+        "test",
+    )
     assert [a.experiment for a in resolved.exposing] == ["aa", "mine"]
 
 
 @pytest.mark.anyio
-async def test_a_context_of_the_service_has_the_tenants_values(world: World, new_world: Callable[..., Any]) -> None:
+async def test_a_context_of_the_service_has_the_tenants_values(
+    world: World, new_world: Callable[..., Any]
+) -> None:
     from shoal.router.service_context import service_context
 
     await world.directory.put_parameters("acme", "greeting", {"warmth": 0.7})
     await run(world, experiment(unit="tenant"))
     ctx = await service_context(
-        "acme", directory=world.directory, stores=world.open_stores("acme"), services=None, operations=lambda name, ctx: (name, ctx), capability="greeting"  # type: ignore[arg-type, return-value]
+        "acme",
+        directory=world.directory,
+        stores=world.open_stores("acme"),
+        services=None,
+        operations=lambda name, ctx: (name, ctx),
+        capability="greeting",  # type: ignore[arg-type, return-value]
     )
     assert (ctx.tenant, ctx.role, ctx.user, ctx.boards) == ("acme", "admin", None, None)
     assert ctx.parameters(GreetingParameters).warmth == 0.7

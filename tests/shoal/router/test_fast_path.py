@@ -1,11 +1,22 @@
-"""Operations that are called past FastAPI: which they are, and that nobody can tell by the answers."""
+"""Operations that are called past FastAPI: which they are, and that nobody can tell by
+the answers.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+)
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
@@ -49,7 +60,9 @@ def routes() -> APIRouter:
 
     @router.get("")
     async def root(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        return plain(f"{ctx.tenant} {request.query_params['q']} {request.url.path} {request.scope['route'].shoal_path}")
+        return plain(
+            f"{ctx.tenant} {request.query_params['q']} {request.url.path} {request.scope['route'].shoal_path}"
+        )
 
     @router.post("")
     async def post(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
@@ -126,14 +139,18 @@ def routes() -> APIRouter:
         return plain("sync")
 
     @router.get("/tasks")
-    async def tasks(later: BackgroundTasks, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def tasks(
+        later: BackgroundTasks, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         return plain("tasks")
 
     async def other() -> str:
         return "other"
 
     @router.get("/other")
-    async def another(found: str = Depends(other), ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def another(
+        found: str = Depends(other), ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         return plain(found)
 
     router.include_router(nested, prefix="/nested")
@@ -177,7 +194,9 @@ def usual() -> AsyncClient:
 
 def behind(app: Any) -> AsyncClient:
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        role = next((value.decode() for name, value in scope["headers"] if name == b"role"), "reader")
+        role = next(
+            (value.decode() for name, value in scope["headers"] if name == b"role"), "reader"
+        )
         scope["shoal.context"], scope["shoal.request_id"] = replace(CONTEXT, role=Role(role)), "r"
         await app(scope, receive, send)
 
@@ -191,7 +210,9 @@ def behind(app: Any) -> AsyncClient:
         ("/x/unsaid", '{"at":"2026-01-02T00:00:00+00:00","role":"reader"}'), ("/x/either?text", "text"), ("/x/either", '["a",1,null]'),
     ],
 )  # fmt: skip
-async def test_what_leaves_fastapi_nothing_to_do_is_called_directly(client: AsyncClient, past: list[str], path: str, text: str) -> None:
+async def test_what_leaves_fastapi_nothing_to_do_is_called_directly(
+    client: AsyncClient, past: list[str], path: str, text: str
+) -> None:
     answer = await client.get(path)
     assert (answer.status_code, answer.text) == (200, text)
     assert past == []
@@ -209,22 +230,47 @@ async def test_its_body_is_there(client: AsyncClient, past: list[str]) -> None:
         ("/x/made/late", "made late"), ("/x/healthz", '{"status":"ok"}'),
     ],
 )  # fmt: skip
-async def test_everything_else_goes_fastapis_way(client: AsyncClient, past: list[str], path: str, text: str) -> None:
+async def test_everything_else_goes_fastapis_way(
+    client: AsyncClient, past: list[str], path: str, text: str
+) -> None:
     answer = await client.get(path)
     assert (answer.status_code, answer.text) == (200, text)
     assert past == [path.partition("?")[0]]
 
 
-PATHS = ["/licensed", "?q=1", "/dict", "/unsaid", "/model", "/either", "/either?text", "/teapot", "/bare", "/page", "/nested/deep", "/made/late", "/gone", "/nothing"]
+PATHS = [
+    "/licensed",
+    "?q=1",
+    "/dict",
+    "/unsaid",
+    "/model",
+    "/either",
+    "/either?text",
+    "/teapot",
+    "/bare",
+    "/page",
+    "/nested/deep",
+    "/made/late",
+    "/gone",
+    "/nothing",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_nobody_can_tell_by_the_answer(client: AsyncClient, usual: AsyncClient, path: str) -> None:
+async def test_nobody_can_tell_by_the_answer(
+    client: AsyncClient, usual: AsyncClient, path: str
+) -> None:
     one, other = await client.get(f"/x{path}"), await usual.get(f"/x{path}")
-    assert (one.status_code, one.content, one.headers) == (other.status_code, other.content, other.headers)
+    assert (one.status_code, one.content, one.headers) == (
+        other.status_code,
+        other.content,
+        other.headers,
+    )
 
 
-async def test_what_is_not_of_its_annotation_is_a_defect_either_way(client: AsyncClient, usual: AsyncClient) -> None:
+async def test_what_is_not_of_its_annotation_is_a_defect_either_way(
+    client: AsyncClient, usual: AsyncClient
+) -> None:
     for way in (client, usual):
         with pytest.raises(ResponseValidationError):  # the Router logs it and answers 500
             await way.get("/x/wrong")
@@ -242,14 +288,20 @@ async def test_a_role_that_does_not_cover_it_is_refused(client: AsyncClient) -> 
 
 async def test_faults_are_what_they_are_elsewhere(client: AsyncClient, past: list[str]) -> None:
     gone = await client.get("/x/gone")
-    assert (gone.status_code, gone.headers["x-kind"], gone.json()["detail"]) == (410, "gone", "it went")
+    assert (gone.status_code, gone.headers["x-kind"], gone.json()["detail"]) == (
+        410,
+        "gone",
+        "it went",
+    )
     assert gone.headers["content-type"] == "application/problem+json"
     with pytest.raises(NotFound):  # as above
         await client.get("/x/missing")
     assert past == []
 
 
-async def test_a_route_of_the_authors_own_kind_does_what_its_kind_does(client: AsyncClient, past: list[str]) -> None:
+async def test_a_route_of_the_authors_own_kind_does_what_its_kind_does(
+    client: AsyncClient, past: list[str]
+) -> None:
     assert (await client.get("/x/licensed")).status_code == 402
     assert past == ["/x/licensed"]
 
@@ -265,6 +317,8 @@ async def test_without_the_router_before_it_nothing_answers() -> None:
     app, router = FastAPI(), routes()
     enforce_roles(router)
     app.include_router(router, prefix="/x")
-    async with AsyncClient(transport=ASGITransport(fast_path(app, router, "/x")), base_url="http://shoal") as client:
+    async with AsyncClient(
+        transport=ASGITransport(fast_path(app, router, "/x")), base_url="http://shoal"
+    ) as client:
         with pytest.raises(InternalError):
             await client.get("/x?q=1")

@@ -33,7 +33,13 @@ class Setting:
         self.clock, self.logs = Clock(), {"acme": Log(), "globex": Log()}
         self.alive = set(self.logs)
         self.accounts = [
-            RequestMetrics(directory, lambda tenant: SimpleNamespace(events=self.logs[tenant]), "search", self.alive.__contains__, clock=self.clock)  # type: ignore[arg-type, return-value]
+            RequestMetrics(
+                directory,
+                lambda tenant: SimpleNamespace(events=self.logs[tenant]),
+                "search",
+                self.alive.__contains__,
+                clock=self.clock,
+            )  # type: ignore[arg-type, return-value]
             for _ in range(replicas)
         ]
 
@@ -46,7 +52,11 @@ class Setting:
 
     def values(self, tenant: str = "acme", **labels: str) -> dict[str, float]:
         want = {"capability": "search", **labels}
-        return {e.data["metric"]: e.data["value"] for e in self.logs[tenant].events if e.data["labels"] == want}
+        return {
+            e.data["metric"]: e.data["value"]
+            for e in self.logs[tenant].events
+            if e.data["labels"] == want
+        }
 
 
 def test_quantiles_of_the_histogram_are_near_the_exact_ones() -> None:
@@ -58,11 +68,15 @@ def test_quantiles_of_the_histogram_are_near_the_exact_ones() -> None:
     assert quantile([0] * 40 + [3], 0.5) > BOUNDS[-1]
 
 
-async def test_a_minute_of_all_replicas_becomes_one_set_of_metric_events(directory: Directory) -> None:
+async def test_a_minute_of_all_replicas_becomes_one_set_of_metric_events(
+    directory: Directory,
+) -> None:
     setting = Setting(directory, replicas=3)
     for i, account in enumerate(setting.accounts):
         for j in range(10):
-            account.record("acme", "GET /q", 500 if j == 0 else 200, 0.010, f"user{(i * j) % 7}", {})
+            account.record(
+                "acme", "GET /q", 500 if j == 0 else 200, 0.010, f"user{(i * j) % 7}", {}
+            )
         account.record("globex", "GET /q", 200, 0.001, None, {})
     await setting.purge_if_erased()
     values = setting.values()
@@ -81,12 +95,22 @@ async def test_variants_are_counted_apart(directory: Directory) -> None:
     setting = Setting(directory)
     [account] = setting.accounts
     for i in range(10):
-        account.record("acme", "GET /q", 200 if i else 503, 0.001, None, {"ranking": "b" if i % 2 else "a", "other/x": "y"} if i < 8 else {})
+        account.record(
+            "acme",
+            "GET /q",
+            200 if i else 503,
+            0.001,
+            None,
+            {"ranking": "b" if i % 2 else "a", "other/x": "y"} if i < 8 else {},
+        )
     await setting.purge_if_erased()
     assert setting.values(experiment="ranking", variant="a")["shoal.variant.requests"] == 4
     assert setting.values(experiment="ranking", variant="a")["shoal.variant.error_rate"] == 0.25
     assert setting.values(experiment="ranking", variant="b")["shoal.variant.requests"] == 4
-    by_variant = {(s["labels"]["experiment"], s["labels"]["variant"]): s["count"] for s in account.snapshot()["variants"]}
+    by_variant = {
+        (s["labels"]["experiment"], s["labels"]["variant"]): s["count"]
+        for s in account.snapshot()["variants"]
+    }
     assert by_variant[("ranking", "a")] == 4
 
 
@@ -97,7 +121,9 @@ async def test_a_silent_tenant_gets_zeros_for_a_day(directory: Directory) -> Non
     setting.logs["acme"].events.clear()
     setting.clock.now += 60
     await setting.accounts[0].close_minutes()
-    assert [(e.data["metric"], e.data["value"]) for e in setting.logs["acme"].events] == [("shoal.requests", 0)]
+    assert [(e.data["metric"], e.data["value"]) for e in setting.logs["acme"].events] == [
+        ("shoal.requests", 0)
+    ]
     setting.logs["acme"].events.clear()
     setting.clock.now += 86_400 + 600
     await setting.accounts[0].close_minutes()
@@ -136,7 +162,9 @@ async def test_what_redis_did_not_take_is_kept(directory: Directory) -> None:
     assert (setting.values()["shoal.requests"], setting.values()["shoal.active_users"]) == (2, 2)
 
 
-async def test_counts_in_redis_go_by_themselves(directory: Directory, redis_server: RedisServer) -> None:
+async def test_counts_in_redis_go_by_themselves(
+    directory: Directory, redis_server: RedisServer
+) -> None:
     setting = Setting(directory)
     setting.accounts[0].record("acme", "GET /q", 200, 0.001, "ana", {})
     await setting.accounts[0].flush()
@@ -157,7 +185,10 @@ async def test_requests_are_counted_by_template_and_outcome(world: World) -> Non
         await world.get(path)
     await world.get("/who?tenant=globex")
     await world.get("/boom", headers={"shoal-user": "ana"})
-    routes = {(s["labels"]["route"], s["labels"]["status"]): s["count"] for s in world.router.account.snapshot()["routes"]}
+    routes = {
+        (s["labels"]["route"], s["labels"]["status"]): s["count"]
+        for s in world.router.account.snapshot()["routes"]
+    }
     assert routes == {
         ("PUT /greeting/items/{item}", 200): 1,
         ("GET /greeting/items/{item}", 200): 1,
@@ -177,7 +208,12 @@ async def entries(world: World, tenant: str = "acme") -> list[Any]:
 
 
 async def test_every_write_is_entered_and_no_read(world: World) -> None:
-    response = await world.call("PUT", "/items/7?x=secret-query", json={"text": "secret-body"}, headers={"shoal-user": "ana"})
+    response = await world.call(
+        "PUT",
+        "/items/7?x=secret-query",
+        json={"text": "secret-body"},
+        headers={"shoal-user": "ana"},
+    )
     await world.call("POST", "/operate")
     await world.call("PUT", "/items/8", "acme-reader", json={"text": "x"})
     await world.get("/who")
@@ -190,7 +226,11 @@ async def test_every_write_is_entered_and_no_read(world: World) -> None:
         ("PUT /greeting/items/{item}", 200, "editor"),
     ]
     first = found[-1]
-    assert (first.user, first.path, first.request_id) == ("ana", "/greeting/items/7", response.headers["x-request-id"])
+    assert (first.user, first.path, first.request_id) == (
+        "ana",
+        "/greeting/items/7",
+        response.headers["x-request-id"],
+    )
     assert first.credential == "key:" + world.keys["acme-editor"].split("_")[1]
     for secret in ("secret-query", "secret-body", world.keys["acme-editor"].split("_")[2]):
         assert secret not in json.dumps([e.model_dump(mode="json") for e in found])
@@ -204,9 +244,9 @@ async def test_a_clean_stop_loses_no_entry(new_world: Callable[..., Any]) -> Non
     assert len((await world.directory.list_audit("acme"))[0]) == 50
 
 
-
-
-async def test_what_is_late_does_not_bring_an_erased_tenant_back(world: World, redis_server: RedisServer) -> None:
+async def test_what_is_late_does_not_bring_an_erased_tenant_back(
+    world: World, redis_server: RedisServer
+) -> None:
     await world.call("POST", "/bare", headers={"shoal-user": "ana"})
     await world.directory.begin_removal("acme", notice=0)
     await world.router.snapshot.catch_up()

@@ -24,11 +24,18 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_key_says_who_is_calling(world: World) -> None:
     answer = (await world.get("/who")).json()
-    assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == ("acme", "editor", None, None)
+    assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == (
+        "acme",
+        "editor",
+        None,
+        None,
+    )
 
 
 async def send_raw(world: World, body: bytes = b"", **parts: Any) -> list[Any]:
-    """What a server would hear for a request that httpx would not send. Without headers of its own it has acme's credential."""
+    """What a server would hear for a request that httpx would not send. Without headers
+    of its own it has acme's credential.
+    """
     scope = {
         "type": "http", "method": "GET", "path": "/greeting/who", "raw_path": b"", "query_string": b"", "root_path": "", "scheme": "http",
         "http_version": "1.1", "server": ("a", 1), "client": None,
@@ -51,19 +58,19 @@ async def send_raw(world: World, body: bytes = b"", **parts: Any) -> list[Any]:
 
 
 NONSENSE = [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        "Bearer shoal_",
-        "Bearer shoal__",
-        "Bearer shoal_x_y",
-        "Bearer " + "shoal_" + "x" * 9000,
-        "Bearer a.b.c",
-        "Bearer ..",
-        "Bearer " + "é",
-        "Basic YWNtZTphY21l",
-        "Bearer null",
+    None,
+    "",
+    "Bearer",
+    "Bearer ",
+    "Bearer shoal_",
+    "Bearer shoal__",
+    "Bearer shoal_x_y",
+    "Bearer " + "shoal_" + "x" * 9000,
+    "Bearer a.b.c",
+    "Bearer ..",
+    "Bearer " + "é",
+    "Basic YWNtZTphY21l",
+    "Bearer null",
 ]
 
 
@@ -78,7 +85,13 @@ async def test_no_credential_or_nonsense_is_401(world: World) -> None:
 async def test_a_wrong_secret_and_another_keys_secret_are_401(world: World) -> None:
     key, other = world.keys["acme-editor"], world.keys["globex-editor"]
     last = "a" if key[-1] != "a" else "b"
-    for wrong in (key[:-1] + last, key + "a", key[:-1], key.upper(), key.rsplit("_", 1)[0] + "_" + other.rsplit("_", 1)[1]):
+    for wrong in (
+        key[:-1] + last,
+        key + "a",
+        key[:-1],
+        key.upper(),
+        key.rsplit("_", 1)[0] + "_" + other.rsplit("_", 1)[1],
+    ):
         problem(await world.get("/who", key=wrong), 401)
 
 
@@ -94,31 +107,36 @@ async def test_the_scheme_is_read_in_any_case(world: World) -> None:
 
 
 async def test_a_credential_in_the_query_is_no_credential(world: World) -> None:
-    problem(await world.client.get("/who", params={"key": world.keys["acme-editor"], "access_token": "x"}), 401)
+    problem(
+        await world.client.get(
+            "/who", params={"key": world.keys["acme-editor"], "access_token": "x"}
+        ),
+        401,
+    )
 
 
 # Tenant
 
 
 OTHER_TENANTS = [
-        "tenant=globex",
-        "tenant=acme&tenant=globex",
-        "tenant=globex&tenant=acme",
-        "%74enant=globex",
-        "tenan%74=globex",
-        "tenant=",
-        "tenant",
-        "tenant=ACME",
-        "tenant=acme%20",
-        "tenant=acme%0a",
-        "tenant=acme%0aglobex",
-        "tenant=../globex",
-        "tenant=acme/../globex",
-        "tenant=acme:globex",
-        "tenant=%2e%2e%2f",
-        "x=1&tenant=globex&y=2",
-        "tenant=*",
-        "tenant=platform",
+    "tenant=globex",
+    "tenant=acme&tenant=globex",
+    "tenant=globex&tenant=acme",
+    "%74enant=globex",
+    "tenan%74=globex",
+    "tenant=",
+    "tenant",
+    "tenant=ACME",
+    "tenant=acme%20",
+    "tenant=acme%0a",
+    "tenant=acme%0aglobex",
+    "tenant=../globex",
+    "tenant=acme/../globex",
+    "tenant=acme:globex",
+    "tenant=%2e%2e%2f",
+    "x=1&tenant=globex&y=2",
+    "tenant=*",
+    "tenant=platform",
 ]
 
 
@@ -133,7 +151,14 @@ async def test_the_query_may_repeat_the_credentials_tenant(world: World) -> None
 
 
 async def test_control_characters_in_the_path_and_nul_anywhere_are_400(world: World) -> None:
-    for path in ("/who?tenant=acme%00", "/who?q=%00", "/items/a%00b", "/items/a%0ab", "/items/%0d%0aSet-Cookie:x", "/%7f"):
+    for path in (
+        "/who?tenant=acme%00",
+        "/who?q=%00",
+        "/items/a%00b",
+        "/items/a%0ab",
+        "/items/%0d%0aSet-Cookie:x",
+        "/%7f",
+    ):
         assert problem(await world.get(path), 400), path
 
 
@@ -154,7 +179,12 @@ async def test_an_id_of_the_other_companys_is_not_found(world: World) -> None:
 
 
 async def test_headers_cannot_name_another_tenant(world: World) -> None:
-    headers = {"tenant": "globex", "x-tenant": "globex", "shoal-tenant": "globex", "x-forwarded-user": "eve"}
+    headers = {
+        "tenant": "globex",
+        "x-tenant": "globex",
+        "shoal-tenant": "globex",
+        "x-forwarded-user": "eve",
+    }
     assert (await world.get("/who", headers=headers)).json()["tenant"] == "acme"
 
 
@@ -174,7 +204,9 @@ async def test_the_role_that_an_operation_needs(world: World) -> None:
     roles = ["reader", "editor", "admin"]
     for method, path, needed, body in NEEDS:
         for role in roles:
-            response = await world.call(method, path, f"acme-{role}", **({} if body is None else {"json": body}))
+            response = await world.call(
+                method, path, f"acme-{role}", **({} if body is None else {"json": body})
+            )
             if roles.index(role) < roles.index(needed):
                 assert f"needs the role {needed}" in problem(response, 403)["detail"]
             else:
@@ -182,7 +214,16 @@ async def test_the_role_that_an_operation_needs(world: World) -> None:
 
 
 async def test_the_role_is_checked_before_the_body_is_read(world: World) -> None:
-    problem(await world.call("PUT", "/items/1", "acme-reader", content=b"{", headers={"content-type": "application/json"}), 403)
+    problem(
+        await world.call(
+            "PUT",
+            "/items/1",
+            "acme-reader",
+            content=b"{",
+            headers={"content-type": "application/json"},
+        ),
+        403,
+    )
 
 
 async def test_nested_routers_are_guarded_too(world: World) -> None:
@@ -245,7 +286,10 @@ async def test_the_user_comes_from_the_header_and_brings_its_boards(world: World
 
 
 async def test_without_a_user_an_editor_sees_all_boards_and_a_reader_none(world: World) -> None:
-    seen = [(await world.get("/who", f"acme-{role}")).json()["boards"] for role in ("reader", "editor", "admin")]
+    seen = [
+        (await world.get("/who", f"acme-{role}")).json()["boards"]
+        for role in ("reader", "editor", "admin")
+    ]
     assert seen == [[], None, None]
 
 
@@ -277,7 +321,11 @@ async def test_a_user_that_cannot_be_one_is_400(world: World) -> None:
 
 
 async def test_two_users_are_400(world: World) -> None:
-    headers = [("authorization", f"Bearer {world.keys['acme-editor']}"), ("shoal-user", "ana"), ("shoal-user", "bob")]
+    headers = [
+        ("authorization", f"Bearer {world.keys['acme-editor']}"),
+        ("shoal-user", "ana"),
+        ("shoal-user", "bob"),
+    ]
     problem(await world.client.get("/who", headers=headers), 400)
 
 
@@ -289,18 +337,34 @@ async def test_a_users_id_may_hold_any_letters(world: World) -> None:
 # Bodies and headers
 
 
-NOT_JSON = [b"{", b"\xff", b'{"text": NaN}', b'{"text": "\\ud800"}', b"[" * 100_000, b'{"text": "x", "weight": Infinity}', b"{'text': 'x'}", b"1" * 5000]
+NOT_JSON = [
+    b"{",
+    b"\xff",
+    b'{"text": NaN}',
+    b'{"text": "\\ud800"}',
+    b"[" * 100_000,
+    b'{"text": "x", "weight": Infinity}',
+    b"{'text': 'x'}",
+    b"1" * 5000,
+]
 
 
 async def test_what_is_not_json_is_400(world: World) -> None:
     for body in NOT_JSON:
-        response = await world.call("PUT", "/items/1", content=body, headers={"content-type": "application/json"})
+        response = await world.call(
+            "PUT", "/items/1", content=body, headers={"content-type": "application/json"}
+        )
         assert "not JSON" in problem(response, 400)["detail"], body[:50]
 
 
 async def test_json_of_a_wrong_kind_and_no_body_are_422(world: World) -> None:
     for body in (b"", b'"text"', b"null", b"[]"):
-        assert problem(await world.call("PUT", "/items/1", content=body, headers={"content-type": "application/json"}), 422), body[:50]
+        assert problem(
+            await world.call(
+                "PUT", "/items/1", content=body, headers={"content-type": "application/json"}
+            ),
+            422,
+        ), body[:50]
 
 
 async def test_a_wrong_body_says_what_and_where(world: World) -> None:
@@ -313,13 +377,17 @@ async def test_a_wrong_body_says_what_and_where(world: World) -> None:
     assert body["errors"][0]["location"] == "query.seconds"
 
 
-async def test_a_body_over_the_limit_is_413_before_it_is_read(new_world: Callable[..., Any]) -> None:
+async def test_a_body_over_the_limit_is_413_before_it_is_read(
+    new_world: Callable[..., Any],
+) -> None:
     world = await new_world(limits=Limits(body_bytes=1000))
     assert (await world.call("POST", "/raw", content=b"x" * 1000)).json() == {"length": 1000}
     problem(await world.call("POST", "/raw", content=b"x" * 1001), 413)
 
 
-async def test_a_body_of_unsaid_length_is_cut_off_at_the_limit(new_world: Callable[..., Any]) -> None:
+async def test_a_body_of_unsaid_length_is_cut_off_at_the_limit(
+    new_world: Callable[..., Any],
+) -> None:
     world = await new_world(limits=Limits(body_bytes=1000))
     read = 0
 
@@ -330,7 +398,12 @@ async def test_a_body_of_unsaid_length_is_cut_off_at_the_limit(new_world: Callab
             yield b"x" * 500
 
     problem(await world.call("POST", "/raw", content=endless()), 413)
-    problem(await world.call("PUT", "/items/1", content=endless(), headers={"content-type": "application/json"}), 413)
+    problem(
+        await world.call(
+            "PUT", "/items/1", content=endless(), headers={"content-type": "application/json"}
+        ),
+        413,
+    )
     assert read <= 4000
 
 
@@ -346,7 +419,9 @@ async def test_unknown_paths_and_methods_are_problems(world: World) -> None:
     assert "GET" in response.headers["allow"]
 
 
-async def test_a_fault_tells_nothing_and_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_tells_nothing_and_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     response = await world.get("/boom")
     body = problem(response, 500)
     assert "1234" not in response.text
@@ -422,7 +497,13 @@ async def test_rejections_do_not_read_the_body(world: World) -> None:
 
 async def test_only_the_exact_public_paths_need_no_credential(world: World) -> None:
     assert (await world.get("/openapi.json", None)).status_code == 200
-    for method, path in (("GET", "/items/openapi.json"), ("GET", "/items/docs"), ("POST", "/openapi.json"), ("GET", "/openapi.json/"), ("GET", "/items/../openapi.json")):
+    for method, path in (
+        ("GET", "/items/openapi.json"),
+        ("GET", "/items/docs"),
+        ("POST", "/openapi.json"),
+        ("GET", "/openapi.json/"),
+        ("GET", "/items/../openapi.json"),
+    ):
         problem(await world.call(method, path, None), 401) if "../" not in path else None
 
 
@@ -434,7 +515,11 @@ async def test_a_route_that_a_public_path_falls_into_is_not_public(world: World)
 async def test_internal_tokens_act_for_any_tenant(world: World) -> None:
     for tenant in ("acme", "globex", "platform"):
         answer = await world.get("/who", mint_internal(SECRET, tenant, "admin"))
-        assert (answer.json()["tenant"], answer.json()["role"], answer.json()["boards"]) == (tenant, "admin", None)
+        assert (answer.json()["tenant"], answer.json()["role"], answer.json()["boards"]) == (
+            tenant,
+            "admin",
+            None,
+        )
 
 
 async def test_other_capabilities_are_asked_as_this_caller(world: World) -> None:
@@ -457,7 +542,12 @@ async def test_secrets_are_not_logged(world: World, caplog: pytest.LogCaptureFix
     for key in ("acme-editor", "shoal_x_verysecret", token):
         for path in ("/who", "/boom", "/nothing"):
             await world.get(path, key)
-    for secret in (world.keys["acme-editor"].split("_")[2], "verysecret", token.split(".")[2], SECRET):
+    for secret in (
+        world.keys["acme-editor"].split("_")[2],
+        "verysecret",
+        token.split(".")[2],
+        SECRET,
+    ):
         assert secret not in caplog.text
 
 
@@ -474,7 +564,10 @@ async def test_over_a_real_server(world: World) -> None:
         assert (await client.get("/who")).json()["tenant"] == "acme"
         problem(await client.get("/who", params={"tenant": "globex"}), 403)
         problem(await client.get("/items/a%00b"), 400)
-        assert (await client.get("/who", headers={"x-junk": "x" * 100_000})).status_code in (400, 431)
+        assert (await client.get("/who", headers={"x-junk": "x" * 100_000})).status_code in (
+            400,
+            431,
+        )
         problem(await client.post("/raw", content=b"x" * (33 * 2**20)), 413)
         problem(await client.get("/boom"), 500)
         assert (await client.get("/who")).json()["tenant"] == "acme"
@@ -527,7 +620,17 @@ async def test_websockets_need_a_credential_like_all_else(new_world: Callable[..
 
 raw = st.binary(max_size=40)
 header = st.tuples(
-    st.sampled_from([b"authorization", b"shoal-user", b"shoal-session", b"x-request-id", b"content-length", b"transfer-encoding", b"x"]),
+    st.sampled_from(
+        [
+            b"authorization",
+            b"shoal-user",
+            b"shoal-session",
+            b"x-request-id",
+            b"content-length",
+            b"transfer-encoding",
+            b"x",
+        ]
+    ),
     raw | st.sampled_from([b"Bearer shoal_a_b", b"Bearer a.b.c", b"-1", b"9" * 30, b"chunked"]),
 )
 
@@ -540,14 +643,27 @@ header = st.tuples(
     body=raw,
     known=st.booleans(),
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_any_request_gets_one_answer_and_never_a_500(
-    world: World, method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes, known: bool
+    world: World,
+    method: str,
+    path: str,
+    query: bytes,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    known: bool,
 ) -> None:
     if known:
         headers = [*headers, (b"authorization", f"Bearer {world.keys['acme-editor']}".encode())]
-    sent = await send_raw(world, body, method=method, path=path, query_string=query, headers=headers)
-    assert [message["type"] for message in sent[:2]] == ["http.response.start", "http.response.body"]
+    sent = await send_raw(
+        world, body, method=method, path=path, query_string=query, headers=headers
+    )
+    assert [message["type"] for message in sent[:2]] == [
+        "http.response.start",
+        "http.response.body",
+    ]
     assert 200 <= sent[0]["status"] < 500
     assert [name for name, _ in sent[0]["headers"]].count(b"x-request-id") == 1
     assert known or sent[0]["status"] >= 400 or path == "/greeting/openapi.json"

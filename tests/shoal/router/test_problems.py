@@ -16,7 +16,9 @@ pytestmark = pytest.mark.anyio
 
 async def ask(app: FastAPI, path: str = "/", method: str = "GET") -> Any:
     install_problem_handlers(app)
-    async with AsyncClient(transport=ASGITransport(app=app, raise_app_exceptions=False), base_url="http://shoal") as client:
+    async with AsyncClient(
+        transport=ASGITransport(app=app, raise_app_exceptions=False), base_url="http://shoal"
+    ) as client:
         return await client.request(method, path)
 
 
@@ -25,7 +27,13 @@ def test_an_error_becomes_a_problem_and_the_same_error_again() -> None:
     status, headers, body = respond(error, "r1")
     assert (status, dict(headers)[b"retry-after"], error.request_id) == (429, b"1", None)
     again = ShoalError.from_problem(status, orjson.loads(body))
-    assert (type(again), again.detail, again.errors, again.retry_after, again.request_id) == (LimitExceeded, "too much", error.errors, 0.2, "r1")
+    assert (type(again), again.detail, again.errors, again.retry_after, again.request_id) == (
+        LimitExceeded,
+        "too much",
+        error.errors,
+        0.2,
+        "r1",
+    )
 
 
 async def test_http_exceptions_keep_their_status_and_headers() -> None:

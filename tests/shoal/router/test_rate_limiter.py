@@ -30,7 +30,9 @@ def test_a_burst_and_then_the_rate() -> None:
     gate = RateLimiter(limits)
     assert admitted(gate, limits, [100.0] * 50) == 5
     assert admitted(gate, limits, [100.0 + i / 1000 for i in range(1000)]) == 9  # at .1, .2, … .9
-    assert admitted(gate, limits, [1000.0] * 50) == 5  # what was not used is not saved beyond the burst
+    assert (
+        admitted(gate, limits, [1000.0] * 50) == 5
+    )  # what was not used is not saved beyond the burst
 
 
 @given(st.floats(0.5, 1000), st.floats(1, 1000), st.lists(st.floats(0, 0.1), max_size=300))
@@ -80,7 +82,19 @@ def test_limits_stack_from_narrow_to_wide() -> None:
     assert (own.rps, own.burst, own.concurrency) == (5, 9, DEFAULT_LIMITS.concurrency)
 
 
-@pytest.mark.parametrize("fields", [{"rps": 0}, {"rps": -1}, {"rps": "nan"}, {"burst": 0.5}, {"concurrency": 0}, {"body_bytes": -1}, {"seconds": "inf"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rps": 0},
+        {"rps": -1},
+        {"rps": "nan"},
+        {"burst": 0.5},
+        {"concurrency": 0},
+        {"body_bytes": -1},
+        {"seconds": "inf"},
+        {"x": 1},
+    ],
+)
 def test_limits_that_make_no_sense_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Limits(**fields)  # type: ignore[arg-type]

@@ -22,7 +22,12 @@ def runs(redis_url: str) -> Iterator[Runs]:
 def test_a_run_is_claimed_by_one_only(runs: Runs) -> None:
     made = runs.add("search.load", tenant="acme", arguments={"path": "x", "n": [1, None]})
     claimed = runs.claim()
-    assert claimed is not None and claimed.id == made.id and claimed.state == "running" and claimed.attempt == 1
+    assert (
+        claimed is not None
+        and claimed.id == made.id
+        and claimed.state == "running"
+        and claimed.attempt == 1
+    )
     assert claimed.arguments == {"path": "x", "n": [1, None]}
     assert runs.claim() is None
 
@@ -35,7 +40,9 @@ def test_its_state_is_what_anyone_reads_later(runs: Runs, redis_url: str) -> Non
     assert (again.state, again.result) == ("succeeded", {"rows": 3}) and again.finished is not None
 
 
-def test_a_run_whose_process_died_is_tried_again_and_then_given_up(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_process_died_is_tried_again_and_then_given_up(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = runs.add("a.b")
     monkeypatch.setattr(job_runs, "DEAD", -1.0)
     for attempt in range(1, job_runs.ATTEMPTS + 1):
@@ -80,7 +87,11 @@ def test_a_scheduled_run_is_queued_once_by_all_workers(runs: Runs, redis_url: st
     first, second = datetime(2026, 11, 22, 3, tzinfo=UTC), datetime(2026, 11, 23, 3, tzinfo=UTC)
     assert not runs.schedule("a.b", first), "seen for the first time: nothing is made up for"
     assert runs.schedule("a.b", second)
-    assert not other.schedule("a.b", second) and not runs.schedule("a.b", second) and not runs.schedule("a.b", first)
+    assert (
+        not other.schedule("a.b", second)
+        and not runs.schedule("a.b", second)
+        and not runs.schedule("a.b", first)
+    )
     claimed = other.claim()
     assert claimed is not None and (claimed.job, claimed.scheduled_for) == ("a.b", second)
     assert runs.claim() is None
@@ -101,14 +112,18 @@ def test_only_finished_runs_are_forgotten(runs: Runs, monkeypatch: pytest.Monkey
     monkeypatch.setattr(job_runs, "KEEP", 2)
     running = runs.add("a.b", tenant="globex")
     assert runs.claim() is not None
-    waiting = [runs.add("a.b", tenant="globex")] + [runs.add("a.b", tenant="acme") for _ in range(5)]
+    waiting = [runs.add("a.b", tenant="globex")] + [
+        runs.add("a.b", tenant="acme") for _ in range(5)
+    ]
     for run in waiting[1:]:
         runs.cancel(run.id)
     assert [r.id for r in runs.active()] == [running.id, waiting[0].id]
     assert len(runs.recent(tenant="acme")) == 2 and len(runs.recent(tenant="globex")) == 2
 
 
-def test_a_run_that_is_gone_from_the_book_stops_nothing(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_gone_from_the_book_stops_nothing(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second, third = (runs.add("a.b") for _ in range(3))
     runs.claim()
     for run in (first, second):
@@ -148,7 +163,9 @@ def test_an_erased_tenants_runs_are_forgotten(runs: Runs) -> None:
 )
 def test_a_schedule_is_local_time_in_its_zone(now: str, expected: str) -> None:
     job = Job("x", lambda job: None, cron="0 3 * * *", timezone="Europe/Berlin")
-    assert due(job, ZoneInfo("UTC"), datetime.fromisoformat(now)) == datetime.fromisoformat(expected)
+    assert due(job, ZoneInfo("UTC"), datetime.fromisoformat(now)) == datetime.fromisoformat(
+        expected
+    )
 
 
 def test_the_platforms_zone_is_used_where_the_job_has_none() -> None:

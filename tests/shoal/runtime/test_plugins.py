@@ -31,27 +31,48 @@ def capability(name: str) -> Capability:
 
 
 def test_what_is_installed_is_found_by_name() -> None:
-    found = load([entry("a", capabilities=[capability("one"), capability("two")]), entry("b", capabilities=[capability("three")])])
+    found = load(
+        [
+            entry("a", capabilities=[capability("one"), capability("two")]),
+            entry("b", capabilities=[capability("three")]),
+        ]
+    )
     assert list(found.capabilities) == ["one", "two", "three"]
     assert found.origins == {"one": "a", "two": "a", "three": "b"} and not found.problems
 
 
 def test_a_missing_dependency_is_named_and_harms_no_other() -> None:
-    found = load([EntryPoint("gone", "a_package_that_nobody_has", "shoal"), entry("b", capabilities=[capability("one")])])
+    found = load(
+        [
+            EntryPoint("gone", "a_package_that_nobody_has", "shoal"),
+            entry("b", capabilities=[capability("one")]),
+        ]
+    )
     assert list(found.capabilities) == ["one"]
-    assert [(p.plugin, p.cause) for p in found.problems] == [("gone", "needs the package 'a_package_that_nobody_has', which is not installed")]
+    assert [(p.plugin, p.cause) for p in found.problems] == [
+        ("gone", "needs the package 'a_package_that_nobody_has', which is not installed")
+    ]
 
 
 def test_a_plugin_that_raises_is_named_with_its_cause() -> None:
-    found = load([entry("a", raises=RuntimeError("no\nlicence")), entry("b", capabilities=[capability("one")])])
+    found = load(
+        [
+            entry("a", raises=RuntimeError("no\nlicence")),
+            entry("b", capabilities=[capability("one")]),
+        ]
+    )
     assert [(p.plugin, p.cause) for p in found.problems] == [("a", "RuntimeError: no licence")]
     assert list(found.capabilities) == ["one"]
 
 
 def test_the_second_of_one_name_is_left_out() -> None:
-    found = load([entry("b", capabilities=[capability("one")]), entry("a", capabilities=[capability("one")])])
+    found = load(
+        [entry("b", capabilities=[capability("one")]), entry("a", capabilities=[capability("one")])]
+    )
     assert found.origins == {"one": "a"}
-    assert [(p.plugin, p.cause) for p in found.problems] == [("b", "the capability 'one' is already a's")]
+    assert [(p.plugin, p.cause) for p in found.problems] == [
+        ("b", "the capability 'one' is already a's")
+    ]
 
 
 @pytest.mark.parametrize("name", ["platform", "console"])
@@ -76,5 +97,7 @@ def test_a_hook_that_does_not_exist_is_reported() -> None:
 
 
 def test_what_is_disabled_is_not_deployed() -> None:
-    found = load([entry("a", capabilities=[capability("one"), capability("two")])], disabled=["one"])
+    found = load(
+        [entry("a", capabilities=[capability("one"), capability("two")])], disabled=["one"]
+    )
     assert list(found.capabilities) == ["two"] and not found.problems

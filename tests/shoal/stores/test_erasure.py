@@ -43,13 +43,17 @@ async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
     assert await other.vectors.count("items") == 4
 
 
-async def test_an_erased_tenant_can_be_made_again(config: StoreConfig, stores: TenantStores, tenant: str):
+async def test_an_erased_tenant_can_be_made_again(
+    config: StoreConfig, stores: TenantStores, tenant: str
+):
     for _ in range(2):
         await fill(stores, config, tenant)
         assert (await erase(config, tenant))["vectors"] == 4
 
 
-async def test_what_is_left_is_named(config: StoreConfig, stores: TenantStores, tenant: str, monkeypatch):
+async def test_what_is_left_is_named(
+    config: StoreConfig, stores: TenantStores, tenant: str, monkeypatch
+):
     await fill(stores, config, tenant)
 
     async def lazy(*_: object) -> int:

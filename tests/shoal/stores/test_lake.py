@@ -27,7 +27,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def door(root: Path) -> LakeStore:
     return open_stores(
-        StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake=str(root)), "acme"
+        StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake=str(root)),
+        "acme",
     ).lake
 
 
@@ -108,7 +109,21 @@ async def test_whole_days_before_a_date_are_deleted(door: LakeStore):
     assert await door.tables() == []
 
 
-HOSTILE = ["../globex", "a/b", "", ".", "..", "A", "a\n", "a%2f", "a" * 64, "x:y", "{x}", "a\x00", 7]
+HOSTILE = [
+    "../globex",
+    "a/b",
+    "",
+    ".",
+    "..",
+    "A",
+    "a\n",
+    "a%2f",
+    "a" * 64,
+    "x:y",
+    "{x}",
+    "a\x00",
+    7,
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -168,7 +183,9 @@ async def test_fresh_files_are_left_alone(door: LakeStore):
     assert len(await door.files("metrics")) == 20
 
 
-async def test_compaction_after_a_replacement_does_not_bring_the_old_rows_back(door: LakeStore, settled: None):
+async def test_compaction_after_a_replacement_does_not_bring_the_old_rows_back(
+    door: LakeStore, settled: None
+):
     await door.append("metrics", table(1), DAY)
     await door.replace("metrics", table(2), DAY)
     for n in range(3, 6):
@@ -252,7 +269,9 @@ async def test_a_lake_that_cannot_be_written_is_unavailable(away: StoreConfig):
 
 
 async def test_a_store_of_objects_serves_like_a_disk():
-    door = open_stores(StoreConfig(online="redis://h", vectors="http://h", lake="mock:///lake"), "acme").lake
+    door = open_stores(
+        StoreConfig(online="redis://h", vectors="http://h", lake="mock:///lake"), "acme"
+    ).lake
     door.filesystem().create_dir(
         "lake/acme/metrics/date=2026-03-01"
     )  # which an object store does not ask for

@@ -18,7 +18,20 @@ from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
 
-HOSTILE = ["a:b", "{x}", "%3A", "a\nb", "../globex", "\x00", "globex:user", "}", "{}", "*", "ключ", " "]
+HOSTILE = [
+    "a:b",
+    "{x}",
+    "%3A",
+    "a\nb",
+    "../globex",
+    "\x00",
+    "globex:user",
+    "}",
+    "{}",
+    "*",
+    "ключ",
+    " ",
+]
 
 
 @pytest.mark.parametrize("part", HOSTILE)
@@ -86,7 +99,9 @@ async def test_what_is_no_key_is_invalid(stores: TenantStores, key: object):
         "scan_iter",
     ],
 )
-async def test_a_command_that_could_leave_the_tenant_is_not_there(stores: TenantStores, command: str):
+async def test_a_command_that_could_leave_the_tenant_is_not_there(
+    stores: TenantStores, command: str
+):
     assert not hasattr(stores.online, command)
     with pytest.raises(AttributeError):
         await stores.online.execute(command, "a")
@@ -230,7 +245,9 @@ async def test_a_value_that_the_socket_does_not_take_at_once_is_kept_whole(store
     assert await stores.online.get("large") == value
 
 
-async def test_a_connection_that_was_cut_while_it_idled_is_replaced(stores: TenantStores, config: StoreConfig):
+async def test_a_connection_that_was_cut_while_it_idled_is_replaced(
+    stores: TenantStores, config: StoreConfig
+):
     await stores.online.set("text", "x")
     other = Redis.from_url(config.online)
     await other.client_kill_filter(_type="normal", skipme=True)

@@ -1,4 +1,6 @@
-"""The same doors on a Redis Cluster, of one node here: every key of one command must still be of one slot."""
+"""The same doors on a Redis Cluster, of one node here: every key of one command must
+still be of one slot.
+"""
 
 import asyncio
 import contextlib
@@ -29,7 +31,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
     folder: Path = tmp_path_factory.mktemp("cluster")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1] % 40_000 + 10_000  # the cluster's bus takes the port 10,000 above
+        port = (
+            probe.getsockname()[1] % 40_000 + 10_000
+        )  # the cluster's bus takes the port 10,000 above
     options = [
         "--port",
         str(port),
@@ -61,7 +65,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
 
 
 async def test_a_cluster_serves_like_one_redis(cluster: StoreConfig, tenant: str):
-    stores, log, got, stop = open_stores(cluster, tenant), EventLog(cluster), list[str](), asyncio.Event()
+    stores, log, got, stop = (
+        open_stores(cluster, tenant),
+        EventLog(cluster),
+        list[str](),
+        asyncio.Event(),
+    )
     await stores.online.hset(("user", "1"), mapping={"a": 1, "b": 2})
     assert await stores.online.hmget(("user", "1"), ["a", "b"]) == [b"1", b"2"]
     pipe = stores.online.pipeline()
@@ -75,7 +84,9 @@ async def test_a_cluster_serves_like_one_redis(cluster: StoreConfig, tenant: str
     assert len([key async for key in stores.online.scan("n")]) == 19
     key = [("{}", "user", "1", "{}", "x"), ("{}", "user", "1", "{}", "y")]
     assert (
-        await stores.online.eval("redis.call('set', KEYS[1], 7) return redis.call('exists', KEYS[2])", key)
+        await stores.online.eval(
+            "redis.call('set', KEYS[1], 7) return redis.call('exists', KEYS[2])", key
+        )
         == 0
     )
 

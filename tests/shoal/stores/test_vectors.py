@@ -49,7 +49,9 @@ async def filled(stores: TenantStores) -> TenantStores:
     return stores
 
 
-async def test_a_collection_answers_by_meaning_by_words_and_by_filter(filled: TenantStores, tenant: str):
+async def test_a_collection_answers_by_meaning_by_words_and_by_filter(
+    filled: TenantStores, tenant: str
+):
     door = filled.vectors
     hits = await door.nearest("items", [1, 0, 0, 0], limit=2, fields=["board", "at"])
     assert [(h.id, round(h.score, 5)) for h in hits] == [("a", 1.0), ("b", 0.8)]
@@ -59,14 +61,17 @@ async def test_a_collection_answers_by_meaning_by_words_and_by_filter(filled: Te
     assert [h.id for h in words] == ["b", "a"]
     assert words[0].score > words[1].score > 0
     assert (
-        await door.matching("items", "absent", limit=5) == await door.matching("items", "  ", limit=5) == []
+        await door.matching("items", "absent", limit=5)
+        == await door.matching("items", "  ", limit=5)
+        == []
     )
     within = await door.nearest(
         "items", [1, 0, 0, 0], limit=9, filter="board in {boards}", values={"boards": ["b2"]}
     )
     assert [h.id for h in within] == ["b", "c"]
     assert [
-        h.id for h in await door.matching("items", "apple", limit=9, filter="at > {n}", values={"n": 15})
+        h.id
+        for h in await door.matching("items", "apple", limit=9, filter="at > {n}", values={"n": 15})
     ] == ["b"]
     for expression, values, expected in [
         ("board == {b}", {"b": 'b"3'}, ["d"]),
@@ -119,10 +124,14 @@ async def test_no_value_escapes_its_literal(stores: TenantStores):
     await door.ensure("items", VectorSchema(2, {"board": "string"}))
     await door.upsert("items", [{"id": v, "vector": [1, 0], "board": v} for v in HOSTILE])
     for value in HOSTILE:
-        hits = await door.nearest("items", [1, 0], limit=99, filter="board == {b}", values={"b": value})
+        hits = await door.nearest(
+            "items", [1, 0], limit=99, filter="board == {b}", values={"b": value}
+        )
         assert [h.id for h in hits] == [value]
         assert [r["id"] for r in await door.get("items", [value])] == [value]
-    hits = await door.nearest("items", [1, 0], limit=99, filter="board in {b}", values={"b": HOSTILE[:3]})
+    hits = await door.nearest(
+        "items", [1, 0], limit=99, filter="board in {b}", values={"b": HOSTILE[:3]}
+    )
     assert sorted(h.id for h in hits) == sorted(HOSTILE[:3])
     assert await door.delete("items", HOSTILE[:2]) == 2
 
@@ -134,7 +143,9 @@ def test_a_literal_says_exactly_the_text(value: str):
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
 def test_a_list_of_texts_stays_that_list(values: list[str]):
-    assert [e.value for e in parse_expr(bound("id in {v}", {"v": values})).values.elements] == values
+    assert [
+        e.value for e in parse_expr(bound("id in {v}", {"v": values})).values.elements
+    ] == values
 
 
 def test_placeholders_within_quotes_are_text():
@@ -176,7 +187,9 @@ async def test_a_hostile_collection_name_is_invalid(stores: TenantStores, name: 
         await stores.vectors.nearest(name, [1, 0], limit=1)
 
 
-async def test_tenants_have_collections_of_their_own(filled: TenantStores, config: StoreConfig, tenant: str):
+async def test_tenants_have_collections_of_their_own(
+    filled: TenantStores, config: StoreConfig, tenant: str
+):
     other = open_stores(config, f"{tenant}-2").vectors
     with pytest.raises(NotFound):
         await other.nearest("items", [1, 0, 0, 0], limit=1)
@@ -186,7 +199,9 @@ async def test_tenants_have_collections_of_their_own(filled: TenantStores, confi
     assert await filled.vectors.names() == ["items"]
 
 
-async def test_names_are_told_while_other_tenants_collections_go(filled: TenantStores, config: StoreConfig, tenant: str):
+async def test_names_are_told_while_other_tenants_collections_go(
+    filled: TenantStores, config: StoreConfig, tenant: str
+):
     other = open_stores(config, f"{tenant}-2").vectors
     going = [f"c{n}" for n in range(4)]
     await asyncio.gather(*(other.ensure(name, VectorSchema(2)) for name in going))
@@ -229,7 +244,9 @@ async def test_several_may_make_the_same_collection_at_once(stores: TenantStores
         ({"board": "\ud800"}, "1.board"),
     ],
 )
-async def test_a_bad_row_is_located_and_refused(config: StoreConfig, change: dict[str, object], where: str):
+async def test_a_bad_row_is_located_and_refused(
+    config: StoreConfig, change: dict[str, object], where: str
+):
     with pytest.raises(Invalid) as caught:
         await open_stores(config, "acme").vectors.upsert(
             "items", [row("new", 1, 0, 0, 0), {**ROWS[1], **change}]
@@ -237,7 +254,9 @@ async def test_a_bad_row_is_located_and_refused(config: StoreConfig, change: dic
     assert caught.value.errors[0]["location"] == where
 
 
-async def test_a_vector_of_another_dimension_is_invalid_and_nothing_is_written(filled: TenantStores):
+async def test_a_vector_of_another_dimension_is_invalid_and_nothing_is_written(
+    filled: TenantStores,
+):
     with pytest.raises(Invalid):
         await filled.vectors.upsert("items", [row("new", 1, 0, 0, 0), row("b", 1, 0)])
     with pytest.raises(Invalid):
@@ -260,7 +279,9 @@ async def test_a_filter_that_is_none_is_invalid(filled: TenantStores):
 async def test_a_vector_of_zeros_has_a_finite_score(filled: TenantStores):
     await filled.vectors.upsert("items", [row("zero", 0, 0, 0, 0)])
     for vector in ([0, 0, 0, 0], [1, 0, 0, 0]):
-        assert all(math.isfinite(h.score) for h in await filled.vectors.nearest("items", vector, limit=9))
+        assert all(
+            math.isfinite(h.score) for h in await filled.vectors.nearest("items", vector, limit=9)
+        )
 
 
 async def test_what_many_write_at_once_is_all_there(stores: TenantStores):
@@ -272,7 +293,8 @@ async def test_what_many_write_at_once_is_all_there(stores: TenantStores):
     async def write(writer: int) -> None:
         for n in range(8):
             await door.upsert(
-                "items", [{"id": f"{writer}-{n}-{i}", "vector": random.normal(size=8)} for i in range(20)]
+                "items",
+                [{"id": f"{writer}-{n}-{i}", "vector": random.normal(size=8)} for i in range(20)],
             )
             if n % 4 == 0:
                 await door.flush("items")
@@ -295,7 +317,9 @@ async def test_a_milvus_that_is_away_is_unavailable(away: StoreConfig):
 
 async def test_a_wrong_token_is_refused(config: StoreConfig):
     with pytest.raises(Unavailable):
-        await open_stores(config.model_copy(update={"token": "shoal:wrong"}), "acme").vectors.names()
+        await open_stores(
+            config.model_copy(update={"token": "shoal:wrong"}), "acme"
+        ).vectors.names()
 
 
 async def test_a_door_pickles(filled: TenantStores):

@@ -22,12 +22,39 @@ from ..conftest import RedisServer, free_port
 
 pytestmark = pytest.mark.anyio
 
-ARMS = (Variant(name="control", allocation=50), Variant(name="treatment", allocation=50, parameters={"warmth": 0.9}))
-HOSTILE_IDS = ["", "Acme", "a:b", "../x", "a/b", "a\nb", "a\0b", "a b", "é", "-a", "_a", "a" * 64, "*", "{a}", "%shoal"]
+ARMS = (
+    Variant(name="control", allocation=50),
+    Variant(name="treatment", allocation=50, parameters={"warmth": 0.9}),
+)
+HOSTILE_IDS = [
+    "",
+    "Acme",
+    "a:b",
+    "../x",
+    "a/b",
+    "a\nb",
+    "a\0b",
+    "a b",
+    "é",
+    "-a",
+    "_a",
+    "a" * 64,
+    "*",
+    "{a}",
+    "%shoal",
+]
 
 
 def entry(number: int) -> AuditEntry:
-    return AuditEntry(credential="key:1", role=Role.editor, user="ana", action="PUT /x", path="/x", status=200, request_id=str(number))
+    return AuditEntry(
+        credential="key:1",
+        role=Role.editor,
+        user="ana",
+        action="PUT /x",
+        path="/x",
+        status=200,
+        request_id=str(number),
+    )
 
 
 async def test_tenants_are_made_listed_and_not_made_twice(directory: Directory) -> None:
@@ -50,7 +77,12 @@ async def test_what_cannot_name_a_tenant_is_refused(directory: Directory, name: 
     with pytest.raises(Invalid) as caught:
         await directory.create_tenant(name)
     assert caught.value.errors[0]["location"] == "id"
-    for operation in (directory.get_tenant, directory.list_keys, directory.delete_tenant, directory.list_boards):
+    for operation in (
+        directory.get_tenant,
+        directory.list_keys,
+        directory.delete_tenant,
+        directory.list_boards,
+    ):
         with pytest.raises(NotFound):
             await operation(name)
 
@@ -71,7 +103,9 @@ def test_no_tenants_key_can_be_the_platforms(tenant: str, parts: list[str]) -> N
     assert not ("{" + key + "}").startswith(PREFIX)
 
 
-async def test_of_a_key_only_a_hash_is_kept(directory: Directory, redis_server: RedisServer) -> None:
+async def test_of_a_key_only_a_hash_is_kept(
+    directory: Directory, redis_server: RedisServer
+) -> None:
     await directory.create_tenant("acme")
     record, key = await directory.create_key("acme", "reader", user="ana", name="Ana's script")
     assert key.startswith(f"shoal_{record.id}_")
@@ -105,7 +139,11 @@ async def test_a_key_needs_a_tenant_and_a_role(directory: Directory) -> None:
     with pytest.raises(NotFound):
         await directory.create_key("acme", "editor")
     await directory.create_tenant("acme")
-    for role, user, where in (("owner", None, "role"), ("editor", "", "user"), ("editor", "a\nb", "user")):
+    for role, user, where in (
+        ("owner", None, "role"),
+        ("editor", "", "user"),
+        ("editor", "a\nb", "user"),
+    ):
         with pytest.raises(Invalid) as caught:
             await directory.create_key("acme", role, user=user)
         assert caught.value.errors[0]["location"] == where
@@ -131,12 +169,17 @@ async def test_limits_parameters_and_experiments_are_kept_per_tenant(directory: 
     await directory.set_limits("acme", "search", None)
     await directory.put_parameters("acme", "search", {})
     await directory.delete_experiment("acme", "ranking")
-    assert (await directory.get_limits("acme"), await directory.get_parameters("acme", "search")) == ({}, {})
+    assert (
+        await directory.get_limits("acme"),
+        await directory.get_parameters("acme", "search"),
+    ) == ({}, {})
     with pytest.raises(NotFound):
         await directory.delete_experiment("acme", "ranking")
 
 
-async def test_what_cannot_be_a_capability_has_no_limits_or_parameters(directory: Directory) -> None:
+async def test_what_cannot_be_a_capability_has_no_limits_or_parameters(
+    directory: Directory,
+) -> None:
     await directory.create_tenant("acme")
     for name in ("", "a/b", "A", "**", "a\n"):
         with pytest.raises(NotFound):
@@ -204,7 +247,9 @@ async def test_the_audit_log_pages_newest_first(directory: Directory) -> None:
             await directory.list_audit("acme", cursor=bad)
 
 
-async def test_nothing_is_left_of_an_erased_tenant(directory: Directory, redis_server: RedisServer) -> None:
+async def test_nothing_is_left_of_an_erased_tenant(
+    directory: Directory, redis_server: RedisServer
+) -> None:
     for tenant in ("acme", "acme2"):
         await directory.create_tenant(tenant)
         await directory.create_key(tenant, "editor")
@@ -216,7 +261,16 @@ async def test_nothing_is_left_of_an_erased_tenant(directory: Directory, redis_s
     before = len(redis_server.client.keys())  # type: ignore[arg-type]
     await directory.begin_removal("acme", notice=0)
     counts = await directory.delete_tenant("acme")
-    assert counts == {"keys": 1, "limits": 1, "parameters": 1, "experiments": 1, "boards": 1, "memberships": 2, "audit": 1, "exposures": 0}
+    assert counts == {
+        "keys": 1,
+        "limits": 1,
+        "parameters": 1,
+        "experiments": 1,
+        "boards": 1,
+        "memberships": 2,
+        "audit": 1,
+        "exposures": 0,
+    }
     left = redis_server.client.keys()
     assert not [k for k in left if b":acme:" in k or k.endswith(b":acme")]  # type: ignore[union-attr]
     assert len(left) == before - 6 + 1  # type: ignore[arg-type]  # that it was erased is remembered
@@ -242,7 +296,9 @@ async def test_when_redis_is_away_that_is_said() -> None:
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Directory]:
     """A Redis Cluster of one node."""
-    server = RedisServer(tmp_path, "--cluster-enabled", "yes", port=free_port() % 40_000 + 10_000)  # its bus takes the port 10,000 above
+    server = RedisServer(
+        tmp_path, "--cluster-enabled", "yes", port=free_port() % 40_000 + 10_000
+    )  # its bus takes the port 10,000 above
     server.client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
     while b"cluster_state:ok" not in server.client.execute_command("CLUSTER", "INFO"):
         await asyncio.sleep(0.05)

@@ -30,7 +30,9 @@ async def snapshot(directory: Directory) -> AsyncIterator[Snapshot]:
     await snapshot.stop()
 
 
-async def test_what_was_there_is_known_from_the_start(directory: Directory, snapshot: Snapshot) -> None:
+async def test_what_was_there_is_known_from_the_start(
+    directory: Directory, snapshot: Snapshot
+) -> None:
     await directory.create_tenant("acme")
     record, _ = await directory.create_key("acme", "editor")
     await snapshot.start()
@@ -38,7 +40,9 @@ async def test_what_was_there_is_known_from_the_start(directory: Directory, snap
     assert snapshot.keys[record.id.encode()][1].tenant == "acme"
 
 
-async def test_a_revoked_key_and_a_removed_tenant_are_known_within_a_second(directory: Directory, snapshot: Snapshot) -> None:
+async def test_a_revoked_key_and_a_removed_tenant_are_known_within_a_second(
+    directory: Directory, snapshot: Snapshot
+) -> None:
     await snapshot.start()
     await directory.create_tenant("acme")
     record, _ = await directory.create_key("acme", "editor")
@@ -54,7 +58,9 @@ async def test_a_revoked_key_and_a_removed_tenant_are_known_within_a_second(dire
     await until(lambda: "acme" in snapshot.tenants)
 
 
-async def test_without_the_subscription_the_poll_finds_changes(directory: Directory, snapshot: Snapshot, redis_server: RedisServer) -> None:
+async def test_without_the_subscription_the_poll_finds_changes(
+    directory: Directory, snapshot: Snapshot, redis_server: RedisServer
+) -> None:
     await snapshot.start()
     await asyncio.sleep(0.1)
     redis_server.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -62,7 +68,9 @@ async def test_without_the_subscription_the_poll_finds_changes(directory: Direct
     await until(lambda: "acme" in snapshot.tenants)
 
 
-async def test_only_changed_tenants_are_read_again(directory: Directory, snapshot: Snapshot) -> None:
+async def test_only_changed_tenants_are_read_again(
+    directory: Directory, snapshot: Snapshot
+) -> None:
     for name in ("acme", "globex"):
         await directory.create_tenant(name)
     await snapshot.start()
@@ -73,7 +81,9 @@ async def test_only_changed_tenants_are_read_again(directory: Directory, snapsho
     assert snapshot.tenants["globex"] is globex
 
 
-async def test_an_emptied_directory_is_an_empty_snapshot(directory: Directory, snapshot: Snapshot, redis_server: RedisServer) -> None:
+async def test_an_emptied_directory_is_an_empty_snapshot(
+    directory: Directory, snapshot: Snapshot, redis_server: RedisServer
+) -> None:
     for name in ("acme", "globex"):
         await directory.create_tenant(name)
     await snapshot.start()
@@ -81,14 +91,26 @@ async def test_an_emptied_directory_is_an_empty_snapshot(directory: Directory, s
     await until(lambda: set(snapshot.tenants) == {"platform"})
 
 
-async def test_a_thousand_tenants_and_all_at_once_that_change(directory: Directory, snapshot: Snapshot) -> None:
+async def test_a_thousand_tenants_and_all_at_once_that_change(
+    directory: Directory, snapshot: Snapshot
+) -> None:
     await snapshot.start()
     await asyncio.gather(*(directory.create_tenant(f"t{i}") for i in range(1000)))
     await until(lambda: len(snapshot.tenants) == 1001, 5)
 
 
-def test_an_entry_that_cannot_be_read_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    state = TenantState("acme", {b"limits/search": b'{"rps": -1}', b"limits/*": b'{"rps": 2}', b"key/1": b"{", b"new/thing": b"?"})
+def test_an_entry_that_cannot_be_read_does_not_hide_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = TenantState(
+        "acme",
+        {
+            b"limits/search": b'{"rps": -1}',
+            b"limits/*": b'{"rps": 2}',
+            b"key/1": b"{",
+            b"new/thing": b"?",
+        },
+    )
     assert list(state.limits) == ["*"]
     assert "limits/search" in caplog.text
 
@@ -100,12 +122,16 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
     server.stop()
 
 
-async def test_without_the_directory_requests_are_refused_and_then_served_again(own_redis: RedisServer) -> None:
+async def test_without_the_directory_requests_are_refused_and_then_served_again(
+    own_redis: RedisServer,
+) -> None:
     directory = Directory(own_redis.url)
     async with World(directory, stale_seconds=0.5) as world:
         assert (await world.get("/who")).status_code == 200
         own_redis.pause()
-        assert (await world.get("/who")).status_code == 200  # for stale_seconds, what is known holds
+        assert (
+            await world.get("/who")
+        ).status_code == 200  # for stale_seconds, what is known holds
         await until(lambda: not world.router.snapshot.fresh(), 3)
         response = await world.get("/who")
         problem(response, 503)
@@ -116,7 +142,9 @@ async def test_without_the_directory_requests_are_refused_and_then_served_again(
     await directory.close()
 
 
-async def test_a_router_starts_without_the_directory_and_recovers(tmp_path: Path, directory: Directory, world: World) -> None:
+async def test_a_router_starts_without_the_directory_and_recovers(
+    tmp_path: Path, directory: Directory, world: World
+) -> None:
     away = Directory("redis://127.0.0.1:1/0")
     router = world.new_router(away)
     client = World.connect(router)
@@ -129,11 +157,15 @@ async def test_a_router_starts_without_the_directory_and_recovers(tmp_path: Path
     await router.stop()
 
 
-async def test_a_key_works_at_once_on_every_replica(world: World, new_world: Callable[..., Any]) -> None:
+async def test_a_key_works_at_once_on_every_replica(
+    world: World, new_world: Callable[..., Any]
+) -> None:
     other = World.connect(world.new_router())
     for _ in range(3):
         _, key = await world.directory.create_key("acme", "reader")
-        assert (await other.get("/who", headers={"authorization": f"Bearer {key}"})).status_code == 200
+        assert (
+            await other.get("/who", headers={"authorization": f"Bearer {key}"})
+        ).status_code == 200
     await other._transport.app.stop()  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,6 @@
-"""The pytest plugin for authors, on the example plugin, and the conformance suite on every capability of ours."""
+"""The pytest plugin for authors, on the example plugin, and the conformance suite on
+every capability of ours.
+"""
 
 import sys
 import time
@@ -29,7 +31,9 @@ def test_it_answers_behind_the_router_with_its_settings(app: CapabilityApp) -> N
 def test_a_batched_backend_gets_a_list(app: CapabilityApp) -> None:
     app.client("acme").platform.put_parameters(capability="greeting", body={"warmth": 1.0})
     deadline = time.monotonic() + 10
-    while (text := app.client("acme").greeting.greet()["text"]) != "AHOY YOU":  # replicas follow within a second
+    while (
+        text := app.client("acme").greeting.greet()["text"]
+    ) != "AHOY YOU":  # replicas follow within a second
         assert time.monotonic() < deadline, text
 
 
@@ -39,7 +43,9 @@ def test_an_error_of_a_backend_comes_as_it_is(app: CapabilityApp) -> None:
 
 
 def test_its_stream_and_job_can_be_run(app: CapabilityApp) -> None:
-    app.stream("greeting", [{"id": "1", "type": "greeting.said"}, {"id": "1", "type": "greeting.said"}])
+    app.stream(
+        "greeting", [{"id": "1", "type": "greeting.said"}, {"id": "1", "type": "greeting.said"}]
+    )
     assert app.client("acme").greeting.seen() == {"ids": ["1"]}
     with pytest.raises(ValueError, match="always fails"):
         app.job("greeting.fail")

@@ -1,10 +1,11 @@
-"""A made-up workspace for each of two companies, from a seed: what `make demo` loads and the tests play with.
+"""A made-up workspace for each of two companies, from a seed: what `make demo` loads
+and the tests play with.
 
-    >>> from datetime import UTC, datetime
-    >>> from shoal.local.sample import workspace
-    >>> acme = workspace("acme", seed=7, now=datetime(2026, 11, 23, 9, tzinfo=UTC))
-    >>> acme.boards[0].name
-    'Payments'
+>>> from datetime import UTC, datetime
+>>> from shoal.local.sample import workspace
+>>> acme = workspace("acme", seed=7, now=datetime(2026, 11, 23, 9, tzinfo=UTC))
+>>> acme.boards[0].name
+'Payments'
 """
 
 from .model import Board, Incident, Item, Leave, Outcome, Person, Query, Requirement, Task, as_json

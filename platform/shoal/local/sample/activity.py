@@ -1,4 +1,6 @@
-"""What people did in the 90 days: sessions and the actions in them, as CloudEvents in order of time."""
+"""What people did in the 90 days: sessions and the actions in them, as CloudEvents in
+order of time.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +26,9 @@ ACTIONS = {
 """Types of everyday actions, and their shares."""
 
 
-def event(id: str, type: str, at: datetime, subject: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def event(
+    id: str, type: str, at: datetime, subject: str, data: Mapping[str, Any]
+) -> dict[str, Any]:
     """A CloudEvent in JSON format."""
     return {
         "specversion": "1.0",
@@ -38,9 +42,17 @@ def event(id: str, type: str, at: datetime, subject: str, data: Mapping[str, Any
 
 
 def actions(
-    people: Sequence[Person], boards: Sequence[Board], items: Sequence[Item], *, rng: np.random.Generator, now: datetime, prefix: str
+    people: Sequence[Person],
+    boards: Sequence[Board],
+    items: Sequence[Item],
+    *,
+    rng: np.random.Generator,
+    now: datetime,
+    prefix: str,
 ) -> Iterator[dict[str, Any]]:
-    """All events before `now`, oldest first. The type `session.ended` carries `duration` in seconds."""
+    """All events before `now`, oldest first. The type `session.ended` carries
+    `duration` in seconds.
+    """
     by_board: dict[str, list[str]] = {}
     for item in items:
         by_board.setdefault(item.board_id, []).append(item.id)
@@ -62,7 +74,11 @@ def _sessions(
     """Start and length of each session on working days, in the person's own hours."""
     zone = ZoneInfo(person.timezone)
     opens, closes = (int(t[:2]) + int(t[3:]) / 60 for t in person.working_hours)
-    first = (now - timedelta(days=DAYS)).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = (
+        (now - timedelta(days=DAYS))
+        .astimezone(zone)
+        .replace(hour=0, minute=0, second=0, microsecond=0)
+    )
     for day in range(DAYS + 1):
         midnight = first + timedelta(days=day)
         if any(leave.start <= midnight.date() <= leave.end for leave in person.leave):
@@ -77,7 +93,9 @@ def _sessions(
 
 
 def _last_session(rng: np.random.Generator, now: datetime) -> Iterator[tuple[datetime, timedelta]]:
-    """Every third person is here right now, so that a window of five minutes has something to count."""
+    """Every third person is here right now, so that a window of five minutes has
+    something to count.
+    """
     if rng.random() < 0.34:
         yield now - timedelta(seconds=int(rng.integers(150, 900))), timedelta(hours=1)
 
@@ -96,7 +114,9 @@ def _session(
     count = int(np.clip(rng.poisson(3 + seconds / 240), 2, 14))
     moments = np.sort(rng.uniform(1, seconds - 1, count))
     board = boards[int(len(boards) * rng.random() ** 2)]
-    for at, kind in zip(moments, rng.choice(list(ACTIONS), count, p=list(ACTIONS.values())), strict=True):
+    for at, kind in zip(
+        moments, rng.choice(list(ACTIONS), count, p=list(ACTIONS.values())), strict=True
+    ):
         if kind == "board.opened":
             board = boards[int(len(boards) * rng.random() ** 2)]
         data: dict[str, Any] = {"board_id": board}
@@ -110,10 +130,16 @@ def _session(
 def _made(
     user: str, boards: list[str], diligence: float, rng: np.random.Generator, now: datetime
 ) -> Iterator[tuple[datetime, str, str, dict[str, Any]]]:
-    """Boards and automations that the person made: rare, and by some people much more than by others."""
+    """Boards and automations that the person made: rare, and by some people much more
+    than by others.
+    """
     for kind, mean in (("board.created", 3.2), ("automation.created", 4.0)):
         for _ in range(rng.poisson(mean * diligence**2)):
             at = now - timedelta(seconds=float(rng.uniform(600, DAYS * 86400)))
             board = boards[int(rng.integers(len(boards)))]
-            data = {"board_id": f"{board}-plan-{rng.integers(1000):03d}" if kind == "board.created" else board}
+            data = {
+                "board_id": f"{board}-plan-{rng.integers(1000):03d}"
+                if kind == "board.created"
+                else board
+            }
             yield at, kind, user, data

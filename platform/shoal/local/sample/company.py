@@ -1,4 +1,6 @@
-"""The facts about a company that its prose does not hold: who works there, on which boards, and what is to be done."""
+"""The facts about a company that its prose does not hold: who works there, on which
+boards, and what is to be done.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +38,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What customers use, for the metrics: `service` labels the series, the figures are a usual hour's."""
+    """What customers use, for the metrics: `service` labels the series, the figures are
+    a usual hour's.
+    """
 
     service: str
     timezone: str
@@ -63,15 +67,35 @@ class Company:
     queries: tuple[Query, ...]
 
 
-def employee(id: str, name: str, title: str, place: str, hours: str, figures: tuple[float, float, float], skills: str) -> Employee:
-    """`hours`: "09:00-17:30"; `figures`: hours a week, euros an hour, years; `skills`: "Python 4, SQL 3"."""
+def employee(
+    id: str,
+    name: str,
+    title: str,
+    place: str,
+    hours: str,
+    figures: tuple[float, float, float],
+    skills: str,
+) -> Employee:
+    """`hours`: "09:00-17:30"; `figures`: hours a week, euros an hour, years; `skills`:
+    "Python 4, SQL 3".
+    """
     start, end = hours.split("-")
     levels = {skill: int(level) for skill, level in (s.rsplit(" ", 1) for s in skills.split(", "))}
     return Employee(id, name, title, place, (start, end), *figures, levels)
 
 
-def job(title: str, board: str, type: str, hours: float, complexity: int, priority: Priority, skills: str) -> Job:
-    """`skills`: "Python 4 x2, SQL 3" means two people with Python at 4 or better and one with SQL at 3 or better."""
+def job(
+    title: str,
+    board: str,
+    type: str,
+    hours: float,
+    complexity: int,
+    priority: Priority,
+    skills: str,
+) -> Job:
+    """`skills`: "Python 4 x2, SQL 3" means two people with Python at 4 or better and
+    one with SQL at 3 or better.
+    """
     requirements = []
     for part in skills.split(", "):
         need, _, people = part.partition(" x")

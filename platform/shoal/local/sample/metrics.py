@@ -1,7 +1,9 @@
 """Ninety days of hourly figures of the company's product, with known incidents in them.
 
-Four series, all labelled with the service: `requests` (per minute), `error_rate` (share, 0 to 1), `latency_ms` (95th percentile)
-and `active_users`. Days and weeks repeat; one level shift is the new normal; the incidents are what a detector should find.
+Four series, all labelled with the service: `requests` (per minute), `error_rate`
+(share, 0 to 1), `latency_ms` (95th percentile) and `active_users`. Days and weeks
+repeat; one level shift is the new normal; the incidents are what a detector should
+find.
 """
 
 from collections.abc import Mapping
@@ -15,17 +17,35 @@ from .company import Company, Product
 from .model import Incident
 
 HOURS = 90 * 24 - 12
-"""Half a day short of ninety, so that none is too old to be taken while it is being loaded."""
+"""Half a day short of ninety, so that none is too old to be taken while it is being
+loaded.
+"""
 METRICS = ("requests", "error_rate", "latency_ms", "active_users")
 
 INCIDENTS: tuple[tuple[str, str, int, int, int, tuple[str, ...]], ...] = (
-    ("A database failover that failed", "outage", 73, 11, 3, ("error_rate", "latency_ms", "requests")),
+    (
+        "A database failover that failed",
+        "outage",
+        73,
+        11,
+        3,
+        ("error_rate", "latency_ms", "requests"),
+    ),
     ("Half of the users could not sign in", "drop", 57, 9, 5, ("active_users", "requests")),
     ("A newspaper wrote about us", "spike", 43, 12, 4, ("requests", "active_users")),
-    ("A slow query, and time-outs after it", "combination", 23, 14, 4, ("error_rate", "latency_ms")),
+    (
+        "A slow query, and time-outs after it",
+        "combination",
+        23,
+        14,
+        4,
+        ("error_rate", "latency_ms"),
+    ),
     ("Memory leak: slower every hour until the restart", "drift", 13, 16, 20, ("latency_ms",)),
 )
-"""Title, kind, working days around this many days before now, local hour, hours long, series concerned."""
+"""Title, kind, working days around this many days before now, local hour, hours long,
+series concerned.
+"""
 
 LATEST = ("Payment provider down", "outage", 29, 2, ("error_rate", "latency_ms"))
 """Title, kind, hours before now, hours long, series: always fresh."""
@@ -36,7 +56,9 @@ LEVEL_SHIFT = ("A large customer moved in: a third more load from here on", 30, 
 
 def incidents(company: Company, now: datetime) -> tuple[Incident, ...]:
     """What went wrong, oldest first, and the level shift."""
-    today = now.astimezone(ZoneInfo(company.product.timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = now.astimezone(ZoneInfo(company.product.timezone)).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
     random = Random(company.id)
     found = []
     for title, kind, days, hour, hours, names in INCIDENTS:
@@ -47,19 +69,34 @@ def incidents(company: Company, now: datetime) -> tuple[Incident, ...]:
     last = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=ago)
     found.append(_incident(company.id, title, kind, last, hours, names))
     title, days, _ = LEVEL_SHIFT
-    found.append(_incident(company.id, title, "level_shift", today - timedelta(days=days), days * 24, ("requests", "active_users")))
+    found.append(
+        _incident(
+            company.id,
+            title,
+            "level_shift",
+            today - timedelta(days=days),
+            days * 24,
+            ("requests", "active_users"),
+        )
+    )
     return tuple(sorted(found, key=lambda incident: incident.start))
 
 
-def _incident(tenant: str, title: str, kind: str, start: datetime, hours: int, names: tuple[str, ...]) -> Incident:
+def _incident(
+    tenant: str, title: str, kind: str, start: datetime, hours: int, names: tuple[str, ...]
+) -> Incident:
     start = start.astimezone(UTC)
-    return Incident(f"{tenant}-{kind}-{start:%Y%m%d}", title, kind, names, start, start + timedelta(hours=hours))  # type: ignore[arg-type]
+    return Incident(
+        f"{tenant}-{kind}-{start:%Y%m%d}", title, kind, names, start, start + timedelta(hours=hours)
+    )  # type: ignore[arg-type]
 
 
 def series(
     product: Product, happened: tuple[Incident, ...], *, rng: np.random.Generator, now: datetime
 ) -> tuple[list[datetime], Mapping[str, np.ndarray]]:
-    """Hours (`HOURS` of them, the last one complete before `now`) and, per metric, as many values."""
+    """Hours (`HOURS` of them, the last one complete before `now`) and, per metric, as
+    many values.
+    """
     last = now.replace(minute=0, second=0, microsecond=0)
     times = [last - timedelta(hours=h) for h in range(HOURS, 0, -1)]
     local = [t.astimezone(ZoneInfo(product.timezone)) for t in times]
@@ -75,7 +112,11 @@ def series(
 
     requests = product.requests * load * np.exp(_drifting_noise(rng, len(times), 0.045))
     users = product.active_users * load**0.85 * np.exp(_drifting_noise(rng, len(times), 0.04))
-    latency = product.latency_ms * (0.82 + 0.3 * load / load.max()) * np.exp(_drifting_noise(rng, len(times), 0.05))
+    latency = (
+        product.latency_ms
+        * (0.82 + 0.3 * load / load.max())
+        * np.exp(_drifting_noise(rng, len(times), 0.05))
+    )
     errors = product.error_rate * rng.gamma(18, 1 / 18, len(times))
 
     for incident in happened:
@@ -114,7 +155,9 @@ def _bump(hour: np.ndarray, centre: float, width: float) -> np.ndarray:
 
 
 def _drifting_noise(rng: np.random.Generator, n: int, scale: float) -> np.ndarray:
-    """First-order autoregressive noise with standard deviation `scale`: one hour resembles the last."""
+    """First-order autoregressive noise with standard deviation `scale`: one hour
+    resembles the last.
+    """
     shocks = rng.normal(0, scale * np.sqrt(1 - 0.6**2), n)
     noise = np.empty(n)
     previous = 0.0

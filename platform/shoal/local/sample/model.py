@@ -29,8 +29,10 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who does tasks. Levels run from 1 (has seen it) to 5 (is asked by the others); `workload` is in percent of
-    `hours_per_week`; `working_hours` are local times in `timezone`; `cost_per_hour` is in euros."""
+    """Somebody who does tasks. Levels run from 1 (has seen it) to 5 (is asked by the
+    others); `workload` is in percent of `hours_per_week`; `working_hours` are local
+    times in `timezone`; `cost_per_hour` is in euros.
+    """
 
     id: str
     name: str
@@ -103,7 +105,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that really went wrong: the label of an anomaly in `metrics`. A level shift is no incident but the new normal."""
+    """Something that really went wrong: the label of an anomaly in `metrics`. A level
+    shift is no incident but the new normal.
+    """
 
     id: str
     title: str

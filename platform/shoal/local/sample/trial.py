@@ -1,4 +1,6 @@
-"""An experiment that has run: its design, who saw which variant, and what they did then."""
+"""An experiment that has run: its design, who saw which variant, and what they did
+then.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from .activity import SOURCE
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A product experiment on visitors, two equal arms, one outcome event type. Units are assigned as the router does it."""
+    """A product experiment on visitors, two equal arms, one outcome event type. Units
+    are assigned as the router does it.
+    """
 
     id: str
     hypothesis: str
@@ -32,7 +36,8 @@ class Trial:
         rng = np.random.default_rng(self.seed)
         span = (self.end - self.start).total_seconds()
         converted = {
-            name: set(rng.choice(self.units[name], self.successes[name], replace=False).tolist()) for name in self.units
+            name: set(rng.choice(self.units[name], self.successes[name], replace=False).tolist())
+            for name in self.units
         }
         seen = dict.fromkeys(self.units, 0)
         arms = list(self.units)
@@ -41,11 +46,24 @@ class Trial:
         for seconds in moments:
             unit, arm = next(visitors)
             at = self.start + timedelta(seconds=float(seconds))
-            data = {"experiment": self.id, "variant": arm, "unit": unit, "unit_type": "user", "capability": None}
-            yield self._event(f"{self.id}/{unit}/{arm}", "shoal/router", "experiment.exposure", at, unit, data)
+            data = {
+                "experiment": self.id,
+                "variant": arm,
+                "unit": unit,
+                "unit_type": "user",
+                "capability": None,
+            }
+            yield self._event(
+                f"{self.id}/{unit}/{arm}", "shoal/router", "experiment.exposure", at, unit, data
+            )
             if seen[arm] in converted[arm]:
-                later = min(at + timedelta(seconds=float(rng.exponential(span / 90))), self.end - timedelta(seconds=1))
-                yield self._event(f"{self.id}/{unit}/done", SOURCE, self.outcome, later, unit, {"user_id": unit})
+                later = min(
+                    at + timedelta(seconds=float(rng.exponential(span / 90))),
+                    self.end - timedelta(seconds=1),
+                )
+                yield self._event(
+                    f"{self.id}/{unit}/done", SOURCE, self.outcome, later, unit, {"user_id": unit}
+                )
             seen[arm] += 1
 
     def _visitors(self, arms: list[str]) -> Iterator[tuple[str, str]]:
@@ -61,9 +79,19 @@ class Trial:
                 yield unit, arm
 
     @staticmethod
-    def _event(id: str, source: str, type: str, at: datetime, subject: str, data: dict[str, Any]) -> dict[str, Any]:
+    def _event(
+        id: str, source: str, type: str, at: datetime, subject: str, data: dict[str, Any]
+    ) -> dict[str, Any]:
         time = at.isoformat(timespec="milliseconds")
-        return {"specversion": "1.0", "id": id, "source": source, "type": type, "time": time, "subject": subject, "data": data}
+        return {
+            "specversion": "1.0",
+            "id": id,
+            "source": source,
+            "type": type,
+            "time": time,
+            "subject": subject,
+            "data": data,
+        }
 
 
 def trial(tenant: str, *, seed: int, now: datetime) -> Trial:
@@ -72,8 +100,22 @@ def trial(tenant: str, *, seed: int, now: datetime) -> Trial:
     start, end = midnight - timedelta(days=24), midnight - timedelta(days=3)
     if tenant == "acme":
         hypothesis = "An example invoice that is already filled in lets more new accounts send their first one."
-        units, successes = {"control": 5234, "example-invoice": 5189}, {"control": 644, "example-invoice": 732}
-        return Trial("onboarding-example", hypothesis, "invoice.sent_first", start, end, units, successes, seed)
+        units, successes = (
+            {"control": 5234, "example-invoice": 5189},
+            {"control": 644, "example-invoice": 732},
+        )
+        return Trial(
+            "onboarding-example",
+            hypothesis,
+            "invoice.sent_first",
+            start,
+            end,
+            units,
+            successes,
+            seed,
+        )
     hypothesis = "A newsletter on Sunday morning brings more orders than one on Tuesday."
     units, successes = {"tuesday": 4012, "sunday": 3987}, {"tuesday": 161, "sunday": 170}
-    return Trial("sunday-newsletter", hypothesis, "order.placed", start, end, units, successes, seed)
+    return Trial(
+        "sunday-newsletter", hypothesis, "order.placed", start, end, units, successes, seed
+    )

@@ -18,13 +18,20 @@ from .writing import Writer, read_scripts
 COMPANIES: dict[str, Company] = {company.id: company for company in (acme.COMPANY, globex.COMPANY)}
 TENANTS = tuple(COMPANIES)
 OUTCOMES = 240
-URGENCY: dict[Priority, tuple[int, int]] = {"critical": (9, 20), "high": (14, 38), "medium": (21, 60), "low": (40, 90)}
+URGENCY: dict[Priority, tuple[int, int]] = {
+    "critical": (9, 20),
+    "high": (14, 38),
+    "medium": (21, 60),
+    "low": (40, 90),
+}
 """Days from now to the deadline, at least and at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Everything of one tenant. The lists are in memory; what is long comes from the iterators, the same at each call."""
+    """Everything of one tenant. The lists are in memory; what is long comes from the
+    iterators, the same at each call.
+    """
 
     tenant: str
     name: str
@@ -46,35 +53,52 @@ class Workspace:
             yield as_json(item)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """User actions of 90 days, oldest first, as CloudEvents. Types: see `activity.ACTIONS`, and `board.created`,
-        `automation.created`, `session.ended` (with `duration`, seconds). `data.user_id` and `subject` are the user,
-        `data.board_id` the board. An id depends on tenant, seed and position, so loading twice changes nothing."""
+        """User actions of 90 days, oldest first, as CloudEvents. Types: see
+        `activity.ACTIONS`, and `board.created`, `automation.created`, `session.ended`
+        (with `duration`, seconds). `data.user_id` and `subject` are the user,
+        `data.board_id` the board. An id depends on tenant, seed and position, so
+        loading twice changes nothing.
+        """
         rng = np.random.default_rng([self.seed, 2, *self.tenant.encode()])
         prefix = f"sample-{self.seed}"
-        yield from activity.actions(self.people, self.boards, self.texts, rng=rng, now=self.now, prefix=prefix)
+        yield from activity.actions(
+            self.people, self.boards, self.texts, rng=rng, now=self.now, prefix=prefix
+        )
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """Hourly points `{metric, time, value, labels}`, as `POST /anomalies/metrics` takes them, in order of time."""
+        """Hourly points `{metric, time, value, labels}`, as `POST /anomalies/metrics`
+        takes them, in order of time.
+        """
         rng = np.random.default_rng([self.seed, 3, *self.tenant.encode()])
         times, values = metrics.series(self._company.product, self.incidents, rng=rng, now=self.now)
         labels = {"service": self._company.product.service}
         for i, time in enumerate(times):
             for metric in metrics.METRICS:
-                yield {"metric": metric, "time": time.isoformat(), "value": float(values[metric][i]), "labels": labels}
+                yield {
+                    "metric": metric,
+                    "time": time.isoformat(),
+                    "value": float(values[metric][i]),
+                    "labels": labels,
+                }
 
 
 def workspace(tenant: str, *, seed: int, now: datetime) -> Workspace:
-    """The workspace of `tenant` ("acme" or "globex") as it looks at `now`: the same for the same arguments.
+    """The workspace of `tenant` ("acme" or "globex") as it looks at `now`: the same for
+    the same arguments.
 
     Raises ValueError for another tenant, or when `now` has no time zone.
     """
     if tenant not in COMPANIES:
-        raise ValueError(f"there is no sample workspace for {tenant!r}: choose from {', '.join(TENANTS)}")
+        raise ValueError(
+            f"there is no sample workspace for {tenant!r}: choose from {', '.join(TENANTS)}"
+        )
     if now.tzinfo is None:
         raise ValueError("now needs a time zone")
     company, random = COMPANIES[tenant], Random(f"{tenant}/{seed}")
     scripts = read_scripts(tenant)
-    boards = [Board(s.id, s.name, s.description, tuple(company.members[s.id].split())) for s in scripts]
+    boards = [
+        Board(s.id, s.name, s.description, tuple(company.members[s.id].split())) for s in scripts
+    ]
     people = _people(company, random, now)
     texts = Writer(tenant, boards, people, random=random, now=now).write(scripts)
     return Workspace(
@@ -124,7 +148,9 @@ def _tasks(company: Company, random: Random, now: datetime) -> list[Task]:
     tasks = []
     for n, job in enumerate(company.jobs, 1):
         start = (now + timedelta(days=random.randint(0, 3))).date()
-        deadline = (now + timedelta(days=random.randint(*URGENCY[job.priority]))).astimezone(ZoneInfo(company.product.timezone))
+        deadline = (now + timedelta(days=random.randint(*URGENCY[job.priority]))).astimezone(
+            ZoneInfo(company.product.timezone)
+        )
         deadline -= timedelta(days=max(0, deadline.weekday() - 4))  # no deadline on a weekend
         people = sum(need.people for need in job.skills)
         tasks.append(
@@ -147,21 +173,41 @@ def _tasks(company: Company, random: Random, now: datetime) -> list[Task]:
 
 
 def _outcomes(company: Company, random: Random, now: datetime) -> list[Outcome]:
-    """Past tasks. Each person has a hidden gift for each type of work, which shows in time and quality."""
+    """Past tasks. Each person has a hidden gift for each type of work, which shows in
+    time and quality.
+    """
     kinds = sorted({job.type for job in company.jobs})
-    gift = {(e.id, kind): random.gauss(0, 0.16) + 0.01 * min(e.experience_years, 15) for e in company.employees for kind in kinds}
+    gift = {
+        (e.id, kind): random.gauss(0, 0.16) + 0.01 * min(e.experience_years, 15)
+        for e in company.employees
+        for kind in kinds
+    }
     outcomes = []
     for n in range(1, OUTCOMES + 1):
         job = random.choice(company.jobs)
         team = _team(company, random, job.skills)
         talent = sum(gift[who, job.type] for who in team) / len(team)
         hours = round(job.hours * random.uniform(0.5, 1.2))
-        actual = round(hours * min(2.2, max(0.55, random.lognormvariate(0.06 - 0.7 * talent, 0.16))), 1)
+        actual = round(
+            hours * min(2.2, max(0.55, random.lognormvariate(0.06 - 0.7 * talent, 0.16))), 1
+        )
         deadline = now - timedelta(days=random.uniform(2, 360))
         early = timedelta(days=(hours - actual) / 6 + random.uniform(-2, 2.5))
         completed = min(deadline - early, now - timedelta(hours=random.randint(2, 30)))
         quality = round(min(1.0, max(0.2, random.gauss(0.78 + 0.5 * talent, 0.08))), 2)
-        outcomes.append(Outcome(f"past-{n:03d}", job.title, job.type, team, hours, actual, deadline, completed, quality))
+        outcomes.append(
+            Outcome(
+                f"past-{n:03d}",
+                job.title,
+                job.type,
+                team,
+                hours,
+                actual,
+                deadline,
+                completed,
+                quality,
+            )
+        )
     return sorted(outcomes, key=lambda outcome: outcome.completed_at)
 
 
@@ -175,4 +221,3 @@ def _team(company: Company, random: Random, skills: tuple[Any, ...]) -> tuple[st
             if free:
                 team[random.choice(free)] = None
     return tuple(team) or (random.choice(company.employees).id,)
-

@@ -1,8 +1,11 @@
-"""Turns a company's prose (texts/*.txt) into threads of items and updates, docs and notes.
+"""Turns a company's prose (texts/*.txt) into threads of items and updates, docs and
+notes.
 
-The prose has boards (`== id: Name`, then a line of description), themes (`-- name`) and docs (`doc: title || text`). A theme
-has slots (`name = one | another`), titles (`t:`), three parts of a first post (`o:` what happened, `d:` detail, `a:` what
-to do) and three stages of replies (`1:`, `2:`, `3:`; one line or two make a reply). `{slot}` is filled once per thread; `{mate}` and `{day}` per text.
+The prose has boards (`== id: Name`, then a line of description), themes (`-- name`) and
+docs (`doc: title || text`). A theme has slots (`name = one | another`), titles (`t:`),
+three parts of a first post (`o:` what happened, `d:` detail, `a:` what to do) and three
+stages of replies (`1:`, `2:`, `3:`; one line or two make a reply). `{slot}` is filled
+once per thread; `{mate}` and `{day}` per text.
 """
 
 import re
@@ -43,7 +46,9 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """An item with what was said under it: texts in order of time, the first being the item itself."""
+    """An item with what was said under it: texts in order of time, the first being the
+    item itself.
+    """
 
     title: str
     posts: tuple[Item, ...]
@@ -53,7 +58,12 @@ class Thread:
 def read_scripts(tenant: str) -> list[Script]:
     """The company's prose, board by board."""
     scripts: list[Script] = []
-    for line in files("shoal.local.sample").joinpath("texts", f"{tenant}.txt").read_text(encoding="utf-8").splitlines():
+    for line in (
+        files("shoal.local.sample")
+        .joinpath("texts", f"{tenant}.txt")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    ):
         if line.startswith("== "):
             board, name = line[3:].split(": ", 1)
             scripts.append(Script(board, name))
@@ -92,7 +102,15 @@ def fill(text: str, slots: dict[str, str]) -> str:
 class Writer:
     """Writes what one company's people wrote in the 90 days before `now`."""
 
-    def __init__(self, tenant: str, boards: list[Board], people: list[Person], *, random: Random, now: datetime) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        boards: list[Board],
+        people: list[Person],
+        *,
+        random: Random,
+        now: datetime,
+    ) -> None:
         self.tenant, self.random, self.now = tenant, random, now
         self.people = {person.id: person for person in people}
         self.boards = {board.id: board for board in boards}
@@ -110,8 +128,14 @@ class Writer:
         return sorted(items, key=lambda item: (item.updated_at, item.id))
 
     def _threads(self, board: Board, theme: Theme) -> list[Thread]:
-        replies = {stage: [*theme.parts[stage], *map(" ".join, combinations(theme.parts[stage], 2))] for stage in "123"}
-        decks = {part: Deck(values, self.random) for part, values in (theme.parts | replies | theme.slots).items()}
+        replies = {
+            stage: [*theme.parts[stage], *map(" ".join, combinations(theme.parts[stage], 2))]
+            for stage in "123"
+        }
+        decks = {
+            part: Deck(values, self.random)
+            for part, values in (theme.parts | replies | theme.slots).items()
+        }
         subject = next(iter(theme.slots))
         return [self._thread(board, theme, decks) for _ in theme.slots[subject]]
 
@@ -132,9 +156,13 @@ class Writer:
             stages.append((who, when, self._say(decks[str(stage)].draw(), slots, who, board)))
         status = STATUS[len(stages)]
         opening = " ".join(self._say(decks[part].draw(), slots, author, board) for part in "oda")
-        first = self._item(board, "item", title, opening, at, author, theme=theme.name, status=status)
+        first = self._item(
+            board, "item", title, opening, at, author, theme=theme.name, status=status
+        )
         updates = [
-            self._item(board, "update", f"Re: {title}", text, when, who, thread=first.id, theme=theme.name)
+            self._item(
+                board, "update", f"Re: {title}", text, when, who, thread=first.id, theme=theme.name
+            )
             for who, when, text in stages
         ]
         return Thread(title, (first, *updates), status)
@@ -148,10 +176,17 @@ class Writer:
         return docs
 
     def _notes(self, board: Board, threads: list[Thread]) -> list[Item]:
-        """Weekly notes (docs) and monthly reports (files), which say what moved in that time."""
+        """Weekly notes (docs) and monthly reports (files), which say what moved in that
+        time.
+        """
         notes = []
-        monday = (self.now - timedelta(days=self.now.weekday())).replace(hour=8, minute=30, second=0, microsecond=0)
-        periods = [(monday - timedelta(weeks=w + 1), monday - timedelta(weeks=w), "doc") for w in range(NOTES_WEEKS)]
+        monday = (self.now - timedelta(days=self.now.weekday())).replace(
+            hour=8, minute=30, second=0, microsecond=0
+        )
+        periods = [
+            (monday - timedelta(weeks=w + 1), monday - timedelta(weeks=w), "doc")
+            for w in range(NOTES_WEEKS)
+        ]
         first = monday.replace(day=1)
         for _ in range(2):
             last, first = first, (first - timedelta(days=1)).replace(day=1)
@@ -161,7 +196,11 @@ class Writer:
             if not moved:
                 continue
             author = self.random.choice(board.members)
-            done = [t.title for t in moved if t.status == "done" and start <= t.posts[-1].updated_at < end]
+            done = [
+                t.title
+                for t in moved
+                if t.status == "done" and start <= t.posts[-1].updated_at < end
+            ]
             fresh = [t.title for t in moved if start <= t.posts[0].updated_at < end]
             other = [t.title for t in moved if t.title not in done and t.title not in fresh]
             if kind == "doc":
@@ -173,10 +212,23 @@ class Writer:
                 for head, titles in (("Done", done), ("New", fresh), ("Still on the table", other))
                 if titles
             )
-            notes.append(self._item(board, kind, title, text, min(end, self.now - timedelta(minutes=5)), author))
+            notes.append(
+                self._item(
+                    board, kind, title, text, min(end, self.now - timedelta(minutes=5)), author
+                )
+            )
         return notes
 
-    def _item(self, board: Board, kind: str, title: str, text: str, at: datetime, author: str, **metadata: str) -> Item:
+    def _item(
+        self,
+        board: Board,
+        kind: str,
+        title: str,
+        text: str,
+        at: datetime,
+        author: str,
+        **metadata: str,
+    ) -> Item:
         self._count += 1
         id = f"{board.id}-{self._count:04d}"
         url = f"https://{self.tenant}.example/boards/{board.id}/{id}"
@@ -185,25 +237,43 @@ class Writer:
 
     def _say(self, text: str, slots: dict[str, str], speaker: str, board: Board) -> str:
         mate = self.random.choice([m for m in board.members if m != speaker])
-        return fill(text, slots | {"mate": self.people[mate].name.split()[0], "day": self.random.choice(DAYS)})
+        return fill(
+            text,
+            slots | {"mate": self.people[mate].name.split()[0], "day": self.random.choice(DAYS)},
+        )
 
     def _numbers(self) -> dict[str, str]:
-        """Slots that every theme has. One value per thread, so that its texts agree with each other."""
+        """Slots that every theme has. One value per thread, so that its texts agree
+        with each other.
+        """
         r = self.random
         week = (self.now + timedelta(weeks=r.randint(1, 7))).isocalendar().week
-        numbers = {"n": r.randint(3, 9), "days": r.randint(3, 19), "mins": r.randint(12, 55), "pct": r.randint(4, 38)}
-        numbers |= {"big": r.choice((120, 180, 240, 300, 400, 500, 650, 800, 900)), "line": r.randint(1, 4), "week": week}
+        numbers = {
+            "n": r.randint(3, 9),
+            "days": r.randint(3, 19),
+            "mins": r.randint(12, 55),
+            "pct": r.randint(4, 38),
+        }
+        numbers |= {
+            "big": r.choice((120, 180, 240, 300, 400, 500, 650, 800, 900)),
+            "line": r.randint(1, 4),
+            "week": week,
+        }
         return {name: str(value) for name, value in numbers.items()} | {"day": r.choice(DAYS)}
 
     def _office_hours(self, at: datetime, who: str) -> datetime:
-        """A moment in the author's working day at or near `at`, never after `now`'s last minute unless `at` already was."""
+        """A moment in the author's working day at or near `at`, never after `now`'s
+        last minute unless `at` already was.
+        """
         person = self.people[who]
         start, end = (time.fromisoformat(t) for t in person.working_hours)
         local = at.astimezone(ZoneInfo(person.timezone))
         while local.weekday() >= 5:
             local += timedelta(days=1)
         minute = self.random.randint(start.hour * 60 + start.minute, end.hour * 60 + end.minute - 1)
-        local = local.replace(hour=minute // 60, minute=minute % 60, second=self.random.randint(0, 59), microsecond=0)
+        local = local.replace(
+            hour=minute // 60, minute=minute % 60, second=self.random.randint(0, 59), microsecond=0
+        )
         if local >= self.now > at:
             local -= timedelta(days=3 if local.weekday() == 0 else 1)
         return local.astimezone(self.now.tzinfo)
