@@ -86,9 +86,9 @@ def _incident(
     tenant: str, title: str, kind: str, start: datetime, hours: int, names: tuple[str, ...]
 ) -> Incident:
     start = start.astimezone(UTC)
-    return Incident(
-        f"{tenant}-{kind}-{start:%Y%m%d}", title, kind, names, start, start + timedelta(hours=hours)
-    )  # type: ignore[arg-type]
+    end = start + timedelta(hours=hours)
+    name = f"{tenant}-{kind}-{start:%Y%m%d}"
+    return Incident(name, title, kind, names, start, end)  # type: ignore[arg-type]
 
 
 def series(
