@@ -45,7 +45,7 @@ def _job(name: str, summary: str, **schedule: Any) -> Job:
 
 @cache
 def _watcher() -> Any:
-    return import_module(f"{__name__}.watch").Watcher()
+    return import_module(f"{__name__}.stream_processor").Watcher()
 
 
 async def _handle(ctx: TenantContext, events: Sequence[Event]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from shoal import Event
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.tenant_stores import open_stores
-from shoal_anomalies import jobs, keys, recent_points, stream_processor
+from shoal_anomalies import jobs, keys, recent_points, shoal_capabilities, stream_processor
 from shoal_anomalies.alert_state import read_settings
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.notifier import Courier
@@ -83,6 +83,12 @@ async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, 
     assert "error_rate is 0.5" in alert.sentence
     found = await anomalies(ctx)
     assert found[-1]["metric"] == "error_rate" and found[-1]["score"] >= 0.5
+
+
+async def test_the_capabilitys_stream_handler_takes_points_in(ctx):
+    [capability] = shoal_capabilities()
+    await capability.streams[0].handle(ctx, events(noise(5)))
+    assert len(await readings(ctx)) == 5
 
 
 async def test_the_same_events_again_change_nothing(ctx, watcher):
