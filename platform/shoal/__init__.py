@@ -3,6 +3,7 @@ and clients import, and no others.
 """
 
 from .client.http import AsyncClient, Client
+from .contract.batch import Batch, RowError, read_rows, validate_rows
 from .contract.capability import (
     Backend,
     Capability,
@@ -57,6 +58,7 @@ __all__ = [
     "Assigner",
     "AsyncClient",
     "Backend",
+    "Batch",
     "Capability",
     "Client",
     "Condition",
@@ -78,6 +80,7 @@ __all__ = [
     "PageContext",
     "Parameters",
     "Role",
+    "RowError",
     "Scaling",
     "Services",
     "ShoalError",
@@ -98,5 +101,7 @@ __all__ = [
     "hookimpl",
     "operator_client",
     "overlapping_experiments",
+    "read_rows",
     "reader",
+    "validate_rows",
 ]

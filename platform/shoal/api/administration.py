@@ -3,16 +3,15 @@ parameters, experiments, audit.
 """
 
 import asyncio
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shoal.contract.batch import read_rows, validate_rows, validation_errors
 from shoal.contract.capability import Capability, Job, JobContext
 from shoal.contract.context import Role, TenantContext, admin, editor, reader
-from shoal.contract.errors import Forbidden, Invalid, LimitExceeded, Malformed, NotFound
+from shoal.contract.errors import Forbidden, Invalid, LimitExceeded, NotFound
 from shoal.contract.events import Event
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import Identifier, TenantId
@@ -238,30 +237,19 @@ def routes(platform: "PlatformContext") -> APIRouter:
         are facts about any board and user.
         """
         whole_company(ctx)
-        accepted: list[tuple[int, Event]] = []
-        rejected: list[dict[str, Any]] = []
-        for index, raw in enumerate(
-            rows(await request.body(), request.headers.get("content-type", ""))
-        ):
-            try:
-                accepted.append(
-                    (index, raw if isinstance(raw, Event) else Event.model_validate(raw))
-                )
-            except ValidationError as error:
-                rejected.append({"index": index, "error": explain(error)})
+        content_type = request.headers.get("content-type", "")
+        rows = read_rows(await request.body(), content_type, limit=MAX_EVENTS)
+        batch = validate_rows(rows, Event.model_validate)
         try:
-            await ctx.stores.events.append([event for _, event in accepted])
-        except Invalid:  # nothing was taken: some cannot be written, which is rare and too dear to ask of each before
-            good = []
-            for index, event in accepted:
+            await ctx.stores.events.append(list(batch.accepted.values()))
+        except Invalid:  # nothing was appended; encoding each event beforehand costs too much
+            for index, event in list(batch.accepted.items()):
                 try:
                     write(event)
-                    good.append((index, event))
                 except Invalid as error:
-                    rejected.append({"index": index, "error": error.detail})
-            accepted = good
-            await ctx.stores.events.append([event for _, event in accepted])
-        return {"accepted": len(accepted), "rejected": sorted(rejected, key=itemgetter("index"))}
+                    batch.reject(index, error.detail)
+            await ctx.stores.events.append(list(batch.accepted.values()))
+        return batch.response()
 
     @router.get("/events/dead")
     async def dead_letters(
@@ -369,7 +357,7 @@ def routes(platform: "PlatformContext") -> APIRouter:
                 {**body, "id": id, "tenant": None if ctx.tenant == operator else ctx.tenant}
             )
         except ValidationError as error:
-            raise Invalid("the experiment is not valid", errors=located(error)) from None
+            raise Invalid("the experiment is not valid", errors=validation_errors(error)) from None
         for variant in record.variants:
             if variant.parameters:
                 if record.capability is None:
@@ -478,44 +466,6 @@ def routes(platform: "PlatformContext") -> APIRouter:
     return router
 
 
-def rows(body: bytes, content_type: str) -> list[Any]:
-    """The rows of a request body: one JSON object, an array, or NDJSON (a line that is
-    no JSON becomes a string, which no model accepts, so that the other lines are
-    taken). Malformed for JSON that is none; Invalid for too many rows.
-    """
-    if "ndjson" in content_type or "jsonl" in content_type:
-        found: list[Any] = []
-        for line in body.splitlines():
-            if line.strip():
-                try:
-                    found.append(orjson.loads(line))
-                except orjson.JSONDecodeError as error:
-                    found.append(f"not JSON: {error}")
-    else:
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Malformed(f"the body is not JSON: {error}") from None
-        found = value if isinstance(value, list) else [value]
-    if len(found) > MAX_EVENTS:
-        raise Invalid(f"{len(found)} rows in one request; at most {MAX_EVENTS} are taken")
-    return found
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with a row, in one line."""
-    return "; ".join(
-        f"{'.'.join(str(p) for p in e['loc']) or 'row'}: {e['msg']}" for e in error.errors()[:3]
-    )
-
-
-def located(error: ValidationError, prefix: str = "") -> list[dict[str, Any]]:
-    return [
-        {"location": prefix + ".".join(str(p) for p in e["loc"]), "message": e["msg"]}
-        for e in error.errors()
-    ]
-
-
 def parameters_of(platform: "PlatformContext", capability: str) -> type[Parameters]:
     model = platform.capability(capability).parameters
     if model is None:
@@ -533,7 +483,7 @@ def validated(
         return parameters_of(platform, capability)(**values)
     except ValidationError as error:
         raise Invalid(
-            f"not valid parameters of {capability}", errors=located(error, prefix)
+            f"not valid parameters of {capability}", errors=validation_errors(error, prefix)
         ) from None
 
 

@@ -164,8 +164,8 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
         write.join()
 
     hook.append(erase)
-    monkeypatch.setattr(context.Process, "current", classmethod(lambda cls: app.process))
-    monkeypatch.setattr(app.process, "close", lambda: None)
+    monkeypatch.setattr(context.PlatformContext, "current", classmethod(lambda cls: app.platform))
+    monkeypatch.setattr(app.platform, "close", lambda: None)
     while (claimed := runs.claim()) is not None and claimed.id != everyones.id:
         runs.finish(claimed.id, "cancelled")
     job_runs.work(everyones.id)
