@@ -5,42 +5,72 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test test-unit test-integration test-cluster lint clean
+# uv where it is installed, else pip.
+UV := $(shell command -v uv)
+ifdef UV
+PIP_INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+else
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
+endif
+
+.PHONY: install demo test test-unit test-integration test-cluster coverage lint format requirements clean
 
 install: $(STAMP)
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shoal needs Python 3.11 or newer (PYTHON=python3.12 make …)"; exit 1; }
-	@$(PYTHON) -c 'import sys, sysconfig; sys.exit("--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))' || echo "Note: this Python was built without --enable-optimizations; one that was, such as Debian's, answers a tenth quicker"
-	@echo "Making the environment in $(VENV) (about 250 packages, a few minutes)"
+	@$(PYTHON) -c 'import sys, sysconfig; sys.exit("--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))' || echo "Note: this Python was built without --enable-optimizations; one with them, such as Debian's, is about a tenth faster"
+	@echo "Installing about 250 packages into $(VENV) (a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@$(BIN)/python -m shoal_optimizer.assignment  # compile its search now, not in the first request
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@$(PIP_INSTALL) --no-deps --editable .
+	@$(BIN)/python -m shoal_optimizer.assignment  # compiles its search now instead of in the first request
 	@touch $(STAMP)
 
 demo: install
 	@$(BIN)/python -m shoal.local.demo
 
-test: lint test-unit test-integration test-cluster
+test: lint test-unit test-integration coverage test-cluster
 
-# Two at a time, whole files, so that tests of one file share what they start.
+# Two processes. Integration tests are distributed by file: tests of one file share the servers they start.
 PYTEST := $(BIN)/python -m pytest -q
-TWO := -n 2 --dist loadfile
 
 test-unit: install
-	@$(PYTEST) -n 2 --dist worksteal --ignore=tests/cluster -m "not integration"
+	@rm -f .coverage .coverage.*
+	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster -m "not integration"
 
 test-integration: install
-	@$(PYTEST) $(TWO) --ignore=tests/cluster -m integration
+	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m integration
 
 test-cluster: install
 	@$(PYTEST) tests/cluster
 
+# What the unit and integration tests covered: the total, and the files with the least.
+coverage:
+	@$(BIN)/coverage combine --quiet --keep 2>/dev/null || true
+	@$(BIN)/coverage report | { head -12; echo "…"; tail -2; }
+
 lint: install
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: install
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+# Pins what pyproject.toml asks for, keeping today's versions where they still fit. The packages that
+# a CUDA build of torch brings along are left out: pip adds them where such a build is installed.
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11
+CUDA := ^(nvidia|cuda|triton)
+requirements: install
+	@$(COMPILE) --extra all --output-file requirements.txt pyproject.toml
+	@cat requirements.txt requirements-dev.txt > $(VENV)/pins.txt
+	@$(COMPILE) --extra dev --constraint requirements.txt --output-file $(VENV)/pins.txt pyproject.toml
+	@{ echo "# Everything at runtime, pinned by \`make requirements\`."; grep -vE '$(CUDA)|^#' requirements.txt; } > $(VENV)/runtime.txt
+	@{ echo "# What development and tests need besides, pinned by \`make requirements\`."; echo "-r requirements.txt"; grep -vE '$(CUDA)' $(VENV)/pins.txt | grep -vxFf $(VENV)/runtime.txt; } > requirements-dev.txt
+	@mv $(VENV)/runtime.txt requirements.txt
 
 clean:
 	rm -rf $(VENV) .shoal
