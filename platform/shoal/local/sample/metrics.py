@@ -1,4 +1,4 @@
-"""Ninety days of hourly figures of the company's product, with known incidents in them.
+"""Ninety days of hourly metrics of a tenant's product, with known incidents.
 
 Four series, all labelled with the service: `requests` (per minute), `error_rate`
 (share, 0 to 1), `latency_ms` (95th percentile) and `active_users`. Days and weeks
@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from .company import Company, Product
 from .model import Incident
+from .profile import Product, TenantProfile
 
 HOURS = 90 * 24 - 12
 """Half a day short of ninety, so that none is too old to be taken while it is being
@@ -54,24 +54,24 @@ LEVEL_SHIFT = ("A large customer moved in: a third more load from here on", 30, 
 """Title, days before now, factor."""
 
 
-def incidents(company: Company, now: datetime) -> tuple[Incident, ...]:
+def incidents(profile: TenantProfile, now: datetime) -> tuple[Incident, ...]:
     """What went wrong, oldest first, and the level shift."""
-    today = now.astimezone(ZoneInfo(company.product.timezone)).replace(
+    today = now.astimezone(ZoneInfo(profile.product.timezone)).replace(
         hour=0, minute=0, second=0, microsecond=0
     )
-    random = Random(company.id)
+    random = Random(profile.tenant)
     found = []
     for title, kind, days, hour, hours, names in INCIDENTS:
         day = today - timedelta(days=days + random.randint(-4, 4))
         day -= timedelta(days=max(0, day.weekday() - 4))
-        found.append(_incident(company.id, title, kind, day.replace(hour=hour), hours, names))
+        found.append(_incident(profile.tenant, title, kind, day.replace(hour=hour), hours, names))
     title, kind, ago, hours, names = LATEST
     last = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=ago)
-    found.append(_incident(company.id, title, kind, last, hours, names))
+    found.append(_incident(profile.tenant, title, kind, last, hours, names))
     title, days, _ = LEVEL_SHIFT
     found.append(
         _incident(
-            company.id,
+            profile.tenant,
             title,
             "level_shift",
             today - timedelta(days=days),

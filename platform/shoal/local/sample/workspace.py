@@ -1,4 +1,4 @@
-"""A company's whole workspace, from a seed."""
+"""A sample tenant's whole workspace, generated from a seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from . import acme, activity, globex, metrics
-from .company import Company
+from . import activity, metrics
 from .model import Board, Incident, Item, Leave, Outcome, Person, Priority, Query, Task, as_json
+from .profile import TenantProfile, load_profile
 from .trial import Trial, trial
 from .writing import Writer, read_scripts
 
-COMPANIES: dict[str, Company] = {company.id: company for company in (acme.COMPANY, globex.COMPANY)}
-TENANTS = tuple(COMPANIES)
+TENANTS = ("acme", "globex")
 OUTCOMES = 240
 URGENCY: dict[Priority, tuple[int, int]] = {
     "critical": (9, 20),
@@ -45,7 +44,7 @@ class Workspace:
     incidents: tuple[Incident, ...]
     trial: Trial
     queries: tuple[Query, ...]
-    _company: Company = field(repr=False)
+    _profile: TenantProfile = field(repr=False)
 
     def items(self) -> Iterator[dict[str, Any]]:
         """The texts, oldest first, as `POST /search/items` takes them."""
@@ -70,8 +69,8 @@ class Workspace:
         takes them, in order of time.
         """
         rng = np.random.default_rng([self.seed, 3, *self.tenant.encode()])
-        times, values = metrics.series(self._company.product, self.incidents, rng=rng, now=self.now)
-        labels = {"service": self._company.product.service}
+        times, values = metrics.series(self._profile.product, self.incidents, rng=rng, now=self.now)
+        labels = {"service": self._profile.product.service}
         for i, time in enumerate(times):
             for metric in metrics.METRICS:
                 yield {
@@ -88,39 +87,37 @@ def workspace(tenant: str, *, seed: int, now: datetime) -> Workspace:
 
     Raises ValueError for another tenant, or when `now` has no time zone.
     """
-    if tenant not in COMPANIES:
+    if tenant not in TENANTS:
         raise ValueError(
             f"there is no sample workspace for {tenant!r}: choose from {', '.join(TENANTS)}"
         )
     if now.tzinfo is None:
         raise ValueError("now needs a time zone")
-    company, random = COMPANIES[tenant], Random(f"{tenant}/{seed}")
+    profile, random = load_profile(tenant), Random(f"{tenant}/{seed}")
     scripts = read_scripts(tenant)
-    boards = [
-        Board(s.id, s.name, s.description, tuple(company.members[s.id].split())) for s in scripts
-    ]
-    people = _people(company, random, now)
+    boards = [Board(s.id, s.name, s.description, profile.members[s.id]) for s in scripts]
+    people = _people(profile, random, now)
     texts = Writer(tenant, boards, people, random=random, now=now).write(scripts)
     return Workspace(
         tenant=tenant,
-        name=company.name,
+        name=profile.name,
         seed=seed,
         now=now,
         boards=boards,
         people=people,
-        tasks=_tasks(company, random, now),
-        outcomes=_outcomes(company, random, now),
+        tasks=_tasks(profile, random, now),
+        outcomes=_outcomes(profile, random, now),
         texts=texts,
-        incidents=metrics.incidents(company, now),
+        incidents=metrics.incidents(profile, now),
         trial=trial(tenant, seed=seed, now=now),
-        queries=company.queries,
-        _company=company,
+        queries=profile.queries,
+        _profile=profile,
     )
 
 
-def _people(company: Company, random: Random, now: datetime) -> list[Person]:
+def _people(profile: TenantProfile, random: Random, now: datetime) -> list[Person]:
     people = []
-    for e in company.employees:
+    for e in profile.employees:
         workload = float(round(min(92, max(15, random.gauss(44, 16)))))
         leave: tuple[Leave, ...] = ()
         if random.random() < 0.3:
@@ -144,50 +141,50 @@ def _people(company: Company, random: Random, now: datetime) -> list[Person]:
     return people
 
 
-def _tasks(company: Company, random: Random, now: datetime) -> list[Task]:
+def _tasks(profile: TenantProfile, random: Random, now: datetime) -> list[Task]:
     tasks = []
-    for n, job in enumerate(company.jobs, 1):
+    for n, template in enumerate(profile.task_templates, 1):
         start = (now + timedelta(days=random.randint(0, 3))).date()
-        deadline = (now + timedelta(days=random.randint(*URGENCY[job.priority]))).astimezone(
-            ZoneInfo(company.product.timezone)
+        deadline = (now + timedelta(days=random.randint(*URGENCY[template.priority]))).astimezone(
+            ZoneInfo(profile.product.timezone)
         )
         deadline -= timedelta(days=max(0, deadline.weekday() - 4))  # no deadline on a weekend
-        people = sum(need.people for need in job.skills)
+        people = sum(need.people for need in template.skills)
         tasks.append(
             Task(
                 id=f"task-{n:02d}",
-                title=job.title,
-                board_id=job.board_id,
-                type=job.type,
-                complexity=job.complexity,
-                estimated_hours=job.hours,
+                title=template.title,
+                board_id=template.board_id,
+                type=template.type,
+                complexity=template.complexity,
+                estimated_hours=template.hours,
                 start=start,
                 deadline=deadline.replace(hour=17, minute=0, second=0, microsecond=0),
-                skills=job.skills,
+                skills=template.skills,
                 team_min=min(2, people),
                 team_max=min(5, people + 1),
-                priority=job.priority,
+                priority=template.priority,
             )
         )
     return tasks
 
 
-def _outcomes(company: Company, random: Random, now: datetime) -> list[Outcome]:
+def _outcomes(profile: TenantProfile, random: Random, now: datetime) -> list[Outcome]:
     """Past tasks. Each person has a hidden gift for each type of work, which shows in
     time and quality.
     """
-    kinds = sorted({job.type for job in company.jobs})
+    kinds = sorted({template.type for template in profile.task_templates})
     gift = {
         (e.id, kind): random.gauss(0, 0.16) + 0.01 * min(e.experience_years, 15)
-        for e in company.employees
+        for e in profile.employees
         for kind in kinds
     }
     outcomes = []
     for n in range(1, OUTCOMES + 1):
-        job = random.choice(company.jobs)
-        team = _team(company, random, job.skills)
-        talent = sum(gift[who, job.type] for who in team) / len(team)
-        hours = round(job.hours * random.uniform(0.5, 1.2))
+        template = random.choice(profile.task_templates)
+        team = _team(profile, random, template.skills)
+        talent = sum(gift[who, template.type] for who in team) / len(team)
+        hours = round(template.hours * random.uniform(0.5, 1.2))
         actual = round(
             hours * min(2.2, max(0.55, random.lognormvariate(0.06 - 0.7 * talent, 0.16))), 1
         )
@@ -198,8 +195,8 @@ def _outcomes(company: Company, random: Random, now: datetime) -> list[Outcome]:
         outcomes.append(
             Outcome(
                 f"past-{n:03d}",
-                job.title,
-                job.type,
+                template.title,
+                template.type,
                 team,
                 hours,
                 actual,
@@ -211,13 +208,13 @@ def _outcomes(company: Company, random: Random, now: datetime) -> list[Outcome]:
     return sorted(outcomes, key=lambda outcome: outcome.completed_at)
 
 
-def _team(company: Company, random: Random, skills: tuple[Any, ...]) -> tuple[str, ...]:
+def _team(profile: TenantProfile, random: Random, skills: tuple[Any, ...]) -> tuple[str, ...]:
     """Who did it: for each skill somebody who has it, or anybody where nobody does."""
     team: dict[str, None] = {}
     for need in skills:
-        able = [e.id for e in company.employees if e.skills.get(need.skill, 0) >= need.level - 1]
+        able = [e.id for e in profile.employees if e.skills.get(need.skill, 0) >= need.level - 1]
         for _ in range(need.people):
             free = [who for who in able if who not in team]
             if free:
                 team[random.choice(free)] = None
-    return tuple(team) or (random.choice(company.employees).id,)
+    return tuple(team) or (random.choice(profile.employees).id,)

@@ -11,12 +11,12 @@ once per thread; `{mate}` and `{day}` per text.
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from importlib.resources import files
 from itertools import combinations
 from random import Random
 from zoneinfo import ZoneInfo
 
 from .model import Board, Item, Person
+from .profile import read_text
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 STATUS = ("open", "in progress", "in progress", "done")
@@ -58,12 +58,7 @@ class Thread:
 def read_scripts(tenant: str) -> list[Script]:
     """The company's prose, board by board."""
     scripts: list[Script] = []
-    for line in (
-        files("shoal.local.sample")
-        .joinpath("texts", f"{tenant}.txt")
-        .read_text(encoding="utf-8")
-        .splitlines()
-    ):
+    for line in read_text(tenant, "texts.txt").splitlines():
         if line.startswith("== "):
             board, name = line[3:].split(": ", 1)
             scripts.append(Script(board, name))
