@@ -102,7 +102,7 @@ def shoal_capabilities() -> Sequence[Capability]:
                     cron="30 5 * * *",
                 ),
             ],
-            streams=[Stream(("metric",), _handle, batch_size=1000)],
+            streams=[Stream("points", ("metric",), _handle, batch_size=1000)],
             page=_page,
             study=Study(load=_load, objective=_objective, metric="NAB score"),
         )

@@ -81,7 +81,7 @@ def shoal_capabilities() -> Sequence[Capability]:
                     cron="*/15 * * * *",
                 ),
             ],
-            streams=[Stream(("*",), _handle)],
+            streams=[Stream("windows", ("*",), _handle)],
             page=_page,
             commands=_commands,
         )

@@ -51,6 +51,7 @@ def shoal_capabilities() -> Sequence[Capability]:
             backends=[Backend("solver", _solver, Scaling(max_replicas=2, ongoing=8))],
             streams=[
                 Stream(
+                    "records",
                     (
                         "person.updated",
                         "person.deleted",

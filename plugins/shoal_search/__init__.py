@@ -47,7 +47,7 @@ def shoal_capabilities() -> Sequence[Capability]:
                     deadline=timedelta(hours=6),
                 )
             ],
-            streams=[Stream(("item.*",), stream.follow)],
+            streams=[Stream("index", ("item.*",), stream.follow)],
             page=page.page,
             commands=commands.commands,
             study=study.STUDY,

@@ -58,7 +58,7 @@ async def worker(stores, handler, name: str = "w1", **options):
         return [stores.online._tenant]
 
     subscription = Subscription(
-        "features.0", handler, batch_size=options.pop("batch_size", 256), deliveries=3
+        "features.windows", handler, batch_size=options.pop("batch_size", 256), deliveries=3
     )
     consumer = Consumer(
         stores.online._config, subscription, name, tenants=known, backoff=0.01, **options

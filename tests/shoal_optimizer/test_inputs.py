@@ -93,7 +93,7 @@ def test_events_bring_people_tasks_and_outcomes(shoal_app: Callable[..., Any]) -
         },
     ]  # fmt: skip
     for _ in range(2):
-        app.stream("optimizer", events, tenant)
+        app.stream("optimizer.records", events, tenant)
     row = client.optimizer.candidates(id="t")["candidates"]
     assert [r["person"] for r in row] == ["ana"] and row[0]["past_success"] > 0.5
 

@@ -297,7 +297,7 @@ def test_a_task_written_again_keeps_its_team_until_it_is_done(
         api.add_tasks(body=[task(id="t", title="Sign-on")])
     else:
         app.stream(
-            "optimizer",
+            "optimizer.records",
             [
                 {
                     "id": "1",
@@ -329,7 +329,7 @@ def test_a_task_that_goes_or_is_opened_again_frees_what_it_committed(
         api.delete_task(id="t")
     elif how == "event":
         app.stream(
-            "optimizer",
+            "optimizer.records",
             [{"id": "1", "source": "board", "type": "task.deleted", "subject": "t", "data": {}}],
             company,
         )

@@ -65,7 +65,7 @@ class NewRun(Body):
 
 class Replay(Body):
     group: str
-    """`<capability>.<number of the stream>`."""
+    """`<capability>.<stream>`."""
     ids: list[str] | None = None
     after: str | None = None
 
@@ -280,11 +280,7 @@ def routes(platform: "PlatformContext") -> APIRouter:
         is given), or everything after a position.
         """
         whole_company(ctx)
-        groups = [
-            f"{c.name}.{number}"
-            for c in platform.plugins.capabilities.values()
-            for number in range(len(c.streams))
-        ]
+        groups = platform.streams()
         if (
             body.group not in groups
         ):  # its position would keep the log from being trimmed, for nobody

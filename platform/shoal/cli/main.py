@@ -580,7 +580,7 @@ def events_dead(tenant: Annotated[str, typer.Option(help="The company.")]) -> No
 @events_app.command("replay")
 def events_replay(
     tenant: Annotated[str, typer.Option(help="The company.")],
-    group: Annotated[str, typer.Option(help="The stream: <capability>.<number>.")],
+    group: Annotated[str, typer.Option(help="The stream: <capability>.<stream>.")],
     id: Annotated[
         list[str] | None, typer.Option("--id", help="Dead events; all when none is named.")
     ] = None,

@@ -80,11 +80,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Follow the event log. `handle(ctx, events)` gets one tenant's events of the given
-    types (`item.*` is a prefix), in order, and is called again with the same events
-    after a fault: it must be idempotent by (source, id).
+    """A handler that follows the event log. Known as `<capability>.<name>`.
+
+    That name is also the consumer group whose position in the log is kept, so renaming
+    a stream makes it start again from the oldest event.
+
+    Args:
+        name: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter.
+        types: The event types to handle; `item.*` is a prefix.
+        handle: `handle(ctx, events)` gets one tenant's events in order. After an error
+            it is called again with the same events, so it must be idempotent by
+            `(event.source, event.id)`.
+        batch_size: The largest number of events in one call.
     """
 
+    name: str
     types: tuple[str, ...]
     handle: Callable[[TenantContext, Sequence[Event]], Awaitable[None]]
     batch_size: int = 256
@@ -139,11 +149,18 @@ class Capability:
     version: str = "0.1.0"
 
     def __post_init__(self) -> None:
-        if not CAPABILITY.fullmatch(self.name):
-            raise ValueError(
-                f"{self.name!r} cannot name a capability: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter"
-            )
-        for kind in ("backends", "jobs"):
-            names = [x.name for x in getattr(self, kind)]
+        _check_name(self.name, "capability")
+        for kind in ("backends", "jobs", "streams"):
+            names = [member.name for member in getattr(self, kind)]
+            for name in names:
+                _check_name(name, f"{self.name}: {kind}")
             if len(set(names)) < len(names):
-                raise ValueError(f"{self.name}: two {kind} have one name")
+                raise ValueError(f"{self.name}: two {kind} have the same name")
+
+
+def _check_name(name: str, what: str) -> None:
+    if not CAPABILITY.fullmatch(name):
+        raise ValueError(
+            f"{what}: invalid name {name!r}; a name is 1 to 32 of a-z, 0-9, _ and -, and begins"
+            " with a letter"
+        )

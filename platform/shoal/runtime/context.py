@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import orjson
 from pydantic import ValidationError
 
-from shoal.contract.capability import Capability, Job
+from shoal.contract.capability import Capability, Job, Stream
 from shoal.contract.context import Operations, TenantContext
 from shoal.contract.errors import Invalid, NotFound, ShoalError, Unavailable
 from shoal.contract.operations import Call, Operation, decode, operations
@@ -92,6 +92,14 @@ class PlatformContext:
     def jobs(self) -> dict[str, Job]:
         every = (*self.plugins.capabilities.values(), self.capability("platform"))
         return {f"{c.name}.{j.name}": j for c in every for j in c.jobs}
+
+    def streams(self) -> dict[str, tuple[Capability, Stream]]:
+        """The streams by their consumer group, `<capability>.<stream>`."""
+        return {
+            f"{capability.name}.{stream.name}": (capability, stream)
+            for capability in self.plugins.capabilities.values()
+            for stream in capability.streams
+        }
 
     def services(self, capability: str) -> "PlatformServices":
         return PlatformServices(self, capability)

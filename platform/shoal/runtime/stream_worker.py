@@ -91,11 +91,10 @@ class Worker:
     # Streams
 
     def _streams(self) -> list[Awaitable[None]]:
-        loops: list[Awaitable[None]] = []
-        for capability in self._platform.plugins.capabilities.values():
-            for number, stream in enumerate(capability.streams):
-                loops.append(self._follow(f"{capability.name}.{number}", capability.name, stream))
-        return loops
+        return [
+            self._follow(group, capability.name, stream)
+            for group, (capability, stream) in self._platform.streams().items()
+        ]
 
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
         async def handle(tenant: str, events: Sequence[Event]) -> None:

@@ -220,15 +220,14 @@ class CapabilityApp:
 
     def stream(
         self,
-        capability: str,
+        name: str,
         events: Sequence[Event | Mapping[str, Any]],
         tenant: str = "acme",
-        number: int = 0,
     ) -> None:
-        """Have a stream of the capability handle these events, as a worker would."""
+        """Have a stream (`<capability>.<stream>`) handle these events, as a worker would."""
         given = [e if isinstance(e, Event) else Event(**e) for e in events]
-        stream = self.platform.capability(capability).streams[number]
-        self.run(stream.handle(self.context(tenant, capability), given))
+        capability, stream = self.platform.streams()[name]
+        self.run(stream.handle(self.context(tenant, capability.name), given))
 
     def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, JobRun]:
         """Run a job (`<capability>.<job>`) in this process; its result, and the run

@@ -176,7 +176,7 @@ def shoal_capabilities() -> list[Capability]:
                 Job("fail", fail, "Fails."),
                 Job("sleep", sleep, "Sleeps."),
             ],
-            streams=[Stream(("greeting.*",), remember)],
+            streams=[Stream("memory", ("greeting.*",), remember)],
             version="1.2.0",
         )
     ]

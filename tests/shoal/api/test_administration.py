@@ -69,7 +69,7 @@ DIARY = Capability(
     "diary",
     "Keeps a diary.",
     routes=diary,
-    streams=[Stream(("page.*",), nothing)],
+    streams=[Stream("pages", ("page.*",), nothing)],
     jobs=[Job("nightly", nightly)],
 )
 
@@ -80,7 +80,7 @@ DIARY = Capability(
         lambda platform: platform.put_members(board="directors", users=["mallory"]),
         lambda platform: platform.append_events(body=[EVENT]),
         lambda platform: platform.dead_letters(),
-        lambda platform: platform.replay(body={"group": "diary.0"}),
+        lambda platform: platform.replay(body={"group": "diary.pages"}),
     ],
     ids=["members", "events", "dead letters", "replay"],
 )
@@ -114,8 +114,8 @@ def test_of_events_the_good_ones_are_taken(shoal_app: Callable[..., Any]) -> Non
 def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..., Any]) -> None:
     """Another's position would keep the log from being trimmed, for nobody."""
     platform = shoal_app(capabilities=[DIARY]).client("acme").platform
-    for group in ("dairy.0", "diary.1"):
-        with pytest.raises(NotFound, match=r"diary\.0"):
+    for group in ("dairy.pages", "diary.0"):
+        with pytest.raises(NotFound, match=r"diary\.pages"):
             platform.replay(body={"group": group, "after": "0"})
 
 

@@ -44,7 +44,8 @@ def test_an_error_of_a_backend_comes_as_it_is(app: CapabilityApp) -> None:
 
 def test_its_stream_and_job_can_be_run(app: CapabilityApp) -> None:
     app.stream(
-        "greeting", [{"id": "1", "type": "greeting.said"}, {"id": "1", "type": "greeting.said"}]
+        "greeting.memory",
+        [{"id": "1", "type": "greeting.said"}, {"id": "1", "type": "greeting.said"}],
     )
     assert app.client("acme").greeting.seen() == {"ids": ["1"]}
     with pytest.raises(ValueError, match="always fails"):
