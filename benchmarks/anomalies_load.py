@@ -22,7 +22,7 @@ from common import machine
 
 from shoal import Event, Role, TenantContext
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_anomalies import keys, seasonal
 from shoal_anomalies.detector import Detector

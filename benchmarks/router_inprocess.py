@@ -27,6 +27,7 @@ from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
 from shoal.router.settings import RouterSettings
+from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 
 SECRET = "benchmark-secret-benchmark-secret"
@@ -168,7 +169,7 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
         )
     )
     await router.snapshot.stop()  # (the account's events have nowhere to go here)
-    await directory.close()
+    await close_connections()
     return rows
 
 

@@ -24,6 +24,7 @@ from common import machine
 from shoal import Capability
 from shoal.router.middleware import Router
 from shoal.router.settings import RouterSettings
+from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import Limits
 
@@ -99,14 +100,14 @@ async def companies(redis_url: str) -> dict[str, str]:
     for name in ("acme", "globex"):
         await directory.create_tenant(name)
         _, keys[name] = await directory.create_key(name, "editor")
-    await directory.close()
+    await close_connections()
     return keys
 
 
 async def limit(redis_url: str, limits: Limits) -> None:
     directory = Directory(redis_url)
     await directory.set_limits("acme", "work", limits)
-    await directory.close()
+    await close_connections()
 
 
 def measure(redis_url: str, seconds: float) -> None:

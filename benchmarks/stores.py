@@ -30,7 +30,7 @@ from shoal import Event, VectorSchema
 from shoal.eventlog.redis_log import EventLog
 from shoal.local.embedded_servers import EmbeddedServers
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 
 FIELDS = [f"feature_{i}" for i in range(20)]

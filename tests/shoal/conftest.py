@@ -43,7 +43,7 @@ from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
@@ -108,7 +108,7 @@ async def directory(redis_server: RedisServer) -> AsyncIterator[Directory]:
     redis_server.client.flushall()
     directory = Directory(redis_server.url)
     yield directory
-    await directory.close()
+    await close_connections()
 
 
 class Log:

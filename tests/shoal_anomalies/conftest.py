@@ -20,7 +20,7 @@ import redis
 from shoal import Role, TenantContext
 from shoal.local.embedded_servers import redis_binary
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 
 

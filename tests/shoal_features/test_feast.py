@@ -372,7 +372,7 @@ def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, sto
     async def feed() -> None:
         await shoal.stores.events.append(events)
         await handle(shoal.stores.online, SHARED, events)
-        from shoal.stores.redis_client import close_connections
+        from shoal.stores.connections import close_connections
 
         await close_connections()
 

@@ -16,7 +16,7 @@ from shoal import Event, Unavailable
 from shoal.eventlog.consumer import Consumer, Subscription
 from shoal.eventlog.redis_log import EventLog
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_features import ingest
 from shoal_features.catalog import SHARED

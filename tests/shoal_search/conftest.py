@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from shoal import Role, ShoalError, TenantContext
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_search.analyzer import Words
 from shoal_search.embedder import Call, Embedder

@@ -20,7 +20,7 @@ from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.lake import EVENTS, TenantLake, live, part_id
-from shoal.stores.redis_client import redis, translated
+from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
 
 from . import codec
 from .consumer import RELEASE, RENEW
@@ -48,9 +48,9 @@ async def archive(config: StoreConfig, tenant: str, keep: timedelta = timedelta(
     is archived, handled by every group, and older than `keep`. How many events were
     archived. Conflict when it is being done elsewhere.
     """
-    client, lease = redis(config.online), codec.lease(check_tenant(tenant), "archive")
+    client, lease = async_redis(config.online), codec.lease(check_tenant(tenant), "archive")
     token = secrets.token_hex(8)
-    with translated():
+    with translate_errors():
         if not await client.set(lease, token, nx=True, px=LEASE):
             raise Conflict(f"the events of {tenant} are being archived already")
         try:
@@ -65,7 +65,7 @@ async def archive(config: StoreConfig, tenant: str, keep: timedelta = timedelta(
 
 
 async def _chunk(config: StoreConfig, tenant: str) -> int:
-    client, log, key = redis(config.events), codec.log(tenant), codec.archive(tenant)
+    client, log, key = async_redis(config.events), codec.log(tenant), codec.archive(tenant)
     done, intent = ((value or b"").decode() for value in await client.hmget(key, "done", "intent"))
     after = f"({done}" if done else "-"
     found = await client.xrange(log, after, intent or "+", count=None if intent else CHUNK)
@@ -76,10 +76,7 @@ async def _chunk(config: StoreConfig, tenant: str) -> int:
     last = found[-1][0].decode()
     await client.hset(key, "intent", last)
     await asyncio.to_thread(_write, TenantLake(config.lake, tenant), found)
-    async with client.pipeline(transaction=True) as pipe:
-        pipe.hset(key, "done", last)
-        pipe.hdel(key, "intent")
-        await pipe.execute()
+    await run_atomically(client, [("HSET", key, "done", last), ("HDEL", key, "intent")])
     return len(found)
 
 
@@ -122,7 +119,7 @@ def _part(position: str) -> str:
 
 async def trim(config: StoreConfig, tenant: str, keep: timedelta) -> int:
     """Drop from the log what nobody needs there any more; how many entries went."""
-    client, log = redis(config.events), codec.log(tenant)
+    client, log = async_redis(config.events), codec.log(tenant)
     done = await client.hget(codec.archive(tenant), "done")
     if done is None:
         return 0

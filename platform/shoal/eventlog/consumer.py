@@ -14,12 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from mmh3 import hash as murmur3
-from redis import exceptions as faults
 
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import redis
+from shoal.stores.redis_client import REDIS_ERRORS, async_redis
 
 from . import codec
 from .partition_reader import LeaseLost, PartitionReader
@@ -37,7 +36,7 @@ return redis.call('zrange', KEYS[1], 0, -1)"""
 
 Handler = Callable[[str, list[Event]], Awaitable[None]]
 Tenants = Callable[[], Awaitable[Sequence[str]]]
-AWAY = (faults.RedisError, OSError, TimeoutError, Unavailable)
+FAULTS = (*REDIS_ERRORS, Unavailable)
 SLICE = 32
 """Batches of one tenant, after which another has the turn."""
 
@@ -97,7 +96,10 @@ class Consumer:
         self._stopping = False
 
     async def run(self) -> None:
-        self._events, self._online = redis(self._config.events), redis(self._config.online)
+        self._events, self._online = (
+            async_redis(self._config.events),
+            async_redis(self._config.online),
+        )
         await self._steadily(self._beat, once=True)
         try:
             async with asyncio.TaskGroup() as group:
@@ -111,7 +113,7 @@ class Consumer:
                 finally:
                     self._stopping = True  # for whom a library keeps the cancellation from, as redis-py at times does
         finally:
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*FAULTS):
                 await self._online.zrem(codec.workers(self._sub.group), self._worker)
 
     async def _steadily(
@@ -124,7 +126,7 @@ class Consumer:
                 await step()
                 if once:
                     return
-            except AWAY as error:
+            except FAULTS as error:
                 logger.warning("%s of %s: %s", step.__name__, self._sub.group, error)
                 pause = max(every, 0.5)
             await asyncio.sleep(pause)
@@ -207,7 +209,7 @@ class Consumer:
                     delay = self._pause(tenant)
             except LeaseLost:
                 self._waiting.add(tenant)
-            except AWAY as error:
+            except FAULTS as error:
                 logger.warning("%s of %s waits: %s", self._sub.group, tenant, error)
                 delay = self._pause(tenant)
             finally:
@@ -236,7 +238,7 @@ class Consumer:
             return await self._drain(tenant)
         finally:
             self._held.discard(tenant)
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*FAULTS):
                 await self._online.eval(RELEASE, 1, key, self._worker)
 
     async def _drain(self, tenant: str) -> bool:

@@ -1,13 +1,16 @@
 """A tenant's end of the event log."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
-
 from shoal.contract.events import Event
-from shoal.stores.redis_client import redis, translated
+from shoal.stores.redis_client import (
+    async_redis,
+    is_cluster,
+    run_atomically,
+    translate_errors,
+)
 from shoal.stores.tenant_store import TenantStore
 
 from . import codec
@@ -26,21 +29,20 @@ class EventStore(TenantStore):
         After `Unavailable` they may be there or not: append them again, with the same
         ids.
         """
-        fields = [codec.write(event) for event in events]
-        client, key = redis(self._config.events), codec.log(self._tenant)
+        entries = [codec.write(event) for event in events]
+        client, log = async_redis(self._config.events), codec.log(self._tenant)
         positions: list[str] = []
-        with translated():
-            for start in range(0, len(fields), CHUNK):
-                pipe = client.pipeline(transaction=True)
-                for entry in fields[start : start + CHUNK]:
-                    pipe.xadd(key, entry)
-                if isinstance(client, Redis):  # all in one transaction: one wait for the disk
-                    pipe.zadd(codec.TENANTS, {self._tenant: time.time()})
-                    pipe.publish(codec.TENANTS, self._tenant)
-                    positions += [p.decode() for p in (await pipe.execute())[:-2]]
-                else:  # a cluster's transaction is of one slot
-                    positions += [p.decode() for p in await pipe.execute()]
+        with translate_errors():
+            for start in range(0, len(entries), CHUNK):
+                chunk = entries[start : start + CHUNK]
+                commands = [append_command(log, entry) for entry in chunk]
+                if is_cluster(client):  # there a script's keys are of one slot
+                    replies = await run_atomically(client, commands)
                     await announce(client, self._tenant)
+                else:  # all in one script: one wait for the disk
+                    commands += announcement(self._tenant)
+                    replies = await run_atomically(client, commands)
+                positions += [position.decode() for position in replies[: len(chunk)]]
         return positions
 
     async def read(
@@ -48,8 +50,8 @@ class EventStore(TenantStore):
     ) -> AsyncIterator[tuple[str, Event]]:
         position, wanted = codec.check_position(after), codec.wanted(types)
         while True:
-            with translated():
-                found = await redis(self._config.events).xrange(
+            with translate_errors():
+                found = await async_redis(self._config.events).xrange(
                     codec.log(self._tenant), f"({position}", "+", count=CHUNK
                 )
             for raw, fields in found:
@@ -60,11 +62,24 @@ class EventStore(TenantStore):
                 return
 
     async def length(self) -> int:
-        with translated():
-            return int(await redis(self._config.events).xlen(codec.log(self._tenant)))
+        with translate_errors():
+            return int(await async_redis(self._config.events).xlen(codec.log(self._tenant)))
+
+
+def append_command(stream: str, entry: Mapping[str, bytes]) -> tuple[Any, ...]:
+    """The XADD that appends an entry to a stream."""
+    return ("XADD", stream, "*", *(part for pair in entry.items() for part in pair))
+
+
+def announcement(tenant: str) -> list[tuple[Any, ...]]:
+    """The commands that tell a log's followers of something new."""
+    return [
+        ("ZADD", codec.TENANTS, time.time(), tenant),
+        ("PUBLISH", codec.TENANTS, tenant),
+    ]
 
 
 async def announce(client: Any, tenant: str) -> None:
-    """Tell who follows the tenant's log that there is something for them."""
-    await client.zadd(codec.TENANTS, {tenant: time.time()})
-    await client.execute_command("PUBLISH", codec.TENANTS, tenant)
+    """Tell a log's followers that there is something new."""
+    for command in announcement(tenant):
+        await client.execute_command(*command)

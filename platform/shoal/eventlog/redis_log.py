@@ -14,11 +14,11 @@ from shoal.contract.errors import NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import redis, translated
+from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
 
 from . import codec
 from .consumer import Consumer, Handler, Subscription, Tenants
-from .event_store import announce
+from .event_store import announce, append_command
 
 CHUNK = 1_000
 
@@ -101,15 +101,16 @@ class EventLog:
 
     async def tenants(self) -> list[str]:
         """Those who have a log."""
-        with translated():
+        with translate_errors():
             return [
-                t.decode() for t in await redis(self._config.events).zrange(codec.TENANTS, 0, -1)
+                t.decode()
+                for t in await async_redis(self._config.events).zrange(codec.TENANTS, 0, -1)
             ]
 
     async def groups(self, tenant: str) -> list[GroupState]:
         """The groups that follow a tenant's log."""
-        client, log, found = redis(self._config.events), codec.log(check_tenant(tenant)), []
-        with translated():
+        client, log, found = async_redis(self._config.events), codec.log(check_tenant(tenant)), []
+        with translate_errors():
             for name, position in sorted((await client.hgetall(codec.groups(tenant))).items()):
                 left = await client.xrange(log, f"({position.decode()}", "+", count=10_000)
                 behind = time.time() - codec.order(left[0][0].decode())[0] / 1000 if left else 0.0
@@ -122,8 +123,8 @@ class EventLog:
         """Remove a group that will not come back: it would keep the log from being
         trimmed.
         """
-        client = redis(self._config.events)
-        with translated():
+        client = async_redis(self._config.events)
+        with translate_errors():
             await client.hdel(codec.groups(check_tenant(tenant)), group)
             await client.delete(codec.again(tenant, group))
 
@@ -132,8 +133,8 @@ class EventLog:
     ) -> list[DeadLetter]:
         """Oldest first, from after the letter `after`."""
         position, found = codec.check_position(after), list[DeadLetter]()
-        client, key = redis(self._config.events), codec.dead(check_tenant(tenant))
-        with translated():
+        client, key = async_redis(self._config.events), codec.dead(check_tenant(tenant))
+        with translate_errors():
             while len(found) < limit:
                 letters = await client.xrange(key, f"({position}", "+", count=CHUNK)
                 found += [
@@ -149,9 +150,13 @@ class EventLog:
     async def forget(self, tenant: str, ids: Sequence[str]) -> int:
         """Drop dead letters; how many went."""
         ids = [codec.check_position(i) for i in ids]
-        with translated():
+        with translate_errors():
             return (
-                int(await redis(self._config.events).xdel(codec.dead(check_tenant(tenant)), *ids))
+                int(
+                    await async_redis(self._config.events).xdel(
+                        codec.dead(check_tenant(tenant)), *ids
+                    )
+                )
                 if ids
                 else 0
             )
@@ -166,13 +171,13 @@ class EventLog:
         if (ids is None) == (after is None):
             raise ValueError("replay takes either ids or a position")
         check_tenant(tenant)
-        with translated():
+        with translate_errors():
             count = await (
                 self._requeue(tenant, group, ids)
                 if ids is not None
                 else self._rewind(tenant, group, after or "0")
             )
-            await announce(redis(self._config.events), tenant)
+            await announce(async_redis(self._config.events), tenant)
         return count
 
     async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
@@ -182,7 +187,7 @@ class EventLog:
         return await archive(self._config, tenant, keep)
 
     async def _requeue(self, tenant: str, group: str, ids: Sequence[str]) -> int:
-        client, key = redis(self._config.events), codec.dead(tenant)
+        client, key = async_redis(self._config.events), codec.dead(tenant)
         letters = []
         for position in dict.fromkeys(codec.check_position(i) for i in ids):
             found = await client.xrange(key, position, position)
@@ -190,15 +195,16 @@ class EventLog:
                 raise NotFound(f"{group} has no dead letter {position}")
             letters.append(found[0])
         letters.sort(key=lambda letter: codec.order(letter[1][b"position"].decode()))
-        async with client.pipeline(transaction=True) as pipe:
-            for position, fields in letters:
-                pipe.xadd(codec.again(tenant, group), {"t": fields[b"t"], "e": fields[b"e"]})
-                pipe.xdel(key, position)
-            await pipe.execute()
+        commands: list[tuple[Any, ...]] = []
+        for position, fields in letters:
+            entry = {"t": fields[b"t"], "e": fields[b"e"]}
+            commands.append(append_command(codec.again(tenant, group), entry))
+            commands.append(("XDEL", key, position))
+        await run_atomically(client, commands)
         return len(letters)
 
     async def _rewind(self, tenant: str, group: str, after: str) -> int:
-        client, log = redis(self._config.events), codec.log(tenant)
+        client, log = async_redis(self._config.events), codec.log(tenant)
         codec.check_position(after)
         first = await client.xrange(log, "-", "+", count=1)
         held = first[0][0].decode() if first else None
@@ -210,14 +216,16 @@ class EventLog:
 
             old = await run(archived, TenantLake(self._config.lake, tenant), after, held)
             for start in range(0, len(old), CHUNK):
-                async with client.pipeline(transaction=True) as pipe:
-                    for _, event in old[start : start + CHUNK]:
-                        pipe.xadd(codec.again(tenant, group), codec.write(event))
-                    await pipe.execute()
+                chunk = old[start : start + CHUNK]
+                retry_queue = codec.again(tenant, group)
+                await run_atomically(
+                    client,
+                    [append_command(retry_queue, codec.write(event)) for _, event in chunk],
+                )
             count = len(old)
         if held is not None:
             await client.hset(codec.groups(tenant), group, after)
-            await redis(self._config.online).delete(
+            await async_redis(self._config.online).delete(
                 codec.work(log, group)
             )  # what was taken before is no sign of a death
             cursor = after

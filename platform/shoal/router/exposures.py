@@ -14,8 +14,9 @@ from shoal.contract.events import Event
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
+from shoal.stores.redis_client import run_atomically, translate_errors
 from shoal.tenants.directory import Directory
-from shoal.tenants.keyspace import exposed_key, reachable
+from shoal.tenants.keyspace import exposed_key
 from shoal.tenants.outbox import Outbox
 
 from .assignment import Assignment
@@ -172,7 +173,7 @@ class ExposureLog:
                 )
         for (tenant, experiment), group in by_experiment.items():
             key = exposed_key(tenant, experiment)
-            async with reachable():
+            with translate_errors():
                 known = await self._directory.redis.smismember(
                     key, [exposure.digest for exposure in group]
                 )
@@ -182,12 +183,15 @@ class ExposureLog:
             await self._open_stores(tenant).events.append(
                 [self._event(exposure) for exposure in new]
             )
-            async with reachable():
-                pipe = self._directory.redis.pipeline()
-                pipe.sadd(key, *(exposure.digest for exposure in new))
-                pipe.expire(key, DEDUPLICATED_SECONDS)
-                pipe.sadd(exposed_key(tenant), experiment)
-                await pipe.execute()
+            with translate_errors():
+                await run_atomically(
+                    self._directory.redis,
+                    [
+                        ("SADD", key, *(exposure.digest for exposure in new)),
+                        ("EXPIRE", key, DEDUPLICATED_SECONDS),
+                        ("SADD", exposed_key(tenant), experiment),
+                    ],
+                )
 
     def _event(self, exposure: Exposure) -> Event:
         data = {

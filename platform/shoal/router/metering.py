@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
 from shoal.contract.stores import Stores
+from shoal.stores.redis_client import REDIS_ERRORS, run_atomically, translate_errors
 from shoal.tenants.directory import Directory
-from shoal.tenants.keyspace import CAPABILITIES, PREFIX, active_key, minute_keys, reachable
+from shoal.tenants.keyspace import CAPABILITIES, PREFIX, active_key, minute_keys
 from shoal.tenants.records import PLATFORM
 from shoal.tenants.tasks import end
 
@@ -205,25 +204,24 @@ class RequestMetrics:
                 continue
             for labels in ("", *map("/".join, variants)):
                 _cell(totals, (minute, tenant, labels)).merge(cell)
-        pipe = self._directory.redis.pipeline()
-        pipe.sadd(CAPABILITIES, self._capability)
+        commands: list[tuple[Any, ...]] = [("SADD", CAPABILITIES, self._capability)]
         for (minute, tenant, variant), cell in totals.items():
             counts, _ = minute_keys(self._capability, minute, tenant)
             for name, value in (("n", cell.count), ("e", cell.errors), *enumerate(cell.buckets)):
                 if value:
-                    pipe.hincrby(counts, f"{name}/{variant}", value)
+                    commands.append(("HINCRBY", counts, f"{name}/{variant}", value))
             if not variant:
-                pipe.expire(counts, KEPT_SECONDS)
-                pipe.zadd(active_key(self._capability), {tenant: minute}, gt=True)
+                commands.append(("EXPIRE", counts, KEPT_SECONDS))
+                commands.append(("ZADD", active_key(self._capability), "GT", minute, tenant))
         for (minute, tenant), names in users.items():
             if not self._tenant_exists(tenant):
                 continue
             _, seen = minute_keys(self._capability, minute, tenant)
-            pipe.pfadd(seen, *names)
-            pipe.expire(seen, KEPT_SECONDS)
+            commands += [("PFADD", seen, name) for name in names]
+            commands.append(("EXPIRE", seen, KEPT_SECONDS))
         try:
-            async with reachable():
-                await pipe.execute()
+            with translate_errors():
+                await run_atomically(self._directory.redis, commands)
         except Unavailable:
             oldest = self._clock() // 60 - KEPT_SECONDS // 60
             for key, cell in minutes.items():
@@ -249,11 +247,11 @@ class RequestMetrics:
 
     async def _close_minute(self, minute: int) -> None:
         redis, claim = self._directory.redis, f"{PREFIX}closed:{self._capability}:{minute}"
-        async with reachable():
+        with translate_errors():
             if not await redis.set(claim, "", nx=True, ex=KEPT_SECONDS):
                 return
         try:
-            async with reachable():
+            with translate_errors():
                 active = await redis.zrange(
                     active_key(self._capability), minute - ACTIVE_MINUTES, "+inf", byscore=True
                 )
@@ -265,7 +263,7 @@ class RequestMetrics:
                 if tenant != PLATFORM and self._tenant_exists(tenant):
                     await self._close_tenant(minute, tenant)
         except BaseException:
-            with suppress(RedisError, OSError):
+            with suppress(*REDIS_ERRORS):
                 await redis.delete(
                     claim
                 )  # another replica, or this one, tries again; the events' ids are the same
@@ -273,7 +271,7 @@ class RequestMetrics:
 
     async def _close_tenant(self, minute: int, tenant: str) -> None:
         counts_key, users_key = minute_keys(self._capability, minute, tenant)
-        async with reachable():
+        with translate_errors():
             pipe = self._directory.redis.pipeline(transaction=False)
             pipe.hgetall(counts_key)
             pipe.pfcount(users_key)

@@ -6,11 +6,10 @@ import math
 from contextlib import suppress
 from uuid import uuid4
 
-from redis.exceptions import RedisError
-
 from shoal.contract.errors import LimitExceeded, TooLarge, Unavailable
+from shoal.stores.redis_client import REDIS_ERRORS, translate_errors
 from shoal.tenants.directory import Directory
-from shoal.tenants.keyspace import PREFIX, reachable
+from shoal.tenants.keyspace import PREFIX
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 from shoal.tenants.tasks import end
 
@@ -113,11 +112,11 @@ class ReplicaHeartbeat:
     async def stop(self) -> None:
         if self._task is not None:
             await end(self._task)
-            with suppress(RedisError, OSError, TimeoutError):
+            with suppress(*REDIS_ERRORS):
                 await self._directory.redis.zrem(self._key, self._me)
 
     async def beat(self) -> None:
-        async with reachable():
+        with translate_errors():
             count = self._directory.redis.eval(_BEAT, 1, self._key, self._me, str(GONE_SECONDS))
             self.replicas = max(1, int(await count))
 

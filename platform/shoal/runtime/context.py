@@ -120,11 +120,7 @@ class PlatformContext:
 
     async def tenants(self) -> list[str]:
         """The ids of all tenants."""
-        directory = self.directory()
-        try:
-            return await directory.tenant_ids()
-        finally:
-            await directory.close()
+        return await self.directory().tenant_ids()
 
     async def purge_if_erased(self, *tenants: str, directory: Directory | None = None) -> None:
         """To be called at the end of work for these tenants: what it wrote of one that
@@ -137,9 +133,6 @@ class PlatformContext:
                     await erase(self.stores, tenant)
         except ShoalError:
             log.exception("what late work may have left of an erased tenant could not be erased")
-        finally:
-            if directory is None:
-                await own.close()
 
     async def context(
         self, tenant: str, capability: str, directory: Directory | None = None

@@ -9,22 +9,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import orjson
-import redis
 from croniter import croniter
 from pydantic import AwareDatetime, BaseModel, Field
-from redis.exceptions import RedisError
 
 from shoal.contract.capability import Job
 from shoal.contract.context import TenantContext
 from shoal.contract.errors import Conflict, NotFound, Unavailable
+from shoal.stores.redis_client import blocking_redis, translate_errors
 
 log = logging.getLogger("shoal.jobs")
 PREFIX = "{%shoal}:"
@@ -72,6 +71,11 @@ class Cancelled(Exception):
     """Raised in a job by `progress` after someone cancelled its run."""
 
 
+_ADD = """
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('RPUSH', KEYS[3], ARGV[1])
+"""
 _CLAIM = """
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then return false end
 local run = redis.call('LPOP', KEYS[1])
@@ -118,23 +122,14 @@ class Runs:
     workers cannot both claim it.
     """
 
-    def __init__(self, url: str) -> None:
-        self._redis: Any = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=30,
-            socket_connect_timeout=5,
-            health_check_interval=15,
-        )
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
 
-    @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        try:
-            yield
-        except (RedisError, OSError) as error:
-            raise Unavailable(
-                f"the job book is away: {type(error).__name__}", retry_after=1
-            ) from error
+    @cached_property
+    def _redis(self) -> Any:
+        """Made on first use: a cluster's client connects at once."""
+        with translate_errors():
+            return blocking_redis(self._uri)
 
     def add(
         self,
@@ -146,15 +141,15 @@ class Runs:
     ) -> Run:
         """Queue a run; a worker takes it within a second."""
         run = _made(job, tenant=tenant, arguments=arguments, due=due)
-        with self._reachable(), self._redis.pipeline() as pipe:
-            pipe.execute_command("HSET", f"{PREFIX}run:{run.id}", *_flat(run.model_dump()))
-            pipe.zadd(f"{PREFIX}runs", {run.id: run.created.timestamp()})
-            pipe.rpush(f"{PREFIX}runs:queue", run.id)
-            pipe.execute()
+        keys = (f"{PREFIX}run:{run.id}", f"{PREFIX}runs", f"{PREFIX}runs:queue")
+        with translate_errors():
+            self._redis.eval(
+                _ADD, len(keys), *keys, run.id, run.created.timestamp(), *_flat(run.model_dump())
+            )
         return run
 
     def get(self, run_id: str) -> Run:
-        with self._reachable():
+        with translate_errors():
             fields = self._redis.hgetall(f"{PREFIX}run:{run_id}")
         if not fields:
             raise NotFound(f"no run {run_id!r}")
@@ -164,7 +159,7 @@ class Runs:
         """The newest runs first; with a tenant, only those that are that tenant's
         alone.
         """
-        with self._reachable():
+        with translate_errors():
             found: list[Run] = []
             start = 0
             while ids := self._redis.zrevrange(f"{PREFIX}runs", start, start + PAGE - 1):
@@ -181,7 +176,7 @@ class Runs:
         run = self.get(run_id)
         if run.state in DONE:
             raise Conflict(f"the run is {run.state} already")
-        with self._reachable():
+        with translate_errors():
             self._redis.hset(f"{PREFIX}run:{run_id}", "cancel", "1")
             if run.state == "queued" and self._redis.lrem(f"{PREFIX}runs:queue", 0, run_id):
                 self.finish(run_id, "cancelled")
@@ -189,7 +184,7 @@ class Runs:
 
     def update(self, run_id: str, **changes: Any) -> None:
         """Change a run, if it is still in the book."""
-        with self._reachable():
+        with translate_errors():
             self._redis.eval(_CHANGE, 1, f"{PREFIX}run:{run_id}", *_flat(changes))
 
     def unfinished(self, tenant: str) -> int:
@@ -201,7 +196,7 @@ class Runs:
         that runs is told to stop at its next beat.
         """
         runs = self.recent(tenant=tenant, limit=sys.maxsize)
-        with self._reachable():
+        with translate_errors():
             for run in runs:
                 self._redis.lrem(f"{PREFIX}runs:queue", 0, run.id)
                 self._redis.delete(f"{PREFIX}run:{run.id}")
@@ -216,7 +211,7 @@ class Runs:
         running.
         """
         keys = [f"{PREFIX}runs:queue", f"{PREFIX}runs:active"]
-        with self._reachable():
+        with translate_errors():
             run_id = self._redis.eval(_CLAIM, 2, *keys, f"{PREFIX}run:", time.time(), at_once)
             if not run_id:
                 return None
@@ -225,7 +220,7 @@ class Runs:
 
     def beat(self, run_id: str) -> bool:
         """Say that the run's process lives; True when the run should stop."""
-        with self._reachable():
+        with translate_errors():
             self._redis.zadd(f"{PREFIX}runs:active", {run_id: time.time()}, xx=True)
             cancel, job = self._redis.hmget(f"{PREFIX}run:{run_id}", "cancel", "job")
         return cancel == "1" or job is None
@@ -253,7 +248,7 @@ class Runs:
             f"{PREFIX}runs:done",
             f"{PREFIX}runs",
         )
-        with self._reachable():
+        with translate_errors():
             self._redis.eval(
                 _FINISH, 4, *keys, run_id, now.timestamp(), KEEP, f"{PREFIX}run:", *changes
             )
@@ -262,7 +257,7 @@ class Runs:
         """Queue again (up to ATTEMPTS times) or fail the runs whose process has died;
         they are returned.
         """
-        with self._reachable():
+        with translate_errors():
             dead = self._redis.zrangebyscore(f"{PREFIX}runs:active", 0, time.time() - DEAD)
             runs = self._read(dead)
             again = _flat({"state": "queued", "error": "its process died; it is tried again"})
@@ -276,7 +271,7 @@ class Runs:
 
     def active(self) -> list[Run]:
         """Those that run, and those that wait, in the order of the queue."""
-        with self._reachable():
+        with translate_errors():
             return self._read(
                 self._redis.zrange(f"{PREFIX}runs:active", 0, -1)
                 + self._redis.lrange(f"{PREFIX}runs:queue", 0, -1)
@@ -293,7 +288,7 @@ class Runs:
         """Whether this caller is the first, of all, to do `what` (a name that includes
         the time it is for).
         """
-        with self._reachable():
+        with translate_errors():
             return bool(self._redis.set(f"{PREFIX}once:{what}", "1", nx=True, ex=int(seconds)))
 
     def schedule(self, job: str, due: datetime) -> bool:
@@ -308,7 +303,7 @@ class Runs:
             f"{PREFIX}runs:queue",
         )
         fields = _flat(run.model_dump())
-        with self._reachable():
+        with translate_errors():
             return bool(
                 self._redis.eval(
                     _SCHEDULE, 4, *keys, due.timestamp(), run.id, run.created.timestamp(), *fields

@@ -8,7 +8,7 @@ from shoal.contract.names import check_tenant
 from shoal.eventlog import codec
 
 from .configuration import StoreConfig
-from .redis_client import redis, translated
+from .redis_client import async_redis, translate_errors
 
 
 async def erase(config: StoreConfig, tenant: str) -> dict[str, int]:
@@ -39,12 +39,12 @@ async def remains(config: StoreConfig, tenant: str) -> list[str]:
     from .vectors import VectorStore
 
     found = []
-    with translated():
-        async for _ in _keys(redis(config.events), f"{codec.log(tenant)}*"):
+    with translate_errors():
+        async for _ in _keys(async_redis(config.events), f"{codec.log(tenant)}*"):
             found.append("events")
             break
         for pattern in _patterns(tenant):
-            async for _ in _keys(redis(config.online), pattern):
+            async for _ in _keys(async_redis(config.online), pattern):
                 found.append("online")
                 break
     if await VectorStore(config, tenant).names():
@@ -64,20 +64,22 @@ async def _keys(client: Any, pattern: str) -> AsyncIterator[bytes]:
 
 
 async def _erase_log(config: StoreConfig, tenant: str) -> int:
-    client = redis(config.events)
-    with translated():
+    client = async_redis(config.events)
+    with translate_errors():
         count = int(await client.xlen(codec.log(tenant))) + int(
             await client.xlen(codec.dead(tenant))
         )
-        for each in {config.events: client, config.online: redis(config.online)}.values():
+        for each in {config.events: client, config.online: async_redis(config.online)}.values():
             await _delete(each, f"{codec.log(tenant)}*")
         await client.zrem(codec.TENANTS, tenant)
     return count
 
 
 async def _erase_online(config: StoreConfig, tenant: str) -> int:
-    with translated():
-        return sum([await _delete(redis(config.online), pattern) for pattern in _patterns(tenant)])
+    with translate_errors():
+        return sum(
+            [await _delete(async_redis(config.online), pattern) for pattern in _patterns(tenant)]
+        )
 
 
 async def _delete(client: Any, pattern: str) -> int:

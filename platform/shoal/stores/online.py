@@ -1,11 +1,8 @@
 """Redis, within one tenant's keys."""
 
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from redis import exceptions as faults
 from redis.asyncio import Redis
 
 from shoal.contract.errors import Invalid
@@ -13,7 +10,14 @@ from shoal.contract.names import encode
 from shoal.contract.stores import Key
 
 from .configuration import StoreConfig
-from .redis_client import redis, translated, unavailable
+from .redis_client import (
+    REDIS_ERRORS,
+    as_unavailable,
+    async_redis,
+    run_script,
+    script_digest,
+    translate_errors,
+)
 from .tenant_store import TenantStore
 
 COMMANDS = frozenset(
@@ -33,11 +37,6 @@ name another tenant's key.
 
 ONE_KEY = {"delete": "DEL", "unlink": "UNLINK", "exists": "EXISTS", "pfcount": "PFCOUNT"}
 """Commands that redis-py lets take any number of keys: here they take one."""
-
-
-@lru_cache(maxsize=4096)
-def _sha(text: str) -> str:
-    return hashlib.sha1(text.encode()).hexdigest()
 
 
 def encoded(parts: Sequence[str]) -> str:
@@ -103,12 +102,8 @@ class OnlineStore(TenantStore):
         if not keys:
             raise Invalid("a script needs at least one key")
         addresses = [address(self._tenant, key) for key in keys]
-        with translated():
-            client = redis(self._config.online)
-            try:
-                return await client.evalsha(_sha(script), len(addresses), *addresses, *args)
-            except faults.NoScriptError:
-                return await client.eval(script, len(addresses), *addresses, *args)
+        with translate_errors():
+            return await run_script(async_redis(self._config.online), script, addresses, args)
 
     async def scan(self, prefix: Key) -> AsyncIterator[str]:
         """Keys below a prefix, each once, still encoded and without the tenant:
@@ -119,8 +114,10 @@ class OnlineStore(TenantStore):
             start = start[:-1]  # an open hash tag: whatever is tagged below it
         pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in start)
         seen = set()
-        with translated():
-            async for raw in redis(self._config.online).scan_iter(match=pattern + "*", count=1000):
+        with translate_errors():
+            async for raw in async_redis(self._config.online).scan_iter(
+                match=pattern + "*", count=1000
+            ):
                 found = raw.decode()
                 if found[len(start) : len(start) + 1] in ("", ":", "}") and found not in seen:
                     seen.add(found)
@@ -132,22 +129,22 @@ def _method(command: str) -> Callable[..., Awaitable[Any]]:
         if args:
             _arguments(command, args)
         try:
-            return await getattr(redis(self._config.online), command)(
+            return await getattr(async_redis(self._config.online), command)(
                 address(self._tenant, key), *args, **options
             )
-        except (faults.RedisError, OSError) as error:
-            away = unavailable(error)
-            if away is None:
+        except REDIS_ERRORS as error:  # written out: a context manager costs more
+            unavailable = as_unavailable(error)
+            if unavailable is None:
                 raise
-            raise away from error
+            raise unavailable from error
 
     return method
 
 
 def _iterator(command: str) -> Callable[..., AsyncIterator[Any]]:
     async def method(self: OnlineStore, key: Key, *args: Any, **options: Any) -> AsyncIterator[Any]:
-        with translated():
-            async for item in getattr(redis(self._config.online), command)(
+        with translate_errors():
+            async for item in getattr(async_redis(self._config.online), command)(
                 address(self._tenant, key), *args, **options
             ):
                 yield item
@@ -206,14 +203,14 @@ class Pipeline:
         calls, self._calls = self._calls, []
         if not calls:
             return []
-        with translated():
-            client, sent = redis(self._config.online), set()
+        with translate_errors():
+            client, sent = async_redis(self._config.online), set()
             pipe = client.pipeline(transaction=False)
             for command, args, options in calls:
                 if (
                     command == "eval" and args[0] in sent
                 ):  # the first one's text made it known to the server
-                    pipe.evalsha(_sha(args[0]), *args[1:])
+                    pipe.evalsha(script_digest(args[0]), *args[1:])
                     continue
                 if command == "eval" and isinstance(
                     client, Redis

@@ -1,29 +1,48 @@
-"""One connection pool per process, event loop and URI, made on first use."""
+"""Clients of Redis by URI, and how its errors become Shoal's.
 
-import asyncio
-from collections.abc import Callable, Iterator
+The only module that knows URIs: `redis://`, `rediss://` (TLS), `unix://`,
+`redis+cluster://` and `rediss+cluster://`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from redis import exceptions as faults
-from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster
-from redis.asyncio.retry import Retry
+import redis
+from redis import asyncio as aioredis
+from redis import exceptions
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer
 
 from shoal.contract.errors import Unavailable
 
-_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], Any]]" = (
-    WeakKeyDictionary()
-)
+from .connections import shared_client
+from .redis_connections import LeanConnection, Pool
 
-CONNECTIONS = 64
-"""Of one process to one Redis. More would wait in the server instead: it works on one
-command at a time.
+REDIS_ERRORS = (
+    exceptions.RedisError,
+    exceptions.RedisClusterException,
+    OSError,
+    TimeoutError,
+)
+"""What a call of a Redis client may raise (redis-py's `RedisClusterException` is no
+`RedisError`).
 """
-PATIENCE = 5.0
-"""Seconds to wait for a free connection."""
+
+UNREACHABLE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ClusterError,
+    OSError,
+    TimeoutError,
+)
+NO_CLUSTER = "Redis Cluster cannot be connected"
+"""The `RedisClusterException` that says that no node answers; others are a caller's
+mistakes, such as keys of two slots in one command.
+"""
+
 REFUSALS = (
     "MISCONF",
     "READONLY",
@@ -37,134 +56,135 @@ REFUSALS = (
 """Errors by which a Redis server says that it cannot serve now."""
 
 
-def shared(key: tuple[str, ...], make: Callable[[], Any]) -> Any:
-    """The running loop's client of this key, made if there is none."""
-    loop = asyncio.get_running_loop()
-    clients = _clients.get(loop)
-    if clients is None:
-        clients = _clients[loop] = {}
-    client = clients.get(key)
-    if client is None:
-        client = clients[key] = make()
-    return client
+def async_redis(uri: str) -> Any:
+    """The running event loop's client of a Redis or Redis Cluster.
 
+    A command is never retried on a single Redis: after a broken connection it is
+    unknown whether it ran, and an INCR or XADD would run twice. The pool replaces
+    connections that the server closed while they were idle.
 
-async def close_connections() -> None:
-    """Close what the running loop has open. The next use connects again."""
-    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await (client.aclose() if hasattr(client, "aclose") else client.close())
+    Args:
+        uri: The address, with one of the schemes in the module's docstring.
 
-
-def redis(uri: str) -> Any:
-    """The client of a Redis, or of a Redis Cluster for the schemes `redis+cluster` and
-    `rediss+cluster`.
+    Returns:
+        A `redis.asyncio.Redis` or `RedisCluster` whose replies are bytes.
     """
-    return shared((uri,), lambda: _connect(uri))
+    return shared_client((uri,), lambda: _connect(uri))
 
 
-class LeanConnection(Connection):
-    """Packs commands in C, as redis-py's blocking client does, and sends what the
-    socket takes at once without a task of its own to wait for it: a fifth of a
-    command's time.
+def blocking_redis(uri: str) -> Any:
+    """A new client of a Redis or Redis Cluster for code that runs outside an event loop.
+
+    It may be shared by threads. A cluster's client connects at once, a single Redis's
+    on first use.
+
+    Args:
+        uri: The address, with one of the schemes in the module's docstring.
+
+    Returns:
+        A `redis.Redis` or `redis.RedisCluster` whose replies are strings.
     """
-
-    pack_command = staticmethod(HiredisRespSerializer().pack)  # type: ignore[assignment]
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        writer = self._writer
-        if (
-            writer is not None
-            and self.is_connected
-            and not self.health_check_interval
-            and isinstance(command, list)
-        ):
-            writer.writelines(command)
-            if not writer.transport.get_write_buffer_size():
-                return
-            command = []  # all of it is in the buffer, and redis-py waits until it has gone
-        await super().send_packed_command(command, check_health)
+    plain_uri, is_cluster = _parse(uri)
+    factory: Any = redis.RedisCluster if is_cluster else redis.Redis
+    return factory.from_url(
+        plain_uri,
+        decode_responses=True,
+        socket_timeout=30,
+        socket_connect_timeout=5,
+        health_check_interval=15,
+    )
 
 
-class Pool(ConnectionPool):
-    """At most `CONNECTIONS` at once; who finds none free waits. redis-py's own would
-    refuse; its locks, and the counts that it keeps for OpenTelemetry, would take a
-    third of a command's time.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._free = asyncio.Semaphore(CONNECTIONS)
-
-    async def get_connection(self, *args: Any, **options: Any) -> Any:
-        if self._free.locked():
-            await asyncio.wait_for(self._free.acquire(), PATIENCE)
-        else:
-            await self._free.acquire()
-        connection = None
-        try:
-            connection = self.get_available_connection()  # type: ignore[no-untyped-call]
-            await self.ensure_connection(connection)
-            return connection
-        except BaseException:
-            self._return(connection)
-            raise
-
-    async def release(self, connection: Any) -> None:
-        try:
-            if connection.should_reconnect():
-                await connection.disconnect()
-        finally:
-            self._return(connection)
-
-    def _return(self, connection: Any) -> None:
-        if connection is not None:
-            self._in_use_connections.discard(connection)
-            self._available_connections.append(connection)
-        self._free.release()
+def _parse(uri: str) -> tuple[str, bool]:
+    """The URI as redis-py takes it, and whether it is a cluster's."""
+    scheme, separator, rest = uri.partition("://")
+    plain = scheme.removesuffix("+cluster")
+    return plain + separator + rest, plain != scheme
 
 
 def _connect(uri: str) -> Any:
-    scheme, separator, rest = uri.partition("://")
-    # Nothing is retried: what a broken connection left undone is unknown, and a
-    # repeated INCR or XADD is another one. A connection that the server closed while it
-    # idled is noticed by the pool and replaced.
-    retry = Retry(NoBackoff(), 0)
-    if scheme.endswith("+cluster"):
-        return RedisCluster.from_url(
-            scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=5
-        )
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "socket_connect_timeout": 5,
-        "socket_timeout": 10,
-        "retry": retry,
-    }
-    if scheme == "redis":  # rediss and unix have classes of their own
+    plain_uri, is_cluster = _parse(uri)
+    options: dict[str, Any] = {"protocol": 2, "socket_connect_timeout": 5}
+    if is_cluster:
+        return aioredis.RedisCluster.from_url(plain_uri, **options)
+    options |= {"socket_timeout": 10, "retry": AsyncRetry(NoBackoff(), 0)}
+    if plain_uri.startswith("redis://"):  # rediss and unix have connection classes of their own
         options["connection_class"] = LeanConnection
-    return Redis.from_pool(Pool.from_url(uri, **options))
+    return aioredis.Redis.from_pool(Pool.from_url(plain_uri, **options))
 
 
-def unavailable(error: Exception) -> Unavailable | None:
-    """What to raise for a fault of a Redis; None when the fault is the caller's."""
-    if isinstance(error, faults.AuthenticationError):
+@lru_cache(maxsize=4096)
+def script_digest(script: str) -> str:
+    """The digest by which a Redis server knows a Lua script."""
+    return hashlib.sha1(script.encode()).hexdigest()
+
+
+async def run_script(
+    client: Any, script: str, keys: Sequence[str], args: Sequence[Any] = ()
+) -> Any:
+    """Run a Lua script by its digest; send its text where the server lacks it."""
+    try:
+        return await client.evalsha(script_digest(script), len(keys), *keys, *args)
+    except exceptions.NoScriptError:
+        return await client.eval(script, len(keys), *keys, *args)
+
+
+_RUN_ALL = """
+-- KEYS: the keys of all commands. ARGV: for each command its length, then its parts.
+local replies, at = {}, 1
+while at <= #ARGV do
+  local length = tonumber(ARGV[at])
+  replies[#replies + 1] = redis.call(unpack(ARGV, at + 1, at + length))
+  at = at + length + 1
+end
+return replies
+"""
+
+
+async def run_atomically(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Run commands as one Lua script: all of them, with nothing between.
+
+    redis-py's transactions would do on a single Redis, but those of its asyncio cluster
+    client run in threads with event loops of their own.
+
+    Args:
+        client: What `async_redis` returned.
+        commands: Each as `(name, key, *arguments)` with at most 7,000 arguments; in a
+            cluster their keys must be of one hash slot.
+
+    Returns:
+        The replies, in order, as the server sends them.
+    """
+    if not commands:
+        return []
+    keys = list(dict.fromkeys(command[1] for command in commands))
+    args = [part for command in commands for part in (len(command), *command)]
+    return list(await run_script(client, _RUN_ALL, keys, args))
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether a client is of a Redis Cluster, where a script's keys are of one slot."""
+    return isinstance(client, aioredis.RedisCluster)
+
+
+def as_unavailable(error: Exception) -> Unavailable | None:
+    """The `Unavailable` to raise for an error of Redis; None for a caller's mistake."""
+    if isinstance(error, exceptions.AuthenticationError):
         return Unavailable("Redis refuses the password", retry_after=1)
-    if isinstance(
-        error,
-        (faults.ConnectionError, faults.TimeoutError, faults.ClusterError, OSError, TimeoutError),
-    ):
-        return Unavailable("Redis is away", retry_after=1)
-    if isinstance(error, faults.ResponseError) and str(error).startswith(REFUSALS):
+    if isinstance(error, UNREACHABLE) or str(error).startswith(NO_CLUSTER):
+        return Unavailable("Redis is unavailable", retry_after=1)
+    if isinstance(error, exceptions.ResponseError) and str(error).startswith(REFUSALS):
         return Unavailable(f"Redis cannot serve: {str(error)[:200]}", retry_after=1)
     return None
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Faults of a Redis that is away become Unavailable."""
+def translate_errors() -> Iterator[None]:
+    """Raise `Unavailable` where Redis cannot be reached or cannot serve."""
     try:
         yield
-    except (faults.RedisError, OSError, TimeoutError) as error:
-        away = unavailable(error)
-        if away is None:
+    except REDIS_ERRORS as error:
+        unavailable = as_unavailable(error)
+        if unavailable is None:
             raise
-        raise away from error
+        raise unavailable from error

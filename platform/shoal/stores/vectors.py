@@ -25,7 +25,7 @@ from shoal.contract.errors import (
 )
 from shoal.contract.stores import Hit, VectorSchema
 
-from .redis_client import shared
+from .connections import shared_client
 from .tenant_store import TenantStore
 
 logging.getLogger("pymilvus").setLevel(
@@ -239,7 +239,9 @@ class VectorStore(TenantStore):
 
     def _client(self) -> Any:
         uri, token = self._config.vectors, self._config.token
-        return shared((uri, token), lambda: AsyncMilvusClient(uri=uri, token=token, timeout=3.0))
+        return shared_client(
+            (uri, token), lambda: AsyncMilvusClient(uri=uri, token=token, timeout=3.0)
+        )
 
     async def _search(
         self,

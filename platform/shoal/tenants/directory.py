@@ -18,6 +18,7 @@ from shoal.contract.context import Role
 from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import CAPABILITY, check_tenant, check_text
+from shoal.stores.redis_client import async_redis, run_script, translate_errors
 
 from .keyspace import (
     AUDIT_LENGTH,
@@ -33,10 +34,8 @@ from .keyspace import (
     PREFIX,
     VERSION,
     active_key,
-    connect,
     exposed_key,
     minute_keys,
-    reachable,
     tenant_key,
     user_key,
 )
@@ -44,32 +43,20 @@ from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
 
 
 class Directory:
-    """Operations on the directory. Raises NotFound for a tenant that is not there and
-    Unavailable when Redis is away.
+    """Operations on the directory, in one Redis.
+
+    Raises:
+        NotFound: There is no such tenant.
+        Unavailable: Redis cannot be reached.
     """
 
     def __init__(self, redis_url: str) -> None:
-        """`redis_url` may have the scheme `redis+cluster` or `rediss+cluster`."""
         self.url = redis_url
-        self._client: tuple[asyncio.AbstractEventLoop, Any] | None = None
-
-    def __reduce__(self) -> tuple[type["Directory"], tuple[str]]:
-        return Directory, (self.url,)
 
     @property
     def redis(self) -> Any:
-        """This event loop's `redis.asyncio.Redis` (those of a loop that is gone cannot
-        be used again). Its answers are bytes.
-        """
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._client[0] is not loop:
-            self._client = loop, connect(self.url)
-        return self._client[1]
-
-    async def close(self) -> None:
-        if self._client is not None and self._client[0] is asyncio.get_running_loop():
-            await self._client[1].aclose()
-        self._client = None
+        """The running event loop's client, whose replies are bytes."""
+        return async_redis(self.url)
 
     # Tenants
 
@@ -87,7 +74,7 @@ class Directory:
         return record
 
     async def get_tenant(self, tenant: str) -> TenantRecord:
-        async with reachable():
+        with translate_errors():
             raw = await self.redis.hget(tenant_key(_checked(tenant)), "tenant")
         if raw is None:
             raise NotFound(f"no tenant {tenant!r}")
@@ -97,7 +84,7 @@ class Directory:
         self, limit: int = 1000, cursor: str | None = None
     ) -> tuple[list[TenantRecord], str | None]:
         """In the order of their ids; `cursor` is the last id seen."""
-        async with reachable():
+        with translate_errors():
             names = sorted(name.decode() for name in await self.redis.zrange(CHANGES, 0, -1))
             records: list[TenantRecord] = []
             remaining = [name for name in names if cursor is None or name > cursor]
@@ -138,7 +125,7 @@ class Directory:
         """Whether the tenant was erased lately, or its erasure goes on. Not by its
         absence: a directory that lost its data must not make anyone erase.
         """
-        async with reachable():
+        with translate_errors():
             raw, erased = await asyncio.gather(
                 self.redis.hget(tenant_key(_checked(tenant)), "tenant"),
                 self.redis.zscore(ERASED, tenant),
@@ -161,7 +148,7 @@ class Directory:
             "audit": 0,
             "exposures": 0,
         }
-        async with reachable():
+        with translate_errors():
             redis = self.redis
             fields = [field.decode() for field in await redis.hkeys(tenant_key(tenant))]
             plural = {
@@ -195,7 +182,7 @@ class Directory:
                 for minute in range(this_minute - 16, this_minute + 2):
                     await redis.delete(*minute_keys(capability.decode(), minute, tenant))
         if fields:
-            async with reachable():
+            with translate_errors():
                 now = time.time()
                 await redis.zadd(ERASED, {tenant: now})
                 await redis.zremrangebyscore(ERASED, "-inf", now - ERASED_SECONDS)
@@ -229,7 +216,7 @@ class Directory:
         except ValidationError as error:
             raise Invalid("that cannot be a key", errors=located(error)) from None
         await self.get_tenant(tenant) if tenant != PLATFORM else None
-        async with reachable():
+        with translate_errors():
             await self.redis.hset(KEYS, key_id, tenant)
         await self._edit(tenant, {f"key/{key_id}": record.model_dump_json()}, guard="old")
         return record, key
@@ -244,7 +231,7 @@ class Directory:
 
     async def key_tenant(self, key_id: str) -> str:
         """The tenant that a key belongs to."""
-        async with reachable():
+        with translate_errors():
             tenant = await self.redis.hget(KEYS, key_id)
         if tenant is None:
             raise NotFound(f"no key {key_id!r}")
@@ -255,7 +242,7 @@ class Directory:
         owner = await self.key_tenant(key_id)
         if tenant not in (None, owner) or not await self._edit(owner, {f"key/{key_id}": ""}):
             raise NotFound(f"no key {key_id!r}")
-        async with reachable():
+        with translate_errors():
             await self.redis.hdel(KEYS, key_id)
 
     # Limits, parameters
@@ -277,7 +264,7 @@ class Directory:
         await self._edit(tenant, {f"parameters/{_capability(capability)}": raw}, guard="old")
 
     async def get_parameters(self, tenant: str, capability: str) -> dict[str, Any]:
-        async with reachable():
+        with translate_errors():
             raw = await self.redis.hget(tenant_key(_checked(tenant)), f"parameters/{capability}")
         return {} if raw is None else orjson.loads(raw)
 
@@ -294,7 +281,7 @@ class Directory:
         )
 
     async def get_experiment(self, tenant: str | None, experiment: str) -> ExperimentRecord:
-        async with reachable():
+        with translate_errors():
             raw = await self.redis.hget(
                 tenant_key(_checked(tenant or PLATFORM)), f"experiment/{experiment}"
             )
@@ -311,7 +298,7 @@ class Directory:
         owner = tenant or PLATFORM
         if not await self._edit(owner, {f"experiment/{experiment}": ""}):
             raise NotFound(f"no experiment {experiment!r}")
-        async with reachable():
+        with translate_errors():
             await self.redis.delete(exposed_key(owner, experiment))
             await self.redis.srem(exposed_key(owner), experiment)
 
@@ -338,7 +325,7 @@ class Directory:
             raise NotFound(f"no board {board!r}")
 
     async def board_members(self, tenant: str, board: str) -> list[str]:
-        async with reachable():
+        with translate_errors():
             if not await self.redis.sismember(f"{PREFIX}boards:{_checked(tenant)}", board):
                 raise NotFound(f"no board {board!r}")
             return sorted(
@@ -347,7 +334,7 @@ class Directory:
             )
 
     async def list_boards(self, tenant: str) -> list[str]:
-        async with reachable():
+        with translate_errors():
             return sorted(
                 board.decode()
                 for board in await self.redis.smembers(f"{PREFIX}boards:{_checked(tenant)}")
@@ -355,7 +342,7 @@ class Directory:
 
     async def boards_of(self, tenant: str, user: str) -> frozenset[str]:
         """The boards that a user is a member of."""
-        async with reachable():
+        with translate_errors():
             return frozenset(
                 board.decode()
                 for board in await self.redis.smembers(user_key(_checked(tenant), user))
@@ -367,7 +354,7 @@ class Directory:
         """Append to a tenant's audit log, which keeps about the last hundred thousand
         entries.
         """
-        async with reachable():
+        with translate_errors():
             pipe = self.redis.pipeline(transaction=False)
             for entry in entries:
                 fields: dict[Any, Any] = {"entry": entry.model_dump_json()}
@@ -388,7 +375,7 @@ class Directory:
                 "that is no cursor of this list",
                 errors=[{"location": "cursor", "message": "not a cursor"}],
             )
-        async with reachable():
+        with translate_errors():
             rows: Any = await self.redis.xrevrange(
                 f"{PREFIX}audit:{_checked(tenant)}",
                 max="+" if cursor is None else f"({cursor}",
@@ -406,9 +393,12 @@ class Directory:
         _checked(tenant)
         flat = [part for pair in fields.items() for part in pair]
         guard = "" if tenant == PLATFORM else guard
-        async with reachable():
-            done = await self.redis.eval(
-                EDIT, 4, tenant_key(tenant), VERSION, CHANGES, CHANNEL, tenant, guard, *flat
+        with translate_errors():
+            done = await run_script(
+                self.redis,
+                EDIT,
+                (tenant_key(tenant), VERSION, CHANGES, CHANNEL),
+                (tenant, guard, *flat),
             )
         if done == -1:
             raise Conflict(f"there is a tenant {tenant!r}")
@@ -424,15 +414,13 @@ class Directory:
             f"{PREFIX}boards:{_checked(tenant)}",
             f"{PREFIX}board:{tenant}:{board}",
         ]
-        async with reachable():
-            script = self.redis.eval(
-                MEMBERS, len(keys), *keys, user_key(tenant, ""), tenant, board, boards, *users
-            )
-            return int(await script)
+        with translate_errors():
+            args = (user_key(tenant, ""), tenant, board, boards, *users)
+            return int(await run_script(self.redis, MEMBERS, keys, args))
 
     async def _fields(self, tenant: str, kind: str) -> dict[str, bytes]:
         """The fields of one kind, by name. NotFound for no such tenant."""
-        async with reachable():
+        with translate_errors():
             fields = await self.redis.hgetall(tenant_key(_checked(tenant)))
         if tenant != PLATFORM and b"tenant" not in fields:
             raise NotFound(f"no tenant {tenant!r}")

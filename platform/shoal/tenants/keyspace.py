@@ -16,17 +16,6 @@ with a letter or digit), in one Cluster slot:
     {%shoal}:replicas:<capability>    sorted set: replica → time of its last sign of life
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from shoal.contract.errors import Unavailable
-
 PREFIX = "{%shoal}:"
 VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
     PREFIX + name for name in ("version", "changes", "changed", "keys", "capabilities")
@@ -36,8 +25,6 @@ NOTICE_SECONDS = 1.0
 ERASED = PREFIX + "erased"
 """Sorted set: the tenants erased lately, by when, for work that outlasts an erasure."""
 ERASED_SECONDS = 7 * 86_400
-CONNECTIONS = 64
-"""Per process, at most; who finds none free waits."""
 
 EDIT = """
 local exists = redis.call('HEXISTS', KEYS[1], 'tenant')
@@ -76,28 +63,6 @@ is done to the set of boards.
 """
 
 
-def connect(url: str) -> Any:
-    """A client that tries nothing twice: an INCR that may have been done would be done
-    again.
-    """
-    scheme, separator, rest = url.partition("://")
-    if scheme.endswith("+cluster"):
-        return RedisCluster.from_url(
-            scheme.removesuffix("+cluster") + separator + rest, protocol=2, socket_connect_timeout=2
-        )
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        max_connections=CONNECTIONS,
-        timeout=5,
-        socket_connect_timeout=2,
-        socket_timeout=5,
-        health_check_interval=15,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
-
-
 def tenant_key(tenant: str) -> str:
     return f"{PREFIX}tenant:{tenant}"
 
@@ -122,12 +87,3 @@ def minute_keys(capability: str, minute: int, tenant: str) -> tuple[str, str]:
         f"{PREFIX}minute:{capability}:{minute}:{tenant}",
         f"{PREFIX}users:{capability}:{minute}:{tenant}",
     )
-
-
-@asynccontextmanager
-async def reachable() -> AsyncIterator[None]:
-    """A Redis that is away becomes `Unavailable`."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable("the directory cannot be reached", retry_after=1) from error

@@ -14,13 +14,13 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
 from shoal.contract.errors import Unavailable
 from shoal.contract.experiments import ExperimentRecord
+from shoal.stores.redis_client import REDIS_ERRORS, translate_errors
 
 from .directory import Directory
-from .keyspace import CHANGES, CHANNEL, VERSION, reachable, tenant_key
+from .keyspace import CHANGES, CHANNEL, VERSION, tenant_key
 from .records import PLATFORM, Caller, KeyRecord, Limits, TenantRecord
 from .tasks import end
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 100
 CATCH_UP_SECONDS = 0.05
-AWAY = (RedisError, OSError, TimeoutError, Unavailable)
+FAULTS = (*REDIS_ERRORS, Unavailable)
 
 
 class TenantState:
@@ -98,7 +98,7 @@ class Snapshot:
         `fresh` says how it stands.
         """
         if self._follower is None:
-            with suppress(*AWAY):
+            with suppress(*FAULTS):
                 await self._poll()
             self._follower = asyncio.create_task(self._follow(), name="shoal-directory")
 
@@ -137,14 +137,14 @@ class Snapshot:
         try:
             async with asyncio.timeout(1):
                 await self._poll()
-        except AWAY:
+        except FAULTS:
             self._failed = monotonic()
 
     async def _follow(self) -> None:
         while True:
             try:
                 await self._subscribed()
-            except AWAY as error:
+            except FAULTS as error:
                 log.warning("the directory cannot be reached: %s", error)
                 self._whole = True
             except Exception:
@@ -163,21 +163,22 @@ class Snapshot:
                         pass
 
     async def _poll(self) -> None:
-        async with self._lock, reachable():
-            redis = self.directory.redis
-            version = int(await redis.get(VERSION) or 0)
-            whole = self._whole or version < self._version
-            if whole or version > self._version:
-                after = "-inf" if whole else f"({self._version}"
-                names = [
-                    name.decode()
-                    for name in await redis.zrange(CHANGES, after, "+inf", byscore=True)
-                ]
-                if whole:
-                    names = sorted({*names, *self.tenants, PLATFORM})
-                await self._read(names)
-                self._version, self._whole = version, False
-            self._heard = monotonic()
+        with translate_errors():
+            async with self._lock:
+                await self._catch_up_with(self.directory.redis)
+
+    async def _catch_up_with(self, redis: Any) -> None:
+        version = int(await redis.get(VERSION) or 0)
+        whole = self._whole or version < self._version
+        if whole or version > self._version:
+            after = "-inf" if whole else f"({self._version}"
+            changed = await redis.zrange(CHANGES, after, "+inf", byscore=True)
+            names = [name.decode() for name in changed]
+            if whole:
+                names = sorted({*names, *self.tenants, PLATFORM})
+            await self._read(names)
+            self._version, self._whole = version, False
+        self._heard = monotonic()
 
     async def _read(self, names: list[str]) -> None:
         for start in range(0, len(names), CHUNK):

@@ -26,7 +26,7 @@ from shoal.runtime.configuration import Config
 from shoal.runtime.context import PlatformContext, PlatformServices
 from shoal.runtime.ingress import application, call_application
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections
+from shoal.stores.connections import close_connections
 from shoal.tenants.lifecycle import erase_tenant
 
 T = TypeVar("T")
@@ -250,6 +250,5 @@ class CapabilityApp:
             await asyncio.gather(*map(erase, self.tenants))
 
         self.run(all_of_them())
-        self.run(self._directory.close())
         self._server.should_exit = True
         self._thread.join(20)

@@ -11,7 +11,8 @@ from shoal.eventlog.codec import lease
 from shoal.eventlog.redis_log import EventLog
 from shoal.stores import lake as lake_module
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import close_connections, redis
+from shoal.stores.connections import close_connections
+from shoal.stores.redis_client import async_redis
 from shoal.tenants.tenant_stores import TenantStores
 
 from .test_log import Recorder, following
@@ -160,7 +161,7 @@ async def test_an_event_read_from_the_archive_is_the_same_event(
 
 
 async def test_two_do_not_archive_at_once(stores: TenantStores, config: StoreConfig, tenant: str):
-    await redis(config.online).set(lease(tenant, "archive"), "another", px=5000)
+    await async_redis(config.online).set(lease(tenant, "archive"), "another", px=5000)
     with pytest.raises(Conflict):
         await EventLog(config).archive(tenant)
 

@@ -13,7 +13,7 @@ from shoal import Event, NotFound, Unavailable
 from shoal.eventlog.consumer import Consumer, Subscription
 from shoal.eventlog.redis_log import EventLog
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import redis
+from shoal.stores.redis_client import async_redis
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
@@ -296,9 +296,9 @@ async def test_consume_ends_when_it_is_told_to_and_frees_its_tenants(
     stop.set()
     await asyncio.wait_for(task, 5)
     assert [
-        key async for key in redis(config.online).scan_iter(f"@events:{{{tenant}}}:lease:*")
+        key async for key in async_redis(config.online).scan_iter(f"@events:{{{tenant}}}:lease:*")
     ] == []
-    assert not await redis(config.online).zscore("@workers:search", "w1")
+    assert not await async_redis(config.online).zscore("@workers:search", "w1")
 
 
 async def test_a_group_says_how_far_behind_it_is(
@@ -317,7 +317,8 @@ async def test_a_group_says_how_far_behind_it_is(
 
 WORKER = """
 import asyncio, json, os, sys
-from shoal.stores import EventLog, StoreConfig
+from shoal.eventlog.redis_log import EventLog
+from shoal.stores.configuration import StoreConfig
 config, group, worker, out = StoreConfig(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], sys.argv[4]
 tenants, poison, deliveries = sys.argv[5].split(","), sys.argv[6], int(sys.argv[7])
 note = os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

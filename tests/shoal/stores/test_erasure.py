@@ -8,7 +8,7 @@ from shoal.eventlog.redis_log import EventLog
 from shoal.stores import erasure as module
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.erasure import erase, remains
-from shoal.stores.redis_client import redis
+from shoal.stores.redis_client import async_redis
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
     assert await erase(config, tenant) == {"events": 2, "online": 3, "vectors": 4, "lake": 2}
     assert await remains(config, tenant) == []
     for uri in (config.online, config.events):
-        keys = [key.decode() async for key in redis(uri).scan_iter(f"*{tenant}*")]
+        keys = [key.decode() async for key in async_redis(uri).scan_iter(f"*{tenant}*")]
         assert all(near in key for key in keys)
     assert tenant not in await EventLog(config).tenants()
     assert await erase(config, tenant) == {"events": 0, "online": 0, "vectors": 0, "lake": 0}

@@ -13,7 +13,7 @@ from shoal import Invalid, Unavailable
 from shoal.contract.names import TENANT
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.online import COMMANDS, OnlineStore, address
-from shoal.stores.redis_client import redis
+from shoal.stores.redis_client import async_redis
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
@@ -148,7 +148,7 @@ async def test_a_pickled_door_is_the_same_door(stores: TenantStores):
 
 
 async def test_every_command_exists_in_redis(config: StoreConfig, stores: TenantStores):
-    client = redis(config.online)
+    client = async_redis(config.online)
     assert not [command for command in COMMANDS if not hasattr(client, command)]
 
 
@@ -218,7 +218,7 @@ async def test_a_wrong_password_is_unavailable(config: StoreConfig):
 async def test_many_at_once_share_a_few_connections(stores: TenantStores, config: StoreConfig):
     await asyncio.gather(*(stores.online.incrby("n") for _ in range(2000)))
     assert await stores.online.get("n") == b"2000"
-    assert len(redis(config.online).connection_pool._available_connections) <= 64
+    assert len(async_redis(config.online).connection_pool._available_connections) <= 64
 
 
 async def test_a_fault_gives_its_connection_back(stores: TenantStores):
@@ -263,8 +263,8 @@ async def test_a_connection_that_is_cut_while_it_is_waited_for_is_unavailable(
         stores.online.eval("local x = 0 for i = 1, 1e8 do x = x + i end return x", ["n"])
     )
     await asyncio.sleep(0.2)
-    for connection in redis(config.online).connection_pool._in_use_connections:
+    for connection in async_redis(config.online).connection_pool._in_use_connections:
         connection._writer.transport.abort()
     with pytest.raises(Unavailable):
         await waiting
-    assert len(redis(config.online).connection_pool._in_use_connections) == 0
+    assert len(async_redis(config.online).connection_pool._in_use_connections) == 0

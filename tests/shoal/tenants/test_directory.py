@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shoal import Conflict, Invalid, NotFound, Role, Unavailable
 from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.contract.names import TENANT, encode
+from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import PREFIX
 from shoal.tenants.records import PLATFORM, AuditEntry, Limits
@@ -304,7 +305,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Directory]:
         await asyncio.sleep(0.05)
     directory = Directory(server.url.replace("redis://", "redis+cluster://").removesuffix("/0"))
     yield directory
-    await directory.close()
+    await close_connections()
     server.stop()
 
 
