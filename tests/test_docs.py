@@ -101,7 +101,7 @@ def test_python_imports_names_that_exist(page: Path) -> None:
         ):
             for word in re.findall(r"\w+", re.sub(r"#.*| as \w+", "", imported[0] or imported[1])):
                 assert hasattr(shoal, word), f"{name(page)}: shoal has no {word}"
-        for word in re.findall(r"\bshoal\.(?!testing\b|sample\b|search\b)([A-Za-z]\w*)", text):
+        for word in re.findall(r"\bshoal\.(?!testing\b|local\b|search\b)([A-Za-z]\w*)", text):
             assert hasattr(shoal, word) or word in CAPABILITIES, (
                 f"{name(page)}: shoal has no {word}"
             )
