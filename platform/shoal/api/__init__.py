@@ -1,1 +1,1 @@
-"""The platform's own capability, a resource a module."""
+"""The platform's own capability, at `/platform`: one module per resource."""

@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from shoal.contract.capability import Capability, Scaling
 
-from .backends import BackendReplica
+from .backend_replica import BackendReplica
 from .context import PlatformContext
 from .ingress import Ingress
 from .serve_config import LOGGING

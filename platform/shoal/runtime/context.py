@@ -1,12 +1,10 @@
-"""What every process of the platform holds: the configuration, the plugins, the
-directory, and doors for any tenant.
-"""
+"""What a process of the platform has: configuration, plugins, stores of any tenant."""
 
 import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -15,100 +13,125 @@ from pydantic import ValidationError
 
 from shoal.contract.capability import Capability, Job, Stream
 from shoal.contract.context import Operations, TenantContext
-from shoal.contract.errors import Invalid, NotFound, ShoalError, Unavailable
+from shoal.contract.errors import Invalid, NotFound, ShoalError
 from shoal.contract.operations import Call, Operation, decode, operations
 from shoal.contract.stores import Stores
+from shoal.eventlog.redis_log import EventLog
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
 from shoal.router.service_context import service_context
-from shoal.stores.configuration import StoreConfig
 from shoal.stores.erasure import erase
 from shoal.tenants.directory import Directory
 from shoal.tenants.tenant_stores import open_stores
 
-from . import plugins, status
-from .backends import BackendStub
+from . import plugins as plugin_loader
+from . import status
+from .backend_stub import BackendStub
 from .configuration import Config
+from .deployments import call_deployment
+from .job_runs import Runs
+from .plugins import Plugins
 
 log = logging.getLogger("shoal.runtime")
 M = TypeVar("M")
 
 
 class PlatformContext:
-    """One per process; made from the file that `SHOAL_RUNTIME` names, else from the
-    configuration.
+    """The platform as one process sees it.
+
+    Serve replicas, workers and job processes use `PlatformContext.current()`.
+
+    Args:
+        config: Must have the stores' URIs and the router's internal secret.
+        plugins: What is installed.
+        platform_capability: The platform's own capability, beside those of the plugins.
+
+    Raises:
+        Invalid: The configuration is incomplete.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, plugins: Plugins, platform_capability: Capability) -> None:
         secret = config.router.internal_secret
         if config.stores is None or secret is None:
             raise Invalid(
-                "this process was given neither SHOAL_RUNTIME nor SHOAL_STORES__… and SHOAL_ROUTER__INTERNAL_SECRET"
+                "the configuration is incomplete: set SHOAL_RUNTIME, "
+                "or SHOAL_STORES__… and SHOAL_ROUTER__INTERNAL_SECRET"
             )
         self.config = config
-        self.stores: StoreConfig = config.stores
+        self.stores = config.stores
         self.secret = secret.get_secret_value()
-        self.plugins = plugins.installed(config.disabled)
+        self.plugins = plugins
+        self.capabilities = {
+            platform_capability.name: platform_capability,
+            **plugins.capabilities,
+        }
         self._operations: dict[str, dict[str, Operation]] = {}
 
     @classmethod
     @cache
     def current(cls) -> Self:
+        """This process's, from the file that `SHOAL_RUNTIME` names or the environment."""
         path = os.environ.get("SHOAL_RUNTIME")
-        return cls(Config(**orjson.loads(Path(path).read_bytes())) if path else Config.load())
+        config = Config(**orjson.loads(Path(path).read_bytes())) if path else Config.load()
+        installed = plugin_loader.installed(config.disabled)
+        return cls(config, installed, plugin_loader.platform_capability())
+
+    # Clients of the stores
 
     def directory(self) -> Directory:
-        """A new directory client; whoever follows changes with it keeps it. It lies on
-        the events' Redis, which is durable at each write: a revocation that was
-        answered must survive a power cut.
+        """A client of the tenant directory.
+
+        The directory is in the events' Redis, which is durable at each write: a
+        revocation that was acknowledged must survive a power cut.
         """
         return Directory(self.stores.events)
+
+    @cached_property
+    def job_runs(self) -> Runs:
+        return Runs(self.stores.online)
+
+    @cached_property
+    def event_log(self) -> EventLog:
+        return EventLog(self.stores)
 
     def open_stores(self, tenant: str) -> Stores:
         return open_stores(self.stores, tenant)
 
-    # Capabilities
+    # Capabilities, and what they bring
 
     def capability(self, name: str) -> Capability:
-        from shoal.api.administration import platform_capability
-
-        if name == "platform":
-            return platform_capability(self)
         try:
-            return self.plugins.capabilities[name]
+            return self.capabilities[name]
         except KeyError:
             raise NotFound(f"no capability {name!r} is installed") from None
 
-    def job(self, name: str) -> tuple[Capability, Job]:
-        """The job called `<capability>.<job>`."""
-        capability, _, job = name.partition(".")
-        for candidate in (*self.plugins.capabilities.values(), self.capability("platform")):
-            if candidate.name == capability:
-                for found in candidate.jobs:
-                    if found.name == job:
-                        return candidate, found
-        raise NotFound(f"no job {name!r}; there are {', '.join(sorted(self.jobs()))}")
-
     def jobs(self) -> dict[str, Job]:
-        every = (*self.plugins.capabilities.values(), self.capability("platform"))
-        return {f"{c.name}.{j.name}": j for c in every for j in c.jobs}
+        """All jobs by name: `<capability>.<job>`."""
+        return {f"{c.name}.{j.name}": j for c in self.capabilities.values() for j in c.jobs}
+
+    def job(self, name: str) -> tuple[Capability, Job]:
+        """The job called `<capability>.<job>`, and its capability."""
+        jobs = self.jobs()
+        if name not in jobs:
+            raise NotFound(f"no job {name!r}; available: {', '.join(sorted(jobs))}")
+        return self.capability(name.partition(".")[0]), jobs[name]
 
     def streams(self) -> dict[str, tuple[Capability, Stream]]:
         """The streams by their consumer group, `<capability>.<stream>`."""
         return {
             f"{capability.name}.{stream.name}": (capability, stream)
-            for capability in self.plugins.capabilities.values()
+            for capability in self.capabilities.values()
             for stream in capability.streams
         }
 
     def services(self, capability: str) -> "PlatformServices":
         return PlatformServices(self, capability)
 
-    def router(self, app: Any, capability: Capability) -> Router:
+    def router(self, app: Any, capability: Capability, directory: Directory) -> Router:
         return Router(
             app,
             capability=capability,
-            directory=self.directory(),
+            directory=directory,
             services=self.services(capability.name),
             open_stores=self.open_stores,
             operations=self.operations,
@@ -116,30 +139,26 @@ class PlatformContext:
             settings=self.config.router,
         )
 
-    # Callers that are not requests
+    # Work outside requests
 
     async def tenants(self) -> list[str]:
         """The ids of all tenants."""
         return await self.directory().tenant_ids()
 
     async def purge_if_erased(self, *tenants: str, directory: Directory | None = None) -> None:
-        """To be called at the end of work for these tenants: what it wrote of one that
-        was erased meanwhile is erased too.
-        """
+        """Erase what work that just ended wrote of tenants erased in the meantime."""
         own = directory or self.directory()
         try:
             for tenant in tenants:
                 if await own.is_erased(tenant):
                     await erase(self.stores, tenant)
         except ShoalError:
-            log.exception("what late work may have left of an erased tenant could not be erased")
+            log.exception("could not erase what work in progress wrote of erased tenants")
 
     async def context(
         self, tenant: str, capability: str, directory: Directory | None = None
     ) -> TenantContext:
-        """The capability itself, working for a tenant: role admin, all boards. For jobs
-        and streams.
-        """
+        """A context for jobs, streams and hooks: role admin, all boards."""
         return await service_context(
             tenant,
             directory=directory or self.directory(),
@@ -150,39 +169,20 @@ class PlatformContext:
         )
 
     async def states(self) -> dict[str, dict[str, Any]]:
-        """What Serve says of each application: see `status.applications_now`."""
+        """The state of each Serve application: see `status.applications_now`."""
         return await asyncio.to_thread(status.applications_now)
 
     # One capability calling another
 
     def operations(self, name: str, caller: TenantContext) -> Operations | None:
-        if name != "platform" and name not in self.plugins.capabilities:
-            return None
-        return RemoteOperations(self, name, caller)
+        """The operations of a capability, called as `caller`; None if not installed."""
+        return RemoteOperations(self, name, caller) if name in self.capabilities else None
 
     async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
-        from ray import serve
-        from ray.exceptions import RayActorError
-        from ray.serve.exceptions import (
-            BackPressureError,
-            DeploymentUnavailableError,
-            RayServeException,
+        """Send one request to a capability's ingress; the decoded response."""
+        status, found, body = await call_deployment(
+            name, "ingress", "call_application", call, {**headers, **dict(call.headers)}
         )
-
-        try:
-            handle = serve.get_deployment_handle("ingress", app_name=name)
-            status, found, body = await handle.call_application.remote(
-                call, {**headers, **dict(call.headers)}
-            )
-        except (
-            RayActorError,
-            BackPressureError,
-            DeploymentUnavailableError,
-            RayServeException,
-        ) as error:
-            raise Unavailable(
-                f"the capability {name} is away: {type(error).__name__}", retry_after=1
-            ) from error
         return decode(status, found.get("content-type", ""), body)
 
     async def known_operations(self, name: str) -> dict[str, Operation]:
@@ -191,9 +191,6 @@ class PlatformContext:
                 await self.call_application(name, Call("GET", f"/{name}/openapi.json"), {})
             )
         return self._operations[name]
-
-    def close(self) -> None:
-        """Let the doors of this process go."""
 
 
 class RemoteOperations:
@@ -210,7 +207,8 @@ class RemoteOperations:
             known = await self._platform.known_operations(self._name)
             if operation not in known:
                 raise NotFound(
-                    f"{self._name} has no operation {operation!r}; it has {', '.join(sorted(known))}"
+                    f"{self._name} has no operation {operation!r}; "
+                    f"available: {', '.join(sorted(known))}"
                 )
             caller = self._caller
             token = mint_internal(
@@ -239,10 +237,8 @@ class PlatformServices:
             return model(**self._platform.config.capabilities.get(self._capability, {}))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(p) for p in first["loc"])
-            raise Invalid(
-                f"capabilities.{self._capability}.{where} in the configuration: {first['msg']}"
-            ) from error
+            where = ".".join([self._capability, *map(str, first["loc"])])
+            raise Invalid(f"invalid configuration: capabilities.{where}: {first['msg']}") from error
 
     def backend(self, name: str) -> Any:
         for spec in self._platform.capability(self._capability).backends:

@@ -1,6 +1,4 @@
-"""The ingress of one capability: its routes as an application, inside the Router,
-inside a Serve deployment.
-"""
+"""The ingress of a capability: its routes behind the Router, in a Serve deployment."""
 
 import asyncio
 import logging
@@ -30,8 +28,9 @@ log = logging.getLogger("shoal.ingress")
 
 
 def application(capability: Capability, platform: PlatformContext) -> Router:
-    """The guarded ASGI application of a capability: `/<name>/…` with its OpenAPI at
-    `/<name>/openapi.json`.
+    """The ASGI application of a capability, behind its Router.
+
+    Its routes are at `/<name>/…`, their OpenAPI document at `/<name>/openapi.json`.
     """
     prefix = f"/{capability.name}"
     routes = capability.routes(platform.services(capability.name))
@@ -46,6 +45,7 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.platform, app.state.directory = platform, platform.directory()
 
     @app.get(f"{prefix}/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
@@ -53,19 +53,21 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
 
     app.include_router(routes, prefix=prefix)
     install_problem_handlers(app)
-
-    return platform.router(fast_path(app, routes, prefix), capability)
+    return platform.router(fast_path(app, routes, prefix), capability, app.state.directory)
 
 
 class Ingress:
-    """The class that Serve deploys for every capability. Whatever comes in, by HTTP or
-    by handle, goes through the Router.
+    """The class that Serve deploys for every capability.
+
+    All requests go through the Router, whether they come by HTTP or by handle.
+
+    Args:
+        name: The capability's.
+        backends: Make Serve deploy the backends with the ingress; they are called through
+            `services.backend`.
     """
 
     def __init__(self, name: str, **backends: Any) -> None:
-        """`backends` only bind the application together; they are called through
-        `services.backend`.
-        """
         self._platform = PlatformContext.current()
         prepare_replica(self._platform.config.host)
         self._name = name
@@ -73,26 +75,29 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         self._app = application(self._platform.capability(self._name), self._platform)
         if self._name == "platform":
-            self._stop = asyncio.Event()
-            self._keeper = asyncio.ensure_future(ensure_workers(self._platform, self._stop))
-        return mounted(self._app, f"/{self._name}")
+            self._stopping = asyncio.Event()
+            self._workers = asyncio.ensure_future(ensure_workers(self._platform, self._stopping))
+        return undo_serve_mount(self._app, f"/{self._name}")
 
     async def call_application(
         self, call: Call, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        """One request by handle: (status, headers, body) of the same application that
-        HTTP reaches.
+        """Handle one request that comes by Serve handle.
+
+        Returns:
+            Status, headers (with lower-case names), and body.
         """
         return await call_application(self._app, call, headers)
 
 
-def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
-    """Undo what Serve does to a request on its way: it moves the route prefix into
-    `root_path`, and adds its own X-Request-ID to the response beside the Router's (the
-    Router took Serve's over, so one of the two is dropped).
+def undo_serve_mount(app: ASGIApp, prefix: str) -> ASGIApp:
+    """An application that sees requests as the client sent them.
+
+    Serve moves the route prefix from `path` into `root_path`, and adds its own
+    X-Request-ID to the response beside the Router's, which has the same value.
     """
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    async def unmounted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await app(scope, receive, send)
             return
@@ -104,14 +109,14 @@ def mounted(app: ASGIApp, prefix: str) -> ASGIApp:
             path = prefix
         scope = {**scope, "path": path, "root_path": ""}
 
-        async def once(message: Message) -> None:
+        async def send_without_request_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [h for h in message["headers"] if h[0] != b"x-request-id"]
             await send(message)
 
-        await app(scope, receive, once)
+        await app(scope, receive, send_without_request_id)
 
-    return serve
+    return unmounted
 
 
 async def call_application(

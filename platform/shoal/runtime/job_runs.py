@@ -431,4 +431,3 @@ def work(run_id: str) -> None:
     finally:
         stop.set()
         asyncio.run(platform.purge_if_erased(*(tenant.tenant for tenant in context.tenants)))
-        platform.close()

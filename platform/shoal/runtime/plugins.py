@@ -1,5 +1,6 @@
-"""Finding capabilities: the entry points of the group `shoal`, each loaded so that a
-broken one harms no other.
+"""Loading plugins: the entry points of the group `shoal`.
+
+Each is loaded by itself, so that a broken one does not affect the others.
 """
 
 import importlib.metadata
@@ -16,12 +17,16 @@ from shoal.contract.capability import Capability
 
 GROUP = "shoal"
 RESERVED = {"platform", "console", "docs", "healthz", "-"}
+PLATFORM = importlib.metadata.EntryPoint(
+    "platform", "shoal.api.capability:platform_capability", GROUP
+)
+"""The platform's own capability. By name, since `api` builds on `runtime`."""
 log = logging.getLogger("shoal.plugins")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a plugin is not there, for `shoal status` and `GET /platform/capabilities`."""
+    """A plugin that failed to load, for `shoal status` and `GET /platform/capabilities`."""
 
     plugin: str
     cause: str
@@ -29,7 +34,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Plugins:
-    """What is installed: capabilities by name, who brought each, and what went wrong."""
+    """The installed plugins.
+
+    Attributes:
+        manager: Holds the plugins by the names of their entry points.
+        capabilities: By name.
+        origins: The plugin of each capability.
+        problems: What failed to load.
+    """
 
     manager: pluggy.PluginManager
     capabilities: dict[str, Capability] = field(default_factory=dict)
@@ -37,64 +49,67 @@ class Plugins:
     problems: list[Problem] = field(default_factory=list)
 
     def hook(self, capability: str, name: str) -> Any:
-        """The implementation of a hook by the plugin that brought a capability; None
-        where it has none.
-        """
+        """A capability's plugin's implementation of a hook; None where it has none."""
         return getattr(self.manager.get_plugin(self.origins.get(capability, "")), name, None)
+
+    def add(self, plugin: str, found: Any, disabled: set[str]) -> None:
+        """Add what a plugin offers, unless it is disabled; else report the problem."""
+        if not isinstance(found, Capability):
+            cause = f"shoal_capabilities returned a {type(found).__name__}, not a Capability"
+        elif found.name in RESERVED:
+            cause = f"the name {found.name!r} is reserved for the platform"
+        elif found.name in self.capabilities:
+            cause = f"the capability {found.name!r} is already {self.origins[found.name]}'s"
+        else:
+            if found.name not in disabled:
+                self.capabilities[found.name] = found
+                self.origins[found.name] = plugin
+            return
+        self.problems.append(Problem(plugin, cause))
 
 
 def load(
     entry_points: Iterable[importlib.metadata.EntryPoint], disabled: Iterable[str] = ()
 ) -> Plugins:
-    """Load these entry points. Whatever one of them raises becomes a `Problem`; of two
-    capabilities with one name the first (by the entry point's name) stays.
+    """Load plugins.
+
+    Args:
+        entry_points: Whatever one of them raises becomes a `Problem`. Of two capabilities
+            with one name the first is kept, in the order of the entry points' names.
+        disabled: The names of capabilities to leave out.
     """
     manager = pluggy.PluginManager("shoal")
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
-    skip = set(disabled)
     for entry in sorted(entry_points, key=lambda e: e.name):
         try:
-            plugin = entry.load()
-            manager.register(plugin, entry.name)
-            manager.check_pending()
-            caller = manager.subset_hook_caller(
-                "shoal_capabilities", [p for p in manager.get_plugins() if p is not plugin]
-            )
-            found = [c for group in caller() for c in group]
-        except Exception as error:  # whatever a stranger's import may raise
+            found = _register(manager, entry)
+        except Exception as error:  # importing a plugin may raise anything
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
-            plugins.problems.append(Problem(entry.name, describe(error)))
-            log.warning("plugin %s is left out: %s", entry.name, describe(error))
+            cause = describe(error)
+            plugins.problems.append(Problem(entry.name, cause))
+            log.warning("plugin %s failed to load: %s", entry.name, cause)
             continue
         for capability in found:
-            if not isinstance(capability, Capability):
-                plugins.problems.append(
-                    Problem(
-                        entry.name,
-                        f"shoal_capabilities gave a {type(capability).__name__}, not a Capability",
-                    )
-                )
-            elif capability.name in RESERVED:
-                plugins.problems.append(
-                    Problem(entry.name, f"the name {capability.name!r} is the platform's own")
-                )
-            elif capability.name in plugins.capabilities:
-                first = plugins.origins[capability.name]
-                plugins.problems.append(
-                    Problem(entry.name, f"the capability {capability.name!r} is already {first}'s")
-                )
-            elif capability.name not in skip:
-                plugins.capabilities[capability.name] = capability
-                plugins.origins[capability.name] = entry.name
+            plugins.add(entry.name, capability, set(disabled))
     return plugins
 
 
+def _register(
+    manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint
+) -> list[Capability]:
+    """Register one plugin; the capabilities that it offers."""
+    plugin = entry.load()
+    manager.register(plugin, entry.name)
+    manager.check_pending()
+    others = [p for p in manager.get_plugins() if p is not plugin]
+    call = manager.subset_hook_caller("shoal_capabilities", others)
+    return [capability for offered in call() for capability in offered]
+
+
 def describe(error: BaseException) -> str:
-    """An error in one line, with its kind, so that a missing optional dependency reads
-    as what it is.
-    """
+    """An error in one line; a missing optional dependency is named as such."""
     if isinstance(error, ModuleNotFoundError):
         return f"needs the package {error.name!r}, which is not installed"
     text = " ".join(str(error).split())
@@ -109,3 +124,9 @@ def _installed(disabled: tuple[str, ...]) -> Plugins:
 def installed(disabled: Iterable[str] = ()) -> Plugins:
     """The plugins of this environment, loaded once per process."""
     return _installed(tuple(sorted(disabled)))
+
+
+def platform_capability() -> Capability:
+    """The platform's own capability."""
+    capability: Capability = PLATFORM.load()
+    return capability

@@ -18,11 +18,10 @@ from zoneinfo import ZoneInfo
 from shoal.contract.capability import Stream
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
-from shoal.eventlog.redis_log import EventLog
 
 from .cluster import NAMESPACE
 from .context import PlatformContext
-from .job_runs import DONE, Run, Runs, due
+from .job_runs import DONE, Run, due
 
 log = logging.getLogger("shoal.worker")
 
@@ -38,8 +37,8 @@ class Worker:
     def __init__(self) -> None:
         self.id = uuid4().hex[:12]
         self._platform = PlatformContext.current()
-        self._runs = Runs(self._platform.stores.online)
-        self._log = EventLog(self._platform.stores)
+        self._runs = self._platform.job_runs
+        self._log = self._platform.event_log
         self._directory = self._platform.directory()
         self._stop = asyncio.Event()
         self._zone = ZoneInfo(self._platform.config.timezone)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import uvicorn
 from pydantic import SecretStr
 
+from shoal.api.capability import platform_capability
 from shoal.client.http import AsyncClient, Client
 from shoal.contract.capability import Capability
 from shoal.contract.context import Role, TenantContext
@@ -22,9 +23,11 @@ from shoal.contract.errors import Conflict, NotFound
 from shoal.contract.events import Event
 from shoal.contract.operations import Call, decode
 from shoal.router.settings import RouterSettings
+from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
 from shoal.runtime.context import PlatformContext, PlatformServices
 from shoal.runtime.ingress import application, call_application
+from shoal.runtime.plugins import Plugins
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.lifecycle import erase_tenant
@@ -33,15 +36,14 @@ T = TypeVar("T")
 SECRET = "for tests only, of this process alone"
 
 
-class LocalProcess(PlatformContext):
-    """A process whose backends and other capabilities are objects of its own, where
-    those of `shoal up` are Serve deployments.
-    """
+class LocalPlatform(PlatformContext):
+    """A platform whose backends and capabilities are objects of this process, without Ray."""
 
     def __init__(self, config: Config, names: Sequence[str], more: Sequence[Capability]) -> None:
-        super().__init__(config)
-        own = {name: self.plugins.capabilities[name] for name in names} | {c.name: c for c in more}
-        self.plugins = type(self.plugins)(self.plugins.manager, own, self.plugins.origins, [])
+        installed = plugins.installed(config.disabled)
+        own = {n: installed.capabilities[n] for n in names} | {c.name: c for c in more}
+        served = Plugins(installed.manager, own, installed.origins)
+        super().__init__(config, served, platform_capability)
         self.apps: dict[str, Any] = {}
         self._backends: dict[tuple[str, str], Any] = {}
 
@@ -133,7 +135,7 @@ class CapabilityApp:
             router=options,
             capabilities={k: dict(v) for k, v in (settings or {}).items()},
         )
-        self.platform = LocalProcess(config, names, capabilities)
+        self.platform = LocalPlatform(config, names, capabilities)
         self.address = f"http://127.0.0.1:{port}"
         self.tenants: list[str] = []
         self._keys: dict[tuple[str, str, str | None], str] = {}
@@ -160,10 +162,8 @@ class CapabilityApp:
         asyncio.set_event_loop(self._loop)
 
         async def main() -> None:
-            for name in ("platform", *self.platform.plugins.capabilities):
-                self.platform.apps[name] = application(
-                    self.platform.capability(name), self.platform
-                )
+            for name, capability in self.platform.capabilities.items():
+                self.platform.apps[name] = application(capability, self.platform)
             await self._server.serve()
             for app in self.platform.apps.values():
                 await app.stop()

@@ -122,7 +122,7 @@ def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..
 def test_a_company_cannot_fill_the_queue(
     shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.api.administration.WAITING", 2)
+    monkeypatch.setattr("shoal.api.jobs.WAITING", 2)
     app = shoal_app(capabilities=[DIARY])
     for _ in range(2):
         app.client("flood").platform.run_job(name="diary.nightly")
@@ -165,7 +165,6 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
 
     hook.append(erase)
     monkeypatch.setattr(context.PlatformContext, "current", classmethod(lambda cls: app.platform))
-    monkeypatch.setattr(app.platform, "close", lambda: None)
     while (claimed := runs.claim()) is not None and claimed.id != everyones.id:
         runs.finish(claimed.id, "cancelled")
     job_runs.work(everyones.id)

@@ -26,13 +26,14 @@ from nicegui import ui
 from pydantic import Field
 
 from shoal import Capability, Conflict, Job, Parameters, TenantContext, current_tenant
+from shoal.api.capability import platform_capability
 from shoal.console.site import site
 from shoal.contract.context import Role
 from shoal.local.embedded_servers import redis_binary
-from shoal.runtime import ingress, status
+from shoal.runtime import ingress, plugins, status
 from shoal.runtime.configuration import Config
 from shoal.runtime.context import PlatformContext
-from shoal.runtime.plugins import Problem
+from shoal.runtime.plugins import Plugins, Problem
 
 
 class GreetingParameters(Parameters):
@@ -159,17 +160,17 @@ def main() -> None:
 
     with redis_server() as redis, tempfile.TemporaryDirectory() as folder:
         stores = {"online": redis, "vectors": given.vectors, "lake": str(Path(folder, "lake"))}
-        process = PlatformContext(
-            Config(port=port, data=folder, stores=stores, router={"internal_secret": "s" * 40})
-        )
         wanted = given.plugins.split(",") if given.plugins else []
-        served = {n: process.plugins.capabilities[n] for n in wanted} or SAMPLES
-        process.plugins.capabilities.clear()
-        process.plugins.capabilities.update(served)
-        if not wanted:
-            process.plugins.problems[:] = [
-                Problem("absent", "ModuleNotFoundError: No module named 'absent'")
-            ]
+        installed = plugins.installed()
+        served = {n: installed.capabilities[n] for n in wanted} or SAMPLES
+        problems = (
+            [] if wanted else [Problem("absent", "ModuleNotFoundError: No module named 'absent'")]
+        )
+        process = PlatformContext(
+            Config(port=port, data=folder, stores=stores, router={"internal_secret": "s" * 40}),
+            Plugins(installed.manager, served, installed.origins, problems),
+            platform_capability,
+        )
         status.applications_now = lambda: {  # type: ignore[assignment]
             name: {"status": "RUNNING" if name != "cracked" else "UNHEALTHY", "message": ""}
             for name in ("platform", *served)

@@ -78,11 +78,11 @@ def test_the_second_of_one_name_is_left_out() -> None:
 @pytest.mark.parametrize("name", ["platform", "console"])
 def test_the_platforms_own_names_are_not_to_be_had(name: str) -> None:
     found = load([entry("a", capabilities=[capability(name)])])
-    assert not found.capabilities and "platform's own" in found.problems[0].cause
+    assert not found.capabilities and "reserved for the platform" in found.problems[0].cause
 
 
 def test_something_that_is_no_capability_is_reported() -> None:
-    assert "gave a str" in load([entry("a", capabilities=["search"])]).problems[0].cause
+    assert "returned a str" in load([entry("a", capabilities=["search"])]).problems[0].cause
 
 
 def test_a_hook_that_does_not_exist_is_reported() -> None:

@@ -1,0 +1,46 @@
+"""Who may see which board."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.errors import NotFound
+from shoal.contract.names import Identifier
+
+from .access import require_service_or_admin
+from .bodies import Body
+from .services import TenantDirectory
+
+router = APIRouter()
+
+
+class Members(Body):
+    users: list[Identifier] = Field(max_length=100_000)
+
+
+@router.put("/boards/{board}/members")
+async def put_members(
+    board: Identifier,
+    body: Members,
+    directory: TenantDirectory,
+    ctx: TenantContext = Depends(editor),
+) -> dict[str, Any]:
+    """Replace the members of a board: the users who may see it.
+
+    For an admin or the tenant's own service, since a user could otherwise join any board.
+    """
+    require_service_or_admin(ctx)
+    await directory.set_board_members(ctx.tenant, board, body.users)
+    return {"board": board, "members": len(set(body.users))}
+
+
+@router.get("/boards/{board}/members")
+async def get_members(
+    board: Identifier, directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+) -> dict[str, Any]:
+    """List the members of a board."""
+    if not ctx.may_see(board):
+        raise NotFound(f"no board {board!r}")
+    return {"board": board, "users": await directory.board_members(ctx.tenant, board)}

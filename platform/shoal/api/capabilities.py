@@ -1,0 +1,58 @@
+"""What is deployed, and who is asking."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from shoal.contract.context import TenantContext, reader
+from shoal.runtime.context import PlatformContext
+
+from .access import is_operator
+from .services import Platform, TenantDirectory
+
+router = APIRouter()
+
+
+@router.get("/whoami")
+async def whoami(
+    directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+) -> dict[str, Any]:
+    """Whom the credential stands for: the tenant, its name, the role and the user."""
+    name = "Platform" if is_operator(ctx) else (await directory.get_tenant(ctx.tenant)).name
+    return {"tenant": ctx.tenant, "name": name, "role": ctx.role, "user": ctx.user}
+
+
+@router.get("/capabilities")
+async def list_capabilities(
+    platform: Platform, ctx: TenantContext = Depends(reader)
+) -> dict[str, Any]:
+    """List the capabilities: name, version, status, and the schema of the parameters.
+
+    Plugins that failed to load are listed with the cause.
+    """
+    return {
+        "capabilities": await describe_capabilities(platform),
+        "problems": [{"plugin": p.plugin, "cause": p.cause} for p in platform.plugins.problems],
+    }
+
+
+async def describe_capabilities(platform: PlatformContext) -> list[dict[str, Any]]:
+    """Each capability with the state that Serve reports."""
+    states = await platform.states()
+    found = []
+    for name, capability in platform.capabilities.items():
+        state = states.get(name, {"status": "NOT_DEPLOYED", "message": ""})
+        model = capability.parameters
+        found.append(
+            {
+                "name": name,
+                "version": capability.version,
+                "summary": capability.summary,
+                "status": state["status"],
+                "message": state["message"],
+                "parameters": model.model_json_schema() if model else None,
+                "jobs": [f"{name}.{j.name}" for j in capability.jobs],
+                "page": capability.page is not None,
+            }
+        )
+    return found

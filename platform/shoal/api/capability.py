@@ -1,0 +1,44 @@
+"""The platform as a capability like the others, and the job it brings."""
+
+from fastapi import APIRouter
+
+from shoal.contract.capability import Capability, Job, JobContext
+from shoal.contract.context import Services
+
+from . import audit, boards, capabilities, events, experiments, jobs, keys, parameters, tenants
+
+
+def routes(services: Services) -> APIRouter:
+    """All operations of the platform."""
+    router = APIRouter()
+    for resource in (
+        tenants,
+        keys,
+        boards,
+        events,
+        capabilities,
+        parameters,
+        experiments,
+        jobs,
+        audit,
+    ):
+        router.include_router(resource.router)
+    return router
+
+
+async def compact(job: JobContext) -> dict[str, int]:
+    """Merge the small files of each tenant's lake, day by day."""
+    merged = 0
+    for done, ctx in enumerate(job.tenants):
+        job.progress(done, len(job.tenants), ctx.tenant)
+        for table in await ctx.stores.lake.tables():
+            merged += await ctx.stores.lake.compact(table)
+    return {"files_merged": merged}
+
+
+platform_capability = Capability(
+    "platform",
+    "Tenants, keys, boards, events, jobs, parameters and the audit log.",
+    routes=routes,
+    jobs=[Job("compact", compact, "Merge the lake's small files of each day.", cron="30 2 * * *")],
+)

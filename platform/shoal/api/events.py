@@ -1,0 +1,106 @@
+"""The event log: appending, dead letters, replay."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from shoal.contract.batch import read_rows, validate_rows
+from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.errors import Invalid, NotFound
+from shoal.contract.events import Event
+from shoal.eventlog.codec import write
+
+from .access import require_service_or_admin
+from .bodies import Body
+from .services import Platform
+
+MAX_EVENTS = 10_000
+"""Events in one request; more is 422."""
+EVENTS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+router = APIRouter()
+
+
+class Replay(Body):
+    group: str
+    """The stream that handles the events again."""
+    ids: list[str] | None = None
+    after: str | None = None
+
+
+@router.post("/events", status_code=202, openapi_extra=EVENTS_BODY)
+async def append_events(request: Request, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+    """Append one CloudEvent, an array of them, or NDJSON.
+
+    Valid events are accepted, and durable before the answer; the others are listed with
+    their errors. For an admin or the tenant's own service, since events are facts about
+    any board and user.
+    """
+    require_service_or_admin(ctx)
+    content_type = request.headers.get("content-type", "")
+    rows = read_rows(await request.body(), content_type, limit=MAX_EVENTS)
+    batch = validate_rows(rows, Event.model_validate)
+    try:
+        await ctx.stores.events.append(list(batch.accepted.values()))
+    except Invalid:  # nothing was appended; encoding each event beforehand costs too much
+        for index, event in list(batch.accepted.items()):
+            try:
+                write(event)
+            except Invalid as error:
+                batch.reject(index, error.detail)
+        await ctx.stores.events.append(list(batch.accepted.values()))
+    return batch.response()
+
+
+@router.get("/events/dead")
+async def dead_letters(
+    platform: Platform,
+    limit: int = Query(100, ge=1, le=1000),
+    cursor: str = "0",
+    ctx: TenantContext = Depends(reader),
+) -> dict[str, Any]:
+    """List the events that a stream could not handle, oldest first, with the errors.
+
+    For an admin or the tenant's own service.
+    """
+    require_service_or_admin(ctx)
+    found = await platform.event_log.dead_letters(ctx.tenant, after=cursor, limit=limit)
+    letters = [
+        {
+            "id": d.id,
+            "group": d.group,
+            "error": d.error,
+            "deliveries": d.deliveries,
+            "event": d.event.model_dump(mode="json"),
+        }
+        for d in found
+    ]
+    return {"events": letters, "cursor": found[-1].id if len(found) == limit else None}
+
+
+@router.post("/events/replay", status_code=202)
+async def replay(
+    body: Replay, platform: Platform, ctx: TenantContext = Depends(editor)
+) -> dict[str, Any]:
+    """Have a stream handle events again.
+
+    Either the dead letters `ids`, or everything after the position `after`; without both,
+    all dead letters of the group.
+    """
+    require_service_or_admin(ctx)
+    groups = list(platform.streams())
+    # An unknown group's position would keep the log from ever being trimmed.
+    if body.group not in groups:
+        raise NotFound(f"no stream {body.group!r}; available: {', '.join(groups)}")
+    ids, log = body.ids, platform.event_log
+    if ids is None and body.after is None:
+        ids = [d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=1000)]
+    return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}

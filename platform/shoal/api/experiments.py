@@ -1,0 +1,74 @@
+"""Experiments, as the router assigns users to them."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from pydantic import ValidationError
+
+from shoal.contract.batch import validation_errors
+from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.errors import Invalid
+from shoal.contract.experiments import ExperimentRecord
+from shoal.contract.names import Identifier
+
+from .access import is_operator
+from .parameters import validate_values
+from .services import Platform, TenantDirectory
+
+router = APIRouter()
+
+
+@router.put("/experiments/{id}")
+async def put_experiment(
+    id: Identifier,
+    body: dict[str, Any],
+    platform: Platform,
+    directory: TenantDirectory,
+    ctx: TenantContext = Depends(editor),
+) -> dict[str, Any]:
+    """Store an experiment for the router to assign.
+
+    The variants' values are checked against the capability's parameters.
+    """
+    owner = None if is_operator(ctx) else ctx.tenant
+    try:
+        record = ExperimentRecord.model_validate({**body, "id": id, "tenant": owner})
+    except ValidationError as error:
+        raise Invalid("invalid experiment", errors=validation_errors(error)) from None
+    for variant in record.variants:
+        if not variant.parameters:
+            continue
+        if record.capability is None:
+            raise Invalid(
+                f"variant {variant.name} has parameters, but the experiment has no capability"
+            )
+        prefix = f"variants.{variant.name}.parameters."
+        validate_values(platform, record.capability, variant.parameters, prefix)
+    await directory.put_experiment(record)
+    return record.model_dump(mode="json")
+
+
+@router.get("/experiments")
+async def list_experiments(
+    directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+) -> dict[str, Any]:
+    """List this tenant's experiments that the router knows."""
+    found = await directory.list_experiments(ctx.tenant)
+    return {"experiments": [e.model_dump(mode="json") for e in found]}
+
+
+@router.get("/experiments/{id}")
+async def get_experiment(
+    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+) -> dict[str, Any]:
+    """One experiment as the router knows it."""
+    return (await directory.get_experiment(ctx.tenant, id)).model_dump(mode="json")
+
+
+@router.delete("/experiments/{id}")
+async def delete_experiment(
+    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(editor)
+) -> dict[str, Any]:
+    """Delete an experiment. Nobody is assigned to it any more."""
+    await directory.delete_experiment(ctx.tenant, id)
+    return {"deleted": id}

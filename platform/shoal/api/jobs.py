@@ -1,0 +1,104 @@
+"""Jobs and their runs."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field
+
+from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.errors import LimitExceeded, NotFound
+from shoal.contract.names import TenantId
+from shoal.runtime.context import PlatformContext
+from shoal.runtime.job_runs import WAITING, Run
+
+from .access import is_operator, require_tenant_access
+from .bodies import Body
+from .services import Platform, TenantDirectory
+
+router = APIRouter()
+
+
+class NewRun(Body):
+    tenant: TenantId | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+@router.get("/jobs")
+async def list_jobs(platform: Platform, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+    """List the jobs with their schedules."""
+    return {
+        "jobs": [
+            {
+                "name": name,
+                "summary": job.summary,
+                "cron": job.cron,
+                "timezone": job.timezone or platform.config.timezone,
+                "deadline_seconds": job.deadline.total_seconds() if job.deadline else None,
+            }
+            for name, job in sorted(platform.jobs().items())
+        ]
+    }
+
+
+@router.post("/jobs/{name}/runs", status_code=202)
+async def run_job(
+    name: str,
+    platform: Platform,
+    directory: TenantDirectory,
+    body: NewRun | None = None,
+    ctx: TenantContext = Depends(editor),
+) -> dict[str, Any]:
+    """Queue a run of a job.
+
+    A tenant's key runs it for that tenant. The operator may name a tenant, or none to
+    run it for all.
+    """
+    platform.job(name)
+    body = body or NewRun()
+    tenant = body.tenant if is_operator(ctx) else body.tenant or ctx.tenant
+    runs = platform.job_runs
+    if tenant is not None:
+        require_tenant_access(ctx, tenant)
+        await directory.get_tenant(tenant)
+        if await asyncio.to_thread(runs.unfinished, tenant) >= WAITING:
+            raise LimitExceeded(f"{tenant} has {WAITING} unfinished runs already", retry_after=10)
+    run = await asyncio.to_thread(runs.add, name, tenant=tenant, arguments=body.arguments)
+    return run.model_dump(mode="json")
+
+
+@router.get("/jobs/runs")
+async def list_runs(
+    platform: Platform,
+    limit: int = Query(50, ge=1, le=1000),
+    ctx: TenantContext = Depends(reader),
+) -> dict[str, Any]:
+    """List the newest runs first."""
+    tenant = None if is_operator(ctx) else ctx.tenant
+    found = await asyncio.to_thread(platform.job_runs.recent, tenant=tenant, limit=limit)
+    return {"runs": [r.model_dump(mode="json") for r in found]}
+
+
+@router.get("/jobs/runs/{id}")
+async def get_run(
+    id: str, platform: Platform, ctx: TenantContext = Depends(reader)
+) -> dict[str, Any]:
+    """The state and progress of a run."""
+    return (await visible_run(platform, ctx, id)).model_dump(mode="json")
+
+
+@router.delete("/jobs/runs/{id}")
+async def cancel_run(
+    id: str, platform: Platform, ctx: TenantContext = Depends(editor)
+) -> dict[str, Any]:
+    """Cancel a run. 409 when it has finished."""
+    await visible_run(platform, ctx, id)
+    return (await asyncio.to_thread(platform.job_runs.cancel, id)).model_dump(mode="json")
+
+
+async def visible_run(platform: PlatformContext, ctx: TenantContext, run_id: str) -> Run:
+    """A run of the caller's tenant, or any for the operator; else NotFound."""
+    run = await asyncio.to_thread(platform.job_runs.get, run_id)
+    if not is_operator(ctx) and run.tenant != ctx.tenant:
+        raise NotFound(f"no run {run_id!r}")
+    return run

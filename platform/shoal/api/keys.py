@@ -1,0 +1,50 @@
+"""API keys."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from shoal.contract.context import Role, TenantContext, admin
+from shoal.contract.names import Identifier
+
+from .access import is_operator, require_tenant_access
+from .bodies import Body
+from .services import TenantDirectory
+
+router = APIRouter()
+
+
+class NewKey(Body):
+    role: Role
+    user: Identifier | None = None
+
+
+@router.post("/tenants/{id}/keys", status_code=201)
+async def create_key(
+    id: str, body: NewKey, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+) -> dict[str, Any]:
+    """Create an API key.
+
+    It is shown in this answer only: the platform stores nothing but its hash.
+    """
+    require_tenant_access(ctx, id)
+    record, key = await directory.create_key(id, body.role, user=body.user)
+    return {**record.public(), "key": key}
+
+
+@router.get("/tenants/{id}/keys")
+async def list_keys(
+    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+) -> dict[str, Any]:
+    """List a tenant's keys, without their secrets."""
+    require_tenant_access(ctx, id)
+    return {"keys": [k.public() for k in await directory.list_keys(id)]}
+
+
+@router.delete("/keys/{id}")
+async def delete_key(
+    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+) -> dict[str, Any]:
+    """Revoke a key. Takes effect within a second."""
+    await directory.revoke_key(id, None if is_operator(ctx) else ctx.tenant)
+    return {"revoked": id}

@@ -1,0 +1,78 @@
+"""A tenant's own values of a capability's parameters."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from pydantic import ValidationError
+
+from shoal.contract.batch import validation_errors
+from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.errors import Invalid, NotFound
+from shoal.contract.parameters import Parameters
+from shoal.runtime.context import PlatformContext
+
+from .services import Platform, TenantDirectory
+
+router = APIRouter()
+
+
+@router.get("/parameters/{capability}")
+async def get_parameters(
+    capability: str,
+    platform: Platform,
+    directory: TenantDirectory,
+    ctx: TenantContext = Depends(reader),
+) -> dict[str, Any]:
+    """The tenant's own values, and the values in effect with them."""
+    model = parameters_model(platform, capability)
+    own = await directory.get_parameters(ctx.tenant, capability)
+    return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
+
+
+@router.put("/parameters/{capability}")
+async def put_parameters(
+    capability: str,
+    body: dict[str, Any],
+    platform: Platform,
+    directory: TenantDirectory,
+    ctx: TenantContext = Depends(editor),
+) -> dict[str, Any]:
+    """Replace the tenant's own values; `{}` restores the defaults."""
+    validate_values(platform, capability, body)
+    await directory.put_parameters(ctx.tenant, capability, body)
+    return await get_parameters(capability, platform, directory, ctx)
+
+
+@router.post("/parameters/{capability}/validate", openapi_extra={"x-shoal-safe": True})
+async def validate_parameters(
+    capability: str,
+    body: dict[str, Any],
+    platform: Platform,
+    ctx: TenantContext = Depends(reader),
+) -> dict[str, Any]:
+    """Check values without storing them: the effective values, or 422 with the errors."""
+    return validate_values(platform, capability, body).model_dump(mode="json")
+
+
+def parameters_model(platform: PlatformContext, capability: str) -> type[Parameters]:
+    """The model of a capability's parameters; NotFound where it has none."""
+    model = platform.capability(capability).parameters
+    if model is None:
+        raise NotFound(f"{capability} has no parameters")
+    return model
+
+
+def validate_values(
+    platform: PlatformContext, capability: str, values: dict[str, Any], prefix: str = ""
+) -> Parameters:
+    """The capability's parameters with these values.
+
+    Raises:
+        Invalid: With each error and its location, which begins with `prefix`.
+    """
+    model = parameters_model(platform, capability)
+    try:
+        return model(**values)
+    except ValidationError as error:
+        errors = validation_errors(error, prefix)
+        raise Invalid(f"invalid parameters of {capability}", errors=errors) from None
