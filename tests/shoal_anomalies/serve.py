@@ -23,7 +23,7 @@ MINUTES = 600
 
 async def seed(process: Any) -> None:
     """Ten hours of two series, of which the last minutes are an incident."""
-    context = await process.context("acme", "anomalies", process.directory())
+    context = await process.context("acme", "anomalies")
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     random = np.random.default_rng(0)
     calm = random.random(MINUTES)
@@ -78,9 +78,7 @@ def main() -> None:
     async def keys_and_seed(process: Any) -> Any:
         made = await make_keys(process)
         await seed(process)
-        made["operator"] = {
-            "admin": (await process.directory().create_key(PLATFORM, Role.admin))[1]
-        }
+        made["operator"] = {"admin": (await process.directory.create_key(PLATFORM, Role.admin))[1]}
         return made
 
     serve.keys = keys_and_seed

@@ -28,7 +28,7 @@ class Stub:
 
 
 async def seed(process: Any) -> None:
-    context = await process.context("acme", "optimizer", process.directory())
+    context = await process.context("acme", "optimizer")
     deadline = (datetime.now(UTC) + timedelta(days=21)).isoformat()
     people = [
         {"id": "ana", "name": "Ana", "skills": {"Python": 4}, "workload": 20, "cost_per_hour": 60},

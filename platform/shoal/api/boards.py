@@ -11,7 +11,7 @@ from shoal.contract.names import Identifier
 
 from .access import require_service_or_admin
 from .bodies import Body
-from .services import TenantDirectory
+from .dependencies import Platform
 
 router = APIRouter()
 
@@ -24,7 +24,7 @@ class Members(Body):
 async def put_members(
     board: Identifier,
     body: Members,
-    directory: TenantDirectory,
+    platform: Platform,
     ctx: TenantContext = Depends(editor),
 ) -> dict[str, Any]:
     """Replace the members of a board: the users who may see it.
@@ -32,15 +32,15 @@ async def put_members(
     For an admin or the tenant's own service, since a user could otherwise join any board.
     """
     require_service_or_admin(ctx)
-    await directory.set_board_members(ctx.tenant, board, body.users)
+    await platform.directory.set_board_members(ctx.tenant, board, body.users)
     return {"board": board, "members": len(set(body.users))}
 
 
 @router.get("/boards/{board}/members")
 async def get_members(
-    board: Identifier, directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+    board: Identifier, platform: Platform, ctx: TenantContext = Depends(reader)
 ) -> dict[str, Any]:
     """List the members of a board."""
     if not ctx.may_see(board):
         raise NotFound(f"no board {board!r}")
-    return {"board": board, "users": await directory.board_members(ctx.tenant, board)}
+    return {"board": board, "users": await platform.directory.board_members(ctx.tenant, board)}

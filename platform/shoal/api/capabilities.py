@@ -8,17 +8,17 @@ from shoal.contract.context import TenantContext, reader
 from shoal.runtime.context import PlatformContext
 
 from .access import is_operator
-from .services import Platform, TenantDirectory
+from .dependencies import Platform
 
 router = APIRouter()
 
 
 @router.get("/whoami")
-async def whoami(
-    directory: TenantDirectory, ctx: TenantContext = Depends(reader)
-) -> dict[str, Any]:
+async def whoami(platform: Platform, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
     """Whom the credential stands for: the tenant, its name, the role and the user."""
-    name = "Platform" if is_operator(ctx) else (await directory.get_tenant(ctx.tenant)).name
+    name = (
+        "Platform" if is_operator(ctx) else (await platform.directory.get_tenant(ctx.tenant)).name
+    )
     return {"tenant": ctx.tenant, "name": name, "role": ctx.role, "user": ctx.user}
 
 

@@ -12,7 +12,7 @@ from shoal.eventlog.codec import write
 
 from .access import require_service_or_admin
 from .bodies import Body
-from .services import Platform
+from .dependencies import Platform
 
 MAX_EVENTS = 10_000
 """Events in one request; more is 422."""

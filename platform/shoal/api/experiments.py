@@ -12,8 +12,8 @@ from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import Identifier
 
 from .access import is_operator
+from .dependencies import Platform
 from .parameters import validate_values
-from .services import Platform, TenantDirectory
 
 router = APIRouter()
 
@@ -23,7 +23,6 @@ async def put_experiment(
     id: Identifier,
     body: dict[str, Any],
     platform: Platform,
-    directory: TenantDirectory,
     ctx: TenantContext = Depends(editor),
 ) -> dict[str, Any]:
     """Store an experiment for the router to assign.
@@ -44,31 +43,31 @@ async def put_experiment(
             )
         prefix = f"variants.{variant.name}.parameters."
         validate_values(platform, record.capability, variant.parameters, prefix)
-    await directory.put_experiment(record)
+    await platform.directory.put_experiment(record)
     return record.model_dump(mode="json")
 
 
 @router.get("/experiments")
 async def list_experiments(
-    directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+    platform: Platform, ctx: TenantContext = Depends(reader)
 ) -> dict[str, Any]:
     """List this tenant's experiments that the router knows."""
-    found = await directory.list_experiments(ctx.tenant)
+    found = await platform.directory.list_experiments(ctx.tenant)
     return {"experiments": [e.model_dump(mode="json") for e in found]}
 
 
 @router.get("/experiments/{id}")
 async def get_experiment(
-    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(reader)
+    id: str, platform: Platform, ctx: TenantContext = Depends(reader)
 ) -> dict[str, Any]:
     """One experiment as the router knows it."""
-    return (await directory.get_experiment(ctx.tenant, id)).model_dump(mode="json")
+    return (await platform.directory.get_experiment(ctx.tenant, id)).model_dump(mode="json")
 
 
 @router.delete("/experiments/{id}")
 async def delete_experiment(
-    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(editor)
+    id: str, platform: Platform, ctx: TenantContext = Depends(editor)
 ) -> dict[str, Any]:
     """Delete an experiment. Nobody is assigned to it any more."""
-    await directory.delete_experiment(ctx.tenant, id)
+    await platform.directory.delete_experiment(ctx.tenant, id)
     return {"deleted": id}

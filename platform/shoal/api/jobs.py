@@ -14,7 +14,7 @@ from shoal.runtime.job_runs import WAITING, Run
 
 from .access import is_operator, require_tenant_access
 from .bodies import Body
-from .services import Platform, TenantDirectory
+from .dependencies import Platform
 
 router = APIRouter()
 
@@ -45,7 +45,6 @@ async def list_jobs(platform: Platform, ctx: TenantContext = Depends(reader)) ->
 async def run_job(
     name: str,
     platform: Platform,
-    directory: TenantDirectory,
     body: NewRun | None = None,
     ctx: TenantContext = Depends(editor),
 ) -> dict[str, Any]:
@@ -60,7 +59,7 @@ async def run_job(
     runs = platform.job_runs
     if tenant is not None:
         require_tenant_access(ctx, tenant)
-        await directory.get_tenant(tenant)
+        await platform.directory.get_tenant(tenant)
         if await asyncio.to_thread(runs.unfinished, tenant) >= WAITING:
             raise LimitExceeded(f"{tenant} has {WAITING} unfinished runs already", retry_after=10)
     run = await asyncio.to_thread(runs.add, name, tenant=tenant, arguments=body.arguments)

@@ -9,7 +9,7 @@ from shoal.contract.names import Identifier
 
 from .access import is_operator, require_tenant_access
 from .bodies import Body
-from .services import TenantDirectory
+from .dependencies import Platform
 
 router = APIRouter()
 
@@ -21,30 +21,30 @@ class NewKey(Body):
 
 @router.post("/tenants/{id}/keys", status_code=201)
 async def create_key(
-    id: str, body: NewKey, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+    id: str, body: NewKey, platform: Platform, ctx: TenantContext = Depends(admin)
 ) -> dict[str, Any]:
     """Create an API key.
 
     It is shown in this answer only: the platform stores nothing but its hash.
     """
     require_tenant_access(ctx, id)
-    record, key = await directory.create_key(id, body.role, user=body.user)
+    record, key = await platform.directory.create_key(id, body.role, user=body.user)
     return {**record.public(), "key": key}
 
 
 @router.get("/tenants/{id}/keys")
 async def list_keys(
-    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+    id: str, platform: Platform, ctx: TenantContext = Depends(admin)
 ) -> dict[str, Any]:
     """List a tenant's keys, without their secrets."""
     require_tenant_access(ctx, id)
-    return {"keys": [k.public() for k in await directory.list_keys(id)]}
+    return {"keys": [k.public() for k in await platform.directory.list_keys(id)]}
 
 
 @router.delete("/keys/{id}")
 async def delete_key(
-    id: str, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+    id: str, platform: Platform, ctx: TenantContext = Depends(admin)
 ) -> dict[str, Any]:
     """Revoke a key. Takes effect within a second."""
-    await directory.revoke_key(id, None if is_operator(ctx) else ctx.tenant)
+    await platform.directory.revoke_key(id, None if is_operator(ctx) else ctx.tenant)
     return {"revoked": id}

@@ -11,7 +11,7 @@ from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.parameters import Parameters
 from shoal.runtime.context import PlatformContext
 
-from .services import Platform, TenantDirectory
+from .dependencies import Platform
 
 router = APIRouter()
 
@@ -20,12 +20,11 @@ router = APIRouter()
 async def get_parameters(
     capability: str,
     platform: Platform,
-    directory: TenantDirectory,
     ctx: TenantContext = Depends(reader),
 ) -> dict[str, Any]:
     """The tenant's own values, and the values in effect with them."""
     model = parameters_model(platform, capability)
-    own = await directory.get_parameters(ctx.tenant, capability)
+    own = await platform.directory.get_parameters(ctx.tenant, capability)
     return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
 
 
@@ -34,13 +33,12 @@ async def put_parameters(
     capability: str,
     body: dict[str, Any],
     platform: Platform,
-    directory: TenantDirectory,
     ctx: TenantContext = Depends(editor),
 ) -> dict[str, Any]:
     """Replace the tenant's own values; `{}` restores the defaults."""
     validate_values(platform, capability, body)
-    await directory.put_parameters(ctx.tenant, capability, body)
-    return await get_parameters(capability, platform, directory, ctx)
+    await platform.directory.put_parameters(ctx.tenant, capability, body)
+    return await get_parameters(capability, platform, ctx)
 
 
 @router.post("/parameters/{capability}/validate", openapi_extra={"x-shoal-safe": True})

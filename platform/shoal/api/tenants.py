@@ -12,7 +12,7 @@ from shoal.tenants.records import Limits
 
 from .access import require_operator, require_tenant_access
 from .bodies import Body
-from .services import Platform, TenantDirectory
+from .dependencies import Platform
 
 router = APIRouter()
 
@@ -26,48 +26,47 @@ class NewTenant(Body):
 async def create_tenant(
     body: NewTenant,
     platform: Platform,
-    directory: TenantDirectory,
     ctx: TenantContext = Depends(admin),
 ) -> dict[str, Any]:
     """Create a tenant. 409 when the id is taken."""
     require_operator(ctx)
-    tenant = await directory.create_tenant(body.id, body.name or None)
+    tenant = await platform.directory.create_tenant(body.id, body.name or None)
     await notify_tenant_added(platform, body.id)
     return tenant.model_dump(mode="json")
 
 
 @router.get("/tenants")
 async def list_tenants(
-    directory: TenantDirectory,
+    platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
     cursor: str | None = None,
     ctx: TenantContext = Depends(admin),
 ) -> dict[str, Any]:
     """List all tenants in the order of their ids, in pages."""
     require_operator(ctx)
-    records, after = await directory.list_tenants(limit, cursor)
+    records, after = await platform.directory.list_tenants(limit, cursor)
     return {"tenants": [t.model_dump(mode="json") for t in records], "cursor": after}
 
 
 @router.delete("/tenants/{id}")
 async def delete_tenant(
-    id: str, platform: Platform, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+    id: str, platform: Platform, ctx: TenantContext = Depends(admin)
 ) -> dict[str, Any]:
     """Erase a tenant from every store and plugin.
 
     Its keys stop working first. The answer counts what was erased, per store.
     """
     require_operator(ctx)
-    return {"tenant": id, "erased": await erase_tenant(platform, directory, id)}
+    return {"tenant": id, "erased": await erase_tenant(platform, platform.directory, id)}
 
 
 @router.get("/tenants/{id}/limits")
 async def get_limits(
-    id: str, platform: Platform, directory: TenantDirectory, ctx: TenantContext = Depends(admin)
+    id: str, platform: Platform, ctx: TenantContext = Depends(admin)
 ) -> dict[str, Any]:
     """A tenant's own limits by capability (`*`: all), and the platform's defaults."""
     require_tenant_access(ctx, id)
-    own = await directory.get_limits(id)
+    own = await platform.directory.get_limits(id)
     return {
         "own": {
             name: limits.model_dump(mode="json", exclude_none=True) for name, limits in own.items()
@@ -82,7 +81,6 @@ async def put_limits(
     capability: str,
     body: Limits,
     platform: Platform,
-    directory: TenantDirectory,
     ctx: TenantContext = Depends(admin),
 ) -> dict[str, Any]:
     """Set a tenant's limits on one capability, or on all (`*`).
@@ -93,5 +91,5 @@ async def put_limits(
     if capability != "*":
         platform.capability(capability)
     given = body if body.model_dump(exclude_none=True) else None
-    await directory.set_limits(id, capability, given)
-    return await get_limits(id, platform, directory, ctx)
+    await platform.directory.set_limits(id, capability, given)
+    return await get_limits(id, platform, ctx)

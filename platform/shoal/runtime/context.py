@@ -78,10 +78,11 @@ class PlatformContext:
 
     # Clients of the stores
 
+    @cached_property
     def directory(self) -> Directory:
-        """A client of the tenant directory.
+        """The tenant directory.
 
-        The directory is in the events' Redis, which is durable at each write: a
+        It is in the events' Redis, which is durable at each write: a
         revocation that was acknowledged must survive a power cut.
         """
         return Directory(self.stores.events)
@@ -127,11 +128,11 @@ class PlatformContext:
     def services(self, capability: str) -> "PlatformServices":
         return PlatformServices(self, capability)
 
-    def router(self, app: Any, capability: Capability, directory: Directory) -> Router:
+    def router(self, app: Any, capability: Capability) -> Router:
         return Router(
             app,
             capability=capability,
-            directory=directory,
+            directory=self.directory,
             services=self.services(capability.name),
             open_stores=self.open_stores,
             operations=self.operations,
@@ -143,25 +144,22 @@ class PlatformContext:
 
     async def tenants(self) -> list[str]:
         """The ids of all tenants."""
-        return await self.directory().tenant_ids()
+        return await self.directory.tenant_ids()
 
-    async def purge_if_erased(self, *tenants: str, directory: Directory | None = None) -> None:
+    async def purge_if_erased(self, *tenants: str) -> None:
         """Erase what work that just ended wrote of tenants erased in the meantime."""
-        own = directory or self.directory()
         try:
             for tenant in tenants:
-                if await own.is_erased(tenant):
+                if await self.directory.is_erased(tenant):
                     await erase(self.stores, tenant)
         except ShoalError:
             log.exception("could not erase what work in progress wrote of erased tenants")
 
-    async def context(
-        self, tenant: str, capability: str, directory: Directory | None = None
-    ) -> TenantContext:
+    async def context(self, tenant: str, capability: str) -> TenantContext:
         """A context for jobs, streams and hooks: role admin, all boards."""
         return await service_context(
             tenant,
-            directory=directory or self.directory(),
+            directory=self.directory,
             stores=self.open_stores(tenant),
             services=self.services(capability),
             operations=self.operations,

@@ -45,7 +45,7 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.platform, app.state.directory = platform, platform.directory()
+    app.state.platform = platform
 
     @app.get(f"{prefix}/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
@@ -53,7 +53,7 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
 
     app.include_router(routes, prefix=prefix)
     install_problem_handlers(app)
-    return platform.router(fast_path(app, routes, prefix), capability, app.state.directory)
+    return platform.router(fast_path(app, routes, prefix), capability)
 
 
 class Ingress:

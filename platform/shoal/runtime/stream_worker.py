@@ -39,7 +39,6 @@ class Worker:
         self._platform = PlatformContext.current()
         self._runs = self._platform.job_runs
         self._log = self._platform.event_log
-        self._directory = self._platform.directory()
         self._stop = asyncio.Event()
         self._zone = ZoneInfo(self._platform.config.timezone)
         self._tenants: list[str] = []
@@ -85,7 +84,7 @@ class Worker:
                 continue
 
     async def _refresh_tenants(self) -> None:
-        self._tenants = await self._directory.tenant_ids()
+        self._tenants = await self._platform.directory.tenant_ids()
 
     # Streams
 
@@ -98,11 +97,10 @@ class Worker:
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
         async def handle(tenant: str, events: Sequence[Event]) -> None:
             try:
-                await stream.handle(
-                    await self._platform.context(tenant, capability, self._directory), events
-                )
+                context = await self._platform.context(tenant, capability)
+                await stream.handle(context, events)
             finally:
-                await self._platform.purge_if_erased(tenant, directory=self._directory)
+                await self._platform.purge_if_erased(tenant)
 
         async def tenants() -> list[str]:
             return self._tenants

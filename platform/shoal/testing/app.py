@@ -156,7 +156,6 @@ class CapabilityApp:
             if not self._thread.is_alive():
                 raise RuntimeError("the capabilities did not start: see the error above")
             time.sleep(0.005)
-        self._directory = self.platform.directory()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -193,11 +192,11 @@ class CapabilityApp:
         """An API key of a tenant; both are made at the first use."""
         if tenant not in self.tenants:
             with suppress(Conflict):  # another app of the same tests has made it
-                self.run(self._directory.create_tenant(tenant))
+                self.run(self.platform.directory.create_tenant(tenant))
             self.tenants.append(tenant)
         if (tenant, role, user) not in self._keys:
             self._keys[tenant, role, user] = self.run(
-                self._directory.create_key(tenant, Role(role), user=user)
+                self.platform.directory.create_key(tenant, Role(role), user=user)
             )[1]
         return self._keys[tenant, role, user]
 
@@ -244,7 +243,7 @@ class CapabilityApp:
 
         async def erase(tenant: str) -> None:
             with suppress(NotFound):
-                await erase_tenant(self.platform, self._directory, tenant)
+                await erase_tenant(self.platform, self.platform.directory, tenant)
 
         async def all_of_them() -> None:
             await asyncio.gather(*map(erase, self.tenants))

@@ -136,7 +136,7 @@ def free_port() -> int:
 
 async def keys(process: PlatformContext) -> dict[str, dict[str, str]]:
     """Two companies, and a key of each role for both."""
-    directory = process.directory()
+    directory = process.directory
     made: dict[str, dict[str, str]] = {}
     for company in ("acme", "globex"):
         await directory.create_tenant(company, company.capitalize())
