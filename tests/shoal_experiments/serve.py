@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 
 import shoal_experiments
-from shoal.contract.operations import Call, decode
+from shoal.contract.operations import OperationRequest, decode
 from shoal.runtime.context import PlatformContext
 
 
 async def call_application(
-    self: PlatformContext, name: str, call: Call, headers: dict[str, str]
+    self: PlatformContext, name: str, call: OperationRequest, headers: dict[str, str]
 ) -> Any:
     """One capability calls another over HTTP here, as there are no Serve handles
     without Ray.

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 import httpx
 
 from shoal.contract.errors import LimitExceeded, NotFound, ShoalError, Unavailable
-from shoal.contract.operations import Call, Operation, decode, operations
+from shoal.contract.operations import Operation, OperationRequest, decode, operations
 
 Response = tuple[int, str, dict[str, str], bytes]
 """Status, content type, headers (lower case), body."""
@@ -64,7 +64,7 @@ class _Base:
     def __repr__(self) -> str:  # never the key
         return f"{type(self).__name__}({self.address!r})"
 
-    def _sent(self, call: Call) -> dict[bytes, bytes]:
+    def _sent(self, call: OperationRequest) -> dict[bytes, bytes]:
         """The headers of a call in UTF-8, as the platform reads them."""
         return {
             name.encode(): value.encode()
@@ -132,7 +132,7 @@ class _Ray:
                 if attempt == 2 or not isinstance(error, ConnectionAbortedError):
                     raise _error_for_transport(error, self._address) from error
 
-    def send(self, call: Call, headers: dict[str, str], timeout: float) -> Response:
+    def send(self, call: OperationRequest, headers: dict[str, str], timeout: float) -> Response:
         name = call.path.split("/")[1]
         try:
             if name not in self._handles:
@@ -176,7 +176,7 @@ class Client(_Base):
             None if self._ray else httpx.Client(base_url=self.address, timeout=self._timeout)
         )
 
-    def request(self, call: Call, *, safe: bool | None = None) -> Any:
+    def request(self, call: OperationRequest, *, safe: bool | None = None) -> Any:
         """Send one call and decode its answer."""
         safe = call.idempotent if safe is None else safe
         attempt = 0
@@ -189,7 +189,7 @@ class Client(_Base):
                 time.sleep(_pause(attempt, error))
                 attempt += 1
 
-    def _send(self, call: Call) -> Response:
+    def _send(self, call: OperationRequest) -> Response:
         if self._ray:
             return self._ray.send(call, self._headers, self._timeout)
         assert self._http
@@ -214,7 +214,7 @@ class Client(_Base):
         """The capability's operations by id, fetched once."""
         if capability not in self._known:
             self._known[capability] = operations(
-                self.request(Call("GET", f"/{capability}/openapi.json"))
+                self.request(OperationRequest("GET", f"/{capability}/openapi.json"))
             )
         return self._known[capability]
 
@@ -247,7 +247,7 @@ class _Capability:
         found = self._client._find(self._name, operation)
 
         def call(**arguments: Any) -> Any:
-            request = found.call(arguments)
+            request = found.request(arguments)
             return self._client.request(request, safe=request.idempotent or found.safe)
 
         call.__name__, call.__doc__ = operation, found.summary
@@ -267,7 +267,7 @@ class AsyncClient(_Base):
             None if self._ray else httpx.AsyncClient(base_url=self.address, timeout=self._timeout)
         )
 
-    async def request(self, call: Call, *, safe: bool | None = None) -> Any:
+    async def request(self, call: OperationRequest, *, safe: bool | None = None) -> Any:
         """Send one call and decode its answer."""
         safe = call.idempotent if safe is None else safe
         attempt = 0
@@ -280,7 +280,7 @@ class AsyncClient(_Base):
                 await asyncio.sleep(_pause(attempt, error))
                 attempt += 1
 
-    async def _send(self, call: Call) -> Response:
+    async def _send(self, call: OperationRequest) -> Response:
         if self._ray:
             return await asyncio.to_thread(self._ray.send, call, self._headers, self._timeout)
         assert self._http
@@ -305,7 +305,7 @@ class AsyncClient(_Base):
         """The capability's operations by id, fetched once."""
         if capability not in self._known:
             self._known[capability] = operations(
-                await self.request(Call("GET", f"/{capability}/openapi.json"))
+                await self.request(OperationRequest("GET", f"/{capability}/openapi.json"))
             )
         return self._known[capability]
 
@@ -338,7 +338,7 @@ class _AsyncCapability:
         async def call(**arguments: Any) -> Any:
             await self._client.operations(self._name)
             found = self._client._find(self._name, operation)
-            request = found.call(arguments)
+            request = found.request(arguments)
             return await self._client.request(request, safe=request.idempotent or found.safe)
 
         call.__name__ = operation

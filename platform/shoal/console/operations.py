@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from shoal.client.http import AsyncClient
-from shoal.contract.operations import Call
+from shoal.contract.operations import OperationRequest
 
 from .frame import empty
 
@@ -16,7 +16,9 @@ VERBS = ("get", "post", "put", "patch", "delete")
 
 async def operations(client: AsyncClient, capability: str) -> None:
     """Every operation, unfolding into its parameters and examples for curl and Python."""
-    described: dict[str, Any] = await client.request(Call("GET", f"/{capability}/openapi.json"))
+    described: dict[str, Any] = await client.request(
+        OperationRequest("GET", f"/{capability}/openapi.json")
+    )
     found = [
         (verb, path, o)
         for path, verbs in described.get("paths", {}).items()

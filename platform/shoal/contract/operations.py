@@ -16,7 +16,7 @@ IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class OperationRequest:
     """One HTTP request, relative to the platform's address. `query` keeps order and
     repeated names.
     """
@@ -50,7 +50,7 @@ class Operation:
     again after a fault.
     """
 
-    def call(self, arguments: Mapping[str, Any]) -> Call:
+    def request(self, arguments: Mapping[str, Any]) -> OperationRequest:
         """The request for these arguments: path and query parameters by name, and
         either `body=` or the body's fields by name.
 
@@ -88,7 +88,7 @@ class Operation:
                 body, default=_encode, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
             )
             headers = (("content-type", "application/json"),)
-        return Call(self.method, path, tuple(_flatten(query)), raw, headers)
+        return OperationRequest(self.method, path, tuple(_flatten(query)), raw, headers)
 
 
 def _encode(value: Any) -> Any:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from shoal.contract.capability import Capability, Job, Stream
 from shoal.contract.context import Operations, TenantContext
 from shoal.contract.errors import Invalid, NotFound, ShoalError
-from shoal.contract.operations import Call, Operation, decode, operations
+from shoal.contract.operations import Operation, OperationRequest, decode, operations
 from shoal.contract.stores import Stores
 from shoal.eventlog.redis_log import EventLog
 from shoal.router.credentials import mint_internal
@@ -176,7 +176,9 @@ class PlatformContext:
         """The operations of a capability, called as `caller`; None if not installed."""
         return RemoteOperations(self, name, caller) if name in self.capabilities else None
 
-    async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
+    async def call_application(
+        self, name: str, call: OperationRequest, headers: dict[str, str]
+    ) -> Any:
         """Send one request to a capability's ingress; the decoded response."""
         status, found, body = await call_deployment(
             name, "ingress", "call_application", call, {**headers, **dict(call.headers)}
@@ -186,7 +188,9 @@ class PlatformContext:
     async def known_operations(self, name: str) -> dict[str, Operation]:
         if name not in self._operations:
             self._operations[name] = operations(
-                await self.call_application(name, Call("GET", f"/{name}/openapi.json"), {})
+                await self.call_application(
+                    name, OperationRequest("GET", f"/{name}/openapi.json"), {}
+                )
             )
         return self._operations[name]
 
@@ -218,7 +222,7 @@ class RemoteOperations:
             )
             headers = {"authorization": f"Bearer {token}", "x-request-id": caller.request_id}
             return await self._platform.call_application(
-                self._name, known[operation].call(arguments), headers
+                self._name, known[operation].request(arguments), headers
             )
 
         return call

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlencode
 from fastapi import FastAPI
 
 from shoal.contract.capability import Capability
-from shoal.contract.operations import Call
+from shoal.contract.operations import OperationRequest
 from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
@@ -80,7 +80,7 @@ class Ingress:
         return undo_serve_mount(self._app, f"/{self._name}")
 
     async def call_application(
-        self, call: Call, headers: dict[str, str]
+        self, call: OperationRequest, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
         """Handle one request that comes by Serve handle.
 
@@ -120,7 +120,7 @@ def undo_serve_mount(app: ASGIApp, prefix: str) -> ASGIApp:
 
 
 async def call_application(
-    app: ASGIApp, call: Call, headers: dict[str, str]
+    app: ASGIApp, call: OperationRequest, headers: dict[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
     """Run one request through an ASGI application in this process."""
     path, _, inline = call.path.partition("?")

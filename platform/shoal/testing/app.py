@@ -21,7 +21,7 @@ from shoal.contract.capability import Capability
 from shoal.contract.context import Role, TenantContext
 from shoal.contract.errors import Conflict, NotFound
 from shoal.contract.events import Event
-from shoal.contract.operations import Call, decode
+from shoal.contract.operations import OperationRequest, decode
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
@@ -61,7 +61,9 @@ class LocalPlatform(PlatformContext):
     async def states(self) -> dict[str, dict[str, Any]]:
         return {name: {"status": "RUNNING", "message": ""} for name in self.apps}
 
-    async def call_application(self, name: str, call: Call, headers: dict[str, str]) -> Any:
+    async def call_application(
+        self, name: str, call: OperationRequest, headers: dict[str, str]
+    ) -> Any:
         status, found, body = await call_application(
             self.apps[name], call, {**headers, **dict(call.headers)}
         )

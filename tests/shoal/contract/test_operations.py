@@ -40,28 +40,33 @@ def known() -> dict[str, Operation]:
 
 
 def test_path_parameters_are_percent_encoded(known: dict[str, Operation]) -> None:
-    assert known["get_thing"].call({"id": "../a b/ü?"}).path == "/x/things/..%2Fa%20b%2F%C3%BC%3F"
+    assert (
+        known["get_thing"].request({"id": "../a b/ü?"}).path == "/x/things/..%2Fa%20b%2F%C3%BC%3F"
+    )
 
 
 def test_query_parameters_may_repeat_and_none_is_left_out(known: dict[str, Operation]) -> None:
-    call = known["get_thing"].call({"id": "1", "limit": 5, "tag": ["a", "b"]})
-    assert call.query == (("limit", "5"), ("tag", "a"), ("tag", "b"))
-    assert known["get_thing"].call({"id": "1", "limit": None}).query == ()
+    request = known["get_thing"].request({"id": "1", "limit": 5, "tag": ["a", "b"]})
+    assert request.query == (("limit", "5"), ("tag", "a"), ("tag", "b"))
+    assert known["get_thing"].request({"id": "1", "limit": None}).query == ()
 
 
 def test_fields_of_the_body_may_be_given_by_name(known: dict[str, Operation]) -> None:
-    call = known["put_thing"].call({"id": "1", "role": "reader"})
-    assert (call.method, call.body) == ("PUT", b'{"role":"reader"}')
+    request = known["put_thing"].request({"id": "1", "role": "reader"})
+    assert (request.method, request.body) == ("PUT", b'{"role":"reader"}')
 
 
 def test_a_body_goes_as_it_is_and_bytes_are_ndjson(known: dict[str, Operation]) -> None:
-    assert known["add_rows"].call({"body": [1, 2]}).body == b"[1,2]"
-    call = known["add_rows"].call({"body": b"1\n2"})
-    assert call.headers == (("content-type", "application/x-ndjson"),)
+    assert known["add_rows"].request({"body": [1, 2]}).body == b"[1,2]"
+    request = known["add_rows"].request({"body": b"1\n2"})
+    assert request.headers == (("content-type", "application/x-ndjson"),)
 
 
 def test_an_operation_without_a_body_takes_any_query_parameter(known: dict[str, Operation]) -> None:
-    assert known["free"].call({"user": 7, "flag": True}).query == (("user", "7"), ("flag", "true"))
+    assert known["free"].request({"user": 7, "flag": True}).query == (
+        ("user", "7"),
+        ("flag", "true"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,12 +81,12 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
     known: dict[str, Operation], operation: str, arguments: dict[str, Any], what: str
 ) -> None:
     with pytest.raises(Invalid, match=what):
-        known[operation].call(arguments)
+        known[operation].request(arguments)
 
 
 def test_reads_and_puts_are_safe_to_repeat_and_posts_are_not(known: dict[str, Operation]) -> None:
     assert known["get_thing"].safe and not known["add_rows"].safe
-    assert known["put_thing"].call({"id": "1", "role": "r"}).idempotent
+    assert known["put_thing"].request({"id": "1", "role": "r"}).idempotent
 
 
 @pytest.mark.parametrize(
