@@ -11,7 +11,7 @@ import pytest
 
 from shoal.eventlog.redis_log import EventLog
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.erasure import erase
+from shoal.tenants.erasure import erase_data
 from shoal.testing import CapabilityApp
 from shoal_search import jobs
 from shoal_search.embedder import Embedder
@@ -34,7 +34,7 @@ def app(shoal_app: Any, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> 
 def tenant(app: CapabilityApp, config: StoreConfig) -> Iterator[str]:
     name = f"acme-{secrets.token_hex(4)}"
     yield name
-    app.run(erase(config, name))
+    app.run(erase_data(config, name))
 
 
 def found(app: CapabilityApp, tenant: str, q: str = "the sign-in form") -> dict[str, str]:

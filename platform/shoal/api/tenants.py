@@ -7,7 +7,6 @@ from pydantic import Field
 
 from shoal.contract.context import TenantContext, admin
 from shoal.contract.names import TenantId
-from shoal.tenants.lifecycle import erase_tenant, notify_tenant_added
 from shoal.tenants.records import Limits
 
 from .access import require_operator, require_tenant_access
@@ -30,8 +29,7 @@ async def create_tenant(
 ) -> dict[str, Any]:
     """Create a tenant. 409 when the id is taken."""
     require_operator(ctx)
-    tenant = await platform.directory.create_tenant(body.id, body.name or None)
-    await notify_tenant_added(platform, body.id)
+    tenant = await platform.create_tenant(body.id, body.name or None)
     return tenant.model_dump(mode="json")
 
 
@@ -57,7 +55,7 @@ async def delete_tenant(
     Its keys stop working first. The answer counts what was erased, per store.
     """
     require_operator(ctx)
-    return {"tenant": id, "erased": await erase_tenant(platform, platform.directory, id)}
+    return {"tenant": id, "erased": await platform.erase_tenant(id)}
 
 
 @router.get("/tenants/{id}/limits")

@@ -15,6 +15,7 @@ from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
+from shoal.stores.redis_keys import delete_keys, has_keys
 
 from . import codec
 from .consumer import Consumer, Handler, Subscription, Tenants
@@ -247,3 +248,20 @@ def _letter(raw: bytes, fields: dict[bytes, Any]) -> DeadLetter:
         int(text["deliveries"]),
         codec.read(fields),
     )
+
+
+async def erase(config: StoreConfig, tenant: str) -> int:
+    """Delete a tenant's log; return how many events and dead letters there were."""
+    events, online = async_redis(config.events), async_redis(config.online)
+    with translate_errors():
+        lengths = [await events.xlen(key(tenant)) for key in (codec.log, codec.dead)]
+        for client in {config.events: events, config.online: online}.values():
+            await delete_keys(client, f"{codec.log(tenant)}*")
+        await events.zrem(codec.TENANTS, tenant)
+    return sum(map(int, lengths))
+
+
+async def has_data(config: StoreConfig, tenant: str) -> bool:
+    """Whether a tenant has a log."""
+    with translate_errors():
+        return await has_keys(async_redis(config.events), f"{codec.log(tenant)}*")

@@ -20,8 +20,10 @@ from shoal.eventlog.redis_log import EventLog
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
 from shoal.router.service_context import service_context
-from shoal.stores.erasure import erase
+from shoal.tenants import lifecycle
 from shoal.tenants.directory import Directory
+from shoal.tenants.erasure import erase_data
+from shoal.tenants.records import TenantRecord
 from shoal.tenants.tenant_stores import open_stores
 
 from . import plugins as plugin_loader
@@ -146,12 +148,49 @@ class PlatformContext:
         """The ids of all tenants."""
         return await self.directory.tenant_ids()
 
+    async def create_tenant(self, tenant: str, name: str | None = None) -> TenantRecord:
+        """Create a tenant and tell every plugin: see `lifecycle.create_tenant`."""
+
+        async def notify(tenant: str) -> None:
+            await self._call_tenant_hook("shoal_tenant_added", tenant)
+
+        return await lifecycle.create_tenant(
+            tenant, name, directory=self.directory, notify_plugins=notify
+        )
+
+    async def erase_tenant(self, tenant: str) -> dict[str, int]:
+        """Erase a tenant from the platform: see `lifecycle.erase_tenant`."""
+
+        async def notify(tenant: str) -> dict[str, int]:
+            counts = await self._call_tenant_hook("shoal_tenant_removed", tenant)
+            return {
+                f"{plugin}.{kind}": count
+                for plugin, by_kind in counts.items()
+                for kind, count in (by_kind or {}).items()
+            }
+
+        return await lifecycle.erase_tenant(
+            tenant,
+            directory=self.directory,
+            stores=self.stores,
+            forget_job_runs=self.job_runs.forget,
+            notify_plugins=notify,
+        )
+
+    async def _call_tenant_hook(self, hook: str, tenant: str) -> dict[str, Any]:
+        """Call a hook of every plugin, once each; the results by the plugin's name."""
+        results = {}
+        for plugin, caller in self.plugins.hook_callers(hook):
+            [result] = caller(ctx=await self.context(tenant, plugin))
+            results[plugin] = await result
+        return results
+
     async def purge_if_erased(self, *tenants: str) -> None:
         """Erase what work that just ended wrote of tenants erased in the meantime."""
         try:
             for tenant in tenants:
                 if await self.directory.is_erased(tenant):
-                    await erase(self.stores, tenant)
+                    await erase_data(self.stores, tenant)
         except ShoalError:
             log.exception("could not erase what work in progress wrote of erased tenants")
 

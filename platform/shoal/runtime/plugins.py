@@ -38,8 +38,8 @@ class Plugins:
 
     Attributes:
         manager: Holds the plugins by the names of their entry points.
-        capabilities: By name.
-        origins: The plugin of each capability.
+        capabilities: Those that are not disabled, by name.
+        origins: The plugin of each capability, disabled ones included.
         problems: What failed to load.
     """
 
@@ -48,9 +48,23 @@ class Plugins:
     origins: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def hook(self, capability: str, name: str) -> Any:
-        """A capability's plugin's implementation of a hook; None where it has none."""
-        return getattr(self.manager.get_plugin(self.origins.get(capability, "")), name, None)
+    def hook_callers(self, hook: str) -> list[tuple[str, pluggy.HookCaller]]:
+        """The callers of one hook, one per plugin that implements it.
+
+        Returns:
+            Pairs of the plugin's name and a caller that reaches that plugin alone. The
+            name is the plugin's first capability, disabled or not; without any, its
+            entry point.
+        """
+        first = {plugin: capability for capability, plugin in reversed(self.origins.items())}
+        registered = dict(self.manager.list_name_plugin())
+        found = []
+        for entry, plugin in registered.items():
+            others = [other for other in registered.values() if other is not plugin]
+            caller = self.manager.subset_hook_caller(hook, others)
+            if caller.get_hookimpls():
+                found.append((first.get(entry, entry), caller))
+        return found
 
     def add(self, plugin: str, found: Any, disabled: set[str]) -> None:
         """Add what a plugin offers, unless it is disabled; else report the problem."""
@@ -58,12 +72,12 @@ class Plugins:
             cause = f"shoal_capabilities returned a {type(found).__name__}, not a Capability"
         elif found.name in RESERVED:
             cause = f"the name {found.name!r} is reserved for the platform"
-        elif found.name in self.capabilities:
+        elif found.name in self.origins:
             cause = f"the capability {found.name!r} is already {self.origins[found.name]}'s"
         else:
+            self.origins[found.name] = plugin
             if found.name not in disabled:
                 self.capabilities[found.name] = found
-                self.origins[found.name] = plugin
             return
         self.problems.append(Problem(plugin, cause))
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from shoal.contract.errors import Invalid, Unavailable
 
+from .configuration import StoreConfig
 from .tenant_store import TenantStore
 
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -356,3 +357,18 @@ async def run(work: Any, *args: Any) -> Any:
         return await asyncio.to_thread(work, *args)
     except OSError as error:
         raise Unavailable(f"the lake is away: {error.strerror or error}", retry_after=5) from error
+
+
+async def erase(config: StoreConfig, tenant: str) -> int:
+    """Delete a tenant's files; return how many Parquet files there were."""
+
+    def drop() -> int:
+        lake = TenantLake(config.lake, tenant)
+        return lake.drop(lake.root)
+
+    return int(await run(drop))
+
+
+async def has_data(config: StoreConfig, tenant: str) -> bool:
+    """Whether a tenant has any files."""
+    return bool(await run(lambda: TenantLake(config.lake, tenant).exists()))

@@ -18,6 +18,7 @@ from .redis_client import (
     script_digest,
     translate_errors,
 )
+from .redis_keys import delete_keys, has_keys
 from .tenant_store import TenantStore
 
 COMMANDS = frozenset(
@@ -223,3 +224,21 @@ class Pipeline:
                 else:
                     getattr(pipe, command)(*args, **options)
             return list(await pipe.execute(raise_on_error=raise_on_error))
+
+
+def _patterns(tenant: str) -> tuple[str, str]:
+    return f"{tenant}:*", f"{{{tenant}:*"
+
+
+async def erase(config: StoreConfig, tenant: str) -> int:
+    """Delete a tenant's keys; return how many there were."""
+    client = async_redis(config.online)
+    with translate_errors():
+        return sum([await delete_keys(client, pattern) for pattern in _patterns(tenant)])
+
+
+async def has_data(config: StoreConfig, tenant: str) -> bool:
+    """Whether a tenant has any keys."""
+    client = async_redis(config.online)
+    with translate_errors():
+        return any([await has_keys(client, pattern) for pattern in _patterns(tenant)])

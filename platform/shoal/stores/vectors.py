@@ -25,6 +25,7 @@ from shoal.contract.errors import (
 )
 from shoal.contract.stores import Hit, VectorSchema
 
+from .configuration import StoreConfig
 from .connections import shared_client
 from .tenant_store import TenantStore
 
@@ -448,3 +449,17 @@ def _unless(word: str) -> Iterator[None]:
     except MilvusException as error:
         if word not in str(error.message):
             raise
+
+
+async def erase(config: StoreConfig, tenant: str) -> int:
+    """Drop a tenant's collections; return how many rows they had."""
+    store, rows = VectorStore(config, tenant), 0
+    for name in await store.names():
+        rows += await store.count(name)
+        await store.drop(name)
+    return rows
+
+
+async def has_data(config: StoreConfig, tenant: str) -> bool:
+    """Whether a tenant has any collections."""
+    return bool(await VectorStore(config, tenant).names())

@@ -1,48 +1,78 @@
-"""A tenant's beginning and end, across every store and plugin."""
+"""Creating and erasing a tenant, across the directory, the stores and the plugins."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
 
-from shoal.runtime.job_runs import Runs
-from shoal.stores.erasure import erase
+from shoal.stores.configuration import StoreConfig
 
 from .directory import Directory
+from .erasure import erase_data
+from .records import TenantRecord
 
-if TYPE_CHECKING:
-    from shoal.runtime.context import PlatformContext
 
+async def create_tenant(
+    tenant: str,
+    name: str | None,
+    *,
+    directory: Directory,
+    notify_plugins: Callable[[str], Awaitable[object]],
+) -> TenantRecord:
+    """Create a tenant and tell every plugin.
 
-async def notify_tenant_added(platform: "PlatformContext", tenant: str) -> None:
-    """Tell every plugin that a tenant was made."""
-    for name in platform.plugins.capabilities:
-        hook = platform.plugins.hook(name, "shoal_tenant_added")
-        if hook is not None:
-            await hook(await platform.context(tenant, name))
+    Args:
+        tenant: The new tenant's id.
+        name: Its display name; None for the id.
+        directory: Where it is entered.
+        notify_plugins: Calls the plugins' hook `shoal_tenant_added` for a tenant.
+
+    Raises:
+        Conflict: The tenant exists.
+        Invalid: It cannot be a tenant's id or name.
+    """
+    record = await directory.create_tenant(tenant, name)
+    await notify_plugins(tenant)
+    return record
 
 
 async def erase_tenant(
-    platform: "PlatformContext", directory: Directory, tenant: str
+    tenant: str,
+    *,
+    directory: Directory,
+    stores: StoreConfig,
+    forget_job_runs: Callable[[str], int],
+    notify_plugins: Callable[[str], Awaitable[Mapping[str, int]]],
 ) -> dict[str, int]:
-    """Erase a tenant: its keys stop working first, its runs of jobs go, then every
-    plugin forgets it, then the stores, and at last the directory. What is still at work
-    for it then (a request, a batch of events, a job of all tenants) erases at its end
-    what it wrote meanwhile: see `PlatformContext.purge_if_erased`.
+    """Erase a tenant from the platform.
 
-    Called again after a fault it goes on where it was. NotFound when there is no such
-    tenant.
+    Its keys stop working first, then its job runs go, then what plugins keep of it,
+    then its data in the stores, and at last its directory entries. What still works for
+    the tenant at that time (a request, a batch of events, a job of all tenants) erases
+    at its end what it wrote meanwhile: see `PlatformContext.purge_if_erased`. After an
+    error, call this again to continue.
+
+    Args:
+        tenant: The tenant's id.
+        directory: Where the tenant is entered.
+        stores: Where the tenant's data is.
+        forget_job_runs: Deletes a tenant's job runs and counts them; it may block.
+        notify_plugins: Calls the plugins' hook `shoal_tenant_removed` for a tenant and
+            returns their counts by `<plugin>.<kind>`.
+
+    Returns:
+        How much was erased, by `<where>.<kind>`.
+
+    Raises:
+        NotFound: There is no such tenant.
+        Unavailable: A store cannot be reached.
     """
     await directory.begin_removal(tenant)
-    counts = {"jobs.runs": await asyncio.to_thread(Runs(platform.stores.online).forget, tenant)}
-    for name in platform.plugins.capabilities:
-        hook = platform.plugins.hook(name, "shoal_tenant_removed")
-        if hook is not None:
-            for what, count in (await hook(await platform.context(tenant, name)) or {}).items():
-                counts[f"{name}.{what}"] = count
-    counts |= {
-        f"stores.{store}": count for store, count in (await erase(platform.stores, tenant)).items()
+    job_runs = await asyncio.to_thread(forget_job_runs, tenant)
+    plugins = await notify_plugins(tenant)
+    data = await erase_data(stores, tenant)
+    entries = await directory.delete_tenant(tenant)
+    return {
+        "jobs.runs": job_runs,
+        **plugins,
+        **{f"stores.{store}": count for store, count in data.items()},
+        **{f"directory.{kind}": count for kind, count in entries.items()},
     }
-    counts |= {
-        f"directory.{kind}": count
-        for kind, count in (await directory.delete_tenant(tenant)).items()
-    }
-    return counts

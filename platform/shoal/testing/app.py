@@ -30,7 +30,6 @@ from shoal.runtime.ingress import application, call_application
 from shoal.runtime.plugins import Plugins
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
-from shoal.tenants.lifecycle import erase_tenant
 
 T = TypeVar("T")
 SECRET = "for tests only, of this process alone"
@@ -245,7 +244,7 @@ class CapabilityApp:
 
         async def erase(tenant: str) -> None:
             with suppress(NotFound):
-                await erase_tenant(self.platform, self.platform.directory, tenant)
+                await self.platform.erase_tenant(tenant)
 
         async def all_of_them() -> None:
             await asyncio.gather(*map(erase, self.tenants))

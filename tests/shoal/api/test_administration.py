@@ -24,7 +24,7 @@ from shoal.contract.errors import Unauthenticated
 from shoal.router.credentials import mint_internal
 from shoal.runtime import context, job_runs
 from shoal.runtime.stream_worker import Worker
-from shoal.stores.erasure import remains
+from shoal.tenants.erasure import stores_with_data
 from shoal.tenants.records import PLATFORM
 from shoal.testing.app import SECRET
 
@@ -174,4 +174,4 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
         runs.get(run["id"])
     with pytest.raises(Unauthenticated):
         platform.whoami()
-    assert app.run(remains(app.platform.stores, "leaver")) == []
+    assert app.run(stores_with_data(app.platform.stores, "leaver")) == []

@@ -15,13 +15,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shoal import Event, Unavailable
+from shoal.eventlog import redis_log
 from shoal.eventlog.redis_log import EventLog
 from shoal.local.embedded_servers import redis_binary
 from shoal.runtime import job_runs
 from shoal.runtime.job_runs import Runs
+from shoal.stores import online as online_store
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
-from shoal.stores.erasure import _erase_log, _erase_online
 from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
@@ -76,7 +77,7 @@ async def test_the_online_store_works_on_a_cluster(stores: TenantStores, cluster
     keys = [("{}", "user", "1", "{}", "x"), ("{}", "user", "1", "{}", "y")]
     script = "redis.call('set', KEYS[1], 7) return redis.call('exists', KEYS[2])"
     assert await online.eval(script, keys) == 0
-    assert await _erase_online(cluster, stores._tenant) == 21
+    assert await online_store.erase(cluster, stores._tenant) == 21
 
 
 async def test_the_event_log_works_on_a_cluster(
@@ -107,7 +108,7 @@ async def test_the_event_log_works_on_a_cluster(
     assert await log.archive(tenant) == 8
     assert await log.replay(tenant, "search", after="0") == 8
     assert await log.dead_letters(tenant) == []
-    assert await _erase_log(cluster, tenant) == 8
+    assert await redis_log.erase(cluster, tenant) == 8
 
 
 def test_job_runs_work_on_a_cluster(cluster: StoreConfig, monkeypatch: pytest.MonkeyPatch):

@@ -5,10 +5,10 @@ import pytest
 
 from shoal import Event, InternalError, VectorSchema
 from shoal.eventlog.redis_log import EventLog
-from shoal.stores import erasure as module
+from shoal.stores import online
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.erasure import erase, remains
 from shoal.stores.redis_client import async_redis
+from shoal.tenants.erasure import erase_data, stores_with_data
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
@@ -32,14 +32,14 @@ async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
     other = open_stores(config, near)
     await fill(stores, config, tenant)
     await fill(other, config, near)
-    assert await erase(config, tenant) == {"events": 2, "online": 3, "vectors": 4, "lake": 2}
-    assert await remains(config, tenant) == []
+    assert await erase_data(config, tenant) == {"events": 2, "online": 3, "vectors": 4, "lake": 2}
+    assert await stores_with_data(config, tenant) == []
     for uri in (config.online, config.events):
         keys = [key.decode() async for key in async_redis(uri).scan_iter(f"*{tenant}*")]
         assert all(near in key for key in keys)
     assert tenant not in await EventLog(config).tenants()
-    assert await erase(config, tenant) == {"events": 0, "online": 0, "vectors": 0, "lake": 0}
-    assert sorted(await remains(config, near)) == ["events", "lake", "online", "vectors"]
+    assert await erase_data(config, tenant) == {"events": 0, "online": 0, "vectors": 0, "lake": 0}
+    assert sorted(await stores_with_data(config, near)) == ["events", "lake", "online", "vectors"]
     assert await other.vectors.count("items") == 4
 
 
@@ -48,7 +48,7 @@ async def test_an_erased_tenant_can_be_made_again(
 ):
     for _ in range(2):
         await fill(stores, config, tenant)
-        assert (await erase(config, tenant))["vectors"] == 4
+        assert (await erase_data(config, tenant))["vectors"] == 4
 
 
 async def test_what_is_left_is_named(
@@ -59,12 +59,12 @@ async def test_what_is_left_is_named(
     async def lazy(*_: object) -> int:
         return 0
 
-    monkeypatch.setattr(module, "_erase_online", lazy)
+    monkeypatch.setattr(online, "erase", lazy)
     with pytest.raises(InternalError, match="online"):
-        await erase(config, tenant)
+        await erase_data(config, tenant)
 
 
 @pytest.mark.parametrize("name", ["*", "", "acme*", "../x", "Acme"])
 async def test_what_is_no_tenant_is_not_erased(config: StoreConfig, name: str):
     with pytest.raises(ValueError, match="tenant"):
-        await erase(config, name)
+        await erase_data(config, name)

@@ -1,0 +1,55 @@
+"""Erase everything that the stores and the event log hold of a tenant, and prove it."""
+
+from shoal.contract.errors import InternalError
+from shoal.contract.names import check_tenant
+from shoal.eventlog import redis_log
+from shoal.stores import online
+from shoal.stores.configuration import StoreConfig
+
+
+async def erase_data(config: StoreConfig, tenant: str) -> dict[str, int]:
+    """Erase a tenant from every store, then search each for it again.
+
+    Erasing a tenant again does no harm.
+
+    Args:
+        config: Where the stores are.
+        tenant: The tenant's id.
+
+    Returns:
+        How much was erased: events and dead letters (`events`), keys (`online`), rows
+        (`vectors`), files (`lake`).
+
+    Raises:
+        InternalError: Something was written meanwhile; names the stores that hold it.
+        Unavailable: A store cannot be reached.
+        ValueError: `tenant` is no tenant's id.
+    """
+    from shoal.stores import lake, vectors
+
+    check_tenant(tenant)
+    erased = {
+        "events": await redis_log.erase(config, tenant),
+        "online": await online.erase(config, tenant),
+        "vectors": await vectors.erase(config, tenant),
+        "lake": await lake.erase(config, tenant),
+    }
+    if remaining := await stores_with_data(config, tenant):
+        raise InternalError(
+            f"Data of tenant {tenant} remains in {', '.join(remaining)}:"
+            " erase it again once nothing writes to it"
+        )
+    return erased
+
+
+async def stores_with_data(config: StoreConfig, tenant: str) -> list[str]:
+    """The names of the stores that hold anything of a tenant."""
+    from shoal.stores import lake, vectors
+
+    found = {
+        "events": await redis_log.has_data(config, tenant),
+        "online": await online.has_data(config, tenant),
+        "vectors": await vectors.has_data(config, tenant),
+        "lake": await lake.has_data(config, tenant),
+    }
+    return [store for store, has_data in found.items() if has_data]
