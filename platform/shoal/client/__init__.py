@@ -1,1 +1,1 @@
-"""Clients of the platform, over HTTP and the Ray client alike."""
+"""Clients of the platform, over HTTP and through a Ray cluster."""
