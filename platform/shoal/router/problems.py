@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457 `application/problem+json`."""
+"""Error responses: RFC 9457 `application/problem+json`."""
 
 import logging
 import math
@@ -10,20 +10,19 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from shoal.contract.errors import InternalError, Invalid, Malformed, ShoalError
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-SHOWN = 100
-"""Of more faults than this in one request, the first are listed."""
+MAX_ERRORS = 100
+"""Of more errors than this in one request, the first are listed."""
 
 
 class JSON(JSONResponse):
-    """What a route's plain return value is sent as: NaN and infinities become null,
-    which JSON has no other word for.
-    """
+    """JSON of what a route returns; NaN and infinities become null."""
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
@@ -32,8 +31,9 @@ class JSON(JSONResponse):
 def respond(
     error: ShoalError, request_id: str | None, status: int | None = None
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body of an error's response. Does not change the error, which
-    may be shared.
+    """Status, headers and body of an error's response.
+
+    The error itself is left unchanged, since several requests may share it.
     """
     problem = error.problem()
     if status is not None:
@@ -49,19 +49,19 @@ def respond(
     return status or error.status, headers, body
 
 
-def invalid(error: RequestValidationError) -> ShoalError:
-    """FastAPI's complaint as ours. Locations are as in the request: `3.text` in a body,
-    `query.limit` elsewhere. The values complained of are not repeated.
+def from_validation_error(error: RequestValidationError) -> ShoalError:
+    """Convert a validation error of FastAPI's, without the values that were sent.
+
+    Locations are as in the request: `3.text` in a body, `query.limit` elsewhere.
     """
     faults = error.errors()
     for fault in faults:
         if fault["type"] == "json_invalid":
             where = fault["loc"][-1] if len(fault["loc"]) > 1 else 0
-            return Malformed(
-                f"the body is not JSON: {fault.get('ctx', {}).get('error', fault['msg'])} (at {where})"
-            )
+            cause = fault.get("ctx", {}).get("error", fault["msg"])
+            return Malformed(f"the body is not JSON: {cause} (at {where})")
     errors = []
-    for fault in faults[:SHOWN]:
+    for fault in faults[:MAX_ERRORS]:
         location = (
             fault["loc"][1:]
             if len(fault["loc"]) > 1 and fault["loc"][0] == "body"
@@ -78,9 +78,10 @@ def invalid(error: RequestValidationError) -> ShoalError:
     return Invalid(f"{first['location']}: {first['message']}{more}", errors=errors)
 
 
-def of_status(error: HTTPException, request: Request) -> ShoalError:
-    """An HTTP exception as ours: the kind of its status, or the nearest. One that says
-    no more than its status gets told where.
+def from_http_exception(error: HTTPException, request: Request) -> ShoalError:
+    """Convert an HTTP exception to the error of its status, or the nearest.
+
+    If it says no more than its status, the detail names the request's path.
     """
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:
@@ -89,11 +90,9 @@ def of_status(error: HTTPException, request: Request) -> ShoalError:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
+    """Answer every error of the application with a problem."""
 
-    def response(
-        request: Request, error: ShoalError, status: int | None = None, title: str | None = None
-    ) -> Response:
+    def response(request: Request, error: ShoalError, status: int | None = None) -> Response:
         status, headers, body = respond(error, request.scope.get("shoal.request_id"), status)
         result = Response(body, status)
         result.raw_headers = headers
@@ -105,24 +104,38 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return response(request, invalid(error))
+        return response(request, from_validation_error(error))
 
     async def http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code < 400:
             return Response(status_code=error.status_code, headers=error.headers)
-        result = response(request, of_status(error, request), error.status_code)
+        result = response(request, from_http_exception(error, request), error.status_code)
         for name, value in (error.headers or {}).items():
             result.headers[name] = value
         return result
 
     async def unknown(request: Request, error: Exception) -> Response:
         return response(
-            request,
-            InternalError("an error of the platform's; it was logged under the request's id"),
+            request, InternalError("internal error; it was logged with the request's id")
         )
 
     app.add_exception_handler(ShoalError, shoal_error)
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(Exception, unknown)
+
+
+async def reject_websocket(
+    scope: Scope, receive: Receive, send: Send, error: ShoalError, request_id: str
+) -> None:
+    """Reject a WebSocket's handshake, with a problem if the server can send one."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    if "websocket.http.response" in scope.get("extensions", {}):
+        status, headers, body = respond(error, request_id)
+        headers.append((b"x-request-id", request_id.encode()))
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": error.title})

@@ -1,4 +1,4 @@
-"""Limits of one tenant on one capability, kept by each replica for its share."""
+"""A tenant's limits on a capability, enforced by each replica for its share."""
 
 import asyncio
 import logging
@@ -15,9 +15,12 @@ from shoal.tenants.tasks import end
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS, GONE_SECONDS = 2.0, 8.0
+HEARTBEAT_SECONDS, EXPIRY_SECONDS = 2.0, 8.0
 
 _BEAT = """
+-- KEYS[1]: sorted set of replicas by the time of their last heartbeat
+-- ARGV: this replica's id, seconds until a silent replica is dropped
+-- Returns the number of replicas.
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
@@ -26,8 +29,9 @@ return redis.call('ZCARD', KEYS[1])
 
 
 class RateLimiter:
-    """A token bucket and a count of requests in flight, for one tenant on this replica.
-    Times are of `monotonic`.
+    """A token bucket and a count of concurrent requests, for one tenant on this replica.
+
+    Times are those of `time.monotonic`, in seconds.
     """
 
     __slots__ = (
@@ -47,10 +51,10 @@ class RateLimiter:
         self.in_flight = 0
         self._tokens = math.inf
         self._when = 0.0
-        self.set(limits, replicas)
+        self.configure(limits, replicas)
 
-    def set(self, limits: Limits, replicas: int) -> None:
-        """Take over changed limits; what is in flight or used up stays so."""
+    def configure(self, limits: Limits, replicas: int) -> None:
+        """Change the limits; requests in flight and used tokens stay counted."""
         whole = limits.over(DEFAULT_LIMITS)
         assert (
             whole.rps
@@ -64,10 +68,15 @@ class RateLimiter:
         self.concurrency = math.ceil(whole.concurrency / replicas)
         self.body_bytes, self.seconds = whole.body_bytes, whole.seconds
 
-    def enter(self, limits: Limits, replicas: int, now: float) -> None:
-        """Let one request in, or raise LimitExceeded. Whoever was let in must `leave`."""
+    def acquire(self, limits: Limits, replicas: int, now: float) -> None:
+        """Let one request in; it must `release` when it ends.
+
+        Raises:
+            LimitExceeded: The tenant is over its limit of requests per second or of
+                concurrent requests.
+        """
         if limits is not self._limits or replicas != self._replicas:
-            self.set(limits, replicas)
+            self.configure(limits, replicas)
         tokens = self._tokens + (now - self._when) * self._rate
         if tokens > self._burst:
             tokens = self._burst
@@ -75,53 +84,50 @@ class RateLimiter:
         if tokens < 1:
             self._tokens = tokens
             raise LimitExceeded(
-                "more requests per second than the limit allows",
+                "too many requests per second",
                 retry_after=round((1 - tokens) / self._rate, 3),
             )
         if self.in_flight >= self.concurrency:
             self._tokens = tokens
-            raise LimitExceeded("more requests at once than the limit allows", retry_after=1)
+            raise LimitExceeded("too many requests at once", retry_after=1)
         self._tokens = tokens - 1
         self.in_flight += 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.in_flight -= 1
 
 
-def too_large(limit: int) -> TooLarge:
+def body_too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body is over the limit of {limit} bytes")
 
 
 class ReplicaHeartbeat:
-    """How many replicas of a capability live: each says so every two seconds."""
+    """Counts the live replicas of a capability by their heartbeats in Redis."""
 
     def __init__(self, directory: Directory, capability: str) -> None:
         self.replicas = 1
-        self._directory, self._key, self._me = (
-            directory,
-            f"{PREFIX}replicas:{capability}",
-            uuid4().hex,
-        )
+        self._directory, self._key = directory, f"{PREFIX}replicas:{capability}"
+        self._id = uuid4().hex
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         with suppress(Unavailable):
             await self.beat()
-        self._task = asyncio.create_task(self._beating(), name="shoal-presence")
+        self._task = asyncio.create_task(self._beat_periodically(), name="shoal-heartbeat")
 
     async def stop(self) -> None:
         if self._task is not None:
             await end(self._task)
             with suppress(*REDIS_ERRORS):
-                await self._directory.redis.zrem(self._key, self._me)
+                await self._directory.redis.zrem(self._key, self._id)
 
     async def beat(self) -> None:
         with translate_errors():
-            count = self._directory.redis.eval(_BEAT, 1, self._key, self._me, str(GONE_SECONDS))
+            count = self._directory.redis.eval(_BEAT, 1, self._key, self._id, str(EXPIRY_SECONDS))
             self.replicas = max(1, int(await count))
 
-    async def _beating(self) -> None:
-        """While the directory is away, the last count stands."""
+    async def _beat_periodically(self) -> None:
+        """While Redis is unavailable, the last count stays."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             with suppress(Unavailable):

@@ -1,4 +1,4 @@
-"""One request and its response, as they pass the router."""
+"""The body of a request and the response to it, on their way through the router."""
 
 import asyncio
 import logging
@@ -13,20 +13,19 @@ log = logging.getLogger(__name__)
 
 
 class ResponseGuard:
-    """One request's body on its way in, up to a limit, and its response on its way out:
-    that gets the request's id, its status is noted, and its beginning lifts the
-    deadline.
+    """Limits a request's body, and watches the response.
 
-    Past the body's limit, the application hears that the client has gone, and what it
-    then answers is not sent.
+    Once the body exceeds its limit, the application is told that the client
+    disconnected, and its response is not sent. The response gets the request's id as a
+    header; its start ends the deadline and its status is kept for the metrics.
     """
 
     __slots__ = (
-        "_left",
         "_receive",
+        "_remaining",
         "_send",
+        "body_exceeded",
         "deadline",
-        "exceeded",
         "request_id",
         "started",
         "status",
@@ -34,27 +33,28 @@ class ResponseGuard:
 
     def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
         self._receive, self._send, self.request_id = receive, send, request_id
-        self._left = 0
-        self.exceeded = self.started = False
-        self.status = 499  # what an application that never answers leaves: the client has gone
+        self._remaining = 0
+        self.body_exceeded = self.started = False
+        self.status = 499  # stays if the client disconnects before a response
         self.deadline: asyncio.Timeout | None = None
 
-    def limit(self, size: int) -> Receive:
-        self._left = size
+    def limit_body(self, size: int) -> Receive:
+        """A `receive` that lets `size` bytes of the body through."""
+        self._remaining = size
         return self.receive
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
-                self.exceeded = True
+            self._remaining -= len(message.get("body", b""))
+            if self._remaining < 0:
+                self.body_exceeded = True
                 return {"type": "http.disconnect"}
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if self.exceeded:
+            if self.body_exceeded:
                 return
             if self.deadline is not None:
                 self.deadline.reschedule(None)
@@ -64,18 +64,18 @@ class ResponseGuard:
                 *message.get("headers", ()),
                 (b"x-request-id", self.request_id.encode()),
             ]
-        elif self.exceeded and not self.started:
+        elif self.body_exceeded and not self.started:
             return
         await self._send(message)
 
     async def problem(self, error: ShoalError) -> None:
-        """Answer with an error; where an answer has begun already, that can only be
-        broken off.
-        """
+        """Respond with an error, unless a response has started already."""
         if self.started:
-            log.error("request %s failed after its answer had begun: %s", self.request_id, error)
+            log.error(
+                "request %s failed after its response had started: %s", self.request_id, error
+            )
             return
-        self.exceeded = False
+        self.body_exceeded = False
         self.deadline = None
         status, headers, body = respond(error, self.request_id)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})

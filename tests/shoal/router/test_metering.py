@@ -187,7 +187,7 @@ async def test_requests_are_counted_by_template_and_outcome(world: World) -> Non
     await world.get("/boom", headers={"shoal-user": "ana"})
     routes = {
         (s["labels"]["route"], s["labels"]["status"]): s["count"]
-        for s in world.router.account.snapshot()["routes"]
+        for s in world.router.metrics.snapshot()["routes"]
     }
     assert routes == {
         ("PUT /greeting/items/{item}", 200): 1,

@@ -13,25 +13,27 @@ from shoal.tenants.directory import Directory
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
 
-def admitted(gate: RateLimiter, limits: Limits, times: list[float], replicas: int = 1) -> int:
+def admitted(limiter: RateLimiter, limits: Limits, times: list[float], replicas: int = 1) -> int:
     count = 0
     for now in times:
         try:
-            gate.enter(limits, replicas, now)
+            limiter.acquire(limits, replicas, now)
         except LimitExceeded:
             continue
-        gate.leave()
+        limiter.release()
         count += 1
     return count
 
 
 def test_a_burst_and_then_the_rate() -> None:
     limits = Limits(rps=10, burst=5)
-    gate = RateLimiter(limits)
-    assert admitted(gate, limits, [100.0] * 50) == 5
-    assert admitted(gate, limits, [100.0 + i / 1000 for i in range(1000)]) == 9  # at .1, .2, … .9
+    limiter = RateLimiter(limits)
+    assert admitted(limiter, limits, [100.0] * 50) == 5
     assert (
-        admitted(gate, limits, [1000.0] * 50) == 5
+        admitted(limiter, limits, [100.0 + i / 1000 for i in range(1000)]) == 9
+    )  # at .1, .2, … .9
+    assert (
+        admitted(limiter, limits, [1000.0] * 50) == 5
     )  # what was not used is not saved beyond the burst
 
 
@@ -46,34 +48,34 @@ def test_never_more_than_burst_and_rate_allow(rps: float, burst: float, gaps: li
 
 def test_retry_after_is_when_it_will_be_let_in() -> None:
     limits = Limits(rps=2, burst=1)
-    gate = RateLimiter(limits)
-    gate.enter(limits, 1, 10.0)
+    limiter = RateLimiter(limits)
+    limiter.acquire(limits, 1, 10.0)
     with pytest.raises(LimitExceeded) as caught:
-        gate.enter(limits, 1, 10.1)
+        limiter.acquire(limits, 1, 10.1)
     assert caught.value.retry_after == pytest.approx(0.4)
-    gate.enter(limits, 1, 10.1 + caught.value.retry_after)
+    limiter.acquire(limits, 1, 10.1 + caught.value.retry_after)
 
 
 def test_concurrency_counts_what_is_in_flight() -> None:
     limits = Limits(concurrency=2)
-    gate = RateLimiter(limits)
-    gate.enter(limits, 1, 1.0)
-    gate.enter(limits, 1, 1.0)
+    limiter = RateLimiter(limits)
+    limiter.acquire(limits, 1, 1.0)
+    limiter.acquire(limits, 1, 1.0)
     with pytest.raises(LimitExceeded):
-        gate.enter(limits, 1, 1.0)
-    gate.leave()
-    gate.enter(limits, 1, 1.0)
+        limiter.acquire(limits, 1, 1.0)
+    limiter.release()
+    limiter.acquire(limits, 1, 1.0)
 
 
 def test_replicas_share_and_changed_limits_keep_what_is_in_flight() -> None:
     limits = Limits(rps=100, burst=10, concurrency=4)
-    gate = RateLimiter(limits)
-    assert admitted(gate, limits, [1.0] * 50, replicas=2) == 5
-    gate.enter(limits, 2, 2.0)
-    assert gate.concurrency == 2
+    limiter = RateLimiter(limits)
+    assert admitted(limiter, limits, [1.0] * 50, replicas=2) == 5
+    limiter.acquire(limits, 2, 2.0)
+    assert limiter.concurrency == 2
     narrower = Limits(rps=100, burst=10, concurrency=1)
     with pytest.raises(LimitExceeded, match="at once"):
-        gate.enter(narrower, 2, 3.0)
+        limiter.acquire(narrower, 2, 3.0)
     assert RateLimiter(Limits(burst=1, concurrency=1), replicas=50).concurrency == 1
 
 

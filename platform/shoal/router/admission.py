@@ -1,0 +1,173 @@
+"""Admission of a request: who is calling, and the context that the routes get."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import partial
+
+from shoal.contract.context import Role, Services, TenantContext
+from shoal.contract.errors import Forbidden
+from shoal.contract.parameters import Parameters
+from shoal.tenants.directory import Directory
+from shoal.tenants.records import Caller
+from shoal.tenants.snapshot import Snapshot, TenantState
+
+from .assignment import Assignment
+from .credentials import Authenticator
+from .exposures import ExposureLog, resolve
+from .request_head import RequestHead, header_text
+from .service_context import CapabilityCaller, OperationsOf
+from .settings import RouterSettings
+from .tenant_view import TenantView, TenantViews
+
+CACHED_USERS = 50_000
+CACHED_PARAMETERS = 1_000
+
+NO_BOARDS: frozenset[str] = frozenset()
+
+
+class AdmittedRequest:
+    """What the router found out about a request with a valid credential."""
+
+    __slots__ = ("caller", "request_id", "session", "user", "variants", "view", "within_limits")
+
+    def __init__(
+        self,
+        caller: Caller,
+        user: str | None,
+        session: str | None,
+        request_id: str,
+        view: TenantView,
+    ) -> None:
+        self.caller, self.user, self.session = caller, user, session
+        self.request_id, self.view = request_id, view
+        self.within_limits = False
+        """Whether the rate limiter let it in."""
+        self.variants: Mapping[str, str] = {}
+        """experiment id → the variant's name, once the context is made."""
+
+
+class Admission:
+    """Finds a request's caller, boards, experiments and parameters.
+
+    Args:
+        capability: The capability's name.
+        snapshot: The tenants' records.
+        directory: Where board members are looked up.
+        views: What follows from the tenants' records.
+        exposures: Where the use of varied parameters is logged.
+        services: What the platform gives the capability.
+        operations: Opens another capability's operations for a caller.
+        settings: The router's configuration.
+    """
+
+    def __init__(
+        self,
+        capability: str,
+        *,
+        snapshot: Snapshot,
+        directory: Directory,
+        views: TenantViews,
+        exposures: ExposureLog,
+        services: Services,
+        operations: OperationsOf,
+        settings: RouterSettings,
+    ) -> None:
+        self._capability, self._snapshot, self._directory = capability, snapshot, directory
+        self._views, self._exposures = views, exposures
+        self._services, self._operations = services, operations
+        self._authenticator = Authenticator(snapshot, settings)
+        self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = (
+            OrderedDict()
+        )
+
+    async def identify(self, head: RequestHead) -> AdmittedRequest:
+        """Find the tenant and user of a request by its credential.
+
+        Raises:
+            Unauthenticated: There is no valid credential.
+            Forbidden: `Shoal-User` is not the user that the credential belongs to.
+            Unavailable: The tenants' records may be out of date.
+        """
+        if not self._snapshot.fresh():
+            await self._snapshot.require_fresh()
+        token = head.token()
+        caller = self._authenticator.known(token) or await self._authenticator.verify(token)
+        user = caller.user
+        if head.user is not None:
+            named = header_text(head.user, "Shoal-User")
+            if user is not None and named != user:
+                raise Forbidden("this key belongs to another user")
+            user = named
+        session = None if head.session is None else header_text(head.session, "Shoal-Session")
+        view = self._views.get(caller.tenant)
+        return AdmittedRequest(caller, user, session, head.request_id, view)
+
+    async def context(self, request: AdmittedRequest) -> TenantContext:
+        """The context that the capability's routes get for a request."""
+        boards = await self._visible_boards(request)
+        assignments = self._assign(request, boards)
+        if assignments:
+            request.variants = {a.experiment: a.variant for a in assignments}
+        return CapabilityCaller(
+            self._operations,
+            tenant=request.caller.tenant,
+            role=request.caller.role,
+            user=request.user,
+            boards=boards,
+            request_id=request.request_id,
+            stores=request.view.stores,
+            services=self._services,
+            resolve=partial(self._resolve, request, assignments),
+            variants=request.variants,
+        ).context()
+
+    async def _visible_boards(self, request: AdmittedRequest) -> frozenset[str] | None:
+        """The boards that the user may see; None is all of the tenant's."""
+        caller, user = request.caller, request.user
+        if caller.all_boards:
+            return None
+        if user is None:
+            return NO_BOARDS if caller.role is Role.reader else None
+        key, state = (caller.tenant, user), request.view.state
+        cached = self._boards.get(key)
+        if cached is not None and cached[0] is state:
+            return cached[1]
+        boards = await self._directory.boards_of(caller.tenant, user)
+        self._boards[key] = state, boards
+        self._boards.move_to_end(key)
+        if len(self._boards) > CACHED_USERS:
+            self._boards.popitem(last=False)
+        return boards
+
+    def _assign(self, request: AdmittedRequest, boards: frozenset[str] | None) -> list[Assignment]:
+        plan, caller = request.view.plan, request.caller
+        if plan is None:
+            return []
+        return plan.assign(
+            {"user": request.user, "tenant": caller.tenant, "session": request.session},
+            {
+                "role": caller.role.value,
+                "user": request.user,
+                "tenant": caller.tenant,
+                "board": boards,
+            },
+        )
+
+    def _resolve(
+        self, request: AdmittedRequest, assignments: list[Assignment], model: type[Parameters]
+    ) -> Parameters:
+        view, tenant = request.view, request.caller.tenant
+        key = (model, *((a.experiment, a.variant) for a in assignments))
+        found = view.resolved.get(key)
+        if found is None:
+            where = f"tenant {tenant}, capability {self._capability}"
+            found = resolve(model, view.promoted, assignments, view.varied, where)
+            view.resolved[key] = found
+            if len(view.resolved) > CACHED_PARAMETERS:
+                view.resolved.popitem(last=False)
+        for assignment in found.exposing:
+            units = {"user": request.user, "tenant": tenant, "session": request.session}
+            unit = units[assignment.unit]
+            if unit is not None:
+                self._exposures.note(tenant, assignment, unit)
+        return found.parameters

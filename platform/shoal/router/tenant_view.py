@@ -1,0 +1,114 @@
+"""What a replica derives from a tenant's records, kept until the records change."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from shoal.contract.errors import Unauthenticated
+from shoal.contract.stores import Stores
+from shoal.tenants.records import Limits
+from shoal.tenants.snapshot import Snapshot, TenantState
+
+from .assignment import Plan
+from .exposures import Resolved, varied_by
+from .rate_limiter import RateLimiter
+
+
+class TenantView:
+    """What one version of a tenant's records, and of the platform's, means for one
+    capability: limits, running experiments, promoted parameters, stores.
+    """
+
+    __slots__ = (
+        "limiter",
+        "limits",
+        "plan",
+        "platform",
+        "promoted",
+        "resolved",
+        "state",
+        "stores",
+        "varied",
+    )
+
+    def __init__(
+        self,
+        state: TenantState,
+        platform: TenantState,
+        capability: str,
+        limits: Limits,
+        limiter: RateLimiter | None,
+        stores: Stores,
+    ) -> None:
+        self.state, self.platform, self.stores = state, platform, stores
+        own = state.limits.get(capability, Limits()).over(state.limits.get("*", Limits()))
+        self.limits = own.over(limits)
+        self.limiter = limiter or RateLimiter(self.limits)
+        ids = {record.id for record in state.experiments}
+        shared = (r for r in platform.experiments if r.id not in ids and state is not platform)
+        running = [
+            record
+            for record in (*state.experiments, *shared)
+            if record.capability in (None, capability) and record.status == "running"
+        ]
+        self.plan = Plan(running) if running else None
+        self.varied = varied_by(running)
+        self.promoted = state.parameters.get(capability, {})
+        self.resolved: OrderedDict[Any, Resolved] = OrderedDict()
+        """Parameters by model and variants, so that most requests validate none."""
+
+
+class TenantViews:
+    """The views of all tenants, each made anew once the snapshot has newer records.
+
+    Args:
+        snapshot: The tenants' records.
+        capability: The capability's name.
+        limits: The limits of tenants that have none of their own.
+        open_stores: Makes a tenant's stores.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        capability: str,
+        limits: Limits,
+        open_stores: Callable[[str], Stores],
+    ) -> None:
+        self._snapshot, self._capability, self._limits = snapshot, capability, limits
+        self._open_stores = open_stores
+        self._views: dict[str, TenantView] = {}
+        self._stores: dict[str, Stores] = {}
+
+    def get(self, tenant: str) -> TenantView:
+        """The tenant's current view. Raises Unauthenticated if the tenant is gone."""
+        view = self._views.get(tenant)
+        state, platform = self._snapshot.tenants.get(tenant), self._snapshot.platform
+        if state is None:
+            self._views.pop(tenant, None)
+            self._stores.pop(tenant, None)
+            raise Unauthenticated("the tenant of this credential no longer exists")
+        if view is None or view.state is not state or view.platform is not platform:
+            self._forget_erased()
+            view = self._views[tenant] = TenantView(
+                state,
+                platform,
+                self._capability,
+                self._limits,
+                None if view is None else view.limiter,
+                self.stores(tenant),
+            )
+        return view
+
+    def stores(self, tenant: str) -> Stores:
+        """The tenant's stores, opened once."""
+        stores = self._stores.get(tenant)
+        if stores is None:
+            stores = self._stores[tenant] = self._open_stores(tenant)
+        return stores
+
+    def _forget_erased(self) -> None:
+        tenants = self._snapshot.tenants
+        if len(self._views) > len(tenants):
+            self._views = {name: view for name, view in self._views.items() if name in tenants}
+            self._stores = {name: s for name, s in self._stores.items() if name in tenants}
