@@ -256,10 +256,10 @@ def test_feasts_own_client_works_with_a_key_over_http(
 def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(
     platform: Any, tenants: Any
 ) -> None:
-    from shoal.runtime.job_runs import Runs
+    from shoal.runtime.job_runs import JobRuns
 
     name = tenants()
-    runs = Runs(json.loads((platform.data / "runtime.json").read_text())["stores"]["online"])
+    runs = JobRuns(json.loads((platform.data / "runtime.json").read_text())["stores"]["online"])
     due = datetime.now(UTC) - timedelta(hours=4)
     # more than run at once: some still wait when the worker looks, every five seconds,
     # for those that are late

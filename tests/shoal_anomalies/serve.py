@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from shoal import Event, Role
-from shoal.runtime.job_runs import Runs
+from shoal.runtime.job_runs import JobRuns
 from shoal.tenants.records import PLATFORM
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id
@@ -57,7 +57,7 @@ async def seed(process: Any) -> None:
         "time": now.isoformat(),
     }
     await context.stores.online.set(keys.SUGGESTED, orjson.dumps(suggestion))
-    runs = Runs(process.stores.online)
+    runs = JobRuns(process.stores.online)
     standing = {"acme": {"P1": 1, "P2": 0, "P3": 2}, "globex": {"P1": 0, "P2": 0, "P3": 0}}
     runs.finish(
         runs.add("anomalies.keep").id, "succeeded", result={"points": 1200, "tenants": standing}

@@ -10,7 +10,7 @@ from shoal.contract.context import TenantContext, editor, reader
 from shoal.contract.errors import LimitExceeded, NotFound
 from shoal.contract.names import TenantId
 from shoal.runtime.context import PlatformContext
-from shoal.runtime.job_runs import WAITING, Run
+from shoal.runtime.job_runs import MAX_UNFINISHED, Run
 
 from .access import is_operator, require_tenant_access
 from .bodies import Body
@@ -60,8 +60,10 @@ async def run_job(
     if tenant is not None:
         require_tenant_access(ctx, tenant)
         await platform.directory.get_tenant(tenant)
-        if await asyncio.to_thread(runs.unfinished, tenant) >= WAITING:
-            raise LimitExceeded(f"{tenant} has {WAITING} unfinished runs already", retry_after=10)
+        if await asyncio.to_thread(runs.count_unfinished, tenant) >= MAX_UNFINISHED:
+            raise LimitExceeded(
+                f"{tenant} has {MAX_UNFINISHED} unfinished runs already", retry_after=10
+            )
     run = await asyncio.to_thread(runs.add, name, tenant=tenant, arguments=body.arguments)
     return run.model_dump(mode="json")
 

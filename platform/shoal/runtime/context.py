@@ -31,7 +31,7 @@ from . import status
 from .backend_stub import BackendStub
 from .configuration import Config
 from .deployments import call_deployment
-from .job_runs import Runs
+from .job_runs import JobRuns
 from .plugins import Plugins
 
 log = logging.getLogger("shoal.runtime")
@@ -90,8 +90,8 @@ class PlatformContext:
         return Directory(self.stores.events)
 
     @cached_property
-    def job_runs(self) -> Runs:
-        return Runs(self.stores.online)
+    def job_runs(self) -> JobRuns:
+        return JobRuns(self.stores.online)
 
     @cached_property
     def event_log(self) -> EventLog:
@@ -173,7 +173,7 @@ class PlatformContext:
             tenant,
             directory=self.directory,
             stores=self.stores,
-            forget_job_runs=self.job_runs.forget,
+            forget_job_runs=self.job_runs.forget_tenant,
             notify_plugins=notify,
         )
 

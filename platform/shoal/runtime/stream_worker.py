@@ -8,7 +8,6 @@ job, to one of them.
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +20,9 @@ from shoal.contract.events import Event
 
 from .cluster import NAMESPACE
 from .context import PlatformContext
-from .job_runs import DONE, Run, due
+from .job_process import JobProcess
+from .job_runs import FINAL_STATES, Run
+from .schedules import last_due
 
 log = logging.getLogger("shoal.worker")
 
@@ -134,7 +135,7 @@ class Worker:
     async def _schedule(self) -> None:
         now = datetime.now(UTC)
         for name, job in self._platform.jobs().items():
-            when = due(job, self._zone, now)
+            when = last_due(job, self._zone, now)
             if when is not None:
                 await asyncio.to_thread(self._runs.schedule, name, when)
 
@@ -151,10 +152,10 @@ class Worker:
         ).remote(run.id)
 
     async def _watch_runs(self) -> None:
-        for run in await asyncio.to_thread(self._runs.reap):
+        for run in await asyncio.to_thread(self._runs.requeue_lost):
             log.warning("run %s of %s: its process died (attempt %d)", run.id, run.job, run.attempt)
-        for run in await asyncio.to_thread(self._runs.active):
-            if run.state not in DONE:
+        for run in await asyncio.to_thread(self._runs.unfinished):
+            if run.state not in FINAL_STATES:
                 await self._mark_overdue(run)
 
     async def _mark_overdue(self, run: Run) -> None:
@@ -220,22 +221,3 @@ async def stop_workers(platform: PlatformContext) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(actor.stop.remote(), 10)
         ray.kill(actor)
-
-
-class JobProcess:
-    """The process of one run: an actor that does it and leaves (a detached actor has no
-    owner whose end would end it).
-    """
-
-    def __init__(self, run_id: str) -> None:
-        threading.Thread(target=self._work, args=(run_id,)).start()
-
-    def _work(self, run_id: str) -> None:
-        import ray
-
-        from .job_runs import work
-
-        try:
-            work(run_id)
-        finally:
-            ray.kill(ray.get_runtime_context().current_actor)

@@ -22,7 +22,9 @@ from shoal import (
 )
 from shoal.contract.errors import Unauthenticated
 from shoal.router.credentials import mint_internal
-from shoal.runtime import context, job_runs
+from shoal.runtime import context
+from shoal.runtime.job_process import execute_run
+from shoal.runtime.job_runs import JobRuns
 from shoal.runtime.stream_worker import Worker
 from shoal.tenants.erasure import stores_with_data
 from shoal.tenants.records import PLATFORM
@@ -122,7 +124,7 @@ def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..
 def test_a_company_cannot_fill_the_queue(
     shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.api.jobs.WAITING", 2)
+    monkeypatch.setattr("shoal.api.jobs.MAX_UNFINISHED", 2)
     app = shoal_app(capabilities=[DIARY])
     for _ in range(2):
         app.client("flood").platform.run_job(name="diary.nightly")
@@ -149,7 +151,7 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
     shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = shoal_app(capabilities=[DIARY])
-    platform, runs = app.client("leaver").platform, job_runs.Runs(app.platform.stores.online)
+    platform, runs = app.client("leaver").platform, JobRuns(app.platform.stores.online)
     run = platform.run_job(name="diary.nightly", body={"arguments": {"employee": "Ana"}})
     everyones = runs.add("diary.nightly")
     write = threading.Thread(target=lambda: app.client("leaver").diary.write())
@@ -167,7 +169,7 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
     monkeypatch.setattr(context.PlatformContext, "current", classmethod(lambda cls: app.platform))
     while (claimed := runs.claim()) is not None and claimed.id != everyones.id:
         runs.finish(claimed.id, "cancelled")
-    job_runs.work(everyones.id)
+    execute_run(everyones.id)
     hook.clear()
     assert runs.get(everyones.id).state == "succeeded"
     with pytest.raises(NotFound):

@@ -1,25 +1,24 @@
-"""The book of runs, on a real Redis."""
+"""Job runs, on a real Redis."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from shoal import Conflict, Job, NotFound, Unavailable
+from shoal import Conflict, NotFound, Unavailable
 from shoal.runtime import job_runs
-from shoal.runtime.job_runs import Runs, due
+from shoal.runtime.job_runs import JobRuns
+from shoal.tenants.keyspace import PREFIX
 
 
 @pytest.fixture
-def runs(redis_url: str) -> Iterator[Runs]:
-    book = Runs(redis_url)
-    book._redis.flushall()
-    yield book
+def runs(redis_url: str) -> JobRuns:
+    made = JobRuns(redis_url)
+    made._redis.flushall()
+    return made
 
 
-def test_a_run_is_claimed_by_one_only(runs: Runs) -> None:
+def test_a_run_is_claimed_only_once(runs: JobRuns) -> None:
     made = runs.add("search.load", tenant="acme", arguments={"path": "x", "n": [1, None]})
     claimed = runs.claim()
     assert (
@@ -32,57 +31,57 @@ def test_a_run_is_claimed_by_one_only(runs: Runs) -> None:
     assert runs.claim() is None
 
 
-def test_its_state_is_what_anyone_reads_later(runs: Runs, redis_url: str) -> None:
+def test_any_client_reads_how_a_run_ended(runs: JobRuns, redis_url: str) -> None:
     run = runs.add("a.b")
     runs.claim()
     runs.finish(run.id, "succeeded", result={"rows": 3})
-    again = Runs(redis_url).get(run.id)
+    again = JobRuns(redis_url).get(run.id)
     assert (again.state, again.result) == ("succeeded", {"rows": 3}) and again.finished is not None
 
 
-def test_a_run_whose_process_died_is_tried_again_and_then_given_up(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch
+def test_a_lost_run_is_retried_and_then_fails(
+    runs: JobRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs.add("a.b")
-    monkeypatch.setattr(job_runs, "DEAD", -1.0)
-    for attempt in range(1, job_runs.ATTEMPTS + 1):
+    monkeypatch.setattr(job_runs, "LOST_SECONDS", -1.0)
+    for attempt in range(1, job_runs.MAX_ATTEMPTS + 1):
         claimed = runs.claim()
         assert claimed is not None and claimed.attempt == attempt
-        assert [r.id for r in runs.reap()] == [run.id]
+        assert [r.id for r in runs.requeue_lost()] == [run.id]
     assert runs.claim() is None
     assert runs.get(run.id).state == "failed" and "died 3 times" in (runs.get(run.id).error or "")
 
 
-def test_a_run_that_beats_is_left_alone(runs: Runs) -> None:
+def test_a_run_with_a_heartbeat_is_not_lost(runs: JobRuns) -> None:
     run = runs.add("a.b")
     runs.claim()
-    assert runs.beat(run.id) is False and runs.reap() == []
+    assert runs.heartbeat(run.id) is False and runs.requeue_lost() == []
 
 
-def test_cancelling(runs: Runs) -> None:
+def test_a_run_is_cancelled_while_queued_or_running(runs: JobRuns) -> None:
     queued, running = runs.add("a.b"), None
     assert runs.cancel(queued.id).state == "cancelled" and runs.claim() is None
     running = runs.add("a.b")
     runs.claim()
     runs.cancel(running.id)
-    assert runs.beat(running.id) is True
+    assert runs.heartbeat(running.id) is True
     runs.finish(running.id, "cancelled")
     with pytest.raises(Conflict):
         runs.cancel(running.id)
 
 
-def test_an_unknown_run_is_not_found(runs: Runs) -> None:
+def test_an_unknown_run_is_not_found(runs: JobRuns) -> None:
     with pytest.raises(NotFound):
         runs.get("nope")
 
 
-def test_redis_away_is_unavailable() -> None:
+def test_an_unreachable_redis_is_unavailable() -> None:
     with pytest.raises(Unavailable):
-        Runs("redis://127.0.0.1:1/0").add("a.b")
+        JobRuns("redis://127.0.0.1:1/0").add("a.b")
 
 
-def test_a_scheduled_run_is_queued_once_by_all_workers(runs: Runs, redis_url: str) -> None:
-    other = Runs(redis_url)
+def test_a_scheduled_run_is_queued_once_by_all_workers(runs: JobRuns, redis_url: str) -> None:
+    other = JobRuns(redis_url)
     runs.claim()
     first, second = datetime(2026, 11, 22, 3, tzinfo=UTC), datetime(2026, 11, 23, 3, tzinfo=UTC)
     assert not runs.schedule("a.b", first), "seen for the first time: nothing is made up for"
@@ -97,8 +96,10 @@ def test_a_scheduled_run_is_queued_once_by_all_workers(runs: Runs, redis_url: st
     assert runs.claim() is None
 
 
-def test_old_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runs, "KEEP", 3)
+def test_the_oldest_finished_runs_are_deleted(
+    runs: JobRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runs, "MAX_FINISHED", 3)
     ids = []
     for _ in range(5):
         ids.append(runs.add("a.b").id)
@@ -108,8 +109,8 @@ def test_old_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> 
     assert [r.id for r in runs.recent()] == ids[:1:-1]
 
 
-def test_only_finished_runs_are_forgotten(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runs, "KEEP", 2)
+def test_unfinished_runs_are_never_deleted(runs: JobRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_runs, "MAX_FINISHED", 2)
     running = runs.add("a.b", tenant="globex")
     assert runs.claim() is not None
     waiting = [runs.add("a.b", tenant="globex")] + [
@@ -117,62 +118,34 @@ def test_only_finished_runs_are_forgotten(runs: Runs, monkeypatch: pytest.Monkey
     ]
     for run in waiting[1:]:
         runs.cancel(run.id)
-    assert [r.id for r in runs.active()] == [running.id, waiting[0].id]
+    assert [r.id for r in runs.unfinished()] == [running.id, waiting[0].id]
     assert len(runs.recent(tenant="acme")) == 2 and len(runs.recent(tenant="globex")) == 2
 
 
-def test_a_run_that_is_gone_from_the_book_stops_nothing(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deleted_run_stops_no_other(runs: JobRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = (runs.add("a.b") for _ in range(3))
     runs.claim()
     for run in (first, second):
-        runs._redis.delete(f"{job_runs.PREFIX}run:{run.id}")
-    assert [r.id for r in runs.active()] == [third.id]
-    monkeypatch.setattr(job_runs, "DEAD", -1.0)
-    assert runs.reap() == [] and runs.reap() == []
+        runs._redis.delete(f"{PREFIX}run:{run.id}")
+    assert [r.id for r in runs.unfinished()] == [third.id]
+    monkeypatch.setattr(job_runs, "LOST_SECONDS", -1.0)
+    assert runs.requeue_lost() == [] and runs.requeue_lost() == []
     claimed = runs.claim()
     assert claimed is not None and claimed.id == third.id
     runs.update(first.id, state="running")
     runs.finish(first.id, "succeeded")
-    assert runs.beat(first.id) is True, "its process is told to stop"
+    assert runs.heartbeat(first.id) is True, "its process is told to stop"
     with pytest.raises(NotFound):
         runs.get(first.id)
 
 
-def test_an_erased_tenants_runs_are_forgotten(runs: Runs) -> None:
+def test_the_runs_of_a_tenant_are_forgotten(runs: JobRuns) -> None:
     mine = [runs.add("a.b", tenant="acme", arguments={"employee": "Ana"}) for _ in range(3)]
     other = runs.add("a.b", tenant="globex")
     runs.claim()
-    assert runs.unfinished("acme") == 3
-    assert runs.forget("acme") == 3
-    assert runs.unfinished("acme") == 0 and runs.recent(tenant="acme") == []
-    assert runs.beat(mine[0].id) is True
-    assert [r.id for r in runs.active()] == [other.id]
+    assert runs.count_unfinished("acme") == 3
+    assert runs.forget_tenant("acme") == 3
+    assert runs.count_unfinished("acme") == 0 and runs.recent(tenant="acme") == []
+    assert runs.heartbeat(mine[0].id) is True
+    assert [r.id for r in runs.unfinished()] == [other.id]
     assert not [key for key in runs._redis.scan_iter() for run in mine if run.id in key]
-
-
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [
-        ("2026-11-23T02:59:00+00:00", "2026-11-23T03:00:00+01:00"),
-        ("2026-11-23T01:59:59+00:00", "2026-11-22T03:00:00+01:00"),
-        ("2026-11-23T02:00:00+00:00", "2026-11-23T03:00:00+01:00"),
-        ("2026-07-01T01:30:00+00:00", "2026-07-01T03:00:00+02:00"),
-    ],
-)
-def test_a_schedule_is_local_time_in_its_zone(now: str, expected: str) -> None:
-    job = Job("x", lambda job: None, cron="0 3 * * *", timezone="Europe/Berlin")
-    assert due(job, ZoneInfo("UTC"), datetime.fromisoformat(now)) == datetime.fromisoformat(
-        expected
-    )
-
-
-def test_the_platforms_zone_is_used_where_the_job_has_none() -> None:
-    job = Job("x", lambda job: None, cron="0 3 * * *")
-    when = due(job, ZoneInfo("Asia/Jerusalem"), datetime(2026, 11, 23, 12, tzinfo=UTC))
-    assert when is not None and when.utcoffset() and when.hour == 3
-
-
-def test_a_job_without_a_schedule_is_never_due() -> None:
-    assert due(Job("x", lambda job: None), ZoneInfo("UTC"), datetime.now(UTC)) is None

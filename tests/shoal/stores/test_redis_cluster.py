@@ -19,7 +19,7 @@ from shoal.eventlog import redis_log
 from shoal.eventlog.redis_log import EventLog
 from shoal.local.embedded_servers import redis_binary
 from shoal.runtime import job_runs
-from shoal.runtime.job_runs import Runs
+from shoal.runtime.job_runs import JobRuns
 from shoal.stores import online as online_store
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
@@ -112,7 +112,7 @@ async def test_the_event_log_works_on_a_cluster(
 
 
 def test_job_runs_work_on_a_cluster(cluster: StoreConfig, monkeypatch: pytest.MonkeyPatch):
-    runs = Runs(cluster.online)
+    runs = JobRuns(cluster.online)
     run = runs.add("search.load", tenant="acme", arguments={"path": "x"})
     claimed = runs.claim()
     assert claimed is not None
@@ -123,17 +123,17 @@ def test_job_runs_work_on_a_cluster(cluster: StoreConfig, monkeypatch: pytest.Mo
     assert runs.cancel(queued.id).state == "cancelled"
     lost = runs.add("search.load", tenant="globex")
     assert runs.claim() is not None
-    assert not runs.beat(lost.id)
-    assert [r.id for r in runs.active()] == [lost.id]
-    monkeypatch.setattr(job_runs, "DEAD", -1.0)
-    assert [r.id for r in runs.reap()] == [lost.id]
+    assert not runs.heartbeat(lost.id)
+    assert [r.id for r in runs.unfinished()] == [lost.id]
+    monkeypatch.setattr(job_runs, "LOST_SECONDS", -1.0)
+    assert [r.id for r in runs.requeue_lost()] == [lost.id]
     assert runs.get(lost.id).state == "queued"
     assert [r.id for r in runs.recent()] == [lost.id, queued.id, run.id]
     assert [r.id for r in runs.recent(tenant="globex")] == [lost.id]
-    assert runs.unfinished("globex") == 1
+    assert runs.count_unfinished("globex") == 1
     assert not runs.schedule("a.b", datetime(2026, 11, 22, 3, tzinfo=UTC))
     assert runs.schedule("a.b", datetime(2026, 11, 23, 3, tzinfo=UTC))
-    assert runs.forget("acme") == 2
+    assert runs.forget_tenant("acme") == 2
 
 
 async def test_commands_run_atomically_on_a_cluster(cluster: StoreConfig):
@@ -147,7 +147,7 @@ async def test_commands_run_atomically_on_a_cluster(cluster: StoreConfig):
 async def test_an_unreachable_cluster_is_unavailable():
     uri = "redis+cluster://127.0.0.1:1"
     with pytest.raises(Unavailable, match="Redis is unavailable"):
-        Runs(uri).add("a.b")
+        JobRuns(uri).add("a.b")
     with pytest.raises(Unavailable, match="Redis is unavailable"), translate_errors():
         await async_redis(uri).get("x")
     await close_connections()
