@@ -90,7 +90,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         running = Platform(Path(existing), env)
     else:
         folder = tmp_path_factory.mktemp("shoal")
-        env |= {"SHOAL_DATA": str(folder / "data"), "PYTHONPATH": str(installed_plugin(folder))}
+        paths = [str(installed_plugin(folder)), os.environ.get("PYTHONPATH", "")]
+        env |= {"SHOAL_DATA": str(folder / "data"), "PYTHONPATH": os.pathsep.join(paths)}
         running = Platform(folder / "data", env)
         status, answer = running.shoal("up", "--detach", check=False)
         # The stranger's plugin brings one capability that cannot come up, on purpose;
