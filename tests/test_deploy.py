@@ -16,7 +16,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from shoal.runtime.configuration import Config
 from shoal.runtime.environment import cluster_environment
-from shoal.runtime.serve_config import declarative
+from shoal.runtime.serve_config import declarative_config
 
 ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
@@ -58,7 +58,7 @@ def test_the_applications_are_what_shoal_config_prints(
 ) -> None:
     service = documents["RayService"]
     assert service["apiVersion"] == "ray.io/v1"
-    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == declarative(
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == declarative_config(
         Config(), CAPABILITIES, host="0.0.0.0"
     )
 

@@ -374,10 +374,10 @@ def config_() -> None:
     import yaml
 
     from shoal.runtime import plugins
-    from shoal.runtime.serve_config import declarative
+    from shoal.runtime.serve_config import declarative_config
 
     config = Config.load()
-    value = declarative(config, list(plugins.installed(config.disabled).capabilities))
+    value = declarative_config(config, list(plugins.installed(config.disabled).capabilities))
     print(json.dumps(value) if as_json() else yaml.safe_dump(value, sort_keys=False), end="")
 
 

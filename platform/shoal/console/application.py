@@ -7,22 +7,21 @@ from ray import serve
 from ray.serve import Application
 
 from shoal.contract.capability import Scaling
-from shoal.runtime.application import options
+from shoal.runtime.application import deployment_options
 from shoal.runtime.context import PlatformContext
 from shoal.runtime.replica import prepare_replica
 
 
 class Arguments(BaseModel):
-    """It takes none; Serve would ignore what it does not know, so unknown keys are
-    refused here.
-    """
+    """There are none; unknown ones are errors, which Serve would ignore."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Console:
-    """The class that Serve deploys. One replica: a page's websocket must come back to
-    the process that drew it.
+    """The class that Serve deploys.
+
+    In one replica, since a page's websocket must reach the process that drew the page.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,6 @@ class Console:
 
 
 def build(arguments: Arguments) -> Application:
-    """The builder that `shoal up` and the declarative configuration use."""
-    return serve.deployment(**options("console", Scaling(ongoing=200)))(
-        serve.ingress()(Console)
-    ).bind()
+    """Build the console's application; the Serve configuration names this function."""
+    deployment = serve.deployment(**deployment_options("console", Scaling(ongoing=200)))
+    return deployment(serve.ingress()(Console)).bind()

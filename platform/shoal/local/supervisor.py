@@ -165,26 +165,24 @@ def deploy(config: Config, names: list[str] | None, progress: Progress) -> dict[
     """
     from ray import serve
 
-    from shoal.console import application as console
-    from shoal.runtime import application, serve_config
+    from shoal.runtime.application import build_application
     from shoal.runtime.context import PlatformContext
+    from shoal.runtime.serve_config import LOGGING, serve_applications
     from shoal.runtime.status import applications_now
     from shoal.runtime.stream_worker import stop_workers
 
     process = PlatformContext.current()
-    every = serve_config.prefixes(process.plugins.capabilities)
+    every = {spec.name: spec for spec in serve_applications(process.plugins.capabilities)}
     unknown = sorted(set(names or ()) - set(every))
     if unknown:
         raise NotFound(f"no capability {', '.join(unknown)}; there are {', '.join(every)}")
     wanted = names or list(every)
     targets = [
         serve.RunTarget(
-            target=console.build(console.Arguments())
-            if name == "console"
-            else application.application(process.capability(name)),
+            target=build_application(every[name]),
             name=name,
-            route_prefix=every[name],
-            logging_config=serve_config.LOGGING,
+            route_prefix=every[name].route_prefix,
+            logging_config=LOGGING,
         )
         for name in wanted
     ]

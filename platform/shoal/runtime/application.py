@@ -1,8 +1,7 @@
-"""From a capability to its Ray Serve application, deployed by code or by the
-declarative configuration that names `build`.
-"""
+"""From a capability to its Ray Serve application."""
 
-from typing import Any
+import pkgutil
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
@@ -13,20 +12,19 @@ from shoal.contract.capability import Capability, Scaling
 from .backend_replica import BackendReplica
 from .context import PlatformContext
 from .ingress import Ingress
-from .serve_config import LOGGING
+from .serve_config import LOGGING, ServeApplication
 
 
 class Arguments(BaseModel):
-    """What the declarative configuration may say of an application. Unknown keys are
-    refused here, since Serve would ignore them.
-    """
+    """The builder's arguments; unknown ones are errors, which Serve would ignore."""
 
     model_config = ConfigDict(extra="forbid")
 
     capability: str
 
 
-def options(name: str, scaling: Scaling) -> dict[str, Any]:
+def deployment_options(name: str, scaling: Scaling) -> dict[str, Any]:
+    """The options of `serve.deployment` that give a deployment its scaling."""
     actor: dict[str, Any] = {"num_cpus": scaling.cpus, "num_gpus": scaling.gpus}
     if scaling.memory is not None:
         actor["memory"] = scaling.memory
@@ -49,20 +47,24 @@ def options(name: str, scaling: Scaling) -> dict[str, Any]:
     return options
 
 
-def application(capability: Capability) -> Application:
-    """The Serve application of a capability: the guarded ingress, and its backends
-    behind it.
-    """
-    backends = {
-        spec.name: serve.deployment(**options(spec.name, spec.scaling))(BackendReplica).bind(
-            capability.name, spec.name
-        )
-        for spec in capability.backends
-    }
-    ingress = serve.deployment(**options("ingress", capability.scaling))(serve.ingress()(Ingress))
-    return ingress.bind(capability.name, **backends)
+def capability_application(capability: Capability) -> Application:
+    """The Serve application of a capability: its ingress, and the backends behind it."""
+    backends = {}
+    for spec in capability.backends:
+        deployment = serve.deployment(**deployment_options(spec.name, spec.scaling))
+        backends[spec.name] = deployment(BackendReplica).bind(capability.name, spec.name)
+    deployment = serve.deployment(**deployment_options("ingress", capability.scaling))
+    return deployment(serve.ingress()(Ingress)).bind(capability.name, **backends)
 
 
 def build(arguments: Arguments) -> Application:
-    """The builder that the declarative configuration names by import path."""
-    return application(PlatformContext.current().capability(arguments.capability))
+    """Build a capability's application; the Serve configuration names this function."""
+    return capability_application(PlatformContext.current().capability(arguments.capability))
+
+
+def build_application(spec: ServeApplication) -> Application:
+    """Build an application as `serve deploy` would: by its import path and arguments."""
+    builder = pkgutil.resolve_name(spec.import_path)
+    (arguments,) = [t for name, t in get_type_hints(builder).items() if name != "return"]
+    application: Application = builder(arguments(**spec.args))
+    return application

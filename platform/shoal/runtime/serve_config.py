@@ -1,46 +1,70 @@
-"""What is deployed, and the same as configuration for `serve deploy` and KubeRay. Needs
-no Ray.
+"""The Serve applications, and the configuration of them for `serve deploy` and KubeRay.
+
+Imports no Ray.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from .configuration import Config
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
-"""Serve's access log is what the tail of the latency is made of; the Router keeps the
-account instead.
-"""
+"""Serve's access log makes the slowest requests slower; the Router counts requests."""
 
 
-def prefixes(capabilities: Iterable[str]) -> dict[str, str]:
-    """The applications to deploy, in order: name → route prefix."""
-    return {"platform": "/platform", **{name: f"/{name}" for name in capabilities}, "console": "/"}
+@dataclass(frozen=True, slots=True)
+class ServeApplication:
+    """One application.
+
+    Attributes:
+        name: The capability's, or `console`.
+        route_prefix: Where HTTP requests reach it.
+        import_path: The builder, by name: the console's is in a layer above.
+        args: What the builder is given.
+    """
+
+    name: str
+    route_prefix: str
+    import_path: str = "shoal.runtime.application:build"
+    args: dict[str, Any] = field(default_factory=dict)
 
 
-def declarative(
+def serve_applications(capabilities: Iterable[str]) -> list[ServeApplication]:
+    """The applications to deploy, in order: the platform, each capability, the console."""
+    return [
+        *(
+            ServeApplication(name, f"/{name}", args={"capability": name})
+            for name in ("platform", *capabilities)
+        ),
+        ServeApplication("console", "/", "shoal.console.application:build"),
+    ]
+
+
+def declarative_config(
     config: Config, capabilities: Iterable[str], host: str | None = None
 ) -> dict[str, Any]:
-    """The Ray Serve configuration. Each replica reads Shoal's own configuration from
-    its environment (`SHOAL_…`).
+    """The Ray Serve configuration.
+
+    The replicas read Shoal's own configuration from their environment (`SHOAL_…`).
+
+    Args:
+        config: Gives the interface and the port.
+        capabilities: The names of those to deploy beside the platform's own.
+        host: Another interface than the configured one.
     """
-    applications = []
-    for name, prefix in prefixes(capabilities).items():
-        console = name == "console"
-        applications.append(
-            {
-                "name": name,
-                "route_prefix": prefix,
-                "import_path": "shoal.console.application:build"
-                if console
-                else "shoal.runtime.application:build",
-                "args": {} if console else {"capability": name},
-                "logging_config": {**LOGGING},  # a copy, so that YAML needs no anchors
-            }
-        )
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host or config.host, "port": config.port},
         "logging_config": {**LOGGING},
-        "applications": applications,
+        "applications": [
+            {
+                "name": application.name,
+                "route_prefix": application.route_prefix,
+                "import_path": application.import_path,
+                "args": application.args,
+                "logging_config": {**LOGGING},  # a copy, so that YAML needs no anchors
+            }
+            for application in serve_applications(capabilities)
+        ],
     }

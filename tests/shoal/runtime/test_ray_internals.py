@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve._private import replica as ray_replica
 
 from shoal.runtime import replica
-from shoal.runtime.application import application
+from shoal.runtime.application import capability_application
 from shoal.runtime.ingress import Ingress
 from shoal.testing.app import platform_capability
 
@@ -50,4 +50,4 @@ def test_a_replica_builds_its_application_by_serve_build_asgi_app() -> None:
     assert ray_replica.SERVE_BUILD_ASGI_APP_METHOD == "__serve_build_asgi_app__"
     assert callable(Ingress.__serve_build_asgi_app__)
     assert serve.ingress()(Ingress).__name__ == "Ingress"
-    assert application(platform_capability) is not None
+    assert capability_application(platform_capability) is not None
