@@ -1,10 +1,12 @@
-"""The rules of the house that a machine can hold."""
+"""The rules of the architecture that a test can check."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,15 @@ def test_import_rules_hold() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_import_cycle_between_modules() -> None:
+    graph = grimp.build_graph("shoal", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
+    try:
+        tuple(graphlib.TopologicalSorter(imports).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda p: p.name)
