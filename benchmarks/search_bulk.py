@@ -30,14 +30,16 @@ from shoal import Unavailable
 from shoal.runtime.operator_client import runtime
 from shoal_search.embedder import BATCH, Embedder
 from shoal_search.items import Item
-from shoal_search.jobs import encoded
+from shoal_search.jobs import embed_items
 from shoal_search.parameters import SearchSettings
 
-WORDS = (  # noqa: SIM905
-    "review fix plan draft ship test design write measure move clean document approve schedule archive invoice login roadmap "
-    "onboarding dashboard contract budget newsletter survey release backup payroll report homepage pricing checkout warehouse "
-    "forecast interview policy customer supplier quarter region team before after without about under from with again"
-).split()
+WORDS = """
+    review fix plan draft ship test design write measure move clean document approve
+    schedule archive invoice login roadmap onboarding dashboard contract budget
+    newsletter survey release backup payroll report homepage pricing checkout warehouse
+    forecast interview policy customer supplier quarter region team before after without
+    about under from with again
+""".split()
 
 
 def short_items(count: int) -> list[Item]:
@@ -66,7 +68,7 @@ def pipeline_rate(items: list[Item], settings: SearchSettings) -> float:
     is paid once however many items there are.
     """
     began, count = 0.0, 0
-    for some, _ in encoded(items, settings):
+    for some, _ in embed_items(items, settings):
         if began:
             count += len(some)
         else:

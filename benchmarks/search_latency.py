@@ -112,7 +112,8 @@ def sentences(seed: int) -> Iterator[tuple[str, str]]:
         other = {name: rng.choice(words) for name, words in PARTS.items()}
         yield (
             f"{p['verb'].capitalize()} the {p['thing']} {rng.randrange(1000)}",
-            f"{p['why'].capitalize()}, so {p['who']} should {p['verb']} the {p['thing']} {p['how']}. "
+            f"{p['why'].capitalize()}, so {p['who']} should {p['verb']} the {p['thing']} "
+            f"{p['how']}. "
             f"See also what {other['who']} did about the {other['thing']} {other['how']}.",
         )
 
@@ -193,7 +194,8 @@ def main() -> None:
             time.sleep(5)  # until the last rows are flushed
             print(machine())
             print(
-                f"{given.items:,} items, loaded over HTTP in {took:.0f} s ({given.items / took:.0f}/s)"
+                f"{given.items:,} items, loaded over HTTP in {took:.0f} s "
+                f"({given.items / took:.0f}/s)"
             )
             inside: list[float] = []
             with httpx.Client(

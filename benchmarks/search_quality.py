@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from shoal import Client, InternalError, NotFound, operator_client
-from shoal_search.beir import Judged, judged, ndcg
-from shoal_search.commands import read
+from shoal_search.beir import JudgedCollection, load_collection, ndcg
+from shoal_search.commands import read_items_file
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
 TARGETS = {"cranfield": 0.41, "cisi": 0.455}
@@ -31,7 +31,7 @@ VARIANTS = {
 
 def load(client: Client, folder: Path) -> float:
     """Seconds it took."""
-    items, began = list(read(folder)), time.perf_counter()
+    items, began = list(read_items_file(folder)), time.perf_counter()
     for start in range(0, len(items), 200):
         answer = client.search.add_items(body=items[start : start + 200])
         for fault in answer["rejected"]:
@@ -39,7 +39,7 @@ def load(client: Client, folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def quality(client: Client, collection: Judged) -> float:
+def quality(client: Client, collection: JudgedCollection) -> float:
     values = []
     for query, relevance in collection.relevance.items():
         hits = client.search.search(q=collection.queries[query], limit=10)["hits"]
@@ -77,7 +77,7 @@ def main() -> None:
             try:
                 key = operator.platform.create_key(id=tenant, body={"role": "editor"})["key"]
                 with Client(given.url, key) as client:
-                    collection = judged(given.data / name)
+                    collection = load_collection(given.data / name)
                     seconds = load(client, given.data / name)
                     found = {}
                     for variant, parameters in VARIANTS.items():
@@ -86,8 +86,10 @@ def main() -> None:
                         found[variant] = quality(client, collection)
                     wanted = f"{TARGETS[name]:8.3f}" if name in TARGETS else ""
                     print(
-                        f"{name:12}{len(collection.documents):10,}{len(collection.relevance):9,}{found['fused']:8.4f}"
-                        f"{found['semantic']:10.4f}{found['keyword']:9.4f}{wanted}   (loaded in {seconds:.0f} s)"
+                        f"{name:12}{len(collection.documents):10,}{len(collection.relevance):9,}"
+                        f"{found['fused']:8.4f}"
+                        f"{found['semantic']:10.4f}{found['keyword']:9.4f}{wanted}"
+                        f"   (loaded in {seconds:.0f} s)"
                     )
             finally:
                 erase(operator, tenant)

@@ -3,7 +3,13 @@ and clients import, and no others.
 """
 
 from .client.http import AsyncClient, Client
-from .contract.batch import Batch, RowError, read_rows, validate_rows
+from .contract.batch import (
+    Batch,
+    RowError,
+    describe_validation_error,
+    read_rows,
+    validate_rows,
+)
 from .contract.capability import (
     Backend,
     Capability,
@@ -97,6 +103,7 @@ __all__ = [
     "admin",
     "assignment_bucket",
     "current_tenant",
+    "describe_validation_error",
     "editor",
     "hookimpl",
     "operator_client",

@@ -1,6 +1,4 @@
-"""Semantic search: items found by meaning, exact words and recency, within what the
-asker may see.
-"""
+"""Semantic search: finds items by meaning, exact words and recency."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +16,7 @@ def build_embedder(services: Services) -> Any:
     from .embedder import Embedder
 
     settings = services.settings(SearchSettings)
-    return Embedder(settings, graph=settings.query_graph)
+    return Embedder(settings, export=settings.query_graph)
 
 
 @hookimpl
@@ -43,11 +41,11 @@ def shoal_capabilities() -> Sequence[Capability]:
                 Job(
                     "reindex",
                     jobs.reindex,
-                    "Makes the index anew from the event log, for instance after a change of model.",
+                    "Rebuilds the index from the event log, for example after a change of model.",
                     deadline=timedelta(hours=6),
                 )
             ],
-            streams=[Stream("index", ("item.*",), stream.follow)],
+            streams=[Stream("index", ("item.*",), stream.index_events)],
             page=page.page,
             commands=commands.commands,
             study=study.STUDY,

@@ -1,8 +1,7 @@
 """Text as a list of stems, the unit of keyword search.
 
-Milvus' own analysers cannot stem, so it is given stems joined by spaces; its `standard`
-tokenizer then splits exactly there, because a stem here is made of letters and digits
-only.
+Milvus's own analyzers cannot stem, so it gets stems joined by spaces. Its `standard`
+tokenizer splits exactly there: a stem consists of letters and digits only.
 """
 
 import re
@@ -16,33 +15,38 @@ import snowballstemmer
 HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 TOKEN = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
 """A run of letters and digits; of scripts written without spaces, each character."""
-LONGEST = 64
-"""Characters of a token that count: what is longer is no word."""
-STEMS_BYTES = 65_000
-"""UTF-8 bytes of stems kept of one text; a Milvus VARCHAR holds 65,535."""
+MAX_TOKEN = 64
+"""Characters of a token that count."""
+MAX_STEMS_BYTES = 65_000
+"""UTF-8 bytes of stems kept of one text; a Milvus VARCHAR takes 65,535."""
 
 ENGLISH = frozenset(
-    """i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its
-    itself they them their theirs themselves what which who whom this that these those am is are was were be been being have
-    has had having do does did doing would should could ought a an the and but if or because as until while of at by for with
-    about against between into through during before after above below to from up down in out on off over under again further
-    then once here there when where why how all any both each few more most other some such no nor not only own same so than
-    too very don isn aren wasn weren hasn haven hadn doesn didn wouldn shouldn couldn mustn ll ve re s t""".split()  # noqa: SIM905
+    """
+    i me my myself we our ours ourselves you your yours yourself yourselves he him his
+    himself she her hers herself it its itself they them their theirs themselves what
+    which who whom this that these those am is are was were be been being have has had
+    having do does did doing would should could ought a an the and but if or because as
+    until while of at by for with about against between into through during before after
+    above below to from up down in out on off over under again further then once here
+    there when where why how all any both each few more most other some such no nor not
+    only own same so than too very don isn aren wasn weren hasn haven hadn doesn didn
+    wouldn shouldn couldn mustn ll ve re s t
+    """.split()  # noqa: SIM905
 )
 """The stop words of Snowball's English stemmer
 (https://snowballstem.org/algorithms/english/stop.txt), contractions in pieces.
 """
 
 Token = tuple[str, int, int]
-"""(stem, start, end): a word of the text as its stem, and where it stands, in
-characters. A stop word's stem is empty.
+"""(stem, start, end): a word's stem and its place in the text, in characters. The stem
+of a stop word is empty.
 """
 
 
-class Words:
-    """Stems of one language's text.
+class Analyzer:
+    """Splits text into words and reduces them to stems, for one language.
 
-    >>> Words("english").stems("The wings, swept back, were flying")
+    >>> Analyzer("english").stems("The wings, swept back, were flying")
     ['wing', 'swept', 'back', 'fli']
     """
 
@@ -51,14 +55,15 @@ class Words:
             stemmer: Any = snowballstemmer.stemmer(language)
         except KeyError:
             raise ValueError(
-                f"{language!r} is none of Snowball's languages: {', '.join(snowballstemmer.algorithms())}"
+                f"{language!r} is not a language of Snowball: "
+                f"{', '.join(snowballstemmer.algorithms())}"
             ) from None
         stop = ENGLISH if language == "english" else frozenset()
 
         @lru_cache(maxsize=200_000)
         def stem(word: str) -> str:
             word = unicodedata.normalize("NFKC", word).casefold()
-            return "" if word in stop else folded(stemmer.stemWord(word[:LONGEST]))
+            return "" if word in stop else fold(stemmer.stemWord(word[:MAX_TOKEN]))
 
         self._stem = stem
 
@@ -72,17 +77,15 @@ class Words:
         return [stem for word in TOKEN.findall(text) if (stem := self._stem(word))]
 
     def indexed(self, text: str) -> str:
-        """The stems as Milvus is given them: joined by spaces, cut at `STEMS_BYTES`."""
+        """The stems joined by spaces, as Milvus gets them, cut at `MAX_STEMS_BYTES`."""
         joined = " ".join(self.stems(text))
-        if len(joined) * 4 <= STEMS_BYTES or len(data := joined.encode()) <= STEMS_BYTES:
+        if len(joined) * 4 <= MAX_STEMS_BYTES or len(data := joined.encode()) <= MAX_STEMS_BYTES:
             return joined
-        return data[:STEMS_BYTES].decode(errors="ignore").rpartition(" ")[0]
+        return data[:MAX_STEMS_BYTES].decode(errors="ignore").rpartition(" ")[0]
 
 
-def folded(word: str) -> str:
-    """Without accents and other marks, so that `café` is found by `cafe`; only letters
-    and digits are left.
-    """
+def fold(word: str) -> str:
+    """The letters and digits of a word without accents: `café` becomes `cafe`."""
     if word.isascii():
         return word
     return "".join(c for c in unicodedata.normalize("NFKD", word) if c.isalnum())

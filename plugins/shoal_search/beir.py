@@ -1,5 +1,4 @@
-"""Collections in the layout of BEIR: `corpus.jsonl`, `queries.jsonl` and
-`qrels/test.tsv` (or `qrels.tsv`).
+"""Test collections in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.
 
 Source: Thakur et al., BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of
 Information Retrieval Models (2021).
@@ -15,9 +14,13 @@ import orjson
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Documents as (id, title, text), queries by id, and for each judged query the
-    relevance of its documents (0 is none).
+class JudgedCollection:
+    """A test collection.
+
+    Attributes:
+        documents: (id, title, text) of each.
+        queries: Texts by id.
+        relevance: For each judged query the grades of documents; 0 is not relevant.
     """
 
     documents: list[tuple[str, str, str]]
@@ -25,8 +28,8 @@ class Judged:
     relevance: dict[str, dict[str, int]]
 
 
-def lines(path: Path) -> Iterator[Any]:
-    """The values of a file of JSON lines. ValueError names the line that is none."""
+def read_json_lines(path: Path) -> Iterator[Any]:
+    """The values of a JSON Lines file. ValueError names an invalid line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -36,16 +39,19 @@ def lines(path: Path) -> Iterator[Any]:
                     raise ValueError(f"{path}, line {number}: {error}") from None
 
 
-def judged(folder: str | Path) -> Judged:
-    """A whole collection. FileNotFoundError for a missing part, ValueError for a wrong
-    one.
+def load_collection(folder: str | Path) -> JudgedCollection:
+    """Read a collection.
+
+    Raises:
+        FileNotFoundError: A part is missing.
+        ValueError: A line is invalid.
     """
     folder = Path(folder)
     documents = [
         (row["_id"], row.get("title") or "", row.get("text") or "")
-        for row in lines(folder / "corpus.jsonl")
+        for row in read_json_lines(folder / "corpus.jsonl")
     ]
-    queries = {row["_id"]: row["text"] for row in lines(folder / "queries.jsonl")}
+    queries = {row["_id"]: row["text"] for row in read_json_lines(folder / "queries.jsonl")}
     table = next(
         (path for path in (folder / "qrels" / "test.tsv", folder / "qrels.tsv") if path.is_file()),
         None,
@@ -58,11 +64,11 @@ def judged(folder: str | Path) -> Judged:
             query, document, grade = line.split("\t")
             relevance.setdefault(query, {})[document] = int(grade)
         except ValueError:
-            if number > 1:  # the first may be the heading
+            if number > 1:  # the first may be a header
                 raise ValueError(
-                    f"{table}, line {number}: not query, document and grade, with tabs between"
+                    f"{table}, line {number}: expected query, document and grade, tab-separated"
                 ) from None
-    return Judged(
+    return JudgedCollection(
         documents,
         queries,
         {q: r for q, r in relevance.items() if q in queries and max(r.values()) > 0},
@@ -70,9 +76,10 @@ def judged(folder: str | Path) -> Judged:
 
 
 def ndcg(ranking: Sequence[str], relevance: Mapping[str, int], k: int = 10) -> float:
-    """Normalised discounted cumulative gain of the first `k`, in [0, 1]: the gain is
-    the grade, the discount log2(rank + 1), as in trec_eval. Source: Järvelin &
-    Kekäläinen (2002).
+    """Normalized discounted cumulative gain of the first `k`, in [0, 1].
+
+    The gain is the grade and the discount log2(rank + 1), as in trec_eval. Source:
+    Järvelin & Kekäläinen (2002).
     """
     gains = [max(relevance.get(document, 0), 0) for document in ranking[:k]]
     ideal = sorted((grade for grade in relevance.values() if grade > 0), reverse=True)[:k]

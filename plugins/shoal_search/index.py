@@ -1,6 +1,4 @@
-"""The index of one tenant's items: writing, deleting, searching, over the tenant's
-doors to Milvus and Redis.
-"""
+"""The index of a tenant's items: write, delete and search, over the tenant's stores."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -14,22 +12,20 @@ import orjson
 
 from shoal import Hit, NotFound, TenantContext, VectorSchema
 
-from .analyzer import Words
+from .analyzer import Analyzer
 from .bm25 import bm25
-from .embedder import Call, Kind
+from .embedder import EmbedRequest, Kind
 from .fusion import Scores, fuse
-from .items import Item, dumped
-from .onnx_encoder import Graph
+from .items import Item, dump_json
+from .onnx_encoder import OnnxModel
 from .parameters import SearchParameters, SearchSettings
-from .query_encoder import Queries
+from .query_encoder import QueryEncoder
 from .statistics import Statistics
 
-EMBEDDED = 64
-"""Texts in one call of the embedder: a query that comes meanwhile waits for no more
-than these.
-"""
-WRITTEN = 512
-"""Items in one write to Milvus."""
+EMBED_BATCH = 64
+"""Texts in one call of the embedder: a query waits for at most these."""
+WRITE_BATCH = 512
+"""Items in one write to the vector store."""
 FIELDS: dict[str, Literal["string", "integer", "float", "boolean"]] = {
     "board": "string",
     "type": "string",
@@ -39,18 +35,24 @@ FIELDS: dict[str, Literal["string", "integer", "float", "boolean"]] = {
     "url": "string",
     "metadata": "string",
 }
-ENSURED: set[tuple[str, str]] = set()
-"""(tenant, collection) that this process knows to exist."""
+_ENSURED: set[tuple[str, str]] = set()
+"""The (tenant, collection) pairs that this process knows to exist."""
 
-shared_words = lru_cache(maxsize=None)(Words)
+shared_analyzer = lru_cache(maxsize=None)(Analyzer)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What is looked for. `boards` and `types`: only these; None: all. `after`: changed
-    after, in milliseconds since 1970.
+class SearchQuery:
+    """What to look for.
+
+    Attributes:
+        text: The query as typed.
+        boards: Only on these boards; None is all.
+        types: Only of these types; None is all.
+        after: Only changed after this time, in milliseconds since 1970.
+        limit: How many hits.
     """
 
     text: str
@@ -60,9 +62,7 @@ class Query:
     limit: int = 20
 
     def filter(self) -> tuple[str, dict[str, Any]]:
-        """The Milvus expression and its values: applied before the search, so that
-        nothing outside it can take a place.
-        """
+        """The filter expression, applied before the search, and its values."""
         clauses: list[str] = []
         values: dict[str, Any] = {}
         for name, wanted in (("board", self.boards), ("type", self.types)):
@@ -76,8 +76,8 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One hit: the item as it is stored, and how it was scored."""
+class ScoredItem:
+    """A stored item and its scores. `updated` is in milliseconds since 1970."""
 
     id: str
     board: str
@@ -91,41 +91,47 @@ class Found:
 
 
 class Index:
-    """`embed` gives the vectors of texts, float32 of shape (texts, dimension), each of
-    length 1; `graph` the same model for queries.
+    """Writes and searches items.
+
+    Args:
+        settings: Model and language, which choose the collection.
+        embed: Calls the embedder: float32 (texts, dimension), rows of length 1.
+        fetch_model: Gives the exported model for queries; None leaves them to `embed`.
     """
 
     def __init__(
         self,
         settings: SearchSettings,
-        embed: Callable[[Call], Awaitable[np.ndarray]],
-        graph: Callable[[], Awaitable[Graph | None]] | None = None,
+        embed: Callable[[EmbedRequest], Awaitable[np.ndarray]],
+        fetch_model: Callable[[], Awaitable[OnnxModel | None]] | None = None,
     ) -> None:
         self.collection = settings.collection
-        self.words = shared_words(settings.language)
-        self._embed, self._query = embed, Queries(embed, graph)
+        self.analyzer = shared_analyzer(settings.language)
+        self._embed, self._encode_query = embed, QueryEncoder(embed, fetch_model)
 
     # Writing
 
     async def write(self, ctx: TenantContext, items: Sequence[Item]) -> None:
-        """Store items, replacing those with the same ids. On return they are found."""
-        for some in chunks(items, WRITTEN):
+        """Store items, replacing those with the same ids; they can be found at once."""
+        for some in chunks(items, WRITE_BATCH):
             await self.store(ctx, some, await self.vectors([item.passage for item in some]))
 
     async def vectors(self, texts: Sequence[str], kind: Kind = "document") -> np.ndarray:
-        """Texts as vectors: float32 of shape (texts, dimension), each of length 1."""
-        return np.concatenate([await self._embed((kind, few)) for few in chunks(texts, EMBEDDED)])
+        """Embed texts: float32 of shape (texts, dimension), each row of length 1."""
+        return np.concatenate(
+            [await self._embed((kind, few)) for few in chunks(texts, EMBED_BATCH)]
+        )
 
     async def store(self, ctx: TenantContext, items: Sequence[Item], vectors: np.ndarray) -> None:
-        """Store items whose vectors are known: float32 of shape (items, dimension)."""
+        """Store items with their vectors: float32 of shape (items, dimension)."""
         rows = [self._row(item, vector) for item, vector in zip(items, vectors, strict=True)]
         await self._ensure(ctx, vectors.shape[1])
         ids = [item.id for item in items]
         try:
             old = await ctx.stores.vectors.get(self.collection, ids, ["text"])
             await ctx.stores.vectors.upsert(self.collection, rows)
-        except NotFound:  # dropped since, with its tenant
-            ENSURED.discard((ctx.tenant, self.collection))
+        except NotFound:  # dropped meanwhile, with its tenant
+            _ENSURED.discard((ctx.tenant, self.collection))
             await self._ensure(ctx, vectors.shape[1])
             old = []
             await ctx.stores.vectors.upsert(self.collection, rows)
@@ -134,7 +140,11 @@ class Index:
         )
 
     async def delete(self, ctx: TenantContext, ids: Sequence[str]) -> int:
-        """Remove items; how many there were."""
+        """Delete items.
+
+        Returns:
+            How many of them existed.
+        """
         try:
             old = await ctx.stores.vectors.get(self.collection, ids, ["text"])
             if old:
@@ -145,7 +155,7 @@ class Index:
         return len(old)
 
     async def boards(self, ctx: TenantContext, ids: Sequence[str]) -> dict[str, str]:
-        """The boards of those of the items that exist, by id."""
+        """The boards of those items that exist, by item id."""
         try:
             return {
                 row["id"]: row["board"]
@@ -156,7 +166,7 @@ class Index:
 
     async def clear(self, ctx: TenantContext) -> None:
         """Remove everything."""
-        ENSURED.discard((ctx.tenant, self.collection))
+        _ENSURED.discard((ctx.tenant, self.collection))
         with suppress(NotFound):
             await ctx.stores.vectors.drop(self.collection)
         await self._statistics(ctx).clear()
@@ -164,21 +174,30 @@ class Index:
     # Searching
 
     async def search(
-        self, ctx: TenantContext, query: Query, parameters: SearchParameters, now: int
-    ) -> tuple[list[Found], int]:
-        """The best hits in order, and how many candidates there were.
+        self, ctx: TenantContext, query: SearchQuery, parameters: SearchParameters, now: int
+    ) -> tuple[list[ScoredItem], int]:
+        """Find the best items.
 
-        The nearest by meaning and the best by words are found at once; each candidate
-        of either is then scored in all three parts, so a hit's score does not depend on
-        which search found it.
+        The nearest by meaning and the best by words are searched concurrently. Each
+        candidate is then scored in all parts, so that a score does not depend on which
+        search found the item.
+
+        Args:
+            ctx: Whose items.
+            query: What to look for.
+            parameters: Weights and the number of candidates.
+            now: Milliseconds since 1970, for recency.
+
+        Returns:
+            The best items in order, and how many candidates were scored.
         """
-        stems = self.words.stems(query.text)
+        stems = self.analyzer.stems(query.text)
         filter, values = query.filter()
         vectors, limit = ctx.stores.vectors, max(parameters.candidates, query.limit)
         fields = (*FIELDS, "text")
 
         async def by_meaning() -> tuple[np.ndarray, list[Hit]]:
-            vector: Any = await self._query(ctx.tenant, query.text)
+            vector: Any = await self._encode_query(ctx.tenant, query.text)
             return vector, await vectors.nearest(
                 self.collection, vector, limit=limit, filter=filter, values=values, fields=fields
             )
@@ -195,7 +214,9 @@ class Index:
 
         try:
             (vector, near), matching, corpus = await asyncio.gather(
-                by_meaning(), by_words() if stems else _nothing(), self._statistics(ctx).of(stems)
+                by_meaning(),
+                by_words() if stems else _no_hits(),
+                self._statistics(ctx).corpus_for(stems),
             )
         except NotFound:  # no item was ever written
             return [], 0
@@ -217,9 +238,9 @@ class Index:
             parameters=parameters,
             limit=query.limit,
         )
-        return [_found(hits[i], scores) for i, scores in ranked], len(hits)
+        return [_scored(hits[i], scores) for i, scores in ranked], len(hits)
 
-    async def holds(self, ctx: TenantContext, board: str) -> bool:
+    async def has_items(self, ctx: TenantContext, board: str) -> bool:
         """Whether any item is on this board."""
         try:
             return (
@@ -241,34 +262,34 @@ class Index:
             "title": item.title,
             "body": item.text,
             "url": item.url or "",
-            "metadata": dumped(item.metadata).decode() if item.metadata else "",
-            "text": self.words.indexed(item.passage),
+            "metadata": dump_json(item.metadata).decode() if item.metadata else "",
+            "text": self.analyzer.indexed(item.passage),
         }
 
     async def _ensure(self, ctx: TenantContext, dimension: int) -> None:
-        if (ctx.tenant, self.collection) not in ENSURED:
+        if (ctx.tenant, self.collection) not in _ENSURED:
             await ctx.stores.vectors.ensure(
                 self.collection, VectorSchema(dimension, FIELDS, text=True)
             )
-            ENSURED.add((ctx.tenant, self.collection))
+            _ENSURED.add((ctx.tenant, self.collection))
 
     def _statistics(self, ctx: TenantContext) -> Statistics:
         return Statistics(ctx.stores, self.collection)
 
 
-def _found(hit: Hit, scores: Scores) -> Found:
+def _scored(hit: Hit, scores: Scores) -> ScoredItem:
     row = hit.fields
     metadata = orjson.loads(row["metadata"]) if row["metadata"] else None
     updated, url = int(row["updated"]), row["url"] or None
-    return Found(
+    return ScoredItem(
         hit.id, row["board"], row["type"], updated, row["title"], row["body"], url, metadata, scores
     )
 
 
 def chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`rows` in pieces of `size`, the last one shorter."""
+    """Split `rows` into pieces of `size`; the last one may be shorter."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-async def _nothing() -> list[Hit]:
+async def _no_hits() -> list[Hit]:
     return []

@@ -1,6 +1,4 @@
-"""The bulk job: the whole index anew from the event log, the embedding done by Ray
-Data.
-"""
+"""The job that rebuilds the index from the event log, embedding with Ray Data."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,17 +13,15 @@ from .embedder import Embedder
 from .index import Index
 from .items import Item
 from .parameters import SearchSettings
-from .stream import states
+from .stream import latest_states
 
 COLUMNS = ("position", "id", "source", "type", "time", "subject", "data")
 BATCH = 512
-"""Items embedded, passed on and stored at once."""
+"""Items that are embedded and stored at once."""
 
 
-class Encode:
-    """One actor of the Ray Data pipeline: batches of items' JSON, and with them their
-    vectors.
-    """
+class EmbedBatch:
+    """A Ray Data actor that adds vectors to batches of items (JSON)."""
 
     def __init__(self, settings: SearchSettings) -> None:
         self._embedder = Embedder(settings)
@@ -39,9 +35,10 @@ class Encode:
 
 
 def reindex(job: JobContext) -> dict[str, Any]:
-    """Index every tenant's items from its event log. With the argument `fresh`, the
-    index is emptied first, which also drops items that the log never had; without it,
-    search goes on over the old one meanwhile.
+    """Index every tenant's items from its event log.
+
+    With the argument `fresh` the index is emptied first, which also drops items that
+    the log never contained; without it, search continues over the old index meanwhile.
     """
     done = {}
     for ctx in job.tenants:
@@ -52,8 +49,8 @@ def reindex(job: JobContext) -> dict[str, Any]:
 def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
     settings = ctx.services.settings(SearchSettings)
     index = Index(settings, _no_embedding)
-    known = asyncio.run(archived(ctx))
-    changed, position = asyncio.run(since(ctx, "0"))
+    known = asyncio.run(archived_states(ctx))
+    changed, position = asyncio.run(changes_since(ctx, "0"))
     known |= changed
     job.progress(0, len(known), f"{ctx.tenant}: {len(known):,} items in the log")
     if fresh:
@@ -63,7 +60,7 @@ def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
         if gone := [id for id, item in todo.items() if item is None]:
             asyncio.run(index.delete(ctx, gone))
         written = len(gone)
-        for some, vectors in encoded(
+        for some, vectors in embed_items(
             [item for item in todo.values() if item is not None], settings
         ):
             asyncio.run(index.store(ctx, some, vectors))
@@ -71,54 +68,55 @@ def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
             job.progress(written, len(todo), ctx.tenant)
         # What changed meanwhile is in the index, unless it was just written over with
         # its older state.
-        changed, position = asyncio.run(since(ctx, position))
+        changed, position = asyncio.run(changes_since(ctx, position))
         todo = {id: item for id, item in changed.items() if id in todo}
         known |= todo
     return sum(item is not None for item in known.values())
 
 
-async def archived(ctx: TenantContext) -> dict[str, Item | None]:
-    """The last state of each item that the lake's archive of the log knows; None for a
-    deleted one.
-    """
+async def archived_states(ctx: TenantContext) -> dict[str, Item | None]:
+    """The last state of each item in the archived log; None where it was deleted."""
     import pyarrow.compute as pc
 
     lake, rows = ctx.stores.lake, []
-    for day in await lake.days(
-        "events"
-    ):  # by day: only the events of items are ever in memory together
+    # By day, so that only the events of items are in memory together.
+    for day in await lake.days("events"):
         if (found := await lake.read("events", day, day, columns=COLUMNS)) is not None:
             rows += found.filter(pc.starts_with(found["type"], "item.")).to_pylist()
     rows.sort(key=lambda row: _order(row["position"]))
-    return states(map(_event, rows))[0]
+    return latest_states(map(_event, rows))[0]
 
 
-async def since(ctx: TenantContext, position: str) -> tuple[dict[str, Item | None], str]:
-    """The last state of each item that changed after a position of the live log, and
-    the position of the last such change.
+async def changes_since(ctx: TenantContext, position: str) -> tuple[dict[str, Item | None], str]:
+    """The last state of each item that changed after a position of the live log.
+
+    Returns:
+        The states, and the position of the last change.
     """
     found = [pair async for pair in ctx.stores.events.read(position, types=("item.*",))]
-    return states(event for _, event in found)[0], found[-1][0] if found else position
+    return latest_states(event for _, event in found)[0], found[-1][0] if found else position
 
 
-def encoded(items: list[Item], settings: SearchSettings) -> Iterator[tuple[list[Item], np.ndarray]]:
-    """Items with their vectors, in batches, the longest first, computed by Ray Data in
-    an actor beside this process. The actor works on one batch while the one before is
-    stored.
+def embed_items(
+    items: list[Item], settings: SearchSettings
+) -> Iterator[tuple[list[Item], np.ndarray]]:
+    """Embed items with Ray Data, in an actor that works ahead of the storing.
+
+    Yields:
+        Batches of items with their vectors, float32 of shape (items, dimension), the
+        longest texts first: a batch of similar lengths needs little padding.
     """
     if not items:
         return
     from ray.data import from_items
 
-    ordered = sorted(
-        items, key=lambda item: len(item.passage), reverse=True
-    )  # a batch of one length is hardly padded
+    ordered = sorted(items, key=lambda item: len(item.passage), reverse=True)
     rows = from_items(
         [{"item": item.model_dump_json()} for item in ordered],
         override_num_blocks=-(-len(items) // BATCH),
     )
     made = rows.map_batches(
-        Encode, fn_constructor_args=(settings,), batch_size=BATCH, concurrency=1, num_cpus=0
+        EmbedBatch, fn_constructor_args=(settings,), batch_size=BATCH, concurrency=1, num_cpus=0
     )
     for batch in made.iter_batches(batch_size=BATCH, batch_format="numpy"):
         some = [Item.model_validate_json(row) for row in batch["item"]]
@@ -138,9 +136,9 @@ def _event(row: dict[str, Any]) -> Event:
 
 
 def _order(position: str) -> tuple[int, ...]:
-    """Positions of the log are numbers joined by `-`, of which the first is the time."""
+    """A position of the log, comparable: numbers joined by `-`."""
     return tuple(int(part) for part in position.split("-"))
 
 
 async def _no_embedding(call: Any) -> np.ndarray:
-    raise RuntimeError("the job computes its vectors itself")
+    raise RuntimeError("this job embeds with Ray Data")

@@ -1,6 +1,4 @@
-"""A model as a graph of ONNX Runtime, which takes a short text in half the time and a
-tenth of the memory that PyTorch needs.
-"""
+"""A sentence-transformers model exported to ONNX, for single short texts."""
 
 import io
 import logging
@@ -21,14 +19,18 @@ SAMPLES = (
     "路线图 café 42",
     "the supplier changed the interface twice " * 80,
 )
-ALIKE = {False: 0.999, True: 0.97}
-"""The least cosine to the model's own vector, by whether the weights are in 8 bits."""
+MIN_COSINE = {False: 0.999, True: 0.97}
+"""Smallest cosine to the original model's vector, by whether weights are quantized."""
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """`onnx`: from word pieces to one vector. `tokenizer`: as the library `tokenizers`
-    writes it. `prefix`: what goes before a query.
+class OnnxModel:
+    """An exported model; it can be pickled.
+
+    Attributes:
+        onnx: The graph, from word pieces to one vector.
+        tokenizer: JSON of the library `tokenizers`.
+        prefix: Goes before every query.
     """
 
     onnx: bytes
@@ -36,64 +38,68 @@ class Graph:
     prefix: str = ""
 
 
-class Model:
-    """A graph, ready to run, on one thread at a time for each call."""
+class OnnxEncoder:
+    """Runs an exported model, one thread per call."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, model: OnnxModel) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = (
-            1  # as fast for so few word pieces, and the other cores search meanwhile
-        )
-        options.enable_cpu_mem_arena = (
-            False  # else the longest text ever seen is kept in memory for ever
-        )
+        # As fast for so few word pieces, and leaves the other cores to the search.
+        options.intra_op_num_threads = 1
+        # The arena would keep the memory of the longest text ever seen.
+        options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(
-            graph.onnx, options, providers=["CPUExecutionProvider"]
+            model.onnx, options, providers=["CPUExecutionProvider"]
         )
-        self._wanted = {wanted.name for wanted in self._session.get_inputs()}
-        self._tokenizer = Tokenizer.from_str(graph.tokenizer)
-        self._prefix = graph.prefix
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._tokenizer = Tokenizer.from_str(model.tokenizer)
+        self._prefix = model.prefix
 
     def __call__(self, text: str) -> np.ndarray:
-        """float32 of shape (dimension,), of length 1."""
+        """The text's vector: float32 of shape (dimension,), of length 1."""
         pieces = self._tokenizer.encode(self._prefix + text)
         given = {
             "input_ids": pieces.ids,
             "attention_mask": pieces.attention_mask,
             "token_type_ids": pieces.type_ids,
         }
-        vector = self._session.run(
-            None, {name: np.array([given[name]], np.int64) for name in self._wanted}
+        vector: np.ndarray = self._session.run(
+            None, {name: np.array([given[name]], np.int64) for name in self._inputs}
         )[0][0]
-        return vector / (float(np.linalg.norm(vector)) or 1.0)
+        vector /= float(np.linalg.norm(vector)) or 1.0
+        return vector
 
 
-def exported(model: Any, *, quantized: bool) -> Graph | None:
-    """A sentence-transformers model in float32, as a graph for queries; None where it
-    cannot be one, or does not give the same vectors. `quantized`: with weights of 8
-    bits.
+def export_onnx(model: Any, *, quantized: bool) -> OnnxModel | None:
+    """Export a sentence-transformers model in float32 for queries.
+
+    Args:
+        model: The SentenceTransformer.
+        quantized: Whether to quantize the weights to 8 bits.
+
+    Returns:
+        The exported model; None where it cannot be exported, or gives other vectors.
     """
     try:
-        graph = _exported(model, quantized)
-        run = Model(graph)
+        exported = _export(model, quantized)
+        encode = OnnxEncoder(exported)
         for text in SAMPLES:
             vector = model.encode_query(text, normalize_embeddings=True)
-            if (alike := float(run(text) @ vector)) < ALIKE[quantized]:
-                raise ValueError(f"a cosine of {alike:.3f} to the model's own vector")
-        return graph
-    except Exception as fault:  # the models are many, and the embedder can compute all of them
+            if (cosine := float(encode(text) @ vector)) < MIN_COSINE[quantized]:
+                raise ValueError(f"cosine of {cosine:.3f} to the model's own vector")
+        return exported
+    except Exception as error:  # models are many; the embedder can run all of them
         log.warning(
-            "queries stay with the embedder: its model makes no graph (%s: %s)",
-            type(fault).__name__,
-            str(fault)[:200],
+            "the model cannot be exported, the embedder encodes queries (%s: %s)",
+            type(error).__name__,
+            str(error)[:200],
         )
         return None
 
 
-def _exported(model: Any, quantized: bool) -> Graph:
+def _export(model: Any, quantized: bool) -> OnnxModel:
     import torch
     from tokenizers import Tokenizer
 
@@ -116,7 +122,7 @@ def _exported(model: Any, quantized: bool) -> Graph:
         torch.onnx.export(
             Whole().eval(),
             tuple(sample[name] for name in names),
-            written,
+            written,  # type: ignore[arg-type]  # buffers are accepted as well
             input_names=names,
             output_names=["vector"],
             dynamic_axes={name: {0: "texts", 1: "pieces"} for name in names}
@@ -129,16 +135,16 @@ def _exported(model: Any, quantized: bool) -> Graph:
     fast.no_padding()
     prompts = model.prompts
     prefix = prompts.get("query") or prompts.get(model.default_prompt_name or "") or ""
-    onnx = _quantized(written.getvalue()) if quantized else written.getvalue()
-    return Graph(onnx, fast.to_str(), prefix)
+    onnx = _quantize(written.getvalue()) if quantized else written.getvalue()
+    return OnnxModel(onnx, fast.to_str(), prefix)
 
 
-def _quantized(onnx: bytes) -> bytes:
+def _quantize(onnx: bytes) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it advises a preparation that dynamic shapes do not need
+    root.setLevel(logging.ERROR)  # it advises a preprocessing that dynamic shapes do not need
     try:
         with tempfile.TemporaryDirectory(prefix="shoal-") as folder:
             whole, small = Path(folder, "whole.onnx"), Path(folder, "small.onnx")

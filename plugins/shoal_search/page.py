@@ -1,6 +1,4 @@
-"""The console's page: a search as the signed-in key may make it, each hit with the
-three parts of its score.
-"""
+"""The console's page: search as the signed-in key, with the parts of each score."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,7 +7,7 @@ from typing import Any
 
 from shoal import PageContext, ShoalError
 
-from .analyzer import Words
+from .analyzer import Analyzer
 
 TYPES = ("item", "update", "doc", "file")
 SINCE = {"": "Any time", "1": "Last day", "7": "Last week", "30": "Last month", "365": "Last year"}
@@ -19,7 +17,7 @@ PARTS = {"semantic": "meaning", "keyword": "words", "recency": "recency"}
 def page(context: PageContext) -> None:
     from nicegui import ui
 
-    words = Words()
+    analyzer = Analyzer()
 
     async def search() -> None:
         if not (query.value or "").strip():
@@ -45,14 +43,15 @@ def page(context: PageContext) -> None:
             spinner.visible = False
         with results:
             if not answer["hits"]:
-                ui.label("Nothing was found.").classes("sh-empty").mark("search-nothing")
+                ui.label("Nothing found.").classes("sh-empty").mark("search-nothing")
                 return
             ui.label(
-                f"The best {len(answer['hits'])} of {answer['total']} scored, in {answer['took_ms']:.0f} ms"
+                f"Best {len(answer['hits'])} of {answer['total']} scored items, "
+                f"in {answer['took_ms']:.0f} ms"
             ).classes("sh-muted")
-            stems = set(words.stems(query.value))
+            stems = set(analyzer.stems(query.value))
             for hit in answer["hits"]:
-                _hit(ui, hit, stems, words)
+                _hit(ui, hit, stems, analyzer)
 
     with ui.row().classes("items-center w-full no-wrap"):
         query = (
@@ -80,17 +79,18 @@ def page(context: PageContext) -> None:
     results = ui.column().classes("w-full").mark("search-results")
 
 
-def _hit(ui: Any, hit: dict[str, Any], stems: set[str], words: Words) -> None:
+def _hit(ui: Any, hit: dict[str, Any], stems: set[str], analyzer: Analyzer) -> None:
     with (
         ui.element("div").classes("sh-card w-full").mark("search-hit"),
         ui.row().classes("w-full no-wrap items-start"),
     ):
         with ui.column().classes("grow min-w-0 gap-1"):
-            title = marked(hit["title"] or hit["id"], stems, words)
+            title = highlight(hit["title"] or hit["id"], stems, analyzer)
             if hit["url"] and re.match(r"https?://", hit["url"]):
-                title = f'<a class="sh-link" href="{escape(hit["url"])}" target="_blank" rel="noopener">{title}</a>'
+                link = f'href="{escape(hit["url"])}" target="_blank" rel="noopener"'
+                title = f'<a class="sh-link" {link}>{title}</a>'
             ui.html(f'<h2 class="sh-h2">{title}</h2>', sanitize=False)
-            ui.html(marked(hit["snippet"], stems, words), sanitize=False)
+            ui.html(highlight(hit["snippet"], stems, analyzer), sanitize=False)
             with ui.row().classes("items-center gap-2"):
                 ui.label(hit["type"]).classes("sh-pill")
                 ui.label(hit["board_id"]).classes("sh-pill")
@@ -108,10 +108,10 @@ def _hit(ui: Any, hit: dict[str, Any], stems: set[str], words: Words) -> None:
                     ui.linear_progress(value, show_value=False, size="6px").props("rounded")
 
 
-def marked(text: str, stems: set[str], words: Words) -> str:
-    """`text` as HTML with the words of the query marked; everything in it is escaped."""
+def highlight(text: str, stems: set[str], analyzer: Analyzer) -> str:
+    """Escape `text` as HTML and mark the words of the query."""
     parts, at = [], 0
-    for stem, start, end in words.tokens(text):
+    for stem, start, end in analyzer.tokens(text):
         if stem in stems:
             parts += [escape(text[at:start]), "<mark>", escape(text[start:end]), "</mark>"]
             at = end

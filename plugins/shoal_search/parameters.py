@@ -1,6 +1,4 @@
-"""What may be varied, tuned and promoted; and what is set once where the capability
-runs.
-"""
+"""Parameters, which experiments vary, and settings, which operators set."""
 
 from typing import Literal
 from zlib import crc32
@@ -11,9 +9,7 @@ from shoal import Parameters
 
 
 class SearchParameters(Parameters):
-    """How the three parts of a score are made and weighed. All of them act at query
-    time: none needs a new index.
-    """
+    """How the parts of a score are computed and weighed, all at query time."""
 
     semantic_weight: float = Field(default=0.7, ge=0, le=1)
     keyword_weight: float = Field(default=0.2, ge=0, le=1)
@@ -21,39 +17,32 @@ class SearchParameters(Parameters):
     half_life_days: float = Field(default=30.0, ge=1, le=3650)
     """The age at which an item's recency is one half."""
     bm25_k1: float = Field(default=0.9, ge=0, le=3)
-    """How soon repetitions of a word stop counting."""
+    """BM25's term-frequency saturation."""
     bm25_b: float = Field(default=0.4, ge=0, le=1)
-    """How much a long text is discounted: 0 not at all, 1 in proportion."""
+    """BM25's length normalization: 0 is none, 1 is full."""
     candidates: int = Field(default=30, ge=10, le=500)
-    """How many of the nearest by meaning, and of the best by words, are scored in full.
-    """
+    """How many of the nearest by meaning, and of the best by words, are scored."""
 
 
 class SearchSettings(BaseModel):
-    """The section `search` of the configuration."""
+    """The section `[capabilities.search]` of the configuration."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str = "all-MiniLM-L6-v2"
-    """Any sentence-transformers model: a folder or a hub's name. The default is the one
-    packaged on PyPI, and needs no hub.
-    """
+    """A sentence-transformers model: a folder or a hub's name. One is packaged."""
     device: str | None = None
-    """Such as `cuda`; None takes what there is."""
+    """Such as `cuda`; None chooses what is available."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 where the hardware computes in it."""
     query_graph: bool = True
-    """Whether replicas compute queries themselves, by the model's graph, which each of
-    them holds; else the embedder does.
-    """
+    """Whether replicas encode queries themselves with an exported model."""
     threads: int | None = Field(default=None, ge=1)
-    """Of the processor, for batches; None: all cores up to four."""
+    """CPU threads for batches; None is all cores, at most four."""
     language: str = "english"
-    """Of the Snowball stemmer."""
+    """A language of the Snowball stemmer."""
 
     @property
     def collection(self) -> str:
-        """The vectors' collection. Vectors of two models do not compare, nor stems of
-        two languages, so each pair has its own.
-        """
+        """The vector collection: one for each pair of model and language."""
         return f"items_{crc32(f'{self.model} {self.language}'.encode()):08x}"

@@ -1,4 +1,4 @@
-"""The HTTP side: what may be asked, and what is answered."""
+"""The HTTP operations of search."""
 
 import time
 from datetime import UTC, datetime
@@ -19,28 +19,25 @@ from shoal import (
     reader,
 )
 
-from . import index as stored
-from .index import WRITTEN, Found, Index, chunks
-from .items import Item, Type, checked, no_number, rows
+from .index import WRITE_BATCH, Index, ScoredItem, SearchQuery, chunks
+from .items import Item, ItemBatch, ItemType, read_items, reject_number
 from .parameters import SearchParameters, SearchSettings
 from .snippets import snippet
 
 SOURCE = "shoal/search"
-"""Of the events that say what came in through these routes, so that the stream does not
-index them again.
-"""
-TEXTS = 1_000
+"""Source of the events that these routes append; the stream does not index them."""
+MAX_TEXTS = 1_000
 """Texts in one request for vectors."""
 
 
-class Rejected(BaseModel):
+class RejectedRow(BaseModel):
     index: int
     error: str
 
 
-class Added(BaseModel):
+class WriteResult(BaseModel):
     accepted: int
-    rejected: list[Rejected]
+    rejected: list[RejectedRow]
 
 
 class HitScores(BaseModel):
@@ -52,7 +49,7 @@ class HitScores(BaseModel):
 class HitBody(BaseModel):
     id: str
     board_id: str
-    type: Type
+    type: ItemType
     title: str
     snippet: str
     updated_at: datetime
@@ -62,7 +59,7 @@ class HitBody(BaseModel):
     scores: HitScores
 
 
-class Results(BaseModel):
+class SearchResults(BaseModel):
     hits: list[HitBody]
     total: int = Field(
         description="How many items were scored: the nearest by meaning and the best by words."
@@ -72,7 +69,7 @@ class Results(BaseModel):
 
 class Texts(BaseModel):
     texts: list[Annotated[str, Field(min_length=1, max_length=20_000)]] = Field(
-        min_length=1, max_length=TEXTS
+        min_length=1, max_length=MAX_TEXTS
     )
     kind: Literal["document", "query"] = "document"
 
@@ -81,16 +78,16 @@ class Vectors(BaseModel):
     model: str
     dimension: int
     vectors: list[list[float]] = Field(
-        description="One for each text, of length 1: their product is their cosine."
+        description="One per text, of length 1: the dot product of two is their cosine."
     )
 
 
-_ITEM = Item.model_json_schema()
-_BODY = {
+_ITEM_SCHEMA = Item.model_json_schema()
+_ITEMS_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"type": "array", "items": _ITEM}},
+            "application/json": {"schema": {"type": "array", "items": _ITEM_SCHEMA}},
             "application/x-ndjson": {
                 "schema": {"type": "string", "description": "One item a line."}
             },
@@ -99,166 +96,150 @@ _BODY = {
 }
 
 
-def routes(services: Services) -> APIRouter:
-    router = APIRouter()
-    settings = services.settings(SearchSettings)
-    embedder = services.backend("embedder")
-    index = Index(settings, embedder.embed, embedder.graph)
+class SearchRoutes:
+    """The operations, over one index per process."""
 
-    @router.post("/items", response_model=Added, openapi_extra=_BODY)
-    async def add_items(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        """Add items, or replace those with the same ids: a JSON array (or one object),
-        or NDJSON. Each bad one is reported by its index, the others are taken, and
-        found from the answer on.
+    def __init__(self, services: Services) -> None:
+        self.settings = services.settings(SearchSettings)
+        embedder = services.backend("embedder")
+        self.index = Index(self.settings, embedder.embed, embedder.onnx_model)
+
+    async def add_items(
+        self, request: Request, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
+        """Add items or replace those with the same ids: JSON or NDJSON.
+
+        Valid rows can be found when the response arrives; each invalid row is
+        reported with its index.
         """
-        good, bad = checked(rows(await request.body(), request.headers.get("content-type", "")))
-        good, hidden = await _allowed(index, ctx, good)
-        items = [item for _, item in good]
-        for some in chunks(
-            items, WRITTEN
-        ):  # where it breaks off, what is found is in the log as well
-            await index.write(ctx, some)
+        batch = read_items(await request.body(), request.headers.get("content-type", ""))
+        await self._reject_hidden(ctx, batch)
+        for items in chunks(list(batch.accepted.values()), WRITE_BATCH):
+            # Logged part by part, so that after a fault no item is in the index alone.
+            await self.index.write(ctx, items)
             await ctx.stores.events.append(
-                [_event("item.updated", i.id, i.model_dump(mode="json")) for i in some]
+                [_event("item.updated", item.id, item.model_dump(mode="json")) for item in items]
             )
-        rejected = sorted([*bad, *hidden], key=lambda fault: fault["index"])
-        return _json({"accepted": len(items), "rejected": rejected})
+        return _json(batch.response())
 
-    @router.delete("/items/{id:path}")
-    async def delete_item(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        """Remove an item; 404 when there is none that the caller may see."""
-        board = (await index.boards(ctx, [id])).get(id)
+    async def delete_item(
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
+        """Delete an item. 404 when there is none that the caller may see."""
+        board = (await self.index.boards(ctx, [id])).get(id)
         if board is None or not ctx.may_see(board):
             raise NotFound(f"no item {id!r}")
-        # The log first: were it away afterwards, a second attempt would find no item,
-        # and the log keep it for ever.
+        # The log first: had it failed after the index, a retry would find no item, and
+        # the deletion would never be logged.
         await ctx.stores.events.append([_event("item.deleted", id, {"id": id, "board_id": board})])
-        await index.delete(ctx, [id])
+        await self.index.delete(ctx, [id])
         return _json({"deleted": id})
 
-    @router.get("", response_model=Results)
     async def search(
+        self,
         q: Annotated[str, Query(min_length=1, max_length=4_096, description="What to look for.")],
         limit: Annotated[int, Query(ge=1, le=200)] = 20,
         board: Annotated[
             list[Identifier] | None, Query(description="Only on these boards.")
         ] = None,
-        type: Annotated[list[Type] | None, Query(description="Only of these types.")] = None,
+        type: Annotated[list[ItemType] | None, Query(description="Only of these types.")] = None,
         updated_after: Annotated[
-            Annotated[AwareDatetime, BeforeValidator(no_number)] | None,
+            Annotated[AwareDatetime, BeforeValidator(reject_number)] | None,
             Query(description="Only changed after this time."),
         ] = None,
         ctx: TenantContext = Depends(reader),
     ) -> Response:
-        """Find items by meaning, words and recency, of the boards that the caller may
-        see. Best first, with the three parts of each score.
+        """Find items by meaning, words and recency on the boards the caller may see.
+
+        The best hits come first, each with the three parts of its score.
         """
         began = time.perf_counter()
         if "\0" in q or not q.strip():
             raise Invalid(
-                "q says nothing to look for",
-                errors=[{"location": "query.q", "message": "is blank or holds a NUL"}],
+                "q must not be blank",
+                errors=[{"location": "query.q", "message": "is blank or contains a NUL"}],
             )
-        query = stored.Query(
+        query = SearchQuery(
             q,
-            boards=_boards(ctx, board),
+            boards=_searched_boards(ctx, board),
             types=frozenset(type) if type else None,
             after=round(updated_after.timestamp() * 1000) if updated_after else None,
             limit=limit,
         )
-        found: list[Found] = []
+        found: list[ScoredItem] = []
         total = 0
         if query.boards is None or query.boards:
             parameters = ctx.parameters(SearchParameters)
-            found, total = await index.search(
-                ctx, query, parameters, now=time.time_ns() // 1_000_000
-            )
+            now = time.time_ns() // 1_000_000
+            found, total = await self.index.search(ctx, query, parameters, now=now)
         if not total and board:
             for name in board:
-                if not await index.holds(ctx, name):
-                    raise _unknown(name)
-        stems = index.words.stems(q)
-        hits = [_hit(hit, snippet(hit.text, stems, index.words)) for hit in found]
+                if not await self.index.has_items(ctx, name):
+                    raise _unknown_board(name)
+        analyzer = self.index.analyzer
+        stems = analyzer.stems(q)
+        hits = [_hit(item, snippet(item.text, stems, analyzer)) for item in found]
+        took = round((time.perf_counter() - began) * 1000, 2)
+        return _json({"hits": hits, "total": total, "took_ms": took})
+
+    async def embed(self, body: Texts, ctx: TenantContext = Depends(reader)) -> Response:
+        """Embed texts with the model that search uses, for other capabilities."""
+        vectors = await self.index.vectors(body.texts, body.kind)
         return _json(
-            {
-                "hits": hits,
-                "total": total,
-                "took_ms": round((time.perf_counter() - began) * 1000, 2),
-            }
+            {"model": self.settings.model, "dimension": vectors.shape[1], "vectors": vectors}
         )
 
-    @router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})
-    async def embed(body: Texts, ctx: TenantContext = Depends(reader)) -> Response:
-        """Texts as vectors of the model that search uses, for other capabilities to
-        compare meanings with.
-        """
-        vectors = await index.vectors(body.texts, body.kind)
-        return _json({"model": settings.model, "dimension": vectors.shape[1], "vectors": vectors})
+    async def _reject_hidden(self, ctx: TenantContext, batch: ItemBatch) -> None:
+        """A user writes only to boards they may see, and replaces nothing on others."""
+        if ctx.boards is None:
+            return
+        stored = await self.index.boards(ctx, [item.id for item in batch.accepted.values()])
+        for row, item in list(batch.accepted.items()):
+            if not ctx.may_see(item.board_id):
+                batch.reject(row, f"board_id: no board {item.board_id!r} that you may see")
+            elif not ctx.may_see(stored.get(item.id, item.board_id)):
+                batch.reject(row, f"id: {item.id!r} is taken, on a board that you may not see")
 
+
+def routes(services: Services) -> APIRouter:
+    """The capability's router."""
+    handlers, router = SearchRoutes(services), APIRouter()
+    router.post("/items", response_model=WriteResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
+    router.delete("/items/{id:path}")(handlers.delete_item)
+    router.get("", response_model=SearchResults)(handlers.search)
+    router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})(
+        handlers.embed
+    )
     return router
 
 
-async def _allowed(
-    index: Index, ctx: TenantContext, good: list[tuple[int, Item]]
-) -> tuple[list[tuple[int, Item]], list[dict[str, Any]]]:
-    """The rows that the caller may write: a user writes to boards that they see, and
-    replaces nothing on others.
-    """
-    if ctx.boards is None:
-        return good, []
-    held = await index.boards(ctx, [item.id for _, item in good])
-    allowed, hidden = [], []
-    for number, item in good:
-        if not ctx.may_see(item.board_id):
-            hidden.append(
-                {
-                    "index": number,
-                    "error": f"board_id: there is no board {item.board_id!r} that you may see",
-                }
-            )
-        elif not ctx.may_see(held.get(item.id, item.board_id)):
-            hidden.append(
-                {
-                    "index": number,
-                    "error": f"id: {item.id!r} is taken, on a board that you may not see",
-                }
-            )
-        else:
-            allowed.append((number, item))
-    return allowed, hidden
-
-
-def _boards(ctx: TenantContext, wanted: list[str] | None) -> frozenset[str] | None:
-    """The boards to search: those asked for, of those that the caller may see. None:
-    all. NotFound for one they may not see.
-    """
+def _searched_boards(ctx: TenantContext, wanted: list[str] | None) -> frozenset[str] | None:
+    """The wanted boards, or all that the caller may see (None: every board)."""
     for name in wanted or ():
         if not ctx.may_see(name):
-            raise _unknown(name)
+            raise _unknown_board(name)
     return frozenset(wanted) if wanted else ctx.boards
 
 
-def _unknown(board: str) -> NotFound:
-    """The same for a board that is not there, that holds no item, and that the caller
-    may not see.
-    """
+def _unknown_board(board: str) -> NotFound:
+    """The same error for a board that does not exist, is empty, or is not visible."""
     return NotFound(
-        f"there is no board {board!r} with items that you may see",
+        f"no board {board!r} with items that you may see",
         errors=[{"location": "query.board", "message": "unknown"}],
     )
 
 
-def _hit(hit: Found, passage: str) -> dict[str, Any]:
-    scores = hit.scores
+def _hit(item: ScoredItem, passage: str) -> dict[str, Any]:
+    scores = item.scores
     return {
-        "id": hit.id,
-        "board_id": hit.board,
-        "type": hit.type,
-        "title": hit.title,
+        "id": item.id,
+        "board_id": item.board,
+        "type": item.type,
+        "title": item.title,
         "snippet": passage,
-        "updated_at": datetime.fromtimestamp(hit.updated / 1000, UTC),
-        "url": hit.url,
-        "metadata": hit.metadata,
+        "updated_at": datetime.fromtimestamp(item.updated / 1000, UTC),
+        "url": item.url,
+        "metadata": item.metadata,
         "score": round(scores.total, 6),
         "scores": {
             part: round(getattr(scores, part), 6) for part in ("semantic", "keyword", "recency")

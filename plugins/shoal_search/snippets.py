@@ -1,19 +1,26 @@
-"""The passage of a text that shows best why it was found."""
+"""The passage of a text that shows why it was found."""
 
 from collections import Counter, deque
 from collections.abc import Collection
 
-from .analyzer import Words
+from .analyzer import Analyzer
 
 LENGTH = 240
-READ = 20_000
-"""Characters of a text that are looked through."""
+MAX_SCANNED = 20_000
+"""Characters of a text that are scanned."""
 
 
-def snippet(text: str, query: Collection[str], words: Words, *, length: int = LENGTH) -> str:
-    """The part of `text`, at most about `length` characters, with the most different
-    stems of `query`, and of those the earliest; its beginning when it has none. Cut at
-    words, with `…` where something is left out, white space as single spaces.
+def snippet(text: str, query: Collection[str], analyzer: Analyzer, *, length: int = LENGTH) -> str:
+    """The earliest passage of `text` with the most different stems of the query.
+
+    Args:
+        text: The whole text.
+        query: Stems to show; without any of them the beginning is shown.
+        analyzer: Finds the stems of `text`.
+        length: About how many characters.
+
+    Returns:
+        The passage, cut between words, with `…` where text is omitted.
     """
     if len(text) <= length:
         return " ".join(text.split())
@@ -21,7 +28,7 @@ def snippet(text: str, query: Collection[str], words: Words, *, length: int = LE
     window: deque[tuple[str, int, int]] = deque()
     counts: Counter[str] = Counter()
     best, best_found = (0, 0), 0
-    for token in words.tokens(text[:READ]) if wanted else ():
+    for token in analyzer.tokens(text[:MAX_SCANNED]) if wanted else ():
         stem, _, end = token
         if stem not in wanted:
             continue

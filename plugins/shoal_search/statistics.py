@@ -1,4 +1,4 @@
-"""The corpus statistics that BM25 needs, kept for each tenant in one Redis hash."""
+"""The corpus statistics that BM25 needs, in a Redis hash per collection."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,31 +9,36 @@ from .bm25 import Corpus
 
 KEY = ("{}", "search", "{}")
 DOCUMENTS, LENGTH = "#documents", "#length"
-"""Two fields beside the terms; no term has a `#`."""
+"""Two fields beside the terms; no term contains `#`."""
 CHUNK = 4_000
 
 ADD = """
 for i = 1, #ARGV, 2 do
-  if redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) <= 0 then redis.call('HDEL', KEYS[1], ARGV[i]) end
+  if redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) <= 0 then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  end
 end
+"""
+"""Add to counts and drop those that reach 0.
+
+KEYS[1] is the hash; ARGV is term, change, term, change, …
 """
 
 
 class Statistics:
-    """How many documents there are, how long they are, and in how many each term
-    occurs, of one collection.
+    """Counts of documents, stems, and documents per term, of one collection.
 
-    They are not changed in one transaction with the vectors: a crash between the two,
-    or two writers of one item at once, shifts a count by one, which an inverse document
-    frequency hardly feels; `search.reindex` with `fresh` counts anew.
+    They do not change in one transaction with the vectors: a crash in between, or two
+    writers of one item at once, shifts a count by one, which hardly moves an inverse
+    document frequency. The job `search.reindex` with `fresh` counts again.
     """
 
     def __init__(self, stores: Stores, collection: str) -> None:
         self._online = stores.online
         self._key = (*KEY, collection)
 
-    async def of(self, terms: Iterable[str]) -> Corpus:
-        """The corpus as far as these terms need it."""
+    async def corpus_for(self, terms: Iterable[str]) -> Corpus:
+        """The statistics that these terms need."""
         names = list(dict.fromkeys(terms))
         found = [
             int(value or 0)
@@ -42,7 +47,7 @@ class Statistics:
         return Corpus(max(found[0], 0), max(found[1], 0), dict(zip(names, found[2:], strict=True)))
 
     async def replace(self, old: Iterable[Sequence[str]], new: Iterable[Sequence[str]]) -> None:
-        """Documents (as their stems) that went, and that came."""
+        """Count documents out and in, each given as its stems."""
         change: Counter[str] = Counter()
         for documents, sign in ((old, -1), (new, 1)):
             for stems in documents:

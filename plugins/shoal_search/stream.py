@@ -1,38 +1,35 @@
-"""Following the event log: what happens to items elsewhere reaches the index within
-seconds.
-"""
+"""Follows the event log: changes of items reach the index within seconds."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from shoal import Event, Identifier, TenantContext
+from shoal import Event, Identifier, TenantContext, describe_validation_error
 
 from .index import Index
-from .items import Item, explained
+from .items import Item
 from .parameters import SearchSettings
 from .routes import SOURCE
 
 TYPES = ("item.created", "item.updated", "item.deleted")
 
 
-class Gone(BaseModel):
-    """The data of `item.deleted`, as far as it counts."""
+class DeletedItem(BaseModel):
+    """The data of `item.deleted`; other fields are ignored."""
 
     id: Identifier
 
 
-async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
-    """Index the items of `item.created` and `item.updated` (their `data` is the whole
-    item), remove those of `item.deleted`.
+async def index_events(ctx: TenantContext, events: Sequence[Event]) -> None:
+    """Index the items of `item.created` and `item.updated`; remove deleted ones.
 
-    Only the last state of each item counts, so the same events again change nothing.
-    What came through the routes is in the index already, and newer than the events
-    before it. An event whose data is no item is answered by an event `search.rejected`
-    that says why.
+    Only the last state of each item counts, so that the same events again change
+    nothing. What came through the routes is already indexed and newer than the events
+    before it. An event whose data is not an item is answered by a `search.rejected`
+    event that says why.
     """
-    last, faults = states(events, indexed=SOURCE)
+    last, faults = latest_states(events, indexed=SOURCE)
     index = Index(ctx.services.settings(SearchSettings), ctx.services.backend("embedder").embed)
     gone = [id for id, item in last.items() if item is None]
     items = [item for item in last.values() if item is not None]
@@ -44,12 +41,18 @@ async def follow(ctx: TenantContext, events: Sequence[Event]) -> None:
         await ctx.stores.events.append(faults)
 
 
-def states(
+def latest_states(
     events: Iterable[Event], indexed: str | None = None
 ) -> tuple[dict[str, Item | None], list[Event]]:
-    """What the events leave of each item, oldest event first: the item, or None where
-    it was deleted. And, for the events that make no sense, the events that say so. An
-    item whose last event is of the source `indexed` is left out.
+    """Reduce events, oldest first, to the last state of each item.
+
+    Args:
+        events: Events of items; others are ignored.
+        indexed: Items whose last event has this source are omitted.
+
+    Returns:
+        Each item by id, None where it was deleted; and a `search.rejected` event for
+        each event whose data is not an item.
     """
     last: dict[str, Item | None] = {}
     faults: list[Event] = []
@@ -62,27 +65,27 @@ def states(
         try:
             id, item = _state(event)
         except ValidationError as error:
-            faults.append(_fault(event, explained(error)))
+            faults.append(_rejected_event(event, describe_validation_error(error)))
         except ValueError as error:
-            faults.append(_fault(event, str(error)))
+            faults.append(_rejected_event(event, str(error)))
         else:
             last[id] = item
     return last, faults
 
 
 def _state(event: Event) -> tuple[str, Item | None]:
-    """`id` may be the event's subject, and `updated_at` its time."""
+    """The item; its id defaults to the event's subject, its time to the event's."""
     data: Any = event.data if event.data is not None else {}
     if not isinstance(data, dict):
         raise ValueError("data is not an object")
     if event.type == "item.deleted":
-        return Gone.model_validate({"id": data.get("id", event.subject)}).id, None
+        return DeletedItem.model_validate({"id": data.get("id", event.subject)}).id, None
     given = {"id": event.subject, "updated_at": event.time, **data}
     item = Item.model_validate({key: given[key] for key in Item.model_fields if key in given})
     return item.id, item
 
 
-def _fault(event: Event, error: str) -> Event:
+def _rejected_event(event: Event, error: str) -> Event:
     about = {"id": event.id, "source": event.source, "type": event.type}
     return Event(
         id=f"{event.source}/{event.id}"[-512:],

@@ -1,4 +1,4 @@
-"""The offline study of the search parameters: which weights rank judged queries best."""
+"""The offline study: which parameters rank judged queries best."""
 
 import time
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import numpy as np
 
 from shoal import Parameters, Study
 
-from .analyzer import Words
-from .beir import judged, ndcg
+from .analyzer import Analyzer
+from .beir import load_collection, ndcg
 from .bm25 import Corpus, bm25
 from .fusion import fuse
 from .parameters import SearchParameters
@@ -21,7 +21,7 @@ class Trial:
     stems: list[str]
     cosine: np.ndarray
     """Shape (documents,)."""
-    holding: np.ndarray
+    matching: np.ndarray
     """Positions of the documents that share a stem with the query."""
     relevance: dict[str, int]
 
@@ -35,14 +35,12 @@ class Data:
 
 
 def load(folder: str) -> Data:
-    """A judged collection in BEIR's layout, embedded. It has no dates: recency is left
-    out.
-    """
+    """Read and embed a collection in BEIR's layout. It has no dates for recency."""
     from .embedder import Embedder
 
-    collection, words, embedder = judged(folder), Words(), Embedder()
+    collection, analyzer, embedder = load_collection(folder), Analyzer(), Embedder()
     passages = [f"{title}\n{text}" if title else text for _, title, text in collection.documents]
-    stems = [words.stems(passage) for passage in passages]
+    stems = [analyzer.stems(passage) for passage in passages]
     postings: dict[str, set[int]] = {}
     for position, document in enumerate(stems):
         for term in set(document):
@@ -54,29 +52,26 @@ def load(folder: str) -> Data:
     cosine = embedder.encode(texts, "query") @ embedder.encode(passages).T
     trials = []
     for text, row, relevance in zip(texts, cosine, collection.relevance.values(), strict=True):
-        query = words.stems(text)
+        query = analyzer.stems(text)
         found: set[int] = set().union(*(postings.get(term, ()) for term in query))
         trials.append(Trial(query, row, np.array(sorted(found), int), relevance))
     return Data([id for id, _, _ in collection.documents], stems, corpus, trials)
 
 
 def objective(parameters: Parameters, data: Data) -> float:
-    """Mean nDCG@10 of the queries, candidates found and fused as the index does it."""
+    """Mean nDCG@10 of the queries, searched and scored as the index does it."""
     assert isinstance(parameters, SearchParameters)
     now = time.time_ns() // 1_000_000
-    return (
-        float(np.mean([_quality(trial, data, parameters, now) for trial in data.trials]))
-        if data.trials
-        else 0.0
-    )
+    qualities = [_quality(trial, data, parameters, now) for trial in data.trials]
+    return float(np.mean(qualities)) if qualities else 0.0
 
 
 def _quality(trial: Trial, data: Data, parameters: SearchParameters, now: int) -> float:
     count = parameters.candidates
-    holding = trial.holding.tolist()
-    documents = (data.stems[i] for i in holding)
+    positions = trial.matching.tolist()
+    documents = (data.stems[i] for i in positions)
     found = bm25(trial.stems, documents, data.corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
-    scores = dict(zip(holding, found, strict=True))
+    scores = dict(zip(positions, found, strict=True))
     near = np.argsort(-trial.cosine, kind="stable")[:count].tolist()
     matching = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
     candidates = list(dict.fromkeys([*near, *matching]))

@@ -55,7 +55,7 @@ def test_two_companies_find_only_their_own(platform: Any, tenants: Callable[[], 
             assert found(through_ray, "repair my vehicle") == ["1", "2"]
 
 
-def test_a_user_sees_their_boards_only_and_a_reader_writes_nothing(
+def test_users_see_their_boards_and_readers_write_nothing(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     tenant = tenants()

@@ -16,22 +16,22 @@ from shoal import Role, ShoalError, TenantContext
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
-from shoal_search.analyzer import Words
-from shoal_search.embedder import Call, Embedder
+from shoal_search.analyzer import Analyzer
+from shoal_search.embedder import Embedder, EmbedRequest
 from shoal_search.index import Index
-from shoal_search.onnx_encoder import Graph
+from shoal_search.onnx_encoder import OnnxModel
 from shoal_search.parameters import SearchSettings
 from shoal_search.routes import routes
 
 
 @pytest.fixture(scope="session")
-def words() -> Words:
-    return Words()
+def analyzer() -> Analyzer:
+    return Analyzer()
 
 
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
-    return Embedder(graph=True)
+    return Embedder(export=True)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def config(shoal_servers: StoreConfig) -> StoreConfig:
 
 
 class Services:
-    """What the platform would give, with the backend in this process."""
+    """The services of a replica, with the backend in this process."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -52,11 +52,11 @@ class Services:
         assert name == "embedder"
         return self
 
-    async def embed(self, call: Call) -> np.ndarray:
+    async def embed(self, call: EmbedRequest) -> np.ndarray:
         return self._embedder.embed([call])[0]
 
-    async def graph(self) -> Graph | None:
-        return self._embedder.graph()
+    async def onnx_model(self) -> OnnxModel | None:
+        return self._embedder.onnx_model()
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantCo
 @pytest.fixture
 def index(ctx: TenantContext) -> Index:
     embedder = ctx.services.backend("embedder")
-    return Index(ctx.services.settings(SearchSettings), embedder.embed, embedder.graph)
+    return Index(ctx.services.settings(SearchSettings), embedder.embed, embedder.onnx_model)
 
 
 Opener = Callable[..., httpx.AsyncClient]
@@ -88,9 +88,7 @@ Opener = Callable[..., httpx.AsyncClient]
 
 @pytest.fixture
 def api(ctx: TenantContext) -> Opener:
-    """Opens a client of the routes as some caller: `api(boards=frozenset({"b1"}),
-    user="ana")`.
-    """
+    """Opens a client as some caller: `api(boards=frozenset({"b1"}), user="ana")`."""
     app = FastAPI()
     app.include_router(routes(ctx.services), prefix="/search")
 
@@ -102,7 +100,7 @@ def api(ctx: TenantContext) -> Opener:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": str(error.errors())}, 422)
 
-    def opened(**caller: Any) -> httpx.AsyncClient:
+    def open_client(**caller: Any) -> httpx.AsyncClient:
         context = replace(ctx, **caller)
 
         async def guarded(scope: Any, receive: Any, send: Any) -> None:
@@ -111,12 +109,12 @@ def api(ctx: TenantContext) -> Opener:
 
         return httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://shoal")
 
-    return opened
+    return open_client
 
 
 @pytest.fixture
 def item() -> Callable[..., dict[str, Any]]:
-    """Makes an item as a request holds it."""
+    """Makes an item as it stands in a request."""
 
     def make(
         id: str = "1", text: str = "The sign-in form takes ten seconds.", **fields: Any

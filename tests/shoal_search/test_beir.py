@@ -1,4 +1,4 @@
-"""Judged collections and what ranks them."""
+"""JudgedCollection collections and what ranks them."""
 
 import json
 import math
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shoal_search.beir import judged, ndcg
-from shoal_search.commands import read
-from shoal_search.items import checked
+from shoal_search.beir import load_collection, ndcg
+from shoal_search.commands import read_items_file
+from shoal_search.items import check_items
 from shoal_search.parameters import SearchParameters
 from shoal_search.study import STUDY
 
@@ -43,7 +43,7 @@ def test_ndcg_is_the_formula() -> None:
 
 
 def test_a_collection_is_read_with_its_judged_queries(collection: Path) -> None:
-    found = judged(collection)
+    found = load_collection(collection)
     assert [id for id, _, _ in found.documents] == ["d1", "d2", "d3"]
     assert found.relevance == {"q1": {"d1": 2, "d2": 0}}
 
@@ -51,29 +51,30 @@ def test_a_collection_is_read_with_its_judged_queries(collection: Path) -> None:
 def test_a_wrong_line_is_named(collection: Path) -> None:
     (collection / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1 d1 2\n")
     with pytest.raises(ValueError, match="line 2"):
-        judged(collection)
+        load_collection(collection)
     (collection / "corpus.jsonl").write_text('{"_id": "d1", "text": "x"}\n{\n')
     with pytest.raises(ValueError, match="line 2"):
-        judged(collection)
+        load_collection(collection)
 
 
 def test_beir_documents_become_items_that_are_taken(collection: Path) -> None:
-    rows = list(read(collection))
-    good, bad = checked(rows)
-    assert bad == []
-    assert [(item.id, item.board_id, item.type) for _, item in good] == [
+    rows = list(read_items_file(collection))
+    batch = check_items(rows)
+    assert not batch.rejected
+    items = list(batch.accepted.values())
+    assert [(item.id, item.board_id, item.type) for item in items] == [
         ("d1", "zoo", "doc"),
         ("d2", "zoo", "doc"),
         ("d3", "zoo", "doc"),
     ]
-    assert (good[2][1].title, good[2][1].text) == ("", "Only a title")
-    assert len({item.updated_at for _, item in good}) == 1
+    assert (items[2].title, items[2].text) == ("", "Only a title")
+    assert len({item.updated_at for item in items}) == 1
 
 
 def test_ndjson_items_are_taken_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / "items.ndjson"
     file.write_text('{"id": "1", "board_id": "b"}\n\n{"id": "2"}\n')
-    assert list(read(file)) == [{"id": "1", "board_id": "b"}, {"id": "2"}]
+    assert list(read_items_file(file)) == [{"id": "1", "board_id": "b"}, {"id": "2"}]
 
 
 @pytest.mark.integration

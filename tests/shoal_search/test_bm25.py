@@ -37,8 +37,12 @@ def test_a_word_that_is_asked_twice_counts_twice() -> None:
 
 @settings(deadline=None)
 @given(
-    st.integers(-3, 5), st.integers(-3, 50), st.integers(-3, 9), st.lists(st.sampled_from("ab"), max_size=4), st.lists(st.sampled_from("abc"), max_size=9)
-)  # fmt: skip
+    st.integers(-3, 5),
+    st.integers(-3, 50),
+    st.integers(-3, 9),
+    st.lists(st.sampled_from("ab"), max_size=4),
+    st.lists(st.sampled_from("abc"), max_size=9),
+)
 def test_statistics_that_have_drifted_still_give_a_finite_score(
     documents: int, length: int, df: int, query: list[str], text: list[str]
 ) -> None:

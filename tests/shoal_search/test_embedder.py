@@ -21,7 +21,7 @@ def test_near_meanings_are_near(embedder: Embedder) -> None:
     assert car @ automobile > 0.6 > car @ poem
 
 
-def test_a_text_alone_has_the_vector_that_it_has_among_many(embedder: Embedder) -> None:
+def test_a_text_has_the_same_vector_alone_and_among_many(embedder: Embedder) -> None:
     texts = [f"How do I change the colour of board {n}?" for n in range(9)]
     many = embedder.encode(texts, "query")
     for text, vector in zip(texts, many, strict=True):

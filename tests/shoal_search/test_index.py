@@ -124,7 +124,7 @@ async def test_board_type_and_date_leave_no_place_to_others(
     assert await ids(index, ctx, text, boards=frozenset({"mine"}), types=frozenset({"file"})) == []
 
 
-async def test_a_board_with_quotes_in_its_name_is_only_a_name(
+async def test_quotes_in_a_board_name_are_escaped(
     index: Index, ctx: TenantContext, item: Make
 ) -> None:
     name = '"] or id != "" or board in ["\\'
@@ -149,11 +149,11 @@ async def test_the_statistics_follow_what_is_there(
 ) -> None:
     statistics = Statistics(ctx.stores, index.collection)
     await write(index, ctx, item("1", "red red green"), item("2", "green"))
-    corpus = await statistics.of(["red", "green", "blue"])
+    corpus = await statistics.corpus_for(["red", "green", "blue"])
     assert (corpus.documents, corpus.length) == (2, 4)
     assert corpus.frequency == {"red": 1, "green": 2, "blue": 0}
     await write(index, ctx, item("1", "blue"))
-    assert (await statistics.of(["red", "green", "blue"])).frequency == {
+    assert (await statistics.corpus_for(["red", "green", "blue"])).frequency == {
         "red": 0,
         "green": 1,
         "blue": 1,
@@ -185,7 +185,7 @@ async def test_what_was_dropped_behind_its_back_is_made_again(
     assert await ids(index, ctx, "sign-in") == ["2"]
 
 
-async def test_what_moves_out_of_the_callers_boards_during_a_search_is_not_shown_as_it_is_there(
+async def test_an_item_moved_away_during_a_search_is_not_shown(
     index: Index, ctx: TenantContext, item: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(

@@ -1,4 +1,4 @@
-"""What comes in."""
+"""Rows of a request become items, or are rejected with a reason."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoal import Invalid, Malformed
-from shoal_search.items import ITEMS, TEXT_BYTES, checked, rows
+from shoal_search.items import MAX_ITEMS, MAX_TEXT_BYTES, check_items, read_items
 
 Make = Callable[..., dict[str, Any]]
 
@@ -26,9 +26,12 @@ def nested(levels: int) -> dict[str, Any]:
     [
         ({"text": ""}, "text: is empty"),
         ({"text": " \n\t"}, "text: is empty"),
-        ({"text": "x" * 1_048_576}, f"text: is 1,048,576 bytes long; {TEXT_BYTES:,} is the most"),
-        ({"text": "a\0b"}, "text: holds a NUL character, at position 1"),
-        ({"title": "a\0b"}, "title: holds a NUL"),
+        (
+            {"text": "x" * 1_048_576},
+            f"text: is 1,048,576 bytes long, over the limit of {MAX_TEXT_BYTES:,}",
+        ),
+        ({"text": "a\0b"}, "text: contains a NUL character, at position 1"),
+        ({"title": "a\0b"}, "title: contains a NUL"),
         ({"text": 7}, "text: Input should be a valid string"),
         ({"text": None}, "text: Input should be a valid string"),
         ({"text": "\ud800"}, "text: "),
@@ -60,69 +63,77 @@ def nested(levels: int) -> dict[str, Any]:
 def test_a_bad_field_is_named_with_what_is_wrong(
     item: Make, fields: dict[str, Any], said: str
 ) -> None:
-    good, bad = checked([item("0"), item("1") | fields, item("2")])
-    assert [i.id for _, i in good] == ["0", "2"]
-    assert [fault["index"] for fault in bad] == [1]
-    assert bad[0]["error"].startswith(said)
+    batch = check_items([item("0"), item("1") | fields, item("2")])
+    assert [i.id for i in batch.accepted.values()] == ["0", "2"]
+    assert list(batch.rejected) == [1]
+    assert batch.rejected[1].startswith(said)
 
 
 def test_a_missing_field_is_named(item: Make) -> None:
     row = item()
     del row["board_id"]
-    assert checked([row])[1] == [{"index": 0, "error": "board_id: Field required"}]
+    assert check_items([row]).rejected == {0: "board_id: Field required"}
 
 
-def test_of_two_rows_with_one_id_the_later_is_refused(item: Make) -> None:
-    good, bad = checked([item("a"), item("b"), item("a")])
-    assert [index for index, _ in good] == [0, 1]
-    assert bad == [{"index": 2, "error": "id: 'a' is already in row 0 of this batch"}]
+def test_of_two_rows_with_one_id_the_later_is_rejected(item: Make) -> None:
+    batch = check_items([item("a"), item("b"), item("a")])
+    assert list(batch.accepted) == [0, 1]
+    assert batch.rejected == {2: "id: 'a' is already in row 0 of this batch"}
 
 
-def test_a_refused_row_does_not_take_its_id(item: Make) -> None:
-    good, _ = checked([item("a", text=""), item("a")])
-    assert [index for index, _ in good] == [1]
+def test_a_rejected_row_does_not_take_its_id(item: Make) -> None:
+    assert list(check_items([item("a", text=""), item("a")]).accepted) == [1]
 
 
-def test_an_array_an_object_and_ndjson_are_taken(item: Make) -> None:
-    one = json.dumps(item()).encode()
-    assert rows(b"[%b,%b]" % (one, one)) == [item(), item()]
-    assert rows(one) == [item()]
-    assert rows(one + b"\n\n" + one, "application/x-ndjson; charset=utf-8") == [item(), item()]
+@pytest.mark.parametrize(
+    ("template", "content_type", "count"),
+    [
+        (b"[%b,%b]", "application/json", 2),
+        (b"%b", "application/json", 1),
+        (b"%b\n\n%b", "application/x-ndjson; charset=utf-8", 2),
+    ],
+)
+def test_arrays_objects_and_ndjson_are_accepted(
+    item: Make, template: bytes, content_type: str, count: int
+) -> None:
+    rows = [json.dumps(item(str(i))).encode() for i in range(count)]
+    batch = read_items(template % tuple(rows), content_type)
+    assert [i.id for i in batch.accepted.values()] == [str(i) for i in range(count)]
+    assert not batch.rejected
 
 
 def test_a_broken_line_of_ndjson_leaves_the_others(item: Make) -> None:
-    one = json.dumps(item()).encode()
-    good, bad = checked(rows(one + b"\n{oops\n", "application/x-ndjson"))
-    assert len(good) == 1
-    assert bad[0]["index"] == 1
-    assert bad[0]["error"].startswith("the line is not JSON")
+    body = json.dumps(item()).encode() + b"\n{oops\n"
+    batch = read_items(body, "application/x-ndjson")
+    assert len(batch.accepted) == 1
+    assert batch.rejected[1].startswith("the line is not JSON")
 
 
-def test_nan_in_an_array_is_told_by_its_row(item: Make) -> None:
+def test_nan_in_an_array_rejects_its_row(item: Make) -> None:
     body = json.dumps([item("0"), item("1", metadata={"x": float("nan")})]).encode()
-    good, bad = checked(rows(body))
-    assert len(good) == 1
-    assert bad == [{"index": 1, "error": "metadata: x is nan, which is no JSON number"}]
+    batch = read_items(body, "application/json")
+    assert len(batch.accepted) == 1
+    assert batch.rejected == {1: "metadata.x: nan is not a JSON number"}
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"\xff", b"[1,", b"[" * 5000, b"[NaN,", b'{"a":' * 3000 + b"NaN"]
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
-        rows(body)
+        read_items(body, "application/json")
 
 
 @pytest.mark.parametrize("row", [7, "x", None, [], True])
-def test_a_row_that_is_no_object_is_refused(row: Any) -> None:
-    assert checked([row])[1][0]["index"] == 0
+def test_a_row_that_is_not_an_object_is_rejected(row: Any) -> None:
+    assert list(check_items([row]).rejected) == [0]
 
 
 def test_no_items_and_too_many_are_refused() -> None:
     with pytest.raises(Invalid, match="no item"):
-        rows(b"[]")
+        read_items(b"[]", "application/json")
     with pytest.raises(Invalid, match="10,001"):
-        rows(json.dumps([0] * (ITEMS + 1)).encode())
+        read_items(json.dumps([0] * (MAX_ITEMS + 1)).encode(), "application/json")
 
 
 json_values = st.recursive(
@@ -150,8 +161,6 @@ json_values = st.recursive(
         max_size=4,
     )
 )
-def test_every_row_is_either_taken_or_reported(values: list[Any]) -> None:
-    good, bad = checked(values)
-    assert sorted([i for i, _ in good] + [fault["index"] for fault in bad]) == list(
-        range(len(values))
-    )
+def test_every_row_is_either_accepted_or_rejected(values: list[Any]) -> None:
+    batch = check_items(values)
+    assert sorted([*batch.accepted, *batch.rejected]) == list(range(len(values)))

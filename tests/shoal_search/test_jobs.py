@@ -22,11 +22,11 @@ Make = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def app(shoal_app: Any, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> CapabilityApp:
-    def encoded(items: list[Item], settings: Any) -> Iterator[tuple[list[Item], np.ndarray]]:
+    def embed_items(items: list[Item], settings: Any) -> Iterator[tuple[list[Item], np.ndarray]]:
         if items:
             yield items, embedder.encode([item.passage for item in items])
 
-    monkeypatch.setattr(jobs, "encoded", encoded)
+    monkeypatch.setattr(jobs, "embed_items", embed_items)
     return shoal_app("search")
 
 
@@ -41,7 +41,7 @@ def found(app: CapabilityApp, tenant: str, q: str = "the sign-in form") -> dict[
     return {hit["id"]: hit["snippet"] for hit in app.client(tenant).search.search(q=q)["hits"]}
 
 
-def test_the_archive_and_the_live_log_give_the_last_state_of_each_item(
+def test_archive_and_live_log_give_each_items_last_state(
     app: CapabilityApp, config: StoreConfig, tenant: str, item: Make
 ) -> None:
     search = app.client(tenant).search
@@ -62,7 +62,7 @@ def test_what_changes_while_it_runs_is_not_undone(
 ) -> None:
     search = app.client(tenant).search
     search.add_items(body=[item("1", "old"), item("2", "gone"), item("3", "kept")])
-    encoded, rounds = jobs.encoded, []
+    embed_items, rounds = jobs.embed_items, []
 
     def meanwhile(items: list[Item], settings: Any) -> Iterator[tuple[list[Item], np.ndarray]]:
         rounds.append(sorted(item.id for item in items))
@@ -70,9 +70,9 @@ def test_what_changes_while_it_runs_is_not_undone(
             search.add_items(body=[item("1", "new"), item("4", "added")])
             if not fresh:
                 search.delete_item(id="2")
-        yield from encoded(items, settings)
+        yield from embed_items(items, settings)
 
-    monkeypatch.setattr(jobs, "encoded", meanwhile)
+    monkeypatch.setattr(jobs, "embed_items", meanwhile)
     result, _ = app.job("search.reindex", tenant, fresh=fresh)
     assert rounds == [["1", "2", "3"], ["1"]]
     assert found(app, tenant)["1"] == "new"

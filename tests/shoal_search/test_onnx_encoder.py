@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from shoal_search.embedder import PACKAGED, Embedder, located
-from shoal_search.onnx_encoder import SAMPLES, Model, exported
+from shoal_search.embedder import PACKAGED, Embedder, model_path
+from shoal_search.onnx_encoder import SAMPLES, OnnxEncoder, export_onnx
 
 pytestmark = pytest.mark.integration
 TEXTS = [*SAMPLES, "", "wing in a slipstream", "e\u0301t\u00e9 \U0001f600", "word " * 5_000]
@@ -13,43 +13,43 @@ TEXTS = [*SAMPLES, "", "wing in a slipstream", "e\u0301t\u00e9 \U0001f600", "wor
 
 @pytest.fixture(scope="module")
 def model() -> SentenceTransformer:
-    return SentenceTransformer(located(PACKAGED), device="cpu")
+    return SentenceTransformer(model_path(PACKAGED), device="cpu")
 
 
-def cosines(model: SentenceTransformer, run: Model) -> list[float]:
+def cosines(model: SentenceTransformer, encode: OnnxEncoder) -> list[float]:
     own = model.encode_query(TEXTS, normalize_embeddings=True)
-    return [float(run(text) @ vector) for text, vector in zip(TEXTS, own, strict=True)]
+    return [float(encode(text) @ vector) for text, vector in zip(TEXTS, own, strict=True)]
 
 
 def test_in_float32_it_gives_the_models_own_vectors(model: SentenceTransformer) -> None:
-    graph = exported(model, quantized=False)
+    graph = export_onnx(model, quantized=False)
     assert graph is not None
-    assert min(cosines(model, Model(graph))) > 0.9999
+    assert min(cosines(model, OnnxEncoder(graph))) > 0.9999
 
 
-def test_in_8_bits_it_gives_nearly_the_same_in_a_quarter_of_the_space(
+def test_8_bit_weights_give_nearly_the_same_in_less_space(
     embedder: Embedder, model: SentenceTransformer
 ) -> None:
-    graph = embedder.graph()
+    graph = embedder.onnx_model()
     assert graph is not None
     assert len(graph.onnx) < 25_000_000
-    run = Model(graph)
+    run = OnnxEncoder(graph)
     assert min(cosines(model, run)) > 0.98
     assert np.linalg.norm(run("any")) == pytest.approx(1)
 
 
 def test_a_models_prompt_for_queries_goes_before_them() -> None:
     model = SentenceTransformer(
-        located(PACKAGED), device="cpu", prompts={"query": "What is asked: "}
+        model_path(PACKAGED), device="cpu", prompts={"query": "What is asked: "}
     )
-    graph = exported(model, quantized=False)
+    graph = export_onnx(model, quantized=False)
     assert graph is not None
     assert graph.prefix == "What is asked: "
-    assert min(cosines(model, Model(graph))) > 0.9999
+    assert min(cosines(model, OnnxEncoder(graph))) > 0.9999
 
 
 def test_a_model_that_makes_no_graph_keeps_its_queries(caplog: pytest.LogCaptureFixture) -> None:
-    assert exported(object(), quantized=True) is None
+    assert export_onnx(object(), quantized=True) is None
     assert "queries stay with the embedder" in caplog.text
 
 
@@ -59,5 +59,5 @@ def test_a_graph_that_gives_other_vectors_is_not_used(
     monkeypatch.setattr(
         model, "encode_query", lambda text, **_: -model.encode(text, normalize_embeddings=True)
     )
-    assert exported(model, quantized=False) is None
+    assert export_onnx(model, quantized=False) is None
     assert "a cosine of -1.000" in caplog.text

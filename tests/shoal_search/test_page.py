@@ -2,10 +2,10 @@
 the console's tests.
 """
 
-from shoal_search.analyzer import Words
-from shoal_search.page import marked
+from shoal_search.analyzer import Analyzer
+from shoal_search.page import highlight
 
 
-def test_the_words_of_the_query_are_marked_and_all_is_escaped(words: Words) -> None:
-    shown = marked("<b>Plans</b> & planning", {"plan"}, words)
+def test_words_of_the_query_are_marked_and_html_escaped(analyzer: Analyzer) -> None:
+    shown = highlight("<b>Plans</b> & planning", {"plan"}, analyzer)
     assert shown == "&lt;b&gt;<mark>Plans</mark>&lt;/b&gt; &amp; <mark>planning</mark>"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from shoal import Unavailable
-from shoal_search.embedder import Call, Embedder
-from shoal_search.onnx_encoder import Graph
-from shoal_search.query_encoder import Queries
+from shoal_search.embedder import Embedder, EmbedRequest
+from shoal_search.onnx_encoder import OnnxModel
+from shoal_search.query_encoder import QueryEncoder
 
 pytestmark = pytest.mark.anyio
 
@@ -20,42 +20,42 @@ class Asked:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    async def __call__(self, call: Call) -> np.ndarray:
+    async def __call__(self, call: EmbedRequest) -> np.ndarray:
         self.texts += call[1]
         return np.zeros((len(call[1]), 3), np.float32)
 
 
-async def vectors(queries: Queries, texts: Sequence[str]) -> list[np.ndarray]:
+async def vectors(queries: QueryEncoder, texts: Sequence[str]) -> list[np.ndarray]:
     return [await queries("acme", text) for text in texts]
 
 
-async def test_a_query_that_comes_again_is_remembered_and_the_oldest_forgotten() -> None:
+async def test_repeated_queries_are_cached_and_the_oldest_dropped() -> None:
     asked = Asked()
-    assert {v.shape for v in await vectors(Queries(asked, size=2), "abacab")} == {(3,)}
+    assert {v.shape for v in await vectors(QueryEncoder(asked, size=2), "abacab")} == {(3,)}
     assert asked.texts == ["a", "b", "c", "b"]
 
 
 async def test_what_one_tenant_asked_is_not_remembered_for_another() -> None:
     asked = Asked()
-    queries = Queries(asked)
+    queries = QueryEncoder(asked)
     for tenant in ("acme", "globex", "acme"):
         await queries(tenant, "a")
     assert asked.texts == ["a", "a"]
 
 
 async def test_the_text_of_a_query_is_not_kept() -> None:
-    queries = Queries(Asked())
+    queries = QueryEncoder(Asked())
     await queries("acme", "salaries of the board")
     assert not any(b"salaries" in key for key in queries._known)
 
 
 async def test_once_the_graph_is_there_the_embedder_is_not_asked(embedder: Embedder) -> None:
-    asked, graph = Asked(), embedder.graph()
+    asked, graph = Asked(), embedder.onnx_model()
 
-    async def given() -> Graph | None:
+    async def given() -> OnnxModel | None:
         return graph
 
-    queries = Queries(asked, given)
+    queries = QueryEncoder(asked, given)
     await queries("acme", "the first one")
     assert queries._fetching is not None
     await queries._fetching
@@ -65,40 +65,40 @@ async def test_once_the_graph_is_there_the_embedder_is_not_asked(embedder: Embed
 
 
 async def test_without_a_graph_every_query_goes_to_the_embedder() -> None:
-    async def given() -> Graph | None:
+    async def given() -> OnnxModel | None:
         return None
 
     asked = Asked()
-    queries = Queries(asked, given)
+    queries = QueryEncoder(asked, given)
     for text in "abc":
         await queries("acme", text)
         await asyncio.sleep(0)
     assert asked.texts == ["a", "b", "c"]
 
 
-async def test_an_embedder_that_was_away_is_asked_for_its_graph_again() -> None:
+async def test_an_unavailable_embedder_is_asked_for_its_model_again() -> None:
     times = 0
 
-    async def given() -> Graph | None:
+    async def given() -> OnnxModel | None:
         nonlocal times
         times += 1
         if times == 1:
             raise Unavailable("away", retry_after=1)
         return None
 
-    queries = Queries(Asked(), given)
+    queries = QueryEncoder(Asked(), given)
     for text in "abc":
         await queries("acme", text)
         await asyncio.sleep(0.01)
     assert times == 2
 
 
-async def test_a_graph_that_does_not_run_here_leaves_queries_with_the_embedder() -> None:
-    async def given() -> Graph | None:
-        return Graph(b"none", "{}")
+async def test_a_model_that_fails_here_leaves_queries_to_the_embedder() -> None:
+    async def given() -> OnnxModel | None:
+        return OnnxModel(b"none", "{}")
 
     asked = Asked()
-    queries = Queries(asked, given)
+    queries = QueryEncoder(asked, given)
     await queries("acme", "a")
     assert queries._fetching is not None
     await queries._fetching

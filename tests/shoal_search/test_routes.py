@@ -91,7 +91,7 @@ async def test_the_latest_time_and_the_deepest_metadata_are_answered(
     assert hit["metadata"] == metadata
 
 
-async def test_a_deletion_that_the_log_could_not_take_can_be_repeated(
+async def test_a_deletion_that_could_not_be_logged_can_be_repeated(
     api: Opener, ctx: TenantContext, item: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with api() as client:
