@@ -77,7 +77,7 @@ def pipeline_rate(items: list[Item], settings: SearchSettings) -> float:
 
 
 def running() -> str:
-    """The address of the Ray that Shoal runs on; where none answers, that of a new one."""
+    """The address of the running Ray, or of a new one."""
     try:
         config = runtime()
         with socket.create_connection((config.host, config.ray_port), timeout=1):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.analyzer import STEMS_BYTES, Analyzer
+from shoal_search.analyzer import MAX_STEMS_BYTES, Analyzer
 
 ANALYZER = Analyzer()
 
@@ -60,5 +60,5 @@ def test_milvus_standard_tokenizer_gives_back_the_stems(text: str) -> None:
 def test_what_is_indexed_fits_a_varchar(analyzer: Analyzer) -> None:
     for text in ("路" * 60_000, "ﷺ " * 30_000, "word " * 30_000, "x" * 200_000):
         indexed = analyzer.indexed(text)
-        assert len(indexed.encode()) <= STEMS_BYTES
+        assert len(indexed.encode()) <= MAX_STEMS_BYTES
         assert "\ufffd" not in indexed

@@ -8,7 +8,7 @@ import pytest
 
 from shoal import TenantContext
 from shoal_search import index as module
-from shoal_search.index import Index, Query
+from shoal_search.index import Index, SearchQuery
 from shoal_search.items import Item
 from shoal_search.parameters import SearchParameters
 from shoal_search.statistics import Statistics
@@ -32,7 +32,7 @@ async def write(index: Index, ctx: TenantContext, *rows: dict[str, Any]) -> None
 
 
 async def ids(index: Index, ctx: TenantContext, text: str, **wanted: Any) -> list[str]:
-    hits, _ = await index.search(ctx, Query(text, **wanted), SearchParameters(), NOW)
+    hits, _ = await index.search(ctx, SearchQuery(text, **wanted), SearchParameters(), NOW)
     return [hit.id for hit in hits]
 
 
@@ -45,7 +45,7 @@ async def test_an_item_is_found_by_meaning_without_a_common_word(
         item("car", "The automobile needs new tyres."),
         item("poem", "A poem about the autumn."),
     )
-    hits, total = await index.search(ctx, Query("repair my vehicle"), SearchParameters(), NOW)
+    hits, total = await index.search(ctx, SearchQuery("repair my vehicle"), SearchParameters(), NOW)
     assert [hit.id for hit in hits] == ["car", "poem"]
     assert total == 2
     assert hits[0].scores.keyword == 0
@@ -57,7 +57,7 @@ async def test_an_exact_word_is_found_though_it_means_nothing(
     await write(
         index, ctx, *(item(str(i), f"Ticket QX{i}Z is about the sign-in form.") for i in range(40))
     )
-    hits, _ = await index.search(ctx, Query("QX37Z", limit=3), SearchParameters(), NOW)
+    hits, _ = await index.search(ctx, SearchQuery("QX37Z", limit=3), SearchParameters(), NOW)
     assert hits[0].id == "37"
     assert hits[0].scores.keyword == 1
 
@@ -77,8 +77,8 @@ async def test_every_hit_has_the_same_score_whichever_search_found_it(
         ),
     )
     few, all_of_them = SearchParameters(candidates=10), SearchParameters(candidates=100)
-    narrow, _ = await index.search(ctx, Query("budget plan", limit=10), few, NOW)
-    wide, _ = await index.search(ctx, Query("budget plan", limit=60), all_of_them, NOW)
+    narrow, _ = await index.search(ctx, SearchQuery("budget plan", limit=10), few, NOW)
+    wide, _ = await index.search(ctx, SearchQuery("budget plan", limit=60), all_of_them, NOW)
     expected = {hit.id: hit.scores for hit in wide}
     for hit in narrow:
         assert hit.scores.semantic == pytest.approx(expected[hit.id].semantic, abs=1e-3)
@@ -96,7 +96,7 @@ async def test_a_new_item_is_scored_by_the_statistics_of_all(
     )
     await ctx.stores.vectors.flush(index.collection)
     await write(index, ctx, item("new", "The supplier Zyxthal sent a contract."))
-    hits, _ = await index.search(ctx, Query("Zyxthal supplier"), SearchParameters(), NOW)
+    hits, _ = await index.search(ctx, SearchQuery("Zyxthal supplier"), SearchParameters(), NOW)
     assert hits[0].id == "new"
     assert hits[0].scores.keyword == 1
 
@@ -137,7 +137,7 @@ async def test_writing_again_replaces_and_deleting_removes(
 ) -> None:
     await write(index, ctx, item("1", "about zebras"), item("2", "about horses"))
     await write(index, ctx, item("1", "about trains"))
-    hits, total = await index.search(ctx, Query("zebras"), SearchParameters(), NOW)
+    hits, total = await index.search(ctx, SearchQuery("zebras"), SearchParameters(), NOW)
     assert total == 2
     assert all(hit.scores.keyword == 0 for hit in hits)
     assert await index.delete(ctx, ["1", "nobody"]) == 1
@@ -163,7 +163,7 @@ async def test_the_statistics_follow_what_is_there(
 
 
 async def test_a_tenant_without_items_finds_nothing(index: Index, ctx: TenantContext) -> None:
-    assert await index.search(ctx, Query("anything"), SearchParameters(), NOW) == ([], 0)
+    assert await index.search(ctx, SearchQuery("anything"), SearchParameters(), NOW) == ([], 0)
     assert await index.delete(ctx, ["1"]) == 0
     assert await index.boards(ctx, ["1"]) == {}
 
@@ -180,7 +180,7 @@ async def test_what_was_dropped_behind_its_back_is_made_again(
 ) -> None:
     await write(index, ctx, item("1"))
     await ctx.stores.vectors.drop(index.collection)
-    assert (ctx.tenant, index.collection) in module.ENSURED
+    assert (ctx.tenant, index.collection) in module._ENSURED
     await write(index, ctx, item("2"))
     assert await ids(index, ctx, "sign-in") == ["2"]
 
@@ -210,7 +210,7 @@ async def test_an_item_moved_away_during_a_search_is_not_shown(
     monkeypatch.setattr(type(ctx.stores.vectors), "nearest", near_before)
     monkeypatch.setattr(type(ctx.stores.vectors), "matching", moved_before)
     found, _ = await index.search(
-        ctx, Query("sign-in", boards=frozenset({"mine"})), SearchParameters(), NOW
+        ctx, SearchQuery("sign-in", boards=frozenset({"mine"})), SearchParameters(), NOW
     )
     assert {(hit.board, hit.text) for hit in found} == {("mine", "sign-in")}
 
@@ -222,7 +222,7 @@ async def test_an_item_keeps_all_that_came_with_it(
     await write(
         index, ctx, item("1", title="Title", url="https://example.com/1", metadata=metadata)
     )
-    (hit,), _ = await index.search(ctx, Query("title"), SearchParameters(), NOW)
+    (hit,), _ = await index.search(ctx, SearchQuery("title"), SearchParameters(), NOW)
     assert (hit.title, hit.url, hit.metadata, hit.board, hit.type) == (
         "Title",
         "https://example.com/1",
@@ -237,5 +237,5 @@ async def test_the_longest_text_is_stored_whole(
 ) -> None:
     text = "路" * 20_000
     await write(index, ctx, item("1", text))
-    (hit,), _ = await index.search(ctx, Query("路"), SearchParameters(), NOW)
+    (hit,), _ = await index.search(ctx, SearchQuery("路"), SearchParameters(), NOW)
     assert hit.text == text

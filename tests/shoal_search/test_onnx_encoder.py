@@ -1,4 +1,4 @@
-"""The model as a graph."""
+"""A model exported to ONNX."""
 
 import numpy as np
 import pytest
@@ -22,18 +22,18 @@ def cosines(model: SentenceTransformer, encode: OnnxEncoder) -> list[float]:
 
 
 def test_in_float32_it_gives_the_models_own_vectors(model: SentenceTransformer) -> None:
-    graph = export_onnx(model, quantized=False)
-    assert graph is not None
-    assert min(cosines(model, OnnxEncoder(graph))) > 0.9999
+    exported = export_onnx(model, quantized=False)
+    assert exported is not None
+    assert min(cosines(model, OnnxEncoder(exported))) > 0.9999
 
 
 def test_8_bit_weights_give_nearly_the_same_in_less_space(
     embedder: Embedder, model: SentenceTransformer
 ) -> None:
-    graph = embedder.onnx_model()
-    assert graph is not None
-    assert len(graph.onnx) < 25_000_000
-    run = OnnxEncoder(graph)
+    exported = embedder.onnx_model()
+    assert exported is not None
+    assert len(exported.onnx) < 25_000_000
+    run = OnnxEncoder(exported)
     assert min(cosines(model, run)) > 0.98
     assert np.linalg.norm(run("any")) == pytest.approx(1)
 
@@ -42,22 +42,22 @@ def test_a_models_prompt_for_queries_goes_before_them() -> None:
     model = SentenceTransformer(
         model_path(PACKAGED), device="cpu", prompts={"query": "What is asked: "}
     )
-    graph = export_onnx(model, quantized=False)
-    assert graph is not None
-    assert graph.prefix == "What is asked: "
-    assert min(cosines(model, OnnxEncoder(graph))) > 0.9999
+    exported = export_onnx(model, quantized=False)
+    assert exported is not None
+    assert exported.prefix == "What is asked: "
+    assert min(cosines(model, OnnxEncoder(exported))) > 0.9999
 
 
-def test_a_model_that_makes_no_graph_keeps_its_queries(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_cannot_be_exported_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     assert export_onnx(object(), quantized=True) is None
-    assert "queries stay with the embedder" in caplog.text
+    assert "the embedder encodes queries" in caplog.text
 
 
-def test_a_graph_that_gives_other_vectors_is_not_used(
+def test_an_exported_model_that_gives_other_vectors_is_not_used(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
         model, "encode_query", lambda text, **_: -model.encode(text, normalize_embeddings=True)
     )
     assert export_onnx(model, quantized=False) is None
-    assert "a cosine of -1.000" in caplog.text
+    assert "cosine of -1.000" in caplog.text

@@ -46,25 +46,25 @@ async def test_what_one_tenant_asked_is_not_remembered_for_another() -> None:
 async def test_the_text_of_a_query_is_not_kept() -> None:
     queries = QueryEncoder(Asked())
     await queries("acme", "salaries of the board")
-    assert not any(b"salaries" in key for key in queries._known)
+    assert not any(b"salaries" in key for key in queries._cache)
 
 
-async def test_once_the_graph_is_there_the_embedder_is_not_asked(embedder: Embedder) -> None:
-    asked, graph = Asked(), embedder.onnx_model()
+async def test_once_exported_the_model_runs_without_the_embedder(embedder: Embedder) -> None:
+    asked, exported = Asked(), embedder.onnx_model()
 
     async def given() -> OnnxModel | None:
-        return graph
+        return exported
 
     queries = QueryEncoder(asked, given)
     await queries("acme", "the first one")
-    assert queries._fetching is not None
-    await queries._fetching
+    assert queries._loading is not None
+    await queries._loading
     vector = await queries("acme", "sign-in is slow on mobile")
     assert asked.texts == ["the first one"]
     assert float(vector @ embedder.encode(["sign-in is slow on mobile"], "query")[0]) > 0.98
 
 
-async def test_without_a_graph_every_query_goes_to_the_embedder() -> None:
+async def test_without_an_exported_model_every_query_goes_to_the_embedder() -> None:
     async def given() -> OnnxModel | None:
         return None
 
@@ -100,7 +100,7 @@ async def test_a_model_that_fails_here_leaves_queries_to_the_embedder() -> None:
     asked = Asked()
     queries = QueryEncoder(asked, given)
     await queries("acme", "a")
-    assert queries._fetching is not None
-    await queries._fetching
+    assert queries._loading is not None
+    await queries._loading
     await queries("acme", "b")
     assert asked.texts == ["a", "b"]
