@@ -39,7 +39,7 @@ WORDS = """
     newsletter survey release backup payroll report homepage pricing checkout warehouse
     forecast interview policy customer supplier quarter region team before after without
     about under from with again
-""".split()
+""".split()  # noqa: SIM905
 
 
 def short_items(count: int) -> list[Item]:
