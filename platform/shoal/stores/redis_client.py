@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from shoal.contract.errors import Unavailable
 
 from .connections import shared_client
-from .redis_connections import LeanConnection, Pool
+from .redis_connections import PackingConnection, WaitingPool
 
 REDIS_ERRORS = (
     exceptions.RedisError,
@@ -109,8 +109,8 @@ def _connect(uri: str) -> Any:
         return aioredis.RedisCluster.from_url(plain_uri, **options)
     options |= {"socket_timeout": 10, "retry": AsyncRetry(NoBackoff(), 0)}
     if plain_uri.startswith("redis://"):  # rediss and unix have connection classes of their own
-        options["connection_class"] = LeanConnection
-    return aioredis.Redis.from_pool(Pool.from_url(plain_uri, **options))
+        options["connection_class"] = PackingConnection
+    return aioredis.Redis.from_pool(WaitingPool.from_url(plain_uri, **options))
 
 
 @lru_cache(maxsize=4096)
