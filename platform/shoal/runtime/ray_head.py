@@ -58,7 +58,7 @@ class RayHead:
             )
         deadline = time.monotonic() + START_SECONDS
         while self.alive and time.monotonic() < deadline:
-            if is_ray_ready(self.address):
+            if is_port_taken(self.config.host, self.config.ray_port):
                 return self.address
             time.sleep(0.2)
         self.stop()
@@ -110,17 +110,6 @@ class RayHead:
         end_processes(started, grace=STOP_SECONDS)
         self.process.wait(5)
         self.process = None
-
-
-def is_ray_ready(address: str) -> bool:
-    """Whether a Ray head answers at this address."""
-    # The public `ray.init` would start a driver, with its time and its log.
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-
-    try:
-        return bool(GcsClient(address=address).get_all_node_info(timeout=1))
-    except Exception:  # Ray documents none: connection refused, timeout, RpcError
-        return False
 
 
 def is_port_taken(host: str, port: int) -> bool:
