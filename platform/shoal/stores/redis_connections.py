@@ -36,7 +36,7 @@ class WaitingPool(ConnectionPool):
         else:
             await self._free.acquire()
         try:
-            return await super().get_connection(*args, **options)
+            return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
         except BaseException:
             self._free.release()
             raise
