@@ -64,7 +64,7 @@ def shoal(folder: Path) -> tuple[float, float, float]:
     from shoal_experiments.comparison import compare
     from shoal_experiments.summaries import Mean
 
-    who = agg.exposed(
+    who = agg.exposed_units(
         [pq.ParquetFile(folder / "exposures.parquet").read()], ["control", "treatment"]
     )
     total = np.zeros(len(who.units))

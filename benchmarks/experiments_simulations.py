@@ -20,12 +20,14 @@ from statsmodels.stats.proportion import proportions_ztest
 
 from shoal_experiments import always_valid, cuped
 from shoal_experiments import group_sequential as gs
-from shoal_experiments.analysis import Look, guard_level
 from shoal_experiments.comparison import Comparison, compare, proportions_z
 from shoal_experiments.correction import adjust, interval_alpha
-from shoal_experiments.design import Design, Guardrail
-from shoal_experiments.guardrail import non_inferiority
+from shoal_experiments.design import Design
+from shoal_experiments.guardrails import guardrail_alpha
+from shoal_experiments.looks import Look
+from shoal_experiments.metrics import Guardrail
 from shoal_experiments.mismatch import sample_ratio_p_value
+from shoal_experiments.non_inferiority import non_inferiority
 from shoal_experiments.sample_size import mean_sample_size, proportion_sample_size
 from shoal_experiments.summaries import Mean, Pair, Proportion, Quantile, Ratio
 
@@ -125,7 +127,7 @@ def family_intervals(rng: Generator) -> bool:
 def guardrail(rng: Generator) -> bool:
     """True harm is exactly the margin: to call it kept is the error."""
     a, b = rng.binomial(2000, 0.30), rng.binomial(2000, 0.27)
-    return non_inferiority(Proportion(2000, int(a)), Proportion(2000, int(b)), margin=0.1).kept
+    return non_inferiority(Proportion(2000, int(a)), Proportion(2000, int(b)), margin=0.1).ruled_out
 
 
 def mismatch(rng: Generator) -> bool:
@@ -154,7 +156,7 @@ def peek_always_valid(rng: Generator) -> bool:
     return any(
         always_valid.compare(a, b, units=2 * n, planned=planned).significant
         for n, a, b in daily(rng)
-        if n >= always_valid.MINIMUM
+        if n >= always_valid.MIN_UNITS
     )
 
 
@@ -210,10 +212,10 @@ def peek_guardrail(kind: str) -> Callable[[Generator], bool]:
         for day in range(DAYS):
             n = PER_DAY * (day + 1)
             look = Look(times[day], 0, bounds[day]) if kind == "group_sequential" else None
-            level = guard_level(design, rule, 2 * n, PER_DAY * DAYS, look)
+            level = guardrail_alpha(design, rule, 2 * n, PER_DAY * DAYS, look)
             if non_inferiority(
                 Proportion(n, int(a[day])), Proportion(n, int(b[day])), margin=0.1, alpha=level
-            ).kept:
+            ).ruled_out:
                 return True
         return False
 

@@ -1,6 +1,4 @@
-"""Experiments: A/B tests of any capability's parameters, pre-registered, measured and
-decided.
-"""
+"""Experiments: A/B tests of any capability's parameters."""
 
 from typing import TYPE_CHECKING
 
@@ -16,10 +14,14 @@ if TYPE_CHECKING:
     from shoal import JobContext, PageContext, Services
 
 
-def _routes(services: "Services") -> "APIRouter":
-    from .routes import build
+# Modules are imported when they are needed: the command line and other processes that
+# only list capabilities then load neither NumPy nor SciPy.
 
-    return build(services)
+
+def _routes(services: "Services") -> "APIRouter":
+    from .routes import router
+
+    return router
 
 
 async def _page(page: "PageContext") -> None:
@@ -34,16 +36,16 @@ async def _aggregate(job: "JobContext") -> "Mapping[str, Any]":
     return await aggregate(job)
 
 
-async def _ramps(job: "JobContext") -> "Mapping[str, Any]":
-    from .jobs import ramps
+async def _advance_ramps(job: "JobContext") -> "Mapping[str, Any]":
+    from .jobs import advance_ramps
 
-    return await ramps(job)
+    return await advance_ramps(job)
 
 
 def _commands() -> "Typer":
-    from .commands import commands
+    from .commands import app
 
-    return commands()
+    return app
 
 
 @hookimpl
@@ -51,7 +53,7 @@ def shoal_capabilities() -> "Sequence[Capability]":
     return [
         Capability(
             "experiments",
-            "A/B tests of any capability's parameters, with statistics that hold up.",
+            "A/B tests of any capability's parameters, with sound statistics.",
             routes=_routes,
             page=_page,
             commands=_commands,
@@ -59,13 +61,13 @@ def shoal_capabilities() -> "Sequence[Capability]":
                 Job(
                     "aggregate",
                     _aggregate,
-                    summary="Makes the days of experiments that have new events.",
+                    summary="Recomputes daily results.",
                     cron="17 * * * *",
                 ),
                 Job(
                     "ramps",
-                    _ramps,
-                    summary="Moves promotions over days to their next step, or back.",
+                    _advance_ramps,
+                    summary="Moves ramps to their next step, or rolls them back.",
                     cron="*/10 * * * *",
                 ),
             ],

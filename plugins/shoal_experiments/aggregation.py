@@ -1,16 +1,14 @@
-"""From events to one number per unit, and from those to sufficient statistics: columns
-in, columns out.
+"""Daily tables: the exposures and outcomes of one experiment on one day.
 
-Exposures and outcomes are kept by day. A day's file is made from all events of that
-day, whatever was there before, so making it again changes nothing; totals over days are
-sums (or maxima), so a new day costs only itself.
+A daily table is computed from all events of its day, so computing it again changes
+nothing. Totals over days are sums (or maxima), so a new day needs no earlier events.
+All tables are Arrow tables; times are in microseconds since 1970.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,24 +18,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .design import OUTCOME, RAMP, SERVICE, Design, Metric, Source
-from .event_fields import NUMBER, TEXT, columns, kind_of
-from .summaries import Mean, Pair, Proportion, Quantile, Ratio, Summary, Undefined
+from .design import RAMP
+from .event_fields import NUMBER, TEXT, field_type, read_fields
+from .metrics import OUTCOME, SERVICE, Metric, Source
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DAY = 86_400_000_000
-"""Microseconds."""
+"""One day in microseconds."""
 
-MANY = 500_000
-"""Rows from which a second thread pays."""
+PARALLEL_ROWS = 500_000
+"""Rows from which a second thread saves time."""
 
 EXPOSURE = "experiment.exposure"
+REQUEST_METRIC = "metric"
+"""Event type of the router's request metrics."""
+
 EXPOSURES = pa.schema([("unit", pa.string()), ("variant", pa.string()), ("time", pa.int64())])
-"""One row per unit and variant: the first exposure of a day, in microseconds since
-1970.
-"""
+"""One row per unit and variant: the day's first exposure."""
+
 OUTCOMES = pa.schema(
     [
         ("component", pa.string()),
@@ -47,49 +47,60 @@ OUTCOMES = pa.schema(
         ("highest", pa.float64()),
     ]
 )
-"""One row per metric's component and unit that has events: how many, the sum of their
-values, the largest.
+"""One row per metric component and unit with events.
+
+It has their number, the sum of their values and the largest value. A metric's component
+is the metric itself, or a ratio's denominator.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Exposed:
-    """The units of an experiment. `arm` is the index of the unit's variant; units seen
-    in two are not in here. `time` is their first exposure. `crossed` is how many were
-    seen in two variants, `unknown` how many in none of the design's.
+class ExposedUnits:
+    """The units of an experiment, without those seen in two variants.
+
+    Attributes:
+        units: Unit ids, shape (n,).
+        arm: Index of each unit's variant in the design, shape (n,).
+        time: Each unit's first exposure, shape (n,).
+        crossovers: How many units were seen in two variants.
+        unknown: How many exposures were to variants that the design does not have.
     """
 
     units: pa.Array
     arm: Ints
     time: Ints
-    crossed: int = 0
+    crossovers: int = 0
     unknown: int = 0
 
     def counts(self, arms: int) -> list[int]:
+        """Units per arm, in the design's order."""
         return [int(n) for n in np.bincount(self.arm, minlength=arms)]
 
 
-def distinct(events: pa.Table) -> pa.Table:
-    """Each (source, id) once: events are delivered at least once. Columns: at least
-    `source` and `id`.
-    """
+def deduplicate(events: pa.Table) -> pa.Table:
+    """Keep one event per (source, id): events are delivered at least once."""
     if events.num_rows < 2:
         return events
-    place = pa.array(np.arange(events.num_rows))
-    keys = pa.table({"source": events["source"], "id": events["id"], "place": place})
-    first = keys.group_by(["source", "id"]).aggregate([("place", "min")])["place_min"]
+    row = pa.array(np.arange(events.num_rows))
+    keys = pa.table({"source": events["source"], "id": events["id"], "row": row})
+    first = keys.group_by(["source", "id"]).aggregate([("row", "min")])["row_min"]
     return events if len(first) == events.num_rows else events.take(first)
 
 
+def to_microseconds(time: pa.ChunkedArray) -> pa.Array:
+    return time.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).combine_chunks()
+
+
+# Exposures
+
+
 def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
-    """EXPOSURES of one day from that day's events (columns of the lake's table
-    `events`).
-    """
-    mine = events.filter(pc.equal(events["type"], EXPOSURE)) if events.num_rows else events
-    if not mine.num_rows:
+    """The EXPOSURES of one day, from that day's events."""
+    matching = events.filter(pc.equal(events["type"], EXPOSURE)) if events.num_rows else events
+    if not matching.num_rows:
         return EXPOSURES.empty_table()
-    fields = columns(mine["data"], {"experiment": TEXT, "variant": TEXT, "unit": TEXT})
-    table = pa.table({**fields, "time": microseconds(mine["time"])})
+    fields = read_fields(matching["data"], {"experiment": TEXT, "variant": TEXT, "unit": TEXT})
+    table = pa.table({**fields, "time": to_microseconds(matching["time"])})
     table = table.filter(pc.fill_null(pc.equal(table["experiment"], experiment), False)).drop_null()
     first = table.group_by(["unit", "variant"]).aggregate([("time", "min")])
     return pa.table(
@@ -98,8 +109,8 @@ def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
     )
 
 
-def exposed(days: Sequence[pa.Table], arms: Sequence[str]) -> Exposed:
-    """All units of an experiment from its days' EXPOSURES."""
+def exposed_units(days: Sequence[pa.Table], arms: Sequence[str]) -> ExposedUnits:
+    """All units of an experiment, from the EXPOSURES of its days."""
     table = pa.concat_tables(days) if days else EXPOSURES.empty_table()
     variant = np.asarray(
         pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), -1),
@@ -107,53 +118,69 @@ def exposed(days: Sequence[pa.Table], arms: Sequence[str]) -> Exposed:
     )
     known = variant >= 0
     encoded = table["unit"].combine_chunks().dictionary_encode()
-    place, arm = np.asarray(encoded.indices)[known], variant[known]
+    position, arm = np.asarray(encoded.indices)[known], variant[known]
     n = len(encoded.dictionary)
     time, low, high = np.full(n, np.iinfo(np.int64).max), np.full(n, len(arms)), np.full(n, -1)
-    np.minimum.at(time, place, np.asarray(table["time"])[known])
-    np.minimum.at(low, place, arm)
-    np.maximum.at(high, place, arm)
-    one = low == high
-    units = encoded.dictionary.filter(pa.array(one))
-    return Exposed(units, low[one], time[one], int((low < high).sum()), int((~known).sum()))
+    np.minimum.at(time, position, np.asarray(table["time"])[known])
+    np.minimum.at(low, position, arm)
+    np.maximum.at(high, position, arm)
+    single = low == high
+    return ExposedUnits(
+        encoded.dictionary.filter(pa.array(single)),
+        low[single],
+        time[single],
+        crossovers=int((low < high).sum()),
+        unknown=int((~known).sum()),
+    )
 
 
-def outcomes(
+# Outcomes
+
+
+def daily_outcomes(
     events: pa.Table,
     metrics: Sequence[Metric],
     experiment: str,
-    who: Exposed | None,
+    exposed: ExposedUnits | None,
     unit_type: str = "user",
     tenant: str | None = None,
 ) -> pa.Table:
-    """OUTCOMES of one day from that day's events. With `who`, only events after their
-    unit's exposure and within the metric's window count; without, all do (the past, for
-    CUPED). The unit is the event's subject (a user), its data's `session`, or `tenant`;
-    for outcomes posted to the experiment always the subject.
+    """The OUTCOMES of one day, from that day's events.
+
+    Args:
+        events: The day's events.
+        metrics: The metrics to compute.
+        experiment: The experiment's id.
+        exposed: Only events after their unit's exposure and within the metric's window
+            count. None counts all events (the past, for CUPED).
+        unit_type: The unit of an event is its subject for "user", the field `session`
+            of its data for "session", and `tenant` for "tenant". Outcomes posted to the
+            experiment always name the unit as their subject.
+        tenant: The unit when `unit_type` is "tenant".
     """
     parts = []
     for metric in metrics:
         for component, source in metric.sources():
             if source.event.startswith(SERVICE):
                 continue
-            unit, time, value = select(events, source, experiment, unit_type, tenant)
+            unit, time, value = select_events(events, source, experiment, unit_type, tenant)
             if not len(unit):
                 continue
-            if who is None:
+            if exposed is None:
                 encoded = unit.dictionary_encode()
-                place, labels = np.asarray(encoded.indices, dtype=np.int64), encoded.dictionary
+                position, labels = np.asarray(encoded.indices, dtype=np.int64), encoded.dictionary
             else:
-                place, labels = _after(who, unit, time, metric), who.units
-            n, total, highest = totals(place, value, len(labels))
-            some = np.flatnonzero(n)
+                position, labels = _counted_units(exposed, unit, time, metric), exposed.units
+            n, total, highest = totals(position, value, len(labels))
+            present = np.flatnonzero(n)
             parts.append(
                 pa.table(
                     {
-                        "component": pa.array([component] * len(some), pa.string()),
-                        "unit": labels.take(pa.array(some)),
-                        "events": n[some],
-                        "total": total[some],
-                        "highest": highest[some],
+                        "component": pa.array([component] * len(present), pa.string()),
+                        "unit": labels.take(pa.array(present)),
+                        "events": n[present],
+                        "total": total[present],
+                        "highest": highest[present],
                     },
                     schema=OUTCOMES,
                 )
@@ -161,62 +188,116 @@ def outcomes(
     return pa.concat_tables(parts) if parts else OUTCOMES.empty_table()
 
 
-def _after(who: Exposed, unit: pa.Array, time: Ints, metric: Metric) -> Ints:
-    """Each event's unit as an index into `who`, or -1 when it does not count."""
-    place = locate(who, unit)
-    since = time - who.time[np.maximum(place, 0)]
-    counts = (place >= 0) & (since >= metric.from_day * DAY)
+def _counted_units(exposed: ExposedUnits, unit: pa.Array, time: Ints, metric: Metric) -> Ints:
+    """Each event's unit as an index into `exposed`; -1 if the event does not count."""
+    position = locate(exposed, unit)
+    since = time - exposed.time[np.maximum(position, 0)]
+    counted = (position >= 0) & (since >= metric.from_day * DAY)
     if metric.window_days is not None:
-        counts &= since <= metric.window_days * DAY
-    return np.where(counts, place, -1)
+        counted &= since <= metric.window_days * DAY
+    return np.where(counted, position, -1)
 
 
-def locate(who: Exposed, unit: pa.Array) -> Ints:
-    """Index of each unit in `who`; -1 for others. Large arrays in as many threads as
-    there are cores.
+def locate(exposed: ExposedUnits, unit: pa.Array) -> Ints:
+    """The index of each unit in `exposed`; -1 for others.
+
+    Large arrays are searched in as many threads as there are cores.
     """
 
-    def part(piece: pa.Array) -> Ints:
-        return np.asarray(pc.fill_null(pc.index_in(piece, value_set=who.units), -1), dtype=np.int64)
+    def locate_slice(part: pa.Array) -> Ints:
+        found = pc.index_in(part, value_set=exposed.units)
+        return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
 
     workers = os.cpu_count() or 1
-    if len(unit) < MANY or workers == 1:
-        return part(unit)
+    if len(unit) < PARALLEL_ROWS or workers == 1:
+        return locate_slice(unit)
     size = -(-len(unit) // workers)
+    parts = [unit.slice(start, size) for start in range(0, len(unit), size)]
     with ThreadPoolExecutor(workers) as pool:
-        return np.concatenate(
-            list(pool.map(part, [unit.slice(start, size) for start in range(0, len(unit), size)]))
-        )
+        return np.concatenate(list(pool.map(locate_slice, parts)))
 
 
-def totals(place: Ints, value: Floats, units: int) -> tuple[Ints, Floats, Floats]:
-    """Per unit: number of events, sum and maximum (-inf for none) of their values.
-    Negative places are left out.
+def totals(position: Ints, value: Floats, units: int) -> tuple[Ints, Floats, Floats]:
+    """Per unit: the number of events, the sum and the maximum of their values.
+
+    Args:
+        position: Each event's unit, shape (events,); negative ones are ignored.
+        value: Each event's value, shape (events,).
+        units: The number of units.
+
+    Returns:
+        Three arrays of shape (units,). The maximum of no events is -inf.
     """
-    keep = place >= 0
+    keep = position >= 0
     if not keep.all():
-        place, value = place[keep], value[keep]
-    n = np.bincount(place, minlength=units).astype(np.int64)
-    total = np.bincount(place, weights=value, minlength=units).astype(np.float64)
+        position, value = position[keep], value[keep]
+    n = np.bincount(position, minlength=units).astype(np.int64)
+    total = np.bincount(position, weights=value, minlength=units).astype(np.float64)
     highest: Floats = np.full(units, -np.inf)
-    np.maximum.at(highest, place, value)
+    np.maximum.at(highest, position, value)
     return n, total, highest
 
 
-def service(events: pa.Table, experiment: str) -> pa.Table:
-    """The router's account of one day as OUTCOMES: component `service.requests`,
-    `service.error_rate`, …; unit "variant/minute".
+def select_events(
+    events: pa.Table,
+    source: Source,
+    experiment: str,
+    unit_type: str = "user",
+    tenant: str | None = None,
+) -> tuple[pa.Array, Ints, Floats]:
+    """Unit, time and value of the events that a source counts, each of shape (events,).
+
+    Events without a unit or without a finite value are ignored.
     """
-    mine = events.filter(pc.equal(events["type"], "metric")) if events.num_rows else events
-    if mine.num_rows:
-        mine = mine.filter(pc.match_substring(mine["data"], "shoal.variant."))
-    if not mine.num_rows:
-        return OUTCOMES.empty_table()
-    fields = columns(
-        mine["data"],
-        {"metric": TEXT, "value": NUMBER, "labels.experiment": TEXT, "labels.variant": TEXT},
+    matching = events.filter(pc.equal(events["type"], source.event)) if events.num_rows else events
+    if not matching.num_rows:
+        return pa.array([], pa.string()), np.array([], dtype=np.int64), np.array([])
+    fields = read_fields(
+        matching["data"], {source.value: NUMBER, "experiment": TEXT, "session": TEXT}
     )
-    names = list(fields)
+    if unit_type == "user" or source.event == OUTCOME:
+        unit = matching["subject"].combine_chunks()
+    elif unit_type == "session":
+        unit = fields["session"]
+    else:
+        unit = pa.array([tenant] * matching.num_rows, pa.string())
+    value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), 1.0))
+    keep = np.isfinite(value) & np.asarray(pc.is_valid(unit))
+    keep &= _meets_conditions(matching, source)
+    if source.event == OUTCOME:
+        ids = pa.array([None, experiment, experiment.removesuffix(RAMP)], pa.string())
+        keep &= np.asarray(pc.is_in(fields["experiment"], value_set=ids))
+    rows = pa.array(np.flatnonzero(keep))
+    return unit.take(rows), np.asarray(to_microseconds(matching["time"]))[keep], value[keep]
+
+
+def _meets_conditions(events: pa.Table, source: Source) -> NDArray[np.bool_]:
+    """Whether each event's data has the values that the source asks for."""
+    # Read apart from the value: a condition on the same field may be of another type.
+    kinds = {name: field_type(wanted) for name, wanted in source.where.items()}
+    fields = read_fields(events["data"], kinds) if kinds else {}
+    meets = np.ones(events.num_rows, dtype=bool)
+    for name, wanted in source.where.items():
+        value = pa.scalar(float(wanted) if kinds[name] == NUMBER else wanted, kinds[name])
+        meets &= np.asarray(pc.fill_null(pc.equal(fields[name], value), False))
+    return meets
+
+
+def service_outcomes(events: pa.Table, experiment: str) -> pa.Table:
+    """The router's request metrics of one day as OUTCOMES, one row per minute.
+
+    The component is `service.requests`, `service.error_rate` and so on; the unit is
+    "variant/minute".
+    """
+    matching = events
+    if events.num_rows:
+        matching = events.filter(pc.equal(events["type"], REQUEST_METRIC))
+    if matching.num_rows:
+        matching = matching.filter(pc.match_substring(matching["data"], "shoal.variant."))
+    if not matching.num_rows:
+        return OUTCOMES.empty_table()
+    kinds = {"metric": TEXT, "value": NUMBER, "labels.experiment": TEXT, "labels.variant": TEXT}
+    fields = read_fields(matching["data"], kinds)
     rows = [
         {
             "component": SERVICE + metric.removeprefix("shoal.variant."),
@@ -225,217 +306,11 @@ def service(events: pa.Table, experiment: str) -> pa.Table:
             "total": value,
             "highest": value,
         }
-        for metric, value, whose, variant, minute in zip(
-            *(fields[name].to_pylist() for name in names),
-            microseconds(mine["time"]).to_pylist(),
+        for metric, value, label, variant, minute in zip(
+            *(fields[name].to_pylist() for name in kinds),
+            to_microseconds(matching["time"]).to_pylist(),
             strict=True,
         )
-        if whose == experiment and metric is not None and value is not None and math.isfinite(value)
+        if label == experiment and metric is not None and value is not None and math.isfinite(value)
     ]
     return pa.Table.from_pylist(rows, OUTCOMES)
-
-
-def select(
-    events: pa.Table,
-    source: Source,
-    experiment: str,
-    unit_type: str = "user",
-    tenant: str | None = None,
-) -> tuple[pa.Array, Ints, Floats]:
-    """(unit, time, value) of the events that a source counts. An event without a unit
-    or a finite number is left out.
-    """
-    none = pa.array([], pa.string()), np.array([], dtype=np.int64), np.array([])
-    if not events.num_rows:
-        return none
-    mine = events.filter(pc.equal(events["type"], source.event))
-    if not mine.num_rows:
-        return none
-    fields = columns(mine["data"], {source.value: NUMBER, "experiment": TEXT, "session": TEXT})
-    kinds = {name: kind_of(wanted) for name, wanted in source.where.items()}
-    asked = (
-        columns(mine["data"], kinds) if kinds else {}
-    )  # apart: what is asked of a field may be of another type than its value
-    if unit_type == "user" or source.event == OUTCOME:
-        unit = mine["subject"].combine_chunks()
-    elif unit_type == "session":
-        unit = fields["session"]
-    else:
-        unit = pa.array([tenant] * mine.num_rows, pa.string())
-    value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), 1.0))
-    keep = np.isfinite(value) & np.asarray(pc.is_valid(unit))
-    for name, wanted in source.where.items():
-        keep &= np.asarray(
-            pc.fill_null(
-                pc.equal(
-                    asked[name],
-                    pa.scalar(float(wanted) if kinds[name] == NUMBER else wanted, kinds[name]),
-                ),
-                False,
-            )
-        )
-    if source.event == OUTCOME:
-        whose = pa.array([None, experiment, experiment.removesuffix(RAMP)], pa.string())
-        keep &= np.asarray(pc.is_in(fields["experiment"], value_set=whose))
-    at = pa.array(np.flatnonzero(keep))
-    return unit.take(at), np.asarray(microseconds(mine["time"]))[keep], value[keep]
-
-
-def microseconds(time: pa.ChunkedArray) -> pa.Array:
-    return time.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).combine_chunks()
-
-
-# From units to arms
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """Per unit of an experiment, in the order of `Exposed`: a component's events, sum
-    and maximum.
-    """
-
-    events: Ints
-    total: Floats
-    highest: Floats
-
-    def by(self, aggregate: str) -> Floats:
-        """One number per unit; NaN for a unit whose number is not defined (no events to
-        average, or to take the largest of).
-        """
-        if aggregate == "count":
-            return self.events.astype(float)
-        if aggregate == "sum":
-            return self.total
-        none = self.events == 0
-        number = self.total / np.maximum(self.events, 1) if aggregate == "mean" else self.highest
-        return np.where(none, np.nan, number)
-
-
-def numbers(days: Sequence[pa.Table], component: str, who: Exposed) -> Numbers:
-    """A component's numbers from its days' OUTCOMES."""
-    n, total, highest = (
-        np.zeros(len(who.units), dtype=np.int64),
-        np.zeros(len(who.units)),
-        np.full(len(who.units), -np.inf),
-    )
-    for day in days:
-        mine = day.filter(pc.equal(day["component"], component)) if day.num_rows else day
-        if not mine.num_rows:
-            continue
-        place = locate(who, mine["unit"].combine_chunks())
-        keep = place >= 0
-        at = place[keep]
-        np.add.at(n, at, np.asarray(mine["events"])[keep])
-        np.add.at(total, at, np.asarray(mine["total"])[keep])
-        np.maximum.at(highest, at, np.asarray(mine["highest"])[keep])
-    return Numbers(n, total, highest)
-
-
-@dataclass(frozen=True, slots=True)
-class MetricData:
-    """A metric's sufficient statistics by arm. `undefined` says why an arm has none;
-    `pairs` are with the past, for CUPED.
-    """
-
-    arms: dict[str, Summary]
-    undefined: dict[str, str]
-    counts: dict[str, int]
-    pairs: dict[str, Pair]
-
-
-def summarize(
-    design: Design,
-    metric: Metric,
-    who: Exposed,
-    days: Sequence[pa.Table],
-    past: Sequence[pa.Table] = (),
-    now: int | None = None,
-) -> MetricData:
-    """Sufficient statistics of every arm. `now` (microseconds) is when the data end:
-    with a window, only units that have had all of it by then are counted.
-    """
-    if metric.event.startswith(SERVICE):
-        return _of_service(design, metric, days)
-    own = numbers(days, metric.name, who)
-    ripe = np.ones(len(who.units), dtype=bool)
-    if metric.window_days is not None and now is not None:
-        ripe = who.time + metric.window_days * DAY <= now
-    per = numbers(days, f"{metric.name}/per", who).total if metric.kind == "ratio" else None
-    value = (own.events > 0).astype(float) if metric.binary else own.by(metric.aggregate)
-    ripe &= np.isfinite(value)
-    if metric.winsorize is not None and ripe.any():
-        value = np.minimum(value, np.quantile(value[ripe], metric.winsorize))
-    before = None
-    if metric.cuped_days is not None:
-        earlier = numbers(past, metric.name, who)
-        before = (
-            (earlier.events > 0).astype(float) if metric.binary else earlier.by(metric.aggregate)
-        )
-    data = MetricData({}, {}, {}, {})
-    for index, arm in enumerate(design.arms):
-        mine = ripe & (who.arm == index)
-        data.counts[arm] = int(mine.sum())
-        try:
-            data.arms[arm] = _summary(metric, value[mine], None if per is None else per[mine])
-            if before is not None:
-                data.pairs[arm] = Pair.of(value[mine], before[mine])
-        except Undefined as reason:
-            data.undefined[arm] = str(reason)
-    return data
-
-
-def _summary(metric: Metric, value: Floats, per: Floats | None) -> Summary:
-    if metric.binary:
-        return Proportion(value.size, int(value.sum()))
-    if metric.kind == "ratio":
-        assert per is not None
-        return Ratio(Pair.of(value, per))
-    if metric.kind == "quantile":
-        assert metric.quantile is not None
-        return Quantile.of(value, metric.quantile)
-    return Mean.of(value)
-
-
-def _of_service(design: Design, metric: Metric, days: Sequence[pa.Table]) -> MetricData:
-    """The router's account by the minute: minutes are the units, since requests of one
-    minute share its weather. Arms share minutes, which only makes the comparison
-    stricter than it says.
-    """
-    data = MetricData({}, {}, {}, {})
-    table = pa.concat_tables(days) if days else OUTCOMES.empty_table()
-    mine = table.filter(pc.equal(table["component"], metric.event))
-    arm = pc.replace_substring_regex(mine["unit"], "/[0-9]+$", "")
-    for name in design.arms:
-        values = np.asarray(mine.filter(pc.equal(arm, name))["total"])
-        data.counts[name] = int(values.size)
-        try:
-            data.arms[name] = Mean.of(values)
-        except Undefined as reason:
-            data.undefined[name] = str(reason)
-    return data
-
-
-def service_levels(design: Design, days: Sequence[pa.Table]) -> dict[str, dict[str, float | None]]:
-    """Per variant: requests in all, and the means over minutes of the error rate and
-    the latency's quantiles (ms).
-    """
-    table = pa.concat_tables(days) if days else OUTCOMES.empty_table()
-    levels: dict[str, dict[str, float | None]] = {}
-    for arm in design.arms:
-        levels[arm] = {}
-        for component in ("requests", "error_rate", "latency_p50", "latency_p95"):
-            mine = table.filter(
-                pc.and_(
-                    pc.equal(table["component"], SERVICE + component),
-                    pc.match_substring_regex(table["unit"], f"^{re.escape(arm)}/[0-9]+$"),
-                )
-            )
-            total = pc.sum(mine["total"]).as_py()
-            levels[arm][component] = (
-                None
-                if total is None
-                else total
-                if component == "requests"
-                else total / mine.num_rows
-            )
-    return levels

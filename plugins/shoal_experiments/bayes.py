@@ -1,11 +1,10 @@
-"""A Bayesian summary, as a second view: it decides nothing, and says what a
-non-statistician asks.
+"""A Bayesian view of the arms, for orientation only: it decides nothing.
 
-Proportions have a uniform prior, hence Beta posteriors; everything else the flat prior,
-whose posterior is the normal of the estimate. Arms are independent. Integrals are by
-quadrature on a fixed grid: the same data give the same answer. Source: Gelman et al.,
-Bayesian Data Analysis, 3rd ed., 2.4 and 4.1; expected loss: Stucchio 2015, "Bayesian
-A/B Testing".
+Proportions have a uniform prior, hence Beta posteriors; everything else has a flat
+prior, whose posterior is the normal distribution of the estimate. Arms are independent.
+Integrals use a fixed grid, so the same data give the same result. Source: Gelman et
+al., Bayesian Data Analysis, 3rd ed., 2.4 and 4.1; expected loss: Stucchio 2015,
+"Bayesian A/B Testing".
 """
 
 from __future__ import annotations
@@ -25,10 +24,15 @@ _POINTS = 4001
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """One arm: posterior mean, central 95 % credible interval, chance to beat the
-    control (None for the control itself), chance to be the best of all, and the loss to
-    expect if it is chosen and another is better, in the metric's units.
+class PosteriorSummary:
+    """One arm's posterior distribution, in the metric's units.
+
+    Attributes:
+        mean: Posterior mean.
+        interval: Central 95 % credible interval.
+        beats_control: Probability to beat the control; None for the control itself.
+        best: Probability to be the best of all arms.
+        expected_loss: Expected loss of choosing this arm, if another is better.
     """
 
     mean: float
@@ -38,11 +42,13 @@ class Belief:
     expected_loss: float
 
 
-def beliefs(
+def summarize_posteriors(
     arms: Mapping[str, Summary | Estimate], control: str, *, higher_is_better: bool = True
-) -> dict[str, Belief]:
-    """Every arm's belief. Raises Undefined when an arm's value does not vary (but for
-    proportions).
+) -> dict[str, PosteriorSummary]:
+    """Summarize every arm's posterior distribution.
+
+    Raises:
+        Undefined: An arm does not vary (except proportions).
     """
     posteriors = {name: _posterior(arm) for name, arm in arms.items()}
     low = min(p.ppf(1e-9) for p in posteriors.values())
@@ -62,25 +68,22 @@ def beliefs(
     result = {}
     for name, p in posteriors.items():
         others = [cdf[other] for other in arms if other != name]
-        rivals = np.prod(others, axis=0)
-        beats = None if name == control else _expect(cdf[control], cdf[name])
-        # E[max(others) - x]+ = ∫ P(own worse than v) P(the best of the others better
-        # than v) dv
-        loss = float(np.trapezoid((cdf[name]) * (1 - rivals), grid))
-        result[name] = Belief(
+        best_other = np.prod(others, axis=0)
+        beats = None if name == control else _expectation(cdf[control], cdf[name])
+        # E[max(others) - x]+ = ∫ P(own < v) P(best of the others > v) dv
+        loss = float(np.trapezoid((cdf[name]) * (1 - best_other), grid))
+        result[name] = PosteriorSummary(
             float(p.mean()),
             (float(p.ppf(0.025)), float(p.ppf(0.975))),
             beats,
-            _expect(rivals, cdf[name]),
+            _expectation(best_other, cdf[name]),
             loss,
         )
     return result
 
 
-def _expect(values: NDArray[np.float64], cdf: NDArray[np.float64]) -> float:
-    """The expectation of `values` on the grid under a distribution given by its
-    (increasing or decreasing) cdf.
-    """
+def _expectation(values: NDArray[np.float64], cdf: NDArray[np.float64]) -> float:
+    """The expectation of `values` on the grid, under the distribution of a cdf."""
     weights = np.abs(np.diff(cdf))
     return float(
         min(1.0, max(0.0, ((values[:-1] + values[1:]) / 2 * weights).sum() / weights.sum()))
@@ -92,5 +95,5 @@ def _posterior(arm: Summary | Estimate) -> Any:
         return beta(arm.successes + 1, arm.n - arm.successes + 1)
     estimate = estimate_of(arm)
     if estimate.variance <= 0:
-        raise Undefined("an arm does not vary: there is nothing to believe about its spread")
+        raise Undefined("an arm does not vary, so it has no posterior distribution")
     return norm(estimate.value, estimate.error)

@@ -1,4 +1,4 @@
-"""The two calculators: no experiment is needed, only numbers."""
+"""Calculators of sample size, comparisons and bounds, which need no experiment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from . import group_sequential as gs
-from .comparison import Effect, compare, estimate_of, own_interval
+from .comparison import Effect, compare, estimate_of, interval_ends, own_interval
 from .correction import Correction, adjust, interval_alpha
+from .metrics import Finite
 from .mismatch import THRESHOLD, sample_ratio_p_value
-from .sample_size import NEAREST, mean_sample_size, proportion_sample_size, too_near
+from .sample_size import (
+    MIN_SPACING,
+    has_close_looks,
+    mean_sample_size,
+    proportion_sample_size,
+)
 from .summaries import Mean, Proportion, Summary, Undefined
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -22,8 +26,9 @@ class _Model(BaseModel):
 
 
 class SampleSize(_Model):
-    """What is to be found, and how surely. `minimum_effect` is absolute unless `effect`
-    says relative (a share of the baseline).
+    """The effect to detect, and with which error rates.
+
+    `minimum_effect` is absolute, or a share of the baseline when `effect` is relative.
     """
 
     metric: Literal["proportion", "mean"]
@@ -52,8 +57,10 @@ class SampleSize(_Model):
 
 
 def sample_size(plan: SampleSize) -> dict[str, Any]:
-    """`per_arm` are the control's units, rounded up. Raises ValueError for what no
-    sample can find.
+    """Units needed: `per_arm` are the control's, rounded up.
+
+    Raises:
+        ValueError: No sample can detect the effect.
     """
     effect = plan.minimum_effect * (plan.baseline if plan.effect == "relative" else 1)
     options: dict[str, Any] = {
@@ -71,8 +78,8 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
         raise ValueError(
             f"the effect is too small: more than {1e11:.0g} units per arm would be needed"
         )
-    per_arm = _up(n)
-    treatment = _up(n * plan.ratio)
+    per_arm = _round_up(n)
+    treatment = _round_up(n * plan.ratio)
     return {
         "per_arm": per_arm,
         "treatment": treatment,
@@ -81,13 +88,14 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
     }
 
 
-def _up(n: float) -> int:
+def _round_up(n: float) -> int:
     return max(1, math.ceil(n - 1e-6))
 
 
 class Arm(_Model):
-    """A proportion's `n` and `successes`, or a mean's `n`, `mean` and `variance`
-    (between units, divided by n - 1).
+    """A proportion's `n` and `successes`, or a mean's `n`, `mean` and `variance`.
+
+    The variance is that between units, divided by n - 1.
     """
 
     n: int = Field(ge=1, le=10**15)
@@ -131,14 +139,18 @@ class Analyze(_Model):
         if self.allocation is not None and (
             set(self.allocation) != set(self.arms) or sum(self.allocation.values()) <= 0
         ):
-            raise ValueError("allocation names every arm, and not all shares are zero")
+            raise ValueError("allocation must name every arm, with a share above zero for some")
         return self
 
 
 def analyze(request: Analyze) -> dict[str, Any]:
-    """Each treatment's comparison with the control. `p_value` is of that comparison
-    alone; `p_value_adjusted` is corrected for their number, and `significant` and
-    `interval` follow the correction. Raises Undefined when there is nothing to test.
+    """Compare each treatment with the control.
+
+    `p_value` is that of one comparison alone. `p_value_adjusted` is corrected for their
+    number, and `significant` and `interval` follow the correction.
+
+    Raises:
+        Undefined: A comparison cannot be tested.
     """
     arms = {name: _summary(request.metric, arm) for name, arm in request.arms.items()}
     treatments = [name for name in arms if name != request.control]
@@ -154,10 +166,9 @@ def analyze(request: Analyze) -> dict[str, Any]:
     adjusted = adjust([c.p_value for c in found.values()], request.correction)
     comparisons = {}
     for (name, c), p in zip(found.items(), adjusted, strict=True):
-        ends = None if c.interval is None else [x if math.isfinite(x) else None for x in c.interval]
         comparisons[name] = {
             "effect": c.effect,
-            "interval": ends,
+            "interval": interval_ends(c),
             "p_value": c.p_value,
             "p_value_adjusted": p,
             "significant": p < request.alpha,
@@ -201,26 +212,24 @@ class Looks(_Model):
     power: float = Field(0.8, gt=0, lt=1)
 
 
-def looks(plan: Looks) -> dict[str, Any]:
-    """Bounds by Lan-DeMets spending, and what they cost in sample size. Raises
-    ValueError for impossible times.
+def bounds(plan: Looks) -> dict[str, Any]:
+    """Bounds by Lan-DeMets spending, and what they cost in sample size.
+
+    Raises:
+        ValueError: The times are impossible.
     """
-    if too_near(plan.times):
-        raise ValueError(f"times must be above 0, increase, and be at least {NEAREST:g} apart")
-    bounds = gs.spending_bounds(
+    if has_close_looks(plan.times):
+        raise ValueError(f"times must be above 0, increase, and be at least {MIN_SPACING:g} apart")
+    found = gs.spending_bounds(
         plan.times, plan.alpha, sided=plan.sided, spending=plan.spending, parameter=plan.parameter
     )
-    drift = gs.drift_for_power(bounds.times, bounds.z, plan.power, sided=plan.sided)
-    single = gs.drift_for_power(
-        [1.0],
-        gs.spending_bounds([1.0], plan.alpha, sided=plan.sided).z,
-        plan.power,
-        sided=plan.sided,
-    )
+    drift = gs.drift_for_power(found.times, found.z, plan.power, sided=plan.sided)
+    one_look = gs.spending_bounds([1.0], plan.alpha, sided=plan.sided)
+    single = gs.drift_for_power([1.0], one_look.z, plan.power, sided=plan.sided)
     return {
         "looks": [
             {"time": t, "z": z, "spent": s}
-            for t, z, s in zip(bounds.times, bounds.z, bounds.spent, strict=True)
+            for t, z, s in zip(found.times, found.z, found.spent, strict=True)
         ],
         "drift": drift,
         "sample_size_factor": (drift / single) ** 2,

@@ -1,173 +1,220 @@
-"""Pictures of results as SVG text: intervals beside each other, and one interval as it
-grew. No scripts, no libraries.
-"""
+"""ECharts options: effects with their intervals, and one effect over time."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
-WIDTH, LEFT, RIGHT, ROW = 720, 190, 24, 34
-MUTED, LINE, ACCENT, GOOD, BAD = (
-    "var(--sh-muted)",
-    "var(--sh-line)",
-    "var(--sh-accent)",
-    "var(--sh-good)",
-    "var(--sh-bad)",
-)
+# Readable on light and on dark: ECharts cannot read the console's CSS variables.
+MUTED, LINE = "#8a99a3", "rgba(138, 153, 163, 0.25)"
+COLOURS = {"good": "#2f9e44", "bad": "#e03131", "neutral": "#1098ad"}
+
+ROW_HEIGHT, AXIS_HEIGHT, LABEL_WIDTH = 36, 48, 170
+
+State = Literal["good", "bad", "neutral"]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One effect with its interval; an end that is None is open. `state` is good, bad
-    or neither.
-    """
+class EffectInterval:
+    """One effect with its interval. An end is None where the data do not bound it."""
 
     label: str
     effect: float
     low: float | None
     high: float | None
-    state: str = ""
+    state: State = "neutral"
 
 
-def bars_of(metrics: Sequence[dict[str, Any]]) -> list[Bar]:
-    """Of the comparisons in a report: those of guardrails show harm and its bound."""
-    bars = []
+def effect_intervals(metrics: Sequence[dict[str, Any]]) -> list[EffectInterval]:
+    """The intervals of a report's metrics, without guardrails.
+
+    Guardrails are not shown: they have a bound of the harm, and no interval.
+    """
+    intervals = []
     for metric in metrics:
         for arm, row in metric["comparisons"].items():
             if metric["role"] == "guardrail" or row.get("effect") is None:
                 continue
             low, high = row["interval"] or (None, None)
-            good = (row["effect"] > 0) == (metric["better"] == "increase")
-            state = "" if not row["significant"] else "good" if good else "bad"
-            bars.append(Bar(f"{metric['metric']}: {arm}", row["effect"], low, high, state))
-    return bars
+            is_good = (row["effect"] > 0) == (metric["better"] == "increase")
+            state: State = "neutral" if not row["significant"] else "good" if is_good else "bad"
+            label = f"{metric['metric']}: {arm}"
+            intervals.append(EffectInterval(label, row["effect"], low, high, state))
+    return intervals
 
 
-def intervals(bars: Sequence[Bar], *, relative: bool) -> str:
-    """Each effect as a dot on its interval, around the line of no effect."""
-    if not bars:
-        return ""
-    low, high = _reach([x for b in bars for x in (b.low, b.high, b.effect, 0.0) if x is not None])
-    height = ROW * len(bars) + 44
-    parts = [_open(height, "Effects with their intervals")]
-    zero = _x(0, low, high)
-    for tick in _ticks(low, high):
-        x = _x(tick, low, high)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{height - 30}" stroke="{LINE}"/>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{height - 12}" text-anchor="middle" fill="{MUTED}" font-size="12">{_number(tick, relative)}</text>'
-        )
-    parts.append(
-        f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="6" y2="{height - 30}" stroke="{MUTED}" stroke-width="1.5"/>'
-    )
-    for index, bar in enumerate(bars):
-        y = ROW * index + 24
-        colour = {"good": GOOD, "bad": BAD}.get(bar.state, ACCENT)
-        a = _x(low if bar.low is None else bar.low, low, high)
-        b = _x(high if bar.high is None else bar.high, low, high)
-        said = f"{bar.label} {_number(bar.effect, relative)}, from {_end(bar.low, relative)} to {_end(bar.high, relative)}"
-        parts.append(
-            f'<g class="interval" data-state="{bar.state or "none"}"><title>{escape(said)}</title>'
-        )
-        parts.append(
-            f'<text x="{LEFT - 14}" y="{y + 4}" text-anchor="end" fill="currentColor" font-size="13">{escape(_short(bar.label))}</text>'
-        )
-        parts.append(
-            f'<line x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
-        )
-        parts.append(
-            f'<circle cx="{_x(bar.effect, low, high):.1f}" cy="{y}" r="5.5" fill="{colour}"/></g>'
-        )
-    return "".join([*parts, "</svg>"])
+def interval_chart(intervals: Sequence[EffectInterval], *, relative: bool) -> dict[str, Any]:
+    """Each effect as a point on its interval, one below the other.
+
+    Relative effects are in percent. An interval without a bound reaches the chart's
+    edge.
+    """
+    scale = 100 if relative else 1
+    values = [v for i in intervals for v in (i.low, i.high, i.effect, 0.0) if v is not None]
+    low, high = (scale * end for end in _padded_range(values))
+    lines = [
+        {
+            "type": "line",
+            "name": interval.label,
+            "data": [
+                [low if interval.low is None else scale * interval.low, row],
+                [high if interval.high is None else scale * interval.high, row],
+            ],
+            "symbol": "none",
+            "silent": True,
+            "lineStyle": {"width": 3, "color": COLOURS[interval.state], "cap": "round"},
+        }
+        for row, interval in enumerate(intervals)
+    ]
+    points = {
+        "type": "scatter",
+        "name": "effect",
+        "symbolSize": 11,
+        "z": 5,
+        "data": [
+            {
+                "value": [scale * interval.effect, row],
+                "itemStyle": {"color": COLOURS[interval.state]},
+                "tooltip": {
+                    "formatter": _tooltip(
+                        interval.label, interval.effect, interval.low, interval.high, relative
+                    )
+                },
+            }
+            for row, interval in enumerate(intervals)
+        ],
+        "markLine": _zero_line("xAxis"),
+    }
+    return {
+        "aria": {"enabled": True, "label": {"description": "Effects with their intervals"}},
+        "animation": False,
+        "tooltip": {"trigger": "item"},
+        "grid": {"left": LABEL_WIDTH + 20, "right": 30, "top": 8, "bottom": AXIS_HEIGHT - 8},
+        "xAxis": _value_axis(relative) | {"min": low, "max": high},
+        "yAxis": {
+            "type": "category",
+            "inverse": True,
+            "data": [interval.label for interval in intervals],
+            "axisLine": {"show": False},
+            "axisTick": {"show": False},
+            "axisLabel": {"color": MUTED, "width": LABEL_WIDTH, "overflow": "truncate"},
+        },
+        "series": [*lines, points],
+    }
 
 
-def growth(points: Sequence[dict[str, Any]], arm: str, *, relative: bool) -> str:
-    """The effect of one arm by day, with its interval as a band."""
+def interval_chart_height(intervals: Sequence[EffectInterval]) -> int:
+    """Height in pixels."""
+    return ROW_HEIGHT * len(intervals) + AXIS_HEIGHT
+
+
+def timeline_chart(
+    points: Sequence[dict[str, Any]], arm: str, *, relative: bool
+) -> dict[str, Any] | None:
+    """The effect of one arm by day, with its interval as a band.
+
+    Returns:
+        The options, or None when no day has an effect with a bounded interval.
+    """
+    rows = [(p["day"], p["comparisons"].get(arm, {})) for p in points]
     rows = [
-        (p["day"], p["comparisons"][arm])
-        for p in points
-        if p["comparisons"].get(arm, {}).get("effect") is not None
+        (day, row)
+        for day, row in rows
+        if row.get("effect") is not None and row["interval"] and None not in row["interval"]
     ]
-    rows = [(day, row) for day, row in rows if row["interval"] and None not in row["interval"]]
     if not rows:
-        return ""
-    low, high = _reach([x for _, row in rows for x in (*row["interval"], row["effect"], 0.0)])
-    height = 230
-    left, right, top, bottom = 70, 20, 12, 34
-
-    def x(i: int) -> float:
-        return left + (WIDTH - left - right) * (0.5 if len(rows) == 1 else i / (len(rows) - 1))
-
-    def y(v: float) -> float:
-        return top + (height - top - bottom) * (high - v) / (high - low)
-
-    parts = [_open(height, f"The effect of {arm} as it accumulated")]
-    for tick in _ticks(low, high):
-        parts.append(
-            f'<line x1="{left}" x2="{WIDTH - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="{LINE}"/>'
-        )
-        parts.append(
-            f'<text x="{left - 8}" y="{y(tick) + 4:.1f}" text-anchor="end" fill="{MUTED}" font-size="12">{_number(tick, relative)}</text>'
-        )
-    band = [(x(i), y(row["interval"][1])) for i, (_, row) in enumerate(rows)] + [
-        (x(i), y(row["interval"][0])) for i, (_, row) in reversed(list(enumerate(rows)))
-    ]
-    parts.append(
-        f'<polygon class="band" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in band)}" fill="{ACCENT}" opacity=".18"/>'
-    )
-    line = " ".join(f"{x(i):.1f},{y(row['effect']):.1f}" for i, (_, row) in enumerate(rows))
-    parts.append(f'<polyline points="{line}" fill="none" stroke="{ACCENT}" stroke-width="2"/>')
-    parts.append(
-        f'<line x1="{left}" x2="{WIDTH - right}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="{MUTED}" stroke-width="1.5"/>'
-    )
-    for i, (day, row) in enumerate(rows):
-        said = f"{day}: {_number(row['effect'], relative)}, from {_number(row['interval'][0], relative)} to {_number(row['interval'][1], relative)}"
-        parts.append(
-            f'<circle class="day" cx="{x(i):.1f}" cy="{y(row["effect"]):.1f}" r="4" fill="{ACCENT}"><title>{escape(said)}</title></circle>'
-        )
-    for i in {0, len(rows) - 1}:
-        anchor = "middle" if len(rows) == 1 else "start" if i == 0 else "end"
-        parts.append(
-            f'<text x="{x(i):.1f}" y="{height - 12}" text-anchor="{anchor}" fill="{MUTED}" font-size="12">{escape(rows[i][0])}</text>'
-        )
-    return "".join([*parts, "</svg>"])
-
-
-def _open(height: float, title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" width="100%" style="max-width:{WIDTH}px" role="img" '
-        f'aria-label="{escape(title, quote=True)}" font-family="inherit">'
-    )
-
-
-def _reach(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    room = (high - low) * 0.08 or 1.0
-    return low - room, high + room
-
-
-def _x(value: float, low: float, high: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * (min(max(value, low), high) - low) / (high - low)
+        return None
+    scale = 100 if relative else 1
+    hidden = {
+        "type": "line",
+        "symbol": "none",
+        "silent": True,
+        "lineStyle": {"opacity": 0},
+        "stack": "interval",
+        "stackStrategy": "all",
+    }
+    effect = {
+        "type": "line",
+        "name": "effect",
+        "symbol": "circle",
+        "symbolSize": 8,
+        "color": COLOURS["neutral"],
+        "data": [
+            {
+                "value": scale * row["effect"],
+                "tooltip": {
+                    "formatter": _tooltip(
+                        day, row["effect"], row["interval"][0], row["interval"][1], relative
+                    )
+                },
+            }
+            for day, row in rows
+        ],
+        "markLine": _zero_line("yAxis"),
+    }
+    ends = [[scale * end for end in row["interval"]] for _, row in rows]
+    low, high = _padded_range([0.0, *(end for pair in ends for end in pair)])
+    return {
+        "aria": {"enabled": True, "label": {"description": f"The effect of {arm} over time"}},
+        "animation": False,
+        "tooltip": {"trigger": "item"},
+        "grid": {"left": 70, "right": 30, "top": 12, "bottom": 30},
+        "xAxis": {
+            "type": "category",
+            "boundaryGap": len(rows) == 1,
+            "data": [day for day, _ in rows],
+            "axisLabel": {"color": MUTED},
+            "axisLine": {"show": False},
+            "axisTick": {"show": False},
+        },
+        "yAxis": _value_axis(relative) | {"min": low, "max": high},
+        "series": [
+            hidden | {"name": "lower", "data": [low for low, _ in ends]},
+            hidden
+            | {
+                "name": "interval",
+                "data": [high - low for low, high in ends],
+                "areaStyle": {"color": COLOURS["neutral"], "opacity": 0.18},
+            },
+            effect,
+        ],
+    }
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    raw = (high - low) / 5
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def _value_axis(relative: bool) -> dict[str, Any]:
+    label = {"color": MUTED, "showMinLabel": False, "showMaxLabel": False}
+    return {
+        "type": "value",
+        "axisLabel": label | ({"formatter": "{value} %"} if relative else {}),
+        "splitLine": {"showMinLine": False, "showMaxLine": False, "lineStyle": {"color": LINE}},
+    }
+
+
+def _zero_line(axis: str) -> dict[str, Any]:
+    return {
+        "silent": True,
+        "symbol": "none",
+        "label": {"show": False},
+        "lineStyle": {"type": "solid", "color": MUTED, "width": 1.5},
+        "data": [{axis: 0}],
+    }
+
+
+def _padded_range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    padding = (high - low) * 0.08 or 1.0
+    return low - padding, high + padding
+
+
+def _tooltip(
+    label: str, effect: float, low: float | None, high: float | None, relative: bool
+) -> str:
+    """HTML, as ECharts takes it."""
+    ends = ["no bound" if end is None else _number(end, relative) for end in (low, high)]
+    return f"{escape(label)}<br>{_number(effect, relative)}, from {ends[0]} to {ends[1]}"
 
 
 def _number(value: float, relative: bool) -> str:
     return f"{100 * value:+.3g} %" if relative else f"{value:+.3g}"
-
-
-def _end(value: float | None, relative: bool) -> str:
-    return "no bound" if value is None else _number(value, relative)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 26 else text[:25] + "…"

@@ -1,5 +1,4 @@
-"""Several hypotheses at once: adjusted p-values, and the confidence level whose
-intervals match.
+"""Multiple comparisons: adjusted p-values, and intervals that match them.
 
 `bonferroni` and `holm` bound the chance of any false positive in the family by alpha
 (Holm 1979, Scandinavian Journal of Statistics 6, 65); `benjamini-hochberg` the expected
@@ -15,8 +14,9 @@ Correction = Literal["none", "bonferroni", "holm", "benjamini-hochberg"]
 
 
 def adjust(p_values: Sequence[float], correction: Correction) -> list[float]:
-    """Adjusted p-values, in the order given: a hypothesis is rejected when its adjusted
-    p-value is below alpha.
+    """Adjusted p-values, in the order given.
+
+    A hypothesis is rejected when its adjusted p-value is below alpha.
 
     >>> adjust([0.01, 0.04, 0.03], "holm")
     [0.03, 0.06, 0.06]
@@ -43,11 +43,10 @@ def adjust(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 def interval_alpha(alpha: float, family: int, correction: Correction) -> float:
-    """Error rate of each interval, so that all of a family of this size cover at once
-    with confidence 1 - alpha.
+    """Error rate of each interval, for joint coverage of a family of 1 - alpha.
 
-    Bonferroni's match its decisions exactly. Holm and Benjamini-Hochberg have no such
-    intervals of equal width: theirs are Bonferroni's, which are simultaneous but may
-    include zero where the sharper test rejects.
+    Bonferroni's intervals match its decisions exactly. Holm and Benjamini-Hochberg have
+    no such intervals, and use Bonferroni's: they are simultaneous, but may include zero
+    where the sharper test rejects.
     """
     return alpha if correction == "none" else alpha / max(family, 1)

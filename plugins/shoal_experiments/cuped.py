@@ -1,14 +1,15 @@
-"""CUPED: remove from an outcome what a unit's own past already explains.
+"""CUPED: remove from an outcome what a unit's own past explains.
 
 Source: Deng, Xu, Kohavi & Walker 2013, "Improving the Sensitivity of Online Controlled
 Experiments by Utilizing Pre-Experiment Data", WSDM. With θ = cov(y, x) / var(x), pooled
 over the arms:
 
     adjusted mean of arm i      ȳi - θ (x̄i - x̄)
-    variance of one unit        var(y) - 2 θ cov(y, x) + θ² var(x)  =  (1 - ρ²) var(y)  at the best θ
+    variance of one unit        var(y) - 2 θ cov(y, x) + θ² var(x)
+    … at the best θ             (1 - ρ²) var(y)
     intervals narrow by         √(1 - ρ²)
 
-x must be fixed before the unit was first exposed, or the treatment leaks into it and
+x must be from before the unit's first exposure: otherwise the treatment affects it, and
 the effect is biased.
 """
 
@@ -21,21 +22,14 @@ from .summaries import Mean, Pair
 
 
 def theta(arms: Mapping[str, Pair]) -> float:
-    """The within-arm regression of y on x, pooled over arms; 0 when the covariate does
-    not vary (nothing is removed).
-    """
+    """The within-arm regression of y on x, pooled over arms; 0 when x does not vary."""
     variance = sum((arm.n - 1) * arm.variance_x for arm in arms.values())
-    return (
-        sum((arm.n - 1) * arm.covariance for arm in arms.values()) / variance
-        if variance > 0
-        else 0.0
-    )
+    covariance = sum((arm.n - 1) * arm.covariance for arm in arms.values())
+    return covariance / variance if variance > 0 else 0.0
 
 
 def adjust(arms: Mapping[str, Pair]) -> dict[str, Mean]:
-    """Each arm's adjusted mean, ready for `compare`. Units without a past count with x
-    = 0, in every arm alike.
-    """
+    """Each arm's adjusted mean, for `compare`. Units without a past have x = 0."""
     slope = theta(arms)
     units = sum(arm.n for arm in arms.values())
     centre = sum(arm.n * arm.mean_x for arm in arms.values()) / units
@@ -50,7 +44,7 @@ def adjust(arms: Mapping[str, Pair]) -> dict[str, Mean]:
 
 
 def narrowing(arms: Mapping[str, Pair]) -> float:
-    """The factor √(1 - ρ²) by which intervals narrow; 1 when nothing is gained."""
+    """The factor √(1 - ρ²) by which intervals narrow; 1 when there is no gain."""
     y = sum((arm.n - 1) * arm.variance_y for arm in arms.values())
     x = sum((arm.n - 1) * arm.variance_x for arm in arms.values())
     xy = sum((arm.n - 1) * arm.covariance for arm in arms.values())

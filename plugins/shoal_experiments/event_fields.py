@@ -1,4 +1,4 @@
-"""Fields of events' data, as typed columns: JSON text in, arrays out."""
+"""Fields of events' data as typed Arrow columns, read from JSON text."""
 
 from __future__ import annotations
 
@@ -12,75 +12,85 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 NUMBER, TEXT, FLAG = pa.float64(), pa.string(), pa.bool_()
-CHUNK = 250_000
+CHUNK_ROWS = 250_000
 
 
-def kind_of(value: str | int | float | bool) -> pa.DataType:
+def field_type(value: str | int | float | bool) -> pa.DataType:
+    """The column type that a value is compared with."""
     return FLAG if isinstance(value, bool) else TEXT if isinstance(value, str) else NUMBER
 
 
-def columns(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
-    """These fields of each text; null where one is missing. A dot leads into an object.
-    A number's field that holds anything else but true or false is NaN; a field of
-    another kind that holds something else is null.
+def read_fields(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
+    """Read fields from JSON objects.
 
-    Arrow parses when all values are of their kinds (five times as fast); otherwise
-    Python does, row by row.
+    Args:
+        data: JSON texts, shape (n,).
+        kinds: Type of each field, by name. A dot in a name leads into an object.
+
+    Returns:
+        One array of shape (n,) per field. A missing value is null. In a number's
+        column, true is 1, false is 0, and any other value is NaN; in other columns, a
+        value of another type is null.
     """
     parts = []
-    for start in range(0, max(len(data), 1), CHUNK):
-        chunk = data.slice(start, CHUNK)
-        try:
-            parts.append(_parsed(chunk, kinds))
+    for start in range(0, max(len(data), 1), CHUNK_ROWS):
+        chunk = data.slice(start, CHUNK_ROWS)
+        try:  # Arrow is faster, but reads only values that all have the types asked for
+            parts.append(_read_with_arrow(chunk, kinds))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            parts.append(_walked(chunk, kinds))
+            parts.append(_read_row_by_row(chunk, kinds))
     return {name: pa.concat_arrays([part[name] for part in parts]) for name in kinds}
 
 
-def _parsed(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
+def _read_with_arrow(
+    data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]
+) -> dict[str, pa.Array]:
     if not len(data):
         return {name: pa.array([], kind) for name, kind in kinds.items()}
     texts = pc.fill_null(data, "{}")
     texts = pc.if_else(pc.starts_with(texts, "{"), texts, "{}").combine_chunks()
-    whole = pc.binary_join(
+    lines = pc.binary_join(
         pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts), "\n"
     )[0].as_buffer()
     options = pj.ParseOptions(explicit_schema=_schema(kinds), unexpected_field_behavior="ignore")
-    table = pj.read_json(io.BytesIO(whole), pj.ReadOptions(block_size=1 << 23), options)
+    table = pj.read_json(io.BytesIO(lines), pj.ReadOptions(block_size=1 << 23), options)
     if table.num_rows != len(data):
-        raise pa.ArrowInvalid("a text holds more or less than one object")
-    found = {}
+        raise pa.ArrowInvalid("a text is not exactly one object")
+    columns = {}
     for name in kinds:
         path = name.split(".")
         column = table[path[0]].combine_chunks()
         for key in path[1:]:
             column = pc.struct_field(column, key)
-        found[name] = column if isinstance(column, pa.Array) else column.combine_chunks()
-    return found
+        columns[name] = column if isinstance(column, pa.Array) else column.combine_chunks()
+    return columns
 
 
 def _schema(kinds: Mapping[str, pa.DataType]) -> pa.Schema:
     tree: dict[str, Any] = {}
     for name, kind in kinds.items():
         *path, last = name.split(".")
-        at = tree
+        node = tree
         for key in path:
-            at = at.setdefault(key, {})
-            if not isinstance(at, dict):
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
                 raise pa.ArrowInvalid("a field is both a value and an object")
-        if last in at:
+        if last in node:
             raise pa.ArrowInvalid("a field is both a value and an object")
-        at[last] = kind
-    return pa.schema(list(_branches(tree)))
+        node[last] = kind
+    return pa.schema(list(_arrow_fields(tree)))
 
 
-def _branches(tree: Mapping[str, Any]) -> Iterator[pa.Field]:
+def _arrow_fields(tree: Mapping[str, Any]) -> Iterator[pa.Field]:
     for key, value in tree.items():
-        yield pa.field(key, pa.struct(list(_branches(value))) if isinstance(value, dict) else value)
+        kind = pa.struct(list(_arrow_fields(value))) if isinstance(value, dict) else value
+        yield pa.field(key, kind)
 
 
-def _walked(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
-    found: dict[str, list[Any]] = {name: [] for name in kinds}
+def _read_row_by_row(
+    data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]
+) -> dict[str, pa.Array]:
+    columns: dict[str, list[Any]] = {name: [] for name in kinds}
     paths = {name: name.split(".") for name in kinds}
     for text in data.to_pylist():
         try:
@@ -91,17 +101,13 @@ def _walked(data: pa.ChunkedArray, kinds: Mapping[str, pa.DataType]) -> dict[str
             value = parsed
             for key in path:
                 value = value.get(key) if isinstance(value, dict) else None
-            found[name].append(_as(value, kinds[name]))
-    return {name: pa.array(values, kinds[name]) for name, values in found.items()}
+            columns[name].append(_convert(value, kinds[name]))
+    return {name: pa.array(values, kinds[name]) for name, values in columns.items()}
 
 
-def _as(value: Any, kind: pa.DataType) -> Any:
+def _convert(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
     if kind == NUMBER:
-        return (
-            value
-            if value is None
-            else float(value)
-            if isinstance(value, bool | int | float)
-            else float("nan")
-        )
+        return float(value) if isinstance(value, bool | int | float) else float("nan")
     return value if isinstance(value, str if kind == TEXT else bool) else None

@@ -1,13 +1,15 @@
-"""Group-sequential tests: looks planned at information times 0 < t1 < … <= 1, each with
-a bound on z.
+"""Group-sequential tests: looks at information times 0 < t1 < … <= 1, with bounds on z.
 
 The score B(t) = z √t of the data at information time t is a Brownian motion with drift
 θ (Jennison & Turnbull, Group Sequential Methods, 2000, ch. 3): B(tk) - B(tk-1) is
 normal with mean θ (tk - tk-1) and variance tk - tk-1. Everything here follows from its
 distribution over the looks, by the recursion of Armitage, McPherson & Rowe (1969),
-exact to ten digits. (R's ldbounds integrates by trapezoids: its published values are
-off by up to 0.0004. The tests show both.) θ is the expected z at the end of the plan:
-z(1-α/2) + z(power) for a single look.
+exact to ten digits. (R's ldbounds uses the trapezoidal rule, so its published values
+are off by up to 0.0004; the tests show both.) The drift θ is the expected z at the end
+of the plan: z(1-α/2) + z(power) for a single look.
+
+In all functions, `times` are information times, `z` are bounds at them, and `sided` is
+1 or 2.
 """
 
 from __future__ import annotations
@@ -26,24 +28,26 @@ from scipy.special import ndtr, ndtri
 Floats = NDArray[np.float64]
 Spending = Literal["obrien-fleming", "pocock", "power", "hwang-shih-decani"]
 _FAR = 9.0
-"""Standard deviations beyond which nothing is."""
+"""Standard deviations beyond which the probability is taken as zero."""
+
 _GAUSS = np.polynomial.legendre.leggauss(12)
 
 
-# Spending functions: share of alpha that may be used up by time t
+# Spending functions
 
 
 def spend(
     alpha: float, t: float, spending: Spending = "obrien-fleming", parameter: float | None = None
 ) -> float:
-    """Cumulative alpha by information time t of a one-sided test. Source: Lan & DeMets
-    1983, Biometrika 70, 659; power family: Kim & DeMets 1987 (`parameter` φ, default
-    1); Hwang, Shih & DeCani 1990 (`parameter` γ, default -4).
+    """Cumulative alpha that a one-sided test may spend by information time t.
 
         obrien-fleming      2 - 2 Φ(z(1 - α/2) / √t)
         pocock              α ln(1 + (e - 1) t)
         power               α t^φ
         hwang-shih-decani   α (1 - e^(-γ t)) / (1 - e^(-γ));  γ = 0: α t
+
+    Source: Lan & DeMets 1983, Biometrika 70, 659; power family: Kim & DeMets 1987
+    (`parameter` φ, default 1); Hwang, Shih & DeCani 1990 (`parameter` γ, default -4).
     """
     t = min(t, 1.0)
     if spending == "obrien-fleming":
@@ -58,8 +62,9 @@ def spend(
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """At each look: stop for significance when |z| >= z (z >= z one-sided). `spent` is
-    the cumulative type-I error.
+    """Bounds of each look: significant when |z| (z when one-sided) reaches them.
+
+    `spent` is the cumulative type I error.
     """
 
     times: tuple[float, ...]
@@ -77,20 +82,30 @@ def spending_bounds(
     parameter: float | None = None,
     information: Sequence[float] | None = None,
 ) -> Bounds:
-    """Lan-DeMets bounds at any looks, planned or not: those already past never depend
-    on those to come.
+    """Lan-DeMets bounds at any looks, planned or not.
 
-    `times` are what the spending function is asked at. `information`, of any unit, is
-    what the looks' correlation follows when that is another clock (calendar time
-    spends, information correlates). Two-sided tests spend alpha / 2 on each side.
-    `spending` may be a function t -> cumulative alpha of the whole test.
+    Bounds of past looks do not depend on later ones. Two-sided tests spend alpha / 2 on
+    each side.
+
+    Args:
+        times: Where the spending function is evaluated.
+        alpha: Error rate of the whole test.
+        sided: 1 or 2.
+        spending: A spending function's name, or a function t -> cumulative alpha of the
+            whole test.
+        parameter: The parameter of a named spending function that has one.
+        information: What the looks' correlation follows, in any unit, when it differs
+            from `times` (calendar time spends, information correlates).
+
+    Raises:
+        ValueError: The times are impossible.
     """
     clock = _times(times)
     inner = _times(times if information is None else [i / max(information) for i in information])
     if len(inner) != len(clock):
-        raise ValueError("as many information values as times are needed")
+        raise ValueError("times and information must have the same length")
     if sided not in (1, 2):
-        raise ValueError("sided is 1 or 2")
+        raise ValueError("sided must be 1 or 2")
     side = alpha / sided
     if callable(spending):
         spent = [spending(t) / sided for t in clock]
@@ -111,9 +126,10 @@ def spending_bounds(
 def shaped_bounds(
     times: Sequence[float], alpha: float = 0.05, *, sided: int = 2, delta: float = 0.0
 ) -> Bounds:
-    """The classical bounds z(t) = c t^(delta - 1/2): delta 0 is O'Brien-Fleming's
-    (1979), 1/2 is Pocock's (1977), others Wang & Tsiatis' (1987). c makes the type-I
-    error over exactly these looks alpha.
+    """The classical bounds z(t) = c t^(delta - 1/2).
+
+    delta 0 is O'Brien-Fleming's (1979), 1/2 is Pocock's (1977), others are Wang &
+    Tsiatis' (1987). c makes the type I error over exactly these looks alpha.
 
     >>> [round(z, 3) for z in shaped_bounds([0.2, 0.4, 0.6, 0.8, 1], delta=0.5).z][:1]
     [2.413]
@@ -134,12 +150,13 @@ def shaped_bounds(
 def last_bound(
     times: Sequence[float], z: Sequence[float], alpha: float = 0.05, *, sided: int = 2
 ) -> float:
-    """The bound at the last of `times` that, after the given bounds at the looks before
-    it, makes the error alpha (Haybittle 1971, Peto et al. 1976, with 3 before the end).
+    """The bound at the last look that makes the error alpha, given the earlier ones.
+
+    Haybittle 1971 and Peto et al. 1976 use 3 before the end.
     """
     clock = _times(times)
     if len(z) != len(clock) - 1:
-        raise ValueError("give a bound for every look but the last")
+        raise ValueError("a bound is needed for every look but the last")
     spent = exit_probabilities(clock[:-1], z, sided=sided)[-1] if z else 0.0
     if spent >= alpha:
         raise ValueError("the earlier bounds already spend all of alpha")
@@ -151,23 +168,21 @@ def last_bound(
     return walk.bound((alpha - spent) / sided) / math.sqrt(clock[-1])
 
 
-# What bounds do
+# Properties of bounds
 
 
 def exit_probabilities(
     times: Sequence[float], z: Sequence[float] | Floats, *, drift: float = 0.0, sided: int = 2
 ) -> list[float]:
-    """Cumulative probability of having crossed a bound by each look, under this drift."""
-    upper, lower = crossing(times, z, drift=drift, sided=sided)
+    """Cumulative probability of having crossed a bound, by look."""
+    upper, lower = crossing_probabilities(times, z, drift=drift, sided=sided)
     return [u + w for u, w in zip(upper, lower, strict=True)]
 
 
-def crossing(
+def crossing_probabilities(
     times: Sequence[float], z: Sequence[float] | Floats, *, drift: float = 0.0, sided: int = 2
 ) -> tuple[list[float], list[float]]:
-    """Cumulative probabilities of having crossed the upper, and the lower, bound by
-    each look.
-    """
+    """Cumulative probabilities of having crossed the upper and lower bound, by look."""
     walk = _Walk(drift)
     uppers, lowers, up, down = [], [], 0.0, 0.0
     for t, bound in zip(_times(times), z, strict=True):
@@ -184,9 +199,10 @@ def crossing(
 def drift_for_power(
     times: Sequence[float], z: Sequence[float] | Floats, power: float, *, sided: int = 2
 ) -> float:
-    """The drift under which the bounds are crossed with this probability by the last
-    look. (drift / (z(1-α/2) + z(power)))² is by how much the plan's largest sample
-    exceeds a single look's.
+    """The drift for which the bounds are crossed with probability `power`.
+
+    (drift / (z(1-α/2) + z(power)))² is the plan's largest sample over that of a single
+    look.
     """
     return float(
         brentq(
@@ -206,18 +222,18 @@ def drift_interval(
     *,
     sided: int = 2,
 ) -> tuple[float, float]:
-    """Interval for the drift after stopping at the last of `times` with z-value
-    `value`, by stage-wise ordering: earlier crossings are more extreme than later ones
-    (Tsiatis, Rosner & Mehta 1984; Kim & DeMets 1987). Only the bounds of the looks
-    before the last are used. Divided by √(the plan's information), the drift is the
-    effect.
+    """Interval for the drift, after stopping at the last of `times` with z = `value`.
+
+    By stage-wise ordering: earlier crossings are more extreme than later ones (Tsiatis,
+    Rosner & Mehta 1984; Kim & DeMets 1987). Only the bounds of the looks before the
+    last are used. Divided by √(the plan's information), the drift is the effect.
     """
     bounds = [*list(z)[: len(times) - 1], value]
     tail = (1 - confidence) / 2
 
     def upper(drift: float) -> float:
         before, _ = (
-            crossing(times[:-1], bounds[:-1], drift=drift, sided=sided)
+            crossing_probabilities(times[:-1], bounds[:-1], drift=drift, sided=sided)
             if len(times) > 1
             else ([0.0], [])
         )
@@ -236,21 +252,22 @@ def drift_interval(
 
 
 def conditional_power(z_now: float, time: float, z_final: float, drift: float) -> float:
-    """Probability of ending above z_final given z_now at information time `time`, under
-    this drift: Φ((B + θ (1 - t) - z_final) / √(1 - t)), B = z_now √t. Source: Lan &
-    Wittes 1988, Biometrics 44, 579.
+    """Probability of ending above z_final, given z_now at information time `time`.
+
+        Φ((B + θ (1 - t) - z_final) / √(1 - t)), B = z_now √t
+
+    Source: Lan & Wittes 1988, Biometrics 44, 579.
     """
     if not 0 < time < 1:
-        raise ValueError(
-            "conditional power is asked between the beginning and the end: 0 < time < 1"
-        )
+        raise ValueError("conditional power needs 0 < time < 1")
     score = z_now * math.sqrt(time)
     return float(ndtr((score + drift * (1 - time) - z_final) / math.sqrt(1 - time)))
 
 
 def proportions_drift(control: float, treatment: float, total: int) -> float:
-    """Drift of a two-arm test of proportions with `total` units in all, halved: |p1 -
-    p2| / √(2 p̄ (1 - p̄) / (total / 2)).
+    """Drift of a two-arm test of proportions with `total` units, half in each arm.
+
+    |p1 - p2| / √(2 p̄ (1 - p̄) / (total / 2))
     """
     mean = (control + treatment) / 2
     return abs(control - treatment) / math.sqrt(2 * mean * (1 - mean) / (total / 2))
@@ -260,8 +277,10 @@ def proportions_drift(control: float, treatment: float, total: int) -> float:
 
 
 def quadrature(low: float, high: float, deviation: float) -> tuple[Floats, Floats]:
-    """Nodes and weights on [low, high] for functions no narrower than a normal of this
-    deviation: 12 Gauss-Legendre nodes for every 1.5 deviations.
+    """Quadrature nodes and weights on [low, high].
+
+    There are 12 Gauss-Legendre nodes for every 1.5 standard deviations, enough for
+    functions no narrower than a normal density of this deviation.
     """
     panels = math.ceil((high - low) / (1.5 * deviation))
     edges = np.linspace(low, high, panels + 1)
@@ -271,9 +290,10 @@ def quadrature(low: float, high: float, deviation: float) -> tuple[Floats, Float
 
 
 class _Walk:
-    """Sub-density of B over the looks so far, as weighted points: mass[i] at x[i] of
-    walks that have not stopped, before the latest increment; `step` moves on to a look,
-    `stop` removes what its bounds catch.
+    """Distribution of B over the looks, for walks that have not crossed a bound.
+
+    It is stored before the latest increment, as weighted points: mass[i] at x[i].
+    `step` moves to the next look, `stop` removes the walks that cross its bounds.
     """
 
     def __init__(self, drift: float) -> None:
@@ -292,7 +312,7 @@ class _Walk:
         return float(self.mass @ ndtr((a - self._centre()) / self._deviation()))
 
     def bound(self, probability: float) -> float:
-        """b with above(b) = probability; infinite (9 deviations) for none."""
+        """b with above(b) = probability; 9 standard deviations for probability 0."""
         far = self.drift * self.time + _FAR * math.sqrt(self.time)
         near = self.drift * self.time - _FAR * math.sqrt(self.time)
         if probability <= self.above(far):

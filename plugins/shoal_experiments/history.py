@@ -1,4 +1,4 @@
-"""What a tenant's recent events say of a metric before an experiment on it has begun."""
+"""What a tenant's recent events say of a metric before an experiment on it starts."""
 
 from __future__ import annotations
 
@@ -14,24 +14,34 @@ from shoal import Stores
 
 from . import aggregation as agg
 from .design import Design
-from .event_fields import TEXT, columns
-from .observations import Scope, Tail, between, days_of, events_of
+from .event_fields import TEXT, read_fields
+from .metric_data import summarize
+from .observations import EventTail, Scope, days_between, events_between, read_events
 from .summaries import Undefined
 
-LONGEST = 28
-"""Days that are looked back: whole weeks."""
-USUAL = 14.0
-"""Days that a metric without a window accumulates when no duration is given."""
-OF_NO_UNIT = ("item.", "metric", "optimizer.", "search.", "shoal.")
-"""Event types whose subject is a thing, or that the platform logs of itself: they show
-nobody to be active.
+MAX_LOOKBACK_DAYS = 28
+"""Days to look back at most: whole weeks, since weekdays differ."""
+
+DEFAULT_DAYS = 14.0
+"""Duration of an experiment when neither its design nor the history says one."""
+
+TYPES_WITHOUT_UNIT = ("item.", "metric", "optimizer.", "search.", "shoal.")
+"""Event types that do not show a unit to be active.
+
+Their subject is an item, or the platform logs them about itself.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """The primary metric as if an experiment had run over the last `days`: its
-    `baseline`, the `variance` of one unit, `units`, and `units_per_day`, the new ones.
+class History:
+    """The primary metric as if an experiment had run over the last days.
+
+    Attributes:
+        baseline: The metric's value.
+        variance: Variance of one unit.
+        units: Units that were counted.
+        units_per_day: New units per day.
+        days: Days that were looked back.
     """
 
     baseline: float
@@ -41,84 +51,98 @@ class Past:
     days: int
 
 
-def horizon(design: Design) -> int:
-    """Whole days to look back. A metric without a window counts for as long as the
-    experiment lasts, so its past is as long.
+def lookback_days(design: Design) -> int:
+    """Whole days to look back.
+
+    A metric without a window accumulates for as long as the experiment lasts, so its
+    history must be as long.
     """
     if design.primary.window_days is not None:
-        return LONGEST
-    return min(LONGEST, max(1, math.ceil(design.duration_days or USUAL)))
+        return MAX_LOOKBACK_DAYS
+    return min(MAX_LOOKBACK_DAYS, max(1, math.ceil(design.duration_days or DEFAULT_DAYS)))
 
 
-async def history(
+async def read_history(
     stores: Stores, tenant: str, design: Design, id: str, now: datetime
-) -> Past | None:
-    """The past of the design's primary metric. Each unit that did anything is taken as
-    exposed at its first event; winsorising and windows are the metric's. None when
-    nobody logged the metric, or it is undefined (as for tenants, of which a tenant has
-    but one).
+) -> History | None:
+    """The history of the design's primary metric, with its windows and winsorising.
+
+    Each unit with any event counts as exposed at its first event.
+
+    Returns:
+        The history, or None when the metric was never logged or is undefined. It is
+        undefined for units of type "tenant", of which a tenant has only one.
     """
-    metric, days = design.primary, horizon(design)
+    metric, days = design.primary, lookback_days(design)
     if design.unit == "tenant":
         return None
     scope = Scope(stores, tenant, id, design, now - timedelta(days=days), now)
-    tail = await Tail.read(scope, now, ())
+    tail = await EventTail.read(scope, now, ())
     first, logged = [], []
-    for day in days_of(scope.start, now):
-        events = agg.distinct(
-            between(await events_of(scope, day, tail.on(day), None), scope.start, now)
-        )
+    for day in days_between(scope.start, now):
+        events = await read_events(scope, day, tail.on(day), None)
+        events = agg.deduplicate(events_between(events, scope.start, now))
         if events.num_rows:
-            first.append(_first(events, design.unit))
-            logged.append(
-                events.filter(pc.is_in(events["type"], value_set=pa.array(sorted(scope.types()))))
-            )
-    active = (
-        pa.concat_tables(first).group_by("unit").aggregate([("time", "min")]) if first else None
-    )
-    if active is None or not active.num_rows:
+            types = pa.array(sorted(scope.types()))
+            first.append(_first_events(events, design.unit))
+            logged.append(events.filter(pc.is_in(events["type"], value_set=types)))
+    if not first:
+        return None
+    active = pa.concat_tables(first).group_by("unit").aggregate([("time", "min")])
+    if not active.num_rows:
         return None
     time = np.asarray(active["time_min"], dtype=np.int64)
-    who = agg.Exposed(active["unit"].combine_chunks(), np.zeros(len(time), dtype=np.int64), time)
-    tables = [agg.outcomes(events, [metric], id, who, design.unit, tenant) for events in logged]
+    exposed = agg.ExposedUnits(
+        active["unit"].combine_chunks(), np.zeros(len(time), dtype=np.int64), time
+    )
+    tables = [
+        agg.daily_outcomes(events, [metric], id, exposed, design.unit, tenant) for events in logged
+    ]
     if not any(table.num_rows for table in tables):
         return None
-    data = agg.summarize(design, metric, who, tables, (), int(now.timestamp() * 1e6))
-    arm = data.arms.get(design.arms[0])
-    if arm is None:
+    data = summarize(design, metric, exposed, tables, (), int(now.timestamp() * 1e6))
+    summary = data.arms.get(design.arms[0])
+    if summary is None:
         return None
     try:
-        estimate = arm.estimate()
+        estimate = summary.estimate()
     except Undefined:
         return None
-    return Past(estimate.value, estimate.variance * arm.n, arm.n, len(time) / days, days)
-
-
-def _first(events: pa.Table, unit_type: str) -> pa.Table:
-    """(unit, time) of the units' first events that show them to be active."""
-    active = events
-    for prefix in OF_NO_UNIT:
-        active = active.filter(pc.invert(pc.starts_with(active["type"], prefix)))
-    unit = (
-        columns(active["data"], {"session": TEXT})["session"]
-        if unit_type == "session"
-        else active["subject"]
+    return History(
+        baseline=estimate.value,
+        variance=estimate.variance * summary.n,
+        units=summary.n,
+        units_per_day=len(time) / days,
+        days=days,
     )
-    table = pa.table({"unit": unit, "time": agg.microseconds(active["time"])}).drop_null()
+
+
+def _first_events(events: pa.Table, unit_type: str) -> pa.Table:
+    """Unit and time of the first event that shows each unit to be active."""
+    active = events
+    for prefix in TYPES_WITHOUT_UNIT:
+        active = active.filter(pc.invert(pc.starts_with(active["type"], prefix)))
+    if unit_type == "session":
+        unit = read_fields(active["data"], {"session": TEXT})["session"]
+    else:
+        unit = active["subject"]
+    table = pa.table({"unit": unit, "time": agg.to_microseconds(active["time"])}).drop_null()
     return table.group_by("unit").aggregate([("time", "min")]).rename_columns(["unit", "time"])
 
 
-async def never_seen(
-    stores: Stores, types: set[str], now: datetime, days: int = LONGEST
+async def unseen_event_types(
+    stores: Stores, types: set[str], now: datetime, days: int = MAX_LOOKBACK_DAYS
 ) -> set[str]:
-    """Those event types that neither the log nor the last days of the lake hold."""
-    left = set(types)
-    async for _, event in stores.events.read("0", types=tuple(sorted(left))):
-        left.discard(event.type)
-        if not left:
-            return left
-    for day in reversed(days_of(now - timedelta(days=days), now)):
-        rows = await stores.lake.read("events", day, day, columns=["type"]) if left else None
+    """The event types of which neither the log nor the lake's last days have any."""
+    unseen = set(types)
+    if not unseen:
+        return unseen
+    async for _, event in stores.events.read("0", types=tuple(sorted(unseen))):
+        unseen.discard(event.type)
+        if not unseen:
+            return unseen
+    for day in reversed(days_between(now - timedelta(days=days), now)):
+        rows = await stores.lake.read("events", day, day, columns=["type"]) if unseen else None
         if rows is not None:
-            left -= set(pc.unique(rows["type"]).to_pylist())
-    return left
+            unseen -= set(pc.unique(rows["type"]).to_pylist())
+    return unseen

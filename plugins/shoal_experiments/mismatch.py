@@ -1,4 +1,4 @@
-"""Sample-ratio mismatch: do the arms have the sizes that the allocation promises?"""
+"""Sample-ratio mismatch: do the arms' sizes match their allocation?"""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections.abc import Mapping
 from scipy.special import chdtrc
 
 THRESHOLD = 0.001
-"""Below this p-value something biased who was counted, and no other number of the
-experiment can be trusted.
+"""P-value below which the sizes do not match.
+
+Something then biased which units were counted, so no other result can be trusted.
 """
 
 
 def sample_ratio_p_value(
     counts: Mapping[str, int], shares: Mapping[str, float] | None = None
 ) -> float:
-    """Chi-square goodness of fit of the arms' unit counts to their shares (any positive
-    weights; equal when None).
+    """Chi-square goodness of fit of the arms' sizes to their shares.
 
     Source: Fabijan et al. 2019, "Diagnosing Sample Ratio Mismatch in Online Controlled
-    Experiments", KDD. Without units nothing contradicts the allocation: p = 1. An arm
-    with share 0 that has units: p = 0.
+    Experiments", KDD.
+
+    Args:
+        counts: Units of each arm.
+        shares: Any positive weights; equal when None.
+
+    Returns:
+        The p-value: 1 without any units, 0 when an arm of share 0 has units.
     """
     weights = {arm: 1.0 if shares is None else float(shares[arm]) for arm in counts}
     total, weight = sum(counts.values()), sum(weights.values())

@@ -1,10 +1,9 @@
-"""A running experiment's data: which of the tenant's events count, day by day, and what
-is kept of each day.
+"""An experiment's data: its daily tables, computed from events and kept in the lake.
 
-A day is made from the lake's archive of that day and what the event log holds beyond
-it. Days that the lake has whole are kept (`replace`: making one again changes nothing)
-with a fingerprint of what they were made from, so that only days with new events are
-made again; late events fall into their own day and so renew it.
+A day's events are the lake's archive of that day and what the event log has beyond it.
+Tables of days that are completely archived are kept, with a fingerprint of what they
+were computed from, so that only days with new events are computed again. A late event
+belongs to its own day and changes that day's fingerprint.
 """
 
 from __future__ import annotations
@@ -37,16 +36,18 @@ SCHEMA = pa.schema(
         ("data", pa.string()),
     ]
 )
+"""Columns of events; `data` is JSON text."""
+
 Kind = Literal["exposures", "outcomes", "past"]
-ACCOUNT = "metric"
-"""Event type of the router's account."""
+"""A kind of daily table. "past" has the outcomes before the start, for CUPED."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What of a tenant's events concerns one experiment. Exposures count from `start`
-    to `end`; outcomes of metrics without a window to `end` as well, those with one as
-    long as their window lasts.
+    """Which of a tenant's events belong to one experiment.
+
+    Exposures count from `start` to `end`. So do outcomes of metrics without a window;
+    those with a window count until their window is over.
     """
 
     stores: Stores
@@ -58,77 +59,83 @@ class Scope:
 
     @classmethod
     def of(cls, document: Document, stores: Stores, tenant: str) -> Scope:
+        """The scope of an experiment that has started."""
         assert document.started_at is not None
         return cls(
             stores, tenant, document.id, document.design, document.started_at, document.stopped_at
         )
 
     def table(self, kind: Kind) -> str:
+        """Name of the lake table with this kind of daily tables."""
         return f"experiment_{hashlib.sha256(self.id.encode()).hexdigest()[:16]}_{kind}"
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Hash of fingerprints: kind/day → what the kept day was made from."""
+        """Hash of fingerprints: kind/day → what the kept table was computed from."""
         return ("experiments", "days", self.id)
 
     def days(self, now: datetime) -> list[date]:
-        last = now if self.end is None else min(now, self.end + timedelta(days=self._reach()))
-        return days_of(self.start, last)
+        """The days from the start until now, or until the last window is over."""
+        window = max((m.window_days or 0.0 for m in self.design.metrics()), default=0.0)
+        last = now if self.end is None else min(now, self.end + timedelta(days=window))
+        return days_between(self.start, last)
 
     def past(self) -> list[date]:
-        """The whole days before the start that CUPED looks at."""
+        """The whole days before the start that CUPED uses."""
         most = max((m.cuped_days or 0 for m in self.design.metrics()), default=0)
         first = self.start.astimezone(UTC).date()
         return [first - timedelta(days=n) for n in range(most, 0, -1)]
 
     def types(self) -> set[str]:
+        """Event types that the experiment needs."""
         found = {source.event for metric in self.design.metrics() for _, source in metric.sources()}
-        return {*found, agg.EXPOSURE, ACCOUNT}
-
-    def _reach(self) -> float:
-        return max((m.window_days or 0.0 for m in self.design.metrics()), default=0.0)
+        return {*found, agg.EXPOSURE, agg.REQUEST_METRIC}
 
 
-def days_of(first: datetime, last: datetime) -> list[date]:
+def days_between(first: datetime, last: datetime) -> list[date]:
+    """The days in UTC from `first` to `last`, both included."""
     start, end = first.astimezone(UTC).date(), last.astimezone(UTC).date()
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
-class Tail:
-    """The events that the log holds beyond the lake, by day."""
+class EventTail:
+    """The events that the log has beyond the lake, by day."""
 
     def __init__(self, rows: Mapping[date, pa.Table]) -> None:
         self._rows = rows
 
     @classmethod
-    async def read(cls, scope: Scope, now: datetime, types: Sequence[str] | None = None) -> Tail:
-        """`types` are the scope's when not given; none named are all."""
-        after = await _archived(scope.stores, now)
+    async def read(
+        cls, scope: Scope, now: datetime, types: Sequence[str] | None = None
+    ) -> EventTail:
+        """Read events of the scope's types, or of `types`, where `()` means all."""
+        after = await _archived_position(scope.stores, now)
         days: dict[date, list[dict[str, Any]]] = {}
         async for _, event in scope.stores.events.read(
             after, types=tuple(sorted(scope.types())) if types is None else types
         ):
             time = event.time.astimezone(UTC)
-            days.setdefault(time.date(), []).append(
-                {
-                    "id": event.id,
-                    "source": event.source,
-                    "type": event.type,
-                    "time": time,
-                    "subject": event.subject,
-                    "data": orjson.dumps(event.data).decode(),
-                }
-            )
+            row = {
+                "id": event.id,
+                "source": event.source,
+                "type": event.type,
+                "time": time,
+                "subject": event.subject,
+                "data": orjson.dumps(event.data).decode(),
+            }
+            days.setdefault(time.date(), []).append(row)
         return cls({day: pa.Table.from_pylist(rows, SCHEMA) for day, rows in days.items()})
 
     def on(self, day: date) -> pa.Table | None:
+        """The tail's events on a day, with the columns of `SCHEMA`."""
         return self._rows.get(day)
 
 
-async def _archived(stores: Stores, now: datetime) -> str:
-    """A position of the log that the lake is known to hold: all events before it are in
-    the lake. Read from the lake itself, from its two latest days; when those are empty
-    the log is read from its beginning.
+async def _archived_position(stores: Stores, now: datetime) -> str:
+    """A position of the log before which all events are in the lake.
+
+    It is read from the lake's two latest days; when they have no events, the log is
+    read from its beginning.
     """
     today = now.astimezone(UTC).date()
     rows = await stores.lake.read("events", today - timedelta(days=1), today, columns=["position"])
@@ -138,98 +145,16 @@ async def _archived(stores: Stores, now: datetime) -> str:
     return f"{pc.max(milliseconds).as_py() - 1}-0"
 
 
-@dataclass(slots=True)
-class Observed:
-    """An experiment's data by day, ready for `aggregation.summarize`."""
-
-    who: agg.Exposed
-    exposures: dict[date, pa.Table] = field(default_factory=dict)
-    outcomes: dict[date, pa.Table] = field(default_factory=dict)
-    past: dict[date, pa.Table] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Make one day. Can travel to another process; `keep` says whether the lake holds
-    all of it.
-    """
-
-    scope: Scope
-    kind: Kind
-    day: date
-    fingerprint: str
-    keep: bool
-    tail: pa.Table | None = None
-    who: agg.Exposed | None = None
-
-    async def run(self) -> pa.Table:
-        events = await events_of(self.scope, self.day, self.tail, self.scope.types())
-        made = await anyio.to_thread.run_sync(make, self.scope, self.kind, events, self.who)
-        if self.keep:
-            await self.scope.stores.lake.replace(self.scope.table(self.kind), made, self.day)
-            await self.scope.stores.online.hset(
-                self.scope.key, f"{self.kind}/{self.day}", self.fingerprint
-            )
-        return made
-
-
-def make(scope: Scope, kind: Kind, events: pa.Table, who: agg.Exposed | None) -> pa.Table:
-    """One day's table from that day's events."""
-    if (
-        kind == "exposures"
-    ):  # an exposure's id is its content's: one of an earlier experiment of this id must not hide this one's
-        return agg.first_exposures(agg.distinct(between(events, scope.start, scope.end)), scope.id)
-    events = agg.distinct(events)
-    unit = scope.tenant if scope.design.unit == "tenant" else None
-    if kind == "past":
-        return agg.outcomes(
-            events,
-            [m for m in scope.design.metrics() if m.cuped_days],
-            scope.id,
-            None,
-            scope.design.unit,
-            unit,
-        )
-    lasting = [m for m in scope.design.metrics() if m.window_days is None]
-    timed = [m for m in scope.design.metrics() if m.window_days is not None]
-    assert who is not None
-    return pa.concat_tables(
-        [
-            agg.outcomes(
-                between(events, scope.start, scope.end),
-                lasting,
-                scope.id,
-                who,
-                scope.design.unit,
-                unit,
-            ),
-            agg.outcomes(events, timed, scope.id, who, scope.design.unit, unit),
-            agg.service(events, scope.id),
-        ]
-    )
-
-
-def between(events: pa.Table, start: datetime, end: datetime | None) -> pa.Table:
-    if not events.num_rows:
-        return events
-    keep = pc.greater_equal(
-        events["time"], pa.scalar(start.astimezone(UTC), pa.timestamp("us", tz="UTC"))
-    )
-    if end is not None:
-        keep = pc.and_(
-            keep,
-            pc.less_equal(
-                events["time"], pa.scalar(end.astimezone(UTC), pa.timestamp("us", tz="UTC"))
-            ),
-        )
-    return events.filter(keep)
-
-
-async def events_of(
+async def read_events(
     scope: Scope, day: date, tail: pa.Table | None, types: Collection[str] | None
 ) -> pa.Table:
-    """One day's events of these types (None: of all), from the lake and the tail; some
-    may be there twice.
+    """One day's events, from the lake and the tail; an event may be in both.
+
+    Args:
+        scope: The experiment.
+        day: The day, in UTC.
+        tail: The tail's events on that day.
+        types: Event types; None for all.
     """
     archived = await scope.stores.lake.read("events", day, day, columns=COLUMNS)
     tables = [
@@ -238,90 +163,183 @@ async def events_of(
     if not tables:
         return SCHEMA.empty_table()
     table = pa.concat_tables(tables)
-    return (
-        table
-        if types is None
-        else table.filter(pc.is_in(table["type"], value_set=pa.array(sorted(types))))
+    if types is None:
+        return table
+    return table.filter(pc.is_in(table["type"], value_set=pa.array(sorted(types))))
+
+
+def events_between(events: pa.Table, start: datetime, end: datetime | None) -> pa.Table:
+    """The events from `start` to `end`, both included; an `end` of None is open."""
+    if not events.num_rows:
+        return events
+    timestamp = pa.timestamp("us", tz="UTC")
+    keep = pc.greater_equal(events["time"], pa.scalar(start.astimezone(UTC), timestamp))
+    if end is not None:
+        before = pc.less_equal(events["time"], pa.scalar(end.astimezone(UTC), timestamp))
+        keep = pc.and_(keep, before)
+    return events.filter(keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Computes one daily table; can be sent to another process.
+
+    Attributes:
+        scope: The experiment.
+        kind: The kind of table.
+        day: The day, in UTC.
+        fingerprint: What the table is computed from.
+        keep: Whether to store the table: the lake has all of the day's events.
+        tail: The day's events that are not in the lake.
+        exposed: The experiment's units, for outcomes.
+    """
+
+    scope: Scope
+    kind: Kind
+    day: date
+    fingerprint: str
+    keep: bool
+    tail: pa.Table | None = None
+    exposed: agg.ExposedUnits | None = None
+
+    async def run(self) -> pa.Table:
+        """Compute the table, and store it when it is to be kept."""
+        events = await read_events(self.scope, self.day, self.tail, self.scope.types())
+        table = await anyio.to_thread.run_sync(
+            compute_table, self.scope, self.kind, events, self.exposed
+        )
+        if self.keep:
+            await self.scope.stores.lake.replace(self.scope.table(self.kind), table, self.day)
+            await self.scope.stores.online.hset(
+                self.scope.key, f"{self.kind}/{self.day}", self.fingerprint
+            )
+        return table
+
+
+def compute_table(
+    scope: Scope, kind: Kind, events: pa.Table, exposed: agg.ExposedUnits | None
+) -> pa.Table:
+    """One daily table, from that day's events."""
+    design, id = scope.design, scope.id
+    if kind == "exposures":
+        # Cut before duplicates are dropped. An exposure's id follows from its content,
+        # so that of an earlier experiment with this id must not hide this one's.
+        within = events_between(events, scope.start, scope.end)
+        return agg.first_exposures(agg.deduplicate(within), id)
+    events = agg.deduplicate(events)
+    tenant = scope.tenant if design.unit == "tenant" else None
+    if kind == "past":
+        adjusted = [m for m in design.metrics() if m.cuped_days]
+        return agg.daily_outcomes(events, adjusted, id, None, design.unit, tenant)
+    assert exposed is not None
+    within = events_between(events, scope.start, scope.end)
+    unbounded = [m for m in design.metrics() if m.window_days is None]
+    windowed = [m for m in design.metrics() if m.window_days is not None]
+    return pa.concat_tables(
+        [
+            agg.daily_outcomes(within, unbounded, id, exposed, design.unit, tenant),
+            agg.daily_outcomes(events, windowed, id, exposed, design.unit, tenant),
+            agg.service_outcomes(events, id),
+        ]
     )
 
 
 Runner = Callable[[Sequence[Task]], Awaitable[list[pa.Table]]]
-"""How several days are made: here, or by Ray Data."""
+"""Runs tasks: in this process, or with Ray Data."""
 
 
-async def one_by_one(tasks: Sequence[Task]) -> list[pa.Table]:
+async def run_sequentially(tasks: Sequence[Task]) -> list[pa.Table]:
     return [await task.run() for task in tasks]
 
 
-async def observe(scope: Scope, now: datetime, run: Runner = one_by_one) -> Observed:
-    """The experiment's data as of now. Days that have not changed since they were made
-    are read back, the others made.
+@dataclass(slots=True)
+class Observed:
+    """An experiment's data by day, ready for `metric_data.summarize`."""
+
+    exposed: agg.ExposedUnits
+    exposures: dict[date, pa.Table] = field(default_factory=dict)
+    outcomes: dict[date, pa.Table] = field(default_factory=dict)
+    past: dict[date, pa.Table] = field(default_factory=dict)
+
+
+async def observe(scope: Scope, now: datetime, run: Runner = run_sequentially) -> Observed:
+    """The experiment's data as of now.
+
+    Tables of days that have not changed are read from the lake, others are computed.
     """
-    tail = await Tail.read(scope, now)
-    known = {
-        k.decode(): v.decode() for k, v in (await scope.stores.online.hgetall(scope.key)).items()
-    }
-    salt = _hash(scope.design.hash(), scope.start.isoformat(), str(scope.end))
-    exposures, prints = await _made(
-        scope, "exposures", scope.days(now), tail, known, salt, None, run
+    tables = _DailyTables(scope, await EventTail.read(scope, now), await _known(scope), run)
+    exposures, prints = await tables.get("exposures", scope.days(now))
+    exposed = await anyio.to_thread.run_sync(
+        agg.exposed_units, list(exposures.values()), scope.design.arms
     )
-    who = await anyio.to_thread.run_sync(agg.exposed, list(exposures.values()), scope.design.arms)
     outcomes: dict[date, pa.Table] = {}
-    if len(who.units):
-        outcomes, _ = await _made(
-            scope, "outcomes", scope.days(now), tail, known, salt, who, run, prints
-        )
+    if len(exposed.units):
+        outcomes, _ = await tables.get("outcomes", scope.days(now), exposed, prints)
     past: dict[date, pa.Table] = {}
     if scope.past():
-        past, _ = await _made(scope, "past", scope.past(), tail, known, salt, None, run)
-    return Observed(who, exposures, outcomes, past)
+        past, _ = await tables.get("past", scope.past())
+    return Observed(exposed, exposures, outcomes, past)
 
 
-async def _made(
-    scope: Scope,
-    kind: Kind,
-    days: Sequence[date],
-    tail: Tail,
-    known: Mapping[str, str],
-    salt: str,
-    who: agg.Exposed | None,
-    run: Runner,
-    before: Sequence[str] = (),
-) -> tuple[dict[date, pa.Table], list[str]]:
-    """Tables by day, and all days' fingerprints. `before`: fingerprints of the same
-    days' exposures; a day's outcomes depend on the exposures up to it.
-    """
-    tasks, kept, prints = [], [], []
-    for index, day in enumerate(days):
-        files = await scope.stores.lake.files("events", day, day)
-        rest = tail.on(day)
-        ids = (
-            ""
-            if rest is None
-            else _hash(*map(str, rest["source"].to_pylist()), *map(str, rest["id"].to_pylist()))
-        )
-        fingerprint = _hash(salt, ids, *files, "after", *before[: index + 1])
-        prints.append(fingerprint)
-        if rest is None and known.get(f"{kind}/{day}") == fingerprint:
-            kept.append(day)
-        elif rest is not None or files:
-            tasks.append(Task(scope, kind, day, fingerprint, rest is None, rest, who))
-    tables = dict(zip((t.day for t in tasks), await run(tasks) if tasks else [], strict=True))
-    for day in kept:
-        rows = await scope.stores.lake.read(scope.table(kind), day, day)
-        if rows is not None:
-            tables[day] = rows.drop_columns([c for c in ("date",) if c in rows.column_names])
-    return {day: tables[day] for day in days if day in tables}, prints
+async def _known(scope: Scope) -> dict[str, str]:
+    stored = await scope.stores.online.hgetall(scope.key)
+    return {key.decode(): value.decode() for key, value in stored.items()}
 
 
-def _hash(*parts: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _DailyTables:
+    """Reads the daily tables that are still valid, and computes the others."""
+
+    scope: Scope
+    tail: EventTail
+    known: Mapping[str, str]
+    """Fingerprints of the tables in the lake, by kind/day."""
+    run: Runner
+
+    async def get(
+        self,
+        kind: Kind,
+        days: Sequence[date],
+        exposed: agg.ExposedUnits | None = None,
+        exposure_prints: Sequence[str] = (),
+    ) -> tuple[dict[date, pa.Table], list[str]]:
+        """Tables by day, and the fingerprints of all days.
+
+        `exposure_prints` are the fingerprints of the same days' exposures: a day's
+        outcomes depend on the exposures until then.
+        """
+        scope = self.scope
+        salt = _digest(scope.design.hash(), scope.start.isoformat(), str(scope.end))
+        tasks, unchanged, prints = [], [], []
+        for index, day in enumerate(days):
+            files = await scope.stores.lake.files("events", day, day)
+            rest = self.tail.on(day)
+            ids = "" if rest is None else _digest(*_strings(rest["source"]), *_strings(rest["id"]))
+            fingerprint = _digest(salt, ids, *files, "after", *exposure_prints[: index + 1])
+            prints.append(fingerprint)
+            if rest is None and self.known.get(f"{kind}/{day}") == fingerprint:
+                unchanged.append(day)
+            elif rest is not None or files:
+                tasks.append(Task(scope, kind, day, fingerprint, rest is None, rest, exposed))
+        computed = await self.run(tasks) if tasks else []
+        tables = {task.day: table for task, table in zip(tasks, computed, strict=True)}
+        for day in unchanged:
+            rows = await scope.stores.lake.read(scope.table(kind), day, day)
+            if rows is not None:
+                tables[day] = rows.drop_columns([c for c in ("date",) if c in rows.column_names])
+        return {day: tables[day] for day in days if day in tables}, prints
+
+
+def _strings(column: pa.ChunkedArray) -> list[str]:
+    return [str(value) for value in column.to_pylist()]
+
+
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-async def forget(scope: Scope) -> None:
-    """Drop what was kept of an experiment's data (its events stay in the log's
-    archive).
-    """
+async def delete_daily_tables(scope: Scope) -> None:
+    """Delete an experiment's daily tables. Its events stay in the lake's archive."""
     for kind in get_args(Kind):
         await scope.stores.lake.delete(scope.table(kind))
     await scope.stores.online.delete(scope.key)

@@ -1,293 +1,358 @@
-"""What of an experiment's data may be shown now: health always, the rest when the
-registered plan allows it.
+"""What of an experiment's data may be shown now.
+
+Health is always shown; effects and the verdict when the registered plan allows it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio.to_thread
+import pyarrow as pa
 
 from shoal import Conflict, TenantContext
 
 from . import aggregation as agg
-from . import always_valid, analysis, lifecycle, verdict
-from .design import SERVICE, Design
+from . import always_valid, analysis
+from .guardrails import check_for_harm
+from .looks import next_look
+from .metric_data import MetricData, service_levels, summarize
+from .metrics import SERVICE, Metric
 from .mismatch import THRESHOLD, sample_ratio_p_value
-from .observations import Observed, Runner, Scope, observe, one_by_one
-from .repository import Document, Documents, TakenLook
+from .observations import Observed, Runner, Scope, observe, run_sequentially
+from .promotion import ramp_design, ramp_id
+from .repository import Document, Plan, Repository, TakenLook
+from .verdict import Verdict, decide, pending_verdict
 
-DECIDED = ("ship", "do not ship")
+FINAL_DECISIONS = ("ship", "do not ship")
+"""Decisions after which a group-sequential test takes no further look."""
+
+TIMELINE_DAYS = 60
+"""Days of results over time that are shown at most: the latest."""
+
+MAX_CROSSOVER_SHARE = 0.01
+"""Share of units in two variants above which the report warns."""
+
+
+class Assessment(NamedTuple):
+    """A report, and the look to store if it is a new one."""
+
+    report: dict[str, Any]
+    new_look: TakenLook | None = None
 
 
 async def report(
-    ctx: TenantContext, document: Document, run: Runner = one_by_one, now: datetime | None = None
+    ctx: TenantContext,
+    document: Document,
+    run: Runner = run_sequentially,
+    now: datetime | None = None,
 ) -> dict[str, Any]:
-    """Health and, when allowed, metrics and the verdict, of an experiment that has
-    started.
+    """Health and, when allowed, metrics and the verdict of an experiment.
+
+    Args:
+        ctx: The experiment's tenant.
+        document: An experiment that has started.
+        run: How daily tables are computed.
+        now: The time of the report; the current time when None.
     """
     now = now or datetime.now(UTC)
     observed = await observe(Scope.of(document, ctx.stores, ctx.tenant), now, run)
+    repository = Repository(ctx.stores)
     while True:
-        shown = await anyio.to_thread.run_sync(assess, document, observed, now)
-        look = shown.pop("_look", None)
+        found, look = await anyio.to_thread.run_sync(assess, document, observed, now)
         if look is None:
-            return shown
+            return found
         after = document.model_copy(update={"looks": [*document.looks, look]})
         try:
-            await Documents(ctx.stores).put(after, document)
-            return shown
-        except Conflict:  # another reader has taken this look: theirs is the one that counts
-            document = await Documents(ctx.stores).get(document.id)
+            await repository.put(after, document)
+            return found
+        except Conflict:  # another reader has taken this look: only theirs counts
+            document = await repository.get(document.id)
 
 
-def assess(document: Document, observed: Observed, now: datetime) -> dict[str, Any]:
-    """The report as a pure function of the document and its data. A group-sequential
-    look that has become due is under `_look`.
-    """
-    design, plan = document.design, document.plan
-    assert plan is not None and document.started_at is not None
-    until = min(now, document.stopped_at or now)
-    cut = int(now.timestamp() * 1e6)
-    days, past = list(observed.outcomes.values()), list(observed.past.values())
-    data = {
-        m.name: agg.summarize(design, m, observed.who, days, past, cut) for m in design.metrics()
-    }
-    counts = dict(zip(design.arms, observed.who.counts(len(design.arms)), strict=True))
-    ratio = sample_ratio_p_value(counts, design.shares())
-    elapsed = (until - document.started_at) / timedelta(days=1)
-    smallest = min(data[design.primary.name].counts.values(), default=0)
-    silent = [m.name for m in design.metrics() if not _logged(m, days)]
-    health: dict[str, Any] = {
-        "units": counts,
-        "sample_ratio": {"p_value": ratio, "mismatch": ratio < THRESHOLD},
-        "crossovers": {
-            "units": observed.who.crossed,
-            "note": "seen in more than one variant, and left out of everything"
-            if observed.who.crossed
-            else "none",
-        },
-        "days": {"elapsed": round(elapsed, 4), "planned": plan.duration_days},
-        "units_per_arm": {"smallest": smallest, "planned": plan.per_arm},
-        "guardrails": {
-            g.name: analysis.harm_now(design, g, data[g.name], plan.per_arm)
-            for g in design.guardrails
-        },
-        "service": agg.service_levels(design, days) if design.capability else {},
-        "no_events": silent,
-    }
-    missing = _missing(design, plan.per_arm, plan.duration_days, smallest, elapsed)
-    answer: dict[str, Any] = {
+def assess(document: Document, observed: Observed, now: datetime) -> Assessment:
+    """The report as a pure function of an experiment and its data."""
+    state = _State.of(document, observed, now)
+    design = document.design
+    mismatch = state.sample_ratio < THRESHOLD
+    body: dict[str, Any] = {
         "experiment": document.id,
         "status": document.status,
         "analysis": design.analysis,
         "design_hash": document.hash,
         "as_of": now.astimezone(UTC).isoformat(),
-        "health": health,
-        "complete": not missing,
+        "health": state.health(),
+        "complete": not state.missing(),
         "metrics": None,
         "timeline": None,
     }
-    if ratio < THRESHOLD:
-        answer["verdict"] = analysis.as_json(
-            verdict.decide(
-                metric=design.primary.name,
-                better=design.primary.better,
-                confidence=1 - design.alpha,
-                sample_ratio=ratio,
-                threshold=THRESHOLD,
-                findings=[],
-                guardrails=[],
-            )
-        )
-        return answer
+    if mismatch:
+        return Assessment(body | {"verdict": _mismatch_verdict(state)})
     if design.analysis == "group_sequential":
-        return _group_sequential(document, answer, data, counts, smallest, now)
-    if missing and design.analysis == "fixed":
-        answer["verdict"] = analysis.as_json(verdict.running(missing))
-        return answer
-    if design.analysis == "always_valid" and smallest < always_valid.MINIMUM:
-        answer["verdict"] = analysis.as_json(
-            verdict.Verdict(
-                "inconclusive",
-                None,
-                [
-                    f"{smallest} units in the smallest arm; intervals are shown from {always_valid.MINIMUM} on."
-                ],
-            )
+        return _assess_group_sequential(state, body)
+    if design.analysis == "fixed" and state.missing():
+        return Assessment(body | {"verdict": pending_verdict(state.missing()).to_dict()})
+    if design.analysis == "always_valid" and state.smallest < always_valid.MIN_UNITS:
+        reason = (
+            f"{state.smallest} units in the smallest arm; "
+            f"intervals are shown from {always_valid.MIN_UNITS} on."
         )
-        return answer
-    answer |= analysis.results(design, data, counts, planned=plan.per_arm)
-    answer["timeline"] = timeline(document, observed, cut)
-    _more_reasons(answer, silent, observed.who.crossed, sum(counts.values()))
-    if design.analysis == "fixed":
-        _registered_once(document, answer, smallest, now)
-    return answer
+        return Assessment(body | {"verdict": Verdict("inconclusive", None, [reason]).to_dict()})
+    body |= analysis.results(design, state.data, state.counts, planned=state.plan.per_arm)
+    body["timeline"] = timeline(document, observed, now)
+    body["verdict"]["reasons"] += state.warnings()
+    return _with_first_look(state, body) if design.analysis == "fixed" else Assessment(body)
 
 
-def _logged(metric: Any, days: list[Any]) -> bool:
+@dataclass(frozen=True, slots=True)
+class _State:
+    """An experiment with its data, summarized as of now."""
+
+    document: Document
+    plan: Plan
+    observed: Observed
+    now: datetime
+    data: dict[str, MetricData]
+    counts: dict[str, int]
+    """Exposed units of each arm."""
+    sample_ratio: float
+    elapsed: float
+    """Days since the start."""
+    smallest: int
+    """Units in the smallest arm that the primary metric counts."""
+    silent: list[str]
+    """Metrics without any event."""
+
+    @classmethod
+    def of(cls, document: Document, observed: Observed, now: datetime) -> _State:
+        design, plan = document.design, document.plan
+        assert plan is not None and document.started_at is not None
+        days, past = list(observed.outcomes.values()), list(observed.past.values())
+        data = {
+            m.name: summarize(design, m, observed.exposed, days, past, int(now.timestamp() * 1e6))
+            for m in design.metrics()
+        }
+        counts = dict(zip(design.arms, observed.exposed.counts(len(design.arms)), strict=True))
+        until = min(now, document.stopped_at or now)
+        return cls(
+            document=document,
+            plan=plan,
+            observed=observed,
+            now=now,
+            data=data,
+            counts=counts,
+            sample_ratio=sample_ratio_p_value(counts, design.shares()),
+            elapsed=(until - document.started_at) / timedelta(days=1),
+            smallest=min(data[design.primary.name].counts.values(), default=0),
+            silent=[m.name for m in design.metrics() if not _has_events(m, days)],
+        )
+
+    def health(self) -> dict[str, Any]:
+        design, plan = self.document.design, self.plan
+        days = list(self.observed.outcomes.values())
+        crossovers = self.observed.exposed.crossovers
+        return {
+            "units": self.counts,
+            "sample_ratio": {
+                "p_value": self.sample_ratio,
+                "mismatch": self.sample_ratio < THRESHOLD,
+            },
+            "crossovers": {
+                "units": crossovers,
+                "note": "seen in more than one variant, and excluded" if crossovers else "none",
+            },
+            "days": {"elapsed": round(self.elapsed, 4), "planned": plan.duration_days},
+            "units_per_arm": {"smallest": self.smallest, "planned": plan.per_arm},
+            "guardrails": {
+                g.name: check_for_harm(design, g, self.data[g.name], plan.per_arm)
+                for g in design.guardrails
+            },
+            "service": service_levels(design, days) if design.capability else {},
+            "no_events": self.silent,
+        }
+
+    def missing(self) -> dict[str, str]:
+        """What the registered plan still needs, as sentences."""
+        missing = {}
+        if self.smallest < self.plan.per_arm:
+            missing["units"] = (
+                f"{self.smallest:,} of {self.plan.per_arm:,} registered units in the smallest arm."
+            )
+        if self.elapsed < self.plan.duration_days:
+            missing["days"] = f"Day {self.elapsed:.1f} of {self.plan.duration_days:g}."
+        return missing
+
+    def warnings(self) -> list[str]:
+        warnings = []
+        if self.silent:
+            warnings.append(f"No {', '.join(self.silent)} was logged since the start.")
+        crossovers = self.observed.exposed.crossovers
+        if crossovers > MAX_CROSSOVER_SHARE * (sum(self.counts.values()) + crossovers):
+            warnings.append(
+                f"{crossovers:,} units (more than {100 * MAX_CROSSOVER_SHARE:g} %) were seen in "
+                "more than one variant and are excluded: look for the cause."
+            )
+        return warnings
+
+
+def _has_events(metric: Metric, days: Sequence[pa.Table]) -> bool:
     name = metric.event if metric.event.startswith(SERVICE) else metric.name
     return any(name in day["component"].unique().to_pylist() for day in days)
 
 
-def _missing(
-    design: Design, per_arm: int, duration: float, smallest: int, elapsed: float
-) -> dict[str, str]:
-    missing = {}
-    if smallest < per_arm:
-        missing["units"] = f"{smallest:,} of {per_arm:,} registered units in the smallest arm."
-    if elapsed < duration:
-        missing["days"] = f"Day {elapsed:.1f} of {duration:g}."
-    return missing
+def _mismatch_verdict(state: _State) -> dict[str, Any]:
+    design = state.document.design
+    return decide(
+        metric=design.primary.name,
+        better=design.primary.better,
+        confidence=1 - design.alpha,
+        sample_ratio=state.sample_ratio,
+        threshold=THRESHOLD,
+        findings=[],
+        guardrails=[],
+    ).to_dict()
 
 
-def _more_reasons(answer: dict[str, Any], silent: list[str], crossed: int, units: int) -> None:
-    reasons = answer["verdict"]["reasons"]
-    if silent:
-        reasons.append(f"Nobody has logged {', '.join(silent)} since the start.")
-    if crossed > 0.01 * (units + crossed):
-        reasons.append(
-            f"{crossed:,} units were seen in more than one variant and are left out: more than 1 %, so look for the cause."
-        )
-
-
-def _registered_once(
-    document: Document, answer: dict[str, Any], smallest: int, now: datetime
-) -> None:
-    """A fixed test is registered for one look. The first is kept, and a later one on
-    more data says what the first one said.
-    """
-    assert document.plan is not None
-    verdict, decision = answer["verdict"], answer["verdict"]["decision"]
-    if not document.looks:
-        kept = {"smallest": smallest, "verdict": {**verdict, "reasons": [*verdict["reasons"]]}}
-        answer["_look"] = TakenLook(
-            time=1, information=smallest / document.plan.per_arm, bound=0, at=now, results=kept
-        )
-        return
-    first = document.looks[0]
-    if (smallest, decision) != (first.results["smallest"], first.results["verdict"]["decision"]):
-        answer["first_look"] = {"at": first.at.isoformat(), **first.results}
+def _with_first_look(state: _State, body: dict[str, Any]) -> Assessment:
+    """Store a fixed test's first look, or show it beside a later, unregistered one."""
+    verdict, looks = body["verdict"], state.document.looks
+    if not looks:
+        results = {
+            "smallest": state.smallest,
+            "verdict": {**verdict, "reasons": [*verdict["reasons"]]},
+        }
+        information = state.smallest / state.plan.per_arm
+        look = TakenLook(time=1, information=information, bound=0, at=state.now, results=results)
+        return Assessment(body, look)
+    first = looks[0].results
+    decision = first["verdict"]["decision"]
+    if (state.smallest, verdict["decision"]) != (first["smallest"], decision):
+        body["first_look"] = {"at": looks[0].at.isoformat(), **first}
         verdict["reasons"].append(
-            f"First looked at on {first.at:%Y-%m-%d %H:%M} UTC with {first.results['smallest']:,} units in the smallest arm, where the verdict was "
-            f"{first.results['verdict']['decision']}: that is the look that was registered. Each later one raises the chance of a false positive."
+            f"The registered look was the first, on {looks[0].at:%Y-%m-%d %H:%M} UTC with "
+            f"{first['smallest']:,} units in the smallest arm; its verdict was {decision}. "
+            "Each later look raises the chance of a false positive."
         )
+    return Assessment(body)
 
 
-def _group_sequential(
-    document: Document,
-    answer: dict[str, Any],
-    data: dict[str, agg.MetricData],
-    counts: dict[str, int],
-    smallest: int,
-    now: datetime,
-) -> dict[str, Any]:
-    """The latest look's results, as they were then; a new look when one has become due.
-    A look that decides is the last: the power planned for is that of stopping there.
+def _assess_group_sequential(state: _State, body: dict[str, Any]) -> Assessment:
+    """The results of the latest look, as they were then, or of a new look that is due.
+
+    A look that decides is the last: the planned power is that of stopping there.
     """
-    design, plan = document.design, document.plan
-    assert plan is not None
-    information = smallest / plan.per_arm
-    taken = [look.information for look in document.looks]
-    over = bool(taken) and (
-        taken[-1] >= 1 or document.looks[-1].results["verdict"]["decision"] in DECIDED
+    document, design, plan = state.document, state.document.design, state.plan
+    information = state.smallest / plan.per_arm
+    looks, new_look = document.looks, None
+    taken = [look.information for look in looks]
+    is_over = bool(looks) and (
+        taken[-1] >= 1 or looks[-1].results["verdict"]["decision"] in FINAL_DECISIONS
     )
-    due = None if over else analysis.next_look(design, information, taken)
+    due = None if is_over else next_look(design, information, taken)
     if due is not None:
-        found = analysis.results(design, data, counts, planned=plan.per_arm, look=due)
-        answer["_look"] = TakenLook(
-            time=due.time, information=information, bound=due.bound, at=now, results=found
+        results = analysis.results(design, state.data, state.counts, planned=plan.per_arm, look=due)
+        new_look = TakenLook(
+            time=due.time, information=information, bound=due.bound, at=state.now, results=results
         )
-    looks = [*document.looks, *([answer["_look"]] if due is not None else [])]
-    answer["looks"] = [
+        looks = [*looks, new_look]
+    body["looks"] = [
         {"time": k.time, "information": k.information, "bound": k.bound, "at": k.at.isoformat()}
         for k in looks
     ]
     if not looks:
-        answer["verdict"] = analysis.as_json(
-            verdict.Verdict(
-                "inconclusive",
-                None,
-                [
-                    f"{smallest:,} of {plan.per_arm:,} registered units in the smallest arm; the first look is at {100 * design.looks[0]:g} %."
-                ],
-            )
+        reason = (
+            f"{state.smallest:,} of {plan.per_arm:,} registered units in the smallest arm; "
+            f"the first look is at {100 * design.looks[0]:g} %."
         )
-        return answer
-    answer |= looks[-1].results
-    answer["complete"] = looks[-1].time >= 1 or answer["verdict"]["decision"] in DECIDED
-    return answer
+        return Assessment(body | {"verdict": Verdict("inconclusive", None, [reason]).to_dict()})
+    body |= looks[-1].results
+    body["complete"] = looks[-1].time >= 1 or body["verdict"]["decision"] in FINAL_DECISIONS
+    return Assessment(body, new_look)
 
 
-def timeline(document: Document, observed: Observed, cut: int) -> list[dict[str, Any]]:
-    """The primary metric's effect as it accumulated, by day, with the intervals of the
-    design's analysis. Shown only where the result itself may be; the earlier intervals
-    of a fixed test are drawn for the eye and decide nothing.
+def timeline(document: Document, observed: Observed, now: datetime) -> list[dict[str, Any]]:
+    """The primary metric's effect by day, with the intervals of the design's analysis.
+
+    For experiments whose result may be shown. The earlier intervals of a fixed test are
+    only for orientation: they decide nothing.
+
+    Returns:
+        For each day: `day`, `units` by arm, and `comparisons` with `effect` and
+        `interval` by treatment.
     """
-    design, plan = document.design, document.plan
-    assert plan is not None
-    points: list[dict[str, Any]] = []
-    days: list[date] = sorted({*observed.exposures, *observed.outcomes})
-    for index, day in enumerate(days):
-        if index < len(days) - 60:
-            continue
+    design = document.design
+    days = sorted({*observed.exposures, *observed.outcomes})
+    points = []
+    for index in range(max(0, len(days) - TIMELINE_DAYS), len(days)):
         until = days[: index + 1]
-        who = agg.exposed(
-            [observed.exposures[d] for d in until if d in observed.exposures], design.arms
-        )
-        tables = [observed.outcomes[d] for d in until if d in observed.outcomes]
-        end = min(
-            cut, int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1e6) + agg.DAY
-        )
-        if not len(who.units):
+        data = _data_until(document, observed, until, now)
+        if data is None:
             continue
-        data = agg.summarize(design, design.primary, who, tables, list(observed.past.values()), end)
-        arms, _ = analysis.adjusted(data)
-        if design.analysis == "always_valid" and min(data.counts.values()) < always_valid.MINIMUM:
+        if design.analysis == "always_valid" and min(data.counts.values()) < always_valid.MIN_UNITS:
             continue
-        rows = analysis.compare_all(
-            design, design.primary, arms, data, design.correction, planned=plan.per_arm, look=None
-        )
         points.append(
             {
-                "day": day.isoformat(),
+                "day": until[-1].isoformat(),
                 "units": data.counts,
-                "comparisons": {
-                    arm: {"effect": row["effect"], "interval": row["interval"]}
-                    for arm, row in rows.items()
-                },
+                "comparisons": _effects(document, data),
             }
         )
     return points
 
 
-async def broken_guardrail(ctx: TenantContext, document: Document, now: datetime) -> str:
-    """Why a ramp must be rolled back, or nothing. The sequential test may be asked at
-    any time.
+def _data_until(
+    document: Document, observed: Observed, days: Sequence[date], now: datetime
+) -> MetricData | None:
+    """The primary metric's data as of these days; None without any unit."""
+    design = document.design
+    exposed = agg.exposed_units(
+        [observed.exposures[day] for day in days if day in observed.exposures], design.arms
+    )
+    if not len(exposed.units):
+        return None
+    midnight = datetime.combine(days[-1], datetime.min.time(), UTC)
+    return summarize(
+        design,
+        design.primary,
+        exposed,
+        [observed.outcomes[day] for day in days if day in observed.outcomes],
+        list(observed.past.values()),
+        min(int(now.timestamp() * 1e6), int(midnight.timestamp() * 1e6) + agg.DAY),
+    )
+
+
+def _effects(document: Document, data: MetricData) -> dict[str, Mapping[str, Any]]:
+    design, plan = document.design, document.plan
+    assert plan is not None
+    arms, _ = data.adjusted_arms()
+    rows = analysis.compare_treatments(
+        design, arms, data, design.correction, planned=plan.per_arm, look=None
+    )
+    return {
+        arm: {"effect": row["effect"], "interval": row["interval"]} for arm, row in rows.items()
+    }
+
+
+async def harm_of_ramp(ctx: TenantContext, document: Document, now: datetime) -> str:
+    """Why a ramp must be rolled back, as a sentence; empty when it need not be.
+
+    It is a sequential test, which may be made at any time.
     """
     assert document.ramp is not None
-    design = lifecycle.ramp_design(document)
-    scope = Scope(
-        ctx.stores,
-        ctx.tenant,
-        lifecycle.ramp_id(document.id),
-        design,
-        document.ramp.started_at,
-        None,
-    )
+    design, id = ramp_design(document), ramp_id(document.id)
+    scope = Scope(ctx.stores, ctx.tenant, id, design, document.ramp.started_at, None)
     observed = await observe(scope, now)
     planned = document.plan.per_arm if document.plan else 1000
+    days = list(observed.outcomes.values())
     for guardrail in design.guardrails:
-        data = agg.summarize(
-            design,
-            guardrail,
-            observed.who,
-            list(observed.outcomes.values()),
-            (),
-            int(now.timestamp() * 1e6),
-        )
-        for arm, row in analysis.harm_now(design, guardrail, data, planned).items():
+        data = summarize(design, guardrail, observed.exposed, days, (), int(now.timestamp() * 1e6))
+        for arm, row in check_for_harm(design, guardrail, data, planned).items():
             if row["harm_shown"]:
-                return f"guardrail {guardrail.name} is broken by {arm}: harm beyond the margin is shown by the sequential test"
+                return (
+                    f"{arm} harms guardrail {guardrail.name} beyond its margin, "
+                    "as the sequential test shows"
+                )
     return ""

@@ -1,6 +1,4 @@
-"""An experiment as it is kept: its design, its state and what was decided, in one hash
-per tenant.
-"""
+"""Experiments as they are stored: design, state and decisions."""
 
 from __future__ import annotations
 
@@ -16,17 +14,27 @@ from .design import Design
 Status = Literal["draft", "running", "stopped", "promoting", "promoted", "rolled back"]
 
 KEY = ("experiments", "documents")
+"""Hash of the tenant's experiments: id → document as JSON."""
 
-_SWAP = """
-local now = redis.call('HGET', KEYS[1], ARGV[1])
-if (now or '') ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+_COMPARE_AND_SET = """
+-- KEYS[1]: the hash of experiments
+-- ARGV[1]: the experiment's id
+-- ARGV[2]: the document that is expected there, or '' for none
+-- ARGV[3]: the document to store, or '' to delete it
+-- Returns 1 when it was stored or deleted, 0 when another document was there.
+local current = redis.call('HGET', KEYS[1], ARGV[1])
+if (current or '') ~= ARGV[2] then return 0 end
+if ARGV[3] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[1])
+else
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+end
 return 1
 """
 
 
 class Plan(BaseModel):
-    """What was computed before the start: units per arm, whole duration, and from what."""
+    """What was computed before the start: units per arm, duration, and from what."""
 
     per_arm: int
     total: int
@@ -38,8 +46,9 @@ class Plan(BaseModel):
 
 
 class TakenLook(BaseModel):
-    """A look of a group-sequential test: taken once, and shown as it was until the
-    next.
+    """A stored look: a group-sequential test's, or the first one at a fixed test.
+
+    A group-sequential test shows its results until the next look.
     """
 
     time: float
@@ -50,9 +59,7 @@ class TakenLook(BaseModel):
 
 
 class Ramp(BaseModel):
-    """The winner's way to everyone: percentages of the units, one step after the other,
-    over some days.
-    """
+    """A promotion in steps: growing percentages of the units, over some days."""
 
     variant: str
     steps: list[float]
@@ -64,7 +71,7 @@ class Ramp(BaseModel):
 
 
 class Change(BaseModel):
-    """One change of state."""
+    """One change of state: when, by whom, and what."""
 
     at: AwareDatetime
     by: str
@@ -72,8 +79,10 @@ class Change(BaseModel):
 
 
 class Document(BaseModel):
-    """Everything of one experiment but its data. `hash` is the design's, taken at the
-    start; the design never changes after it.
+    """One experiment, without its data.
+
+    `hash` is the design's, computed at the start; the design never changes after it.
+    `previous` are the tenant's own values before the promotion.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -90,36 +99,43 @@ class Document(BaseModel):
     looks: list[TakenLook] = []
     promoted: dict[str, Any] | None = None
     previous: dict[str, Any] | None = None
-    """The tenant's own values before the promotion."""
     ramp: Ramp | None = None
     history: list[Change] = []
 
-    def changed(self, by: str, what: str, **fields: Any) -> Document:
-        """A copy with other fields and one more line of history."""
-        line = Change(at=datetime.now(UTC), by=by, what=what)
-        return self.model_copy(update={**fields, "history": [*self.history, line]})
+    def with_change(self, by: str, what: str, **fields: Any) -> Document:
+        """A copy with these fields changed, and the change added to its history."""
+        change = Change(at=datetime.now(UTC), by=by, what=what)
+        return self.model_copy(update={**fields, "history": [*self.history, change]})
 
 
-class Documents:
-    """A tenant's experiments. Every write names what it replaces: of two at once, one
-    is told of the conflict.
+class Repository:
+    """A tenant's experiments.
+
+    Every write names the document that it replaces, so that of two writes at the same
+    time one gets a conflict.
     """
 
     def __init__(self, stores: Stores) -> None:
         self._online = stores.online
 
     async def get(self, id: str) -> Document:
-        raw = await self._online.hget(KEY, id)
-        if raw is None:
+        """The experiment with this id.
+
+        Raises:
+            NotFound: There is none.
+        """
+        document = await self.find(id)
+        if document is None:
             raise NotFound(f"no experiment {id!r}")
-        return Document.model_validate_json(raw)
+        return document
 
     async def find(self, id: str) -> Document | None:
+        """The experiment with this id, or None."""
         raw = await self._online.hget(KEY, id)
         return None if raw is None else Document.model_validate_json(raw)
 
     async def all(self) -> list[Document]:
-        """In order of creation."""
+        """All experiments, in order of creation."""
         raws = await self._online.hgetall(KEY)
         return sorted(
             (Document.model_validate_json(raw) for raw in raws.values()),
@@ -127,14 +143,23 @@ class Documents:
         )
 
     async def put(self, document: Document, replaces: Document | None) -> Document:
-        """Store it if what is stored is still `replaces`. Raises Conflict otherwise."""
-        await self._swap(document.id, replaces, document.model_dump_json())
+        """Store a document in place of `replaces` (None for a new one).
+
+        Raises:
+            Conflict: Another document is stored by now.
+        """
+        await self._compare_and_set(document.id, replaces, document.model_dump_json())
         return document
 
     async def delete(self, document: Document) -> None:
-        await self._swap(document.id, document, "")
+        """Delete a document.
 
-    async def _swap(self, id: str, before: Document | None, after: str) -> None:
+        Raises:
+            Conflict: Another document is stored by now.
+        """
+        await self._compare_and_set(document.id, document, "")
+
+    async def _compare_and_set(self, id: str, before: Document | None, after: str) -> None:
         expected = "" if before is None else before.model_dump_json()
-        if not await self._online.eval(_SWAP, [KEY], [id, expected, after]):
+        if not await self._online.eval(_COMPARE_AND_SET, [KEY], [id, expected, after]):
             raise Conflict(f"experiment {id!r} was changed at the same time; read it again")

@@ -1,7 +1,8 @@
-"""How many units an experiment needs, and with what power it finds an effect.
+"""Sample size and power: units that an experiment needs to detect an effect.
 
-`ratio` is the treatment's number of units over the control's; `alpha` is the whole
-test's error, split in two when it is two-sided. Numbers are real; round them up.
+In all functions, `n` are the control's units, `ratio` is the treatment's units over
+those, `alpha` is the error rate of the whole test (split in two when it is two-sided),
+and `sided` is 1 or 2. Sample sizes are real numbers; round them up.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from scipy.special import ndtr, ndtri, stdtrit
 from scipy.stats import nct
 
 Sided = Literal[1, 2]
-_MOST = 1e12
-NEAREST = 0.001
-"""Share of the sample that two looks at a test are apart at the least: the memory that
-its bounds take grows with its inverse.
+_MAX_UNITS = 1e12
+_NORMAL_DOF = 20_000
+"""Degrees of freedom from which the t distribution is taken as normal."""
+
+MIN_SPACING = 0.001
+"""Smallest distance of two looks, as a share of the sample.
+
+The memory that their bounds take grows with its inverse.
 """
 
 
-def too_near(looks: Sequence[float]) -> bool:
-    """Whether some of these shares are not `NEAREST` after the one before, or the first
-    after 0.
-    """
-    return any(b - a < NEAREST for a, b in pairwise((0.0, *looks)))
+def has_close_looks(looks: Sequence[float]) -> bool:
+    """Whether two looks, or 0 and the first look, are less than `MIN_SPACING` apart."""
+    return any(b - a < MIN_SPACING for a, b in pairwise((0.0, *looks)))
 
 
 def proportion_power(
@@ -39,15 +42,15 @@ def proportion_power(
     sided: Sided = 2,
     ratio: float = 1.0,
 ) -> float:
-    """Power of the pooled z test with n control units to find baseline + effect
-    (absolute), in either direction when two-sided.
+    """Power of the pooled z test to detect an absolute effect on a rate of `baseline`.
 
-    Φ((|effect| - z(1-α/2) σ0) / σ1), σ0² = p̄ (1 - p̄) (1/n + 1/(n ratio)), σ1² the sum
-    of the arms' own variances; plus the far tail. Source: Fleiss, Levin & Paik, 4.2 (as
-    R's power.prop.test, strict = TRUE).
+        Φ((|effect| - z(1-α/2) σ0) / σ1), plus the far tail when two-sided
+        σ0² = p̄ (1 - p̄) (1/n + 1/(n ratio)), σ1² the sum of the arms' own variances
+
+    Source: Fleiss, Levin & Paik, 4.2; as R's power.prop.test with strict = TRUE.
     """
     p1, p2 = baseline, baseline + effect
-    _rates(p1, p2)
+    _check_rates(p1, p2)
     mean = (p1 + ratio * p2) / (1 + ratio)
     null = math.sqrt(mean * (1 - mean) * (1 + 1 / ratio) / n)
     own = math.sqrt((p1 * (1 - p1) + p2 * (1 - p2) / ratio) / n)
@@ -65,22 +68,26 @@ def proportion_sample_size(
     sided: Sided = 2,
     ratio: float = 1.0,
 ) -> float:
-    """Control units needed to find an absolute `effect` on a rate of `baseline`: where
-    `proportion_power` reaches `power`. Without the far tail of a two-sided test that is
+    """Control units needed to detect an absolute effect on a rate of `baseline`.
 
-    n = ((z(1-α/2) √(p̄ (1 - p̄) (1 + 1/ratio)) + z(power) √(p1 (1 - p1) + p2 (1 - p2) /
-    ratio)) / effect)²
+    It is where `proportion_power` reaches `power`. Without the far tail that is
+
+        ((z(1-α/2) √(p̄ (1 - p̄) (1 + 1/ratio)) + z(power) σ) / effect)²
+        σ² = p1 (1 - p1) + p2 (1 - p2) / ratio
+
+    Raises:
+        ValueError: The rates, alpha, power or ratio are impossible.
 
     >>> round(proportion_sample_size(0.5, 0.25, power=0.9), 4)
     76.7069
     """
-    _rates(baseline, baseline + effect)
+    _check_rates(baseline, baseline + effect)
     _check(alpha, power, ratio)
 
     def missing(n: float) -> float:
         return proportion_power(n, baseline, effect, alpha=alpha, sided=sided, ratio=ratio) - power
 
-    return _smallest(missing, min(1.0, 1.0 / ratio))
+    return _smallest_root(missing, min(1.0, 1.0 / ratio))
 
 
 def mean_power(
@@ -92,20 +99,19 @@ def mean_power(
     sided: Sided = 2,
     ratio: float = 1.0,
 ) -> float:
-    """Power of the two-sample t test with n control units, from the noncentral t (Cohen
-    1988, 2.3; as R's power.t.test with strict = TRUE). From 20,000 degrees of freedom
-    on, the normal it has become.
+    """Power of the two-sample t test to detect a difference in means of `effect`.
+
+    `variance` is that of one unit. From the noncentral t distribution (Cohen 1988, 2.3;
+    as R's power.t.test with strict = TRUE), or from the normal for large samples.
     """
     dof = n * (1 + ratio) - 2
     shift = abs(effect) / math.sqrt(variance * (1 + 1 / ratio) / n)
-    if dof > 20_000:
+    if dof > _NORMAL_DOF:
         critical = float(ndtri(1 - alpha / sided))
         return float(ndtr(shift - critical) + (ndtr(-shift - critical) if sided == 2 else 0.0))
-    critical = float(stdtrit(dof, 1 - alpha / sided))
-    if (
-        shift > 37
-    ):  # beyond the noncentral t's reach in floating point, where the power is 1 to all digits
+    if shift > 37:  # beyond SciPy's noncentral t, and the power is 1 to all digits
         return 1.0
+    critical = float(stdtrit(dof, 1 - alpha / sided))
     return float(
         nct.sf(critical, dof, shift) + (nct.cdf(-critical, dof, shift) if sided == 2 else 0.0)
     )
@@ -120,74 +126,76 @@ def mean_sample_size(
     sided: Sided = 2,
     ratio: float = 1.0,
 ) -> float:
-    """Control units needed to find a difference in means of `effect` when one unit has
-    this variance.
+    """Control units needed to detect a difference in means of `effect`.
+
+    `variance` is that of one unit.
+
+    Raises:
+        ValueError: The effect is zero, or the other arguments are impossible.
 
     >>> round(mean_sample_size(0.5, 1.0), 2)
     63.77
     """
     _check(alpha, power, ratio)
     if effect == 0 or not math.isfinite(effect):
-        raise ValueError("the effect to find must not be zero")
+        raise ValueError("the effect to detect must not be zero")
     if not (variance > 0 and math.isfinite(variance)):
         raise ValueError("the variance of one unit must be above zero")
-    normal = (
-        variance * (1 + 1 / ratio) * (float(ndtri(1 - alpha / sided) + ndtri(power)) / effect) ** 2
-    )
-    if (
-        normal > 20_000
-    ):  # Guenther 1981, The American Statistician 35, 243: within a tenth of a unit
-        return normal + float(ndtri(1 - alpha / sided)) ** 2 / (2 * (1 + ratio))
+    critical = float(ndtri(1 - alpha / sided))
+    normal = variance * (1 + 1 / ratio) * ((critical + float(ndtri(power))) / effect) ** 2
+    if normal > _NORMAL_DOF:
+        # Guenther 1981, The American Statistician 35, 243: exact to a tenth of a unit
+        return normal + critical**2 / (2 * (1 + ratio))
     smallest = max(2.0, 2.0 / ratio)
 
     def missing(n: float) -> float:
         return mean_power(n, effect, variance, alpha=alpha, sided=sided, ratio=ratio) - power
 
-    return _smallest(missing, smallest)
+    return _smallest_root(missing, smallest)
 
 
 def guardrail_sample_size(
     margin: float, variance: float, *, alpha: float = 0.05, power: float = 0.8, ratio: float = 1.0
 ) -> float:
-    """Control units needed to show, with no true difference, that harm is below an
-    absolute `margin` (one-sided).
+    """Control units needed to rule out harm of an absolute `margin` (one-sided).
+
+    The true difference is taken as zero.
     """
     return mean_sample_size(margin, variance, alpha=alpha, power=power, sided=1, ratio=ratio)
 
 
-def days(per_arm: float, smallest_share: float, units_per_day: float) -> int:
-    """Whole days until the smallest arm, which gets this share of the daily units, is
-    full.
+def days_to_fill(per_arm: float, smallest_share: float, units_per_day: float) -> int:
+    """Whole days until the smallest arm has `per_arm` units.
+
+    `smallest_share` is its share of the units per day.
     """
     if not (units_per_day > 0 and smallest_share > 0):
         raise ValueError("units per day and the smallest arm's share must be above zero")
     return max(1, math.ceil(per_arm / (units_per_day * smallest_share)))
 
 
-def _smallest(missing: Callable[[float], float], low: float) -> float:
+def _smallest_root(missing: Callable[[float], float], low: float) -> float:
     if missing(low) >= 0:
         return low
     high = low
-    while missing(high) < 0 and high < _MOST:
+    while missing(high) < 0 and high < _MAX_UNITS:
         high *= 2
     return float(brentq(missing, low, high, xtol=1e-6))
 
 
-def _rates(p1: float, p2: float) -> None:
+def _check_rates(p1: float, p2: float) -> None:
     if not 0 < p1 < 1:
-        raise ValueError("a baseline rate lies strictly between 0 and 1")
+        raise ValueError("a baseline rate must be strictly between 0 and 1")
     if not 0 <= p2 <= 1:
         raise ValueError(f"baseline + effect must be a rate between 0 and 1, not {p2:g}")
     if p1 == p2:
-        raise ValueError("the effect to find must not be zero")
+        raise ValueError("the effect to detect must not be zero")
 
 
 def _check(alpha: float, power: float, ratio: float) -> None:
     if not 0 < alpha < 1 or not 0 < power < 1:
-        raise ValueError("alpha and power lie strictly between 0 and 1")
+        raise ValueError("alpha and power must be strictly between 0 and 1")
     if power <= alpha:
-        raise ValueError(
-            "power must be above alpha: as often an effect is found where there is none"
-        )
+        raise ValueError("power must be above alpha, the rate of false positives")
     if not (ratio > 0 and math.isfinite(ratio)):
         raise ValueError("the ratio of the arms' sizes must be above zero")

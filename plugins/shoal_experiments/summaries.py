@@ -1,8 +1,8 @@
 """Sufficient statistics of one arm: all that a test needs to know of its units.
 
 Each has `estimate()`: the metric's value, the variance of that value, and its degrees
-of freedom. A unit (a user, a tenant, a session) is the independent observation
-everywhere; never an event.
+of freedom. The independent observation is always a unit (a user, a tenant, a session),
+never an event.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+_Z = float(ndtri(0.975))
+
 
 class Undefined(ValueError):
-    """The data cannot answer the question: nothing varies, a denominator is zero, too
-    few units. The message says which.
+    """The data do not determine a result. The message says why.
+
+    For example, no unit varies, a denominator is zero, or there are too few units.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with the variance of its sampling distribution (not of one unit) and the
-    variance's degrees of freedom.
+    """A value, and the variance of its sampling distribution (not of one unit).
+
+    `dof` are the variance's degrees of freedom.
     """
 
     value: float
@@ -53,6 +57,7 @@ class Proportion:
 
     @property
     def rate(self) -> float:
+        """Share of successes."""
         return self.successes / self.n
 
     def estimate(self) -> Estimate:
@@ -61,7 +66,7 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """`n` units with this mean and this variance (unbiased: divided by n - 1)."""
+    """`n` units with this mean and variance (unbiased: divided by n - 1)."""
 
     n: int
     mean: float
@@ -73,14 +78,14 @@ class Mean:
             math.isfinite(self.mean) and math.isfinite(self.variance),
             "mean and variance must be finite",
         )
-        _require(self.variance >= 0, "a variance is not negative")
+        _require(self.variance >= 0, "a variance must not be negative")
 
     def estimate(self) -> Estimate:
         return Estimate(self.mean, self.variance / self.n, self.n - 1)
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> Mean:
-        """Of raw values, one per unit, shape (n,)."""
+        """From raw values, one per unit, shape (n,)."""
         array = np.asarray(values, dtype=float)
         _require(array.size >= 2, "a mean needs at least two units: the variance of one is unknown")
         return cls(array.size, float(array.mean()), float(array.var(ddof=1)))
@@ -88,8 +93,9 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two values per unit, `y` and `x`: a ratio's numerator and denominator, or an
-    outcome and its pre-period covariate.
+    """Moments of two values per unit, `y` and `x`.
+
+    They are a ratio's numerator and denominator, or an outcome and its past.
     """
 
     n: int
@@ -101,20 +107,13 @@ class Pair:
 
     def __post_init__(self) -> None:
         _require(self.n >= 2, "at least two units are needed: the variance of one is unknown")
-        _require(
-            all(
-                map(
-                    math.isfinite,
-                    (self.mean_y, self.mean_x, self.variance_y, self.variance_x, self.covariance),
-                )
-            ),
-            "means, variances and covariance must be finite",
-        )
-        _require(self.variance_y >= 0 and self.variance_x >= 0, "a variance is not negative")
+        moments = (self.mean_y, self.mean_x, self.variance_y, self.variance_x, self.covariance)
+        _require(all(map(math.isfinite, moments)), "means, variances and covariance must be finite")
+        _require(self.variance_y >= 0 and self.variance_x >= 0, "a variance must not be negative")
 
     @classmethod
     def of(cls, y: Sequence[float] | np.ndarray, x: Sequence[float] | np.ndarray) -> Pair:
-        """Of raw values, one of each per unit, shapes (n,)."""
+        """From raw values, one of each per unit, both of shape (n,)."""
         ys, xs = np.asarray(y, dtype=float), np.asarray(x, dtype=float)
         _require(ys.size >= 2, "at least two units are needed: the variance of one is unknown")
         cov = np.cov(ys, xs)
@@ -130,13 +129,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """sum(y) / sum(x) over units, such as clicks per search, where units and not events
-    are independent.
+    """sum(y) / sum(x) over units, such as clicks per search.
 
-    Delta method (Deng, Knoblich & Lu 2018, "Applying the Delta Method in Metric
-    Analytics", eq. 5), R = mean_y / mean_x:
+    Units are independent, events are not. Delta method with R = mean_y / mean_x:
 
         var(R) = (var(y) - 2 R cov(y, x) + R² var(x)) / (n mean_x²)
+
+    Source: Deng, Knoblich & Lu 2018, "Applying the Delta Method in Metric Analytics",
+    eq. 5.
     """
 
     pair: Pair
@@ -155,13 +155,12 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """The `q`-quantile of one value per unit, and the order statistics one normal 95 %
-    step below and above it.
+    """A quantile of one value per unit, with the ends of its 95 % interval.
 
-    The ranks n q ± 1.96 √(n q (1 - q)) bound the quantile with 95 % confidence whatever
-    the distribution (binomial count of units below it); their distance over 2 · 1.96 is
-    its standard error. Source: Deng et al. 2018, section 4, and David & Nagaraja, Order
-    Statistics, 7.1. Needs no density estimate.
+    The ranks n q ± 1.96 √(n q (1 - q)) bound the q-quantile with 95 % confidence for
+    any distribution (binomial count of units below it); their distance over 2 · 1.96 is
+    its standard error, without a density estimate. Source: Deng et al. 2018, section 4,
+    and David & Nagaraja, Order Statistics, 7.1.
     """
 
     n: int
@@ -174,8 +173,8 @@ class Quantile:
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray, q: float) -> Quantile:
-        """Of raw values, one per unit, shape (n,), 0 < q < 1."""
-        _require(0 < q < 1, "a quantile lies strictly between 0 and 1")
+        """The q-quantile of raw values, one per unit, shape (n,), 0 < q < 1."""
+        _require(0 < q < 1, "a quantile must be strictly between 0 and 1")
         array = np.sort(np.asarray(values, dtype=float))
         step = _Z * math.sqrt(array.size * q * (1 - q))
         low, high = array.size * q - step, array.size * q + step
@@ -191,8 +190,6 @@ class Quantile:
             float(np.interp(high - 0.5, at, array)),
         )
 
-
-_Z = float(ndtri(0.975))
 
 Summary = Proportion | Mean | Ratio | Quantile
 

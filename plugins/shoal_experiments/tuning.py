@@ -1,6 +1,4 @@
-"""From an offline search to an online test: the best parameters of `shoal tune`, as a
-draft experiment.
-"""
+"""From an offline search to an online test: tuned parameters as a draft experiment."""
 
 from __future__ import annotations
 
@@ -8,11 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .design import Design, Finite
+from .design import Design
+from .metrics import Finite
 
 
 class Tuned(BaseModel):
-    """What `shoal tune` prints."""
+    """The output of `shoal tune --json`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -24,12 +23,11 @@ class Tuned(BaseModel):
 
 
 class Proposal(BaseModel):
-    """A tuning's answer, and what only people can say: which online metric decides, and
-    from what effect on it matters.
+    """The output of a tuning run, and the parts of a design that people decide.
 
-    `only` names the parameters to take over, for when the offline data say nothing of
-    the others (judged queries have no dates, so they say nothing of recency); None
-    takes all.
+    `only` names the parameters to test, for when the offline data say nothing about the
+    others (judged queries have no dates, so they say nothing about recency). None tests
+    all of them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,18 +40,21 @@ class Proposal(BaseModel):
     )
 
 
-def design_of(proposal: Proposal) -> Design:
-    """The draft's design: today's values against the tuned ones. Raises ValueError when
-    nothing is to be varied, or nothing was gained.
+def proposed_design(proposal: Proposal) -> Design:
+    """The design of an experiment that compares the current values with the tuned ones.
+
+    Raises:
+        ValueError: No parameter is left to vary, or tuning found nothing better.
     """
     tuned = proposal.tuned
     unknown = sorted(set(proposal.only or ()) - set(tuned.parameters))
     if unknown:
         raise ValueError(
-            f"the tuning has no parameters {', '.join(unknown)}; it has {', '.join(tuned.parameters)}"
+            f"unknown tuned parameters: {', '.join(unknown)}; "
+            f"available: {', '.join(tuned.parameters)}"
         )
     values = {
-        name: _plain(value)
+        name: _rounded(value)
         for name, value in tuned.parameters.items()
         if proposal.only is None or name in proposal.only
     }
@@ -61,9 +62,13 @@ def design_of(proposal: Proposal) -> Design:
         raise ValueError("the tuning varies no parameter")
     if tuned.best <= tuned.default:
         raise ValueError(
-            f"the best {tuned.metric} found, {tuned.best:.4g}, is not above that of the present values, {tuned.default:.4g}: nothing to test"
+            f"the best {tuned.metric} found ({tuned.best:.4g}) is not above that of the current "
+            f"values ({tuned.default:.4g}): there is nothing to test"
         )
-    hypothesis = f"Tuned {', '.join(sorted(values))} raise offline {tuned.metric} from {tuned.default:.4g} to {tuned.best:.4g}, and so the online metric."
+    hypothesis = (
+        f"Tuned {', '.join(sorted(values))} raise offline {tuned.metric} "
+        f"from {tuned.default:.4g} to {tuned.best:.4g}, and so the online metric."
+    )
     return Design.model_validate(
         {
             "hypothesis": hypothesis,
@@ -77,6 +82,6 @@ def design_of(proposal: Proposal) -> Design:
     )
 
 
-def _plain(value: Any) -> Any:
-    """Three significant digits: the data do not know more, and people read them."""
+def _rounded(value: Any) -> Any:
+    """Numbers with three significant digits, which is what the data can tell apart."""
     return float(f"{value:.3g}") if isinstance(value, float) else value

@@ -1,27 +1,33 @@
-"""The verdict: ship, do not ship, inconclusive or invalid, and why, in sentences."""
+"""The verdict: ship, do not ship, inconclusive or invalid, with its reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from .guardrail import Direction
+from .non_inferiority import Direction
 
 Decision = Literal["ship", "do not ship", "inconclusive", "invalid"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """A decision, the variant to ship if there is one, and the reasons."""
+
     decision: Decision
     winner: str | None = None
     reasons: list[str] = field(default_factory=list)
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"decision": self.decision, "winner": self.winner, "reasons": self.reasons}
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the primary metric says of one treatment, after correction. `undefined` says
-    why it could not be tested.
+    """What the primary metric says of one treatment, after correction.
+
+    `undefined` is why it could not be tested, if so.
     """
 
     arm: str
@@ -33,14 +39,16 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Whether a guardrail is kept by one treatment; `harmed` when harm beyond the
-    margin is shown, not only not excluded.
+class GuardrailFinding:
+    """What a guardrail says of one treatment.
+
+    `ruled_out`: harm of the margin or more is ruled out. `harmed`: harm beyond the
+    margin is shown. When neither is true, the data are not enough to tell.
     """
 
     arm: str
     metric: str
-    kept: bool
+    ruled_out: bool
     harmed: bool = False
     reason: str = ""
 
@@ -53,35 +61,40 @@ def decide(
     sample_ratio: float,
     threshold: float,
     findings: Sequence[Finding],
-    guardrails: Sequence[Kept],
+    guardrails: Sequence[GuardrailFinding],
     unit: str = "",
 ) -> Verdict:
-    """Ship the treatment with the largest good effect among those that are
-    significantly better and keep every guardrail.
+    """Decide which treatment to ship, if any.
 
-    Invalid on a sample-ratio mismatch, whatever else. Do not ship when every treatment
-    is significantly worse, or harms a guardrail. Inconclusive otherwise.
+    The decision is `invalid` on a sample-ratio mismatch, `ship` for the best of the
+    significantly better treatments for which every guardrail rules out harm,
+    `do not ship` when every treatment is significantly worse or harms a guardrail, and
+    `inconclusive` otherwise.
+
+    Args:
+        metric: Name of the primary metric.
+        better: Which direction of it is good.
+        confidence: Confidence of the findings' intervals.
+        sample_ratio: P-value of the sample-ratio test.
+        threshold: Below this p-value there is a mismatch.
+        findings: The primary metric, by treatment.
+        guardrails: The guardrails, by treatment.
+        unit: How effects are written: "%" for relative ones.
     """
     if sample_ratio < threshold:
-        return Verdict(
-            "invalid",
-            None,
-            [
-                f"The arms' sizes do not fit their allocation (sample-ratio mismatch, p = {number(sample_ratio)}, below "
-                f"{threshold:g}): something biased who was counted, so no other number can be trusted."
-            ],
-        )
-    reasons = [f"The arms' sizes fit their allocation (p = {number(sample_ratio)})."]
+        return _mismatch(sample_ratio, threshold)
+    reasons = [f"The arms' sizes match their allocation (p = {format_number(sample_ratio)})."]
     sign = 1.0 if better == "increase" else -1.0
     winners, losers = [], []
     for finding in findings:
-        reasons.append(_primary(finding, metric, sign, confidence, unit))
-        broken = [g for g in guardrails if g.arm == finding.arm and not g.kept]
-        reasons += [g.reason for g in guardrails if g.arm == finding.arm]
-        good = finding.significant and sign * finding.effect > 0
-        if good and not broken:
+        own = [g for g in guardrails if g.arm == finding.arm]
+        reasons.append(_describe(finding, metric, sign, confidence, unit))
+        reasons += [g.reason for g in own]
+        is_better = finding.significant and sign * finding.effect > 0
+        if is_better and all(g.ruled_out for g in own):
             winners.append(finding)
-        if (finding.significant and not good) or any(g.harmed for g in broken):
+        is_worse = finding.significant and not is_better
+        if is_worse or any(g.harmed for g in own if not g.ruled_out):
             losers.append(finding)
     if winners:
         best = max(winners, key=lambda f: sign * f.effect)
@@ -90,50 +103,67 @@ def decide(
         return Verdict(
             "do not ship",
             None,
-            [*reasons, "No treatment may ship: each is worse, or harms a guardrail."],
+            [*reasons, "Ship no treatment: each is worse, or harms a guardrail."],
         )
     return Verdict(
         "inconclusive",
         None,
-        [*reasons, "No treatment is shown to be better with every guardrail kept."],
+        [
+            *reasons,
+            "No treatment is significantly better with harm ruled out on every guardrail.",
+        ],
     )
 
 
-def _primary(finding: Finding, metric: str, sign: float, confidence: float, unit: str) -> str:
+def _mismatch(p_value: float, threshold: float) -> Verdict:
+    return Verdict(
+        "invalid",
+        None,
+        [
+            "The arms' sizes do not match their allocation (sample-ratio mismatch, "
+            f"p = {format_number(p_value)}, below {threshold:g}): something biased which units "
+            "were counted, so no other result can be trusted."
+        ],
+    )
+
+
+def pending_verdict(missing: Mapping[str, str]) -> Verdict:
+    """The verdict of a fixed-horizon experiment before its registered end."""
+    return Verdict(
+        "inconclusive",
+        None,
+        [
+            "The registered end is not reached. Effects and p-values are shown only then, "
+            "so that nobody stops at a lucky moment.",
+            *missing.values(),
+        ],
+    )
+
+
+def _describe(finding: Finding, metric: str, sign: float, confidence: float, unit: str) -> str:
     if finding.undefined:
         return f"{finding.arm}: {metric} could not be tested: {finding.undefined}."
-    between = (
-        ""
-        if finding.interval is None
-        else (
-            f", {100 * confidence:g} % interval {number(finding.interval[0], unit)} to {number(finding.interval[1], unit)}"
-        )
-    )
+    interval = ""
+    if finding.interval is not None:
+        low, high = (format_number(end, unit) for end in finding.interval)
+        interval = f", {100 * confidence:g} % interval {low} to {high}"
     if not finding.significant:
-        known = "no significant difference"
+        result = "no significant difference"
     else:
-        known = "significantly better" if sign * finding.effect > 0 else "significantly worse"
-    return f"{finding.arm}: {metric} {number(finding.effect, unit)}{between}, p = {number(finding.p_value)} after correction: {known}."
+        result = "significantly better" if sign * finding.effect > 0 else "significantly worse"
+    return (
+        f"{finding.arm}: {metric} {format_number(finding.effect, unit)}{interval}, "
+        f"p = {format_number(finding.p_value)} after correction: {result}."
+    )
 
 
-def number(value: float, unit: str = "") -> str:
-    """A number as a person writes it: three significant digits; effects with their
-    sign, and in percent when relative.
+def format_number(value: float, unit: str = "") -> str:
+    """A number for people, with three significant digits.
+
+    Effects (any `unit`) have a sign, and are in percent for the unit "%".
     """
     if unit == "%":
         return f"{100 * value:+.3g} %"
     if unit:
         return f"{value:+.4g}"
     return "below 0.0001" if 0 <= value < 0.0001 else f"{value:.3g}"
-
-
-def running(missing: Mapping[str, str]) -> Verdict:
-    """Before its registered end a fixed-horizon experiment has no verdict but this."""
-    return Verdict(
-        "inconclusive",
-        None,
-        [
-            "It still runs; p-values and effects are shown at the registered end, and not before, so that nobody stops at a lucky moment.",
-            *missing.values(),
-        ],
-    )

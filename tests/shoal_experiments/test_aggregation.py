@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from shoal_experiments import aggregation as agg
 from shoal_experiments.design import Design
-from shoal_experiments.event_fields import FLAG, NUMBER, TEXT, _walked, columns
+from shoal_experiments.event_fields import FLAG, NUMBER, TEXT, _read_row_by_row, read_fields
+from shoal_experiments.metric_data import MetricData, service_levels, summarize, unit_values
 from shoal_experiments.observations import SCHEMA
 from shoal_experiments.summaries import Mean, Proportion, Ratio
 
@@ -65,15 +66,15 @@ def design(**metric: Any) -> Design:
     )
 
 
-def who(*events: dict[str, Any]) -> agg.Exposed:
-    return agg.exposed([agg.first_exposures(table(*events), "x")], ["a", "b"])
+def who(*events: dict[str, Any]) -> agg.ExposedUnits:
+    return agg.exposed_units([agg.first_exposures(table(*events), "x")], ["a", "b"])
 
 
 def summary(
-    plan: Design, exposed: agg.Exposed, *events: dict[str, Any], now: datetime | None = None
-) -> agg.MetricData:
-    made = agg.outcomes(table(*events), plan.metrics(), "x", exposed)
-    return agg.summarize(
+    plan: Design, exposed: agg.ExposedUnits, *events: dict[str, Any], now: datetime | None = None
+) -> MetricData:
+    made = agg.daily_outcomes(table(*events), plan.metrics(), "x", exposed)
+    return summarize(
         plan, plan.primary, exposed, [made], (), None if now is None else int(now.timestamp() * 1e6)
     )
 
@@ -83,10 +84,10 @@ TWO = (exposure("u1", "a", 0), exposure("u2", "b", 0))
 
 def test_a_repeated_event_counts_once() -> None:
     twice = event("buy", "u1", 1, id="e1")
-    assert agg.distinct(table(twice, twice, {**twice, "source": "other"})).num_rows == 2
+    assert agg.deduplicate(table(twice, twice, {**twice, "source": "other"})).num_rows == 2
 
 
-def test_the_first_exposure_counts_and_other_experiments_do_not() -> None:
+def test_the_first_exposure_to_the_experiment_counts() -> None:
     found = who(
         exposure("u1", "a", 5), exposure("u1", "a", 2), exposure("u2", "b", 1, experiment="y")
     )
@@ -94,7 +95,7 @@ def test_the_first_exposure_counts_and_other_experiments_do_not() -> None:
     assert found.time.tolist() == [int((T0 + timedelta(hours=2)).timestamp() * 1e6)]
 
 
-def test_units_seen_in_two_variants_are_left_out_and_counted() -> None:
+def test_units_seen_in_two_variants_are_excluded_and_counted() -> None:
     found = who(
         exposure("u1", "a", 0),
         exposure("u1", "b", 1),
@@ -102,22 +103,22 @@ def test_units_seen_in_two_variants_are_left_out_and_counted() -> None:
         exposure("u3", "gone", 0),
     )
     assert found.units.to_pylist() == ["u2"]
-    assert (found.crossed, found.unknown) == (1, 1)
+    assert (found.crossovers, found.unknown) == (1, 1)
 
 
-def test_crossing_over_on_another_day_is_found_too() -> None:
+def test_crossovers_on_different_days_are_found() -> None:
     days = [agg.first_exposures(table(exposure("u1", v, 24 * i)), "x") for i, v in enumerate("ab")]
-    assert agg.exposed(days, ["a", "b"]).crossed == 1
+    assert agg.exposed_units(days, ["a", "b"]).crossovers == 1
 
 
-def test_no_exposures_at_all() -> None:
-    found = agg.exposed([], ["a", "b"])
+def test_an_experiment_without_exposures_has_no_statistics() -> None:
+    found = agg.exposed_units([], ["a", "b"])
     assert found.counts(2) == [0, 0]
-    data = agg.summarize(design(), design().primary, found, [])
+    data = summarize(design(), design().primary, found, [])
     assert set(data.undefined) == {"a", "b"}
 
 
-def test_only_what_happened_after_the_exposure_counts() -> None:
+def test_only_events_after_the_exposure_count() -> None:
     data = summary(
         design(),
         who(*TWO),
@@ -128,7 +129,7 @@ def test_only_what_happened_after_the_exposure_counts() -> None:
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 1)}
 
 
-def test_a_window_ends_and_only_units_that_had_all_of_it_count() -> None:
+def test_only_units_whose_window_is_over_count() -> None:
     exposed = who(*TWO, exposure("u3", "a", 47))
     events = (event("buy", "u1", 23), event("buy", "u2", 25), event("buy", "u3", 48))
     data = summary(design(window_days=1), exposed, *events, now=T0 + timedelta(hours=50))
@@ -136,7 +137,7 @@ def test_a_window_ends_and_only_units_that_had_all_of_it_count() -> None:
     assert data.counts == {"a": 1, "b": 1}
 
 
-def test_retention_asks_for_an_event_within_its_days() -> None:
+def test_retention_needs_an_event_within_its_days() -> None:
     data = summary(
         design(kind="retention", from_day=7, window_days=14),
         who(*TWO),
@@ -147,7 +148,7 @@ def test_retention_asks_for_an_event_within_its_days() -> None:
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 1)}
 
 
-def test_values_are_summed_per_unit_and_units_without_events_are_zero() -> None:
+def test_values_are_summed_per_unit_with_zero_for_none() -> None:
     exposed = who(*TWO, exposure("u3", "a", 0), exposure("u4", "b", 0))
     data = summary(
         design(kind="mean", value="price.net"),
@@ -159,7 +160,7 @@ def test_values_are_summed_per_unit_and_units_without_events_are_zero() -> None:
     assert data.arms == {"a": Mean.of([7.5, 0]), "b": Mean.of([1, 0])}
 
 
-def test_averages_leave_units_without_events_out() -> None:
+def test_averages_exclude_units_without_events() -> None:
     exposed = who(*TWO, exposure("u3", "a", 0), exposure("u4", "a", 0))
     data = summary(
         design(kind="mean", aggregate="mean"),
@@ -191,7 +192,7 @@ def test_winsorising_caps_at_the_quantile_over_all_arms() -> None:
 
 
 @pytest.mark.parametrize("where", [{"plan": "pro"}, {"deep.flag": True}, {"size": 3}])
-def test_conditions_choose_events(where: dict[str, Any]) -> None:
+def test_conditions_select_events(where: dict[str, Any]) -> None:
     events = (
         event("buy", "u1", 1, plan="pro", deep={"flag": True}, size=3),
         event("buy", "u2", 1, plan="free", deep={"flag": False}, size=4),
@@ -201,7 +202,7 @@ def test_conditions_choose_events(where: dict[str, Any]) -> None:
     assert data.arms == {"a": Proportion(1, 1), "b": Proportion(1, 0)}
 
 
-def test_events_of_broken_data_are_left_out() -> None:
+def test_events_with_invalid_data_are_ignored() -> None:
     bad = {**event("buy", "u1", 1), "data": "not json"}
     data = summary(
         design(kind="proportion"),
@@ -213,7 +214,7 @@ def test_events_of_broken_data_are_left_out() -> None:
     assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 0)}
 
 
-def test_a_condition_may_be_on_the_value_itself_and_of_another_type() -> None:
+def test_a_condition_on_the_value_may_have_another_type() -> None:
     events = [
         event("buy", "u1", 1, value="yes", n=3),
         event("buy", "u2", 1, value="no", n=2**53 + 1),
@@ -246,28 +247,28 @@ def test_posted_outcomes_belong_to_their_experiment_and_metric() -> None:
         event("experiment.outcome", "u2", 1, experiment="y", metric="m"),
     )
     exposed = who(*TWO)
-    made = agg.outcomes(events, plan.metrics(), "x", exposed)
-    first, second = (agg.summarize(plan, m, exposed, [made]).arms for m in plan.metrics())
+    made = agg.daily_outcomes(events, plan.metrics(), "x", exposed)
+    first, second = (summarize(plan, m, exposed, [made]).arms for m in plan.metrics())
     assert first == {"a": Proportion(1, 1), "b": Proportion(1, 0)}
     assert second == {"a": Proportion(1, 0), "b": Proportion(1, 1)}
 
 
-def test_the_past_adjusts_units_by_what_they_did_before() -> None:
+def test_cuped_adjusts_units_by_their_past() -> None:
     rng = np.random.default_rng(1)
     units = [f"u{i}" for i in range(400)]
     past = {u: int(rng.poisson(10)) for u in units}
     plan = design(kind="mean", cuped_days=7)
     exposed = who(*(exposure(u, "ab"[i % 2], 0) for i, u in enumerate(units)))
-    before = agg.outcomes(
+    before = agg.daily_outcomes(
         table(*(event("buy", u, -24, value=n) for u, n in past.items())), plan.metrics(), "x", None
     )
-    now = agg.outcomes(
+    now = agg.daily_outcomes(
         table(*(event("buy", u, 24, value=n + int(rng.integers(0, 2))) for u, n in past.items())),
         plan.metrics(),
         "x",
         exposed,
     )
-    data = agg.summarize(plan, plan.primary, exposed, [now], [before])
+    data = summarize(plan, plan.primary, exposed, [now], [before])
     assert (
         data.pairs["a"].covariance
         / math.sqrt(data.pairs["a"].variance_x * data.pairs["a"].variance_y)
@@ -275,7 +276,7 @@ def test_the_past_adjusts_units_by_what_they_did_before() -> None:
     )
 
 
-def test_the_account_s_minutes_are_the_units_of_a_service_metric() -> None:
+def test_minutes_are_the_units_of_a_request_metric() -> None:
     plan = Design.model_validate(
         {
             "hypothesis": "h",
@@ -308,10 +309,10 @@ def test_the_account_s_minutes_are_the_units_of_a_service_metric() -> None:
         for arm, v in (("a", 10), ("b", 20))
         for name in ("latency_p95", "requests")
     ]
-    day = agg.service(table(*events), "x")
-    data = agg.summarize(plan, plan.guardrails[0], who(*TWO), [day])
+    day = agg.service_outcomes(table(*events), "x")
+    data = summarize(plan, plan.guardrails[0], who(*TWO), [day])
     assert data.arms == {"a": Mean.of([10, 11, 12]), "b": Mean.of([20, 21, 22])}
-    assert agg.service_levels(plan, [day])["b"] == {
+    assert service_levels(plan, [day])["b"] == {
         "requests": 63,
         "error_rate": None,
         "latency_p50": None,
@@ -328,24 +329,24 @@ def test_the_account_s_minutes_are_the_units_of_a_service_metric() -> None:
     ),
     st.integers(0, 30),
 )
-def test_days_apart_give_what_all_events_at_once_give(
+def test_daily_tables_add_up_to_one_table_of_all_events(
     rows: list[tuple[str, int, int]], cut: int
 ) -> None:
     plan = design(kind="mean")
     exposed = who(*TWO, exposure("u3", "a", 20))
     events = [event("buy", u, h, value=v) for u, h, v in rows]
     parts = [
-        agg.outcomes(table(*part), plan.metrics(), "x", exposed)
+        agg.daily_outcomes(table(*part), plan.metrics(), "x", exposed)
         for part in (events[:cut], events[cut:])
     ]
-    whole = agg.outcomes(table(*events), plan.metrics(), "x", exposed)
+    whole = agg.daily_outcomes(table(*events), plan.metrics(), "x", exposed)
     assert (
-        agg.numbers(parts, "m", exposed).total.tolist()
-        == agg.numbers([whole], "m", exposed).total.tolist()
+        unit_values(parts, "m", exposed).total.tolist()
+        == unit_values([whole], "m", exposed).total.tolist()
     )
 
 
-def test_both_ways_of_reading_data_agree() -> None:
+def test_arrow_and_row_by_row_reading_agree() -> None:
     texts = [
         "null",
         None,
@@ -361,6 +362,6 @@ def test_both_ways_of_reading_data_agree() -> None:
     kinds = {"v": NUMBER, "s": TEXT, "o.f": FLAG}
     for subset in (texts, texts[3:4] * 3, texts[9:], []):
         data = pa.chunked_array([pa.array(subset, pa.string())])
-        assert {k: v.to_pylist() for k, v in columns(data, kinds).items()} == {
-            k: v.to_pylist() for k, v in _walked(data, kinds).items()
+        assert {k: v.to_pylist() for k, v in read_fields(data, kinds).items()} == {
+            k: v.to_pylist() for k, v in _read_row_by_row(data, kinds).items()
         }

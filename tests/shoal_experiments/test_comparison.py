@@ -38,7 +38,7 @@ means = st.builds(
 )
 
 
-def test_the_example_of_the_two_buttons() -> None:
+def test_the_documented_example_has_the_documented_result() -> None:
     control, treatment = Proportion(5234, 644), Proportion(5189, 732)
     absolute, relative = compare(control, treatment), compare(control, treatment, effect="relative")
     assert absolute.effect == pytest.approx(0.018, abs=0.0001)
@@ -48,7 +48,7 @@ def test_the_example_of_the_two_buttons() -> None:
     assert relative.interval == pytest.approx((0.039, 0.265), abs=0.0005)
 
 
-def test_statsmodels_two_proportions(shared: Path) -> None:
+def test_two_proportions_agree_with_statsmodels(shared: Path) -> None:
     two, one = json.loads((shared / "ab/statsmodels_reference.json").read_text())[
         "proportions_ztest"
     ]
@@ -61,7 +61,7 @@ def test_statsmodels_two_proportions(shared: Path) -> None:
 
 
 @given(proportions(), proportions(), st.sampled_from([0.01, 0.05, 0.2]))
-def test_the_interval_excludes_no_difference_exactly_when_the_test_rejects_it(
+def test_the_interval_excludes_zero_exactly_when_the_test_rejects(
     control: Proportion, treatment: Proportion, alpha: float
 ) -> None:
     for effect in ("absolute", "relative") if control.successes else ("absolute",):
@@ -94,7 +94,7 @@ def test_the_constrained_rates_are_the_most_likely_ones(
     ("control", "treatment"),
     [((10, 10), (10, 10)), ((10, 0), (10, 0)), ((1, 1), (1, 1)), ((1, 0), (1, 0))],
 )
-def test_all_or_no_successes_in_both_arms_is_no_evidence_and_no_certainty(
+def test_identical_extreme_rates_are_neither_significant_nor_certain(
     control: tuple[int, int], treatment: tuple[int, int]
 ) -> None:
     found = compare(Proportion(*control), Proportion(*treatment))
@@ -103,25 +103,25 @@ def test_all_or_no_successes_in_both_arms_is_no_evidence_and_no_certainty(
 
 
 @pytest.mark.parametrize(("successes", "n"), [(51, 235), (0, 7), (7, 7), (1, 1), (3, 10**6)])
-def test_an_arm_s_own_interval_is_clopper_and_pearsons(successes: int, n: int) -> None:
+def test_the_interval_of_a_rate_is_clopper_pearson(successes: int, n: int) -> None:
     theirs = binomtest(successes, n).proportion_ci(method="exact")
     assert own_interval(Proportion(n, successes)) == pytest.approx(
         (theirs.low, theirs.high), abs=1e-12
     )
 
 
-def test_an_arm_s_own_interval_for_a_mean_is_student_s() -> None:
+def test_the_interval_of_a_mean_is_students_t() -> None:
     assert own_interval(Mean(16, 10.0, 4.0)) == pytest.approx(
         (10 - 2.1314 * 0.5, 10 + 2.1314 * 0.5), abs=1e-4
     )
 
 
-def test_a_relative_effect_needs_a_control_that_succeeded() -> None:
+def test_a_relative_effect_needs_successes_in_the_control() -> None:
     with pytest.raises(Undefined, match="no unit of the control"):
         compare(Proportion(10, 0), Proportion(10, 3), effect="relative")
 
 
-def test_welch_is_scipys() -> None:
+def test_welch_test_agrees_with_scipy() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(10, 3, 40), rng.normal(11, 6, 25)
     ours = compare(Mean.of(a), Mean.of(b))
@@ -134,7 +134,9 @@ def test_welch_is_scipys() -> None:
 
 
 @given(means, means)
-def test_a_mean_s_relative_interval_agrees_with_its_test(control: Mean, treatment: Mean) -> None:
+def test_the_relative_interval_of_a_mean_agrees_with_its_test(
+    control: Mean, treatment: Mean
+) -> None:
     if control.mean <= 0:
         with pytest.raises(Undefined, match="not above zero"):  # from -10 to -5 would be -50 %
             compare(control, treatment, effect="relative")
@@ -145,14 +147,14 @@ def test_a_mean_s_relative_interval_agrees_with_its_test(control: Mean, treatmen
         assert (found.interval[0] > 0 or found.interval[1] < 0) == found.significant
 
 
-def test_fieller_tends_to_the_delta_method_when_the_control_is_precise() -> None:
+def test_fieller_tends_to_the_delta_method_for_precise_controls() -> None:
     control, treatment = Estimate(100.0, 1e-8), Estimate(110.0, 1.0)
     assert fieller(control, treatment, 1.96) == pytest.approx(
         (0.1 - 0.0196, 0.1 + 0.0196), abs=1e-6
     )
 
 
-def test_a_control_that_may_be_zero_bounds_no_relative_effect() -> None:
+def test_a_control_near_zero_does_not_bound_the_relative_effect() -> None:
     found = compare(Mean(10, 0.1, 4.0), Mean(10, 1.0, 4.0), effect="relative")
     assert found.interval is None and found.effect == pytest.approx(9)
 
@@ -169,7 +171,7 @@ def test_one_arm_without_variance_is_enough_to_test() -> None:
     )
 
 
-def test_a_ratio_s_variance_is_that_of_its_resamples() -> None:
+def test_the_variance_of_a_ratio_matches_the_bootstrap() -> None:
     rng = np.random.default_rng(2)
     searches = rng.poisson(5, 2000) + 1
     clicks = rng.binomial(searches, rng.beta(2, 8, 2000))
@@ -180,12 +182,12 @@ def test_a_ratio_s_variance_is_that_of_its_resamples() -> None:
     assert estimate.error == pytest.approx(resampled.std(), rel=0.05)
 
 
-def test_a_ratio_of_nothing_is_undefined() -> None:
+def test_a_ratio_with_denominator_zero_is_undefined() -> None:
     with pytest.raises(Undefined, match="denominator is zero"):
         Ratio(Pair.of([1, 2], [0, 0])).estimate()
 
 
-def test_a_quantile_s_error_is_that_of_its_resamples() -> None:
+def test_the_error_of_a_quantile_matches_the_bootstrap() -> None:
     rng = np.random.default_rng(3)
     values = rng.lognormal(0, 1, 4000)
     estimate = Quantile.of(values, 0.9).estimate()

@@ -32,10 +32,10 @@ from shoal import (
 )
 from shoal.eventlog.redis_log import EventLog
 from shoal.router.metering import BOUNDS, metric_events
-from shoal_experiments import lifecycle, observations, reporting
+from shoal_experiments import lifecycle, observations, promotion, reporting, transitions
 from shoal_experiments.aggregation import EXPOSURE
-from shoal_experiments.observations import Scope, Task, observe, one_by_one
-from shoal_experiments.repository import Document, Documents
+from shoal_experiments.observations import Scope, Task, observe, run_sequentially
+from shoal_experiments.repository import Document, Repository
 from shoal_experiments.summaries import Mean, Proportion
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
@@ -91,12 +91,12 @@ class Lab:
         return self.change(id, lambda d: {"started_at": self.midnight - timedelta(days=days_ago)})
 
     def change(self, id: str, fields: Callable[[Document], dict[str, Any]]) -> Document:
-        documents = Documents(self.ctx.stores)
+        documents = Repository(self.ctx.stores)
         before = self.document(id)
         return self.app.run(documents.put(before.model_copy(update=fields(before)), before))
 
     def document(self, id: str) -> Document:
-        return self.app.run(Documents(self.ctx.stores).get(id))
+        return self.app.run(Repository(self.ctx.stores).get(id))
 
     def event(self, type: str, unit: str, days_ago: float, /, **data: Any) -> dict[str, Any]:
         name = f"{type}/{unit}/{days_ago}/{json.dumps(data)}"
@@ -141,7 +141,7 @@ class Lab:
                 for t in tasks
                 if t.day != self.midnight.date()
             )
-            return await one_by_one(tasks)
+            return await run_sequentially(tasks)
 
         scope = Scope.of(self.document(id), self.ctx.stores, self.name)
         return made, self.app.run(observe(scope, datetime.now(UTC), run))
@@ -152,7 +152,7 @@ def lab(app: Any, request: pytest.FixtureRequest) -> Lab:
     return Lab(app, f"lab-{abs(hash(request.node.name)) % 10**8}")
 
 
-def test_a_day_is_made_once_and_again_only_when_it_has_new_events(lab: Lab) -> None:
+def test_a_day_is_recomputed_only_for_new_events(lab: Lab) -> None:
     lab.start("x", 3)
     lab.archive(
         lab.exposure("x", "u1", "a", 2.9),
@@ -176,7 +176,7 @@ def test_a_day_is_made_once_and_again_only_when_it_has_new_events(lab: Lab) -> N
     assert lab.observe("x")[0] == []
 
 
-def test_an_exposure_on_one_day_renews_the_outcomes_of_the_days_after_it(lab: Lab) -> None:
+def test_a_new_exposure_recomputes_outcomes_of_later_days(lab: Lab) -> None:
     lab.start("x", 3)
     lab.archive(
         lab.exposure("x", "u1", "a", 2.9), lab.event("buy", "u1", 1.5), lab.event("buy", "u2", 1.5)
@@ -193,7 +193,7 @@ def test_an_exposure_on_one_day_renews_the_outcomes_of_the_days_after_it(lab: La
     ]
 
 
-def test_what_the_log_holds_beyond_the_lake_counts_and_is_not_kept(lab: Lab) -> None:
+def test_events_not_yet_archived_count_but_are_not_stored(lab: Lab) -> None:
     lab.start("x", 2)
     lab.archive(lab.exposure("x", "u1", "a", 1.9))
     lab.log(
@@ -203,10 +203,10 @@ def test_what_the_log_holds_beyond_the_lake_counts_and_is_not_kept(lab: Lab) -> 
     )
     for _ in range(2):
         made, observed = lab.observe("x")
-        assert made == ["exposures/2", "outcomes/2"] and observed.who.counts(2) == [1, 1]
+        assert made == ["exposures/2", "outcomes/2"] and observed.exposed.counts(2) == [1, 1]
 
 
-def test_deleting_an_experiment_drops_what_was_kept_of_its_days(lab: Lab) -> None:
+def test_deleting_an_experiment_deletes_its_daily_tables(lab: Lab) -> None:
     lab.start("x", 2)
     lab.archive(lab.exposure("x", "u1", "a", 1.9), lab.event("buy", "u1", 1.5))
     lab.observe("x")
@@ -252,7 +252,7 @@ def test_cuped_reads_the_past_from_the_lake(lab: Lab) -> None:
 # Before the start
 
 
-def test_baseline_units_and_duration_come_from_what_was_logged(lab: Lab) -> None:
+def test_baseline_units_and_duration_come_from_history(lab: Lab) -> None:
     """Two hundred people open boards over ten days, a quarter of them buy later; then
     nobody has to say a baseline.
     """
@@ -280,7 +280,7 @@ def test_baseline_units_and_duration_come_from_what_was_logged(lab: Lab) -> None
     )
 
 
-def test_the_variance_comes_from_what_was_logged_and_newest_events_count(lab: Lab) -> None:
+def test_the_variance_comes_from_the_latest_logged_events(lab: Lab) -> None:
     values = {f"u{i}": float(i) for i in range(60)}
     lab.archive(*(lab.event("buy", u, 3, value=v) for u, v in list(values.items())[:30]))
     lab.log(*(lab.event("buy", u, 2, value=v) for u, v in list(values.items())[30:]))
@@ -297,7 +297,7 @@ def test_the_variance_comes_from_what_was_logged_and_newest_events_count(lab: La
     )
 
 
-def test_a_quantile_s_sample_follows_from_its_own_error(lab: Lab) -> None:
+def test_the_sample_of_a_quantile_follows_from_its_error(lab: Lab) -> None:
     values = -np.log(1 - (np.arange(2000) + 0.5) / 2000)
     lab.archive(*(lab.event("buy", f"u{i}", 3, value=float(v)) for i, v in enumerate(values)))
     metric = {"name": "p90", "event": "buy", "kind": "quantile", "quantile": 0.9}
@@ -310,7 +310,7 @@ def test_a_quantile_s_sample_follows_from_its_own_error(lab: Lab) -> None:
     ] == pytest.approx(9, rel=0.05)
 
 
-def test_without_a_past_the_start_asks_for_a_baseline(lab: Lab) -> None:
+def test_starting_without_history_asks_for_a_baseline(lab: Lab) -> None:
     lab.archive(lab.event("board.opened", "u1", 3))
     body = {
         "hypothesis": "h",
@@ -335,7 +335,7 @@ def exposed(lab: Lab, id: str, a: tuple[int, int], b: tuple[int, int], first: in
     lab.log(*events)
 
 
-def test_a_group_sequential_test_shows_its_looks_and_nothing_between_them(lab: Lab) -> None:
+def test_a_group_sequential_test_shows_only_its_looks(lab: Lab) -> None:
     lab.start("x", 0, analysis="group_sequential", looks=[0.5, 1], minimum_sample_size=100)
     exposed(lab, "x", (40, 4), (40, 8))
     early = lab.client.experiments.results(id="x")
@@ -362,7 +362,7 @@ def test_a_group_sequential_test_shows_its_looks_and_nothing_between_them(lab: L
     assert lab.client.experiments.promote(id="x")["status"] == "promoted"
 
 
-def test_a_look_that_another_reader_took_meanwhile_is_the_one_that_is_shown(lab: Lab) -> None:
+def test_a_look_taken_by_another_reader_is_shown(lab: Lab) -> None:
     lab.start("x", 0, analysis="group_sequential", looks=[0.5, 1], minimum_sample_size=100)
     exposed(lab, "x", (60, 6), (60, 12))
     stale = lab.document("x")
@@ -376,7 +376,7 @@ def test_a_look_that_another_reader_took_meanwhile_is_the_one_that_is_shown(lab:
     )
 
 
-def test_an_always_valid_test_shows_its_interval_from_a_hundred_units_on(lab: Lab) -> None:
+def test_an_always_valid_test_shows_intervals_from_100_units(lab: Lab) -> None:
     lab.start("x", 0, analysis="always_valid", minimum_sample_size=1000)
     exposed(lab, "x", (99, 10), (120, 60))
     assert lab.client.experiments.results(id="x")["metrics"] is None
@@ -430,7 +430,7 @@ def shares(lab: Lab) -> list[float]:
     return [v["allocation"] for e in found for v in e["variants"]]
 
 
-def test_a_ramp_is_moved_on_by_its_job_until_the_winner_is_everyone_s(lab: Lab) -> None:
+def test_the_job_moves_a_ramp_until_it_is_complete(lab: Lab) -> None:
     ramping(lab)
     assert shares(lab) == [10, 90]
     assert lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"][f"{lab.name}/w"].endswith(
@@ -464,9 +464,7 @@ REFUNDS = [
 
 
 @pytest.mark.parametrize(("refunds", "status"), [(90, "rolled back"), (12, "promoting")])
-def test_a_ramp_goes_back_by_itself_when_a_guardrail_breaks_and_only_then(
-    lab: Lab, refunds: int, status: str
-) -> None:
+def test_a_ramp_is_rolled_back_only_when_harm_is_shown(lab: Lab, refunds: int, status: str) -> None:
     ramping(lab, guardrails=REFUNDS)
     begun(lab, 1)
     events = [
@@ -488,7 +486,7 @@ def test_a_ramp_goes_back_by_itself_when_a_guardrail_breaks_and_only_then(
             lab.client.experiments.rollback(id="w")
 
 
-def test_a_service_guardrail_rolls_a_slow_winner_back(lab: Lab) -> None:
+def test_a_latency_guardrail_rolls_back_a_slow_winner(lab: Lab) -> None:
     guardrail = {
         "name": "slow",
         "event": "service.latency_p95",
@@ -528,22 +526,28 @@ def test_a_service_guardrail_rolls_a_slow_winner_back(lab: Lab) -> None:
         time.sleep(0.05)
 
 
-def test_a_state_whose_deed_fails_is_taken_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transition_is_undone_when_its_action_fails(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.start("w", 0, capability="warmth", variants=WARM)
-    real = lifecycle.platform
+    working = transitions.platform_operations
 
-    class Broken:
+    class Failing:
         def __init__(self, ctx: TenantContext) -> None:
-            self._real = real(ctx)
+            self._operations = working(ctx)
 
         def __getattr__(self, name: str) -> Any:
             if name in ("put_parameters", "put_experiment", "delete_experiment"):
-                raise Unavailable("the directory is away")
-            return getattr(self._real, name)
+                raise Unavailable("the directory is unavailable")
+            return getattr(self._operations, name)
+
+    def use(operations: Any) -> None:
+        for module in (lifecycle, promotion, transitions):
+            monkeypatch.setattr(module, "platform_operations", operations)
 
     experiments = lab.client.experiments
     experiments.draft(id="v", body=PLAIN)
-    monkeypatch.setattr(lifecycle, "platform", Broken)
+    use(Failing)
     for change in (
         lambda: experiments.stop(id="w"),
         lambda: experiments.promote(id="w", variant="warm", override="x"),
@@ -553,15 +557,15 @@ def test_a_state_whose_deed_fails_is_taken_back(lab: Lab, monkeypatch: pytest.Mo
         with pytest.raises(Unavailable):
             change()
     assert (lab.document("w").status, lab.document("v").status) == ("running", "draft")
-    monkeypatch.setattr(lifecycle, "platform", real)
+    use(working)
     assert experiments.promote(id="w", variant="warm", override="x")["status"] == "promoted"
-    monkeypatch.setattr(lifecycle, "platform", Broken)
+    use(Failing)
     with pytest.raises(Unavailable):
         experiments.rollback(id="w")
     assert lab.document("w").status == "promoted"
 
 
-def test_one_ramp_s_trouble_leaves_the_others_alone(
+def test_the_error_of_one_ramp_does_not_stop_others(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ramping(lab)
@@ -576,22 +580,22 @@ def test_one_ramp_s_trouble_leaves_the_others_alone(
             "created_at": d.created_at - timedelta(days=1),
         },
     )
-    healthy = reporting.broken_guardrail
+    healthy = reporting.harm_of_ramp
 
     async def look(ctx: TenantContext, document: Document, now: datetime) -> str:
         if document.id == "p":
-            raise Unavailable("the lake is away")
+            raise Unavailable("the lake is unavailable")
         return await healthy(ctx, document, now)
 
-    monkeypatch.setattr(reporting, "broken_guardrail", look)
+    monkeypatch.setattr(reporting, "harm_of_ramp", look)
     done = lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"]
     assert done == {
-        f"{lab.name}/p": "not looked at: the lake is away",
+        f"{lab.name}/p": "not checked: the lake is unavailable",
         f"{lab.name}/w": "ramp at 50 percent",
     }
 
 
-def test_retention_and_windows_end_where_they_should_across_days(lab: Lab) -> None:
+def test_retention_windows_end_correctly_across_days(lab: Lab) -> None:
     metric = {
         "name": "back",
         "event": "visit",

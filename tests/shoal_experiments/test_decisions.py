@@ -18,11 +18,11 @@ from statsmodels.stats.power import TTestIndPower
 
 from shoal_experiments import cuped
 from shoal_experiments import sample_size as size
-from shoal_experiments.bayes import beliefs
+from shoal_experiments.bayes import summarize_posteriors
 from shoal_experiments.comparison import compare
 from shoal_experiments.correction import adjust, interval_alpha
-from shoal_experiments.guardrail import non_inferiority
 from shoal_experiments.mismatch import sample_ratio_p_value
+from shoal_experiments.non_inferiority import non_inferiority
 from shoal_experiments.summaries import Mean, Pair, Proportion, Undefined
 
 
@@ -30,7 +30,7 @@ from shoal_experiments.summaries import Mean, Pair, Proportion, Undefined
     "p_values",
     [[0.3], [0.01, 0.04, 0.03, 0.2, 0.0], [0.049, 0.049, 0.051, 1.0, 0.0009, 0.012, 0.012]],
 )
-def test_corrections_are_statsmodels(p_values: list[float]) -> None:
+def test_corrections_agree_with_statsmodels(p_values: list[float]) -> None:
     for ours, theirs in (
         ("bonferroni", "bonferroni"),
         ("holm", "holm"),
@@ -41,7 +41,7 @@ def test_corrections_are_statsmodels(p_values: list[float]) -> None:
         )  # type: ignore[arg-type]
 
 
-def test_bonferroni_s_intervals_match_its_decisions() -> None:
+def test_bonferroni_intervals_match_its_decisions() -> None:
     control, arms = Proportion(1000, 100), [Proportion(1000, s) for s in range(100, 160, 4)]
     alpha = interval_alpha(0.05, len(arms), "bonferroni")
     found = [compare(control, arm, alpha=alpha) for arm in arms]
@@ -50,15 +50,15 @@ def test_bonferroni_s_intervals_match_its_decisions() -> None:
         assert c.interval is not None and (c.interval[0] > 0) == (p < 0.05)
 
 
-def test_a_guardrail_is_kept_only_when_harm_beyond_the_margin_is_excluded() -> None:
+def test_a_guardrail_rules_out_harm_only_with_enough_evidence() -> None:
     control = Proportion(10_000, 2000)
     same = non_inferiority(control, Proportion(10_000, 2000), margin=0.05)
     worse = non_inferiority(control, Proportion(10_000, 1850), margin=0.05)
-    assert same.kept and not worse.kept
+    assert same.ruled_out and not worse.ruled_out
     assert same.worst is not None and worse.worst is not None and same.worst < 0.05 < worse.worst
     assert not non_inferiority(
         Proportion(50, 10), Proportion(50, 10), margin=0.05
-    ).kept  # too little is known
+    ).ruled_out  # too little is known
 
 
 @given(
@@ -68,40 +68,40 @@ def test_a_guardrail_is_kept_only_when_harm_beyond_the_margin_is_excluded() -> N
     st.sampled_from(["increase", "decrease"]),
     st.sampled_from(["absolute", "relative"]),
 )
-def test_a_guardrail_is_kept_exactly_when_its_worst_harm_is_within_the_margin(
+def test_harm_is_ruled_out_exactly_when_its_bound_is_below(
     n: int, a: float, b: float, better: str, scale: str
 ) -> None:
     c, t = Mean(n, 10 * a, 4.0), Mean(n, 10 * b, 4.0)
     found = non_inferiority(c, t, margin=0.1, better=better, scale=scale)  # type: ignore[arg-type]
     if found.worst is not None and abs(found.p_value - 0.05) > 0.002:
-        assert found.kept == (found.worst < 0.1)
+        assert found.ruled_out == (found.worst < 0.1)
 
 
-def test_a_guardrail_where_less_is_better() -> None:
+def test_a_guardrail_may_be_better_when_it_decreases() -> None:
     control, slower = Mean(5000, 100.0, 400.0), Mean(5000, 112.0, 400.0)
-    assert not non_inferiority(control, slower, margin=0.1, better="decrease").kept
-    assert non_inferiority(slower, control, margin=0.1, better="decrease").kept
+    assert not non_inferiority(control, slower, margin=0.1, better="decrease").ruled_out
+    assert non_inferiority(slower, control, margin=0.1, better="decrease").ruled_out
 
 
-def test_all_successes_in_both_arms_keep_a_guardrail_only_with_enough_units() -> None:
-    assert not non_inferiority(Proportion(20, 20), Proportion(20, 20), margin=0.02).kept
-    assert non_inferiority(Proportion(2000, 2000), Proportion(2000, 2000), margin=0.02).kept
+def test_identical_perfect_rates_rule_out_harm_with_enough_units() -> None:
+    assert not non_inferiority(Proportion(20, 20), Proportion(20, 20), margin=0.02).ruled_out
+    assert non_inferiority(Proportion(2000, 2000), Proportion(2000, 2000), margin=0.02).ruled_out
 
 
-def test_sample_ratio_is_scipys_chi_square() -> None:
+def test_sample_ratio_agrees_with_scipy() -> None:
     counts = {"a": 5234, "b": 5189, "c": 9000}
     expected = np.array([0.25, 0.25, 0.5]) * sum(counts.values())
     theirs = chisquare(list(counts.values()), expected).pvalue
     assert sample_ratio_p_value(counts, {"a": 25, "b": 25, "c": 50}) == pytest.approx(theirs)
 
 
-def test_sample_ratio_edges() -> None:
+def test_sample_ratio_of_empty_and_of_unexpected_arms() -> None:
     assert sample_ratio_p_value({"a": 0, "b": 0}) == 1
     assert sample_ratio_p_value({"a": 5, "b": 1}, {"a": 1, "b": 0}) == 0
     assert sample_ratio_p_value({"a": 5000, "b": 5500}) < 0.001
 
 
-def test_cuped_narrows_by_the_factor_of_theory_and_keeps_the_effect() -> None:
+def test_cuped_narrows_intervals_as_theory_says_without_bias() -> None:
     rng = np.random.default_rng(4)
     past = rng.normal(10, 2, 20_000)
     now = past + rng.normal(0, 1, 20_000)
@@ -123,7 +123,7 @@ def test_cuped_without_a_past_changes_nothing() -> None:
     assert cuped.narrowing(arms) == 1
 
 
-def test_statsmodels_sample_sizes(shared: Path) -> None:
+def test_sample_sizes_agree_with_statsmodels(shared: Path) -> None:
     for case in json.loads((shared / "ab/statsmodels_reference.json").read_text())[
         "two_prop_sample_size"
     ]:
@@ -147,7 +147,7 @@ def test_statsmodels_sample_sizes(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("effect", "power", "ratio"), [(0.5, 0.8, 1), (0.3, 0.9, 3), (0.05, 0.95, 1), (2.0, 0.8, 0.5)]
 )
-def test_sample_sizes_for_means_are_the_noncentral_t_s(
+def test_sample_sizes_for_means_follow_the_noncentral_t(
     effect: float, power: float, ratio: float
 ) -> None:
     theirs = TTestIndPower().solve_power(effect, power=power, alpha=0.05, ratio=ratio)
@@ -162,7 +162,7 @@ def test_large_samples_for_means_continue_the_small_ones() -> None:
 
 
 @given(st.floats(0.01, 0.99), st.floats(-0.5, 0.5), st.floats(0.5, 0.99))
-def test_power_at_the_sample_size_is_the_power_asked_for(
+def test_the_sample_size_has_the_requested_power(
     baseline: float, effect: float, power: float
 ) -> None:
     if abs(effect) < 1e-3 or not 0 < baseline + effect < 1:
@@ -183,7 +183,7 @@ def test_power_at_the_sample_size_is_the_power_asked_for(
         lambda: size.mean_sample_size(0, 1),
         lambda: size.mean_sample_size(1, 0),
         lambda: size.mean_sample_size(1, 1, ratio=0),
-        lambda: size.days(10, 0.5, 0),
+        lambda: size.days_to_fill(10, 0.5, 0),
     ],
 )
 def test_impossible_plans_are_refused(bad: object) -> None:
@@ -192,15 +192,15 @@ def test_impossible_plans_are_refused(bad: object) -> None:
 
 
 def test_days_until_the_smallest_arm_is_full() -> None:
-    assert size.days(1000, 0.1, 500) == 20
+    assert size.days_to_fill(1000, 0.1, 500) == 20
 
 
-def test_beliefs_are_those_of_simulated_posteriors() -> None:
+def test_posterior_summaries_agree_with_simulation() -> None:
     rng = np.random.default_rng(5)
     arms = {"a": Proportion(200, 20), "b": Proportion(210, 30), "c": Proportion(190, 25)}
     draws = {n: rng.beta(1 + p.successes, 1 + p.n - p.successes, 400_000) for n, p in arms.items()}
     best = np.maximum.reduce(list(draws.values()))
-    found = beliefs(arms, "a")
+    found = summarize_posteriors(arms, "a")
     assert found["a"].beats_control is None
     for name in arms:
         assert found[name].best == pytest.approx(float((draws[name] == best).mean()), abs=0.003)
@@ -212,14 +212,14 @@ def test_beliefs_are_those_of_simulated_posteriors() -> None:
     )
 
 
-def test_beliefs_where_less_is_better() -> None:
-    found = beliefs(
+def test_posterior_summaries_of_a_metric_that_should_decrease() -> None:
+    found = summarize_posteriors(
         {"a": Mean(1000, 10.0, 4.0), "b": Mean(1000, 9.8, 4.0)}, "a", higher_is_better=False
     )
     assert found["b"].beats_control == pytest.approx(0.987, abs=0.001)
     assert sum(b.best for b in found.values()) == pytest.approx(1, abs=1e-6)
 
 
-def test_no_belief_about_an_arm_that_does_not_vary() -> None:
+def test_an_arm_without_variance_has_no_posterior() -> None:
     with pytest.raises(Undefined):
-        beliefs({"a": Mean(10, 1.0, 0.0), "b": Mean(10, 1.0, 1.0)}, "a")
+        summarize_posteriors({"a": Mean(10, 1.0, 0.0), "b": Mean(10, 1.0, 1.0)}, "a")

@@ -13,15 +13,17 @@ from pydantic import ValidationError
 
 from shoal_experiments import aggregation as agg
 from shoal_experiments import calculator
-from shoal_experiments.analysis import guard, next_look
 from shoal_experiments.design import Design
-from shoal_experiments.lifecycle import due_step, ramp_design
+from shoal_experiments.guardrails import check_guardrail
+from shoal_experiments.looks import next_look
+from shoal_experiments.metric_data import MetricData
 from shoal_experiments.observations import Observed
+from shoal_experiments.promotion import due_step, ramp_design
 from shoal_experiments.reporting import assess
 from shoal_experiments.repository import Document, Plan, Ramp
 from shoal_experiments.sample_size import proportion_sample_size
 from shoal_experiments.summaries import Mean, Undefined
-from shoal_experiments.verdict import Finding, Kept, decide
+from shoal_experiments.verdict import Finding, GuardrailFinding, decide
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
 THREE = [
@@ -66,7 +68,7 @@ def design(**fields: Any) -> Design:
         ({"primary": {"name": "m", "winsorize": 0.9}}, "winsorised"),
         (
             {"primary": {"name": "m", "event": "service.latency_p95", "kind": "mean"}},
-            "router's account",
+            "request metrics",
         ),
         ({"guardrails": [{"name": "g"}]}, "margin"),
         ({"guardrails": [{"name": "g", "margin": 0}]}, "greater than 0"),
@@ -80,12 +82,12 @@ def design(**fields: Any) -> Design:
         ({"hypothesis": ""}, "at least 1"),
     ],
 )
-def test_a_design_refuses(fields: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_design_is_refused(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         design(**fields)
 
 
-def test_the_hash_is_of_the_content_and_not_of_its_spelling() -> None:
+def test_the_hash_depends_only_on_the_content() -> None:
     one = design()
     assert one.hash() == Design.model_validate(json.loads(one.model_dump_json())).hash()
     assert one.hash() != design(alpha=0.01).hash()
@@ -96,7 +98,7 @@ def test_the_control_is_the_first_variant_unless_it_is_named() -> None:
     assert design(control="b").treatments == ["a"]
 
 
-def test_the_sample_size_is_that_of_the_smallest_arm_at_the_corrected_alpha() -> None:
+def test_the_sample_size_is_for_the_smallest_arm_after_correction() -> None:
     n = design(variants=THREE).sample_size()
     control = proportion_sample_size(0.1, 0.02, alpha=0.025, ratio=0.5)
     assert n == pytest.approx(control / 2, abs=1)
@@ -107,7 +109,7 @@ def test_the_sample_size_is_that_of_the_smallest_arm_at_the_corrected_alpha() ->
     ).sample_size() == pytest.approx(157_000, rel=0.01)
 
 
-def test_sequential_designs_ask_for_more() -> None:
+def test_sequential_designs_need_more_units() -> None:
     fixed, gs, always = (
         design(analysis=a).sample_size() for a in ("fixed", "group_sequential", "always_valid")
     )
@@ -118,20 +120,20 @@ def test_sequential_designs_ask_for_more() -> None:
     )  # fewer are never shown
 
 
-def test_the_duration_is_whole_weeks_until_the_smallest_arm_is_full() -> None:
+def test_the_duration_is_whole_weeks_for_the_smallest_arm() -> None:
     plan = design(
         variants=THREE,
         traffic=50,
         layer={"name": "l", "percent": 40},
         holdout={"name": "h", "percent": 10},
     )
-    assert plan.reach() == pytest.approx(0.18)
-    assert plan.weeks(1000, 1000) == 28  # 1000 / (1000 · .25 · .18) = 22.2 days
-    assert design(holdout={"name": "h", "percent": 100}).weeks(1000, 1000) is None
+    assert plan.participation() == pytest.approx(0.18)
+    assert plan.whole_weeks(1000, 1000) == 28  # 1000 / (1000 · .25 · .18) = 22.2 days
+    assert design(holdout={"name": "h", "percent": 100}).whole_weeks(1000, 1000) is None
 
 
 def decided(
-    *findings: Finding, guardrails: tuple[Kept, ...] = (), ratio: float = 0.5
+    *findings: Finding, guardrails: tuple[GuardrailFinding, ...] = (), ratio: float = 0.5
 ) -> tuple[str, str | None]:
     v = decide(
         metric="m",
@@ -153,17 +155,23 @@ GOOD, BAD, FLAT = (
 )
 
 
-def test_verdicts() -> None:
+def test_the_verdict_follows_findings_and_guardrails() -> None:
     assert decided(GOOD) == ("ship", "b")
     assert decided(BAD) == ("do not ship", None)
     assert decided(FLAT) == ("inconclusive", None)
     assert decided(GOOD, ratio=0.0001) == ("invalid", None)
-    assert decided(GOOD, guardrails=(Kept("b", "g", False, False, "no."),)) == (
+    assert decided(GOOD, guardrails=(GuardrailFinding("b", "g", False, False, "no."),)) == (
         "inconclusive",
         None,
     )
-    assert decided(GOOD, guardrails=(Kept("b", "g", False, True, "no."),)) == ("do not ship", None)
-    assert decided(GOOD, guardrails=(Kept("b", "g", True, False, "yes."),)) == ("ship", "b")
+    assert decided(GOOD, guardrails=(GuardrailFinding("b", "g", False, True, "no."),)) == (
+        "do not ship",
+        None,
+    )
+    assert decided(GOOD, guardrails=(GuardrailFinding("b", "g", True, False, "yes."),)) == (
+        "ship",
+        "b",
+    )
     assert decided(Finding("b", undefined="nothing varies")) == ("inconclusive", None)
     assert decided(GOOD, Finding("c", 0.2, (0.1, 0.3), 0.001, True)) == ("ship", "c")
 
@@ -196,7 +204,7 @@ def observed(
         schema=agg.OUTCOMES,
     )
     day = date(2026, 3, 2)
-    return Observed(agg.exposed([exposures], plan.arms), {day: exposures}, {day: outcomes})
+    return Observed(agg.exposed_units([exposures], plan.arms), {day: exposures}, {day: outcomes})
 
 
 def document(plan: Design, per_arm: int = 1000, days: float = 7, **fields: Any) -> Document:
@@ -239,15 +247,17 @@ def test_nothing_is_shown_before_sample_and_duration_are_reached(
     per_arm: int, after: float
 ) -> None:
     plan = design(guardrails=[{"name": "g", "margin": 0.1}])
-    found = assess(document(plan, per_arm), observed(COUNTS, plan), START + timedelta(days=after))
+    found, _ = assess(
+        document(plan, per_arm), observed(COUNTS, plan), START + timedelta(days=after)
+    )
     assert numbers_in(found) == []
     assert found["complete"] is False and found["verdict"]["decision"] == "inconclusive"
     assert found["health"]["units"] == {"a": 1000, "b": 1000}
 
 
-def test_all_is_shown_at_the_registered_end() -> None:
+def test_results_are_shown_at_the_registered_end() -> None:
     plan = design()
-    found = assess(document(plan), observed(COUNTS, plan), START + timedelta(days=7))
+    found, _ = assess(document(plan), observed(COUNTS, plan), START + timedelta(days=7))
     row = found["metrics"][0]["comparisons"]["b"]
     assert (
         found["complete"]
@@ -259,13 +269,12 @@ def test_all_is_shown_at_the_registered_end() -> None:
         and row["interval"][0] > 0
         and row["relative"]["effect"] == pytest.approx(0.6)
     )
-    found.pop("_look")
     json.dumps(found, allow_nan=False)
 
 
 def test_a_stopped_experiment_below_its_registered_size_shows_nothing() -> None:
     plan = design()
-    found = assess(
+    found, _ = assess(
         document(plan, 2000, stopped_at=START + timedelta(days=8)),
         observed(COUNTS, plan),
         START + timedelta(days=30),
@@ -273,9 +282,9 @@ def test_a_stopped_experiment_below_its_registered_size_shows_nothing() -> None:
     assert numbers_in(found) == []
 
 
-def test_a_mismatch_blocks_everything() -> None:
+def test_a_sample_ratio_mismatch_hides_all_results() -> None:
     plan = design()
-    found = assess(
+    found, _ = assess(
         document(plan, 10),
         observed({"a": (1000, 100), "b": (800, 160)}, plan),
         START + timedelta(days=8),
@@ -283,17 +292,19 @@ def test_a_mismatch_blocks_everything() -> None:
     assert found["verdict"]["decision"] == "invalid" and found["metrics"] is None
 
 
-def test_an_always_valid_experiment_shows_its_wider_interval_at_any_time() -> None:
+def test_an_always_valid_interval_is_shown_early_and_wider() -> None:
     plan = design(analysis="always_valid")
-    early = assess(document(plan, 5000), observed(COUNTS, plan), START + timedelta(days=1))
-    fixed = assess(document(design(), 1000), observed(COUNTS, design()), START + timedelta(days=8))
+    early, _ = assess(document(plan, 5000), observed(COUNTS, plan), START + timedelta(days=1))
+    fixed, _ = assess(
+        document(design(), 1000), observed(COUNTS, design()), START + timedelta(days=8)
+    )
     width = [
         r["interval"][1] - r["interval"][0]
         for r in (f["metrics"][0]["comparisons"]["b"] for f in (early, fixed))
     ]
     assert width[0] > width[1]
     assert early["complete"] is False
-    few = assess(
+    few, _ = assess(
         document(plan, 5000),
         observed({"a": (50, 1), "b": (50, 9)}, plan),
         START + timedelta(days=1),
@@ -301,35 +312,38 @@ def test_an_always_valid_experiment_shows_its_wider_interval_at_any_time() -> No
     assert numbers_in(few) == []
 
 
-def test_group_sequential_looks_are_taken_when_due_and_kept_between() -> None:
+def test_a_look_is_taken_when_due_and_shown_between() -> None:
     plan = design(analysis="group_sequential", looks=[0.5, 1])
-    none = assess(document(plan, 4000), observed(COUNTS, plan), START + timedelta(days=1))
+    none, _ = assess(document(plan, 4000), observed(COUNTS, plan), START + timedelta(days=1))
     assert numbers_in(none) == []
-    first = assess(document(plan, 2000), observed(COUNTS, plan), START + timedelta(days=1))
-    look = first.pop("_look")
+    first, look = assess(document(plan, 2000), observed(COUNTS, plan), START + timedelta(days=1))
+    assert look is not None
     assert (look.time, look.information) == (0.5, 0.5) and look.bound == pytest.approx(
         2.9626, abs=1e-3
     )
     more = {"a": (1500, 150), "b": (1500, 150)}
-    between = assess(
+    between, new_look = assess(
         document(plan, 2000, looks=[look]), observed(more, plan), START + timedelta(days=2)
     )
-    assert "_look" not in between and between["metrics"] == first["metrics"]
+    assert new_look is None and between["metrics"] == first["metrics"]
 
 
-def test_a_look_s_p_value_interval_and_bound_agree() -> None:
+def test_p_value_interval_and_bound_of_a_look_agree() -> None:
     for hits in range(100, 180, 4):
         plan = design(analysis="group_sequential", looks=[0.5, 1])
-        found = assess(
+        found, look = assess(
             document(plan, 2000),
             observed({"a": (1000, 100), "b": (1000, hits)}, plan),
             START + timedelta(days=1),
         )
-        row, bound = found["metrics"][0]["comparisons"]["b"], found["_look"].bound
-        assert row["significant"] == (abs(row["statistic"]) >= bound) == (row["interval"][0] > 0)
+        row = found["metrics"][0]["comparisons"]["b"]
+        assert look is not None
+        assert (
+            row["significant"] == (abs(row["statistic"]) >= look.bound) == (row["interval"][0] > 0)
+        )
 
 
-def test_looks_past_the_end_spend_all_that_is_left() -> None:
+def test_a_look_past_the_end_is_the_last() -> None:
     look = next_look(design(analysis="group_sequential"), 1.3, [0.3, 0.6])
     assert look is not None and look.time == 1
     assert next_look(design(analysis="group_sequential"), 0.3, [0.3]) is None
@@ -337,54 +351,51 @@ def test_looks_past_the_end_spend_all_that_is_left() -> None:
 
 def test_a_look_that_decides_is_the_last() -> None:
     plan = design(analysis="group_sequential", looks=[0.5, 1])
-    first = assess(
+    first, look = assess(
         document(plan, 2000),
         observed({"a": (1000, 100), "b": (1000, 180)}, plan),
         START + timedelta(days=1),
     )
     assert first["verdict"]["winner"] == "b" and first["complete"]
-    later = assess(
-        document(plan, 2000, looks=[first.pop("_look")]),
+    later, new_look = assess(
+        document(plan, 2000, looks=[look]),
         observed({"a": (2000, 200), "b": (2000, 200)}, plan),
         START + timedelta(days=2),
     )
-    assert "_look" not in later and later["verdict"] == first["verdict"] and later["complete"]
+    assert new_look is None and later["verdict"] == first["verdict"] and later["complete"]
 
 
-def test_a_fixed_test_s_first_look_is_kept_and_a_later_one_says_what_it_said() -> None:
+def test_the_first_look_of_a_fixed_test_stays_visible() -> None:
     plan = design()
-    first = assess(
+    first, look = assess(
         document(plan),
         observed({"a": (1000, 100), "b": (1000, 110)}, plan),
         START + timedelta(days=7),
     )
-    look = first.pop("_look")
     assert (
         first["verdict"]["decision"] == "inconclusive"
         and look.results["verdict"] == first["verdict"]
     )
-    again = assess(
+    again, new_look = assess(
         document(plan, looks=[look]),
         observed({"a": (1000, 100), "b": (1000, 110)}, plan),
         START + timedelta(days=8),
     )
-    assert (
-        "_look" not in again and "first_look" not in again and again["verdict"] == first["verdict"]
-    )
-    later = assess(
+    assert new_look is None and "first_look" not in again and again["verdict"] == first["verdict"]
+    later, new_look = assess(
         document(plan, looks=[look]),
         observed({"a": (1100, 100), "b": (1100, 160)}, plan),
         START + timedelta(days=9),
     )
-    assert "_look" not in later and later["first_look"]["verdict"]["decision"] == "inconclusive"
+    assert new_look is None and later["first_look"]["verdict"]["decision"] == "inconclusive"
     assert (
-        "First looked at on 2026-03-09 00:00 UTC with 1,000 units"
+        "The registered look was the first, on 2026-03-09 00:00 UTC with 1,000 units"
         in later["verdict"]["reasons"][-1]
     )
 
 
 @pytest.mark.parametrize("kind", ["fixed", "group_sequential", "always_valid"])
-def test_guardrails_are_as_strict_as_the_design_s_looks_are_many(kind: str) -> None:
+def test_guardrails_are_corrected_for_the_number_of_looks(kind: str) -> None:
     plan = design(
         analysis=kind,
         looks=[0.5, 1],
@@ -400,9 +411,9 @@ def test_guardrails_are_as_strict_as_the_design_s_looks_are_many(kind: str) -> N
     )
     [rule] = plan.guardrails
     arms = {"a": Mean(1000, 10.0, 100.0), "b": Mean(1000, 10.0, 100.0)}
-    data = agg.MetricData(dict(arms), {}, {"a": 1000, "b": 1000}, {})
+    data = MetricData(dict(arms), {}, {"a": 1000, "b": 1000}, {})
     look = next_look(plan, 0.5, []) if kind == "group_sequential" else None
-    row = guard(plan, rule, arms, data, "b", planned=2000, look=look)
+    row = check_guardrail(plan, rule, arms, data, "b", planned=2000, look=look)
     # One standard error is √.2, the margin 2.24 of them. One look at alpha .05 needs
     # 1.64, O'Brien and Fleming's first of two 2.54.
     assert row["kept"] == (kind == "fixed") == (row["p_value"] < plan.alpha)
@@ -411,22 +422,21 @@ def test_guardrails_are_as_strict_as_the_design_s_looks_are_many(kind: str) -> N
     )
 
 
-def test_no_outcome_at_all_is_said_and_is_no_error() -> None:
+def test_missing_outcomes_are_a_reason_and_no_error() -> None:
     plan = design(primary={"name": "m", "kind": "mean"}, variance=1.0)
-    found = assess(
+    found, _ = assess(
         document(plan, 100),
         observed({"a": (500, 0), "b": (500, 0)}, plan),
         START + timedelta(days=8),
     )
     assert found["verdict"]["decision"] == "inconclusive"
-    assert any("Nobody has logged m" in r for r in found["verdict"]["reasons"])
-    found.pop("_look")
+    assert any("No m was logged" in r for r in found["verdict"]["reasons"])
     json.dumps(found, allow_nan=False)
 
 
 def test_three_arms_are_corrected_and_the_best_is_shipped() -> None:
     plan = design(variants=THREE)
-    found = assess(
+    found, _ = assess(
         document(plan, 500),
         observed({"a": (2000, 200), "b": (1000, 130), "c": (1000, 160)}, plan),
         START + timedelta(days=8),
@@ -439,7 +449,7 @@ def test_three_arms_are_corrected_and_the_best_is_shipped() -> None:
     assert found["verdict"]["winner"] == "c"
 
 
-def test_a_ramp_s_growing_share_moves_nobody_back() -> None:
+def test_a_growing_ramp_moves_no_unit_back() -> None:
     plan = design(variants=[{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}])
     seen: set[str] = set()
     from shoal import Assigner
@@ -453,7 +463,7 @@ def test_a_ramp_s_growing_share_moves_nobody_back() -> None:
     assert len(seen) == 2000
 
 
-def test_a_ramp_s_steps_last_equally_long() -> None:
+def test_the_steps_of_a_ramp_last_equally_long() -> None:
     ramp = Ramp(variant="b", steps=[10, 50, 100], days=3, started_at=START)
     assert [due_step(ramp, START + timedelta(days=d)) for d in (0, 0.9, 1, 2.5, 3, 99)] == [
         0,
@@ -477,7 +487,7 @@ def analyze(**fields: Any) -> dict[str, Any]:
     )
 
 
-def test_the_calculator_s_example() -> None:
+def test_the_calculator_agrees_with_the_documented_example() -> None:
     found = analyze()
     assert (
         found["comparisons"]["b"]["p_value"] == pytest.approx(0.0066, abs=5e-5)
@@ -521,12 +531,12 @@ def test_the_calculator_s_example() -> None:
         {"allocation": {"a": 0, "b": 0}},
     ],
 )
-def test_the_calculator_refuses(fields: dict[str, Any]) -> None:
+def test_the_calculator_refuses_impossible_input(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         analyze(**fields)
 
 
-def test_the_calculator_says_what_cannot_be_tested() -> None:
+def test_the_calculator_explains_what_cannot_be_tested() -> None:
     with pytest.raises(Undefined, match="neither arm varies"):
         analyze(
             metric="mean",
@@ -547,7 +557,7 @@ def test_all_successes_give_finite_numbers(n: int, effect: str) -> None:
     )
 
 
-def test_sample_size_calculator() -> None:
+def test_the_sample_size_calculator_counts_all_arms() -> None:
     ask = calculator.SampleSize.model_validate
     assert (
         calculator.sample_size(

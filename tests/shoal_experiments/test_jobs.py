@@ -11,7 +11,7 @@ import pytest
 from shoal_experiments import jobs
 
 
-def test_one_experiments_trouble_stops_no_others_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is: an error of Arrow's once ended the run, and with it the ramps of
     every other company.
     """
@@ -32,18 +32,18 @@ def test_one_experiments_trouble_stops_no_others_job(monkeypatch: pytest.MonkeyP
     async def advance(ctx: Any, document: Any, *_: Any) -> Any:
         return document
 
-    monkeypatch.setattr(jobs.Documents, "__init__", lambda self, stores: None)
-    monkeypatch.setattr(jobs.Documents, "all", all_of)
+    monkeypatch.setattr(jobs.Repository, "__init__", lambda self, stores: None)
+    monkeypatch.setattr(jobs.Repository, "all", all_of)
     monkeypatch.setattr(jobs.observations.Scope, "of", lambda document, stores, tenant: tenant)
     monkeypatch.setattr(jobs.observations, "observe", trouble)
-    monkeypatch.setattr(jobs.reporting, "broken_guardrail", trouble)
-    monkeypatch.setattr(jobs.lifecycle, "advance", advance)
+    monkeypatch.setattr(jobs.reporting, "harm_of_ramp", trouble)
+    monkeypatch.setattr(jobs.promotion, "advance_ramp", advance)
     job: Any = SimpleNamespace(
         tenants=[SimpleNamespace(tenant=t, stores=None) for t in ("acme", "globex")],
         progress=lambda *_: None,
     )
     assert asyncio.run(jobs.aggregate(job)) == {"experiments": 1, "failed": 1}
-    assert asyncio.run(jobs.ramps(job)) == {
-        "ramps": {"acme/p": "not looked at: ValueError", "globex/p": "moved"}
+    assert asyncio.run(jobs.advance_ramps(job)) == {
+        "ramps": {"acme/p": "not checked: ValueError", "globex/p": "moved"}
     }
     assert asked == ["acme", "globex"] * 2

@@ -1,6 +1,4 @@
-"""The page in a real browser: the form with its live sample size, the list, and results
-with their intervals drawn.
-"""
+"""The page in a browser: the form with its sample size, the list, and the results."""
 
 from __future__ import annotations
 
@@ -14,6 +12,12 @@ from shoal import Client
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
+
+OPTIONS = (
+    "[...document.querySelectorAll('.nicegui-echart')]"
+    ".map(e => getElement(Number(e.id.slice(1))).chart.getOption())"
+)
+"""JavaScript that gives the options of the page's charts."""
 
 
 @pytest.fixture
@@ -30,19 +34,17 @@ def page(served: Any, browser: Any) -> Iterator[Any]:
     context.close()
 
 
-def test_an_experiment_is_drafted_started_watched_and_decided(
-    served: Any, page: Any, tmp_path: Any
-) -> None:
+def test_an_experiment_runs_from_draft_to_decision(served: Any, page: Any, tmp_path: Any) -> None:
     page.goto("/console/experiments")
     page.get_by_role("button", name="New experiment").click()
     expect(page.get_by_text("units per arm")).to_contain_text("3,841 units per arm, 7,682 in all.")
-    page.get_by_label("Smallest effect worth finding").fill("0.3")
+    page.get_by_label("Minimum effect").fill("0.3")
     expect(page.get_by_text("units per arm")).to_contain_text("32 units per arm")
-    page.get_by_label("Smallest effect worth finding").fill("0.95")
+    page.get_by_label("Minimum effect").fill("0.95")
     expect(page.get_by_text("No sample size yet")).to_contain_text("between 0 and 1")
-    page.get_by_label("Smallest effect worth finding").fill("0.3")
-    page.get_by_label("Units a day").fill("10")
-    expect(page.get_by_text("units per arm")).to_contain_text("At 10 units a day: 7 days.")
+    page.get_by_label("Minimum effect").fill("0.3")
+    page.get_by_label("Units per day").fill("10")
+    expect(page.get_by_text("units per arm")).to_contain_text("At 10 units per day: 7 days.")
     page.get_by_label("Variants", exact=True).fill("control 80\ntreatment 20")
     expect(page.get_by_text("in the smallest arm,")).to_be_visible()
     page.get_by_label("Variants", exact=True).fill("control 50\ntreatment 50")
@@ -52,15 +54,15 @@ def test_an_experiment_is_drafted_started_watched_and_decided(
     page.get_by_label("Analysis").click()
     page.get_by_role("option", name="Fixed horizon").click()
     expect(page.get_by_text("units per arm")).to_contain_text("32 units per arm")
-    page.get_by_label("Id", exact=True).fill("green-button")
+    page.get_by_label("Experiment ID").fill("green-button")
     page.get_by_label("Hypothesis").fill("<b>Green</b> is seen sooner.")
-    page.get_by_label("Days (computed when empty)").fill("0")
+    page.get_by_label("Days (optional)").fill("0")
     page.get_by_role("button", name="Save the draft").click()
     expect(page.get_by_text("draft", exact=True)).to_be_visible()
     expect(page.get_by_text("<b>Green</b> is seen sooner.")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("inconclusive", exact=True)).to_be_visible()
-    expect(page.locator("svg .interval")).to_have_count(0)
+    expect(page.locator("canvas")).to_have_count(0)
 
     with Client(served.address, served.keys["globex"]["editor"]) as client:
         rng = random.Random(3)
@@ -71,9 +73,12 @@ def test_an_experiment_is_drafted_started_watched_and_decided(
     page.get_by_role("button", name="All experiments").click()
     page.get_by_text("green-button").click()
     expect(page.get_by_text("ship", exact=True)).to_be_visible()
-    expect(page.locator("svg .interval")).to_have_count(1)
-    assert page.locator("svg .interval").first.get_attribute("data-state") == "good"
-    expect(page.locator("svg .band")).to_have_count(1)
+    for description in ("Effects with their intervals", "The effect of treatment over time"):
+        expect(page.get_by_label(description).locator("canvas")).to_be_visible()
+    intervals, timeline = page.evaluate(OPTIONS)
+    assert intervals["yAxis"][0]["data"] == ["bought: treatment"]
+    assert [series["name"] for series in intervals["series"]] == ["bought: treatment", "effect"]
+    assert [series["name"] for series in timeline["series"]] == ["lower", "interval", "effect"]
     expect(page.get_by_text("Chance to be best")).to_be_visible()
     page.screenshot(path=str(tmp_path / "results.png"), full_page=True)
     page.get_by_role("button", name="Promote the winner").click()

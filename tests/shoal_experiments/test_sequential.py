@@ -114,7 +114,7 @@ def test_published_conditional_power_is_reproduced(shared: Path) -> None:
     )
 
 
-def test_exit_probabilities_are_the_multivariate_normal_s() -> None:
+def test_exit_probabilities_agree_with_the_multivariate_normal() -> None:
     times, z, drift = [0.3, 0.55, 1.0], [2.8, 2.4, 2.0], 1.3
     covariance = np.array([[math.sqrt(min(a, b) / max(a, b)) for b in times] for a in times])
     mean = drift * np.sqrt(times)
@@ -126,7 +126,7 @@ def test_exit_probabilities_are_the_multivariate_normal_s() -> None:
     )
 
 
-def test_classical_bounds_are_those_of_the_textbook() -> None:
+def test_classical_bounds_agree_with_the_textbook() -> None:
     times = [0.2, 0.4, 0.6, 0.8, 1.0]
     assert gs.shaped_bounds(times, delta=0.5).z == pytest.approx([2.413] * 5, abs=5e-4)
     assert gs.shaped_bounds(times).z[-1] == pytest.approx(2.040, abs=5e-4)
@@ -146,7 +146,7 @@ def test_every_spending_function_spends_alpha_whatever_the_looks(
         assert bounds.spent[-1] == pytest.approx(0.05)
 
 
-def test_bounds_already_passed_do_not_depend_on_looks_to_come() -> None:
+def test_bounds_do_not_depend_on_later_looks() -> None:
     short, long = gs.spending_bounds([0.2, 0.5]), gs.spending_bounds([0.2, 0.5, 0.7, 1.0])
     assert short.z == pytest.approx(long.z[:2], abs=1e-12)
 
@@ -165,7 +165,7 @@ def test_impossible_looks_are_refused(times: list[float]) -> None:
         gs.spending_bounds(times)
 
 
-def test_the_confidence_sequence_is_narrowest_at_the_plan() -> None:
+def test_the_confidence_sequence_is_narrowest_at_the_planned_size() -> None:
     def width(n: int, planned: int) -> float:
         return always_valid.radius(n, planned) / math.sqrt(n)
 
@@ -175,7 +175,7 @@ def test_the_confidence_sequence_is_narrowest_at_the_plan() -> None:
     assert always_valid.radius(10_000, 10_000) == pytest.approx(3.035, abs=0.001)
 
 
-def test_an_always_valid_p_value_is_below_alpha_exactly_when_its_interval_excludes_zero() -> None:
+def test_always_valid_p_values_agree_with_their_intervals() -> None:
     for successes in range(100, 200, 5):
         found = always_valid.compare(
             Proportion(1000, 120), Proportion(1000, successes), units=2000, planned=4000
@@ -184,9 +184,7 @@ def test_an_always_valid_p_value_is_below_alpha_exactly_when_its_interval_exclud
         assert found.significant == (found.interval[0] > 0 or found.interval[1] < 0)
 
 
-def test_an_always_valid_interval_is_wider_than_the_fixed_one_and_finite_without_successes() -> (
-    None
-):
+def test_always_valid_intervals_are_wider_and_finite() -> None:
     found = always_valid.compare(Proportion(500, 0), Proportion(500, 0), units=1000, planned=2000)
     assert (
         found.p_value == 1

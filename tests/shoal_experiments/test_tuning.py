@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shoal import Client, Invalid
-from shoal_experiments.tuning import Proposal, design_of
+from shoal_experiments.tuning import Proposal, proposed_design
 
 TUNED = {
     "capability": "greeting",
@@ -24,8 +24,8 @@ def proposal(**fields: Any) -> Proposal:
     return Proposal.model_validate({"tuned": TUNED, "design": REST, **fields})
 
 
-def test_the_tuned_values_are_tested_against_the_present_ones() -> None:
-    design = design_of(proposal(only=["warmth"], allocation=20))
+def test_tuned_values_are_tested_against_current_ones() -> None:
+    design = proposed_design(proposal(only=["warmth"], allocation=20))
     assert [(v.name, v.allocation, v.parameters) for v in design.variants] == [
         ("present", 80, {}),
         ("tuned", 20, {"warmth": 0.812}),
@@ -37,14 +37,14 @@ def test_the_tuned_values_are_tested_against_the_present_ones() -> None:
     ("fields", "complaint"),
     [
         ({"tuned": {**TUNED, "best": 0.4}}, "nothing to test"),
-        ({"only": ["heat"]}, "no parameters heat"),
+        ({"only": ["heat"]}, "unknown tuned parameters: heat"),
         ({"tuned": {**TUNED, "parameters": {}}}, "varies no parameter"),
         ({"design": {}}, "primary"),
     ],
 )
-def test_nothing_gained_is_nothing_to_test(fields: dict[str, Any], complaint: str) -> None:
+def test_a_proposal_without_gain_is_refused(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        design_of(proposal(**fields))
+        proposed_design(proposal(**fields))
 
 
 def test_a_proposal_becomes_a_draft_over_http(acme: Client) -> None:

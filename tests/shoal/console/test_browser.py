@@ -78,7 +78,7 @@ def test_the_overview_shows_each_capability_and_its_state(visit: Callable[..., A
     )
 
 
-def test_a_capabilitys_page_calls_it_as_the_company_that_signed_in_and_shows_its_errors(
+def test_a_page_acts_for_its_tenant_and_shows_errors(
     visit: Callable[..., Any],
 ) -> None:
     page = visit("/console/greeting")
@@ -90,14 +90,14 @@ def test_a_capabilitys_page_calls_it_as_the_company_that_signed_in_and_shows_its
     expect(page.get_by_text("nobody is not here")).to_be_visible()
 
 
-def test_a_broken_page_says_so_and_keeps_its_secrets(visit: Callable[..., Any]) -> None:
+def test_a_failing_page_hides_the_exception(visit: Callable[..., Any]) -> None:
     page = visit("/console/cracked")
     expect(page.get_by_text("Something went wrong on this page")).to_be_visible()
     assert "a secret of the plugin" not in page.content()
     expect(page.get_by_role("link", name="greeting")).to_be_visible()
 
 
-def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(
+def test_parameters_are_saved_and_invalid_ones_refused(
     visit: Callable[..., Any],
 ) -> None:
     page = visit("/console/greeting/parameters")
@@ -112,7 +112,7 @@ def test_a_parameter_is_changed_and_holds_and_a_bad_one_is_refused_where_it_is(
     expect(page.get_by_text("own value")).to_have_count(0)
 
 
-def test_a_reader_sees_parameters_and_changes_none_and_all_of_it_fits_a_phone(
+def test_a_readers_page_is_read_only_and_fits_phones(
     visit: Callable[..., Any],
 ) -> None:
     page = visit("/console/greeting/parameters", role="reader")
@@ -138,7 +138,7 @@ def test_a_job_is_run_now_or_with_arguments(visit: Callable[..., Any]) -> None:
     expect(page.get_by_text("queued", exact=True)).to_have_count(2)
 
 
-def test_the_theme_is_turned_over_and_remembered(visit: Callable[..., Any]) -> None:
+def test_the_theme_is_switched_and_remembered(visit: Callable[..., Any]) -> None:
     page = visit(role="reader")
     dark = page.locator("body.body--dark")
     expect(dark).to_have_count(0)

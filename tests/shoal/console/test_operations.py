@@ -16,11 +16,11 @@ from shoal.console.operations import curl, type_of
         ({}, "any JSON"),
     ],
 )
-def test_types_in_words(schema: dict, words: str) -> None:
+def test_types_are_described_in_words(schema: dict, words: str) -> None:
     assert type_of(schema) == words
 
 
-def test_the_command_has_the_verb_the_body_and_what_is_required() -> None:
+def test_the_curl_command_has_verb_body_and_required_parameters() -> None:
     assert curl("get", "/search", ["q"], False).endswith('"$SHOAL_ADDRESS/search?q=..."')
     assert "-X POST" in curl("post", "/search/items", [], True) and "@body.json" in curl(
         "post", "/search/items", [], True

@@ -37,7 +37,7 @@ def field(name: str) -> dict:
     return resolve(SCHEMA["properties"][name], SCHEMA)
 
 
-def test_an_optional_field_is_what_it_is_when_given() -> None:
+def test_an_optional_field_has_its_inner_type() -> None:
     assert (
         field("limit")["type"] == "integer"
         and field("limit")["nullable"]
@@ -53,11 +53,11 @@ def test_references_are_followed() -> None:
 @pytest.mark.parametrize(
     ("name", "words"), [("share", "0 to 1"), ("days", "above 0"), ("limit", "1 to 500"), ("on", "")]
 )
-def test_bounds_in_words(name: str, words: str) -> None:
+def test_bounds_are_described_in_words(name: str, words: str) -> None:
     assert bounds(field(name)) == words
 
 
-def test_only_what_differs_from_the_default_is_the_tenants_own() -> None:
+def test_only_values_unlike_the_default_are_own_values() -> None:
     form = Form(SCHEMA, {"share": 0.9})
     assert form.changed() == {"share": 0.9}
     form.values["mode"] = "b"
@@ -67,6 +67,6 @@ def test_only_what_differs_from_the_default_is_the_tenants_own() -> None:
     assert form.changed() == {}
 
 
-def test_text_that_is_no_json_is_left_to_the_platform_to_refuse() -> None:
+def test_invalid_json_is_passed_on_as_text() -> None:
     assert parsed('["a"]') == ["a"]
     assert parsed("[a") == "[a"

@@ -25,7 +25,7 @@ def test_the_landing_page_lists_the_capabilities_without_a_key(http: httpx.Clien
     assert "&lt;b&gt;hello" in page.text and "<b>hello" not in page.text
 
 
-def test_nothing_comes_from_elsewhere(http: httpx.Client, served: Any) -> None:
+def test_nothing_is_loaded_from_other_hosts(http: httpx.Client, served: Any) -> None:
     enter(http, served.keys["acme"]["editor"])
     for path in ("/", "/console/sign-in", "/console/"):
         text = http.get(path).text
@@ -36,7 +36,7 @@ def test_nothing_comes_from_elsewhere(http: httpx.Client, served: Any) -> None:
         ]
 
 
-def test_an_unknown_path_is_a_problem(http: httpx.Client) -> None:
+def test_an_unknown_path_is_a_problem_document(http: httpx.Client) -> None:
     answer = http.get("/nothing/here")
     assert (
         answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
@@ -47,14 +47,14 @@ def test_an_unknown_path_is_a_problem(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/console/", "/console/greeting", "/console/greeting/parameters?x=1"]
 )
-def test_without_a_session_every_page_leads_to_the_form(http: httpx.Client, path: str) -> None:
+def test_every_page_needs_a_session(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
     assert answer.status_code == 303 and answer.headers["location"].startswith(
         "/console/sign-in?after=/console/"
     )
 
 
-def test_a_key_opens_the_console_with_a_cookie_that_scripts_cannot_read(
+def test_signing_in_sets_a_protected_cookie(
     http: httpx.Client, served: Any
 ) -> None:
     answer = enter(http, served.keys["acme"]["editor"], after="/console/greeting")
@@ -77,7 +77,7 @@ def test_over_https_the_cookie_stays_on_https(http: httpx.Client, served: Any) -
 @pytest.mark.parametrize(
     "key", ["", "shoal_x_y", "nonsense", "shoal_" + "a" * 5000, "key\r\nX-Evil: 1", "ключ"]
 )
-def test_a_wrong_key_is_refused_with_words_and_without_a_cookie(
+def test_an_invalid_key_is_refused_without_a_cookie(
     http: httpx.Client, key: str
 ) -> None:
     answer = enter(http, key)
@@ -96,7 +96,7 @@ def test_a_wrong_key_is_refused_with_words_and_without_a_cookie(
         '/console/"><script>',
     ],
 )
-def test_signing_in_never_leads_out_of_the_console(
+def test_signing_in_never_redirects_out_of_the_console(
     http: httpx.Client, served: Any, after: str
 ) -> None:
     location = enter(http, served.keys["acme"]["editor"], after=after).headers["location"]
@@ -104,7 +104,7 @@ def test_signing_in_never_leads_out_of_the_console(
     assert "<script>alert" not in http.get("/console/sign-in", params={"after": after}).text
 
 
-def test_what_a_person_typed_comes_back_escaped(http: httpx.Client) -> None:
+def test_form_input_is_escaped(http: httpx.Client) -> None:
     text = enter(http, "wrong", user='"><script>alert(1)</script>').text
     assert "<script>alert(1)" not in text
 
@@ -122,19 +122,19 @@ def test_a_large_form_is_refused(http: httpx.Client) -> None:
     assert enter(http, "x" * 100_000).status_code == 413
 
 
-def test_a_forged_cookie_is_no_session(http: httpx.Client) -> None:
+def test_a_forged_cookie_is_refused(http: httpx.Client) -> None:
     http.cookies.set(COOKIE, "gAAAAAforged", path="/console")
     assert http.get("/console/").status_code == 303
 
 
-def test_signing_out_ends_it(http: httpx.Client, served: Any) -> None:
+def test_signing_out_ends_the_session(http: httpx.Client, served: Any) -> None:
     enter(http, served.keys["acme"]["editor"])
     assert http.get("/console/").status_code == 200
     assert http.post("/console/sign-out").headers["location"] == "/console/sign-in"
     assert http.get("/console/").status_code == 303
 
 
-def test_a_revoked_key_leads_back_to_the_form(http: httpx.Client, served: Any) -> None:
+def test_a_revoked_key_leads_to_the_sign_in_form(http: httpx.Client, served: Any) -> None:
     admin = {"Authorization": f"Bearer {served.keys['acme']['admin']}"}
     made = http.post("/platform/tenants/acme/keys", json={"role": "reader"}, headers=admin).json()
     assert enter(http, made["key"]).status_code == 303
@@ -146,7 +146,7 @@ def test_a_revoked_key_leads_back_to_the_form(http: httpx.Client, served: Any) -
     pytest.fail("the revoked key still opens the console")
 
 
-def test_pages_may_not_be_framed_or_kept(http: httpx.Client, served: Any) -> None:
+def test_pages_cannot_be_framed_or_cached(http: httpx.Client, served: Any) -> None:
     enter(http, served.keys["acme"]["editor"])
     for path in ("/", "/console/sign-in", "/console/"):
         headers = http.get(path).headers

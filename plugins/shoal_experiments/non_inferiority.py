@@ -1,6 +1,4 @@
-"""Guardrails: a treatment may ship only when the data show that it does no harm beyond
-a margin (non-inferiority).
-"""
+"""Non-inferiority: do the data rule out harm beyond a margin?"""
 
 from __future__ import annotations
 
@@ -16,16 +14,23 @@ Direction = Literal["increase", "decrease"]
 
 @dataclass(frozen=True, slots=True)
 class GuardrailResult:
-    """`kept` when harm of `margin` or more is rejected at alpha. `worst` is the bound
-    of the harm (positive: harm) with one-sided confidence 1 - alpha, in the margin's
-    terms; None when the data bound it from no side.
+    """The result of a non-inferiority test.
+
+    Attributes:
+        harm: The estimated harm, absolute or relative like the margin; negative is a
+            benefit.
+        worst: Upper bound of the harm with one-sided confidence 1 - alpha; None when
+            the data do not bound it.
+        margin: The margin that was tested.
+        p_value: One-sided p-value of harm >= margin.
+        ruled_out: Whether harm of the margin or more is rejected at alpha.
     """
 
     harm: float
     worst: float | None
     margin: float
     p_value: float
-    kept: bool
+    ruled_out: bool
 
 
 def non_inferiority(
@@ -37,18 +42,29 @@ def non_inferiority(
     scale: Effect = "relative",
     alpha: float = 0.05,
 ) -> GuardrailResult:
-    """One-sided test of H0: harm >= margin. `margin` is absolute, or a share of the
-    control's value when relative.
+    """One-sided test of H0: harm >= margin.
 
-    Harm is control - treatment where more is better, else treatment - control.
-    Relative: the linear contrast treatment - (1 ∓ margin) control, which needs no
-    division (Fieller's test). Proportions use unpooled variances, with one unit of each
-    outcome added to arms without variation (as Agresti & Caffo 2000) so that an arm of
-    all successes is not taken for certain. Source: Rothmann, Wiens & Chan 2011, Design
+    Harm is control - treatment where more is better, else treatment - control. For a
+    relative margin, the contrast is treatment - (1 ∓ margin) control, which needs no
+    division (Fieller's test). Proportions use unpooled variances; arms without
+    variation get one more unit of each outcome (as Agresti & Caffo 2000), so that an
+    arm of all successes has some variance. Source: Rothmann, Wiens & Chan 2011, Design
     and Analysis of Non-Inferiority Trials, ch. 5.
+
+    Args:
+        control: The control's summary, or its estimate.
+        treatment: The treatment's.
+        margin: The margin, not negative; a share of the control's value when relative.
+        better: Which direction of the metric is good.
+        scale: Whether the margin is absolute or relative.
+        alpha: One-sided error rate.
+
+    Raises:
+        Undefined: Neither arm varies, or the margin is relative to a control that is
+            not above zero.
     """
     if margin < 0:
-        raise ValueError("a margin is not negative")
+        raise ValueError("a margin must not be negative")
     sign = 1.0 if better == "increase" else -1.0
     c, t = _smoothed(control), _smoothed(treatment)
     factor = 1.0 if scale == "absolute" else 1.0 - sign * margin
