@@ -54,9 +54,7 @@ def test_every_page_needs_a_session(http: httpx.Client, path: str) -> None:
     )
 
 
-def test_signing_in_sets_a_protected_cookie(
-    http: httpx.Client, served: Any
-) -> None:
+def test_signing_in_sets_a_protected_cookie(http: httpx.Client, served: Any) -> None:
     answer = enter(http, served.keys["acme"]["editor"], after="/console/greeting")
     assert answer.status_code == 303 and answer.headers["location"] == "/console/greeting"
     cookie = answer.headers["set-cookie"].lower()
@@ -77,9 +75,7 @@ def test_over_https_the_cookie_stays_on_https(http: httpx.Client, served: Any) -
 @pytest.mark.parametrize(
     "key", ["", "shoal_x_y", "nonsense", "shoal_" + "a" * 5000, "key\r\nX-Evil: 1", "ключ"]
 )
-def test_an_invalid_key_is_refused_without_a_cookie(
-    http: httpx.Client, key: str
-) -> None:
+def test_an_invalid_key_is_refused_without_a_cookie(http: httpx.Client, key: str) -> None:
     answer = enter(http, key)
     assert 400 <= answer.status_code < 500 and 'role="alert"' in answer.text
     assert COOKIE not in answer.headers.get("set-cookie", "")
