@@ -127,7 +127,7 @@ def receive(side: "subprocess.Popen[str]") -> Any:
 
 
 async def work(tree: Path) -> None:
-    """One side: start the platform, load data, then measure as told on standard input."""
+    """One side: start the platform, load data, measure as standard input says."""
     folder = Path(tempfile.mkdtemp())
     plugin = folder / "site"
     (plugin / "noop-1.dist-info").mkdir(parents=True)

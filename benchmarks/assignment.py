@@ -132,8 +132,10 @@ def quality(units: int, count: int) -> None:
 def report(name: str, p_values: list[float]) -> None:
     low = sum(p < 0.05 for p in p_values)
     print(
-        f"{name:42} {len(p_values):4} chi-square tests: p from {min(p_values):.4f} to {max(p_values):.4f}, "
-        f"{low} below 0.05 (expected {0.05 * len(p_values):.1f}); KS of the p-values against uniform: "
+        f"{name:42} {len(p_values):4} chi-square tests: "
+        f"p from {min(p_values):.4f} to {max(p_values):.4f}, "
+        f"{low} below 0.05 (expected {0.05 * len(p_values):.1f}); "
+        "KS of the p-values against uniform: "
         f"p = {kstest(p_values, 'uniform').pvalue:.3f}"
     )
 

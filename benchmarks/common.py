@@ -1,6 +1,4 @@
-"""What the benchmarks share: the machine's name, tables, a lean HTTP client, a private
-Redis.
-"""
+"""Shared by the benchmarks: the machine's name, tables, an HTTP client, a Redis."""
 
 import asyncio
 import os
@@ -26,7 +24,8 @@ def machine() -> str:
         model = next(
             line.split(":", 1)[1].strip() for line in info if line.startswith("model name")
         )
-    return f"{os.cpu_count()} × {model}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    load, python = os.getloadavg()[0], platform.python_version()
+    return f"{os.cpu_count()} × {model}, load {load:.1f}, Python {python}"
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -74,7 +74,13 @@ os.environ.update(cluster_environment(config, Path(sys.argv[1])))
 cluster.connect(f"{config.host}:{config.ray_port}")
 from ray import serve
 import bare
-serve.run(serve.deployment(name="bare", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100, logging_config=LOGGING)(bare.Bare).bind(), name="bare", route_prefix="/bare")
+deployment = serve.deployment(
+    name="bare",
+    ray_actor_options={"num_cpus": 0},
+    max_ongoing_requests=100,
+    logging_config=LOGGING,
+)
+serve.run(deployment(bare.Bare).bind(), name="bare", route_prefix="/bare")
 """
 
 
@@ -161,7 +167,8 @@ def main() -> None:
             shoal("down")
     print(f"{machine()}, medians of {given.rounds} rounds of {given.seconds:g} s\n")
     print(
-        f"{'application':<38}{'connections':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}"
+        f"{'application':<38}{'connections':>12}"
+        f"{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'requests/s':>12}"
     )
     result: dict[tuple[str, str, int], tuple[float, float]] = {}
     for (what, path, connections), rounds in table.items():
@@ -175,7 +182,8 @@ def main() -> None:
     for path, connections in itertools.product(PATHS, (1, 8)):
         (p, r), (bp, br) = result["noop", path, connections], result["bare", path, connections]
         print(
-            f"\nat {connections} connection(s){PATHS[path]}: p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times"
+            f"\nat {connections} connection(s){PATHS[path]}: "
+            f"p50 {p / bp:.2f} times the bare one's, throughput {r / br:.2f} times"
         )
 
 

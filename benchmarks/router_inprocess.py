@@ -8,17 +8,13 @@ with an API-key look-up in a dict. No server, no network, a real directory.
 import argparse
 import asyncio
 import hashlib
-import shutil
-import socket
 import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from common import machine
+from common import machine, private_redis
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 
@@ -116,12 +112,13 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
     await directory.set_board_members("acme", "b1", ["ana"])
     router = Router(
         no_op,
-        capability=Capability("noop", "Does nothing.", routes=lambda services: None),
-        directory=directory,  # type: ignore[arg-type, return-value]
+        capability=Capability("noop", "Does nothing.", routes=Any),
+        directory=directory,
         services=SimpleNamespace(),
         open_stores=lambda tenant: SimpleNamespace(),
-        operations=lambda name, ctx: None,  # type: ignore[arg-type, return-value]
-        settings=RouterSettings(limits=UNLIMITED, internal_secret=SECRET),  # type: ignore[arg-type]
+        operations=lambda name, ctx: None,
+        purge_if_erased=lambda tenant: asyncio.sleep(0),
+        settings=RouterSettings(limits=UNLIMITED, internal_secret=SECRET),
     )
     await router.start()
     auth = {"authorization": f"Bearer {key}"}
@@ -177,28 +174,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     requests = parser.parse_args().requests
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        server = subprocess.Popen(
-            [
-                shutil.which("redis-server") or "redis-server",
-                "--port",
-                str(port),
-                "--save",
-                "",
-                "--dir",
-                folder,
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            time.sleep(0.5)
-            rows = asyncio.run(measure(f"redis://127.0.0.1:{port}/0", requests))
-        finally:
-            server.terminate()
-            server.wait()
+    with private_redis() as port:
+        rows = asyncio.run(measure(f"redis://127.0.0.1:{port}/0", requests))
     print(f"{machine()}; µs of CPU per request, median of 10 rounds of {requests // 10}")
     for name, value in rows:
         print(f"  {name:50} {value:7.1f}   +{value - rows[0][1]:.1f}")

@@ -8,18 +8,14 @@ sends as fast as 32 connections go: without limits, and within 100 a second.
 import argparse
 import asyncio
 import multiprocessing
-import shutil
-import socket
 import statistics
-import subprocess
-import tempfile
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import uvicorn
-from common import machine
+from common import free_port, machine, private_redis
 
 from shoal import Capability
 from shoal.router.middleware import Router
@@ -29,12 +25,6 @@ from shoal.tenants.directory import Directory
 from shoal.tenants.records import Limits
 
 UNLIMITED = {"rps": 1e9, "burst": 1e9, "concurrency": 10_000}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 async def work(scope: Any, receive: Any, send: Any) -> None:
@@ -55,10 +45,15 @@ async def work(scope: Any, receive: Any, send: Any) -> None:
 def serve(redis_url: str, port: int) -> None:
     stores = SimpleNamespace(events=SimpleNamespace(append=lambda events: asyncio.sleep(0)))
     router = Router(
-        work, capability=Capability("work", "Works.", routes=lambda services: None), directory=Directory(redis_url),  # type: ignore[arg-type, return-value]
-        services=SimpleNamespace(), open_stores=lambda tenant: stores, operations=lambda name, ctx: None,  # type: ignore[arg-type, return-value]
+        work,
+        capability=Capability("work", "Works.", routes=Any),
+        directory=Directory(redis_url),
+        services=SimpleNamespace(),
+        open_stores=lambda tenant: stores,
+        operations=lambda name, ctx: None,
+        purge_if_erased=lambda tenant: asyncio.sleep(0),
         settings=RouterSettings(limits=Limits(**UNLIMITED)),
-    )  # fmt: skip
+    )
     uvicorn.run(router, port=port, log_level="error")
 
 
@@ -159,24 +154,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5)
     seconds = parser.parse_args().seconds
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            shutil.which("redis-server") or "redis-server",
-            "--port",
-            str(port),
-            "--save",
-            "",
-            "--dir",
-            folder,
-        ]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            time.sleep(0.5)
-            measure(f"redis://127.0.0.1:{port}/0", seconds)
-        finally:
-            server.terminate()
-            server.wait()
+    with private_redis() as port:
+        measure(f"redis://127.0.0.1:{port}/0", seconds)
 
 
 if __name__ == "__main__":

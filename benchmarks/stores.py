@@ -123,7 +123,8 @@ async def fill(config: StoreConfig, items: int) -> None:
         await door.upsert("items", rows)
     await door.flush("items")
     print(
-        f"{'upsert, items a second (384 dimensions, 60 words)':58s}{items / (time.perf_counter() - start):10.0f}"
+        f"{'upsert, items a second (384 dimensions, 60 words)':58s}"
+        f"{items / (time.perf_counter() - start):10.0f}"
     )
     await asyncio.sleep(2)
 

@@ -191,7 +191,7 @@ def test_operations_names_every_job() -> None:
 
 
 class Bare(LocalProcess):
-    """Makes routes without the models behind them: only their signatures are asked for."""
+    """Makes routes without models behind them: only their signatures matter."""
 
     def backend(self, capability: str, name: str) -> Any:
         class Nothing(SimpleNamespace):

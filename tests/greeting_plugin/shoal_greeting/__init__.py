@@ -1,4 +1,4 @@
-"""A capability that greets: the smallest plugin that uses everything a plugin may use."""
+"""The smallest plugin that uses everything a plugin may use: it greets."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
