@@ -1,11 +1,10 @@
 """The ingress of a capability: its routes behind the Router, in a Serve deployment."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import unquote, urlencode
 
+import httpx
 from fastapi import FastAPI
 
 from shoal.contract.capability import Capability
@@ -24,7 +23,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-log = logging.getLogger("shoal.ingress")
 
 
 def application(capability: Capability, platform: PlatformContext) -> Router:
@@ -120,52 +118,19 @@ def undo_serve_mount(app: ASGIApp, prefix: str) -> ASGIApp:
 
 
 async def call_application(
-    app: ASGIApp, call: OperationRequest, headers: dict[str, str]
+    app: ASGIApp, call: OperationRequest, headers: Mapping[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
-    """Run one request through an ASGI application in this process."""
-    path, _, inline = call.path.partition("?")
-    query = inline or urlencode(call.query)
-    sent = False
-    finished = asyncio.Event()
-    status, found, chunks = 500, {}, []
+    """Run one request through an ASGI application in this process.
 
-    async def receive() -> Message:
-        nonlocal sent
-        if not sent:
-            sent = True
-            return {"type": "http.request", "body": call.body, "more_body": False}
-        await finished.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        nonlocal status
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            found.update(
-                {
-                    k.decode("latin-1").lower(): v.decode("latin-1")
-                    for k, v in message.get("headers", ())
-                }
-            )
-        elif message["type"] == "http.response.body":
-            chunks.append(message.get("body", b""))
-            if not message.get("more_body"):
-                finished.set()
-
-    every = {"content-length": str(len(call.body)), **{k.lower(): v for k, v in headers.items()}}
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": call.method,
-        "scheme": "http",
-        "path": unquote(path),
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(k.encode(), v.encode()) for k, v in every.items()],
-        "client": None,
-        "server": None,
-    }
-    await app(scope, receive, send)
-    return status, found, b"".join(chunks)
+    Returns:
+        Status, headers (with lower-case names), and body.
+    """
+    request = httpx.Request(
+        call.method,
+        f"http://shoal{call.path}",
+        params=call.query or None,
+        headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+        content=call.body,
+    )
+    response = await httpx.ASGITransport(app).handle_async_request(request)
+    return response.status_code, dict(response.headers), await response.aread()
