@@ -28,7 +28,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@touch $(STAMP)
 
 demo: install
-	@$(BIN)/python -m shoal.local.demo
+	@$(BIN)/python -m shoal.cli.demo
 
 test: lint test-unit test-integration coverage test-cluster
 

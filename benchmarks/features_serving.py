@@ -88,10 +88,10 @@ def the_redis(url: str | None) -> Iterator[str]:
     """
     import redis
 
-    from shoal.runtime.operator_client import runtime
+    from shoal.runtime.operator_client import running_config
 
     if url is None:
-        stores = runtime().stores
+        stores = running_config().stores
         if stores is None or not stores.online.startswith("redis://"):
             with private_redis() as port:
                 yield f"redis://127.0.0.1:{port}/0"

@@ -27,7 +27,7 @@ os.environ.setdefault(
 from common import machine
 
 from shoal import Unavailable
-from shoal.runtime.operator_client import runtime
+from shoal.runtime.operator_client import running_config
 from shoal_search.embedder import BATCH, Embedder
 from shoal_search.items import Item
 from shoal_search.jobs import embed_items
@@ -79,7 +79,7 @@ def pipeline_rate(items: list[Item], settings: SearchSettings) -> float:
 def running() -> str:
     """The address of the running Ray, or of a new one."""
     try:
-        config = runtime()
+        config = running_config()
         with socket.create_connection((config.host, config.ray_port), timeout=1):
             return f"{config.host}:{config.ray_port}"
     except (Unavailable, OSError):

@@ -21,7 +21,7 @@ from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.records import Limits
-from shoal.testing.app import LocalProcess
+from shoal.testing.app import LocalPlatform
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -190,7 +190,7 @@ def test_operations_names_every_job() -> None:
 # Operations
 
 
-class Bare(LocalProcess):
+class Bare(LocalPlatform):
     """Makes routes without models behind them: only their signatures matter."""
 
     def backend(self, capability: str, name: str) -> Any:
@@ -202,7 +202,7 @@ class Bare(LocalProcess):
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> LocalProcess:
+def process(tmp_path_factory: pytest.TempPathFactory) -> LocalPlatform:
     stores = StoreConfig(
         online="redis://127.0.0.1:1/0",
         vectors="http://127.0.0.1:1",
@@ -215,7 +215,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> LocalProcess:
 
 
 @pytest.mark.parametrize("capability", ["platform", *CAPABILITIES])
-def test_the_api_page_lists_exactly_the_operations(capability: str, process: LocalProcess) -> None:
+def test_the_api_page_lists_exactly_the_operations(capability: str, process: LocalPlatform) -> None:
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(
         process.capability(capability).routes(process.services(capability)), prefix=f"/{capability}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,14 @@ def propose(
     ),
     tenant: str = typer.Option(..., help="The tenant that gets the experiment."),
     only: list[str] = typer.Option([], help="A parameter to test; all when not given."),
-    json: bool = typer.Option(
-        False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Print the result as JSON."
-    ),
 ) -> None:
     """Draft an experiment that compares the current parameters with tuned ones."""
     from shoal import operator_client
 
     try:
         body: dict[str, Any] = {
-            "tuned": jsonlib.loads(tuned.read_text()),
-            "design": jsonlib.loads(design.read_text()),
+            "tuned": json.loads(tuned.read_text()),
+            "design": json.loads(design.read_text()),
         }
     except ValueError as error:
         raise typer.BadParameter(f"not valid JSON: {error}") from None
@@ -43,8 +41,8 @@ def propose(
         body["only"] = only
     with operator_client(tenant) as client:
         answer = client.experiments.propose(id=id, body=body)
-    if json:
-        typer.echo(jsonlib.dumps(answer))
+    if os.environ.get("SHOAL_JSON_OUTPUT") == "1":
+        typer.echo(json.dumps(answer))
         return
     plan = answer["plan"]
     needs = (

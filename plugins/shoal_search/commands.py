@@ -1,5 +1,6 @@
 """`shoal search …`."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +31,6 @@ def commands() -> typer.Typer:
         board: str = typer.Option(
             "", help="The board of BEIR documents; by default, the folder's name."
         ),
-        json: bool = typer.Option(
-            False, "--json", envvar="SHOAL_JSON_OUTPUT", help="Print the result as JSON."
-        ),
     ) -> None:
         """Load items into a tenant's index, with progress."""
         import orjson
@@ -48,6 +46,7 @@ def commands() -> typer.Typer:
 
         from shoal import operator_client
 
+        as_json = os.environ.get("SHOAL_JSON_OUTPUT") == "1"
         console = Console(stderr=True)
         try:
             items = list(read_items_file(file, board))
@@ -64,7 +63,7 @@ def commands() -> typer.Typer:
         accepted, rejected = 0, []
         with (
             operator_client(tenant=tenant) as client,
-            Progress(*columns, console=console, disable=json) as progress,
+            Progress(*columns, console=console, disable=as_json) as progress,
         ):
             task = progress.add_task(f"Loading into {tenant}", total=len(items))
             for start, some in zip(range(0, len(items), BATCH), chunks(items, BATCH), strict=True):
@@ -74,7 +73,7 @@ def commands() -> typer.Typer:
                     {"index": start + r["index"], "error": r["error"]} for r in answer["rejected"]
                 ]
                 progress.advance(task, len(some))
-        if json:
+        if as_json:
             print(orjson.dumps({"accepted": accepted, "rejected": rejected}).decode())
         else:
             console.print(f"{accepted:,} items were added to the index of {tenant}.")

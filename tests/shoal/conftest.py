@@ -36,7 +36,7 @@ from shoal import (
     current_tenant,
     reader,
 )
-from shoal.local.embedded_servers import redis_binary
+from shoal.local.redis_process import redis_binary
 from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from shoal import Role, TenantContext
-from shoal.local.embedded_servers import redis_binary
+from shoal.local.redis_process import redis_binary
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores

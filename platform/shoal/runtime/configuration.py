@@ -1,5 +1,6 @@
-"""Shoal's configuration: `shoal.toml`, then the environment (`SHOAL_PORT=8001`,
-`SHOAL_STORES__ONLINE=redis://…`).
+"""Shoal's configuration, from `shoal.toml` and the environment.
+
+The environment takes precedence: `SHOAL_PORT=8001`, `SHOAL_STORES__ONLINE=redis://…`.
 """
 
 import os
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,9 +23,7 @@ from shoal.tenants.directory import located
 
 
 class Config(BaseSettings):
-    """What an operator decides. Every unknown key is an error, named: Ray Serve would
-    ignore it silently.
-    """
+    """What an operator decides. An unknown key is an error that names it."""
 
     model_config = SettingsConfigDict(
         env_prefix="SHOAL_",
@@ -43,14 +42,14 @@ class Config(BaseSettings):
     ray_port: int = Field(6389, ge=1, le=65535)
     ray_client_port: int = Field(10001, ge=1, le=65535)
     address: str | None = None
-    """A Ray cluster that runs already; None: `shoal up` starts one on this machine."""
+    """An existing Ray cluster; None: `shoal up` starts one on this machine."""
     timezone: str = "UTC"
     workers: int = Field(1, ge=1, le=64)
     """Stream and schedule workers."""
     jobs_at_once: int = Field(2, ge=1, le=1000)
-    """Jobs that run at the same time; the others wait in the queue."""
+    """Job runs at the same time; the others wait in the queue."""
     proxy: Literal["auto", "haproxy", "ray"] = "auto"
-    """The HTTP ingress: HAProxy where its binary is to be had, else Ray's own proxy."""
+    """The HTTP proxy. auto: HAProxy if its binary is found, else Ray's own."""
     stores: StoreConfig | None = None
     """Servers by URI; None: embedded ones, started by `shoal up`."""
     router: RouterSettings = Field(default_factory=RouterSettings)
@@ -61,11 +60,11 @@ class Config(BaseSettings):
 
     @field_validator("timezone")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _is_known_timezone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
         except Exception:
-            raise ValueError(f"{name!r} is no time zone of the IANA database") from None
+            raise ValueError(f"unknown time zone {name!r}") from None
         return name
 
     @classmethod
@@ -82,11 +81,30 @@ class Config(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """The configuration of this process; `overrides` (command-line options) that
-        are None count as not given. Invalid says what is wrong and where, and never
-        what stands there, which may be a password.
+        """The configuration of this process.
+
+        Args:
+            **overrides: Command-line options, which take precedence unless None.
+
+        Raises:
+            Invalid: What is wrong and where, without the values, which may be
+                passwords.
         """
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
         except ValidationError as error:
-            raise Invalid("the configuration is wrong", errors=located(error)) from None
+            raise Invalid("Invalid configuration", errors=located(error)) from None
+
+    def dump_with_secrets(self) -> dict[str, Any]:
+        """The configuration as JSON, for a file that only its owner may read."""
+        return {name: _reveal_secrets(value) for name, value in self.model_dump().items()}
+
+
+def _reveal_secrets(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {k: _reveal_secrets(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_reveal_secrets(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,6 +1,4 @@
-"""The operator's way in: whoever can read the data folder operates the platform, with a
-token that lives for a day.
-"""
+"""Clients with the operator's rights, for whoever can read the data folder."""
 
 from typing import Any
 
@@ -14,10 +12,18 @@ from shoal.tenants.records import PLATFORM
 
 from .configuration import Config
 
+TOKEN_LIFETIME = 86_400
+"""Seconds that an operator's token is valid."""
 
-def runtime() -> Config:
-    """The configuration that the running platform of this data folder was started with;
-    on a node that is configured by its environment alone (KubeRay), that.
+
+def running_config() -> Config:
+    """The configuration that the platform of this data folder was started with.
+
+    On a node that is configured by its environment alone (KubeRay), that environment.
+
+    Raises:
+        Unavailable: Shoal has not been started on this data folder, or the folder
+            belongs to another user.
     """
     config = Config.load()
     folder = config.data.resolve()
@@ -27,22 +33,34 @@ def runtime() -> Config:
         if config.stores is not None and config.router.internal_secret is not None:
             return config
         raise Unavailable(
-            f"Shoal has not been started on {folder} (`shoal up` starts it; --data names another folder)"
+            f"Shoal has not been started on {folder} (`shoal up` starts it;"
+            " --data names another folder)"
         ) from None
     except PermissionError:
-        raise Unavailable(f"{folder} is another user's") from None
+        raise Unavailable(f"{folder} belongs to another user") from None
 
 
 def operator_client(
     tenant: str | None = None, *, user: str | None = None, **options: Any
 ) -> Client:
-    """A client of the platform that runs on this data folder: its operator's, or acting
-    for one tenant with all its boards. `options` are the Client's.
+    """A client of the platform that runs on this data folder.
+
+    Args:
+        tenant: Act for this tenant, with all its boards; by default, as the operator.
+        user: Act for this user of the tenant.
+        **options: Passed to `Client`.
+
+    Raises:
+        Unavailable: Shoal has not been started on this data folder.
     """
-    config = runtime()
+    config = running_config()
     secret = config.router.internal_secret
     assert secret is not None
     token = mint_internal(
-        secret.get_secret_value(), tenant=tenant or PLATFORM, role=Role.admin, user=user, ttl=86_400
+        secret.get_secret_value(),
+        tenant=tenant or PLATFORM,
+        role=Role.admin,
+        user=user,
+        ttl=TOKEN_LIFETIME,
     )
     return Client(f"http://{config.host}:{config.port}", token, **options)

@@ -29,7 +29,7 @@ from shoal import Capability, Conflict, Job, Parameters, TenantContext, current_
 from shoal.api.capability import platform_capability
 from shoal.console.site import site
 from shoal.contract.context import Role
-from shoal.local.embedded_servers import redis_binary
+from shoal.local.redis_process import redis_binary
 from shoal.runtime import ingress, plugins, status
 from shoal.runtime.configuration import Config
 from shoal.runtime.context import PlatformContext

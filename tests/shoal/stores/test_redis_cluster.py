@@ -17,7 +17,7 @@ from redis.retry import Retry
 from shoal import Event, Unavailable
 from shoal.eventlog import redis_log
 from shoal.eventlog.redis_log import EventLog
-from shoal.local.embedded_servers import redis_binary
+from shoal.local.redis_process import redis_binary
 from shoal.runtime import job_runs
 from shoal.runtime.job_runs import JobRuns
 from shoal.stores import online as online_store

@@ -285,7 +285,7 @@ async def test_a_vector_of_zeros_has_a_finite_score(filled: TenantStores):
 
 
 async def test_what_many_write_at_once_is_all_there(stores: TenantStores):
-    """milvus-lite itself loses rows here: see shoal.local.milvus_server."""
+    """milvus-lite itself loses rows here: see shoal.local.milvus.server."""
     door = stores.vectors
     await door.ensure("items", VectorSchema(8))
     random = np.random.default_rng(0)

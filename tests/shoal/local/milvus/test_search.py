@@ -10,7 +10,7 @@ import pytest
 from milvus_lite.exceptions import MilvusLiteError
 from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema, Function, FunctionType
 
-from shoal.local.milvus_search import SearchedCollection
+from shoal.local.milvus.search import SearchedCollection
 
 WORDS = [f"w{i}" for i in range(12)]
 K1, B = 0.9, 0.4

@@ -1,11 +1,11 @@
 """Milvus Lite as a server that several processes can write to: `python -m
-shoal.local.milvus_server --data-dir … --port … --token-file …`.
+shoal.local.milvus.server --data-dir … --port … --token-file …`.
 
 `milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two
 writers, or a writer and a flush, lose rows. Here each collection is written by one call
 at a time while none reads. Beyond that: a write is on the disk before it is
 acknowledged; rows are flushed once they are many or quiet, for unflushed ones are laid
-out anew after each write; searches work on arrays (see `milvus_search`); a token is
+out anew after each write; searches work on arrays (see `search`); a token is
 demanded.
 """
 
@@ -33,7 +33,7 @@ from milvus_lite.exceptions import MilvusLiteError
 from milvus_lite.storage.wal import WAL
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
-from .milvus_search import SearchedCollection
+from .search import SearchedCollection
 
 logger = logging.getLogger("shoal.milvus")
 

@@ -1,0 +1,70 @@
+"""`shoal events …`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from shoal.runtime.operator_client import operator_client
+
+from .output import err, is_json, progress_bar, show, table
+
+BATCH = 1000
+"""Events per request."""
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("load")
+def load_events(
+    file: Annotated[
+        Path, typer.Argument(help="CloudEvents as NDJSON.", exists=True, dir_okay=False)
+    ],
+    tenant: Annotated[str, typer.Option(help="The tenant.")],
+) -> None:
+    """Append a file of events."""
+    accepted, rejected = 0, list[dict[str, Any]]()
+    lines = [line for line in file.read_bytes().splitlines() if line.strip()]
+    with operator_client(tenant) as client, progress_bar() as bar:
+        task = bar.add_task("events", total=len(lines))
+        for start in range(0, len(lines), BATCH):
+            answer = client.platform.append_events(body=b"\n".join(lines[start : start + BATCH]))
+            accepted += answer["accepted"]
+            rejected += [{**r, "index": r["index"] + start} for r in answer["rejected"]]
+            bar.update(task, completed=min(start + BATCH, len(lines)))
+    show(
+        {"accepted": accepted, "rejected": rejected},
+        f"[green]✓[/] {accepted} events accepted, {len(rejected)} rejected",
+    )
+    if not is_json():
+        for fault in rejected[:10]:
+            err.print(escape(f"  line {fault['index'] + 1}: {fault['error']}"))
+
+
+@app.command("dead")
+def list_dead_letters(tenant: Annotated[str, typer.Option(help="The tenant.")]) -> None:
+    """List the events that a stream failed to handle, with the error."""
+    with operator_client(tenant) as client:
+        rows = client.platform.dead_letters()["events"]
+    show(
+        rows,
+        table([{**r, "type": r["event"]["type"]} for r in rows], "id", "group", "type", "error"),
+    )
+
+
+@app.command("replay")
+def replay_events(
+    tenant: Annotated[str, typer.Option(help="The tenant.")],
+    group: Annotated[str, typer.Option(help="The group: <capability>.<stream>.")],
+    id: Annotated[
+        list[str] | None, typer.Option("--id", help="Dead letters; all when none is named.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Instead, all events after this position of the log.")
+    ] = None,
+) -> None:
+    """Handle events again: dead letters, or part of the log."""
+    with operator_client(tenant) as client:
+        answer = client.platform.replay(body={"group": group, "ids": id, "after": after})
+    show(answer, f"[green]✓[/] replaying {answer['replayed']} events")

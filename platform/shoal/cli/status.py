@@ -1,0 +1,40 @@
+"""`shoal status`."""
+
+import typer
+
+from shoal.runtime.configuration import Config
+from shoal.runtime.operator_client import operator_client
+
+from .output import error_line, is_json, show, table, warning_line
+
+
+def status() -> None:
+    """Show each capability's state, and the plugins that failed to load."""
+    from shoal.local.state import running_state
+    from shoal.runtime import plugins
+
+    config = Config.load()
+    if running_state(config.data.resolve()) is None and config.address is None:
+        found = plugins.installed(config.disabled)
+        problems = [{"plugin": p.plugin, "cause": p.cause} for p in found.problems]
+        show(
+            {"running": False, "problems": problems}, "Shoal is not running (`shoal up` starts it)"
+        )
+        _show_problems(problems)
+        raise typer.Exit(1)
+    with operator_client() as client:
+        answer = client.platform.list_capabilities()
+    show(
+        {"running": True, **answer},
+        table(answer["capabilities"], "name", "status", "version", "summary"),
+    )
+    for capability in answer["capabilities"]:
+        if capability["message"] and not is_json():
+            error_line(f"{capability['name']}: {capability['message'].strip().splitlines()[-1]}")
+    _show_problems(answer["problems"])
+
+
+def _show_problems(problems: list[dict[str, str]]) -> None:
+    if not is_json():
+        for problem in problems:
+            warning_line(f"Plugin {problem['plugin']} failed to load: {problem['cause']}")

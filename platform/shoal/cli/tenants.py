@@ -1,0 +1,50 @@
+"""`shoal tenants …`."""
+
+from typing import Annotated
+
+import typer
+
+from shoal.runtime.operator_client import operator_client
+
+from .output import is_json, show, table
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("create")
+def create_tenant(id: str, name: Annotated[str, typer.Option(help="A display name.")] = "") -> None:
+    """Create a tenant, and an editor key for its own service."""
+    with operator_client() as client:
+        client.platform.create_tenant(id=id, name=name)
+        key = client.platform.create_key(id=id, role="editor")
+    show(
+        {"tenant": id, "key": key["key"]},
+        f"[green]✓[/] {id}\n  key (shown once): [bold]{key['key']}[/]",
+    )
+
+
+@app.command("list")
+def list_tenants() -> None:
+    """List all tenants."""
+    with operator_client() as client:
+        rows, cursor = [], None
+        while True:
+            page = client.platform.list_tenants(limit=1000, cursor=cursor)
+            rows += page["tenants"]
+            cursor = page["cursor"]
+            if cursor is None:
+                break
+    show(rows, table(rows, "id", "name", "created"))
+
+
+@app.command("delete")
+def delete_tenant(
+    id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Erase a tenant from every store and plugin, and report what was erased."""
+    if not yes and not is_json():
+        typer.confirm(f"Erase all data of {id}?", abort=True)
+    with operator_client(timeout=600, retries=0) as client:
+        answer = client.platform.delete_tenant(id=id)
+    rows = [{"what": what, "erased": count} for what, count in answer["erased"].items()]
+    show(answer, table(rows, "what", "erased"))

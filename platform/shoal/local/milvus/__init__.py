@@ -1,0 +1,1 @@
+"""Milvus Lite as a server for several processes, with a search of its own."""

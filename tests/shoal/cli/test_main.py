@@ -1,0 +1,59 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from shoal.cli import main
+from shoal.contract.capability import Capability
+from shoal.runtime import plugins
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "shoal.cli.main", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--json", "--data", "{}", "tenants", "list"),
+        ("tenants", "--json", "--data={}", "list"),
+        ("tenants", "list", "--data", "{}", "--json"),
+        ("search", "load", __file__, "--data={}", "--tenant", "acme", "--board", "b", "--json"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_global_options_are_accepted_anywhere(words: tuple[str, ...], tmp_path: Path) -> None:
+    Path(tmp_path / "items.ndjson").write_text("")
+    folder = str(tmp_path / "none")
+    done = run(
+        *(w.format(folder) if w != __file__ else str(tmp_path / "items.ndjson") for w in words)
+    )
+    assert done.returncode == 1, done.stderr
+    assert folder in json.loads(done.stdout)["detail"]
+
+
+@pytest.mark.parametrize("words", [("status", "--data"), ("nonsense",), ("tune", "--nonsense")])
+def test_wrong_usage_exits_with_status_2(words: tuple[str, ...]) -> None:
+    assert run(*words).returncode == 2
+
+
+def test_commands_that_fail_to_load_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ImportError("no module [x]")
+
+    capability = Capability("broken", "Fails.", routes=lambda services: None, commands=broken)
+    installed, warnings = plugins.installed(), list[str]()
+    monkeypatch.setitem(installed.capabilities, "broken", capability)
+    monkeypatch.setattr(plugins, "installed", lambda: installed)
+    monkeypatch.setattr(main, "warning_line", warnings.append)
+    result = CliRunner().invoke(main.app, ["--help"])
+    assert result.exit_code == 0 and "tenants" in result.stdout
+    assert warnings == ["The commands of broken failed to load: ImportError: no module [x]"]
