@@ -1,4 +1,4 @@
-"""The doors beside what they stand on: redis-py, and milvus-lite's own server on the
+"""The stores beside what they stand on: redis-py, and milvus-lite's own server on the
 same data.
 
     python benchmarks/stores.py [--items 10000]
@@ -54,23 +54,23 @@ async def timed(
 
 
 async def online(config: StoreConfig) -> None:
-    door, bare = open_stores(config, "bench").online, Redis.from_url(config.online, protocol=2)
-    await door.hset(("user", "1"), mapping={f: "0.123456" for f in FIELDS})
+    store, bare = open_stores(config, "bench").online, Redis.from_url(config.online, protocol=2)
+    await store.hset(("user", "1"), mapping={f: "0.123456" for f in FIELDS})
     await timed("HMGET of 20 fields, redis-py", lambda: bare.hmget("bench:user:1", FIELDS), 4000)
-    await timed("HMGET of 20 fields, the door", lambda: door.hmget(("user", "1"), FIELDS), 4000)
+    await timed("HMGET of 20 fields, the store", lambda: store.hmget(("user", "1"), FIELDS), 4000)
     await bare.aclose()
 
 
 async def events(config: StoreConfig) -> None:
-    door, bare = open_stores(config, "bench").events, Redis.from_url(config.online, protocol=2)
+    store, bare = open_stores(config, "bench").events, Redis.from_url(config.online, protocol=2)
     await timed(
         "XADD, synced every second, redis-py", lambda: bare.xadd("s", {"e": "x" * 300}), 500
     )
     await timed(
-        "append 1 event, on the disk", lambda: door.append([Event(type="x", data={"a": 1})]), 500
+        "append 1 event, on the disk", lambda: store.append([Event(type="x", data={"a": 1})]), 500
     )
     batch = [Event(type="x", data={"a": i}) for i in range(1000)]
-    await timed("append 1,000 events, on the disk", lambda: door.append(batch), 10)
+    await timed("append 1,000 events, on the disk", lambda: store.append(batch), 10)
     await bare.aclose()
     seen, arrived, stop = [0], asyncio.Event(), asyncio.Event()
 
@@ -78,7 +78,7 @@ async def events(config: StoreConfig) -> None:
         seen[0] += len(found)
         arrived.set()
 
-    total, start = await door.length(), time.perf_counter()
+    total, start = await store.length(), time.perf_counter()
     task = asyncio.create_task(EventLog(config).consume("bench", "one", handle, stop=stop))
     while seen[0] < total:
         await asyncio.sleep(0.01)
@@ -86,7 +86,7 @@ async def events(config: StoreConfig) -> None:
 
     async def there() -> None:
         arrived.clear()
-        await door.append([Event(type="x")])
+        await store.append([Event(type="x")])
         await arrived.wait()
 
     await timed("append 1 event until its handler has it", there, 200)
@@ -95,19 +95,19 @@ async def events(config: StoreConfig) -> None:
 
 
 async def lake(config: StoreConfig) -> None:
-    door = open_stores(config, "bench").lake
+    store = open_stores(config, "bench").lake
     rows = pa.table({"id": [f"user-{i}" for i in range(10_000)], "value": np.arange(10_000.0)})
     await timed(
         "append 10,000 rows to the lake, on the disk",
-        lambda: door.append("t", rows, date(2026, 3, 1)),
+        lambda: store.append("t", rows, date(2026, 3, 1)),
         10,
     )
-    await timed("read 100,000 rows of it", lambda: door.read("t"), 10)
+    await timed("read 100,000 rows of it", lambda: store.read("t"), 10)
 
 
 async def fill(config: StoreConfig, items: int) -> None:
-    door, random = open_stores(config, "bench").vectors, np.random.default_rng(0)
-    await door.ensure("items", VectorSchema(384, {"board": "string", "at": "integer"}, text=True))
+    store, random = open_stores(config, "bench").vectors, np.random.default_rng(0)
+    await store.ensure("items", VectorSchema(384, {"board": "string", "at": "integer"}, text=True))
     start = time.perf_counter()
     for at in range(0, items, 500):
         rows = [
@@ -120,8 +120,8 @@ async def fill(config: StoreConfig, items: int) -> None:
             }
             for i, v in enumerate(random.normal(size=(min(500, items - at), 384)), at)
         ]
-        await door.upsert("items", rows)
-    await door.flush("items")
+        await store.upsert("items", rows)
+    await store.flush("items")
     print(
         f"{'upsert, items a second (384 dimensions, 60 words)':58s}"
         f"{items / (time.perf_counter() - start):10.0f}"
@@ -130,7 +130,7 @@ async def fill(config: StoreConfig, items: int) -> None:
 
 
 async def vectors(config: StoreConfig, server: psutil.Process, whose: str) -> None:
-    door, random = open_stores(config, "bench").vectors, np.random.default_rng(1)
+    store, random = open_stores(config, "bench").vectors, np.random.default_rng(1)
     some: dict[str, Any] = {"filter": "board in {b}", "values": {"b": ["b1", "b2", "b3"]}}
 
     def words() -> str:
@@ -138,22 +138,22 @@ async def vectors(config: StoreConfig, server: psutil.Process, whose: str) -> No
 
     await timed(
         f"nearest 100, {whose}",
-        lambda: door.nearest("items", random.normal(size=384), limit=100),
+        lambda: store.nearest("items", random.normal(size=384), limit=100),
         60,
         server,
     )
     await timed(
         f"nearest 100 on 3 of 40 boards, {whose}",
-        lambda: door.nearest("items", random.normal(size=384), limit=100, **some),
+        lambda: store.nearest("items", random.normal(size=384), limit=100, **some),
         60,
         server,
     )
     await timed(
-        f"matching 100, {whose}", lambda: door.matching("items", words(), limit=100), 60, server
+        f"matching 100, {whose}", lambda: store.matching("items", words(), limit=100), 60, server
     )
     await timed(
         f"matching 100 on 3 of 40 boards, {whose}",
-        lambda: door.matching("items", words(), limit=100, **some),
+        lambda: store.matching("items", words(), limit=100, **some),
         60,
         server,
     )
