@@ -43,10 +43,10 @@ def make(folder: Path, n: int) -> None:
 def shoal(folder: str) -> tuple[float, int]:
     import pyarrow.fs as pafs
 
-    from shoal_features.aggregation import aggregate, engine
+    from shoal_features.aggregation import aggregate, open_engine
+    from shoal_features.archive import Archive
     from shoal_features.batch import EVENTS_PER_PART
-    from shoal_features.offline import Archive
-    from shoal_features.registry import Feature, View
+    from shoal_features.views import Feature, View
 
     started = time.perf_counter()
     features = [Feature(f"n{w}", "int64", "count", "", w * 86_400) for w in WINDOWS]
@@ -64,7 +64,7 @@ def shoal(folder: str) -> tuple[float, int]:
     archive = Archive(sorted(map(str, Path(folder).glob("*.parquet"))), pafs.LocalFileSystem())
     parts, rows = 1 + archive.count() // EVENTS_PER_PART, 0
     for k in range(parts):
-        with engine() as con:
+        with open_engine() as con:
             rows += aggregate(con, view, archive.relation(con), NOW, NOW, (k, parts)).num_rows
     return started, rows
 

@@ -48,21 +48,23 @@ def shoal(folder: str) -> tuple[float, float]:
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
 
-    from shoal_features.historical_query import ROWS_PER_PART, Question
-    from shoal_features.offline import Files
-    from shoal_features.registry import Feature, View
+    from shoal_features.historical_query import ROWS_PER_PART, HistoricalQuery
+    from shoal_features.offline import ParquetFiles
+    from shoal_features.views import Feature, View
 
     started = time.perf_counter()
     view = View(
         "v", "user", "user_id", "plain", (Feature("n", "int64"), Feature("x", "float64")), TTL
     )
-    files = Files(sorted(map(str, Path(folder).glob("history-*.parquet"))), pafs.LocalFileSystem())
+    files = ParquetFiles(
+        sorted(map(str, Path(folder).glob("history-*.parquet"))), pafs.LocalFileSystem()
+    )
     rows = pq.read_table(f"{folder}/rows.parquet")
     parts = 1 + files.dataset().count_rows() // ROWS_PER_PART
-    question = Question(
+    query = HistoricalQuery(
         tuple((view, f) for f in view.features), rows, {"v": files}, None, parts=parts
     )
-    return started, sum(pc.sum(question.part(k)["n"]).as_py() or 0 for k in range(parts))
+    return started, sum(pc.sum(query.run_part(k)["n"]).as_py() or 0 for k in range(parts))
 
 
 def plain_duckdb(folder: str) -> tuple[float, float]:
@@ -152,12 +154,12 @@ def wrong_cases(cases: int) -> int:
     import pyarrow as pa
 
     from shoal_features.asof import as_of
-    from shoal_features.values import moment
+    from shoal_features.values import from_micros
 
     draw, wrong, kind = random.Random(0), 0, pa.timestamp("us", "UTC")
 
     def times(values: list[int]) -> pa.Array:
-        return pa.array([moment(NOW + v * 1_000_000) for v in values], kind)
+        return pa.array([from_micros(NOW + v * 1_000_000) for v in values], kind)
 
     for _ in range(cases):
         asked = [
@@ -187,7 +189,7 @@ def wrong_cases(cases: int) -> int:
                 "n": pa.array([k[3] for k in known], pa.int64()),
             }
         )
-        known_by = {"none": None, "column": "cut", "one": moment(NOW + 4_000_000)}[cut]
+        known_by = {"none": None, "column": "cut", "one": from_micros(NOW + 4_000_000)}[cut]
         got = as_of(rows, history, ["n"], ttl, known_by)["n"].to_pylist()
         expected = []
         for entity, at, own in asked:

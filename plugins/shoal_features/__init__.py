@@ -1,10 +1,7 @@
-"""The feature store: batch and streaming features, served in a millisecond, joined
-point-in-time.
-"""
+"""The feature store: batch and streaming features, served online and point-in-time."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -45,17 +42,12 @@ def _job(name: str, summary: str, **schedule: Any) -> Job:
     return Job(name, run, summary, **schedule)
 
 
-@cache
-def _catalog() -> Any:
-    return import_module(f"{__name__}.catalog").Catalog()
-
-
 async def _handle(ctx: TenantContext, events: Sequence[Event]) -> None:
-    from .ingest import handle, tell_of_late_runs
+    from .catalog import load_registry
+    from .ingest import ingest_events, publish_late_runs
 
-    registry = await _catalog().registry(ctx.tenant, ctx.stores.online)
-    await handle(ctx.stores.online, registry, events)
-    await tell_of_late_runs(ctx.stores.events, events)
+    await ingest_events(ctx.stores.online, await load_registry(ctx), events)
+    await publish_late_runs(ctx.stores.events, events)
 
 
 @hookimpl
@@ -63,7 +55,8 @@ def shoal_capabilities() -> Sequence[Capability]:
     return [
         Capability(
             "features",
-            "Computes features by batch and by stream, serves them online, joins them point-in-time for training.",
+            "Computes features by batch and by stream, serves them online,"
+            " joins them point-in-time for training.",
             routes=_routes,
             jobs=[
                 _job(
@@ -74,10 +67,14 @@ def shoal_capabilities() -> Sequence[Capability]:
                 ),
                 _job("backfill", "Computes views for past days, from `start` to `end`."),
                 _job("historical", "Joins features to any number of entity rows, point-in-time."),
-                _job("consistency", "Compares what is served with the log.", cron="30 4 * * *"),
+                _job(
+                    "consistency",
+                    "Compares served values with the event log.",
+                    cron="30 4 * * *",
+                ),
                 _job(
                     "watch",
-                    "Age, lag, nulls and drift of the views, as metrics.",
+                    "Publishes age, lag, nulls and drift of the views as metrics.",
                     cron="*/15 * * * *",
                 ),
             ],

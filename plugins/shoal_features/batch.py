@@ -1,6 +1,4 @@
-"""The batch side: the features of every entity as of a moment, into the offline table
-and then online.
-"""
+"""The batch side: all entities' features as of a time, offline and then online."""
 
 import asyncio
 import time
@@ -14,26 +12,28 @@ import orjson
 import pyarrow as pa
 
 from . import offline
-from .aggregation import aggregate, engine, lookback, schema
-from .extraction import occurrence, reads
-from .ingest import GRACE, computed
-from .online import Row, apply, write
-from .registry import View
-from .values import micros, moment, pack
-from .windows import SKEW, Plan
+from .aggregation import aggregate, lookback_seconds, offline_schema, open_engine
+from .archive import open_archive
+from .ingest import GRACE, event_rows, record_computation
+from .online import OnlineRow, apply_events, write_rows
+from .values import from_micros, pack, to_micros
+from .views import View
+from .windows import MAX_AHEAD, WindowPlan
 
 EVENTS_PER_PART = 50_000_000
-"""Events that one part of the work takes at once. Each part reads them all, so few
-large ones are faster; the engine keeps to its memory.
+"""Events that one part of the work reads. Every part reads them all, so few large parts
+are faster; the engine bounds the memory.
 """
-
-Progress = Callable[[float, float, str], None]
 
 
 @dataclass(frozen=True)
-class Written:
-    """What one computation did: rows that the view has as of the moment, how many of
-    them are new or changed offline, and how many values took effect online.
+class ComputeResult:
+    """What one computation of a view did.
+
+    Attributes:
+        rows: How many rows the view has as of the time.
+        changed: How many of them are new or changed offline.
+        online: How many values were written online.
     """
 
     rows: int
@@ -41,123 +41,108 @@ class Written:
     online: int
 
 
-async def compute(
-    stores: Any,
-    view: View,
-    as_of: datetime,
-    *,
-    online: bool = True,
-    progress: Progress | None = None,
-) -> Written:
-    """Compute a batch view as of a moment. Doing it again changes nothing; after late
-    events it writes what they change.
+async def compute_view(
+    stores: Any, view: View, as_of: datetime, *, online: bool = True
+) -> ComputeResult:
+    """Compute a batch view as of a time. Idempotent; after late events it writes changes.
 
-    The offline table is written at once at the end, and an entity's online values by
-    one atomic script each, so a process killed half-way leaves every value whole, old
-    or new.
+    The offline rows appear at once at the end, and each entity's online values change
+    in one atomic script, so a process that is killed leaves every value whole.
+
+    Args:
+        stores: The tenant's stores.
+        view: A batch view.
+        as_of: The time.
+        online: Whether to write the values online as well.
     """
-    moment_us, now = micros(as_of), time.time_ns() // 1000
-    archive = await offline.events(stores, as_of - timedelta(seconds=lookback(view)), as_of)
+    as_of_us, now = to_micros(as_of), time.time_ns() // 1000
+    archive = await open_archive(stores, as_of - timedelta(seconds=lookback_seconds(view)), as_of)
     if not archive.count():
-        return Written(0, 0, 0)
+        return ComputeResult(0, 0, 0)
     parts = 1 + archive.count() // EVENTS_PER_PART
 
-    def part(k: int) -> pa.Table:
-        with engine() as con:
-            return aggregate(con, view, archive.relation(con), moment_us, now, (k, parts))
+    def compute_part(k: int) -> pa.Table:
+        with open_engine() as con:
+            return aggregate(con, view, archive.relation(con), as_of_us, now, (k, parts))
 
-    tables = [schema(view).empty_table()]
-    async for table in in_parts(part, parts):
-        tables.append(table.cast(schema(view)))
-        if progress:
-            progress(min(len(tables) - 1, parts), parts, view.name)
+    schema = offline_schema(view)
+    tables = [schema.empty_table()]
+    async for table in run_parts(compute_part, parts):
+        tables.append(table.cast(schema))
     rows, changed = await offline.append_changes(stores.lake, view, pa.concat_tables(tables))
     values = 0
     if online and rows.num_rows:
-        values = await write(stores.online, view, packed(view, rows), now)
-        await computed(stores.online, view, moment_us, now)
-    return Written(rows.num_rows, changed, values)
+        values = await write_rows(stores.online, view, encode_rows(view, rows), now)
+        await record_computation(stores.online, view, as_of_us, now)
+    return ComputeResult(rows.num_rows, changed, values)
 
 
-async def in_parts(part: Callable[[int], pa.Table], parts: int) -> AsyncIterator[pa.Table]:
-    """The results of `part(0) … part(parts - 1)`, in any order and perhaps in pieces,
-    by Ray Data when there are several. They come one by one: what is not asked for yet
-    is not held here.
+async def run_parts(part: Callable[[int], pa.Table], parts: int) -> AsyncIterator[pa.Table]:
+    """The results of `part(0) … part(parts - 1)`, one by one, by Ray Data if several.
+
+    They come in any order, perhaps in pieces; only one is in memory at a time.
     """
-    with ThreadPoolExecutor(1) as thread:  # always the same one, since the iterator is Ray's
-        found, loop = _worked(part, parts), asyncio.get_running_loop()
-        while (table := await loop.run_in_executor(thread, next, found, None)) is not None:
+    with ThreadPoolExecutor(1) as thread:  # one thread, since the iterator belongs to Ray
+        results, loop = _run_on_ray(part, parts), asyncio.get_running_loop()
+        while (table := await loop.run_in_executor(thread, next, results, None)) is not None:
             yield table
 
 
-def _worked(part: Callable[[int], pa.Table], parts: int) -> Iterator[pa.Table]:
+def _run_on_ray(part: Callable[[int], pa.Table], parts: int) -> Iterator[pa.Table]:
     if parts == 1:
         yield part(0)
         return
     from ray.data import from_items
 
     numbers = from_items([{"part": k} for k in range(parts)], override_num_blocks=parts)
-    worked = numbers.map_batches(lambda batch: part(int(batch["part"][0])), batch_size=1)
-    yield from worked.iter_batches(batch_size=None, batch_format="pyarrow")
+    results = numbers.map_batches(lambda batch: part(int(batch["part"][0])), batch_size=1)
+    yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def packed(view: View, rows: pa.Table) -> Iterable[Row]:
+def encode_rows(view: View, rows: pa.Table) -> Iterable[OnlineRow]:
     """The rows of an offline table as they are stored online."""
-    times = [rows[n].cast(pa.int64()).to_pylist() for n in ("event_timestamp", "created")]
-    columns = [rows[f.name].to_pylist() for f in view.features]
+    events, created = (rows[n].cast(pa.int64()).to_pylist() for n in ("event_timestamp", "created"))
+    columns = [(f, rows[f.name].to_pylist()) for f in view.features]
     for n, entity in enumerate(rows["entity"].to_pylist()):
-        event, created = times[0][n], times[1][n]
-        yield Row(
-            entity,
-            {
-                f.name: pack(f.dtype, c[n], event, created)
-                for f, c in zip(view.features, columns, strict=True)
-            },
-        )
+        values = {f.name: pack(f.dtype, c[n], events[n], created[n]) for f, c in columns}
+        yield OnlineRow(entity, values)
 
 
-async def restore(stores: Any, view: View, start: datetime, end: datetime) -> int:
-    """Write the newest offline row of each entity with an event time in [start, end]
-    online; how many values took effect.
+async def restore_online(stores: Any, view: View, start: datetime, end: datetime) -> int:
+    """Write each entity's newest offline row with an event time in [start, end] online.
+
+    Returns:
+        How many values replaced others or are new.
     """
-    rows = await offline.between(stores.lake, view, start, end, latest=True)
-    return await write(stores.online, view, packed(view, rows), time.time_ns() // 1000)
+    rows = await offline.read_range(stores.lake, view, start, end, latest=True)
+    now = time.time_ns() // 1000
+    return await write_rows(stores.online, view, encode_rows(view, rows), now)
 
 
-async def rebuild(
-    stores: Any, view: View, *, progress: Progress | None = None, size: int = 5_000
-) -> int:
-    """Bring a stream view's windows up from the archive: after new definitions, or a
-    Redis that was lost. Harmless beside the running stream, since an event counts once.
-    How many events were new.
+async def rebuild_windows(stores: Any, view: View, *, batch_size: int = 5_000) -> int:
+    """Fill a stream view's windows from the archive.
+
+    For new definitions, or after Redis was lost. It may run beside the stream, since an
+    event counts once.
+
+    Returns:
+        How many events were new.
     """
     now = time.time_ns() // 1000
-    since = None if Plan.of(view).last else moment(now - (view.retention + GRACE) * 1_000_000)
-    archive = await offline.events(stores, since)
-    plan, fresh, done, total = Plan.of(view), 0, 0, archive.count()
-    for batch in _batches(archive, size):
-        seen = []
-        for row in batch.to_pylist():
-            event = _Event(row)
-            if reads(view, event.type) and (one := occurrence(view, event, micros(event.time))):
-                seen.append(one)
-        soon = [o for o in seen if 0 <= o.time <= now + SKEW * 1_000_000]
-        fresh += (await apply(stores.online, plan, soon, now, GRACE)).fresh if soon else 0
-        done += batch.num_rows
-        if progress:
-            progress(done, total, view.name)
+    plan = WindowPlan.of(view)
+    since = None if plan.last else from_micros(now - (view.retention + GRACE) * 1_000_000)
+    archive = await open_archive(stores, since)
+    fresh = 0
+    for batch in archive.batches(batch_size):
+        events = (_ArchivedEvent(row) for row in batch.to_pylist())
+        latest = now + MAX_AHEAD * 1_000_000
+        due = [row for row in event_rows(view, events) if 0 <= row.time <= latest]
+        if due:
+            fresh += (await apply_events(stores.online, plan, due, now, GRACE)).fresh
     return fresh
 
 
-def _batches(archive: offline.Archive, size: int) -> Iterator[pa.RecordBatch]:
-    columns = offline.EVENT.names
-    if archive.paths:
-        yield from archive.dataset().to_batches(columns=columns, batch_size=size)
-    if archive.tail is not None:
-        yield from archive.tail.select(columns).to_batches(max_chunksize=size)
-
-
-class _Event:
+class _ArchivedEvent:
     """An archived event with its data decoded."""
 
     def __init__(self, row: dict[str, Any]) -> None:

@@ -1,6 +1,4 @@
-"""Which definitions a tenant has: kept in its Redis, the shared ones where it has none
-of its own.
-"""
+"""The definitions of each tenant: its own, stored in Redis, or else the shared ones."""
 
 import json
 import time
@@ -9,17 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .online import Reading
-from .registry import Registry, RegistryError
+from shoal import TenantContext
 
-KEY = ("features", "registry")
-FRESH = 1.0
-"""Seconds for which a replica goes on with the definitions that it knows."""
+from .errors import RegistryError, error_entry
+from .online import ReadPlan
+from .registry import Registry
 
-SHARED = Path(__file__).with_name("workspace.json")
+REGISTRY_KEY = ("features", "registry")
+MAX_AGE = 1.0
+"""Seconds that a replica uses the definitions it read last."""
 
-REPLACE = """
--- KEYS: the registry.  ARGV: what it was (or ''), what it shall be
+MAX_PLANS = 1_000
+SHARED_DEFINITIONS = Path(__file__).with_name("workspace.json")
+
+REPLACE_SCRIPT = """
+-- Replace the registry unless it has changed. Returns 1 when it was replaced, else 0.
+-- KEYS: 1 the registry
+-- ARGV: 1 the registry as it was read (or ''), 2 the new one
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
@@ -27,72 +31,85 @@ return 1
 
 
 class Catalog:
-    """The registries of the tenants that a replica serves, and the readings prepared
-    from them.
+    """A cache of the registries of tenants, and of the read plans made from them.
+
+    Args:
+        shared: The registry, as JSON, of tenants that have none of their own.
     """
 
-    def __init__(self, shared: Path = SHARED) -> None:
+    def __init__(self, shared: Path = SHARED_DEFINITIONS) -> None:
         self._shared = Registry.from_dict(json.loads(shared.read_text()))
         self._known: dict[str, tuple[float, bytes | None, Registry]] = {}
-        self._readings: OrderedDict[tuple[int, str, str], tuple[Registry, Reading]] = OrderedDict()
+        self._plans: OrderedDict[tuple[int, str, str], tuple[Registry, ReadPlan]] = OrderedDict()
 
-    async def registry(self, tenant: str, door: Any) -> Registry:
-        """The tenant's registry, at most a second old. Raises Unavailable while Redis
-        is away.
+    async def registry(self, tenant: str, online: Any) -> Registry:
+        """The tenant's registry, at most `MAX_AGE` seconds old.
+
+        Raises:
+            Unavailable: When Redis is unavailable.
         """
         known = self._known.get(tenant)
         now = time.monotonic()
-        if known and now - known[0] < FRESH:
+        if known and now - known[0] < MAX_AGE:
             return known[2]
-        raw = await door.get(KEY)
-        if known and known[1] == raw:
-            registry = known[2]
-        else:
-            registry = Registry.from_dict(json.loads(raw)) if raw else self._shared
+        raw = await online.get(REGISTRY_KEY)
+        registry = known[2] if known and known[1] == raw else self._parse(raw)
         self._known[tenant] = (now, raw, registry)
         return registry
 
-    async def replace(self, tenant: str, door: Any, registry: Registry) -> list[str]:
-        """Register new definitions; the names of the features that are new. Raises
-        RegistryError when a feature changes its type, and the old definitions stay;
-        also when someone else registered others meanwhile.
-        """
-        raw = await door.get(KEY)
-        old = Registry.from_dict(json.loads(raw)) if raw else self._shared
-        faults = registry.changed_types(old)
-        if faults:
-            raise RegistryError(faults)
-        body = json.dumps(registry.to_dict(), sort_keys=True)
-        if not await door.eval(REPLACE, [KEY], [raw or b"", body]):
-            raise RegistryError(
-                [{"location": "definitions", "message": "they were changed meanwhile: apply again"}]
-            )
-        self._known.pop(tenant, None)
-        names = {f"{v.name}:{f.name}" for v in old.views for f in v.features}
-        return [
-            n
-            for v in registry.views
-            for f in v.features
-            if (n := f"{v.name}:{f.name}") not in names
-        ]
+    async def replace(self, tenant: str, online: Any, registry: Registry) -> list[str]:
+        """Register new definitions in place of a tenant's old ones.
 
-    def reading(self, registry: Registry, entity: str, names: str) -> Reading:
-        """The prepared reading of comma-separated features. Raises KeyError and
-        UnknownFeature as `Registry.resolve` does.
+        Returns:
+            The features that are new, as `view:feature`.
+
+        Raises:
+            RegistryError: When the new definitions cannot replace the old ones, or
+                others were registered at the same time. The old ones stay.
+        """
+        raw = await online.get(REGISTRY_KEY)
+        old = self._parse(raw)
+        errors = registry.replacement_errors(old)
+        if errors:
+            raise RegistryError(errors)
+        body = json.dumps(registry.to_dict(), sort_keys=True)
+        if not await online.eval(REPLACE_SCRIPT, [REGISTRY_KEY], [raw or b"", body]):
+            message = "they were changed at the same time; apply them again"
+            raise RegistryError([error_entry("definitions", message)])
+        self._known.pop(tenant, None)
+        known = set(old.references)
+        return [reference for reference in registry.references if reference not in known]
+
+    def read_plan(self, registry: Registry, entity: str, names: str) -> ReadPlan:
+        """The plan for reading comma-separated features of an entity type.
+
+        Raises:
+            UnknownEntity: When no view has the entity type.
+            UnknownFeature: When names are unknown.
         """
         key = (id(registry), entity, names)
-        known = self._readings.get(key)
+        known = self._plans.get(key)
         if known:
             return known[1]
-        reading = Reading(entity, registry.resolve(entity, split(names)))
-        self._readings[key] = (
-            registry,
-            reading,
-        )  # the registry is kept, so that its id stays its own
-        if len(self._readings) > 1000:
-            self._readings.popitem(last=False)
-        return reading
+        plan = ReadPlan(entity, registry.resolve(entity, split_names(names)))
+        self._plans[key] = (registry, plan)  # keeping the registry keeps its id unique
+        if len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        return plan
+
+    def _parse(self, raw: bytes | None) -> Registry:
+        return Registry.from_dict(json.loads(raw)) if raw else self._shared
 
 
-def split(names: str) -> Sequence[str]:
+catalog = Catalog()
+"""The catalog of this process: a replica's routes and a stream worker use it."""
+
+
+async def load_registry(ctx: TenantContext) -> Registry:
+    """The registry of the caller's tenant, from this process's catalog."""
+    return await catalog.registry(ctx.tenant, ctx.stores.online)
+
+
+def split_names(names: str) -> Sequence[str]:
+    """The names in a comma-separated list, without blanks."""
     return [n for n in (n.strip() for n in names.split(",")) if n]

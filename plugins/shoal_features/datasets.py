@@ -1,5 +1,6 @@
-"""Entity rows that are too many for one request: uploaded to the tenant's lake in
-pieces, and the answer fetched in pieces.
+"""Data sets: entity rows for a join of any size, in the lake, and its result.
+
+The rows are uploaded in pieces, and the result is fetched in pieces.
 """
 
 import re
@@ -11,70 +12,78 @@ import pyarrow.parquet as pq
 
 from shoal import Client, Invalid
 
-from .offline import Files
+from .offline import ParquetFiles
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class Dataset:
-    """A named set of entity rows and the answer to the last join of it. ValueError for
-    a name that is none.
+    """A named set of entity rows, and the result of the last join of it.
+
+    Raises:
+        ValueError: When the name is invalid.
     """
 
     def __init__(self, name: str) -> None:
         if not NAME.fullmatch(name):
             raise ValueError(
-                f"a data set's name is 1 to 40 of a-z, 0-9 and _, beginning with a letter, not {name!r:.60}"
+                "a data set's name is 1 to 40 of a-z, 0-9 and _, beginning with a letter,"
+                f" not {name!r:.60}"
             )
         self.name = name
-        self._asked, self._answer = f"features_asked_{name}", f"features_joined_{name}"
+        self._rows, self._result = f"features_asked_{name}", f"features_joined_{name}"
 
-    async def ask(self, lake: Any, rows: pa.Table) -> int:
-        """Add entity rows (see `history.ASKED`)."""
-        await lake.append(self._asked, rows, datetime.now(UTC).date())
-        return rows.num_rows
+    async def add_rows(self, lake: Any, rows: pa.Table) -> int:
+        """Add entity rows (see `historical_query.ENTITY_ROWS`); returns how many."""
+        await lake.append(self._rows, rows, datetime.now(UTC).date())
+        return int(rows.num_rows)
 
-    async def asked(self, lake: Any) -> Files:
-        return Files(await lake.files(self._asked), lake.filesystem())
+    async def row_files(self, lake: Any) -> ParquetFiles:
+        """The files of the entity rows."""
+        return ParquetFiles(await lake.files(self._rows), lake.filesystem())
 
-    async def entity(self, lake: Any) -> str:
-        """The entity type that the rows were uploaded for (see `rows.asked`), or
-        nothing where they do not say. Invalid where they are of several.
+    async def entity_type(self, lake: Any) -> str:
+        """The entity type that the rows were uploaded for; empty where unknown.
+
+        Raises:
+            Invalid: When the rows are of several types.
         """
-        files = await self.asked(lake)
-        said = {
-            (pq.read_schema(p, filesystem=files.filesystem).metadata or {})
-            .get(b"entity", b"")
-            .decode()
-            for p in files.paths
-        }
-        if len(said) > 1:
-            raise Invalid(
-                f"the rows of the data set {self.name!r} are of several entity types: {', '.join(sorted(said))}"
-            )
-        return said.pop() if said else ""
+        files = await self.row_files(lake)
+        schemas = [pq.read_schema(path, filesystem=files.filesystem) for path in files.paths]
+        types = {(schema.metadata or {}).get(b"entity", b"").decode() for schema in schemas}
+        if len(types) > 1:
+            names = ", ".join(sorted(types))
+            raise Invalid(f"the data set {self.name!r} has rows of several entity types: {names}")
+        return types.pop() if types else ""
 
-    async def answer(self, lake: Any, rows: pa.Table) -> int:
-        """Add a piece of the answer."""
+    async def add_result(self, lake: Any, rows: pa.Table) -> int:
+        """Add a piece of the result; returns how many rows."""
         if rows.num_rows:
-            await lake.append(self._answer, rows, datetime.now(UTC).date())
-        return rows.num_rows
+            await lake.append(self._result, rows, datetime.now(UTC).date())
+        return int(rows.num_rows)
 
-    async def answered(self, lake: Any) -> Files:
-        return Files(await lake.files(self._answer), lake.filesystem())
+    async def result_files(self, lake: Any) -> ParquetFiles:
+        """The files of the result."""
+        return ParquetFiles(await lake.files(self._result), lake.filesystem())
 
-    async def forget_answer(self, lake: Any) -> None:
-        await lake.delete(self._answer)
+    async def delete_result(self, lake: Any) -> None:
+        """Remove the result."""
+        await lake.delete(self._result)
 
-    async def forget(self, lake: Any) -> int:
-        """Remove the rows and the answer; how many files went."""
-        return int(await lake.delete(self._asked)) + int(await lake.delete(self._answer))
+    async def delete(self, lake: Any) -> int:
+        """Remove the rows and the result; returns how many files."""
+        return int(await lake.delete(self._rows)) + int(await lake.delete(self._result))
 
 
 def as_ray(url: str, key: str, name: str) -> Any:
-    """The answer of a data set as a `ray.data.Dataset`, for training on a Ray cluster
-    of one's own: each part is fetched over HTTP, with the key, by the process that
-    works on it.
+    """The result of a data set as a `ray.data.Dataset`, for training on your own cluster.
+
+    Each part is fetched over HTTP by the process that works on it.
+
+    Args:
+        url: Where Shoal is.
+        key: An API key of the tenant.
+        name: The data set.
     """
     from ray.data import from_items
 
@@ -82,11 +91,11 @@ def as_ray(url: str, key: str, name: str) -> Any:
         parts = client.features.download(name=name)["parts"]
     numbers = from_items([{"part": k} for k in range(parts)], override_num_blocks=max(parts, 1))
     return numbers.map_batches(
-        lambda batch: fetched(url, key, name, int(batch["part"][0])), batch_size=1
+        lambda batch: fetch_part(url, key, name, int(batch["part"][0])), batch_size=1
     )
 
 
-def fetched(url: str, key: str, name: str, part: int) -> pa.Table:
-    """One part of the answer of a data set."""
+def fetch_part(url: str, key: str, name: str, part: int) -> pa.Table:
+    """Fetch one part of the result of a data set."""
     with Client(url, key) as client:
         return pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .registry import Feature, Registry, RegistryError, View
+from .errors import RegistryError
+from .registry import Registry
+from .views import Feature, View
 
 TENANT_KEY = "tenant_id"
 """The join key that names the tenant in a Feast project shared by all; the platform
@@ -27,7 +29,7 @@ _TYPES = {
 _SYNONYMS = {"avg": "mean", "nunique": "count_distinct", "approx_count_distinct": "count_distinct"}
 
 
-def load(path: str | Path) -> Registry:
+def load_definitions(path: str | Path) -> Registry:
     """Run a file of Feast definitions and compile what it defines. Raises RegistryError
     with every fault found, and for a file that does not run, with the line that failed.
     """
@@ -38,10 +40,14 @@ def load(path: str | Path) -> Registry:
         code = compile(path.read_text(), str(path), "exec")
         exec(code, module.__dict__)
     except OSError as error:
-        raise RegistryError([_fault(str(path), f"cannot be read: {error.strerror}")]) from error
+        raise RegistryError([_error(str(path), f"cannot be read: {error.strerror}")]) from error
     except Exception as error:
         raise RegistryError(
-            [_fault(f"{path.name}:{_line(error, path)}", f"{type(error).__name__}: {error}")]
+            [
+                _error(
+                    f"{path.name}:{_failing_line(error, path)}", f"{type(error).__name__}: {error}"
+                )
+            ]
         ) from error
     return compile_objects(vars(module).values())
 
@@ -57,13 +63,13 @@ def compile_objects(objects: Iterable[Any]) -> Registry:
     views, faults = [], _repeated_entities([o for o in distinct if isinstance(o, Entity)])
     for view in (o for o in distinct if isinstance(o, FeatureView)):
         try:
-            views.append(_view(view, entities))
+            views.append(_compile_view(view, entities))
         except RegistryError as error:
             faults += error.errors
     services: dict[str, tuple[str, ...]] = {}
     for service in (o for o in distinct if isinstance(o, FeatureService)):
         if service.name in services:
-            faults.append(_fault(f"services.{service.name}", "two services have this name"))
+            faults.append(_error(f"services.{service.name}", "two services have this name"))
         services[service.name] = tuple(
             f"{p.name}:{f.name}" for p in service.feature_view_projections for f in p.features
         )
@@ -76,18 +82,18 @@ def compile_objects(objects: Iterable[Any]) -> Registry:
     return Registry(tuple(views), services)
 
 
-def _view(view: Any, entities: dict[str, Any]) -> View:
+def _compile_view(view: Any, entities: dict[str, Any]) -> View:
     from feast import BatchFeatureView, StreamFeatureView
 
     at = f"views.{view.name}"
-    _no_cycle(view, ())
+    _check_cycles(view, ())
     if getattr(view, "source_views", None):
         raise RegistryError(
-            [_fault(at, "a view over other views is not supported; read the events themselves")]
+            [_error(at, "a view over other views is not supported; read the events themselves")]
         )
     if getattr(view, "udf", None) or getattr(view, "feature_transformation", None):
         raise RegistryError(
-            [_fault(at, "a transformation in Python is not supported; use aggregations")]
+            [_error(at, "a transformation in Python is not supported; use aggregations")]
         )
     keys = {n: entities[n].join_key if n in entities else n for n in view.entities}
     keys = {n: k for n, k in keys.items() if k != TENANT_KEY}
@@ -95,7 +101,7 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
         message = (
             f"a view has one entity besides the tenant; this one has {', '.join(keys) or 'none'}"
         )
-        raise RegistryError([_fault(at, message)])
+        raise RegistryError([_error(at, message)])
     entity, join_key = next(iter(keys.items()))
     aggregations = list(getattr(view, "aggregations", None) or ())
     types, source = _source(view)
@@ -110,7 +116,7 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
         )
         if not types:
             raise RegistryError(
-                [_fault(at, f"its source must be a FileSource whose path begins with {EVENTS}")]
+                [_error(at, f"its source must be a FileSource whose path begins with {EVENTS}")]
             )
     schema = {f.name: f for f in view.features}
     features, faults = [], []
@@ -118,13 +124,13 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
         name = aggregation.resolved_name(aggregation.time_window)
         if name not in schema:
             faults.append(
-                _fault(f"{at}.{name}", "the aggregation has no Field of its name in the schema")
+                _error(f"{at}.{name}", "the aggregation has no Field of its name in the schema")
             )
         else:
-            features.append(_aggregated(aggregation, schema.pop(name)))
+            features.append(_compile_aggregation(aggregation, schema.pop(name)))
     if aggregations and schema:
         faults += [
-            _fault(f"{at}.{name}", "the Field has no Aggregation of its name") for name in schema
+            _error(f"{at}.{name}", "the Field has no Aggregation of its name") for name in schema
         ]
     if faults:
         raise RegistryError(faults)
@@ -139,7 +145,7 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
         types=types,
         fields=tuple(
             dict.fromkeys(
-                [*_mapped(source, join_key), f"data.{join_key}", f"data.{entity}", "subject"]
+                [*_mapped_fields(source, join_key), f"data.{join_key}", f"data.{entity}", "subject"]
             )
         ),
         description=view.description,
@@ -148,7 +154,7 @@ def _view(view: Any, entities: dict[str, Any]) -> View:
     )
 
 
-def _aggregated(aggregation: Any, field: Any) -> Feature:
+def _compile_aggregation(aggregation: Any, field: Any) -> Feature:
     window: timedelta | None = aggregation.time_window
     return Feature(
         name=field.name,
@@ -172,7 +178,7 @@ def _source(view: Any) -> tuple[tuple[str, ...], Any]:
     return (), None
 
 
-def _mapped(source: Any, join_key: str) -> list[str]:
+def _mapped_fields(source: Any, join_key: str) -> list[str]:
     """The fields of an event that the source's own `field_mapping` calls by the join
     key.
     """
@@ -187,24 +193,24 @@ def _dtype(field: Any) -> str:
     return _TYPES.get(str(field.dtype), str(field.dtype))
 
 
-def _no_cycle(view: Any, above: tuple[Any, ...]) -> None:
+def _check_cycles(view: Any, above: tuple[Any, ...]) -> None:
     if any(view is v for v in above):
         loop = " → ".join(v.name for v in (*above[[v is view for v in above].index(True) :], view))
-        raise RegistryError([_fault(f"views.{above[0].name}", f"it is made from itself: {loop}")])
+        raise RegistryError([_error(f"views.{above[0].name}", f"it is made from itself: {loop}")])
     for source in getattr(view, "source_views", None) or ():
-        _no_cycle(source, (*above, view))
+        _check_cycles(source, (*above, view))
 
 
 def _repeated_entities(entities: list[Any]) -> list[dict[str, str]]:
     names = [e.name for e in entities]
     return [
-        _fault(f"entities.{n}", "two entities have this name")
+        _error(f"entities.{n}", "two entities have this name")
         for n in dict.fromkeys(names)
         if names.count(n) > 1
     ]
 
 
-def _line(error: Exception, path: Path) -> int:
+def _failing_line(error: Exception, path: Path) -> int:
     if isinstance(error, SyntaxError):
         return error.lineno or 1
     line, trace = 1, error.__traceback__
@@ -215,5 +221,5 @@ def _line(error: Exception, path: Path) -> int:
     return line
 
 
-def _fault(location: str, message: str) -> dict[str, str]:
+def _error(location: str, message: str) -> dict[str, str]:
     return {"location": location, "message": message}

@@ -1,20 +1,25 @@
-"""What a view takes from an event: in Python as events arrive, in SQL from the archive.
-The two say the same.
+"""What a view reads from an event: in Python as events arrive, in SQL from the archive.
+
+Both sides give the same rows for the same events.
 """
 
 from typing import Any, Protocol
 
-from .registry import View
-from .windows import Occurrence, needed_type
+from .views import View
+from .windows import EventRow, required_type
 
 ATTRIBUTES = ("type", "id", "source", "subject")
-"""Columns that are the event's own; every other name is a field of its data
-(`data.type` where the names meet).
+"""Columns that are attributes of the event. Every other name is a field of its data;
+`data.type` is the field where both have the name.
 """
+
+_CONTROL = "[\\x00-\\x1f\\x7f]"
+_INTEGER = "regexp_full_match({0}, '-?[0-9]+')"
+_DIGITS = ", ".join(f"'{c}'" for c in "-0123456789")
 
 
 class EventLike(Protocol):
-    """The parts of a CloudEvent that are read. `time` has a zone."""
+    """The parts of a CloudEvent that views read. `time` has a zone."""
 
     id: str
     source: str
@@ -24,30 +29,77 @@ class EventLike(Protocol):
     data: Any
 
 
-def reads(view: View, event_type: str) -> bool:
-    """Whether the view takes events of this type."""
+def is_read_by(view: View, event_type: str) -> bool:
+    """Whether a view reads events of this type."""
     return any(
         t == event_type or (t.endswith("*") and event_type.startswith(t[:-1])) for t in view.types
     )
 
 
-def occurrence(view: View, event: EventLike, time: int) -> Occurrence | None:
-    """The event as the view sees it, or None when it names no entity. `time`: the
-    event's, in µs since 1970.
+def event_row(view: View, event: EventLike, time: int) -> EventRow | None:
+    """An event as a view reads it.
+
+    Args:
+        view: A view that reads events of this type.
+        event: The event.
+        time: Its time in µs since 1970.
+
+    Returns:
+        None when the event names no entity.
     """
     for path in view.fields:
-        entity = _id(_find(event, path))
+        entity = _as_id(_find(event, path))
         if entity:
             columns = {name: _find(event, name) for name in view.columns}
-            return Occurrence(time, member(event.source, event.id), entity, columns)
+            return EventRow(time, event_member(event.source, event.id), entity, columns)
     return None
 
 
-def member(source: str, identity: str) -> str:
-    """An event's name: unique, since source and id together are (CloudEvents 1.0,
-    3.1.1).
+def event_member(source: str, event_id: str) -> str:
+    """A unique name of an event, made of its source and id (CloudEvents 1.0, 3.1.1)."""
+    return f"{source}\x1f{event_id}"
+
+
+def read_columns(view: View) -> list[tuple[str, str]]:
+    """Column and type of all that a view's aggregations read, each pair once."""
+    return list(dict.fromkeys((f.column, required_type(f)) for f in view.features if f.column))
+
+
+def event_rows_sql(view: View, relation: str) -> str:
+    """A query that reads a view's events from an archive.
+
+    Args:
+        view: The view.
+        relation: What to select from: columns id, source, type, time, subject, and data
+            as JSON text.
+
+    Returns:
+        SQL for one row per event: entity, ts (µs), member, and a column `c0…` per pair
+        of `read_columns(view)`. Of an event archived twice, the earlier one counts.
     """
-    return f"{source}\x1f{identity}"
+    names = [p for p in (*view.fields, *(c for c, _ in read_columns(view))) if p not in ATTRIBUTES]
+    paths = list(dict.fromkeys(names))
+    # The data is parsed once, to the JSON texts of the fields; the first character of
+    # each text then tells its type.
+    texts = f", json_extract(data, [{', '.join(map(_json_path, paths))}]) AS js" if paths else ""
+    fields = "".join(f", js[{i + 1}]::VARCHAR AS j{i}" for i in range(len(paths)))
+    position = {p: f"j{i}" for i, p in enumerate(paths)}
+    entity = "coalesce(" + ", ".join(_id_sql(position.get(p), p) for p in view.fields) + ")"
+    values = "".join(
+        f", {_value_sql(position.get(c), c, dtype)} AS c{i}"
+        for i, (c, dtype) in enumerate(read_columns(view))
+    )
+    earliest = "".join(f", arg_min_null(c{i}, ts) AS c{i}" for i in range(len(read_columns(view))))
+    attributes = (
+        "epoch_us(time) AS ts, source || chr(31) || id AS member, type, id, source, subject"
+    )
+    return f"""
+        SELECT entity, min(ts) AS ts, member{earliest} FROM (
+            SELECT {entity} AS entity, ts, member{values} FROM (
+                SELECT *{fields} FROM (
+                    SELECT {attributes}{texts} FROM {relation}
+                    WHERE {_types_sql(view)} AND time >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
+        ))) WHERE entity IS NOT NULL GROUP BY entity, member"""
 
 
 def _find(event: EventLike, path: str) -> Any:
@@ -59,107 +111,80 @@ def _find(event: EventLike, path: str) -> Any:
     return value
 
 
-def _id(value: Any) -> str | None:
+def _as_id(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if (
-        isinstance(value, str)
-        and 0 < len(value) <= 512
-        and not any(ord(c) < 32 or ord(c) == 127 for c in value)
-    ):
-        return value
-    return None
+    if not isinstance(value, str) or not 0 < len(value) <= 512:
+        return None
+    return None if any(ord(c) < 32 or ord(c) == 127 for c in value) else value
 
 
-def select(view: View, relation: str) -> str:
-    """SQL over an archive (columns id, source, type, time, subject, and data as JSON
-    text) that gives one row per event of the view: entity, ts (µs), member, and a
-    column `c0…` per pair of `columns(view)`. An event archived twice comes once: the
-    one that was first accepted, as far as its time tells.
-    """
-    wanted = [p for p in (*view.fields, *(c for c, _ in columns(view))) if p not in ATTRIBUTES]
-    paths = list(dict.fromkeys(wanted))
-    # each event's data is parsed once, to the JSON texts of the fields; the first
-    # character then tells the type
-    texts = f", json_extract(data, [{', '.join(map(_json_path, paths))}]) AS js" if paths else ""
-    fields = "".join(f", js[{i + 1}]::VARCHAR AS j{i}" for i in range(len(paths)))
-    place = {p: f"j{i}" for i, p in enumerate(paths)}
-    entity = "coalesce(" + ", ".join(_sql_id(place.get(p), p) for p in view.fields) + ")"
-    taken = "".join(
-        f", {_sql_value(place.get(c), c, dtype)} AS c{i}"
-        for i, (c, dtype) in enumerate(columns(view))
-    )
-    firsts = "".join(f", arg_min_null(c{i}, ts) AS c{i}" for i in range(len(columns(view))))
-    attributes = (
-        "epoch_us(time) AS ts, source || chr(31) || id AS member, type, id, source, subject"
-    )
-    return f"""
-        SELECT entity, min(ts) AS ts, member{firsts} FROM (
-            SELECT {entity} AS entity, ts, member{taken} FROM (
-                SELECT *{fields} FROM (
-                    SELECT {attributes}{texts} FROM {relation}
-                    WHERE {_sql_types(view)} AND time >= TIMESTAMPTZ '1970-01-01 00:00:00+00'
-        ))) WHERE entity IS NOT NULL GROUP BY entity, member"""
-
-
-def columns(view: View) -> list[tuple[str, str]]:
-    """Column and type of all that the view's aggregations read, each pair once."""
-    return list(dict.fromkeys((f.column, needed_type(f)) for f in view.features if f.column))
-
-
-def _sql_types(view: View) -> str:
+def _types_sql(view: View) -> str:
     tests = (
-        f"starts_with(type, {_text(t[:-1])})" if t.endswith("*") else f"type = {_text(t)}"
+        f"starts_with(type, {_literal(t[:-1])})" if t.endswith("*") else f"type = {_literal(t)}"
         for t in view.types
     )
     return f"({' OR '.join(tests)})"
 
 
-def _sql_id(json: str | None, path: str) -> str:
-    """The id that a field holds, or NULL: a text as it is, an integer as text."""
+def _id_sql(json: str | None, path: str) -> str:
+    """The id in a field, or NULL: text as it is, an integer as text."""
     if json is None:
-        return f"CASE WHEN length({path}) BETWEEN 1 AND 512 AND NOT regexp_matches({path}, '{_CONTROL}') THEN {path} END"
+        return f"CASE WHEN {_is_id_sql(path)} THEN {path} END"
     text = f"json_extract_string({json}, '$')"
-    awkward = f"contains({json}, '\\') OR contains({json}, chr(127)) OR length({json}) NOT BETWEEN 3 AND 514"
+    needs_decoding = (
+        f"contains({json}, '\\') OR contains({json}, chr(127))"
+        f" OR length({json}) NOT BETWEEN 3 AND 514"
+    )
     return (
-        f"CASE WHEN {_WHOLE.format(json)} AND length({json}) <= 512 THEN {json} WHEN starts_with({json}, '\"') THEN CASE WHEN {awkward} "
-        f"THEN CASE WHEN length({text}) BETWEEN 1 AND 512 AND NOT regexp_matches({text}, '{_CONTROL}') THEN {text} END "
-        f"ELSE substr({json}, 2, length({json}) - 2) END END"
+        f"CASE WHEN {_INTEGER.format(json)} AND length({json}) <= 512 THEN {json}"
+        f" WHEN starts_with({json}, '\"') THEN CASE WHEN {needs_decoding}"
+        f" THEN CASE WHEN {_is_id_sql(text)} THEN {text} END"
+        f" ELSE substr({json}, 2, length({json}) - 2) END END"
     )
 
 
-def _sql_value(json: str | None, column: str, dtype: str) -> str:
-    """What an aggregation that needs `dtype` takes from a field, or NULL."""
+def _is_id_sql(text: str) -> str:
+    return f"length({text}) BETWEEN 1 AND 512 AND NOT regexp_matches({text}, '{_CONTROL}')"
+
+
+def _value_sql(json: str | None, column: str, dtype: str) -> str:
+    """What an aggregation that needs `dtype` reads from a field, or NULL."""
     if json is None:
         return {"": f"to_json({column})::VARCHAR", "string": column}.get(dtype, "NULL")
-    text = f"CASE WHEN contains({json}, '\\') THEN json_extract_string({json}, '$') ELSE substr({json}, 2, length({json}) - 2) END"
-    scalar = f"left({json}, 1) NOT IN ('{{', '[', 'n')"
-    number = f"left({json}, 1) IN ('-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9')"
-    double = f"try_cast({json} AS DOUBLE)"
+    text = (
+        f"CASE WHEN contains({json}, '\\') THEN json_extract_string({json}, '$')"
+        f" ELSE substr({json}, 2, length({json}) - 2) END"
+    )
+    is_text = f"starts_with({json}, '\"')"
+    is_scalar = f"left({json}, 1) NOT IN ('{{', '[', 'n')"
     if dtype == "":
-        return f"CASE WHEN {scalar} THEN {json} END"
+        return f"CASE WHEN {is_scalar} THEN {json} END"
     if dtype == "string":
-        return f"CASE WHEN starts_with({json}, '\"') THEN {text} WHEN {scalar} THEN {json} END"
+        return f"CASE WHEN {is_text} THEN {text} WHEN {is_scalar} THEN {json} END"
     if dtype == "bool":
         return f"CASE WHEN {json} IN ('true', 'false') THEN {json} = 'true' END"
     if dtype == "unix_timestamp":
-        zoned = f"regexp_matches({json}, '(Z|[+-][0-9]{{2}}:?[0-9]{{2}})\"$')"
-        return f"CASE WHEN starts_with({json}, '\"') AND {zoned} THEN try_cast({text} AS TIMESTAMPTZ) END"
+        has_zone = f"regexp_matches({json}, '(Z|[+-][0-9]{{2}}:?[0-9]{{2}})\"$')"
+        return f"CASE WHEN {is_text} AND {has_zone} THEN try_cast({text} AS TIMESTAMPTZ) END"
+    return _number_sql(json, dtype)
+
+
+def _number_sql(json: str, dtype: str) -> str:
+    is_number = f"left({json}, 1) IN ({_DIGITS})"
+    double = f"try_cast({json} AS DOUBLE)"
     if dtype in ("int32", "int64"):
-        bits = "INTEGER" if dtype == "int32" else "BIGINT"
-        whole = f"({_WHOLE.format(json)} OR {double} = floor({double}))"
-        return f"CASE WHEN {number} AND {whole} THEN try_cast(try_cast({json} AS DECIMAL(38, 0)) AS {bits}) END"
-    return f"CASE WHEN {number} AND isfinite({double}) THEN {double} END"
-
-
-_CONTROL = "[\\x00-\\x1f\\x7f]"
-_WHOLE = "regexp_full_match({0}, '-?[0-9]+')"
+        sql_type = "INTEGER" if dtype == "int32" else "BIGINT"
+        is_integer = f"({_INTEGER.format(json)} OR {double} = floor({double}))"
+        exact = f"try_cast(try_cast({json} AS DECIMAL(38, 0)) AS {sql_type})"
+        return f"CASE WHEN {is_number} AND {is_integer} THEN {exact} END"
+    return f"CASE WHEN {is_number} AND isfinite({double}) THEN {double} END"
 
 
 def _json_path(path: str) -> str:
     parts = path.removeprefix("data.").split(".")
-    return _text("$" + "".join('."' + p.replace('"', '\\"') + '"' for p in parts))
+    return _literal("$" + "".join('."' + p.replace('"', '\\"') + '"' for p in parts))
 
 
-def _text(value: str) -> str:
+def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"

@@ -54,12 +54,12 @@ def call(config: ShoalConfig, method: str, path: str, **request: Any) -> httpx.R
     return answer
 
 
-def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def chunked(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
-def tenant_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def tenant_query(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The query that makes Shoal check that these rows are of the key's own tenant:
     `tenant_id` where they have it.
     """

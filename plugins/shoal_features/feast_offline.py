@@ -20,8 +20,8 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.saved_dataset import SavedDatasetStorage
 
 from .definitions import TENANT_KEY
-from .feast_http import PARQUET, ShoalConfig, ShoalError, call, chunks, tenant_of
-from .feast_online import push, rfc3339
+from .feast_http import PARQUET, ShoalConfig, ShoalError, call, chunked, tenant_query
+from .feast_online import push_rows, rfc3339
 
 TIME = pa.timestamp("us", "UTC")
 ROWS = 50_000
@@ -142,7 +142,7 @@ class ShoalOfflineStore(OfflineStore):
             timestamp_field,
             created_timestamp_column,
         )
-        return _pull(config, data_source, *columns, start_date, end_date, latest=True)
+        return _pull_rows(config, data_source, *columns, start_date, end_date, latest=True)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -161,7 +161,7 @@ class ShoalOfflineStore(OfflineStore):
             timestamp_field,
             created_timestamp_column,
         )
-        return _pull(config, data_source, *columns, start_date, end_date, latest=False)
+        return _pull_rows(config, data_source, *columns, start_date, end_date, latest=False)
 
     @staticmethod
     def offline_write_batch(
@@ -177,7 +177,7 @@ class ShoalOfflineStore(OfflineStore):
             source.timestamp_field: "event_timestamp",
             source.created_timestamp_column or "created": "created",
         }
-        for some in chunks(table.to_pylist(), WRITTEN):
+        for some in chunked(table.to_pylist(), WRITTEN):
             rows = []
             for row in some:
                 mine = {
@@ -185,7 +185,7 @@ class ShoalOfflineStore(OfflineStore):
                     for n, v in row.items()
                 }
                 rows.append({n: v for n, v in mine.items() if n != TENANT_KEY})
-            push(config.offline_store, feature_view.name, rows, "offline", tenant_of(some))
+            push_rows(config.offline_store, feature_view.name, rows, "offline", tenant_query(some))
             if progress:
                 progress(len(rows))
 
@@ -217,7 +217,7 @@ def _join(
     """
     answer = pa.Table.from_pandas(frame, preserve_index=False)
     asked = pa.array(pd.to_datetime(frame[times], utc=True), TIME)
-    for key, wanted in _by_key(views, refs).items():
+    for key, wanted in _by_entity_column(views, refs).items():
         if key not in frame.columns:
             raise ValueError(f"the entity rows have no column {key!r}")
         ids = pa.array([_id(v) for v in frame[key]], pa.string())
@@ -272,7 +272,7 @@ def _id(value: Any) -> str | None:
     )
 
 
-class _Want:
+class _RequestedFeature:
     """One feature to ask for."""
 
     def __init__(self, view: FeatureView, feature: str) -> None:
@@ -280,11 +280,13 @@ class _Want:
         self.entity_key = _join_key(view)
 
 
-def _by_key(views: list[FeatureView], refs: list[str]) -> dict[str, list[tuple[_Want, str]]]:
+def _by_entity_column(
+    views: list[FeatureView], refs: list[str]
+) -> dict[str, list[tuple[_RequestedFeature, str]]]:
     """Column of the entity rows → what to ask with it: (feature, the name that the view
     goes by).
     """
-    wanted: dict[str, list[tuple[_Want, str]]] = {}
+    wanted: dict[str, list[tuple[_RequestedFeature, str]]] = {}
     for ref in refs:
         name, feature = ref.split(":", 1)
         for view in views:
@@ -292,7 +294,7 @@ def _by_key(views: list[FeatureView], refs: list[str]) -> dict[str, list[tuple[_
             if called == name:
                 key = _join_key(view)
                 wanted.setdefault(view.projection.join_key_map.get(key, key), []).append(
-                    (_Want(view, feature), called)
+                    (_RequestedFeature(view, feature), called)
                 )
     return wanted
 
@@ -315,7 +317,7 @@ def _view_of(config: RepoConfig, source: DataSource, features: Iterable[str]) ->
     raise ValueError(f"no feature view of the project reads the source {source.name!r}")
 
 
-def _pull(
+def _pull_rows(
     config: RepoConfig,
     source: DataSource,
     join_keys: list[str],

@@ -16,7 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
 
 from .definitions import TENANT_KEY, compile_objects
-from .feast_http import ShoalConfig, call, chunks, tenant_of
+from .feast_http import ShoalConfig, call, chunked, tenant_query
 from .registry import Registry
 
 IDS = 1_000
@@ -55,14 +55,14 @@ class ShoalOnlineStore(OnlineStore):
         }
         out: Read = []
         keys = [_key(k) for k in entity_keys]
-        for some in chunks(keys, IDS):
+        for some in chunked(keys, IDS):
             ids = [_id(k) for k in some]
             answer = call(
                 config.online_store,
                 "POST",
                 "/features/batch",
                 json={**body, "ids": ids},
-                params=tenant_of(some),
+                params=tenant_query(some),
             ).json()
             out += [_row(result, types) for result in answer["results"]]
         return out
@@ -85,7 +85,7 @@ class ShoalOnlineStore(OnlineStore):
         data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        for some in chunks(data, ROWS):
+        for some in chunked(data, ROWS):
             keys = [_key(k) for k, *_ in some]
             rows = []
             for key, (_, values, event, created) in zip(keys, some, strict=True):
@@ -96,7 +96,7 @@ class ShoalOnlineStore(OnlineStore):
                 if created is not None:
                     row["created"] = rfc3339(created)
                 rows.append({_entity(table): _id(key), **row})
-            push(config.online_store, table.name, rows, "online", tenant_of(keys))
+            push_rows(config.online_store, table.name, rows, "online", tenant_query(keys))
             if progress:
                 progress(len(some))
 
@@ -140,7 +140,7 @@ class ShoalOnlineStore(OnlineStore):
         pass
 
 
-def push(
+def push_rows(
     config: ShoalConfig, view: str, rows: list[dict[str, Any]], to: str, query: dict[str, str]
 ) -> httpx.Response:
     """Write rows; ValueError says which were refused."""

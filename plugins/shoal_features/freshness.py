@@ -1,52 +1,66 @@
-"""How fresh a tenant's features are, as one look at Redis tells."""
+"""How fresh a tenant's features are, read from Redis in one round trip."""
 
 from typing import Any
 
 import orjson
 
-from .ingest import STATUS, ahead_key, late_key
+from .ingest import STATUS, future_events_key, late_events_key
 from .registry import Registry
-from .values import moment
+from .values import from_micros
+from .views import View
 
-MONITORED = ("features", "monitored")
-"""Hash: view → JSON of shares of nulls and drift, from the last monitoring."""
+PROFILES = ("features", "monitored")
+"""Hash: view → JSON of each feature's share of nulls and drift, when last measured."""
 
 
-async def freshness(door: Any, registry: Registry, now: int) -> list[dict[str, Any]]:
-    """Per view: the newest value's event time and age, the stream's lag (from the
-    newest event of the batch handled last to its being handled), how many events came
-    too late and how many are ahead of time, and the latest monitored shares of nulls
-    and drift. `now` in µs since 1970; what is not known yet is null.
+async def view_freshness(online: Any, registry: Registry, now: int) -> list[dict[str, Any]]:
+    """Age, lag and lateness of every view.
+
+    Args:
+        online: The tenant's online store.
+        registry: The tenant's definitions.
+        now: µs since 1970.
+
+    Returns:
+        Per view: the event time of its newest value and its age; the stream's lag (from
+        the newest event of the last batch to its handling) and how many events came too
+        late or are ahead of our clock; and the last measured share of nulls and drift
+        per feature. What is unknown is null.
     """
     names = [v.name for v in registry.views]
     if not names:
         return []
-    pipe = door.pipeline()
+    pipe = online.pipeline()
     pipe.hmget(STATUS, names)
-    pipe.hmget(MONITORED, names)
+    pipe.hmget(PROFILES, names)
     for view in registry.views:
-        pipe.hlen(late_key(view.name))
-        pipe.zcard(ahead_key(view.name))
-    status, monitored, *counts = await pipe.execute()
-    out = []
-    for view, raw, more, late, ahead in zip(
-        registry.views, status, monitored, counts[::2], counts[1::2], strict=True
-    ):
-        known = orjson.loads(raw) if raw else {}
-        event, handled = known.get("event"), known.get("handled")
-        entry: dict[str, Any] = {
-            "view": view.name,
-            "kind": view.kind,
-            "newest": moment(event).isoformat() if event is not None else None,
-            "age_seconds": max(0.0, (now - event) / 1e6) if event is not None else None,
-            "computed": moment(handled).isoformat() if handled is not None else None,
+        pipe.hlen(late_events_key(view.name))
+        pipe.zcard(future_events_key(view.name))
+    statuses, profiles, *counts = await pipe.execute()
+    return [
+        _freshness(view, orjson.loads(status or b"{}"), late, future, now)
+        | {"features": orjson.loads(profile or b"{}")}
+        for view, status, profile, late, future in zip(
+            registry.views, statuses, profiles, counts[::2], counts[1::2], strict=True
+        )
+    ]
+
+
+def _freshness(
+    view: View, status: dict[str, Any], late: int, future: int, now: int
+) -> dict[str, Any]:
+    event, handled, lag = status.get("event"), status.get("handled"), status.get("lag")
+    entry: dict[str, Any] = {
+        "view": view.name,
+        "kind": view.kind,
+        "newest": from_micros(event).isoformat() if event is not None else None,
+        "age_seconds": max(0.0, (now - event) / 1e6) if event is not None else None,
+        "computed": from_micros(handled).isoformat() if handled is not None else None,
+    }
+    if view.kind == "stream":
+        entry |= {
+            "lag_seconds": lag / 1e6 if lag is not None else None,
+            "too_late": late,
+            "ahead_of_time": future,
         }
-        if view.kind == "stream":
-            lag = known.get("lag")
-            entry |= {
-                "lag_seconds": lag / 1e6 if lag is not None else None,
-                "too_late": late,
-                "ahead_of_time": ahead,
-            }
-        out.append(entry | {"features": orjson.loads(more) if more else {}})
-    return out
+    return entry

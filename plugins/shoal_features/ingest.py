@@ -1,6 +1,6 @@
 """From the event log into the windows: the stream side of every stream view."""
 
-import time as clock
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,98 +8,114 @@ import orjson
 
 from shoal import Event
 
-from .extraction import EventLike, occurrence, reads
-from .online import apply
-from .registry import Registry, View
-from .values import micros
-from .windows import SKEW, Occurrence, Plan
+from .extraction import EventLike, event_row, is_read_by
+from .online import apply_events
+from .registry import Registry
+from .values import to_micros
+from .views import View
+from .windows import MAX_AHEAD, EventRow, WindowPlan
 
 GRACE = 600
-"""Seconds past its longest window that a view still takes events in."""
+"""Seconds past its longest window that a view still accepts events."""
 
-LATE = "late"
+MAX_DUE = 1_000
+"""Events that were ahead of our clock, accepted at once per view."""
+
 LATE_RUNS = "features.late_runs"
-"""The metric of runs that are past their deadline."""
+"""The metric of job runs that are past their deadline."""
 
 STATUS = ("features", "status")
-"""Hash: view → JSON of its newest value's event time, when it was last worked on, and
-its lag then, all in µs.
+"""Hash: view → JSON of the event time of its newest value, when it was last updated,
+and its lag then, all in µs.
 """
 
-HANDLED = """
--- KEYS: the status of the views.  ARGV: view, newest event, now
+RECORD_INGEST_SCRIPT = """
+-- Record that a stream view was updated.
+-- KEYS: 1 the status of the views (hash)
+-- ARGV: 1 view, 2 time of the newest event in µs, 3 now in µs
 local raw, event = redis.call('HGET', KEYS[1], ARGV[1]), ARGV[2]
 local old = raw and cjson.decode(raw).event
 if old and old > tonumber(event) then event = string.format('%.0f', old) end
 local lag = string.format('%.0f', math.max(tonumber(ARGV[3]) - tonumber(ARGV[2]), 0))
-redis.call('HSET', KEYS[1], ARGV[1], '{"event":' .. event .. ',"handled":' .. ARGV[3] .. ',"lag":' .. lag .. '}')
+local status = '{"event":' .. event .. ',"handled":' .. ARGV[3] .. ',"lag":' .. lag .. '}'
+redis.call('HSET', KEYS[1], ARGV[1], status)
 """
 
-COMPUTED = """
--- KEYS: the status of the views.  ARGV: view, as of, now.  Computing a day of the past again leaves the newest one's
+RECORD_COMPUTATION_SCRIPT = """
+-- Record that a batch view was computed, unless it was computed as of a later time.
+-- KEYS: 1 the status of the views (hash)
+-- ARGV: 1 view, 2 the time it was computed as of in µs, 3 now in µs
 local raw = redis.call('HGET', KEYS[1], ARGV[1])
 if raw and cjson.decode(raw).event > tonumber(ARGV[2]) then return end
 redis.call('HSET', KEYS[1], ARGV[1], '{"event":' .. ARGV[2] .. ',"handled":' .. ARGV[3] .. '}')
 """
 
 
-def late_key(view: str) -> tuple[str, str, str]:
-    """Hash of the events that came too late for a view: member → JSON [entity, event
-    µs].
-    """
-    return ("features", LATE, view)
+def late_events_key(view: str) -> tuple[str, str, str]:
+    """Hash of events that came too late for a view: member → JSON [entity, µs]."""
+    return ("features", "late", view)
 
 
-def ahead_key(view: str) -> tuple[str, str, str]:
-    """Sorted set by event time of the events that are too far ahead of our clock yet:
-    JSON [member, entity, µs, columns].
+def future_events_key(view: str) -> tuple[str, str, str]:
+    """Sorted set, by time, of events that are too far ahead of our clock.
+
+    Each is JSON [member, entity, µs, columns].
     """
     return ("features", "ahead", view)
 
 
-async def handle(
-    door: Any, registry: Registry, events: Sequence[EventLike], now: int | None = None
+async def ingest_events(
+    online: Any, registry: Registry, events: Sequence[EventLike], now: int | None = None
 ) -> dict[str, int]:
-    """Take one tenant's events into its stream views. Idempotent by (source, id).
-    `now`: µs since 1970.
+    """Add one tenant's events to its stream views. Idempotent by (source, id).
 
-    How many were `applied`, `known` already, `late` (kept beside for the batch) and
-    ahead of time (`future`: they are taken in once they are due).
+    Events that were ahead of the clock and are due by now are added as well.
+
+    Args:
+        online: The tenant's online store.
+        registry: The tenant's definitions.
+        events: In any order, with duplicates.
+        now: µs since 1970; None for the current time.
+
+    Returns:
+        How many were `applied`, `known` already, `late` (recorded for the batch) and
+        too far ahead of the clock (`future`).
     """
-    now = now or clock.time_ns() // 1000
+    now = now or time.time_ns() // 1000
+    latest = now + MAX_AHEAD * 1_000_000
     counts = {"applied": 0, "known": 0, "late": 0, "future": 0}
     views = [v for v in registry.views if v.kind == "stream"]
-    for view, due in zip(views, await _due(door, views, now), strict=True):
-        seen = [o for o in occurrences(view, events) if o.time >= 0]
-        soon = [o for o in seen if o.time <= now + SKEW * 1_000_000]
-        ahead = [o for o in seen if o.time > now + SKEW * 1_000_000]
-        counts["future"] += len(ahead)
-        if ahead:
-            await door.zadd(ahead_key(view.name), {_parked(o): o.time for o in ahead})
-        taken = soon + [_unparked(raw) for raw in due]
-        if not taken:
+    for view, due in zip(views, await _due_events(online, views, latest), strict=True):
+        rows = [row for row in event_rows(view, events) if row.time >= 0]
+        future = [row for row in rows if row.time > latest]
+        counts["future"] += len(future)
+        if future:
+            encoded = {_encode_row(row): row.time for row in future}
+            await online.zadd(future_events_key(view.name), encoded)
+        accepted = [row for row in rows if row.time <= latest] + [_decode_row(raw) for raw in due]
+        if not accepted:
             continue
-        done = await apply(door, Plan.of(view), taken, now, GRACE)
-        counts["applied"] += done.fresh
-        counts["known"] += done.known
-        counts["late"] += len(done.late)
-        pipe = door.pipeline()
+        result = await apply_events(online, WindowPlan.of(view), accepted, now, GRACE)
+        counts["applied"] += result.fresh
+        counts["known"] += result.known
+        counts["late"] += len(result.late)
+        pipe = online.pipeline()
         if due:
-            pipe.zrem(ahead_key(view.name), *due)
-        if done.late:
-            pipe.hset(
-                late_key(view.name),
-                mapping={o.member: orjson.dumps([o.entity, o.time]) for o in done.late},
-            )
-        pipe.eval(HANDLED, [STATUS], [view.name, max(o.time for o in taken), now])
+            pipe.zrem(future_events_key(view.name), *due)
+        if result.late:
+            late = {row.member: orjson.dumps([row.entity, row.time]) for row in result.late}
+            pipe.hset(late_events_key(view.name), mapping=late)
+        newest = max(row.time for row in accepted)
+        pipe.eval(RECORD_INGEST_SCRIPT, [STATUS], [view.name, newest, now])
         await pipe.execute()
     return counts
 
 
-async def tell_of_late_runs(log: Any, events: Sequence[Event]) -> None:
-    """A run of ours that is past its deadline, as a point of the metric
-    `features.late_runs`, which alerts can see. Once for a run, however often the event
-    is delivered.
+async def publish_late_runs(log: Any, events: Sequence[Event]) -> None:
+    """Append a point of the metric `features.late_runs` per run past its deadline.
+
+    The point has the id of the event, so it counts once however often the event is
+    delivered.
     """
     late = [
         e for e in events if e.type == "shoal.job.late" and str(e.subject).startswith("features.")
@@ -114,35 +130,33 @@ async def tell_of_late_runs(log: Any, events: Sequence[Event]) -> None:
         )
 
 
-async def computed(door: Any, view: View, as_of: int, now: int) -> None:
-    """Note that a batch view was computed as of a moment, from what the log had at
-    `now`; both in µs.
-    """
-    await door.eval(COMPUTED, [STATUS], [view.name, as_of, now])
+async def record_computation(online: Any, view: View, as_of: int, now: int) -> None:
+    """Record that a batch view was computed as of a time, from the log at `now` (µs)."""
+    await online.eval(RECORD_COMPUTATION_SCRIPT, [STATUS], [view.name, as_of, now])
 
 
-async def _due(door: Any, views: Sequence[View], now: int) -> list[list[bytes]]:
-    """Per view, the parked events whose time has come."""
+def event_rows(view: View, events: Iterable[EventLike]) -> Iterable[EventRow]:
+    """The events that a view reads, as it reads them."""
+    for event in events:
+        if is_read_by(view, event.type) and (row := event_row(view, event, to_micros(event.time))):
+            yield row
+
+
+async def _due_events(online: Any, views: Sequence[View], latest: int) -> list[list[bytes]]:
+    """Per view, the stored events whose time has come."""
     if not views:
         return []
-    pipe = door.pipeline()
+    pipe = online.pipeline()
     for view in views:
-        pipe.zrangebyscore(ahead_key(view.name), "-inf", now + SKEW * 1_000_000, start=0, num=1000)
+        pipe.zrangebyscore(future_events_key(view.name), "-inf", latest, start=0, num=MAX_DUE)
     found: list[list[bytes]] = await pipe.execute()
     return found
 
 
-def _parked(o: Occurrence) -> bytes:
-    return orjson.dumps([o.member, o.entity, o.time, o.columns])
+def _encode_row(row: EventRow) -> bytes:
+    return orjson.dumps([row.member, row.entity, row.time, row.columns])
 
 
-def _unparked(raw: bytes) -> Occurrence:
+def _decode_row(raw: bytes) -> EventRow:
     member, entity, time, columns = orjson.loads(raw)
-    return Occurrence(time, member, entity, columns)
-
-
-def occurrences(view: View, events: Iterable[EventLike]) -> Iterable[Occurrence]:
-    """The events as the view sees them; those that are not for it are left out."""
-    for event in events:
-        if reads(view, event.type) and (one := occurrence(view, event, micros(event.time))):
-            yield one
+    return EventRow(time, member, entity, columns)

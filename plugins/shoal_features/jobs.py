@@ -1,4 +1,4 @@
-"""The scheduled and started work of the feature store."""
+"""The jobs of the feature store."""
 
 import hashlib
 import json
@@ -13,50 +13,194 @@ import duckdb
 
 from shoal import Event, InternalError, Invalid, JobContext, TenantContext
 
-from . import batch, offline, rows
+from . import batch, rows
+from .archive import ACCEPTED_MS, open_archive
 from .catalog import Catalog
 from .datasets import Dataset
-from .freshness import freshness
-from .historical_query import everyone, question
-from .ingest import LATE_RUNS, handle, late_key
-from .monitoring import mismatches, monitor
-from .registry import Registry, View
-from .values import moment
+from .freshness import view_freshness
+from .historical_query import all_entities, plan_query
+from .ingest import LATE_RUNS, ingest_events, late_events_key
+from .monitoring import find_mismatches, profile_features
+from .registry import Registry
+from .values import from_micros
+from .views import Feature, View
 
 CORRECTED = ("features", "corrected")
-"""Hash: view → how many events that came too late for the stream the batch has taken in
-since.
+"""Hash: view → events that came too late for the stream and are in the archive by now."""
+
+PROFILED = ("features", "looked")
+"""Exists while nulls and drift have been measured recently."""
+
+REBUILT = ("features", "built")
+"""Hash: stream view → digest of the definition that its windows were filled for."""
+
+LAST_NIGHTLY_RUN = ("features", "ran")
+"""When the nightly run last began, in ms since 1970."""
+
+MAX_CORRECTION = timedelta(days=7)
+"""How far back a nightly run corrects days for events that arrived since the last one."""
+
+PROFILE_EVERY = 6 * 3600 - 600
+"""Seconds between measurements of nulls and drift: they read the whole history, and
+change slowly. A little less than six hours, so a run every quarter of an hour is due.
 """
 
-REACH = timedelta(days=7)
-"""How far back a nightly run corrects days for events that arrived since the run
-before.
-"""
+MAX_NAMED = 20
+"""Failed tenants that a run's error names."""
 
-LOOKED = ("features", "looked")
-LOOK_EVERY = 6 * 3600 - 600
-"""Seconds between looks at nulls and drift: they read the whole history, and move
-slowly.
-"""
+MAX_MISMATCHES = 100
+"""Mismatches of one tenant in a run's result."""
 
-BUILT = ("features", "built")
-"""Hash: stream view → digest of the definition that its windows were last brought up
-from the archive for.
-"""
+MAX_PARTS = 1_000
 
 log = logging.getLogger("shoal.features")
 
-RAN = ("features", "ran")
-"""When the nightly run last began, in ms since 1970."""
 
-NAMED = 20
-"""Failed tenants that a run's error names."""
+async def materialize(job: JobContext) -> dict[str, Any]:
+    """Compute the batch views, and fill the windows of new or changed stream views.
 
-
-async def _each(job: JobContext, work: Callable[[int, TenantContext], Awaitable[None]]) -> None:
-    """Do the work of every tenant by itself. Whatever fails for one is no reason to
-    leave the others without theirs: it fails the run after them.
+    The nightly run computes as of the midnight before, and of those of the past week
+    that no run computed or that events have arrived for since. A run by hand computes
+    as of now, or with `date` as of that day's end. What fails for one tenant fails the
+    run after the others are done.
     """
+    today = datetime.now(job.scheduled_for.tzinfo).date()
+    if "date" in job.arguments and _parse_date(job.arguments, "date") > today:
+        raise Invalid(
+            f"the date {job.arguments['date']} has not begun: its values would be newer than"
+            " those of events until then"
+        )
+    result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
+
+    async def work(n: int, ctx: TenantContext) -> None:
+        await _materialize_tenant(job, n, ctx, result)
+
+    await _for_each_tenant(job, work)
+    return result
+
+
+async def backfill(job: JobContext) -> dict[str, Any]:
+    """Compute views for every day from `start` to `end`, both included.
+
+    Batch views are computed, stream views' windows are filled from the archive, and the
+    newest offline rows of those days of plain views are written online. `views`: only
+    these.
+    """
+    start, end = _parse_date(job.arguments, "start"), _parse_date(job.arguments, "end")
+    if end < start:
+        raise Invalid(f"the end {end} is before the start {start}")
+    days = [start + timedelta(days=k) for k in range((end - start).days + 1)]
+    result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "events": 0, "days": len(days)}
+
+    async def work(n: int, ctx: TenantContext) -> None:
+        await _backfill_tenant(job, n, ctx, days, result)
+
+    await _for_each_tenant(job, work)
+    return result
+
+
+async def consistency(job: JobContext) -> dict[str, Any]:
+    """Compare the served values of `sample` entities with the log and the offline tables.
+
+    A difference counts if it is still there after `settle` seconds.
+    """
+    sample = int(job.arguments.get("sample", 200))
+    settle = float(job.arguments.get("settle", 2.0))
+    result: dict[str, Any] = {"checked": 0, "mismatches": []}
+
+    async def work(n: int, ctx: TenantContext) -> None:
+        job.progress(n, len(job.tenants), ctx.tenant)
+        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+        await ingest_events(ctx.stores.online, registry, [])
+        found = await find_mismatches(ctx.stores, registry, sample=sample, seed=n, settle=settle)
+        mismatches = found["mismatches"]
+        result["checked"] += found["checked"]
+        result["mismatches"] += [{"tenant": ctx.tenant, **m} for m in mismatches][:MAX_MISMATCHES]
+        point = {"metric": "features.mismatches", "value": len(mismatches), "labels": {}}
+        await _publish_points(ctx, [point])
+
+    await _for_each_tenant(job, work)
+    return result
+
+
+async def watch(job: JobContext) -> dict[str, Any]:
+    """Publish age, lag and lateness of every view as metric events.
+
+    Every six hours, and in every run by hand, also the nulls and drift of features.
+    """
+    count = 0
+
+    async def work(n: int, ctx: TenantContext) -> None:
+        nonlocal count
+        job.progress(n, len(job.tenants), ctx.tenant)
+        online = ctx.stores.online
+        registry = await Catalog().registry(ctx.tenant, online)
+        await ingest_events(online, registry, [])
+        due = _is_manual(job.scheduled_for) or await online.set(
+            PROFILED, 1, ex=PROFILE_EVERY, nx=True
+        )
+        points = await profile_features(ctx.stores, registry) if due else []
+        # a regular 0 makes a late run stand out
+        points.append({"metric": LATE_RUNS, "value": 0, "labels": {}})
+        for view in await view_freshness(online, registry, time.time_ns() // 1000):
+            points += [
+                {
+                    "metric": f"features.{name}",
+                    "value": view[name],
+                    "labels": {"view": view["view"]},
+                }
+                for name in ("age_seconds", "lag_seconds", "too_late")
+                if view.get(name) is not None
+            ]
+        await _publish_points(ctx, points)
+        count += len(points)
+
+    await _for_each_tenant(job, work)
+    return {"points": count}
+
+
+async def historical(job: JobContext) -> dict[str, Any]:
+    """Join features to any number of entity rows, as of their own times.
+
+    The rows are those uploaded to the data set `dataset`, which the result goes to as
+    well; with `as_of`, a time, they are all entities at that time. `features` are
+    names, `entity` the entity type where the data set does not say it, `known_by` a
+    cutoff. Ray Data works on the parts (as many as the rows need, or `parts` if that is
+    more), so memory does not grow with the rows.
+    """
+    if len(job.tenants) != 1:
+        raise Invalid("the job features.historical runs for one tenant: name it")
+    ctx, names = job.tenants[0], job.arguments.get("features")
+    if not isinstance(names, list) or not names:
+        raise Invalid("the argument features must be a list of names")
+    dataset, lake = Dataset(str(job.arguments.get("dataset"))), ctx.stores.lake
+    registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+    as_of, known_by = (_parse_time(job.arguments, name) for name in ("as_of", "known_by"))
+    entity = str(job.arguments.get("entity") or ("" if as_of else await dataset.entity_type(lake)))
+    if not entity and len(registry.entities) == 1:
+        entity = registry.entities[0]
+    features = _resolve_features(registry, entity, names)
+    if as_of:
+        await dataset.delete(lake)
+        await dataset.add_rows(lake, await all_entities(ctx.stores, features, as_of))
+    files = await dataset.row_files(lake)
+    cutoff = bool(files.paths) and "known_by" in files.dataset().schema.names
+    query = await plan_query(ctx.stores, features, files, known_by=known_by, cutoff=cutoff)
+    wanted = min(int(job.arguments.get("parts", 1)), MAX_PARTS)
+    query = replace(query, parts=max(query.parts, wanted))
+    await dataset.delete_result(lake)
+    key, written, done = registry.join_key(entity), 0, 0
+    async for table in batch.run_parts(query.run_part, query.parts):
+        written += await dataset.add_result(lake, rows.rename_columns(table, key))
+        done = min(done + 1, query.parts)
+        job.progress(done, query.parts, f"{written} rows")
+    return {"rows": written, "dataset": dataset.name}
+
+
+async def _for_each_tenant(
+    job: JobContext, work: Callable[[int, TenantContext], Awaitable[None]]
+) -> None:
+    """Do the work of every tenant; a failure of one fails the run after the others."""
     failed: dict[str, Exception] = {}
     for n, ctx in enumerate(job.tenants):
         try:
@@ -64,313 +208,189 @@ async def _each(job: JobContext, work: Callable[[int, TenantContext], Awaitable[
         except Exception as error:
             if len(job.tenants) == 1:
                 raise
-            job.progress(
-                n + 1, len(job.tenants), f"{ctx.tenant} failed"
-            )  # of a cancelled run this raises again: no tenant's fault
+            # in a cancelled run this raises again, and the run ends
+            job.progress(n + 1, len(job.tenants), f"{ctx.tenant} failed")
             log.exception("features: %s failed in run %s", ctx.tenant, job.run_id)
             failed[ctx.tenant] = error
     if failed:
-        names = ", ".join(list(failed)[:NAMED]) + (", …" if len(failed) > NAMED else "")
+        names = ", ".join(list(failed)[:MAX_NAMED]) + (", …" if len(failed) > MAX_NAMED else "")
         first = next(iter(failed.values()))
         raise InternalError(
-            f"{len(failed)} of {len(job.tenants)} tenants failed ({names}), the first with {type(first).__name__}: {first}"
+            f"{len(failed)} of {len(job.tenants)} tenants failed ({names}),"
+            f" the first with {type(first).__name__}: {first}"
         )
     job.progress(len(job.tenants), len(job.tenants), "done")
 
 
-async def materialize(job: JobContext) -> dict[str, Any]:
-    """Compute the batch views. By the schedule: as of the midnight before, and for
-    those of the past week that no run took care of or that events have arrived for
-    since; also the windows of stream views that are new or changed. By hand: as of now,
-    or with `date` as of that day's end. What fails for one tenant fails the run, after
-    the others have been worked on.
-    """
-    if (
-        "date" in job.arguments
-        and _date(job.arguments, "date") > datetime.now(job.scheduled_for.tzinfo).date()
-    ):
-        raise Invalid(
-            f"the date {job.arguments['date']} has not begun: what is computed ahead of time would win over what happens until then"
-        )
-    result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "tenants": len(job.tenants)}
-    await _each(job, lambda n, ctx: _materialized(job, n, ctx, result))
-    return result
-
-
-async def _materialized(
+async def _materialize_tenant(
     job: JobContext, n: int, ctx: TenantContext, result: dict[str, Any]
 ) -> None:
     registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-    views = _views(registry, job.arguments, "batch")
+    views = _select_views(registry, job.arguments, "batch")
     began = time.time_ns() // 1_000_000
-    moments = await _moments(job, ctx)
-    work = [(view, at) for view in views for at in moments]
-    for k, (view, at) in enumerate(work):
-        job.progress(
-            n + k / len(work), len(job.tenants), f"{ctx.tenant}: {view.name} as of {at.isoformat()}"
-        )
-        done = await batch.compute(ctx.stores, view, at, online=at == moments[-1])
-        result["rows"] += done.rows
-        result["changed"] += done.changed
-        result["values"] += done.online
-    for view in _views(registry, job.arguments, "stream"):
-        if await ctx.stores.online.hget(BUILT, view.name) != _digest(view):
-            await _built(ctx, view)
-    await handle(ctx.stores.online, registry, [])  # what was ahead of time and is due
-    await _correct(ctx, registry)
-    if not _by_hand(job.scheduled_for) and not {"date", "views"} & set(
-        job.arguments
-    ):  # only the night takes care of the days before it
-        await ctx.stores.online.set(RAN, began)
+    times = await _times_to_compute(job, ctx)
+    steps = [(view, at) for view in views for at in times]
+    for k, (view, at) in enumerate(steps):
+        message = f"{ctx.tenant}: {view.name} as of {at.isoformat()}"
+        job.progress(n + k / len(steps), len(job.tenants), message)
+        _add_result(result, await batch.compute_view(ctx.stores, view, at, online=at == times[-1]))
+    for view in _select_views(registry, job.arguments, "stream"):
+        if await ctx.stores.online.hget(REBUILT, view.name) != _definition_digest(view):
+            await _rebuild_view(ctx, view)
+    await ingest_events(ctx.stores.online, registry, [])  # events that have become due
+    await _clear_late_events(ctx, registry)
+    if not _is_manual(job.scheduled_for) and not {"date", "views"} & set(job.arguments):
+        await ctx.stores.online.set(LAST_NIGHTLY_RUN, began)
 
 
-async def _built(ctx: TenantContext, view: View) -> int:
-    """Bring a stream view's windows up from the archive; how many events were new."""
-    fresh = await batch.rebuild(ctx.stores, view)
-    await ctx.stores.online.hset(BUILT, view.name, _digest(view))
+async def _backfill_tenant(
+    job: JobContext, n: int, ctx: TenantContext, days: list[date], result: dict[str, Any]
+) -> None:
+    registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
+    batches, streams, plain = (
+        _select_views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain")
+    )
+    steps, step = len(batches) * len(days) + len(streams) + len(plain), 0
+
+    def show(message: str) -> None:
+        nonlocal step
+        job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {message}")
+        step += 1
+
+    due = job.scheduled_for
+    for view in batches:
+        for day in days:
+            show(f"{view.name} {day}")
+            at = min(_end_of_day(day, due), datetime.now(UTC))
+            online = day == days[-1]
+            _add_result(result, await batch.compute_view(ctx.stores, view, at, online=online))
+    for view in streams:
+        show(view.name)
+        result["events"] += await _rebuild_view(ctx, view)
+    for view in plain:
+        show(view.name)
+        start, end = _end_of_day(days[0] - timedelta(days=1), due), _end_of_day(days[-1], due)
+        result["values"] += await batch.restore_online(ctx.stores, view, start, end)
+
+
+def _add_result(result: dict[str, Any], computed: batch.ComputeResult) -> None:
+    result["rows"] += computed.rows
+    result["changed"] += computed.changed
+    result["values"] += computed.online
+
+
+async def _rebuild_view(ctx: TenantContext, view: View) -> int:
+    """Fill a stream view's windows from the archive; returns how many events were new."""
+    fresh = await batch.rebuild_windows(ctx.stores, view)
+    await ctx.stores.online.hset(REBUILT, view.name, _definition_digest(view))
     return fresh
 
 
-def _digest(view: View) -> bytes:
-    """Changes when what the windows must hold changes."""
-    said = {k: v for k, v in asdict(view).items() if k not in ("description", "owner", "tags")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16].encode()
+def _definition_digest(view: View) -> bytes:
+    """Changes with the parts of a definition that the windows depend on."""
+    descriptive = ("description", "owner", "tags")
+    parts = {k: v for k, v in asdict(view).items() if k not in descriptive}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16].encode()
 
 
-async def _moments(job: JobContext, ctx: TenantContext) -> list[datetime]:
+async def _times_to_compute(job: JobContext, ctx: TenantContext) -> list[datetime]:
+    """The times that a run computes batch views as of, oldest first."""
     due = job.scheduled_for
     if "date" in job.arguments:
-        return [min(_end(_date(job.arguments, "date"), due), datetime.now(UTC))]
-    if _by_hand(due):
+        end = _end_of_day(_parse_date(job.arguments, "date"), due)
+        return [min(end, datetime.now(UTC))]
+    if _is_manual(due):
         return [due]
     midnight = due.replace(hour=0, minute=0)
-    first, last = midnight, await ctx.stores.online.get(RAN)
+    first, last = midnight, await ctx.stores.online.get(LAST_NIGHTLY_RUN)
     if last:
-        missed = _end(
-            moment(int(last) * 1000).astimezone(due.tzinfo).date(), due
-        )  # nights that nothing ran in
-        first = max(min(first, missed), midnight - REACH)
-        archive = await offline.events(ctx.stores, midnight - REACH, midnight)
-        if archive.count():
-            with duckdb.connect() as con:
-                accepted = "CAST(split_part(position, '-', 1) AS BIGINT)"
-                query = f"SELECT min(epoch_us(time)) FROM {archive.relation(con)} WHERE {accepted} >= {int(last)}"
-                found = con.execute(query).fetchone()
-            if found and found[0]:
-                day = moment(found[0]).astimezone(due.tzinfo).date()
-                first = max(min(_end(day, due), first), midnight - REACH)
+        earliest = midnight - MAX_CORRECTION
+        missed = _end_of_day(from_micros(int(last) * 1000).astimezone(due.tzinfo).date(), due)
+        first = max(min(first, missed), earliest)
+        event = await _oldest_event_since(ctx, int(last), earliest, midnight)
+        if event is not None:
+            first = max(min(_end_of_day(event.astimezone(due.tzinfo).date(), due), first), earliest)
     days = (midnight.date() - first.date()).days
-    return [_end(midnight.date() - timedelta(days=k + 1), due) for k in range(days, -1, -1)]
+    return [_end_of_day(midnight.date() - timedelta(days=k + 1), due) for k in range(days, -1, -1)]
 
 
-def _by_hand(due: datetime) -> bool:
-    """A schedule's times are whole minutes."""
+async def _oldest_event_since(
+    ctx: TenantContext, accepted: int, since: datetime, until: datetime
+) -> datetime | None:
+    """The time of the oldest event that the log accepted after `accepted` (ms)."""
+    archive = await open_archive(ctx.stores, since, until)
+    if not archive.count():
+        return None
+    with duckdb.connect() as con:
+        relation = archive.relation(con)
+        query = f"SELECT min(epoch_us(time)) FROM {relation} WHERE {ACCEPTED_MS} >= {accepted}"
+        found = con.execute(query).fetchone()
+    return from_micros(found[0]) if found and found[0] else None
+
+
+def _is_manual(due: datetime) -> bool:
+    """Whether a run was started by hand: a schedule's times are whole minutes."""
     return bool(due.second or due.microsecond)
 
 
-def _end(day: date, like: datetime) -> datetime:
+def _end_of_day(day: date, like: datetime) -> datetime:
     """The midnight at the end of a day, in the time zone of `like`."""
     after = day + timedelta(days=1)
     return datetime(after.year, after.month, after.day, tzinfo=like.tzinfo)
 
 
-async def _correct(ctx: TenantContext, registry: Registry) -> None:
-    """What came too late for the windows is in the archive, and so in every history
-    from now on.
+async def _clear_late_events(ctx: TenantContext, registry: Registry) -> None:
+    """Count the events that came too late for the windows as corrected.
+
+    They are in the archive, and so in every historical answer.
     """
     for view in registry.views:
         if view.kind == "stream":
-            late = await ctx.stores.online.hkeys(late_key(view.name))
+            late = await ctx.stores.online.hkeys(late_events_key(view.name))
             if late:
-                await ctx.stores.online.hdel(late_key(view.name), *late)
+                await ctx.stores.online.hdel(late_events_key(view.name), *late)
                 await ctx.stores.online.hincrby(CORRECTED, view.name, len(late))
 
 
-async def backfill(job: JobContext) -> dict[str, Any]:
-    """Compute batch views for every day from `start` to `end`, both included, bring the
-    stream views' windows up from the archive, and the newest offline rows of those days
-    of the other views online. `views`: only these.
-    """
-    start, end = _date(job.arguments, "start"), _date(job.arguments, "end")
-    if end < start:
-        raise Invalid(f"the end {end} is before the start {start}")
-    days = [start + timedelta(days=k) for k in range((end - start).days + 1)]
-    result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "events": 0, "days": len(days)}
-
-    async def one(n: int, ctx: TenantContext) -> None:
-        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        batches, streams, plain = (
-            _views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain")
-        )
-        steps, step = len(batches) * len(days) + len(streams) + len(plain), 0
-        for view in batches:
-            for day in days:
-                job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name} {day}")
-                at = min(_end(day, job.scheduled_for), datetime.now(UTC))
-                done = await batch.compute(ctx.stores, view, at, online=day == days[-1])
-                result["rows"] += done.rows
-                result["changed"] += done.changed
-                result["values"] += done.online
-                step += 1
-        for view in streams:
-            job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
-            result["events"] += await _built(ctx, view)
-            step += 1
-        for view in plain:
-            job.progress(n + step / steps, len(job.tenants), f"{ctx.tenant}: {view.name}")
-            result["values"] += await batch.restore(
-                ctx.stores,
-                view,
-                _end(start - timedelta(days=1), job.scheduled_for),
-                _end(end, job.scheduled_for),
-            )
-            step += 1
-
-    await _each(job, one)
-    return result
-
-
-async def consistency(job: JobContext) -> dict[str, Any]:
-    """Compare `sample` entities' served values with what the log and the offline tables
-    say; a difference counts once it lasts `settle` seconds.
-    """
-    result: dict[str, Any] = {"checked": 0, "mismatches": []}
-
-    async def one(n: int, ctx: TenantContext) -> None:
-        job.progress(n, len(job.tenants), ctx.tenant)
-        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        await handle(ctx.stores.online, registry, [])
-        sample, settle = (
-            int(job.arguments.get("sample", 200)),
-            float(job.arguments.get("settle", 2.0)),
-        )
-        found = await mismatches(ctx.stores, registry, sample=sample, seed=n, settle=settle)
-        result["checked"] += found["checked"]
-        result["mismatches"] += [{"tenant": ctx.tenant, **m} for m in found["mismatches"]][:100]
-        await _publish(
-            ctx,
-            [{"metric": "features.mismatches", "value": len(found["mismatches"]), "labels": {}}],
-        )
-
-    await _each(job, one)
-    return result
-
-
-async def watch(job: JobContext) -> dict[str, Any]:
-    """Age, lag and lateness of every view, and every six hours (or by hand) nulls and
-    drift, as metric events that the anomalies capability can watch.
-    """
-    count = 0
-
-    async def one(n: int, ctx: TenantContext) -> None:
-        nonlocal count
-        job.progress(n, len(job.tenants), ctx.tenant)
-        registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        await handle(ctx.stores.online, registry, [])
-        turn = _by_hand(job.scheduled_for) or await ctx.stores.online.set(
-            LOOKED, 1, ex=LOOK_EVERY, nx=True
-        )
-        points = await monitor(ctx.stores, registry) if turn else []
-        points.append(
-            {"metric": LATE_RUNS, "value": 0, "labels": {}}
-        )  # so that a late run stands out
-        for view in await freshness(ctx.stores.online, registry, time.time_ns() // 1000):
-            labels = {"view": view["view"]}
-            for name in ("age_seconds", "lag_seconds", "too_late"):
-                if view.get(name) is not None:
-                    points.append(
-                        {"metric": f"features.{name}", "value": view[name], "labels": labels}
-                    )
-        await _publish(ctx, points)
-        count += len(points)
-
-    await _each(job, one)
-    return {"points": count}
-
-
-async def _publish(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
-    if points:
-        at = datetime.now(UTC)
-        await ctx.stores.events.append(
-            [Event(type="metric", source="shoal/features", time=at, data=p) for p in points]
-        )
-
-
-async def historical(job: JobContext) -> dict[str, Any]:
-    """A point-in-time join of any size: the entity rows are those uploaded to
-    `dataset`, where the answer is kept too; `features` the names. With `as_of`, a time,
-    the rows are all entities at that time. `entity`: their type, where there are
-    several and the data set says none. The parts (as many as the rows need, or `parts`
-    if that is more) are worked on by Ray Data, so memory does not grow with the rows.
-    """
-    if len(job.tenants) != 1:
-        raise Invalid("say for which tenant")
-    ctx, names = job.tenants[0], job.arguments.get("features")
-    if not isinstance(names, list) or not names:
-        raise Invalid("the argument features is a list of names")
-    dataset, lake = Dataset(str(job.arguments.get("dataset"))), ctx.stores.lake
-    registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-    as_of = job.arguments.get("as_of")
-    entity = str(job.arguments.get("entity") or ("" if as_of else await dataset.entity(lake)))
-    if not entity and len(registry.entities) == 1:
-        entity = registry.entities[0]
-    features = _resolved(registry, entity, names)
-    if as_of:
-        await dataset.forget(lake)
-        await dataset.ask(lake, await everyone(ctx.stores, features, _time(as_of, "as_of")))
-    files = await dataset.asked(lake)
-    cutoff = bool(files.paths) and "known_by" in files.dataset().schema.names
-    known_by = job.arguments.get("known_by")
-    one = await question(
-        ctx.stores,
-        features,
-        files,
-        known_by=_time(known_by, "known_by") if known_by else None,
-        cutoff=cutoff,
+async def _publish_points(ctx: TenantContext, points: list[dict[str, Any]]) -> None:
+    at = datetime.now(UTC)
+    await ctx.stores.events.append(
+        [Event(type="metric", source="shoal/features", time=at, data=p) for p in points]
     )
-    one = replace(one, parts=max(one.parts, min(int(job.arguments.get("parts", 1)), 1_000)))
-    await dataset.forget_answer(lake)
-    key, written = next(v.join_key for v in registry.views if v.entity == entity), 0
-    done = 0
-    async for table in batch.in_parts(one.part, one.parts):
-        written += await dataset.answer(lake, rows.named(table, key))
-        done = min(done + 1, one.parts)
-        job.progress(done, one.parts, f"{written} rows")
-    return {"rows": written, "dataset": dataset.name}
 
 
-def _resolved(registry: Registry, entity: str, names: list[Any]) -> list[Any]:
+def _resolve_features(
+    registry: Registry, entity: str, names: list[Any]
+) -> list[tuple[View, Feature]]:
     try:
         return registry.resolve(entity, map(str, names))
-    except KeyError as error:
-        raise Invalid(
-            f"unknown entity type {entity!r}; there is {', '.join(registry.entities)}"
-        ) from error
     except LookupError as error:
         raise Invalid(str(error)) from error
 
 
-def _views(registry: Registry, arguments: Mapping[str, Any], kind: str) -> list[View]:
+def _select_views(registry: Registry, arguments: Mapping[str, Any], kind: str) -> list[View]:
     names = arguments.get("views") or [v.name for v in registry.views]
     unknown = set(names) - {v.name for v in registry.views}
     if unknown:
-        raise Invalid(
-            f"no view {min(unknown)!r}; there is {', '.join(v.name for v in registry.views)}"
-        )
+        known = ", ".join(v.name for v in registry.views)
+        raise Invalid(f"no view {min(unknown)!r}; known views: {known}")
     return [v for v in registry.views if v.kind == kind and v.name in names]
 
 
-def _time(text: Any, name: str) -> datetime:
+def _parse_time(arguments: Mapping[str, Any], name: str) -> datetime | None:
+    if not arguments.get(name):
+        return None
     try:
-        return rows.parse_time(text)
+        return rows.parse_time(arguments[name])
     except ValueError as error:
         raise Invalid(f"the argument {name}: {error}") from None
 
 
-def _date(arguments: Mapping[str, Any], name: str) -> date:
+def _parse_date(arguments: Mapping[str, Any], name: str) -> date:
     try:
         return date.fromisoformat(str(arguments[name]))
     except (KeyError, ValueError):
+        given = arguments.get(name)
         raise Invalid(
-            f"the argument {name} is a date such as 2026-11-22, not {arguments.get(name)!r}"
+            f"the argument {name} must be a date such as 2026-11-22, not {given!r}"
         ) from None

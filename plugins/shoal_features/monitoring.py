@@ -1,45 +1,54 @@
-"""Watching the features: do online and offline agree, how old are they, and have their
-distributions moved.
-"""
+"""Whether online and offline agree, and whether distributions have moved."""
 
 import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from . import offline
-from .aggregation import accepted_by, aggregate, engine, lookback
+from .aggregation import TIME, aggregate, lookback_seconds, open_engine
+from .archive import Archive, accepted_until, open_archive
 from .drift import psi
-from .extraction import select
-from .freshness import MONITORED
-from .historical_query import everyone, question
+from .extraction import event_rows_sql
+from .freshness import PROFILES
+from .historical_query import all_entities, plan_query
 from .ingest import STATUS
-from .online import Answer, Reading, read
-from .registry import Feature, Registry, View
-from .values import moment
+from .offline import CLOSE
+from .online import ReadPlan, ServedValue, read_values
+from .registry import Registry
+from .values import from_micros
+from .views import Feature, View
 
-TIME = pa.timestamp("us", "UTC")
 WEEK = timedelta(days=7)
-CLOSE = 1e-9
 
 
-async def mismatches(
+async def find_mismatches(
     stores: Any, registry: Registry, *, sample: int = 200, seed: int = 0, settle: float = 2.0
 ) -> dict[str, Any]:
-    """Compare what is served with what the log and the offline tables say, for a sample
-    of entities of every type. What a batch view serves is computed again from the log
-    as well, as of the moment that it is of.
+    """Compare served values with the offline tables and the log, for sampled entities.
 
-    A difference counts once it is still there after `settle` seconds: an event may be
-    on its way. The answer has `checked` (values compared) and `mismatches` (entity,
-    view, feature, online, and `offline` or `log`).
+    What a batch view serves is also computed again from the log, as of the time it was
+    computed for. A difference counts if it is still there after `settle` seconds, since
+    an event may be on its way. Plain views are not compared: they may have been pushed
+    online only.
+
+    Args:
+        stores: The tenant's stores.
+        registry: The tenant's definitions.
+        sample: Entities per entity type.
+        seed: Of the random sample.
+        settle: Seconds.
+
+    Returns:
+        `checked` (values compared) and `mismatches` (entity, view, feature, `online`,
+        and `offline` or `log`).
     """
-    checked, wrong = 0, []
+    checked, mismatches = 0, []
     for entity in registry.entities:
         features = [
             (v, f)
@@ -47,175 +56,229 @@ async def mismatches(
             if v.entity == entity and v.kind != "plain"
             for f in v.features
         ]
-        ids = await _sample(stores, features, sample, seed) if features else []
+        ids = await _sample_entities(stores, features, sample, seed) if features else []
         different = await _compare(stores, features, ids)
         if different:
             await asyncio.sleep(settle)
             again = sorted({d["entity"] for d in different})
             different = await _compare(stores, features, again)
         checked += len(ids) * len(features)
-        wrong += [{"type": entity, **d} for d in different]
-    return {"checked": checked, "mismatches": wrong}
+        mismatches += [{"type": entity, **d} for d in different]
+    return {"checked": checked, "mismatches": mismatches}
 
 
-async def _sample(
+async def profile_features(
+    stores: Any, registry: Registry, *, sample: int = 5_000
+) -> list[dict[str, Any]]:
+    """Measure each feature's share of nulls, and its drift against a week before (PSI).
+
+    Over a sample of the entities. The result is stored for `GET /features/freshness`.
+
+    Returns:
+        Points `{metric, value, labels}`.
+    """
+    now = from_micros(time.time_ns() // 1000)
+    points: list[dict[str, Any]] = []
+    for entity in registry.entities:
+        features = [(v, f) for v in registry.views if v.entity == entity for f in v.features]
+        ids = await _sample_entities(stores, features, sample, 0)
+        if not ids:
+            continue
+        tables = []
+        for time_ in (now - WEEK, now):
+            query = await plan_query(stores, features, _entity_rows(ids, time_))
+            tables.append(await asyncio.to_thread(query.run))
+        for view in dict.fromkeys(v for v, _ in features):
+            profile = {
+                f.name: _profile(*(t[f.name].to_pylist() for t in tables)) for f in view.features
+            }
+            for name, measured in profile.items():
+                labels = {"view": view.name, "feature": name}
+                points += [
+                    {"metric": f"features.{metric}", "value": value, "labels": labels}
+                    for metric, value in measured.items()
+                    if value is not None
+                ]
+            await stores.online.hset(PROFILES, view.name, orjson.dumps(profile))
+    return points
+
+
+def _profile(before: list[Any], after: list[Any]) -> dict[str, float | None]:
+    was_known = before.count(None) < len(before)
+    return {
+        "null_share": after.count(None) / len(after),
+        "psi": psi(before, after) if was_known else None,
+    }
+
+
+async def _sample_entities(
     stores: Any, features: Sequence[tuple[View, Feature]], size: int, seed: int
 ) -> list[str]:
-    rows = await everyone(stores, features, moment(time.time_ns() // 1000))
+    rows = await all_entities(stores, features, from_micros(time.time_ns() // 1000))
     entities = rows["entity"].to_pylist()
     return sorted(random.Random(seed).sample(entities, min(size, len(entities))))
+
+
+def _entity_rows(ids: Sequence[str], at: Any) -> pa.Table:
+    return pa.table({"entity": pa.array(ids, pa.string()), "at": pa.array([at] * len(ids), TIME)})
 
 
 async def _compare(
     stores: Any, features: Sequence[tuple[View, Feature]], ids: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The differences. What was only pushed online (a plain view) is not looked at."""
+    """The differences of some entities."""
     if not ids:
         return []
     now = time.time_ns() // 1000
-    reading = Reading(features[0][0].entity, features)
-    served = dict(zip(ids, await read(stores.online, reading, ids, now), strict=True))
-    rows = pa.table(
-        {"entity": pa.array(ids, pa.string()), "at": pa.array([moment(now)] * len(ids), TIME)}
-    )
-    known = await asyncio.to_thread((await question(stores, features, rows)).answer)
-    different = []
-    for n, entity in enumerate(ids):
-        for (view, feature), answer in zip(features, served[entity], strict=True):
-            online, there = orjson.loads(answer.json), known[feature.name][n].as_py()
-            if not _same(feature, online, there):
-                different.append(_difference(entity, view, feature, online, offline=there))
-    different = await _without_ahead(stores, features, different, now)
+    plan = ReadPlan(features[0][0].entity, features)
+    served = dict(zip(ids, await read_values(stores.online, plan, ids, now), strict=True))
+    different = await _compare_with_offline(stores, features, served, now)
+    different = await _drop_entities_ahead(stores, features, different, now)
     found = {(d["entity"], d["feature"]) for d in different}
     for view in dict.fromkeys(v for v, _ in features if v.kind == "batch"):
-        at = [i for i, (v, _) in enumerate(features) if v is view]
-        answers = {entity: [served[entity][i] for i in at] for entity in ids}
-        again = await recomputed(stores, view, answers, now)
+        indexes = [i for i, (v, _) in enumerate(features) if v is view]
+        of_view = {entity: [values[i] for i in indexes] for entity, values in served.items()}
+        again = await _compare_with_log(stores, view, of_view, now)
         different += [d for d in again if (d["entity"], d["feature"]) not in found]
     return different
 
 
-async def recomputed(
-    stores: Any, view: View, served: Mapping[str, Sequence[Answer]], now: int
+async def _compare_with_offline(
+    stores: Any,
+    features: Sequence[tuple[View, Feature]],
+    served: Mapping[str, Sequence[ServedValue]],
+    now: int,
 ) -> list[dict[str, Any]]:
-    """Compute a batch view's features from the log, as of the moments that the `served`
-    ones (in the order of the view's) are of, or that the view was last computed for
-    where nothing is served. The differences to both what the log says now and what it
-    said when they were computed: an event that came late since is for the next run to
-    take in.
-    """
-    status = await stores.online.hget(STATUS, view.name)
-    last = orjson.loads(status) if status else None
-    moments: dict[int, dict[str, int]] = {}  # as of → entity → known by
-    for entity, answers in served.items():
-        one = next((a for a in answers if not a.reason), None)
-        if one is not None and one.event is not None and one.created is not None:
-            moments.setdefault(one.event, {})[entity] = one.created
-        elif last:
-            moments.setdefault(last["event"], {})[entity] = last["handled"]
-    different: list[dict[str, Any]] = []
-    for as_of, entities in moments.items():
-        archive = await offline.events(
-            stores, moment(as_of) - timedelta(seconds=lookback(view)), moment(as_of)
-        )
-        dead = bool(view.ttl) and as_of + view.ttl * 1_000_000 < now  # type: ignore[operator]
-
-        def differing(
-            some: Sequence[str],
-            known: int | None,
-            as_of: int = as_of,
-            archive: offline.Archive = archive,
-            dead: bool = dead,
-        ) -> list[dict[str, Any]]:
-            with engine() as con:
-                relation = archive.relation(con)
-                relation = relation if known is None else accepted_by(relation, known)
-                table = aggregate(con, view, relation, as_of, as_of, entities=some)
-            rows = {} if dead else {r["entity"]: r for r in table.to_pylist()}
-            return [
-                _difference(e, view, f, orjson.loads(a.json), log=rows.get(e, {}).get(f.name))
-                for e in some
-                for f, a in zip(view.features, served[e], strict=True)
-                if not _same(f, orjson.loads(a.json), rows.get(e, {}).get(f.name))
-            ]
-
-        wrong = {d["entity"] for d in await asyncio.to_thread(differing, list(entities), None)}
-        for known in {entities[e] for e in wrong}:
-            some = sorted(e for e in wrong if entities[e] == known)
-            different += await asyncio.to_thread(differing, some, known)
+    query = await plan_query(stores, features, _entity_rows(list(served), from_micros(now)))
+    table = await asyncio.to_thread(query.run)
+    different = []
+    for n, (entity, values) in enumerate(served.items()):
+        for (view, feature), value in zip(features, values, strict=True):
+            offline = table[feature.name][n].as_py()
+            different += _difference(entity, view, feature, value, "offline", offline)
     return different
 
 
-async def _without_ahead(
+async def _drop_entities_ahead(
     stores: Any, features: Sequence[tuple[View, Feature]], different: list[dict[str, Any]], now: int
 ) -> list[dict[str, Any]]:
-    """Leave out the stream features of entities with events ahead of our clock: they
-    are served a little early.
+    """Drop stream features of entities with events ahead of our clock.
+
+    These are served up to `windows.MAX_AHEAD` seconds early.
     """
     kept = different
     for view in dict.fromkeys(v for v, _ in features if v.kind == "stream"):
-        entities = sorted({d["entity"] for d in kept if d["view"] == view.name})
-        if entities:
-            archive = await offline.events(stores, moment(now))
-            with engine() as con:
-                query = f"SELECT DISTINCT entity FROM ({select(view, archive.relation(con))}) WHERE ts > {now}"
-                early = {row[0] for row in con.execute(query).fetchall()}
-            kept = [d for d in kept if d["view"] != view.name or d["entity"] not in early]
+        if any(d["view"] == view.name for d in kept):
+            archive = await open_archive(stores, from_micros(now))
+            with open_engine() as con:
+                rows = event_rows_sql(view, archive.relation(con))
+                query = f"SELECT DISTINCT entity FROM ({rows}) WHERE ts > {now}"
+                ahead = {row[0] for row in con.execute(query).fetchall()}
+            kept = [d for d in kept if d["view"] != view.name or d["entity"] not in ahead]
     return kept
 
 
-def _difference(
-    entity: str, view: View, feature: Feature, online: Any, **there: Any
-) -> dict[str, Any]:
-    return {
-        "entity": entity,
-        "view": view.name,
-        "feature": feature.name,
-        "online": online,
-        **{k: str(v) for k, v in there.items()},
-    }
+@dataclass(frozen=True)
+class _Recomputation:
+    """A batch view computed again from the log, as of one time."""
+
+    view: View
+    archive: Archive
+    as_of: int
+    expired: bool
+
+    def compare(
+        self,
+        served: Mapping[str, Sequence[ServedValue]],
+        entities: Sequence[str],
+        known_by: int | None,
+    ) -> list[dict[str, Any]]:
+        """The differences to what the log gives; with `known_by`, to what it gave then."""
+        with open_engine() as con:
+            relation = self.archive.relation(con)
+            if known_by is not None:
+                relation = accepted_until(relation, known_by)
+            table = aggregate(con, self.view, relation, self.as_of, self.as_of, entities=entities)
+        rows = {} if self.expired else {r["entity"]: r for r in table.to_pylist()}
+        different = []
+        for entity in entities:
+            row = rows.get(entity, {})
+            for feature, value in zip(self.view.features, served[entity], strict=True):
+                logged = row.get(feature.name)
+                different += _difference(entity, self.view, feature, value, "log", logged)
+        return different
 
 
-def _same(feature: Feature, online: Any, there: Any) -> bool:
-    if hasattr(there, "isoformat"):
-        there = there.isoformat()
-    if (
-        isinstance(online, int | float)
-        and isinstance(there, int | float)
-        and feature.dtype in ("float32", "float64")
-    ):
-        return abs(online - there) <= CLOSE * max(abs(online), abs(there), 1e-300)
-    return bool(online == there)
+async def _compare_with_log(
+    stores: Any, view: View, served: Mapping[str, Sequence[ServedValue]], now: int
+) -> list[dict[str, Any]]:
+    """Compute a batch view's served values again from the log.
 
+    Only what differs both from the log as it is and from the log as it was when the
+    values were computed is a difference: the next run takes later events into account.
 
-async def monitor(stores: Any, registry: Registry, *, sample: int = 5_000) -> list[dict[str, Any]]:
-    """Per feature, the share of nulls now and the drift against a week before (PSI),
-    over a sample of the entities. Kept for `GET /features/freshness` and returned as
-    points `{metric, value, labels}`.
+    Args:
+        stores: The tenant's stores.
+        view: A batch view.
+        served: Entity → values in the order of the view's features.
+        now: µs since 1970.
     """
-    now = moment(time.time_ns() // 1000)
-    points: list[dict[str, Any]] = []
-    for entity in registry.entities:
-        features = [(v, f) for v in registry.views if v.entity == entity for f in v.features]
-        ids = await _sample(stores, features, sample, 0)
-        if not ids:
-            continue
-        found = {}
-        for when in (now, now - WEEK):
-            rows = pa.table(
-                {"entity": pa.array(ids, pa.string()), "at": pa.array([when] * len(ids), TIME)}
-            )
-            found[when] = await asyncio.to_thread((await question(stores, features, rows)).answer)
-        for view in dict.fromkeys(v for v, _ in features):
-            entry = {}
-            for feature in view.features:
-                after, before = (found[w][feature.name].to_pylist() for w in (now, now - WEEK))
-                nulls = after.count(None) / len(after)
-                shift = None if before.count(None) == len(before) else psi(before, after)
-                entry[feature.name] = {"null_share": nulls, "psi": shift}
-                labels = {"view": view.name, "feature": feature.name}
-                points.append({"metric": "features.null_share", "value": nulls, "labels": labels})
-                if shift is not None:
-                    points.append({"metric": "features.psi", "value": shift, "labels": labels})
-            await stores.online.hset(MONITORED, view.name, orjson.dumps(entry))
-    return points
+    status = await stores.online.hget(STATUS, view.name)
+    different: list[dict[str, Any]] = []
+    for as_of, known_by in _times_computed(
+        served, orjson.loads(status) if status else None
+    ).items():
+        since = from_micros(as_of) - timedelta(seconds=lookback_seconds(view))
+        archive = await open_archive(stores, since, from_micros(as_of))
+        expired = view.ttl is not None and as_of + view.ttl * 1_000_000 < now
+        again = _Recomputation(view, archive, as_of, expired)
+        differing = await asyncio.to_thread(again.compare, served, list(known_by), None)
+        wrong = {d["entity"] for d in differing}
+        for time_ in {known_by[e] for e in wrong}:
+            some = sorted(e for e in wrong if known_by[e] == time_)
+            different += await asyncio.to_thread(again.compare, served, some, time_)
+    return different
+
+
+def _times_computed(
+    served: Mapping[str, Sequence[ServedValue]], status: dict[str, Any] | None
+) -> dict[int, dict[str, int]]:
+    """As of which time each entity was computed, and when: as of → entity → known by.
+
+    Where nothing is served, the times of the view's last computation.
+    """
+    times: dict[int, dict[str, int]] = {}
+    for entity, values in served.items():
+        value = next((v for v in values if not v.reason), None)
+        if value is not None and value.event is not None and value.created is not None:
+            times.setdefault(value.event, {})[entity] = value.created
+        elif status:
+            times.setdefault(status["event"], {})[entity] = status["handled"]
+    return times
+
+
+def _difference(
+    entity: str, view: View, feature: Feature, value: ServedValue, side: str, other: Any
+) -> list[dict[str, Any]]:
+    """The difference between a served value and another, or nothing."""
+    online = orjson.loads(value.json)
+    if _is_same(feature, online, other):
+        return []
+    return [
+        {
+            "entity": entity,
+            "view": view.name,
+            "feature": feature.name,
+            "online": online,
+            side: str(other),
+        }
+    ]
+
+
+def _is_same(feature: Feature, online: Any, other: Any) -> bool:
+    if hasattr(other, "isoformat"):
+        other = other.isoformat()
+    numbers = isinstance(online, int | float) and isinstance(other, int | float)
+    if numbers and feature.dtype in ("float32", "float64"):
+        return bool(abs(online - other) <= CLOSE * max(abs(online), abs(other), 1e-300))
+    return bool(online == other)

@@ -1,20 +1,25 @@
-"""The online store: one Redis hash per entity, one field per feature; sliding windows
-are counted when they are read.
+"""The online store: one Redis hash per entity, one field per feature.
+
+Sliding windows are counted when they are read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .registry import Feature, View
-from .values import CODES, JSON, TIMES, WINDOW, Stored, fitted, unpack
-from .windows import APPLY, READ, Occurrence, Plan
+from .values import CODE_AT, CODES, JSON_AT, WINDOW, StoredValue, fit_number, unpack
+from .views import Feature, View
+from .windows import APPLY_SCRIPT, READ_SCRIPT, EventRow, WindowPlan
 
 DAY = 86_400
 
-WRITE = """
--- KEYS: the entity's values.  ARGV: the entity's life in ms from now (0: for ever), then field, stored value…
-local left, fields, out = redis.call('PTTL', KEYS[1]), {}, {}  -- -2: there is no such key, -1: it stays for ever
+WRITE_SCRIPT = """
+-- Write values of one entity; each replaces the stored one unless that is newer by
+-- (event time, created time). Returns the number of values written.
+-- KEYS: 1 the entity's values (hash)
+-- ARGV: 1 lifetime of the entity in ms (0: no limit), then field, stored value, …
+local left = redis.call('PTTL', KEYS[1])  -- -2: no such key, -1: no expiry
+local fields, out = {}, {}
 for at = 2, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
 local now = redis.call('HMGET', KEYS[1], unpack(fields))
 for i, field in ipairs(fields) do
@@ -28,16 +33,15 @@ for i, field in ipairs(fields) do
 end
 if #out > 0 then redis.call('HSET', KEYS[1], unpack(out)) end
 if ARGV[1] == '0' then redis.call('PERSIST', KEYS[1])
-elseif left == -2 or (left >= 0 and left < tonumber(ARGV[1])) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+elseif left == -2 or (left >= 0 and left < tonumber(ARGV[1])) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
 return #out / 2
-"""
-"""Newer wins by (event time, created time), field by field; of two equal ones the later
-written.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OnlineRow:
     """New values of one entity: feature name → its stored form (see `values.pack`)."""
 
     entity: str
@@ -45,9 +49,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One feature of one entity as served. `reason` is why `json` is null: `missing`,
-    `expired`, or empty.
+class ServedValue:
+    """One feature of one entity as served.
+
+    Attributes:
+        json: The value.
+        event: Event time in µs since 1970; None where nothing is stored.
+        created: Created time in µs since 1970.
+        reason: Why the value is null: `missing`, `expired`, or empty for none.
     """
 
     json: bytes
@@ -56,161 +65,207 @@ class Answer:
     reason: str = ""
 
 
-class Reading:
-    """A prepared question for some features of one entity type: what to fetch, and how
-    to answer from it.
+class ReadPlan:
+    """How to read some features of one entity type.
 
-    It is made once per combination of features and used for every request, so that a
-    request costs one round trip and no look-up.
+    It is made once per combination of features and used for every request, so a request
+    costs one round trip and no look-up of definitions.
+
+    Args:
+        entity: The entity type.
+        features: The features with their views, all of the entity type.
     """
 
     def __init__(self, entity: str, features: Sequence[tuple[View, Feature]]) -> None:
         self.entity = entity
+        self.features = list(features)
         self.names = [f.name for _, f in features]
         self._prefixes = [b'"%s":' % n.encode() for n in self.names]
-        self._codes = [_code(v, f) for v, f in features]
-        self._life = [view.ttl * 1_000_000 if view.ttl else None for view, _ in features]
-        self._windows: list[tuple[View, Plan, list[int]]] = []
+        self._codes = [_stored_code(v, f) for v, f in features]
+        self._ttls = [view.ttl * 1_000_000 if view.ttl else None for view, _ in features]
+        self._windows = []
         for view in dict.fromkeys(v for v, f in features if v.kind == "stream" and f.window):
-            at = [i for i, (v, f) in enumerate(features) if v is view and f.window]
-            self._windows.append((view, Plan.of(view), at))
-        self.features = list(features)
+            indexes = [i for i, (v, f) in enumerate(features) if v is view and f.window]
+            self._windows.append(_WindowRead(view, indexes, [features[i][1] for i in indexes]))
+        self.reply_count = 1 + sum(window.reply_count for window in self._windows)
+        """How many replies the commands for one entity give."""
 
-    def ask(self, pipe: Any, entity_id: str, now: int) -> None:
-        """Queue the commands for one entity. `now` in µs."""
+    def queue(self, pipe: Any, entity_id: str, now: int) -> None:
+        """Queue the commands for one entity. `now` is in µs since 1970."""
         pipe.hmget((self.entity, entity_id), self.names)
-        for view, plan, at in self._windows:
-            events, columns = companions(self.entity, entity_id, view.name)
-            features = [self.features[i][1] for i in at]
-            if all(not f.column for f in features):
-                for feature in features:
-                    pipe.zcount(events, f"({now - feature.window * 1_000_000}", now)  # type: ignore[operator]
-            else:
-                pipe.eval(READ, [events, columns], [now, *plan.questions(features)])
+        for window in self._windows:
+            window.queue(pipe, self.entity, entity_id, now)
 
-    @property
-    def replies(self) -> int:
-        """How many replies `ask` leads to."""
-        n = 1
-        for _, _, at in self._windows:
-            n += len(at) if all(not self.features[i][1].column for i in at) else 1
-        return n
-
-    def answers(self, replies: Sequence[Any], now: int) -> list[Answer]:
-        """The answers for one entity, in the order of the features, from the replies to
-        `ask`.
-        """
-        values = self._counted(replies)
-        out = []
+    def decode(self, replies: Sequence[Any], now: int) -> list[ServedValue]:
+        """The values of one entity, in the order of the features."""
+        counted = self._counted(replies)
+        values = []
         for i, raw in enumerate(replies[0]):
             if raw is None:
-                out.append(Answer(b"null", reason="missing"))
+                values.append(ServedValue(b"null", reason="missing"))
                 continue
-            stored: Stored = unpack(raw)
-            life = self._life[i]
-            if stored.code != self._codes[i]:  # a feature of this name and another type, gone since
-                out.append(Answer(b"null", reason="missing"))
-            elif life is not None and stored.event + life < now:
-                out.append(Answer(b"null", stored.event, stored.created, "expired"))
+            stored: StoredValue = unpack(raw)
+            ttl = self._ttls[i]
+            if stored.code != self._codes[i]:  # of a removed feature with this name
+                values.append(ServedValue(b"null", reason="missing"))
+            elif ttl is not None and stored.event + ttl < now:
+                values.append(ServedValue(b"null", stored.event, stored.created, "expired"))
             else:
-                out.append(Answer(values.get(i, stored.json), stored.event, stored.created))
-        return out
+                json = counted.get(i, stored.json)
+                values.append(ServedValue(json, stored.event, stored.created))
+        return values
 
-    def body(self, replies: Sequence[Any], now: int) -> bytes:
-        """`{"name": value, …}` for one entity, put together from the stored bytes."""
-        values = self._counted(replies) if self._windows else None
+    def encode(self, replies: Sequence[Any], now: int) -> bytes:
+        """The values of one entity as `{"name": value, …}`.
+
+        The same as `decode`, without parsing: the stored bytes are put together.
+        """
+        counted = self._counted(replies) if self._windows else None
         parts = []
         for i, raw in enumerate(replies[0]):
             json = b"null"
             if raw is not None:
-                life = self._life[i]
-                fresh = life is None or int.from_bytes(raw[:7], "big") + life >= now
-                if fresh and raw[TIMES:JSON] == self._codes[i]:
-                    json = values[i] if values and i in values else raw[JSON:]
+                ttl = self._ttls[i]
+                fresh = ttl is None or int.from_bytes(raw[:7], "big") + ttl >= now
+                if fresh and raw[CODE_AT:JSON_AT] == self._codes[i]:
+                    json = counted[i] if counted and i in counted else raw[JSON_AT:]
             parts.append(self._prefixes[i] + json)
         return b"{" + b",".join(parts) + b"}"
 
+    def encode_values(self, values: Sequence[ServedValue]) -> bytes:
+        """Decoded values as `{"name": value, …}`."""
+        parts = (p + v.json for p, v in zip(self._prefixes, values, strict=True))
+        return b"{" + b",".join(parts) + b"}"
+
     def _counted(self, replies: Sequence[Any]) -> dict[int, bytes]:
-        """Index of the feature → its value, for those that are counted from windows."""
+        """Index of the feature → its value, for those counted from windows."""
         values: dict[int, bytes] = {}
         at = 1
-        for _, _, indexes in self._windows:
-            if all(not self.features[i][1].column for i in indexes):
-                for i in indexes:
-                    values[i] = b"%d" % replies[at]
-                    at += 1
-            else:
-                values |= {
-                    i: fitted(self.features[i][1].dtype, raw)
-                    for i, raw in zip(indexes, replies[at], strict=True)
-                }
-                at += 1
+        for window in self._windows:
+            values |= window.decode(replies[at : at + window.reply_count])
+            at += window.reply_count
         return values
 
 
-def _code(view: View, feature: Feature) -> bytes:
+class _WindowRead:
+    """How to read some windows of one stream view."""
+
+    def __init__(self, view: View, indexes: Sequence[int], features: Sequence[Feature]) -> None:
+        self._view, self._indexes, self._features = view.name, indexes, features
+        self._only_counts = all(not f.column for f in features)
+        self._arguments = WindowPlan.of(view).read_arguments(features)
+        self.reply_count = len(features) if self._only_counts else 1
+
+    def queue(self, pipe: Any, entity: str, entity_id: str, now: int) -> None:
+        events, columns = window_keys(entity, entity_id, self._view)
+        if self._only_counts:
+            for feature in self._features:
+                pipe.zcount(events, f"({now - (feature.window or 0) * 1_000_000}", now)
+        else:
+            pipe.eval(READ_SCRIPT, [events, columns], [now, *self._arguments])
+
+    def decode(self, replies: Sequence[Any]) -> dict[int, bytes]:
+        """Index of the feature → its value."""
+        if self._only_counts:
+            return {i: b"%d" % n for i, n in zip(self._indexes, replies, strict=True)}
+        return {
+            i: fit_number(feature.dtype, raw)
+            for i, feature, raw in zip(self._indexes, self._features, replies[0], strict=True)
+        }
+
+
+def _stored_code(view: View, feature: Feature) -> bytes:
     if view.kind == "stream" and feature.window:
         return WINDOW
     code = CODES[feature.scalar]
     return code.upper() if feature.dtype.endswith("[]") else code
 
 
-def companions(entity: str, entity_id: str, view: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The keys of an entity's window: its events' times, and their columns. In the
-    Cluster slot of the entity's own key.
+def window_keys(entity: str, entity_id: str, view: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The keys of an entity's events of a view: their times, and their columns.
+
+    Both are in the Cluster slot of the entity's own key.
     """
-    head = ("{}", entity, entity_id, "{}", view)
-    return head, (*head, "columns")
+    times = ("{}", entity, entity_id, "{}", view)
+    return times, (*times, "columns")
 
 
-async def read(door: Any, reading: Reading, ids: Sequence[str], now: int) -> list[list[Answer]]:
-    """The answers for each entity, in one round trip."""
-    replies = await _fetch(door, reading, ids, now)
-    return [reading.answers(r, now) for r in replies]
+async def read_values(
+    online: Any, plan: ReadPlan, ids: Sequence[str], now: int
+) -> list[list[ServedValue]]:
+    """Read features of some entities in one round trip.
+
+    Args:
+        online: The tenant's online store.
+        plan: Which features.
+        ids: The entities.
+        now: µs since 1970.
+
+    Returns:
+        Per id, the values in the order of the plan's features.
+
+    Raises:
+        Unavailable: When Redis is unavailable.
+    """
+    return [plan.decode(r, now) for r in await _fetch_replies(online, plan, ids, now)]
 
 
-async def bodies(door: Any, reading: Reading, ids: Sequence[str], now: int) -> list[bytes]:
-    """The JSON objects of each entity's features, in one round trip."""
-    return [reading.body(r, now) for r in await _fetch(door, reading, ids, now)]
+async def read_json(online: Any, plan: ReadPlan, ids: Sequence[str], now: int) -> list[bytes]:
+    """Read features as `read_values` does, as one JSON object per id."""
+    return [plan.encode(r, now) for r in await _fetch_replies(online, plan, ids, now)]
 
 
-async def _fetch(door: Any, reading: Reading, ids: Sequence[str], now: int) -> list[list[Any]]:
-    n = reading.replies
+async def _fetch_replies(
+    online: Any, plan: ReadPlan, ids: Sequence[str], now: int
+) -> list[list[Any]]:
+    n = plan.reply_count
     if n == 1 and len(ids) == 1:
-        return [[await door.hmget((reading.entity, ids[0]), reading.names)]]
-    pipe = door.pipeline()
+        return [[await online.hmget((plan.entity, ids[0]), plan.names)]]
+    pipe = online.pipeline()
     for entity_id in ids:
-        reading.ask(pipe, entity_id, now)
+        plan.queue(pipe, entity_id, now)
     replies = await pipe.execute()
     return [replies[i : i + n] for i in range(0, len(replies), n)]
 
 
-async def write(door: Any, view: View, rows: Iterable[Row], now: int, size: int = 500) -> int:
-    """Write rows of a view, newer wins. How many values took effect. `size` rows go in
-    one round trip.
+async def write_rows(
+    online: Any, view: View, rows: Iterable[OnlineRow], now: int, chunk_size: int = 500
+) -> int:
+    """Write rows of a view; a value replaces the stored one unless that is newer.
+
+    Args:
+        online: The tenant's online store.
+        view: The view.
+        rows: New values.
+        now: µs since 1970.
+        chunk_size: Rows per round trip.
+
+    Returns:
+        How many values replaced others or are new.
     """
     written, chunk = 0, []
     for row in rows:
         chunk.append(row)
-        if len(chunk) == size:
-            written += await _write(door, view, chunk, now)
+        if len(chunk) == chunk_size:
+            written += await _write_chunk(online, view, chunk, now)
             chunk = []
-    return written + (await _write(door, view, chunk, now) if chunk else 0)
+    return written + (await _write_chunk(online, view, chunk, now) if chunk else 0)
 
 
-async def _write(door: Any, view: View, rows: Sequence[Row], now: int) -> int:
-    pipe = door.pipeline()
+async def _write_chunk(online: Any, view: View, rows: Sequence[OnlineRow], now: int) -> int:
+    pipe = online.pipeline()
     for row in rows:
-        arguments: list[Any] = [_life(view, row, now)]
+        arguments: list[Any] = [_lifetime_ms(view, row, now)]
         for name, raw in row.values.items():
             arguments += [name, raw]
-        pipe.eval(WRITE, [(view.entity, row.entity)], arguments)
+        pipe.eval(WRITE_SCRIPT, [(view.entity, row.entity)], arguments)
     return sum(await pipe.execute())
 
 
-def _life(view: View, row: Row, now: int) -> int:
-    """Milliseconds until an entity with nothing but this row may go: a day after its
-    values have expired.
+def _lifetime_ms(view: View, row: OnlineRow, now: int) -> int:
+    """Milliseconds that an entity with this row alone is kept; 0 for no limit.
+
+    It is removed a day after its values have expired.
     """
     if not view.ttl:
         return 0
@@ -219,36 +274,44 @@ def _life(view: View, row: Row, now: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of some events: how many were new, how many were known already, and
-    which came too late.
+class ApplyResult:
+    """What became of some events.
+
+    Attributes:
+        fresh: How many were new.
+        known: How many had been applied before.
+        late: Those that came too late.
     """
 
     fresh: int
     known: int
-    late: tuple[Occurrence, ...]
+    late: tuple[EventRow, ...]
 
 
-async def apply(
-    door: Any, plan: Plan, events: Iterable[Occurrence], now: int, grace: int
-) -> Applied:
-    """Take events into the windows of one stream view. `now` in µs, `grace` in seconds.
-    Idempotent.
+async def apply_events(
+    online: Any, plan: WindowPlan, events: Iterable[EventRow], now: int, grace: int
+) -> ApplyResult:
+    """Add events to the windows of one stream view. Idempotent.
+
+    Args:
+        online: The tenant's online store.
+        plan: The view's plan.
+        events: Events of any entities, in any order.
+        now: µs since 1970.
+        grace: Seconds past its longest window that an event is still accepted.
     """
-    by_entity: dict[str, list[Occurrence]] = {}
+    by_entity: dict[str, list[EventRow]] = {}
     for event in events:
         by_entity.setdefault(event.entity, []).append(event)
     if not by_entity:
-        return Applied(0, 0, ())
-    pipe = door.pipeline()
+        return ApplyResult(0, 0, ())
+    view = plan.view
+    pipe = online.pipeline()
     for entity_id, some in by_entity.items():
-        keys = [
-            (plan.view.entity, entity_id),
-            *companions(plan.view.entity, entity_id, plan.view.name),
-        ]
-        pipe.eval(APPLY, keys, plan.arguments(some, now, grace))
+        keys = [(view.entity, entity_id), *window_keys(view.entity, entity_id, view.name)]
+        pipe.eval(APPLY_SCRIPT, keys, plan.apply_arguments(some, now, grace))
     fresh, total, late = 0, 0, []
     for (new, positions), some in zip(await pipe.execute(), by_entity.values(), strict=True):
         fresh, total = fresh + new, total + len(some)
         late += [some[i - 1] for i in positions]
-    return Applied(fresh, total - fresh - len(late) if plan.windowed else 0, tuple(late))
+    return ApplyResult(fresh, total - fresh - len(late) if plan.windowed else 0, tuple(late))

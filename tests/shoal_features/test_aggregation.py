@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal_features import aggregation
-from shoal_features.aggregation import aggregate, engine, relation_of, values_at
-from shoal_features.extraction import occurrence, reads
-from shoal_features.registry import Feature, View
-from shoal_features.values import micros, moment
+from shoal_features.aggregation import aggregate, open_engine, register_relation, values_at
+from shoal_features.extraction import event_row, is_read_by
+from shoal_features.values import from_micros, to_micros
+from shoal_features.views import Feature, View
 
 from .archives import Made, archive
 
@@ -44,17 +44,17 @@ VIEW = View(
 
 @pytest.fixture(scope="module")
 def con():
-    with engine("256MB", 1) as con:
+    with open_engine("256MB", 1) as con:
         yield con
 
 
 def ago(seconds: float):
-    return moment(NOW) - timedelta(seconds=seconds)
+    return from_micros(NOW) - timedelta(seconds=seconds)
 
 
 def batch(con, events, view=VIEW, as_of=NOW, **options) -> dict:
     rows = aggregate(
-        con, view, relation_of(con, archive(events)), as_of, NOW, **options
+        con, view, register_relation(con, archive(events)), as_of, NOW, **options
     ).to_pylist()
     return {r["entity"]: {f.name: r[f.name] for f in view.features} for r in rows}
 
@@ -99,7 +99,9 @@ def by_hand(events, entity, as_of) -> dict | None:
     seen = [
         o
         for e in events
-        if reads(VIEW, e.type) and (o := occurrence(VIEW, e, micros(e.time))) and o.entity == entity
+        if is_read_by(VIEW, e.type)
+        and (o := event_row(VIEW, e, to_micros(e.time)))
+        and o.entity == entity
     ]
     seen = sorted((o for o in seen if o.time <= as_of), key=lambda o: (o.time, o.member))
     if not seen:
@@ -157,7 +159,7 @@ def test_values_at_a_moment_are_what_the_windows_held_then(con, events, moments)
             "ts": pa.array([NOW - s * S for _, s in moments], pa.int64()),
         }
     )
-    rows = values_at(con, VIEW, relation_of(con, archive(events)), asked).to_pylist()
+    rows = values_at(con, VIEW, register_relation(con, archive(events)), asked).to_pylist()
     nothing = {f.name: None for f in FEATURES}
     for (entity, s), row in zip(moments, rows, strict=True):
         assert {f.name: row[f.name] for f in FEATURES} == (
@@ -188,7 +190,7 @@ def test_running_again_gives_the_same_table(con):
     ]
 
     def run():
-        return aggregate(con, VIEW, relation_of(con, archive(events)), NOW, NOW)
+        return aggregate(con, VIEW, register_relation(con, archive(events)), NOW, NOW)
 
     assert run().equals(run())
 
@@ -213,9 +215,9 @@ def test_distinct_counts_are_exact_when_small_and_within_five_percent_when_large
 
 
 def test_memory_is_bounded_by_spilling(tmp_path):
-    from shoal_features.aggregation import engine
+    from shoal_features.aggregation import open_engine
 
-    with engine("64MB", 1) as con:
+    with open_engine("64MB", 1) as con:
         con.execute(
             "CREATE VIEW big AS SELECT 'e' || i AS id, 's' AS source, 'action.a' AS type, "
             f"make_timestamptz({NOW} - i) AS time, NULL::VARCHAR AS subject, '{{\"user\": \"u' || (i % 1000) || '\"}}' AS data "

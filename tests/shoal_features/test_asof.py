@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal_features.asof import as_of
-from shoal_features.values import moment
+from shoal_features.values import from_micros
 
 TIME = pa.timestamp("us", "UTC")
 T0 = 1_763_900_000
 
 
 def t(seconds: float):
-    return moment(T0 * 1_000_000) + timedelta(seconds=seconds)
+    return from_micros(T0 * 1_000_000) + timedelta(seconds=seconds)
 
 
 def rows_of(asked) -> pa.Table:

@@ -1,11 +1,13 @@
-import json
 from textwrap import dedent
 
 import pytest
 
-from shoal_features.catalog import SHARED
-from shoal_features.definitions import compile_objects, load
-from shoal_features.registry import Feature, Registry, RegistryError, UnknownFeature, View
+from shoal_features.definitions import compile_objects, load_definitions
+from shoal_features.errors import RegistryError, UnknownFeature
+from shoal_features.registry import Registry
+from shoal_features.views import Feature, View
+
+from .shared import REGISTRY
 
 pytest.importorskip("feast")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -36,16 +38,16 @@ def file(tmp_path):
 
 def faults(path) -> dict[str, str]:
     with pytest.raises(RegistryError) as caught:
-        load(path)
+        load_definitions(path)
     return {e["location"]: e["message"] for e in caught.value.errors}
 
 
 def test_the_shipped_registry_is_the_shipped_definitions_compiled(workspace):
-    assert load(workspace) == Registry.from_dict(json.loads(SHARED.read_text()))
+    assert load_definitions(workspace) == REGISTRY
 
 
 def test_the_shipped_features_are_there(workspace):
-    names = {f.name for _, f in load(workspace).resolve("user", ["user_profile"])}
+    names = {f.name for _, f in load_definitions(workspace).resolve("user", ["user_profile"])}
     assert names >= {
         "boards_30d",
         "automation_count",
@@ -57,7 +59,7 @@ def test_the_shipped_features_are_there(workspace):
 
 
 def test_a_view_is_compiled_with_all_it_says(file):
-    view = load(
+    view = load_definitions(
         file("v = batch(ttl=timedelta(days=2), description='d', owner='o', tags={'k': 'v'})")
     ).view("v")
     assert view == View(
@@ -80,7 +82,7 @@ def test_a_sources_field_mapping_says_where_the_entity_is(file):
     mapped = FileSource(name="m", path="shoal://events/a", timestamp_field="event_timestamp", field_mapping={"data.actor.id": "user_id"})
     v = batch(source=mapped)
     """
-    assert load(file(body)).view("v").fields[0] == "data.actor.id"
+    assert load_definitions(file(body)).view("v").fields[0] == "data.actor.id"
 
 
 def test_the_tenant_is_no_entity_of_ours(file):
@@ -88,7 +90,7 @@ def test_the_tenant_is_no_entity_of_ours(file):
     tenant = Entity(name="tenant", join_keys=["tenant_id"], value_type=ValueType.STRING)
     v = batch(entities=(tenant, user))
     """
-    assert load(file(body)).view("v").entity == "user"
+    assert load_definitions(file(body)).view("v").entity == "user"
 
 
 def test_a_repeated_feature_name_is_refused(file):
@@ -170,7 +172,7 @@ def test_a_fault_is_named_where_it_is(file, body, location, says):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(RegistryError, match="cannot be read"):
-        load(tmp_path / "none.py")
+        load_definitions(tmp_path / "none.py")
 
 
 def test_all_faults_are_told_at_once(file):
@@ -185,13 +187,13 @@ def test_a_type_change_is_found_and_an_addition_is_none():
     )
     changed = Registry((View("w", "user", "user_id", "plain", (Feature("a", "string"),)),))
     moved = Registry((View("v", "item", "item_id", "plain", (Feature("a", "int64"),)),))
-    assert added.changed_types(old) == []
-    assert [e["location"] for e in changed.changed_types(old)] == ["views.w.a"]
-    assert [e["location"] for e in moved.changed_types(old)] == ["views.v"]
+    assert added.replacement_errors(old) == []
+    assert [e["location"] for e in changed.replacement_errors(old)] == ["views.w.a"]
+    assert [e["location"] for e in moved.replacement_errors(old)] == ["views.v"]
 
 
 def test_an_unknown_feature_names_the_nearest():
-    registry = Registry.from_dict(json.loads(SHARED.read_text()))
+    registry = REGISTRY
     with pytest.raises(UnknownFeature) as caught:
         registry.resolve("user", ["boards_30", "actions", "user_boards:actions"])
     assert caught.value.nearest["boards_30"] == ["boards_30d"]

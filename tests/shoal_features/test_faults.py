@@ -16,13 +16,15 @@ from typer.testing import CliRunner
 
 from shoal import Event, InternalError, Invalid, NotFound
 from shoal_features import batch, commands, jobs
-from shoal_features.aggregation import lookback
+from shoal_features.aggregation import lookback_seconds
 from shoal_features.catalog import Catalog
 from shoal_features.datasets import Dataset
-from shoal_features.online import Reading, read
-from shoal_features.registry import Feature, Registry, RegistryError, View
-from shoal_features.routes import PARQUET
-from shoal_features.rows import parse
+from shoal_features.errors import RegistryError
+from shoal_features.handlers.requests import PARQUET
+from shoal_features.online import ReadPlan, read_values
+from shoal_features.registry import Registry
+from shoal_features.rows import parse_rows
+from shoal_features.views import Feature, View
 
 from .test_jobs import Run, ago, boards, online
 from .test_routes import serve
@@ -73,11 +75,11 @@ async def test_what_fails_for_one_tenant_leaves_the_others_their_turn(
         await boards(stores, "1", ago(days=1))
     registry, worked = Catalog.registry, []
 
-    async def known(self, tenant, door):
-        if door is first.online:
+    async def known(self, tenant, online):
+        if online is first.online:
             raise fault
         worked.append(tenant)
-        return await registry(self, tenant, door)
+        return await registry(self, tenant, online)
 
     monkeypatch.setattr(Catalog, "registry", known)
     today = datetime.now(UTC).date().isoformat()
@@ -110,15 +112,15 @@ async def test_a_cancelled_run_ends_as_cancelled(open_tenant, job):
 async def test_only_the_nightly_run_counts_as_the_night(stores, arguments):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
-    before = await stores.online.get(jobs.RAN)
+    before = await stores.online.get(jobs.LAST_NIGHTLY_RUN)
     await anyio.sleep(0.005)
     await jobs.materialize(
         Run(stores, **{n: v or ago(days=3).date().isoformat() for n, v in arguments.items()})
     )
     await jobs.materialize(Run(stores, due=due, views=["user_boards"]))
-    assert await stores.online.get(jobs.RAN) == before
+    assert await stores.online.get(jobs.LAST_NIGHTLY_RUN) == before
     await jobs.materialize(Run(stores, due=due))
-    assert int(await stores.online.get(jobs.RAN)) > int(before)
+    assert int(await stores.online.get(jobs.LAST_NIGHTLY_RUN)) > int(before)
 
 
 async def test_a_date_that_has_not_begun_is_refused_and_today_is_as_of_now(stores):
@@ -150,7 +152,10 @@ async def test_a_date_that_has_not_begun_is_refused_and_today_is_as_of_now(store
         (view("v", COUNT, replace(COUNT, name="N")), "only by upper and lower case"),
         (view("v", entity="features"), "cannot name an entity type"),
         *((view("v", ttl=t), "TTL") for t in (-5, 10**12)),
-        *((view(n), "do not begin with joined_") for n in ("joined_teams", "asked_x", "Joined-x")),
+        *(
+            (view(n), "must not begin with joined_")
+            for n in ("joined_teams", "asked_x", "Joined-x")
+        ),
     ],
 )
 async def test_definitions_that_cannot_work_are_refused_and_the_old_ones_stay(stores, wrong, says):
@@ -166,11 +171,13 @@ async def test_a_ttl_of_zero_is_none_as_in_feast(stores):
     assert Registry.from_dict({"views": [asdict(view(ttl=0)) | {"ttl": 0}]}).view("v").ttl is None
     assert view(ttl=0) == view()
     for ttl in (None, 1, 100 * 365 * DAY):
-        assert Registry((view(ttl=ttl),)).changed_types(Registry()) == []
+        assert Registry((view(ttl=ttl),)).replacement_errors(Registry()) == []
 
 
 def test_check_tells_what_only_a_registration_refuses(monkeypatch, tmp_path):
-    monkeypatch.setattr("shoal_features.definitions.load", lambda _: Registry((view("joined_x"),)))
+    monkeypatch.setattr(
+        "shoal_features.definitions.load_definitions", lambda _: Registry((view("joined_x"),))
+    )
     found = CliRunner().invoke(commands.commands(), ["apply", str(tmp_path / "f.py"), "--check"])
     assert isinstance(found.exception, Invalid) and "joined_" in str(found.exception)
 
@@ -231,7 +238,7 @@ async def test_a_data_set_keeps_the_entity_type_that_it_was_uploaded_for(stores)
                 assert (await jobs.historical(Run(stores, dataset="mine", features=["n"])))[
                     "rows"
                 ] == 1
-                assert (await Dataset("mine").answered(stores.lake)).dataset().to_table()[
+                assert (await Dataset("mine").result_files(stores.lake)).dataset().to_table()[
                     "n"
                 ].to_pylist() == [222]
     with pytest.raises(Invalid, match="several entity types: board, user"):
@@ -250,7 +257,7 @@ def test_the_command_says_for_which_entity_type(monkeypatch, tmp_path):
         upload(client, "x")
         said.update(arguments)
 
-    monkeypatch.setattr(commands, "_joined", joined)
+    monkeypatch.setattr(commands, "_join", joined)
     file = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"id": ["5"], "event_timestamp": pa.array([ago()], TIME)}), file)
     line = [
@@ -278,24 +285,24 @@ async def test_a_last_without_a_window_looks_a_year_back_beside_a_short_window(s
             Event(type="a.x", time=ago(seconds=9), data={"user_id": "1"}),
         ]
     )
-    await batch.compute(stores, one, datetime.now(UTC))
+    await batch.compute_view(stores, one, datetime.now(UTC))
     found = (
-        await read(
+        await read_values(
             stores.online,
-            Reading("user", registry.resolve("user", ["plan", "n"])),
+            ReadPlan("user", registry.resolve("user", ["plan", "n"])),
             ["1"],
             int(datetime.now(UTC).timestamp() * 1e6),
         )
     )[0]
     assert [json.loads(a.json) for a in found] == ["pro", 1]
-    assert lookback(one) == (366 + 7) * DAY
+    assert lookback_seconds(one) == (366 + 7) * DAY
     assert (
         view("s", ever, COUNT, kind="stream").retention == 3600
     )  # its events need not be kept for a value that is
 
 
 async def test_a_registry_with_every_fault_says_them_all():
-    found = Registry((view("joined_x", replace(COUNT, name="row"), ttl=-1),)).changed_types(
+    found = Registry((view("joined_x", replace(COUNT, name="row"), ttl=-1),)).replacement_errors(
         Registry()
     )
     assert len(found) == 3
@@ -312,8 +319,8 @@ def test_a_row_that_is_kept_offline_gives_every_feature() -> None:
         features=[SimpleNamespace(name=n, dtype="string") for n in ("plan", "score")],
     )
     part = {"team": "a", "event_timestamp": "2026-11-01T00:00:00Z", "plan": "pro"}
-    assert parse(view, [part])[1] == []  # type: ignore[arg-type]
-    good, rejected = parse(view, [part, {**part, "score": None}], whole=True)  # type: ignore[arg-type]
+    assert parse_rows(view, [part])[1] == []  # type: ignore[arg-type]
+    good, rejected = parse_rows(view, [part, {**part, "score": None}], complete=True)  # type: ignore[arg-type]
     assert (
         [r["index"] for r in rejected] == [0]
         and "it has no score" in rejected[0]["error"]

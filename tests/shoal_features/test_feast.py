@@ -17,10 +17,10 @@ from shoal import Event, Role, TenantContext
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 from shoal_features import jobs
-from shoal_features.ingest import handle
-from shoal_features.registry import Registry
+from shoal_features.ingest import ingest_events
 from shoal_features.routes import routes
 
+from .shared import REGISTRY
 from .test_jobs import Run
 
 feast = pytest.importorskip("feast")
@@ -371,7 +371,7 @@ def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, sto
 
     async def feed() -> None:
         await shoal.stores.events.append(events)
-        await handle(shoal.stores.online, SHARED, events)
+        await ingest_events(shoal.stores.online, REGISTRY, events)
         from shoal.stores.connections import close_connections
 
         await close_connections()
@@ -405,14 +405,3 @@ def test_taking_a_project_down_leaves_values_where_they_are(applied):
     assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()[
         "rate"
     ] == [0.5]
-
-
-def _shared() -> Registry:
-    import json
-
-    from shoal_features.catalog import SHARED as path
-
-    return Registry.from_dict(json.loads(path.read_text()))
-
-
-SHARED = _shared()

@@ -11,18 +11,20 @@ import pytest
 
 from shoal import Event, InternalError, Invalid
 from shoal_features import batch, jobs, offline
-from shoal_features.aggregation import schema
-from shoal_features.catalog import SHARED, Catalog
+from shoal_features.aggregation import offline_schema
+from shoal_features.catalog import Catalog
 from shoal_features.datasets import Dataset
-from shoal_features.historical_query import question
-from shoal_features.ingest import handle
-from shoal_features.online import Reading, read
-from shoal_features.registry import Feature, Registry, View
-from shoal_features.values import moment, pack, unpack
+from shoal_features.historical_query import plan_query
+from shoal_features.ingest import ingest_events
+from shoal_features.online import ReadPlan, read_values
+from shoal_features.registry import Registry
+from shoal_features.values import from_micros, pack, unpack
+from shoal_features.views import Feature, View
+
+from .shared import REGISTRY
 
 pytestmark = pytest.mark.anyio
 
-REGISTRY = Registry.from_dict(json.loads(SHARED.read_text()))
 BOARDS = REGISTRY.view("user_boards")
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -137,8 +139,10 @@ async def test_nights_that_nothing_ran_in_are_made_up_for(stores):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     run, midnight = Run(stores, due=due), due.replace(hour=0)
     for days, made_up in ((1, [0]), (3, [2, 1, 0]), (30, [7, 6, 5, 4, 3, 2, 1, 0])):
-        await stores.online.set(jobs.RAN, int((due - timedelta(days=days)).timestamp() * 1000))
-        moments = await jobs._moments(run, run.tenants[0])
+        await stores.online.set(
+            jobs.LAST_NIGHTLY_RUN, int((due - timedelta(days=days)).timestamp() * 1000)
+        )
+        moments = await jobs._times_to_compute(run, run.tenants[0])
         assert [(midnight - at).days for at in moments] == made_up
 
 
@@ -190,14 +194,14 @@ async def test_a_job_killed_among_the_online_values_leaves_each_whole_and_the_ne
     await jobs.materialize(Run(stores))
     for user in users:
         await boards(stores, user, ago(days=1))
-    write, calls = batch.write, []
+    write, calls = batch.write_rows, []
 
-    async def killed(door, view, rows, now):
+    async def killed(online, view, rows, now):
         calls.append(1)
-        await write(door, view, list(rows)[:4], now)
+        await write(online, view, list(rows)[:4], now)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch, "write", killed)
+    monkeypatch.setattr(batch, "write_rows", killed)
     with pytest.raises(KeyboardInterrupt):
         await jobs.materialize(Run(stores, views=["user_boards"]))
     assert sorted([await online(stores, u) for u in users]) == [1] * 5 + [2] * 4
@@ -211,14 +215,14 @@ async def test_one_tenants_fault_leaves_the_others_with_their_values(open_tenant
     first, second = open_tenant(), open_tenant()
     await boards(first, "1", ago(days=2))
     await boards(second, "1", ago(days=2))
-    compute = batch.compute
+    compute = batch.compute_view
 
     async def faulty(stores, *args, **options):
         if stores is first:
             raise ValueError("a broken file")
         return await compute(stores, *args, **options)
 
-    monkeypatch.setattr(batch, "compute", faulty)
+    monkeypatch.setattr(batch, "compute_view", faulty)
     with pytest.raises(InternalError, match=r"1 of 2 tenants failed.*a broken file"):
         await jobs.materialize(Run(first, second))
     assert await online(second, "1") == 1
@@ -228,7 +232,7 @@ async def test_parts_that_have_nothing_are_no_fault(stores, monkeypatch):
     await stores.events.append([Event(type="other", time=ago(days=1), data={})] * 3)
     monkeypatch.setattr(batch, "EVENTS_PER_PART", 1)
     monkeypatch.setattr(
-        batch, "_worked", lambda part, parts: iter([])
+        batch, "_run_on_ray", lambda part, parts: iter([])
     )  # Ray Data leaves empty parts out
     assert (await jobs.materialize(Run(stores)))["rows"] == 0
 
@@ -238,7 +242,7 @@ async def test_the_parts_of_a_batch_are_its_whole(stores, monkeypatch):
         await boards(stores, str(user), ago(days=2), ago(days=3))
     monkeypatch.setattr(batch, "EVENTS_PER_PART", 10)
     monkeypatch.setattr(
-        batch, "_worked", lambda part, parts: map(part, range(parts))
+        batch, "_run_on_ray", lambda part, parts: map(part, range(parts))
     )  # what Ray Data does, here
     assert (await jobs.materialize(Run(stores, views=["user_boards"])))["changed"] == 20
     assert [await online(stores, str(user)) for user in range(20)] == [2] * 20
@@ -299,7 +303,7 @@ async def test_online_and_offline_agree_after_duplicates_disorder_and_lateness(s
     shuffled = events[::2] + events[::-3] + events
     await stores.events.append(shuffled)
     for i in range(0, len(shuffled), 17):
-        await handle(stores.online, REGISTRY, shuffled[i : i + 17])
+        await ingest_events(stores.online, REGISTRY, shuffled[i : i + 17])
     await jobs.materialize(Run(stores))
     found = await jobs.consistency(Run(stores, settle=0))
     assert found["mismatches"] == []
@@ -328,7 +332,7 @@ async def test_what_the_batch_lost_is_found_in_the_log(stores):
     await stores.lake.delete(table)  # as if the run had missed a user, online and offline alike
     await stores.online.delete(("user", "2"))
     kept = kept.filter(pc.equal(kept["entity"], "1"))
-    await offline.append(stores.lake, BOARDS, kept.drop_columns("date"))
+    await offline.append_rows(stores.lake, BOARDS, kept.drop_columns("date"))
     await stores.events.append(
         [Event(type="item.viewed", time=ago(seconds=9), data={"user_id": "2"})]
     )
@@ -364,7 +368,7 @@ async def test_events_ahead_of_our_clock_are_no_mismatch(stores):
         for s in (10, -60, -4000)
     ]
     await stores.events.append(events)
-    await handle(stores.online, REGISTRY, events)
+    await ingest_events(stores.online, REGISTRY, events)
     assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
 
 
@@ -400,14 +404,14 @@ async def test_a_changed_stream_view_is_brought_up_from_the_archive_and_agrees(s
     ]
     await stores.events.append(events)
     await Catalog().replace(stores.online._tenant, stores.online, old)
-    await handle(stores.online, old, events[:7])
+    await ingest_events(stores.online, old, events[:7])
     await Catalog().replace(stores.online._tenant, stores.online, new)
-    await handle(stores.online, new, events[5:])
-    reading = Reading("user", new.resolve("user", ["total", "kinds"]))
+    await ingest_events(stores.online, new, events[5:])
+    plan = ReadPlan("user", new.resolve("user", ["total", "kinds"]))
 
     async def served() -> list:
         now = int(datetime.now(UTC).timestamp() * 1e6)
-        return [json.loads(a.json) for a in (await read(stores.online, reading, ["1"], now))[0]]
+        return [json.loads(a.json) for a in (await read_values(stores.online, plan, ["1"], now))[0]]
 
     assert (await served())[0] == 55
     await jobs.materialize(Run(stores))
@@ -419,15 +423,15 @@ async def test_a_feature_that_takes_up_a_name_of_another_type_does_not_find_the_
     def view(dtype: str) -> View:
         return View("scores", "user", "user_id", "plain", (Feature("n", dtype),))
 
-    t = moment(1_763_900_000_000_000)
+    t = from_micros(1_763_900_000_000_000)
     row = {"entity": "1", "event_timestamp": t, "created": t, "n": "many"}
-    await offline.append(
-        stores.lake, view("string"), pa.Table.from_pylist([row], schema(view("string")))
+    await offline.append_rows(
+        stores.lake, view("string"), pa.Table.from_pylist([row], offline_schema(view("string")))
     )
     asked = pa.table({"entity": ["1"], "at": pa.array([t], pa.timestamp("us", "UTC"))})
     for dtype, n in (("int64", None), ("string", "many")):
-        one = await question(stores, [(view(dtype), view(dtype).features[0])], asked)
-        assert one.answer()["n"].to_pylist() == [n]
+        query = await plan_query(stores, [(view(dtype), view(dtype).features[0])], asked)
+        assert query.run()["n"].to_pylist() == [n]
 
 
 async def test_watching_publishes_metrics_and_feeds_freshness(stores):
@@ -448,7 +452,7 @@ async def test_watching_publishes_metrics_and_feeds_freshness(stores):
 async def test_too_late_events_are_handed_to_the_batch(stores):
     events = [Event(type="item.viewed", time=ago(days=3), data={"user_id": "1"})]
     await stores.events.append(events)
-    await handle(stores.online, REGISTRY, events)
+    await ingest_events(stores.online, REGISTRY, events)
     assert await stores.online.hlen(("features", "late", "user_activity")) == 1
     await jobs.materialize(Run(stores))
     assert await stores.online.hlen(("features", "late", "user_activity")) == 0
@@ -460,14 +464,14 @@ async def test_a_join_of_an_uploaded_data_set_is_answered_in_pieces(stores):
     await jobs.materialize(Run(stores, date=ago(days=1).date().isoformat()))
     times = pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))
     dataset = Dataset("mine")
-    await dataset.ask(stores.lake, pa.table({"entity": ["1", "2"], "at": times}))
+    await dataset.add_rows(stores.lake, pa.table({"entity": ["1", "2"], "at": times}))
     run = Run(stores, dataset="mine", features=["boards_30d", "actions"])
     for _ in range(2):  # a second run replaces the answer of the first
         assert (await jobs.historical(run))["rows"] == 2
-    got = (await dataset.answered(stores.lake)).dataset().to_table()
+    got = (await dataset.result_files(stores.lake)).dataset().to_table()
     assert got.column_names == ["user_id", "event_timestamp", "boards_30d", "actions"]
     assert got["boards_30d"].to_pylist() == [1, None]
-    assert await dataset.forget(stores.lake) == 2
+    assert await dataset.delete(stores.lake) == 2
 
 
 async def test_a_join_as_of_a_time_is_for_every_entity(stores):
@@ -477,7 +481,7 @@ async def test_a_join_as_of_a_time_is_for_every_entity(stores):
     run = Run(stores, dataset="mine", features=["boards_30d"], as_of=datetime.now(UTC).isoformat())
     for _ in range(2):
         assert (await jobs.historical(run))["rows"] == 2
-    got = (await Dataset("mine").answered(stores.lake)).dataset().to_table().sort_by("user_id")
+    got = (await Dataset("mine").result_files(stores.lake)).dataset().to_table().sort_by("user_id")
     assert (got["user_id"].to_pylist(), got["boards_30d"].to_pylist()) == (["1", "2"], [1, 1])
     with pytest.raises(Invalid, match=r"as_of.*no zone"):
         await jobs.historical(
@@ -496,30 +500,30 @@ async def test_a_join_that_cannot_be_is_refused(stores, arguments):
 
 async def test_parts_of_a_join_are_its_whole(stores):
     view = View("scores", "user", "user_id", "plain", (Feature("n", "int64"),))
-    times = [moment(1_763_900_000_000_000 + k * 1_000_000) for k in range(50)]
+    times = [from_micros(1_763_900_000_000_000 + k * 1_000_000) for k in range(50)]
     rows = pa.Table.from_pylist(
         [
             {"entity": f"u{k % 7}", "event_timestamp": t, "created": t, "n": k}
             for k, t in enumerate(times)
         ],
-        schema(view),
+        offline_schema(view),
     )
-    await offline.append(stores.lake, view, rows)
+    await offline.append_rows(stores.lake, view, rows)
     asked = pa.table(
         {
             "entity": [f"u{k % 9}" for k in range(40)],
             "at": pa.array(times[:40], pa.timestamp("us", "UTC")),
         }
     )
-    one = await question(stores, [(view, view.features[0])], asked)
-    assert replace(one, parts=5).answer().equals(one.answer())
+    query = await plan_query(stores, [(view, view.features[0])], asked)
+    assert replace(query, parts=5).run().equals(query.run())
 
 
 async def test_online_values_of_a_batch_are_newer_wins(stores):
     await boards(stores, "1", ago(days=2))
     await jobs.materialize(Run(stores))
     value = await stores.online.hget(("user", "1"), "boards_30d")
-    await batch.compute(stores, BOARDS, ago(days=1))
+    await batch.compute_view(stores, BOARDS, ago(days=1))
     assert await stores.online.hget(("user", "1"), "boards_30d") == value
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from shoal import Event
 from shoal_features import jobs
-from shoal_features.aggregation import aggregate, engine, relation_of, values_at
-from shoal_features.ingest import handle
-from shoal_features.online import Reading, apply, read
+from shoal_features.aggregation import aggregate, open_engine, register_relation, values_at
+from shoal_features.handlers.requests import PARQUET
+from shoal_features.ingest import ingest_events
+from shoal_features.online import ReadPlan, apply_events, read_values
 from shoal_features.registry import Registry
-from shoal_features.routes import PARQUET
-from shoal_features.values import fitted, pack, unpack
-from shoal_features.windows import Occurrence, Plan
+from shoal_features.values import fit_number, pack, unpack
+from shoal_features.windows import EventRow, WindowPlan
 
 from .archives import Made, archive
 from .test_jobs import Run
@@ -35,33 +35,31 @@ def single(x: float) -> float:
     return struct.unpack("<f", struct.pack("<f", x))[0]
 
 
-async def three_ways(door, view, events: list[tuple[int, dict]], now: int = NOW) -> list[dict]:
+async def three_ways(online, view, events: list[tuple[int, dict]], now: int = NOW) -> list[dict]:
     """The features of one user online, offline and in batch, from events given as
     (seconds ago, data).
     """
-    seen = [
-        Occurrence(NOW - s * S, f"test\x1fe{i}", "1", data) for i, (s, data) in enumerate(events)
-    ]
+    seen = [EventRow(NOW - s * S, f"test\x1fe{i}", "1", data) for i, (s, data) in enumerate(events)]
     made = [
         Made(f"e{i}", datetime.fromtimestamp(NOW / 1e6 - s, UTC), data={"user_id": "1", **data})
         for i, (s, data) in enumerate(events)
     ]
-    await apply(door, Plan.of(view), seen, now, 600)
-    reading = Reading("user", [(view, f) for f in view.features])
-    online = dict(
+    await apply_events(online, WindowPlan.of(view), seen, now, 600)
+    plan = ReadPlan("user", [(view, f) for f in view.features])
+    live = dict(
         zip(
-            reading.names,
-            [orjson.loads(a.json) for a in (await read(door, reading, ["1"], now))[0]],
+            plan.names,
+            [orjson.loads(a.json) for a in (await read_values(online, plan, ["1"], now))[0]],
             strict=True,
         )
     )
     asked = pa.table(
         {"row": pa.array([0], pa.int64()), "entity": ["1"], "ts": pa.array([now], pa.int64())}
     )
-    with engine("256MB", 1) as con:
-        relation = relation_of(con, archive(made))
+    with open_engine("256MB", 1) as con:
+        relation = register_relation(con, archive(made))
         tables = [values_at(con, view, relation, asked), aggregate(con, view, relation, now, now)]
-    return [online, *({n: t.to_pylist()[0][n] for n in reading.names} for t in tables)]
+    return [live, *({n: t.to_pylist()[0][n] for n in plan.names} for t in tables)]
 
 
 @pytest.mark.parametrize(
@@ -91,41 +89,45 @@ async def three_ways(door, view, events: list[tuple[int, dict]], now: int = NOW)
     ],
 )
 async def test_a_number_is_the_same_however_it_is_computed(
-    door, view, dtype, function, amounts, expected
+    online, view, dtype, function, amounts, expected
 ):
     one = view(("x", dtype, function, "x", W), ("n", "int64", "count", "", W))
     answers = await three_ways(
-        door, one, [(10 + i, {"x": x}) for i, x in enumerate(amounts)] + [(5, {})]
+        online, one, [(10 + i, {"x": x}) for i, x in enumerate(amounts)] + [(5, {})]
     )
     assert [a["x"] for a in answers] == [expected] * 3
 
 
-async def test_a_last_float32_without_a_window_is_one_too(door, view):
+async def test_a_last_float32_without_a_window_is_one_too(online, view):
     one = view(("x", "float32", "last", "x", None))
-    assert [a["x"] for a in await three_ways(door, one, [(9, {"x": 0.1}), (5, {"x": 1e39})])] == [
+    assert [a["x"] for a in await three_ways(online, one, [(9, {"x": 0.1}), (5, {"x": 1e39})])] == [
         single(0.1)
     ] * 3
 
 
-async def test_a_last_value_without_a_window_expires_by_its_own_event(door, view):
+async def test_a_last_value_without_a_window_expires_by_its_own_event(online, view):
     one = view(("board", "string", "last", "board", None), ("n", "int64", "count", "", W), ttl=3600)
     for age, expected in ((3600, "b"), (3601, None)):
-        online, offline, _ = await three_ways(door, one, [(age, {"board": "b"}), (60, {})])
-        assert online == offline == {"board": expected, "n": 1}
-        await door.delete(("user", "1"))
+        live, offline, _ = await three_ways(online, one, [(age, {"board": "b"}), (60, {})])
+        assert live == offline == {"board": expected, "n": 1}
+        await online.delete(("user", "1"))
 
 
 def test_what_is_computed_online_is_fitted_to_its_type():
-    assert [fitted("int64", b"%d" % x) for x in (2**63 - 1, 2**63)] == [
+    assert [fit_number("int64", b"%d" % x) for x in (2**63 - 1, 2**63)] == [
         b"9223372036854775807",
         b"null",
     ]
-    assert (fitted("int32", b"1e300"), fitted("float32", b"1e39"), fitted("float32", b"null")) == (
+    assert (
+        fit_number("int32", b"1e300"),
+        fit_number("float32", b"1e39"),
+        fit_number("float32", b"null"),
+    ) == (
         b"null",
         b"null",
         b"null",
     )
-    assert (fitted("float64", b"0.1"), fitted("string", b'"1e39"')) == (b"0.1", b'"1e39"')
+    assert (fit_number("float64", b"0.1"), fit_number("string", b'"1e39"')) == (b"0.1", b'"1e39"')
 
 
 def test_a_float32_is_stored_as_one_and_a_larger_number_is_refused():
@@ -144,9 +146,9 @@ async def test_one_large_event_does_not_keep_the_nightly_run_from_the_other_view
         [Event(type="action.done", time=at, data={"user_id": "1", "amount": 1e300})]
     )
     await jobs.materialize(Run(stores))
-    reading = Reading("user", registry.resolve("user", ["cents", "n"]))
+    plan = ReadPlan("user", registry.resolve("user", ["cents", "n"]))
     answers = (
-        await read(stores.online, reading, ["1"], int(at.timestamp() * 1e6) + 3 * 86_400 * S)
+        await read_values(stores.online, plan, ["1"], int(at.timestamp() * 1e6) + 3 * 86_400 * S)
     )[0]
     assert [a.json for a in answers] == [b"null", b"1"]
 
@@ -169,7 +171,7 @@ async def test_a_fraction_in_a_sum_of_integers_is_in_the_history_too(stores, vie
         )
     ]
     await stores.events.append(events)
-    await handle(stores.online, registry, events)
+    await ingest_events(stores.online, registry, events)
     async with serve(stores) as http:
         rows = [{"user": "1", "event_timestamp": datetime.now(UTC).isoformat()}]
         answer = await http.post(
@@ -283,7 +285,7 @@ def test_an_offline_push_from_feast_says_whose_rows_they_are(monkeypatch):
 
     sent: list[dict] = []
     monkeypatch.setattr(
-        feast_offline, "push", lambda config, view, rows, to, query: sent.append(query)
+        feast_offline, "push_rows", lambda config, view, rows, to, query: sent.append(query)
     )
     source = SimpleNamespace(timestamp_field="event_timestamp", created_timestamp_column="created")
     one, config = (

@@ -11,9 +11,14 @@ from fastapi import FastAPI
 from shoal import Event, Role, TenantContext
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
-from shoal_features.ingest import handle
-from shoal_features.registry import Feature, Registry, View
-from shoal_features.routes import MAX_IDS, PARQUET, routes
+from shoal_features.handlers.requests import PARQUET
+from shoal_features.handlers.serving import MAX_IDS
+from shoal_features.ingest import ingest_events
+from shoal_features.registry import Registry
+from shoal_features.routes import routes
+from shoal_features.views import Feature, View
+
+from .shared import REGISTRY
 
 pytestmark = pytest.mark.anyio
 
@@ -56,13 +61,9 @@ async def http(stores):
 
 @pytest.fixture
 async def profile(http):
-    from json import loads
-
-    from shoal_features.catalog import SHARED
-
-    shared = Registry.from_dict(loads(SHARED.read_text()))
     answer = await http.put(
-        "/features/definitions", json=Registry((*shared.views, PLAIN), shared.services).to_dict()
+        "/features/definitions",
+        json=Registry((*REGISTRY.views, PLAIN), REGISTRY.services).to_dict(),
     )
     assert answer.status_code == 200, answer.text
     return http
@@ -85,12 +86,8 @@ async def act(
 ):
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     events = [Event(type=type, time=at, data={"user_id": user, **data}) for _ in range(n)]
-    from json import loads
-
-    from shoal_features.catalog import SHARED
-
     await stores.events.append(events)
-    await handle(stores.online, Registry.from_dict(loads(SHARED.read_text())), events)
+    await ingest_events(stores.online, REGISTRY, events)
 
 
 async def test_the_root_answers_exactly_as_documented(http, stores):
@@ -178,7 +175,7 @@ async def test_an_unknown_feature_is_named_with_the_nearest_known_ones(http):
         ("user=&features=actions", "1 to 512 characters"),
         (f"user={'x' * 600}&features=actions", "1 to 512 characters"),
         ("user=a%00b&features=actions", "control character"),
-        ("ghost=1&features=actions", "unknown entity type 'ghost'; there is user"),
+        ("ghost=1&features=actions", "unknown entity type 'ghost'; known types: user"),
         ("user=1&item=2&features=actions", "name one entity, not user, item"),
         ("user=1&user=2&features=actions", "name one entity"),
     ],

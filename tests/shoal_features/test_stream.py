@@ -3,7 +3,6 @@ leave of the counts.
 """
 
 import asyncio
-import json
 import subprocess
 import time
 from contextlib import asynccontextmanager
@@ -19,17 +18,15 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_features import ingest
-from shoal_features.catalog import SHARED
-from shoal_features.freshness import freshness
-from shoal_features.ingest import GRACE, LATE_RUNS, handle, tell_of_late_runs
-from shoal_features.online import Reading, read
-from shoal_features.registry import Registry
+from shoal_features.freshness import view_freshness
+from shoal_features.ingest import GRACE, LATE_RUNS, ingest_events, publish_late_runs
+from shoal_features.online import ReadPlan, read_values
 
 from .conftest import free_port
+from .shared import REGISTRY
 
 pytestmark = pytest.mark.anyio
 
-REGISTRY = Registry.from_dict(json.loads(SHARED.read_text()))
 NOW = 1_763_900_000_000_000
 S = 1_000_000
 
@@ -44,11 +41,11 @@ def event(n: int, seconds_ago: float = 1, now: int | None = None, **data) -> Eve
     )
 
 
-async def served(door, now: int | None = None, user: str = "1") -> dict:
+async def served(online, now: int | None = None, user: str = "1") -> dict:
     names = ["actions_5min", "actions", "last_action_type", "current_board"]
-    reading = Reading("user", REGISTRY.resolve("user", names))
+    plan = ReadPlan("user", REGISTRY.resolve("user", names))
     now = now or time.time_ns() // 1000
-    answers = (await read(door, reading, [user], now))[0]
+    answers = (await read_values(online, plan, [user], now))[0]
     return {n: orjson.loads(a.json) for n, a in zip(names, answers, strict=True)}
 
 
@@ -81,12 +78,12 @@ async def test_a_worker_that_dies_between_handling_and_acknowledging_changes_no_
     handled = asyncio.Event()
 
     async def dies(tenant: str, events: list[Event]) -> None:
-        await handle(stores.online, REGISTRY, events)
+        await ingest_events(stores.online, REGISTRY, events)
         handled.set()
         await asyncio.sleep(3600)
 
     async def works(tenant: str, events: list[Event]) -> None:
-        await handle(stores.online, REGISTRY, events)
+        await ingest_events(stores.online, REGISTRY, events)
 
     await stores.events.append([event(n) for n in range(50)])
     async with worker(stores, dies, lease=0.3) as first:
@@ -109,7 +106,7 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_ones_flow(st
     async def works(tenant: str, events: list[Event]) -> None:
         if any(e.id == "e3" for e in events):
             raise ValueError("poison")
-        await handle(stores.online, REGISTRY, events)
+        await ingest_events(stores.online, REGISTRY, events)
 
     await stores.events.append([event(n) for n in range(10)])
     async with worker(stores, works):
@@ -136,40 +133,40 @@ async def test_no_event_is_poison_to_the_windows(stores, at):
         Event(id=f"h{n}", type="item.viewed", time=times, data=data)
         for n, data in enumerate(HOSTILE)
     ]
-    await handle(stores.online, REGISTRY, events)
-    await handle(stores.online, REGISTRY, [event(1)])
+    await ingest_events(stores.online, REGISTRY, events)
+    await ingest_events(stores.online, REGISTRY, [event(1)])
     assert (await served(stores.online))["actions_5min"] == 1
 
 
 async def test_an_event_ahead_of_our_clock_waits_until_it_is_due(stores):
-    door = stores.online
-    await handle(door, REGISTRY, [event(1, 0, NOW), event(2, -3600, NOW)], NOW)
-    assert await served(door, NOW) == {
+    online = stores.online
+    await ingest_events(online, REGISTRY, [event(1, 0, NOW), event(2, -3600, NOW)], NOW)
+    assert await served(online, NOW) == {
         "actions_5min": 1,
         "actions": 1,
         "last_action_type": "item.viewed",
         "current_board": "b1",
     }
-    views = {v["view"]: v for v in await freshness(door, REGISTRY, NOW)}
+    views = {v["view"]: v for v in await view_freshness(online, REGISTRY, NOW)}
     assert (views["user_activity"]["ahead_of_time"], views["user_place"]["ahead_of_time"]) == (1, 1)
     later = NOW + 3600 * S
-    await handle(door, REGISTRY, [], later)
-    assert await served(door, later) == {
+    await ingest_events(online, REGISTRY, [], later)
+    assert await served(online, later) == {
         "actions_5min": 1,
         "actions": 2,
         "last_action_type": "item.viewed",
         "current_board": "b2",
     }
-    views = {v["view"]: v for v in await freshness(door, REGISTRY, later)}
+    views = {v["view"]: v for v in await view_freshness(online, REGISTRY, later)}
     assert views["user_activity"]["ahead_of_time"] == 0
 
 
 async def test_the_newest_value_stays_the_newest_when_older_events_follow(stores):
-    await handle(stores.online, REGISTRY, [event(1, 10, NOW)], NOW)
-    await handle(stores.online, REGISTRY, [event(2, 400, NOW)], NOW + 2 * S)
+    await ingest_events(stores.online, REGISTRY, [event(1, 10, NOW)], NOW)
+    await ingest_events(stores.online, REGISTRY, [event(2, 400, NOW)], NOW + 2 * S)
     view = next(
         v
-        for v in await freshness(stores.online, REGISTRY, NOW + 5 * S)
+        for v in await view_freshness(stores.online, REGISTRY, NOW + 5 * S)
         if v["view"] == "user_activity"
     )
     assert view["age_seconds"] == 15
@@ -180,9 +177,11 @@ async def test_too_late_is_counted_and_once(stores):
     retention = REGISTRY.view("user_activity").retention
     late = [event(1, retention + GRACE + 1, NOW)] * 2
     for _ in range(2):
-        await handle(stores.online, REGISTRY, late, NOW)
+        await ingest_events(stores.online, REGISTRY, late, NOW)
     view = next(
-        v for v in await freshness(stores.online, REGISTRY, NOW) if v["view"] == "user_activity"
+        v
+        for v in await view_freshness(stores.online, REGISTRY, NOW)
+        if v["view"] == "user_activity"
     )
     assert view["too_late"] == 1
 
@@ -197,7 +196,7 @@ async def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(stores):
             data={"job": job},
         )
 
-    await tell_of_late_runs(
+    await publish_late_runs(
         stores.events, [late("features.materialize"), late("search.load"), event(1)]
     )
     points = [e async for _, e in stores.events.read(types=["metric"])]
@@ -244,7 +243,7 @@ async def test_when_redis_comes_back_nothing_accepted_is_missing(tmp_path):
         await until(up)
 
         async def works(tenant: str, events: list[Event]) -> None:
-            await handle(stores.online, REGISTRY, events)
+            await ingest_events(stores.online, REGISTRY, events)
 
         await stores.events.append([event(n) for n in range(20)])
         async with worker(stores, works):
@@ -270,5 +269,5 @@ async def test_when_redis_comes_back_nothing_accepted_is_missing(tmp_path):
 
 
 def test_a_parked_event_is_what_it_was():
-    (one,) = ingest.occurrences(REGISTRY.view("user_place"), [event(1)])
-    assert ingest._unparked(ingest._parked(one)) == one
+    (row,) = ingest.event_rows(REGISTRY.view("user_place"), [event(1)])
+    assert ingest._decode_row(ingest._encode_row(row)) == row

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shoal_features.online import Reading, apply, read
-from shoal_features.windows import Occurrence, Plan
+from shoal_features.online import ReadPlan, apply_events, read_values
+from shoal_features.windows import EventRow, WindowPlan
 
 pytestmark = pytest.mark.anyio
 S = 1_000_000
@@ -14,15 +14,17 @@ NOW = 1_763_900_000 * S
 GRACE = 600
 
 
-def event(seconds_ago: float, member: str = "", entity: str = "123", **columns) -> Occurrence:
-    return Occurrence(NOW - int(seconds_ago * S), member or f"e{seconds_ago}", entity, columns)
+def event(seconds_ago: float, member: str = "", entity: str = "123", **columns) -> EventRow:
+    return EventRow(NOW - int(seconds_ago * S), member or f"e{seconds_ago}", entity, columns)
 
 
-async def answer(door, view, now: int = NOW, entity: str = "123") -> dict:
-    reading = Reading("user", [(view, f) for f in view.features])
+async def answer(online, view, now: int = NOW, entity: str = "123") -> dict:
+    plan = ReadPlan("user", [(view, f) for f in view.features])
     return {
         n: orjson.loads(a.json)
-        for n, a in zip(reading.names, (await read(door, reading, [entity], now))[0], strict=True)
+        for n, a in zip(
+            plan.names, (await read_values(online, plan, [entity], now))[0], strict=True
+        )
     }
 
 
@@ -31,29 +33,31 @@ def counting(view):
     return view(("n", "int64", "count", "", 300))
 
 
-async def test_an_event_counts_once_however_often_it_is_delivered(door, counting):
+async def test_an_event_counts_once_however_often_it_is_delivered(online, counting):
     events = [event(10, "a"), event(20, "b"), event(10, "a")]
-    first = await apply(door, Plan.of(counting), events, NOW, GRACE)
-    second = await apply(door, Plan.of(counting), events, NOW, GRACE)
+    first = await apply_events(online, WindowPlan.of(counting), events, NOW, GRACE)
+    second = await apply_events(online, WindowPlan.of(counting), events, NOW, GRACE)
     assert (first.fresh, first.known) == (2, 1)
     assert (second.fresh, second.known) == (0, 3)
-    assert await answer(door, counting) == {"n": 2}
+    assert await answer(online, counting) == {"n": 2}
 
 
-async def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_end(door, counting):
-    await apply(
-        door,
-        Plan.of(counting),
+async def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_end(online, counting):
+    await apply_events(
+        online,
+        WindowPlan.of(counting),
         [event(300, "old"), event(299.999999, "in"), event(0, "now")],
         NOW,
         GRACE,
     )
-    assert await answer(door, counting) == {"n": 2}
+    assert await answer(online, counting) == {"n": 2}
 
 
-async def test_the_count_falls_by_itself_as_time_goes_on(door, counting):
-    await apply(door, Plan.of(counting), [event(0, "a"), event(200, "b")], NOW, GRACE)
-    assert [(await answer(door, counting, NOW + s * S))["n"] for s in (0, 99, 100, 299, 300)] == [
+async def test_the_count_falls_by_itself_as_time_goes_on(online, counting):
+    await apply_events(
+        online, WindowPlan.of(counting), [event(0, "a"), event(200, "b")], NOW, GRACE
+    )
+    assert [(await answer(online, counting, NOW + s * S))["n"] for s in (0, 99, 100, 299, 300)] == [
         2,
         2,
         1,
@@ -62,65 +66,77 @@ async def test_the_count_falls_by_itself_as_time_goes_on(door, counting):
     ]
 
 
-async def test_late_within_the_grace_is_taken_and_later_is_reported(door, counting):
-    taken = await apply(door, Plan.of(counting), [event(299 + GRACE, "late")], NOW, GRACE)
-    missed = await apply(door, Plan.of(counting), [event(300 + GRACE, "too late")], NOW, GRACE)
+async def test_late_within_the_grace_is_taken_and_later_is_reported(online, counting):
+    taken = await apply_events(
+        online, WindowPlan.of(counting), [event(299 + GRACE, "late")], NOW, GRACE
+    )
+    missed = await apply_events(
+        online, WindowPlan.of(counting), [event(300 + GRACE, "too late")], NOW, GRACE
+    )
     assert (taken.fresh, taken.late) == (1, ())
     assert [e.member for e in missed.late] == ["too late"]
-    assert await answer(door, counting) == {"n": 0}
+    assert await answer(online, counting) == {"n": 0}
 
 
-async def test_an_entity_never_seen_has_no_value_and_one_seen_long_ago_has_zero(door, counting):
-    await apply(door, Plan.of(counting), [event(86_400)], NOW, GRACE)
-    assert await answer(door, counting) == {"n": 0}
-    assert await answer(door, counting, entity="nobody") == {"n": None}
+async def test_an_entity_never_seen_has_no_value_and_one_seen_long_ago_has_zero(online, counting):
+    await apply_events(online, WindowPlan.of(counting), [event(86_400)], NOW, GRACE)
+    assert await answer(online, counting) == {"n": 0}
+    assert await answer(online, counting, entity="nobody") == {"n": None}
 
 
-async def test_a_value_expires_when_the_newest_event_is_older_than_the_ttl(door, view):
+async def test_a_value_expires_when_the_newest_event_is_older_than_the_ttl(online, view):
     mortal = view(("n", "int64", "count", "", 300), ttl=3600)
-    await apply(door, Plan.of(mortal), [event(0)], NOW, GRACE)
-    assert await answer(door, mortal, NOW + 3600 * S) == {"n": 0}
-    assert await answer(door, mortal, NOW + 3600 * S + 1) == {"n": None}
+    await apply_events(online, WindowPlan.of(mortal), [event(0)], NOW, GRACE)
+    assert await answer(online, mortal, NOW + 3600 * S) == {"n": 0}
+    assert await answer(online, mortal, NOW + 3600 * S + 1) == {"n": None}
 
 
-async def test_last_keeps_the_newest_by_event_time_whatever_the_order(door, view):
+async def test_last_keeps_the_newest_by_event_time_whatever_the_order(online, view):
     board = view(("board", "string", "last", "board_id", None))
     events = [event(5, board_id="new"), event(50, board_id="old"), event(1, board_id=None)]
-    await apply(door, Plan.of(board), events, NOW, GRACE)
-    assert await answer(door, board) == {"board": "new"}
+    await apply_events(online, WindowPlan.of(board), events, NOW, GRACE)
+    assert await answer(online, board) == {"board": "new"}
 
 
-async def test_of_two_events_at_one_time_the_greater_name_is_last(door, view):
+async def test_of_two_events_at_one_time_the_greater_name_is_last(online, view):
     board = view(("board", "string", "last", "board_id", None))
     for order in ("ab", "ba", "ab"):
         for m in order:
-            await apply(door, Plan.of(board), [event(5, m, board_id=m)], NOW, GRACE)
-        assert await answer(door, board) == {"board": "b"}
+            await apply_events(online, WindowPlan.of(board), [event(5, m, board_id=m)], NOW, GRACE)
+        assert await answer(online, board) == {"board": "b"}
 
 
-async def test_state_outside_the_window_is_dropped(door, counting):
-    await apply(door, Plan.of(counting), [event(s, f"e{s}") for s in range(0, 600, 10)], NOW, GRACE)
+async def test_state_outside_the_window_is_dropped(online, counting):
+    await apply_events(
+        online, WindowPlan.of(counting), [event(s, f"e{s}") for s in range(0, 600, 10)], NOW, GRACE
+    )
     later = NOW + 800 * S
-    await apply(door, Plan.of(counting), [replace(event(0, "x"), time=later)], later, GRACE)
-    assert await door.zcard(("{}", "user", "123", "{}", "activity")) == 11
-    assert 0 < await door.pttl(("{}", "user", "123", "{}", "activity")) <= 900_000
+    await apply_events(
+        online, WindowPlan.of(counting), [replace(event(0, "x"), time=later)], later, GRACE
+    )
+    assert await online.zcard(("{}", "user", "123", "{}", "activity")) == 11
+    assert 0 < await online.pttl(("{}", "user", "123", "{}", "activity")) <= 900_000
 
 
-async def test_columns_that_are_not_of_the_type_are_left_out(door, view):
+async def test_columns_that_are_not_of_the_type_are_left_out(online, view):
     spent = view(("sum", "float64", "sum", "x", 300), ("n", "int64", "count", "x", 300))
     events = [
         event(i, f"e{i}", x=x) for i, x in enumerate([1, 2.5, "3", None, True, [1], float("nan")])
     ]
-    await apply(door, Plan.of(spent), events, NOW, GRACE)
-    assert await answer(door, spent) == {"sum": 3.5, "n": 4}
+    await apply_events(online, WindowPlan.of(spent), events, NOW, GRACE)
+    assert await answer(online, spent) == {"sum": 3.5, "n": 4}
 
 
-async def test_a_sum_out_of_range_is_null_and_never_infinite(door, view):
+async def test_a_sum_out_of_range_is_null_and_never_infinite(online, view):
     spent = view(("sum", "float64", "sum", "x", 300))
-    await apply(
-        door, Plan.of(spent), [event(1, "a", x=1.7e308), event(2, "b", x=1.7e308)], NOW, GRACE
+    await apply_events(
+        online,
+        WindowPlan.of(spent),
+        [event(1, "a", x=1.7e308), event(2, "b", x=1.7e308)],
+        NOW,
+        GRACE,
     )
-    assert await answer(door, spent) == {"sum": None}
+    assert await answer(online, spent) == {"sum": None}
 
 
 @st.composite
@@ -128,7 +144,7 @@ def deliveries(draw):
     """Events of one user in any order, some delivered twice, cut into batches."""
     n = draw(st.integers(1, 25))
     events = [
-        Occurrence(
+        EventRow(
             NOW - draw(st.integers(-2, 500)) * S,
             f"m{i:02d}",
             draw(st.sampled_from(["1", "2"])),
@@ -185,8 +201,8 @@ async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(
         ("kinds", "int64", "count_distinct", "k", 120),
         ("ever", "string", "last", "k", None),
     )
-    door = open_tenant().online
+    online = open_tenant().online
     for batch in batches:
-        await apply(door, Plan.of(everything), batch, NOW, GRACE)
+        await apply_events(online, WindowPlan.of(everything), batch, NOW, GRACE)
     for entity in {e.entity for e in events}:
-        assert await answer(door, everything, now, entity) == brute(events, entity, now, 120)
+        assert await answer(online, everything, now, entity) == brute(events, entity, now, 120)

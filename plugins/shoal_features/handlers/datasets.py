@@ -1,0 +1,72 @@
+"""Data sets: entity rows for a join of any size, and its result."""
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends, Request, Response
+
+from shoal import Malformed, NotFound, TenantContext, current_tenant, editor
+
+from ..catalog import load_registry
+from ..errors import invalid
+from .requests import PARQUET, decode_parquet, encode_parquet, import_offline_modules
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
+
+UPLOAD_SCHEMA = {
+    "requestBody": {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+async def upload(
+    name: str, request: Request, ctx: TenantContext = Depends(editor)
+) -> dict[str, int]:
+    """Add entity rows, as Parquet, to a data set for the job `features.historical`."""
+    dataset, registry = await _open_dataset(name), await load_registry(ctx)
+    import pyarrow as pa
+
+    from ..historical_request import check_entity_rows, parse_entity_rows
+
+    try:
+        table = decode_parquet(await request.body())
+        entity = request.query_params.get("entity") or None
+        rows, _, _ = parse_entity_rows(table, registry, entity, [])
+    except (pa.ArrowException, OSError) as error:
+        raise Malformed(f"the body is not Parquet: {error}") from error
+    check_entity_rows(rows)
+    return {"accepted": await dataset.add_rows(ctx.stores.lake, rows)}
+
+
+async def download(
+    name: str, part: int | None = None, ctx: TenantContext = Depends(current_tenant)
+) -> Any:
+    """The sizes of a data set and of its result; with `part` (from 0), that part.
+
+    A part of the result is Parquet.
+    """
+    dataset, lake = await _open_dataset(name), ctx.stores.lake
+    rows, result = await dataset.row_files(lake), await dataset.result_files(lake)
+    parts = len(result.paths)
+    if part is None:
+        return {"rows": rows.row_count(), "answered": result.row_count(), "parts": parts}
+    if not 0 <= part < parts:
+        raise NotFound(f"the result of {name!r} has {parts} parts, no part {part}")
+    from ..offline import ParquetFiles
+
+    table = ParquetFiles([result.paths[part]], result.filesystem).dataset().to_table()
+    return Response(encode_parquet(table), media_type=PARQUET)
+
+
+async def forget(name: str, ctx: TenantContext = Depends(editor)) -> dict[str, int]:
+    """Remove a data set and its result."""
+    return {"files": await (await _open_dataset(name)).delete(ctx.stores.lake)}
+
+
+async def _open_dataset(name: str) -> "Dataset":
+    await import_offline_modules()
+    from ..datasets import Dataset
+
+    try:
+        return Dataset(name)
+    except ValueError as error:
+        raise invalid("path.name", str(error)) from error

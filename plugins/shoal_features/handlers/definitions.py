@@ -1,0 +1,49 @@
+"""The registered definitions, and how fresh the features are."""
+
+import time
+from typing import Any
+
+from fastapi import Depends
+from pydantic import BaseModel
+
+from shoal import Invalid, TenantContext, current_tenant, editor
+
+from ..catalog import catalog, load_registry
+from ..errors import RegistryError
+from ..freshness import view_freshness
+from ..registry import Registry
+
+
+class Definitions(BaseModel):
+    """A compiled registry, as `shoal features apply` sends it."""
+
+    views: list[dict[str, Any]]
+    services: dict[str, list[str]] = {}
+
+
+async def views(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    """The registered views with their features, and the feature services."""
+    return {"tenant": ctx.tenant, **(await load_registry(ctx)).to_dict()}
+
+
+async def apply(body: Definitions, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+    """Register definitions in place of the old ones, all or nothing."""
+    try:
+        registry = Registry.from_dict(body.model_dump())
+        new = await catalog.replace(ctx.tenant, ctx.stores.online, registry)
+    except RegistryError as error:
+        raise Invalid(f"invalid definitions: {error}", errors=error.errors) from error
+    return {
+        "views": [v.name for v in registry.views],
+        "services": list(registry.services),
+        "new": new,
+    }
+
+
+async def freshness(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    """Age, stream lag and lateness of every view.
+
+    With the shares of nulls and the drift of each feature, as last measured.
+    """
+    registry, now = await load_registry(ctx), time.time_ns() // 1000
+    return {"views": await view_freshness(ctx.stores.online, registry, now)}

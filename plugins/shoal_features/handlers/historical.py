@@ -1,0 +1,106 @@
+"""Features as they were at the times of entity rows."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import orjson
+from fastapi import Depends, Request, Response
+
+from shoal import Malformed, TenantContext, TooLarge, reader
+
+from ..catalog import load_registry, split_names
+from ..errors import invalid
+from ..registry import Registry
+from .requests import (
+    JSON,
+    PARQUET,
+    decode_parquet,
+    encode_parquet,
+    import_offline_modules,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from ..historical_request import HistoricalRequest
+
+MAX_ROWS = 100_000
+
+HISTORICAL_SCHEMA = {
+    "x-shoal-safe": True,
+    "requestBody": {
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "entities": {"type": "array", "items": {"type": "object"}},
+                        "features": {"type": "array", "items": {"type": "string"}},
+                        "entity": {"type": "string"},
+                        "as_of": {"type": "string", "format": "date-time"},
+                        "known_by": {"type": "string", "format": "date-time"},
+                    },
+                }
+            },
+            PARQUET: {"schema": {"type": "string", "format": "binary"}},
+        }
+    },
+}
+
+
+async def historical(request: Request, ctx: TenantContext = Depends(reader)) -> Response:
+    """Features at the times of entity rows, or with `as_of` of all entities at one time.
+
+    JSON in and out, or Parquet by Content-Type and Accept; with a Parquet body,
+    `features`, `entity` and `known_by` are in the query.
+    """
+    await import_offline_modules()
+    from ..historical_query import all_entities, plan_query
+    from ..historical_request import check_entity_rows
+    from ..rows import encode_json_rows, rename_columns
+
+    registry = await load_registry(ctx)
+    wanted = await _parse_request(request, registry)
+    features = resolve(lambda: registry.resolve(wanted.entity, wanted.features), "features")
+    if wanted.as_of is not None:
+        rows = await all_entities(ctx.stores, features, wanted.as_of)
+    else:
+        rows = wanted.rows
+    if rows.num_rows > MAX_ROWS:
+        raise TooLarge(
+            f"at most {MAX_ROWS} rows in one request, not {rows.num_rows};"
+            " use the job features.historical"
+        )
+    check_entity_rows(rows)
+    try:
+        query = await plan_query(
+            ctx.stores, features, rows, known_by=wanted.known_by, cutoff=wanted.cutoff
+        )
+    except ValueError as error:
+        raise invalid("entities.0.known_by", str(error)) from error
+    table = rename_columns(await anyio.to_thread.run_sync(query.run), wanted.key)
+    if PARQUET in request.headers.get("accept", ""):
+        return Response(encode_parquet(table), media_type=PARQUET)
+    return Response(await anyio.to_thread.run_sync(encode_json_rows, table), media_type=JSON)
+
+
+async def _parse_request(request: Request, registry: Registry) -> "HistoricalRequest":
+    import pyarrow as pa
+
+    from ..historical_request import parse_historical_request
+
+    raw = await request.body()
+    media_type = request.headers.get("content-type", JSON).split(";")[0].strip()
+    try:
+        if media_type in (PARQUET, "application/octet-stream"):
+            query: Mapping[str, Any] = request.query_params
+            names = split_names(query.get("features", ""))
+            body: Any = {**query, "features": names, "entities": decode_parquet(raw)}
+        else:
+            body = orjson.loads(raw)
+    except (orjson.JSONDecodeError, pa.ArrowException, OSError) as error:
+        raise Malformed(f"the body is not {media_type}: {error}") from error
+    try:
+        return parse_historical_request(body, registry)
+    except pa.ArrowException as error:
+        raise invalid("entities", f"the rows cannot be read: {error}") from error

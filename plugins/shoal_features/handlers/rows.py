@@ -1,0 +1,74 @@
+"""Rows of a view: pushed by callers, and read from the offline table."""
+
+import time
+from typing import Any
+
+from fastapi import Depends, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from shoal import Invalid, TenantContext, TooLarge, current_tenant, editor
+
+from ..catalog import load_registry
+from ..online import write_rows
+from .requests import PARQUET, check_time, encode_parquet, find_view, import_offline_modules
+
+MAX_WRITTEN = 10_000
+
+
+class Written(BaseModel):
+    """Rows of a view.
+
+    Each has the entity's id by its type or join key, `event_timestamp`, perhaps
+    `created`, and values.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    rows: list[dict[str, Any]]
+    to: str = Field("online", pattern="^(online|offline|online_and_offline)$")
+
+
+async def push(view: str, body: Written, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+    """Write values of a view online, offline or both.
+
+    A value replaces the stored one unless that is newer by (event time, created time).
+    Valid rows are written even if others are rejected.
+    """
+    await import_offline_modules()
+    from ..rows import append_offline, parse_rows
+
+    target = find_view(await load_registry(ctx), view)
+    if target.kind == "stream":
+        raise Invalid(f"{view} is computed from events: append events to the log instead")
+    if len(body.rows) > MAX_WRITTEN:
+        raise TooLarge(f"at most {MAX_WRITTEN} rows in one request, not {len(body.rows)}")
+    offline = body.to in ("offline", "online_and_offline")
+    rows, rejected = parse_rows(target, body.rows, complete=offline)
+    now = time.time_ns() // 1000
+    if body.to != "offline":
+        encoded = [row.to_online(target, now) for row in rows]
+        await write_rows(ctx.stores.online, target, encoded, now)
+    if offline and rows:
+        await append_offline(ctx.stores.lake, target, rows, now)
+    return {"accepted": len(rows), "rejected": rejected}
+
+
+async def rows(
+    view: str,
+    start: str | None = None,
+    end: str | None = None,
+    latest: bool = False,
+    ctx: TenantContext = Depends(current_tenant),
+) -> Response:
+    """The offline rows of a view with event times from `start` to `end`, as Parquet.
+
+    Both ends are included; with `latest`, only the newest row of each entity.
+    """
+    await import_offline_modules()
+    from ..offline import read_range
+    from ..rows import parse_time, rename_columns
+
+    target = find_view(await load_registry(ctx), view)
+    since = check_time(parse_time, start, "query.start") if start else None
+    until = check_time(parse_time, end, "query.end") if end else None
+    table = await read_range(ctx.stores.lake, target, since, until, latest)
+    return Response(encode_parquet(rename_columns(table, target.join_key)), media_type=PARQUET)

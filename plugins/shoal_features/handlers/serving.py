@@ -1,0 +1,148 @@
+"""Online features of one entity or of many."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from shoal import Invalid, TenantContext, current_tenant, reader
+
+from ..catalog import catalog, load_registry
+from ..errors import error_entry, invalid
+from ..online import ReadPlan, ServedValue, read_json, read_values
+from ..registry import Registry
+from ..values import from_micros
+from .requests import JSON, resolve
+
+MAX_IDS = 1_000
+MAX_FEATURES = 500
+OPTIONS = frozenset({"features", "tenant", "metadata"})
+"""Query parameters that name no entity type."""
+
+
+class Batch(BaseModel):
+    """Which features of which entities."""
+
+    model_config = ConfigDict(extra="forbid")
+    entity: str = Field(description="entity type, such as `user`")
+    ids: list[str | int] = Field(description=f"at most {MAX_IDS}")
+    features: list[str] = Field(min_length=1, max_length=MAX_FEATURES)
+    metadata: bool = False
+
+
+GET_SCHEMA = {
+    "parameters": [
+        {
+            "name": "user",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "the entity's id, under its type's name",
+        },
+        {
+            "name": "features",
+            "in": "query",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "names, comma-separated",
+        },
+        {"name": "metadata", "in": "query", "schema": {"type": "boolean"}},
+        {
+            "name": "tenant",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "must be the credential's own",
+        },
+    ]
+}
+
+
+async def get(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    """Features of one entity: `?user=123&features=boards_30d,actions_5min`.
+
+    With `metadata=true`, also the type, times and status of each value.
+    """
+    query = request.query_params
+    registry = await load_registry(ctx)
+    entity, entity_id = _parse_entity(query.multi_items())
+    plan = _plan_read(registry, entity, ",".join(query.getlist("features")), "query.features")
+    _check_id(entity_id, f"query.{entity}")
+    with_metadata = query.get("metadata", "").lower() in ("1", "true", "yes")
+    results = await _read_results(ctx, registry, plan, [entity_id], with_metadata)
+    return Response(results[0], media_type=JSON)
+
+
+async def batch(body: Batch, ctx: TenantContext = Depends(reader)) -> Response:
+    """Features of many entities, in the order of the ids."""
+    if not 1 <= len(body.ids) <= MAX_IDS:
+        raise invalid("ids", f"1 to {MAX_IDS} ids in one request, not {len(body.ids)}")
+    registry = await load_registry(ctx)
+    plan = _plan_read(registry, body.entity, ",".join(body.features), "features")
+    ids = [str(i) for i in body.ids]
+    for n, entity_id in enumerate(ids):
+        _check_id(entity_id, f"ids.{n}")
+    results = await _read_results(ctx, registry, plan, ids, body.metadata)
+    head = b'{"entity":' + orjson.dumps(body.entity)
+    return Response(head + b',"results":[' + b",".join(results) + b"]}", media_type=JSON)
+
+
+def _parse_entity(items: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The entity type and id among the query parameters."""
+    named = [(k, v) for k, v in items if k not in OPTIONS]
+    if not named:
+        raise Invalid("name one entity, such as user=123", errors=[])
+    if len(named) > 1:
+        raise Invalid(
+            "name one entity, not " + ", ".join(k for k, _ in named),
+            errors=[error_entry(f"query.{k}", "not expected here") for k, _ in named[1:]],
+        )
+    return named[0]
+
+
+def _plan_read(registry: Registry, entity: str, names: str, location: str) -> ReadPlan:
+    if not names.strip(", ") or names.count(",") >= MAX_FEATURES:
+        raise invalid(location, f"say which features, 1 to {MAX_FEATURES} of them")
+    return resolve(lambda: catalog.read_plan(registry, entity, names), location)
+
+
+def _check_id(entity_id: str, location: str) -> None:
+    if not 0 < len(entity_id) <= 512 or any(
+        ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in entity_id
+    ):
+        raise invalid(location, "an id has 1 to 512 characters, none of them a control character")
+
+
+async def _read_results(
+    ctx: TenantContext, registry: Registry, plan: ReadPlan, ids: list[str], with_metadata: bool
+) -> list[bytes]:
+    """Per id, `{"user_id": id, "features": {…}}`, and `"metadata": {…}` on request."""
+    now, key = time.time_ns() // 1000, registry.join_key(plan.entity).encode()
+    if not with_metadata:
+        features = await read_json(ctx.stores.online, plan, ids, now)
+        return [
+            b'{"%s":%s,"features":%s}' % (key, orjson.dumps(i), f)
+            for i, f in zip(ids, features, strict=True)
+        ]
+    found = await read_values(ctx.stores.online, plan, ids, now)
+    return [
+        b'{"%s":%s,"features":%s,"metadata":%s}'
+        % (key, orjson.dumps(i), plan.encode_values(values), _encode_metadata(plan, values, now))
+        for i, values in zip(ids, found, strict=True)
+    ]
+
+
+def _encode_metadata(plan: ReadPlan, values: Sequence[ServedValue], now: int) -> bytes:
+    """Per feature: type, status, and where it has a value its times and age."""
+    metadata: dict[str, Any] = {}
+    for (_, feature), value in zip(plan.features, values, strict=True):
+        entry: dict[str, Any] = {"type": feature.dtype, "status": value.reason or "present"}
+        if value.event is not None and value.created is not None:
+            entry |= {
+                "event_timestamp": from_micros(value.event).isoformat(),
+                "created": from_micros(value.created).isoformat(),
+                "age_seconds": max(0.0, (now - value.event) / 1e6),
+            }
+        metadata[feature.name] = entry
+    return orjson.dumps(metadata)

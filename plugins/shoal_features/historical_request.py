@@ -1,0 +1,234 @@
+"""The body of a point-in-time request: which features, of which entity rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shoal import Invalid
+
+from .aggregation import TIME
+from .errors import error_entry, invalid
+from .registry import Registry
+from .rows import EARLIEST, LATEST, entity_id, parse_time
+from .values import to_micros
+
+FIELDS = frozenset({"entities", "features", "entity", "as_of", "known_by", "tenant"})
+MAX_ERRORS = 100
+
+
+@dataclass(frozen=True)
+class HistoricalRequest:
+    """A point-in-time request.
+
+    Attributes:
+        entity: The entity type.
+        key: The column that identifies the entity, as the caller names it.
+        features: Their names.
+        rows: The entity rows (see `historical_query.ENTITY_ROWS`); None with `as_of`.
+        as_of: One time, for all entities.
+        known_by: One cutoff for all rows.
+        cutoff: Whether each row has its own cutoff.
+    """
+
+    entity: str
+    key: str
+    features: list[str]
+    rows: pa.Table | None
+    as_of: datetime | None
+    known_by: datetime | None
+    cutoff: bool
+
+
+def parse_historical_request(body: Any, registry: Registry) -> HistoricalRequest:
+    """Parse a body whose `entities` are a list (of JSON) or an Arrow table (of Parquet).
+
+    Raises:
+        Invalid: With every fault of the first hundred rows that have any.
+    """
+    if not isinstance(body, dict):
+        raise invalid("body", "must be an object with `entities` and `features`")
+    unknown = set(body) - FIELDS
+    if unknown:
+        raise invalid(min(unknown), "unknown field")
+    features = body.get("features")
+    if not features or not isinstance(features, list) or not _are_texts(features):
+        raise invalid("features", "must be a list of feature names")
+    as_of, known_by = (_parse_field(body, name) for name in ("as_of", "known_by"))
+    entity = body.get("entity") or None
+    _check_entity(entity, registry)
+    entities = body.get("entities")
+    if as_of is not None:
+        if entities is not None:
+            raise invalid("as_of", "give either `entities` with their own times, or `as_of`")
+        if entity is None:
+            entity = registry.entities[0] if len(registry.entities) == 1 else ""
+        key = registry.join_key(entity) if entity else ""
+        return HistoricalRequest(entity, key, features, None, as_of, known_by, False)
+    rows, key, entity = parse_entity_rows(entities, registry, entity, features)
+    return HistoricalRequest(
+        entity, key, features, rows, None, known_by, "known_by" in rows.column_names
+    )
+
+
+def parse_entity_rows(
+    entities: Any, registry: Registry, entity: str | None, features: list[str]
+) -> tuple[pa.Table, str, str]:
+    """Parse entity rows.
+
+    Args:
+        entities: A list of objects or an Arrow table, with the entity's id by its type
+            or join key, `event_timestamp`, and perhaps `known_by`.
+        registry: The tenant's definitions.
+        entity: The entity type, where the caller gives it.
+        features: Names of features, which decide between types with one join key.
+
+    Returns:
+        The rows (see `historical_query.ENTITY_ROWS`; the metadata of the schema has the
+        entity type), the caller's name of the id's column, and the entity type.
+
+    Raises:
+        Invalid: With every fault of the first hundred rows that have any.
+    """
+    _check_entity(entity, registry)
+    keys = {v.entity: v.join_key for v in registry.views}
+    if isinstance(entities, pa.Table):
+        rows, key = _rows_of_table(entities, keys, entity)
+    elif isinstance(entities, list):
+        rows, key = _rows_of_list(entities, keys, entity)
+    else:
+        example = '{"user": "123", "event_timestamp": "2026-11-23T10:00:00Z"}'
+        raise invalid("entities", f"must be a list of rows such as {example}")
+    entity = entity or _entity_of_column(key, keys, registry, features)
+    return rows.replace_schema_metadata({"entity": entity}), key, entity
+
+
+def check_entity_rows(rows: pa.Table) -> None:
+    """Refuse text that is not UTF-8 and times out of range, as Parquet may have them.
+
+    Raises:
+        Invalid: For such rows.
+    """
+    try:
+        rows.validate(full=True)
+    except pa.ArrowException as error:
+        raise invalid("entities", f"the rows cannot be read: {error}") from error
+    for column in ("at", "known_by"):
+        if column in rows.column_names and rows.num_rows:
+            ends = pc.min_max(rows[column].cast(pa.int64())).as_py()
+            if ends["min"] < to_micros(EARLIEST) or ends["max"] > to_micros(LATEST):
+                name = "event_timestamp" if column == "at" else column
+                message = f"times must be between the years {EARLIEST.year} and {LATEST.year}"
+                raise invalid(name, message)
+
+
+def _check_entity(entity: Any, registry: Registry) -> None:
+    if entity is not None and (not isinstance(entity, str) or entity not in registry.entities):
+        known = ", ".join(registry.entities) or "-"
+        raise invalid("entity", f"unknown entity type {entity!r:.60}; known types: {known}")
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(isinstance(v, str) for v in values)
+
+
+def _parse_field(body: Mapping[str, Any], name: str) -> datetime | None:
+    if body.get(name) is None:
+        return None
+    try:
+        return parse_time(body[name])
+    except ValueError as error:
+        raise invalid(name, str(error)) from error
+
+
+def _rows_of_list(
+    entities: list[Any], keys: Mapping[str, str], entity: str | None
+) -> tuple[pa.Table, str]:
+    if not entities:
+        key = entity or next(iter(keys), "")
+        return pa.table({"entity": pa.array([], pa.string()), "at": pa.array([], TIME)}), key
+    names = set(entities[0]) if isinstance(entities[0], dict) else set()
+    key = _entity_column(names, keys, entity, "entities.0")
+    cutoff = "known_by" in names
+    ids, times, cutoffs, errors = [], [], [], []
+    for n, row in enumerate(entities):
+        try:
+            if not isinstance(row, dict) or set(row) != names:
+                raise ValueError(f"all rows must have the same fields: {', '.join(sorted(names))}")
+            ids.append(entity_id(row[key]))
+            times.append(parse_time(row["event_timestamp"]))
+            cutoffs.append(parse_time(row["known_by"]) if cutoff else None)
+        except ValueError as error:
+            errors.append(error_entry(f"entities.{n}", str(error)))
+            if len(errors) == MAX_ERRORS:
+                break
+    if errors:
+        raise Invalid(f"{errors[0]['location']}: {errors[0]['message']}", errors=errors)
+    table = pa.table({"entity": pa.array(ids, pa.string()), "at": pa.array(times, TIME)})
+    return (table.append_column("known_by", pa.array(cutoffs, TIME)) if cutoff else table), key
+
+
+def _rows_of_table(
+    table: pa.Table, keys: Mapping[str, str], entity: str | None
+) -> tuple[pa.Table, str]:
+    key = _entity_column(set(table.column_names), keys, entity, "body")
+    columns = {"entity": table[key].cast(pa.string())}
+    for name, column in (("at", "event_timestamp"), ("known_by", "known_by")):
+        if column in table.column_names:
+            dtype = table[column].type
+            if not pa.types.is_timestamp(dtype) or dtype.tz is None:
+                raise invalid(column, f"must be a timestamp with a zone, not {dtype}")
+            columns[name] = table[column].cast(TIME, safe=False)
+    for name, column in columns.items():
+        if column.null_count:
+            raise invalid(name, f"{column.null_count} of its values are null")
+    return pa.table(columns), key
+
+
+def _entity_column(
+    names: set[str], keys: Mapping[str, str], entity: str | None, location: str
+) -> str:
+    """Which column has the entity's id."""
+    if "event_timestamp" not in names:
+        raise invalid(location, "each row needs `event_timestamp`")
+    rest = names - {"event_timestamp", "known_by", "tenant_id"}
+    found = [
+        n for n in sorted(rest) for e, k in keys.items() if n in (e, k) and entity in (None, e)
+    ]
+    if len(rest) != 1 or not found:
+        known = ", ".join(sorted({*keys, *keys.values()}))
+        given = ", ".join(sorted(rest)) or "none"
+        raise invalid(
+            location, f"each row needs one entity id, in a column named {known}; found {given}"
+        )
+    return found[0]
+
+
+def _entity_of_column(
+    column: str, keys: Mapping[str, str], registry: Registry, features: list[str]
+) -> str:
+    """The entity type of a column of ids.
+
+    It is the type of that name, else the one with that join key; of several, the one
+    that has the features.
+    """
+    if column in keys:
+        return column
+    sharing = [e for e, k in keys.items() if k == column]
+    found = sharing
+    if len(found) > 1:
+        found = [e for e in found if _has_features(registry, e, features)]
+    if len(found) != 1:
+        known = ", ".join(sharing) or "none"
+        raise invalid("entity", f"required: {column!r} is the join key of {known}")
+    return found[0]
+
+
+def _has_features(registry: Registry, entity: str, features: list[str]) -> bool:
+    try:
+        return bool(registry.resolve(entity, features))
+    except LookupError:
+        return False
