@@ -1,8 +1,6 @@
-"""One Shoal for all cluster tests, started by `shoal up --detach` as a person would,
-with a stranger's plugin installed beside it.
+"""One platform for all cluster tests, started by `shoal up --detach`.
 
-`SHOAL_TEST_DATA=DIR` uses one that runs already (it must have been started with the
-greeting plugin on its PYTHONPATH).
+`SHOAL_TEST_DATA=DIR` uses one that is running, with the example plugin on its PYTHONPATH.
 """
 
 import json
@@ -11,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from uuid import uuid4
 
 import pytest
 
-from shoal import Client
+from shoal import Client, Conflict, Role
+from shoal.router.credentials import mint_internal
+from shoal.tenants.records import PLATFORM
 
 HERE = Path(__file__).parent
 PLUGIN = HERE.parent / "greeting_plugin"
@@ -40,29 +41,41 @@ class Platform:
         """
         done = subprocess.run(
             [sys.executable, "-m", "shoal.cli.main", *words, "--json"],
-            env=self.env, capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
         if check:
             assert done.returncode == 0, f"shoal {' '.join(words)}: {done.stdout}\n{done.stderr}"
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         value = json.loads(lines[-1]) if lines and lines[-1][0] in "{[" else done.stdout
         return value if check else (done.returncode, value)
 
+    def create_tenant(self, name: str) -> None:
+        with suppress(Conflict), self.operator() as operator:
+            operator.platform.create_tenant(id=name)
+
     def key(self, tenant: str, role: str = "editor", user: str | None = None) -> str:
-        """A key of a tenant, made once."""
+        """A key of a tenant, created once."""
         name = f"{tenant}/{role}/{user}"
         if name not in self.keys:
-            words = [
-                "keys",
-                "create",
-                "--tenant",
-                tenant,
-                "--role",
-                role,
-                *(["--user", user] if user else []),
-            ]
-            self.keys[name] = self.shoal(*words)["key"]
+            with self.operator() as operator:
+                made = operator.platform.create_key(id=tenant, role=role, user=user)
+            self.keys[name] = made["key"]
         return self.keys[name]
+
+    def operator(self) -> Client:
+        """A client with the rights of the platform's operator."""
+        secret = self.runtime["router"]["internal_secret"]
+        token = mint_internal(secret, tenant=PLATFORM, role=Role.admin, user=None, ttl=3600)
+        return Client(self.address, token)
+
+    @property
+    def runtime(self) -> dict[str, Any]:
+        """The configuration that it was started with."""
+        configuration: dict[str, Any] = json.loads((self.data / "runtime.json").read_text())
+        return configuration
 
     def client(
         self, tenant: str, role: str = "editor", user: str | None = None, **options: Any
@@ -71,13 +84,11 @@ class Platform:
 
 
 def installed_plugin(folder: Path) -> Path:
-    """The stranger's plugin, built and installed by pip into a folder of its own."""
+    """The example plugin, built and installed by pip into a folder of its own."""
     source, target = folder / "source", folder / "site"
     shutil.copytree(PLUGIN, source)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", target, source],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", target, source], check=True, capture_output=True, text=True)
     return target
 
 
@@ -94,14 +105,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         env |= {"SHOAL_DATA": str(folder / "data"), "PYTHONPATH": os.pathsep.join(paths)}
         running = Platform(folder / "data", env)
         status, answer = running.shoal("up", "--detach", check=False)
-        # The stranger's plugin brings one capability that cannot come up, on purpose;
-        # all others must.
+        # The example plugin has one capability that cannot start, on purpose.
         assert status == 1 and "failing is not ready" in str(answer), (
             running.data / "up.log"
         ).read_text()
-    runtime = json.loads((running.data / "runtime.json").read_text())
-    running.address = f"http://127.0.0.1:{runtime['port']}"
-    running.ray = f"ray://127.0.0.1:{runtime['ray_client_port']}"
+    running.address = f"http://127.0.0.1:{running.runtime['port']}"
+    running.ray = f"ray://127.0.0.1:{running.runtime['ray_client_port']}"
     try:
         yield running
     finally:
@@ -111,33 +120,34 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 @pytest.fixture
 def tenants(platform: Platform) -> Iterator[Callable[[], str]]:
-    """Makes companies for one test, and erases them after it."""
+    """Creates tenants for one test. They are erased only where the platform stays."""
     made: list[str] = []
 
     def make() -> str:
-        name = f"t-{uuid4().hex[:8]}"
-        platform.shoal("tenants", "create", name)
-        made.append(name)
-        return name
+        made.append(f"t-{uuid4().hex[:8]}")
+        platform.create_tenant(made[-1])
+        return made[-1]
 
     yield make
-    for name in made:
-        platform.shoal("tenants", "delete", name, "--yes", check=False)
+    if os.environ.get("SHOAL_TEST_DATA"):
+        for name in made:
+            platform.shoal("tenants", "delete", name, "--yes", check=False)
 
 
 @pytest.fixture(scope="session")
 def acme(platform: Platform) -> str:
-    """A company for tests that only read or that write under names of their own."""
-    return _company(platform, "acme")
+    """A tenant for tests that only read, or write under names of their own."""
+    platform.create_tenant("acme")
+    return "acme"
 
 
 @pytest.fixture(scope="session")
 def globex(platform: Platform) -> str:
-    """Another company."""
-    return _company(platform, "globex")
+    """Another tenant."""
+    platform.create_tenant("globex")
+    return "globex"
 
 
-def _company(platform: Platform, name: str) -> str:
-    if name not in {t["id"] for t in platform.shoal("tenants", "list")}:
-        platform.shoal("tenants", "create", name)
-    return name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The lifecycle's tests come last: they stop the platform of the others."""
+    items.sort(key=lambda item: item.path.name == "test_lifecycle.py")

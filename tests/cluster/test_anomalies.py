@@ -1,7 +1,6 @@
 """From a point posted over HTTP to its alert, through the event log and a worker."""
 
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,15 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shoal.testing import wait_until
+
 pytestmark = pytest.mark.cluster
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
-    return value
 
 
 def points(metric: str, values: Any, until: datetime) -> list[dict[str, Any]]:
@@ -48,7 +41,7 @@ def test_a_point_over_the_limit_becomes_one_alert_that_says_why(platform: Any, g
                 a for a in found if "checkout.error_rate" in {m["metric"] for m in a["members"]}
             ]
 
-        (found,) = wait_for(alert)
+        (found,) = wait_until(alert)
         assert {m["metric"] for m in found["members"]} == {
             "checkout.error_rate",
             "checkout.latency_ms",
@@ -76,12 +69,12 @@ def test_the_nightly_fit_gives_a_band(platform: Any, globex: str) -> None:
     with platform.client(globex) as client, platform.client(globex, "admin") as admin:
         client.anomalies.add_metrics(body=sent)
         ask = {"metric": "visits", "from": (now - timedelta(days=2)).isoformat()}
-        wait_for(
+        wait_until(
             lambda: "visits" in {s["metric"] for s in client.anomalies.list_metrics()["series"]}
         )
-        wait_for(lambda: len(client.anomalies.get_series(**ask)["times"]) == 49)
+        wait_until(lambda: len(client.anomalies.get_series(**ask)["times"]) == 49)
         run = admin.platform.run_job(name="anomalies.fit", body={"tenant": globex})
-        done = wait_for(
+        done = wait_until(
             lambda: (
                 (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running")
                 and r
@@ -106,8 +99,8 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
             values[[400, 550, 700, 850]] += 5.0  # what people call noise
             values[950] += 60.0 if k == 0 else 0.0
             client.anomalies.add_metrics(body=points(f"lag{k}", values, now))
-        wait_for(lambda: len(client.anomalies.list_metrics()["series"]) == 3)
-        wait_for(
+        wait_until(lambda: len(client.anomalies.list_metrics()["series"]) == 3)
+        wait_until(
             lambda: all(
                 len(client.anomalies.get_series(metric=f"lag{k}")["times"]) == 1000
                 for k in range(3)
@@ -117,7 +110,7 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
         for anomaly in found:
             client.anomalies.give_feedback(id=anomaly["id"], anomaly=anomaly["value"] > 40)
         run = admin.platform.run_job(name="anomalies.learn", body={"tenant": company})
-        done = wait_for(
+        done = wait_until(
             lambda: (
                 (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running")
                 and r
@@ -139,19 +132,3 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
     )
     assert {"sensitivity_threshold", "refractory_points"} <= set(tuned["parameters"])
     assert tuned["default"] == pytest.approx(suggestion["current"], abs=1)
-
-
-def test_the_routers_own_account_of_a_company_becomes_series(
-    platform: Any, tenants: Callable[[], str]
-) -> None:
-    with platform.client(tenants()) as client:
-
-        def metrics() -> set[str]:
-            return {
-                s["metric"]
-                for s in client.anomalies.list_metrics()["series"]
-                if s["labels"].get("capability") == "anomalies"
-            }
-
-        wanted = {"shoal.requests", "shoal.error_rate", "shoal.latency_p95", "shoal.active_users"}
-        wait_for(lambda: wanted <= metrics(), 150)  # a minute is counted when it is over

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from shoal import Client
+from shoal.testing import wait_until
 
 pytestmark = pytest.mark.cluster
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.25)
-    return value
 
 
 def collection(folder: Path) -> Path:
@@ -160,7 +153,7 @@ def everyone_searches(platform: Any, tenant: str, arm: dict[str, str]) -> None:
                 arm
             )
 
-    wait_for(seen, 180)
+    wait_until(seen, 180)
 
 
 def test_days_made_by_ray_data_are_what_the_report_shows(
@@ -191,7 +184,7 @@ def test_days_made_by_ray_data_are_what_the_report_shows(
         before = client.experiments.results(id="days")["metrics"][0]["comparisons"]["b"]
         for _ in range(2):
             run = client.platform.run_job(name="experiments.aggregate", body={"tenant": tenant})
-            wait_for(
+            wait_until(
                 lambda id=run["id"]: (
                     client.platform.get_run(id=id)["state"] not in ("queued", "running")
                 ),

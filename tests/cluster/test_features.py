@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from shoal import Forbidden, Invalid, NotFound
+from shoal.testing import wait_until
 
 pytestmark = pytest.mark.cluster
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
-    return value
 
 
 def events(
@@ -43,7 +35,7 @@ def test_an_accepted_event_is_served_and_a_second_delivery_changes_nothing(
         sent = events("123", "item.viewed", "item.viewed", board_id="b1")
         for _ in range(2):
             assert client.platform.append_events(body=sent)["accepted"] == 2
-        wait_for(
+        wait_until(
             lambda: client.features.get(user="123", features="actions_5min")["features"][
                 "actions_5min"
             ]
@@ -118,7 +110,7 @@ def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(
             ["board.created"],
             ["item.viewed"],
         )
-        compared = wait_for(
+        compared = wait_until(
             lambda: platform.shoal("features", "consistency", "--tenant", name, check=False)[0] == 0
         )
         assert compared
@@ -147,7 +139,7 @@ def test_a_join_in_parts_by_ray_data_is_the_same_as_in_one_request(
             name="features.historical",
             arguments={"dataset": "mine", "features": ["actions"], "parts": 3},
         )
-        done = wait_for(lambda: _done(client, run["id"]), 120)
+        done = wait_until(lambda: _done(client, run["id"]), 120)
         assert (done["state"], done["result"]["rows"]) == ("succeeded", 20), done["error"]
         answer = [
             row
@@ -230,7 +222,7 @@ def test_feasts_own_client_works_with_a_key_over_http(
             )
         )
         client.platform.append_events(body=events("7", "item.viewed", board_id="b2"))
-        wait_for(
+        wait_until(
             lambda: client.features.get(user="7", features="actions_5min")["features"][
                 "actions_5min"
             ]
@@ -266,11 +258,11 @@ def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(
     queued = [runs.add("features.materialize", tenant=name, due=due) for _ in range(5)]
     with platform.client(name) as client:
         try:
-            wait_for(lambda: _values(client, "features.late_runs"), 90)
+            wait_until(lambda: _values(client, "features.late_runs"), 90)
             assert 1 in _values(client, "features.late_runs")
         finally:
             for run in queued:
-                wait_for(lambda run=run: _done(client, run.id), 120)
+                wait_until(lambda run=run: _done(client, run.id), 120)
 
 
 def _values(client: Any, metric: str) -> Any:
@@ -284,14 +276,14 @@ def test_the_watch_makes_metrics_of_age_lag_nulls_and_drift(platform: Any, tenan
     name = tenants()
     with platform.client(name) as client:
         client.platform.append_events(body=events("7", "item.viewed"))
-        wait_for(lambda: client.features.get(user="7", features="actions")["features"]["actions"])
+        wait_until(lambda: client.features.get(user="7", features="actions")["features"]["actions"])
         run = client.platform.run_job(name="features.watch")
-        assert wait_for(lambda: _done(client, run["id"]), 120)["state"] == "succeeded"
+        assert wait_until(lambda: _done(client, run["id"]), 120)["state"] == "succeeded"
         view = next(v for v in client.features.freshness()["views"] if v["view"] == "user_activity")
         assert view["age_seconds"] >= 0 and view["lag_seconds"] >= 0 and view["too_late"] == 0
         assert view["features"]["actions"]["null_share"] == 0
         for metric in ("features.age_seconds", "features.lag_seconds"):
-            wait_for(lambda metric=metric: _values_of_view(client, metric, "user_activity"))
+            wait_until(lambda metric=metric: _values_of_view(client, metric, "user_activity"))
 
 
 def _values_of_view(client: Any, metric: str, view: str) -> Any:
@@ -324,9 +316,9 @@ def test_definitions_are_applied_from_a_file_and_a_type_change_is_refused(
     )
     assert status == 1 and said["errors"][0]["location"] == "views.user_place.current_board"
     with platform.client(name) as client:
-        wait_for(lambda: _known(client, "my_actions"))
+        wait_until(lambda: _known(client, "my_actions"))
         with pytest.raises(Invalid, match="unknown feature 'actions'"):
-            wait_for(lambda: not client.features.get(user="1", features="actions"), 3)
+            wait_until(lambda: not client.features.get(user="1", features="actions"), 3)
 
 
 def _known(client: Any, feature: str) -> bool:
@@ -349,7 +341,7 @@ def test_an_erased_tenants_features_are_gone(platform: Any, tenants: Any) -> Non
     name = tenants()
     with platform.client(name) as client:
         client.platform.append_events(body=events("1", "item.viewed"))
-        wait_for(lambda: client.features.get(user="1", features="actions")["features"]["actions"])
+        wait_until(lambda: client.features.get(user="1", features="actions")["features"]["actions"])
     platform.shoal("tenants", "delete", name, "--yes")
     platform.keys.pop(f"{name}/editor/None")
     platform.shoal("tenants", "create", name)

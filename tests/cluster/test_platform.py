@@ -343,7 +343,7 @@ def test_one_companys_flood_is_429_and_the_other_is_served(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     flooding, calm = tenants(), tenants()
-    with _operator(platform) as operator:
+    with platform.operator() as operator:
         operator.platform.put_limits(
             id=flooding, capability="greeting", body={"rps": 0.1, "burst": 1}
         )
@@ -361,17 +361,6 @@ def test_one_companys_flood_is_429_and_the_other_is_served(
         assert float(refused.headers["retry-after"]) > 0
         for _ in range(20):
             assert other.greeting.greet()["tenant"] == calm
-
-
-def _operator(platform: Any) -> Client:
-    """The operator's client of this data folder."""
-    from shoal.router.credentials import mint_internal
-
-    runtime = json.loads((platform.data / "runtime.json").read_text())
-    token = mint_internal(
-        runtime["router"]["internal_secret"], tenant="platform", role="admin", user=None, ttl=600
-    )
-    return Client(platform.address, token)
 
 
 # Running it
@@ -452,9 +441,8 @@ def test_a_killed_replica_is_replaced(platform: Any, acme: str) -> None:
 
 
 def test_the_ray_dashboard_shows_the_applications_by_name(platform: Any) -> None:
-    runtime = json.loads((platform.data / "runtime.json").read_text())
     answer = httpx.get(
-        f"http://127.0.0.1:{runtime['dashboard_port']}/api/serve/applications/", timeout=30
+        f"http://127.0.0.1:{platform.runtime['dashboard_port']}/api/serve/applications/", timeout=30
     ).json()
     assert {"platform", "greeting", "search", "console"} <= set(answer["applications"])
     assert answer["applications"]["greeting"]["route_prefix"] == "/greeting"

@@ -1,6 +1,5 @@
 """A stranger's plugin, end to end."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -9,16 +8,9 @@ import httpx
 import pytest
 
 from shoal import Client, Invalid, NotFound, Unauthenticated
+from shoal.testing import wait_until
 
 pytestmark = pytest.mark.cluster
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
-    return value
 
 
 def test_it_answers_over_http(platform: Any, acme: str) -> None:
@@ -116,7 +108,7 @@ def test_an_experiment_varies_its_parameter_and_logs_one_exposure(
                     )
             return len(seen) == 20
 
-        wait_for(varied)
+        wait_until(varied)
         assert set(seen.values()) == {"cool", "hot"}
         assert varied(), "assignment is sticky"
         with pytest.raises(Invalid) as caught:
@@ -139,7 +131,7 @@ def test_a_tenants_own_value_is_what_runs_there_and_nowhere_else(
     one, other = tenants(), tenants()
     with platform.client(one) as client, platform.client(other) as theirs:
         client.platform.put_parameters(capability="greeting", body={"warmth": 0.9})
-        wait_for(lambda: client.greeting.greet()["warmth"] == 0.9)
+        wait_until(lambda: client.greeting.greet()["warmth"] == 0.9)
         assert theirs.greeting.greet()["warmth"] == 0.5
         with pytest.raises(Invalid):
             client.platform.put_parameters(capability="greeting", body={"warmth": 2})
@@ -156,9 +148,9 @@ def test_its_stream_handles_each_event_once_and_in_order_and_poison_stops_nothin
         )
         assert client.platform.append_events(body=events) == {"accepted": 51, "rejected": []}
         client.platform.append_events(body=events[:10])  # the same again
-        wait_for(lambda: len(client.greeting.seen()["ids"]) == 50, 60)
+        wait_until(lambda: len(client.greeting.seen()["ids"]) == 50, 60)
         assert client.greeting.seen()["ids"] == ids
-        dead = wait_for(lambda: client.platform.dead_letters()["events"])
+        dead = wait_until(lambda: client.platform.dead_letters()["events"])
         assert dead[0]["event"]["id"] == "bad" and "poison" in dead[0]["error"]
 
 
@@ -183,9 +175,9 @@ def test_a_job_that_fails_says_why_and_the_command_exits_with_1(platform: Any, a
 def test_a_job_can_be_cancelled(platform: Any, acme: str) -> None:
     run = platform.shoal("jobs", "run", "greeting.sleep", "--tenant", acme, "--no-wait")
     with platform.client(acme) as client:
-        wait_for(lambda: client.platform.get_run(id=run["id"])["progress"]["done"] > 0)
+        wait_until(lambda: client.platform.get_run(id=run["id"])["progress"]["done"] > 0)
         client.platform.cancel_run(id=run["id"])
-        wait_for(lambda: client.platform.get_run(id=run["id"])["state"] == "cancelled")
+        wait_until(lambda: client.platform.get_run(id=run["id"])["state"] == "cancelled")
 
 
 def test_a_companys_runs_are_its_own(platform: Any, acme: str, globex: str) -> None:

@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from shoal import Client, Forbidden, NotFound, Unauthenticated
+from shoal.testing import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -159,3 +160,16 @@ def test_writes_are_in_the_audit_log_and_no_secret_is(platform: Any, acme: str) 
     assert (found[0]["action"], found[0]["status"]) == ("PUT /platform/boards/{board}/members", 200)
     assert found[0]["credential"] == "key:" + platform.key(acme).split("_")[1]
     assert platform.key(acme).split("_")[2] not in str(entries)
+
+
+def test_a_tenants_requests_become_series(platform: Any, globex: str) -> None:
+    """On a tenant that made requests minutes ago: a minute is counted when it is over."""
+    wanted = {"shoal.requests", "shoal.error_rate", "shoal.latency_p95", "shoal.active_users"}
+    with platform.client(globex) as client:
+
+        def missing() -> set[str]:
+            series = client.anomalies.list_metrics()["series"]
+            found = {s["metric"] for s in series if s["labels"].get("capability") == "anomalies"}
+            return wanted - found
+
+        wait_until(lambda: not missing(), 150)

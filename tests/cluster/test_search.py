@@ -3,7 +3,6 @@ job and the command.
 """
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from shoal import Client, Forbidden, NotFound
+from shoal.testing import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -29,14 +29,6 @@ def item(id: str, text: str, board: str = "b1", **fields: Any) -> dict[str, Any]
 
 def found(client: Client, q: str, **wanted: Any) -> list[str]:
     return [hit["id"] for hit in client.search.search(q=q, **wanted)["hits"]]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.2)
-    return value
 
 
 def test_two_companies_find_only_their_own(platform: Any, tenants: Callable[[], str]) -> None:
@@ -63,7 +55,7 @@ def test_users_see_their_boards_and_readers_write_nothing(
         service.search.add_items(body=[item("1", "plan", "open"), item("2", "plan", "closed")])
         service.platform.put_members(board="open", body={"users": ["ana"]})
     with platform.client(tenant, "reader", "ana") as ana:
-        assert wait_for(lambda: found(ana, "plan")) == ["1"]
+        assert wait_until(lambda: found(ana, "plan")) == ["1"]
         with pytest.raises(NotFound):
             ana.search.search(q="plan", board=["closed"])
         with pytest.raises(Forbidden):
@@ -93,7 +85,7 @@ def test_events_reach_the_index(platform: Any, tenants: Callable[[], str]) -> No
             }
         )
         client.platform.append_events(body=events)
-        wait_for(lambda: sorted(found(client, "plan")) == ["0", "2"])
+        wait_until(lambda: sorted(found(client, "plan")) == ["0", "2"])
 
 
 def test_a_tenants_own_weights_change_the_order(platform: Any, tenants: Callable[[], str]) -> None:
@@ -109,7 +101,7 @@ def test_a_tenants_own_weights_change_the_order(platform: Any, tenants: Callable
             capability="search",
             body={"semantic_weight": 0, "keyword_weight": 0, "recency_weight": 1},
         )
-        wait_for(lambda: found(client, "budget")[0] == "new", seconds=10)
+        wait_until(lambda: found(client, "budget")[0] == "new", seconds=10)
 
 
 def test_the_index_is_made_anew_from_the_log(platform: Any, tenants: Callable[[], str]) -> None:
@@ -117,7 +109,7 @@ def test_the_index_is_made_anew_from_the_log(platform: Any, tenants: Callable[[]
         client.search.add_items(body=[item(str(i), f"plan {i}") for i in range(5)])
         client.search.delete_item(id="3")
         run = client.platform.run_job(name="search.reindex", body={"arguments": {"fresh": True}})
-        done = wait_for(
+        done = wait_until(
             lambda: (
                 (r := client.platform.get_run(id=run["id"]))["state"] in ("succeeded", "failed")
                 and r

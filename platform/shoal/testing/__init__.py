@@ -8,8 +8,9 @@ real embedded servers, without Ray.
 `shoal.testing.conformance` holds any capability to the contract.
 """
 
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from .app import CapabilityApp
 
-__all__ = ["CapabilityApp", "shoal_app", "shoal_servers"]
+__all__ = ["CapabilityApp", "shoal_app", "shoal_servers", "wait_until"]
+T = TypeVar("T")
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +29,26 @@ def __getattr__(name: str) -> Any:
 
         return CapabilityApp
     raise AttributeError(name)
+
+
+def wait_until(condition: Callable[[], T], seconds: float = 60) -> T:
+    """Wait until a condition is true, for what happens some time after an answer.
+
+    Args:
+        condition: Called ten times a second.
+        seconds: How long to wait.
+
+    Returns:
+        The condition's value, when it is true.
+
+    Raises:
+        AssertionError: It was not true in time; with its last value.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still {value!r} after {seconds:g} seconds"
+        time.sleep(0.1)
+    return value
 
 
 @pytest.fixture(scope="session")
