@@ -1,6 +1,7 @@
 """One platform for all cluster tests, started by `shoal up --detach`.
 
-`SHOAL_TEST_DATA=DIR` uses one that is running, with the example plugin on its PYTHONPATH.
+`SHOAL_TEST_DATA=DIR` uses one that is running, with the example plugin on its
+PYTHONPATH.
 """
 
 import json

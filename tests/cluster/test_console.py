@@ -1,4 +1,4 @@
-"""The console on a cluster: in a real browser, through the ingress, websockets and all."""
+"""The console on a cluster, in a real browser with websockets."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime

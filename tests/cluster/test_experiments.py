@@ -1,4 +1,4 @@
-"""Experiments on a cluster: the loop tune → test → promote, and days made by Ray Data."""
+"""Experiments on a cluster: tune, test and promote; and daily results by Ray Data."""
 
 import json
 import time
@@ -41,9 +41,8 @@ def collection(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.timeout(
-    900
-)  # `shoal tune` loads the model anew and starts Ray Tune's trials: minutes on a machine that is busy with other things
+# `shoal tune` loads the model again and starts Ray Tune's trials: minutes on a busy machine.
+@pytest.mark.timeout(900)
 def test_tune_then_test_then_promote(
     platform: Any, tenants: Callable[[], str], tmp_path: Path
 ) -> None:

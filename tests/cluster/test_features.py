@@ -22,10 +22,16 @@ def events(
 ) -> list[dict[str, Any]]:
     at = datetime.now(UTC) - ago
     return [
-        {"specversion": "1.0", "id": f"{user}-{t}-{n}-{at.timestamp()}", "source": "test", "type": t, "time": at.isoformat(),
-         "data": {"user_id": user, **data}}
+        {
+            "specversion": "1.0",
+            "id": f"{user}-{t}-{n}-{at.timestamp()}",
+            "source": "test",
+            "type": t,
+            "time": at.isoformat(),
+            "data": {"user_id": user, **data},
+        }
         for n, t in enumerate(types)
-    ]  # fmt: skip
+    ]
 
 
 def test_an_accepted_event_is_served_and_a_second_delivery_changes_nothing(

@@ -29,7 +29,7 @@ async def put_members(
 ) -> dict[str, Any]:
     """Replace the members of a board: the users who may see it.
 
-    For an admin or the tenant's own service, since a user could otherwise join any board.
+    For an admin or the tenant's own service: a user could otherwise join any board.
     """
     require_service_or_admin(ctx)
     await platform.directory.set_board_members(ctx.tenant, board, body.users)

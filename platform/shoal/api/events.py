@@ -92,8 +92,8 @@ async def replay(
 ) -> dict[str, Any]:
     """Have a stream handle events again.
 
-    Either the dead letters `ids`, or everything after the position `after`; without both,
-    all dead letters of the group.
+    Either the dead letters `ids`, or everything after the position `after`; without
+    both, all dead letters of the group.
     """
     require_service_or_admin(ctx)
     groups = list(platform.streams())

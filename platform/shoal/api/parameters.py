@@ -48,7 +48,7 @@ async def validate_parameters(
     platform: Platform,
     ctx: TenantContext = Depends(reader),
 ) -> dict[str, Any]:
-    """Check values without storing them: the effective values, or 422 with the errors."""
+    """The effective values, or 422 with the errors. Nothing is stored."""
     return validate_values(platform, capability, body).model_dump(mode="json")
 
 

@@ -43,6 +43,6 @@ class Console:
 
 
 def build(arguments: Arguments) -> Application:
-    """Build the console's application; the Serve configuration names this function."""
+    """Build the console's application. The Serve configuration names this."""
     deployment = serve.deployment(**deployment_options("console", Scaling(ongoing=200)))
     return deployment(serve.ingress()(Console)).bind()

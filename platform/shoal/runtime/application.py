@@ -48,7 +48,7 @@ def deployment_options(name: str, scaling: Scaling) -> dict[str, Any]:
 
 
 def capability_application(capability: Capability) -> Application:
-    """The Serve application of a capability: its ingress, and the backends behind it."""
+    """A capability's Serve application: its ingress, and the backends behind it."""
     backends = {}
     for spec in capability.backends:
         deployment = serve.deployment(**deployment_options(spec.name, spec.scaling))
@@ -58,7 +58,7 @@ def capability_application(capability: Capability) -> Application:
 
 
 def build(arguments: Arguments) -> Application:
-    """Build a capability's application; the Serve configuration names this function."""
+    """Build a capability's application. The Serve configuration names this."""
     return capability_application(PlatformContext.current().capability(arguments.capability))
 
 

@@ -19,8 +19,8 @@ Reply = tuple[bool, Any]
 class BackendReplica:
     """The class that Serve deploys for a backend.
 
-    Plain functions run in threads, so that a long one stalls neither the replica's event
-    loop nor its health check.
+    Plain functions run in threads, so that a long one stalls neither the replica's
+    event loop nor its health check.
     """
 
     def __init__(self, capability: str, name: str) -> None:

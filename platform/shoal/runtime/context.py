@@ -72,7 +72,7 @@ class PlatformContext:
     @classmethod
     @cache
     def current(cls) -> Self:
-        """This process's, from the file that `SHOAL_RUNTIME` names or the environment."""
+        """This process's: from the file in `SHOAL_RUNTIME`, or the environment."""
         path = os.environ.get("SHOAL_RUNTIME")
         config = Config(**orjson.loads(Path(path).read_bytes())) if path else Config.load()
         installed = plugin_loader.installed(config.disabled)

@@ -15,8 +15,8 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
 
     Args:
         config: The platform's configuration.
-        runtime: The file that holds it, for `PlatformContext.current`. HAProxy's launcher
-            is written beside it.
+        runtime: The file of it, for `PlatformContext.current`. HAProxy's launcher is
+            written beside it.
     """
     env = {
         "SHOAL_RUNTIME": str(runtime),
@@ -36,7 +36,7 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         # A backend's arguments and results may be large (a model, a plan); gRPC's
         # default limit is 4 MiB.
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
-        # An arena for each of dozens of threads makes every process half as large again.
+        # An arena for each of dozens of threads would make processes half as large again.
         "MALLOC_ARENA_MAX": "2",
         # Idle job workers are not kept for the next job: they hold 200 MB each, and a
         # new one starts in a second.
@@ -48,7 +48,7 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
     }
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster listens on
-        # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address, and
-        # its ports run code for whoever connects.
+        # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address,
+        # and its ports run code for whoever connects.
         env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return env

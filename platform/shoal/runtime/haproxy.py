@@ -43,8 +43,8 @@ def haproxy_environment(config: Config, folder: Path) -> dict[str, str]:
         # Headers of up to 100 kB reach the Router, which refuses them with a problem;
         # HAProxy's own refusal is a page of HTML.
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
-        # A report of every request to a Python process costs a fifth of a quick request;
-        # the replicas count requests anyway.
+        # Reporting each request to a Python process takes a fifth of a quick request's
+        # time; the replicas count requests anyway.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": os.environ.get(
             "RAY_SERVE_HAPROXY_METRICS_ENABLED", "0"
         ),

@@ -27,8 +27,8 @@ def harden(config: str, host: str) -> str:
         host: The interface that replaces all interfaces.
 
     Returns:
-        The text with statistics bound to `host`, an admin socket for its owner only, and
-        without a syslog target.
+        The text with statistics bound to `host`, an admin socket for its owner only,
+        and without a syslog target.
     """
     config = re.sub(r"^(\s*bind )\*?:(?=\d)", rf"\g<1>{host}:", config, flags=re.MULTILINE)
     config = re.sub(r"^(\s*stats socket .*\bmode )666\b", r"\g<1>600", config, flags=re.MULTILINE)

@@ -61,8 +61,8 @@ class Ingress:
 
     Args:
         name: The capability's.
-        backends: Make Serve deploy the backends with the ingress; they are called through
-            `services.backend`.
+        backends: Make Serve deploy the backends with the ingress; they are called
+            through `services.backend`.
     """
 
     def __init__(self, name: str, **backends: Any) -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger("shoal.plugins")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A plugin that failed to load, for `shoal status` and `GET /platform/capabilities`."""
+    """A plugin that failed to load, and why."""
 
     plugin: str
     cause: str
@@ -88,8 +88,9 @@ def load(
     """Load plugins.
 
     Args:
-        entry_points: Whatever one of them raises becomes a `Problem`. Of two capabilities
-            with one name the first is kept, in the order of the entry points' names.
+        entry_points: Whatever one of them raises becomes a `Problem`. Of two
+            capabilities with one name the first is kept, in the order of the entry
+            points' names.
         disabled: The names of capabilities to leave out.
     """
     manager = pluggy.PluginManager("shoal")

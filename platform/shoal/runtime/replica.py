@@ -13,7 +13,7 @@ def prepare_replica(host: str) -> None:
     """To be called by a deployment's constructor.
 
     Args:
-        host: The configured interface; on loopback, the replica's own port is closed too.
+        host: The configured interface. On loopback, so is the replica's own port.
     """
     log_to_replica_file()
     if host in LOOPBACK:
@@ -38,8 +38,8 @@ def bind_replica_port_to_loopback() -> None:
     """Bind the port for calls between replicas, which takes pickles, to loopback only.
 
     Ray 2.60 (`ray.serve._private.replica`) binds it to `[::]` after the deployment's
-    constructor, without a credential and without an option for the address. On a cluster
-    of several machines the port must be reachable: RAY_USE_TLS guards it there
+    constructor, without a credential and without an option for the address. On a
+    cluster of several machines the port must be reachable: RAY_USE_TLS guards it there
     (docs/operations.md).
     """
     from ray.serve._private import replica as module

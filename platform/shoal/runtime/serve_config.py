@@ -31,7 +31,7 @@ class ServeApplication:
 
 
 def serve_applications(capabilities: Iterable[str]) -> list[ServeApplication]:
-    """The applications to deploy, in order: the platform, each capability, the console."""
+    """The applications to deploy: the platform, each capability, the console."""
     return [
         *(
             ServeApplication(name, f"/{name}", args={"capability": name})

@@ -1,41 +1,48 @@
-"""What Serve says of the applications."""
+"""The state of the Serve applications."""
 
 import re
 from typing import Any
 
-NAMED = re.compile(r"[\w.]*(Error|Exception|Invalid|Unavailable)\b.*:")
+ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Invalid|Unavailable)\b.*:")
+"""The line of a traceback that names the error."""
 
 
 def applications_now() -> dict[str, dict[str, Any]]:
-    """Application name → {status, message, deployments: {name: {status, replicas}}}."""
+    """The state of each application, by name.
+
+    Returns:
+        `{"search": {"status": "RUNNING", "message": "", "deployments": {"ingress":
+        {"status": "HEALTHY", "replicas": {"RUNNING": 1}}}}}`.
+    """
     from ray import serve
 
     found: dict[str, dict[str, Any]] = {}
     for name, app in serve.status().applications.items():
         status = str(app.status.value)
-        broken = [
-            d.message
-            for d in app.deployments.values()
-            if d.message and "FAILED" in str(d.status.value) + status
+        failures = [
+            deployment.message
+            for deployment in app.deployments.values()
+            if deployment.message and "FAILED" in str(deployment.status.value) + status
         ]
         found[name] = {
             "status": status,
-            "message": cause("\n".join([app.message, *broken])),
+            "message": cause("\n".join([app.message, *failures])),
             "deployments": {
-                d: {
-                    "status": str(o.status.value),
-                    "replicas": {str(k): v for k, v in o.replica_states.items()},
+                deployment_name: {
+                    "status": str(deployment.status.value),
+                    "replicas": {str(k): v for k, v in deployment.replica_states.items()},
                 }
-                for d, o in app.deployments.items()
+                for deployment_name, deployment in app.deployments.items()
             },
         }
     return found
 
 
 def cause(message: str) -> str:
-    """What a person wants to read first of Serve's message: the last line of a
-    traceback that names an error, else its last line.
+    """The line of a message with a traceback that says what went wrong.
+
+    The last line that names an error, else the last line.
     """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    named = [line for line in lines if NAMED.match(line)]
-    return named[-1] if named else (lines[-1] if lines else "")
+    errors = [line for line in lines if ERROR_LINE.match(line)]
+    return (errors or lines or [""])[-1]

@@ -1,8 +1,7 @@
-"""A worker of the platform: follows the event log for the capabilities' streams,
-archives it, and starts jobs when due.
+"""The platform's workers, which follow the event log, archive it, and start jobs.
 
-Any number of workers may run; leases in Redis give each tenant's stream, and each due
-job, to one of them.
+Any number of them may run: leases in Redis give each tenant's stream, and each due job,
+to one of them.
 """
 
 import asyncio
@@ -26,13 +25,19 @@ from .schedules import last_due
 
 log = logging.getLogger("shoal.worker")
 
-ARCHIVE_EVERY = 30.0
-TENANTS_EVERY = 1.0
+TENANTS_SECONDS = 1.0
+START_JOBS_SECONDS = 0.5
+SCHEDULE_SECONDS = 1.0
+WATCH_RUNS_SECONDS = 5.0
+ARCHIVE_SECONDS = 30.0
+ENSURE_SECONDS = 2.0
+STOP_SECONDS = 10.0
 
 
 class Worker:
-    """A detached Ray actor; Ray restarts it when it dies, and another worker takes over
-    meanwhile.
+    """A detached Ray actor.
+
+    When it dies, Ray restarts it, and another worker takes over in the meantime.
     """
 
     def __init__(self) -> None:
@@ -43,42 +48,45 @@ class Worker:
         self._stop = asyncio.Event()
         self._zone = ZoneInfo(self._platform.config.timezone)
         self._tenants: list[str] = []
-        self._tasks: list[asyncio.Task] = []
+        self._tasks: list[asyncio.Future[None]] = []
 
     async def start(self) -> str:
-        """Begin all loops; its id."""
-        if not await self.alive():
+        """Start all loops that do not run yet; the worker's id."""
+        if not await self.is_running():
             for task in self._tasks:
                 task.cancel()
             await self._refresh_tenants()
             loops: list[Awaitable[None]] = [
-                self._every(TENANTS_EVERY, self._refresh_tenants),
-                self._every(0.5, self._start_jobs),
-                self._every(1.0, self._schedule),
-                self._every(5.0, self._watch_runs),
-                self._every(ARCHIVE_EVERY, self._archive),
-                *self._streams(),
+                self._repeat(TENANTS_SECONDS, self._refresh_tenants),
+                self._repeat(START_JOBS_SECONDS, self._start_jobs),
+                self._repeat(SCHEDULE_SECONDS, self._schedule),
+                self._repeat(WATCH_RUNS_SECONDS, self._watch_runs),
+                self._repeat(ARCHIVE_SECONDS, self._archive),
+                *(
+                    self._follow(group, capability.name, stream)
+                    for group, (capability, stream) in self._platform.streams().items()
+                ),
             ]
             self._tasks = [asyncio.ensure_future(loop) for loop in loops]
         return self.id
 
     async def stop(self) -> None:
-        """Finish the batches at hand and let the leases go."""
+        """Finish the batches in progress and release the leases."""
         self._stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def alive(self) -> bool:
-        """Whether it has begun, and none of its loops has ended."""
+    async def is_running(self) -> bool:
+        """Whether it was started, and none of its loops has ended."""
         return bool(self._tasks) and all(not t.done() for t in self._tasks)
 
-    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while not self._stop.is_set():
             try:
                 await act()
             except Unavailable as error:
                 log.warning("%s: %s", act.__name__, error)
             except Exception:
-                log.exception("%s failed; it is tried again", act.__name__)
+                log.exception("%s failed and will be retried", act.__name__)
             try:
                 await asyncio.wait_for(self._stop.wait(), seconds)
             except TimeoutError:
@@ -88,12 +96,6 @@ class Worker:
         self._tenants = await self._platform.directory.tenant_ids()
 
     # Streams
-
-    def _streams(self) -> list[Awaitable[None]]:
-        return [
-            self._follow(group, capability.name, stream)
-            for group, (capability, stream) in self._platform.streams().items()
-        ]
 
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
         async def handle(tenant: str, events: Sequence[Event]) -> None:
@@ -118,7 +120,7 @@ class Worker:
                     batch_size=stream.batch_size,
                 )
             except Exception:
-                log.exception("the stream %s broke off; it is taken up again", group)
+                log.exception("stream %s failed and will be restarted", group)
                 await asyncio.sleep(1)
 
     async def _archive(self) -> None:
@@ -127,8 +129,8 @@ class Worker:
                 await self._log.archive(tenant)
             except Unavailable:
                 raise
-            except Exception:  # one log that cannot be archived must not keep the others from it
-                log.exception("archiving the log of %s failed; it is tried again", tenant)
+            except Exception:  # one tenant's log must not keep the others from being archived
+                log.exception("archiving the log of %s failed and will be retried", tenant)
 
     # Jobs
 
@@ -153,15 +155,15 @@ class Worker:
 
     async def _watch_runs(self) -> None:
         for run in await asyncio.to_thread(self._runs.requeue_lost):
-            log.warning("run %s of %s: its process died (attempt %d)", run.id, run.job, run.attempt)
+            log.warning(
+                "the process of run %s of %s died in attempt %d", run.id, run.job, run.attempt
+            )
         for run in await asyncio.to_thread(self._runs.unfinished):
             if run.state not in FINAL_STATES:
                 await self._mark_overdue(run)
 
     async def _mark_overdue(self, run: Run) -> None:
-        """A run that is past its deadline is late: once, and as an event of those it is
-        for.
-        """
+        """Mark a run as late, once, and append an event to the logs of its tenants."""
         _, job = self._platform.job(run.job)
         if not job.deadline or run.late or datetime.now(UTC) <= run.scheduled_for + job.deadline:
             return
@@ -183,41 +185,53 @@ class Worker:
 
 
 async def ensure_workers(platform: PlatformContext, stop: asyncio.Event) -> None:
-    """See to it that the configured number of workers lives. Run by the platform's
-    ingress, so wherever Shoal is deployed there are workers.
+    """Keep the configured number of workers running, until `stop` is set.
+
+    The platform's ingress does, so that there are workers wherever Shoal is deployed.
     """
-    import ray
     from ray.exceptions import RayError
 
     while not stop.is_set():
         for number in range(platform.config.workers):
             try:
-                remote: Any = ray.remote(Worker)
-                actor = (
-                    remote
-                    .options(
-                        name=f"shoal worker {number}", namespace=NAMESPACE, lifetime="detached", get_if_exists=True,
-                        num_cpus=0, max_restarts=-1, max_task_retries=0,
-                    )
-                    .remote()
-                )  # fmt: skip
-                if not await actor.alive.remote():
+                actor = _get_or_create_worker(number)
+                if not await actor.is_running.remote():
                     await actor.start.remote()
             except RayError as error:
-                log.warning("worker %d: %s", number, error)
+                log.warning("worker %d is unavailable: %s", number, error)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 2)
+            await asyncio.wait_for(stop.wait(), ENSURE_SECONDS)
+
+
+def _worker_name(number: int) -> str:
+    return f"shoal worker {number}"
+
+
+def _get_or_create_worker(number: int) -> Any:
+    import ray
+
+    worker: Any = ray.remote(Worker)
+    options = {
+        "name": _worker_name(number),
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+    }
+    return worker.options(**options).remote()
 
 
 async def stop_workers(platform: PlatformContext) -> None:
-    """Let the workers finish what they have in hand, and end them."""
+    """Stop the workers after the batches in progress."""
     import ray
 
     for number in range(platform.config.workers):
         try:
-            actor = ray.get_actor(f"shoal worker {number}", namespace=NAMESPACE)
+            actor = ray.get_actor(_worker_name(number), namespace=NAMESPACE)
         except ValueError:
             continue
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(actor.stop.remote(), 10)
+            await asyncio.wait_for(actor.stop.remote(), STOP_SECONDS)
         ray.kill(actor)

@@ -1,4 +1,4 @@
-"""Searching a capability's parameters offline with Ray Tune."""
+"""Offline search for a capability's parameters, with Ray Tune."""
 
 import math
 from collections.abc import Callable
@@ -17,53 +17,51 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     low = high = None
     for constraint in field.metadata:
         for name in ("ge", "gt"):
-            low = (
-                getattr(constraint, name, None)
-                if getattr(constraint, name, None) is not None
-                else low
-            )
+            bound = getattr(constraint, name, None)
+            low = low if bound is None else bound
         for name in ("le", "lt"):
-            high = (
-                getattr(constraint, name, None)
-                if getattr(constraint, name, None) is not None
-                else high
-            )
+            bound = getattr(constraint, name, None)
+            high = high if bound is None else bound
     return low, high
 
 
-def space(model: type[Parameters]) -> dict[str, Any]:
-    """The search space that a model's bounds and literals say; a field without both
-    bounds keeps its default. A positive range that spans more than a factor of 100 is
-    searched on a logarithmic scale.
+def search_space(model: type[Parameters]) -> dict[str, Any]:
+    """The search space of a model, by the bounds and literals of its fields.
+
+    A positive range over more than a factor of 100 is searched on a logarithmic scale. A
+    field without both bounds keeps its default.
     """
     from ray import tune
 
-    found: dict[str, Any] = {}
+    space: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         kind = field.annotation
         low, high = bounds(field)
         if get_origin(kind) is Literal:
-            found[name] = tune.choice(list(get_args(kind)))
+            space[name] = tune.choice(list(get_args(kind)))
         elif kind is bool:
-            found[name] = tune.choice([False, True])
-        elif kind is int and low is not None and high is not None:
-            found[name] = tune.randint(int(low), int(high) + 1)
-        elif kind is float and low is not None and high is not None:
+            space[name] = tune.choice([False, True])
+        elif low is None or high is None:
+            continue
+        elif kind is int:
+            space[name] = tune.randint(int(low), int(high) + 1)
+        elif kind is float:
             wide = low > 0 and high / low > 100
-            found[name] = tune.loguniform(low, high) if wide else tune.uniform(low, high)
-    return found
+            space[name] = tune.loguniform(low, high) if wide else tune.uniform(low, high)
+    return space
 
 
-class Here:
-    """A function of one text for this process alone: Ray Tune pickles its callbacks
-    into its records, and no copy should print.
+class ProgressReport:
+    """Calls `progress` in this process only.
+
+    Ray Tune pickles its callbacks into its records; a copy there must not print.
     """
 
-    def __init__(self, call: Callable[[str], None] = lambda _: None) -> None:
-        self.call = call
+    def __init__(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.progress = progress
 
-    def __reduce__(self) -> tuple[type["Here"], tuple[()]]:
-        return Here, ()
+    def __reduce__(self) -> tuple[type["ProgressReport"], tuple[()]]:
+        return ProgressReport, ()
 
 
 def tune(
@@ -73,30 +71,42 @@ def tune(
     folder: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Try `samples` parameter sets; the best, with its value of the study's metric
-    beside the defaults'; each trial's record stays in `folder`. Needs a Ray that is
-    initialised.
+    """Search a capability's parameters by its study, with Ray Tune.
 
-    NotFound when the capability has no study.
+    Needs an initialised Ray.
+
+    Args:
+        capability: One with a study.
+        path: The data, for the study to load.
+        samples: How many sets of parameters to try.
+        folder: Gets the record of each trial.
+        progress: Told of each trial.
+
+    Returns:
+        The metric's name, its value of the defaults, the best value, and the parameters
+        that gave it.
+
+    Raises:
+        NotFound: The capability has no study.
     """
     if capability.study is None or capability.parameters is None:
-        raise NotFound(f"{capability.name} has no study to tune")
+        raise NotFound(f"{capability.name} has no study")
     import ray
     from ray import tune as ray_tune
+    from ray.tune.search.optuna import OptunaSearch
 
     study, model = capability.study, capability.parameters
     progress("loading the data")
     data = study.load(path)
-    held = ray.put(data)
+    data_ref = ray.put(data)
     baseline = study.objective(model(), data)
+    report = ProgressReport(progress)
 
     def trial(config: dict[str, Any]) -> dict[str, float]:
-        value = study.objective(model(**config), ray.get(held))
+        value = study.objective(model(**config), ray.get(data_ref))
         return {"value": value if math.isfinite(value) else -math.inf}
 
-    here = Here(progress)
-
-    class Report(ray_tune.Callback):
+    class ReportTrials(ray_tune.Callback):
         best, done = -math.inf, 0
 
         def on_trial_complete(
@@ -104,15 +114,14 @@ def tune(
         ) -> None:
             self.done += 1
             self.best = max(self.best, (trial.last_result or {}).get("value", -math.inf))
-            here.call(
-                f"{self.done} of {samples} tried, best {study.metric} {self.best:.4f} (defaults {baseline:.4f})"
+            report.progress(
+                f"{self.done} of {samples} tried, best {study.metric} {self.best:.4f} "
+                f"(defaults {baseline:.4f})"
             )
-
-    from ray.tune.search.optuna import OptunaSearch
 
     results = ray_tune.Tuner(
         ray_tune.with_resources(trial, {"cpu": 1}),
-        param_space=space(model),
+        param_space=search_space(model),
         tune_config=ray_tune.TuneConfig(
             metric="value",
             mode="max",
@@ -121,7 +130,7 @@ def tune(
             max_concurrent_trials=2,
         ),
         run_config=ray_tune.RunConfig(
-            storage_path=str(folder.resolve()), callbacks=[Report()], verbose=0
+            storage_path=str(folder.resolve()), callbacks=[ReportTrials()], verbose=0
         ),
     ).fit()
     best = results.get_best_result()
