@@ -1,14 +1,8 @@
-"""What every test may use."""
+"""Fixtures for all tests."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that use what takes seconds to start are integration tests: `-m "not
     integration"` leaves them out.
     """
-    slow = {"shoal_servers", "serving", "browser", "cluster", "embedder", "nursery"}
+    slow = {"shoal_servers", "shoal_console", "browser", "cluster", "embedder", "nursery"}
     for item in items:
         if slow & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
@@ -60,31 +54,3 @@ def browser() -> Iterator[Any]:
         yield playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
         )
-
-
-@pytest.fixture(scope="session")
-def serving() -> Iterator[Callable[[Path], Any]]:
-    """Runs a script that serves a platform in a process of its own; gives its
-    `address`, and `keys[company][role]`.
-    """
-    with ExitStack() as stack:
-        yield lambda script: stack.enter_context(_serving(script))
-
-
-@contextmanager
-def _serving(script: Path) -> Iterator[Any]:
-    process = subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", str(script)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    try:
-        line = process.stdout.readline()
-        assert line, f"{script} did not start"
-        yield SimpleNamespace(**json.loads(line))
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)  # says where each thread stands, and ends it
-            raise

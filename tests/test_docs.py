@@ -21,7 +21,7 @@ from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.records import Limits
-from shoal.testing.app import LocalPlatform
+from shoal.testing.local_platform import LocalPlatform
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -211,7 +211,8 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> LocalPlatform:
     config = Config(
         stores=stores, router=RouterSettings(internal_secret=SecretStr("x" * 32)), capabilities={}
     )
-    return Bare(config, CAPABILITIES, [])
+    installed = plugins.installed().capabilities
+    return Bare(config, [installed[name] for name in CAPABILITIES])
 
 
 @pytest.mark.parametrize("capability", ["platform", *CAPABILITIES])

@@ -41,7 +41,7 @@ def collection(folder: Path) -> Path:
     return folder
 
 
-# `shoal tune` loads the model again and starts Ray Tune's trials: minutes on a busy machine.
+# `shoal tune` loads the model again and starts trials: minutes on a busy machine.
 @pytest.mark.timeout(900)
 def test_tune_then_test_then_promote(
     platform: Any, tenants: Callable[[], str], tmp_path: Path

@@ -163,7 +163,7 @@ def test_writes_are_in_the_audit_log_and_no_secret_is(platform: Any, acme: str) 
 
 
 def test_a_tenants_requests_become_series(platform: Any, globex: str) -> None:
-    """On a tenant that made requests minutes ago: a minute is counted when it is over."""
+    """A minute's requests are counted when it is over; earlier tests made some."""
     wanted = {"shoal.requests", "shoal.error_rate", "shoal.latency_p95", "shoal.active_users"}
     with platform.client(globex) as client:
 

@@ -127,7 +127,8 @@ def test_the_command_loads_a_corpus(
     tenant, corpus = tenants(), tmp_path / "zoo" / "corpus.jsonl"
     corpus.parent.mkdir()
     corpus.write_text(
-        '{"_id": "z", "title": "Zebras", "text": "They live on the savannah."}\n{"_id": "e", "title": "", "text": ""}\n'
+        '{"_id": "z", "title": "Zebras", "text": "They live on the savannah."}\n'
+        '{"_id": "e", "title": "", "text": ""}\n'
     )
     answer = platform.shoal("search", "load", str(corpus.parent), "--tenant", tenant)
     assert answer["accepted"] == 1

@@ -8,10 +8,8 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +21,6 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from redis import Redis
-from redis.exceptions import ConnectionError
 
 from shoal import (
     Capability,
@@ -36,7 +32,6 @@ from shoal import (
     current_tenant,
     reader,
 )
-from shoal.local.redis_process import redis_binary
 from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
@@ -46,54 +41,9 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.tenant_stores import TenantStores, open_stores
+from shoal.testing.servers import RedisServer
 
 SECRET = "0123456789abcdef0123456789abcdef"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-class RedisServer:
-    """A redis-server of the tests' own, which they may pause."""
-
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
-        self.port = port or free_port()
-        command = [
-            redis_binary(),
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(folder),
-            *options,
-        ]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = Redis.from_url(self.url)
-        for _ in range(500):
-            try:
-                self.client.ping()
-                break
-            except ConnectionError:
-                time.sleep(0.02)
-
-    def pause(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        self.client.close()
-        self.resume()
-        self.process.terminate()
-        self.process.wait()
 
 
 @pytest.fixture(scope="session")

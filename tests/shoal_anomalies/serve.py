@@ -2,17 +2,15 @@
 had an incident: real Redis, real Router, no Ray.
 """
 
-import importlib.util
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
-from shoal import Event, Role
+from shoal import Event
 from shoal.runtime.job_runs import JobRuns
-from shoal.tenants.records import PLATFORM
+from shoal.testing.console import serve_console
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id
 from shoal_anomalies.seasonal import SeasonalModel
@@ -64,26 +62,5 @@ async def seed(process: Any) -> None:
     )
 
 
-def main() -> None:
-    path = Path(__file__).parents[1] / "shoal/console/serve.py"
-    spec = importlib.util.spec_from_file_location("console_serve", path)
-    assert spec and spec.loader
-    serve: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(serve)
-    [capability] = shoal_capabilities()
-    serve.SAMPLES.clear()
-    serve.SAMPLES["anomalies"] = capability
-    make_keys = serve.keys
-
-    async def keys_and_seed(process: Any) -> Any:
-        made = await make_keys(process)
-        await seed(process)
-        made["operator"] = {"admin": (await process.directory.create_key(PLATFORM, Role.admin))[1]}
-        return made
-
-    serve.keys = keys_and_seed
-    serve.main()
-
-
 if __name__ == "__main__":
-    main()
+    serve_console(shoal_capabilities(), seed=seed)

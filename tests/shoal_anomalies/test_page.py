@@ -16,8 +16,8 @@ CHARTS = (
 
 
 @pytest.fixture(scope="module")
-def served(serving: Callable[[Path], Any]) -> Any:
-    return serving(Path(__file__).with_name("serve.py"))
+def served(shoal_console: Callable[[Path], Any]) -> Any:
+    return shoal_console(Path(__file__).with_name("serve.py"))
 
 
 def signed_in(browser: Any, served: Any, key: str) -> Any:
@@ -90,7 +90,7 @@ def test_the_parameters_that_feedback_asks_for_are_shown_and_taken_up(window: An
 
 
 def test_the_operator_sees_how_every_tenant_stands(served: Any, browser: Any) -> None:
-    page = signed_in(browser, served, served.keys["operator"]["admin"])
+    page = signed_in(browser, served, served.keys["platform"]["admin"])
     expect(page.get_by_text("Open alerts by tenant and priority")).to_be_visible()
     expect(page.locator(".nicegui-echart canvas").last).to_be_visible()
     heat_maps = f"{CHARTS}.filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"

@@ -10,8 +10,8 @@ from shoal import Client
 
 
 @pytest.fixture(scope="session")
-def served(serving: Callable[[Path], Any]) -> Any:
-    return serving(Path(__file__).with_name("serve.py"))
+def served(shoal_console: Callable[[Path], Any]) -> Any:
+    return shoal_console(Path(__file__).with_name("serve.py"))
 
 
 @pytest.fixture

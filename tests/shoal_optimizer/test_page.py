@@ -10,8 +10,8 @@ expect = pytest.importorskip("playwright.sync_api").expect
 
 
 @pytest.fixture(scope="module")
-def window(serving: Callable[[Path], Any], browser: Any) -> Any:
-    served = serving(Path(__file__).with_name("serve.py"))
+def window(shoal_console: Callable[[Path], Any], browser: Any) -> Any:
+    served = shoal_console(Path(__file__).with_name("serve.py"))
     page = browser.new_context(
         viewport={"width": 1280, "height": 1400}, base_url=served.address
     ).new_page()

@@ -63,7 +63,7 @@ def build(arguments: Arguments) -> Application:
 
 
 def build_application(spec: ServeApplication) -> Application:
-    """Build an application as `serve deploy` would: by its import path and arguments."""
+    """Build an application by its import path, as `serve deploy` would."""
     builder = pkgutil.resolve_name(spec.import_path)
     (arguments,) = [t for name, t in get_type_hints(builder).items() if name != "return"]
     application: Application = builder(arguments(**spec.args))

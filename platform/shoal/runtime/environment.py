@@ -11,7 +11,7 @@ from .replica import LOOPBACK
 
 
 def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
-    """The environment variables, to be set before Ray is imported: Serve reads them then.
+    """The environment variables, which Serve reads when it is imported.
 
     Args:
         config: The platform's configuration.
@@ -36,7 +36,7 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         # A backend's arguments and results may be large (a model, a plan); gRPC's
         # default limit is 4 MiB.
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
-        # An arena for each of dozens of threads would make processes half as large again.
+        # With an arena for each of dozens of threads, processes are half again as large.
         "MALLOC_ARENA_MAX": "2",
         # Idle job workers are not kept for the next job: they hold 200 MB each, and a
         # new one starts in a second.

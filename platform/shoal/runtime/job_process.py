@@ -30,8 +30,9 @@ class Cancelled(Exception):
 
 
 class JobProcess:
-    """A Ray actor that does one run and ends itself: a detached actor has no owner whose
-    end would end it.
+    """A Ray actor that does one run and ends itself.
+
+    It is detached, so that it has no owner whose end would end it.
     """
 
     def __init__(self, run_id: str) -> None:

@@ -246,7 +246,7 @@ class JobRuns:
     # What workers and job processes use
 
     def claim(self, max_running: int = 1_000) -> Run | None:
-        """Take the oldest queued run; None when none is, or `max_running` run already."""
+        """Take the oldest queued run; None if none is, or `max_running` run."""
         started = _fields({"state": "running", "started": datetime.now(UTC)})
         run_id = self._eval(_CLAIM, (QUEUE, RUNNING), _key(""), time.time(), max_running, *started)
         return self.get(run_id) if run_id else None

@@ -28,8 +28,8 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
 def search_space(model: type[Parameters]) -> dict[str, Any]:
     """The search space of a model, by the bounds and literals of its fields.
 
-    A positive range over more than a factor of 100 is searched on a logarithmic scale. A
-    field without both bounds keeps its default.
+    A positive range over more than a factor of 100 is searched on a logarithmic scale.
+    A field without both bounds keeps its default.
     """
     from ray import tune
 

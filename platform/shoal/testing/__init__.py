@@ -1,15 +1,23 @@
-"""For plugin authors: a pytest plugin that runs a capability behind the real Router, on
-real embedded servers, without Ray.
+"""A pytest plugin for authors of capabilities.
+
+It runs a capability behind the real Router, on real embedded servers, without Ray:
 
     def test_it_greets(shoal_app):
         app = shoal_app("greeting")
         assert app.client("acme").greeting.greet(name="Ana")["text"] == "Hello Ana"
 
-`shoal.testing.conformance` holds any capability to the contract.
+`shoal.testing.conformance` checks any capability against the contract.
 """
 
+import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
     from .app import CapabilityApp
 
-__all__ = ["CapabilityApp", "shoal_app", "shoal_servers", "wait_until"]
+__all__ = ["CapabilityApp", "shoal_app", "shoal_console", "shoal_servers", "wait_until"]
 T = TypeVar("T")
 
 
@@ -53,7 +61,7 @@ def wait_until(condition: Callable[[], T], seconds: float = 60) -> T:
 
 @pytest.fixture(scope="session")
 def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreConfig]":
-    """Redis and Milvus of this test session's own, as `shoal up` starts them."""
+    """Redis and Milvus for this test session, as `shoal up` starts them."""
     from shoal.local.embedded_servers import EmbeddedServers
 
     servers = EmbeddedServers(tmp_path_factory.mktemp("shoal"))
@@ -65,9 +73,10 @@ def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreCo
 
 @pytest.fixture(scope="module")
 def shoal_app(shoal_servers: "StoreConfig") -> "Iterator[Callable[..., CapabilityApp]]":
-    """Serves installed capabilities for one test module: `shoal_app("search",
-    settings={"search": {…}})`, the platform's own always with them. Asked for the same
-    again without options, it gives the same. Every tenant made through it is erased
+    """Serves installed capabilities for one test module, with the platform's own.
+
+    `shoal_app("search", settings={"search": {…}})` gives a `CapabilityApp`; without
+    options, the same one each time. Every tenant that is created through it is erased
     after the module.
     """
     from .app import CapabilityApp
@@ -86,3 +95,32 @@ def shoal_app(shoal_servers: "StoreConfig") -> "Iterator[Callable[..., Capabilit
     yield serve
     for app in made:
         app.close()
+
+
+@pytest.fixture(scope="session")
+def shoal_console() -> Iterator[Callable[[Path], Any]]:
+    """Runs a script that calls `shoal.testing.console.serve_console`.
+
+    `shoal_console(path)` gives its `address`, and `keys[tenant][role]`. It runs in a
+    process of its own, since NiceGUI's state is global.
+    """
+    with ExitStack() as stack:
+        yield lambda script: stack.enter_context(_serving(script))
+
+
+@contextmanager
+def _serving(script: Path) -> Iterator[Any]:
+    command = [sys.executable, "-X", "faulthandler", str(script)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        assert line, f"{script} did not start"
+        yield SimpleNamespace(**json.loads(line))
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # ends it with the traceback of each thread
+            raise

@@ -1,13 +1,10 @@
-"""Capabilities served by uvicorn in a thread: the same applications, Router and stores
-as on Ray, in one process.
-"""
+"""Capabilities in one process, with the same Router and stores as on Ray."""
 
 import asyncio
 import inspect
-import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -15,92 +12,26 @@ from typing import Any, TypeVar
 import uvicorn
 from pydantic import SecretStr
 
-from shoal.api.capability import platform_capability
 from shoal.client.http import AsyncClient, Client
 from shoal.contract.capability import Capability
 from shoal.contract.context import Role, TenantContext
 from shoal.contract.errors import Conflict, NotFound
 from shoal.contract.events import Event
-from shoal.contract.operations import OperationRequest, decode
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
-from shoal.runtime.context import PlatformContext, PlatformServices
-from shoal.runtime.ingress import application, call_application
-from shoal.runtime.plugins import Plugins
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
+
+from .local_platform import LocalPlatform
+from .servers import free_port
 
 T = TypeVar("T")
 SECRET = "for tests only, of this process alone"
 
 
-class LocalPlatform(PlatformContext):
-    """A platform whose backends and capabilities are objects of this process, without Ray."""
-
-    def __init__(self, config: Config, names: Sequence[str], more: Sequence[Capability]) -> None:
-        installed = plugins.installed(config.disabled)
-        own = {n: installed.capabilities[n] for n in names} | {c.name: c for c in more}
-        served = Plugins(installed.manager, own, installed.origins)
-        super().__init__(config, served, platform_capability)
-        self.apps: dict[str, Any] = {}
-        self._backends: dict[tuple[str, str], Any] = {}
-
-    def services(self, capability: str) -> "PlatformServices":
-        return LocalServices(self, capability)
-
-    def backend(self, capability: str, name: str) -> Any:
-        if (capability, name) not in self._backends:
-            spec = next(b for b in self.capability(capability).backends if b.name == name)
-            self._backends[capability, name] = LocalStub(
-                spec.build(self.services(capability)), spec.batch
-            )
-        return self._backends[capability, name]
-
-    async def states(self) -> dict[str, dict[str, Any]]:
-        return {name: {"status": "RUNNING", "message": ""} for name in self.apps}
-
-    async def call_application(
-        self, name: str, call: OperationRequest, headers: dict[str, str]
-    ) -> Any:
-        status, found, body = await call_application(
-            self.apps[name], call, {**headers, **dict(call.headers)}
-        )
-        return decode(status, found.get("content-type", ""), body)
-
-
-class LocalServices(PlatformServices):
-    def backend(self, name: str) -> Any:
-        super().backend(name)  # refuses what there is not
-        return self._platform.backend(self._capability, name)  # type: ignore[attr-defined]
-
-
-class LocalStub:
-    """Calls an object the way a stub calls a backend's replica: a batched method gets a
-    list.
-    """
-
-    def __init__(self, target: Any, batch: str | None) -> None:
-        self._target, self._batch = target, batch
-
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        function = getattr(self._target, method)
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if method == self._batch:
-                args = ([args[0]],)
-            value = (
-                await function(*args, **kwargs)
-                if inspect.iscoroutinefunction(function)
-                else await asyncio.to_thread(function, *args, **kwargs)
-            )
-            return value[0] if method == self._batch else value
-
-        return call
-
-
-class JobRun:
-    """The JobContext of a job that a test runs."""
+class LocalJobRun:
+    """The `JobContext` of a test; `steps` are the calls of `progress`."""
 
     def __init__(self, tenants: Sequence[TenantContext], arguments: Mapping[str, Any]) -> None:
         self.run_id, self.tenants, self.arguments = "test", tenants, arguments
@@ -112,7 +43,17 @@ class JobRun:
 
 
 class CapabilityApp:
-    """Some capabilities, served. `client(tenant)` makes the tenant at its first use."""
+    """Some capabilities, served by uvicorn in a thread.
+
+    A tenant, or a key, is created when it is first used.
+
+    Args:
+        stores: The URIs of the stores.
+        names: The installed capabilities to serve.
+        settings: The configuration of each capability, by name.
+        capabilities: More capabilities to serve, which need not be installed.
+        router: `RouterSettings`, such as limits.
+    """
 
     def __init__(
         self,
@@ -123,20 +64,17 @@ class CapabilityApp:
         capabilities: Sequence[Capability] = (),
         router: Mapping[str, Any] | None = None,
     ) -> None:
-        """`settings` are those of each capability; `capabilities` are served beside the
-        installed `names`; `router` are RouterSettings.
-        """
         options = RouterSettings(**{"internal_secret": SecretStr(SECRET), **(router or {})})
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         config = Config.load(
             port=port,
             stores=stores,
             router=options,
             capabilities={k: dict(v) for k, v in (settings or {}).items()},
         )
-        self.platform = LocalPlatform(config, names, capabilities)
+        installed = plugins.installed(config.disabled).capabilities
+        served = [*(installed[name] for name in names), *capabilities]
+        self.platform = LocalPlatform(config, served)
         self.address = f"http://127.0.0.1:{port}"
         self.tenants: list[str] = []
         self._keys: dict[tuple[str, str, str | None], str] = {}
@@ -162,19 +100,16 @@ class CapabilityApp:
         asyncio.set_event_loop(self._loop)
 
         async def main() -> None:
-            for name, capability in self.platform.capabilities.items():
-                self.platform.apps[name] = application(capability, self.platform)
+            self.platform.build_applications()
             await self._server.serve()
-            for app in self.platform.apps.values():
-                await app.stop()
+            await self.platform.stop_applications()
             await close_connections()
 
         self._loop.run_until_complete(main())
 
     async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        app = (
-            self.platform.apps.get(scope["path"].split("/")[1]) if scope["type"] == "http" else None
-        )
+        name = scope["path"].split("/")[1] if scope["type"] == "http" else ""
+        app = self.platform.apps.get(name)
         if app is None:
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})
@@ -190,9 +125,9 @@ class CapabilityApp:
         return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(60)
 
     def key(self, tenant: str, role: str = "editor", user: str | None = None) -> str:
-        """An API key of a tenant; both are made at the first use."""
+        """An API key of a tenant, with a role, and of a user if one is named."""
         if tenant not in self.tenants:
-            with suppress(Conflict):  # another app of the same tests has made it
+            with suppress(Conflict):  # another app of these tests has created it
                 self.run(self.platform.directory.create_tenant(tenant))
             self.tenants.append(tenant)
         if (tenant, role, user) not in self._keys:
@@ -210,12 +145,12 @@ class CapabilityApp:
         return AsyncClient(self.address, self.key(tenant, role, user), retries=0)
 
     def context(self, tenant: str, capability: str) -> TenantContext:
-        """The context that a job or a stream of the capability gets for a tenant."""
+        """The context that a capability's jobs and streams get for a tenant."""
         self.key(tenant)
         return self.run(self.platform.context(tenant, capability))
 
     def members(self, board: str, users: Sequence[str], tenant: str = "acme") -> None:
-        """Say who may see a board."""
+        """Set the users who may see a board."""
         self.client(tenant).platform.put_members(board=board, users=list(users))
 
     def stream(
@@ -224,31 +159,33 @@ class CapabilityApp:
         events: Sequence[Event | Mapping[str, Any]],
         tenant: str = "acme",
     ) -> None:
-        """Have a stream (`<capability>.<stream>`) handle these events, as a worker would."""
+        """Have a stream (`<capability>.<stream>`) handle events, as a worker would."""
         given = [e if isinstance(e, Event) else Event(**e) for e in events]
         capability, stream = self.platform.streams()[name]
         self.run(stream.handle(self.context(tenant, capability.name), given))
 
-    def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, JobRun]:
-        """Run a job (`<capability>.<job>`) in this process; its result, and the run
-        with its progress.
+    def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, LocalJobRun]:
+        """Run a job (`<capability>.<job>`) in this process.
+
+        Returns:
+            The job's result, and the run with its progress.
         """
         capability, job = self.platform.job(name)
-        run = JobRun([self.context(tenant, capability.name)], arguments)
+        run = LocalJobRun([self.context(tenant, capability.name)], arguments)
         if inspect.iscoroutinefunction(job.run):
             return self.run(job.run(run)), run
         return job.run(run), run
 
     def close(self) -> None:
-        """Erase the tenants that were made, and stop."""
+        """Erase the tenants that were created, and stop."""
 
         async def erase(tenant: str) -> None:
             with suppress(NotFound):
                 await self.platform.erase_tenant(tenant)
 
-        async def all_of_them() -> None:
+        async def erase_all() -> None:
             await asyncio.gather(*map(erase, self.tenants))
 
-        self.run(all_of_them())
+        self.run(erase_all())
         self._server.should_exit = True
         self._thread.join(20)

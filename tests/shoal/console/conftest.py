@@ -8,5 +8,5 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def served(serving: Callable[[Path], Any]) -> Any:
-    return serving(Path(__file__).with_name("serve.py"))
+def served(shoal_console: Callable[[Path], Any]) -> Any:
+    return shoal_console(Path(__file__).with_name("serve.py"))

@@ -12,8 +12,9 @@ import pytest
 from shoal.router.metering import BOUNDS, RequestMetrics, metric_events, quantile
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import minute_keys
+from shoal.testing.servers import RedisServer
 
-from ..conftest import Log, RedisServer, World
+from ..conftest import Log, World
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""What Ray Serve's configuration of HAProxy leaves open is closed, or it does not start."""
+"""HAProxy is closed to the outside, or does not start."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What Shoal relies on in Ray, beyond its public interface: each test names one thing."""
+"""What Shoal relies on in Ray beyond its public interface, one test for each."""
 
 import inspect
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import pytest
 from ray import serve
 from ray.serve._private import replica as ray_replica
 
+from shoal.api.capability import platform_capability
 from shoal.runtime import replica
 from shoal.runtime.application import capability_application
 from shoal.runtime.ingress import Ingress
-from shoal.testing.app import platform_capability
 
 
 @pytest.fixture

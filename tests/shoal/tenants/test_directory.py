@@ -18,8 +18,7 @@ from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import PREFIX
 from shoal.tenants.records import PLATFORM, AuditEntry, Limits
-
-from ..conftest import RedisServer, free_port
+from shoal.testing.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,9 @@ import pytest
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.snapshot import Snapshot, TenantState
+from shoal.testing.servers import RedisServer
 
-from ..conftest import RedisServer, World, problem
+from ..conftest import World, problem
 
 pytestmark = pytest.mark.anyio
 

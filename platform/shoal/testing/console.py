@@ -1,0 +1,124 @@
+"""Some capabilities, the platform and the console in one process, without Ray.
+
+For tests of console pages in a browser, and for a look at a page while writing it:
+
+    python -m shoal.testing.console search features --port 8100 --vectors http://…:19530
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from shoal.console.site import site
+from shoal.contract.capability import Capability
+from shoal.contract.context import Role
+from shoal.runtime import plugins
+from shoal.runtime.configuration import Config
+from shoal.runtime.plugins import Problem
+from shoal.tenants.records import PLATFORM
+
+from .local_platform import LocalPlatform
+from .servers import RedisServer, free_port
+
+SECRET = "for tests only, of this process alone"
+TENANTS = ("acme", "globex")
+NO_VECTORS = "http://127.0.0.1:1"
+
+
+def serve_console(
+    capabilities: Iterable[Capability],
+    *,
+    seed: Callable[[LocalPlatform], Awaitable[None]] | None = None,
+    problems: Iterable[Problem] = (),
+    statuses: Mapping[str, str] | None = None,
+    vectors: str = NO_VECTORS,
+    port: int | None = None,
+) -> None:
+    """Serve until the process is stopped, on a Redis of its own.
+
+    Prints one line of JSON when ready: the `address`, and `keys[tenant][role]` of the
+    tenants acme and globex, and of the operator's own, `platform`.
+
+    Args:
+        capabilities: Those to serve.
+        seed: Writes data before the line is printed.
+        problems: Plugins to report as failed.
+        statuses: What Serve would say of a capability that is not running.
+        vectors: The URI of a vector store, for capabilities that need one.
+        port: By default a free one.
+    """
+    port = port or free_port()
+    address = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        redis = RedisServer(Path(folder))
+        try:
+            stores = {"online": redis.url, "vectors": vectors, "lake": f"{folder}/lake"}
+            config = Config.load(
+                port=port, data=folder, stores=stores, router={"internal_secret": SECRET}
+            )
+            platform = LocalPlatform(config, capabilities, problems, statuses)
+            platform.build_applications()
+            app = _application(platform, address, seed)
+            uvicorn.run(
+                app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2
+            )
+        finally:
+            redis.stop()
+
+
+def _application(
+    platform: LocalPlatform,
+    address: str,
+    seed: Callable[[LocalPlatform], Awaitable[None]] | None,
+) -> Callable[..., Awaitable[None]]:
+    console = site(platform.plugins.capabilities, address=address, secret=platform.secret)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            route: Any = platform.apps.get(scope["path"].split("/")[1], console)
+            await route(scope, receive, send)
+            return
+        await receive()
+        async with console.router.lifespan_context(console):
+            await send({"type": "lifespan.startup.complete"})
+            keys = await create_keys(platform)
+            if seed is not None:
+                await seed(platform)
+            print(json.dumps({"address": address, "keys": keys}), flush=True)
+            await receive()
+        await platform.stop_applications()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return app
+
+
+async def create_keys(platform: LocalPlatform) -> dict[str, dict[str, str]]:
+    """Create the tenants, and a key of each role for each."""
+    keys: dict[str, dict[str, str]] = {}
+    for tenant in (*TENANTS, PLATFORM):
+        if tenant != PLATFORM:
+            await platform.directory.create_tenant(tenant, tenant.capitalize())
+        keys[tenant] = {
+            role.value: (await platform.directory.create_key(tenant, role))[1] for role in Role
+        }
+    return keys
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("capabilities", nargs="+", help="the names of installed capabilities")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--vectors", default=NO_VECTORS, help="the URI of a vector store")
+    given = parser.parse_args()
+    installed = plugins.installed().capabilities
+    capabilities = [installed[name] for name in given.capabilities]
+    serve_console(capabilities, port=given.port, vectors=given.vectors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Servers for tests: a Redis that may be paused, and free ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import ConnectionError
+
+from shoal.local.redis_process import redis_binary
+
+START_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class RedisServer:
+    """A redis-server on loopback that keeps nothing on disk.
+
+    Args:
+        folder: Its working directory.
+        options: More of its command-line options.
+        port: By default a free one.
+        binary: By default the one that `shoal up` would start.
+
+    Attributes:
+        url: Of its first database.
+        client: A blocking client of that.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, port: int | None = None, binary: str | None = None
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = Redis.from_url(self.url)
+        command = [
+            *(binary or redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--save", "", "--dir", str(folder), *options),
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert time.monotonic() < deadline, "redis-server did not start"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except ConnectionError:
+            return False
+
+    def pause(self) -> None:
+        """Stop answering, while connections stay open."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.resume()
+        self.process.terminate()
+        self.process.wait()
