@@ -1,9 +1,8 @@
 """Exact search within one collection of Milvus Lite, by arrays instead of row by row.
 
-milvus-lite (3.2) measures every vector's length and walks every row in Python at each
-query: 54 ms of CPU for 10,000 items, here 3. Its BM25 counts words segment by segment,
-so that the scores of rows written at different times do not compare; here the whole
-collection counts as one.
+milvus-lite (3.2) loops over every row in Python for each query. Its BM25 uses
+statistics per segment, so the scores of rows written at different times are not
+comparable; here the statistics are the whole collection's.
 """
 
 import math
@@ -22,11 +21,11 @@ from milvus_lite.search.filter import evaluate_mask
 from milvus_lite.storage.segment import _extract_vector_array
 
 PAIR = np.dtype([("term", "<u4"), ("count", "<f4")])
-"""How milvus-lite keeps a sparse vector: a run of these."""
+"""One entry of a sparse vector in milvus-lite's encoding."""
 
 
 class Block:
-    """Rows that do not change: a segment's, or those not flushed at one moment."""
+    """Immutable rows: a segment's, or those not yet flushed at one moment."""
 
     def __init__(self, table: pa.Table, keys: list[Any], vectors: np.ndarray) -> None:
         self.table, self.keys, self.vectors = table, keys, vectors
@@ -34,9 +33,7 @@ class Block:
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """(rows,) lengths of the vectors; infinite for a vector of zeros, whose cosine
-        is then 0.
-        """
+        """(rows,) lengths of the vectors; infinite for zeros, whose cosine is 0."""
         norms = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors))
         return np.where(norms > 0, norms, np.inf).astype(np.float32)
 
@@ -48,7 +45,7 @@ class Block:
 
 
 class Words:
-    """An inverted index: which rows hold a term, and how often."""
+    """An inverted index: the rows that contain a term, and how often."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         packed = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -77,9 +74,7 @@ class Words:
 
 @dataclass(frozen=True)
 class State:
-    """A collection at one moment: its blocks, and which of their rows are the current
-    ones.
-    """
+    """A collection at one moment: its blocks, and masks of their current rows."""
 
     version: tuple[int, int]
     blocks: list[Block]
@@ -90,9 +85,10 @@ class State:
         return int(sum(alive.sum() for alive in self.alive))
 
 
-class SearchedCollection(Collection):
-    """A collection whose search, query by key and count work on arrays. What it does
-    not know (grouping, ranges) is milvus-lite's.
+class SearchedCollection(Collection):  # type: ignore[misc, unused-ignore]  # untyped
+    """A collection whose search, get and count work on arrays.
+
+    Searches with other options (grouping, ranges) are left to milvus-lite.
     """
 
     generation = 0
@@ -112,7 +108,7 @@ class SearchedCollection(Collection):
         self._base = None
 
     def state(self) -> State:
-        """The collection now. The caller keeps writers out meanwhile."""
+        """The collection now; the caller must exclude writers."""
         with self._maintenance_lock:
             base = self._base
             if base is None:
@@ -124,16 +120,14 @@ class SearchedCollection(Collection):
             return state
 
     def warm(self, state: State) -> None:
-        """Lay out what the next searches of a state need."""
+        """Build the indexes that the next searches of a state need."""
         for block in state.blocks:
             _ = block.norms
             for column in self._bm25_analyzers:
                 block.words(column)
 
     def _flushed(self) -> State:
-        """The segments alone. Of a key that is in several, the row written last is the
-        current one.
-        """
+        """The flushed rows; of several rows with one key, the last is current."""
         keys = list(self._segment_cache)
         blocks, alive = [self._blocks[key] for key in keys], []
         last: dict[Any, tuple[int, int, int]] = {}
@@ -192,16 +186,18 @@ class SearchedCollection(Collection):
             value for name, value in options.items() if not (name == "group_size" and value == 1)
         )
         if not plain or not (dense or metric == "BM25"):
-            return super().search(
-                query_vectors,
-                top_k,
-                metric_type,
-                expr=expr,
-                output_fields=output_fields,
-                anns_field=anns_field,
-                timezone=timezone,
-                search_params=search_params,
-                **options,
+            return list(
+                super().search(
+                    query_vectors,
+                    top_k,
+                    metric_type,
+                    expr=expr,
+                    output_fields=output_fields,
+                    anns_field=anns_field,
+                    timezone=timezone,
+                    search_params=search_params,
+                    **options,
+                )
             )
         self._require_loaded()
         state = self.state()
@@ -214,7 +210,7 @@ class SearchedCollection(Collection):
         return [self._best(state, scores, top_k, output_fields) for scores in scored]
 
     def count_matching(self, expr: str | None, timezone: str | None = None) -> int:
-        """How many rows a filter lets through."""
+        """The number of rows that match a filter."""
         self._require_loaded()
         state = self.state()
         return (
@@ -234,10 +230,8 @@ class SearchedCollection(Collection):
         if partition_names or expr:
             return list(super().get(pks, partition_names, expr, output_fields, timezone))
         self._require_loaded()
-        state, plan = (
-            self.state(),
-            build_projection_plan(output_fields, self._schema, api_kind="get"),
-        )
+        state = self.state()
+        plan = build_projection_plan(output_fields, self._schema, api_kind="get")
         found: dict[int, dict[str, Any]] = {}
         for block, alive in zip(state.blocks, state.alive, strict=True):
             places = [
@@ -255,12 +249,12 @@ class SearchedCollection(Collection):
         whole = isinstance(records, list) and all(
             isinstance(r, dict) and given <= r.keys() for r in records
         )
-        return list(
-            (super().insert if whole else super().upsert)(records, partition_name)
-        )  # whole rows need no old ones
+        # Whole rows need not be merged with the old ones.
+        write = super().insert if whole else super().upsert
+        return list(write(records, partition_name))
 
     def _masks(self, state: State, expr: str | None, timezone: str | None) -> list[np.ndarray]:
-        """Per block, the rows that are current and that the filter lets through."""
+        """Per block, a mask of the current rows that match the filter."""
         if not expr:
             return state.alive
         compiled = self._compile_filter(expr, timezone=timezone)
@@ -292,8 +286,9 @@ class SearchedCollection(Collection):
         self, state: State, masks: list[np.ndarray], query: dict[int, float], column: str
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per block, (rows, scores) of the rows with any of the query's terms.
-        Robertson's BM25 with the idf that Lucene and milvus-lite use, ln(1 + (N - n +
-        ½) / (n + ½)), over the current rows of the whole collection.
+
+        Robertson's BM25 with the idf of Lucene and milvus-lite, ln(1 + (N - n + ½) / (n
+        + ½)), over the current rows of the whole collection.
         """
         params = self._index_specs[column].build_params if column in self._index_specs else {}
         k1, b = float(params.get("bm25_k1", 1.5)), float(params.get("bm25_b", 0.75))
@@ -356,9 +351,8 @@ class SearchedCollection(Collection):
     def _projected(self, record: dict[str, Any], plan: ProjectionPlan) -> dict[str, Any]:
         if self._schema.enable_dynamic_field:
             return dict(project_record(record, self._schema, plan))
-        wanted = (
-            plan.response_schema_fields
-        )  # the same, without looking the schema over for each row
+        # As project_record, without reading the schema for each row.
+        wanted = plan.response_schema_fields
         shown = {
             name: record[name]
             for name in wanted
@@ -371,7 +365,7 @@ class SearchedCollection(Collection):
     def _records(
         self, block: Block, rows: list[int], output_fields: list[str] | None
     ) -> list[dict[str, Any]]:
-        """The asked-for columns of some rows, and the key."""
+        """The requested columns of some rows, and the key."""
         if not rows:
             return []
         everything = output_fields is None or "*" in output_fields
@@ -392,9 +386,7 @@ class SearchedCollection(Collection):
 
 
 def _top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Where the `count` highest are, and all that equal the last of them, in order of
-    place.
-    """
+    """Positions of the `count` highest scores and all ties of the last, ascending."""
     if len(scores) <= count:
         return np.arange(len(scores))
     return np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])

@@ -1,12 +1,12 @@
-"""Milvus Lite as a server that several processes can write to: `python -m
-shoal.local.milvus.server --data-dir … --port … --token-file …`.
+"""Milvus Lite as a server that several processes can write to.
+
+    python -m shoal.local.milvus.server --data-dir … --port … --token-file …
 
 `milvus-lite server` (3.2) runs ten threads over an engine that is written for one: two
-writers, or a writer and a flush, lose rows. Here each collection is written by one call
-at a time while none reads. Beyond that: a write is on the disk before it is
-acknowledged; rows are flushed once they are many or quiet, for unflushed ones are laid
-out anew after each write; searches work on arrays (see `search`); a token is
-demanded.
+writers, or a writer and a flush, lose rows. Here a lock per collection admits one
+writer or many readers. A write is synced before it is acknowledged. Rows are flushed
+when they are many or there were no writes for a while, since unflushed rows are indexed
+again after each write. Searches work on arrays (see `search`). Calls need a token.
 """
 
 import argparse
@@ -62,30 +62,26 @@ WRITES = (
     "AlterCollection",
     "RenameCollection",
 )
-ENOUGH = 2_000
+MAX_UNFLUSHED = 2_000
 """Unflushed rows that are flushed at once."""
-FEW = 100
-"""Unflushed rows that may stay: a flush of each small write would make many small
-files.
-"""
+MIN_FLUSH = 100
+"""Unflushed rows that need no flush: each flush writes a file."""
 QUIET = 0.5
-"""Seconds without a write after which more than `FEW` are flushed."""
+"""Seconds without a write after which more than `MIN_FLUSH` rows are flushed."""
 SETTLED = 5.0
-"""Seconds without a write after which a collection is left alone: what a flush set
-going is done.
-"""
-MESSAGE = 256 * 1024 * 1024
+"""Seconds without a write after which a collection is no longer watched."""
+MAX_MESSAGE = 256 * 1024 * 1024
 
 
-class DurableWAL(WAL):
-    """A write-ahead log that is on the disk when a write returns."""
+class DurableWAL(WAL):  # type: ignore[misc, unused-ignore]  # untyped
+    """A write-ahead log that is synced before a write returns."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "sync_mode": "batch"})
 
 
-class Gate:
-    """Many readers or one writer; a waiting writer goes before new readers."""
+class ReadWriteLock:
+    """Many readers or one writer; a waiting writer precedes new readers."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -121,8 +117,8 @@ class Gate:
                 self._changed.notify_all()
 
 
-class Database(MilvusLite):
-    """Opens a collection once, and ready to be searched, whoever asks first."""
+class Database(MilvusLite):  # type: ignore[misc, unused-ignore]  # untyped
+    """Opens each collection once, ready for searches, from any thread."""
 
     def __init__(self, data_dir: str) -> None:
         self._opening = threading.RLock()
@@ -144,12 +140,12 @@ class Database(MilvusLite):
             super().drop_collection(*args, **options)
 
 
-class Servicer(MilvusServicer):
-    """MilvusServicer with a gate before each collection, and a thread that flushes."""
+class Servicer(MilvusServicer):  # type: ignore[misc, unused-ignore]  # untyped
+    """MilvusServicer with a lock per collection, and a thread that flushes."""
 
     def __init__(self, db: Database) -> None:
         super().__init__(db)
-        self._gates: dict[str, Gate] = defaultdict(Gate)
+        self._locks: dict[str, ReadWriteLock] = defaultdict(ReadWriteLock)
         self._written: dict[str, float] = {}
         self._warmed: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -158,17 +154,16 @@ class Servicer(MilvusServicer):
         self._flusher.start()
 
     def AllocTimestamp(self, request: Any, context: Any) -> Any:
-        """pymilvus' asynchronous client asks for one when it makes an index;
-        milvus-lite (3.2) has none.
-        """
+        """A timestamp; pymilvus' AsyncClient needs one, milvus-lite (3.2) has none."""
         return milvus_pb2.AllocTimestampResponse(
             status=common_pb2.Status(), timestamp=time.time_ns()
         )
 
     def ShowCollections(self, request: Any, context: Any) -> Any:
-        """The names, all of them loaded: `Database` opens whichever is asked for.
-        milvus-lite's own opens every collection of every tenant to answer, and fails
-        when one of them is dropped meanwhile.
+        """The names of the collections, all reported as loaded.
+
+        `Database` opens a collection when it is first used. milvus-lite's own method
+        opens every collection of every tenant, and fails if one is dropped meanwhile.
         """
         try:
             names = self._db.list_collections(database_name=self._database_name(request, context))
@@ -187,7 +182,7 @@ class Servicer(MilvusServicer):
         )
 
     def count(self, request: Any, context: Any) -> Any:
-        """The answer to a query for `count(*)`."""
+        """The result of a query for `count(*)`."""
         collection = self._get_collection(request, context)
         data = schema_pb2.FieldData(field_name="count(*)", type=schema_pb2.DataType.Int64)
         data.scalars.long_data.data.append(collection.count_matching(request.expr or None))
@@ -198,9 +193,9 @@ class Servicer(MilvusServicer):
             output_fields=["count(*)"],
         )
 
-    def gate(self, name: str) -> Gate:
+    def lock(self, name: str) -> ReadWriteLock:
         with self._lock:
-            return self._gates[name]
+            return self._locks[name]
 
     def written(self, name: str) -> None:
         with self._lock:
@@ -224,10 +219,10 @@ class Servicer(MilvusServicer):
     def _flush_if_due(self, name: str, since: float) -> None:
         def due() -> bool:
             rows = self._db.get_collection(name).count() if self._db.has_collection(name) else 0
-            return rows >= ENOUGH or (rows > FEW and time.monotonic() - since > QUIET)
+            return rows >= MAX_UNFLUSHED or (rows > MIN_FLUSH and time.monotonic() - since > QUIET)
 
         if due():
-            with self.gate(name).writing():
+            with self.lock(name).writing():
                 if due():
                     self._db.get_collection(name).flush()
         if time.monotonic() - since > SETTLED:
@@ -236,14 +231,12 @@ class Servicer(MilvusServicer):
                     del self._written[name]
 
     def _warm(self, name: str) -> None:
-        """Lay out for searching what a flush or a compaction made, so that no search
-        has to.
-        """
+        """Build the indexes of new segments, so that no search has to."""
         if not self._db.has_collection(name):
             return
         collection = self._db.get_collection(name)
         if self._warmed.get(name) != collection.generation:
-            with self.gate(name).reading():
+            with self.lock(name).reading():
                 self._warmed[name], state = collection.generation, collection.state()
             collection.warm(state)
 
@@ -254,13 +247,13 @@ def _name(request: Any) -> str:
     return str(getattr(request, "collection_name", "") or getattr(request, "oldName", ""))
 
 
-def _gated(method: str, write: bool) -> Callable[..., Any]:
+def _locked(method: str, write: bool) -> Callable[..., Any]:
     inherited = getattr(MilvusServicer, method)
 
     def call(self: Servicer, request: Any, context: Any) -> Any:
         name = _name(request)
-        gate = self.gate(name)
-        with gate.writing() if write else gate.reading():
+        lock = self.lock(name)
+        with lock.writing() if write else lock.reading():
             if method == "Query" and list(request.output_fields) == ["count(*)"]:
                 try:
                     return self.count(request, context)
@@ -278,15 +271,13 @@ def _gated(method: str, write: bool) -> Callable[..., Any]:
 
 
 for _method in READS:
-    setattr(Servicer, _method, _gated(_method, write=False))
+    setattr(Servicer, _method, _locked(_method, write=False))
 for _method in WRITES:
-    setattr(Servicer, _method, _gated(_method, write=True))
+    setattr(Servicer, _method, _locked(_method, write=True))
 
 
-class Guard(grpc.ServerInterceptor):
-    """Refuses calls that lack the token, as Milvus sends it: base64 in the metadata
-    `authorization`.
-    """
+class TokenInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]  # untyped
+    """Refuses calls without the token, which is base64 in `authorization`."""
 
     def __init__(self, token: str) -> None:
         self._expected = base64.b64encode(token.encode())
@@ -305,7 +296,7 @@ class Guard(grpc.ServerInterceptor):
 
 
 def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
-    """Serve until SIGTERM or SIGINT; then let calls end, flush everything and return."""
+    """Serve until SIGTERM or SIGINT, then finish calls, flush and return."""
     engine.WAL, database.Collection = DurableWAL, SearchedCollection
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -313,8 +304,8 @@ def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
     db = Database(data_dir)
     servicer = Servicer(db)
     options = [
-        ("grpc.max_receive_message_length", MESSAGE),
-        ("grpc.max_send_message_length", MESSAGE),
+        ("grpc.max_receive_message_length", MAX_MESSAGE),
+        ("grpc.max_send_message_length", MAX_MESSAGE),
         ("grpc.so_reuseport", 0),
         # pymilvus pings every ten seconds, which gRPC by default answers by closing the
         # connection ("too_many_pings").
@@ -323,7 +314,9 @@ def serve(data_dir: str, port: int, token: str, threads: int = 10) -> None:
         ("grpc.http2.max_ping_strikes", 0),
     ]
     server = grpc.server(
-        ThreadPoolExecutor(threads), interceptors=[Guard(token)] if token else [], options=options
+        ThreadPoolExecutor(threads),
+        interceptors=[TokenInterceptor(token)] if token else [],
+        options=options,
     )
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{port}")

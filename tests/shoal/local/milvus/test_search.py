@@ -88,9 +88,9 @@ def agree(hits: list[dict[str, Any]], expected: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_was_written_flushed_and_deleted_is_found_as_a_plain_reckoning_finds_it(
+def test_scores_equal_a_plain_computation_after_any_writes(
     collection: SearchedCollection, seed: int
-):
+) -> None:
     random, rows = np.random.default_rng(seed), dict[str, dict[str, Any]]()
     for _ in range(30):
         match random.integers(6):
@@ -128,7 +128,7 @@ def test_whatever_was_written_flushed_and_deleted_is_found_as_a_plain_reckoning_
         ]
 
 
-def test_the_best_come_first_and_no_more_than_asked(collection: SearchedCollection):
+def test_the_best_hits_come_first_up_to_the_limit(collection: SearchedCollection) -> None:
     random = np.random.default_rng(0)
     rows = {str(i): row(str(i), random) for i in range(200)}
     collection.upsert(list(rows.values()))
@@ -139,20 +139,20 @@ def test_the_best_come_first_and_no_more_than_asked(collection: SearchedCollecti
     assert all(h["entity"] == {"n": rows[h["id"]]["n"]} for h in hits)
 
 
-def test_of_equals_the_older_comes_first(collection: SearchedCollection):
+def test_of_equal_scores_the_older_row_comes_first(collection: SearchedCollection) -> None:
     same = {"vector": [1.0, 0, 0, 0], "n": 1, "text": "w1"}
     collection.upsert([{"id": key, **same} for key in "cab"])
     for column, query in (("vector", [1.0, 0, 0, 0]), ("sparse", "w1")):
         assert [h["id"] for h in collection.search([query], 2, anns_field=column)[0]] == ["c", "a"]
 
 
-def test_a_vector_of_zeros_has_cosine_zero(collection: SearchedCollection):
+def test_a_vector_of_zeros_has_cosine_zero(collection: SearchedCollection) -> None:
     collection.upsert([{"id": "a", "vector": [0.0] * 4, "n": 1, "text": ""}])
     for query in ([1.0, 0, 0, 0], [0.0] * 4):
         assert collection.search([query], 5, anns_field="vector")[0][0]["distance"] == 0
 
 
-def test_several_queries_are_answered_in_order(collection: SearchedCollection):
+def test_several_queries_are_answered_in_order(collection: SearchedCollection) -> None:
     collection.upsert(
         [{"id": str(i), "vector": np.eye(4)[i].tolist(), "n": i, "text": f"w{i}"} for i in range(4)]
     )
@@ -162,18 +162,18 @@ def test_several_queries_are_answered_in_order(collection: SearchedCollection):
     assert [hits[0]["id"] for hits in answers] == ["3", "1"]
 
 
-def test_an_empty_collection_has_no_hits(collection: SearchedCollection):
+def test_an_empty_collection_has_no_hits(collection: SearchedCollection) -> None:
     assert collection.search([[1.0, 0, 0, 0]], 5, anns_field="vector") == [[]]
     assert collection.search(["w1"], 5, anns_field="sparse") == [[]]
     assert collection.count_matching(None) == 0
 
 
-def test_a_query_of_another_dimension_is_refused(collection: SearchedCollection):
+def test_a_query_of_another_dimension_is_refused(collection: SearchedCollection) -> None:
     with pytest.raises(MilvusLiteError, match="dimension"):
         collection.search([[1.0, 0]], 5, anns_field="vector")
 
 
-def test_what_it_does_not_know_is_left_to_milvus_lite(collection: SearchedCollection):
+def test_other_searches_are_left_to_milvus_lite(collection: SearchedCollection) -> None:
     collection.upsert(
         [{"id": str(i), "vector": np.eye(4)[i].tolist(), "n": i % 2, "text": "w"} for i in range(4)]
     )
@@ -183,7 +183,7 @@ def test_what_it_does_not_know_is_left_to_milvus_lite(collection: SearchedCollec
     assert sorted(h["entity"]["n"] for h in hits) == [0, 1]
 
 
-def test_a_part_of_a_row_updates_the_rest_of_it_stays(collection: SearchedCollection):
+def test_a_partial_row_updates_only_its_fields(collection: SearchedCollection) -> None:
     random = np.random.default_rng(0)
     collection.upsert([row("a", random)])
     collection.upsert([{"id": "a", "n": 77}])
