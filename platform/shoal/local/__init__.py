@@ -1,3 +1,1 @@
-"""One machine: the supervisor, the embedded servers, the demo and its sample
-workspaces.
-"""
+"""One machine: the supervisor, the embedded servers and the sample workspaces."""

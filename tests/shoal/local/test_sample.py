@@ -1,5 +1,3 @@
-"""The sample workspace is whole, repeatable, and each company's own."""
-
 import itertools
 import re
 from collections import Counter
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 
 from shoal import Event, assignment_bucket
-from shoal.local.sample import TENANTS, Workspace, workspace
+from shoal.local.sample import TENANTS, Task, Workspace, workspace
 
 NOW = datetime(2026, 11, 23, 9, 7, 12, tzinfo=UTC)
 
@@ -46,21 +44,21 @@ def test_another_seed_gives_another_workspace(sample: Workspace) -> None:
     assert workspace(sample.tenant, seed=8, now=NOW).texts != sample.texts
 
 
-def test_a_later_now_moves_the_workspace_with_it(sample: Workspace) -> None:
+def test_the_workspace_moves_with_now(sample: Workspace) -> None:
     later = workspace(sample.tenant, seed=7, now=NOW + timedelta(days=10))
     assert max(i.updated_at for i in later.texts) > NOW
     assert [i.title for i in later.texts if i.type == "item"] != []
 
 
 @pytest.mark.parametrize("hour", [0, 23])
-def test_any_hour_of_any_weekday_will_do_as_now(hour: int) -> None:
+def test_now_may_be_any_hour_of_any_weekday(hour: int) -> None:
     for day in range(0, 7, 3):
         now = datetime(2027, 2, 26, hour, 1, tzinfo=UTC) + timedelta(days=day)
         made = workspace("acme", seed=day, now=now)
         assert all(now - timedelta(days=94) < i.updated_at < now for i in made.texts)
 
 
-def test_only_the_two_companies_have_one() -> None:
+def test_an_unknown_tenant_is_refused() -> None:
     with pytest.raises(ValueError, match="acme, globex"):
         workspace("initech", seed=1, now=NOW)
 
@@ -70,7 +68,7 @@ def test_a_now_without_a_time_zone_is_refused() -> None:
         workspace("acme", seed=1, now=datetime(2026, 11, 23))
 
 
-def test_texts_are_600_to_1000_of_four_types_and_ready_to_post(sample: Workspace) -> None:
+def test_texts_are_hundreds_of_items_ready_to_post(sample: Workspace) -> None:
     items = list(sample.items())
     assert 600 <= len(items) <= 1000
     assert len({i["id"] for i in items}) == len(items)
@@ -97,7 +95,7 @@ def test_texts_read_well(sample: Workspace) -> None:
     assert len({i.text for i in sample.texts}) > 0.97 * len(sample.texts)
 
 
-def test_replies_come_after_what_they_answer_and_from_members_of_the_board(
+def test_replies_follow_their_item_and_come_from_board_members(
     sample: Workspace,
 ) -> None:
     members = {board.id: board.members for board in sample.boards}
@@ -108,7 +106,7 @@ def test_replies_come_after_what_they_answer_and_from_members_of_the_board(
             assert item.updated_at > first[item.metadata["thread"]].updated_at
 
 
-def test_the_companies_share_no_text() -> None:
+def test_the_tenants_share_no_text() -> None:
     acme, globex = (workspace(tenant, seed=7, now=NOW) for tenant in TENANTS)
 
     def sentences(of: Workspace) -> set[str]:
@@ -120,7 +118,7 @@ def test_the_companies_share_no_text() -> None:
     assert not {b.id for b in acme.boards} & {b.id for b in globex.boards}
 
 
-def test_permissions_differ_by_person(sample: Workspace) -> None:
+def test_people_see_different_boards(sample: Workspace) -> None:
     ids = {person.id for person in sample.people}
     assert all(set(board.members) <= ids and len(board.members) >= 2 for board in sample.boards)
     sees = {who: frozenset(b.id for b in sample.boards if who in b.members) for who in ids}
@@ -129,13 +127,13 @@ def test_permissions_differ_by_person(sample: Workspace) -> None:
     assert min(len(board.members) for board in sample.boards) <= 4
 
 
-def test_example_queries_are_asked_by_somebody_who_may_see_the_answer(sample: Workspace) -> None:
+def test_example_queries_come_from_members_of_the_board(sample: Workspace) -> None:
     members = {board.id: board.members for board in sample.boards}
     assert 5 <= len(sample.queries) <= 6
     assert all(q.user in members[q.board_id] for q in sample.queries)
 
 
-def test_events_are_cloudevents_in_order_within_ninety_days(
+def test_events_are_ordered_cloudevents_of_ninety_days(
     sample: Workspace, events: list[dict[str, Any]]
 ) -> None:
     events = [Event.model_validate(e) for e in events]
@@ -148,11 +146,11 @@ def test_events_are_cloudevents_in_order_within_ninety_days(
     assert all(e.data["user_id"] == e.subject for e in events)
 
 
-def test_events_never_look_like_changes_of_an_item(events: list[dict[str, Any]]) -> None:
+def test_events_do_not_change_items(events: list[dict[str, Any]]) -> None:
     assert not {e["type"] for e in events} & {"item.created", "item.updated", "item.deleted"}
 
 
-def test_the_shipped_features_can_be_computed_from_the_events(
+def test_the_shipped_features_can_be_computed_from_events(
     sample: Workspace, events: list[dict[str, Any]]
 ) -> None:
     counts = Counter(e["type"] for e in events)
@@ -176,19 +174,17 @@ def test_the_shipped_features_can_be_computed_from_the_events(
         assert e["data"].get("board_id", "").split("-plan-")[0] in boards | {""}
 
 
-def test_metrics_are_ninety_days_of_hours_without_gap(points: list[dict[str, Any]]) -> None:
+def test_metrics_cover_ninety_days_hourly_without_gaps(points: list[dict[str, Any]]) -> None:
     requests = [p for p in points if p["metric"] == "requests"]
     times = [datetime.fromisoformat(p["time"]) for p in requests]
     assert len(requests) > 89 * 24 and len(points) == 4 * len(requests)
-    assert times[0] > NOW - timedelta(days=89.9), "too old to be taken by anomalies"
+    assert times[0] > NOW - timedelta(days=89.9), "too old for anomalies to accept"
     assert {b - a for a, b in itertools.pairwise(times)} == {timedelta(hours=1)}
     assert times[-1] + timedelta(hours=1) <= NOW
     assert all(np.isfinite(p["value"]) and p["value"] >= 0 for p in points)
 
 
-def test_incidents_show_in_the_metrics_that_they_name(
-    sample: Workspace, points: list[dict[str, Any]]
-) -> None:
+def test_incidents_show_in_their_metrics(sample: Workspace, points: list[dict[str, Any]]) -> None:
     series: dict[str, dict[datetime, float]] = {}
     for p in points:
         series.setdefault(p["metric"], {})[datetime.fromisoformat(p["time"])] = p["value"]
@@ -215,20 +211,20 @@ def test_the_level_shift_stays(sample: Workspace, points: list[dict[str, Any]]) 
     assert 1.2 < after / before < 1.6
 
 
-def test_most_tasks_can_be_done_and_a_few_cannot(sample: Workspace) -> None:
-    def able(task) -> bool:
+def test_most_but_not_all_tasks_can_be_staffed(sample: Workspace) -> None:
+    def is_possible(task: Task) -> bool:
         return all(
             sum(p.skills.get(n.skill, 0) >= n.level for p in sample.people) >= n.people
             for n in task.skills
         )
 
-    impossible = [task.title for task in sample.tasks if not able(task)]
+    impossible = [task.title for task in sample.tasks if not is_possible(task)]
     assert len(sample.tasks) >= 30 and 1 <= len(impossible) <= 4, impossible
     assert all(task.deadline > NOW and task.deadline.weekday() < 5 for task in sample.tasks)
     assert all(1 <= task.team_min <= task.team_max for task in sample.tasks)
 
 
-def test_people_have_what_planning_needs(sample: Workspace) -> None:
+def test_people_have_the_facts_that_planning_needs(sample: Workspace) -> None:
     for person in sample.people:
         assert person.skills and all(1 <= level <= 5 for level in person.skills.values())
         assert (
@@ -254,7 +250,7 @@ def test_outcomes_differ_between_people(sample: Workspace) -> None:
     assert 0.1 < late / len(sample.outcomes) < 0.6
 
 
-def test_the_trial_has_its_numbers_and_the_routers_assignment() -> None:
+def test_the_trial_uses_the_routers_assignment() -> None:
     trial = workspace("acme", seed=7, now=NOW).trial
     events = [Event.model_validate(e) for e in trial.events()]
     exposures = [e for e in events if e.type == "experiment.exposure"]

@@ -1,5 +1,4 @@
-"""A made-up workspace for each of two companies, from a seed: what `make demo` loads
-and the tests play with.
+"""Generated workspaces of two tenants, for `make demo` and tests.
 
 >>> from datetime import UTC, datetime
 >>> from shoal.local.sample import workspace

@@ -1,6 +1,4 @@
-"""What people did in the 90 days: sessions and the actions in them, as CloudEvents in
-order of time.
-"""
+"""What people did in 90 days: sessions and their actions, as ordered CloudEvents."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,8 +48,9 @@ def actions(
     now: datetime,
     prefix: str,
 ) -> Iterator[dict[str, Any]]:
-    """All events before `now`, oldest first. The type `session.ended` carries
-    `duration` in seconds.
+    """All events before `now`, oldest first.
+
+    The type `session.ended` carries `duration` in seconds.
     """
     by_board: dict[str, list[str]] = {}
     for item in items:
@@ -62,7 +61,7 @@ def actions(
         diligence = rng.uniform(0.6, 1.4)
         for start, length in [*_sessions(person, diligence, rng, now), *_last_session(rng, now)]:
             rows += _session(person.id, mine, by_board, start, length, rng, now)
-        rows += _made(person.id, mine, diligence, rng, now)
+        rows += _created(person.id, mine, diligence, rng, now)
     rows.sort(key=lambda row: (row[0], row[1], row[2], json.dumps(row[3], sort_keys=True)))
     for n, (at, kind, user, data) in enumerate(rows):
         yield event(f"{prefix}-{n:06d}", kind, at, user, {"user_id": user, **data})
@@ -93,9 +92,7 @@ def _sessions(
 
 
 def _last_session(rng: np.random.Generator, now: datetime) -> Iterator[tuple[datetime, timedelta]]:
-    """Every third person is here right now, so that a window of five minutes has
-    something to count.
-    """
+    """A third of the people are in a session now, for the windows of five minutes."""
     if rng.random() < 0.34:
         yield now - timedelta(seconds=int(rng.integers(150, 900))), timedelta(hours=1)
 
@@ -109,8 +106,8 @@ def _session(
     rng: np.random.Generator,
     now: datetime,
 ) -> Iterator[tuple[datetime, str, str, dict[str, Any]]]:
-    open_still = start + length >= now
-    seconds = (now - start).total_seconds() if open_still else length.total_seconds()
+    is_open = start + length >= now
+    seconds = (now - start).total_seconds() if is_open else length.total_seconds()
     count = int(np.clip(rng.poisson(3 + seconds / 240), 2, 14))
     moments = np.sort(rng.uniform(1, seconds - 1, count))
     board = boards[int(len(boards) * rng.random() ** 2)]
@@ -123,16 +120,14 @@ def _session(
         if kind.startswith(("item.", "update.")):
             data["item_id"] = items[board][int(rng.integers(len(items[board])))]
         yield start + timedelta(seconds=float(at)), str(kind), user, data
-    if not open_still:
+    if not is_open:
         yield start + length, "session.ended", user, {"duration": seconds}
 
 
-def _made(
+def _created(
     user: str, boards: list[str], diligence: float, rng: np.random.Generator, now: datetime
 ) -> Iterator[tuple[datetime, str, str, dict[str, Any]]]:
-    """Boards and automations that the person made: rare, and by some people much more
-    than by others.
-    """
+    """Boards and automations that the person created."""
     for kind, mean in (("board.created", 3.2), ("automation.created", 4.0)):
         for _ in range(rng.poisson(mean * diligence**2)):
             at = now - timedelta(seconds=float(rng.uniform(600, DAYS * 86400)))

@@ -1,4 +1,4 @@
-"""What a workspace is made of. Every class turns into JSON with `as_json`."""
+"""The parts of a workspace; `as_json` converts each of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -11,7 +11,7 @@ Priority = Literal["low", "medium", "high", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board and the ids of those who may see it."""
+    """A board and the ids of the users who can see it."""
 
     id: str
     name: str
@@ -21,7 +21,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Days off, both included."""
+    """Days off, from `start` to `end` inclusive."""
 
     start: date
     end: date
@@ -29,9 +29,11 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who does tasks. Levels run from 1 (has seen it) to 5 (is asked by the
-    others); `workload` is in percent of `hours_per_week`; `working_hours` are local
-    times in `timezone`; `cost_per_hour` is in euros.
+    """A person who can be assigned to tasks.
+
+    Skill levels run from 1 (beginner) to 5 (expert); `workload` is in percent of
+    `hours_per_week`; `working_hours` are local times in `timezone`; `cost_per_hour` is
+    in euros.
     """
 
     id: str
@@ -49,7 +51,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A skill that a task needs: at which level at least, from how many people."""
+    """A skill that a task needs, its minimum level, and from how many people."""
 
     skill: str
     level: int = 3
@@ -58,7 +60,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Work to be given to a team. `complexity` runs from 1 to 5."""
+    """Work to be assigned to a team. `complexity` runs from 1 to 5."""
 
     id: str
     title: str
@@ -76,7 +78,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a past task went. `quality` is in [0, 1]; `people[0]` led it."""
+    """The result of a past task. `quality` is in [0, 1]; `people[0]` led it."""
 
     task_id: str
     title: str
@@ -91,7 +93,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One text of the workspace, in the form that `POST /search/items` takes."""
+    """One text of the workspace, as `POST /search/items` accepts it."""
 
     id: str
     board_id: str
@@ -105,9 +107,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that really went wrong: the label of an anomaly in `metrics`. A level
-    shift is no incident but the new normal.
-    """
+    """A true anomaly in `metrics`, as a label; a level shift is the new normal."""
 
     id: str
     title: str
@@ -119,7 +119,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An example search: who asks, what, and the board where the best answers are."""
+    """An example search: the text, the user, and the board with the best hits."""
 
     text: str
     board_id: str

@@ -1,6 +1,4 @@
-"""An experiment that has run: its design, who saw which variant, and what they did
-then.
-"""
+"""A finished experiment: its design, exposures and outcomes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from .activity import SOURCE
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A product experiment on visitors, two equal arms, one outcome event type. Units
-    are assigned as the router does it.
+    """A product experiment on visitors with two equal arms and one outcome event type.
+
+    Units are assigned as the router assigns them.
     """
 
     id: str
@@ -28,11 +27,11 @@ class Trial:
     units: dict[str, int]
     """Visitors per variant."""
     successes: dict[str, int]
-    """How many of them had the outcome."""
+    """Visitors with the outcome, per variant."""
     seed: int
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Exposures, and the outcomes after them, as CloudEvents in order of exposure."""
+        """Exposures and later outcomes, as CloudEvents in order of exposure."""
         rng = np.random.default_rng(self.seed)
         span = (self.end - self.start).total_seconds()
         converted = {
@@ -67,7 +66,7 @@ class Trial:
             seen[arm] += 1
 
     def _visitors(self, arms: list[str]) -> Iterator[tuple[str, str]]:
-        """Visitors with their arms, until each arm has its number."""
+        """Visitors with their arms, until each arm is full."""
         left = dict(self.units)
         n = 0
         while any(left.values()):
@@ -95,27 +94,28 @@ class Trial:
 
 
 def trial(tenant: str, *, seed: int, now: datetime) -> Trial:
-    """Acme's clear win (12.3 % against 14.1 %) and Globex's inconclusive test."""
+    """Acme's clear win (12.3 % against 14.1 %) or Globex's inconclusive test."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     start, end = midnight - timedelta(days=24), midnight - timedelta(days=3)
     if tenant == "acme":
-        hypothesis = "An example invoice that is already filled in lets more new accounts send their first one."
-        units, successes = (
-            {"control": 5234, "example-invoice": 5189},
-            {"control": 644, "example-invoice": 732},
-        )
         return Trial(
-            "onboarding-example",
-            hypothesis,
-            "invoice.sent_first",
-            start,
-            end,
-            units,
-            successes,
-            seed,
+            id="onboarding-example",
+            hypothesis="An example invoice that is already filled in"
+            " lets more new accounts send their first one.",
+            outcome="invoice.sent_first",
+            start=start,
+            end=end,
+            units={"control": 5234, "example-invoice": 5189},
+            successes={"control": 644, "example-invoice": 732},
+            seed=seed,
         )
-    hypothesis = "A newsletter on Sunday morning brings more orders than one on Tuesday."
-    units, successes = {"tuesday": 4012, "sunday": 3987}, {"tuesday": 161, "sunday": 170}
     return Trial(
-        "sunday-newsletter", hypothesis, "order.placed", start, end, units, successes, seed
+        id="sunday-newsletter",
+        hypothesis="A newsletter on Sunday morning brings more orders than one on Tuesday.",
+        outcome="order.placed",
+        start=start,
+        end=end,
+        units={"tuesday": 4012, "sunday": 3987},
+        successes={"tuesday": 161, "sunday": 170},
+        seed=seed,
     )

@@ -23,14 +23,12 @@ URGENCY: dict[Priority, tuple[int, int]] = {
     "medium": (21, 60),
     "low": (40, 90),
 }
-"""Days from now to the deadline, at least and at most."""
+"""Minimum and maximum days from now to the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Everything of one tenant. The lists are in memory; what is long comes from the
-    iterators, the same at each call.
-    """
+    """Everything of one tenant; events and metrics are generated on each call."""
 
     tenant: str
     name: str
@@ -47,16 +45,17 @@ class Workspace:
     _profile: TenantProfile = field(repr=False)
 
     def items(self) -> Iterator[dict[str, Any]]:
-        """The texts, oldest first, as `POST /search/items` takes them."""
+        """The texts, oldest first, as `POST /search/items` accepts them."""
         for item in self.texts:
             yield as_json(item)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """User actions of 90 days, oldest first, as CloudEvents. Types: see
-        `activity.ACTIONS`, and `board.created`, `automation.created`, `session.ended`
-        (with `duration`, seconds). `data.user_id` and `subject` are the user,
-        `data.board_id` the board. An id depends on tenant, seed and position, so
-        loading twice changes nothing.
+        """User actions of 90 days, oldest first, as CloudEvents.
+
+        The types are those of `activity.ACTIONS`, and `board.created`,
+        `automation.created` and `session.ended` (with `duration` in seconds).
+        `data.user_id` and `subject` are the user, `data.board_id` the board. An id
+        depends on tenant, seed and position, so loading twice changes nothing.
         """
         rng = np.random.default_rng([self.seed, 2, *self.tenant.encode()])
         prefix = f"sample-{self.seed}"
@@ -65,8 +64,9 @@ class Workspace:
         )
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """Hourly points `{metric, time, value, labels}`, as `POST /anomalies/metrics`
-        takes them, in order of time.
+        """Hourly points `{metric, time, value, labels}`, oldest first.
+
+        They are as `POST /anomalies/metrics` accepts them.
         """
         rng = np.random.default_rng([self.seed, 3, *self.tenant.encode()])
         times, values = metrics.series(self._profile.product, self.incidents, rng=rng, now=self.now)
@@ -82,10 +82,15 @@ class Workspace:
 
 
 def workspace(tenant: str, *, seed: int, now: datetime) -> Workspace:
-    """The workspace of `tenant` ("acme" or "globex") as it looks at `now`: the same for
-    the same arguments.
+    """A tenant's workspace; the same for the same arguments.
 
-    Raises ValueError for another tenant, or when `now` has no time zone.
+    Args:
+        tenant: "acme" or "globex".
+        seed: Varies what is generated.
+        now: The end of the generated history.
+
+    Raises:
+        ValueError: Another tenant, or `now` without a time zone.
     """
     if tenant not in TENANTS:
         raise ValueError(
@@ -170,11 +175,9 @@ def _tasks(profile: TenantProfile, random: Random, now: datetime) -> list[Task]:
 
 
 def _outcomes(profile: TenantProfile, random: Random, now: datetime) -> list[Outcome]:
-    """Past tasks. Each person has a hidden gift for each type of work, which shows in
-    time and quality.
-    """
+    """Past tasks; a hidden talent per person and type shows in time and quality."""
     kinds = sorted({template.type for template in profile.task_templates})
-    gift = {
+    talents = {
         (e.id, kind): random.gauss(0, 0.16) + 0.01 * min(e.experience_years, 15)
         for e in profile.employees
         for kind in kinds
@@ -183,7 +186,7 @@ def _outcomes(profile: TenantProfile, random: Random, now: datetime) -> list[Out
     for n in range(1, OUTCOMES + 1):
         template = random.choice(profile.task_templates)
         team = _team(profile, random, template.skills)
-        talent = sum(gift[who, template.type] for who in team) / len(team)
+        talent = sum(talents[who, template.type] for who in team) / len(team)
         hours = round(template.hours * random.uniform(0.5, 1.2))
         actual = round(
             hours * min(2.2, max(0.55, random.lognormvariate(0.06 - 0.7 * talent, 0.16))), 1
@@ -209,7 +212,7 @@ def _outcomes(profile: TenantProfile, random: Random, now: datetime) -> list[Out
 
 
 def _team(profile: TenantProfile, random: Random, skills: tuple[Any, ...]) -> tuple[str, ...]:
-    """Who did it: for each skill somebody who has it, or anybody where nobody does."""
+    """People with the skills; anyone if nobody has them."""
     team: dict[str, None] = {}
     for need in skills:
         able = [e.id for e in profile.employees if e.skills.get(need.skill, 0) >= need.level - 1]

@@ -1,5 +1,4 @@
-"""Turns a company's prose (texts/*.txt) into threads of items and updates, docs and
-notes.
+"""Generates items, updates, docs and notes from a tenant's prose, `<tenant>/texts.txt`.
 
 The prose has boards (`== id: Name`, then a line of description), themes (`-- name`) and
 docs (`doc: title || text`). A theme has slots (`name = one | another`), titles (`t:`),
@@ -26,7 +25,7 @@ SPAN = timedelta(days=90)
 
 @dataclass(slots=True)
 class Theme:
-    """What people of one board write about again and again."""
+    """A subject that the people of a board write about."""
 
     name: str
     slots: dict[str, list[str]] = field(default_factory=dict)
@@ -35,7 +34,7 @@ class Theme:
 
 @dataclass(slots=True)
 class Script:
-    """One board's prose."""
+    """The prose of one board."""
 
     id: str
     name: str
@@ -46,9 +45,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """An item with what was said under it: texts in order of time, the first being the
-    item itself.
-    """
+    """An item and its updates in order of time; the first post is the item."""
 
     title: str
     posts: tuple[Item, ...]
@@ -56,7 +53,7 @@ class Thread:
 
 
 def read_scripts(tenant: str) -> list[Script]:
-    """The company's prose, board by board."""
+    """The prose of a tenant, by board."""
     scripts: list[Script] = []
     for line in read_text(tenant, "texts.txt").splitlines():
         if line.startswith("== "):
@@ -77,7 +74,7 @@ def read_scripts(tenant: str) -> list[Script]:
 
 
 class Deck:
-    """Draws from a list in random order, and all of it before any of it again."""
+    """Draws from a list in random order, without repetition until all are drawn."""
 
     def __init__(self, values: list[str], random: Random) -> None:
         self._values, self._random, self._left = values, random, list[str]()
@@ -89,13 +86,13 @@ class Deck:
 
 
 def fill(text: str, slots: dict[str, str]) -> str:
-    """`text` with its slots filled, and each sentence beginning with a capital."""
+    """`text` with its slots filled and a capital letter at each sentence's start."""
     text = text.format_map(slots)
     return re.sub(r"(^|[.!?]\s+)([a-z])", lambda m: m[1] + m[2].upper(), text)
 
 
 class Writer:
-    """Writes what one company's people wrote in the 90 days before `now`."""
+    """Generates what a tenant's people wrote in the 90 days before `now`."""
 
     def __init__(
         self,
@@ -171,9 +168,7 @@ class Writer:
         return docs
 
     def _notes(self, board: Board, threads: list[Thread]) -> list[Item]:
-        """Weekly notes (docs) and monthly reports (files), which say what moved in that
-        time.
-        """
+        """Weekly notes (docs) and monthly reports (files) on the board's threads."""
         notes = []
         monday = (self.now - timedelta(days=self.now.weekday())).replace(
             hour=8, minute=30, second=0, microsecond=0
@@ -238,9 +233,7 @@ class Writer:
         )
 
     def _numbers(self) -> dict[str, str]:
-        """Slots that every theme has. One value per thread, so that its texts agree
-        with each other.
-        """
+        """The slots of every theme; one value per thread, so that its texts agree."""
         r = self.random
         week = (self.now + timedelta(weeks=r.randint(1, 7))).isocalendar().week
         numbers = {
@@ -257,9 +250,7 @@ class Writer:
         return {name: str(value) for name, value in numbers.items()} | {"day": r.choice(DAYS)}
 
     def _office_hours(self, at: datetime, who: str) -> datetime:
-        """A moment in the author's working day at or near `at`, never after `now`'s
-        last minute unless `at` already was.
-        """
+        """A moment in the author's working hours, before `now` if `at` is."""
         person = self.people[who]
         start, end = (time.fromisoformat(t) for t in person.working_hours)
         local = at.astimezone(ZoneInfo(person.timezone))
