@@ -1,6 +1,4 @@
-"""The client against a real server of its own: retries, errors, and what it must not
-do.
-"""
+"""The clients against a real HTTP server."""
 
 import asyncio
 import threading
@@ -16,9 +14,7 @@ from shoal import AsyncClient, Client, LimitExceeded, NotFound, Unavailable
 
 
 class Server:
-    """A capability `x` whose answers fail as often as a test says, and which counts
-    what reaches it.
-    """
+    """A capability `x` that fails as a test asks, and records the requests."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[int, dict[str, str]]] = []
@@ -80,7 +76,7 @@ def server(running: Server) -> Server:
 @pytest.mark.parametrize(
     ("operation", "tries"), [("read", 3), ("replace", 3), ("look", 3), ("create", 1)]
 )
-def test_what_can_be_repeated_is_tried_again_when_the_platform_is_away(
+def test_only_safe_calls_are_retried_while_the_platform_is_unavailable(
     server: Server, operation: str, tries: int
 ) -> None:
     server.failures = [(503, {}), (503, {})]
@@ -93,7 +89,7 @@ def test_what_can_be_repeated_is_tried_again_when_the_platform_is_away(
     assert len(server.seen) == tries
 
 
-def test_a_refusal_for_a_limit_was_not_done_and_is_tried_again_when_it_says(server: Server) -> None:
+def test_a_call_over_its_limit_is_retried_after_retry_after(server: Server) -> None:
     server.failures = [(429, {"Retry-After": "0.3"})]
     started = time.monotonic()
     with Client(server.address, "k") as client:
@@ -101,7 +97,7 @@ def test_a_refusal_for_a_limit_was_not_done_and_is_tried_again_when_it_says(serv
     assert time.monotonic() - started >= 0.3
 
 
-def test_it_gives_up_after_its_retries(server: Server) -> None:
+def test_the_last_error_is_raised_after_the_retries(server: Server) -> None:
     server.failures = [(429, {"Retry-After": "0.01"})] * 10
     with Client(server.address, "k", retries=2) as client, pytest.raises(LimitExceeded) as caught:
         client.x.read()
@@ -109,14 +105,14 @@ def test_it_gives_up_after_its_retries(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 409, 422, 500])
-def test_other_refusals_are_final(server: Server, status: int) -> None:
+def test_other_errors_are_not_retried(server: Server, status: int) -> None:
     server.failures = [(status, {})] * 5
     with Client(server.address, "k") as client, pytest.raises(Exception, match="not now"):
         client.x.read()
     assert len(server.seen) == 1
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
+def test_an_unreachable_server_is_unavailable() -> None:
     with (
         Client("http://127.0.0.1:1", "k", retries=0) as client,
         pytest.raises(Unavailable, match="does not answer"),
@@ -124,7 +120,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         client.x.read()
 
 
-def test_an_operation_that_is_not_there_is_named_with_those_that_are(server: Server) -> None:
+def test_an_unknown_operation_is_reported_with_the_known_ones(server: Server) -> None:
     with Client(server.address, "k") as client:
         with pytest.raises(AttributeError, match="create, look, read, replace"):
             client.x.erase()
@@ -132,7 +128,7 @@ def test_an_operation_that_is_not_there_is_named_with_those_that_are(server: Ser
             client.nowhere.read()
 
 
-def test_the_key_and_the_user_are_sent_and_never_shown(server: Server) -> None:
+def test_the_key_is_sent_and_never_shown(server: Server) -> None:
     with Client(server.address, "shoal_secret", user="ana") as client:
         client.x.read()
         assert "secret" not in repr(client) + repr(client.x)
@@ -142,7 +138,7 @@ def test_the_key_and_the_user_are_sent_and_never_shown(server: Server) -> None:
     )
 
 
-def test_the_asynchronous_client_does_the_same(server: Server) -> None:
+def test_the_asynchronous_client_retries_alike(server: Server) -> None:
     async def act() -> Any:
         async with AsyncClient(server.address, "k") as client:
             server.failures = [(503, {})]
