@@ -135,7 +135,7 @@ def _session_processes(pid: int) -> list[psutil.Process]:
     return list(found.values())
 
 
-def end_processes(processes: list[psutil.Process], grace: float = 15.0) -> None:
+def end_processes(processes: list[psutil.Process], grace: float = 5.0) -> None:
     """Terminate processes, and kill those that are left after `grace` seconds."""
     for process in processes:
         try:
