@@ -1,4 +1,4 @@
-"""A view's features from the archive of events, computed by DuckDB in bounded memory."""
+"""A view's features from the archive, computed by DuckDB in bounded memory."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ def offline_schema(view: View) -> pa.Schema:
 
 @contextmanager
 def open_engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that uses at most `memory` and spills to a temporary folder beyond it."""
+    """A DuckDB that uses at most `memory`, and spills to a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="shoal-features-") as folder:
         con = duckdb.connect(
             config={"memory_limit": memory, "threads": threads, "temp_directory": folder}
@@ -198,7 +198,7 @@ def _aggregate_sql(view: View, feature: Feature, as_of: int) -> str:
 
 
 def _fit_sql(feature: Feature, raw: str) -> str:
-    """An aggregate converted to the feature's type, as `values.fit_number` does online."""
+    """Convert an aggregate to the feature's type, as `values.fit_number` does."""
     value = f"coalesce({raw}, 0)" if feature.function in _ZERO_WHEN_EMPTY else raw
     if feature.dtype not in _SQL:
         return value

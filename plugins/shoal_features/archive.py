@@ -1,4 +1,4 @@
-"""The archive of a tenant's events: the lake, and the end of the log it lacks so far."""
+"""The archive of a tenant's events: the lake, and the end of the log."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ EVENT_SCHEMA = pa.schema(
 """The columns of the lake's table `events` that are read here."""
 
 ACCEPTED_MS = "CAST(split_part(position, '-', 1) AS BIGINT)"
-"""SQL for the millisecond at which the log accepted an event: its position begins so."""
+"""SQL for the millisecond of an event's acceptance, which its position begins with."""
 
 
 @dataclass(frozen=True)

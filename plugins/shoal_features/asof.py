@@ -35,8 +35,8 @@ def as_of(
             rows were written later.
         names: The features.
         ttl: Seconds that a value is valid, both ends included; None for no limit.
-        known_by: The cutoff: a time, or the name of a column of `rows` with one for each
-            row; None for no cutoff.
+        known_by: The cutoff: a time, or the name of a column of `rows` with one for
+            each row; None for no cutoff.
 
     Returns:
         Columns `event_timestamp` and the `names`, one row per row of `rows`, in their

@@ -44,7 +44,9 @@ class ComputeResult:
 async def compute_view(
     stores: Any, view: View, as_of: datetime, *, online: bool = True
 ) -> ComputeResult:
-    """Compute a batch view as of a time. Idempotent; after late events it writes changes.
+    """Compute a batch view as of a time.
+
+    Running it again changes nothing; after late events it writes what they change.
 
     The offline rows appear at once at the end, and each entity's online values change
     in one atomic script, so a process that is killed leaves every value whole.

@@ -126,7 +126,7 @@ def historical(
     entity: str = typer.Option("", help="The entity type, where several have the join key."),
     known_by: str = typer.Option("", help="Only what was known by this time."),
 ) -> None:
-    """Join features to entity rows, point in time. The result is in no particular order."""
+    """Join features to entity rows, point in time; the result is in no order."""
     arguments = {"features": features.split(","), "entity": entity, "known_by": known_by}
 
     def upload(client: Any, name: str) -> None:
@@ -182,7 +182,7 @@ def _join(
     arguments: dict[str, Any],
     upload: Callable[[Any, str], None] | None = None,
 ) -> None:
-    """Run the job `features.historical` on a data set of its own, and save its result."""
+    """Run the job `features.historical` on a new data set, and save its result."""
     name = f"cli_{uuid4().hex[:12]}"
     arguments = {"dataset": name, **{k: v for k, v in arguments.items() if v}}
     with operator_client(tenant) as client:

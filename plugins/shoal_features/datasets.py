@@ -76,7 +76,7 @@ class Dataset:
 
 
 def as_ray(url: str, key: str, name: str) -> Any:
-    """The result of a data set as a `ray.data.Dataset`, for training on your own cluster.
+    """The result of a data set as a `ray.data.Dataset`, to train on your own cluster.
 
     Each part is fetched over HTTP by the process that works on it.
 

@@ -1,6 +1,7 @@
-"""Feast's `materialize` on Shoal: `batch_engine: {type:
-shoal_features.feast_engine.ShoalComputeEngine}`. No data passes through the notebook:
-the platform does the work, where the events are.
+"""Feast's `materialize` on Shoal: the platform does the work, where the events are.
+
+In `feature_store.yaml`: `batch_engine: {type:
+shoal_features.feast_engine.ShoalComputeEngine}`.
 """
 
 import time
@@ -27,7 +28,7 @@ class ShoalComputeEngineConfig(FeastConfigBaseModel):
         "shoal_features.feast_engine.ShoalComputeEngine"
     )
     poll: float = 0.5
-    """Seconds between looks at a run."""
+    """Seconds between requests for the state of a run."""
 
 
 class ShoalMaterializationJob(MaterializationJob):
@@ -80,23 +81,17 @@ class ShoalComputeEngine(ComputeEngine):
         }
         arguments = {**days, "views": [task.feature_view.name]}
         try:
-            run = call(
-                shoal,
-                "POST",
-                "/platform/jobs/features.backfill/runs",
-                json={"arguments": arguments},
-            ).json()
+            path = "/platform/jobs/features.backfill/runs"
+            run = call(shoal, "POST", path, json={"arguments": arguments}).json()
             while run["state"] not in DONE:
                 time.sleep(self._poll)
                 run = call(shoal, "GET", f"/platform/jobs/runs/{run['id']}").json()
-        except ShoalError as error:
-            return ShoalMaterializationJob("", error)
-        failed = (
-            None
-            if run["state"] == "succeeded"
-            else ShoalError(f"the run {run['id']} {run['state']}: {run.get('error')}")
-        )
-        return ShoalMaterializationJob(run["id"], failed)
+        except ShoalError as refused:
+            return ShoalMaterializationJob("", refused)
+        error = None
+        if run["state"] != "succeeded":
+            error = ShoalError(f"the run {run['id']} {run['state']}: {run.get('error')}")
+        return ShoalMaterializationJob(run["id"], error)
 
 
 def _day(at: datetime) -> str:

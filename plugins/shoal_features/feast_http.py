@@ -1,6 +1,4 @@
-"""A tenant's key to Shoal, as Feast's stores use it: in a notebook nothing is reached
-but HTTP.
-"""
+"""How Feast's stores reach Shoal: over HTTP, with a tenant's key."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +11,14 @@ from pydantic import SecretStr
 
 PARQUET = "application/vnd.apache.parquet"
 RETRIES = 4
+MAX_WAIT = 10.0
+"""Seconds before a retry, at most."""
 
 
 class ShoalConfig(FeastConfigBaseModel):
-    """Where Shoal is, and the key to it (`feature_store.yaml` takes `${SHOAL_KEY}` from
-    the environment).
+    """Where Shoal is, and a key of the tenant.
+
+    `feature_store.yaml` takes `${SHOAL_KEY}` from the environment.
     """
 
     url: str = "http://127.0.0.1:8000"
@@ -26,7 +27,7 @@ class ShoalConfig(FeastConfigBaseModel):
 
 
 class ShoalError(RuntimeError):
-    """What Shoal refused, in its own words."""
+    """A request that Shoal refused, with its reason."""
 
 
 @lru_cache(maxsize=8)
@@ -35,35 +36,50 @@ def _client(url: str, key: str, timeout: float) -> httpx.Client:
 
 
 def call(config: ShoalConfig, method: str, path: str, **request: Any) -> httpx.Response:
-    """One request. Waits and asks again while Shoal is busy or away; raises ShoalError
-    for a refusal.
+    """Send a request; wait and retry while Shoal is busy or unavailable.
+
+    Args:
+        config: Where, and with which key.
+        method: Such as `GET`.
+        path: Such as `/features/views`.
+        request: Arguments of `httpx.Client.request`.
+
+    Raises:
+        ShoalError: When the request is refused.
     """
     client = _client(config.url.rstrip("/"), config.key.get_secret_value(), config.timeout)
     for attempt in range(RETRIES + 1):
-        answer = client.request(method, path, **request)
-        if answer.status_code not in (429, 503) or attempt == RETRIES:
+        response = client.request(method, path, **request)
+        if response.status_code not in (429, 503) or attempt == RETRIES:
             break
-        time.sleep(min(float(answer.headers.get("retry-after", 1)), 10.0))
-    if answer.status_code >= 400:
+        time.sleep(min(float(response.headers.get("retry-after", 1)), MAX_WAIT))
+    if response.status_code >= 400:
         try:
-            problem = answer.json()
-            said = problem.get("detail") or problem.get("title")
+            problem = response.json()
+            reason = problem.get("detail") or problem.get("title")
         except ValueError:
-            said = answer.text[:200]
-        raise ShoalError(f"{method} {path}: {answer.status_code}: {said}")
-    return answer
+            reason = response.text[:200]
+        raise ShoalError(f"{method} {path}: {response.status_code}: {reason}")
+    return response
 
 
 def chunked(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """The items in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def tenant_query(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The query that makes Shoal check that these rows are of the key's own tenant:
-    `tenant_id` where they have it.
+    """The query that makes Shoal check the tenant of rows that have `tenant_id`.
+
+    Raises:
+        ShoalError: When the rows are of several tenants.
     """
-    tenants = {str(r["tenant_id"]) for r in rows if r.get("tenant_id") is not None}
+    return query_of_tenants({str(r["tenant_id"]) for r in rows if r.get("tenant_id") is not None})
+
+
+def query_of_tenants(tenants: set[str]) -> dict[str, str]:
+    """As `tenant_query`, for the tenants of some rows."""
     if len(tenants) > 1:
         raise ShoalError(f"rows of {len(tenants)} tenants in one call; a key is of one tenant")
-    return {"tenant": tenants.pop()} if tenants else {}
+    return {"tenant": next(iter(tenants))} if tenants else {}

@@ -1,9 +1,12 @@
-"""Feast's offline store on Shoal: `offline_store: {type:
+"""Feast's offline store on Shoal.
+
+In `feature_store.yaml`: `offline_store: {type:
 shoal_features.feast_offline.ShoalOfflineStore, url: …, key: …}`.
 """
 
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,12 +23,20 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.saved_dataset import SavedDatasetStorage
 
 from .definitions import TENANT_KEY
-from .feast_http import PARQUET, ShoalConfig, ShoalError, call, chunked, tenant_query
+from .feast_http import (
+    PARQUET,
+    ShoalConfig,
+    ShoalError,
+    call,
+    chunked,
+    query_of_tenants,
+    tenant_query,
+)
 from .feast_online import push_rows, rfc3339
 
 TIME = pa.timestamp("us", "UTC")
-ROWS = 50_000
-WRITTEN = 5_000
+ROWS_PER_REQUEST = 50_000
+ROWS_PER_WRITE = 5_000
 
 
 class ShoalOfflineStoreConfig(ShoalConfig):
@@ -35,27 +46,23 @@ class ShoalOfflineStoreConfig(ShoalConfig):
 
 
 class ShoalRetrievalJob(RetrievalJob):
-    """A question that is asked when its answer is wanted."""
+    """A request that is sent when its result is needed."""
 
     def __init__(
         self,
-        ask: Callable[[], pa.Table],
+        fetch: Callable[[], pa.Table],
         full_feature_names: bool = False,
         on_demand: list[OnDemandFeatureView] | None = None,
         metadata: RetrievalMetadata | None = None,
     ) -> None:
-        self._ask, self._full, self._on_demand, self._metadata = (
-            ask,
-            full_feature_names,
-            on_demand or [],
-            metadata,
-        )
+        self._fetch, self._full = fetch, full_feature_names
+        self._on_demand, self._metadata = on_demand or [], metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._ask()
+        return self._fetch()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._ask().to_pandas()
+        return self._fetch().to_pandas()
 
     @property
     def full_feature_names(self) -> bool:
@@ -76,7 +83,7 @@ class ShoalRetrievalJob(RetrievalJob):
         timeout: int | None = None,
     ) -> None:
         raise NotImplementedError(
-            "Shoal keeps no data sets: write `to_arrow()` or `to_df()` where you want it"
+            "saved data sets are not supported: write the result of `to_arrow()` or `to_df()`"
         )
 
 
@@ -98,7 +105,7 @@ class ShoalOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         if not isinstance(entity_df, pd.DataFrame):
             raise ValueError(
-                "Shoal takes entity rows as a DataFrame; SQL and whole time ranges are not supported"
+                "entity rows must be a DataFrame; SQL and time ranges are not supported"
             )
         known = bool(options.get("filter_by_created_timestamp"))
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
@@ -112,7 +119,7 @@ class ShoalOfflineStore(OfflineStore):
             list(feature_refs), [c for c in entity_df.columns if c != times], *bounds
         )
 
-        def ask() -> pa.Table:
+        def fetch() -> pa.Table:
             return _join(
                 config.offline_store,
                 feature_views,
@@ -123,7 +130,7 @@ class ShoalOfflineStore(OfflineStore):
                 known,
             )
 
-        return ShoalRetrievalJob(ask, full_feature_names, on_demand, metadata)
+        return ShoalRetrievalJob(fetch, full_feature_names, on_demand, metadata)
 
     @staticmethod
     def pull_latest_from_table_or_query(
@@ -177,7 +184,7 @@ class ShoalOfflineStore(OfflineStore):
             source.timestamp_field: "event_timestamp",
             source.created_timestamp_column or "created": "created",
         }
-        for some in chunked(table.to_pylist(), WRITTEN):
+        for some in chunked(table.to_pylist(), ROWS_PER_WRITE):
             rows = []
             for row in some:
                 mine = {
@@ -190,7 +197,7 @@ class ShoalOfflineStore(OfflineStore):
                 progress(len(rows))
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        pass  # there is no file to look at: the platform has the data
+        pass  # there is no file: the platform has the data
 
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
@@ -208,94 +215,92 @@ def _join(
     views: list[FeatureView],
     refs: list[str],
     frame: pd.DataFrame,
-    times: str,
-    full: bool,
-    known: bool,
+    time_column: str,
+    full_names: bool,
+    with_cutoff: bool,
 ) -> pa.Table:
-    """The entity rows with the features, one request per entity column and 50,000 rows.
-    A row without an id has null ones.
+    """The entity rows with the features.
+
+    One request per entity column and `ROWS_PER_REQUEST` rows. A row without an id has
+    null features.
     """
-    answer = pa.Table.from_pandas(frame, preserve_index=False)
-    asked = pa.array(pd.to_datetime(frame[times], utc=True), TIME)
-    for key, wanted in _by_entity_column(views, refs).items():
-        if key not in frame.columns:
-            raise ValueError(f"the entity rows have no column {key!r}")
-        ids = pa.array([_id(v) for v in frame[key]], pa.string())
-        rows = pa.table({wanted[0][0].entity_key: ids, "event_timestamp": asked})
-        if known:
-            rows = rows.append_column("known_by", asked)
-        there = ids.is_valid().to_numpy(zero_copy_only=False)
-        rows, place = rows.filter(ids.is_valid()), np.cumsum(there) - 1  # of each row's answer
-        query: dict[str, str] = {"features": ",".join(f"{w.view}:{w.feature}" for w, _ in wanted)}
-        if TENANT_KEY in frame.columns and len(frame):
-            tenants = set(frame[TENANT_KEY].astype(str))
-            if len(tenants) > 1:
-                raise ShoalError(
-                    f"rows of {len(tenants)} tenants in one call; a key is of one tenant"
-                )
-            query["tenant"] = tenants.pop()
-        found = []
-        for start in range(0, max(rows.num_rows, 1), ROWS):
-            sink = io.BytesIO()
-            pq.write_table(rows.slice(start, ROWS), sink)
-            headers = {"content-type": PARQUET, "accept": PARQUET}
-            got = call(
-                config,
-                "POST",
-                "/features/historical",
-                params=query,
-                content=sink.getvalue(),
-                headers=headers,
-            )
-            found.append(pq.read_table(io.BytesIO(got.content)))
-        table = pa.concat_tables(found).take(pa.array(place, mask=~there))
-        for want, output in wanted:
-            answer = answer.append_column(
-                f"{output}__{want.feature}" if full else want.feature, table[want.feature]
-            )
-    order = [f"{v}__{f}" if full else f for v, f in (r.split(":", 1) for r in refs)]
-    return answer.select(
-        [*frame.columns, *(n for n in dict.fromkeys(order) if n in answer.column_names)]
-    )
+    result = pa.Table.from_pandas(frame, preserve_index=False)
+    times = pa.array(pd.to_datetime(frame[time_column], utc=True), TIME)
+    for column, wanted in _by_entity_column(views, refs).items():
+        if column not in frame.columns:
+            raise ValueError(f"the entity rows have no column {column!r}")
+        ids = pa.array([_as_id(v) for v in frame[column]], pa.string())
+        rows = pa.table({wanted[0].join_key: ids, "event_timestamp": times})
+        if with_cutoff:
+            rows = rows.append_column("known_by", times)
+        query = {"features": ",".join(f"{w.view}:{w.feature}" for w in wanted)}
+        if TENANT_KEY in frame.columns:
+            query |= query_of_tenants(set(frame[TENANT_KEY].astype(str)))
+        table = _fetch_history(config, rows.filter(ids.is_valid()), query)
+        present = ids.is_valid().to_numpy(zero_copy_only=False)
+        positions = np.cumsum(present) - 1  # of each row's features in the table
+        table = table.take(pa.array(positions, mask=~present))
+        for w in wanted:
+            name = f"{w.output}__{w.feature}" if full_names else w.feature
+            result = result.append_column(name, table[w.feature])
+    order = [f"{v}__{f}" if full_names else f for v, f in (r.split(":", 1) for r in refs)]
+    known = [n for n in dict.fromkeys(order) if n in result.column_names]
+    return result.select([*frame.columns, *known])
 
 
-def _id(value: Any) -> str | None:
-    """An id of a DataFrame, whose integers are floats once one of the column is
-    missing.
-    """
+def _fetch_history(config: ShoalConfig, rows: pa.Table, query: dict[str, str]) -> pa.Table:
+    """Features of entity rows, in their order."""
+    headers = {"content-type": PARQUET, "accept": PARQUET}
+    found = []
+    for start in range(0, max(rows.num_rows, 1), ROWS_PER_REQUEST):
+        sink = io.BytesIO()
+        pq.write_table(rows.slice(start, ROWS_PER_REQUEST), sink)
+        body = sink.getvalue()
+        path = "/features/historical"
+        response = call(config, "POST", path, params=query, content=body, headers=headers)
+        found.append(pq.read_table(io.BytesIO(response.content)))
+    return pa.concat_tables(found)
+
+
+def _as_id(value: Any) -> str | None:
+    """An id of a DataFrame, where a column with missing integers has floats."""
     if pd.isna(value):
         return None
-    return (
-        str(int(value))
-        if isinstance(value, float | np.floating) and value.is_integer()
-        else str(value)
-    )
+    if isinstance(value, float | np.floating) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
+@dataclass(frozen=True)
 class _RequestedFeature:
-    """One feature to ask for."""
+    """One feature of a request.
 
-    def __init__(self, view: FeatureView, feature: str) -> None:
-        self.view, self.feature = view.name, feature
-        self.entity_key = _join_key(view)
+    Attributes:
+        view: The view's own name.
+        feature: The feature's name.
+        join_key: The view's join key.
+        output: The name that the request calls the view by.
+    """
+
+    view: str
+    feature: str
+    join_key: str
+    output: str
 
 
 def _by_entity_column(
     views: list[FeatureView], refs: list[str]
-) -> dict[str, list[tuple[_RequestedFeature, str]]]:
-    """Column of the entity rows → what to ask with it: (feature, the name that the view
-    goes by).
-    """
-    wanted: dict[str, list[tuple[_RequestedFeature, str]]] = {}
+) -> dict[str, list[_RequestedFeature]]:
+    """Column of the entity rows → the features to join by it."""
+    wanted: dict[str, list[_RequestedFeature]] = {}
     for ref in refs:
         name, feature = ref.split(":", 1)
         for view in views:
-            called = str(view.projection.name_to_use())  # type: ignore[no-untyped-call]
-            if called == name:
+            if str(view.projection.name_to_use()) == name:  # type: ignore[no-untyped-call]
                 key = _join_key(view)
-                wanted.setdefault(view.projection.join_key_map.get(key, key), []).append(
-                    (_RequestedFeature(view, feature), called)
-                )
+                column = view.projection.join_key_map.get(key, key)
+                requested = _RequestedFeature(view.name, feature, key, name)
+                wanted.setdefault(column, []).append(requested)
     return wanted
 
 
@@ -304,13 +309,13 @@ def _join_key(view: FeatureView) -> str:
 
 
 def _view_of(config: RepoConfig, source: DataSource, features: Iterable[str]) -> FeatureView:
-    """The view of the local registry that reads a source, since Feast asks by source."""
+    """The view of the project that reads a source, since Feast identifies by source."""
     for view in FeatureStore(config=config).registry.list_all_feature_views(config.project):
-        mine = getattr(view, "batch_source", None)
+        own = getattr(view, "batch_source", None)
         if (
             isinstance(view, FeatureView)
-            and mine is not None
-            and mine.name == source.name
+            and own is not None
+            and own.name == source.name
             and {f.name for f in view.features}.issuperset(features)
         ):
             return view
@@ -322,37 +327,44 @@ def _pull_rows(
     source: DataSource,
     join_keys: list[str],
     features: list[str],
-    timestamp: str,
-    created: str | None,
+    time_column: str,
+    created_column: str | None,
     start: datetime | None,
     end: datetime | None,
     latest: bool,
 ) -> RetrievalJob:
+    """The offline rows of the view that reads a source."""
     view = _view_of(config, source, features)
     if getattr(view, "aggregations", None):
         raise ShoalError(
-            f"{view.name} is computed by Shoal from events: set `batch_engine: {{type: shoal_features.feast_engine.ShoalComputeEngine}}`"
+            f"{view.name} is computed by Shoal from events: set"
+            " `batch_engine: {type: shoal_features.feast_engine.ShoalComputeEngine}`"
         )
 
-    def ask() -> pa.Table:
+    def fetch() -> pa.Table:
         query = {"latest": str(latest).lower()}
         for name, bound in (("start", start), ("end", end)):
             if bound is not None:
                 query[name] = rfc3339(bound)
-        got = call(config.offline_store, "GET", f"/features/views/{view.name}/rows", params=query)
-        table = pq.read_table(io.BytesIO(got.content))
-        columns: dict[str, Any] = {}
-        for key in join_keys:
-            if key == TENANT_KEY:
-                tenant = call(config.offline_store, "GET", "/features/views").json()["tenant"]
-                columns[key] = pa.array([tenant] * table.num_rows, pa.string())
-                continue
-            kind = next(c.dtype for c in view.entity_columns if c.name == key).to_value_type().name
-            columns[key] = pc.cast(table[key], pa.int64()) if kind.startswith("INT") else table[key]
+        path = f"/features/views/{view.name}/rows"
+        response = call(config.offline_store, "GET", path, params=query)
+        table = pq.read_table(io.BytesIO(response.content))
+        columns = {key: _key_column(config, view, table, key) for key in join_keys}
         columns |= {f: table[f] for f in features}
-        columns[timestamp] = table["event_timestamp"]
-        if created:
-            columns[created] = table["created"]
+        columns[time_column] = table["event_timestamp"]
+        if created_column:
+            columns[created_column] = table["created"]
         return pa.table(columns)
 
-    return ShoalRetrievalJob(ask)
+    return ShoalRetrievalJob(fetch)
+
+
+def _key_column(config: RepoConfig, view: FeatureView, table: pa.Table, key: str) -> Any:
+    """A column of join keys, of the type that the view declares."""
+    if key == TENANT_KEY:
+        tenant = call(config.offline_store, "GET", "/features/views").json()["tenant"]
+        return pa.array([tenant] * table.num_rows, pa.string())
+    dtype = next(c.dtype for c in view.entity_columns if c.name == key)
+    if dtype.to_value_type().name.startswith("INT"):
+        return pc.cast(table[key], pa.int64())
+    return table[key]

@@ -1,8 +1,11 @@
-"""Feast's online store on Shoal: `online_store: {type:
+"""Feast's online store on Shoal.
+
+In `feature_store.yaml`: `online_store: {type:
 shoal_features.feast_online.ShoalOnlineStore, url: …, key: …}`.
 """
 
 import asyncio
+import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,8 +22,8 @@ from .definitions import TENANT_KEY, compile_objects
 from .feast_http import ShoalConfig, call, chunked, tenant_query
 from .registry import Registry
 
-IDS = 1_000
-ROWS = 5_000
+IDS_PER_REQUEST = 1_000
+ROWS_PER_REQUEST = 5_000
 Read = list[tuple[datetime | None, dict[str, Value] | None]]
 
 
@@ -31,8 +34,10 @@ class ShoalOnlineStoreConfig(ShoalConfig):
 
 
 class ShoalOnlineStore(OnlineStore):
-    """Reads and writes the key's own tenant. `apply` registers the views with Shoal;
-    `teardown` takes nothing away, since other projects may use the same views.
+    """Reads and writes the features of the key's tenant.
+
+    `apply` registers the views with Shoal; `teardown` removes nothing, since other
+    projects may use the same views.
     """
 
     @property
@@ -55,7 +60,7 @@ class ShoalOnlineStore(OnlineStore):
         }
         out: Read = []
         keys = [_key(k) for k in entity_keys]
-        for some in chunked(keys, IDS):
+        for some in chunked(keys, IDS_PER_REQUEST):
             ids = [_id(k) for k in some]
             answer = call(
                 config.online_store,
@@ -64,7 +69,7 @@ class ShoalOnlineStore(OnlineStore):
                 json={**body, "ids": ids},
                 params=tenant_query(some),
             ).json()
-            out += [_row(result, types) for result in answer["results"]]
+            out += [_parse_result(result, types) for result in answer["results"]]
         return out
 
     async def online_read_async(
@@ -85,13 +90,13 @@ class ShoalOnlineStore(OnlineStore):
         data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        for some in chunked(data, ROWS):
+        for some in chunked(data, ROWS_PER_REQUEST):
             keys = [_key(k) for k, *_ in some]
             rows = []
             for key, (_, values, event, created) in zip(keys, some, strict=True):
                 row = {
                     "event_timestamp": rfc3339(event),
-                    **{n: _python(v) for n, v in values.items()},
+                    **{n: _to_json_value(v) for n, v in values.items()},
                 }
                 if created is not None:
                     row["created"] = rfc3339(created)
@@ -122,10 +127,10 @@ class ShoalOnlineStore(OnlineStore):
             [*entities_to_keep, *(t for t in tables_to_keep if isinstance(t, FeatureView))]
         )
         known = Registry.from_dict(call(config.online_store, "GET", "/features/views").json())
-        gone = {v.name for v in kept.views} | {t.name for t in tables_to_delete}
-        views = (*(v for v in known.views if v.name not in gone), *kept.views)
-        there = {f"{v.name}:{f.name}" for v in views for f in v.features}
-        services = {s: refs for s, refs in known.services.items() if there.issuperset(refs)}
+        replaced = {v.name for v in kept.views} | {t.name for t in tables_to_delete}
+        views = (*(v for v in known.views if v.name not in replaced), *kept.views)
+        features = {f"{v.name}:{f.name}" for v in views for f in v.features}
+        services = {s: refs for s, refs in known.services.items() if features.issuperset(refs)}
         if views != known.views or services != dict(known.services):
             call(
                 config.online_store,
@@ -143,20 +148,26 @@ class ShoalOnlineStore(OnlineStore):
 def push_rows(
     config: ShoalConfig, view: str, rows: list[dict[str, Any]], to: str, query: dict[str, str]
 ) -> httpx.Response:
-    """Write rows; ValueError says which were refused."""
+    """Write rows of a view.
+
+    Raises:
+        ValueError: When rows were rejected.
+    """
     answer = call(
         config, "POST", f"/features/views/{view}/rows", json={"rows": rows, "to": to}, params=query
     )
     rejected = answer.json()["rejected"]
     if rejected:
+        first = rejected[0]
         raise ValueError(
-            f"{len(rejected)} of {len(rows)} rows were refused; row {rejected[0]['index']}: {rejected[0]['error']}"
+            f"{len(rejected)} of {len(rows)} rows were rejected;"
+            f" row {first['index']}: {first['error']}"
         )
     return answer
 
 
 def rfc3339(time: datetime) -> str:
-    """Feast's times without a zone are UTC."""
+    """A time as RFC 3339. Feast's times without a zone are UTC."""
     return (time.replace(tzinfo=UTC) if time.tzinfo is None else time).isoformat()
 
 
@@ -176,7 +187,7 @@ def _id(key: dict[str, Any]) -> str:
     return next(str(v) for n, v in key.items() if n != TENANT_KEY)
 
 
-def _row(
+def _parse_result(
     result: dict[str, Any], types: dict[str, Any]
 ) -> tuple[datetime | None, dict[str, Value] | None]:
     known = [m["event_timestamp"] for m in result["metadata"].values() if m["status"] == "present"]
@@ -187,18 +198,16 @@ def _row(
         if value is not None and result["metadata"][name]["type"].startswith(
             ("unix_timestamp", "bytes")
         ):
-            value = _decoded(result["metadata"][name]["type"], value)
+            value = _decode(result["metadata"][name]["type"], value)
         values[name] = (
             Value() if value is None else python_values_to_proto_values([value], types[name])[0]
         )
     return datetime.fromisoformat(max(known)), values
 
 
-def _decoded(dtype: str, value: Any) -> Any:
-    import base64
-
+def _decode(dtype: str, value: Any) -> Any:
     if isinstance(value, list):
-        return [_decoded(dtype, v) for v in value]
+        return [_decode(dtype, v) for v in value]
     return (
         datetime.fromisoformat(value)
         if dtype.startswith("unix_timestamp")
@@ -206,10 +215,8 @@ def _decoded(dtype: str, value: Any) -> Any:
     )
 
 
-def _python(value: Value) -> Any:
-    """A value as JSON takes it."""
-    import base64
-
+def _to_json_value(value: Value) -> Any:
+    """A value as JSON has it."""
     plain = feast_value_type_to_python_type(value)
 
     def one(v: Any) -> Any:

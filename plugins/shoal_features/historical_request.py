@@ -44,7 +44,7 @@ class HistoricalRequest:
 
 
 def parse_historical_request(body: Any, registry: Registry) -> HistoricalRequest:
-    """Parse a body whose `entities` are a list (of JSON) or an Arrow table (of Parquet).
+    """Parse a body whose `entities` are a list (JSON) or an Arrow table (Parquet).
 
     Raises:
         Invalid: With every fault of the first hundred rows that have any.

@@ -131,7 +131,7 @@ async def publish_late_runs(log: Any, events: Sequence[Event]) -> None:
 
 
 async def record_computation(online: Any, view: View, as_of: int, now: int) -> None:
-    """Record that a batch view was computed as of a time, from the log at `now` (µs)."""
+    """Record that a batch view was computed at `now` as of a time, both in µs."""
     await online.eval(RECORD_COMPUTATION_SCRIPT, [STATUS], [view.name, as_of, now])
 
 

@@ -26,7 +26,7 @@ from .values import from_micros
 from .views import Feature, View
 
 CORRECTED = ("features", "corrected")
-"""Hash: view → events that came too late for the stream and are in the archive by now."""
+"""Hash: view → how many events too late for the stream the batch has covered."""
 
 PROFILED = ("features", "looked")
 """Exists while nulls and drift have been measured recently."""
@@ -38,7 +38,7 @@ LAST_NIGHTLY_RUN = ("features", "ran")
 """When the nightly run last began, in ms since 1970."""
 
 MAX_CORRECTION = timedelta(days=7)
-"""How far back a nightly run corrects days for events that arrived since the last one."""
+"""How far back a nightly run corrects days for events that arrived late."""
 
 PROFILE_EVERY = 6 * 3600 - 600
 """Seconds between measurements of nulls and drift: they read the whole history, and
@@ -100,7 +100,7 @@ async def backfill(job: JobContext) -> dict[str, Any]:
 
 
 async def consistency(job: JobContext) -> dict[str, Any]:
-    """Compare the served values of `sample` entities with the log and the offline tables.
+    """Compare served values of `sample` entities with the log and the offline tables.
 
     A difference counts if it is still there after `settle` seconds.
     """
@@ -280,7 +280,7 @@ def _add_result(result: dict[str, Any], computed: batch.ComputeResult) -> None:
 
 
 async def _rebuild_view(ctx: TenantContext, view: View) -> int:
-    """Fill a stream view's windows from the archive; returns how many events were new."""
+    """Fill a stream view's windows from the archive; returns the new events."""
     fresh = await batch.rebuild_windows(ctx.stores, view)
     await ctx.stores.online.hset(REBUILT, view.name, _definition_digest(view))
     return fresh

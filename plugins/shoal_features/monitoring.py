@@ -85,8 +85,8 @@ async def profile_features(
         if not ids:
             continue
         tables = []
-        for time_ in (now - WEEK, now):
-            query = await plan_query(stores, features, _entity_rows(ids, time_))
+        for at in (now - WEEK, now):
+            query = await plan_query(stores, features, _entity_rows(ids, at))
             tables.append(await asyncio.to_thread(query.run))
         for view in dict.fromkeys(v for v, _ in features):
             profile = {
@@ -193,7 +193,7 @@ class _Recomputation:
         entities: Sequence[str],
         known_by: int | None,
     ) -> list[dict[str, Any]]:
-        """The differences to what the log gives; with `known_by`, to what it gave then."""
+        """The differences from what the log gives, or gave at `known_by`."""
         with open_engine() as con:
             relation = self.archive.relation(con)
             if known_by is not None:
@@ -233,10 +233,10 @@ async def _compare_with_log(
         expired = view.ttl is not None and as_of + view.ttl * 1_000_000 < now
         again = _Recomputation(view, archive, as_of, expired)
         differing = await asyncio.to_thread(again.compare, served, list(known_by), None)
-        wrong = {d["entity"] for d in differing}
-        for time_ in {known_by[e] for e in wrong}:
-            some = sorted(e for e in wrong if known_by[e] == time_)
-            different += await asyncio.to_thread(again.compare, served, some, time_)
+        entities = {d["entity"] for d in differing}
+        for computed in {known_by[e] for e in entities}:
+            some = sorted(e for e in entities if known_by[e] == computed)
+            different += await asyncio.to_thread(again.compare, served, some, computed)
     return different
 
 

@@ -231,7 +231,7 @@ def _row_mask(
 
 
 def _drop_retyped_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:
-    """Drop columns of another type: they are of a removed feature with the same name."""
+    """Drop columns of another type, which are of a removed feature of that name."""
     retyped = [
         f.name
         for f in table.schema

@@ -27,7 +27,7 @@ CODES = {
 """Scalar type → its byte. A list has the code of its elements in upper case."""
 
 WINDOW = b"w"
-"""The code of a placeholder: the value is counted from the sliding window on reading."""
+"""The code of a placeholder: the value is counted from the window on reading."""
 
 TIME_LIMIT = 2**53
 """Times are below this (in the year 2255), since Lua's numbers are doubles."""

@@ -44,7 +44,7 @@ class Feature:
         function: The aggregation (a key of `RESULT_TYPES`); None where values are
             pushed.
         column: The field of the event that is aggregated; empty for `count(*)`.
-        window: Seconds that the aggregation looks back; None for all time (`last` only).
+        window: Seconds that the aggregation looks back; None for no limit (`last`).
         description: For people.
     """
 

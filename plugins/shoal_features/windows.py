@@ -22,7 +22,7 @@ from .views import Feature, View
 
 MAX_AHEAD = 300
 """Seconds that an event may be ahead of our clock. Later ones wait until they are due,
-or one wrong clock would decide the latest value for ever.
+or one wrong clock would decide the latest value indefinitely.
 """
 
 APPLY_SCRIPT = """
@@ -90,11 +90,11 @@ if newest then
       redis.call('HSET', KEYS[1], name, times .. 'wnull')
     end
   end
-  local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', horizon)
-  if #gone > 0 then
+  local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', horizon)
+  if #expired > 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', horizon)
-    for i = 1, #gone, 4000 do
-      redis.call('HDEL', KEYS[3], unpack(gone, i, math.min(i + 3999, #gone)))
+    for i = 1, #expired, 4000 do
+      redis.call('HDEL', KEYS[3], unpack(expired, i, math.min(i + 3999, #expired)))
     end
   end
   if fresh > 0 then

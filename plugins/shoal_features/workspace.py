@@ -1,8 +1,6 @@
-"""The sample workspace's definitions: what its users did with boards, automations and
-sessions.
+"""The definitions of the sample workspace: what its users do, as Feast objects.
 
-An ordinary Feast file. Every event carries its user as `data.user_id` (or `data.user`,
-or the event's `subject`).
+The user of an event is its `data.user_id`, else `data.user`, else its `subject`.
 """
 
 from datetime import timedelta
@@ -33,7 +31,7 @@ def events(name: str, types: str) -> FileSource:
     )
 
 
-def as_it_comes(source: FileSource) -> PushSource:
+def as_stream(source: FileSource) -> PushSource:
     return PushSource(name=f"{source.name}_stream", batch_source=source)
 
 
@@ -99,7 +97,7 @@ user_sessions = BatchFeatureView(
 user_activity = StreamFeatureView(
     name="user_activity",
     entities=[tenant, user],
-    source=as_it_comes(events("user_actions", actions)),
+    source=as_stream(events("user_actions", actions)),
     timestamp_field="event_timestamp",
     schema=[
         *key,
@@ -121,7 +119,7 @@ user_activity = StreamFeatureView(
 user_place = StreamFeatureView(
     name="user_place",
     entities=[tenant, user],
-    source=as_it_comes(events("boards_used", "board.created,board.opened,item.*")),
+    source=as_stream(events("boards_used", "board.created,board.opened,item.*")),
     timestamp_field="event_timestamp",
     schema=[
         *key,

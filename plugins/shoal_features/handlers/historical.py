@@ -49,7 +49,7 @@ HISTORICAL_SCHEMA = {
 
 
 async def historical(request: Request, ctx: TenantContext = Depends(reader)) -> Response:
-    """Features at the times of entity rows, or with `as_of` of all entities at one time.
+    """Features at the times of entity rows, or with `as_of` of all entities.
 
     JSON in and out, or Parquet by Content-Type and Accept; with a Parquet body,
     `features`, `entity` and `known_by` are in the query.

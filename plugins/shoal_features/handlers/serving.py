@@ -90,15 +90,15 @@ async def batch(body: Batch, ctx: TenantContext = Depends(reader)) -> Response:
 
 def _parse_entity(items: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """The entity type and id among the query parameters."""
-    named = [(k, v) for k, v in items if k not in OPTIONS]
-    if not named:
+    entities = [(k, v) for k, v in items if k not in OPTIONS]
+    if not entities:
         raise Invalid("name one entity, such as user=123", errors=[])
-    if len(named) > 1:
+    if len(entities) > 1:
         raise Invalid(
-            "name one entity, not " + ", ".join(k for k, _ in named),
-            errors=[error_entry(f"query.{k}", "not expected here") for k, _ in named[1:]],
+            "name one entity, not " + ", ".join(k for k, _ in entities),
+            errors=[error_entry(f"query.{k}", "not expected here") for k, _ in entities[1:]],
         )
-    return named[0]
+    return entities[0]
 
 
 def _plan_read(registry: Registry, entity: str, names: str, location: str) -> ReadPlan:
