@@ -216,7 +216,7 @@ def test_only_a_start_replaces_a_port_in_use(tmp_path: Path) -> None:
     servers.stop()
 
 
-def test_a_server_that_fails_to_start_is_reported_with_its_log(
+def test_a_failed_start_is_reported_with_the_servers_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RedisProcess, "appendfsync", "nonsense")

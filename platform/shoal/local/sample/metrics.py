@@ -7,95 +7,145 @@ find.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from .model import Incident
+from .model import Incident, IncidentKind
 from .profile import Product, TenantProfile
 
 HOURS = 90 * 24 - 12
-"""Half a day short of ninety, so that none is too old to be taken while it is being
-loaded.
-"""
+"""Less than 90 days, so that no point is too old by the time that it is loaded."""
 METRICS = ("requests", "error_rate", "latency_ms", "active_users")
 
-INCIDENTS: tuple[tuple[str, str, int, int, int, tuple[str, ...]], ...] = (
-    (
+
+@dataclass(frozen=True, slots=True)
+class IncidentTemplate:
+    """An incident on a working day around `days` before now, at a local `hour`."""
+
+    title: str
+    kind: IncidentKind
+    metrics: tuple[str, ...]
+    days: int
+    hour: int
+    duration: int
+    """Hours."""
+
+
+INCIDENTS = (
+    IncidentTemplate(
         "A database failover that failed",
         "outage",
-        73,
-        11,
-        3,
         ("error_rate", "latency_ms", "requests"),
+        days=73,
+        hour=11,
+        duration=3,
     ),
-    ("Half of the users could not sign in", "drop", 57, 9, 5, ("active_users", "requests")),
-    ("A newspaper wrote about us", "spike", 43, 12, 4, ("requests", "active_users")),
-    (
+    IncidentTemplate(
+        "Half of the users could not sign in",
+        "drop",
+        ("active_users", "requests"),
+        days=57,
+        hour=9,
+        duration=5,
+    ),
+    IncidentTemplate(
+        "A newspaper wrote about us",
+        "spike",
+        ("requests", "active_users"),
+        days=43,
+        hour=12,
+        duration=4,
+    ),
+    IncidentTemplate(
         "A slow query, and time-outs after it",
         "combination",
-        23,
-        14,
-        4,
         ("error_rate", "latency_ms"),
+        days=23,
+        hour=14,
+        duration=4,
     ),
-    ("Memory leak: slower every hour until the restart", "drift", 13, 16, 20, ("latency_ms",)),
+    IncidentTemplate(
+        "Memory leak: slower every hour until the restart",
+        "drift",
+        ("latency_ms",),
+        days=13,
+        hour=16,
+        duration=20,
+    ),
 )
-"""Title, kind, working days around this many days before now, local hour, hours long,
-series concerned.
-"""
-
-LATEST = ("Payment provider down", "outage", 29, 2, ("error_rate", "latency_ms"))
-"""Title, kind, hours before now, hours long, series: always fresh."""
-
-LEVEL_SHIFT = ("A large customer moved in: a third more load from here on", 30, 1.34)
-"""Title, days before now, factor."""
+LATEST_AGE = 29
+"""Hours before now of the latest incident, so that there is always a recent one."""
+LEVEL_SHIFT_AGE = 30
+"""Days."""
+LEVEL_SHIFT_FACTOR = 1.34
 
 
 def incidents(profile: TenantProfile, now: datetime) -> tuple[Incident, ...]:
-    """What went wrong, oldest first, and the level shift."""
+    """The incidents and the level shift, oldest first."""
     today = now.astimezone(ZoneInfo(profile.product.timezone)).replace(
         hour=0, minute=0, second=0, microsecond=0
     )
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
     random = Random(profile.tenant)
-    found = []
-    for title, kind, days, hour, hours, names in INCIDENTS:
-        day = today - timedelta(days=days + random.randint(-4, 4))
-        day -= timedelta(days=max(0, day.weekday() - 4))
-        found.append(_incident(profile.tenant, title, kind, day.replace(hour=hour), hours, names))
-    title, kind, ago, hours, names = LATEST
-    last = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=ago)
-    found.append(_incident(profile.tenant, title, kind, last, hours, names))
-    title, days, _ = LEVEL_SHIFT
-    found.append(
+    found = [
         _incident(
             profile.tenant,
-            title,
+            "Payment provider down",
+            "outage",
+            ("error_rate", "latency_ms"),
+            this_hour - timedelta(hours=LATEST_AGE),
+            2,
+        ),
+        _incident(
+            profile.tenant,
+            "A large customer moved in: a third more load from here on",
             "level_shift",
-            today - timedelta(days=days),
-            days * 24,
             ("requests", "active_users"),
+            today - timedelta(days=LEVEL_SHIFT_AGE),
+            LEVEL_SHIFT_AGE * 24,
+        ),
+    ]
+    for template in INCIDENTS:
+        day = today - timedelta(days=template.days + random.randint(-4, 4))
+        day -= timedelta(days=max(0, day.weekday() - 4))
+        start = day.replace(hour=template.hour)
+        found.append(
+            _incident(
+                profile.tenant,
+                template.title,
+                template.kind,
+                template.metrics,
+                start,
+                template.duration,
+            )
         )
-    )
     return tuple(sorted(found, key=lambda incident: incident.start))
 
 
 def _incident(
-    tenant: str, title: str, kind: str, start: datetime, hours: int, names: tuple[str, ...]
+    tenant: str,
+    title: str,
+    kind: IncidentKind,
+    metrics: tuple[str, ...],
+    start: datetime,
+    hours: int,
 ) -> Incident:
     start = start.astimezone(UTC)
-    end = start + timedelta(hours=hours)
-    name = f"{tenant}-{kind}-{start:%Y%m%d}"
-    return Incident(name, title, kind, names, start, end)  # type: ignore[arg-type]
+    id = f"{tenant}-{kind}-{start:%Y%m%d}"
+    return Incident(id, title, kind, metrics, start, start + timedelta(hours=hours))
 
 
 def series(
     product: Product, happened: tuple[Incident, ...], *, rng: np.random.Generator, now: datetime
 ) -> tuple[list[datetime], Mapping[str, np.ndarray]]:
-    """Hours (`HOURS` of them, the last one complete before `now`) and, per metric, as
-    many values.
+    """The hourly values of each metric.
+
+    Returns:
+        `HOURS` times, the last complete hour last, and by metric as many values.
     """
     last = now.replace(minute=0, second=0, microsecond=0)
     times = [last - timedelta(hours=h) for h in range(HOURS, 0, -1)]
@@ -108,7 +158,7 @@ def series(
     growth = np.linspace(0.97, 1.03, len(times))
     load = shape * week * growth
     shift = next(incident for incident in happened if incident.kind == "level_shift")
-    load[np.array([t >= shift.start for t in times])] *= LEVEL_SHIFT[2]
+    load[np.array([t >= shift.start for t in times])] *= LEVEL_SHIFT_FACTOR
 
     requests = product.requests * load * np.exp(_drifting_noise(rng, len(times), 0.045))
     users = product.active_users * load**0.85 * np.exp(_drifting_noise(rng, len(times), 0.04))
@@ -121,23 +171,7 @@ def series(
 
     for incident in happened:
         inside = np.array([incident.start <= t < incident.end for t in times])
-        n = int(inside.sum())
-        if incident.kind == "outage":
-            errors[inside] = rng.uniform(0.14, 0.31, n)
-            latency[inside] *= rng.uniform(3.5, 6, n)
-            if "requests" in incident.metrics:
-                requests[inside] *= rng.uniform(0.45, 0.65, n)
-        elif incident.kind == "drop":
-            users[inside] *= rng.uniform(0.3, 0.42, n)
-            requests[inside] *= rng.uniform(0.4, 0.5, n)
-        elif incident.kind == "spike":
-            requests[inside] *= rng.uniform(2.4, 3.1, n)
-            users[inside] *= rng.uniform(1.9, 2.4, n)
-        elif incident.kind == "combination":
-            errors[inside] *= rng.uniform(2.6, 3.4, n)
-            latency[inside] *= rng.uniform(1.5, 1.8, n)
-        elif incident.kind == "drift":
-            latency[inside] *= np.linspace(1.05, 2.6, n)
+        _apply(incident, inside, requests, users, latency, errors, rng)
 
     values = {
         "requests": np.round(requests, 1),
@@ -148,16 +182,43 @@ def series(
     return times, values
 
 
+def _apply(
+    incident: Incident,
+    inside: np.ndarray,
+    requests: np.ndarray,
+    users: np.ndarray,
+    latency: np.ndarray,
+    errors: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
+    """Change the values `inside` an incident, in place."""
+    n = int(inside.sum())
+    if incident.kind == "outage":
+        errors[inside] = rng.uniform(0.14, 0.31, n)
+        latency[inside] *= rng.uniform(3.5, 6, n)
+        if "requests" in incident.metrics:
+            requests[inside] *= rng.uniform(0.45, 0.65, n)
+    elif incident.kind == "drop":
+        users[inside] *= rng.uniform(0.3, 0.42, n)
+        requests[inside] *= rng.uniform(0.4, 0.5, n)
+    elif incident.kind == "spike":
+        requests[inside] *= rng.uniform(2.4, 3.1, n)
+        users[inside] *= rng.uniform(1.9, 2.4, n)
+    elif incident.kind == "combination":
+        errors[inside] *= rng.uniform(2.6, 3.4, n)
+        latency[inside] *= rng.uniform(1.5, 1.8, n)
+    elif incident.kind == "drift":
+        latency[inside] *= np.linspace(1.05, 2.6, n)
+
+
 def _bump(hour: np.ndarray, centre: float, width: float) -> np.ndarray:
-    """A bell around the hour `centre`, with midnight no edge."""
+    """A bell curve around the hour `centre`, continuous at midnight."""
     distance = (hour - centre + 12) % 24 - 12
     return np.exp(-0.5 * (distance / width) ** 2)
 
 
 def _drifting_noise(rng: np.random.Generator, n: int, scale: float) -> np.ndarray:
-    """First-order autoregressive noise with standard deviation `scale`: one hour
-    resembles the last.
-    """
+    """First-order autoregressive noise with standard deviation `scale`."""
     shocks = rng.normal(0, scale * np.sqrt(1 - 0.6**2), n)
     noise = np.empty(n)
     previous = 0.0

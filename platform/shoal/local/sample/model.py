@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 ItemType = Literal["item", "update", "doc", "file"]
+IncidentKind = Literal["outage", "drop", "spike", "combination", "drift", "level_shift"]
 Priority = Literal["low", "medium", "high", "critical"]
 
 
@@ -111,7 +112,7 @@ class Incident:
 
     id: str
     title: str
-    kind: Literal["outage", "drop", "spike", "combination", "drift", "level_shift"]
+    kind: IncidentKind
     metrics: tuple[str, ...]
     start: datetime
     end: datetime

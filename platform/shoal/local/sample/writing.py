@@ -14,7 +14,7 @@ from itertools import combinations
 from random import Random
 from zoneinfo import ZoneInfo
 
-from .model import Board, Item, Person
+from .model import Board, Item, ItemType, Person
 from .profile import read_text
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
@@ -173,7 +173,7 @@ class Writer:
         monday = (self.now - timedelta(days=self.now.weekday())).replace(
             hour=8, minute=30, second=0, microsecond=0
         )
-        periods = [
+        periods: list[tuple[datetime, datetime, ItemType]] = [
             (monday - timedelta(weeks=w + 1), monday - timedelta(weeks=w), "doc")
             for w in range(NOTES_WEEKS)
         ]
@@ -212,7 +212,7 @@ class Writer:
     def _item(
         self,
         board: Board,
-        kind: str,
+        kind: ItemType,
         title: str,
         text: str,
         at: datetime,
@@ -223,7 +223,7 @@ class Writer:
         id = f"{board.id}-{self._count:04d}"
         url = f"https://{self.tenant}.example/boards/{board.id}/{id}"
         metadata = {"author": author} | metadata
-        return Item(id, board.id, kind, title, text, at, url, metadata)  # type: ignore[arg-type]
+        return Item(id, board.id, kind, title, text, at, url, metadata)
 
     def _say(self, text: str, slots: dict[str, str], speaker: str, board: Board) -> str:
         mate = self.random.choice([m for m in board.members if m != speaker])
