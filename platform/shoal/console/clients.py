@@ -1,6 +1,4 @@
-"""One client per signed-in key, kept while it is in use: pages then share its
-connections and what it knows of the operations.
-"""
+"""HTTP clients of signed-in sessions, shared by their pages."""
 
 import time
 from collections import OrderedDict
@@ -9,40 +7,42 @@ from shoal.client.http import AsyncClient
 
 from .session import Session
 
-MOST = 200
-LONGEST = 600.0
-"""Seconds after which a client is made anew, so that a redeployed capability's new
-operations are seen.
-"""
+MAX_CLIENTS = 200
+MAX_AGE = 600.0
+"""Seconds after which a client is replaced, so that new operations are seen."""
+GRACE = 120.0
+"""Seconds that pages have to finish with a client that was replaced."""
 
 
-class Clients:
-    """The least recently used ones go first. A client that is dropped is closed once
-    its pages had time to finish.
-    """
+class ClientPool:
+    """One client per key and user; the least recently used ones are dropped first."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._open: OrderedDict[tuple[str, str | None], tuple[float, AsyncClient]] = OrderedDict()
-        self._leaving: list[tuple[float, AsyncClient]] = []
+        self._clients: OrderedDict[tuple[str, str | None], tuple[float, AsyncClient]] = (
+            OrderedDict()
+        )
+        self._retired: list[tuple[float, AsyncClient]] = []
 
     async def get(self, session: Session) -> AsyncClient:
         """The client that acts for this session."""
         now = time.monotonic()
-        while self._leaving and self._leaving[0][0] < now - 120:
-            await self._leaving.pop(0)[1].aclose()
-        made, client = self._open.pop((session.key, session.user), (0.0, None))
-        if client is None or made < now - LONGEST:
+        while self._retired and self._retired[0][0] < now - GRACE:
+            await self._retired.pop(0)[1].aclose()
+        created, client = self._clients.pop((session.key, session.user), (0.0, None))
+        if client is None or created < now - MAX_AGE:
             if client is not None:
-                self._leaving.append((now, client))
-            made, client = now, AsyncClient(self._address, session.key, user=session.user)
-        self._open[session.key, session.user] = (made, client)
-        if len(self._open) > MOST:
-            self._leaving.append((now, self._open.popitem(last=False)[1][1]))
+                self._retired.append((now, client))
+            created, client = now, AsyncClient(self._address, session.key, user=session.user)
+        self._clients[session.key, session.user] = (created, client)
+        if len(self._clients) > MAX_CLIENTS:
+            _, (_, oldest) = self._clients.popitem(last=False)
+            self._retired.append((now, oldest))
         return client
 
     async def close(self) -> None:
-        for _, client in [*self._open.values(), *self._leaving]:
+        """Close all clients."""
+        for _, client in [*self._clients.values(), *self._retired]:
             await client.aclose()
-        self._open.clear()
-        self._leaving.clear()
+        self._clients.clear()
+        self._retired.clear()

@@ -1,6 +1,4 @@
-"""What surrounds every console page: the bar on top, the list of capabilities on the
-side, and how errors are shown.
-"""
+"""The frame of every console page, and the elements that several pages share."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,31 +17,45 @@ STATES = {
     "DEPLOYING": ("sh-warn", "deploying"),
     "UNHEALTHY": ("sh-bad", "unhealthy"),
     "DEPLOY_FAILED": ("sh-bad", "failed to deploy"),
-    "DELETING": ("sh-warn", "going away"),
+    "DELETING": ("sh-warn", "being deleted"),
     "NOT_STARTED": ("sh-off", "not started"),
     "NOT_DEPLOYED": ("sh-off", "not deployed"),
 }
-"""Serve's application states: CSS class and words."""
+"""CSS class and words for the states of a Serve application."""
 
 
-def state_of(status: str) -> tuple[str, str]:
+def describe_state(status: str) -> tuple[str, str]:
+    """CSS class and words for a Serve application's state."""
     return STATES.get(status, ("sh-warn", status.lower().replace("_", " ")))
 
 
-def pill(text: str, style: str = "") -> ui.html:
-    """A small label with a dot of its state."""
+def draw_pill(text: str, style: str = "") -> ui.html:
+    """Draw a small label, with a dot in the colour of `style`."""
     dot = f'<span class="sh-dot {style}"></span>' if style else ""
     return ui.html(f'<span class="sh-pill {style}">{dot}{escape(text)}</span>', sanitize=False)
 
 
 @contextmanager
 def frame(
-    session: Session, capabilities: Sequence[dict[str, Any]], *, here: str, theme: str | None
+    session: Session, capabilities: Sequence[dict[str, Any]], *, current: str, theme: str | None
 ) -> Iterator[None]:
-    """The page around its content. `capabilities` as the platform lists them; `here` is
-    the name of the current one.
+    """Draw the bar on top and the navigation, around the page's content.
+
+    Args:
+        session: Who is signed in.
+        capabilities: The capabilities, as the platform lists them.
+        current: The name of the current capability; empty on the overview.
+        theme: "light", "dark", or None for the system's.
     """
     ui.add_css(CONSOLE)
+    _set_colours()
+    dark = ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
+    menu = _draw_header(session, dark)
+    menu.on_click(_draw_navigation(capabilities, current).toggle)
+    yield
+
+
+def _set_colours() -> None:
     ui.colors(
         primary=ACCENT,
         secondary="#566570",
@@ -55,58 +67,54 @@ def frame(
         warning="#a85a00",
         info=ACCENT,
     )
-    dark = ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
-    with (
-        ui.header(fixed=True)
-        .classes("items-center q-py-none")
-        .style("height:56px; padding:0 16px; gap:10px; flex-wrap:nowrap")
-    ):
-        menu = (
-            ui.button(icon="menu")
-            .props('flat round dense color=none aria-label="Show or hide the capabilities"')
-            .classes("lt-md")
-        )
-        with (
-            ui.link(target="/")
-            .classes("no-underline")
-            .style("color:inherit; display:flex; align-items:center; gap:10px")
-        ):
+
+
+def _draw_header(session: Session, dark: ui.dark_mode) -> ui.button:
+    """Draw the bar on top; returns the button of the menu on narrow screens."""
+    header = ui.header(fixed=True).classes("items-center q-py-none")
+    with header.style("height:56px; padding:0 16px; gap:10px; flex-wrap:nowrap"):
+        menu = ui.button(icon="menu").classes("lt-md")
+        menu.props('flat round dense color=none aria-label="Show or hide the capabilities"')
+        home = ui.link(target="/").classes("no-underline")
+        with home.style("color:inherit; display:flex; align-items:center; gap:10px"):
             ui.html(LOGO, sanitize=False)
             ui.label("Shoal").style("font-size:17px; font-weight:680; letter-spacing:-.01em")
         ui.space()
-        who = session.role if session.user is None else f"{session.role} · {session.user}"
-        ui.html(f'<span class="sh-tenant">{escape(session.name)}</span>', sanitize=False).style(
-            "min-width:0"
-        )
-        pill(who).classes("gt-xs")
-        ui.button(icon="contrast", on_click=lambda: _toggle(dark)).props(
+        tenant = f'<span class="sh-tenant">{escape(session.name)}</span>'
+        ui.html(tenant, sanitize=False).style("min-width:0")
+        identity = session.role if session.user is None else f"{session.role} · {session.user}"
+        draw_pill(identity).classes("gt-xs")
+        ui.button(icon="contrast", on_click=lambda: _toggle_theme(dark)).props(
             'flat round dense color=none aria-label="Light or dark"'
         ).tooltip("Light or dark")
         ui.html(
-            '<form method="post" action="/console/sign-out" style="margin:0"><button class="sh-signout" type="submit">Sign out</button></form>',
+            '<form method="post" action="/console/sign-out" style="margin:0">'
+            '<button class="sh-signout" type="submit">Sign out</button></form>',
             sanitize=False,
         )
-    # open on wide screens by Quasar's own property: for value=None NiceGUI would ask
-    # each page, and log who left before answering
-    with (
-        ui.left_drawer(value=False, fixed=True)
-        .props("show-if-above width=232 breakpoint=900")
-        .style("padding:14px 12px; gap:2px") as drawer
-    ):
-        _nav("/", "Overview", here == "", icon="grid_view")
+    return menu
+
+
+def _draw_navigation(capabilities: Sequence[dict[str, Any]], current: str) -> ui.left_drawer:
+    """Draw the list of capabilities."""
+    # Quasar's own property opens it on wide screens. With value=None, NiceGUI would ask
+    # each browser, and log an error for those that left before answering.
+    drawer = ui.left_drawer(value=False, fixed=True)
+    drawer.props("show-if-above width=232 breakpoint=900").style("padding:14px 12px; gap:2px")
+    with drawer:
+        _draw_link("/", "Overview", current == "", icon="grid_view")
         ui.html('<div class="sh-navhead">Capabilities</div>', sanitize=False)
         for capability in capabilities:
             name = capability["name"]
-            style, words = state_of(capability["status"])
-            _nav(f"/{name}", name, here == name, dot=style, title=words)
-    menu.on_click(drawer.toggle)
-    yield
+            style, words = describe_state(capability["status"])
+            _draw_link(f"/{name}", name, current == name, dot=style, title=words)
+    return drawer
 
 
-def _nav(
-    target: str, text: str, here: bool, *, icon: str = "", dot: str = "", title: str = ""
+def _draw_link(
+    target: str, text: str, is_current: bool, *, icon: str = "", dot: str = "", title: str = ""
 ) -> None:
-    with ui.link(target=target).classes(replace=f"sh-nav{' sh-here' if here else ''}"):
+    with ui.link(target=target).classes(replace=f"sh-nav{' sh-here' if is_current else ''}"):
         if icon:
             ui.icon(icon, size="18px")
         ui.label(text)
@@ -116,19 +124,20 @@ def _nav(
             ).style("margin-left:auto")
 
 
-async def _toggle(dark: ui.dark_mode) -> None:
-    """Turn the theme over and remember it for a year."""
-    dark.value = await ui.run_javascript("""(() => { const dark = !document.body.classList.contains("body--dark");
-      document.cookie = `shoal_theme=${dark ? "dark" : "light"}; path=/; max-age=31536000; samesite=lax`; return dark; })()""")
+async def _toggle_theme(dark: ui.dark_mode) -> None:
+    """Switch between light and dark, and remember it for a year."""
+    dark.value = await ui.run_javascript("""(() => {
+      const dark = !document.body.classList.contains("body--dark");
+      const theme = dark ? "dark" : "light";
+      document.cookie = `shoal_theme=${theme}; path=/; max-age=31536000; samesite=lax`;
+      return dark;
+    })()""")
 
 
-def failure(error: Exception) -> None:
-    """Shown in place of what could not be drawn."""
-    title, detail, request_id = (
-        "Something went wrong on this page",
-        "The cause is in the console's log.",
-        None,
-    )
+def draw_error(error: Exception) -> None:
+    """Draw an error; only a `ShoalError` shows its details."""
+    title, detail = "Something went wrong on this page", "The cause is in the console's log."
+    request_id = None
     if isinstance(error, ShoalError):
         title, detail, request_id = error.title, error.detail, error.request_id
     with (
@@ -147,6 +156,6 @@ def failure(error: Exception) -> None:
             ui.label(f"Request {request_id}").classes("sh-mono sh-muted")
 
 
-def empty(text: str) -> None:
-    """Shown where there is nothing yet."""
+def draw_empty(text: str) -> None:
+    """Draw a text where there is nothing to show."""
     ui.label(text).classes("sh-empty")

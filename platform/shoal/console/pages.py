@@ -1,6 +1,4 @@
-"""The console's own pages: the overview, and for each capability its page, parameters,
-jobs and operations.
-"""
+"""The console's own pages: the overview, and four tabs for each capability."""
 
 import inspect
 import logging
@@ -19,22 +17,23 @@ from shoal.contract.capability import Capability
 from shoal.contract.context import Role
 from shoal.contract.errors import ShoalError, Unauthenticated
 
-from .clients import Clients
-from .frame import empty, failure, frame, pill, state_of
-from .jobs import jobs
-from .operations import operations
-from .parameters import parameters
-from .session import COOKIE, Seal, Session
+from .clients import ClientPool
+from .frame import describe_state, draw_empty, draw_error, draw_pill, frame
+from .jobs import draw_jobs
+from .operations import draw_operations
+from .parameters import draw_parameters
+from .session import COOKIE, Session, SessionCodec
 
 log = logging.getLogger("shoal.console")
+
 TABS = {"": "Page", "parameters": "Parameters", "jobs": "Jobs", "api": "API"}
-PATIENCE = 30.0
-"""Seconds that a page may take to be drawn."""
+DRAW_TIMEOUT = 30.0
+"""Seconds that drawing a page may take."""
 
 
 @dataclass(slots=True)
 class Page:
-    """The `PageContext` that a capability's page is given."""
+    """The `PageContext` of a capability's page."""
 
     client: AsyncClient
     tenant: str
@@ -42,198 +41,189 @@ class Page:
 
 
 class Pages:
-    """All pages, registered with NiceGUI under the prefix that it is mounted at."""
+    """All pages, registered with NiceGUI below the path that it is mounted at."""
 
     def __init__(
-        self, capabilities: Mapping[str, Capability], *, seal: Seal, clients: Clients
+        self,
+        capabilities: Mapping[str, Capability],
+        *,
+        sessions: SessionCodec,
+        clients: ClientPool,
     ) -> None:
-        self._capabilities, self._seal, self._clients = capabilities, seal, clients
+        self._capabilities, self._sessions, self._clients = capabilities, sessions, clients
 
     def register(self) -> None:
-        ui.page("/", title="Shoal", response_timeout=PATIENCE)(self._home())
-        ui.page("/{name}", title="Shoal", response_timeout=PATIENCE)(self._capability())
-        ui.page("/{name}/{tab}", title="Shoal", response_timeout=PATIENCE)(self._capability())
+        """Register the pages. Once per process."""
 
-    def _home(self) -> Any:
-        async def home(request: Request) -> Response | None:
+        # Functions, because NiceGUI reads their signature, and a method has `self`.
+        async def overview(request: Request) -> Response | None:
             return await self._draw(request, "", None)
 
-        return home
-
-    def _capability(self) -> Any:
         async def capability(request: Request, name: str, tab: str = "") -> Response | None:
             return await self._draw(request, name, tab)
 
-        return capability
+        for path, draw in (
+            ("/", overview),
+            ("/{name}", capability),
+            ("/{name}/{tab}", capability),
+        ):
+            ui.page(path, title="Shoal", response_timeout=DRAW_TIMEOUT)(draw)
 
     async def _draw(self, request: Request, name: str, tab: str | None) -> Response | None:
-        session = self._seal.open(request.cookies.get(COOKIE))
+        """Draw a tab of a capability, or the overview for a tab of None."""
+        session = self._sessions.decode(request.cookies.get(COOKIE))
         if session is None:
-            return _to_sign_in(request)
+            return _redirect_to_sign_in(request)
         client = await self._clients.get(session)
-        known: dict[str, Any] = {"capabilities": [], "problems": []}
+        listed: dict[str, Any] = {"capabilities": [], "problems": []}
         error: ShoalError | None = None
         try:
-            known = await client.platform.list_capabilities()
+            listed = await client.platform.list_capabilities()
         except Unauthenticated:
-            return _to_sign_in(request)
+            return _redirect_to_sign_in(request)
         except ShoalError as fault:
             error = fault
-        ui.context.client.on_exception(_notify)
-        with frame(
-            session, known["capabilities"], here=name, theme=request.cookies.get("shoal_theme")
-        ):
+        ui.context.client.on_exception(_notify_error)
+        theme = request.cookies.get("shoal_theme")
+        with frame(session, listed["capabilities"], current=name, theme=theme):
             if error:
-                failure(error)
+                draw_error(error)
             elif tab is None:
-                home(known)
+                draw_overview(listed)
             else:
-                await self._show(session, client, known, name, tab)
+                await self._draw_tab(session, client, listed, name, tab)
         return None
 
-    async def _show(
-        self, session: Session, client: AsyncClient, known: dict[str, Any], name: str, tab: str
+    async def _draw_tab(
+        self, session: Session, client: AsyncClient, listed: dict[str, Any], name: str, tab: str
     ) -> None:
-        capability = next((c for c in known["capabilities"] if c["name"] == name), None)
+        capability = next((c for c in listed["capabilities"] if c["name"] == name), None)
         if capability is None or tab not in TABS:
             ui.page_title("Not found · Shoal")
-            empty("There is no such page.")
+            draw_empty("This page does not exist.")
             return
         ui.page_title(f"{name} · Shoal")
-        heading(capability)
+        draw_heading(capability)
         plugin = self._capabilities.get(name)
-        tabs = tabs_of(capability)
+        tabs = available_tabs(capability)
         if not tab and "" not in tabs:
             tab = tabs[0]
-        tab_bar(name, tabs, tab)
-        with guarded(name):
+        draw_tab_bar(name, tabs, tab)
+        with draw_errors_of(name):
             if tab == "parameters":
-                await parameters(client, capability, editable=session.role != "reader")
+                await draw_parameters(client, capability, editable=session.role != "reader")
             elif tab == "jobs":
-                await jobs(client, capability, editable=session.role != "reader")
+                await draw_jobs(client, capability, editable=session.role != "reader")
             elif tab == "api":
-                await operations(client, name)
+                await draw_operations(client, name)
             elif plugin is not None and plugin.page is not None:
                 drawn = plugin.page(Page(client, session.tenant, session.role))
                 if inspect.isawaitable(drawn):
                     await drawn
 
     @staticmethod
-    def broken(error: Exception) -> None:
-        """NiceGUI's own error page, in our words. Drawn without the frame: what failed
-        may be the frame.
-        """
-        log.error("a page failed", exc_info=error)
-        failure(error)
+    def draw_page_error(error: Exception) -> None:
+        """Draw NiceGUI's error page, without the frame, which may be what failed."""
+        log.error("drawing a page failed", exc_info=error)
+        draw_error(error)
 
 
 @contextmanager
-def guarded(what: str) -> Iterator[None]:
-    """Shows what went wrong in place of the rest, so that a broken plugin leaves the
-    console standing.
-    """
+def draw_errors_of(capability: str) -> Iterator[None]:
+    """Draw an exception in place of the rest of a capability's page."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a broken plugin must not break the console
         if not isinstance(error, ShoalError):
-            log.exception("the page of %s failed", what)
-        failure(error)
+            log.exception("drawing the page of %s failed", capability)
+        draw_error(error)
 
 
-def _to_sign_in(request: Request) -> Response:
+def _redirect_to_sign_in(request: Request) -> Response:
     after = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse(f"/console/sign-in?after={quote(after)}", 303)
 
 
-def _notify(error: Exception) -> None:
-    """What an event handler did not catch."""
+def _notify_error(error: Exception) -> None:
+    """Show an exception that an event handler did not catch."""
     if isinstance(error, ShoalError):
         ui.notify(error.detail, type="negative", multi_line=True)
     else:
-        log.error("a handler failed", exc_info=error)
-        ui.notify("Something went wrong; the cause is in the console's log.", type="negative")
+        log.error("an event handler failed", exc_info=error)
+        ui.notify("Something went wrong. The cause is in the console's log.", type="negative")
 
 
-def tabs_of(capability: dict[str, Any]) -> list[str]:
+def available_tabs(capability: dict[str, Any]) -> list[str]:
     """The tabs that have something to show."""
-    has = {
+    content = {
         "": capability["page"],
         "parameters": capability["parameters"],
         "jobs": capability["jobs"],
         "api": True,
     }
-    return [tab for tab in TABS if has[tab]]
+    return [tab for tab in TABS if content[tab]]
 
 
-def tab_bar(name: str, tabs: list[str], here: str) -> None:
+def draw_tab_bar(name: str, tabs: list[str], current: str) -> None:
     with ui.element("nav").classes("sh-tabs"):
         for tab in tabs:
             label = TABS[tab] if tab else name.capitalize()
-            ui.link(label, f"/{name}/{tab}".rstrip("/")).classes(
-                replace=f"sh-tab{' sh-here' if tab == here else ''}"
-            )
+            here = " sh-here" if tab == current else ""
+            ui.link(label, f"/{name}/{tab}".rstrip("/")).classes(replace=f"sh-tab{here}")
 
 
-def heading(capability: dict[str, Any]) -> None:
+def draw_heading(capability: dict[str, Any]) -> None:
+    style, words = describe_state(capability["status"])
     with ui.row().classes("items-center no-wrap").style("gap:14px"):
         ui.label(capability["name"][0]).classes("sh-tile")
         with ui.column().style("gap:0"):
             with ui.row().classes("items-center").style("gap:10px"):
                 ui.label(capability["name"].capitalize()).classes("sh-h1")
-                style, words = state_of(capability["status"])
-                pill(words, style)
+                draw_pill(words, style)
             ui.label(capability["summary"]).classes("sh-muted")
     if capability["message"] and capability["status"] != "RUNNING":
-        ui.label(capability["message"]).classes("sh-card sh-mono w-full").style(
-            "white-space:pre-wrap; overflow-x:auto; max-height:240px"
-        )
+        message = ui.label(capability["message"]).classes("sh-card sh-mono w-full")
+        message.style("white-space:pre-wrap; overflow-x:auto; max-height:240px")
 
 
-def home(known: dict[str, Any]) -> None:
-    """Every capability with its state, and the plugins that were left out."""
+def draw_overview(listed: dict[str, Any]) -> None:
+    """Draw every capability with its state, and the plugins that failed to load."""
     ui.page_title("Overview · Shoal")
-    running = sum(c["status"] == "RUNNING" for c in known["capabilities"])
+    capabilities, problems = listed["capabilities"], listed["problems"]
+    running = sum(c["status"] == "RUNNING" for c in capabilities)
     with ui.column().style("gap:2px"):
         ui.label("Overview").classes("sh-h1")
-        ui.label(f"{running} of {len(known['capabilities'])} capabilities are running.").classes(
-            "sh-muted"
-        )
+        text = f"{running} of {len(capabilities)} capabilities are running."
+        ui.label(text).classes("sh-muted")
     with ui.element("div").classes("sh-grid"):
-        for capability in known["capabilities"]:
-            card(capability)
-    if known["problems"]:
-        ui.label("Left out").classes("sh-h2").style("margin-top:12px")
-        with (
-            ui.element("div").classes("sh-card w-full").style("display:flex; flex-direction:column")
-        ):
-            for problem in known["problems"]:
+        for capability in capabilities:
+            _draw_card(capability)
+    if problems:
+        ui.label("Failed to load").classes("sh-h2").style("margin-top:12px")
+        card = ui.element("div").classes("sh-card w-full")
+        with card.style("display:flex; flex-direction:column"):
+            for problem in problems:
                 with ui.row().classes("items-center no-wrap w-full").style("gap:12px"):
-                    pill(problem["plugin"], "sh-bad")
-                    ui.label(problem["cause"]).classes("sh-mono sh-muted").style(
-                        "overflow-wrap:anywhere"
-                    )
+                    draw_pill(problem["plugin"], "sh-bad")
+                    cause = ui.label(problem["cause"]).classes("sh-mono sh-muted")
+                    cause.style("overflow-wrap:anywhere")
 
 
-def card(capability: dict[str, Any]) -> None:
+def _draw_card(capability: dict[str, Any]) -> None:
     name = capability["name"]
-    style, words = state_of(capability["status"])
+    style, words = describe_state(capability["status"])
     with ui.element("article").classes("sh-card").style("display:flex; flex-direction:column"):
         with ui.row().classes("items-center no-wrap w-full").style("gap:12px"):
             ui.label(name[0]).classes("sh-tile")
             with ui.column().style("gap:0"):
-                ui.link(name.capitalize(), f"/{name}").classes(replace="sh-h2").style(
-                    "color:inherit; text-decoration:none"
-                )
-                with (
-                    ui.row()
-                    .classes("items-center")
-                    .style("gap:7px; font-size:13px; color:var(--sh-muted)")
-                ):
+                link = ui.link(name.capitalize(), f"/{name}").classes(replace="sh-h2")
+                link.style("color:inherit; text-decoration:none")
+                state = ui.row().classes("items-center")
+                with state.style("gap:7px; font-size:13px; color:var(--sh-muted)"):
                     ui.element("span").classes(f"sh-dot {style}")
                     ui.label(f"{words} · {capability['version']}")
         ui.label(capability["summary"]).classes("sh-muted").style("flex:1")
         with ui.row().style("gap:16px; font-size:14px"):
-            for tab in tabs_of(capability):
-                ui.link(TABS[tab] if tab else "Open", f"/{name}/{tab}".rstrip("/")).classes(
-                    replace="sh-link"
-                )
+            for tab in available_tabs(capability):
+                label = TABS[tab] if tab else "Open"
+                ui.link(label, f"/{name}/{tab}".rstrip("/")).classes(replace="sh-link")

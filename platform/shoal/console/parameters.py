@@ -1,6 +1,4 @@
-"""A capability's parameters as a form, drawn from their JSON schema: defaults, the
-tenant's own values, and bounds.
-"""
+"""A capability's parameters on the console: a form, drawn from their JSON schema."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +9,16 @@ from nicegui import ui
 from shoal.client.http import AsyncClient
 from shoal.contract.errors import Invalid
 
-from .frame import empty, pill
+from .frame import draw_empty, draw_pill
 
 Field = dict[str, Any]
+"""The JSON schema of one parameter."""
 
 
-def resolve(field: Field, schema: Field) -> Field:
-    """The field with `$ref` followed, and an optional one (`anyOf` with null) as what
-    it is when given.
+def resolve_field(field: Field, schema: dict[str, Any]) -> Field:
+    """The field with `$ref` followed; an optional one has its type when given.
+
+    Such a field (`anyOf` with null) is marked as `nullable`.
     """
     while "$ref" in field:
         field = {
@@ -27,17 +27,17 @@ def resolve(field: Field, schema: Field) -> Field:
         }
     if "allOf" in field and len(field["allOf"]) == 1:
         field = {
-            **resolve(field["allOf"][0], schema),
+            **resolve_field(field["allOf"][0], schema),
             **{k: v for k, v in field.items() if k != "allOf"},
         }
     options = [o for o in field.get("anyOf", ()) if o.get("type") != "null"]
     if len(options) == 1:
         rest = {k: v for k, v in field.items() if k != "anyOf"}
-        field = {**resolve(options[0], schema), **rest, "nullable": True}
+        field = {**resolve_field(options[0], schema), **rest, "nullable": True}
     return field
 
 
-def bounds(field: Field) -> str:
+def describe_bounds(field: Field) -> str:
     """The bounds in words: "0 to 1", "above 0", or nothing."""
     low, high = field.get("minimum"), field.get("maximum")
     above, below = field.get("exclusiveMinimum"), field.get("exclusiveMaximum")
@@ -46,83 +46,77 @@ def bounds(field: Field) -> str:
     words = [
         f"at least {low:g}" if low is not None else "",
         f"above {above:g}" if above is not None else "",
-    ]
-    words += [
         f"at most {high:g}" if high is not None else "",
         f"below {below:g}" if below is not None else "",
     ]
     return ", ".join(w for w in words if w)
 
 
-class Form:
-    """The values on screen. Only those that differ from the default are the tenant's
-    own.
-    """
+class ParameterForm:
+    """The values on screen. Those that differ from the default are the tenant's own."""
 
     def __init__(self, schema: Field, own: dict[str, Any]) -> None:
         self.fields = {
-            name: resolve(field, schema) for name, field in schema.get("properties", {}).items()
+            name: resolve_field(field, schema)
+            for name, field in schema.get("properties", {}).items()
         }
         self.own = own
         self.values = {
             name: own.get(name, field.get("default")) for name, field in self.fields.items()
         }
 
-    def changed(self) -> dict[str, Any]:
-        """What `PUT /platform/parameters/{capability}` takes: own values, defaults left
-        out.
-        """
+    def own_values(self) -> dict[str, Any]:
+        """The values that differ from the default, to be saved."""
         return {n: v for n, v in self.values.items() if v != self.fields[n].get("default")}
 
     def reset(self) -> None:
+        """Set all values to their defaults."""
         self.values = {name: field.get("default") for name, field in self.fields.items()}
 
 
-async def parameters(client: AsyncClient, capability: dict[str, Any], *, editable: bool) -> None:
-    """The form, with its buttons where the key may change values."""
+async def draw_parameters(
+    client: AsyncClient, capability: dict[str, Any], *, editable: bool
+) -> None:
+    """Draw the form, with its buttons where the key may change values."""
     name, schema = capability["name"], capability["parameters"]
     if not schema or not schema.get("properties"):
-        empty("This capability has no parameters.")
+        draw_empty("This capability has no parameters.")
         return
-    form = Form(schema, (await client.platform.get_parameters(capability=name))["own"])
+    form = ParameterForm(schema, (await client.platform.get_parameters(capability=name))["own"])
     ui.label(
-        "What runs for your company. An experiment can vary any of them, and its winner is kept here."
+        "The values in effect for your tenant. An experiment can vary each of them, "
+        "and promoting its winner sets them."
     ).classes("sh-muted")
-    problems: dict[str, ui.label] = {}
+    errors: dict[str, ui.label] = {}
 
     @ui.refreshable
     def rows() -> None:
-        problems.clear()
-        with (
-            ui.element("div")
-            .classes("sh-card w-full")
-            .style("display:flex; flex-direction:column; gap:0; padding:4px 20px")
-        ):
+        errors.clear()
+        card = ui.element("div").classes("sh-card w-full")
+        with card.style("display:flex; flex-direction:column; gap:0; padding:4px 20px"):
             for i, (key, field) in enumerate(form.fields.items()):
                 if i:
                     ui.element("div").classes("sh-rule")
-                problems[key] = row(form, key, field, editable)
+                errors[key] = _draw_row(form, key, field, editable)
 
     async def save() -> None:
-        for label in problems.values():
+        for label in errors.values():
             label.set_visibility(False)
         try:
-            form.own = (await client.platform.put_parameters(capability=name, body=form.changed()))[
-                "own"
-            ]
+            saved = await client.platform.put_parameters(capability=name, body=form.own_values())
         except Invalid as error:
             for fault in error.errors:
-                where = fault["location"].split(".")[0]
-                if where in problems:
-                    label = problems[where]
-                    label.set_text(fault["message"])
-                    label.set_visibility(True)
+                key = fault["location"].split(".")[0]
+                if key in errors:
+                    errors[key].set_text(fault["message"])
+                    errors[key].set_visibility(True)
             ui.notify(error.detail, type="negative")
             return
+        form.own = saved["own"]
         rows.refresh()
-        ui.notify("Saved. It holds everywhere within a second.", type="positive")
+        ui.notify("Saved. Takes effect within a second.", type="positive")
 
-    def defaults() -> None:
+    def reset() -> None:
         form.reset()
         rows.refresh()
 
@@ -130,104 +124,99 @@ async def parameters(client: AsyncClient, capability: dict[str, Any], *, editabl
     if editable:
         with ui.row().style("gap:10px"):
             ui.button("Save", on_click=save).props("unelevated")
-            ui.button("Back to the defaults", on_click=defaults).props("flat")
+            ui.button("Reset to defaults", on_click=reset).props("flat")
     else:
-        ui.label(
-            "A reader's key shows them; to change them, sign in with an editor's key."
-        ).classes("sh-muted")
+        ui.label("To change them, sign in with an editor's key.").classes("sh-muted")
 
 
-def row(form: Form, name: str, field: Field, editable: bool) -> ui.label:
-    """One parameter: what it is, its control, and (hidden) what is wrong with it."""
-    with ui.element("div").style(
-        "display:grid; grid-template-columns:repeat(auto-fit, minmax(min(100%, 280px), 1fr)); gap:8px 24px; padding:16px 0; width:100%"
-    ):
+def _draw_row(form: ParameterForm, name: str, field: Field, editable: bool) -> ui.label:
+    """Draw one parameter and its control; returns the hidden label of its error."""
+    default = f"default {_format_value(field['default'])}" if "default" in field else ""
+    hint = " · ".join(part for part in (describe_bounds(field), default) if part)
+    grid = ui.element("div").style(
+        "display:grid; grid-template-columns:repeat(auto-fit, minmax(min(100%, 280px), 1fr)); "
+        "gap:8px 24px; padding:16px 0; width:100%"
+    )
+    with grid:
         with ui.column().style("gap:2px"):
             with ui.row().classes("items-center").style("gap:8px"):
                 ui.label(field.get("title") or name).classes("sh-h3")
                 if name in form.own:
-                    pill("own value", "sh-good")
+                    draw_pill("own value", "sh-good")
             ui.label(name).classes("sh-mono sh-muted")
             if field.get("description"):
                 ui.label(field["description"]).classes("sh-muted").style("font-size:13.5px")
         with ui.column().style("gap:2px; min-width:0"):
-            control(form, name, field, editable)
-            hint = " · ".join(
-                p
-                for p in (
-                    bounds(field),
-                    f"default {shown(field.get('default'))}" if "default" in field else "",
-                )
-                if p
-            )
+            _draw_control(form, name, field, editable)
             ui.label(hint).classes("sh-muted").style("font-size:12.5px")
-            problem = ui.label().style("color:var(--sh-bad); font-size:13px")
-            problem.set_visibility(False)
-    return problem
+            error = ui.label().style("color:var(--sh-bad); font-size:13px")
+            error.set_visibility(False)
+    return error
 
 
-def shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def control(form: Form, name: str, field: Field, editable: bool) -> None:
-    """The control that fits the field's type; JSON in a text box for what has none."""
+def _draw_control(form: ParameterForm, name: str, field: Field, editable: bool) -> None:
+    """Draw the control for the field's type; other types are edited as JSON."""
     value, kind = form.values[name], field.get("type")
 
-    def keep(convert: Callable[[Any], Any] = lambda v: v) -> Callable[[Any], None]:
-        def changed(event: Any) -> None:
+    def store(convert: Callable[[Any], Any] = lambda value: value) -> Callable[[Any], None]:
+        def handle(event: Any) -> None:
             form.values[name] = convert(event.value)
 
-        return changed
+        return handle
 
-    label = f"aria-label={name}"
+    control: Any
     if "enum" in field:
-        made: Any = (
-            ui.select(field["enum"], value=value, on_change=keep())
-            .props("outlined dense")
-            .classes("w-full")
-        )
+        control = ui.select(field["enum"], value=value, on_change=store())
+        control.props("outlined dense").classes("w-full")
     elif kind == "boolean":
-        made = ui.switch(value=bool(value), on_change=keep())
+        control = ui.switch(value=bool(value), on_change=store())
     elif kind in ("number", "integer"):
-        whole = kind == "integer"
-        low, high = field.get("minimum"), field.get("maximum")
-        step = 1 if whole else (high - low) / 100 if low is not None and high is not None else 0.01
-
-        def number(v: Any) -> Any:
-            return None if v is None else int(v) if whole and float(v).is_integer() else v
-
-        with ui.row().classes("items-center no-wrap w-full").style("gap:16px"):
-            made = (
-                ui.number(value=value, on_change=keep(number), step=step)
-                .props(f"outlined dense {label}")
-                .style("width:128px; flex:none")
-            )
-            if low is not None and high is not None and value is not None:
-                slider = ui.slider(min=low, max=high, step=step, value=value).bind_value(made)
-                slider.props(f"aria-label={name}").set_enabled(editable)
+        control = _draw_number(name, field, value, store, editable)
     elif kind == "string":
-        made = (
-            ui.input(
-                value=value or "",
-                on_change=keep(lambda v: v or (None if field.get("nullable") else "")),
-            )
-            .props("outlined dense")
-            .classes("w-full")
-        )
+        empty = None if field.get("nullable") else ""
+        control = ui.input(value=value or "", on_change=store(lambda text: text or empty))
+        control.props("outlined dense").classes("w-full")
     else:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-        made = (
-            ui.textarea(value=text, on_change=keep(parsed))
-            .props("outlined dense autogrow input-class=sh-mono")
-            .classes("w-full")
-        )
-    made.props(label).set_enabled(editable)
+        control = ui.textarea(value=text, on_change=store(parse_json)).classes("w-full")
+        control.props("outlined dense autogrow input-class=sh-mono")
+    control.props(f"aria-label={name}").set_enabled(editable)
 
 
-def parsed(text: str) -> Any:
-    """JSON where it is JSON, else the text itself, which the platform will refuse with
-    a reason.
+def _draw_number(
+    name: str,
+    field: Field,
+    value: Any,
+    store: Callable[[Callable[[Any], Any]], Callable[[Any], None]],
+    editable: bool,
+) -> ui.number:
+    """Draw a number, with a slider where it has both bounds."""
+    is_integer = field["type"] == "integer"
+    low, high = field.get("minimum"), field.get("maximum")
+    bounds = None if low is None or high is None else (low, high)
+    step = 1 if is_integer else (bounds[1] - bounds[0]) / 100 if bounds else 0.01
+
+    def convert(number: Any) -> Any:
+        return int(number) if is_integer and number is not None and number % 1 == 0 else number
+
+    with ui.row().classes("items-center no-wrap w-full").style("gap:16px"):
+        control = ui.number(value=value, on_change=store(convert), step=step)
+        control.props("outlined dense").style("width:128px; flex:none")
+        if bounds and value is not None:
+            slider = ui.slider(min=bounds[0], max=bounds[1], step=step, value=value)
+            slider.bind_value(control)
+            slider.props(f"aria-label={name}").set_enabled(editable)
+    return control
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; the text itself if it is none.
+
+    The platform then refuses it, with the reason.
     """
     try:
         return orjson.loads(text)

@@ -1,5 +1,6 @@
-"""Who is signed in: an API key, sealed into a cookie, so that the console keeps nothing
-and any replica can read it.
+"""Sessions: an API key, encrypted in a cookie.
+
+The console stores nothing, and any replica can read the cookie.
 """
 
 import base64
@@ -18,22 +19,23 @@ LIFETIME = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a signed-in browser may do: what its key may do, for `user` where one is
-    given.
-    """
+    """A signed-in browser: its key, and the tenant, user and role that it acts for."""
 
     key: str
     user: str | None
     tenant: str
     name: str
+    """The tenant's name for people."""
     role: Role
 
     def __repr__(self) -> str:  # never the key
         return f"Session({self.tenant!r}, {self.role!r}, user={self.user!r})"
 
 
-class Seal:
-    """Encrypts and authenticates sessions (Fernet: AES-128-CBC with HMAC-SHA256) under
+class SessionCodec:
+    """Encrypts sessions into cookies, and reads them back.
+
+    They are encrypted and authenticated by Fernet (AES-128-CBC with HMAC-SHA256), with
     a key derived from the platform's secret.
     """
 
@@ -41,21 +43,16 @@ class Seal:
         derived = hashlib.blake2b(secret.encode(), digest_size=32, person=b"shoal.console").digest()
         self._fernet = Fernet(base64.urlsafe_b64encode(derived))
 
-    def close(self, session: Session) -> str:
+    def encode(self, session: Session) -> str:
         """The cookie's value."""
         return self._fernet.encrypt(orjson.dumps(asdict(session))).decode()
 
-    def open(self, cookie: str | None) -> Session | None:
-        """The session in a cookie; None when there is none, it is forged, or it is
-        older than `LIFETIME`.
-        """
+    def decode(self, cookie: str | None) -> Session | None:
+        """The session in a cookie; None if it is missing, forged or expired."""
         if not cookie:
             return None
         try:
-            return Session(
-                **orjson.loads(
-                    self._fernet.decrypt(cookie.encode(), ttl=int(LIFETIME.total_seconds()))
-                )
-            )
+            text = self._fernet.decrypt(cookie.encode(), ttl=int(LIFETIME.total_seconds()))
+            return Session(**orjson.loads(text))
         except (InvalidToken, TypeError, ValueError):
             return None

@@ -1,6 +1,4 @@
-"""The console's ASGI application: landing page at `/`, the console at `/console`, and
-nothing else.
-"""
+"""The console's ASGI application: the landing page, signing in, and the console."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,14 +16,14 @@ from shoal.client.http import AsyncClient
 from shoal.contract.capability import Capability
 from shoal.contract.errors import Invalid, ShoalError, Unauthenticated
 
-from .clients import Clients
-from .landing import landing, sign_in
+from .clients import ClientPool
+from .landing import landing_page, sign_in_page
 from .pages import Pages
-from .session import COOKIE, LIFETIME, Seal, Session
+from .session import COOKIE, LIFETIME, Session, SessionCodec
 from .theme import FAVICON
 
 HOME = "/console/"
-LARGEST_FORM = 16_384
+MAX_FORM_BYTES = 16_384
 
 
 def site(
@@ -35,10 +33,16 @@ def site(
     secret: str,
     dashboard: str | None = None,
 ) -> FastAPI:
-    """The whole site. `address` is where the platform answers; `secret` seals the
-    sessions. Once per process: NiceGUI is global.
+    """The console's application. Build it once per process, since NiceGUI is global.
+
+    Args:
+        capabilities: The deployed capabilities, by name.
+        address: Where the platform's API answers.
+        secret: Encrypts the sessions.
+        dashboard: Address of the Ray dashboard, if it is to be linked.
     """
-    seal, clients = Seal(secret), Clients(address)
+    sessions, clients = SessionCodec(secret), ClientPool(address)
+    handlers = _Handlers(capabilities, address, sessions, dashboard)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -46,93 +50,15 @@ def site(
         await clients.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-
-    @app.middleware("http")
-    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("X-Frame-Options", "DENY")
-        response.headers.setdefault("Referrer-Policy", "same-origin")
-        if "text/html" in response.headers.get("content-type", ""):
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    @app.exception_handler(HTTPException)
-    async def problem(request: Request, error: HTTPException) -> Response:
-        body = {
-            "type": "about:blank",
-            "title": error.detail,
-            "status": error.status_code,
-            "detail": f"{request.method} {request.url.path}: {error.detail}",
-        }
-        return JSONResponse(
-            body, error.status_code, error.headers, media_type="application/problem+json"
-        )
-
-    @app.get("/")
-    async def front(request: Request) -> HTMLResponse:
-        return HTMLResponse(
-            landing(
-                capabilities.values(), dashboard=dashboard, theme=request.cookies.get("shoal_theme")
-            )
-        )
-
-    @app.get("/favicon.svg")
-    async def favicon() -> Response:
-        return Response(
-            FAVICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"}
-        )
-
-    @app.get("/console")
-    async def slash() -> RedirectResponse:
-        return RedirectResponse(HOME)
-
-    @app.get("/console/sign-in")
-    async def door(request: Request) -> HTMLResponse:
-        return form(request, after=request.query_params.get("after", HOME))
-
-    @app.post("/console/sign-in")
-    async def enter(request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise HTTPException(403, "this form was sent from another site")
-        fields = await read_form(request)
-        key, user, after = (fields.get(name, "").strip() for name in ("key", "user", "after"))
-        try:
-            session = await identify(address, key, user or None)
-        except ShoalError as error:
-            return form(request, after=after, user=user, refused=error.detail, status=error.status)
-        response = RedirectResponse(local(after), 303)
-        response.set_cookie(
-            COOKIE,
-            seal.close(session),
-            max_age=int(LIFETIME.total_seconds()),
-            path="/console",
-            secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
-            httponly=True,
-            samesite="lax",
-        )
-        return response
-
-    @app.post("/console/sign-out")
-    async def leave() -> RedirectResponse:
-        response = RedirectResponse("/console/sign-in", 303)
-        response.delete_cookie(COOKIE, path="/console")
-        return response
-
-    def form(
-        request: Request,
-        *,
-        after: str,
-        user: str = "",
-        refused: str | None = None,
-        status: int = 200,
-    ) -> HTMLResponse:
-        theme = request.cookies.get("shoal_theme")
-        return HTMLResponse(
-            sign_in(refused=refused, user=user, after=local(after), theme=theme), status
-        )
-
-    Pages(capabilities, seal=seal, clients=clients).register()
+    app.middleware("http")(_add_security_headers)
+    app.exception_handler(HTTPException)(_problem)
+    app.get("/")(handlers.landing)
+    app.get("/favicon.svg")(_favicon)
+    app.get("/console")(_redirect_home)
+    app.get("/console/sign-in")(handlers.sign_in_form)
+    app.post("/console/sign-in")(handlers.sign_in)
+    app.post("/console/sign-out")(_sign_out)
+    Pages(capabilities, sessions=sessions, clients=clients).register()
     ui.run_with(
         app,
         mount_path="/console",
@@ -142,18 +68,110 @@ def site(
         show_welcome_message=False,
         reconnect_timeout=20,
     )
-    nicegui_app.on_page_exception(Pages.broken)
+    nicegui_app.on_page_exception(Pages.draw_page_error)
     return app
 
 
+class _Handlers:
+    """The handlers that need to know what is deployed, or the secret."""
+
+    def __init__(
+        self,
+        capabilities: Mapping[str, Capability],
+        address: str,
+        sessions: SessionCodec,
+        dashboard: str | None,
+    ) -> None:
+        self._capabilities, self._address = capabilities, address
+        self._sessions, self._dashboard = sessions, dashboard
+
+    async def landing(self, request: Request) -> HTMLResponse:
+        theme = request.cookies.get("shoal_theme")
+        capabilities = self._capabilities.values()
+        return HTMLResponse(landing_page(capabilities, dashboard=self._dashboard, theme=theme))
+
+    async def sign_in_form(self, request: Request) -> HTMLResponse:
+        return _form(request, after=request.query_params.get("after", HOME))
+
+    async def sign_in(self, request: Request) -> Response:
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise HTTPException(403, "this form was sent from another site")
+        fields = await read_form(request)
+        key, user, after = (fields.get(name, "").strip() for name in ("key", "user", "after"))
+        try:
+            session = await identify(self._address, key, user or None)
+        except ShoalError as error:
+            return _form(request, after=after, user=user, error=error.detail, status=error.status)
+        response = RedirectResponse(local_path(after), 303)
+        response.set_cookie(
+            COOKIE,
+            self._sessions.encode(session),
+            max_age=int(LIFETIME.total_seconds()),
+            path="/console",
+            secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
+            httponly=True,
+            samesite="lax",
+        )
+        return response
+
+
+async def _favicon() -> Response:
+    headers = {"Cache-Control": "max-age=86400"}
+    return Response(FAVICON, media_type="image/svg+xml", headers=headers)
+
+
+async def _redirect_home() -> RedirectResponse:
+    return RedirectResponse(HOME)
+
+
+async def _sign_out() -> RedirectResponse:
+    response = RedirectResponse("/console/sign-in", 303)
+    response.delete_cookie(COOKIE, path="/console")
+    return response
+
+
+def _form(
+    request: Request, *, after: str, user: str = "", error: str | None = None, status: int = 200
+) -> HTMLResponse:
+    theme = request.cookies.get("shoal_theme")
+    page = sign_in_page(error=error, user=user, after=local_path(after), theme=theme)
+    return HTMLResponse(page, status)
+
+
+async def _add_security_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    response = await call_next(request)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("X-Frame-Options", "DENY")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    if "text/html" in response.headers.get("content-type", ""):
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    """An HTTP error as a problem document (RFC 9457)."""
+    assert isinstance(error, HTTPException)
+    body = {
+        "type": "about:blank",
+        "title": error.detail,
+        "status": error.status_code,
+        "detail": f"{request.method} {request.url.path}: {error.detail}",
+    }
+    return JSONResponse(
+        body, error.status_code, error.headers, media_type="application/problem+json"
+    )
+
+
 async def identify(address: str, key: str, user: str | None) -> Session:
-    """Ask the platform whose key this is. ShoalError when it refuses, or does not
-    answer.
+    """Ask the platform which tenant, role and user a key stands for.
+
+    Raises:
+        ShoalError: The key or user is not valid, or the platform does not answer.
     """
     if not (key.isascii() and key.isprintable() and key):
-        raise Unauthenticated("that is no API key")
+        raise Unauthenticated("Invalid or revoked API key")
     if user and not (user.isascii() and user.isprintable()):
-        raise Invalid("a user's id travels in a header, which takes plain ASCII only")
+        raise Invalid("a user's id must be plain ASCII")
     async with AsyncClient(address, key, user=user, timeout=10, retries=1) as client:
         me: dict[str, Any] = await client.platform.whoami()
     return Session(
@@ -162,18 +180,23 @@ async def identify(address: str, key: str, user: str | None) -> Session:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a small form. 413 when it is not small."""
+    """The fields of a small form.
+
+    Raises:
+        HTTPException: 413 when it is larger than `MAX_FORM_BYTES`.
+    """
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_FORM:
+        if len(body) > MAX_FORM_BYTES:
             raise HTTPException(413, "the form is too large")
     return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
-def local(after: str) -> str:
-    """`after` if it is a page of the console, else the home page: a link may not send
-    people elsewhere.
+def local_path(after: str) -> str:
+    """`after` if it is a page of the console, else the home page.
+
+    A link must not be able to redirect people to another site.
     """
-    inside = after.startswith(HOME) and "\\" not in after and not any(ord(c) < 33 for c in after)
-    return quote(after, safe="/?&=%-_.~") if inside else HOME
+    is_local = after.startswith(HOME) and "\\" not in after and all(ord(c) >= 33 for c in after)
+    return quote(after, safe="/?&=%-_.~") if is_local else HOME

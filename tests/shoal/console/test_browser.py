@@ -107,7 +107,7 @@ def test_parameters_are_saved_and_invalid_ones_refused(
     page.get_by_role("spinbutton", name="warmth").fill("7")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("less than or equal to 1")).to_be_visible()
-    page.get_by_role("button", name="Back to the defaults").click()
+    page.get_by_role("button", name="Reset to defaults").click()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("own value")).to_have_count(0)
 

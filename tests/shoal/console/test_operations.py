@@ -2,7 +2,7 @@
 
 import pytest
 
-from shoal.console.operations import curl, type_of
+from shoal.console.operations import curl_command, describe_type
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from shoal.console.operations import curl, type_of
     ],
 )
 def test_types_are_described_in_words(schema: dict, words: str) -> None:
-    assert type_of(schema) == words
+    assert describe_type(schema) == words
 
 
 def test_the_curl_command_has_verb_body_and_required_parameters() -> None:
-    assert curl("get", "/search", ["q"], False).endswith('"$SHOAL_ADDRESS/search?q=..."')
-    assert "-X POST" in curl("post", "/search/items", [], True) and "@body.json" in curl(
+    assert curl_command("get", "/search", ["q"], False).endswith('"$SHOAL_ADDRESS/search?q=..."')
+    assert "-X POST" in curl_command(
         "post", "/search/items", [], True
-    )
+    ) and "@body.json" in curl_command("post", "/search/items", [], True)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from shoal import Parameters
-from shoal.console.parameters import Form, bounds, parsed, resolve
+from shoal.console.parameters import ParameterForm, describe_bounds, parse_json, resolve_field
 
 
 class Colour(Enum):
@@ -34,7 +34,7 @@ SCHEMA = Many.model_json_schema()
 
 
 def field(name: str) -> dict:
-    return resolve(SCHEMA["properties"][name], SCHEMA)
+    return resolve_field(SCHEMA["properties"][name], SCHEMA)
 
 
 def test_an_optional_field_has_its_inner_type() -> None:
@@ -54,19 +54,19 @@ def test_references_are_followed() -> None:
     ("name", "words"), [("share", "0 to 1"), ("days", "above 0"), ("limit", "1 to 500"), ("on", "")]
 )
 def test_bounds_are_described_in_words(name: str, words: str) -> None:
-    assert bounds(field(name)) == words
+    assert describe_bounds(field(name)) == words
 
 
 def test_only_values_unlike_the_default_are_own_values() -> None:
-    form = Form(SCHEMA, {"share": 0.9})
-    assert form.changed() == {"share": 0.9}
+    form = ParameterForm(SCHEMA, {"share": 0.9})
+    assert form.own_values() == {"share": 0.9}
     form.values["mode"] = "b"
     form.values["share"] = 0.5
-    assert form.changed() == {"mode": "b"}
+    assert form.own_values() == {"mode": "b"}
     form.reset()
-    assert form.changed() == {}
+    assert form.own_values() == {}
 
 
 def test_invalid_json_is_passed_on_as_text() -> None:
-    assert parsed('["a"]') == ["a"]
-    assert parsed("[a") == "[a"
+    assert parse_json('["a"]') == ["a"]
+    assert parse_json("[a") == "[a"
