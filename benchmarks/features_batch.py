@@ -30,12 +30,18 @@ def make(folder: Path, n: int) -> None:
         for part, start in enumerate(range(0, n, 1_000_000)):
             count = min(1_000_000, n - start)
             con.execute(
-                f"""COPY (
-                    SELECT 'event-' || if(i % 10 = 9, i - 1, i) AS id, 'bench' AS source, 'item.updated' AS type,
-                        make_timestamptz({NOW} - (hash(if(i % 10 = 9, i - 1, i)) % {30 * DAY})::BIGINT) AS time, NULL::VARCHAR AS subject,
-                        '{{"user_id":"' || hash(if(i % 10 = 9, i - 1, i), 1) % {USERS} || '","board_id":"b' || i % 50 || '","duration":'
-                            || (hash(if(i % 10 = 9, i - 1, i), 2) % 10000) / 100 || '}}' AS data, '1763900000000-0' AS position
-                    FROM range({start}, {start + count}) t(i)
+                f"""
+                COPY (
+                    SELECT 'event-' || n AS id, 'bench' AS source, 'item.updated' AS type,
+                        make_timestamptz({NOW} - (hash(n) % {30 * DAY})::BIGINT) AS time,
+                        NULL::VARCHAR AS subject,
+                        '{{"user_id":"' || hash(n, 1) % {USERS} || '","board_id":"b' || i % 50
+                            || '","duration":' || (hash(n, 2) % 10000) / 100 || '}}' AS data,
+                        '1763900000000-0' AS position
+                    FROM (
+                        SELECT i, if(i % 10 = 9, i - 1, i) AS n
+                        FROM range({start}, {start + count}) t(i)
+                    )
                 ) TO '{folder}/{part:03d}.parquet' (FORMAT parquet, COMPRESSION zstd)"""
             )
 
@@ -78,7 +84,8 @@ def plain_duckdb(folder: str) -> tuple[float, int]:
         duckdb.connect(config={"threads": 2})
         .sql(
             f"""SELECT data->>'$.user_id' AS entity, {counts}, avg((data->>'$.duration')::DOUBLE)
-            FROM (SELECT DISTINCT ON (source, id) * FROM read_parquet('{folder}/*.parquet')) GROUP BY 1"""
+            FROM (SELECT DISTINCT ON (source, id) * FROM read_parquet('{folder}/*.parquet'))
+            GROUP BY 1"""
         )
         .to_arrow_table()
     )

@@ -32,14 +32,25 @@ def make(folder: Path, rows: int, history: int) -> None:
         for part, start in enumerate(range(0, history, 1_000_000)):
             count = min(1_000_000, history - start)
             con.execute(
-                f"""COPY (SELECT (hash(i) % {USERS})::VARCHAR AS entity, make_timestamptz(t) AS event_timestamp,
-                    make_timestamptz(t + 3600000000) AS created, (hash(i, 3) % 1000)::BIGINT AS n, (hash(i, 4) % 1000) / 10 AS x
-                    FROM (SELECT i, {NOW} - (hash(i, 2) % {YEAR})::BIGINT AS t FROM range({start}, {start + count}) r(i))
+                f"""
+                COPY (
+                    SELECT (hash(i) % {USERS})::VARCHAR AS entity,
+                        make_timestamptz(t) AS event_timestamp,
+                        make_timestamptz(t + 3600000000) AS created,
+                        (hash(i, 3) % 1000)::BIGINT AS n, (hash(i, 4) % 1000) / 10 AS x
+                    FROM (
+                        SELECT i, {NOW} - (hash(i, 2) % {YEAR})::BIGINT AS t
+                        FROM range({start}, {start + count}) r(i)
+                    )
                 ) TO '{folder}/history-{part:03d}.parquet' (FORMAT parquet, COMPRESSION zstd)"""
             )
         con.execute(
-            f"""COPY (SELECT (hash(i, 5) % {USERS})::VARCHAR AS entity, make_timestamptz({NOW} - (hash(i, 6) % {YEAR})::BIGINT) AS "at"
-                FROM range({rows}) r(i)) TO '{folder}/rows.parquet' (FORMAT parquet)"""
+            f"""
+            COPY (
+                SELECT (hash(i, 5) % {USERS})::VARCHAR AS entity,
+                    make_timestamptz({NOW} - (hash(i, 6) % {YEAR})::BIGINT) AS "at"
+                FROM range({rows}) r(i)
+            ) TO '{folder}/rows.parquet' (FORMAT parquet)"""
         )
 
 
@@ -72,7 +83,8 @@ def plain_duckdb(folder: str) -> tuple[float, float]:
 
     started = time.perf_counter()
     con = duckdb.connect(config={"threads": 2})
-    query = f"""SELECT sum(CASE WHEN epoch_us(r."at") - epoch_us(h.event_timestamp) <= {TTL}000000 THEN h.n END), count(h.x)
+    age = 'epoch_us(r."at") - epoch_us(h.event_timestamp)'
+    query = f"""SELECT sum(CASE WHEN {age} <= {TTL}000000 THEN h.n END), count(h.x)
         FROM read_parquet('{folder}/rows.parquet') r ASOF LEFT JOIN (
             SELECT entity, event_timestamp, arg_max(n, created) AS n, arg_max(x, created) AS x
             FROM read_parquet('{folder}/history-*.parquet') GROUP BY ALL
@@ -114,7 +126,8 @@ def feasts_own(folder: str) -> tuple[float, float]:
     from feast.types import Float64, Int64, String
 
     duckdb.execute(
-        f"COPY (SELECT * FROM read_parquet('{folder}/history-*.parquet')) TO '{folder}/feast.parquet' (FORMAT parquet)"
+        f"COPY (SELECT * FROM read_parquet('{folder}/history-*.parquet'))"
+        f" TO '{folder}/feast.parquet' (FORMAT parquet)"
     )
     rows = pd.read_parquet(f"{folder}/rows.parquet").rename(columns={"at": "event_timestamp"})
     user = Entity(name="user", join_keys=["entity"], value_type=ValueType.STRING)
@@ -149,20 +162,20 @@ def feasts_own(folder: str) -> tuple[float, float]:
     return started, float(store.get_historical_features(rows, ["v:n", "v:x"]).to_df()["n"].sum())
 
 
-def wrong_cases(cases: int) -> int:
-    """How many of so many small random joins differ from one by brute force."""
+def count_differing(cases: int) -> int:
+    """How many of some small random joins differ from brute force."""
     import pyarrow as pa
 
     from shoal_features.asof import as_of
     from shoal_features.values import from_micros
 
-    draw, wrong, kind = random.Random(0), 0, pa.timestamp("us", "UTC")
+    draw, differing, kind = random.Random(0), 0, pa.timestamp("us", "UTC")
 
     def times(values: list[int]) -> pa.Array:
         return pa.array([from_micros(NOW + v * 1_000_000) for v in values], kind)
 
     for _ in range(cases):
-        asked = [
+        entity_rows = [
             (draw.choice("ab"), draw.randrange(9), draw.randrange(9))
             for _ in range(draw.randrange(9))
         ]
@@ -173,9 +186,9 @@ def wrong_cases(cases: int) -> int:
         ttl, cut = draw.choice([None, 1, 2, 4]), draw.choice(["none", "column", "one"])
         rows = pa.table(
             {
-                "entity": pa.array([a[0] for a in asked], pa.string()),
-                "at": times([a[1] for a in asked]),
-                "cut": times([a[2] for a in asked]),
+                "entity": pa.array([a[0] for a in entity_rows], pa.string()),
+                "at": times([a[1] for a in entity_rows]),
+                "cut": times([a[2] for a in entity_rows]),
             }
         )
         columns = {
@@ -192,7 +205,7 @@ def wrong_cases(cases: int) -> int:
         known_by = {"none": None, "column": "cut", "one": from_micros(NOW + 4_000_000)}[cut]
         got = as_of(rows, history, ["n"], ttl, known_by)["n"].to_pylist()
         expected = []
-        for entity, at, own in asked:
+        for entity, at, own in entity_rows:
             limit = {"none": 99, "column": own, "one": 4}[cut]
             best = max(
                 ((e, c, n) for k, e, c, n in known if k == entity and e <= at and c <= limit),
@@ -201,8 +214,8 @@ def wrong_cases(cases: int) -> int:
             expected.append(
                 None if best is None or (ttl is not None and at - best[0] > ttl) else best[2]
             )
-        wrong += got != expected
-    return wrong
+        differing += got != expected
+    return differing
 
 
 PEERS = {
@@ -256,7 +269,8 @@ def main() -> None:
         rows,
     )
     print(
-        f"\n{arguments.cases:,} small random cases: {wrong_cases(arguments.cases)} differ from brute force"
+        f"\n{arguments.cases:,} small random cases:"
+        f" {count_differing(arguments.cases)} differ from brute force"
     )
 
 

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -47,6 +47,7 @@ from shoal import operator_client
 
 USERS = 1_000
 NAMES = [f"feature_{i:02d}" for i in range(20)]
+IDS_100 = [str(i) for i in range(100)]
 
 
 def rows() -> list[dict[str, Any]]:
@@ -82,7 +83,7 @@ async def measure(call: Call, seconds: float, used: list[tuple[str, ...]]) -> Ro
 
 
 @contextmanager
-def the_redis(url: str | None) -> Iterator[str]:
+def peer_redis(url: str | None) -> Iterator[str]:
     """The Redis for the peers: Shoal's own, in its last database, which is emptied
     afterwards; or another, if that is not known.
     """
@@ -119,15 +120,18 @@ def feast_server(port: int, redis_url: str, folder: Path) -> subprocess.Popen[by
         redis_address += f",username={at.username}"
     fields = ", ".join(f'Field(name="{n}", dtype=Float64)' for n in NAMES)
     (folder / "feature_store.yaml").write_text(
-        f"project: bench\nprovider: local\nregistry: registry.db\noffline_store:\n  type: dask\nentity_key_serialization_version: 3\n"
-        f"online_store:\n  type: redis\n  connection_string: {redis_address}\n"
+        "project: bench\nprovider: local\nregistry: registry.db\noffline_store:\n  type: dask\n"
+        "entity_key_serialization_version: 3\nonline_store:\n  type: redis\n"
+        f"  connection_string: {redis_address}\n"
     )
     (folder / "definitions.py").write_text(
-        "from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType\nfrom feast.types import Float64, String\n"
+        "from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType\n"
+        "from feast.types import Float64, String\n"
         'user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)\n'
         'source = FileSource(name="file", path="none.parquet", timestamp_field="event_timestamp")\n'
-        f'wide = FeatureView(name="wide", entities=[user], schema=[Field(name="user_id", dtype=String), {fields}],'
-        ' source=PushSource(name="push", batch_source=source))\n'
+        f'schema = [Field(name="user_id", dtype=String), {fields}]\n'
+        'push = PushSource(name="push", batch_source=source)\n'
+        'wide = FeatureView(name="wide", entities=[user], schema=schema, source=push)\n'
     )
     feast = str(Path(sys.executable).with_name("feast"))
     data = pd.DataFrame(rows())
@@ -197,12 +201,65 @@ def floor(port: int, redis_url: str) -> None:
     )
 
 
-async def ok(http: Connection, raw: bytes) -> bytes:
-    """The body of an answer that is a success: a fast refusal is no measurement."""
+async def send_checked(http: Connection, raw: bytes) -> bytes:
+    """The body of a response, which must be a success."""
     status, body = await http.send(raw)
     if status != 200:
         raise SystemExit(f"answered {status}: {body[:300]!r}")
     return body
+
+
+def ask_shoal(http: Connection, key: str) -> Call:
+    """Features of one user after the other, of Shoal or a server with its paths."""
+    names = ",".join(NAMES)
+    requests = [
+        http.request("GET", f"/features?user={u}&features={names}", key) for u in range(USERS)
+    ]
+    return lambda n: send_checked(http, requests[n % USERS])
+
+
+def ask_shoal_for_100(http: Connection, key: str) -> Call:
+    body = {"entity": "user", "ids": IDS_100, "features": NAMES}
+    request = http.request("POST", "/features/batch", key, orjson.dumps(body))
+    return lambda _: send_checked(http, request)
+
+
+def feast_request(http: Connection, ids: list[str]) -> bytes:
+    body = {"features": [f"wide:{n}" for n in NAMES], "entities": {"user_id": ids}}
+    return http.request("POST", "/get-online-features", body=orjson.dumps(body))
+
+
+def ask_feast(http: Connection) -> Call:
+    requests = [feast_request(http, [str(u)]) for u in range(USERS)]
+    return lambda n: send_checked(http, requests[n % USERS])
+
+
+def ask_feast_for_100(http: Connection) -> Call:
+    request = feast_request(http, IDS_100)
+    return lambda _: send_checked(http, request)
+
+
+def ask_redis(client: Any) -> Call:
+    return lambda n: client.hmget(f"bench:user:{n % USERS}", NAMES)
+
+
+def ask_redis_for_100(client: Any) -> Call:
+    async def hundred(_: int) -> None:
+        pipe = client.pipeline(transaction=False)
+        for u in IDS_100:
+            pipe.hmget(f"bench:user:{u}", NAMES)
+        await pipe.execute()
+
+    return hundred
+
+
+class Peer(NamedTuple):
+    """A server: its port, and how to ask it for one user and for a hundred."""
+
+    port: int
+    one: Callable[[Connection], Call]
+    hundred: Callable[[Connection], Call] | None
+    speaks_http: bool = True
 
 
 async def run(
@@ -226,80 +283,42 @@ async def run(
             f"bench:user:{row['user_id']}",
             mapping={n: pack("float64", row[n], now, now) for n in NAMES},
         )
-    user = [str(i % USERS) for i in range(100_000)]
-    for peer in filter(
-        None, (feast_port, floor_port)
-    ):  # nothing starts while something is measured
-        await wait_for(peer)
+    for peer_port in filter(None, (feast_port, floor_port)):
+        await wait_for(peer_port)  # nothing starts while something is measured
 
-    def asking(http: Connection) -> Call:
-        asked = [
-            http.request("GET", f"/features?user={u}&features={','.join(NAMES)}", key)
-            for u in user[:USERS]
-        ]
-        return lambda n: ok(http, asked[n % USERS])
-
-    def a_hundred(http: Connection) -> Call:
-        batch = http.request(
-            "POST",
-            "/features/batch",
-            key,
-            orjson.dumps({"entity": "user", "ids": user[:100], "features": NAMES}),
-        )
-        return lambda _: ok(http, batch)
-
-    def of_feast(http: Connection, ids: list[str]) -> bytes:
-        body = {"features": [f"wide:{n}" for n in NAMES], "entities": {"user_id": ids}}
-        return http.request("POST", "/get-online-features", body=orjson.dumps(body))
-
-    def asking_feast(http: Connection) -> Call:
-        asked = [of_feast(http, [u]) for u in user[:USERS]]
-        return lambda n: ok(http, asked[n % USERS])
-
-    def a_hundred_of_feast(http: Connection) -> Call:
-        batch = of_feast(http, user[:100])
-        return lambda _: ok(http, batch)
-
-    def asking_redis(_: Connection) -> Call:
-        return lambda n: client.hmget(f"bench:user:{user[n]}", NAMES)
-
-    def a_hundred_of_redis(_: Connection) -> Call:
-        async def hundred(_: int) -> None:
-            pipe = client.pipeline(transaction=False)
-            for u in user[:100]:
-                pipe.hmget(f"bench:user:{u}", NAMES)
-            await pipe.execute()
-
-        return hundred
-
-    # name → (port, how to ask for one user, for a hundred)
-    servers: dict[
-        str, tuple[int, Callable[[Connection], Call], Callable[[Connection], Call] | None]
-    ] = {
-        "Shoal over HTTP": (port, asking, a_hundred),
-        **({"feast serve": (feast_port, asking_feast, a_hundred_of_feast)} if feast_port else {}),
-        "uvicorn and HMGET alone": (floor_port, asking, None),
-        "bare HMGET, redis-py": (floor_port, asking_redis, a_hundred_of_redis),
+    peers = {
+        "Shoal over HTTP": Peer(
+            port, lambda http: ask_shoal(http, key), lambda http: ask_shoal_for_100(http, key)
+        ),
+        "feast serve": Peer(feast_port, ask_feast, ask_feast_for_100),
+        "uvicorn and HMGET alone": Peer(floor_port, lambda http: ask_shoal(http, key), None),
+        "bare HMGET, redis-py": Peer(
+            floor_port, lambda _: ask_redis(client), lambda _: ask_redis_for_100(client), False
+        ),
     }
-    measured: dict[str, list[Round]] = {name: [] for name in servers}
+    if not feast_port:
+        del peers["feast serve"]
+    measured: dict[str, list[Round]] = {name: [] for name in peers}
     hundreds: dict[str, list[float]] = {}
     used: list[tuple[str, ...]] = []
     for n in range(rounds):
-        for name, (at, one, hundred) in servers.items():
-            async with Connection(host, at) as http:
-                call = one(http)
-                if n == 0 and one is not asking_redis:
-                    right(name, orjson.loads(await call(7)))
-                measured[name].append(await measure(call, seconds, used if at == port else []))
-                if hundred is not None and n == rounds - 1:
-                    hundreds[name] = await back_to_back(hundred(http), 100)
+        for name, peer in peers.items():
+            async with Connection(host, peer.port) as http:
+                call = peer.one(http)
+                if n == 0 and peer.speaks_http:
+                    check_answer(name, orjson.loads(await call(7)))
+                measured[name].append(
+                    await measure(call, seconds, used if peer.port == port else [])
+                )
+                if peer.hundred is not None and n == rounds - 1:
+                    hundreds[name] = await back_to_back(peer.hundred(http), 100)
         print(f"round {n + 1} of {rounds}", file=sys.stderr)
     await client.aclose()
     report(measured, hundreds, used, seconds)
 
 
-def right(name: str, answer: dict[str, Any]) -> None:
-    """Make sure that a server answers what was written."""
+def check_answer(name: str, answer: dict[str, Any]) -> None:
+    """Check that a server answers what was written."""
     if name == "feast serve":
         values = dict(
             zip(
@@ -363,7 +382,7 @@ def main() -> None:
     parser.add_argument("--url", default=os.environ.get("SHOAL_URL", "http://127.0.0.1:8000"))
     parser.add_argument(
         "--redis",
-        help="the Redis for the peers, redis://…; the one that Shoal runs on is the default, if it is known",
+        help="the Redis for the peers, redis://…; by default Shoal's own, where it is known",
     )
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=5)
@@ -377,7 +396,7 @@ def main() -> None:
     print(machine())
     tenant, folder = f"bench-serving-{os.getpid()}", Path(tempfile.mkdtemp(prefix="shoal-serving-"))
     servers: list[subprocess.Popen[bytes]] = []
-    with operator_client() as operator, the_redis(arguments.redis) as redis_url:
+    with operator_client() as operator, peer_redis(arguments.redis) as redis_url:
         operator.platform.create_tenant(id=tenant)
         try:
             key = operator.platform.create_key(id=tenant, role="editor")["key"]

@@ -138,7 +138,7 @@ ENTITIES = ["1", "2", "é:{}"]
 
 @settings(max_examples=15, deadline=None)
 @given(events=histories())
-def test_batch_and_stream_take_the_same_from_any_event(con, events):
+def test_batch_and_stream_read_events_alike(con, events):
     assert batch(con, events) == {
         e: v for e in ENTITIES if (v := by_hand(events, e, NOW)) is not None
     }
@@ -151,7 +151,7 @@ def test_batch_and_stream_take_the_same_from_any_event(con, events):
         st.tuples(st.sampled_from(ENTITIES), st.integers(0, 400)), min_size=1, max_size=6
     ),
 )
-def test_values_at_a_moment_are_what_the_windows_held_then(con, events, moments):
+def test_past_values_are_those_of_the_windows_then(con, events, moments):
     asked = pa.table(
         {
             "row": pa.array(range(len(moments)), pa.int64()),
@@ -172,11 +172,11 @@ def test_an_event_archived_twice_counts_once(con):
     assert batch(con, [event, event])["1"]["sum"] == 2
 
 
-def test_an_entity_whose_windows_emptied_gets_its_zero(con):
+def test_an_entity_with_empty_windows_gets_zero(con):
     assert batch(con, [Made("a", ago(W + 10), data={"user": "1"})])["1"]["count"] == 0
 
 
-def test_the_partitions_together_are_the_whole(con):
+def test_the_partitions_cover_all_entities(con):
     events = [Made(f"e{i}", ago(i), data={"user_id": f"u{i % 17}"}) for i in range(100)]
     parts = [batch(con, events, partition=(k, 4)) for k in range(4)]
     assert {k: v for part in parts for k, v in part.items()} == batch(con, events)
@@ -195,7 +195,7 @@ def test_running_again_gives_the_same_table(con):
     assert run().equals(run())
 
 
-def test_distinct_counts_are_exact_when_small_and_within_five_percent_when_large(con, monkeypatch):
+def test_large_distinct_counts_are_estimated_within_five_percent(con, monkeypatch):
     monkeypatch.setattr(aggregation, "HLL_ABOVE", 1000)
     view = View(
         "v",
@@ -220,7 +220,8 @@ def test_memory_is_bounded_by_spilling(tmp_path):
     with open_engine("64MB", 1) as con:
         con.execute(
             "CREATE VIEW big AS SELECT 'e' || i AS id, 's' AS source, 'action.a' AS type, "
-            f"make_timestamptz({NOW} - i) AS time, NULL::VARCHAR AS subject, '{{\"user\": \"u' || (i % 1000) || '\"}}' AS data "
+            f"make_timestamptz({NOW} - i) AS time, NULL::VARCHAR AS subject, "
+            "'{\"user\": \"u' || (i % 1000) || '\"}' AS data "
             "FROM range(600000) t(i)"
         )
         view = View(

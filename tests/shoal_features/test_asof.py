@@ -74,11 +74,11 @@ entities = st.sampled_from(["a", "b", ""])
     ttl=st.none() | st.integers(1, 5),
     known_by=st.just("none") | st.just("column") | times,
 )
-def test_the_join_equals_one_by_hand_ties_and_ttl_edges_included(asked, known, ttl, known_by):
+def test_the_join_equals_a_join_by_brute_force(asked, known, ttl, known_by):
     assert answer(asked, known, ttl, known_by) == by_hand(asked, known, ttl, known_by)
 
 
-def test_a_value_at_the_very_moment_is_known_and_one_a_microsecond_later_is_not():
+def test_a_value_is_known_from_its_own_microsecond_on():
     assert answer([("a", 5, 0)], [("a", 5, 5, 1)], None, "none")[0][1] == 1
     assert answer([("a", 5, 0)], [("a", 5.000001, 5, 1)], None, "none")[0][1] is None
 
@@ -88,18 +88,18 @@ def test_the_ttl_includes_its_end():
     assert answer([("a", 10.000001, 0)], [("a", 5, 5, 1)], 5, "none")[0][1] is None
 
 
-def test_of_two_values_of_one_time_the_later_created_and_then_the_later_written_wins():
+def test_ties_are_decided_by_created_time_then_order_of_writing():
     assert answer([("a", 9, 0)], [("a", 5, 7, 1), ("a", 5, 6, 2)], None, "none")[0][1] == 1
     assert answer([("a", 9, 0)], [("a", 5, 7, 1), ("a", 5, 7, 2)], None, "none")[0][1] == 2
 
 
-def test_a_correction_is_seen_only_by_those_who_could_have_known_it():
+def test_a_correction_is_invisible_before_its_created_time():
     known = [("a", 1, 2, 10), ("a", 1, 8, 11)]
     assert [v for _, v in answer([("a", 5, 5), ("a", 5, 8)], known, None, "column")] == [10, 11]
     assert [v for _, v in answer([("a", 5, 0)], known, None, 5)] == [10]
 
 
 @pytest.mark.parametrize("known_by", ["none", "column", 3])
-def test_nothing_asked_and_nothing_known_are_fine(known_by):
+def test_a_join_without_rows_or_history_is_empty(known_by):
     assert answer([], [("a", 1, 1, 1)], 1, known_by) == []
     assert answer([("a", 1, 1)], [], 1, known_by) == [(None, None)]

@@ -14,14 +14,29 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 HEAD = """
 from datetime import timedelta
-from feast import BatchFeatureView, Entity, FeatureService, FeatureView, Field, FileSource, PushSource, StreamFeatureView, ValueType
+from feast import (
+    BatchFeatureView, Entity, FeatureService, FeatureView, Field, FileSource, PushSource,
+    StreamFeatureView, ValueType,
+)
 from feast.aggregation import Aggregation
 from feast.types import Float64, Int32, Int64, String
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-source = FileSource(name="s", path="shoal://events/a.b, c.*", timestamp_field="event_timestamp")
-def batch(name="v", features=(("n", Int64),), aggregations=(("*", "count", 30, "n"),), entities=(user,), source=source, **options):
-    return BatchFeatureView(name=name, entities=list(entities), source=source, schema=[Field(name=n, dtype=t) for n, t in features],
-        aggregations=[Aggregation(column=c, function=f, time_window=d and timedelta(days=d), name=n) for c, f, d, n in aggregations], **options)
+source = FileSource(
+    name="s", path="shoal://events/a.b, c.*", timestamp_field="event_timestamp"
+)
+def batch(
+    name="v", features=(("n", Int64),), aggregations=(("*", "count", 30, "n"),),
+    entities=(user,), source=source, **options,
+):
+    return BatchFeatureView(
+        name=name, entities=list(entities), source=source,
+        schema=[Field(name=n, dtype=t) for n, t in features],
+        aggregations=[
+            Aggregation(column=c, function=f, time_window=d and timedelta(days=d), name=n)
+            for c, f, d, n in aggregations
+        ],
+        **options,
+    )
 """
 LINE = HEAD.count("\n") + 1
 
@@ -36,7 +51,7 @@ def file(tmp_path):
     return write
 
 
-def faults(path) -> dict[str, str]:
+def load_errors(path) -> dict[str, str]:
     with pytest.raises(RegistryError) as caught:
         load_definitions(path)
     return {e["location"]: e["message"] for e in caught.value.errors}
@@ -46,7 +61,7 @@ def test_the_shipped_registry_is_the_shipped_definitions_compiled(workspace):
     assert load_definitions(workspace) == REGISTRY
 
 
-def test_the_shipped_features_are_there(workspace):
+def test_the_shared_definitions_have_the_documented_features(workspace):
     names = {f.name for _, f in load_definitions(workspace).resolve("user", ["user_profile"])}
     assert names >= {
         "boards_30d",
@@ -58,7 +73,7 @@ def test_the_shipped_features_are_there(workspace):
     }
 
 
-def test_a_view_is_compiled_with_all_it_says(file):
+def test_a_view_is_compiled_with_all_its_options(file):
     view = load_definitions(
         file("v = batch(ttl=timedelta(days=2), description='d', owner='o', tags={'k': 'v'})")
     ).view("v")
@@ -77,15 +92,18 @@ def test_a_view_is_compiled_with_all_it_says(file):
     )
 
 
-def test_a_sources_field_mapping_says_where_the_entity_is(file):
+def test_a_field_mapping_locates_the_entity(file):
     body = """
-    mapped = FileSource(name="m", path="shoal://events/a", timestamp_field="event_timestamp", field_mapping={"data.actor.id": "user_id"})
+    mapped = FileSource(
+        name="m", path="shoal://events/a", timestamp_field="event_timestamp",
+        field_mapping={"data.actor.id": "user_id"},
+    )
     v = batch(source=mapped)
     """
     assert load_definitions(file(body)).view("v").fields[0] == "data.actor.id"
 
 
-def test_the_tenant_is_no_entity_of_ours(file):
+def test_the_tenant_is_not_compiled_as_an_entity(file):
     body = """
     tenant = Entity(name="tenant", join_keys=["tenant_id"], value_type=ValueType.STRING)
     v = batch(entities=(tenant, user))
@@ -96,21 +114,24 @@ def test_the_tenant_is_no_entity_of_ours(file):
 def test_a_repeated_feature_name_is_refused(file):
     assert (
         "already has a feature of this name in v"
-        in faults(file("v = batch()\nw = batch(name='w')"))["views.w.n"]
+        in load_errors(file("v = batch()\nw = batch(name='w')"))["views.w.n"]
     )
 
 
 def test_a_repeated_view_name_is_refused(file):
-    assert faults(file("v = batch()\nw = batch()"))["views.v"] == "two views have this name"
+    assert load_errors(file("v = batch()\nw = batch()"))["views.v"] == "two views have this name"
 
 
 def test_a_view_made_from_itself_is_refused_with_the_loop(file):
     body = """
     a = batch(name="a")
-    b = BatchFeatureView(name="b", entities=[user], source=[a], schema=[Field(name="m", dtype=Int64)], sink_source=source, mode="python", udf=len, udf_string="len")
+    b = BatchFeatureView(
+        name="b", entities=[user], source=[a], schema=[Field(name="m", dtype=Int64)],
+        sink_source=source, mode="python", udf=len, udf_string="len",
+    )
     a.source_views = [b]
     """
-    assert faults(file(body))["views.a"] == "it is made from itself: a → b → a"
+    assert load_errors(file(body))["views.a"] == "it is made from itself: a → b → a"
 
 
 @pytest.mark.parametrize(
@@ -166,21 +187,24 @@ def test_a_view_made_from_itself_is_refused_with_the_loop(file):
         ("def", f"definitions.py:{LINE}", "SyntaxError"),
     ],
 )
-def test_a_fault_is_named_where_it_is(file, body, location, says):
-    assert says in faults(file(body))[location]
+def test_an_error_has_its_location(file, body, location, says):
+    assert says in load_errors(file(body))[location]
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(RegistryError, match="cannot be read"):
         load_definitions(tmp_path / "none.py")
 
 
-def test_all_faults_are_told_at_once(file):
-    body = "v = batch(aggregations=(('x', 'median', 30, 'n'),))\nw = batch(name='w', features=(('n', Int32),))"
-    assert set(faults(file(body))) == {"views.v.n", "views.w.n"}
+def test_all_errors_are_reported_at_once(file):
+    body = """
+    v = batch(aggregations=(('x', 'median', 30, 'n'),))
+    w = batch(name='w', features=(('n', Int32),))
+    """
+    assert set(load_errors(file(body))) == {"views.v.n", "views.w.n"}
 
 
-def test_a_type_change_is_found_and_an_addition_is_none():
+def test_a_changed_type_is_an_error_unlike_a_new_feature():
     old = Registry((View("v", "user", "user_id", "plain", (Feature("a", "int64"),)),))
     added = Registry(
         (View("v", "user", "user_id", "plain", (Feature("a", "int64"), Feature("b", "string"))),)
@@ -192,7 +216,7 @@ def test_a_type_change_is_found_and_an_addition_is_none():
     assert [e["location"] for e in moved.replacement_errors(old)] == ["views.v"]
 
 
-def test_an_unknown_feature_names_the_nearest():
+def test_an_unknown_feature_suggests_the_nearest():
     registry = REGISTRY
     with pytest.raises(UnknownFeature) as caught:
         registry.resolve("user", ["boards_30", "actions", "user_boards:actions"])

@@ -67,9 +67,7 @@ async def define(stores, *views: View) -> Registry:
     [NotFound("no such thing"), OverflowError("date value out of range"), RuntimeError("odd")],
 )
 @pytest.mark.parametrize("job", ["materialize", "backfill", "consistency", "watch"])
-async def test_what_fails_for_one_tenant_leaves_the_others_their_turn(
-    open_tenant, monkeypatch, job, fault
-):
+async def test_a_failing_tenant_does_not_stop_the_others(open_tenant, monkeypatch, job, fault):
     first, second, third = tenants = [open_tenant() for _ in range(3)]
     for stores in tenants:
         await boards(stores, "1", ago(days=1))
@@ -109,7 +107,7 @@ async def test_a_cancelled_run_ends_as_cancelled(open_tenant, job):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"views": ["user_boards"]}, {"date": ""}])
-async def test_only_the_nightly_run_counts_as_the_night(stores, arguments):
+async def test_only_a_full_nightly_run_is_recorded_as_one(stores, arguments):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
     before = await stores.online.get(jobs.LAST_NIGHTLY_RUN)
@@ -123,7 +121,7 @@ async def test_only_the_nightly_run_counts_as_the_night(stores, arguments):
     assert int(await stores.online.get(jobs.LAST_NIGHTLY_RUN)) > int(before)
 
 
-async def test_a_date_that_has_not_begun_is_refused_and_today_is_as_of_now(stores):
+async def test_a_future_date_is_refused_and_today_means_now(stores):
     await boards(stores, "1", ago(seconds=5))
     with pytest.raises(Invalid, match="has not begun"):
         await jobs.materialize(Run(stores, date=ago(days=-2).date().isoformat()))
@@ -158,7 +156,7 @@ async def test_a_date_that_has_not_begun_is_refused_and_today_is_as_of_now(store
         ),
     ],
 )
-async def test_definitions_that_cannot_work_are_refused_and_the_old_ones_stay(stores, wrong, says):
+async def test_invalid_definitions_are_refused_and_the_old_ones_stay(stores, wrong, says):
     await define(stores, view("old"))
     async with serve(stores) as http:
         answer = await http.put("/features/definitions", json={"views": [asdict(wrong)]})
@@ -167,14 +165,14 @@ async def test_definitions_that_cannot_work_are_refused_and_the_old_ones_stay(st
     assert Registry.from_dict({"views": [asdict(wrong)]})  # one from before is still read
 
 
-async def test_a_ttl_of_zero_is_none_as_in_feast(stores):
+async def test_a_ttl_of_zero_means_no_limit(stores):
     assert Registry.from_dict({"views": [asdict(view(ttl=0)) | {"ttl": 0}]}).view("v").ttl is None
     assert view(ttl=0) == view()
     for ttl in (None, 1, 100 * 365 * DAY):
         assert Registry((view(ttl=ttl),)).replacement_errors(Registry()) == []
 
 
-def test_check_tells_what_only_a_registration_refuses(monkeypatch, tmp_path):
+def test_check_reports_what_a_registration_would_refuse(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "shoal_features.definitions.load_definitions", lambda _: Registry((view("joined_x"),))
     )
@@ -182,7 +180,7 @@ def test_check_tells_what_only_a_registration_refuses(monkeypatch, tmp_path):
     assert isinstance(found.exception, Invalid) and "joined_" in str(found.exception)
 
 
-async def test_entity_types_with_one_join_key_are_told_apart(stores):
+async def test_entity_types_may_share_a_join_key(stores):
     await define(stores, plain("u", "user", "id"), plain("b", "board", "id"))
     at = ago(seconds=9).isoformat()
     async with serve(stores) as http:
@@ -220,7 +218,7 @@ async def test_entity_types_with_one_join_key_are_told_apart(stores):
             assert answer.status_code == 422
 
 
-async def test_a_data_set_keeps_the_entity_type_that_it_was_uploaded_for(stores):
+async def test_a_data_set_keeps_the_entity_type_of_its_rows(stores):
     await define(stores, plain("u", "user", "user_id"), plain("b", "board", "board_id"))
     async with serve(stores) as http:
         rows = [{"board_id": "5", "event_timestamp": ago(seconds=9).isoformat(), "n": 222}]
@@ -245,7 +243,7 @@ async def test_a_data_set_keeps_the_entity_type_that_it_was_uploaded_for(stores)
         await jobs.historical(Run(stores, dataset="mine", features=["n"]))
 
 
-def test_the_command_says_for_which_entity_type(monkeypatch, tmp_path):
+def test_the_command_uploads_rows_for_its_entity_type(monkeypatch, tmp_path):
     said: dict = {}
     client = SimpleNamespace(
         features=SimpleNamespace(
@@ -275,7 +273,7 @@ def test_the_command_says_for_which_entity_type(monkeypatch, tmp_path):
     assert (said["names"], said["entity"]) == (["board", "event_timestamp"], "board")
 
 
-async def test_a_last_without_a_window_looks_a_year_back_beside_a_short_window(stores):
+async def test_a_batch_last_without_a_window_looks_back_a_year(stores):
     ever = Feature("plan", "string", "last", "plan")
     one = view("v", ever, COUNT)
     registry = await define(stores, one)
@@ -301,7 +299,7 @@ async def test_a_last_without_a_window_looks_a_year_back_beside_a_short_window(s
     )  # its events need not be kept for a value that is
 
 
-async def test_a_registry_with_every_fault_says_them_all():
+async def test_all_faults_of_a_registry_are_reported():
     found = Registry((view("joined_x", replace(COUNT, name="row"), ttl=-1),)).replacement_errors(
         Registry()
     )
@@ -310,8 +308,8 @@ async def test_a_registry_with_every_fault_says_them_all():
         Registry((view("a b"),))
 
 
-def test_a_row_that_is_kept_offline_gives_every_feature() -> None:
-    """What it left out was null from then on in history, and online after a backfill."""
+def test_an_offline_row_must_give_every_feature() -> None:
+    """What it left out would be null in history, and online after a backfill."""
     view = SimpleNamespace(
         name="teams",
         entity="team",

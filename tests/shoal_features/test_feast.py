@@ -48,7 +48,7 @@ def now() -> datetime:
 
 
 class Server:
-    """Shoal's feature routes on a port, as the Router would serve them for one tenant."""
+    """Shoal's feature routes on a port, as the router serves them for one tenant."""
 
     def __init__(self, stores) -> None:
         self.stores, self.tenant = stores, stores.online._tenant
@@ -159,7 +159,7 @@ def applied(store) -> FeatureStore:
     return store
 
 
-def test_applying_registers_the_views_with_shoal_beside_those_that_were_there(applied, shoal):
+def test_feast_apply_adds_views_to_those_registered(applied, shoal):
     from shoal_features.feast_http import call
 
     views = call(applied.config.online_store, "GET", "/features/views").json()["views"]
@@ -167,7 +167,7 @@ def test_applying_registers_the_views_with_shoal_beside_those_that_were_there(ap
     assert next(v for v in views if v["name"] == "driver_stats")["kind"] == "plain"
 
 
-def test_every_type_comes_back_as_it_went_in(applied):
+def test_every_type_survives_a_round_trip(applied):
     applied.push("stats_push", frame(driver_id=[1, 2]), to=PushMode.ONLINE)
     got = applied.get_online_features(
         ALL, [{"driver_id": 1}, {"driver_id": 2}, {"driver_id": 3}]
@@ -235,7 +235,7 @@ def test_nulls_stay_nulls_online_and_offline(applied):
     assert (table["rate"].to_pylist(), table["city"].to_pylist()) == ([None, 0.2], ["x", None])
 
 
-def test_two_hundred_entities_at_once_come_in_their_order(applied):
+def test_many_entities_keep_their_order(applied):
     ids = list(range(200))
     applied.push("stats_push", frame(driver_id=ids, trips=[i * 2 for i in ids]))
     asked = [{"driver_id": i} for i in reversed(ids)]
@@ -244,7 +244,7 @@ def test_two_hundred_entities_at_once_come_in_their_order(applied):
     ]
 
 
-def test_a_feature_that_is_not_known_is_refused(applied):
+def test_an_unknown_feature_is_refused(applied):
     from feast.errors import FeastError
 
     with pytest.raises((FeastError, KeyError, ValueError)):
@@ -288,7 +288,7 @@ def test_history_is_point_in_time_correct(applied):
     ]
 
 
-def test_history_can_be_filtered_by_what_was_known(applied):
+def test_history_can_be_filtered_by_created_time(applied):
     t = now() - 10 * HOUR
     rows = frame(driver_id=[1, 1], rate=[0.1, 0.2], event_timestamp=[t, t])
     rows["created"] = [t, t + 5 * HOUR]
@@ -325,7 +325,7 @@ def test_times_without_a_zone_are_utc(applied):
 
 
 @pytest.mark.parametrize("engine", ["shoal", "local"])
-def test_materializing_brings_the_newest_offline_rows_online(shoal, store, engine):
+def test_materialize_writes_the_newest_offline_rows_online(shoal, store, engine):
     config = store.config.model_copy()
     if engine == "local":
         config.batch_engine_config = "local"
@@ -343,7 +343,7 @@ def test_materializing_brings_the_newest_offline_rows_online(shoal, store, engin
     ).to_dict()["rate"] == [0.2, 0.3]
 
 
-def test_a_push_of_the_wrong_type_is_refused_in_words(applied):
+def test_a_push_of_another_type_is_rejected_with_a_reason(applied):
     from shoal_features.feast_http import call
 
     answer = call(
@@ -355,7 +355,7 @@ def test_a_push_of_the_wrong_type_is_refused_in_words(applied):
     assert answer.json()["rejected"] == [{"index": 0, "error": "rate: 'high' is not a float64"}]
 
 
-def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, store, workspace):
+def test_the_sample_workspace_works_from_feast_with_a_tenant_key(shoal, store, workspace):
     module: dict = {}
     exec(workspace.read_text(), module)
     objects = [o for o in module.values() if isinstance(o, Entity | FeatureView | FeatureService)]
@@ -398,7 +398,7 @@ def test_the_workspace_works_from_feast_with_the_tenant_as_a_join_key(shoal, sto
     ]
 
 
-def test_taking_a_project_down_leaves_values_where_they_are(applied):
+def test_teardown_removes_no_values(applied):
     applied.push("stats_push", frame(driver_id=[1]))
     applied.teardown()
     applied.apply([driver, stats])

@@ -66,7 +66,7 @@ def ago(**kw) -> datetime:
     return datetime.now(UTC) - timedelta(**kw)
 
 
-async def test_the_batch_is_due_at_three_and_late_at_six():
+async def test_the_batch_runs_at_three_and_is_late_at_six():
     from shoal_features import shoal_capabilities
 
     job = next(j for c in shoal_capabilities() for j in c.jobs if j.name == "materialize")
@@ -77,14 +77,14 @@ async def test_the_batch_is_due_at_three_and_late_at_six():
     )  # None: the platform's zone
 
 
-async def test_by_hand_it_computes_as_of_now_and_serves(stores):
+async def test_a_manual_run_computes_as_of_now(stores):
     await boards(stores, "1", ago(seconds=5), ago(days=29), ago(days=31))
     result = await jobs.materialize(Run(stores))
     assert await online(stores, "1") == 2
     assert (result["rows"], result["changed"]) == (1, 1)
 
 
-async def test_by_the_schedule_it_computes_as_of_the_midnight_of_its_zone(stores):
+async def test_a_scheduled_run_computes_as_of_midnight_in_its_zone(stores):
     due = datetime(2026, 11, 20, 3, 0, tzinfo=NEW_YORK)
     midnight = datetime(2026, 11, 20, tzinfo=NEW_YORK)
     await boards(stores, "1", midnight, midnight + timedelta(seconds=1))
@@ -105,7 +105,7 @@ async def test_running_a_day_again_changes_nothing(stores):
     assert await stores.online.hgetall(("user", "1")) == value
 
 
-async def test_a_late_event_corrects_the_day_and_what_was_believed_stays(stores):
+async def test_a_late_event_adds_a_correction_to_its_day(stores):
     await boards(stores, "1", ago(days=3))
     day = ago(days=1).date().isoformat()
     await jobs.materialize(Run(stores, date=day))
@@ -115,7 +115,7 @@ async def test_a_late_event_corrects_the_day_and_what_was_believed_stays(stores)
     assert await online(stores, "1") == 2
 
 
-async def test_the_nightly_run_corrects_the_days_that_late_events_belong_to(stores):
+async def test_the_nightly_run_corrects_the_days_of_late_events(stores):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     await boards(stores, "1", due - timedelta(days=10))
     await anyio.sleep(0.005)  # the log counts in milliseconds
@@ -135,7 +135,7 @@ async def test_the_nightly_run_corrects_the_days_that_late_events_belong_to(stor
     ]
 
 
-async def test_nights_that_nothing_ran_in_are_made_up_for(stores):
+async def test_missed_nights_are_computed_by_the_next_run(stores):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     run, midnight = Run(stores, due=due), due.replace(hour=0)
     for days, made_up in ((1, [0]), (3, [2, 1, 0]), (30, [7, 6, 5, 4, 3, 2, 1, 0])):
@@ -146,7 +146,7 @@ async def test_nights_that_nothing_ran_in_are_made_up_for(stores):
         assert [(midnight - at).days for at in moments] == made_up
 
 
-async def test_nulls_and_drift_are_looked_at_now_and_then_and_by_hand(stores):
+async def test_nulls_and_drift_are_measured_rarely_and_by_hand(stores):
     await boards(stores, "1", ago(days=2))
     await jobs.materialize(Run(stores))
     due = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -185,9 +185,7 @@ async def test_a_job_killed_before_it_writes_leaves_the_old_values(stores, monke
     assert await online(stores, "1") == 2
 
 
-async def test_a_job_killed_among_the_online_values_leaves_each_whole_and_the_next_run_completes_them(
-    stores, monkeypatch
-):
+async def test_a_job_killed_while_writing_is_completed_by_the_next(stores, monkeypatch):
     users = [f"u{n}" for n in range(9)]
     for user in users:
         await boards(stores, user, ago(days=2))
@@ -211,7 +209,7 @@ async def test_a_job_killed_among_the_online_values_leaves_each_whole_and_the_ne
     assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
 
 
-async def test_one_tenants_fault_leaves_the_others_with_their_values(open_tenant, monkeypatch):
+async def test_one_failing_tenant_leaves_the_others_computed(open_tenant, monkeypatch):
     first, second = open_tenant(), open_tenant()
     await boards(first, "1", ago(days=2))
     await boards(second, "1", ago(days=2))
@@ -228,7 +226,7 @@ async def test_one_tenants_fault_leaves_the_others_with_their_values(open_tenant
     assert await online(second, "1") == 1
 
 
-async def test_parts_that_have_nothing_are_no_fault(stores, monkeypatch):
+async def test_empty_parts_are_ignored(stores, monkeypatch):
     await stores.events.append([Event(type="other", time=ago(days=1), data={})] * 3)
     monkeypatch.setattr(batch, "EVENTS_PER_PART", 1)
     monkeypatch.setattr(
@@ -237,7 +235,7 @@ async def test_parts_that_have_nothing_are_no_fault(stores, monkeypatch):
     assert (await jobs.materialize(Run(stores)))["rows"] == 0
 
 
-async def test_the_parts_of_a_batch_are_its_whole(stores, monkeypatch):
+async def test_the_parts_of_a_batch_cover_all_entities(stores, monkeypatch):
     for user in range(20):
         await boards(stores, str(user), ago(days=2), ago(days=3))
     monkeypatch.setattr(batch, "EVENTS_PER_PART", 10)
@@ -266,12 +264,12 @@ async def test_a_backfill_writes_each_day_and_shows_progress(stores):
     "arguments",
     [{}, {"start": "x", "end": "2026-01-01"}, {"start": "2026-01-02", "end": "2026-01-01"}],
 )
-async def test_a_backfill_of_no_range_is_refused(stores, arguments):
+async def test_a_backfill_without_a_valid_range_is_refused(stores, arguments):
     with pytest.raises(Invalid):
         await jobs.backfill(Run(stores, **arguments))
 
 
-async def test_windows_come_back_from_the_archive_after_redis_was_lost(stores):
+async def test_windows_are_restored_from_the_archive_after_losing_redis(stores):
     events = [
         Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"})
         for s in range(1, 40)
@@ -323,7 +321,7 @@ async def test_a_wrong_value_is_found(stores):
     ] == [("boards_30d", 77, "1")]
 
 
-async def test_what_the_batch_lost_is_found_in_the_log(stores):
+async def test_a_value_the_batch_missed_is_found_in_the_log(stores):
     await boards(stores, "1", ago(days=1))
     await boards(stores, "2", ago(days=1))
     await jobs.materialize(Run(stores))
@@ -352,7 +350,7 @@ async def test_what_the_batch_lost_is_found_in_the_log(stores):
     assert [(m["entity"], m["online"], m["log"]) for m in found] == [("2", None, "1")]
 
 
-async def test_an_event_that_came_after_the_batch_is_no_mismatch(stores):
+async def test_an_event_after_the_batch_is_no_mismatch(stores):
     await boards(stores, "1", ago(days=1))
     await jobs.materialize(Run(stores))
     await anyio.sleep(0.005)  # the log counts in milliseconds
@@ -362,7 +360,7 @@ async def test_an_event_that_came_after_the_batch_is_no_mismatch(stores):
     ] == []
 
 
-async def test_events_ahead_of_our_clock_are_no_mismatch(stores):
+async def test_events_ahead_of_the_clock_are_no_mismatch(stores):
     events = [
         Event(type="item.viewed", time=ago(seconds=s), data={"user_id": "1", "board_id": f"b{s}"})
         for s in (10, -60, -4000)
@@ -372,7 +370,7 @@ async def test_events_ahead_of_our_clock_are_no_mismatch(stores):
     assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
 
 
-async def test_a_changed_stream_view_is_brought_up_from_the_archive_and_agrees(stores):
+async def test_a_changed_stream_view_is_filled_from_the_archive(stores):
     def view(*features: Feature) -> Registry:
         return Registry(
             (
@@ -419,7 +417,7 @@ async def test_a_changed_stream_view_is_brought_up_from_the_archive_and_agrees(s
     assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
 
 
-async def test_a_feature_that_takes_up_a_name_of_another_type_does_not_find_the_old_values(stores):
+async def test_a_reused_name_does_not_find_values_of_another_type(stores):
     def view(dtype: str) -> View:
         return View("scores", "user", "user_id", "plain", (Feature("n", dtype),))
 
@@ -449,7 +447,7 @@ async def test_watching_publishes_metrics_and_feeds_freshness(stores):
     assert all(isinstance(p["value"], int | float) for p in points)
 
 
-async def test_too_late_events_are_handed_to_the_batch(stores):
+async def test_the_batch_clears_events_that_came_too_late(stores):
     events = [Event(type="item.viewed", time=ago(days=3), data={"user_id": "1"})]
     await stores.events.append(events)
     await ingest_events(stores.online, REGISTRY, events)
@@ -459,7 +457,7 @@ async def test_too_late_events_are_handed_to_the_batch(stores):
     assert await stores.online.hget(jobs.CORRECTED, "user_activity") == b"1"
 
 
-async def test_a_join_of_an_uploaded_data_set_is_answered_in_pieces(stores):
+async def test_an_uploaded_data_set_is_joined_in_pieces(stores):
     await boards(stores, "1", ago(days=2))
     await jobs.materialize(Run(stores, date=ago(days=1).date().isoformat()))
     times = pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))
@@ -493,12 +491,12 @@ async def test_a_join_as_of_a_time_is_for_every_entity(stores):
     "arguments",
     [{}, {"dataset": "../x", "features": ["actions"]}, {"dataset": "x", "features": ["ghost"]}],
 )
-async def test_a_join_that_cannot_be_is_refused(stores, arguments):
+async def test_an_invalid_join_is_refused(stores, arguments):
     with pytest.raises(ValueError if "/" in str(arguments) else Invalid):
         await jobs.historical(Run(stores, **arguments))
 
 
-async def test_parts_of_a_join_are_its_whole(stores):
+async def test_the_parts_of_a_join_cover_all_rows(stores):
     view = View("scores", "user", "user_id", "plain", (Feature("n", "int64"),))
     times = [from_micros(1_763_900_000_000_000 + k * 1_000_000) for k in range(50)]
     rows = pa.Table.from_pylist(
@@ -519,7 +517,7 @@ async def test_parts_of_a_join_are_its_whole(stores):
     assert replace(query, parts=5).run().equals(query.run())
 
 
-async def test_online_values_of_a_batch_are_newer_wins(stores):
+async def test_an_older_batch_does_not_replace_newer_values(stores):
     await boards(stores, "1", ago(days=2))
     await jobs.materialize(Run(stores))
     value = await stores.online.hget(("user", "1"), "boards_30d")

@@ -98,14 +98,14 @@ async def test_a_number_is_the_same_however_it_is_computed(
     assert [a["x"] for a in answers] == [expected] * 3
 
 
-async def test_a_last_float32_without_a_window_is_one_too(online, view):
+async def test_a_last_float32_has_single_precision(online, view):
     one = view(("x", "float32", "last", "x", None))
     assert [a["x"] for a in await three_ways(online, one, [(9, {"x": 0.1}), (5, {"x": 1e39})])] == [
         single(0.1)
     ] * 3
 
 
-async def test_a_last_value_without_a_window_expires_by_its_own_event(online, view):
+async def test_a_last_without_a_window_expires_by_its_own_event(online, view):
     one = view(("board", "string", "last", "board", None), ("n", "int64", "count", "", W), ttl=3600)
     for age, expected in ((3600, "b"), (3601, None)):
         live, offline, _ = await three_ways(online, one, [(age, {"board": "b"}), (60, {})])
@@ -113,7 +113,7 @@ async def test_a_last_value_without_a_window_expires_by_its_own_event(online, vi
         await online.delete(("user", "1"))
 
 
-def test_what_is_computed_online_is_fitted_to_its_type():
+def test_computed_numbers_are_converted_to_the_feature_type():
     assert [fit_number("int64", b"%d" % x) for x in (2**63 - 1, 2**63)] == [
         b"9223372036854775807",
         b"null",
@@ -130,13 +130,13 @@ def test_what_is_computed_online_is_fitted_to_its_type():
     assert (fit_number("float64", b"0.1"), fit_number("string", b'"1e39"')) == (b"0.1", b'"1e39"')
 
 
-def test_a_float32_is_stored_as_one_and_a_larger_number_is_refused():
+def test_a_float32_is_stored_in_single_precision_or_refused():
     assert orjson.loads(unpack(pack("float32", 0.1, NOW, NOW)).json) == single(0.1)
     with pytest.raises(ValueError, match="too large for a float32"):
         pack("float32", 1e39, NOW, NOW)
 
 
-async def test_one_large_event_does_not_keep_the_nightly_run_from_the_other_views(stores, view):
+async def test_one_huge_number_does_not_stop_the_nightly_run(stores, view):
     cents = view(("cents", "int64", "sum", "amount", 86_400 * 30), kind="batch")
     later = view(("n", "int64", "count", "", 86_400 * 30), kind="batch", name="later")
     registry = Registry((cents, later))
@@ -153,7 +153,7 @@ async def test_one_large_event_does_not_keep_the_nightly_run_from_the_other_view
     assert [a.json for a in answers] == [b"null", b"1"]
 
 
-async def test_a_fraction_in_a_sum_of_integers_is_in_the_history_too(stores, view):
+async def test_a_rounded_sum_of_integers_is_the_same_in_history(stores, view):
     registry = Registry(
         (
             view(
@@ -191,7 +191,7 @@ async def test_a_fraction_in_a_sum_of_integers_is_in_the_history_too(stores, vie
         {"entities": [{"user": "1", "event_timestamp": "0001-01-01T00:00:00Z"}]},
     ],
 )
-async def test_a_question_that_is_wrong_is_refused_in_words(stores, body):
+async def test_an_invalid_historical_request_is_refused_with_a_location(stores, body):
     async with serve(stores) as http:
         answer = await http.post("/features/historical", json=body | {"features": ["boards_30d"]})
     assert answer.status_code == 422 and answer.json()["errors"][0]["location"] in (
@@ -200,7 +200,7 @@ async def test_a_question_that_is_wrong_is_refused_in_words(stores, body):
     )
 
 
-async def test_a_question_about_no_rows_of_no_views_is_refused(stores):
+async def test_a_historical_request_without_any_views_is_refused(stores):
     await stores.online.set(("features", "registry"), orjson.dumps(Registry().to_dict()))
     async with serve(stores) as http:
         assert (
@@ -221,7 +221,7 @@ NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
         (pa.array(["a"]), pa.array([300_000_000_000_000_000], pa.timestamp("us", "UTC"))),
     ],
 )
-async def test_a_parquet_question_with_ids_or_times_that_are_none_is_refused(stores, ids, times):
+async def test_parquet_with_invalid_ids_or_times_is_refused(stores, ids, times):
     sink = io.BytesIO()
     pq.write_table(pa.table({"user": ids, "event_timestamp": times}), sink)
     async with serve(stores) as http:
@@ -261,7 +261,7 @@ def drivers(open_tenant, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_rows_without_an_id_are_null_and_leave_the_others_as_they_are(drivers):
+def test_rows_without_an_id_have_null_features(drivers):
     import pandas as pd
 
     for ids, rates in (([None, 1, None, 2, 3], [None, 0.1, None, 0.2, None]), ([None], [None])):
@@ -276,7 +276,7 @@ def test_rows_without_an_id_are_null_and_leave_the_others_as_they_are(drivers):
             assert got["rate"].to_pylist() == rates
 
 
-def test_an_offline_push_from_feast_says_whose_rows_they_are(monkeypatch):
+def test_an_offline_push_from_feast_sends_the_tenant(monkeypatch):
     pytest.importorskip("feast")
     from types import SimpleNamespace
 

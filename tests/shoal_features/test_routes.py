@@ -147,13 +147,13 @@ async def test_values_keep_their_types_and_nan_is_null(profile):
     }
     assert await push(profile, row) == {"accepted": 1, "rejected": []}
     text = (await profile.get("/features?user=7&features=score,plan,tags,n")).text
-    assert (
-        text
-        == '{"user_id":"7","features":{"score":2.0,"plan":"é\\"\\\\","tags":["a","b"],"n":9007199254740993}}'
+    assert text == (
+        '{"user_id":"7","features":{"score":2.0,"plan":"é\\"\\\\","tags":["a","b"],'
+        '"n":9007199254740993}}'
     )
 
 
-async def test_an_unknown_feature_is_named_with_the_nearest_known_ones(http):
+async def test_an_unknown_feature_is_answered_with_the_nearest(http):
     answer = await http.get("/features?user=1&features=boards_30,actions")
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
@@ -180,12 +180,12 @@ async def test_an_unknown_feature_is_named_with_the_nearest_known_ones(http):
         ("user=1&user=2&features=actions", "name one entity"),
     ],
 )
-async def test_a_bad_question_is_refused_and_says_why(http, query, says):
+async def test_an_invalid_request_is_refused_with_a_reason(http, query, says):
     answer = await http.get(f"/features?{query}")
     assert answer.status_code == 422 and says in answer.json()["detail"]
 
 
-async def test_ids_with_colons_and_braces_do_not_meet(profile):
+async def test_ids_with_colons_and_braces_are_distinct(profile):
     await push(
         profile,
         {"user": "a:b", "event_timestamp": now(), "n": 1},
@@ -215,7 +215,7 @@ async def test_a_batch_answers_in_the_order_of_the_ids(http, stores):
     assert answer["results"][0]["features"]["last_action_type"] == "item.viewed"
 
 
-async def test_a_reader_may_ask_in_batch_but_not_write(stores):
+async def test_a_reader_may_read_in_batch_but_not_write(stores):
     async with serve(stores, Role.reader) as http:
         assert (
             await http.post(
@@ -233,7 +233,7 @@ async def test_more_ids_than_the_limit_are_refused_with_the_limit(http):
     assert answer.status_code == 422 and f"1 to {MAX_IDS} ids" in answer.json()["detail"]
 
 
-async def test_a_bad_row_is_rejected_by_its_index_and_the_good_ones_are_taken(profile):
+async def test_invalid_rows_are_rejected_by_index_and_others_written(profile):
     answer = await push(
         profile,
         {"user": "1", "event_timestamp": now(), "n": 1},
@@ -254,7 +254,7 @@ async def test_values_of_a_stream_view_cannot_be_pushed(http):
     assert answer.status_code == 422 and "append events" in answer.json()["detail"]
 
 
-async def test_history_gives_what_was_known_at_each_time(profile):
+async def test_history_gives_values_known_at_each_time(profile):
     for seconds, n in ((-100, 1), (-50, 2)):
         await push(profile, {"user": "1", "event_timestamp": now(seconds), "n": n}, to="offline")
     asked = [{"user": "1", "event_timestamp": now(s)} for s in (-120, -75, -10, 4000)]
@@ -263,7 +263,7 @@ async def test_history_gives_what_was_known_at_each_time(profile):
     assert answer.json()["rows"][0]["user"] == "1"
 
 
-async def test_history_with_a_cutoff_leaves_out_what_was_learnt_later(profile):
+async def test_history_with_a_cutoff_ignores_later_knowledge(profile):
     t = now(-100)
     for created, n in ((now(-90), 1), (now(-20), 2)):
         await push(
@@ -280,7 +280,7 @@ async def test_history_with_a_cutoff_leaves_out_what_was_learnt_later(profile):
     assert [r["n"] for r in rows] == [1, 2]
 
 
-async def test_history_of_a_stream_view_is_what_the_windows_held(http, stores):
+async def test_history_of_a_stream_view_equals_its_windows(http, stores):
     await act(stores, "1", 2, seconds_ago=400)
     await act(stores, "1", 3, seconds_ago=100, board_id="b2")
     asked = [{"user_id": "1", "event_timestamp": now(s)} for s in (-500, -350, -90, 300)]
@@ -302,7 +302,7 @@ async def test_history_as_of_a_date_is_for_every_entity(profile, stores):
     ]
 
 
-async def test_history_speaks_parquet_both_ways(profile):
+async def test_history_accepts_and_returns_parquet(profile):
     await push(profile, {"user": "1", "event_timestamp": now(-50), "n": 5}, to="offline")
     table = pa.table(
         {
@@ -375,14 +375,14 @@ async def test_history_speaks_parquet_both_ways(profile):
         ([], "body"),
     ],
 )
-async def test_a_bad_history_is_refused_where_it_is_wrong(http, body, location):
+async def test_an_invalid_historical_body_is_refused_with_its_location(http, body, location):
     answer = await http.post("/features/historical", json=body)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["location"] == location
 
 
 @pytest.mark.parametrize("kind", ["application/json", PARQUET])
-async def test_bytes_that_are_not_what_they_say_are_malformed(http, kind):
+async def test_a_body_of_another_media_type_is_malformed(http, kind):
     answer = await http.post(
         "/features/historical?features=actions", content=b"PAR1 {", headers={"content-type": kind}
     )
@@ -408,11 +408,11 @@ async def test_a_type_change_is_refused_and_the_old_definition_stays(profile):
     "body",
     [{}, {"views": 1}, {"views": [{"name": "x"}]}, {"views": [{"name": "a b", "entity": "u"}]}],
 )
-async def test_definitions_that_are_none_are_refused(http, body):
+async def test_malformed_definitions_are_refused(http, body):
     assert (await http.put("/features/definitions", json=body)).status_code == 422
 
 
-async def test_freshness_tells_age_and_lateness(http, stores):
+async def test_freshness_gives_age_and_lateness(http, stores):
     await act(stores, "1", 1, seconds_ago=5)
     await act(stores, "1", 2, seconds_ago=90_000)
     views = {v["view"]: v for v in (await http.get("/features/freshness")).json()["views"]}
@@ -421,7 +421,7 @@ async def test_freshness_tells_age_and_lateness(http, stores):
     assert views["user_activity"]["lag_seconds"] >= 0
 
 
-async def test_redis_gone_is_a_503_that_says_when_to_come_back(open_tenant):
+async def test_without_redis_requests_get_503_with_retry_after(open_tenant):
     from shoal.stores.configuration import StoreConfig
     from shoal.tenants.tenant_stores import open_stores
 
@@ -452,7 +452,7 @@ def parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-async def test_a_data_set_is_uploaded_counted_and_forgotten(http):
+async def test_a_data_set_is_uploaded_counted_and_deleted(http):
     times = pa.array([datetime.now(UTC)] * 3, pa.timestamp("us", "UTC"))
     body = parquet(pa.table({"user_id": ["1", "2", "3"], "event_timestamp": times}))
     assert (await http.post("/features/datasets/mine", content=body)).json() == {"accepted": 3}

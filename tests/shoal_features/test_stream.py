@@ -74,7 +74,7 @@ async def until(condition, seconds: float = 10) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_worker_that_dies_between_handling_and_acknowledging_changes_no_count(stores):
+async def test_a_worker_that_dies_before_acknowledging_changes_no_count(stores):
     handled = asyncio.Event()
 
     async def dies(tenant: str, events: list[Event]) -> None:
@@ -102,7 +102,7 @@ async def test_a_worker_that_dies_between_handling_and_acknowledging_changes_no_
     assert (await served(stores.online))["actions"] == 60
 
 
-async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_ones_flow(stores):
+async def test_a_poison_event_is_dead_lettered_and_others_are_handled(stores):
     async def works(tenant: str, events: list[Event]) -> None:
         if any(e.id == "e3" for e in events):
             raise ValueError("poison")
@@ -120,14 +120,24 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_ones_flow(st
 
 
 HOSTILE = [
-    None, [], "text", 7, {"user_id": {}}, {"user_id": "x" * 5000}, {"user_id": "1", "board_id": {"a": [1]}},
-    {"user_id": "1", "board_id": 2**63}, {"user_id": "1", "board_id": 1e308}, {"user_id": "1", "board_id": "\x00"},
-    {"user_id": "é:{}%", "board_id": "é"}, {"user_id": True}, {"user": 12, "board_id": False},
-]  # fmt: skip
+    None,
+    [],
+    "text",
+    7,
+    {"user_id": {}},
+    {"user_id": "x" * 5000},
+    {"user_id": "1", "board_id": {"a": [1]}},
+    {"user_id": "1", "board_id": 2**63},
+    {"user_id": "1", "board_id": 1e308},
+    {"user_id": "1", "board_id": "\x00"},
+    {"user_id": "é:{}%", "board_id": "é"},
+    {"user_id": True},
+    {"user": 12, "board_id": False},
+]
 
 
 @pytest.mark.parametrize("at", [NOW / S, 0, -5_000_000_000, 9_000_000_000, 253_000_000_000])
-async def test_no_event_is_poison_to_the_windows(stores, at):
+async def test_no_event_makes_the_windows_fail(stores, at):
     times = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
     events = [
         Event(id=f"h{n}", type="item.viewed", time=times, data=data)
@@ -138,7 +148,7 @@ async def test_no_event_is_poison_to_the_windows(stores, at):
     assert (await served(stores.online))["actions_5min"] == 1
 
 
-async def test_an_event_ahead_of_our_clock_waits_until_it_is_due(stores):
+async def test_an_event_ahead_of_the_clock_waits_until_due(stores):
     online = stores.online
     await ingest_events(online, REGISTRY, [event(1, 0, NOW), event(2, -3600, NOW)], NOW)
     assert await served(online, NOW) == {
@@ -161,7 +171,7 @@ async def test_an_event_ahead_of_our_clock_waits_until_it_is_due(stores):
     assert views["user_activity"]["ahead_of_time"] == 0
 
 
-async def test_the_newest_value_stays_the_newest_when_older_events_follow(stores):
+async def test_older_events_do_not_change_the_newest_time(stores):
     await ingest_events(stores.online, REGISTRY, [event(1, 10, NOW)], NOW)
     await ingest_events(stores.online, REGISTRY, [event(2, 400, NOW)], NOW + 2 * S)
     view = next(
@@ -173,7 +183,7 @@ async def test_the_newest_value_stays_the_newest_when_older_events_follow(stores
     assert view["lag_seconds"] == 402
 
 
-async def test_too_late_is_counted_and_once(stores):
+async def test_an_event_too_late_is_counted_once(stores):
     retention = REGISTRY.view("user_activity").retention
     late = [event(1, retention + GRACE + 1, NOW)] * 2
     for _ in range(2):
@@ -186,7 +196,7 @@ async def test_too_late_is_counted_and_once(stores):
     assert view["too_late"] == 1
 
 
-async def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(stores):
+async def test_a_run_past_its_deadline_is_published_as_a_metric(stores):
     def late(job: str) -> Event:
         return Event(
             id=f"late/{job}",
@@ -205,7 +215,7 @@ async def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(stores):
     ]
 
 
-async def test_when_redis_comes_back_nothing_accepted_is_missing(tmp_path):
+async def test_no_accepted_event_is_lost_when_redis_restarts(tmp_path):
     port = free_port()
     command = [
         "redis-server",
@@ -268,6 +278,6 @@ async def test_when_redis_comes_back_nothing_accepted_is_missing(tmp_path):
         await close_connections()
 
 
-def test_a_parked_event_is_what_it_was():
+def test_a_stored_future_event_is_unchanged():
     (row,) = ingest.event_rows(REGISTRY.view("user_place"), [event(1)])
     assert ingest._decode_row(ingest._encode_row(row)) == row

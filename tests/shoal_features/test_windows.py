@@ -33,7 +33,7 @@ def counting(view):
     return view(("n", "int64", "count", "", 300))
 
 
-async def test_an_event_counts_once_however_often_it_is_delivered(online, counting):
+async def test_an_event_delivered_twice_counts_once(online, counting):
     events = [event(10, "a"), event(20, "b"), event(10, "a")]
     first = await apply_events(online, WindowPlan.of(counting), events, NOW, GRACE)
     second = await apply_events(online, WindowPlan.of(counting), events, NOW, GRACE)
@@ -42,7 +42,7 @@ async def test_an_event_counts_once_however_often_it_is_delivered(online, counti
     assert await answer(online, counting) == {"n": 2}
 
 
-async def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_end(online, counting):
+async def test_a_window_excludes_its_start_and_includes_its_end(online, counting):
     await apply_events(
         online,
         WindowPlan.of(counting),
@@ -53,7 +53,7 @@ async def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_end(online,
     assert await answer(online, counting) == {"n": 2}
 
 
-async def test_the_count_falls_by_itself_as_time_goes_on(online, counting):
+async def test_the_count_falls_as_time_passes(online, counting):
     await apply_events(
         online, WindowPlan.of(counting), [event(0, "a"), event(200, "b")], NOW, GRACE
     )
@@ -66,7 +66,7 @@ async def test_the_count_falls_by_itself_as_time_goes_on(online, counting):
     ]
 
 
-async def test_late_within_the_grace_is_taken_and_later_is_reported(online, counting):
+async def test_events_are_accepted_until_the_end_of_the_grace_period(online, counting):
     taken = await apply_events(
         online, WindowPlan.of(counting), [event(299 + GRACE, "late")], NOW, GRACE
     )
@@ -78,27 +78,27 @@ async def test_late_within_the_grace_is_taken_and_later_is_reported(online, coun
     assert await answer(online, counting) == {"n": 0}
 
 
-async def test_an_entity_never_seen_has_no_value_and_one_seen_long_ago_has_zero(online, counting):
+async def test_an_unknown_entity_is_null_and_an_inactive_one_zero(online, counting):
     await apply_events(online, WindowPlan.of(counting), [event(86_400)], NOW, GRACE)
     assert await answer(online, counting) == {"n": 0}
     assert await answer(online, counting, entity="nobody") == {"n": None}
 
 
-async def test_a_value_expires_when_the_newest_event_is_older_than_the_ttl(online, view):
+async def test_a_value_expires_a_ttl_after_its_newest_event(online, view):
     mortal = view(("n", "int64", "count", "", 300), ttl=3600)
     await apply_events(online, WindowPlan.of(mortal), [event(0)], NOW, GRACE)
     assert await answer(online, mortal, NOW + 3600 * S) == {"n": 0}
     assert await answer(online, mortal, NOW + 3600 * S + 1) == {"n": None}
 
 
-async def test_last_keeps_the_newest_by_event_time_whatever_the_order(online, view):
+async def test_last_is_the_newest_event_in_any_order_of_arrival(online, view):
     board = view(("board", "string", "last", "board_id", None))
     events = [event(5, board_id="new"), event(50, board_id="old"), event(1, board_id=None)]
     await apply_events(online, WindowPlan.of(board), events, NOW, GRACE)
     assert await answer(online, board) == {"board": "new"}
 
 
-async def test_of_two_events_at_one_time_the_greater_name_is_last(online, view):
+async def test_events_at_one_time_are_ordered_by_their_names(online, view):
     board = view(("board", "string", "last", "board_id", None))
     for order in ("ab", "ba", "ab"):
         for m in order:
@@ -118,7 +118,7 @@ async def test_state_outside_the_window_is_dropped(online, counting):
     assert 0 < await online.pttl(("{}", "user", "123", "{}", "activity")) <= 900_000
 
 
-async def test_columns_that_are_not_of_the_type_are_left_out(online, view):
+async def test_values_of_another_type_are_ignored(online, view):
     spent = view(("sum", "float64", "sum", "x", 300), ("n", "int64", "count", "x", 300))
     events = [
         event(i, f"e{i}", x=x) for i, x in enumerate([1, 2.5, "3", None, True, [1], float("nan")])
@@ -127,7 +127,7 @@ async def test_columns_that_are_not_of_the_type_are_left_out(online, view):
     assert await answer(online, spent) == {"sum": 3.5, "n": 4}
 
 
-async def test_a_sum_out_of_range_is_null_and_never_infinite(online, view):
+async def test_a_sum_out_of_range_is_null(online, view):
     spent = view(("sum", "float64", "sum", "x", 300))
     await apply_events(
         online,
@@ -187,7 +187,7 @@ def brute(events, entity, now, w):
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(deliveries())
-async def test_windows_equal_a_count_by_hand_under_duplicates_and_disorder(
+async def test_windows_equal_brute_force_under_duplicates_and_disorder(
     stores, open_tenant, view, case
 ):
     events, batches, now = case
