@@ -1,6 +1,4 @@
-"""The deployment files say what the code does: the applications, the environment, and
-what the image copies.
-"""
+"""The deployment files agree with the code."""
 
 import json
 import os
@@ -22,9 +20,7 @@ ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
 CAPABILITIES = ["anomalies", "experiments", "features", "optimizer", "search"]
 OF_ONE_MACHINE = {"SHOAL_RUNTIME", "RAY_AUTH_MODE", "RAY_SERVE_HAPROXY_BINARY_PATH"}
-"""What `shoal up` sets for a cluster of its own; elsewhere the configuration and the
-credential come from outside.
-"""
+"""What only `shoal up` sets, for a cluster of its own."""
 
 
 @pytest.fixture
@@ -70,7 +66,7 @@ def test_the_capabilities_are_those_that_ship() -> None:
     assert sorted(project["entry-points"]["shoal"]) == CAPABILITIES
 
 
-def test_serve_takes_the_applications(documents: dict[str, dict[str, Any]]) -> None:
+def test_serve_accepts_the_applications(documents: dict[str, dict[str, Any]]) -> None:
     schema = ServeDeploySchema.model_validate(
         yaml.safe_load(documents["RayService"]["spec"]["serveConfigV2"])
     )
@@ -107,7 +103,7 @@ def test_no_service_of_kubernetes_can_overwrite_a_setting(
     assert all(pod["enableServiceLinks"] is False for pod in pods(documents))
 
 
-def test_the_cluster_asks_for_a_token_and_is_of_the_installed_ray(
+def test_the_kuberay_cluster_has_the_installed_ray_and_a_token(
     documents: dict[str, dict[str, Any]],
 ) -> None:
     cluster = documents["RayService"]["spec"]["rayClusterConfig"]
@@ -115,7 +111,7 @@ def test_the_cluster_asks_for_a_token_and_is_of_the_installed_ray(
     assert cluster["rayVersion"] == ray.__version__
 
 
-def test_the_settings_of_the_configmap_and_secret_make_a_whole_configuration(
+def test_the_configmap_and_secret_make_a_complete_configuration(
     documents: dict[str, dict[str, Any]], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "deploy/kuberay/rayservice.yaml").read_text()
@@ -128,7 +124,7 @@ def test_the_settings_of_the_configmap_and_secret_make_a_whole_configuration(
     assert config.router.internal_secret is not None
 
 
-# Machines of one's own
+# Several machines
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +147,7 @@ def test_every_machine_starts_with_the_environment_that_serve_needs(
     assert ("--head" in start) is (node == "head")
 
 
-def test_the_cluster_files_settings_make_a_whole_configuration(
+def test_the_cluster_files_settings_make_a_complete_configuration(
     expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comment = "\n".join(
@@ -172,7 +168,7 @@ def test_the_cluster_files_settings_make_a_whole_configuration(
 # The image
 
 
-def test_what_the_image_copies_is_there() -> None:
+def test_the_files_that_the_image_copies_exist() -> None:
     for line in (ROOT / "deploy/Dockerfile").read_text().splitlines():
         if line.startswith("COPY"):
             *sources, _ = [w for w in line.split()[1:] if not w.startswith("--")]
@@ -189,7 +185,7 @@ def queries(dashboard: dict[str, Any]) -> list[str]:
     return [t["expr"] for p in dashboard["panels"] for t in p.get("targets", ())]
 
 
-def test_every_panel_asks_prometheus_and_says_its_unit() -> None:
+def test_every_panel_queries_prometheus_and_has_a_unit() -> None:
     dashboard = json.loads(PANELS.read_text())
     ids = [p["id"] for p in dashboard["panels"]]
     assert len(set(ids)) == len(ids)

@@ -11,7 +11,7 @@ import shoal_ray_preload
 
 
 @pytest.mark.parametrize("module", ["ray.serve", "sklearn"])
-def test_who_can_do_without_pandas_does_and_others_have_it(module: str) -> None:
+def test_pandas_is_imported_only_by_those_who_use_it(module: str) -> None:
     script = f"""
 import sys
 import shoal_ray_preload
@@ -36,7 +36,7 @@ assert pandas.DataFrame({{"a": [1]}}).a.sum() == 1
         ("websocket", "", False),
     ],
 )
-def test_only_reads_are_answered_to_their_end(kind: str, method: str, left: bool) -> None:
+def test_only_reads_continue_after_a_disconnect(kind: str, method: str, left: bool) -> None:
     from ray.serve._private.http_util import parse_disconnect_disabled_header as disabled
 
     found: list[dict[str, Any]] = []

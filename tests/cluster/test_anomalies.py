@@ -27,7 +27,7 @@ def points(metric: str, values: Any, until: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_point_over_the_limit_becomes_one_alert_that_says_why(platform: Any, globex: str) -> None:
+def test_a_point_over_the_limit_becomes_one_alert(platform: Any, globex: str) -> None:
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     calm = np.random.default_rng(0).random(200)
     with platform.client(globex) as client:
@@ -89,11 +89,11 @@ def test_the_nightly_fit_gives_a_band(platform: Any, globex: str) -> None:
     )
 
 
-def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
+def test_feedback_trains_the_job_and_ray_tune(
     platform: Any, tenants: Callable[[], str], tmp_path: Path
 ) -> None:
-    now, company = datetime.now(UTC).replace(second=0, microsecond=0), tenants()
-    with platform.client(company) as client, platform.client(company, "admin") as admin:
+    now, tenant = datetime.now(UTC).replace(second=0, microsecond=0), tenants()
+    with platform.client(tenant) as client, platform.client(tenant, "admin") as admin:
         for k in range(3):
             values = np.random.default_rng(k).normal(0, 1, 1000)
             values[[400, 550, 700, 850]] += 5.0  # what people call noise
@@ -109,7 +109,7 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
         found = client.anomalies.list_anomalies(limit=1000)["anomalies"]
         for anomaly in found:
             client.anomalies.give_feedback(id=anomaly["id"], anomaly=anomaly["value"] > 40)
-        run = admin.platform.run_job(name="anomalies.learn", body={"tenant": company})
+        run = admin.platform.run_job(name="anomalies.learn", body={"tenant": tenant})
         done = wait_until(
             lambda: (
                 (r := admin.platform.get_run(id=run["id"]))["state"] not in ("queued", "running")
@@ -119,7 +119,7 @@ def test_what_people_say_is_learnt_from_by_the_job_and_by_ray_tune(
         )
         assert done["state"] == "succeeded", done
         suggestion = client.anomalies.get_suggestion()["suggestion"]
-        assert done["result"]["tenants"][company] == suggestion and suggestion["windows"] == 1
+        assert done["result"]["tenants"][tenant] == suggestion and suggestion["windows"] == 1
         labels = client.anomalies.list_labels()
         (tmp_path / "labels.json").write_text(json.dumps(labels))
     tuned = platform.shoal(

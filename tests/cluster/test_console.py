@@ -64,14 +64,14 @@ def visit(platform: Any, browser: Any) -> Iterator[Callable[[], Visit]]:
         assert not each.faults
 
 
-def test_the_front_door_is_open_and_everything_else_is_not_found(platform: Any) -> None:
+def test_the_landing_page_is_public_and_unknown_paths_are_404(platform: Any) -> None:
     front = httpx.get(f"{platform.address}/")
     assert front.status_code == 200 and 'href="/console/"' in front.text
     lost = httpx.get(f"{platform.address}/no/such/thing")
     assert lost.status_code == 404 and lost.headers["content-type"] == "application/problem+json"
 
 
-def test_the_overview_tells_the_state_of_each_capability(
+def test_the_overview_shows_the_state_of_each_capability(
     platform: Any, acme: str, visit: Callable[[], Visit]
 ) -> None:
     here = visit()
@@ -82,7 +82,7 @@ def test_the_overview_tells_the_state_of_each_capability(
     assert here.sockets, "no websocket was opened"
 
 
-def test_a_parameter_set_in_the_console_is_what_the_capability_runs_with(
+def test_a_parameter_set_in_the_console_takes_effect(
     platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]
 ) -> None:
     key = platform.key(tenants())
@@ -94,7 +94,7 @@ def test_a_parameter_set_in_the_console_is_what_the_capability_runs_with(
         assert client.platform.get_parameters(capability="greeting")["own"] == {"warmth": 0.25}
 
 
-def test_search_in_the_console_finds_the_companys_own_and_nothing_of_the_others(
+def test_console_search_finds_only_the_tenants_own_items(
     platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]
 ) -> None:
     texts = {
@@ -121,7 +121,7 @@ def test_search_in_the_console_finds_the_companys_own_and_nothing_of_the_others(
         assert other not in page.content()
 
 
-def test_an_open_page_reloads_itself_after_a_redeploy_of_the_console(
+def test_an_open_page_reloads_after_a_redeploy(
     platform: Any, tenants: Callable[[], str], visit: Callable[[], Visit]
 ) -> None:
     page = visit().sign_in(platform.key(tenants()), "/console/greeting/parameters")

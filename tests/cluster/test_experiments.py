@@ -43,7 +43,7 @@ def collection(folder: Path) -> Path:
 
 # `shoal tune` loads the model again and starts trials: minutes on a busy machine.
 @pytest.mark.timeout(900)
-def test_tune_then_test_then_promote(
+def test_parameters_are_tuned_tested_and_promoted(
     platform: Any, tenants: Callable[[], str], tmp_path: Path
 ) -> None:
     """The walk-through of docs/experiments.md."""
@@ -155,7 +155,7 @@ def everyone_searches(platform: Any, tenant: str, arm: dict[str, str]) -> None:
     wait_until(seen, 180)
 
 
-def test_days_made_by_ray_data_are_what_the_report_shows(
+def test_daily_results_by_ray_data_equal_the_report(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     tenant = tenants()

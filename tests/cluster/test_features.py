@@ -34,9 +34,7 @@ def events(
     ]
 
 
-def test_an_accepted_event_is_served_and_a_second_delivery_changes_nothing(
-    platform: Any, tenants: Any
-) -> None:
+def test_an_event_delivered_twice_counts_once(platform: Any, tenants: Any) -> None:
     with platform.client(tenants()) as client:
         sent = events("123", "item.viewed", "item.viewed", board_id="b1")
         for _ in range(2):
@@ -85,7 +83,7 @@ def test_the_batch_job_computes_and_a_second_run_changes_nothing(
         assert rows[0]["boards_30d"] == 3
 
 
-def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(
+def test_backfilled_features_are_joined_and_consistent(
     platform: Any, tenants: Any, tmp_path: Path
 ) -> None:
     name = tenants()
@@ -122,9 +120,7 @@ def test_a_backfill_a_join_of_files_and_the_comparison_of_online_and_offline(
         assert compared
 
 
-def test_a_join_in_parts_by_ray_data_is_the_same_as_in_one_request(
-    platform: Any, tenants: Any
-) -> None:
+def test_a_join_by_ray_data_equals_one_by_request(platform: Any, tenants: Any) -> None:
     name = tenants()
     with platform.client(name) as client:
         users = [f"u{n}" for n in range(20)]
@@ -170,7 +166,7 @@ def _done(client: Any, run: str) -> Any:
     return found if found["state"] in ("succeeded", "failed", "cancelled") else None
 
 
-def test_features_of_everyone_as_of_a_date_are_one_command(
+def test_features_of_all_entities_at_a_date_are_one_command(
     platform: Any, tenants: Any, tmp_path: Path
 ) -> None:
     name, at = tenants(), datetime.now(UTC) - timedelta(hours=2)
@@ -251,9 +247,7 @@ def test_feasts_own_client_works_with_a_key_over_http(
         store.get_online_features(refs, [{"tenant_id": "somebody-else", "user_id": "7"}])
 
 
-def test_a_run_past_its_deadline_is_a_metric_that_alerts_can_see(
-    platform: Any, tenants: Any
-) -> None:
+def test_a_late_run_becomes_a_metric(platform: Any, tenants: Any) -> None:
     from shoal.runtime.job_runs import JobRuns
 
     name = tenants()
@@ -278,7 +272,7 @@ def _values(client: Any, metric: str) -> Any:
         return []
 
 
-def test_the_watch_makes_metrics_of_age_lag_nulls_and_drift(platform: Any, tenants: Any) -> None:
+def test_the_watch_job_writes_age_lag_nulls_and_drift(platform: Any, tenants: Any) -> None:
     name = tenants()
     with platform.client(name) as client:
         client.platform.append_events(body=events("7", "item.viewed"))
@@ -299,7 +293,7 @@ def _values_of_view(client: Any, metric: str, view: str) -> Any:
         return []
 
 
-def test_definitions_are_applied_from_a_file_and_a_type_change_is_refused(
+def test_definitions_are_applied_but_types_never_change(
     platform: Any, tenants: Any, tmp_path: Path
 ) -> None:
     name = tenants()
@@ -334,7 +328,7 @@ def _known(client: Any, feature: str) -> bool:
         return False
 
 
-def test_a_reader_may_look_but_not_write(platform: Any, tenants: Any) -> None:
+def test_a_reader_may_read_but_not_write(platform: Any, tenants: Any) -> None:
     with platform.client(tenants(), role="reader") as client:
         assert client.features.batch(entity="user", ids=["1"], features=["actions"])["results"][0][
             "features"

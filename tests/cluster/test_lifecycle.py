@@ -37,7 +37,7 @@ def start(platform: Any, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     platform.shoal("up", "--detach")
 
 
-def test_down_cleans_up_after_a_killed_supervisor_and_up_finds_the_data(
+def test_data_survives_a_killed_supervisor_and_a_new_proxy(
     platform: Any, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.environ.get("SHOAL_TEST_DATA"):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.cluster
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
 
-def test_a_recommendation_is_made_accepted_and_planned_around(
+def test_a_plan_respects_an_accepted_recommendation(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     tenant = tenants()

@@ -1,6 +1,4 @@
-"""The platform as its callers and its enemies meet it, over HTTP and on the replicas'
-own ports.
-"""
+"""The platform over HTTP and on the replicas' own ports, with hostile requests."""
 
 import json
 import os
@@ -27,9 +25,7 @@ pytestmark = pytest.mark.cluster
 
 
 def listening(parent: str) -> list[tuple[str, int, str]]:
-    """(address, port, command) of every listening socket of the cluster's processes
-    (those with our SHOAL_RUNTIME).
-    """
+    """Address, port and command of every listening socket of the cluster."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -43,7 +39,7 @@ def listening(parent: str) -> list[tuple[str, int, str]]:
 
 
 def called(title: str) -> list[psutil.Process]:
-    """The processes whose title, which Ray sets, holds these words."""
+    """The processes whose title, which Ray sets, contains these words."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -62,7 +58,7 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return body
 
 
-# Who is let in
+# Credentials
 
 
 @pytest.mark.parametrize(
@@ -78,7 +74,7 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         "Bearer \xff",
     ],
 )
-def test_no_key_or_a_wrong_one_is_401(platform: Any, header: str | None) -> None:
+def test_a_missing_or_invalid_key_is_401(platform: Any, header: str | None) -> None:
     headers = {} if header is None else {b"authorization": header.encode("latin-1")}
     problem(httpx.get(f"{platform.address}/greeting", headers=headers), 401)  # type: ignore[arg-type]
 
@@ -100,9 +96,7 @@ def test_a_revoked_key_stops_within_a_second(platform: Any, acme: str) -> None:
             client.greeting.greet()
 
 
-def test_a_key_of_one_company_with_the_other_in_the_query_is_403(
-    platform: Any, acme: str, globex: str
-) -> None:
+def test_another_tenant_in_the_query_is_403(platform: Any, acme: str, globex: str) -> None:
     headers = {"authorization": f"Bearer {platform.key(acme)}"}
     problem(httpx.get(f"{platform.address}/greeting?tenant=globex", headers=headers), 403)
     problem(
@@ -142,9 +136,7 @@ def test_forged_and_expired_tokens_are_401(platform: Any, acme: str) -> None:
         )
 
 
-def test_a_reader_may_not_write_and_a_tenants_admin_may_not_operate_the_platform(
-    platform: Any, acme: str, globex: str
-) -> None:
+def test_each_role_is_refused_what_it_may_not_do(platform: Any, acme: str, globex: str) -> None:
     with platform.client(acme, "reader", "ana") as reader:
         assert reader.greeting.greet()["user"] == "ana"
         assert reader.greeting.count(body=["a", "b"]) == {"count": 2}
@@ -164,7 +156,7 @@ def test_a_reader_may_not_write_and_a_tenants_admin_may_not_operate_the_platform
         assert admin.platform.create_key(id=acme, role="reader")["key"].startswith("shoal_")
 
 
-def test_a_user_cannot_let_itself_in_on_a_board(platform: Any, acme: str) -> None:
+def test_a_user_cannot_join_a_board(platform: Any, acme: str) -> None:
     with platform.client(acme, "editor", "mallory") as client, pytest.raises(Forbidden):
         client.platform.put_members(board="board-of-directors", users=["mallory"])
 
@@ -177,10 +169,10 @@ def test_a_key_of_one_user_cannot_name_another(platform: Any, acme: str) -> None
     problem(httpx.get(f"{platform.address}/greeting", headers=headers), 403)
 
 
-# Around the Router
+# Other ports and files
 
 
-def test_the_replicas_own_port_is_guarded_too(platform: Any, acme: str) -> None:
+def test_a_replicas_own_port_needs_a_key(platform: Any, acme: str) -> None:
     ports = {
         port
         for _, port, command in listening(str(platform.data))
@@ -205,14 +197,14 @@ def test_everything_listens_on_loopback_only(platform: Any) -> None:
     assert not open_ports
 
 
-def test_other_users_of_the_machine_can_read_nothing_of_the_data_folder(platform: Any) -> None:
+def test_other_users_cannot_read_the_data_folder(platform: Any) -> None:
     assert platform.data.stat().st_mode & 0o077 == 0
 
 
-# What is sent
+# Requests
 
 
-def test_a_body_over_the_limit_is_413_and_the_replica_lives(platform: Any, acme: str) -> None:
+def test_a_body_over_the_limit_is_413(platform: Any, acme: str) -> None:
     with platform.client(acme, timeout=120) as client:
         with pytest.raises(TooLarge):
             client.platform.append_events(body=b"x" * (33 * 2**20))
@@ -240,9 +232,7 @@ def test_malformed_json_is_400(platform: Any, acme: str, body: bytes) -> None:
     problem(httpx.post(f"{platform.address}/platform/events", headers=headers, content=body), 400)
 
 
-def test_good_events_are_taken_and_each_bad_one_is_reported_by_its_index(
-    platform: Any, acme: str
-) -> None:
+def test_invalid_events_are_rejected_one_by_one(platform: Any, acme: str) -> None:
     good = {
         "id": uuid4().hex,
         "source": "test",
@@ -262,7 +252,7 @@ def test_good_events_are_taken_and_each_bad_one_is_reported_by_its_index(
     assert all(r["error"] for r in answer["rejected"])
 
 
-def test_ndjson_is_taken_and_a_broken_line_is_reported(platform: Any, acme: str) -> None:
+def test_ndjson_is_accepted_and_a_broken_line_rejected(platform: Any, acme: str) -> None:
     line = json.dumps({"id": uuid4().hex, "source": "test", "type": "test.happened"}).encode()
     with platform.client(acme) as client:
         answer = client.platform.append_events(body=line + b"\n{broken\n\n" + line)
@@ -288,12 +278,12 @@ def test_an_unknown_path_is_a_problem(platform: Any, acme: str, path: str) -> No
 
 
 @pytest.mark.parametrize("id", ["", "A", "a:b", "../x", "a\n", "a" * 64, "platform"])
-def test_a_tenant_that_cannot_be_is_refused(platform: Any, id: str) -> None:
+def test_an_invalid_tenant_id_is_refused(platform: Any, id: str) -> None:
     status, answer = platform.shoal("tenants", "create", id, check=False)
     assert status == 1 and answer["status"] in (409, 422)
 
 
-def test_a_tenant_is_made_once(platform: Any, acme: str) -> None:
+def test_a_tenant_is_created_once(platform: Any, acme: str) -> None:
     status, answer = platform.shoal("tenants", "create", acme, check=False)
     assert status == 1 and answer["title"] == "Conflict"
 
@@ -339,7 +329,7 @@ def test_every_write_is_in_the_audit_log_without_secrets(platform: Any, acme: st
 # Limits
 
 
-def test_one_companys_flood_is_429_and_the_other_is_served(
+def test_a_flooding_tenant_does_not_affect_others(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     flooding, calm = tenants(), tenants()
@@ -363,7 +353,7 @@ def test_one_companys_flood_is_429_and_the_other_is_served(
             assert other.greeting.greet()["tenant"] == calm
 
 
-# Running it
+# Operation
 
 
 def test_redeploying_under_load_fails_no_request(platform: Any, tenants: Callable[[], str]) -> None:
@@ -402,7 +392,7 @@ def test_redeploying_under_load_fails_no_request(platform: Any, tenants: Callabl
     assert before == after, "the other capabilities were not touched"
 
 
-def test_what_is_not_installed_cannot_be_deployed(platform: Any) -> None:
+def test_an_unknown_capability_cannot_be_deployed(platform: Any) -> None:
     status, problem = platform.shoal("deploy", "greting", check=False)
     assert (status, problem["status"]) == (1, 404)
     assert "greting" in problem["detail"] and "greeting" in problem["detail"]
@@ -451,12 +441,12 @@ def test_the_ray_dashboard_shows_the_applications_by_name(platform: Any) -> None
     assert answer["applications"]["greeting"]["route_prefix"] == "/greeting"
 
 
-def test_a_second_up_on_the_same_data_refuses(platform: Any) -> None:
+def test_a_second_up_on_the_same_data_is_refused(platform: Any) -> None:
     status, answer = platform.shoal("up", "--detach", check=False)
     assert status == 1 and "already runs" in answer["detail"]
 
 
-def test_the_embedded_redis_comes_back_with_its_data_after_a_kill(platform: Any, acme: str) -> None:
+def test_a_killed_redis_restarts_with_its_data(platform: Any, acme: str) -> None:
     with platform.client(acme) as client:
         client.greeting.put_note(id="durable", text="before the kill")
         for process in psutil.process_iter():
@@ -480,7 +470,7 @@ def test_the_embedded_redis_comes_back_with_its_data_after_a_kill(platform: Any,
         pytest.fail("Redis did not come back")
 
 
-def test_commands_say_clearly_when_nothing_runs(tmp_path: Path) -> None:
+def test_commands_need_a_running_platform(tmp_path: Path) -> None:
     env = {**os.environ, "SHOAL_DATA": str(tmp_path / "none")}
     for words in (["status"], ["tenants", "list"], ["jobs", "list"]):
         done = subprocess.run(
@@ -492,7 +482,7 @@ def test_commands_say_clearly_when_nothing_runs(tmp_path: Path) -> None:
         assert done.returncode == 1 and "shoal up" in done.stdout + done.stderr
 
 
-def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
+def test_up_names_a_port_that_is_in_use(platform: Any, tmp_path: Path) -> None:
     env = {**platform.env, "SHOAL_DATA": str(tmp_path / "second")}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -507,9 +497,7 @@ def test_the_port_that_is_taken_is_named(platform: Any, tmp_path: Path) -> None:
     assert done.returncode == 1 and "is in use" in done.stdout + done.stderr
 
 
-def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(
-    platform: Any, acme: str
-) -> None:
+def test_a_read_survives_a_disconnect_and_a_write_does_not(platform: Any, acme: str) -> None:
     headers = {"authorization": f"Bearer {platform.key(acme)}"}
     ids = {method: uuid4().hex for method in ("GET", "POST")}
     for method, id in ids.items():
@@ -528,7 +516,7 @@ def test_a_read_that_its_client_left_goes_on_and_a_write_is_stopped(
             client.greeting.get_note(id=ids["POST"])
 
 
-def test_prometheus_counts_the_requests_and_no_log_is_told_them(platform: Any, acme: str) -> None:
+def test_prometheus_counts_requests_and_syslog_gets_none(platform: Any, acme: str) -> None:
     searched = uuid4().hex
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog,
@@ -566,7 +554,7 @@ def counted(application: str) -> float:
     return 0
 
 
-def test_pandas_is_not_in_the_memory_of_serves_own_processes(platform: Any) -> None:
+def test_serves_own_processes_do_not_load_pandas(platform: Any) -> None:
     processes = [
         p
         for p in psutil.process_iter(["cmdline"])

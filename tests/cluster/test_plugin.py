@@ -1,4 +1,4 @@
-"""A stranger's plugin, end to end."""
+"""The example plugin, end to end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,15 +40,13 @@ def test_the_ray_client_gets_the_same_refusals(platform: Any, acme: str) -> None
             client.greeting.get_note(id="nobody wrote this")
 
 
-def test_its_root_answers_with_and_without_a_slash_and_without_a_redirect(
-    platform: Any, acme: str
-) -> None:
+def test_its_root_answers_with_and_without_a_slash(platform: Any, acme: str) -> None:
     headers = {"Authorization": f"Bearer {platform.key(acme)}"}
     for path in ("/greeting", "/greeting/"):
         assert httpx.get(platform.address + path, headers=headers).status_code == 200
 
 
-def test_companies_do_not_see_each_others_notes(platform: Any, acme: str, globex: str) -> None:
+def test_tenants_do_not_see_each_others_notes(platform: Any, acme: str, globex: str) -> None:
     with platform.client(acme) as ours, platform.client(globex) as theirs:
         ours.greeting.put_note(id="secret", text="of acme")
         with pytest.raises(NotFound):
@@ -56,18 +54,18 @@ def test_companies_do_not_see_each_others_notes(platform: Any, acme: str, globex
         assert ours.greeting.get_note(id="secret")["text"] == "of acme"
 
 
-def test_an_error_of_a_backend_crosses_as_it_is(platform: Any, acme: str) -> None:
+def test_a_backends_error_reaches_the_client(platform: Any, acme: str) -> None:
     with platform.client(acme) as client, pytest.raises(Invalid) as caught:
         client.greeting.refusal()
     assert caught.value.errors == [{"location": "shouter", "message": "no"}]
 
 
-def test_a_backend_takes_and_gives_more_than_grpc_would_by_itself(platform: Any, acme: str) -> None:
+def test_a_backend_exceeds_grpcs_default_message_size(platform: Any, acme: str) -> None:
     with platform.client(acme) as client:
         assert client.greeting.echo(size=6_000_000)["size"] == 12_000_000
 
 
-def test_a_defect_of_the_plugin_is_a_500_that_tells_nothing(platform: Any, acme: str) -> None:
+def test_a_plugins_bug_is_a_500_without_details(platform: Any, acme: str) -> None:
     answer = httpx.get(
         f"{platform.address}/greeting/fault",
         headers={"Authorization": f"Bearer {platform.key(acme)}"},
@@ -125,7 +123,7 @@ def test_an_experiment_varies_its_parameter_and_logs_one_exposure(
         assert caught.value.errors[0]["location"] == "variants.b.parameters.warmth"
 
 
-def test_a_tenants_own_value_is_what_runs_there_and_nowhere_else(
+def test_a_tenants_own_value_affects_no_other_tenant(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     one, other = tenants(), tenants()
@@ -137,7 +135,7 @@ def test_a_tenants_own_value_is_what_runs_there_and_nowhere_else(
             client.platform.put_parameters(capability="greeting", body={"warmth": 2})
 
 
-def test_its_stream_handles_each_event_once_and_in_order_and_poison_stops_nothing(
+def test_its_stream_handles_events_once_despite_poison(
     platform: Any, tenants: Callable[[], str]
 ) -> None:
     with platform.client(tenants()) as client:
@@ -160,14 +158,14 @@ def test_it_calls_another_capability_as_the_same_caller(platform: Any, acme: str
     assert "greeting" in answer["capabilities"] and answer["nowhere"] is True
 
 
-def test_its_job_runs_in_ray_data_with_progress_and_a_result(platform: Any, acme: str) -> None:
+def test_its_job_reports_progress_and_a_result(platform: Any, acme: str) -> None:
     run = platform.shoal("jobs", "run", "greeting.count", "--tenant", acme, "-a", "total=100")
     assert run["state"] == "succeeded"
     assert run["result"] == {"sum": sum(i * i for i in range(100)), "tenants": [acme]}
     assert run["progress"]["done"] == 100
 
 
-def test_a_job_that_fails_says_why_and_the_command_exits_with_1(platform: Any, acme: str) -> None:
+def test_a_failed_job_has_its_cause_and_exit_status_1(platform: Any, acme: str) -> None:
     status, run = platform.shoal("jobs", "run", "greeting.fail", "--tenant", acme, check=False)
     assert status == 1 and run["state"] == "failed" and "this job always fails" in run["error"]
 
@@ -180,15 +178,13 @@ def test_a_job_can_be_cancelled(platform: Any, acme: str) -> None:
         wait_until(lambda: client.platform.get_run(id=run["id"])["state"] == "cancelled")
 
 
-def test_a_companys_runs_are_its_own(platform: Any, acme: str, globex: str) -> None:
+def test_a_tenants_runs_are_hidden_from_others(platform: Any, acme: str, globex: str) -> None:
     run = platform.shoal("jobs", "run", "greeting.count", "--tenant", acme)
     with platform.client(globex) as theirs, pytest.raises(NotFound):
         theirs.platform.get_run(id=run["id"])
 
 
-def test_what_is_broken_is_reported_by_name_and_cause_and_the_rest_runs(
-    platform: Any, acme: str
-) -> None:
+def test_broken_plugins_are_reported_and_the_others_run(platform: Any, acme: str) -> None:
     with platform.client(acme) as client:
         answer = client.platform.list_capabilities()
     problems = {p["plugin"]: p["cause"] for p in answer["problems"]}
@@ -203,7 +199,7 @@ def test_what_is_broken_is_reported_by_name_and_cause_and_the_rest_runs(
     assert states["greeting"]["parameters"]["properties"]["warmth"]["maximum"] == 1
 
 
-def test_a_tenant_is_greeted_when_made_and_erased_with_counts(platform: Any) -> None:
+def test_the_plugins_hooks_are_called_for_a_tenant(platform: Any) -> None:
     name = f"t-{uuid4().hex[:8]}"
     key = platform.shoal("tenants", "create", name)["key"]
     with Client(platform.address, key) as client:

@@ -1,6 +1,4 @@
-"""Hostile requests against a running platform: each gets its status and a problem, none
-gets data, none takes a replica down.
-"""
+"""Hostile requests to a running platform: each is answered with a problem."""
 
 import time
 from collections.abc import Iterator
@@ -34,7 +32,7 @@ def assert_problem(response: httpx.Response, *statuses: int) -> None:
 
 
 def own_ports(key: str) -> Iterator[str]:
-    """Where the replicas of the greeting listen themselves, past HAProxy."""
+    """The addresses of the greeting's replicas, without HAProxy."""
     for port in range(30_000, 30_032):
         try:
             if (
@@ -48,7 +46,7 @@ def own_ports(key: str) -> Iterator[str]:
             continue
 
 
-def test_credentials_that_do_not_hold(platform: Any, http: httpx.Client, acme: str) -> None:
+def test_invalid_credentials_are_401(platform: Any, http: httpx.Client, acme: str) -> None:
     key = platform.key(acme)
     now = int(time.time())
     claims = {"iss": "shoal-internal", "iat": now, "exp": now + 60, "tenant": acme, "role": "admin"}
@@ -59,7 +57,7 @@ def test_credentials_that_do_not_hold(platform: Any, http: httpx.Client, acme: s
         assert_problem(http.get("/greeting", headers={} if wrong is None else bearer(wrong)), 401)
 
 
-def test_a_key_of_the_other_company(
+def test_a_key_of_another_tenant_is_403(
     platform: Any, http: httpx.Client, acme: str, globex: str
 ) -> None:
     theirs = bearer(platform.key(globex))
@@ -100,7 +98,7 @@ def test_a_replicas_own_port_asks_for_a_credential_too(platform: Any, acme: str)
         )
 
 
-def test_bodies_and_headers_that_are_too_much_or_nonsense(
+def test_large_or_malformed_bodies_and_headers_are_refused(
     platform: Any, http: httpx.Client, acme: str
 ) -> None:
     headers = bearer(platform.key(acme), **{"content-type": "application/json"})
@@ -114,7 +112,7 @@ def test_bodies_and_headers_that_are_too_much_or_nonsense(
     assert http.get("/greeting", headers=headers).status_code == 200
 
 
-def test_an_admin_of_a_company_does_not_operate_the_platform(
+def test_a_tenants_admin_does_not_operate_the_platform(
     platform: Any, http: httpx.Client, acme: str, globex: str
 ) -> None:
     admin = bearer(platform.key(acme, "admin"))
@@ -129,7 +127,7 @@ def test_an_admin_of_a_company_does_not_operate_the_platform(
     assert_problem(http.delete(f"/platform/keys/{key['id']}", headers=admin), 404)
 
 
-def test_tenants_with_hostile_names_cannot_be_made(platform: Any) -> None:
+def test_tenants_with_hostile_names_are_refused(platform: Any) -> None:
     for name in ("../x", "a:b", "a\nb", "a/b", "A", "", "platform", "x" * 64):
         code, _ = platform.shoal("tenants", "create", name, check=False)
         assert code != 0, name
@@ -146,7 +144,7 @@ def test_the_ray_client_gets_the_same_refusals(platform: Any, acme: str, globex:
             client.platform.list_keys(id=globex)
 
 
-def test_writes_are_in_the_audit_log_and_no_secret_is(platform: Any, acme: str) -> None:
+def test_the_audit_log_has_writes_but_no_secrets(platform: Any, acme: str) -> None:
     with platform.client(acme) as client:
         client.platform.put_members(board="audited", body={"users": ["ana"]})
     with platform.client(acme, "admin") as client:

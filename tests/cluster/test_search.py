@@ -31,7 +31,7 @@ def found(client: Client, q: str, **wanted: Any) -> list[str]:
     return [hit["id"] for hit in client.search.search(q=q, **wanted)["hits"]]
 
 
-def test_two_companies_find_only_their_own(platform: Any, tenants: Callable[[], str]) -> None:
+def test_two_tenants_find_only_their_own_items(platform: Any, tenants: Callable[[], str]) -> None:
     one, other = tenants(), tenants()
     with platform.client(one) as ours, platform.client(other) as theirs:
         ours.search.add_items(
@@ -104,7 +104,7 @@ def test_a_tenants_own_weights_change_the_order(platform: Any, tenants: Callable
         wait_until(lambda: found(client, "budget")[0] == "new", seconds=10)
 
 
-def test_the_index_is_made_anew_from_the_log(platform: Any, tenants: Callable[[], str]) -> None:
+def test_the_index_is_rebuilt_from_the_log(platform: Any, tenants: Callable[[], str]) -> None:
     with platform.client(tenants()) as client:
         client.search.add_items(body=[item(str(i), f"plan {i}") for i in range(5)])
         client.search.delete_item(id="3")

@@ -163,7 +163,7 @@ CAPABILITY = Capability("greeting", "Says hello.", routes=routes, parameters=Gre
 
 
 class World:
-    """Two companies with keys, and a capability behind a Router."""
+    """Two tenants with keys, and a capability behind a Router."""
 
     def __init__(self, directory: Directory, **settings: Any) -> None:
         self.directory = directory
@@ -230,10 +230,10 @@ class World:
         return await self.call("GET", path, key, **options)
 
     async def __aenter__(self) -> "World":
-        for company in ("acme", "globex"):
-            await self.directory.create_tenant(company)
+        for tenant in ("acme", "globex"):
+            await self.directory.create_tenant(tenant)
             for role in ("reader", "editor", "admin"):
-                _, self.keys[f"{company}-{role}"] = await self.directory.create_key(company, role)
+                _, self.keys[f"{tenant}-{role}"] = await self.directory.create_key(tenant, role)
         await self.router.start()
         return self
 

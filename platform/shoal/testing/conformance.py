@@ -1,4 +1,4 @@
-"""What any capability must hold to. Subclass it in your tests:
+"""Checks any capability against the contract. Subclass it in your tests:
 
 from shoal.testing.conformance import Conformance
 
@@ -18,9 +18,7 @@ from .app import CapabilityApp
 
 
 class Conformance:
-    """Every test runs on the capability's OpenAPI, so it needs to know nothing about
-    its subject.
-    """
+    """The tests read the capability's OpenAPI document, so they fit any capability."""
 
     capability: str
 
@@ -30,13 +28,13 @@ class Conformance:
 
     @pytest.fixture(scope="class")
     def http(self, app: CapabilityApp) -> Iterator[httpx.Client]:
-        """Calls the capability without a credential."""
+        """A client without a credential."""
         with httpx.Client(base_url=app.address, timeout=60) as http:
             yield http
 
     @pytest.fixture(scope="class")
-    def every(self, http: httpx.Client) -> list[Operation]:
-        """Every operation of the capability."""
+    def all_operations(self, http: httpx.Client) -> list[Operation]:
+        """All operations of the capability."""
         return list(operations(http.get(f"/{self.capability}/openapi.json").json()).values())
 
     def test_operation_ids_are_names_for_methods(self, http: httpx.Client) -> None:
@@ -44,35 +42,38 @@ class Conformance:
         assert ids and all(i.isidentifier() and not i.startswith("_") for i in ids)
 
     def test_nothing_answers_without_a_credential(
-        self, http: httpx.Client, every: list[Operation]
+        self, http: httpx.Client, all_operations: list[Operation]
     ) -> None:
-        for operation in every:
-            answer = http.request(operation.method, at(operation))
-            assert answer.status_code == 401, said(operation, answer)
+        for operation in all_operations:
+            answer = http.request(operation.method, filled_path(operation))
+            assert answer.status_code == 401, describe(operation, answer)
             assert answer.headers["content-type"].startswith("application/problem+json")
 
     def test_a_tenant_in_the_query_must_be_the_credentials(
-        self, app: CapabilityApp, http: httpx.Client, every: list[Operation]
+        self, app: CapabilityApp, http: httpx.Client, all_operations: list[Operation]
     ) -> None:
         app.key("globex")
-        for operation in every:
+        for operation in all_operations:
             answer = http.request(
                 operation.method,
-                at(operation),
+                filled_path(operation),
                 params={"tenant": "globex"},
                 headers=bearer(app, "admin"),
             )
-            assert answer.status_code == 403, said(operation, answer)
+            assert answer.status_code == 403, describe(operation, answer)
 
-    def test_a_reader_changes_nothing(
-        self, app: CapabilityApp, http: httpx.Client, every: list[Operation]
+    def test_a_reader_may_change_nothing(
+        self, app: CapabilityApp, http: httpx.Client, all_operations: list[Operation]
     ) -> None:
-        for operation in every:
+        for operation in all_operations:
             if not operation.safe:
                 answer = http.request(
-                    operation.method, at(operation), headers=bearer(app, "reader", "ana"), json={}
+                    operation.method,
+                    filled_path(operation),
+                    headers=bearer(app, "reader", "ana"),
+                    json={},
                 )
-                assert answer.status_code == 403, said(operation, answer)
+                assert answer.status_code == 403, describe(operation, answer)
 
     @pytest.mark.parametrize(
         "body",
@@ -87,16 +88,16 @@ class Conformance:
             b'"' + b"x" * 100_000 + b'"',
         ],
     )
-    def test_a_hostile_body_is_a_4xx_and_never_a_500(
-        self, app: CapabilityApp, http: httpx.Client, every: list[Operation], body: bytes
+    def test_a_hostile_body_is_never_a_500(
+        self, app: CapabilityApp, http: httpx.Client, all_operations: list[Operation], body: bytes
     ) -> None:
         headers = bearer(app, "admin") | {"content-type": "application/json"}
-        for operation in every:
+        for operation in all_operations:
             if operation.method in ("POST", "PUT", "PATCH"):
                 answer = http.request(
-                    operation.method, at(operation), headers=headers, content=body
+                    operation.method, filled_path(operation), headers=headers, content=body
                 )
-                assert answer.status_code < 500, said(operation, answer)
+                assert answer.status_code < 500, describe(operation, answer)
 
     @pytest.mark.parametrize(
         "value",
@@ -113,18 +114,20 @@ class Conformance:
         ],
     )
     def test_a_hostile_path_or_query_is_never_a_500(
-        self, app: CapabilityApp, http: httpx.Client, every: list[Operation], value: str
+        self, app: CapabilityApp, http: httpx.Client, all_operations: list[Operation], value: str
     ) -> None:
-        for operation in every:
+        for operation in all_operations:
             query = "&".join(f"{name}={value}" for name in sorted(operation.query))
             answer = http.request(
-                operation.method, f"{at(operation, value)}?{query}", headers=bearer(app, "admin")
+                operation.method,
+                f"{filled_path(operation, value)}?{query}",
+                headers=bearer(app, "admin"),
             )
-            assert answer.status_code < 500, said(operation, answer)
+            assert answer.status_code < 500, describe(operation, answer)
 
 
-def at(operation: Operation, value: str = "x") -> str:
-    """The operation's path, with something in place of its parameters."""
+def filled_path(operation: Operation, value: str = "x") -> str:
+    """The operation's path, with a value for each of its parameters."""
     return re.sub(r"\{[^}]+\}", value, operation.path)
 
 
@@ -132,5 +135,5 @@ def bearer(app: CapabilityApp, role: str, user: str | None = None) -> dict[str, 
     return {"authorization": f"Bearer {app.key('acme', role, user)}"}
 
 
-def said(operation: Operation, answer: httpx.Response) -> str:
+def describe(operation: Operation, answer: httpx.Response) -> str:
     return f"{operation.method} {answer.request.url}: {answer.status_code} {answer.text[:300]}"

@@ -1,4 +1,4 @@
-"""The smallest plugin that uses everything a plugin may use: it greets."""
+"""An example plugin that uses everything a plugin can use."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

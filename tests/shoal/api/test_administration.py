@@ -86,7 +86,7 @@ DIARY = Capability(
     ],
     ids=["members", "events", "dead letters", "replay"],
 )
-def test_what_reaches_every_board_is_not_for_a_user(
+def test_users_may_not_do_what_affects_all_boards(
     shoal_app: Callable[..., Any], act: Callable[[Any], Any]
 ) -> None:
     app = shoal_app(capabilities=[DIARY])
@@ -96,7 +96,7 @@ def test_what_reaches_every_board_is_not_for_a_user(
         act(app.client("acme", "editor", "mallory").platform)
 
 
-def test_of_events_the_good_ones_are_taken(shoal_app: Callable[..., Any]) -> None:
+def test_valid_events_are_accepted_beside_invalid_ones(shoal_app: Callable[..., Any]) -> None:
     deep: Any = 1
     for _ in range(220):
         deep = [deep]
@@ -113,7 +113,7 @@ def test_of_events_the_good_ones_are_taken(shoal_app: Callable[..., Any]) -> Non
     assert "recursion limit" in answer["rejected"][0]["error"]
 
 
-def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..., Any]) -> None:
+def test_an_unknown_stream_cannot_be_replayed(shoal_app: Callable[..., Any]) -> None:
     """Another's position would keep the log from being trimmed, for nobody."""
     platform = shoal_app(capabilities=[DIARY]).client("acme").platform
     for group in ("dairy.pages", "diary.0"):
@@ -121,7 +121,7 @@ def test_only_a_stream_there_is_can_be_given_events_again(shoal_app: Callable[..
             platform.replay(body={"group": group, "after": "0"})
 
 
-def test_a_company_cannot_fill_the_queue(
+def test_a_tenant_cannot_fill_the_queue(
     shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shoal.api.jobs.MAX_UNFINISHED", 2)
@@ -133,7 +133,7 @@ def test_a_company_cannot_fill_the_queue(
     assert app.client("other").platform.run_job(name="diary.nightly")["state"] == "queued"
 
 
-def test_one_log_that_cannot_be_archived_does_not_keep_the_others_from_it() -> None:
+def test_one_failed_archive_does_not_stop_the_others() -> None:
     class Logs:
         async def archive(self, tenant: str) -> None:
             archived.append(tenant)
@@ -147,7 +147,7 @@ def test_one_log_that_cannot_be_archived_does_not_keep_the_others_from_it() -> N
     assert archived == ["acme", "bravo", "zeta"]
 
 
-def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
+def test_work_during_an_erasure_leaves_nothing(
     shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = shoal_app(capabilities=[DIARY])
@@ -158,7 +158,7 @@ def test_what_is_at_work_when_a_company_is_erased_leaves_nothing(
     write.start()
     assert begun.wait(10)
 
-    def erase(job: Any) -> None:  # in the midst of a job of all companies
+    def erase(job: Any) -> None:  # while a job of all tenants is running
         Client(
             app.address, mint_internal(SECRET, tenant=PLATFORM, role="admin"), timeout=60
         ).platform.delete_tenant(id="leaver")

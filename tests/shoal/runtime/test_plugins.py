@@ -30,7 +30,7 @@ def capability(name: str) -> Capability:
     return Capability(name, "", routes=lambda services: APIRouter())
 
 
-def test_what_is_installed_is_found_by_name() -> None:
+def test_capabilities_are_found_by_name() -> None:
     found = load(
         [
             entry("a", capabilities=[capability("one"), capability("two")]),
@@ -41,7 +41,7 @@ def test_what_is_installed_is_found_by_name() -> None:
     assert found.origins == {"one": "a", "two": "a", "three": "b"} and not found.problems
 
 
-def test_a_missing_dependency_is_named_and_harms_no_other() -> None:
+def test_a_missing_dependency_affects_no_other_plugin() -> None:
     found = load(
         [
             EntryPoint("gone", "a_package_that_nobody_has", "shoal"),
@@ -54,7 +54,7 @@ def test_a_missing_dependency_is_named_and_harms_no_other() -> None:
     ]
 
 
-def test_a_plugin_that_raises_is_named_with_its_cause() -> None:
+def test_a_plugin_that_raises_is_reported() -> None:
     found = load(
         [
             entry("a", raises=RuntimeError("no\nlicence")),
@@ -65,7 +65,7 @@ def test_a_plugin_that_raises_is_named_with_its_cause() -> None:
     assert list(found.capabilities) == ["one"]
 
 
-def test_the_second_of_one_name_is_left_out() -> None:
+def test_a_repeated_name_is_a_problem() -> None:
     found = load(
         [entry("b", capabilities=[capability("one")]), entry("a", capabilities=[capability("one")])]
     )
@@ -76,16 +76,16 @@ def test_the_second_of_one_name_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["platform", "console"])
-def test_the_platforms_own_names_are_not_to_be_had(name: str) -> None:
+def test_the_platforms_own_names_are_reserved(name: str) -> None:
     found = load([entry("a", capabilities=[capability(name)])])
     assert not found.capabilities and "reserved for the platform" in found.problems[0].cause
 
 
-def test_something_that_is_no_capability_is_reported() -> None:
+def test_a_wrong_return_value_is_reported() -> None:
     assert "returned a str" in load([entry("a", capabilities=["search"])]).problems[0].cause
 
 
-def test_a_hook_that_does_not_exist_is_reported() -> None:
+def test_an_unknown_hook_is_reported() -> None:
     bad = entry("a", capabilities=[capability("one")])
 
     @hookimpl
@@ -96,7 +96,7 @@ def test_a_hook_that_does_not_exist_is_reported() -> None:
     assert not found.capabilities and "shoal_no_such_hook" in found.problems[0].cause
 
 
-def test_what_is_disabled_is_not_deployed() -> None:
+def test_disabled_capabilities_are_left_out() -> None:
     found = load(
         [entry("a", capabilities=[capability("one"), capability("two")])], disabled=["one"]
     )

@@ -23,7 +23,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return ray_replica
 
 
-def test_a_replica_binds_its_port_by_add_port_to_grpc_server() -> None:
+def test_replicas_bind_by_add_port_to_grpc_server() -> None:
     source = inspect.getsource(ray_replica.Replica._on_initialized)
     assert 'add_port_to_grpc_server(self._server, "[::]:0")' in source
     assert inspect.getsource(ray_replica).count("add_insecure_port") == 0
@@ -46,7 +46,7 @@ async def test_a_port_on_all_interfaces_is_an_error() -> None:
     await server.stop(None)
 
 
-def test_a_replica_builds_its_application_by_serve_build_asgi_app() -> None:
+def test_replicas_build_by_serve_build_asgi_app() -> None:
     assert ray_replica.SERVE_BUILD_ASGI_APP_METHOD == "__serve_build_asgi_app__"
     assert callable(Ingress.__serve_build_asgi_app__)
     assert serve.ingress()(Ingress).__name__ == "Ingress"

@@ -37,7 +37,7 @@ def test_a_batched_backend_gets_a_list(app: CapabilityApp) -> None:
         assert time.monotonic() < deadline, text
 
 
-def test_an_error_of_a_backend_comes_as_it_is(app: CapabilityApp) -> None:
+def test_a_backends_error_reaches_the_client(app: CapabilityApp) -> None:
     with pytest.raises(Invalid):
         app.client("acme").greeting.refusal()
 
@@ -52,7 +52,7 @@ def test_its_stream_and_job_can_be_run(app: CapabilityApp) -> None:
         app.job("greeting.fail")
 
 
-def test_tenants_are_apart(app: CapabilityApp) -> None:
+def test_tenants_are_isolated(app: CapabilityApp) -> None:
     app.client("acme").greeting.put_note(id="1", text="ours")
     with pytest.raises(NotFound):
         app.client("globex").greeting.get_note(id="1")
