@@ -4,10 +4,7 @@ sent to.
 
 import http.server
 import os
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,53 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from shoal import Role, TenantContext
-from shoal.local.redis_process import redis_binary
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+from shoal.testing import servers
 
 
 @pytest.fixture
 def free_port() -> int:
-    return _free_port()
+    return servers.free_port()
 
 
 @pytest.fixture(scope="session")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    port, folder = _free_port(), tmp_path_factory.mktemp("redis")
-    command = [
-        redis_binary(),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-        "--loglevel",
-        "warning",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
-    for _ in range(200):
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.02)
-    yield port
-    process.terminate()
-    process.wait(10)
+    server = servers.RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.port
+    server.stop()
 
 
 class DefaultServices:

