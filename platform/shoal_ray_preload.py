@@ -1,9 +1,9 @@
-"""What Ray's own processes have of Shoal: less memory, and less work for a request.
+"""What Ray's own processes import of Shoal: less memory, and quicker reads.
 
-Importing it keeps pandas, and the pyarrow that comes with it, out of processes that
-have no use for them: 35 MB and more in each of a dozen. `middlewares` has Serve's HTTP
-server leave a read alone. A module of its own, for Ray's workers import it before
-anything else, and most of them have nothing else of Shoal's.
+Importing it keeps pandas and pyarrow out of processes that do not use them, and
+`middlewares` makes Serve's HTTP servers ignore that the client of a read disconnected.
+docs/benchmarks.md has the figures. It is a module of its own, since Ray's workers import
+it before anything else, and most of them import nothing else of Shoal.
 """
 
 import sys
@@ -14,30 +14,27 @@ from types import ModuleType
 from typing import Any
 
 PANDAS_OPTIONAL = ("ray.serve._private.utils", "sklearn.utils.fixes")
-"""They import pandas where it is installed, say `except ImportError`, and then use it
-for nothing that Shoal does.
-"""
+"""Modules that import pandas where it is installed, but need it for nothing here."""
 ENVIRONMENT = {
-    # Ray's workers import this when they start, where they can.
     "RAY_preload_python_modules": __name__,
-    # What gives Serve's HTTP servers their middlewares.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{__name__}.middlewares",
 }
+"""Makes Ray's workers import this module, and Serve's HTTP servers use `middlewares`."""
 
 
-class _Without(MetaPathFinder):
-    """Has those that can do without pandas do so; everyone else imports it as ever."""
+class PandasFinder(MetaPathFinder):
+    """Refuses pandas to the modules of `PANDAS_OPTIONAL`, as if it were not installed."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name == "pandas" and (asker := _asking()) in PANDAS_OPTIONAL:
-            raise ModuleNotFoundError(f"{asker} does without {name}", name=name)
+        if name == "pandas" and (importer := _importing_module()) in PANDAS_OPTIONAL:
+            raise ModuleNotFoundError(f"{importer} does not need {name}", name=name)
         return None
 
 
-def _asking() -> str:
-    """The module whose import statement is being carried out."""
+def _importing_module() -> str:
+    """The module whose import statement is being executed."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
         (__name__, "importlib")
@@ -46,14 +43,15 @@ def _asking() -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
-sys.meta_path.insert(0, _Without())
+sys.meta_path.insert(0, PandasFinder())
 
 
 class IgnoreDisconnect:
-    """Reads are answered to their end, also when nobody waits for them any more: Serve
-    would have two tasks for every request, to be told that its client has gone, and
-    they took 60 µs of it. Whatever may write, or work for long, is stopped with its
-    client as before.
+    """ASGI middleware: a read is finished after its client disconnected.
+
+    Serve runs two tasks for each request to notice a disconnect, and drops them for this
+    header of its own (Ray 2.60, `ray.serve._private.http_util`). Other requests, which
+    may write or work for long, are still cancelled.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
@@ -61,20 +59,18 @@ class IgnoreDisconnect:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            scope["headers"].append(
-                (b"x-request-disconnect-disabled", b"?1")
-            )  # Ray 2.60: ray.serve._private.http_util
+            scope["headers"].append((b"x-request-disconnect-disabled", b"?1"))
         await self.app(scope, receive, send)
 
 
 def middlewares() -> list[Any]:
-    """For Serve's HTTP servers, of every proxy and every ingress replica."""
+    """The middlewares of Serve's HTTP servers, in proxies and ingress replicas."""
     from starlette.middleware import Middleware
 
     return [Middleware(IgnoreDisconnect)]
 
 
-if __name__ == "__main__":  # `ray …`, and nothing else of Shoal's in its memory
+if __name__ == "__main__":  # the command `ray`, in a process that keeps pandas out
     from ray.scripts.scripts import main
 
     main()  # type: ignore[no-untyped-call]

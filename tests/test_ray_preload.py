@@ -1,4 +1,4 @@
-"""What Ray's own processes have of Shoal."""
+"""What Ray's own processes import of Shoal."""
 
 import asyncio
 import subprocess

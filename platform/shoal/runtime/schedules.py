@@ -22,4 +22,5 @@ def last_due(job: Job, default_zone: ZoneInfo, now: datetime) -> datetime | None
     if job.cron is None:
         return None
     local = now.astimezone(ZoneInfo(job.timezone) if job.timezone else default_zone)
-    return croniter(job.cron, local + timedelta(microseconds=1)).get_prev(datetime)
+    due: datetime = croniter(job.cron, local + timedelta(microseconds=1)).get_prev(datetime)
+    return due
