@@ -2,8 +2,8 @@
 
 Importing it keeps pandas and pyarrow out of processes that do not use them, and
 `middlewares` makes Serve's HTTP servers ignore that the client of a read disconnected.
-docs/benchmarks.md has the figures. It is a module of its own, since Ray's workers import
-it before anything else, and most of them import nothing else of Shoal.
+docs/benchmarks.md has the figures. It is a module of its own, since Ray's workers
+import it before anything else, and most of them import nothing else of Shoal.
 """
 
 import sys
@@ -19,11 +19,11 @@ ENVIRONMENT = {
     "RAY_preload_python_modules": __name__,
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{__name__}.middlewares",
 }
-"""Makes Ray's workers import this module, and Serve's HTTP servers use `middlewares`."""
+"""Has Ray's workers import this module, and Serve's servers use `middlewares`."""
 
 
 class PandasFinder(MetaPathFinder):
-    """Refuses pandas to the modules of `PANDAS_OPTIONAL`, as if it were not installed."""
+    """Hides pandas from the modules of `PANDAS_OPTIONAL`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -49,9 +49,9 @@ sys.meta_path.insert(0, PandasFinder())
 class IgnoreDisconnect:
     """ASGI middleware: a read is finished after its client disconnected.
 
-    Serve runs two tasks for each request to notice a disconnect, and drops them for this
-    header of its own (Ray 2.60, `ray.serve._private.http_util`). Other requests, which
-    may write or work for long, are still cancelled.
+    Serve runs two tasks for each request to notice a disconnect, and leaves them out
+    for a header of its own (Ray 2.60, `ray.serve._private.http_util`). Other requests,
+    which may write or work for long, are still cancelled.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:

@@ -13,16 +13,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SHARED = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
 CHROMIUM = "/usr/bin/chromium"
 
-settings.register_profile(
-    "shoal", deadline=None, max_examples=40
-)  # machines are shared: nothing is judged by its time
+# No deadline: machines are shared.
+settings.register_profile("shoal", deadline=None, max_examples=40)
 settings.load_profile("shoal")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that use what takes seconds to start are integration tests: `-m "not
-    integration"` leaves them out.
-    """
+    """Mark the tests that start servers, processes or models as integration tests."""
     slow = {"shoal_servers", "shoal_console", "browser", "cluster", "embedder", "nursery"}
     for item in items:
         if slow & set(getattr(item, "fixturenames", ())):
@@ -36,15 +33,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the repository, or a skip that says so."""
+    """The folder of reference data beside the repository; skips where there is none."""
     if not SHARED.is_dir():
         pytest.skip(f"no reference data at {SHARED} (set SHOAL_REFERENCE)")
     return SHARED
 
 
-@pytest.fixture(
-    scope="module"
-)  # not longer: while Playwright is open, asyncio starts no loop in this thread
+# Of a module only: while Playwright is open, asyncio starts no loop in this thread.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium, driven by Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api")

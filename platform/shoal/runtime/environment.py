@@ -36,7 +36,7 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         # A backend's arguments and results may be large (a model, a plan); gRPC's
         # default limit is 4 MiB.
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),
-        # With an arena for each of dozens of threads, processes are half again as large.
+        # An arena for each of dozens of threads makes processes half again as large.
         "MALLOC_ARENA_MAX": "2",
         # Idle job workers are not kept for the next job: they hold 200 MB each, and a
         # new one starts in a second.

@@ -15,7 +15,6 @@ from shoal import (
     JobContext,
     NotFound,
     Parameters,
-    Services,
     Stream,
     TenantContext,
     current_tenant,
@@ -37,7 +36,7 @@ class Note(BaseModel):
 
 
 class Shouter:
-    """A backend: `shout` gets the texts of many calls at once."""
+    """A backend. `shout` receives the texts of several calls at once."""
 
     def shout(self, texts: list[str]) -> list[str]:
         return [text.upper() for text in texts]
@@ -49,89 +48,92 @@ class Shouter:
         raise Invalid("the shouter refuses", errors=[{"location": "shouter", "message": "no"}])
 
 
-def routes(services: Services) -> APIRouter:
-    router = APIRouter()
-    settings = services.settings(Settings)
+router = APIRouter()
 
-    @router.get("")
-    async def greet(
-        name: str = "you", ctx: TenantContext = Depends(current_tenant)
-    ) -> dict[str, object]:
-        warmth = ctx.parameters(GreetingParameters).warmth
-        text = f"{settings.greeting} {name}"
-        if warmth > 0.5:
-            text = await services.backend("shouter").shout(text)
-        return {
-            "text": text,
-            "tenant": ctx.tenant,
-            "user": ctx.user,
-            "warmth": warmth,
-            "variants": dict(ctx.variants),
-        }
 
-    @router.get("/echo")
-    async def echo(size: int, ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
-        """How much came back of `size` characters that a backend was sent, and asked
-        for twice.
-        """
-        return {"size": len(await services.backend("shouter").repeat("a" * size, 2))}
+@router.get("")
+async def greet(
+    name: str = "you", ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, object]:
+    warmth = ctx.parameters(GreetingParameters).warmth
+    text = f"{ctx.services.settings(Settings).greeting} {name}"
+    if warmth > 0.5:
+        text = await ctx.services.backend("shouter").shout(text)
+    return {
+        "text": text,
+        "tenant": ctx.tenant,
+        "user": ctx.user,
+        "warmth": warmth,
+        "variants": dict(ctx.variants),
+    }
 
-    @router.get("/refusal")
-    async def refusal(ctx: TenantContext = Depends(current_tenant)) -> None:
-        await services.backend("shouter").refuse()
 
-    @router.put("/notes/{id}")
-    async def put_note(
-        id: str, body: Note, ctx: TenantContext = Depends(current_tenant)
-    ) -> dict[str, str]:
-        await ctx.stores.online.hset(("note", id), mapping={"text": body.text})
-        return {"id": id}
+@router.get("/echo")
+async def echo(size: int, ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
+    """The size of what a backend returns for `size` characters, twice as many."""
+    return {"size": len(await ctx.services.backend("shouter").repeat("a" * size, 2))}
 
-    @router.get("/notes/{id}")
-    async def get_note(id: str, ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
-        text = await ctx.stores.online.hget(("note", id), "text")
-        if text is None:
-            raise NotFound(f"no note {id!r}")
-        return {"id": id, "text": text.decode()}
 
-    @router.post("/count", openapi_extra={"x-shoal-safe": True})
-    async def count(names: list[str], ctx: TenantContext = Depends(reader)) -> dict[str, int]:
-        return {"count": len(names)}
+@router.get("/refusal")
+async def refusal(ctx: TenantContext = Depends(current_tenant)) -> None:
+    await ctx.services.backend("shouter").refuse()
 
-    @router.get("/seen")
-    async def seen(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
-        """The ids of the greetings that the stream has handled, in order."""
-        return {"ids": [raw.decode() for raw in await ctx.stores.online.lrange(("seen",), 0, -1)]}
 
-    @router.get("/neighbours")
-    async def neighbours(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
-        """Another capability, called as this same caller; None where there is none."""
-        platform = ctx.capability("platform")
-        assert platform is not None
-        return {
-            "capabilities": [
-                c["name"] for c in (await platform.list_capabilities())["capabilities"]
-            ],
-            "nowhere": ctx.capability("nowhere") is None,
-        }
+@router.put("/notes/{id}")
+async def put_note(
+    id: str, body: Note, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, str]:
+    await ctx.stores.online.hset(("note", id), mapping={"text": body.text})
+    return {"id": id}
 
-    async def linger(id: str, seconds: float, ctx: TenantContext = Depends(current_tenant)) -> None:
-        """Takes its time and then leaves a note."""
-        await asyncio.sleep(seconds)
-        await ctx.stores.online.hset(("note", id), mapping={"text": "finished"})
 
-    router.get("/linger", name="read_lingering", include_in_schema=False)(linger)
-    router.post("/linger", name="write_lingering", include_in_schema=False)(linger)
+@router.get("/notes/{id}")
+async def get_note(id: str, ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
+    text = await ctx.stores.online.hget(("note", id), "text")
+    if text is None:
+        raise NotFound(f"no note {id!r}")
+    return {"id": id, "text": text.decode()}
 
-    @router.get("/fault", include_in_schema=False)
-    async def fault(ctx: TenantContext = Depends(current_tenant)) -> None:
-        raise RuntimeError("a defect of the plugin's, with secret details")
 
-    return router
+@router.post("/count", openapi_extra={"x-shoal-safe": True})
+async def count(names: list[str], ctx: TenantContext = Depends(reader)) -> dict[str, int]:
+    return {"count": len(names)}
+
+
+@router.get("/seen")
+async def seen(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
+    """The ids of the greetings that the stream has handled, in order."""
+    return {"ids": [raw.decode() for raw in await ctx.stores.online.lrange(("seen",), 0, -1)]}
+
+
+@router.get("/neighbours")
+async def neighbours(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
+    """Another capability, called as the same caller; None where it is not deployed."""
+    platform = ctx.capability("platform")
+    assert platform is not None
+    return {
+        "capabilities": [c["name"] for c in (await platform.list_capabilities())["capabilities"]],
+        "nowhere": ctx.capability("nowhere") is None,
+    }
+
+
+async def linger(id: str, seconds: float, ctx: TenantContext = Depends(current_tenant)) -> None:
+    """Write a note after some time."""
+    await asyncio.sleep(seconds)
+    await ctx.stores.online.hset(("note", id), mapping={"text": "finished"})
+
+
+router.get("/linger", name="read_lingering", include_in_schema=False)(linger)
+router.post("/linger", name="write_lingering", include_in_schema=False)(linger)
+
+
+@router.get("/fault", include_in_schema=False)
+async def fault(ctx: TenantContext = Depends(current_tenant)) -> None:
+    raise RuntimeError("a bug of the plugin, with secret details")
 
 
 async def remember(ctx: TenantContext, events: Sequence[Event]) -> None:
-    """Idempotent by event id: a set says which are in the list already."""
+    """Append each event's id once: a set has those that are in the list already."""
     for event in events:
         if event.data and event.data.get("poison"):
             raise ValueError("this greeting is poison")
@@ -140,7 +142,7 @@ async def remember(ctx: TenantContext, events: Sequence[Event]) -> None:
 
 
 def count_slowly(job: JobContext) -> dict[str, object]:
-    """Squares by Ray Data, with progress."""
+    """Sum squares with Ray Data, reporting progress."""
     import ray.data
 
     total = int(job.arguments.get("total", 10))
@@ -168,7 +170,7 @@ def shoal_capabilities() -> list[Capability]:
         Capability(
             "greeting",
             "Says hello.",
-            routes=routes,
+            routes=lambda services: router,
             parameters=GreetingParameters,
             backends=[Backend("shouter", lambda services: Shouter(), batch="shout")],
             jobs=[
