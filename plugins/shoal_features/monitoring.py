@@ -224,10 +224,9 @@ async def _compare_with_log(
         now: µs since 1970.
     """
     status = await stores.online.hget(STATUS, view.name)
+    times = _times_computed(served, orjson.loads(status) if status else None)
     different: list[dict[str, Any]] = []
-    for as_of, known_by in _times_computed(
-        served, orjson.loads(status) if status else None
-    ).items():
+    for as_of, known_by in times.items():
         since = from_micros(as_of) - timedelta(seconds=lookback_seconds(view))
         archive = await open_archive(stores, since, from_micros(as_of))
         expired = view.ttl is not None and as_of + view.ttl * 1_000_000 < now

@@ -1,4 +1,4 @@
-"""An archive of events as the lake keeps it, made from plain tuples."""
+"""An archive of events, as the lake stores it."""
 
 import json
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 
 @dataclass(frozen=True)
-class Made:
-    """An event with just the parts that are read."""
+class SampleEvent:
+    """The parts of an event that are read."""
 
     id: str
     time: datetime
@@ -20,7 +20,7 @@ class Made:
     data: Any = None
 
 
-def archive(events: list[Made]) -> pa.Table:
+def archive(events: list[SampleEvent]) -> pa.Table:
     return pa.table(
         {
             "id": pa.array([e.id for e in events], pa.string()),

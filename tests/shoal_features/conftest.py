@@ -1,4 +1,4 @@
-"""A real redis-server on loopback, and the online to it as a plugin sees it."""
+"""A redis-server on loopback, and a tenant's stores as a plugin sees them."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _tenants = count()
 
 @pytest.fixture
 def open_tenant(redis_port: int, tmp_path: Path):
-    """Opens the stores of a tenant that nobody had before."""
+    """Opens the stores of a new tenant."""
     config = StoreConfig(
         online=f"redis://127.0.0.1:{redis_port}/0",
         vectors="http://127.0.0.1:1",

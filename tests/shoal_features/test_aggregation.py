@@ -11,7 +11,7 @@ from shoal_features.extraction import event_row, is_read_by
 from shoal_features.values import from_micros, to_micros
 from shoal_features.views import Feature, View
 
-from .archives import Made, archive
+from .archives import SampleEvent, archive
 
 S = 1_000_000
 NOW = 1_763_900_000 * S
@@ -68,7 +68,7 @@ hostile = st.sampled_from(
 def histories(draw):
     users = st.sampled_from(["1", 1, "é:{}", "", None, True, 2.5, "a\nb", "2"])
     events = [
-        Made(
+        SampleEvent(
             draw(st.sampled_from([f"m{i}", f"m{i}", "same"])),
             ago(draw(st.integers(-5, 300))),
             draw(st.sampled_from(["action.done", "action.seen", "other"])),
@@ -94,8 +94,8 @@ def histories(draw):
     return list(distinct.values())
 
 
-def by_hand(events, entity, as_of) -> dict | None:
-    """The features of one entity from the events as the stream side extracts them."""
+def brute_force(events, entity, as_of) -> dict | None:
+    """The features of one entity, from the events as the stream side reads them."""
     seen = [
         o
         for e in events
@@ -140,7 +140,7 @@ ENTITIES = ["1", "2", "é:{}"]
 @given(events=histories())
 def test_batch_and_stream_read_events_alike(con, events):
     assert batch(con, events) == {
-        e: v for e in ENTITIES if (v := by_hand(events, e, NOW)) is not None
+        e: v for e in ENTITIES if (v := brute_force(events, e, NOW)) is not None
     }
 
 
@@ -152,32 +152,32 @@ def test_batch_and_stream_read_events_alike(con, events):
     ),
 )
 def test_past_values_are_those_of_the_windows_then(con, events, moments):
-    asked = pa.table(
+    entity_rows = pa.table(
         {
             "row": pa.array(range(len(moments)), pa.int64()),
             "entity": [e for e, _ in moments],
             "ts": pa.array([NOW - s * S for _, s in moments], pa.int64()),
         }
     )
-    rows = values_at(con, VIEW, register_relation(con, archive(events)), asked).to_pylist()
+    rows = values_at(con, VIEW, register_relation(con, archive(events)), entity_rows).to_pylist()
     nothing = {f.name: None for f in FEATURES}
     for (entity, s), row in zip(moments, rows, strict=True):
         assert {f.name: row[f.name] for f in FEATURES} == (
-            by_hand(events, entity, NOW - s * S) or nothing
+            brute_force(events, entity, NOW - s * S) or nothing
         )
 
 
 def test_an_event_archived_twice_counts_once(con):
-    event = Made("a", ago(1), data={"user_id": "1", "x": 2})
+    event = SampleEvent("a", ago(1), data={"user_id": "1", "x": 2})
     assert batch(con, [event, event])["1"]["sum"] == 2
 
 
 def test_an_entity_with_empty_windows_gets_zero(con):
-    assert batch(con, [Made("a", ago(W + 10), data={"user": "1"})])["1"]["count"] == 0
+    assert batch(con, [SampleEvent("a", ago(W + 10), data={"user": "1"})])["1"]["count"] == 0
 
 
 def test_the_partitions_cover_all_entities(con):
-    events = [Made(f"e{i}", ago(i), data={"user_id": f"u{i % 17}"}) for i in range(100)]
+    events = [SampleEvent(f"e{i}", ago(i), data={"user_id": f"u{i % 17}"}) for i in range(100)]
     parts = [batch(con, events, partition=(k, 4)) for k in range(4)]
     assert {k: v for part in parts for k, v in part.items()} == batch(con, events)
     assert sum(map(len, parts)) == 17
@@ -185,7 +185,9 @@ def test_the_partitions_cover_all_entities(con):
 
 def test_running_again_gives_the_same_table(con):
     events = [
-        Made(f"e{i}", ago(i % 50), data={"user_id": f"u{i % 3}", "x": 0.1 * i, "k": f"k{i % 7}"})
+        SampleEvent(
+            f"e{i}", ago(i % 50), data={"user_id": f"u{i % 3}", "x": 0.1 * i, "k": f"k{i % 7}"}
+        )
         for i in range(500)
     ]
 
@@ -207,8 +209,8 @@ def test_large_distinct_counts_are_estimated_within_five_percent(con, monkeypatc
         ("action.*",),
         ("data.u",),
     )
-    few = [Made(f"a{i}", ago(1), data={"u": "few", "k": i % 900}) for i in range(2000)]
-    many = [Made(f"b{i}", ago(1), data={"u": "many", "k": i}) for i in range(20_000)]
+    few = [SampleEvent(f"a{i}", ago(1), data={"u": "few", "k": i % 900}) for i in range(2000)]
+    many = [SampleEvent(f"b{i}", ago(1), data={"u": "many", "k": i}) for i in range(20_000)]
     got = batch(con, few + many, view)
     assert got["few"]["n"] == 900
     assert got["many"]["n"] == pytest.approx(20_000, rel=0.05)

@@ -17,12 +17,12 @@ def t(seconds: float):
     return from_micros(T0 * 1_000_000) + timedelta(seconds=seconds)
 
 
-def rows_of(asked) -> pa.Table:
+def rows_of(entity_rows) -> pa.Table:
     return pa.table(
         {
-            "entity": pa.array([e for e, _, _ in asked], pa.string()),
-            "at": pa.array([t(a) for _, a, _ in asked], TIME),
-            "cutoff": pa.array([t(c) for _, _, c in asked], TIME),
+            "entity": pa.array([e for e, _, _ in entity_rows], pa.string()),
+            "at": pa.array([t(a) for _, a, _ in entity_rows], TIME),
+            "cutoff": pa.array([t(c) for _, _, c in entity_rows], TIME),
         }
     )
 
@@ -38,9 +38,9 @@ def history_of(known) -> pa.Table:
     )
 
 
-def by_hand(asked, known, ttl, known_by):
+def brute_force(entity_rows, known, ttl, known_by):
     out = []
-    for entity, at, cutoff in asked:
+    for entity, at, cutoff in entity_rows:
         limit = {"none": None, "column": cutoff}.get(known_by, known_by)
         best = None
         for n, (e, event, created, v) in enumerate(known):
@@ -53,13 +53,13 @@ def by_hand(asked, known, ttl, known_by):
     return out
 
 
-def answer(asked, known, ttl, known_by):
+def answer(entity_rows, known, ttl, known_by):
     cut = (
         {"none": None, "column": "cutoff"}.get(known_by)
         if isinstance(known_by, str)
         else t(known_by)
     )
-    table = as_of(rows_of(asked), history_of(known), ["v"], ttl, cut)
+    table = as_of(rows_of(entity_rows), history_of(known), ["v"], ttl, cut)
     return list(zip(table["event_timestamp"].to_pylist(), table["v"].to_pylist(), strict=True))
 
 
@@ -69,13 +69,15 @@ entities = st.sampled_from(["a", "b", ""])
 
 @settings(max_examples=int(os.environ.get("SHOAL_EXAMPLES", "150")), deadline=None)
 @given(
-    asked=st.lists(st.tuples(entities, times, times), max_size=8),
+    entity_rows=st.lists(st.tuples(entities, times, times), max_size=8),
     known=st.lists(st.tuples(entities, times, times, st.none() | st.integers(0, 99)), max_size=14),
     ttl=st.none() | st.integers(1, 5),
     known_by=st.just("none") | st.just("column") | times,
 )
-def test_the_join_equals_a_join_by_brute_force(asked, known, ttl, known_by):
-    assert answer(asked, known, ttl, known_by) == by_hand(asked, known, ttl, known_by)
+def test_the_join_equals_a_join_by_brute_force(entity_rows, known, ttl, known_by):
+    assert answer(entity_rows, known, ttl, known_by) == brute_force(
+        entity_rows, known, ttl, known_by
+    )
 
 
 def test_a_value_is_known_from_its_own_microsecond_on():

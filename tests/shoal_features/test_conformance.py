@@ -1,4 +1,4 @@
-"""The feature store holds to what any capability must."""
+"""The feature store conforms to the contract of a capability."""
 
 from shoal.testing.conformance import Conformance
 

@@ -135,7 +135,7 @@ def test_a_view_made_from_itself_is_refused_with_the_loop(file):
 
 
 @pytest.mark.parametrize(
-    ("body", "location", "says"),
+    ("body", "location", "message"),
     [
         (
             "v = batch(aggregations=(('x', 'median', 30, 'n'),))",
@@ -187,8 +187,8 @@ def test_a_view_made_from_itself_is_refused_with_the_loop(file):
         ("def", f"definitions.py:{LINE}", "SyntaxError"),
     ],
 )
-def test_an_error_has_its_location(file, body, location, says):
-    assert says in load_errors(file(body))[location]
+def test_an_error_has_its_location(file, body, location, message):
+    assert message in load_errors(file(body))[location]
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -1,6 +1,4 @@
-"""What one tenant, one run by hand or one definition must not do to others, to the
-night, or to the tables.
-"""
+"""Failing tenants, manual runs, and definitions that must be refused."""
 
 import io
 import json
@@ -37,7 +35,7 @@ TIME = pa.timestamp("us", "UTC")
 
 
 class Cancelled(Exception):
-    """As the platform's: raised by `progress`, from then on by every one."""
+    """Stands for the platform's error, which every `progress` raises once cancelled."""
 
 
 def view(
@@ -132,7 +130,7 @@ async def test_a_future_date_is_refused_and_today_means_now(stores):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("invalid", "message"),
     [
         *(
             (view("v", replace(COUNT, name=n)), "cannot name a feature")
@@ -156,13 +154,13 @@ async def test_a_future_date_is_refused_and_today_means_now(stores):
         ),
     ],
 )
-async def test_invalid_definitions_are_refused_and_the_old_ones_stay(stores, wrong, says):
+async def test_invalid_definitions_are_refused_and_the_old_ones_stay(stores, invalid, message):
     await define(stores, view("old"))
     async with serve(stores) as http:
-        answer = await http.put("/features/definitions", json={"views": [asdict(wrong)]})
-        assert (answer.status_code, says in answer.json()["detail"]) == (422, True), answer.text
+        answer = await http.put("/features/definitions", json={"views": [asdict(invalid)]})
+        assert (answer.status_code, message in answer.json()["detail"]) == (422, True), answer.text
         assert [v["name"] for v in (await http.get("/features/views")).json()["views"]] == ["old"]
-    assert Registry.from_dict({"views": [asdict(wrong)]})  # one from before is still read
+    assert Registry.from_dict({"views": [asdict(invalid)]})  # one from before is still read
 
 
 async def test_a_ttl_of_zero_means_no_limit(stores):
@@ -190,7 +188,7 @@ async def test_entity_types_may_share_a_join_key(stores):
                 f"/features/views/{name}/rows", json={"rows": rows, "to": "online_and_offline"}
             )
 
-        async def asked(features: str, column: str = "id", **more) -> object:
+        async def fetch_value(features: str, column: str = "id", **more) -> object:
             body = {
                 "entities": [{column: "5", "event_timestamp": ago().isoformat()}],
                 "features": [features],
@@ -203,13 +201,13 @@ async def test_entity_types_may_share_a_join_key(stores):
                 else answer.json()["errors"][0]["location"]
             )
 
-        assert [await asked("n", entity=e) for e in ("user", "board")] == [111, 222]
-        assert [await asked(f) for f in ("u:n", "b:n")] == [111, 222]
-        assert await asked("n", column="board") == 222
+        assert [await fetch_value("n", entity=e) for e in ("user", "board")] == [111, 222]
+        assert [await fetch_value(f) for f in ("u:n", "b:n")] == [111, 222]
+        assert await fetch_value("n", column="board") == 222
         assert [
-            await asked("n"),
-            await asked("n", entity="ghost"),
-            await asked("n", entity=[1]),
+            await fetch_value("n"),
+            await fetch_value("n", entity="ghost"),
+            await fetch_value("n", entity=[1]),
         ] == ["entity"] * 3
         for empty in ({"entity": "ghost"}, {"entity": ["user"], "as_of": at, "entities": None}):
             answer = await http.post(

@@ -1,5 +1,6 @@
-"""Feast's own client on Shoal: the cases of its universal tests that apply, over real
-HTTP and a real Redis.
+"""Feast's own client on Shoal, over HTTP and Redis.
+
+The cases are those of Feast's universal tests that apply.
 """
 
 import asyncio
@@ -215,8 +216,8 @@ def test_values_are_written_directly_online_and_offline(applied):
     assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 2}]).to_dict()[
         "rate"
     ] == [0.2]
-    asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [now()]})
-    assert applied.get_historical_features(asked, ["driver_stats:rate"]).to_df()[
+    entity_rows = pd.DataFrame({"driver_id": [1], "event_timestamp": [now()]})
+    assert applied.get_historical_features(entity_rows, ["driver_stats:rate"]).to_df()[
         "rate"
     ].tolist() == [0.1]
 
@@ -228,9 +229,9 @@ def test_nulls_stay_nulls_online_and_offline(applied):
         ["driver_stats:rate", "driver_stats:city"], [{"driver_id": 1}, {"driver_id": 2}]
     ).to_dict()
     assert (got["rate"], got["city"]) == ([None, 0.2], ["x", None])
-    asked = pd.DataFrame({"driver_id": [1, 2], "event_timestamp": [now()] * 2})
+    entity_rows = pd.DataFrame({"driver_id": [1, 2], "event_timestamp": [now()] * 2})
     table = applied.get_historical_features(
-        asked, ["driver_stats:rate", "driver_stats:city"]
+        entity_rows, ["driver_stats:rate", "driver_stats:city"]
     ).to_arrow()
     assert (table["rate"].to_pylist(), table["city"].to_pylist()) == ([None, 0.2], ["x", None])
 
@@ -238,8 +239,8 @@ def test_nulls_stay_nulls_online_and_offline(applied):
 def test_many_entities_keep_their_order(applied):
     ids = list(range(200))
     applied.push("stats_push", frame(driver_id=ids, trips=[i * 2 for i in ids]))
-    asked = [{"driver_id": i} for i in reversed(ids)]
-    assert applied.get_online_features(["driver_stats:trips"], asked).to_dict()["trips"] == [
+    entity_rows = [{"driver_id": i} for i in reversed(ids)]
+    assert applied.get_online_features(["driver_stats:trips"], entity_rows).to_dict()["trips"] == [
         i * 2 for i in reversed(ids)
     ]
 
@@ -268,14 +269,16 @@ def test_history_is_point_in_time_correct(applied):
     )
     rows["created"] = [t, t + 2 * HOUR, t + 3 * HOUR, t]
     applied.push("stats_push", rows, to=PushMode.OFFLINE)
-    asked = pd.DataFrame(
+    entity_rows = pd.DataFrame(
         {
             "driver_id": [1, 1, 1, 2, 2, 3],
             "event_timestamp": [t - HOUR, t, t + HOUR, t + HOUR, t + 26 * HOUR, t],
             "label": list("abcdef"),
         }
     )
-    got = applied.get_historical_features(asked, ["driver_stats:rate", "driver_stats:city"]).to_df()
+    got = applied.get_historical_features(
+        entity_rows, ["driver_stats:rate", "driver_stats:city"]
+    ).to_df()
     assert list(got.columns) == ["driver_id", "event_timestamp", "label", "rate", "city"]
     assert got["label"].tolist() == list("abcdef")
     assert got["rate"].astype(object).where(got["rate"].notna(), None).tolist() == [
@@ -293,22 +296,22 @@ def test_history_can_be_filtered_by_created_time(applied):
     rows = frame(driver_id=[1, 1], rate=[0.1, 0.2], event_timestamp=[t, t])
     rows["created"] = [t, t + 5 * HOUR]
     applied.push("stats_push", rows, to=PushMode.OFFLINE)
-    asked = pd.DataFrame({"driver_id": [1, 1], "event_timestamp": [t + HOUR, t + 6 * HOUR]})
+    entity_rows = pd.DataFrame({"driver_id": [1, 1], "event_timestamp": [t + HOUR, t + 6 * HOUR]})
     got = applied.get_historical_features(
-        asked, ["driver_stats:rate"], filter_by_created_timestamp=True
+        entity_rows, ["driver_stats:rate"], filter_by_created_timestamp=True
     ).to_df()
     assert got["rate"].tolist() == [0.1, 0.2]
 
 
 def test_history_of_no_rows_and_full_names(applied):
-    asked = pd.DataFrame(
+    entity_rows = pd.DataFrame(
         {
             "driver_id": pd.Series([], dtype="int64"),
             "event_timestamp": pd.Series([], dtype="datetime64[ns, UTC]"),
         }
     )
     got = applied.get_historical_features(
-        asked, ["driver_stats:rate"], full_feature_names=True
+        entity_rows, ["driver_stats:rate"], full_feature_names=True
     ).to_df()
     assert (
         list(got.columns) == ["driver_id", "event_timestamp", "driver_stats__rate"]
@@ -318,8 +321,8 @@ def test_history_of_no_rows_and_full_names(applied):
 
 def test_times_without_a_zone_are_utc(applied):
     applied.push("stats_push", frame(driver_id=[1]), to=PushMode.OFFLINE)
-    asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [now().replace(tzinfo=None)]})
-    assert applied.get_historical_features(asked, ["driver_stats:trips"]).to_df()[
+    entity_rows = pd.DataFrame({"driver_id": [1], "event_timestamp": [now().replace(tzinfo=None)]})
+    assert applied.get_historical_features(entity_rows, ["driver_stats:trips"]).to_df()[
         "trips"
     ].tolist() == [2**53 + 1]
 
@@ -382,7 +385,7 @@ def test_the_sample_workspace_works_from_feast_with_a_tenant_key(shoal, store, w
     rows = [{"tenant_id": shoal.tenant, "user_id": "123"}]
     got = store.get_online_features(features, rows).to_dict()
     assert (got["boards_30d"], got["actions_5min"], got["current_board"]) == ([2], [1], ["b0"])
-    asked = pd.DataFrame(
+    entity_rows = pd.DataFrame(
         {
             "tenant_id": [shoal.tenant] * 2,
             "user_id": ["123"] * 2,
@@ -390,7 +393,7 @@ def test_the_sample_workspace_works_from_feast_with_a_tenant_key(shoal, store, w
         }
     )
     history = store.get_historical_features(
-        asked, ["user_activity:actions", "user_place:current_board"]
+        entity_rows, ["user_activity:actions", "user_place:current_board"]
     ).to_df()
     assert history["actions"].tolist() == [1, 0] and history["current_board"].tolist() == [
         "b0",

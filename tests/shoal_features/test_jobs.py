@@ -426,9 +426,9 @@ async def test_a_reused_name_does_not_find_values_of_another_type(stores):
     await offline.append_rows(
         stores.lake, view("string"), pa.Table.from_pylist([row], offline_schema(view("string")))
     )
-    asked = pa.table({"entity": ["1"], "at": pa.array([t], pa.timestamp("us", "UTC"))})
+    entity_rows = pa.table({"entity": ["1"], "at": pa.array([t], pa.timestamp("us", "UTC"))})
     for dtype, n in (("int64", None), ("string", "many")):
-        query = await plan_query(stores, [(view(dtype), view(dtype).features[0])], asked)
+        query = await plan_query(stores, [(view(dtype), view(dtype).features[0])], entity_rows)
         assert query.run()["n"].to_pylist() == [n]
 
 
@@ -507,13 +507,13 @@ async def test_the_parts_of_a_join_cover_all_rows(stores):
         offline_schema(view),
     )
     await offline.append_rows(stores.lake, view, rows)
-    asked = pa.table(
+    entity_rows = pa.table(
         {
             "entity": [f"u{k % 9}" for k in range(40)],
             "at": pa.array(times[:40], pa.timestamp("us", "UTC")),
         }
     )
-    query = await plan_query(stores, [(view, view.features[0])], asked)
+    query = await plan_query(stores, [(view, view.features[0])], entity_rows)
     assert replace(query, parts=5).run().equals(query.run())
 
 

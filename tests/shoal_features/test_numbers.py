@@ -1,6 +1,4 @@
-"""Numbers at the edges of their types, times and ids at the edges of theirs: the same
-answer online, offline and in batch, and no 500.
-"""
+"""Extreme numbers, times and ids: the same online, offline and in batch."""
 
 import io
 import struct
@@ -21,7 +19,7 @@ from shoal_features.registry import Registry
 from shoal_features.values import fit_number, pack, unpack
 from shoal_features.windows import EventRow, WindowPlan
 
-from .archives import Made, archive
+from .archives import SampleEvent, archive
 from .test_jobs import Run
 from .test_routes import serve
 
@@ -36,12 +34,15 @@ def single(x: float) -> float:
 
 
 async def three_ways(online, view, events: list[tuple[int, dict]], now: int = NOW) -> list[dict]:
-    """The features of one user online, offline and in batch, from events given as
-    (seconds ago, data).
+    """The features of one user online, offline and in batch.
+
+    Events are given as (seconds ago, data).
     """
     seen = [EventRow(NOW - s * S, f"test\x1fe{i}", "1", data) for i, (s, data) in enumerate(events)]
     made = [
-        Made(f"e{i}", datetime.fromtimestamp(NOW / 1e6 - s, UTC), data={"user_id": "1", **data})
+        SampleEvent(
+            f"e{i}", datetime.fromtimestamp(NOW / 1e6 - s, UTC), data={"user_id": "1", **data}
+        )
         for i, (s, data) in enumerate(events)
     ]
     await apply_events(online, WindowPlan.of(view), seen, now, 600)
@@ -53,12 +54,15 @@ async def three_ways(online, view, events: list[tuple[int, dict]], now: int = NO
             strict=True,
         )
     )
-    asked = pa.table(
+    entity_rows = pa.table(
         {"row": pa.array([0], pa.int64()), "entity": ["1"], "ts": pa.array([now], pa.int64())}
     )
     with open_engine("256MB", 1) as con:
         relation = register_relation(con, archive(made))
-        tables = [values_at(con, view, relation, asked), aggregate(con, view, relation, now, now)]
+        tables = [
+            values_at(con, view, relation, entity_rows),
+            aggregate(con, view, relation, now, now),
+        ]
     return [live, *({n: t.to_pylist()[0][n] for n in plan.names} for t in tables)]
 
 
@@ -266,13 +270,13 @@ def test_rows_without_an_id_have_null_features(drivers):
 
     for ids, rates in (([None, 1, None, 2, 3], [None, 0.1, None, 0.2, None]), ([None], [None])):
         for dtype in (float, "Int64", object):
-            asked = pd.DataFrame(
+            entity_rows = pd.DataFrame(
                 {
                     "driver_id": pd.Series(ids, dtype=dtype),
                     "event_timestamp": [datetime.now(UTC)] * len(ids),
                 }
             )
-            got = drivers.get_historical_features(asked, ["driver_stats:rate"]).to_arrow()
+            got = drivers.get_historical_features(entity_rows, ["driver_stats:rate"]).to_arrow()
             assert got["rate"].to_pylist() == rates
 
 

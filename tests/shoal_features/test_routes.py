@@ -167,7 +167,7 @@ async def test_an_unknown_feature_is_answered_with_the_nearest(http):
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
+    ("query", "message"),
     [
         ("features=actions", "name one entity"),
         ("user=1", "say which features"),
@@ -180,9 +180,9 @@ async def test_an_unknown_feature_is_answered_with_the_nearest(http):
         ("user=1&user=2&features=actions", "name one entity"),
     ],
 )
-async def test_an_invalid_request_is_refused_with_a_reason(http, query, says):
+async def test_an_invalid_request_is_refused_with_a_reason(http, query, message):
     answer = await http.get(f"/features?{query}")
-    assert answer.status_code == 422 and says in answer.json()["detail"]
+    assert answer.status_code == 422 and message in answer.json()["detail"]
 
 
 async def test_ids_with_colons_and_braces_are_distinct(profile):
@@ -201,7 +201,7 @@ async def test_a_batch_answers_in_the_order_of_the_ids(http, stores):
         await act(stores, user, n)
     body = {
         "entity": "user",
-        "ids": ["3", 1, "nobody", "3"],
+        "ids": ["3", 1, "unknown", "3"],
         "features": ["actions", "last_action_type"],
     }
     answer = (await http.post("/features/batch", json=body)).json()
@@ -209,7 +209,7 @@ async def test_a_batch_answers_in_the_order_of_the_ids(http, stores):
     assert [(r["user_id"], r["features"]["actions"]) for r in answer["results"]] == [
         ("3", 3),
         ("1", 1),
-        ("nobody", None),
+        ("unknown", None),
         ("3", 3),
     ]
     assert answer["results"][0]["features"]["last_action_type"] == "item.viewed"
@@ -257,8 +257,10 @@ async def test_values_of_a_stream_view_cannot_be_pushed(http):
 async def test_history_gives_values_known_at_each_time(profile):
     for seconds, n in ((-100, 1), (-50, 2)):
         await push(profile, {"user": "1", "event_timestamp": now(seconds), "n": n}, to="offline")
-    asked = [{"user": "1", "event_timestamp": now(s)} for s in (-120, -75, -10, 4000)]
-    answer = await profile.post("/features/historical", json={"entities": asked, "features": ["n"]})
+    entity_rows = [{"user": "1", "event_timestamp": now(s)} for s in (-120, -75, -10, 4000)]
+    answer = await profile.post(
+        "/features/historical", json={"entities": entity_rows, "features": ["n"]}
+    )
     assert [r["n"] for r in answer.json()["rows"]] == [None, 1, 2, None]
     assert answer.json()["rows"][0]["user"] == "1"
 
@@ -269,13 +271,15 @@ async def test_history_with_a_cutoff_ignores_later_knowledge(profile):
         await push(
             profile, {"user": "1", "event_timestamp": t, "created": created, "n": n}, to="offline"
         )
-    asked = [{"user": "1", "event_timestamp": now(-10)}]
+    entity_rows = [{"user": "1", "event_timestamp": now(-10)}]
     for known_by, n in ((now(-50), 1), (now(), 2), (now(-95), None)):
-        body = {"entities": asked, "features": ["n"], "known_by": known_by}
+        body = {"entities": entity_rows, "features": ["n"], "known_by": known_by}
         assert (await profile.post("/features/historical", json=body)).json()["rows"][0]["n"] == n
-    asked = [{"user": "1", "event_timestamp": now(-10), "known_by": now(s)} for s in (-50, 0)]
+    entity_rows = [{"user": "1", "event_timestamp": now(-10), "known_by": now(s)} for s in (-50, 0)]
     rows = (
-        await profile.post("/features/historical", json={"entities": asked, "features": ["n"]})
+        await profile.post(
+            "/features/historical", json={"entities": entity_rows, "features": ["n"]}
+        )
     ).json()["rows"]
     assert [r["n"] for r in rows] == [1, 2]
 
@@ -283,8 +287,8 @@ async def test_history_with_a_cutoff_ignores_later_knowledge(profile):
 async def test_history_of_a_stream_view_equals_its_windows(http, stores):
     await act(stores, "1", 2, seconds_ago=400)
     await act(stores, "1", 3, seconds_ago=100, board_id="b2")
-    asked = [{"user_id": "1", "event_timestamp": now(s)} for s in (-500, -350, -90, 300)]
-    body = {"entities": asked, "features": ["actions_5min", "actions", "current_board"]}
+    entity_rows = [{"user_id": "1", "event_timestamp": now(s)} for s in (-500, -350, -90, 300)]
+    body = {"entities": entity_rows, "features": ["actions_5min", "actions", "current_board"]}
     rows = (await http.post("/features/historical", json=body)).json()["rows"]
     assert [r["actions_5min"] for r in rows] == [None, 2, 3, 0]
     assert [r["actions"] for r in rows] == [None, 2, 5, 5]
@@ -425,13 +429,13 @@ async def test_without_redis_requests_get_503_with_retry_after(open_tenant):
     from shoal.stores.configuration import StoreConfig
     from shoal.tenants.tenant_stores import open_stores
 
-    gone = open_stores(
+    unavailable = open_stores(
         StoreConfig(
             online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/nonexistent"
         ),
         "acme",
     )
-    async with serve(gone) as http:
+    async with serve(unavailable) as http:
         started = time.monotonic()
         for call in (
             http.get("/features?user=1&features=actions"),

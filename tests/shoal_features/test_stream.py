@@ -1,6 +1,4 @@
-"""The stream side behind a worker of the platform: what faults, deaths and wrong clocks
-leave of the counts.
-"""
+"""The stream side behind a stream worker: failures, crashes and wrong clocks."""
 
 import asyncio
 import subprocess

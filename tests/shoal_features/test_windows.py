@@ -81,7 +81,7 @@ async def test_events_are_accepted_until_the_end_of_the_grace_period(online, cou
 async def test_an_unknown_entity_is_null_and_an_inactive_one_zero(online, counting):
     await apply_events(online, WindowPlan.of(counting), [event(86_400)], NOW, GRACE)
     assert await answer(online, counting) == {"n": 0}
-    assert await answer(online, counting, entity="nobody") == {"n": None}
+    assert await answer(online, counting, entity="unknown") == {"n": None}
 
 
 async def test_a_value_expires_a_ttl_after_its_newest_event(online, view):
