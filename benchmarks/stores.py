@@ -27,7 +27,7 @@ from common import machine
 from redis.asyncio import Redis
 
 from shoal import Event, VectorSchema
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.local.embedded_servers import EmbeddedServers
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
@@ -79,7 +79,7 @@ async def events(config: StoreConfig) -> None:
         arrived.set()
 
     total, start = await store.length(), time.perf_counter()
-    task = asyncio.create_task(EventLog(config).consume("bench", "one", handle, stop=stop))
+    task = asyncio.create_task(RedisEventLog(config).consume("bench", "one", handle, stop=stop))
     while seen[0] < total:
         await asyncio.sleep(0.01)
     print(f"{'a group follows, events a second':58s}{total / (time.perf_counter() - start):10.0f}")

@@ -30,7 +30,7 @@ from shoal import (
     Unavailable,
     current_tenant,
 )
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.metering import BOUNDS, metric_events
 from shoal_experiments import lifecycle, observations, promotion, reporting, transitions
 from shoal_experiments.aggregation import EXPOSURE
@@ -126,7 +126,7 @@ class Lab:
         which is of no use to any experiment).
         """
         self.log(*events, self.event("shoal.tick", "clock", -0.00001, n=next(ticks)))
-        self.app.run(EventLog(self.app.platform.stores).archive(self.name, timedelta(0)))
+        self.app.run(RedisEventLog(self.app.platform.stores).archive(self.name, timedelta(0)))
 
     def log(self, *events: dict[str, Any]) -> None:
         self.app.run(self.ctx.stores.events.append([Event(**event) for event in events]))

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from shoal import Event, Unavailable
-from shoal.eventlog.consumer import Consumer, Subscription
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.consumer import Consumer
+from shoal.eventlog.redis_log import RedisEventLog
+from shoal.eventlog.subscription import Subscription
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
@@ -93,7 +94,7 @@ async def test_a_worker_that_dies_before_acknowledging_changes_no_count(stores):
 
         async def done() -> bool:
             return (await served(stores.online))["actions"] == 60 and not (
-                await EventLog(stores.online._config).groups(stores.online._tenant)
+                await RedisEventLog(stores.online._config).groups(stores.online._tenant)
             )[0].lag
 
         await until(done)
@@ -113,7 +114,7 @@ async def test_a_poison_event_is_dead_lettered_and_others_are_handled(stores):
             return (await served(stores.online))["actions"] == 9
 
         await until(done)
-    letters = await EventLog(stores.online._config).dead_letters(stores.online._tenant)
+    letters = await RedisEventLog(stores.online._config).dead_letters(stores.online._tenant)
     assert [x.event.id for x in letters] == ["e3"]
 
 

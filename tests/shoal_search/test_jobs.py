@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.erasure import erase_data
 from shoal.testing import CapabilityApp
@@ -46,7 +46,7 @@ def test_archive_and_live_log_give_each_items_last_state(
 ) -> None:
     search = app.client(tenant).search
     search.add_items(body=[item("1", "old"), item("2", "gone"), item("3", "kept")])
-    app.run(EventLog(config).archive(tenant))
+    app.run(RedisEventLog(config).archive(tenant))
     search.add_items(body=[item("1", "new")])
     search.delete_item(id="2")
     before = found(app, tenant)

@@ -8,7 +8,7 @@ from shoal.contract.batch import read_rows, validate_rows
 from shoal.contract.context import TenantContext, editor, reader
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.events import Event
-from shoal.eventlog.codec import write
+from shoal.eventlog.codec import encode_event
 
 from .access import require_service_or_admin
 from .bodies import Body
@@ -53,7 +53,7 @@ async def append_events(request: Request, ctx: TenantContext = Depends(editor)) 
     except Invalid:  # nothing was appended; encoding each event beforehand costs too much
         for index, event in list(batch.accepted.items()):
             try:
-                write(event)
+                encode_event(event)
             except Invalid as error:
                 batch.reject(index, error.detail)
         await ctx.stores.events.append(list(batch.accepted.values()))

@@ -1,8 +1,8 @@
-"""From the event log into the lake's table `events`, and the log made short again.
+"""Archiving: from the event log into the lake's table `events`, then trimming the log.
 
-How it stays exact: the range is written down before the files are, and the files are
-named by it; so after a crash the same range gives the same files, whatever was appended
-since.
+No crash duplicates or loses an event. The range is entered before its files are
+written, and the files are named after it: so the same range is written to the same
+files, whatever was appended since.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.lake import EVENTS, TenantLake, live, part_id
 from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
 
-from . import codec
-from .consumer import RELEASE, RENEW
+from . import keys
+from .codec import Entry, decode_event, sort_key
+from .leases import acquire_lease, release_lease, renew_lease
 
 SCHEMA = pa.schema(
     [
@@ -40,69 +41,67 @@ SCHEMA = pa.schema(
 """`data` and `attributes` (the CloudEvents extension attributes, or null) are JSON."""
 
 CHUNK = 10_000
-LEASE = 120_000
+"""Events that are written at once."""
+LEASE_SECONDS = 120
 
 
-async def archive(config: StoreConfig, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
-    """Bring what the lake lacks of the tenant's log there, then trim the log: past what
-    is archived, handled by every group, and older than `keep`. How many events were
-    archived. Conflict when it is being done elsewhere.
-    """
-    client, lease = async_redis(config.online), codec.lease(check_tenant(tenant), "archive")
-    token = secrets.token_hex(8)
+async def archive_log(config: StoreConfig, tenant: str, keep: timedelta) -> int:
+    """See `EventLog.archive`."""
+    client, lease = async_redis(config.online), keys.lease(check_tenant(tenant), "archive")
+    owner = secrets.token_hex(8)
     with translate_errors():
-        if not await client.set(lease, token, nx=True, px=LEASE):
+        if not await acquire_lease(client, lease, owner, LEASE_SECONDS):
             raise Conflict(f"the events of {tenant} are being archived already")
         try:
             total = 0
-            while count := await _chunk(config, tenant):
+            while count := await _archive_chunk(config, tenant):
                 total += count
-                await client.eval(RENEW, 1, lease, token, LEASE)
-            await trim(config, tenant, keep)
+                await renew_lease(client, lease, owner, LEASE_SECONDS)
+            await _trim(config, tenant, keep)
             return total
         finally:
-            await client.eval(RELEASE, 1, lease, token)
+            await release_lease(client, lease, owner)
 
 
-async def _chunk(config: StoreConfig, tenant: str) -> int:
-    client, log, key = async_redis(config.events), codec.log(tenant), codec.archive(tenant)
-    done, intent = ((value or b"").decode() for value in await client.hmget(key, "done", "intent"))
-    after = f"({done}" if done else "-"
-    found = await client.xrange(log, after, intent or "+", count=None if intent else CHUNK)
-    if not found:
+async def _archive_chunk(config: StoreConfig, tenant: str) -> int:
+    client, state = async_redis(config.events), keys.archive(tenant)
+    raw = await client.hmget(state, "done", "intent")
+    done, intent = ((value or b"").decode() for value in raw)
+    after, end, count = f"({done}" if done else "-", intent or "+", None if intent else CHUNK
+    entries = await client.xrange(keys.log(tenant), after, end, count=count)
+    if not entries:
         if intent:
-            await client.hdel(key, "intent")
+            await client.hdel(state, "intent")
         return 0
-    last = found[-1][0].decode()
-    await client.hset(key, "intent", last)
-    await asyncio.to_thread(_write, TenantLake(config.lake, tenant), found)
-    await run_atomically(client, [("HSET", key, "done", last), ("HDEL", key, "intent")])
-    return len(found)
+    last = entries[-1][0].decode()
+    await client.hset(state, "intent", last)
+    await asyncio.to_thread(_write, TenantLake(config.lake, tenant), entries)
+    await run_atomically(client, [("HSET", state, "done", last), ("HDEL", state, "intent")])
+    return len(entries)
 
 
-def _write(folder: TenantLake, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+def _write(lake: TenantLake, entries: Sequence[Entry]) -> None:
     days: dict[date, list[dict[str, Any]]] = {}
-    for raw, fields in found:
-        event, position = codec.read(fields), raw.decode()
-        row = {
-            "id": event.id,
-            "source": event.source,
-            "type": event.type,
-            "time": _utc(event),
-            "subject": event.subject,
-            "data": json.dumps(event.data, ensure_ascii=False),
-            "attributes": json.dumps(event.model_extra, ensure_ascii=False)
-            if event.model_extra
-            else None,
-            "position": position,
-        }
+    for position, fields in entries:
+        row = _row(decode_event(fields), position.decode())
         days.setdefault(row["time"].date(), []).append(row)
     for day, rows in days.items():
-        folder.write(
-            folder.day(EVENTS, day),
-            pa.Table.from_pylist(rows, SCHEMA),
-            last=_part(rows[-1]["position"]),
-        )
+        table = pa.Table.from_pylist(rows, SCHEMA)
+        lake.write(lake.day(EVENTS, day), table, last=_part(rows[-1]["position"]))
+
+
+def _row(event: Event, position: str) -> dict[str, Any]:
+    extra = event.model_extra
+    return {
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "time": _utc(event),
+        "subject": event.subject,
+        "data": json.dumps(event.data, ensure_ascii=False),
+        "attributes": json.dumps(extra, ensure_ascii=False) if extra else None,
+        "position": position,
+    }
 
 
 def _utc(event: Event) -> Any:
@@ -113,37 +112,42 @@ def _utc(event: Event) -> Any:
 
 
 def _part(position: str) -> str:
-    milliseconds, sequence = codec.order(position)
+    milliseconds, sequence = sort_key(position)
     return part_id(milliseconds * 1_000_000, sequence)
 
 
-async def trim(config: StoreConfig, tenant: str, keep: timedelta) -> int:
-    """Drop from the log what nobody needs there any more; how many entries went."""
-    client, log = async_redis(config.events), codec.log(tenant)
-    done = await client.hget(codec.archive(tenant), "done")
+async def _trim(config: StoreConfig, tenant: str, keep: timedelta) -> None:
+    """Remove from the log what is archived, handled by every group, and old enough."""
+    client = async_redis(config.events)
+    done = await client.hget(keys.archive(tenant), "done")
     if done is None:
-        return 0
-    safe = [codec.order(done.decode()), (int((time.time() - keep.total_seconds()) * 1000), 0)]
-    safe += [
-        codec.order(at.decode()) for at in (await client.hgetall(codec.groups(tenant))).values()
-    ]
-    milliseconds, sequence = min(safe)
-    return int(await client.xtrim(log, minid=f"{milliseconds}-{sequence}", approximate=False))
+        return
+    groups = (await client.hgetall(keys.groups(tenant))).values()
+    positions = [sort_key(position.decode()) for position in (done, *groups)]
+    positions.append((int((time.time() - keep.total_seconds()) * 1000), 0))
+    milliseconds, sequence = min(positions)
+    first_kept = f"{milliseconds}-{sequence}"
+    await client.xtrim(keys.log(tenant), minid=first_kept, approximate=False)
 
 
-def archived(folder: TenantLake, after: str, before: str | None) -> list[tuple[str, Event]]:
-    """(position, event) from the lake with after < position < before, in the log's
-    order.
+def archived_events(lake: TenantLake, after: str, before: str | None) -> list[tuple[str, Event]]:
+    """The lake's events with after < position < before, in the log's order.
+
+    Args:
+        lake: The tenant's.
+        after: A position.
+        before: A position; None for no end.
+
+    Returns:
+        Pairs of position and event.
     """
-    low, high = codec.order(after), None if before is None else codec.order(before)
+    low, high = sort_key(after), None if before is None else sort_key(before)
     found = []
-    for day in folder.days(EVENTS):
-        parts = [
-            part for part in live(folder.parts(folder.day(EVENTS, day))) if part.last > _part(after)
-        ]
-        for rows in folder.read(parts):
-            for row in rows.to_pylist():
-                at = codec.order(row["position"])
+    for day in lake.days(EVENTS):
+        parts = [p for p in live(lake.parts(lake.day(EVENTS, day))) if p.last > _part(after)]
+        for table in lake.read(parts):
+            for row in table.to_pylist():
+                at = sort_key(row["position"])
                 if low < at and (high is None or at < high):
                     found.append((at, row))
     found.sort(key=lambda pair: pair[0])
@@ -151,6 +155,6 @@ def archived(folder: TenantLake, after: str, before: str | None) -> list[tuple[s
 
 
 def _event(row: dict[str, Any]) -> Event:
-    given = json.loads(row["attributes"] or "{}")
+    extra = json.loads(row["attributes"] or "{}")
     fields = {name: row[name] for name in ("id", "source", "type", "time", "subject")}
-    return Event(**fields, data=json.loads(row["data"]), **given)
+    return Event(**fields, data=json.loads(row["data"]), **extra)

@@ -1,66 +1,59 @@
 """A worker that follows the tenants' logs for one group.
 
-A tenant's log is worked on by one worker at a time, who holds a lease. A group's
-position in it moves on when a batch has been handled, so what a dead worker had taken
-is what the next owner takes first. Whose turn a tenant is follows from hashing the
-tenant with the living workers' names: no one has to divide them up. An append announces
-itself on a channel; a look now and then finds what an announcement missed.
+One worker at a time handles a tenant's log: the one that holds its lease. A group's
+position in the log advances once a batch is handled, so the next owner of the lease
+first takes what a dead worker had taken. Which worker handles which tenant follows from
+hashing the tenant with the names of the living workers, so nothing has to assign them.
+An append is published on a channel; a periodic scan finds what a message missed.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from mmh3 import hash as murmur3
 
 from shoal.contract.errors import Unavailable
-from shoal.contract.events import Event
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import REDIS_ERRORS, async_redis
+from shoal.stores.redis_client import REDIS_ERRORS, async_redis, run_script
 
-from . import codec
+from . import keys
+from .leases import acquire_lease, release_lease, renew_lease
 from .partition_reader import LeaseLost, PartitionReader
+from .subscription import Subscription, Tenants
 
 logger = logging.getLogger("shoal.events")
 
-RENEW = """if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"""
-RELEASE = """if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"""
-BEAT = """
-local now = redis.call('time')
+_HEARTBEAT = """
+-- KEYS: the group's workers. ARGV: this worker, seconds after which a worker counts as dead.
+local now = redis.call('TIME')
 now = now[1] + now[2] / 1e6
-redis.call('zadd', KEYS[1], now, ARGV[1])
-redis.call('zremrangebyscore', KEYS[1], '-inf', now - ARGV[2])
-return redis.call('zrange', KEYS[1], 0, -1)"""
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
 
-Handler = Callable[[str, list[Event]], Awaitable[None]]
-Tenants = Callable[[], Awaitable[Sequence[str]]]
-FAULTS = (*REDIS_ERRORS, Unavailable)
-SLICE = 32
-"""Batches of one tenant, after which another has the turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What a group wants, and what it does with it: `handle(tenant, events)` gets
-    events of one tenant in order, and again after a fault.
-
-    An event that fails goes to the dead letters at its `deliveries`th delivery, or at
-    the next one where each killed its worker. `Unavailable` does not count: then the
-    event waits, and what is behind it too.
-    """
-
-    group: str
-    handle: Handler
-    types: tuple[str, ...] = ()
-    batch_size: int = 256
-    deliveries: int = 5
+ERRORS = (*REDIS_ERRORS, Unavailable)
+BATCHES_PER_TURN = 32
+"""Batches of one tenant, after which another tenant has its turn."""
+MAX_BACKOFF_SECONDS = 10.0
+SCAN_OVERLAP_SECONDS = 60
+"""How far a scan looks back, since appenders' clocks differ."""
 
 
 class Consumer:
-    """One worker of a group. `run()` works until it is cancelled; `lease` is after how
-    many seconds a silent worker counts as dead.
+    """One worker of a group. `run()` works until it is cancelled.
+
+    Args:
+        config: Where the logs and the leases are.
+        subscription: What the group follows.
+        worker: A name that no other living worker of the group has.
+        tenants: Whose logs to follow; None for all that exist.
+        lease: Seconds after which a silent worker counts as dead.
+        poll: Seconds between scans for appends.
+        backoff: Seconds to wait after an error, doubled with each in a row.
+        concurrency: Tenants that are handled at the same time.
     """
 
     def __init__(
@@ -75,126 +68,128 @@ class Consumer:
         backoff: float = 0.1,
         concurrency: int = 8,
     ) -> None:
-        self._config, self._sub, self._worker = config, subscription, worker
-        self._tenants, self._known = tenants, frozenset[str]()
-        self._lease, self._poll, self._backoff, self._concurrency = (
-            lease,
-            poll,
-            backoff,
-            concurrency,
-        )
-        self._hurry = asyncio.Event()
+        self._config, self._subscription, self._worker = config, subscription, worker
+        self._tenants, self._lease, self._poll = tenants, lease, poll
+        self._backoff, self._concurrency = backoff, concurrency
+        self._scan_now = asyncio.Event()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
-        self._queued: set[str] = set()
-        self._busy: set[str] = set()
-        self._woken: set[str] = set()
-        self._waiting: set[str] = set()
-        self._held: set[str] = set()
-        self._seen: dict[str, float] = {}
-        self._faults: dict[str, int] = {}
         self._members: list[str] = [worker]
         self._stopping = False
+        # Tenants, by where they are:
+        self._followed = frozenset[str]()
+        self._queued: set[str] = set()
+        self._busy: set[str] = set()
+        self._leased: set[str] = set()
+        self._appended_while_busy: set[str] = set()
+        self._retry_at_scan: set[str] = set()
+        self._last_append: dict[str, float] = {}
+        self._errors_in_a_row: dict[str, int] = {}
 
     async def run(self) -> None:
-        self._events, self._online = (
-            async_redis(self._config.events),
-            async_redis(self._config.online),
-        )
-        await self._steadily(self._beat, once=True)
+        self._events = async_redis(self._config.events)
+        self._online = async_redis(self._config.online)
+        await self._repeat(self._heartbeat, once=True)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._steadily(self._beat, every=self._lease / 3))
-                group.create_task(self._steadily(self._look))
-                group.create_task(self._steadily(self._listen))
+                group.create_task(self._repeat(self._heartbeat, every=self._lease / 3))
+                group.create_task(self._repeat(self._scan))
+                group.create_task(self._repeat(self._listen))
                 for _ in range(self._concurrency):
                     group.create_task(self._work())
                 try:
                     await asyncio.Event().wait()
                 finally:
-                    self._stopping = True  # for whom a library keeps the cancellation from, as redis-py at times does
+                    # redis-py may swallow a task's cancellation: tell the tasks too.
+                    self._stopping = True
         finally:
-            with contextlib.suppress(*FAULTS):
-                await self._online.zrem(codec.workers(self._sub.group), self._worker)
+            with contextlib.suppress(*ERRORS):
+                await self._online.zrem(keys.workers(self._subscription.group), self._worker)
 
-    async def _steadily(
+    async def _repeat(
         self, step: Callable[[], Awaitable[None]], every: float = 0.05, once: bool = False
     ) -> None:
-        """Repeat a step; while Redis is away, try again."""
+        """Repeat a step, also after an error."""
         while not self._stopping:
             pause = every
             try:
                 await step()
                 if once:
                     return
-            except FAULTS as error:
-                logger.warning("%s of %s: %s", step.__name__, self._sub.group, error)
+            except ERRORS as error:
+                logger.warning("%s of %s: %s", step.__name__, self._subscription.group, error)
                 pause = max(every, 0.5)
             await asyncio.sleep(pause)
 
-    # Whose turn a tenant is
+    # Which tenants have something new, and which of them are this worker's
 
-    async def _beat(self) -> None:
-        """Say that this worker lives, see who else does, and keep the leases held."""
-        found = await self._online.eval(
-            BEAT, 1, codec.workers(self._sub.group), self._worker, self._lease
+    async def _heartbeat(self) -> None:
+        """Report that this worker is alive, list the living ones, and renew the leases."""
+        group = self._subscription.group
+        found = await run_script(
+            self._online, _HEARTBEAT, [keys.workers(group)], [self._worker, self._lease]
         )
-        members = sorted(m.decode() for m in found)
-        for tenant in list(self._held):
-            key = codec.lease(tenant, self._sub.group)
-            if not await self._online.eval(RENEW, 1, key, self._worker, int(self._lease * 1000)):
-                self._held.discard(tenant)
+        members = sorted(member.decode() for member in found)
+        for tenant in list(self._leased):
+            lease = keys.lease(tenant, group)
+            if not await renew_lease(self._online, lease, self._worker, self._lease):
+                self._leased.discard(tenant)
         if members != self._members:
             self._members = members
-            self._seen.clear()  # what a lost worker had is someone's now: look at every tenant
-            self._hurry.set()
+            self._last_append.clear()  # other tenants are this worker's now: scan them all
+            self._scan_now.set()
 
-    async def _look(self) -> None:
-        """Find tenants that had an append since the last look, announced or not; then
-        wait for the next look's time.
-        """
-        self._hurry.clear()
+    async def _scan(self) -> None:
+        """Find the tenants with appends since the last scan, then wait for the next one."""
+        self._scan_now.clear()
         if self._tenants is not None:
-            self._known = frozenset(await self._tenants())
-        since = max(self._seen.values()) - 60 if self._seen else "-inf"
-        for raw, score in await self._events.zrangebyscore(
-            codec.TENANTS, since, "+inf", withscores=True
+            self._followed = frozenset(await self._tenants())
+        latest = max(self._last_append.values(), default=None)
+        since = "-inf" if latest is None else latest - SCAN_OVERLAP_SECONDS
+        for raw, appended in await self._events.zrangebyscore(
+            keys.TENANTS, since, "+inf", withscores=True
         ):
             tenant = raw.decode()
-            if self._seen.get(tenant) != score and self._follows(tenant):
-                self._seen[tenant] = score
-                self._wake(tenant)
-        waiting, self._waiting = self._waiting, set()
-        for tenant in filter(self._follows, waiting):
-            self._wake(tenant)
+            if self._last_append.get(tenant) != appended and self._follows(tenant):
+                self._last_append[tenant] = appended
+                self._enqueue(tenant)
+        retried, self._retry_at_scan = self._retry_at_scan, set()
+        for tenant in filter(self._follows, retried):
+            self._enqueue(tenant)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), self._poll)
+            await asyncio.wait_for(self._scan_now.wait(), self._poll)
 
     async def _listen(self) -> None:
+        """Queue the tenants whose appends are published."""
         async with self._events.pubsub(ignore_subscribe_messages=True) as pubsub:
-            await pubsub.subscribe(codec.TENANTS)
-            self._hurry.set()
+            await pubsub.subscribe(keys.TENANTS)
+            self._scan_now.set()
             while not self._stopping:
                 message = await pubsub.get_message(timeout=5)
                 if message is not None:
-                    self._wake(message["data"].decode())
+                    self._enqueue(message["data"].decode())
 
     def _follows(self, tenant: str) -> bool:
-        return self._tenants is None or tenant in self._known
+        return self._tenants is None or tenant in self._followed
 
-    def _wake(self, tenant: str) -> None:
+    def _is_mine(self, tenant: str) -> bool:
+        """Whether this worker is to handle the tenant (rendezvous hashing)."""
+        return max(self._members, key=lambda w: murmur3(f"{w}/{tenant}")) == self._worker
+
+    def _enqueue(self, tenant: str) -> None:
         if not self._follows(tenant):
-            if tenant not in self._waiting:  # perhaps it is new; one that was removed stays unknown
-                self._waiting.add(tenant)
-                self._hurry.set()
-        elif max(self._members, key=lambda worker: murmur3(f"{worker}/{tenant}")) != self._worker:
-            pass
+            # It may be new: ask once which tenants there are.
+            if tenant not in self._retry_at_scan:
+                self._retry_at_scan.add(tenant)
+                self._scan_now.set()
+        elif not self._is_mine(tenant):
+            return
         elif tenant in self._busy:
-            self._woken.add(tenant)
+            self._appended_while_busy.add(tenant)
         elif tenant not in self._queued:
             self._queued.add(tenant)
             self._queue.put_nowait(tenant)
 
-    # One tenant's turn
+    # Handling one tenant's events
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -203,58 +198,55 @@ class Consumer:
             self._busy.add(tenant)
             delay: float | None = None
             try:
-                if await self._turn(tenant):
-                    self._faults.pop(tenant, None)
+                if await self._take_turn(tenant):
+                    self._errors_in_a_row.pop(tenant, None)
                 else:
-                    delay = self._pause(tenant)
+                    delay = self._next_backoff(tenant)
             except LeaseLost:
-                self._waiting.add(tenant)
-            except FAULTS as error:
-                logger.warning("%s of %s waits: %s", self._sub.group, tenant, error)
-                delay = self._pause(tenant)
+                self._retry_at_scan.add(tenant)
+            except ERRORS as error:
+                logger.warning("%s of %s waits: %s", self._subscription.group, tenant, error)
+                delay = self._next_backoff(tenant)
             finally:
                 self._busy.discard(tenant)
-            woken = tenant in self._woken
-            self._woken.discard(tenant)
+            appended = tenant in self._appended_while_busy
+            self._appended_while_busy.discard(tenant)
             if delay is not None:
-                asyncio.get_running_loop().call_later(delay, self._wake, tenant)
-            elif woken:
-                self._wake(tenant)
+                asyncio.get_running_loop().call_later(delay, self._enqueue, tenant)
+            elif appended:
+                self._enqueue(tenant)
 
-    def _pause(self, tenant: str) -> float:
-        """Seconds to wait, doubled with each fault in a row."""
-        count = self._faults[tenant] = self._faults.get(tenant, 0) + 1
-        return min(self._backoff * 2.0**count, 10.0)
+    def _next_backoff(self, tenant: str) -> float:
+        count = self._errors_in_a_row[tenant] = self._errors_in_a_row.get(tenant, 0) + 1
+        return min(self._backoff * 2.0**count, MAX_BACKOFF_SECONDS)
 
-    async def _turn(self, tenant: str) -> bool:
-        """Take the lease, handle what there is, give it back. False when what there is
-        must wait.
-        """
-        key = codec.lease(tenant, self._sub.group)
-        if not await self._online.set(key, self._worker, nx=True, px=int(self._lease * 1000)):
+    async def _take_turn(self, tenant: str) -> bool:
+        """Handle a tenant's events under its lease; False when they must wait."""
+        lease = keys.lease(tenant, self._subscription.group)
+        if not await acquire_lease(self._online, lease, self._worker, self._lease):
             raise LeaseLost
-        self._held.add(tenant)
+        self._leased.add(tenant)
         try:
-            return await self._drain(tenant)
+            return await self._handle_batches(tenant)
         finally:
-            self._held.discard(tenant)
-            with contextlib.suppress(*FAULTS):
-                await self._online.eval(RELEASE, 1, key, self._worker)
+            self._leased.discard(tenant)
+            with contextlib.suppress(*ERRORS):
+                await release_lease(self._online, lease, self._worker)
 
-    async def _drain(self, tenant: str) -> bool:
-        source = PartitionReader(
+    async def _handle_batches(self, tenant: str) -> bool:
+        reader = PartitionReader(
             self._events,
             self._online,
-            self._sub,
+            self._subscription,
             tenant,
-            lambda: tenant in self._held,
-            self._backoff,
+            has_lease=lambda: tenant in self._leased,
+            backoff=self._backoff,
         )
-        for _ in range(SLICE):
-            handled = None if self._stopping else await source.step()
+        for _ in range(BATCHES_PER_TURN):
+            handled = None if self._stopping else await reader.handle_batch()
             if handled is None:
                 return True
             if not handled:
                 return False
-        self._woken.add(tenant)
+        self._appended_while_busy.add(tenant)  # there may be more: take another turn
         return True

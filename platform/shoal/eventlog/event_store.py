@@ -1,8 +1,6 @@
-"""A tenant's end of the event log."""
+"""A tenant's own access to its event log."""
 
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 from shoal.contract.events import Event
 from shoal.stores.redis_client import (
@@ -13,9 +11,9 @@ from shoal.stores.redis_client import (
 )
 from shoal.stores.tenant_store import TenantStore
 
-from . import codec
-
-CHUNK = 1_000
+from . import keys
+from .codec import check_position, decode_event, encode_event, type_filter
+from .streams import PAGE, announce, announce_commands, append_command
 
 
 class EventStore(TenantStore):
@@ -24,62 +22,50 @@ class EventStore(TenantStore):
     __slots__ = ()
 
     async def append(self, events: Sequence[Event]) -> list[str]:
-        """Accept events, all or none of each thousand; their positions. Once this
-        returns they are on the disk, where the server runs with `appendfsync always`.
-        After `Unavailable` they may be there or not: append them again, with the same
-        ids.
+        """Append events, all or none of each thousand.
+
+        Once this returns they are on the disk, where the server runs with `appendfsync
+        always`. After `Unavailable` it is unknown whether they were appended: append
+        them again with the same ids.
+
+        Returns:
+            Their positions.
+
+        Raises:
+            Invalid: An event's data is no JSON; nothing was appended.
+            Unavailable: Redis cannot be reached.
         """
-        entries = [codec.write(event) for event in events]
-        client, log = async_redis(self._config.events), codec.log(self._tenant)
+        entries = [encode_event(event) for event in events]
+        client, log = async_redis(self._config.events), keys.log(self._tenant)
         positions: list[str] = []
         with translate_errors():
-            for start in range(0, len(entries), CHUNK):
-                chunk = entries[start : start + CHUNK]
-                commands = [append_command(log, entry) for entry in chunk]
+            for start in range(0, len(entries), PAGE):
+                page = entries[start : start + PAGE]
+                commands = [append_command(log, entry) for entry in page]
                 if is_cluster(client):  # there a script's keys are of one slot
                     replies = await run_atomically(client, commands)
                     await announce(client, self._tenant)
                 else:  # all in one script: one wait for the disk
-                    commands += announcement(self._tenant)
+                    commands += announce_commands(self._tenant)
                     replies = await run_atomically(client, commands)
-                positions += [position.decode() for position in replies[: len(chunk)]]
+                positions += [position.decode() for position in replies[: len(page)]]
         return positions
 
     async def read(
         self, after: str = "0", *, types: Sequence[str] = ()
     ) -> AsyncIterator[tuple[str, Event]]:
-        position, wanted = codec.check_position(after), codec.wanted(types)
+        position, is_wanted = check_position(after), type_filter(types)
+        client, log = async_redis(self._config.events), keys.log(self._tenant)
         while True:
             with translate_errors():
-                found = await async_redis(self._config.events).xrange(
-                    codec.log(self._tenant), f"({position}", "+", count=CHUNK
-                )
-            for raw, fields in found:
+                page = await client.xrange(log, f"({position}", "+", count=PAGE)
+            for raw, fields in page:
                 position = raw.decode()
-                if wanted(fields[b"t"]):
-                    yield position, codec.read(fields)
-            if len(found) < CHUNK:
+                if is_wanted(fields[b"t"]):
+                    yield position, decode_event(fields)
+            if len(page) < PAGE:
                 return
 
     async def length(self) -> int:
         with translate_errors():
-            return int(await async_redis(self._config.events).xlen(codec.log(self._tenant)))
-
-
-def append_command(stream: str, entry: Mapping[str, bytes]) -> tuple[Any, ...]:
-    """The XADD that appends an entry to a stream."""
-    return ("XADD", stream, "*", *(part for pair in entry.items() for part in pair))
-
-
-def announcement(tenant: str) -> list[tuple[Any, ...]]:
-    """The commands that tell a log's followers of something new."""
-    return [
-        ("ZADD", codec.TENANTS, time.time(), tenant),
-        ("PUBLISH", codec.TENANTS, tenant),
-    ]
-
-
-async def announce(client: Any, tenant: str) -> None:
-    """Tell a log's followers that there is something new."""
-    for command in announcement(tenant):
-        await client.execute_command(*command)
+            return int(await async_redis(self._config.events).xlen(keys.log(self._tenant)))

@@ -1,178 +1,158 @@
-"""What a worker does while it has the lease of one tenant's log: take, handle, move on;
-and what it does when that fails.
-"""
+"""Handling one tenant's events while its lease is held: batches, retries, dead letters."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shoal.contract.errors import Unavailable
+from shoal.stores.redis_client import run_script
 
-from . import codec
-
-if TYPE_CHECKING:
-    from .consumer import Subscription
+from . import keys
+from .codec import Entry, decode_event, sort_key, type_filter
+from .dead_letters import add_dead_letter
+from .subscription import Subscription
 
 logger = logging.getLogger("shoal.events")
 
-ADVANCE = """
-local at = redis.call('hget', KEYS[1], ARGV[1]) or ''
-if redis.call('exists', KEYS[2]) == 0 or at ~= ARGV[2] then return 0 end
-redis.call('hset', KEYS[1], ARGV[1], ARGV[3])
-return 1"""
-"""Move a group's position, if it is where the worker believes it to be: not if another
-worker moved it, or a replay, or if the log was erased.
+_ADVANCE = """
+-- Advance a group's position, unless another worker or a replay moved it, or the log was
+-- erased.
+-- KEYS: the groups' positions, the log.
+-- ARGV: the group, its position as the worker knows it, the new one.
+local position = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if redis.call('EXISTS', KEYS[2]) == 0 or position ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
 """
-
-Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 class LeaseLost(Exception):
-    """Another worker has the tenant, or the group's position was moved: begin again."""
+    """Another worker has the tenant's lease, or moved the group's position."""
 
 
 class PartitionReader:
-    """One tenant's log for one group. What is to be given again (`codec.again`) comes
-    before the log itself.
-    """
+    """Reads one tenant's log for one group: its retry queue first, then the log."""
 
     def __init__(
         self,
         events: Any,
         online: Any,
-        sub: "Subscription",
+        subscription: Subscription,
         tenant: str,
-        held: Callable[[], bool],
+        *,
+        has_lease: Callable[[], bool],
         backoff: float,
     ) -> None:
-        self._events, self._online, self._sub, self._tenant = events, online, sub, tenant
-        self._held, self._backoff = held, backoff
-        self._wanted = codec.wanted(sub.types)
-        self._log, self._again = codec.log(tenant), codec.again(tenant, sub.group)
-        self._dead, self._groups = codec.dead(tenant), codec.groups(tenant)
-        self._alone_until: dict[str, tuple[int, int]] = {}
-        """Per stream: up to where events are handled one by one, for a batch up to
-        there was taken before and not finished.
+        self._events, self._online = events, online
+        self._subscription, self._tenant = subscription, tenant
+        self._group, self._has_lease, self._backoff = subscription.group, has_lease, backoff
+        self._is_wanted = type_filter(subscription.types)
+        self._log, self._retry_queue = keys.log(tenant), keys.retry_queue(tenant, self._group)
+        self._one_by_one_until: dict[str, tuple[int, int]] = {}
+        """By stream: the end of a batch that was taken and not finished. Up to there
+        events are handled one by one.
         """
 
-    async def step(self) -> bool | None:
-        """Handle a batch. None when there is none left, False when it must wait."""
-        stream, position, taken = await self._take()
-        if not taken:
+    async def handle_batch(self) -> bool | None:
+        """Handle the next events; None when there are none, False when they must wait."""
+        stream, position, batch = await self._read_batch()
+        if not batch:
             return None
-        if stream not in self._alone_until:
-            raw = await self._online.hget(codec.work(stream, self._sub.group), "taken")
-            self._alone_until[stream] = codec.order(raw.decode()) if raw else (0, 0)
-        first = codec.order(taken[0][0].decode())
-        if first <= self._alone_until[stream]:
-            return await self._alone(stream, position, taken[0])
-        if not any(self._wanted(fields[b"t"]) for _, fields in taken):
-            await self._finish(stream, position, taken)
+        if stream not in self._one_by_one_until:
+            taken = await self._online.hget(keys.work(stream, self._group), "taken")
+            self._one_by_one_until[stream] = sort_key(taken.decode()) if taken else (0, 0)
+        if sort_key(batch[0][0].decode()) <= self._one_by_one_until[stream]:
+            return await self._handle_one(stream, position, batch[0])
+        if not any(self._is_wanted(fields[b"t"]) for _, fields in batch):
+            await self._finish(stream, position, batch)
             return True
-        last = taken[-1][0]
-        await self._online.hset(
-            codec.work(stream, self._sub.group), mapping={"taken": last, "tries": 0}
-        )
+        last = batch[-1][0]
+        work = keys.work(stream, self._group)
+        await self._online.hset(work, mapping={"taken": last, "tries": 0})
         try:
-            await self._handle(taken)
+            await self._handle(batch)
         except Exception as error:
-            logger.warning(
-                "%s of %s: a batch of %d failed: %r",
-                self._sub.group,
-                self._tenant,
-                len(taken),
-                error,
-            )
-            self._alone_until[stream] = codec.order(last.decode())
+            self._warn(f"a batch of {len(batch)} failed: {error!r}")
+            self._one_by_one_until[stream] = sort_key(last.decode())
             return not isinstance(error, Unavailable)
-        await self._finish(stream, position, taken)
+        await self._finish(stream, position, batch)
         return True
 
-    async def _take(self) -> tuple[str, bytes, list[Entry]]:
-        """The stream, the group's position in it, and what comes next."""
+    async def _read_batch(self) -> tuple[str, bytes, list[Entry]]:
+        """The stream, the group's position in it, and the next entries."""
+        count = self._subscription.batch_size
         pipe = self._events.pipeline(transaction=False)
-        pipe.xrange(self._again, "-", "+", count=self._sub.batch_size)
-        pipe.hget(self._groups, self._sub.group)
-        first, position = await pipe.execute()
-        if first:
-            return self._again, b"", first
+        pipe.xrange(self._retry_queue, "-", "+", count=count)
+        pipe.hget(keys.groups(self._tenant), self._group)
+        retried, position = await pipe.execute()
+        if retried:
+            return self._retry_queue, b"", retried
         after = f"({position.decode()}" if position else "-"
-        return (
-            self._log,
-            position or b"",
-            await self._events.xrange(self._log, after, "+", count=self._sub.batch_size),
-        )
+        batch = await self._events.xrange(self._log, after, "+", count=count)
+        return self._log, position or b"", batch
 
-    async def _handle(self, taken: Sequence[Entry]) -> None:
-        events = [codec.read(fields) for _, fields in taken if self._wanted(fields[b"t"])]
+    async def _handle(self, batch: Sequence[Entry]) -> None:
+        events = [decode_event(fields) for _, fields in batch if self._is_wanted(fields[b"t"])]
         if events:
-            await self._sub.handle(self._tenant, events)
+            await self._subscription.handle(self._tenant, events)
 
-    async def _finish(self, stream: str, position: bytes, taken: Sequence[Entry]) -> None:
-        if not self._held():
+    async def _finish(self, stream: str, position: bytes, batch: Sequence[Entry]) -> None:
+        """Move past a batch that is handled."""
+        if not self._has_lease():
             raise LeaseLost
-        if stream == self._again:
-            await self._events.xdel(stream, *(at for at, _ in taken))
-        elif not await self._events.eval(
-            ADVANCE, 2, self._groups, self._log, self._sub.group, position, taken[-1][0]
-        ):
+        if stream == self._retry_queue:
+            await self._events.xdel(stream, *(entry_position for entry_position, _ in batch))
+            return
+        positions = [keys.groups(self._tenant), self._log]
+        args = [self._group, position, batch[-1][0]]
+        if not await run_script(self._events, _ADVANCE, positions, args):
             raise LeaseLost
 
-    async def _alone(self, stream: str, position: bytes, entry: Entry) -> bool:
-        """One event by itself, counted before it is handed over, so that one which
-        kills its worker is counted too.
+    async def _handle_one(self, stream: str, position: bytes, entry: Entry) -> bool:
+        """Handle one event; False when it must wait.
+
+        Its deliveries are counted before it is handled, so that an event that kills its
+        worker is counted too.
         """
-        sub, at = self._sub, entry[0]
-        key = codec.work(stream, sub.group)
-        head, raw = await self._online.hmget(key, "head", "tries")
-        deliveries = (int(raw or 0) if head == at else 0) + 1
-        if deliveries > sub.deliveries:
-            await self._dead_letter(
-                stream, position, entry, "its worker died with it each time", deliveries - 1
-            )
+        at, limit = entry[0], self._subscription.deliveries
+        work = keys.work(stream, self._group)
+        head, tries = await self._online.hmget(work, "head", "tries")
+        deliveries = (int(tries or 0) if head == at else 0) + 1
+        if deliveries > limit:
+            error_text = "the worker died each time it handled the event"
+            await self._give_up(stream, position, entry, error_text, deliveries - 1)
             return True
-        await self._online.hset(key, mapping={"head": at, "tries": deliveries})
+        await self._online.hset(work, mapping={"head": at, "tries": deliveries})
         try:
             await self._handle([entry])
         except Unavailable as error:
-            logger.warning("%s of %s waits for a store: %s", sub.group, self._tenant, error)
-            await self._online.hset(key, "tries", deliveries - 1)
+            self._warn(f"waits for a store: {error}")
+            await self._online.hset(work, "tries", deliveries - 1)
             return False
         except Exception as error:
-            logger.warning(
-                "%s of %s: %s failed (delivery %d): %r",
-                sub.group,
-                self._tenant,
-                at.decode(),
-                deliveries,
-                error,
-            )
-            if deliveries < sub.deliveries:
+            self._warn(f"{at.decode()} failed (delivery {deliveries}): {error!r}")
+            if deliveries < limit:
                 await asyncio.sleep(self._backoff * 2.0 ** (deliveries - 1))
             else:
-                await self._dead_letter(
-                    stream, position, entry, f"{type(error).__name__}: {error}", deliveries
-                )
+                error_text = f"{type(error).__name__}: {error}"
+                await self._give_up(stream, position, entry, error_text, deliveries)
             return True
         await self._finish(stream, position, [entry])
         return True
 
-    async def _dead_letter(
+    async def _give_up(
         self, stream: str, position: bytes, entry: Entry, error: str, deliveries: int
     ) -> None:
-        """Put an event with the dead letters, and move on. Between the two a crash may
-        happen: then it is there twice.
+        """Make an event a dead letter and move past it.
+
+        A crash between the two makes it a dead letter twice.
         """
-        at, fields = entry
-        letter: dict[str, Any] = {
-            "group": self._sub.group,
-            "position": at,
-            "error": error[:2000].encode(errors="replace"),
-            "deliveries": deliveries,
-        }
-        await self._events.xadd(self._dead, letter | {"t": fields[b"t"], "e": fields[b"e"]})
+        await add_dead_letter(self._events, self._tenant, self._group, entry, error, deliveries)
         await self._finish(stream, position, [entry])
         logger.error(
-            "%s of %s: %s is a dead letter: %s", self._sub.group, self._tenant, at.decode(), error
+            "%s of %s: %s is a dead letter: %s", self._group, self._tenant, entry[0].decode(), error
         )
+
+    def _warn(self, text: str) -> None:
+        logger.warning("%s of %s: %s", self._group, self._tenant, text)

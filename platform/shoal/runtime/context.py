@@ -16,7 +16,8 @@ from shoal.contract.context import Operations, TenantContext
 from shoal.contract.errors import Invalid, NotFound, ShoalError
 from shoal.contract.operations import Operation, OperationRequest, decode, operations
 from shoal.contract.stores import Stores
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
 from shoal.router.service_context import service_context
@@ -95,7 +96,7 @@ class PlatformContext:
 
     @cached_property
     def event_log(self) -> EventLog:
-        return EventLog(self.stores)
+        return RedisEventLog(self.stores)
 
     def open_stores(self, tenant: str) -> Stores:
         return open_stores(self.stores, tenant)

@@ -5,10 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from shoal import Conflict, Event
-from shoal.eventlog import archive
+from shoal.eventlog import archive, keys
 from shoal.eventlog.archive import SCHEMA
-from shoal.eventlog.codec import lease
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.stores import lake as lake_module
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
@@ -44,7 +43,7 @@ async def test_events_are_archived_by_the_day_they_happened_on_in_utc(
         traceparent="t",
     )
     positions = await stores.events.append([event, *made(2, 3, time="2026-03-01T23:30:00Z")])
-    assert await EventLog(config).archive(stores._tenant) == 2
+    assert await RedisEventLog(config).archive(stores._tenant) == 2
     assert await stores.lake.days("events") == [date(2026, 3, 1), date(2026, 3, 2)]
     rows = await stores.lake.read("events", date(2026, 3, 2))
     assert rows.schema.remove(len(SCHEMA)) == SCHEMA
@@ -68,7 +67,7 @@ async def test_the_ends_of_time_are_archived(
     await stores.events.append(
         made(0, 1, time="0001-01-01T00:00:00+14:00") + made(1, 2, time="9999-12-31T23:59:59-12:00")
     )
-    await EventLog(config).archive(tenant)
+    await RedisEventLog(config).archive(tenant)
     assert await ids(stores) == [0, 1]
 
 
@@ -76,7 +75,7 @@ async def test_archiving_again_adds_only_what_is_new(
     stores: TenantStores, config: StoreConfig, tenant: str, monkeypatch
 ):
     monkeypatch.setattr(archive, "CHUNK", 10)
-    log = EventLog(config)
+    log = RedisEventLog(config)
     await stores.events.append(made(0, 25))
     assert await log.archive(tenant) == 25
     assert await log.archive(tenant) == 0
@@ -89,7 +88,7 @@ async def test_archiving_again_adds_only_what_is_new(
 async def test_a_crash_after_the_files_were_written_duplicates_nothing(
     stores: TenantStores, config: StoreConfig, tenant: str, monkeypatch, compacted: bool
 ):
-    log, write = EventLog(config), archive._write
+    log, write = RedisEventLog(config), archive._write
     await stores.events.append(made(0, 5))
     await log.archive(tenant, NOW)
     await stores.events.append(made(5, 10))
@@ -114,7 +113,7 @@ async def test_a_crash_after_the_files_were_written_duplicates_nothing(
 async def test_the_log_is_trimmed_only_past_what_every_group_has_handled(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    log = EventLog(config)
+    log = RedisEventLog(config)
     positions = await stores.events.append(made(0, 10))
     await log.replay(tenant, "slow", after=positions[3])
     await log.archive(tenant, NOW)
@@ -127,14 +126,14 @@ async def test_the_log_is_trimmed_only_past_what_every_group_has_handled(
 
 async def test_young_events_stay_in_the_log(stores: TenantStores, config: StoreConfig, tenant: str):
     await stores.events.append(made(0, 10))
-    await EventLog(config).archive(tenant)
+    await RedisEventLog(config).archive(tenant)
     assert await stores.events.length() == 10
 
 
 async def test_a_replay_reaches_into_the_archive_in_order(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    log, recorder = EventLog(config), Recorder()
+    log, recorder = RedisEventLog(config), Recorder()
     positions = await stores.events.append(made(0, 6, time="2026-03-01T00:00:00Z") + made(6, 10))
     await log.archive(tenant, NOW)
     await stores.events.append(made(10, 15))
@@ -155,27 +154,27 @@ async def test_an_event_read_from_the_archive_is_the_same_event(
         traceparent="t",
     )
     await stores.events.append([event, *made(2, 3)])
-    await EventLog(config).archive(tenant, NOW)
-    assert next(e for _, e in archive.archived(stores.lake._folder(), "0", None)) == event
+    await RedisEventLog(config).archive(tenant, NOW)
+    assert next(e for _, e in archive.archived_events(stores.lake._folder(), "0", None)) == event
     assert json.loads((await stores.lake.read("events"))["data"][0].as_py()) == event.data
 
 
 async def test_two_do_not_archive_at_once(stores: TenantStores, config: StoreConfig, tenant: str):
-    await async_redis(config.online).set(lease(tenant, "archive"), "another", px=5000)
+    await async_redis(config.online).set(keys.lease(tenant, "archive"), "another", px=5000)
     with pytest.raises(Conflict):
-        await EventLog(config).archive(tenant)
+        await RedisEventLog(config).archive(tenant)
 
 
 async def test_nothing_to_archive_is_no_fault(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    assert await EventLog(config).archive(tenant) == 0
+    assert await RedisEventLog(config).archive(tenant) == 0
 
 
 def test_it_works_from_one_event_loop_after_another(config: StoreConfig, tenant: str):
     async def once() -> int:
         try:
-            return await EventLog(config).archive(tenant)
+            return await RedisEventLog(config).archive(tenant)
         finally:
             await close_connections()
 

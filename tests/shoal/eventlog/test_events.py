@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from shoal import Event, Invalid, Unavailable
-from shoal.eventlog.codec import order, wanted
+from shoal.eventlog.codec import sort_key, type_filter
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
@@ -19,7 +19,7 @@ def made(n: int, type: str = "item.created") -> list[Event]:
 async def test_events_are_read_in_the_order_they_were_appended(stores: TenantStores):
     events = made(2500)
     positions = await stores.events.append(events)
-    assert positions == sorted(positions, key=order)
+    assert positions == sorted(positions, key=sort_key)
     assert [e async for e in stores.events.read()] == list(zip(positions, events, strict=True))
     assert [p async for p, _ in stores.events.read(positions[2497])] == positions[2498:]
     assert await stores.events.length() == 2500
@@ -48,7 +48,7 @@ async def test_types_are_names_or_prefixes(stores: TenantStores):
         "metric",
     ]
     assert [e.type async for _, e in stores.events.read(types=["item"])] == ["item"]
-    assert wanted(["*"])(b"anything")
+    assert type_filter(["*"])(b"anything")
 
 
 async def test_tenants_have_logs_of_their_own(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from shoal import Event, NotFound, Unavailable
-from shoal.eventlog.consumer import Consumer, Subscription
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.consumer import Consumer
+from shoal.eventlog.redis_log import RedisEventLog
+from shoal.eventlog.subscription import Subscription
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import async_redis
 from shoal.tenants.tenant_stores import TenantStores, open_stores
@@ -107,7 +108,7 @@ async def test_a_group_goes_on_where_it_stopped(
         async with following(config, recorder, tenant):
             assert await recorder.until(tenant, 5) == list(range(start, start + 5))
             async with asyncio.timeout(5):
-                while (await EventLog(config).groups(tenant))[0].lag:
+                while (await RedisEventLog(config).groups(tenant))[0].lag:
                     await asyncio.sleep(0.01)
 
 
@@ -125,7 +126,7 @@ async def test_an_event_that_fails_at_first_is_given_again_in_order(
     async with following(config, recorder, tenant):
         seen = await recorder.until(tenant, 8)
     assert list(dict.fromkeys(seen)) == list(range(8))
-    assert await EventLog(config).dead_letters(tenant) == []
+    assert await RedisEventLog(config).dead_letters(tenant) == []
 
 
 async def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goes_on(
@@ -137,23 +138,23 @@ async def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goe
     positions = await stores.events.append(made(0, 6))
     async with following(config, recorder, tenant, deliveries=3):
         assert list(dict.fromkeys(await recorder.until(tenant, 4))) == [0, 1, 4, 5]
-    letters = await EventLog(config).dead_letters(tenant)
+    letters = await RedisEventLog(config).dead_letters(tenant)
     assert [(x.event.id, x.group, x.position, x.deliveries) for x in letters] == [
         ("2", "search", positions[2], 3),
         ("3", "search", positions[3], 3),
     ]
     assert letters[0].error == "ValueError: bad ünïts"
-    assert await EventLog(config).dead_letters(tenant, group="other") == []
-    assert len(await EventLog(config).dead_letters(tenant, limit=1)) == 1
+    assert await RedisEventLog(config).dead_letters(tenant, group="other") == []
+    assert len(await RedisEventLog(config).dead_letters(tenant, limit=1)) == 1
     assert [
-        x.event.id for x in await EventLog(config).dead_letters(tenant, after=letters[0].id)
+        x.event.id for x in await RedisEventLog(config).dead_letters(tenant, after=letters[0].id)
     ] == ["3"]
 
 
 async def test_dead_letters_are_replayed_before_newer_events_and_to_their_group_alone(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    log, broken = EventLog(config), [True]
+    log, broken = RedisEventLog(config), [True]
     recorder, other = Recorder(lambda *_: ValueError("broken") if broken[0] else None), Recorder()
     await stores.events.append(made(0, 3))
     async with (
@@ -173,7 +174,7 @@ async def test_dead_letters_are_replayed_before_newer_events_and_to_their_group_
         assert await recorder.until(tenant, 4) == [0, 2, 3, 4]
         assert await other.until(tenant, 5) == [0, 1, 2, 3, 4]
     assert [x.event.id for x in await log.dead_letters(tenant)] == ["1"]
-    assert await log.forget(tenant, [letters[1].id]) == 1
+    assert await log.delete_dead_letters(tenant, [letters[1].id]) == 1
     assert await log.dead_letters(tenant) == []
 
 
@@ -190,7 +191,7 @@ async def test_a_store_that_is_away_makes_no_dead_letters(
     await stores.events.append(made(0, 3))
     async with following(config, recorder, tenant, deliveries=2):
         assert await recorder.until(tenant, 3, 30) == [0, 1, 2]
-    assert await EventLog(config).dead_letters(tenant) == []
+    assert await RedisEventLog(config).dead_letters(tenant) == []
 
 
 async def test_a_tenant_that_fails_does_not_hold_up_another(
@@ -211,7 +212,7 @@ async def test_a_log_is_replayed_from_a_position(
     recorder = Recorder()
     async with following(config, recorder, tenant):
         await recorder.until(tenant, 6)
-        assert await EventLog(config).replay(tenant, "search", after=positions[3]) == 2
+        assert await RedisEventLog(config).replay(tenant, "search", after=positions[3]) == 2
         async with asyncio.timeout(5):
             while len(recorder.seen[tenant]) < 8:
                 await asyncio.sleep(0.01)
@@ -275,7 +276,7 @@ async def test_while_a_worker_lives_no_other_takes_its_tenant(
         following(config, slow, tenant, worker="two", lease=0.3, batch_size=2),
     ):
         async with asyncio.timeout(10):
-            while not (groups := await EventLog(config).groups(tenant)) or groups[0].lag:
+            while not (groups := await RedisEventLog(config).groups(tenant)) or groups[0].lag:
                 await asyncio.sleep(0.05)
     assert most[0] == 1
 
@@ -289,7 +290,7 @@ async def test_consume_ends_when_it_is_told_to_and_frees_its_tenants(
         return [tenant]
 
     task = asyncio.create_task(
-        EventLog(config).consume("search", "w1", recorder, tenants=tenants, stop=stop)
+        RedisEventLog(config).consume("search", "w1", recorder, tenants=tenants, stop=stop)
     )
     await stores.events.append(made(0, 3))
     await recorder.until(tenant, 3)
@@ -304,7 +305,7 @@ async def test_consume_ends_when_it_is_told_to_and_frees_its_tenants(
 async def test_a_group_says_how_far_behind_it_is(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    log = EventLog(config)
+    log = RedisEventLog(config)
     assert await log.groups(tenant) == []
     positions = await stores.events.append(made(0, 4))
     await log.replay(tenant, "search", after=positions[1])
@@ -317,7 +318,7 @@ async def test_a_group_says_how_far_behind_it_is(
 
 WORKER = """
 import asyncio, json, os, sys
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.stores.configuration import StoreConfig
 config, group, worker, out = StoreConfig(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], sys.argv[4]
 tenants, poison, deliveries = sys.argv[5].split(","), sys.argv[6], int(sys.argv[7])
@@ -330,7 +331,7 @@ async def handle(tenant, events):
         await asyncio.sleep(0.0005)
 async def known():
     return tenants
-asyncio.run(EventLog(config).consume(group, worker, handle, tenants=known, batch_size=50, lease=0.6, deliveries=deliveries))
+asyncio.run(RedisEventLog(config).consume(group, worker, handle, tenants=known, batch_size=50, lease=0.6, deliveries=deliveries))
 """
 
 
@@ -404,7 +405,7 @@ async def test_an_event_that_kills_its_workers_becomes_a_dead_letter(
         nursery.kill(child)
     assert list(dict.fromkeys(noted(out, tenant))) == [0, 1, 2, 4, 5]
     assert deaths == 3  # once in the batch, twice alone
-    (letter,) = await EventLog(config).dead_letters(tenant)
+    (letter,) = await RedisEventLog(config).dead_letters(tenant)
     assert letter.event.id == "3"
     assert "died" in letter.error
 

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from shoal import Event, Unavailable
 from shoal.eventlog import redis_log
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.local.redis_process import redis_binary
 from shoal.runtime import job_runs
 from shoal.runtime.job_runs import JobRuns
@@ -83,7 +83,7 @@ async def test_the_online_store_works_on_a_cluster(stores: TenantStores, cluster
 async def test_the_event_log_works_on_a_cluster(
     stores: TenantStores, cluster: StoreConfig, tenant: str
 ):
-    log, got, stop = EventLog(cluster), list[str](), asyncio.Event()
+    log, got, stop = RedisEventLog(cluster), list[str](), asyncio.Event()
     fails = True
 
     async def handle(_: str, events: list[Event]) -> None:

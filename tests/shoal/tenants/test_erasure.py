@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from shoal import Event, InternalError, VectorSchema
-from shoal.eventlog.redis_log import EventLog
+from shoal.eventlog.redis_log import RedisEventLog
 from shoal.stores import online
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import async_redis
@@ -18,8 +18,8 @@ async def fill(stores: TenantStores, config: StoreConfig, tenant: str) -> None:
     for key in [("user", "1"), ("user", "2"), ("{}", "user", "1", "{}", "clicks")]:
         await stores.online.set(key, "x")
     await stores.events.append([Event(type="x"), Event(type="y")])
-    await EventLog(config).replay(tenant, "search", after="0")
-    await EventLog(config).archive(tenant)
+    await RedisEventLog(config).replay(tenant, "search", after="0")
+    await RedisEventLog(config).archive(tenant)
     await stores.lake.append("metrics", pa.table({"n": [1]}), date(2026, 3, 1))
     await stores.vectors.ensure("items", VectorSchema(2))
     await stores.vectors.upsert("items", [{"id": str(i), "vector": [1, 0]} for i in range(4)])
@@ -37,7 +37,7 @@ async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
     for uri in (config.online, config.events):
         keys = [key.decode() async for key in async_redis(uri).scan_iter(f"*{tenant}*")]
         assert all(near in key for key in keys)
-    assert tenant not in await EventLog(config).tenants()
+    assert tenant not in await RedisEventLog(config).tenants()
     assert await erase_data(config, tenant) == {"events": 0, "online": 0, "vectors": 0, "lake": 0}
     assert sorted(await stores_with_data(config, near)) == ["events", "lake", "online", "vectors"]
     assert await other.vectors.count("items") == 4

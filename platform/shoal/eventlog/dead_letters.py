@@ -1,0 +1,72 @@
+"""Dead letters: events that a group's handler could not handle, kept with the error."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shoal.contract.errors import NotFound
+from shoal.stores.redis_client import run_atomically
+
+from . import keys
+from .codec import Entry, check_position, decode_event, sort_key
+from .log import DeadLetter
+from .streams import PAGE, append_command
+
+ERROR_LENGTH = 2000
+
+
+async def add_dead_letter(
+    events: Any, tenant: str, group: str, entry: Entry, error: str, deliveries: int
+) -> None:
+    """Keep an event that a group could not handle."""
+    position, fields = entry
+    letter: dict[str, Any] = {
+        "group": group,
+        "position": position,
+        "error": error[:ERROR_LENGTH].encode(errors="replace"),
+        "deliveries": deliveries,
+        "t": fields[b"t"],
+        "e": fields[b"e"],
+    }
+    await events.xadd(keys.dead_letters(tenant), letter)
+
+
+async def list_dead_letters(
+    events: Any, tenant: str, group: str | None, after: str, limit: int
+) -> list[DeadLetter]:
+    """See `EventLog.dead_letters`."""
+    position, found = check_position(after), list[DeadLetter]()
+    while len(found) < limit:
+        page = await events.xrange(keys.dead_letters(tenant), f"({position}", "+", count=PAGE)
+        letters = [_dead_letter(entry) for entry in page]
+        found += [letter for letter in letters if group in (None, letter.group)]
+        if len(page) < PAGE:
+            break
+        position = page[-1][0].decode()
+    return found[:limit]
+
+
+async def requeue_dead_letters(events: Any, tenant: str, group: str, ids: Sequence[str]) -> int:
+    """Move dead letters of a group to its retry queue, in the log's order."""
+    dead, retry_queue = keys.dead_letters(tenant), keys.retry_queue(tenant, group)
+    letters = []
+    for position in dict.fromkeys(map(check_position, ids)):
+        found = await events.xrange(dead, position, position)
+        if not found or found[0][1][b"group"].decode() != group:
+            raise NotFound(f"{group} has no dead letter {position}")
+        letters.append(found[0])
+    letters.sort(key=lambda letter: sort_key(letter[1][b"position"].decode()))
+    commands: list[tuple[Any, ...]] = []
+    for position, fields in letters:
+        commands.append(append_command(retry_queue, {"t": fields[b"t"], "e": fields[b"e"]}))
+        commands.append(("XDEL", dead, position))
+    await run_atomically(events, commands)
+    return len(letters)
+
+
+def _dead_letter(entry: Entry) -> DeadLetter:
+    position, fields = entry
+    group, at, error, deliveries = (
+        fields[name].decode(errors="replace")
+        for name in (b"group", b"position", b"error", b"deliveries")
+    )
+    return DeadLetter(position.decode(), group, at, error, int(deliveries), decode_event(fields))
