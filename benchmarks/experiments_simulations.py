@@ -1,4 +1,4 @@
-"""Do the tests keep their promises? Simulated experiments with fixed seeds.
+"""Error rates, power and CUPED of the statistical tests, in simulated experiments.
 
 A/A tests (nothing differs) must find something in 5 % ± 1 % of 2,000 runs; looking
 every day must not raise that for the sequential methods, and does for a plain z test;
@@ -88,7 +88,7 @@ def ratio(rng: Generator) -> bool:
 
 
 def ratio_naive(rng: Generator) -> bool:
-    """The mistake that the delta method is for: searches taken for independent units."""
+    """What the delta method avoids: searches taken as independent units."""
     arms = []
     for _ in range(2):
         searches = rng.poisson(4, 500) + 1
@@ -125,7 +125,7 @@ def family_intervals(rng: Generator) -> bool:
 
 
 def guardrail(rng: Generator) -> bool:
-    """True harm is exactly the margin: to call it kept is the error."""
+    """True harm is exactly the margin: ruling it out is the error."""
     a, b = rng.binomial(2000, 0.30), rng.binomial(2000, 0.27)
     return non_inferiority(Proportion(2000, int(a)), Proportion(2000, int(b)), margin=0.1).ruled_out
 
@@ -173,8 +173,8 @@ def peek_bounds(spending: gs.Spending) -> Callable[[Generator], bool]:
 
 
 def peek_many(spending: gs.Spending, runs: int = 200_000) -> float:
-    """`peek_bounds` with whole arrays, often enough that chance moves the share by no
-    more than .1: in percent.
+    """`peek_bounds` with whole arrays, often enough that the share, in percent, has
+    an error below .1.
     """
     rng = np.random.default_rng([SEED, 3000])
     bounds = np.array(
@@ -188,7 +188,7 @@ def peek_many(spending: gs.Spending, runs: int = 200_000) -> float:
 
 
 def peek_guardrail(kind: str) -> Callable[[Generator], bool]:
-    """True harm is exactly the margin; the error is to call it kept on any day."""
+    """True harm is exactly the margin; the error is to rule it out on any day."""
     arms = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
     rule = Guardrail(name="g", margin=0.1)
     design = Design.model_validate(
@@ -290,109 +290,99 @@ def false_positives(kinds: list[tuple[str, Callable[[Generator], bool], str]], r
         error = 100 * math.sqrt(0.05 * 0.95 / runs)
         good = {"5": abs(found - 5) <= 1, "<=5": found <= 5 + 2 * error, "shown": True}[promise]
         wanted = {"5": "5 ± 1", "<=5": "at most 5", "shown": "-"}[promise]
-        print(
-            f"{name:48}{found:8.2f} %   {wanted:10} {'' if promise == 'shown' else 'ok' if good else 'MISSED'}"
-        )
+        result = "" if promise == "shown" else "ok" if good else "MISSED"
+        print(f"{name:48}{found:8.2f} %   {wanted:10} {result}")
 
 
 def power(runs: int) -> None:
     rng = np.random.default_rng([SEED, 1000])
-    rows = []
+    rows = [*fixed_power(rng, runs), *group_sequential_power(rng, runs)]
+    for name, hits in rows:
+        found = 100 * hits / runs
+        print(f"{name:60}{found:8.2f} %   80 ± 2   {'ok' if abs(found - 80) <= 2 else 'MISSED'}")
+    always_valid_power(rng, runs)
+
+
+def fixed_power(rng: Generator, runs: int) -> list[tuple[str, int]]:
+    """Significant results of tests with a single look, by name."""
     n = math.ceil(proportion_sample_size(0.12, 0.03))
     draws = zip(rng.binomial(n, 0.12, runs), rng.binomial(n, 0.15, runs), strict=True)
-    rows.append(
-        (
-            f"two-proportion z, 12 % to 15 %, n {n}",
-            sum(
-                proportions_z(Proportion(n, int(a)), Proportion(n, int(b)))[1] < 0.05
-                for a, b in draws
-            ),
-        )
+    rates = sum(
+        proportions_z(Proportion(n, int(a)), Proportion(n, int(b)))[1] < 0.05 for a, b in draws
     )
+    rows = [(f"two-proportion z, 12 % to 15 %, n {n}", rates)]
     n = math.ceil(mean_sample_size(0.5, 1.0))
-    rows.append(
-        (
-            f"Welch t, half a standard deviation, n {n}",
-            sum(
-                compare(Mean.of(rng.normal(0, 1, n)), Mean.of(rng.normal(0.5, 1, n))).significant
-                for _ in range(runs)
-            ),
-        )
+    means = sum(
+        compare(Mean.of(rng.normal(0, 1, n)), Mean.of(rng.normal(0.5, 1, n))).significant
+        for _ in range(runs)
     )
+    rows.append((f"Welch t, half a standard deviation, n {n}", means))
     n = math.ceil(mean_sample_size(1.0, 50.0, power=0.8))
-    rows.append(
-        (
-            f"Welch t, skewed values, n {n}",
-            sum(
-                compare(
-                    Mean.of(rng.gamma(2.0, 5.0, n)), Mean.of(rng.gamma(2.0, 5.0, n) + 1)
-                ).significant
-                for _ in range(runs)
-            ),
-        )
+    skewed = sum(
+        compare(Mean.of(rng.gamma(2.0, 5.0, n)), Mean.of(rng.gamma(2.0, 5.0, n) + 1)).significant
+        for _ in range(runs)
     )
+    return [*rows, (f"Welch t, skewed values, n {n}", skewed)]
+
+
+def group_sequential_power(rng: Generator, runs: int) -> list[tuple[str, int]]:
+    """Tests that crossed a bound at any of five looks, by name."""
+    rows = []
+    times = [0.2, 0.4, 0.6, 0.8, 1.0]
     for spending in ("obrien-fleming", "pocock"):
-        times = [0.2, 0.4, 0.6, 0.8, 1.0]
         bounds = gs.spending_bounds(times, spending=spending)  # type: ignore[arg-type]
         drift = gs.drift_for_power(times, bounds.z, 0.8)
         factor = (drift / gs.drift_for_power([1.0], [1.959964], 0.8)) ** 2
         n = math.ceil(proportion_sample_size(0.12, 0.03) * factor / 5)
-        a, b = (
-            rng.binomial(n, 0.12, (runs, 5)).cumsum(1),
-            rng.binomial(n, 0.15, (runs, 5)).cumsum(1),
-        )
-        hits = sum(
-            any(
-                abs(
-                    proportions_z(
-                        Proportion(n * (k + 1), int(a[r, k])), Proportion(n * (k + 1), int(b[r, k]))
-                    )[0]
-                )
-                >= z
-                for k, z in enumerate(bounds.z)
+        a = rng.binomial(n, 0.12, (runs, 5)).cumsum(1)
+        b = rng.binomial(n, 0.15, (runs, 5)).cumsum(1)
+
+        def crosses(first: np.ndarray, second: np.ndarray, n: int, bounds: gs.Bounds) -> bool:
+            return any(
+                abs(proportions_z(Proportion(n * k, int(x)), Proportion(n * k, int(y)))[0]) >= z
+                for k, (x, y, z) in enumerate(zip(first, second, bounds.z, strict=True), 1)
             )
-            for r in range(runs)
-        )
+
+        hits = sum(crosses(a[r], b[r], n, bounds) for r in range(runs))
         rows.append((f"group-sequential {spending}, 5 looks, n {5 * n}", hits))
-    for name, hits in rows:
-        found = 100 * hits / runs
-        print(f"{name:60}{found:8.2f} %   80 ± 2   {'ok' if abs(found - 80) <= 2 else 'MISSED'}")
+    return rows
+
+
+def always_valid_power(rng: Generator, runs: int) -> None:
     arms = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
-    n = (
-        Design.model_validate(
-            {
-                "hypothesis": "h",
-                "variants": arms,
-                "primary": {"name": "m"},
-                "minimum_effect": 0.03,
-                "baseline": 0.12,
-                "analysis": "always_valid",
-            }
-        ).sample_size()
-        or 0
+    design = Design.model_validate(
+        {
+            "hypothesis": "h",
+            "variants": arms,
+            "primary": {"name": "m"},
+            "minimum_effect": 0.03,
+            "baseline": 0.12,
+            "analysis": "always_valid",
+        }
     )
+    n = design.sample_size() or 0
     looks = np.array([math.ceil(n * (d + 1) / DAYS) for d in range(DAYS)])
     steps = np.diff(looks, prepend=0)
-    a, b = (
-        rng.binomial(steps, 0.12, (runs, DAYS)).cumsum(1),
-        rng.binomial(steps, 0.15, (runs, DAYS)).cumsum(1),
-    )
+    a = rng.binomial(steps, 0.12, (runs, DAYS)).cumsum(1)
+    b = rng.binomial(steps, 0.15, (runs, DAYS)).cumsum(1)
+
+    def is_significant(units: int, first: int, second: int) -> bool:
+        return always_valid.compare(
+            Proportion(units, first), Proportion(units, second), units=2 * units, planned=2 * n
+        ).significant
+
     found = np.array(
         [
             [
-                always_valid.compare(
-                    Proportion(int(k), int(x)),
-                    Proportion(int(k), int(y)),
-                    units=2 * int(k),
-                    planned=2 * n,
-                ).significant
+                is_significant(int(k), int(x), int(y))
                 for k, x, y in zip(looks, a[r], b[r], strict=True)
             ]
             for r in range(min(runs, 2000))
         ]
     )
     print(
-        f"always-valid, n {n}: {100 * found[:, -1].mean():.1f} % at the planned end, {100 * found.any(axis=1).mean():.1f} % by then when looked at daily"
+        f"always-valid, n {n}: {100 * found[:, -1].mean():.1f} % at the planned end, "
+        f"{100 * found.any(axis=1).mean():.1f} % by then when looked at daily"
     )
 
 
@@ -408,9 +398,8 @@ def cuped_factor() -> None:
         )
         assert plain.interval and better.interval
         factor = (better.interval[1] - better.interval[0]) / (plain.interval[1] - plain.interval[0])
-        print(
-            f"correlation {rho}: interval narrowed to {factor:.4f}, theory {math.sqrt(1 - rho**2):.4f}"
-        )
+        theory = math.sqrt(1 - rho**2)
+        print(f"correlation {rho}: interval narrowed to {factor:.4f}, theory {theory:.4f}")
 
 
 if __name__ == "__main__":
@@ -422,14 +411,14 @@ if __name__ == "__main__":
     print(f"\nFalse positives in {arguments.runs:,} A/A tests")
     false_positives(KINDS, arguments.runs)
     print(
-        f"\nFalse positives in {5 * arguments.runs:,} A/A tests of {DAYS} days when one looks early and stops at the first success"
+        f"\nFalse positives in {5 * arguments.runs:,} A/A tests of {DAYS} days "
+        "that are looked at early and stopped at the first success"
     )
     false_positives(PEEKS, 5 * arguments.runs)
     for spending in ("obrien-fleming", "pocock"):
         found = peek_many(spending)
-        print(
-            f"{f'{spending} spending, 200,000 tests':48}{found:8.2f} %   at most 5  {'ok' if found <= 5 + 0.1 else 'MISSED'}"
-        )
+        name, result = f"{spending} spending, 200,000 tests", "ok" if found <= 5.1 else "MISSED"
+        print(f"{name:48}{found:8.2f} %   at most 5  {result}")
     print(f"\nPower in {5 * arguments.runs:,} tests planned for 80 %")
     power(5 * arguments.runs)
     print("\nCUPED")

@@ -1,4 +1,4 @@
-"""From events to units to arms."""
+"""Daily tables from events, and statistics of arms from daily tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments hold to what any capability must."""
+"""Experiments meet the requirements of every capability."""
 
 from shoal.testing.conformance import Conformance
 

@@ -1,6 +1,4 @@
-"""Days of events through the real lake, event log and Redis: what is kept of them, what
-is made anew, and what follows from them.
-"""
+"""Daily tables, history, looks and ramps, with the real lake, event log and Redis."""
 
 from __future__ import annotations
 
@@ -76,7 +74,7 @@ def app(shoal_app: Callable[..., Any]) -> Any:
 
 
 class Lab:
-    """One company of a test's own."""
+    """One tenant of a test's own."""
 
     def __init__(self, app: Any, name: str) -> None:
         self.app, self.name = app, name
@@ -122,8 +120,9 @@ class Lab:
         )
 
     def archive(self, *events: dict[str, Any]) -> None:
-        """Through the log into the lake, and out of the log (but for its last entry,
-        which is of no use to any experiment).
+        """Archive events from the log into the lake.
+
+        Only the log's last entry stays there, which no experiment uses.
         """
         self.log(*events, self.event("shoal.tick", "clock", -0.00001, n=next(ticks)))
         self.app.run(RedisEventLog(self.app.platform.stores).archive(self.name, timedelta(0)))
@@ -132,7 +131,7 @@ class Lab:
         self.app.run(self.ctx.stores.events.append([Event(**event) for event in events]))
 
     def observe(self, id: str) -> tuple[list[str], observations.Observed]:
-        """What had to be made, as kind/days ago (but for today), and what is observed."""
+        """The tables computed, as kind/days ago (except today), and the data."""
         made: list[str] = []
 
         async def run(tasks: Sequence[Task]) -> list[pa.Table]:

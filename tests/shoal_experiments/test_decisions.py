@@ -1,6 +1,4 @@
-"""What surrounds a test: corrections, guardrails, mismatch, CUPED, sample size and the
-Bayesian view.
-"""
+"""Corrections, guardrails, sample ratio, CUPED, sample size and the Bayesian view."""
 
 from __future__ import annotations
 

@@ -155,25 +155,43 @@ GOOD, BAD, FLAT = (
 )
 
 
-def test_the_verdict_follows_findings_and_guardrails() -> None:
-    assert decided(GOOD) == ("ship", "b")
-    assert decided(BAD) == ("do not ship", None)
-    assert decided(FLAT) == ("inconclusive", None)
+def guardrail(*, ruled_out: bool, harmed: bool) -> GuardrailFinding:
+    return GuardrailFinding("b", "g", ruled_out, harmed, "A reason.")
+
+
+BEST = Finding("c", 0.2, (0.1, 0.3), 0.001, True)
+UNDEFINED = Finding("b", undefined="nothing varies")
+UNSURE, HARMED, SAFE = (
+    guardrail(ruled_out=False, harmed=False),
+    guardrail(ruled_out=False, harmed=True),
+    guardrail(ruled_out=True, harmed=False),
+)
+
+
+@pytest.mark.parametrize(
+    ("findings", "guardrails", "decision", "winner"),
+    [
+        ([GOOD], (), "ship", "b"),
+        ([BAD], (), "do not ship", None),
+        ([FLAT], (), "inconclusive", None),
+        ([GOOD], (UNSURE,), "inconclusive", None),
+        ([GOOD], (HARMED,), "do not ship", None),
+        ([GOOD], (SAFE,), "ship", "b"),
+        ([UNDEFINED], (), "inconclusive", None),
+        ([GOOD, BEST], (), "ship", "c"),
+    ],
+)
+def test_the_verdict_follows_findings_and_guardrails(
+    findings: list[Finding],
+    guardrails: tuple[GuardrailFinding, ...],
+    decision: str,
+    winner: str | None,
+) -> None:
+    assert decided(*findings, guardrails=guardrails) == (decision, winner)
+
+
+def test_a_sample_ratio_mismatch_makes_the_verdict_invalid() -> None:
     assert decided(GOOD, ratio=0.0001) == ("invalid", None)
-    assert decided(GOOD, guardrails=(GuardrailFinding("b", "g", False, False, "no."),)) == (
-        "inconclusive",
-        None,
-    )
-    assert decided(GOOD, guardrails=(GuardrailFinding("b", "g", False, True, "no."),)) == (
-        "do not ship",
-        None,
-    )
-    assert decided(GOOD, guardrails=(GuardrailFinding("b", "g", True, False, "yes."),)) == (
-        "ship",
-        "b",
-    )
-    assert decided(Finding("b", undefined="nothing varies")) == ("inconclusive", None)
-    assert decided(GOOD, Finding("c", 0.2, (0.1, 0.3), 0.001, True)) == ("ship", "c")
 
 
 # Reports

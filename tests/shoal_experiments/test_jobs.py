@@ -1,4 +1,4 @@
-"""The jobs, on experiments that give trouble."""
+"""Jobs with experiments that raise errors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from shoal_experiments import jobs
 
 
 def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it is: an error of Arrow's once ended the run, and with it the ramps of
-    every other company.
-    """
+    """One of Arrow's errors once ended the run, and with it other tenants' ramps."""
     asked: list[str] = []
 
     async def all_of(self: Any) -> list[Any]:
@@ -23,7 +21,7 @@ def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.Monk
             for id, status in (("r", "running"), ("p", "promoting"))
         ]
 
-    async def trouble(first: Any, *_: Any) -> Any:
+    async def fail_for_acme(first: Any, *_: Any) -> Any:
         tenant = first if isinstance(first, str) else first.tenant
         asked.append(tenant)
         if tenant == "acme":
@@ -35,8 +33,8 @@ def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.Monk
     monkeypatch.setattr(jobs.Repository, "__init__", lambda self, stores: None)
     monkeypatch.setattr(jobs.Repository, "all", all_of)
     monkeypatch.setattr(jobs.observations.Scope, "of", lambda document, stores, tenant: tenant)
-    monkeypatch.setattr(jobs.observations, "observe", trouble)
-    monkeypatch.setattr(jobs.reporting, "harm_of_ramp", trouble)
+    monkeypatch.setattr(jobs.observations, "observe", fail_for_acme)
+    monkeypatch.setattr(jobs.reporting, "harm_of_ramp", fail_for_acme)
     monkeypatch.setattr(jobs.promotion, "advance_ramp", advance)
     job: Any = SimpleNamespace(
         tenants=[SimpleNamespace(tenant=t, stores=None) for t in ("acme", "globex")],
