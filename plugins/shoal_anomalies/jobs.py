@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import pickle
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -73,11 +71,7 @@ async def fit(job: JobContext) -> Mapping[str, Any]:
             for fault in ("too_short", "failed"):
                 result[fault] += sum(row["fault"] == fault for row in fitted)
         forests = await asyncio.to_thread(fit_forests, readings, about)
-        packed = {
-            group: zlib.compress(pickle.dumps(forest), 1) for group, forest in forests.items()
-        }
-        if packed:
-            await ctx.stores.online.hset(keys.FORESTS, mapping=packed)
+        await store_forests(ctx, forests)
         await ctx.stores.online.set(keys.FITTED, str(time.time()))
         result["tenants"] += 1
         result["series"] += len(names)
@@ -143,6 +137,15 @@ def fit_forests(
         if len(rows) >= 200:
             forests[group] = CombinationForest(together).fit(rows)
     return forests
+
+
+async def store_forests(ctx: TenantContext, forests: Mapping[str, CombinationForest]) -> None:
+    """Replace all of a tenant's forests, and with them any that cannot be read."""
+    pipe = ctx.stores.online.pipeline()
+    pipe.unlink(keys.FORESTS)
+    if forests:
+        pipe.hset(keys.FORESTS, mapping={g: forest.to_bytes() for g, forest in forests.items()})
+    await pipe.execute()
 
 
 async def history(ctx: TenantContext) -> Mapping[str, Readings]:

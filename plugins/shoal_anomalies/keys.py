@@ -10,7 +10,7 @@ def key(*parts: str) -> tuple[str, ...]:
 SERIES = key("series")  # hash: series id → what it is (JSON)
 STATES = key("states")  # hash: series id → the detector's state
 MODELS = key("models")  # hash: series id → the fitted season (JSON)
-FORESTS = key("forests")  # hash: group of series → the fitted forest (pickle)
+FORESTS = key("forests")  # hash: group of series → the fitted forest (NumPy archive)
 FITTED = key("fitted")  # when models were last fitted
 FRESH = key("fresh")  # list: points that the long-term store does not have yet
 FOUND = key("found")  # sorted set by time: anomalies (JSON)

@@ -1,7 +1,8 @@
-"""The multi-dimensional method: combinations of metrics that do not belong together,
-and which metrics drove it.
+"""The multivariate method: unusual combinations of metrics, and which metrics drive
+them.
 """
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .isolation_forest import IsolationTrees
 from .statistical import MAD_TO_SIGMA
 from .tail_probability import TailModel
 
+FORMAT = 1  # version of the stored form; raise it when the arrays or their meaning change
 CLIP = 12.0
-LEAST_VARIANCE = 0.01  # of a decorrelated direction: less is noise
+MIN_VARIANCE = 0.01  # of a decorrelated direction: less is noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,8 @@ class CombinationForest:
         if len(metrics) < 2:
             raise ValueError("a combination takes at least two metrics")
         self.metrics = tuple(metrics)
-        self.trees, self.seed = trees, seed
-        self._forest: Any = None
+        self.tree_count, self.seed = trees, seed
+        self.trees: IsolationTrees | None = None
         self._centre = self._scale = np.zeros(0)
         self._whitening = np.zeros((0, 0))
         self._tail = TailModel()
@@ -67,14 +70,15 @@ class CombinationForest:
         self._scale = np.maximum(np.where(spread > floor, spread, deviation), floor)
         scaled = self._scaled(whole)
         variances, directions = np.linalg.eigh(np.cov(scaled.T))
-        self._whitening = directions / np.sqrt(np.maximum(variances, LEAST_VARIANCE))
-        self._forest = IForest(
-            n_estimators=self.trees,
+        self._whitening = directions / np.sqrt(np.maximum(variances, MIN_VARIANCE))
+        forest = IForest(
+            n_estimators=self.tree_count,
             max_samples=min(256, len(whole)),
             random_state=self.seed,
             n_jobs=1,
             contamination=0.01,
         ).fit(self._features(scaled))
+        self.trees = IsolationTrees.from_forest(forest.detector_)
         self._tail = TailModel()
         for magnitude in self._magnitudes(scaled).tolist():
             self._tail.observe(magnitude)
@@ -118,8 +122,6 @@ class CombinationForest:
         return sorted(found, key=lambda driver: -driver.share)
 
     def _row(self, row: Mapping[str, float]) -> NDArray[np.float64] | None:
-        if self._forest is None:
-            raise ValueError("the forest is not fitted")
         values = [row.get(metric, math.nan) for metric in self.metrics]
         return self._scaled(np.array([values])) if all(map(math.isfinite, values)) else None
 
@@ -133,6 +135,62 @@ class CombinationForest:
         """The forest's path-length score, times how far out the row is: trees cannot
         tell beyond the range they grew on.
         """
+        if self.trees is None:
+            raise ValueError("the forest is not fitted")
         features = self._features(scaled)
-        isolation = np.exp(6.0 * self._forest.decision_function(features))
-        return isolation * (1.0 + np.sqrt((features**2).mean(axis=1)))
+        isolation = np.exp(6.0 * self.trees.score(features))
+        magnitudes: NDArray[np.float64] = isolation * (1.0 + np.sqrt((features**2).mean(axis=1)))
+        return magnitudes
+
+    def to_bytes(self) -> bytes:
+        """The fitted forest as a compressed NumPy archive without pickled objects."""
+        if self.trees is None:
+            raise ValueError("the forest is not fitted")
+        arrays: dict[str, Any] = {
+            "version": FORMAT,
+            "metrics": np.array(self.metrics),
+            "centre": self._centre,
+            "scale": self._scale,
+            "whitening": self._whitening,
+            "tail_counts": self._tail.counts,
+            "tail_pointer": self._tail.pointer,
+            **self.trees.to_arrays(),
+        }
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        return file.getvalue()
+
+    @staticmethod
+    def from_bytes(stored: bytes) -> "CombinationForest":
+        """The forest that `to_bytes` wrote.
+
+        Raises:
+            ValueError: The bytes are damaged, of another version, or no forest.
+        """
+        try:
+            with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
+                arrays = dict(archive)
+            if int(arrays["version"]) != FORMAT:
+                raise ValueError(f"version {arrays['version']}, not {FORMAT}")
+            forest = CombinationForest([str(metric) for metric in arrays["metrics"]])
+            forest.trees = IsolationTrees.from_arrays(arrays)
+            forest._centre, forest._scale = arrays["centre"], arrays["scale"]
+            forest._whitening = arrays["whitening"]
+            forest._tail = TailModel.from_counts(arrays["tail_counts"], int(arrays["tail_pointer"]))
+        except ValueError:
+            raise
+        except Exception as error:  # damaged archives fail in the ways of zip, zlib and struct
+            raise ValueError(f"not a stored forest: {type(error).__name__}: {error}") from error
+        forest._validate(forest.trees)
+        return forest
+
+    def _validate(self, trees: IsolationTrees) -> None:
+        count = len(self.metrics)
+        shapes = self._centre.shape, self._scale.shape, self._whitening.shape
+        if shapes != ((count,), (count,), (count, count)) or trees.feature.max() >= 2 * count:
+            raise ValueError(f"the arrays are not those of {count} metrics")
+        scaling = np.concatenate([self._centre, self._scale, self._whitening.ravel()])
+        if scaling.dtype != np.float64 or not np.isfinite(scaling).all() or self._scale.min() <= 0:
+            raise ValueError("the scaling is not finite and positive")
+        if np.abs(self._whitening).max() > 1.01 / math.sqrt(MIN_VARIANCE):
+            raise ValueError("the whitening is out of range")

@@ -21,8 +21,8 @@ from .feedback import labelled
 from .intake import JSON, NDJSON, event_of, read_points
 from .notifier import Courier
 from .points import KEPT
-from .seasonal import SeasonalModel
 from .storage import StoreSettings, archive_of
+from .stored_models import load_season
 
 MOST_SHOWN = 10_000
 MOST_LABELLED = 500_000  # points of judged series at once
@@ -162,11 +162,8 @@ def routes(services: Services) -> APIRouter:
             "series": chosen, **_about(about), "times": [_rfc3339(t) for t in readings.times.tolist()],
             "values": _plain(readings.values), "scores": _plain(readings.scores),
         }  # fmt: skip
-        band = (
-            SeasonalModel.from_dict(orjson.loads(model)).band(readings.times)
-            if model and len(readings)
-            else None
-        )
+        season = load_season(chosen, model)
+        band = season.band(readings.times) if season and len(readings) else None
         for i, name in enumerate(("expected", "lower", "upper")):
             shown[name] = _plain(band[i]) if band else [None] * len(readings)
         return shown

@@ -8,11 +8,12 @@ fitted table.
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from .statistical import MAD_TO_SIGMA
@@ -20,6 +21,7 @@ from .timestamps import seconds
 
 Method = Literal["stl", "prophet"]
 
+FORMAT = 1  # version of the stored form
 DAY = 86_400
 WEEK = 7 * DAY
 HISTORY_DAYS = 90
@@ -99,17 +101,66 @@ class SeasonalModel:
         return np.where(known, expected, np.nan), np.where(known, scale, np.nan)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; `from_dict` is its inverse (values to 7 significant digits)."""
+        """Plain JSON; `from_dict` is the inverse (values to 7 significant digits)."""
         return {
-            "method": self.method, "start": self.start, "step": self.step, "periodic": self.periodic,
-            "fitted_to": self.fitted_to, "slope": self.slope,
-            "expected": [float(f"{x:.7g}") for x in self.expected], "scale": [float(f"{x:.7g}") for x in self.scale],
-        }  # fmt: skip
+            "version": FORMAT,
+            "method": self.method,
+            "start": self.start,
+            "step": self.step,
+            "periodic": self.periodic,
+            "fitted_to": self.fitted_to,
+            "slope": self.slope,
+            "expected": [float(f"{x:.7g}") for x in self.expected],
+            "scale": [float(f"{x:.7g}") for x in self.scale],
+        }
 
     @staticmethod
-    def from_dict(record: dict[str, Any]) -> "SeasonalModel":
-        arrays = {name: np.array(record[name], dtype=np.float64) for name in ("expected", "scale")}
-        return SeasonalModel(**{**record, **arrays})
+    def from_dict(record: Mapping[str, Any]) -> "SeasonalModel":
+        """The model that `to_dict` describes.
+
+        Raises:
+            ValueError: It is of another version, or describes none.
+        """
+        if record.get("version") != FORMAT:
+            raise ValueError(f"version {record.get('version')}, not {FORMAT}")
+        try:
+            model = SeasonalModel(
+                method=record["method"],
+                start=float(record["start"]),
+                step=float(record["step"]),
+                expected=np.array(record["expected"], dtype=np.float64),
+                scale=np.array(record["scale"], dtype=np.float64),
+                periodic=bool(record["periodic"]),
+                fitted_to=float(record["fitted_to"]),
+                slope=float(record["slope"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a season: {type(error).__name__}: {error}") from error
+        model._validate()
+        return model
+
+    @staticmethod
+    def from_bytes(stored: bytes) -> "SeasonalModel":
+        """The model whose `to_dict` is stored as JSON.
+
+        Raises:
+            ValueError: The bytes are damaged, of another version, or no season.
+        """
+        record = orjson.loads(stored)
+        if not isinstance(record, dict):
+            raise ValueError("not a season: not an object")
+        return SeasonalModel.from_dict(record)
+
+    def _validate(self) -> None:
+        if self.expected.ndim != 1 or not len(self.expected):
+            raise ValueError("a season has at least one slot")
+        if self.scale.shape != self.expected.shape:
+            raise ValueError("a season has one scale per slot")
+        table = np.concatenate([self.expected, self.scale, [self.start, self.fitted_to]])
+        if not np.isfinite(table).all() or not math.isfinite(self.slope):
+            raise ValueError("a season has finite numbers only")
+        if not 0 < self.step < math.inf or self.scale.min() <= 0:
+            raise ValueError("the step and the scales of a season are above 0")
 
 
 def fit(

@@ -2,13 +2,17 @@
 lately.
 """
 
+import logging
 import math
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
 from . import recent_points
 from .detector import DEFAULT_THRESHOLD, HISTORY, Detector, DetectorSettings, Verdict
@@ -17,13 +21,13 @@ from .seasonal import SeasonalModel
 from .statistical import RollingZScore
 from .tail_probability import TailModel
 
+log = logging.getLogger("shoal.anomalies")
+
 BAND = "band"
 CALM = 0.6  # a surprise below this share of the threshold is calm
 Z_WINDOW = 60
 RECENT = 7_200.0  # seconds
-FORM = (
-    2  # of the saved state: one of another form is left, and the tail taken in from its beginning
-)
+FORMAT = 3  # version of the stored state
 BACK = 10  # points within the range after which the alarm is forgotten
 UNKNOWN = Verdict(0.0, 0.0, {})
 
@@ -168,53 +172,74 @@ class Watched:
         centre, scale = rolling.band()
         return centre, centre - 3 * scale, centre + 3 * scale
 
-    # Over restarts.
-
-    def state(self) -> dict[str, Any]:
+    def to_bytes(self) -> bytes:
+        """All but the points, compressed; `restored` reads it back."""
         self.unsaved = 0
-        return {
-            "form": FORM, "detector": self.detector.state(), "band": self.band_tail.state(), "since": self.since,
+        state = {
+            "version": FORMAT,
+            "detector": self.detector.state(),
+            "band": self.band_tail.state(),
+            "since": self.since,
             "alarm": [self.alarm_range, self.alarm_age, self.back],
-        }  # fmt: skip
+        }
+        return zlib.compress(orjson.dumps(state), 1)
 
 
 def restored(
-    series: str, about: Mapping[str, Any], state: Mapping[str, Any] | None, blob: bytes | None, settings: DetectorSettings,
+    series: str,
+    about: Mapping[str, Any],
+    stored: bytes | None,
+    blob: bytes | None,
+    settings: DetectorSettings,
     model: SeasonalModel | None,
-) -> Watched:  # fmt: skip
-    """A series as it was: the saved state, and the points since then taken in again."""
-    if state and state.get("form") != FORM:
-        state = None
+) -> Watched:
+    """A series as it was: the saved state, and the points since then taken in again.
+
+    A state that cannot be read, or of another version, is left out: then all recent
+    points are taken in again.
+    """
     records = recent_points.unpack(blob)
     records = records[~np.isnan(records["score"])]
-    upto = state["detector"]["time"] if state else None
-    known = records["time"] <= upto if upto is not None else np.zeros(len(records), bool)
-    past, later = records[known][-HISTORY - 12 :], records[~known]
-    if state and len(past):
-        detector = Detector.restored(
-            state["detector"], past["time"].copy(), past["value"].copy(), settings
-        )
-        watched = Watched(
-            series,
-            about["metric"],
-            about["labels"],
-            detector,
-            TailModel.restored(state["band"]),
-            model,
-        )
-        watched.since = state["since"]
-        interval, watched.alarm_age, watched.back = state["alarm"]
-        watched.alarm_range = (interval[0], interval[1]) if interval else None
-    else:
-        watched, later = (
-            Watched(series, about["metric"], about["labels"], Detector(settings), model=model),
-            records,
-        )
+    watched = Watched(series, about["metric"], about["labels"], Detector(settings), model=model)
+    later = records
+    if stored is not None:
+        try:
+            watched, later = _from_state(watched, stored, records)
+        except Exception as error:  # whatever its bytes are, its points must be processed
+            log.warning("state of %s cannot be read, points are replayed: %s", series, error)
     for record in later:
         watched.score(float(record["time"]), float(record["value"]))
     raw = about.get("raw")
     watched.raw = (raw[0], raw[1]) if raw else None
     return watched
+
+
+def _from_state(
+    fresh: Watched, stored: bytes, records: NDArray[np.void]
+) -> tuple[Watched, NDArray[np.void]]:
+    """The series with the stored state, and the records that came after it."""
+    state = orjson.loads(zlib.decompress(stored))
+    if state["version"] != FORMAT:
+        raise ValueError(f"version {state['version']}, not {FORMAT}")
+    upto = state["detector"]["time"]
+    known = records["time"] <= upto if upto is not None else np.zeros(len(records), bool)
+    past = records[known][-HISTORY - 12 :]
+    if not len(past):
+        return fresh, records
+    detector = Detector.restored(
+        state["detector"], past["time"].copy(), past["value"].copy(), fresh.detector.settings
+    )
+    interval, alarm_age, back = state["alarm"]
+    watched = replace(
+        fresh,
+        detector=detector,
+        band_tail=TailModel.restored(state["band"]),
+        since=state["since"],
+        alarm_range=(interval[0], interval[1]) if interval else None,
+        alarm_age=alarm_age,
+        back=back,
+    )
+    return watched, records[~known]
 
 
 def when(seconds: float) -> datetime:

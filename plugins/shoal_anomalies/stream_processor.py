@@ -5,8 +5,6 @@ sent out, all written at once.
 import asyncio
 import logging
 import math
-import pickle
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,8 +25,8 @@ from .parameters import AnomalyParameters
 from .points import BadPoint, Point, parse_point, series_id
 from .recent_points import pack
 from .rules import Observation, Rule
-from .seasonal import SeasonalModel
 from .series_state import Watched, restored, when
+from .stored_models import load_forest, load_season
 
 log = logging.getLogger("shoal.anomalies")
 
@@ -97,13 +95,11 @@ class Watcher:
         if fitted == self._fitted.get(ctx.tenant) and ctx.tenant in self._forests:
             return
         stored = await ctx.stores.online.hgetall(keys.FORESTS)
-        self._forests[ctx.tenant] = {
-            k.decode(): pickle.loads(zlib.decompress(v)) for k, v in stored.items()
-        }
+        self._forests[ctx.tenant] = await asyncio.to_thread(_load_forests, stored)
         known = self._of(ctx.tenant)
         models = await ctx.stores.online.hmget(keys.MODELS, list(known)) if known else []
-        for watched, text in zip(known.values(), models, strict=True):
-            watched.model = _model(text)
+        for (name, watched), stored_model in zip(known.items(), models, strict=True):
+            watched.model = load_season(name, stored_model)
         self._fitted[ctx.tenant] = fitted
 
     def _of(self, tenant: str) -> dict[str, Watched]:
@@ -155,9 +151,8 @@ class Watcher:
                     writes.series[name] = orjson.dumps(record)
                 else:
                     record = orjson.loads(about)
-                saved = orjson.loads(zlib.decompress(state)) if state else None
                 series[name] = await asyncio.to_thread(
-                    restored, name, record, saved, blob, settings, _model(model)
+                    restored, name, record, state, blob, settings, load_season(name, model)
                 )
         for name in wanted:
             if name in series:
@@ -195,7 +190,7 @@ class Watcher:
                 writes.found.append((time, orjson.dumps(record)))
             notices += self._observe(series, watched, time, value, anomaly, settings, now)
             if watched.unsaved >= SAVE_EVERY:
-                writes.states[watched.id] = zlib.compress(orjson.dumps(watched.state()), 1)
+                writes.states[watched.id] = watched.to_bytes()
         return notices
 
     def _fresh(
@@ -380,8 +375,9 @@ def _has(watched: Watched, time: float, value: float) -> bool:
     return place < len(times) and times[place] == time and watched.detector.values[place] == value
 
 
-def _model(text: bytes | None) -> SeasonalModel | None:
-    return SeasonalModel.from_dict(orjson.loads(text)) if text else None
+def _load_forests(stored: Mapping[bytes, bytes]) -> dict[str, CombinationForest]:
+    loaded = {name.decode(): load_forest(name.decode(), data) for name, data in stored.items()}
+    return {group: forest for group, forest in loaded.items() if forest is not None}
 
 
 def _point(event: Event, now: datetime) -> Point | None:

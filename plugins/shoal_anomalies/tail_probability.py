@@ -1,7 +1,10 @@
+"""The tail probability of a magnitude, given those seen before it."""
+
 from math import log
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 TAIL = 0.02
 BIN = 0.05
@@ -80,13 +83,35 @@ class TailModel:
 
     @staticmethod
     def restored(state: list[Any]) -> "TailModel":
-        tail = TailModel(state[0])
-        tail.pointer = state[1]
-        bins, counts = np.array(state[2], np.int64), np.array(state[3], np.int64)
-        tail.counts[bins] = counts
-        beyond = bins > tail.pointer
-        tail.count, tail.above = int(counts.sum()), int(counts[beyond].sum())
-        tail.above_bins = int((counts * bins)[beyond].sum())
+        """The model that `state` describes.
+
+        Raises:
+            ValueError: It describes none.
+        """
+        warm_up, pointer, bins, occupied = state
+        places = np.array(bins, np.int64)
+        if len(places) and not (places.min() >= 0 and places.max() < BINS):
+            raise ValueError("a bin is out of range")
+        counts = np.zeros(BINS, np.int64)
+        counts[places] = occupied
+        return TailModel.from_counts(counts, int(pointer), int(warm_up))
+
+    @staticmethod
+    def from_counts(counts: NDArray[Any], pointer: int, warm_up: int = 100) -> "TailModel":
+        """A model from its histogram (`BINS` counts) and the bin where its tail begins.
+
+        Raises:
+            ValueError: These are not of a histogram.
+        """
+        if counts.shape != (BINS,) or counts.min() < 0 or not 0 <= pointer < BINS:
+            raise ValueError("not a histogram of magnitudes")
+        tail = TailModel(warm_up)
+        tail.counts[:] = counts
+        tail.pointer = pointer
+        beyond = tail.counts[pointer + 1 :].astype(np.int64)
+        tail.count = int(tail.counts.sum())
+        tail.above = int(beyond.sum())
+        tail.above_bins = int((beyond * np.arange(pointer + 1, BINS)).sum())
         return tail
 
 

@@ -1,7 +1,6 @@
 """Points in, alerts and notices out, on a real Redis."""
 
 import asyncio
-import pickle
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -358,9 +357,7 @@ async def fitted_forest(ctx, watcher, labels, until):
         for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
     }
     forests = jobs.fit_forests(await jobs.history(ctx), about)
-    await ctx.stores.online.hset(
-        keys.FORESTS, mapping={g: zlib.compress(pickle.dumps(f)) for g, f in forests.items()}
-    )
+    await jobs.store_forests(ctx, forests)
     await ctx.stores.online.set(keys.FITTED, "1")
 
 
@@ -398,7 +395,7 @@ async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_com
 async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, watcher):
     await watcher.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
     await ctx.stores.online.hset(
-        keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"form": 0}')
+        keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"version": 0}')
     )
     await quiet(Watcher()).handle(ctx, events([0.9]))
     assert (await anomalies(ctx))[-1]["value"] == 0.9
