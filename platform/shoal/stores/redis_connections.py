@@ -23,7 +23,8 @@ class PackingConnection(Connection):
 class WaitingPool(ConnectionPool):
     """At most `MAX_CONNECTIONS` connections; callers wait for a free one.
 
-    redis-py's own `BlockingConnectionPool` does the same with a lock around each command.
+    redis-py's own `BlockingConnectionPool` takes locks and keeps OpenTelemetry counts for
+    each command.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -36,10 +37,16 @@ class WaitingPool(ConnectionPool):
         else:
             await self._free.acquire()
         try:
-            return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+            connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
         except BaseException:
             self._free.release()
             raise
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
 
     async def release(self, connection: Any) -> None:
         try:
