@@ -15,12 +15,15 @@ import numpy as np
 from common import machine
 
 from shoal_optimizer import OptimizerParameters, solve_assignment
-from shoal_optimizer.plan import greedy_plan, plan_objective, plan_problem, solve_plan
+from shoal_optimizer.plan.greedy import greedy_plan
+from shoal_optimizer.plan.problem import build_plan_problem
+from shoal_optimizer.plan.solve import plan_objective, solve_plan
 from shoal_optimizer.records import Person, Task
 from shoal_optimizer.skills import Matcher
-from shoal_optimizer.staffing_problem import Demands, Situation
 from shoal_optimizer.success import History
-from shoal_optimizer.team import Importance, find_team
+from shoal_optimizer.team.objective import ObjectiveWeights
+from shoal_optimizer.team.search import find_team
+from shoal_optimizer.team.staffing_problem import Constraints, StaffingProblem
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 SKILLS = [f"skill {n}" for n in range(20)]
@@ -63,8 +66,12 @@ def one_task(count: int) -> tuple[list[float], int]:
     everybody, took, proved = people(count), [], 0
     for task in tasks(20, skills=(5, 5), hours=(60, 60)):
         began = time.perf_counter()
-        situation = Situation.of(task, everybody, Matcher(), History(), PARAMETERS, NOW)
-        found = find_team(situation, Demands.of(task, PARAMETERS), Importance.of(PARAMETERS))
+        problem = StaffingProblem.build(task, everybody, Matcher(), History(), PARAMETERS, NOW)
+        found = find_team(
+            problem,
+            Constraints.from_task(task, PARAMETERS),
+            ObjectiveWeights.from_parameters(PARAMETERS),
+        )
         took.append(time.perf_counter() - began)
         proved += found.status in ("optimal", "infeasible")
     return took, proved
@@ -90,7 +97,7 @@ def main() -> None:
 
     for hours in ((2, 12), (4, 40)):
         began = time.perf_counter()
-        problem = plan_problem(
+        problem = build_plan_problem(
             tasks(200, hours=hours), people(100), Matcher(), History(), PARAMETERS, NOW
         )
         first = greedy_plan(problem)
@@ -106,7 +113,9 @@ def main() -> None:
     by_tasks = {}
     for count in (25, 50, 100, 200, 400):
         began = time.perf_counter()
-        problem = plan_problem(tasks(count), people(100), Matcher(), History(), PARAMETERS, NOW)
+        problem = build_plan_problem(
+            tasks(count), people(100), Matcher(), History(), PARAMETERS, NOW
+        )
         greedy_plan(problem)
         first_after = time.perf_counter() - began
         found = solve_plan(problem, time_limit=20)

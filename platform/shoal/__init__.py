@@ -9,6 +9,7 @@ from .contract.batch import (
     describe_validation_error,
     read_rows,
     validate_rows,
+    validation_errors,
 )
 from .contract.capability import (
     Backend,
@@ -111,4 +112,5 @@ __all__ = [
     "read_rows",
     "reader",
     "validate_rows",
+    "validation_errors",
 ]

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import Backend, Capability, Scaling, Services, Stream, TenantContext, hookimpl
 
-from .assignment import Assignment, solve_assignment
+from .assignment.problem import Assignment
+from .assignment.solve import solve_assignment
 from .parameters import OptimizerParameters
 
 if TYPE_CHECKING:
@@ -16,25 +17,28 @@ if TYPE_CHECKING:
 __all__ = ["Assignment", "OptimizerParameters", "shoal_capabilities", "solve_assignment"]
 
 
+# The imports below are local: they take seconds, and are needed on one replica each.
+
+
 def _routes(services: Services) -> "APIRouter":
     from .routes import routes
 
     return routes(services)
 
 
-def _solver(services: Services) -> Any:
+def _build_solver(services: Services) -> Any:
     from .solver import Solver
 
     return Solver()
 
 
-async def _follow(ctx: TenantContext, events: "Sequence[Event]") -> None:
-    from .intake import follow
+async def _apply_events(ctx: TenantContext, events: "Sequence[Event]") -> None:
+    from .stream import apply_events
 
-    await follow(ctx, events)
+    await apply_events(ctx, events)
 
 
-async def _page(page: "PageContext") -> None:
+async def _draw_page(page: "PageContext") -> None:
     from .page import draw
 
     await draw(page)
@@ -48,7 +52,7 @@ def shoal_capabilities() -> Sequence[Capability]:
             "Recommends teams for tasks under hard and soft constraints, and says why.",
             routes=_routes,
             parameters=OptimizerParameters,
-            backends=[Backend("solver", _solver, Scaling(max_replicas=2, ongoing=8))],
+            backends=[Backend("solver", _build_solver, Scaling(max_replicas=2, ongoing=8))],
             streams=[
                 Stream(
                     "records",
@@ -59,9 +63,9 @@ def shoal_capabilities() -> Sequence[Capability]:
                         "task.deleted",
                         "task.completed",
                     ),
-                    _follow,
+                    _apply_events,
                 )
             ],
-            page=_page,
+            page=_draw_page,
         )
     ]

@@ -1,4 +1,4 @@
-"""Who could do a task, scored and as a table."""
+"""Everyone scored for a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,14 @@ from .success import History
 
 
 @dataclass(frozen=True)
-class Skill:
-    """How somebody stands to one requirement. `credit` in [0, 1] is similarity × min(1,
-    level / needed level).
+class SkillFit:
+    """How somebody meets one requirement.
+
+    Attributes:
+        required: The name of the required skill.
+        needed_level: The level it is required at.
+        match: Their skill that answers it, None without one.
+        level: Their level of it, 0 without one.
     """
 
     required: str
@@ -21,32 +26,39 @@ class Skill:
     level: float
 
     @property
-    def enough(self) -> bool:
+    def is_sufficient(self) -> bool:
         return self.match is not None and self.level >= self.needed_level
 
     @property
     def credit(self) -> float:
-        return (
-            0.0
-            if self.match is None
-            else self.match.similarity * min(1.0, self.level / self.needed_level)
-        )
+        """Similarity × min(1, level / needed level), in [0, 1]."""
+        if self.match is None:
+            return 0.0
+        return self.match.similarity * min(1.0, self.level / self.needed_level)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One person's standing for one task; all parts in [0, 1]."""
+    """A person's score for one task.
+
+    Attributes:
+        person: Who.
+        score: The weighted sum of the three parts, in [0, 1] as they are.
+        skill_match: The mean credit over the requirements; 1 when there are none.
+        availability: The share of capacity that is not committed.
+        past_success: On tasks of this type, see `success.History`.
+        skills: How each requirement is met, in the order of the task's.
+    """
 
     person: Person
     score: float
     skill_match: float
     availability: float
-    """1 − workload."""
     past_success: float
-    skills: tuple[Skill, ...]
+    skills: tuple[SkillFit, ...]
 
     def row(self) -> dict[str, object]:
-        """The candidate as a row of the table."""
+        """The candidate as a row of GET /tasks/{id}/candidates."""
         return {
             "person": self.person.id,
             "name": self.person.label,
@@ -60,7 +72,7 @@ class Candidate:
                     "required": skill.required,
                     "needed_level": skill.needed_level,
                     "level": skill.level,
-                    "enough": skill.enough,
+                    "enough": skill.is_sufficient,
                     "found": skill.match.found if skill.match else None,
                     "how": skill.match.how if skill.match else None,
                     "similarity": round(skill.match.similarity, 4) if skill.match else 0.0,
@@ -70,28 +82,37 @@ class Candidate:
         }
 
 
-def candidates(
+def score_candidates(
     task: Task,
     people: Sequence[Person],
     matcher: Matcher,
     history: History,
     parameters: OptimizerParameters,
 ) -> list[Candidate]:
-    """Everybody scored for the task, in the order given (`ranked` sorts).
+    """Score everyone for a task.
 
-    score = 0.5 · skill_match + 0.3 · (1 − workload) + 0.2 · past_success, with the
-    parameters' weights (divided by their sum). skill_match is the mean of the
-    requirements' credits, 1 for a task that requires none.
+    With the default weights:
+    score = 0.5 · skill_match + 0.3 · availability + 0.2 · past_success.
+
+    Args:
+        task: The task.
+        people: Everyone to score.
+        matcher: Matches required skills with those people have.
+        history: Past success.
+        parameters: The three weights, which are divided by their sum.
+
+    Returns:
+        One candidate for each person, in the order given.
     """
     weights = (parameters.skill_weight, parameters.availability_weight, parameters.success_weight)
     total = sum(weights)
+    # Many people meet a requirement alike: one object for all of them.
+    fits: dict[tuple[int, str | None, float], SkillFit] = {}
     found = []
-    alike: dict[
-        tuple[int, str | None, float], Skill
-    ] = {}  # many people stand alike to a requirement
     for person in people:
         skills = tuple(
-            _skill(matcher, n, r.skill, r.level, person, alike) for n, r in enumerate(task.skills)
+            _fit(matcher, n, requirement.skill, requirement.level, person, fits)
+            for n, requirement in enumerate(task.skills)
         )
         skill_match = sum(skill.credit for skill in skills) / len(skills) if skills else 1.0
         availability = 1 - person.workload / 100
@@ -103,22 +124,22 @@ def candidates(
     return found
 
 
-def ranked(scored: Sequence[Candidate]) -> list[Candidate]:
-    """Best first; people with the same score in the order of their ids."""
-    return sorted(scored, key=lambda candidate: (-candidate.score, candidate.person.id))
+def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Sort by score, the best first; equal scores by id."""
+    return sorted(candidates, key=lambda candidate: (-candidate.score, candidate.person.id))
 
 
-def _skill(
+def _fit(
     matcher: Matcher,
     n: int,
     required: str,
     level: float,
     person: Person,
-    alike: dict[tuple[int, str | None, float], Skill],
-) -> Skill:
+    fits: dict[tuple[int, str | None, float], SkillFit],
+) -> SkillFit:
     match = matcher.best(required, person.skills)
     has = person.skills[match.found] if match else 0.0
     key = (n, match.found if match else None, has)
-    if (skill := alike.get(key)) is None:
-        skill = alike[key] = Skill(required, level, match, has)
-    return skill
+    if (fit := fits.get(key)) is None:
+        fit = fits[key] = SkillFit(required, level, match, has)
+    return fit

@@ -1,8 +1,7 @@
-"""Recommendations and what becomes of them: accepted, replaced by an alternative, or
-overruled by hand.
-"""
+"""Recommendations and decisions on them: accept, alternative, manual assignment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -12,303 +11,338 @@ import orjson
 from shoal import Conflict, Event, Invalid, NotFound, TenantContext
 
 from .hours import capacity_hours
-from .intake import SOURCE
+from .inputs import PlanningInputs
+from .outcomes import SOURCE
 from .parameters import OptimizerParameters
 from .records import Person, Task
-from .rules import violations
 from .skills import Matcher
-from .solver import World
-from .store import Change, Store, fingerprint, packed
+from .store import Change, RecordStore, encode, fingerprint
+from .tasks import get_task
+from .team.rules import find_violations
 
-MOST_ALTERNATIVES = 200
-DEMANDS = {"type", "estimated_hours", "start", "deadline", "skills", "team_size"}
-"""What of a task decides which team is the best: a new title changes nothing."""
+MAX_ALTERNATIVES = 200
+REQUIREMENTS = {"type", "estimated_hours", "start", "deadline", "skills", "team_size"}
+"""The fields of a task that decide which team is the best."""
+INTERNAL = ("people_fingerprints", "task_fingerprint", "shown")
+"""Fields of a stored recommendation that no answer contains."""
 
 
-async def task_of(ctx: TenantContext, id: str) -> tuple[Task, bytes]:
-    """The task and its raw record, or NotFound when there is none that the caller may
-    see.
+@dataclass(frozen=True)
+class Recommendation:
+    """A stored recommendation with its task.
+
+    Attributes:
+        record: The recommendation.
+        raw: The same as it is stored.
+        task: Its task.
+        task_raw: The same as it is stored.
     """
-    raw = await Store(ctx).get("tasks", id)
-    if raw is not None:
-        task = Task.model_validate_json(raw)
-        if task.board_id is None or ctx.may_see(task.board_id):
-            return task, raw
-    raise NotFound(f"there is no task {id!r}")
+
+    record: dict[str, Any]
+    raw: bytes
+    task: Task
+    task_raw: bytes
 
 
-async def recommendation_of(ctx: TenantContext, id: str) -> tuple[dict[str, Any], bytes]:
-    raw = await Store(ctx).get("recommendations", id)
+async def get_recommendation(ctx: TenantContext, id: str) -> Recommendation:
+    """A recommendation.
+
+    Raises:
+        NotFound: There is none for a task that the caller may see.
+    """
+    raw = await RecordStore(ctx).get("recommendations", id)
     if raw is None:
-        raise NotFound(f"there is no recommendation {id!r}")
+        raise NotFound(f"recommendation {id!r} not found")
     record = orjson.loads(raw)
-    await task_of(ctx, record["task"])
-    return record, raw
+    return Recommendation(record, raw, *await get_task(ctx, record["task"]))
 
 
-async def recommended(
-    ctx: TenantContext, solver: Any, world: World, task: Task, raw: bytes
+def public(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A recommendation as answers show it."""
+    return {name: value for name, value in record.items() if name not in INTERNAL}
+
+
+async def recommend(
+    ctx: TenantContext, solver: Any, inputs: PlanningInputs, task: Task, task_raw: bytes
 ) -> dict[str, Any]:
-    """A first recommendation for the task, kept for the decision."""
-    if task.state != "open":
-        raise Conflict(f"task {task.id!r} is {task.state} already")
-    answer = await solver.recommend(world, raw)
-    record = {
-        "id": uuid4().hex,
-        "task": task.id,
-        "state": "proposed",
-        "created": datetime.now(UTC).isoformat(),
-        **answer,
-    }
-    record["root"] = record["id"]
-    record |= {"people_then": _people_then(world, record["team"]), "task_then": _task_then(task)}
-    record["shown"] = [record["team"]] if record["team"] else []
-    await Store(ctx).put("recommendations", {record["id"]: packed(record)})
-    await _tell(ctx, "optimizer.recommended", record, {})
+    """Recommend a team for a task.
+
+    Args:
+        ctx: The caller's context.
+        solver: The backend, see `solver.Solver`.
+        inputs: The tenant's records.
+        task: The task.
+        task_raw: The same as it is stored.
+
+    Returns:
+        The stored recommendation.
+
+    Raises:
+        Conflict: The task is not open.
+    """
+    _check_open(task)
+    record = _new_record(task, inputs, await solver.recommend(inputs, task_raw))
+    record |= {"root": record["id"], "shown": [record["team"]] if record["team"] else []}
+    await RecordStore(ctx).put("recommendations", {record["id"]: encode(record)})
+    await _append_event(ctx, "optimizer.recommended", record)
     return record
 
 
-def _people_then(world: World, team: Sequence[str]) -> dict[str, str]:
-    """What each of the team was when the team was chosen."""
-    wanted = set(team)
-    return {
-        id: fingerprint(raw)
-        for id, raw in zip(world.ids, world.people, strict=True)
-        if id in wanted
-    }
+async def accept(ctx: TenantContext, recommendation: Recommendation) -> dict[str, Any]:
+    """Commit the recommended team; accepting again changes nothing.
 
-
-def _task_then(task: Task) -> str:
-    """What a task demanded of its team when the team was chosen."""
-    return fingerprint(packed(task.model_dump(mode="json", include=DEMANDS)))
-
-
-async def accepted(ctx: TenantContext, id: str) -> dict[str, Any]:
-    """Commit the team: their workloads rise at once. Accepting again changes nothing;
-    Conflict when anyone, or what the task demands, changed since.
+    Raises:
+        Conflict: Someone in the team or the task has changed since, or the
+            recommendation was decided otherwise.
     """
-    record, raw = await recommendation_of(ctx, id)
-    if record["state"] == "accepted":
-        await _tell(ctx, "optimizer.accepted", record, {})
-        return record
-    if record["state"] != "proposed":
-        raise Conflict(f"this recommendation was {record['state']}")
-    if not record["team"]:
-        raise Conflict("there is no team to accept")
-    task, task_raw = await task_of(ctx, record["task"])
-    if record.get("task_then") not in (
-        None,
-        _task_then(task),
-    ):  # None: kept before tasks were compared
-        detail = (
-            f"task {task.id!r} changed since this was recommended; ask for a new recommendation"
-        )
-        raise Conflict(detail, errors=[{"location": "task", "message": "changed since"}])
-    people = await Store(ctx).many("people", record["team"])
-    changed = [
-        person for person, held in zip(record["team"], people, strict=True)
-        if held is None or fingerprint(held) != record["people_then"].get(person)
-    ]  # fmt: skip
-    if changed:
-        detail = (
-            f"{', '.join(changed)} changed since this was recommended; ask for a new recommendation"
-        )
-        raise Conflict(
-            detail,
-            errors=[
-                {"location": f"team.{person}", "message": "changed since"} for person in changed
-            ],
-        )
-    record = await _commit(
-        ctx, record, raw, task, task_raw, record["team"], people, {"state": "accepted"}
-    )
-    await _tell(ctx, "optimizer.accepted", record, {})
+    record = recommendation.record
+    if record["state"] != "accepted":
+        _check_proposed(record)
+        if not record["team"]:
+            raise Conflict("this recommendation has no team to accept")
+        people = await RecordStore(ctx).get_many("people", record["team"])
+        _check_unchanged(recommendation, people)
+        record = await _commit(ctx, recommendation, record["team"], people, {"state": "accepted"})
+    await _append_event(ctx, "optimizer.accepted", record)
     return record
 
 
-async def alternative(ctx: TenantContext, solver: Any, world: World, id: str) -> dict[str, Any]:
-    """The best team that none of this chain of recommendations has shown; `team` is
-    empty when there is no other.
+async def suggest_alternative(
+    ctx: TenantContext, solver: Any, inputs: PlanningInputs, recommendation: Recommendation
+) -> dict[str, Any]:
+    """Recommend the best team that was not shown before.
+
+    Args:
+        ctx: The caller's context.
+        solver: The backend, see `solver.Solver`.
+        inputs: The tenant's records.
+        recommendation: Any of the task's chain of recommendations.
+
+    Returns:
+        The stored recommendation; with an empty team when there is no other.
+
+    Raises:
+        Conflict: The task is not open.
     """
-    record, raw = await recommendation_of(ctx, id)
-    root, root_raw = (
-        (record, raw)
-        if record["root"] == record["id"]
-        else await recommendation_of(ctx, record["root"])
-    )
-    task, task_raw = await task_of(ctx, record["task"])
-    if task.state != "open":
-        raise Conflict(f"task {task.id!r} is {task.state} already")
-    shown = root["shown"]
-    if len(shown) >= MOST_ALTERNATIVES:
-        return {
-            **_bare(record),
-            "status": "none",
-            "team": [],
-            "message": f"{MOST_ALTERNATIVES} teams were shown; there may be others",
-        }
-    answer = await solver.recommend(world, task_raw, shown)
+    record, task = recommendation.record, recommendation.task
+    root = recommendation
+    if record["root"] != record["id"]:
+        root = await get_recommendation(ctx, record["root"])
+    _check_open(task)
+    shown = root.record["shown"]
+    if len(shown) >= MAX_ALTERNATIVES:
+        return _no_alternative(
+            record, "none", f"{MAX_ALTERNATIVES} teams were shown; there may be others"
+        )
+    answer = await solver.recommend(inputs, recommendation.task_raw, shown)
     if not answer["team"]:
-        proved = answer["status"] == "infeasible"
-        message = (
-            "there is no other team that keeps the rules"
-            if proved
-            else "no other team was found in time"
-        )
-        return {
-            **_bare(record),
-            "status": "none" if proved else "unknown",
-            "team": [],
-            "message": message,
-        }
-    fresh = {
+        if answer["status"] == "infeasible":
+            return _no_alternative(record, "none", "no other team satisfies the constraints")
+        return _no_alternative(record, "unknown", "no other team was found in time")
+    new = _new_record(task, inputs, answer)
+    new |= {"root": root.record["id"], "number": len(shown) + 1}
+    root_record = {**root.record, "shown": [*shown, answer["team"]]}
+    await RecordStore(ctx).compare_and_set(
+        [
+            Change("recommendations", new["id"], None, encode(new)),
+            Change("recommendations", root.record["id"], root.raw, encode(root_record)),
+        ]
+    )
+    await _append_event(ctx, "optimizer.alternative", new, {"instead_of": record["id"]})
+    return new
+
+
+async def assign(
+    ctx: TenantContext,
+    inputs: PlanningInputs,
+    recommendation: Recommendation,
+    team: Sequence[str],
+    override: bool,
+    reason: str,
+) -> dict[str, Any]:
+    """Assign a team that was chosen by hand; doing so again changes nothing.
+
+    Args:
+        ctx: The caller's context.
+        inputs: The tenant's records.
+        recommendation: The recommendation that it replaces.
+        team: The ids of the team.
+        override: Whether to assign it in spite of violations, which are then recorded.
+        reason: Why, for the record.
+
+    Returns:
+        The stored recommendation.
+
+    Raises:
+        Invalid: The team violates a rule, or contains an unknown person.
+        Conflict: The recommendation or the task was decided otherwise.
+    """
+    record = recommendation.record
+    details: dict[str, Any] = {}
+    if record["state"] != "assigned" or record["team"] != list(team):
+        _check_proposed(record)
+        raws = await RecordStore(ctx).get_many("people", list(team))
+        people = _parse_people(team, raws)
+        violations = team_violations(ctx, inputs, recommendation.task, people)
+        if violations and not override:
+            raise _violated(violations)
+        details = {"violations": violations, "override": bool(violations), "reason": reason}
+        change = {"state": "assigned", "team": list(team), **details}
+        record = await _commit(ctx, recommendation, team, raws, change)
+    await _append_event(ctx, "optimizer.assigned", record, details)
+    return record
+
+
+def team_violations(
+    ctx: TenantContext, inputs: PlanningInputs, task: Task, people: Sequence[Person]
+) -> list[dict[str, Any]]:
+    """What a team would violate, as answers show it."""
+    parameters = ctx.parameters(OptimizerParameters)
+    matcher = Matcher(parameters.similarity, inputs.vectors)
+    return [
+        asdict(violation)
+        for violation in find_violations(task, people, matcher, parameters, inputs.now)
+    ]
+
+
+def _check_open(task: Task) -> None:
+    if task.state != "open":
+        raise Conflict(f"task {task.id!r} is already {task.state}")
+
+
+def _check_proposed(record: Mapping[str, Any]) -> None:
+    if record["state"] != "proposed":
+        raise Conflict(f"this recommendation is already {record['state']}")
+
+
+def _new_record(task: Task, inputs: PlanningInputs, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A recommendation as it is stored, without its place in a chain."""
+    team = set(answer["team"])
+    return {
         "id": uuid4().hex,
         "task": task.id,
         "state": "proposed",
         "created": datetime.now(UTC).isoformat(),
         **answer,
+        "people_fingerprints": {
+            id: fingerprint(raw)
+            for id, raw in zip(inputs.ids, inputs.people, strict=True)
+            if id in team
+        },
+        "task_fingerprint": _task_fingerprint(task),
     }
-    fresh |= {
-        "root": root["id"],
-        "people_then": _people_then(world, answer["team"]),
-        "task_then": _task_then(task),
-        "number": len(shown) + 1,
-    }
-    changes = [
-        Change("recommendations", fresh["id"], None, packed(fresh)),
-        Change(
-            "recommendations",
-            root["id"],
-            root_raw,
-            packed({**root, "shown": [*shown, answer["team"]]}),
-        ),
+
+
+def _no_alternative(record: Mapping[str, Any], status: str, message: str) -> dict[str, Any]:
+    kept = {name: record[name] for name in ("id", "task", "root")}
+    return {**kept, "status": status, "team": [], "message": message}
+
+
+def _task_fingerprint(task: Task) -> str:
+    """What the task requires: a new title does not change it."""
+    return fingerprint(encode(task.model_dump(mode="json", include=REQUIREMENTS)))
+
+
+def _check_unchanged(recommendation: Recommendation, people: Sequence[bytes | None]) -> None:
+    """Raise Conflict when the task's requirements or the team have changed since."""
+    record, task = recommendation.record, recommendation.task
+    # Recommendations stored before tasks were compared have no fingerprint of theirs.
+    if record.get("task_fingerprint") not in (None, _task_fingerprint(task)):
+        raise _changed([task.id], ["task"])
+    changed = [
+        id
+        for id, raw in zip(record["team"], people, strict=True)
+        if raw is None or fingerprint(raw) != record["people_fingerprints"].get(id)
     ]
-    await Store(ctx).swap(changes)
-    await _tell(ctx, "optimizer.alternative", fresh, {"instead_of": record["id"]})
-    return fresh
+    if changed:
+        raise _changed(changed, [f"team.{id}" for id in changed])
 
 
-def _bare(record: dict[str, Any]) -> dict[str, Any]:
-    return {"id": record["id"], "task": record["task"], "root": record["root"]}
-
-
-async def assigned(
-    ctx: TenantContext, world: World, id: str, team: Sequence[str], override: bool, reason: str
-) -> dict[str, Any]:
-    """Assign this team instead. What it violates is refused as Invalid, unless
-    overridden: then it is on record.
-    """
-    record, raw = await recommendation_of(ctx, id)
-    if record["state"] == "assigned" and record["team"] == list(team):
-        await _tell(ctx, "optimizer.assigned", record, {})
-        return record
-    if record["state"] != "proposed":
-        raise Conflict(f"this recommendation was {record['state']}")
-    task, task_raw = await task_of(ctx, record["task"])
-    held = await Store(ctx).many("people", list(team))
-    if unknown := [person for person, found in zip(team, held, strict=True) if found is None]:
-        raise Invalid(
-            f"there is no {', '.join(unknown)}",
-            errors=[
-                {"location": f"people.{list(team).index(person)}", "message": "no such person"}
-                for person in unknown
-            ],
-        )
-    people = [Person.model_validate_json(found) for found in held if found is not None]
-    parameters = ctx.parameters(OptimizerParameters)
-    matcher = Matcher(parameters.similarity, world.vectors)
-    broken = [
-        violation.__dict__ for violation in violations(task, people, matcher, parameters, world.now)
-    ]
-    if broken and not override:
-        raise Invalid(
-            "; ".join(violation["message"] for violation in broken)
-            + ". Send override: true to assign them all the same.",
-            errors=[
-                {"location": f"{violation['rule']}.{violation['subject']}", **violation}
-                for violation in broken
-            ],
-        )
-    change = {
-        "state": "assigned",
-        "team": list(team),
-        "violations": broken,
-        "override": bool(broken),
-        "reason": reason,
-    }
-    record = await _commit(ctx, record, raw, task, task_raw, team, held, change)
-    await _tell(
-        ctx,
-        "optimizer.assigned",
-        record,
-        {"violations": broken, "override": bool(broken), "reason": reason},
+def _changed(ids: Sequence[str], locations: Sequence[str]) -> Conflict:
+    return Conflict(
+        f"changed since this recommendation: {', '.join(ids)}; request a new one",
+        errors=[{"location": location, "message": "changed since"} for location in locations],
     )
-    return record
+
+
+def _parse_people(ids: Sequence[str], raws: Sequence[bytes | None]) -> list[Person]:
+    unknown = [n for n, raw in enumerate(raws) if raw is None]
+    if unknown:
+        raise Invalid(
+            f"unknown people: {', '.join(ids[n] for n in unknown)}",
+            errors=[{"location": f"people.{n}", "message": "not found"} for n in unknown],
+        )
+    return [Person.model_validate_json(raw) for raw in raws if raw is not None]
+
+
+def _violated(violations: Sequence[Mapping[str, Any]]) -> Invalid:
+    messages = "; ".join(violation["message"] for violation in violations)
+    return Invalid(
+        f"{messages}. Send override: true to assign the team anyway.",
+        errors=[
+            {"location": f"{violation['rule']}.{violation['subject']}", **violation}
+            for violation in violations
+        ],
+    )
 
 
 async def _commit(
-    ctx: TenantContext, record: dict[str, Any], raw: bytes, task: Task, task_raw: bytes, team: Sequence[str],
-    held: Sequence[bytes | None], change: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
-    """Raise the team's workloads, close the task and the recommendation: all at once,
-    or Conflict.
+    ctx: TenantContext,
+    recommendation: Recommendation,
+    team: Sequence[str],
+    people: Sequence[bytes | None],
+    change: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Raise the team's workloads, and close the task and the recommendation.
+
+    Raises:
+        Conflict: The task is not open, or a record has changed in the meantime.
     """
-    if task.state != "open":
-        raise Conflict(f"task {task.id!r} is {task.state} already, to {', '.join(task.team)}")
+    task = recommendation.task
+    _check_open(task)
     now = datetime.now(UTC)
     committed: dict[str, float] = {}
     changes = []
-    start, end = task.window(now)
-    for id, before in zip(team, held, strict=True):
-        if before is None:
-            raise Conflict(f"{id!r} is gone")
-        person = Person.model_validate_json(before)
-        hours = capacity_hours(person, start, end) if end > start else 0.0
-        added = 100 * task.estimated_hours / len(team) / hours if hours > 0 else 100.0
-        after = min(100.0, person.workload + added)
+    for id, raw in zip(team, people, strict=True):
+        if raw is None:
+            raise Conflict(f"person {id!r} was deleted")
+        person = Person.model_validate_json(raw)
+        after = min(100.0, person.workload + _added_workload(task, person, len(team), now))
         committed[id] = round(after - person.workload, 6)
-        changes.append(
-            Change(
-                "people",
-                id,
-                before,
-                packed(person.model_copy(update={"workload": round(after, 6)})),
-            )
-        )
-    done = task.model_copy(
+        changed = person.model_copy(update={"workload": round(after, 6)})
+        changes.append(Change("people", id, raw, encode(changed)))
+    assigned = task.model_copy(
         update={"state": "assigned", "team": tuple(team), "committed": committed}
     )
-    record = {
-        **record,
-        **change,
-        "decided": now.isoformat(),
-        "by": ctx.user,
-        "committed": committed,
-    }
-    changes.append(Change("tasks", task.id, task_raw, packed(done)))
-    changes.append(Change("recommendations", record["id"], raw, packed(record)))
-    await Store(ctx).swap(changes)
+    decision = {"decided": now.isoformat(), "by": ctx.user, "committed": committed}
+    record = {**recommendation.record, **change, **decision}
+    changes.append(Change("tasks", task.id, recommendation.task_raw, encode(assigned)))
+    changes.append(Change("recommendations", record["id"], recommendation.raw, encode(record)))
+    await RecordStore(ctx).compare_and_set(changes)
     return record
 
 
-async def _tell(
-    ctx: TenantContext, type: str, record: dict[str, Any], more: dict[str, Any]
+def _added_workload(task: Task, person: Person, size: int, now: datetime) -> float:
+    """Percentage points of workload that a share of the task adds."""
+    start, end = task.window(now)
+    hours = capacity_hours(person, start, end) if end > start else 0.0
+    return 100 * task.estimated_hours / size / hours if hours > 0 else 100.0
+
+
+async def _append_event(
+    ctx: TenantContext,
+    type: str,
+    record: Mapping[str, Any],
+    details: Mapping[str, Any] | None = None,
 ) -> None:
     data = {
         "recommendation": record["id"],
         "task": record["task"],
         "team": record["team"],
         "by": ctx.user,
-        **more,
+        **(details or {}),
     }
-    await ctx.stores.events.append(
-        [
-            Event(
-                id=f"{record['id']}:{type}",
-                source=SOURCE,
-                type=type,
-                subject=record["task"],
-                data=data,
-            )
-        ]
+    event = Event(
+        id=f"{record['id']}:{type}", source=SOURCE, type=type, subject=record["task"], data=data
     )
+    await ctx.stores.events.append([event])

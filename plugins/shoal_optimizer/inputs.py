@@ -1,141 +1,160 @@
-"""What a replica knows of each tenant: raw records by version, and vectors for skills'
-names.
-"""
+"""What a solve needs of a tenant, cached by the version of its records."""
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from shoal import ShoalError, TenantContext
+from shoal import Operations, ShoalError, TenantContext
 
 from .parameters import OptimizerParameters
-from .skills import normal
-from .solver import World
-from .store import Store
+from .skills import normalize_skill
+from .store import RecordStore
 
-REMEMBERED = 16
-MOST_NAMES = 5000
+MAX_TENANTS = 16
+MAX_NAMES = 5000
+"""Names of skills that are embedded for one request."""
+EMBED_BATCH = 128
+FEATURE_BATCH = 100
 STEP = timedelta(minutes=5)
-"""Times are taken at full steps, so that what was computed for a moment serves the next
-requests too.
-"""
+"""Times are rounded down to it, so that results for a moment serve later requests."""
 
 
-def moment() -> datetime:
+@dataclass(frozen=True)
+class PlanningInputs:
+    """A tenant's records at a moment, as they travel to the solver.
+
+    Attributes:
+        key: The tenant and the version of its records: a replica parses them once.
+        ids: The ids of `people`.
+        people: Raw JSON.
+        outcomes: Raw JSON.
+        parameters: The caller's parameters.
+        now: The moment at which the work begins.
+        vectors: Name of a skill → embedding.
+        success: (person, type of task) → past success from the feature store.
+    """
+
+    key: tuple[str, int]
+    ids: Sequence[str]
+    people: Sequence[bytes]
+    outcomes: Sequence[bytes]
+    parameters: OptimizerParameters
+    now: datetime
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    success: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+def rounded_now() -> datetime:
+    """The current time, rounded down to STEP."""
     now = datetime.now(UTC)
     return now - timedelta(seconds=now.timestamp() % STEP.total_seconds())
 
 
-class Worlds:
-    """Makes the `World` of a request; reads the records again only when their version
-    changed.
-    """
+class InputsLoader:
+    """Loads the inputs of a request; records are read again when they have changed."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, World] = OrderedDict()
-        self._read: OrderedDict[Any, dict[str, float]] = OrderedDict()
+        self._records: OrderedDict[str, PlanningInputs] = OrderedDict()
+        self._success: OrderedDict[Any, dict[str, float]] = OrderedDict()
         self._vectors: OrderedDict[str, list[float]] = OrderedDict()
+        self._skills: tuple[tuple[str, int] | None, set[str]] = (None, set())
 
-    async def of(self, ctx: TenantContext, tasks: list[bytes]) -> World:
-        parameters = ctx.parameters(OptimizerParameters)
-        store = Store(ctx)
-        version = await store.version()
-        known = self._known.get(ctx.tenant)
-        if known is None or known.key[1] != version:
-            people, outcomes = await store.all("people"), await store.all("outcomes")
-            known = World(
-                (ctx.tenant, version),
-                list(people),
-                list(people.values()),
-                list(outcomes.values()),
-                parameters,
-                moment(),
-            )
-            self._known[ctx.tenant] = known
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
-        vectors = await self._embedded(ctx, known, tasks)
-        success = await self._success(ctx, known, tasks)
-        return World(
-            known.key,
-            known.ids,
-            known.people,
-            known.outcomes,
-            parameters,
-            moment(),
-            vectors,
-            success,
+    async def load(self, ctx: TenantContext, tasks: Sequence[bytes]) -> PlanningInputs:
+        """The inputs for these tasks (raw JSON)."""
+        inputs = await self._load_records(ctx)
+        parsed = [orjson.loads(raw) for raw in tasks]
+        names = {normalize_skill(need["skill"]) for task in parsed for need in task["skills"]}
+        types = {task["type"] for task in parsed}
+        return replace(
+            inputs,
+            vectors=await self._load_vectors(ctx, inputs, names),
+            success=await self._load_success(ctx, inputs, types),
         )
 
-    async def _success(
-        self, ctx: TenantContext, world: World, tasks: list[bytes]
+    async def _load_records(self, ctx: TenantContext) -> PlanningInputs:
+        store = RecordStore(ctx)
+        key = (ctx.tenant, await store.version())
+        cached = self._records.get(ctx.tenant)
+        parameters, now = ctx.parameters(OptimizerParameters), rounded_now()
+        if cached is not None and cached.key == key:
+            return replace(cached, parameters=parameters, now=now)
+        people, outcomes = await store.get_all("people"), await store.get_all("outcomes")
+        inputs = PlanningInputs(
+            key, list(people), list(people.values()), list(outcomes.values()), parameters, now
+        )
+        self._records[ctx.tenant] = inputs
+        _shrink(self._records, MAX_TENANTS)
+        return inputs
+
+    async def _load_success(
+        self, ctx: TenantContext, inputs: PlanningInputs, types: set[str]
     ) -> dict[tuple[str, str], float]:
-        """Past success from `features`, where a tenant has defined it there: the
-        feature `past_success_<type>` or `past_success` of the entity `person`. What it
-        does not hold is computed from the outcomes kept here.
+        """Past success from `features`, where the tenant has defined it there.
+
+        What is missing there is computed from the stored outcomes.
         """
         features = ctx.capability("features")
-        if features is None or not world.people:
+        if features is None or not inputs.people:
             return {}
         found: dict[tuple[str, str], float] = {}
-        for kind in sorted({orjson.loads(raw)["type"] for raw in tasks}):
-            key = (ctx.tenant, kind, world.key[1], moment())
-            if key not in self._read:
-                self._read[key] = await _past_success(features, world, kind)
-                while len(self._read) > REMEMBERED * 8:
-                    self._read.popitem(last=False)
-            found |= {(person, kind): value for person, value in self._read[key].items()}
+        for type in sorted(types):
+            key = (*inputs.key, type, inputs.now)
+            if key not in self._success:
+                self._success[key] = await _read_success(features, inputs.ids, type)
+                _shrink(self._success, 8 * MAX_TENANTS)
+            found |= {(person, type): value for person, value in self._success[key].items()}
         return found
 
-    async def _embedded(
-        self, ctx: TenantContext, world: World, tasks: list[bytes]
+    async def _load_vectors(
+        self, ctx: TenantContext, inputs: PlanningInputs, names: set[str]
     ) -> dict[str, list[float]]:
-        """Vectors for the names of skills, from `search` where it runs; without it,
-        words and synonyms must do.
-        """
+        """Embeddings of skills from `search`; none when it is not available."""
         search = ctx.capability("search")
-        if search is None:
+        if search is None or not names:
             return {}
-        names = {normal(r["skill"]) for raw in tasks for r in orjson.loads(raw)["skills"]}
-        if not names:
-            return {}
-        names |= self._skills(world)
-        missing = sorted(name for name in names if name not in self._vectors)[:MOST_NAMES]
+        names = names | self._names_of_skills(inputs)
+        missing = sorted(name for name in names if name not in self._vectors)[:MAX_NAMES]
         try:
-            for at in range(0, len(missing), 128):
-                some = missing[at : at + 128]
-                answer: Any = await search.embed(body={"texts": some})
-                self._vectors.update(zip(some, answer["vectors"], strict=True))
+            for at in range(0, len(missing), EMBED_BATCH):
+                texts = missing[at : at + EMBED_BATCH]
+                answer = await search.embed(body={"texts": texts})
+                self._vectors.update(zip(texts, answer["vectors"], strict=True))
         except ShoalError:
-            pass
-        while len(self._vectors) > 4 * MOST_NAMES:
-            self._vectors.popitem(last=False)
+            pass  # Skills then match by word and synonym.
+        _shrink(self._vectors, 4 * MAX_NAMES)
         return {name: self._vectors[name] for name in sorted(names) if name in self._vectors}
 
-    def _skills(self, world: World) -> set[str]:
-        if getattr(self, "_names_of", None) != world.key:
-            self._names = {
-                normal(name) for raw in world.people for name in orjson.loads(raw)["skills"]
+    def _names_of_skills(self, inputs: PlanningInputs) -> set[str]:
+        """The names of all people's skills; those of the last inputs are cached."""
+        key, names = self._skills
+        if key != inputs.key:
+            names = {
+                normalize_skill(name)
+                for raw in inputs.people
+                for name in orjson.loads(raw)["skills"]
             }
-            self._names_of = world.key
-        return self._names
+            self._skills = (inputs.key, names)
+        return names
 
 
-async def _past_success(features: Any, world: World, kind: str) -> dict[str, float]:
-    """Person → past success on this kind of task, for those for whom the feature store
-    holds one.
-    """
-    ids = world.ids
-    for name in (f"past_success_{kind}", "past_success"):
+def _shrink(cache: OrderedDict[Any, Any], size: int) -> None:
+    while len(cache) > size:
+        cache.popitem(last=False)
+
+
+async def _read_success(features: Operations, ids: Sequence[str], type: str) -> dict[str, float]:
+    """Person → past success, by the first of two features that is defined."""
+    for name in (f"past_success_{type}", "past_success"):
         found: dict[str, float] = {}
         try:
-            for at in range(0, len(ids), 100):
-                answer = await features.batch(
-                    entity="person", ids=ids[at : at + 100], features=[name]
-                )
-                for id, row in zip(ids[at : at + 100], answer["results"], strict=True):
+            for at in range(0, len(ids), FEATURE_BATCH):
+                batch = ids[at : at + FEATURE_BATCH]
+                answer = await features.batch(entity="person", ids=batch, features=[name])
+                for id, row in zip(batch, answer["results"], strict=True):
                     value = row["features"].get(name)
                     if isinstance(value, int | float) and 0 <= value <= 1:
                         found[id] = float(value)

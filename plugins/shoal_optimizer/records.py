@@ -1,4 +1,4 @@
-"""People, tasks and outcomes: what the optimizer knows of a tenant's work."""
+"""The records of a tenant: people, tasks and outcomes."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
@@ -18,13 +18,15 @@ from pydantic import (
 
 from shoal import Identifier
 
+DEFAULT_LEVEL = 3
+"""The level of a person's skill that is given without one."""
 Level = Annotated[float, Field(gt=0, le=5)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Hours = Annotated[float, Field(gt=0, le=10_000)]
 Weekday = Annotated[int, Field(ge=1, le=7)]
 
 
-def _known_zone(name: str) -> str:
+def _check_time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -34,58 +36,59 @@ def _known_zone(name: str) -> str:
     return name
 
 
-TimeZone = Annotated[str, AfterValidator(_known_zone)]
+TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 
 
 class Record(BaseModel):
+    """What every record has in common: it is frozen, and unknown fields are ignored."""
+
     model_config = ConfigDict(
         frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True
     )
 
 
 class WorkingHours(Record):
-    """One stretch of local time on every working day; it may run past midnight."""
+    """A stretch of local time on every working day; it may run past midnight."""
 
     start: time = time(9)
     end: time = time(17)
 
     @model_validator(mode="after")
-    def _some_time(self) -> "WorkingHours":
+    def _check_stretch(self) -> "WorkingHours":
         if self.start == self.end:
             raise ValueError("working hours must not start and end at the same time")
         if self.start.tzinfo or self.end.tzinfo:
-            raise ValueError("working hours are local times: leave out the offset")
+            raise ValueError("working hours are local times without an offset")
         return self
 
 
 class Leave(Record):
-    """Days away, both inclusive."""
+    """Days of absence, both inclusive."""
 
     start: date = Field(alias="from")
     end: date = Field(alias="to")
 
     @model_validator(mode="after")
-    def _in_order(self) -> "Leave":
+    def _check_order(self) -> "Leave":
         if self.end < self.start:
             raise ValueError("leave must not end before it begins")
         return self
 
 
 class Person(Record):
-    """One person. `workload` is the percentage of `capacity_hours` (a week) that is
-    committed already.
-    """
+    """A person who may be in a team."""
 
     id: Identifier = ""
     name: str = ""
     skills: dict[Identifier, Level] = Field(default_factory=dict)
-    """Skill → level, from above 0 (heard of it) to 5 (teaches it)."""
+    """Name → level, above 0 (beginner) to 5 (expert)."""
     experience_years: float = Field(0, ge=0, le=80)
     workload: Percent = 0
+    """Percent of `capacity_hours` that is committed."""
     capacity_hours: Annotated[float, Field(gt=0, le=168)] = Field(
         40, validation_alias=AliasChoices("capacity_hours", "hours_per_week")
     )
-    """A week."""
+    """Per week."""
     time_zone: TimeZone = Field("UTC", validation_alias=AliasChoices("time_zone", "timezone"))
     working_hours: tuple[WorkingHours, ...] = Field((WorkingHours(),), min_length=1, max_length=4)
     working_days: frozenset[Weekday] = Field(frozenset({1, 2, 3, 4, 5}), min_length=1)
@@ -97,13 +100,14 @@ class Person(Record):
 
     @field_validator("skills", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return _as_mapping(value, "level", 3)
+    def _read_skills(cls, value: Any) -> Any:
+        """Also a list of names, or of {name, level}."""
+        return _skill_levels(value)
 
     @field_validator("working_hours", mode="before")
     @classmethod
-    def _single(cls, value: Any) -> Any:
-        """Also one stretch alone, and ["09:00", "17:00"]."""
+    def _read_working_hours(cls, value: Any) -> Any:
+        """Also a single stretch, or ["09:00", "17:00"]."""
         if isinstance(value, Mapping | WorkingHours):
             return (value,)
         if (
@@ -116,10 +120,15 @@ class Person(Record):
 
     @property
     def label(self) -> str:
+        """The name, or the id of a person without one."""
         return self.name or self.id
 
-    def away(self, day: date) -> bool:
-        """Whether leave or availability keeps them from working that day."""
+    @property
+    def has_absences(self) -> bool:
+        return bool(self.leave or self.available_from or self.available_until)
+
+    def is_absent(self, day: date) -> bool:
+        """Whether it is a day of leave, or one before or after their availability."""
         return (
             (self.available_from is not None and day < self.available_from)
             or (self.available_until is not None and day > self.available_until)
@@ -128,9 +137,7 @@ class Person(Record):
 
 
 class Requirement(Record):
-    """A skill that a task needs: in at least `people` members of the team, each at
-    `level` or above.
-    """
+    """A skill that a task requires of `people` members of the team at least."""
 
     skill: Identifier
     level: Level = 1
@@ -138,13 +145,15 @@ class Requirement(Record):
 
 
 class TeamSize(Record):
+    """The number of people in a team; in requests `min` and `max`."""
+
     least: int = Field(1, ge=1, le=50, alias="min")
     most: int = Field(5, ge=1, le=50, alias="max")
 
     @model_validator(mode="after")
-    def _in_order(self) -> "TeamSize":
+    def _check_order(self) -> "TeamSize":
         if self.most < self.least:
-            raise ValueError("the largest team must not be smaller than the smallest")
+            raise ValueError("max must not be less than min")
         return self
 
 
@@ -152,7 +161,7 @@ TaskState = Literal["open", "assigned", "done"]
 
 
 class Task(Record):
-    """One piece of work. `priority` runs from 1 (can wait) to 5 (first of all)."""
+    """A piece of work."""
 
     id: Identifier = ""
     title: str = ""
@@ -165,16 +174,16 @@ class Task(Record):
     skills: tuple[Requirement, ...] = Field((), max_length=50)
     team_size: TeamSize = Field(default_factory=TeamSize.model_construct)
     priority: int = Field(3, ge=1, le=5)
-    """Also low (2), medium (3), high (4) or critical (5)."""
+    """From 1 (lowest) to 5 (critical); also by name, see `PRIORITIES`."""
     state: TaskState = "open"
     team: tuple[Identifier, ...] = ()
     committed: dict[Identifier, float] = Field(default_factory=dict)
-    """Percentage points of workload that the assignment added to each of the team."""
+    """Person → percentage points of workload that the assignment added."""
 
     @model_validator(mode="before")
     @classmethod
-    def _bounds(cls, value: Any) -> Any:
-        """Also team_min and team_max, and a team size as one number or a pair."""
+    def _read_team_size(cls, value: Any) -> Any:
+        """Also `team_min` and `team_max`, or one number or a pair as `team_size`."""
         if not isinstance(value, Mapping):
             return value
         value = dict(value)
@@ -194,18 +203,19 @@ class Task(Record):
 
     @field_validator("priority", mode="before")
     @classmethod
-    def _named(cls, value: Any) -> Any:
+    def _read_priority(cls, value: Any) -> Any:
         return PRIORITIES.get(value.casefold(), value) if isinstance(value, str) else value
 
     @field_validator("start", mode="before")
     @classmethod
-    def _dated(cls, value: Any) -> Any:
-        """A date alone means its first moment in UTC."""
+    def _read_start(cls, value: Any) -> Any:
+        """Also a date, which means its first moment in UTC."""
         return f"{value}T00:00:00Z" if isinstance(value, str) and len(value) == 10 else value
 
     @field_validator("skills", mode="before")
     @classmethod
-    def _mapped(cls, value: Any) -> Any:
+    def _read_requirements(cls, value: Any) -> Any:
+        """Also a list of names, or {name: level}."""
         if isinstance(value, Mapping):
             return [{"skill": skill, "level": level} for skill, level in value.items()]
         if isinstance(value, list | tuple):
@@ -213,21 +223,24 @@ class Task(Record):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Task":
+    def _check_consistency(self) -> "Task":
         if self.start is not None and self.start >= self.deadline:
             raise ValueError("a task must start before its deadline")
         names = [requirement.skill.casefold() for requirement in self.skills]
         if len(set(names)) < len(names):
-            raise ValueError("a skill must be required once: put the number of people in `people`")
+            raise ValueError("each skill may be required once; `people` is how many must have it")
         return self
 
     @property
     def label(self) -> str:
+        """The title, or the id of a task without one."""
         return self.title or self.id
 
     def window(self, now: datetime) -> tuple[datetime, datetime]:
-        """When it can be worked on: from its start, or from now when that is past,
-        until its deadline.
+        """When it can be worked on, in UTC.
+
+        That is from its start, or from now when the start has passed, until its
+        deadline.
         """
         start = self.start if self.start is not None and self.start > now else now
         return start.astimezone(UTC), self.deadline.astimezone(UTC)
@@ -237,7 +250,7 @@ PRIORITIES = {"lowest": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 
 
 class Outcome(Record):
-    """How one task went for the people who did it."""
+    """The outcome of a task for the people who did it."""
 
     id: Identifier = ""
     task: str = Field("", max_length=512, validation_alias=AliasChoices("task", "task_id"))
@@ -252,8 +265,8 @@ class Outcome(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_deadline(cls, value: Any) -> Any:
-        """Days early also from the deadline and the moment it was finished."""
+    def _read_days_early(cls, value: Any) -> Any:
+        """Also `deadline`, from which the days early are computed."""
         if not isinstance(value, Mapping) or "days_early" in value or not value.get("deadline"):
             return value
         finished = value.get("finished_at", value.get("completed_at"))
@@ -268,22 +281,20 @@ class Outcome(Record):
 
     @property
     def success(self) -> float:
-        """In [0, 1]: the mean of quality and of punctuality (estimate over actual
-        hours, at most 1).
-        """
+        """The mean of quality and min(1, estimated / actual hours), in [0, 1]."""
         return (self.quality + min(1.0, self.estimated_hours / self.actual_hours)) / 2
 
 
-def _as_mapping(value: Any, number: str, default: float) -> Any:
-    """A mapping from a mapping, a list of names, or a list of {name|skill, level}."""
+def _skill_levels(value: Any) -> Any:
+    """A mapping from a list of names, or of {name or skill, level}."""
     if not isinstance(value, list | tuple):
         return value
     found: dict[Any, Any] = {}
     for item in value:
         if isinstance(item, str):
-            found[item] = default
+            found[item] = DEFAULT_LEVEL
         elif isinstance(item, Mapping) and (name := item.get("name", item.get("skill"))):
-            found[name] = item.get(number, default)
+            found[name] = item.get("level", DEFAULT_LEVEL)
         else:
             raise ValueError('skills are {"Python": 4} or [{"name": "Python", "level": 4}]')
     return found

@@ -1,19 +1,18 @@
-"""Whether somebody's skill is the one that a task asks for: the same word, a synonym,
-or near in meaning.
+"""Matching of required skills with those people have.
+
+A skill matches when it is the same word, a synonym, or near in meaning.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 How = Literal["exact", "synonym", "meaning"]
-Embed = Callable[[Sequence[str]], ArrayLike]
-"""Texts → one vector each, shape (texts, dimensions)."""
 
 SYNONYMS: tuple[frozenset[str], ...] = tuple(
     frozenset(group.split("|"))
@@ -53,8 +52,13 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
 
 @dataclass(frozen=True)
 class Match:
-    """The skill somebody has that answers a required one, how it was recognised, and
-    how near it is (1 when the same).
+    """A skill somebody has that answers a required one.
+
+    Attributes:
+        required: The required skill.
+        found: The one they have.
+        how: How it was recognized.
+        similarity: The cosine for "meaning", else 1.
     """
 
     required: str
@@ -63,7 +67,7 @@ class Match:
     similarity: float
 
 
-def normal(name: str) -> str:
+def normalize_skill(name: str) -> str:
     """A skill's name without differences of case, accents, hyphens and spacing."""
     text = unicodedata.normalize("NFKD", name).casefold()
     text = "".join(c for c in text if not unicodedata.combining(c))
@@ -71,11 +75,12 @@ def normal(name: str) -> str:
 
 
 class Matcher:
-    """Recognises required skills among the skills people have.
+    """Finds required skills among those people have.
 
-    vectors: name → vector for the names that may match by meaning (see `embedded`);
-    without them only the same word and synonyms match. similarity: the cosine from
-    which two names mean the same.
+    Args:
+        similarity: The cosine from which two names mean the same.
+        vectors: Name → embedding, for the names that may match by meaning.
+        synonyms: Groups of names that mean the same.
     """
 
     def __init__(
@@ -85,20 +90,31 @@ class Matcher:
         synonyms: Iterable[frozenset[str]] = SYNONYMS,
     ) -> None:
         self.similarity = similarity
-        self._group = {normal(name): n for n, group in enumerate(synonyms) for name in group}
-        self._vectors = {normal(name): unit(vector) for name, vector in (vectors or {}).items()}
-        self._known: dict[str, dict[str, Match | None]] = {}
+        self._group = {
+            normalize_skill(name): n for n, group in enumerate(synonyms) for name in group
+        }
+        self._vectors = {
+            normalize_skill(name): _unit(vector) for name, vector in (vectors or {}).items()
+        }
+        self._compared: dict[str, dict[str, Match | None]] = {}
 
     def best(self, required: str, skills: Mapping[str, float]) -> Match | None:
-        """Among somebody's skills (name → level) the one that answers best: the
-        nearest, then of the highest level.
+        """The skill that answers a required one best.
+
+        Args:
+            required: The required skill.
+            skills: Somebody's skills, name → level.
+
+        Returns:
+            The nearest, of equally near ones that of the highest level; None when none
+            matches.
         """
         best: Match | None = None
-        known = self._known.setdefault(required, {})
+        compared = self._compared.setdefault(required, {})
         for name in skills:
-            if name not in known:
-                known[name] = self._compare(required, name)
-            match = known[name]
+            if name not in compared:
+                compared[name] = self._compare(required, name)
+            match = compared[name]
             if match is not None and (
                 best is None
                 or (match.similarity, skills[match.found]) > (best.similarity, skills[best.found])
@@ -107,7 +123,7 @@ class Matcher:
         return best
 
     def _compare(self, required: str, found: str) -> Match | None:
-        a, b = normal(required), normal(found)
+        a, b = normalize_skill(required), normalize_skill(found)
         if a == b:
             return Match(required, found, "exact", 1.0)
         if a in self._group and self._group[a] == self._group.get(b):
@@ -119,17 +135,7 @@ class Matcher:
         return None
 
 
-def unit(vector: ArrayLike) -> np.ndarray:
-    """The vector at length 1 (all zeros stay zeros)."""
+def _unit(vector: ArrayLike) -> NDArray[np.float64]:
+    """The vector at length 1; all zeros stay zeros."""
     values = np.asarray(vector, dtype=np.float64)
     return values / max(float(np.linalg.norm(values)), 1e-12)
-
-
-def embedded(names: Iterable[str], embed: Embed) -> dict[str, np.ndarray]:
-    """Vectors for skills' names, as `Matcher` takes them."""
-    unique = sorted({normal(name) for name in names})
-    return (
-        dict(zip(unique, np.asarray(embed(unique), dtype=np.float64), strict=True))
-        if unique
-        else {}
-    )

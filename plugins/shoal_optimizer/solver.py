@@ -1,277 +1,279 @@
-"""The backend where solving happens: a pool of replicas, so that no request waits on
-another's solve.
-"""
+"""The backend that solves: replicas, so that no request waits on another's solve."""
 
 import asyncio
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import orjson
 
-from .candidates import ranked
-from .conflicts import conflict, relaxations
-from .parameters import OptimizerParameters
-from .reasons import explain
+from .candidates import rank
+from .inputs import PlanningInputs
+from .plan.report import make_plan
 from .records import Outcome, Person, Task
 from .skills import Matcher
-from .staffing_problem import Demands, Situation
 from .success import History
-from .team import Importance, find_team
+from .team.conflicts import find_conflict
+from .team.explanation import explain
+from .team.objective import ObjectiveWeights
+from .team.relaxations import find_relaxations
+from .team.search import find_team
+from .team.staffing_problem import Constraints, StaffingProblem
 
-REMEMBERED = 8
+T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class World:
-    """What a solve needs to know of a tenant at a moment; it travels to the backend,
-    records still as raw JSON.
-
-    key: the tenant and the version of its records, so that a replica parses them once.
-    vectors: skills' names → vectors.
-    """
-
-    key: tuple[str, int]
-    ids: Sequence[str]
-    people: Sequence[bytes]
-    outcomes: Sequence[bytes]
-    parameters: OptimizerParameters
-    now: datetime
-    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    success: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """(person, kind of task) → past success, where the feature store holds it."""
+MAX_CACHED = 8
+TRADE_OFF_SECONDS = 0.2
+POLL_SECONDS = 0.25
 
 
 class Solver:
-    """Candidates, teams and plans. Answers are plain data, ready for JSON."""
+    """Candidates, teams and plans, as plain data that is ready for JSON."""
 
     def __init__(self) -> None:
-        self._parsed: OrderedDict[tuple[str, int], tuple[list[Person], list[Outcome]]] = (
-            OrderedDict()
-        )
+        self._records: OrderedDict[Any, tuple[list[Person], list[Outcome]]] = OrderedDict()
         self._histories: OrderedDict[Any, History] = OrderedDict()
         self._matchers: OrderedDict[Any, Matcher] = OrderedDict()
         self._lock = threading.Lock()
-        from ortools.sat.python import cp_model  # noqa: F401  (the first solve should not pay for the import)
+        # Imported here, so that the first solve need not wait for it.
+        from ortools.sat.python import cp_model  # noqa: F401
 
-    def candidates(self, world: World, task: bytes) -> list[dict[str, Any]]:
-        """The table of everybody, best first."""
-        situation, _ = self._situation(world, Task.model_validate_json(task))
-        return [candidate.row() for candidate in ranked(situation.scored)]
+    def candidates(self, inputs: PlanningInputs, task: bytes) -> list[dict[str, Any]]:
+        """Everyone scored for a task (raw JSON), the best first."""
+        problem, _ = self._problem(inputs, Task.model_validate_json(task))
+        return [candidate.row() for candidate in rank(problem.candidates)]
 
     def recommend(
-        self, world: World, task: bytes, without: Sequence[Sequence[str]] = ()
+        self, inputs: PlanningInputs, task: bytes, excluded: Sequence[Sequence[str]] = ()
     ) -> dict[str, Any]:
-        """The best team that is none of `without`, explained; or why there is none, and
-        what would help.
+        """The best team for a task, explained.
+
+        Args:
+            inputs: The tenant's records.
+            task: The task, as raw JSON.
+            excluded: Teams that are not to be recommended again, as ids.
+
+        Returns:
+            The answer of POST /tasks/{id}/recommendation. Without any team it has the
+            conflict and the changes that would help instead.
         """
         started = time.monotonic()
-        situation, matcher = self._situation(world, Task.model_validate_json(task))
-        demands = Demands.of(situation.task, world.parameters)
-        start, end = situation.window
-        shown = [
-            frozenset(situation.index[p] for p in team)
-            for team in without
-            if all(p in situation.index for p in team)
-        ]
-        answer: dict[str, Any] = {
-            "status": "infeasible",
-            "objective": None,
-            "bound": None,
-            "gap": None,
-            "team": [],
-        }
-        if end > start and situation.scored:
-            importance = Importance.of(world.parameters)
-            found = find_team(
-                situation,
-                demands,
-                importance,
-                without=shown,
-                time_limit=world.parameters.time_limit,
-            )
-            objective = None if found.team is None else found.team.objective
-            answer |= {
-                "status": found.status,
-                "objective": objective,
-                "bound": found.bound,
-                "gap": found.gap,
-            }
-            if found.team is not None:
-                members = found.team.members
-                answer["team"] = [situation.scored[m].person.id for m in members]
-                answer["lead"] = answer["team"][0]
-                answer |= explain(situation, members, matcher, demands)
-                answer["trade_offs"] = self._trade_offs(situation, demands, members)
-        if not answer["team"] and not shown and answer["status"] == "infeasible":
-            why = conflict(situation, demands)
-            answer["conflict"] = (
-                None if why is None else why.__dict__ | {"requirements": list(why.requirements)}
-            )
+        problem, matcher = self._problem(inputs, Task.model_validate_json(task))
+        constraints = Constraints.from_task(problem.task, inputs.parameters)
+        answer = _best_team(problem, constraints, matcher, excluded)
+        if answer["status"] == "infeasible" and not excluded:
+            conflict = find_conflict(problem, constraints)
+            answer["conflict"] = None if conflict is None else asdict(conflict)
             answer["relaxations"] = [
-                {**way.__dict__, "team": list(way.team)} for way in relaxations(situation, demands)
+                asdict(relaxation) for relaxation in find_relaxations(problem, constraints)
             ]
         answer["seconds"] = round(time.monotonic() - started, 4)
         return answer
 
     def plan(
         self,
-        world: World,
+        inputs: PlanningInputs,
         tasks: Sequence[bytes],
-        wishes: Mapping[str, Any],
-        door: Any = None,
+        options: Mapping[str, Any],
+        online: Any = None,
         key: Any = None,
     ) -> dict[str, Any]:
-        """A plan for all these tasks (see `planning.plan`). With a door to Redis and a
-        key, progress is written to that hash, and the plan is called off when its field
-        `cancel` is set.
-        """
-        from .planning import plan
+        """Plan tasks.
 
-        people, _ = self._records(world)
+        Args:
+            inputs: The tenant's records.
+            tasks: The tasks, as raw JSON.
+            options: See `plan.report.make_plan`.
+            online: The tenant's online store.
+            key: A hash there, to which progress is written. The search stops when its
+                field `cancel` is set.
+
+        Returns:
+            The answer of POST /plan.
+        """
         stop = threading.Event()
-        progress = Progress(door, key, stop)
-        parsed = [Task.model_validate_json(task) for task in tasks]
+        progress = ProgressReporter(online, key, stop)
         try:
-            return plan(
-                parsed,
-                people,
-                self._matcher(world),
-                self._history(world),
-                world.parameters,
-                world.now,
-                wishes,
+            return make_plan(
+                [Task.model_validate_json(task) for task in tasks],
+                self._parsed(inputs)[0],
+                self._matcher(inputs),
+                self._history(inputs),
+                inputs.parameters,
+                inputs.now,
+                options,
                 progress.report,
                 stop,
             )
         finally:
             progress.close()
 
-    def _trade_offs(
-        self, situation: Situation, demands: Demands, members: Sequence[int]
-    ) -> list[dict[str, Any]]:
-        """For each soft criterion: how much better a team of this size could be if
-        nothing else counted.
-        """
-        size, found = len(members), []
-        after = situation.after(size)
-        share = situation.share(size)
-        measures: dict[str, tuple[Importance, Callable[[Sequence[int]], float], str]] = {
-            "cost": (
-                Importance(0, 1, 0, 0),
-                lambda team: sum(share * float(situation.rate[m]) for m in team),
-                "currency",
-            ),
-            "workload": (
-                Importance(0, 0, 1, 0),
-                lambda team: float(sum(after[m] for m in team)) / size,
-                "percent, mean",
-            ),
-            "score": (
-                Importance(1, 0, 0, 0),
-                lambda team: float(sum(situation.score[m] for m in team)) / size,
-                "mean score",
-            ),
-        }
-        for name, (importance, measure, unit) in measures.items():
-            best = find_team(situation, demands, importance, sizes=[size], time_limit=0.2)
-            if best.team is not None:
-                here, there = measure(members), measure(best.team.members)
-                found.append(
-                    {
-                        "criterion": name,
-                        "value": round(here, 4),
-                        "best_alone": round(there, 4),
-                        "unit": unit,
-                    }
-                )
-        return found
+    def _problem(self, inputs: PlanningInputs, task: Task) -> tuple[StaffingProblem, Matcher]:
+        people, _ = self._parsed(inputs)
+        matcher, history = self._matcher(inputs), self._history(inputs)
+        problem = StaffingProblem.build(
+            task, people, matcher, history, inputs.parameters, inputs.now
+        )
+        return problem, matcher
 
-    def _records(self, world: World) -> tuple[list[Person], list[Outcome]]:
+    def _parsed(self, inputs: PlanningInputs) -> tuple[list[Person], list[Outcome]]:
         def parse() -> tuple[list[Person], list[Outcome]]:
             return (
-                [Person.model_validate(orjson.loads(raw)) for raw in world.people],
-                [Outcome.model_validate(orjson.loads(raw)) for raw in world.outcomes],
+                [Person.model_validate(orjson.loads(raw)) for raw in inputs.people],
+                [Outcome.model_validate(orjson.loads(raw)) for raw in inputs.outcomes],
             )
 
-        return self._remember(self._parsed, world.key, parse)
+        return self._cached(self._records, inputs.key, parse)
 
-    def _history(self, world: World) -> History:
-        parameters = world.parameters
-        key = (
-            world.key,
-            world.now,
-            parameters.half_life_days,
-            parameters.prior_strength,
-            tuple(sorted(world.success.items())),
-        )
-        return self._remember(
-            self._histories,
-            key,
-            lambda: History.of(
-                self._records(world)[1], world.now, half_life_days=parameters.half_life_days,
-                prior_strength=parameters.prior_strength, given=world.success,
-            ),
-        )  # fmt: skip
+    def _history(self, inputs: PlanningInputs) -> History:
+        half_life, prior = inputs.parameters.half_life_days, inputs.parameters.prior_strength
+        key = (inputs.key, inputs.now, half_life, prior, tuple(sorted(inputs.success.items())))
 
-    def _matcher(self, world: World) -> Matcher:
-        key = (world.key, world.parameters.similarity, len(world.vectors))
-        return self._remember(
-            self._matchers, key, lambda: Matcher(world.parameters.similarity, world.vectors)
-        )
+        def aggregate() -> History:
+            return History.from_outcomes(
+                self._parsed(inputs)[1],
+                inputs.now,
+                half_life_days=half_life,
+                prior_strength=prior,
+                given=inputs.success,
+            )
 
-    def _remember(self, memory: OrderedDict[Any, Any], key: Any, make: Any) -> Any:
+        return self._cached(self._histories, key, aggregate)
+
+    def _matcher(self, inputs: PlanningInputs) -> Matcher:
+        similarity = inputs.parameters.similarity
+        key = (inputs.key, similarity, len(inputs.vectors))
+        return self._cached(self._matchers, key, lambda: Matcher(similarity, inputs.vectors))
+
+    def _cached(self, cache: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
         with self._lock:
-            if key in memory:
-                memory.move_to_end(key)
-                return memory[key]
+            if key in cache:
+                cache.move_to_end(key)
+                return cache[key]
         value = make()
         with self._lock:
-            memory[key] = value
-            while len(memory) > REMEMBERED:
-                memory.popitem(last=False)
+            cache[key] = value
+            while len(cache) > MAX_CACHED:
+                cache.popitem(last=False)
         return value
 
-    def _situation(self, world: World, task: Task) -> tuple[Situation, Matcher]:
-        people, _ = self._records(world)
-        matcher = self._matcher(world)
-        return Situation.of(
-            task, people, matcher, self._history(world), world.parameters, world.now
-        ), matcher
 
+class ProgressReporter:
+    """Writes a plan's progress to Redis, and sets `stop` when it is cancelled there.
 
-class Progress:
-    """Writes a plan's progress to a hash in Redis twice a second, and sets `stop` when
-    the hash asks for it.
+    Args:
+        online: The tenant's online store; None to report nothing.
+        key: The hash with the fields `progress` and `cancel`.
+        stop: Set once `cancel` is.
     """
 
-    def __init__(self, door: Any, key: Any, stop: threading.Event) -> None:
-        self._door, self._key, self._stop = door, key, stop
+    def __init__(self, online: Any, key: Any, stop: threading.Event) -> None:
+        self._online, self._key, self._stop = online, key, stop
         self._started = time.monotonic()
         self._latest: dict[str, Any] | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._follow()), daemon=True)
-        if door is not None:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._write()), daemon=True)
+        if online is not None:
             self._thread.start()
 
     def report(self, objective: float, bound: float | None) -> None:
+        """Note a better plan; it is written with the next interval."""
         gap = None if bound is None else max(0.0, objective - bound) / max(abs(objective), 1e-9)
         seconds = round(time.monotonic() - self._started, 2)
         self._latest = {"objective": objective, "bound": bound, "gap": gap, "seconds": seconds}
 
     def close(self) -> None:
+        """Stop writing."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(2)
 
-    async def _follow(self) -> None:
+    async def _write(self) -> None:
         while not self._ended.is_set():
             if self._latest is not None:
-                await self._door.hset(self._key, mapping={"progress": orjson.dumps(self._latest)})
-            if await self._door.hget(self._key, "cancel"):
+                progress = {"progress": orjson.dumps(self._latest)}
+                await self._online.hset(self._key, mapping=progress)
+            if await self._online.hget(self._key, "cancel"):
                 self._stop.set()
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _best_team(
+    problem: StaffingProblem,
+    constraints: Constraints,
+    matcher: Matcher,
+    excluded: Sequence[Sequence[str]],
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "status": "infeasible",
+        "objective": None,
+        "bound": None,
+        "gap": None,
+        "team": [],
+    }
+    start, end = problem.window
+    if end <= start or not problem.candidates:
+        return answer
+    solution = find_team(
+        problem,
+        constraints,
+        ObjectiveWeights.from_parameters(problem.parameters),
+        excluded=[
+            frozenset(problem.index[id] for id in team)
+            for team in excluded
+            if all(id in problem.index for id in team)
+        ],
+        time_limit=problem.parameters.time_limit,
+    )
+    answer |= {"status": solution.status, "bound": solution.bound, "gap": solution.gap}
+    if solution.team is None:
+        return answer
+    members = solution.team.members
+    team = [problem.people[m].id for m in members]
+    answer |= {"objective": solution.team.objective, "team": team, "lead": team[0]}
+    answer |= explain(problem, members, matcher, constraints)
+    answer["trade_offs"] = _trade_offs(problem, constraints, members)
+    return answer
+
+
+def _trade_offs(
+    problem: StaffingProblem, constraints: Constraints, members: Sequence[int]
+) -> list[dict[str, Any]]:
+    """How much better a team of this size could be in one criterion alone."""
+    size = len(members)
+    hours, after = problem.hours_each(size), problem.workloads_after(size)
+    measures: dict[str, tuple[ObjectiveWeights, Callable[[Sequence[int]], float], str]] = {
+        "cost": (
+            ObjectiveWeights(0, 1, 0, 0),
+            lambda team: sum(hours * float(problem.rates[m]) for m in team),
+            "currency",
+        ),
+        "workload": (
+            ObjectiveWeights(0, 0, 1, 0),
+            lambda team: float(sum(after[m] for m in team)) / size,
+            "percent, mean",
+        ),
+        "score": (
+            ObjectiveWeights(1, 0, 0, 0),
+            lambda team: float(sum(problem.scores[m] for m in team)) / size,
+            "mean score",
+        ),
+    }
+    rows = []
+    for criterion, (weights, measure, unit) in measures.items():
+        best = find_team(
+            problem, constraints, weights, sizes=[size], time_limit=TRADE_OFF_SECONDS
+        ).team
+        if best is not None:
+            rows.append(
+                {
+                    "criterion": criterion,
+                    "value": round(measure(members), 4),
+                    "best_alone": round(measure(best.members), 4),
+                    "unit": unit,
+                }
+            )
+    return rows

@@ -1,4 +1,4 @@
-"""Past success of a person on a kind of task, and who has worked with whom."""
+"""Past success of people on types of task, and who has worked with whom."""
 
 import math
 from collections import Counter, defaultdict
@@ -9,43 +9,54 @@ from itertools import combinations
 
 from .records import Outcome
 
+DEFAULT_SUCCESS = 0.5
+"""The mean of a tenant without outcomes."""
+
 
 @dataclass(frozen=True)
-class Record:
-    """What a person has done of one kind of task."""
+class TrackRecord:
+    """A person's outcomes on one type of task.
+
+    Attributes:
+        tasks: How many.
+        weight: Their number, each worth 0.5 ** (age / half-life).
+        successes: The same sum, of success.
+        days_early: Mean days before the deadline; negative when late.
+    """
 
     tasks: int = 0
     weight: float = 0.0
-    """The outcomes' number, each worth 0.5 ** (age / half-life)."""
     successes: float = 0.0
-    """The same sum, of success."""
     days_early: float = 0.0
-    """Mean days before the deadline; negative when late."""
 
 
 @dataclass(frozen=True)
 class History:
-    """A tenant's outcomes, summed up at one moment.
+    """A tenant's outcomes, aggregated at one moment.
 
-    `success` is the mean of a Beta posterior whose prior is the tenant's own mean for
-    that kind of task, worth `prior_strength` outcomes: (s·m + Σ w·y) / (s + Σ w), y in
-    [0, 1] being each outcome's success and w its decayed weight (Gelman et al.,
+    Success is the mean of a Beta posterior whose prior is the tenant's own mean for
+    that type of task, worth `prior_strength` outcomes: (s·m + Σ w·y) / (s + Σ w), where
+    y in [0, 1] is each outcome's success and w its decayed weight (Gelman et al.,
     Bayesian Data Analysis, 3rd ed., 2.4).
+
+    Attributes:
+        prior_strength: How many outcomes the prior is worth.
+        records: (person, type) → outcomes.
+        means: Type → the tenant's mean success.
+        mean: The tenant's mean success over all types.
+        together: Pairs of people, in alphabetical order → tasks done together.
+        given: (person, type) → past success from the feature store, used as it is.
     """
 
     prior_strength: float = 4.0
-    records: Mapping[tuple[str, str], Record] = field(default_factory=dict)
+    records: Mapping[tuple[str, str], TrackRecord] = field(default_factory=dict)
     means: Mapping[str, float] = field(default_factory=dict)
-    mean: float = 0.5
+    mean: float = DEFAULT_SUCCESS
     together: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Pairs of people, each in alphabetical order → tasks done together."""
     given: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """(person, type) → past success that the feature store already holds; it is used as
-    it is.
-    """
 
     @classmethod
-    def of(
+    def from_outcomes(
         cls,
         outcomes: Iterable[Outcome],
         now: datetime,
@@ -54,52 +65,60 @@ class History:
         prior_strength: float = 4.0,
         given: Mapping[tuple[str, str], float] | None = None,
     ) -> "History":
-        """Sum up outcomes; those after `now` count as if they were of now."""
+        """Aggregate outcomes.
+
+        Args:
+            outcomes: The outcomes; those after `now` count as if they were of now.
+            now: The moment from which age counts.
+            half_life_days: The age at which an outcome counts half.
+            prior_strength: How many outcomes the tenant's mean is worth.
+            given: (person, type) → past success that is known otherwise.
+        """
         rows: dict[tuple[str, str], list[tuple[float, Outcome]]] = defaultdict(list)
-        kinds: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        by_type: dict[str, list[tuple[float, float]]] = defaultdict(list)
         together: Counter[tuple[str, str]] = Counter()
         for outcome in outcomes:
             age = max(0.0, (now - outcome.finished_at).total_seconds() / 86_400)
             weight = 0.5 ** (age / half_life_days)
-            kinds[outcome.type].append((weight, outcome.success))
+            by_type[outcome.type].append((weight, outcome.success))
             for person in set(outcome.people):
                 rows[person, outcome.type].append((weight, outcome))
             together.update(combinations(sorted(set(outcome.people)), 2))
-        every = [pair for pairs in kinds.values() for pair in pairs]
         return cls(
             prior_strength=prior_strength,
-            records={key: _record(values) for key, values in rows.items()},
-            means={kind: _mean(pairs, 0.5) for kind, pairs in kinds.items()},
-            mean=_mean(every, 0.5),
+            records={key: _track_record(values) for key, values in rows.items()},
+            means={type: _weighted_mean(pairs) for type, pairs in by_type.items()},
+            mean=_weighted_mean([pair for pairs in by_type.values() for pair in pairs]),
             together=together,
             given=given or {},
         )
 
-    def success(self, person: str, kind: str) -> float:
-        """In [0, 1]."""
-        if (known := self.given.get((person, kind))) is not None:
+    def success(self, person: str, type: str) -> float:
+        """Past success of a person on a type of task, in [0, 1]."""
+        if (known := self.given.get((person, type))) is not None:
             return min(1.0, max(0.0, known))
-        record = self.records.get((person, kind), Record())
-        prior = self.means.get(kind, self.mean)
-        return (self.prior_strength * prior + record.successes) / (
-            self.prior_strength + record.weight
-        )
+        record = self.record(person, type)
+        prior = self.means.get(type, self.mean)
+        total = self.prior_strength * prior + record.successes
+        return total / (self.prior_strength + record.weight)
 
-    def record(self, person: str, kind: str) -> Record:
-        return self.records.get((person, kind), Record())
+    def record(self, person: str, type: str) -> TrackRecord:
+        """A person's outcomes on a type of task."""
+        return self.records.get((person, type), TrackRecord())
 
     def pairs(self, people: Iterable[str]) -> list[tuple[str, str]]:
         """The pairs among these people who have worked together."""
         return [pair for pair in combinations(sorted(people), 2) if self.together.get(pair)]
 
 
-def _mean(pairs: Sequence[tuple[float, float]], default: float) -> float:
+def _weighted_mean(pairs: Sequence[tuple[float, float]]) -> float:
+    """The mean of (weight, value) pairs."""
     weight = math.fsum(w for w, _ in pairs)
-    return math.fsum(w * y for w, y in pairs) / weight if weight > 1e-12 else default
+    return math.fsum(w * y for w, y in pairs) / weight if weight > 1e-12 else DEFAULT_SUCCESS
 
 
-def _record(values: Sequence[tuple[float, Outcome]]) -> Record:
-    return Record(
+def _track_record(values: Sequence[tuple[float, Outcome]]) -> TrackRecord:
+    return TrackRecord(
         tasks=len(values),
         weight=math.fsum(w for w, _ in values),
         successes=math.fsum(w * outcome.success for w, outcome in values),

@@ -1,5 +1,6 @@
-"""An independent judge: every rule read again from its definition, every team tried.
-Shares no code with the model.
+"""An independent check of teams, by the definitions and by trying every team.
+
+It shares no code with the model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ def free_hours(person: Person, start: datetime, end: datetime) -> float:
     minutes = 0
     moment = start
     while moment < end:
-        if at_work(person, moment) and not person.away(
+        if at_work(person, moment) and not person.is_absent(
             moment.astimezone(ZoneInfo(person.time_zone)).date()
         ):
             minutes += 30

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Body
 
-from shoal import Capability, Malformed, NotFound
-from shoal_optimizer.intake import rows
-from shoal_optimizer.store import KINDS, Store
+from shoal import Capability, Malformed, NotFound, RowError
+from shoal_optimizer.intake import read_records
+from shoal_optimizer.store import KINDS, RecordStore
 
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
@@ -135,17 +135,22 @@ def test_the_forms_of_the_sample_company_are_taken(shoal_app: Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (b"{", "application/json"),
-        (b'a,b\n1,"2', "text/csv"),
-        (b"a\n1,2\n", "text/csv"),
-        (b"{}\n{", "application/x-ndjson"),
-    ],
+    ("body", "content_type"), [(b"{", "application/json"), (b'a,b\n1,"2', "text/csv")]
 )
-def test_a_body_that_is_not_what_it_says_is_malformed(body: bytes, kind: str) -> None:
+def test_a_body_of_another_type_is_malformed(body: bytes, content_type: str) -> None:
     with pytest.raises(Malformed):
-        rows(body, kind)
+        read_records(body, content_type)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "index"),
+    [(b"id\nana\nbo,2\n", "text/csv", 1), (b"{}\n{", "application/x-ndjson", 1)],
+)
+def test_an_unreadable_row_leaves_the_others_readable(
+    body: bytes, content_type: str, index: int
+) -> None:
+    rows = read_records(body, content_type)
+    assert [n for n, row in enumerate(rows) if isinstance(row, RowError)] == [index]
 
 
 def test_a_company_erased_and_made_again_meets_none_of_its_former_people(
@@ -162,5 +167,5 @@ def test_a_company_erased_and_made_again_meets_none_of_its_former_people(
 
     assert seen("ana") == ["ana"]
     for kind in (*KINDS, "version"):
-        app.run(online.delete(Store.key(kind)))
+        app.run(online.delete(RecordStore.key(kind)))
     assert seen("bo") == ["bo"]

@@ -26,7 +26,7 @@ def window(shoal_console: Callable[[Path], Any], browser: Any) -> Any:
 
 
 def test_a_task_is_planned_explained_and_accepted(window: Any) -> None:
-    expect(window.get_by_text("Recommended team, proved the best")).to_be_visible()
+    expect(window.get_by_text("Recommended team, proved optimal")).to_be_visible()
     expect(window.get_by_text("Ana · lead")).to_be_visible()
     expect(window.get_by_role("cell", name="Cy")).to_be_visible()
 
@@ -38,15 +38,15 @@ def test_a_task_is_planned_explained_and_accepted(window: Any) -> None:
     window.get_by_role("option", name="Cy").click()
     window.keyboard.press("Escape")
     window.get_by_role("button", name="Assign", exact=True).click()
-    expect(window.get_by_text("1 too many: the team has 2")).to_be_visible()
+    expect(window.get_by_text("Team of 2 is over the limit of 1")).to_be_visible()
     window.get_by_role("button", name="Cancel").click()
 
     window.get_by_role("button", name="Accept").click()
     expect(
-        window.get_by_text("Accepted: the team's workloads include the task now.")
+        window.get_by_text("Accepted. The team's workloads now include the task.")
     ).to_be_visible()
 
     window.get_by_role("tab", name="Plan").click()
     window.get_by_role("button", name="Plan all open tasks").click()
     expect(window.get_by_text("1 of 2 tasks have a team; optimal", exact=False)).to_be_visible()
-    expect(window.get_by_text("Ledger is left out: nobody has Cobol")).to_be_visible()
+    expect(window.get_by_text("Ledger has no team: nobody has Cobol")).to_be_visible()

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from shoal_optimizer.hours import capacity_hours
 from shoal_optimizer.parameters import OptimizerParameters
-from shoal_optimizer.plan import PlanProblem, greedy_plan, plan_problem, solve_plan
-from shoal_optimizer.planning import plan
+from shoal_optimizer.plan.greedy import greedy_plan
+from shoal_optimizer.plan.problem import PlanProblem, build_plan_problem
+from shoal_optimizer.plan.report import make_plan
+from shoal_optimizer.plan.solve import solve_plan
 from shoal_optimizer.records import Person, Task
 from shoal_optimizer.skills import Matcher
 from shoal_optimizer.success import History
@@ -36,7 +38,7 @@ def task(id: str, hours: float, start: float | None, end: float) -> Task:
 
 
 def problem(tasks: list[Task], people: list[Person]) -> PlanProblem:
-    return plan_problem(tasks, people, Matcher(), History(), PARAMETERS, NOW)
+    return build_plan_problem(tasks, people, Matcher(), History(), PARAMETERS, NOW)
 
 
 def test_hours_before_its_start_are_not_free_for_a_task() -> None:
@@ -67,7 +69,7 @@ def test_nobody_has_more_hours_between_two_dates_than_they_have(
         for n, (hours, start, days) in enumerate(rows)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shoal_optimizer.plan.CHECKPOINTS", points)
+        patch.setattr("shoal_optimizer.plan.problem.CHECKPOINTS", points)
         case = problem(tasks, people)
     for teams in (greedy_plan(case), solve_plan(case, time_limit=1).teams):
         assert teams is not None
@@ -97,15 +99,15 @@ def test_pins_that_contradict_each_other_are_named_in_time() -> None:
     ]
 
     def contradiction(limit: float) -> list[dict[str, str]]:
-        wishes = {"pins": pins, "time_limit": limit}
-        answer = plan(
+        options = {"pins": pins, "time_limit": limit}
+        answer = make_plan(
             tasks,
             people,
             Matcher(),
             History(),
             PARAMETERS,
             NOW,
-            wishes,
+            options,
             lambda objective, bound: None,
             threading.Event(),
         )

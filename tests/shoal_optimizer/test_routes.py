@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from shoal import Client, Conflict, Invalid, NotFound
-from shoal_optimizer.store import Store
+from shoal_optimizer.store import RecordStore
 
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
@@ -262,9 +262,7 @@ def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(
         with pytest.raises(NotFound):
             eve.optimizer.add_outcomes(body=body)
     answer = eve.optimizer.add_outcomes(body=[outcome(task="s"), outcome(task="new")])
-    assert (
-        answer["accepted"] == 1 and answer["rejected"][0]["error"] == "task: there is no task 's'"
-    )
+    assert answer["accepted"] == 1 and answer["rejected"][0]["error"] == "task: 's' not found"
     for refused in (
         lambda: eve.optimizer.put_task(id="s", body=task()),
         lambda: eve.optimizer.delete_task(id="s"),
@@ -362,7 +360,7 @@ def test_a_recommendation_from_before_tasks_were_compared_can_be_accepted(
     api.put_person(id="ana", body=person())
     api.put_task(id="t", body=task())
     id, online = api.recommend(id="t")["id"], app.context(company, "optimizer").stores.online
-    old = orjson.loads(app.run(online.hget(Store.key("recommendations"), id)))
-    del old["task_then"]
-    app.run(online.hset(Store.key("recommendations"), mapping={id: orjson.dumps(old)}))
+    old = orjson.loads(app.run(online.hget(RecordStore.key("recommendations"), id)))
+    del old["task_fingerprint"]
+    app.run(online.hset(RecordStore.key("recommendations"), mapping={id: orjson.dumps(old)}))
     assert api.accept(id=id)["state"] == "accepted"

@@ -3,6 +3,7 @@ model.
 """
 
 import importlib.util
+from collections.abc import Set
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shoal_optimizer.conflicts import conflict, relaxations
 from shoal_optimizer.parameters import OptimizerParameters
 from shoal_optimizer.records import Person, Task
-from shoal_optimizer.rules import violations
 from shoal_optimizer.skills import Matcher
-from shoal_optimizer.staffing_problem import Demands, Situation
 from shoal_optimizer.success import History
-from shoal_optimizer.team import Importance, find_team
+from shoal_optimizer.team.conflicts import find_conflict
+from shoal_optimizer.team.objective import ObjectiveWeights
+from shoal_optimizer.team.relaxations import find_relaxations
+from shoal_optimizer.team.rules import find_violations
+from shoal_optimizer.team.search import find_team
+from shoal_optimizer.team.staffing_problem import Constraints, StaffingProblem
 
 _spec = importlib.util.spec_from_file_location("checker", Path(__file__).with_name("checker.py"))
 assert _spec and _spec.loader
@@ -70,10 +73,14 @@ known = st.sets(
 )
 
 
-def situation(task: Task, team: list[Person], together: set[tuple[int, int]] = set()) -> Situation:  # noqa: B006
+def staffing_problem(
+    task: Task,
+    team: list[Person],
+    together: Set[tuple[int, int]] = frozenset(),
+) -> StaffingProblem:
     ids = {person.id for person in team}
     pairs = {(f"p{a}", f"p{b}"): 1 for a, b in together if {f"p{a}", f"p{b}"} <= ids}
-    return Situation.of(task, team, Matcher(), History(together=pairs), PARAMETERS, NOW)
+    return StaffingProblem.build(task, team, Matcher(), History(together=pairs), PARAMETERS, NOW)
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -81,8 +88,10 @@ def situation(task: Task, team: list[Person], together: set[tuple[int, int]] = s
 def test_the_team_found_is_the_best_of_all_teams(
     team: list[Person], task: Task, together: set[tuple[int, int]]
 ) -> None:
-    case = situation(task, team, together)
-    found = find_team(case, Demands.of(task, PARAMETERS), Importance.of(PARAMETERS))
+    case = staffing_problem(task, team, together)
+    found = find_team(
+        case, Constraints.from_task(task, PARAMETERS), ObjectiveWeights.from_parameters(PARAMETERS)
+    )
     every = checker.teams(task, team, PARAMETERS, NOW)
     if not every:
         assert found.status == "infeasible" and found.team is None
@@ -92,7 +101,7 @@ def test_the_team_found_is_the_best_of_all_teams(
     assert found.status == "optimal" and found.team is not None and found.gap == 0
     mine = [team[n] for n in found.team.members]
     assert checker.allowed(task, mine, PARAMETERS, NOW)
-    assert violations(task, mine, Matcher(), PARAMETERS, NOW) == []
+    assert find_violations(task, mine, Matcher(), PARAMETERS, NOW) == []
     assert found.team.objective == pytest.approx(
         checker.value(task, mine, team, pairs, PARAMETERS, NOW)
     )
@@ -102,9 +111,15 @@ def test_the_team_found_is_the_best_of_all_teams(
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(team=people, task=tasks)
 def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> None:
-    case, demands, shown = situation(task, team), Demands.of(task, PARAMETERS), []
+    case, constraints, shown = (
+        staffing_problem(task, team),
+        Constraints.from_task(task, PARAMETERS),
+        [],
+    )
     while (
-        found := find_team(case, demands, Importance.of(PARAMETERS), without=shown)
+        found := find_team(
+            case, constraints, ObjectiveWeights.from_parameters(PARAMETERS), excluded=shown
+        )
     ).team is not None:
         shown.append(frozenset(found.team.members))
     assert found.status == "infeasible"
@@ -122,12 +137,12 @@ def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> No
 def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(
     team: list[Person], task: Task
 ) -> None:
-    case = situation(task, team)
-    clash = conflict(case, Demands.of(task, PARAMETERS))
+    case = staffing_problem(task, team)
+    clash = find_conflict(case, Constraints.from_task(task, PARAMETERS))
     assert (clash is None) == bool(checker.teams(task, team, PARAMETERS, NOW))
     if clash is not None:
         assert clash.verified and clash.message
-        for way in relaxations(case, Demands.of(task, PARAMETERS)):
+        for way in find_relaxations(case, Constraints.from_task(task, PARAMETERS)):
             if way.change == "workload_limit":
                 loose = OptimizerParameters(workload_limit=way.amount)
                 assert checker.allowed(task, [p for p in team if p.id in way.team], loose, NOW)
@@ -159,16 +174,16 @@ def test_common_hours_follow_daylight_saving(start: datetime, expected: float) -
         team_size={"min": 2, "max": 2},
     )
     pair = [worker("a", "Europe/London"), worker("b", "America/New_York")]
-    case = Situation.of(task, pair, Matcher(), History(), PARAMETERS, start)
+    case = StaffingProblem.build(task, pair, Matcher(), History(), PARAMETERS, start)
     assert case.overlap([0, 1]).hours == expected
-    found = find_team(case, Demands.of(task, PARAMETERS), Importance())
+    found = find_team(case, Constraints.from_task(task, PARAMETERS), ObjectiveWeights())
     assert (found.team is not None) == (expected >= 4)
 
 
 def test_a_conflict_names_the_skill_and_the_limit() -> None:
     task = Task(id="t", estimated_hours=4, deadline=NOW + timedelta(days=4), skills=["Rust"])
     busy = [Person(id="a", skills={"Rust": 4}, workload=79), Person(id="b", skills={"Go": 4})]
-    clash = conflict(situation(task, busy), Demands.of(task, PARAMETERS))
+    clash = find_conflict(staffing_problem(task, busy), Constraints.from_task(task, PARAMETERS))
     assert (
         clash is not None
         and clash.message == "nobody with Rust would stay below 80 % before 27 Mar 2026"
@@ -178,4 +193,4 @@ def test_a_conflict_names_the_skill_and_the_limit() -> None:
 def test_work_past_midnight_counts_on_the_day_it_begins() -> None:
     night = Person(id="n", working_hours=[{"start": time(22), "end": time(6)}], time_zone="UTC")
     task = Task(id="t", estimated_hours=4, deadline=NOW + timedelta(days=4))
-    assert situation(task, [night]).overlap([0]).hours == 8
+    assert staffing_problem(task, [night]).overlap([0]).hours == 8

@@ -1,8 +1,1 @@
-"""Generalised assignment: every task to exactly one person, within everyone's capacity,
-at the least cost.
-"""
-
-from .problem import Assignment, Problem, Status
-from .solve import solve_assignment
-
-__all__ = ["Assignment", "Problem", "Status", "solve_assignment"]
+"""The generalized assignment problem: every task to one person, at the least cost."""

@@ -1,0 +1,76 @@
+"""Outcomes: what follows from a finished task."""
+
+from collections.abc import Mapping, Sequence
+
+from shoal import Event, TenantContext
+
+from .records import Outcome, Task
+from .store import RecordStore, encode
+from .tasks import finish_task, is_visible
+
+SOURCE = "shoal/optimizer"
+"""Source of the events that the optimizer appends; its stream skips them."""
+EVENT_BATCH = 1000
+
+
+def with_id(outcome: Outcome) -> Outcome:
+    """An outcome with an id.
+
+    Without one of its own it is identified by its task (or people) and the moment it
+    was finished.
+    """
+    if outcome.id:
+        return outcome
+    subject = outcome.task or ",".join(sorted(outcome.people))
+    return outcome.model_copy(update={"id": f"{subject}@{outcome.finished_at.isoformat()}"})
+
+
+async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -> set[str]:
+    """The ids of outcomes that the caller may not store.
+
+    Those are of a task on a board that they may not see, or would replace one that is.
+    """
+    if ctx.boards is None or not outcomes:
+        return set()
+    store = RecordStore(ctx)
+    tasks_of = {id: {outcome.task} for id, outcome in outcomes.items()}
+    for id, raw in zip(tasks_of, await store.get_many("outcomes", list(tasks_of)), strict=True):
+        if raw is not None:
+            tasks_of[id].add(Outcome.model_validate_json(raw).task)
+    ids = sorted({id for ids in tasks_of.values() for id in ids if id})
+    hidden = {
+        id
+        for id, raw in zip(ids, await store.get_many("tasks", ids), strict=True)
+        if raw is not None and not is_visible(ctx, Task.model_validate_json(raw).board_id)
+    }
+    return {id for id, tasks in tasks_of.items() if tasks & hidden}
+
+
+async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
+    """Store outcomes, finish their tasks and append an event for everyone involved."""
+    await RecordStore(ctx).put("outcomes", {outcome.id: encode(outcome) for outcome in outcomes})
+    events = []
+    for outcome in outcomes:
+        if outcome.task:
+            await finish_task(ctx, outcome.task)
+        events += [_event(outcome, person) for person in outcome.people]
+    for at in range(0, len(events), EVENT_BATCH):
+        await ctx.stores.events.append(events[at : at + EVENT_BATCH])
+
+
+def _event(outcome: Outcome, person: str) -> Event:
+    """An event from which features of a person's success can be computed."""
+    return Event(
+        id=f"{outcome.id}:{person}",
+        source=SOURCE,
+        type="optimizer.outcome",
+        time=outcome.finished_at,
+        subject=person,
+        data={
+            "task": outcome.task,
+            "type": outcome.type,
+            "success": outcome.success,
+            "quality": outcome.quality,
+            "days_early": outcome.days_early,
+        },
+    )

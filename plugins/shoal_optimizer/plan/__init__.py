@@ -1,0 +1,1 @@
+"""A plan of many tasks for all people: model, search and timeline."""

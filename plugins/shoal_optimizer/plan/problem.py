@@ -1,0 +1,285 @@
+"""Many tasks against all people, as arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..candidates import score_candidates
+from ..hours import Schedule, capacity_hours, overlap
+from ..parameters import OptimizerParameters
+from ..records import Person, Task
+from ..skills import Matcher
+from ..success import History
+
+CHECKPOINTS = 12
+"""Distinct deadlines, and as many starts, that a plan tells apart."""
+UNASSIGNED_COST = 3.0
+"""Cost of an unassigned task of priority 1, twice that for each priority above.
+
+A team costs at most about 2.
+"""
+CHANGE_COST = 0.5
+"""Cost of replacing the whole team of an earlier plan."""
+TOLERANCE = 1e-9
+"""Hours by which a share may exceed the time somebody has, for rounding."""
+
+Pin = Literal["in", "out"]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PlanProblem:
+    """A planning problem.
+
+    Time is divided by checkpoints, moments between now and the last deadline. A task is
+    released at the first checkpoint not before its start and due at the last one not
+    after its deadline, so a plan that respects the checkpoints respects both.
+
+    Attributes:
+        tasks: The tasks.
+        people: The people.
+        costs: What each person costs in the task's team, shape (tasks, people).
+        eligible: Who has time for a share of the task, shape (tasks, people).
+        covers: For each task who meets each requirement, shape (requirements, people).
+        team_sizes: Each task's team size: the smallest that is allowed and covers the
+            skills; 0 where there is none. Shape (tasks,).
+        free_hours: Hours each person has until each checkpoint, shape (checkpoints,
+            people).
+        due: Each task's checkpoint, shape (tasks,).
+        released: The checkpoint before which a task is not worked on, -1 when it can
+            begin now. Shape (tasks,).
+        unassigned_costs: What it costs to leave a task unassigned, shape (tasks,).
+        previous: The teams of an earlier plan, shape (tasks, people).
+        pinned: 1 for a person who must be in the team, -1 for one who must not, shape
+            (tasks, people).
+        schedule_of: Index of each person's regular hours, shape (people,).
+        incompatible: For each task the pairs of schedules that share too few hours in
+            its window; (s, s) where one alone does.
+    """
+
+    tasks: tuple[Task, ...]
+    people: tuple[Person, ...]
+    costs: Floats
+    eligible: Booleans
+    covers: tuple[Booleans, ...]
+    team_sizes: Integers
+    free_hours: Floats
+    due: Integers
+    released: Integers
+    unassigned_costs: Floats
+    previous: Booleans
+    pinned: Integers
+    schedule_of: Integers
+    incompatible: Mapping[int, frozenset[tuple[int, int]]]
+
+    def hours_each(self, t: int) -> float:
+        """Hours of each member of the task's team."""
+        return self.tasks[t].estimated_hours / max(int(self.team_sizes[t]), 1)
+
+    def with_only_pins(self, pins: Sequence[tuple[int, int]]) -> "PlanProblem":
+        """The problem of satisfying some pins, with all other tasks unassigned.
+
+        Args:
+            pins: Pairs of (task, person) that must be in a team.
+        """
+        pinned = np.minimum(self.pinned, 0)
+        eligible, sizes = self.eligible.copy(), np.zeros_like(self.team_sizes)
+        for t, p in pins:
+            pinned[t, p] = 1
+        for t in {t for t, _ in pins}:
+            hours = _hours_in_window(self.free_hours, self.released[t], self.due[t])
+            sizes[t] = _smallest_team_size(self.tasks[t], self.covers[t], hours, pinned[t])
+            eligible[t] = _eligible_people(self.tasks[t], int(sizes[t]), hours, pinned[t])
+        return replace(self, pinned=pinned, eligible=eligible, team_sizes=sizes)
+
+
+def build_plan_problem(
+    tasks: Sequence[Task],
+    people: Sequence[Person],
+    matcher: Matcher,
+    history: History,
+    parameters: OptimizerParameters,
+    now: datetime,
+    *,
+    pins: Mapping[tuple[str, str], Pin] | None = None,
+    previous: Mapping[str, Sequence[str]] | None = None,
+) -> PlanProblem:
+    """Build the arrays of a planning problem.
+
+    Args:
+        tasks: The tasks to plan.
+        people: Everyone who might do them.
+        matcher: Matches required skills with those people have.
+        history: Past success.
+        parameters: The tenant's parameters.
+        now: The moment at which the plan begins.
+        pins: (task, person) → whether they must or must not be in the team.
+        previous: Task → team in an earlier plan; changes to it cost.
+    """
+    shape = (len(tasks), len(people))
+    pinned, before = _pins_and_previous(tasks, people, pins or {}, previous or {})
+    times, released, due = _checkpoints_of(tasks, now)
+    free = _free_hours(people, parameters, now, times)
+    schedules = tuple(dict.fromkeys(Schedule.of(person) for person in people))
+    number = {schedule: n for n, schedule in enumerate(schedules)}
+    rates = np.array([person.cost_per_hour for person in people])
+    rates = rates / (rates.max(initial=0) or 1.0)
+    workloads = np.array([person.workload for person in people]) / 100
+    costs, eligible = np.zeros(shape), np.zeros(shape, bool)
+    covers: list[Booleans] = []
+    sizes = np.zeros(len(tasks), np.int64)
+    incompatible: dict[int, frozenset[tuple[int, int]]] = {}
+    for t, task in enumerate(tasks):
+        scored = score_candidates(task, people, matcher, history, parameters)
+        sufficient = [[skill.is_sufficient for skill in candidate.skills] for candidate in scored]
+        covers.append(np.array(sufficient, bool).reshape(len(people), -1).T)
+        hours = _hours_in_window(free, released[t], due[t])
+        sizes[t] = _smallest_team_size(task, covers[t], hours, pinned[t])
+        eligible[t] = _eligible_people(task, int(sizes[t]), hours, pinned[t])
+        size = max(int(sizes[t]), 1)
+        costs[t] = (
+            parameters.score_importance * (1 - np.array([c.score for c in scored]))
+            + parameters.cost_importance * rates
+            + parameters.balance_importance * workloads**2
+        ) / size - CHANGE_COST * before[t] / size
+        if size > 1 and parameters.overlap_hours:
+            incompatible[t] = _incompatible_schedules(
+                schedules, task, now, parameters.overlap_hours
+            )
+    return PlanProblem(
+        tasks=tuple(tasks),
+        people=tuple(people),
+        costs=costs,
+        eligible=eligible,
+        covers=tuple(covers),
+        team_sizes=sizes,
+        free_hours=free,
+        due=due,
+        released=released,
+        unassigned_costs=np.array([UNASSIGNED_COST * 2.0 ** (t.priority - 1) for t in tasks]),
+        previous=before,
+        pinned=pinned,
+        schedule_of=np.array([number[Schedule.of(person)] for person in people], np.int64),
+        incompatible=incompatible,
+    )
+
+
+def hours_between(free_hours: Floats, since: int, until: int) -> Floats:
+    """Hours everyone has from one checkpoint (-1: now) to another, shape (people,)."""
+    return np.asarray(free_hours[until] - free_hours[since] if since >= 0 else free_hours[until])
+
+
+def _pins_and_previous(
+    tasks: Sequence[Task],
+    people: Sequence[Person],
+    pins: Mapping[tuple[str, str], Pin],
+    previous: Mapping[str, Sequence[str]],
+) -> tuple[Integers, Booleans]:
+    shape = (len(tasks), len(people))
+    row = {task.id: n for n, task in enumerate(tasks)}
+    column = {person.id: n for n, person in enumerate(people)}
+    pinned, before = np.zeros(shape, np.int64), np.zeros(shape, bool)
+    for (task_id, person_id), pin in pins.items():
+        pinned[row[task_id], column[person_id]] = 1 if pin == "in" else -1
+    for task_id, team in previous.items():
+        for person_id in team:
+            if task_id in row and person_id in column:
+                before[row[task_id], column[person_id]] = True
+    return pinned, before
+
+
+def _checkpoints_of(tasks: Sequence[Task], now: datetime) -> tuple[Floats, Integers, Integers]:
+    """The checkpoints as timestamps, and each task's release and due checkpoint."""
+    windows = [task.window(now) for task in tasks]
+    deadlines = _thinned([deadline for _, deadline in windows if deadline > now])
+    starts = _thinned([start for start, deadline in windows if now < start < deadline])
+    times = np.union1d(deadlines, starts)
+    due = [np.searchsorted(times, deadline.timestamp(), "right") - 1 for _, deadline in windows]
+    released = [
+        np.searchsorted(times, start.timestamp(), "left") if start > now else -1
+        for start, _ in windows
+    ]
+    return times, np.array(released, np.int64), np.array(due, np.int64)
+
+
+def _thinned(moments: Sequence[datetime]) -> Floats:
+    """At most CHECKPOINTS of the moments, the earliest and the latest among them."""
+    times = np.unique([moment.timestamp() for moment in moments])
+    if times.size <= CHECKPOINTS:
+        return times
+    kept = np.unique(np.linspace(0, times.size - 1, CHECKPOINTS).round().astype(int))
+    return np.asarray(times[kept])
+
+
+def _free_hours(
+    people: Sequence[Person], parameters: OptimizerParameters, now: datetime, times: Floats
+) -> Floats:
+    """Hours below the workload limit until each checkpoint."""
+    spare = np.array(
+        [max(0.0, parameters.workload_limit - person.workload) / 100 for person in people]
+    )
+    moments = [datetime.fromtimestamp(time, tz=now.tzinfo) for time in times]
+    hours = [[capacity_hours(person, now, moment) for person in people] for moment in moments]
+    return np.asarray(np.array(hours).reshape(len(times), len(people)) * spare)
+
+
+def _hours_in_window(free_hours: Floats, released: int, due: int) -> Floats:
+    """Hours everyone has for a task, shape (people,)."""
+    if due <= released:
+        return np.zeros(free_hours.shape[1])
+    return hours_between(free_hours, released, due)
+
+
+def _eligible_people(task: Task, size: int, hours: Floats, pinned: Integers) -> Booleans:
+    """Who has time for a share in a team of this size and is not pinned out."""
+    enough = hours >= task.estimated_hours / max(size, 1) - TOLERANCE
+    return np.asarray(enough & (pinned >= 0) & (size > 0))
+
+
+def _smallest_team_size(task: Task, covers: Booleans, hours: Floats, pinned: Integers) -> int:
+    """The smallest team that covers the skills, found greedily; 0 when there is none."""
+    forced = np.flatnonzero(pinned > 0).tolist()
+    needed = np.array([requirement.people for requirement in task.skills], np.int64)
+    for size in range(max(task.team_size.least, len(forced), 1), task.team_size.most + 1):
+        eligible = _eligible_people(task, size, hours, pinned)
+        if eligible.sum() >= size and _can_cover(covers, needed, eligible, forced, size):
+            return size
+    return 0
+
+
+def _can_cover(
+    covers: Booleans, needed: Integers, eligible: Booleans, forced: Sequence[int], size: int
+) -> bool:
+    """Whether adding whoever covers most reaches all requirements in time."""
+    if not needed.size:
+        return True
+    team, left = list(forced), eligible.copy()
+    left[team] = False
+    missing = needed - covers[:, team].sum(axis=1)
+    while missing.max() > 0 and len(team) < size:
+        gain = (covers & (missing > 0)[:, None]).sum(axis=0) * left
+        best = int(gain.argmax())
+        if gain[best] == 0:
+            break
+        team.append(best)
+        left[best] = False
+        missing = missing - covers[:, best]
+    return bool(missing.max() <= 0)
+
+
+def _incompatible_schedules(
+    schedules: Sequence[Schedule], task: Task, now: datetime, hours: float
+) -> frozenset[tuple[int, int]]:
+    window = task.window(now)
+    return frozenset(
+        (s, t)
+        for s in range(len(schedules))
+        for t in range(s, len(schedules))
+        if overlap(frozenset((schedules[s], schedules[t])), *window).hours < hours
+    )

@@ -1,0 +1,157 @@
+"""Runs of the planner, whose state and result are stored in Redis for a week."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from shoal import Event, NotFound, ShoalError, TenantContext
+
+from .inputs import PlanningInputs
+from .outcomes import SOURCE
+from .store import RecordStore
+
+LIFETIME = 7 * 86_400
+"""Seconds."""
+logger = logging.getLogger("shoal.optimizer")
+
+
+@dataclass(frozen=True)
+class PlanRun:
+    """A run that has been registered.
+
+    Attributes:
+        id: Its id.
+        inputs: The tenant's records.
+        tasks: The tasks to plan, id → raw JSON.
+        options: See `plan.report.make_plan`.
+    """
+
+    id: str
+    inputs: PlanningInputs
+    tasks: Mapping[str, bytes]
+    options: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return _key(self.id)
+
+
+class PlanRuns:
+    """Starts runs on the solver, and keeps those in the background alive."""
+
+    def __init__(self, solver: Any) -> None:
+        self._solver = solver
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def create(
+        self,
+        ctx: TenantContext,
+        inputs: PlanningInputs,
+        tasks: Mapping[str, bytes],
+        options: Mapping[str, Any],
+    ) -> PlanRun:
+        """Register a run as running."""
+        run = PlanRun(uuid4().hex, inputs, tasks, options)
+        state = {"state": "running", "created": datetime.now(UTC).isoformat()}
+        await ctx.stores.online.hset(run.key, mapping=state)
+        await ctx.stores.online.expire(run.key, LIFETIME)
+        return run
+
+    async def solve(self, ctx: TenantContext, run: PlanRun) -> dict[str, Any]:
+        """Solve and store the result.
+
+        Returns:
+            The plan, see `plan.report.make_plan`, with its `id` and the numbers of
+            `tasks` and `people`.
+        """
+        online, tasks = ctx.stores.online, list(run.tasks.values())
+        try:
+            answer = await self._solver.plan(run.inputs, tasks, run.options, online, run.key)
+        except ShoalError as error:
+            result = orjson.dumps({"error": error.detail})
+            await online.hset(run.key, mapping={"state": "failed", "result": result})
+            raise
+        answer = {
+            "id": run.id,
+            **answer,
+            "tasks": len(tasks),
+            "people": len(run.inputs.people),
+        }
+        state = "cancelled" if await online.hget(run.key, "cancel") else "done"
+        await online.hset(run.key, mapping={"state": state, "result": orjson.dumps(answer)})
+        await ctx.stores.events.append([_planned(answer)])
+        return answer
+
+    def solve_in_background(self, ctx: TenantContext, run: PlanRun) -> None:
+        """Solve without waiting; a failure is logged."""
+
+        def end(task: asyncio.Task[Any]) -> None:
+            self._running.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.warning("plan %s failed: %s", run.id, error)
+
+        task = asyncio.create_task(self.solve(ctx, run))
+        self._running.add(task)
+        task.add_done_callback(end)
+
+
+async def read_run(ctx: TenantContext, id: str) -> dict[str, Any]:
+    """The state, progress and result of a run.
+
+    Raises:
+        NotFound: There is none of this id.
+    """
+    stored = await ctx.stores.online.hgetall(_key(id))
+    fields = {(k.decode() if isinstance(k, bytes) else k): v for k, v in stored.items()}
+    if not fields:
+        raise _not_found(id)
+    answer: dict[str, Any] = {
+        "id": id,
+        "state": fields["state"].decode(),
+        "created": fields["created"].decode(),
+    }
+    for part in ("progress", "result"):
+        answer[part] = orjson.loads(fields[part]) if part in fields else None
+    return answer
+
+
+async def cancel_run(ctx: TenantContext, id: str) -> str:
+    """Ask a running run to end.
+
+    Returns:
+        Its state: "cancelling", or the one that it ended with before.
+
+    Raises:
+        NotFound: There is none of this id.
+    """
+    state: bytes | None = await ctx.stores.online.hget(_key(id), "state")
+    if state is None:
+        raise _not_found(id)
+    if state != b"running":
+        return state.decode()
+    await ctx.stores.online.hset(_key(id), mapping={"cancel": "1"})
+    return "cancelling"
+
+
+def _key(id: str) -> tuple[str, ...]:
+    return RecordStore.key(f"plan:{id}")
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(f"plan {id!r} not found")
+
+
+def _planned(answer: Mapping[str, Any]) -> Event:
+    data = {
+        "plan": answer["id"],
+        "status": answer["status"],
+        "assigned": len(answer["assignments"]),
+        "left_out": len(answer["left_out"]),
+    }
+    return Event(id=f"{answer['id']}:planned", source=SOURCE, type="optimizer.planned", data=data)

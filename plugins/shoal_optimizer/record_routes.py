@@ -1,0 +1,150 @@
+"""The HTTP operations on people, tasks and outcomes."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel
+
+from shoal import Invalid, NotFound, TenantContext, current_tenant
+
+from .intake import read_records, store_records, validate_record
+from .outcomes import hidden_outcomes, store_outcomes, with_id
+from .records import Outcome, Person, Task
+from .responses import json_response, raw_response
+from .store import Kind, RecordStore, encode
+from .tasks import get_task as read_task
+from .tasks import is_visible, merge_stored, replace_tasks
+
+Id = Annotated[str, Path(min_length=1, max_length=512)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+router = APIRouter()
+
+
+def record_body(model: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI of a body that the handler reads itself."""
+    schema = {"type": "object", "title": model.__name__}
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.get("/people")
+async def list_people(
+    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)
+) -> Response:
+    """List people by id."""
+    return await _list(ctx, "people", limit, cursor)
+
+
+@router.post("/people", openapi_extra=record_body(Person))
+async def add_people(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    """Create or replace people: a JSON array, NDJSON, or CSV with a header (`text/csv`)."""
+    return json_response((await store_records(ctx, "people", await _rows(request))).response())
+
+
+@router.put("/people/{id}", openapi_extra=record_body(Person))
+async def put_person(
+    id: Id, request: Request, ctx: TenantContext = Depends(current_tenant)
+) -> Response:
+    """Create or replace a person."""
+    person = encode(validate_record(Person, await _single_row(request), id))
+    await RecordStore(ctx).put("people", {id: person})
+    return raw_response(person)
+
+
+@router.get("/people/{id}")
+async def get_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    """Get a person."""
+    raw = await RecordStore(ctx).get("people", id)
+    if raw is None:
+        raise _person_not_found(id)
+    return raw_response(raw)
+
+
+@router.delete("/people/{id}", status_code=204)
+async def delete_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> None:
+    """Delete a person."""
+    if not await RecordStore(ctx).delete("people", id):
+        raise _person_not_found(id)
+
+
+@router.get("/tasks")
+async def list_tasks(
+    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)
+) -> Response:
+    """List tasks by id."""
+    return await _list(ctx, "tasks", limit, cursor)
+
+
+@router.post("/tasks", openapi_extra=record_body(Task))
+async def add_tasks(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    """Create or replace tasks: a JSON array, NDJSON, or CSV with a header (`text/csv`)."""
+    return json_response((await store_records(ctx, "tasks", await _rows(request))).response())
+
+
+@router.put("/tasks/{id}", openapi_extra=record_body(Task))
+async def put_task(
+    id: Id, request: Request, ctx: TenantContext = Depends(current_tenant)
+) -> Response:
+    """Create or replace a task; its state, team and commitment stay unless given."""
+    task = validate_record(Task, await _single_row(request), id)
+    if is_visible(ctx, task.board_id):
+        stored = await replace_tasks(ctx, [id], lambda _, old: merge_stored(task, old))
+        if id in stored:
+            return raw_response(encode(merge_stored(task, stored[id])))
+    raise NotFound("no such board that you may see")
+
+
+@router.get("/tasks/{id}")
+async def get_task(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    """Get a task."""
+    _, raw = await read_task(ctx, id)
+    return raw_response(raw)
+
+
+@router.delete("/tasks/{id}", status_code=204)
+async def delete_task(id: Id, ctx: TenantContext = Depends(current_tenant)) -> None:
+    """Delete a task and free the workload that its assignment committed."""
+    if (await replace_tasks(ctx, [id], lambda _, old: None)).get(id) is None:
+        raise NotFound(f"task {id!r} not found")
+
+
+@router.post("/outcomes", openapi_extra=record_body(Outcome))
+async def add_outcomes(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    """Store how tasks went: one outcome, a JSON array, NDJSON or CSV.
+
+    A finished task frees the workload that it committed.
+    """
+    rows = await _rows(request)
+    if len(rows) != 1 or not isinstance(rows[0], dict):
+        return json_response((await store_records(ctx, "outcomes", rows)).response())
+    outcome = with_id(validate_record(Outcome, rows[0]))
+    if await hidden_outcomes(ctx, {outcome.id: outcome}):
+        raise NotFound(f"task {outcome.task!r} not found")
+    await store_outcomes(ctx, [outcome])
+    return json_response({"accepted": 1, "rejected": []})
+
+
+async def _rows(request: Request) -> list[Any]:
+    return read_records(await request.body(), request.headers.get("content-type", ""))
+
+
+async def _single_row(request: Request) -> Any:
+    rows = await _rows(request)
+    if len(rows) != 1:
+        raise Invalid("the body must be one record")
+    return rows[0]
+
+
+async def _list(ctx: TenantContext, kind: Kind, limit: int, cursor: str) -> Response:
+    """A page of the records that the caller may see, after the id `cursor`."""
+    stored = await RecordStore(ctx).get_all(kind)
+    rows = [orjson.loads(raw) for id, raw in stored.items() if id > cursor]
+    rows = [row for row in rows if is_visible(ctx, row.get("board_id"))]
+    more = rows[limit - 1]["id"] if len(rows) > limit else None
+    return json_response({kind: rows[:limit], "cursor": more})
+
+
+def _person_not_found(id: str) -> NotFound:
+    return NotFound(f"person {id!r} not found")

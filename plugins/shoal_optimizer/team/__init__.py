@@ -1,0 +1,1 @@
+"""The best team for one task: model, search, conflicts and explanation."""

@@ -1,0 +1,209 @@
+"""Why this team: as data, and as sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..skills import Matcher
+from .conflict_messages import enumeration
+from .rules import find_violations
+from .staffing_problem import Constraints, StaffingProblem
+
+MAX_NOT_CHOSEN = 3
+
+
+def explain(
+    problem: StaffingProblem, members: Sequence[int], matcher: Matcher, constraints: Constraints
+) -> dict[str, Any]:
+    """What the team covers and costs, with a reason for every member.
+
+    Args:
+        problem: The task and everyone scored for it.
+        members: The team's columns, the lead first.
+        matcher: Matches required skills with those people have.
+        constraints: What the team satisfies.
+
+    Returns:
+        `members`, `coverage`, `criteria`, `history`, `sentences` and `left_out`, as the
+        answer of POST /tasks/{id}/recommendation.
+    """
+    covers, after = problem.covers(constraints), problem.workloads_after(len(members))
+    coverage = [
+        {
+            "skill": requirement.skill,
+            "level": requirement.level,
+            "people": requirement.people,
+            "by": [problem.people[m].id for m in members if covers[n, m]],
+        }
+        for n, requirement in enumerate(problem.task.skills)
+    ]
+    people = [
+        {**_member(problem, m, after[m], len(members), covers[:, m].tolist()), "role": role}
+        for m, role in zip(members, ["lead"] + ["support"] * (len(members) - 1), strict=True)
+    ]
+    pairs = problem.history.pairs([problem.people[m].id for m in members])
+    criteria = _criteria(problem, members, pairs)
+    history = _history(problem, members, pairs)
+    return {
+        "members": people,
+        "coverage": coverage,
+        "criteria": criteria,
+        "history": history,
+        "sentences": _sentences(problem, members, criteria, history),
+        "left_out": _not_chosen(problem, members, matcher),
+    }
+
+
+def _criteria(
+    problem: StaffingProblem, members: Sequence[int], pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """The soft criteria, each in its own unit."""
+    size, shared = len(members), problem.overlap(members)
+    workloads = [float(problem.workloads_after(size)[m]) for m in members]
+    cost = sum(problem.hours_each(size) * problem.people[m].cost_per_hour for m in members)
+    return {
+        "cost": {"value": round(cost, 2), "unit": "currency"},
+        "workload": {
+            "combined": round(sum(workloads) / size, 2),
+            "highest": round(max(workloads), 2),
+            "spread": round(max(workloads) - min(workloads), 2),
+            "unit": "percent",
+        },
+        "collaborators": {"value": len(pairs), "of": size * (size - 1) // 2, "unit": "pairs"},
+        "score": {
+            "value": round(sum(problem.candidates[m].score for m in members) / size, 6),
+            "unit": "mean score, 0 to 1",
+        },
+        "overlap": {"value": round(shared.hours, 2), "days": shared.days, "unit": "hours a day"},
+    }
+
+
+def _member(
+    problem: StaffingProblem, m: int, after: float, size: int, has: Sequence[bool]
+) -> dict[str, Any]:
+    candidate = problem.candidates[m]
+    skills = [skill for skill, mine in zip(candidate.skills, has, strict=True) if mine]
+    record = problem.history.record(candidate.person.id, problem.task.type)
+    reasons = []
+    for skill in skills:
+        assert skill.match is not None
+        match = skill.match
+        how = "" if match.how == "exact" else f" (as {match.found}, by {match.how})"
+        reasons.append(f"covers {skill.required} at level {skill.level:g}{how}")
+    if not skills:
+        reasons.append("adds capacity: the others cover the skills")
+    reasons.append(f"goes from {candidate.person.workload:g} % to {after:.0f} % workload")
+    if record.tasks:
+        reasons.append(_experience(record.tasks, record.days_early))
+    return {
+        **candidate.row(),
+        "covers": [skill.required for skill in skills],
+        "hours": round(problem.hours_each(size), 2),
+        "workload_after": round(float(after), 2),
+        "similar_tasks": record.tasks,
+        "days_early": round(record.days_early, 2),
+        "reasons": reasons,
+    }
+
+
+def _experience(tasks: int, days_early: float) -> str:
+    text = f"completed {tasks} similar task{'s' if tasks != 1 else ''}"
+    if abs(days_early) < 0.05:
+        return f"{text}, on time on average"
+    days = f"{abs(days_early):.1f}".removesuffix(".0")
+    when = "early" if days_early > 0 else "late"
+    return f"{text}, {days} day{'s' if days != '1' else ''} {when} on average"
+
+
+def _history(
+    problem: StaffingProblem, members: Sequence[int], pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    records = [problem.history.record(problem.people[m].id, problem.task.type) for m in members]
+    tasks = sum(record.tasks for record in records)
+    early = sum(record.tasks * record.days_early for record in records) / tasks if tasks else 0.0
+    together = [{"people": list(pair), "tasks": problem.history.together[pair]} for pair in pairs]
+    return {"similar_tasks": tasks, "days_early": round(early, 2), "together": together}
+
+
+def _sentences(
+    problem: StaffingProblem,
+    members: Sequence[int],
+    criteria: dict[str, Any],
+    history: dict[str, Any],
+) -> list[str]:
+    lead, *others = (problem.people[m].label for m in members)
+    skills = problem.task.skills
+    workload = criteria["workload"]
+    said = [f"{lead} leads, with {enumeration(others)}." if others else f"{lead} works alone."]
+    if len(skills) > 1:
+        said.append(f"Together they cover all {len(skills)} required skills.")
+    elif skills:
+        said.append(f"{skills[0].skill} is covered.")
+    said.append(
+        f"With the task, the mean workload is {workload['combined']:.0f} %, "
+        f"the highest {workload['highest']:.0f} %."
+    )
+    if history["similar_tasks"]:
+        text = _experience(history["similar_tasks"], history["days_early"])
+        said.append(f"{text[0].upper()}{text[1:]}.")
+    else:
+        said.append("No similar task completed yet.")
+    if others:
+        overlap = criteria["overlap"]
+        said.append(
+            f"They share at least {overlap['value']:g} working hours "
+            f"on each of {overlap['days']} days."
+        )
+        collaborators = criteria["collaborators"]
+        said.append(_collaboration(collaborators["value"], collaborators["of"]))
+    if criteria["cost"]["value"]:
+        said.append(f"The cost is {criteria['cost']['value']:,.0f}.")
+    return said
+
+
+def _collaboration(pairs: int, of: int) -> str:
+    if pairs == 0:
+        return "They have not worked together before."
+    if pairs < of:
+        return f"{pairs} of the {of} pairs among them have worked together before."
+    return "They have worked together before."
+
+
+def _not_chosen(
+    problem: StaffingProblem, members: Sequence[int], matcher: Matcher
+) -> list[dict[str, Any]]:
+    """The best candidates who are not in the team, and why."""
+    worst = min(problem.candidates[m].score for m in members)
+    better = [
+        n
+        for n, candidate in enumerate(problem.candidates)
+        if n not in members and candidate.score > worst
+    ]
+    better.sort(key=lambda n: -problem.candidates[n].score)
+    return [
+        {
+            "person": problem.people[n].id,
+            "score": round(problem.candidates[n].score, 6),
+            "why": _why_not_chosen(problem, members, n, matcher),
+        }
+        for n in better[:MAX_NOT_CHOSEN]
+    ]
+
+
+def _why_not_chosen(
+    problem: StaffingProblem, members: Sequence[int], n: int, matcher: Matcher
+) -> str:
+    """What would be wrong with this person in the place of one of the members."""
+    reasons: list[str] | None = None
+    for place in range(len(members) - 1, -1, -1):
+        team = [problem.people[m] for m in members]
+        replaced = team[place]
+        team[place] = problem.people[n]
+        broken = find_violations(problem.task, team, matcher, problem.parameters, problem.now)
+        if not broken:
+            return (
+                f"could replace {replaced.label}, but cost, workload and collaboration "
+                "together would be worse"
+            )
+        if reasons is None or len(broken) < len(reasons):
+            reasons = [violation.message for violation in broken]
+    return "; ".join(reasons or [])
