@@ -79,7 +79,7 @@ def interval_chart(intervals: Sequence[EffectInterval], *, relative: bool) -> di
                 "itemStyle": {"color": COLOURS[interval.state]},
                 "tooltip": {
                     "formatter": _tooltip(
-                        interval.label, interval.effect, interval.low, interval.high, relative
+                        interval.label, interval.effect, (interval.low, interval.high), relative
                     )
                 },
             }
@@ -127,35 +127,24 @@ def timeline_chart(
     if not rows:
         return None
     scale = 100 if relative else 1
-    hidden = {
-        "type": "line",
-        "symbol": "none",
-        "silent": True,
-        "lineStyle": {"opacity": 0},
-        "stack": "interval",
-        "stackStrategy": "all",
-    }
+    ends = [(scale * row["interval"][0], scale * row["interval"][1]) for _, row in rows]
+    low, high = _padded_range([0.0, *(end for pair in ends for end in pair)])
+    days = [
+        {
+            "value": scale * row["effect"],
+            "tooltip": {"formatter": _tooltip(day, row["effect"], row["interval"], relative)},
+        }
+        for day, row in rows
+    ]
     effect = {
         "type": "line",
         "name": "effect",
         "symbol": "circle",
         "symbolSize": 8,
         "color": COLOURS["neutral"],
-        "data": [
-            {
-                "value": scale * row["effect"],
-                "tooltip": {
-                    "formatter": _tooltip(
-                        day, row["effect"], row["interval"][0], row["interval"][1], relative
-                    )
-                },
-            }
-            for day, row in rows
-        ],
+        "data": days,
         "markLine": _zero_line("yAxis"),
     }
-    ends = [[scale * end for end in row["interval"]] for _, row in rows]
-    low, high = _padded_range([0.0, *(end for pair in ends for end in pair)])
     return {
         "aria": {"enabled": True, "label": {"description": f"The effect of {arm} over time"}},
         "animation": False,
@@ -170,17 +159,25 @@ def timeline_chart(
             "axisTick": {"show": False},
         },
         "yAxis": _value_axis(relative) | {"min": low, "max": high},
-        "series": [
-            hidden | {"name": "lower", "data": [low for low, _ in ends]},
-            hidden
-            | {
-                "name": "interval",
-                "data": [high - low for low, high in ends],
-                "areaStyle": {"color": COLOURS["neutral"], "opacity": 0.18},
-            },
-            effect,
-        ],
+        "series": [*_band(ends), effect],
     }
+
+
+def _band(ends: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
+    """The area between the ends: an invisible line, and its distance stacked on it."""
+    line = {
+        "type": "line",
+        "symbol": "none",
+        "silent": True,
+        "lineStyle": {"opacity": 0},
+        "stack": "interval",
+        "stackStrategy": "all",
+    }
+    area = {"color": COLOURS["neutral"], "opacity": 0.18}
+    return [
+        line | {"name": "lower", "data": [low for low, _ in ends]},
+        line | {"name": "interval", "data": [high - low for low, high in ends], "areaStyle": area},
+    ]
 
 
 def _value_axis(relative: bool) -> dict[str, Any]:
@@ -208,11 +205,9 @@ def _padded_range(values: Sequence[float]) -> tuple[float, float]:
     return low - padding, high + padding
 
 
-def _tooltip(
-    label: str, effect: float, low: float | None, high: float | None, relative: bool
-) -> str:
+def _tooltip(label: str, effect: float, interval: Sequence[float | None], relative: bool) -> str:
     """HTML, as ECharts takes it."""
-    ends = ["no bound" if end is None else _number(end, relative) for end in (low, high)]
+    ends = ["no bound" if end is None else _number(end, relative) for end in interval]
     return f"{escape(label)}<br>{_number(effect, relative)}, from {ends[0]} to {ends[1]}"
 
 

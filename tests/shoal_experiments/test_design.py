@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from shoal_experiments import aggregation as agg
-from shoal_experiments import calculator
 from shoal_experiments.design import Design
 from shoal_experiments.guardrails import check_guardrail
 from shoal_experiments.looks import next_look
@@ -22,7 +21,7 @@ from shoal_experiments.promotion import due_step, ramp_design
 from shoal_experiments.reporting import assess
 from shoal_experiments.repository import Document, Plan, Ramp
 from shoal_experiments.sample_size import proportion_sample_size
-from shoal_experiments.summaries import Mean, Undefined
+from shoal_experiments.summaries import Mean
 from shoal_experiments.verdict import Finding, GuardrailFinding, decide
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
@@ -491,122 +490,3 @@ def test_the_steps_of_a_ramp_last_equally_long() -> None:
         3,
         3,
     ]
-
-
-# Calculators
-
-
-def analyze(**fields: Any) -> dict[str, Any]:
-    arms = {"a": {"n": 5234, "successes": 644}, "b": {"n": 5189, "successes": 732}}
-    return calculator.analyze(
-        calculator.Analyze.model_validate(
-            {"metric": "proportion", "control": "a", "arms": arms, **fields}
-        )
-    )
-
-
-def test_the_calculator_agrees_with_the_documented_example() -> None:
-    found = analyze()
-    assert (
-        found["comparisons"]["b"]["p_value"] == pytest.approx(0.0066, abs=5e-5)
-        and found["comparisons"]["b"]["significant"]
-    )
-    assert found["sample_ratio"]["p_value"] == pytest.approx(0.6594, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"control": "z"},
-        {"arms": {"a": {"n": 5, "successes": 1}}},
-        {"arms": {"a": {"n": 5, "successes": 6}, "b": {"n": 5, "successes": 1}}},
-        {"arms": {"a": {"n": 0, "successes": 0}, "b": {"n": 5, "successes": 1}}},
-        {"metric": "mean"},
-        {"alpha": 1},
-        {"alpha": 0},
-        {
-            "metric": "mean",
-            "arms": {
-                "a": {"n": 1, "mean": 1, "variance": 0},
-                "b": {"n": 5, "mean": 1, "variance": 1},
-            },
-        },
-        {
-            "metric": "mean",
-            "arms": {
-                "a": {"n": 2, "mean": float("inf"), "variance": 0},
-                "b": {"n": 5, "mean": 1, "variance": 1},
-            },
-        },
-        {
-            "metric": "mean",
-            "arms": {
-                "a": {"n": 2, "mean": 1, "variance": -1},
-                "b": {"n": 5, "mean": 1, "variance": 1},
-            },
-        },
-        {"allocation": {"a": 50}},
-        {"allocation": {"a": 0, "b": 0}},
-    ],
-)
-def test_the_calculator_refuses_impossible_input(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        analyze(**fields)
-
-
-def test_the_calculator_explains_what_cannot_be_tested() -> None:
-    with pytest.raises(Undefined, match="neither arm varies"):
-        analyze(
-            metric="mean",
-            arms={"a": {"n": 5, "mean": 1, "variance": 0}, "b": {"n": 5, "mean": 2, "variance": 0}},
-        )
-    with pytest.raises(Undefined, match="no unit of the control"):
-        analyze(
-            effect="relative", arms={"a": {"n": 5, "successes": 0}, "b": {"n": 5, "successes": 2}}
-        )
-
-
-@pytest.mark.parametrize("n", [1, 10, 10**6])
-@pytest.mark.parametrize("effect", ["absolute", "relative"])
-def test_all_successes_give_finite_numbers(n: int, effect: str) -> None:
-    json.dumps(
-        analyze(effect=effect, arms={"a": {"n": n, "successes": n}, "b": {"n": n, "successes": n}}),
-        allow_nan=False,
-    )
-
-
-def test_the_sample_size_calculator_counts_all_arms() -> None:
-    ask = calculator.SampleSize.model_validate
-    assert (
-        calculator.sample_size(
-            ask({"metric": "mean", "baseline": 10, "minimum_effect": 0.5, "variance": 1})
-        )["per_arm"]
-        == 64
-    )
-    assert (
-        calculator.sample_size(
-            ask({"metric": "proportion", "baseline": 0.5, "minimum_effect": 0.25, "power": 0.9})
-        )["per_arm"]
-        == 77
-    )
-    relative = calculator.sample_size(
-        ask(
-            {
-                "metric": "proportion",
-                "baseline": 0.5,
-                "minimum_effect": 0.5,
-                "effect": "relative",
-                "power": 0.9,
-            }
-        )
-    )
-    assert relative["per_arm"] == 77
-    for bad in (
-        {"baseline": 0.5, "minimum_effect": 0},
-        {"baseline": 0.5, "minimum_effect": 0.6},
-        {"baseline": 1.5, "minimum_effect": 0.1},
-        {"baseline": 0.5, "minimum_effect": 1e-9},
-        {"baseline": 0.5, "minimum_effect": 0.1, "power": 0.01},
-    ):
-        with pytest.raises(ValueError):
-            calculator.sample_size(ask({"metric": "proportion", **bad}))
