@@ -109,7 +109,7 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
     for i in range(1000):
         await directory.create_tenant(f"other-{i}")
     _, key = await directory.create_key("acme", "editor")
-    await directory.set_board_members("acme", "b1", ["ana"])
+    await directory.boards.replace("acme", "b1", ["ana"])
     router = Router(
         no_op,
         capability=Capability("noop", "Does nothing.", routes=Any),

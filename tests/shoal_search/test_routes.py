@@ -99,7 +99,7 @@ async def test_a_deletion_that_could_not_be_logged_can_be_repeated(
         with monkeypatch.context() as away:
 
             async def append(self: Any, events: Any) -> None:
-                raise Unavailable("Redis is away")
+                raise Unavailable("Redis is unavailable")
 
             away.setattr(type(ctx.stores.events), "append", append)
             assert (await client.delete("/search/items/1")).status_code == 503

@@ -32,7 +32,7 @@ async def put_members(
     For an admin or the tenant's own service: a user could otherwise join any board.
     """
     require_service_or_admin(ctx)
-    await platform.directory.set_board_members(ctx.tenant, board, body.users)
+    await platform.directory.boards.replace(ctx.tenant, board, body.users)
     return {"board": board, "members": len(set(body.users))}
 
 
@@ -43,4 +43,4 @@ async def get_members(
     """List the members of a board."""
     if not ctx.may_see(board):
         raise NotFound(f"no board {board!r}")
-    return {"board": board, "users": await platform.directory.board_members(ctx.tenant, board)}
+    return {"board": board, "users": await platform.directory.boards.members(ctx.tenant, board)}

@@ -19,7 +19,7 @@ def encode_event(event: Event) -> dict[str, bytes]:
     """The fields of an event's entry: `t`, its type, and `e`, the event in JSON.
 
     Raises:
-        Invalid: The event's data is no JSON, or nested deeper than `decode_event` reads.
+        Invalid: The event's data is not JSON, or nested too deeply to be read.
     """
     try:
         # pydantic would silently write null for NaN.

@@ -123,7 +123,7 @@ class Consumer:
     # Which tenants have something new, and which of them are this worker's
 
     async def _heartbeat(self) -> None:
-        """Report that this worker is alive, list the living ones, and renew the leases."""
+        """Send a heartbeat, list the living workers and renew the leases."""
         group = self._subscription.group
         found = await run_script(
             self._online, _HEARTBEAT, [keys.workers(group)], [self._worker, self._lease]
@@ -139,7 +139,7 @@ class Consumer:
             self._scan_now.set()
 
     async def _scan(self) -> None:
-        """Find the tenants with appends since the last scan, then wait for the next one."""
+        """Find the tenants with new events, then wait for the next scan."""
         self._scan_now.clear()
         if self._tenants is not None:
             self._followed = frozenset(await self._tenants())

@@ -32,8 +32,8 @@ def groups(tenant: str) -> str:
 
 
 def archive(tenant: str) -> str:
-    """Hash: `done`, the position up to which the lake has the log, and `intent`, the one
-    up to which it is being written.
+    """Hash: `done`, the position up to which the lake has the log, and `intent`, up to
+    which it is being written.
     """
     return f"{log(tenant)}:archive"
 

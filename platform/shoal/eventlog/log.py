@@ -63,10 +63,10 @@ class EventLog(Protocol):
     ) -> None:
         """Follow the logs as one worker of a group, until stopped or cancelled.
 
-        Events are handled at least once, those of one tenant in order. After an error or
-        a worker's death the same events are delivered again, one by one; one that fails
-        `deliveries` times becomes a dead letter. `Unavailable` does not count as an
-        error: the event waits, and all behind it.
+        Events are handled at least once, those of one tenant in order. After an error
+        or a worker's death the same events are delivered again, one by one; one that
+        fails `deliveries` times becomes a dead letter. `Unavailable` does not count as
+        an error: the event waits, and all behind it.
 
         Args:
             group: The group; each has its own position in each log.
@@ -88,7 +88,7 @@ class EventLog(Protocol):
         """The groups that follow a tenant's log."""
 
     async def forget_group(self, tenant: str, group: str) -> None:
-        """Remove a group for good: its position would keep the log from being trimmed."""
+        """Remove a group, whose position would keep the log from being trimmed."""
 
     async def dead_letters(
         self, tenant: str, *, group: str | None = None, after: str = "0", limit: int = 100
@@ -127,8 +127,8 @@ class EventLog(Protocol):
     async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
         """Write the log's new events to the lake, then trim the log.
 
-        An event stays in the log until it is archived, handled by every group, and older
-        than `keep`.
+        An event stays in the log until it is archived, handled by every group, and
+        older than `keep`.
 
         Returns:
             How many events were archived.

@@ -1,4 +1,4 @@
-"""Handling one tenant's events while its lease is held: batches, retries, dead letters."""
+"""Handles one tenant's events under a lease: batches, retries, dead letters."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ class PartitionReader:
         """
 
     async def handle_batch(self) -> bool | None:
-        """Handle the next events; None when there are none, False when they must wait."""
+        """Handle the next events; None without any, False when they must wait."""
         stream, position, batch = await self._read_batch()
         if not batch:
             return None

@@ -13,8 +13,8 @@ from .streams import PAGE, append_command
 async def rewind(config: StoreConfig, tenant: str, group: str, after: str) -> int:
     """Have a group handle all events after a position again; return how many.
 
-    Events that only the lake still has go to the group's retry queue; for the others the
-    group's position in the log is set back.
+    Events that only the lake still has go to the group's retry queue; for the others
+    the group's position in the log is set back.
     """
     events, online = async_redis(config.events), async_redis(config.online)
     log = keys.log(tenant)

@@ -132,7 +132,7 @@ class Admission:
         cached = self._boards.get(key)
         if cached is not None and cached[0] is state:
             return cached[1]
-        boards = await self._directory.boards_of(caller.tenant, user)
+        boards = await self._directory.boards.of_user(caller.tenant, user)
         self._boards[key] = state, boards
         self._boards.move_to_end(key)
         if len(self._boards) > CACHED_USERS:

@@ -19,7 +19,7 @@ from shoal.stores.redis_client import REDIS_ERRORS, run_atomically, translate_er
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import CAPABILITIES, PREFIX, active_key, minute_keys
 from shoal.tenants.records import PLATFORM
-from shoal.tenants.tasks import end
+from shoal.tenants.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class RequestMetrics:
         self._task = asyncio.create_task(self._keep(), name="shoal-account")
 
     async def close(self) -> None:
-        await end(self._task)
+        await cancel_and_wait(self._task)
         self._task = None
         try:
             async with asyncio.timeout(5):

@@ -260,7 +260,7 @@ class Router:
             status=status,
             request_id=request.request_id,
         )
-        await self._audit.enter(request.caller.tenant, entry)
+        await self._audit.record(request.caller.tenant, entry)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = RequestHead(scope)

@@ -11,7 +11,7 @@ from shoal.stores.redis_client import REDIS_ERRORS, translate_errors
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import PREFIX
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
-from shoal.tenants.tasks import end
+from shoal.tenants.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class ReplicaHeartbeat:
 
     async def stop(self) -> None:
         if self._task is not None:
-            await end(self._task)
+            await cancel_and_wait(self._task)
             with suppress(*REDIS_ERRORS):
                 await self._directory.redis.zrem(self._key, self._id)
 

@@ -16,10 +16,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from shoal.contract.batch import validation_errors
 from shoal.contract.errors import Invalid
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
-from shoal.tenants.directory import located
 
 
 class Config(BaseSettings):
@@ -93,7 +93,7 @@ class Config(BaseSettings):
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
         except ValidationError as error:
-            raise Invalid("Invalid configuration", errors=located(error)) from None
+            raise Invalid("Invalid configuration", errors=validation_errors(error)) from None
 
     def dump_with_secrets(self) -> dict[str, Any]:
         """The configuration as JSON, for a file that only its owner may read."""

@@ -1,1 +1,1 @@
-"""Tenant-bound stores: Redis (`online`), vectors and the lake; one connector for each."""
+"""Tenant-bound stores: Redis (`online`), vectors and the lake."""

@@ -1,10 +1,10 @@
-"""Parquet by tenant and date, on a disk or on S3.
+"""Parquet files by tenant and date, on a disk or on S3.
 
 A file is named by what it covers: `<id>.parquet` is one append,
-`<first>-<last>.parquet` stands for all files whose ids lie between (a compaction, or a
-replacement, which begins at zero). Readers skip a file that another covers. So one
-rename, of one finished file, is what makes a write, a replacement or a compaction
-happen; a crash before it leaves nothing to see and after it nothing to undo.
+`<first>-<last>.parquet` replaces all files whose ids lie between (a compaction, or a
+replacement, which begins at zero). Readers skip a file that another covers. So each
+write, replacement or compaction takes effect with the rename of one finished file, and
+a crash leaves nothing to undo.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -28,22 +28,22 @@ from shoal.contract.errors import Invalid, Unavailable
 from .configuration import StoreConfig
 from .tenant_store import TenantStore
 
+T = TypeVar("T")
+
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PART = re.compile(r"(\d{20}[0-9a-f]{8})(?:-(\d{20}[0-9a-f]{8}))?\.parquet")
 ZERO = "0" * 28
 EVENTS = "events"
-"""The event log's archive. Only the log writes it: its files' ids are positions of the
-log.
-"""
+"""The event log's archive. Only the log writes it; its files' ids are log positions."""
 
 SETTLED = 600.0
-"""Seconds until a file is left to compaction and a covered file is deleted: by then no
-one who listed it still reads it.
+"""Seconds until a file may be compacted, and a covered file deleted: by then nobody who
+listed it still reads it.
 """
 
 
 def part_id(nanoseconds: int, suffix: int | None = None) -> str:
-    """28 characters that sort by time; without `suffix`, no two are the same."""
+    """28 characters that sort by time; unique without `suffix`."""
     return f"{nanoseconds:020d}{secrets.token_hex(4) if suffix is None else format(suffix, '08x')}"
 
 
@@ -63,9 +63,7 @@ class Part:
 
     @property
     def settled(self) -> bool:
-        """Nothing with an id in its range is still on its way, and nobody who listed
-        the folder before it came still reads.
-        """
+        """Whether no file in its range is still being written or read by others."""
         return max(self.written, int(self.last[:20]) / 1e9) < time.time() - SETTLED
 
     def covers(self, other: "Part") -> bool:
@@ -73,7 +71,7 @@ class Part:
 
 
 def live(parts: Iterable[Part]) -> list[Part]:
-    """Those that no other covers, oldest first."""
+    """The files that no other covers, oldest first."""
     parts = list(parts)
     wide = [part for part in parts if part.wide]
     return sorted((p for p in parts if not any(w.covers(p) for w in wide)), key=lambda p: p.last)
@@ -82,12 +80,13 @@ def live(parts: Iterable[Part]) -> list[Part]:
 @lru_cache(maxsize=8)
 def _filesystem(lake: str) -> tuple[pafs.FileSystem, str]:
     if "://" in lake:
-        return pafs.FileSystem.from_uri(lake)
+        filesystem, path = pafs.FileSystem.from_uri(lake)
+        return filesystem, str(path)
     return pafs.LocalFileSystem(), os.path.abspath(lake)
 
 
 class TenantLake:
-    """A tenant's part of the lake: the blocking work behind the door."""
+    """A tenant's folder in the lake; its methods block."""
 
     def __init__(self, lake: str, tenant: str) -> None:
         self.fs, root = _filesystem(lake)
@@ -98,7 +97,7 @@ class TenantLake:
         return f"{self.root}/{table}/date={date(day.year, day.month, day.day).isoformat()}"
 
     def parts(self, folder: str) -> list[Part]:
-        """All files of a day, covered ones too."""
+        """All files of a day, including covered ones."""
         found = []
         for info in self._list(folder):
             match = PART.fullmatch(info.base_name)
@@ -111,9 +110,10 @@ class TenantLake:
     def write(
         self, folder: str, rows: pa.Table, first: str | None = None, last: str | None = None
     ) -> str:
-        """Put one file there, whole or not at all, and return its path. Made into bytes
-        first: an object store has no rename, but does have an upload that counts only
-        once it is complete.
+        """Write one file, whole or not at all; return its path.
+
+        The bytes are made first: an object store has no rename, but an upload takes
+        effect only once it is complete.
         """
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
@@ -147,7 +147,7 @@ class TenantLake:
         )
 
     def days(self, table: str, start: date | None = None, end: date | None = None) -> list[date]:
-        """Days from `start` to `end` that hold a file, oldest first."""
+        """The days from `start` to `end` that have a file, oldest first."""
         days = []
         for name in self.names(f"{self.root}/{table}"):
             with suppress(ValueError):
@@ -161,11 +161,11 @@ class TenantLake:
         return days
 
     def exists(self) -> bool:
-        """Whether the tenant has anything here."""
+        """Whether the tenant has any files."""
         return bool(self._list(self.root))
 
     def drop(self, folder: str) -> int:
-        """Remove a folder with all below it; how many Parquet files went."""
+        """Delete a folder; return how many Parquet files it had."""
         selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
         files = sum(1 for info in self.fs.get_file_info(selector) if info.path.endswith(".parquet"))
         with suppress(FileNotFoundError):
@@ -198,28 +198,26 @@ def _write_local(folder: str, name: str, data: pa.Buffer) -> None:
 
 def _table_name(table: str, writing: bool = False) -> str:
     if not isinstance(table, str) or not TABLE.fullmatch(table):
-        raise Invalid("a table's name is 1 to 63 of a-z, 0-9 and _, beginning with a letter")
+        raise Invalid("a table name is 1 to 63 of a-z, 0-9 and _, beginning with a letter")
     if writing and table == EVENTS:
         raise Invalid("the table `events` is the event log's archive: append to the log instead")
     return table
 
 
-def _rows(rows: pa.Table) -> pa.Table:
+def _check_rows(rows: pa.Table) -> pa.Table:
     if "date" in rows.column_names:
-        raise Invalid("the column `date` is the lake's own: leave it out")
+        raise Invalid("the column `date` is reserved for the lake")
     return rows
 
 
 class LakeStore(TenantStore):
-    """See `shoal.contract.stores.Lake`. Unavailable when the disk or the object store
-    fails.
-    """
+    """See `shoal.contract.stores.Lake`."""
 
     __slots__ = ()
 
     async def append(self, table: str, rows: pa.Table, day: date) -> str:
         folder = self._folder()
-        return await run(folder.write, folder.day(_table_name(table, True), day), _rows(rows))
+        return await run(folder.write, folder.day(_table_name(table, True), day), _check_rows(rows))
 
     async def replace(self, table: str, rows: pa.Table, day: date) -> str:
         folder, name = self._folder(), _table_name(table, True)
@@ -227,7 +225,7 @@ class LakeStore(TenantStore):
         def work() -> str:
             where = folder.day(name, day)
             before = folder.parts(where)
-            path = folder.write(where, _rows(rows), first=ZERO)
+            path = folder.write(where, _check_rows(rows), first=ZERO)
             _sweep(folder, before)
             return path
 
@@ -295,9 +293,12 @@ class LakeStore(TenantStore):
         return await run(work)
 
     async def compact(self, table: str, least: int = 8) -> int:
-        """Merge the settled files of each day that has at least `least` of them into
-        one, delete what was covered before, and clear what killed writers left; how
-        many files went.
+        """Merge the small files of each day that has at least `least` of them.
+
+        Also deletes covered files and what killed writers left.
+
+        Returns:
+            How many files were deleted.
         """
         folder, name = self._folder(), _table_name(table)
         return await run(_compact, folder, name, least)
@@ -310,7 +311,7 @@ class LakeStore(TenantStore):
 
 
 def _sweep(folder: TenantLake, parts: list[Part]) -> int:
-    """Delete files that a settled file among them covers."""
+    """Delete files that a settled file covers; return how many."""
     wide = [part for part in parts if part.wide and part.settled]
     gone = 0
     for part in parts:
@@ -337,7 +338,7 @@ def _compact(folder: TenantLake, table: str, least: int) -> int:
 
 
 def _clear(folder: str) -> None:
-    """Remove the temporary files of writers that were killed."""
+    """Delete the temporary files of killed writers."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if (
@@ -349,14 +350,18 @@ def _clear(folder: str) -> None:
                     os.unlink(entry.path)
 
 
-async def run(work: Any, *args: Any) -> Any:
-    """Blocking work on a lake, in a thread. Unavailable when the disk or the object
-    store fails.
+async def run(work: Callable[..., T], *args: Any) -> T:
+    """Run blocking work on a lake in a thread.
+
+    Raises:
+        Unavailable: The disk or the object store failed.
     """
     try:
         return await asyncio.to_thread(work, *args)
     except OSError as error:
-        raise Unavailable(f"the lake is away: {error.strerror or error}", retry_after=5) from error
+        raise Unavailable(
+            f"the lake is unavailable: {error.strerror or error}", retry_after=5
+        ) from error
 
 
 async def erase(config: StoreConfig, tenant: str) -> int:

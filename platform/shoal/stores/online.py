@@ -23,27 +23,27 @@ from .tenant_store import TenantStore
 
 COMMANDS = frozenset(
     # ruff: noqa: SIM905
-    """get set getdel getex setnx delete unlink exists expire pexpire expireat persist ttl pttl type strlen append
-    incr incrby incrbyfloat decr decrby
-    hget hmget hgetall hset hdel hlen hkeys hvals hexists hincrby hincrbyfloat hsetnx hscan_iter hrandfield
-    zadd zrem zrange zrangebyscore zrevrange zrevrangebyscore zremrangebyscore zremrangebyrank zcard zcount zscore zmscore zincrby
-    zrank zrevrank zpopmin zpopmax zscan_iter
+    """
+    get set getdel getex setnx delete unlink exists expire pexpire expireat persist ttl
+    pttl type strlen append incr incrby incrbyfloat decr decrby
+    hget hmget hgetall hset hdel hlen hkeys hvals hexists hincrby hincrbyfloat hsetnx
+    hscan_iter hrandfield
+    zadd zrem zrange zrangebyscore zrevrange zrevrangebyscore zremrangebyscore
+    zremrangebyrank zcard zcount zscore zmscore zincrby zrank zrevrank zpopmin zpopmax
+    zscan_iter
     sadd srem smembers scard sismember smismember spop srandmember sscan_iter
     lpush rpush lpop rpop lrange ltrim llen lindex lset lrem
-    pfadd pfcount""".split()
+    pfadd pfcount
+    """.split()
 )
-"""Commands of one key, which is the first argument. No other is let through: it could
-name another tenant's key.
-"""
+"""Commands of one key, the first argument. Others could name another tenant's key."""
 
 ONE_KEY = {"delete": "DEL", "unlink": "UNLINK", "exists": "EXISTS", "pfcount": "PFCOUNT"}
-"""Commands that redis-py lets take any number of keys: here they take one."""
+"""Commands that take any number of keys in redis-py, and one here."""
 
 
-def encoded(parts: Sequence[str]) -> str:
-    """The parts of a key, encoded and joined with colons. Injective: no two lists of
-    parts give one key.
-    """
+def encode_key(parts: Sequence[str]) -> str:
+    """Join the parts of a key; no two lists of parts give the same key."""
     if not parts:
         raise Invalid("a key needs at least one part")
     try:
@@ -52,21 +52,21 @@ def encoded(parts: Sequence[str]) -> str:
                 raise Invalid("a part of a key is empty")
         return ":".join(map(encode, parts))
     except (TypeError, UnicodeEncodeError) as error:
-        raise Invalid(f"a part of a key is no text that can be stored: {error}") from None
+        raise Invalid(f"a part of a key cannot be stored as text: {error}") from None
 
 
 def address(tenant: str, key: Key) -> str:
     """The Redis key of `key`; it always begins with `tenant:` or `{tenant:`."""
     if isinstance(key, str):
-        return f"{tenant}:{encoded((key,))}"
+        return f"{tenant}:{encode_key((key,))}"
     if key and key[0] == "{}":
         end = key.index("{}", 1) if "{}" in key[1:] else len(key)
-        tag = f"{{{tenant}:{encoded(key[1:end])}}}"
-        return f"{tag}:{encoded(key[end + 1 :])}" if end + 1 < len(key) else tag
-    return f"{tenant}:{encoded(key)}"
+        tag = f"{{{tenant}:{encode_key(key[1:end])}}}"
+        return f"{tag}:{encode_key(key[end + 1 :])}" if end + 1 < len(key) else tag
+    return f"{tenant}:{encode_key(key)}"
 
 
-def _arguments(command: str, args: tuple[Any, ...]) -> None:
+def _check_arguments(command: str, args: tuple[Any, ...]) -> None:
     if command in ONE_KEY and args:
         raise TypeError(f"{command} takes one key here")
 
@@ -82,24 +82,20 @@ class OnlineStore(TenantStore):
             """The commands, set below."""
 
     def key(self, key: Key) -> str:
-        """The Redis key that `key` stands for. Invalid when a part is empty or no text."""
+        """The Redis key for `key`. Invalid when a part is empty or not text."""
         return address(self._tenant, key)
 
     async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
-        """A single-key command by its name: `await online.execute("hget", "user",
-        "name")`.
-        """
+        """Run a single-key command by its name, such as `"hget"`."""
         if command.lower() not in COMMANDS or command.endswith("_iter"):
-            raise AttributeError(f"{command!r} is not a command that this door lets through")
+            raise AttributeError(f"{command!r} is not a command of the online store")
         return await getattr(self, command.lower())(key, *args, **options)
 
     def pipeline(self) -> "Pipeline":
         return Pipeline(self._config, self._tenant)
 
     async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
-        """Run a Lua script over `keys` (KEYS) with `args` (ARGV). A script must touch
-        no key that is not in KEYS.
-        """
+        """Run a Lua script; it must touch no key that is not among `keys`."""
         if not keys:
             raise Invalid("a script needs at least one key")
         addresses = [address(self._tenant, key) for key in keys]
@@ -107,12 +103,10 @@ class OnlineStore(TenantStore):
             return await run_script(async_redis(self._config.online), script, addresses, args)
 
     async def scan(self, prefix: Key) -> AsyncIterator[str]:
-        """Keys below a prefix, each once, still encoded and without the tenant:
-        `user:123`, `{user:123}:clicks`.
-        """
+        """The keys below a prefix, each once, encoded, without the tenant."""
         start = address(self._tenant, prefix)
         if start.startswith("{") and list(prefix).count("{}") == 1:
-            start = start[:-1]  # an open hash tag: whatever is tagged below it
+            start = start[:-1]  # an open hash tag: all keys tagged below it
         pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in start)
         seen = set()
         with translate_errors():
@@ -128,7 +122,7 @@ class OnlineStore(TenantStore):
 def _method(command: str) -> Callable[..., Awaitable[Any]]:
     async def method(self: OnlineStore, key: Key, *args: Any, **options: Any) -> Any:
         if args:
-            _arguments(command, args)
+            _check_arguments(command, args)
         try:
             return await getattr(async_redis(self._config.online), command)(
                 address(self._tenant, key), *args, **options
@@ -160,11 +154,10 @@ for _name in COMMANDS:
 
 
 class Pipeline:
-    """Commands of one key each, sent together: call them (not awaited), then `await
-    execute()` for their results in order.
+    """Single-key commands that are sent together; not a transaction.
 
-    Not a transaction. An error of one command is raised after all have run, unless
-    `raise_on_error=False`.
+    Call them without awaiting, then `await execute()`. The error of a command is raised
+    after all have run, unless `raise_on_error=False`.
     """
 
     __slots__ = ("_calls", "_config", "_tenant")
@@ -175,10 +168,10 @@ class Pipeline:
 
     def __getattr__(self, command: str) -> Callable[..., "Pipeline"]:
         if command not in COMMANDS or command.endswith("_iter"):
-            raise AttributeError(f"{command!r} is not a command that this door lets through")
+            raise AttributeError(f"{command!r} is not a command of the online store")
 
         def queue(key: Key, *args: Any, **options: Any) -> "Pipeline":
-            _arguments(command, args)
+            _check_arguments(command, args)
             self._calls.append((command, (address(self._tenant, key), *args), options))
             return self
 
@@ -186,7 +179,8 @@ class Pipeline:
 
     def queue(self, command: str, key: Key, *args: Any, **options: Any) -> "Pipeline":
         """Queue a single-key command by its name."""
-        return getattr(self, command.lower())(key, *args, **options)
+        queued: Pipeline = getattr(self, command.lower())(key, *args, **options)
+        return queued
 
     def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> "Pipeline":
         """Queue a Lua script, as `Online.eval` runs it."""
@@ -208,18 +202,14 @@ class Pipeline:
             client, sent = async_redis(self._config.online), set()
             pipe = client.pipeline(transaction=False)
             for command, args, options in calls:
-                if (
-                    command == "eval" and args[0] in sent
-                ):  # the first one's text made it known to the server
+                # The text of the first made the script known to the server.
+                if command == "eval" and args[0] in sent:
                     pipe.evalsha(script_digest(args[0]), *args[1:])
                     continue
-                if command == "eval" and isinstance(
-                    client, Redis
-                ):  # a cluster's nodes each know their own
+                if command == "eval" and isinstance(client, Redis):  # not one node of many
                     sent.add(args[0])
-                if (
-                    command in ONE_KEY
-                ):  # as methods they are of many keys, which a cluster's pipeline does not have
+                # As methods they take many keys, which a cluster's pipeline lacks.
+                if command in ONE_KEY:
                     pipe.execute_command(ONE_KEY[command], *args)
                 else:
                     getattr(pipe, command)(*args, **options)

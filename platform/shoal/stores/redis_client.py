@@ -73,7 +73,7 @@ def async_redis(uri: str) -> Any:
 
 
 def blocking_redis(uri: str) -> Any:
-    """A new client of a Redis or Redis Cluster for code that runs outside an event loop.
+    """A new client of a Redis or Redis Cluster for code outside an event loop.
 
     It may be shared by threads. A cluster's client connects at once, a single Redis's
     on first use.

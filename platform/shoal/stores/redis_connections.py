@@ -23,8 +23,8 @@ class PackingConnection(Connection):
 class WaitingPool(ConnectionPool):
     """At most `MAX_CONNECTIONS` connections; callers wait for a free one.
 
-    redis-py's own `BlockingConnectionPool` takes locks and keeps OpenTelemetry counts for
-    each command.
+    redis-py's own `BlockingConnectionPool` takes locks and keeps OpenTelemetry counts
+    for each command.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

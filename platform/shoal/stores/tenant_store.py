@@ -1,6 +1,4 @@
-"""What the four doors have in common: a configuration and a tenant that nothing can
-change.
-"""
+"""What a tenant's stores have in common: the tenant, which nothing can change."""
 
 from typing import Any
 
@@ -10,8 +8,11 @@ from .configuration import StoreConfig
 
 
 class TenantStore:
-    """Bound to one tenant when made, by name checked. Pickles to the same door; there
-    is no way to bind it anew.
+    """Bound to one tenant for good. It can be pickled.
+
+    Args:
+        config: Where the stores are.
+        tenant: The tenant's id. ValueError when it is not valid.
     """
 
     __slots__ = ("_config", "_tenant")

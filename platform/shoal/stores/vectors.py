@@ -1,6 +1,4 @@
-"""Milvus: a collection per tenant and name, searched exactly (FLAT, cosine) and by
-BM25.
-"""
+"""Milvus: a collection per tenant and name, searched exactly and by BM25."""
 
 import asyncio
 import logging
@@ -29,20 +27,19 @@ from .configuration import StoreConfig
 from .connections import shared_client
 from .tenant_store import TenantStore
 
-logging.getLogger("pymilvus").setLevel(
-    logging.CRITICAL
-)  # it logs what it raises, with three stack traces
+# It logs what it raises, with three stack traces.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWN = frozenset({"id", "vector", "text", "text_sparse"})
 TEXT_BYTES = 65_535
-"""What a Milvus VARCHAR holds."""
+"""The largest VARCHAR of Milvus."""
 ID_BYTES = 2_048
-ABSENT, NOT_LOADED, WRONG, RETRIED = 100, 101, (6, 1100, 1101), (2, 8, 9)
-"""Milvus' codes, and milvus-lite's."""
+NO_COLLECTION, NOT_LOADED, INVALID, UNAVAILABLE = 100, 101, (6, 1100, 1101), (2, 8, 9)
+"""Error codes of Milvus and milvus-lite."""
 BATCH = 1_000
 TIMEOUT = 30.0
-"""Seconds for one exchange with Milvus."""
+"""Seconds for one call of Milvus."""
 
 TYPES = {
     "string": DataType.VARCHAR,
@@ -55,23 +52,22 @@ ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t
 
 
 def collection_name(tenant: str, name: str) -> str:
-    """The Milvus name. A tenant's alphabet is `a-z 0-9 _ -`, so the capitals delimit:
-    no two pairs give one name.
+    """The collection's name in Milvus, different for each tenant and name.
+
+    A tenant's id has no capital letters, so they delimit it.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise Invalid("a collection's name is 1 to 63 of a-z, 0-9 and _, beginning with a letter")
+        raise Invalid("a collection name is 1 to 63 of a-z, 0-9 and _, beginning with a letter")
     return f"{prefix(tenant)}{name}"
 
 
 def prefix(tenant: str) -> str:
-    """How all Milvus names of a tenant's collections begin, and no other's."""
+    """The prefix of the names of a tenant's collections, and of no other's."""
     return f"T_{tenant.replace('-', 'M')}_N_"
 
 
 def literal(value: Any) -> str:
-    """A value as a literal of Milvus' expression language. Lists become lists. Invalid
-    for anything it cannot say exactly.
-    """
+    """A value as a literal of Milvus's expression language; Invalid for other types."""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
@@ -85,16 +81,15 @@ def literal(value: Any) -> str:
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
         return f"[{', '.join(map(literal, value))}]"
     raise Invalid(
-        f"a filter's value may be a string, number, boolean or list of them, not {type(value).__name__}"
+        "a filter's value may be a string, number, boolean or list of them, "
+        f"not {type(value).__name__}"
     )
 
 
-def bound(filter: str, values: Mapping[str, Any] | None) -> str:
-    """`filter` with its `{name}` placeholders replaced by literals; text inside the
-    filter's own quotes is left alone.
+def fill_placeholders(filter: str, values: Mapping[str, Any] | None) -> str:
+    """Replace the `{name}` placeholders of a filter outside its quotes by literals.
 
-    Milvus has templates of its own, but milvus-lite ignores them (3.2), so the values
-    are written as literals here.
+    Milvus has filter templates, but milvus-lite 3.2 ignores them.
     """
     values = values or {}
     used = set()
@@ -123,11 +118,11 @@ class VectorStore(TenantStore):
     async def ensure(self, name: str, schema: VectorSchema) -> None:
         client, collection = self._client(), collection_name(self._tenant, name)
         columns = _columns(schema)
-        async with _translated(name):
+        async with _translate_errors(name):
             if not await client.has_collection(collection, retry_times=1):
-                with _unless("exist"):  # else another was faster
+                with _ignore("exist"):  # created concurrently
                     await client.create_collection(
-                        collection, schema=_made(client, schema), retry_times=1
+                        collection, schema=_milvus_schema(client, schema), retry_times=1
                     )
             found = await client.describe_collection(collection, retry_times=1)
             actual = {
@@ -145,7 +140,7 @@ class VectorStore(TenantStore):
             missing = [
                 params for column, params in _indexes(client, schema).items() if column not in there
             ]
-            with _unless("exist"):
+            with _ignore("exist"):
                 await asyncio.gather(
                     *(client.create_index(collection, params, retry_times=1) for params in missing)
                 )
@@ -153,12 +148,10 @@ class VectorStore(TenantStore):
 
     async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
         collection = collection_name(self._tenant, name)
-        by_id = {
-            made["id"]: made for made in (_row(i, row) for i, row in enumerate(rows))
-        }  # of one id twice, the last
-        data = list(by_id.values())
+        checked = [_check_row(i, row) for i, row in enumerate(rows)]
+        data = list({row["id"]: row for row in checked}.values())  # of one id, the last
         for start in range(0, len(data), BATCH):
-            async with _translated(name):
+            async with _translate_errors(name):
                 await self._client().upsert(collection, data[start : start + BATCH], retry_times=1)
         return len(data)
 
@@ -168,7 +161,7 @@ class VectorStore(TenantStore):
         for batch in _batches(ids):
             there = [row["id"] for row in await self.get(name, batch)]
             if there:
-                async with _translated(name):
+                async with _translate_errors(name):
                     await self._client().delete(
                         collection, filter=f"id in {literal(there)}", retry_times=1
                     )
@@ -196,9 +189,15 @@ class VectorStore(TenantStore):
     ) -> list[Hit]:
         query = _finite(vector)
         if query is None:
-            raise Invalid("the query's vector must be a list of finite numbers")
+            raise Invalid("the query vector must be a list of finite numbers")
         return await self._search(
-            name, query.tolist(), "vector", "COSINE", limit, bound(filter, values), fields
+            name,
+            query.tolist(),
+            "vector",
+            "COSINE",
+            limit,
+            fill_placeholders(filter, values),
+            fields,
         )
 
     async def matching(
@@ -214,27 +213,27 @@ class VectorStore(TenantStore):
         if not text.strip():
             return []
         return await self._search(
-            name, text, "text_sparse", "BM25", limit, bound(filter, values), fields
+            name, text, "text_sparse", "BM25", limit, fill_placeholders(filter, values), fields
         )
 
     async def count(
         self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None
     ) -> int:
-        rows = await self._query(name, bound(filter, values), ["count(*)"])
+        rows = await self._query(name, fill_placeholders(filter, values), ["count(*)"])
         return int(rows[0]["count(*)"]) if rows else 0
 
     async def flush(self, name: str) -> None:
-        async with _translated(name):
+        async with _translate_errors(name):
             await self._client().flush(collection_name(self._tenant, name), retry_times=1)
 
     async def drop(self, name: str) -> None:
-        async with _translated(name):
+        async with _translate_errors(name):
             await self._client().drop_collection(collection_name(self._tenant, name), retry_times=1)
 
     async def names(self) -> list[str]:
         """The tenant's collections."""
         start = prefix(self._tenant)
-        async with _translated(""):
+        async with _translate_errors(""):
             found = await self._client().list_collections(retry_times=1)
         return sorted(n.removeprefix(start) for n in found if n.startswith(start))
 
@@ -294,10 +293,11 @@ class VectorStore(TenantStore):
         return [dict(row) for row in await self._loaded(name, query)]
 
     async def _loaded(self, name: str, call: Any) -> Any:
-        """The call's answer; where the collection is not loaded (milvus-lite forgets
-        that with a restart), load and ask again.
+        """Make a call, and load the collection first where it is not loaded.
+
+        milvus-lite forgets which collections are loaded when it restarts.
         """
-        async with _translated(name):
+        async with _translate_errors(name):
             try:
                 return await call()
             except MilvusException as error:
@@ -317,11 +317,11 @@ def _columns(schema: VectorSchema) -> dict[str, tuple[DataType, int]]:
     return columns
 
 
-def _made(client: Any, schema: VectorSchema) -> Any:
-    """The schema as pymilvus has it."""
+def _milvus_schema(client: Any, schema: VectorSchema) -> Any:
+    """The schema for pymilvus."""
     for name in schema.fields:
         if name in OWN or not NAME.fullmatch(name):
-            raise Invalid(f"{name!r} cannot name a field")
+            raise Invalid(f"{name!r} is not a valid field name")
     made = client.create_schema(auto_id=False, enable_dynamic_field=False)
     made.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_BYTES)
     made.add_field("vector", DataType.FLOAT_VECTOR, dim=schema.dimension)
@@ -347,9 +347,7 @@ def _made(client: Any, schema: VectorSchema) -> Any:
 
 
 def _indexes(client: Any, schema: VectorSchema) -> dict[str, Any]:
-    """By column; each by itself, so that they are made together (pymilvus waits half a
-    second for each).
-    """
+    """Index parameters by column, apart, so that they are created concurrently."""
     params: dict[str, dict[str, Any]] = {"vector": {"index_type": "FLAT", "metric_type": "COSINE"}}
     if schema.text:
         tuning = {"bm25_k1": schema.bm25_k1, "bm25_b": schema.bm25_b}
@@ -366,7 +364,7 @@ def _indexes(client: Any, schema: VectorSchema) -> dict[str, Any]:
 
 
 def _finite(vector: Any) -> "np.ndarray | None":
-    """The vector, or None when it is none."""
+    """The vector as float32; None when it is not finite numbers."""
     try:
         found = np.asarray(vector, np.float32)
     except (TypeError, ValueError):
@@ -374,10 +372,8 @@ def _finite(vector: Any) -> "np.ndarray | None":
     return found if found.ndim == 1 and np.isfinite(found).all() else None
 
 
-def _row(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row as it is sent. Invalid, with the location, when something in it cannot be
-    kept.
-    """
+def _check_row(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row to send; Invalid, with the location, when it cannot be stored."""
 
     def refuse(name: str, message: str) -> Invalid:
         return Invalid(
@@ -389,14 +385,14 @@ def _row(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 size = len(value.encode())
             except UnicodeEncodeError:
-                raise refuse(name, "is no text that can be stored") from None
+                raise refuse(name, "cannot be stored as text") from None
             limit = ID_BYTES if name == "id" else TEXT_BYTES
             if size > limit:
                 raise refuse(name, f"is longer than {limit} bytes")
         elif isinstance(value, float) and not math.isfinite(value):
             raise refuse(name, "is not finite")
     if not isinstance(row.get("id"), str) or not row["id"]:
-        raise refuse("id", "must be text, and not empty")
+        raise refuse("id", "must be a non-empty string")
     vector = _finite(row.get("vector"))
     if vector is None:
         raise refuse("vector", "must be a list of finite numbers")
@@ -405,45 +401,44 @@ def _row(i: int, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _batches(ids: Sequence[str]) -> Iterable[list[str]]:
     if any(not isinstance(i, str) for i in ids):
-        raise Invalid("an id is text")
+        raise Invalid("ids must be strings")
     unique = list(dict.fromkeys(ids))
     return (unique[i : i + BATCH] for i in range(0, len(unique), BATCH))
 
 
 @asynccontextmanager
-async def _translated(name: str) -> AsyncIterator[None]:
-    """Faults of Milvus as errors of Shoal."""
+async def _translate_errors(name: str) -> AsyncIterator[None]:
+    """Raise errors of Milvus as errors of Shoal."""
     try:
-        async with asyncio.timeout(
-            TIMEOUT
-        ):  # pymilvus, given a timeout, tries again and again until it has passed
+        # A timeout given to pymilvus makes it retry until that has passed.
+        async with asyncio.timeout(TIMEOUT):
             yield
     except ShoalError:
         raise
     except (grpc.RpcError, ConnectionError, TimeoutError) as error:
-        raise Unavailable("Milvus is away", retry_after=1) from error
+        raise Unavailable("Milvus is unavailable", retry_after=1) from error
     except MilvusException as error:
         text = str(error.message)
         if (
             isinstance(error.__cause__, grpc.RpcError)
-            or error.code in RETRIED
+            or error.code in UNAVAILABLE
             or "connect" in text.lower()
         ):
-            raise Unavailable("Milvus is away", retry_after=1) from error
-        if error.code == ABSENT:
+            raise Unavailable("Milvus is unavailable", retry_after=1) from error
+        if error.code == NO_COLLECTION:
             raise NotFound(f"no collection {name}") from error
         if (
-            error.code in WRONG
+            error.code in INVALID
             or "mismatch" in text
             or isinstance(error, ParamError | DataNotMatchException)
         ):
-            raise Invalid(f"Milvus refuses it: {text[:300]}") from error
+            raise Invalid(f"Milvus refused the request: {text[:300]}") from error
         raise InternalError(f"Milvus: {text[:300]}") from error
 
 
 @contextmanager
-def _unless(word: str) -> Iterator[None]:
-    """Pass over a fault of Milvus whose message has the word."""
+def _ignore(word: str) -> Iterator[None]:
+    """Ignore an error of Milvus whose message contains the word."""
     try:
         yield
     except MilvusException as error:

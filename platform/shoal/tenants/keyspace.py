@@ -1,19 +1,26 @@
-"""Where the directory lies in Redis, and the scripts that change it.
+"""Where the directory is in Redis, and the scripts that change it.
 
-Everything lies under `{%shoal}:`, which no tenant's key can be (a tenant's id begins
-with a letter or digit), in one Cluster slot:
+All keys begin with `{%shoal}:` (no tenant's key does: an id begins with a letter or a
+digit) and are in one Cluster slot. Below that prefix:
 
-    {%shoal}:tenant:<tenant>          hash: tenant, key/<id>, limits/<capability>, parameters/<capability>, experiment/<id>
-    {%shoal}:keys                     hash: key id → tenant
-    {%shoal}:version                  counts changes; each is announced on the channel {%shoal}:changed
-    {%shoal}:changes                  sorted set: tenant → version of its latest change
-    {%shoal}:boards:<tenant>          set of boards; {%shoal}:board:<tenant>:<board> its users; {%shoal}:user:<tenant>:<user> the reverse
-    {%shoal}:audit:<tenant>           stream
-    {%shoal}:exposed:<tenant>         set of experiments; {%shoal}:exposed:<tenant>:<experiment> digests of exposures logged
-    {%shoal}:active:<capability>      sorted set: tenant → minute of its latest request; {%shoal}:capabilities those there are
-    {%shoal}:minute|users:<capability>:<minute>:<tenant>   the account's counts and its HyperLogLog of users; they expire
-    {%shoal}:closed:<capability>:<minute>                  somebody appends that minute's metrics; expires
-    {%shoal}:replicas:<capability>    sorted set: replica → time of its last sign of life
+    tenant:<tenant>                   hash: tenant, key/<id>, limits/<capability>,
+                                      parameters/<capability>, experiment/<id>
+    keys                              hash: key id → tenant
+    version                           counts changes; each is published to `changed`
+    changes                           sorted set: tenant → version of its latest change
+    erased                            sorted set: erased tenant → time
+    boards:<tenant>                   set of boards
+    board:<tenant>:<board>            set of the board's users
+    user:<tenant>:<user>              set of the user's boards
+    audit:<tenant>                    stream of audit entries
+    exposed:<tenant>                  set of experiments
+    exposed:<tenant>:<experiment>     set of digests of exposures that were logged
+    capabilities                      set of capabilities that had requests
+    active:<capability>               sorted set: tenant → minute of its latest request
+    minute:<capability>:<minute>:<tenant>   hash of request counts; expires
+    users:<capability>:<minute>:<tenant>    HyperLogLog of users; expires
+    closed:<capability>:<minute>      a replica appends that minute's metrics; expires
+    replicas:<capability>             sorted set: replica → time of its last heartbeat
 """
 
 PREFIX = "{%shoal}:"
@@ -23,7 +30,7 @@ VERSION, CHANGES, CHANNEL, KEYS, CAPABILITIES = (
 AUDIT_LENGTH = 100_000
 NOTICE_SECONDS = 1.0
 ERASED = PREFIX + "erased"
-"""Sorted set: the tenants erased lately, by when, for work that outlasts an erasure."""
+"""The tenants erased recently, for work that outlasts an erasure."""
 ERASED_SECONDS = 7 * 86_400
 
 EDIT = """
@@ -41,8 +48,11 @@ if done > 0 then
 end
 return done
 """
-"""Set (or, given '', delete) fields of a tenant's hash and announce the change, all or
-nothing.
+"""Set fields of a tenant's hash and announce the change.
+
+KEYS: the tenant's hash, `version`, `changes`, the channel. ARGV: the tenant; `new` or
+`old` where it must not exist yet or must exist; then field, value, … ('' deletes).
+Returns the number of changed fields, -1 or -2 where the condition failed.
 """
 
 MEMBERS = """
@@ -50,16 +60,25 @@ local boards, board, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], A
 local wanted = {}
 for i = 5, #ARGV do wanted[ARGV[i]] = true end
 for _, user in ipairs(redis.call('SMEMBERS', board)) do
-  if not wanted[user] then redis.call('SREM', board, user); redis.call('SREM', users .. user, name) end
+  if not wanted[user] then
+    redis.call('SREM', board, user)
+    redis.call('SREM', users .. user, name)
+  end
 end
-for user, _ in pairs(wanted) do redis.call('SADD', board, user); redis.call('SADD', users .. user, name) end
+for user, _ in pairs(wanted) do
+  redis.call('SADD', board, user)
+  redis.call('SADD', users .. user, name)
+end
 local known = redis.call(ARGV[4], boards, name)
 redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[1]), tenant)
 redis.call('PUBLISH', KEYS[3], tenant)
 return known
 """
-"""Make the given users all that a board has, in both directions; ARGV[4] (SADD or SREM)
-is done to the set of boards.
+"""Replace a board's members, in both directions, and announce the change.
+
+KEYS: `version`, `changes`, the channel, the set of boards, the board's users. ARGV: the
+prefix of users' keys, the tenant, the board, SADD or SREM for the set of boards, then
+the users. Returns what the last did to the set of boards.
 """
 
 
@@ -71,6 +90,18 @@ def user_key(tenant: str, user: str) -> str:
     return f"{PREFIX}user:{tenant}:{user}"
 
 
+def boards_key(tenant: str) -> str:
+    return f"{PREFIX}boards:{tenant}"
+
+
+def board_key(tenant: str, board: str) -> str:
+    return f"{PREFIX}board:{tenant}:{board}"
+
+
+def audit_key(tenant: str) -> str:
+    return f"{PREFIX}audit:{tenant}"
+
+
 def exposed_key(tenant: str, experiment: str | None = None) -> str:
     return f"{PREFIX}exposed:{tenant}" + ("" if experiment is None else f":{experiment}")
 
@@ -80,9 +111,7 @@ def active_key(capability: str) -> str:
 
 
 def minute_keys(capability: str, minute: int, tenant: str) -> tuple[str, str]:
-    """The account of one tenant's minute: a hash of counts, and a HyperLogLog of its
-    users. They expire by themselves.
-    """
+    """The request counts of a tenant's minute, and its users. Both expire."""
     return (
         f"{PREFIX}minute:{capability}:{minute}:{tenant}",
         f"{PREFIX}users:{capability}:{minute}:{tenant}",

@@ -27,7 +27,7 @@ async def create_tenant(
 
     Raises:
         Conflict: The tenant exists.
-        Invalid: It cannot be a tenant's id or name.
+        Invalid: The id or the name is not valid.
     """
     record = await directory.create_tenant(tenant, name)
     await notify_plugins(tenant)

@@ -1,4 +1,4 @@
-"""Work that follows a request but must not delay it."""
+"""A queue for work that must not delay a request."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from .tasks import end
+from .tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -14,11 +14,17 @@ T = TypeVar("T")
 
 
 class Outbox(Generic[T]):
-    """A bounded queue that one task delivers in batches, trying again after a fault;
-    `close` delivers what is left.
+    """A bounded queue that a task delivers in batches, with retries.
+
+    Args:
+        name: For the log.
+        deliver: Delivers a batch; it is called again after an exception.
+        capacity: How many items may wait.
+        linger: Seconds to wait for more items before a delivery.
     """
 
-    BATCH, AGAIN = 500, 1.0
+    BATCH = 500
+    RETRY_SECONDS = 1.0
 
     def __init__(
         self,
@@ -40,7 +46,7 @@ class Outbox(Generic[T]):
         return len(self._waiting)
 
     def offer(self, item: T) -> bool:
-        """Take it, unless the queue is full."""
+        """Queue an item; False when the queue is full."""
         if len(self._waiting) >= self._capacity:
             return False
         self._waiting.append(item)
@@ -50,24 +56,22 @@ class Outbox(Generic[T]):
         return True
 
     async def put(self, item: T) -> None:
-        """Take it, waiting for room."""
+        """Queue an item, waiting for room."""
         while not self.offer(item):
             self._room.clear()
             await self._room.wait()
 
     async def close(self, patience: float = 10) -> None:
-        """Deliver all and end. What cannot be delivered in `patience` seconds is lost,
-        and logged so.
-        """
+        """Deliver the rest and stop. After `patience` seconds it is lost and logged."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=patience)
-            await end(self._task)
+            await cancel_and_wait(self._task)
             self._task = None
         if self._waiting:
             log.error(
-                "%s: %d entries were not delivered before the end", self._name, len(self._waiting)
+                "%s: %d entries were not delivered before the stop", self._name, len(self._waiting)
             )
         self._closing = False
 
@@ -89,7 +93,7 @@ class Outbox(Generic[T]):
                     len(batch),
                     error,
                 )
-                await asyncio.sleep(self.AGAIN)
+                await asyncio.sleep(self.RETRY_SECONDS)
                 continue
             for _ in batch:
                 self._waiting.popleft()

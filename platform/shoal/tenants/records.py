@@ -1,6 +1,4 @@
-"""What the directory keeps: tenants, keys and limits; and the caller that a credential
-stands for.
-"""
+"""Records of the directory, and the caller that a credential stands for."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +10,8 @@ from shoal.contract.context import Role
 from shoal.contract.names import Identifier, TenantId
 
 PLATFORM = "platform"
-"""The reserved tenant of the platform's operators. A credential of this tenant with the
-role `admin` may run operations on every tenant; an admin of any other tenant only on
-its own. Nobody can create a tenant of this name.
+"""The reserved tenant of the platform's operators. Its admins may operate on every
+tenant, an admin of another tenant only on their own. It cannot be created.
 """
 
 
@@ -31,13 +28,11 @@ class TenantRecord(_Record):
     name: Identifier
     created: AwareDatetime = Field(default_factory=now)
     removing: bool = False
-    """Set when its erasure begins: from then on none of its credentials holds."""
+    """Set when its erasure begins: from then on its credentials are invalid."""
 
 
 class KeyRecord(_Record):
-    """An API key without its secret. `user` fixes who every request with this key acts
-    for.
-    """
+    """An API key without its secret. `user` is whom every request acts for."""
 
     id: str
     tenant: str
@@ -51,7 +46,7 @@ class KeyRecord(_Record):
     """
 
     def public(self) -> dict[str, Any]:
-        """What may be shown: all but the digest."""
+        """The record without the digest."""
         return self.model_dump(mode="json", exclude={"digest"})
 
 
@@ -59,8 +54,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Limits(_Record):
-    """Limits of a tenant on one capability, over all its replicas. None leaves it to
-    the next wider limits: capability, tenant (`*`), the configuration's.
+    """Limits of a tenant on one capability, over all replicas.
+
+    None defers to the next wider limits: capability, tenant (`*`), configuration.
     """
 
     rps: Positive | None = None
@@ -68,10 +64,10 @@ class Limits(_Record):
     concurrency: Annotated[int, Field(ge=1)] | None = None
     body_bytes: Annotated[int, Field(ge=0)] | None = None
     seconds: Positive | None = None
-    """From the request's arrival to the beginning of its response."""
+    """Seconds from the request's arrival to the start of its response."""
 
     def over(self, wider: Self) -> Self:
-        """These limits, with `wider` where they say nothing."""
+        """These limits, completed by wider ones."""
         return wider.model_copy(update=self.model_dump(exclude_none=True))
 
 
@@ -79,9 +75,7 @@ DEFAULT_LIMITS = Limits(rps=2000, burst=4000, concurrency=64, body_bytes=32 * 2*
 
 
 class AuditEntry(_Record):
-    """One write: who did what, and how it ended. Never a secret, a query string or a
-    body.
-    """
+    """One write: who did what, and the status. Never a secret, a query or a body."""
 
     time: AwareDatetime = Field(default_factory=now)
     credential: str
@@ -97,9 +91,7 @@ class AuditEntry(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a credential stands for. `all_boards` lifts the board permissions of a user
-    that is named (internal calls).
-    """
+    """Whom a credential stands for. `all_boards` ignores the user's memberships."""
 
     tenant: str
     role: Role

@@ -1,9 +1,7 @@
-"""What a process knows of the directory, in memory: nothing of it is looked up while a
-request waits.
+"""A copy of the directory in memory, so that no request waits for a look-up.
 
-A subscription wakes it at every change, and it looks at the version every half second
-besides, so that a lost message costs no more than that. Only the tenants that changed
-since its version are read again.
+A subscription announces every change. The version is also polled every half second, in
+case a message was lost. Only the tenants that changed are read again.
 """
 
 import asyncio
@@ -22,7 +20,7 @@ from shoal.stores.redis_client import REDIS_ERRORS, translate_errors
 from .directory import Directory
 from .keyspace import CHANGES, CHANNEL, VERSION, tenant_key
 from .records import PLATFORM, Caller, KeyRecord, Limits, TenantRecord
-from .tasks import end
+from .tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +30,15 @@ FAULTS = (*REDIS_ERRORS, Unavailable)
 
 
 class TenantState:
-    """One tenant as of one version. A change makes a new state, so whatever is derived
-    from a state dies with it.
-    """
+    """One tenant as of one version; a change makes a new state."""
 
     __slots__ = ("active", "experiments", "id", "keys", "limits", "parameters")
 
     def __init__(self, tenant: str, fields: dict[bytes, bytes]) -> None:
         self.id = tenant
-        self.active = tenant == PLATFORM  # another is when it has a record
+        self.active = tenant == PLATFORM  # any other is active once it has a record
         self.keys: dict[bytes, tuple[bytes, Caller]] = {}
-        """Key id → (SHA-256 of the whole key, who it stands for)."""
+        """Key id → (SHA-256 of the whole key, its caller)."""
         self.limits: dict[str, Limits] = {}
         self.parameters: dict[str, dict[str, Any]] = {}
         self.experiments: list[ExperimentRecord] = []
@@ -52,7 +48,7 @@ class TenantState:
                 self._read(kind, name, raw)
             except (ValidationError, ValueError) as error:
                 log.error(
-                    "the directory's entry %s of tenant %s cannot be read, and is left out: %s",
+                    "the directory's entry %s of tenant %s is invalid and ignored: %s",
                     field,
                     tenant,
                     error,
@@ -74,9 +70,7 @@ class TenantState:
 
 
 class Snapshot:
-    """`start` it in the event loop that asks it; `tenants` and `keys` are then kept
-    current until `stop`.
-    """
+    """The tenants and keys, kept current between `start` and `stop`."""
 
     def __init__(
         self, directory: Directory, *, poll_seconds: float = 0.5, stale_seconds: float = 10
@@ -94,26 +88,22 @@ class Snapshot:
         self._catching_up: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read the directory and follow it. When it is away, that is tried again;
-        `fresh` says how it stands.
-        """
+        """Read the directory and follow it, with retries while it is unavailable."""
         if self._follower is None:
             with suppress(*FAULTS):
                 await self._poll()
             self._follower = asyncio.create_task(self._follow(), name="shoal-directory")
 
     async def stop(self) -> None:
-        await end(self._follower)
-        await end(self._catching_up)
+        await cancel_and_wait(self._follower)
+        await cancel_and_wait(self._catching_up)
         self._follower = self._catching_up = None
 
     def fresh(self) -> bool:
         return monotonic() - self._heard < self._stale_seconds
 
     async def require_fresh(self) -> None:
-        """Raise Unavailable unless the directory was heard of lately, or answers now
-        (which is tried once a second).
-        """
+        """Raise Unavailable where the directory has been unreachable for too long."""
         if not self.fresh():
             if monotonic() - self._failed > 1:
                 await self.catch_up()
@@ -123,9 +113,10 @@ class Snapshot:
                 )
 
     async def catch_up(self) -> None:
-        """See all changes made before this call. For whom it does not know yet: a key
-        made a moment ago must work. All who ask within 50 ms share one look, so that
-        wrong keys cannot flood the directory.
+        """See all changes made before this call, such as a key created just now.
+
+        Calls within 50 ms share one look-up, so that wrong keys cannot flood the
+        directory.
         """
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.create_task(self._catch_up())

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class TenantStores(TenantStore):
-    """The four doors of one tenant. They connect on first use, one pool per process,
-    event loop and URI, and can be pickled.
+    """The four stores of one tenant; they can be pickled.
 
-    pymilvus and pyarrow are imported with the first use of their door (about a second):
-    import `shoal.stores.vectors` and `shoal.stores.lake` where a request should not
-    wait for that.
+    They connect on first use, with one pool per process, event loop and URI. pymilvus
+    and pyarrow are imported on the first use of `vectors` and `lake`, which takes about
+    a second: import `shoal.stores.vectors` and `shoal.stores.lake` beforehand where a
+    request should not wait for that.
     """
 
     __slots__ = ("events", "online")
@@ -45,5 +45,5 @@ class TenantStores(TenantStore):
 
 
 def open_stores(config: StoreConfig, tenant: str) -> TenantStores:
-    """The doors of one tenant. ValueError when `tenant` is no tenant's id."""
+    """The stores of one tenant. ValueError when `tenant` is not a valid id."""
     return TenantStores(config, tenant)

@@ -185,7 +185,7 @@ async def test_a_store_that_is_away_makes_no_dead_letters(
 
     def fault(_: str, event: Event) -> Exception | None:
         left[0] -= 1
-        return Unavailable("Milvus is away") if left[0] > 0 else None
+        return Unavailable("Milvus is unavailable") if left[0] > 0 else None
 
     recorder = Recorder(fault)
     await stores.events.append(made(0, 3))
@@ -320,7 +320,8 @@ WORKER = """
 import asyncio, json, os, sys
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.stores.configuration import StoreConfig
-config, group, worker, out = StoreConfig(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], sys.argv[4]
+config = StoreConfig(**json.loads(sys.argv[1]))
+group, worker, out = sys.argv[2:5]
 tenants, poison, deliveries = sys.argv[5].split(","), sys.argv[6], int(sys.argv[7])
 note = os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 async def handle(tenant, events):
@@ -331,7 +332,8 @@ async def handle(tenant, events):
         await asyncio.sleep(0.0005)
 async def known():
     return tenants
-asyncio.run(RedisEventLog(config).consume(group, worker, handle, tenants=known, batch_size=50, lease=0.6, deliveries=deliveries))
+options = dict(tenants=known, batch_size=50, lease=0.6, deliveries=deliveries)
+asyncio.run(RedisEventLog(config).consume(group, worker, handle, **options))
 """
 
 

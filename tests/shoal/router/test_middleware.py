@@ -271,9 +271,9 @@ async def test_a_route_that_is_not_behind_the_router_gives_nothing(world: World)
 
 
 async def test_the_user_comes_from_the_header_and_brings_its_boards(world: World) -> None:
-    await world.directory.set_board_members("acme", "b1", ["ana", "bob"])
-    await world.directory.set_board_members("acme", "b2", ["ana"])
-    await world.directory.set_board_members("globex", "b9", ["ana"])
+    await world.directory.boards.replace("acme", "b1", ["ana", "bob"])
+    await world.directory.boards.replace("acme", "b2", ["ana"])
+    await world.directory.boards.replace("globex", "b9", ["ana"])
     await world.router.snapshot.catch_up()
     for key, user, boards in (
         ("acme-editor", "ana", ["b1", "b2"]),
@@ -299,12 +299,12 @@ async def test_changed_members_are_seen_at_once(world: World) -> None:
         return (await world.get("/who", headers={"shoal-user": "ana"})).json()["boards"]
 
     assert await boards() == []
-    await world.directory.set_board_members("acme", "b1", ["ana"])
+    await world.directory.boards.replace("acme", "b1", ["ana"])
     assert await boards() == ["b1"]
-    await world.directory.set_board_members("acme", "b1", ["bob"])
+    await world.directory.boards.replace("acme", "b1", ["bob"])
     assert await boards() == []
-    await world.directory.set_board_members("acme", "b1", ["ana"])
-    await world.directory.delete_board("acme", "b1")
+    await world.directory.boards.replace("acme", "b1", ["ana"])
+    await world.directory.boards.delete("acme", "b1")
     assert await boards() == []
 
 

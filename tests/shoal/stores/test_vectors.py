@@ -11,7 +11,7 @@ from milvus_lite.search.filter import parse_expr
 from shoal import Conflict, Hit, Invalid, NotFound, Unavailable, VectorSchema
 from shoal.contract.names import TENANT
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.vectors import NAME, bound, collection_name, literal, prefix
+from shoal.stores.vectors import NAME, collection_name, fill_placeholders, literal, prefix
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
@@ -144,14 +144,14 @@ def test_a_literal_says_exactly_the_text(value: str):
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
 def test_a_list_of_texts_stays_that_list(values: list[str]):
     assert [
-        e.value for e in parse_expr(bound("id in {v}", {"v": values})).values.elements
+        e.value for e in parse_expr(fill_placeholders("id in {v}", {"v": values})).values.elements
     ] == values
 
 
 def test_placeholders_within_quotes_are_text():
-    assert bound('a == "{x}" and b == {x}', {"x": 1}) == 'a == "{x}" and b == 1'
+    assert fill_placeholders('a == "{x}" and b == {x}', {"x": 1}) == 'a == "{x}" and b == 1'
     assert (
-        bound(r"a == 'it\'s {x}' or b == {x}", {"x": "{y}"})
+        fill_placeholders(r"a == 'it\'s {x}' or b == {x}", {"x": "{y}"})
         == r"""a == 'it\'s {x}' or b == "{y}" """.rstrip()
     )
 
@@ -159,13 +159,13 @@ def test_placeholders_within_quotes_are_text():
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, {}, b"x", object()])
 def test_what_has_no_literal_is_invalid(value: object):
     with pytest.raises(Invalid):
-        bound("a == {x}", {"x": value})
+        fill_placeholders("a == {x}", {"x": value})
 
 
 def test_a_placeholder_without_value_and_a_value_without_placeholder_are_mistakes():
     for filter, values in [("a == {x}", {}), ("a == 1", {"x": 1})]:
         with pytest.raises(ValueError, match="placeholder"):
-            bound(filter, values)
+            fill_placeholders(filter, values)
 
 
 names = st.from_regex(NAME, fullmatch=True)

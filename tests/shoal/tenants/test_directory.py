@@ -81,7 +81,7 @@ async def test_what_cannot_name_a_tenant_is_refused(directory: Directory, name: 
         directory.get_tenant,
         directory.list_keys,
         directory.delete_tenant,
-        directory.list_boards,
+        directory.boards.list,
     ):
         with pytest.raises(NotFound):
             await operation(name)
@@ -198,17 +198,17 @@ async def test_everybodys_experiments_are_the_platforms(directory: Directory) ->
 
 async def test_board_members_are_known_both_ways(directory: Directory) -> None:
     await directory.create_tenant("acme")
-    await directory.set_board_members("acme", "b:1 {x}", ["ana", "bob"])
-    await directory.set_board_members("acme", "b2", ["ana"])
-    await directory.set_board_members("acme", "empty", [])
-    assert await directory.boards_of("acme", "ana") == {"b:1 {x}", "b2"}
-    await directory.set_board_members("acme", "b:1 {x}", ["bob", "eve", "bob"])
-    assert await directory.boards_of("acme", "ana") == {"b2"}
-    assert await directory.board_members("acme", "b:1 {x}") == ["bob", "eve"]
-    assert await directory.list_boards("acme") == ["b2", "b:1 {x}", "empty"]
-    await directory.delete_board("acme", "b:1 {x}")
-    assert await directory.boards_of("acme", "eve") == frozenset()
-    for operation in (directory.delete_board, directory.board_members):
+    await directory.boards.replace("acme", "b:1 {x}", ["ana", "bob"])
+    await directory.boards.replace("acme", "b2", ["ana"])
+    await directory.boards.replace("acme", "empty", [])
+    assert await directory.boards.of_user("acme", "ana") == {"b:1 {x}", "b2"}
+    await directory.boards.replace("acme", "b:1 {x}", ["bob", "eve", "bob"])
+    assert await directory.boards.of_user("acme", "ana") == {"b2"}
+    assert await directory.boards.members("acme", "b:1 {x}") == ["bob", "eve"]
+    assert await directory.boards.list("acme") == ["b2", "b:1 {x}", "empty"]
+    await directory.boards.delete("acme", "b:1 {x}")
+    assert await directory.boards.of_user("acme", "eve") == frozenset()
+    for operation in (directory.boards.delete, directory.boards.members):
         with pytest.raises(NotFound):
             await operation("acme", "b:1 {x}")
 
@@ -216,24 +216,24 @@ async def test_board_members_are_known_both_ways(directory: Directory) -> None:
 async def test_ten_thousand_members_of_one_board(directory: Directory) -> None:
     await directory.create_tenant("acme")
     users = [f"u{i}" for i in range(10_000)]
-    await directory.set_board_members("acme", "all", users)
-    assert len(await directory.board_members("acme", "all")) == 10_000
-    await directory.set_board_members("acme", "all", users[:1])
-    assert await directory.board_members("acme", "all") == ["u0"]
+    await directory.boards.replace("acme", "all", users)
+    assert len(await directory.boards.members("acme", "all")) == 10_000
+    await directory.boards.replace("acme", "all", users[:1])
+    assert await directory.boards.members("acme", "all") == ["u0"]
 
 
 async def test_members_that_cannot_be_are_named_by_place(directory: Directory) -> None:
     await directory.create_tenant("acme")
     with pytest.raises(Invalid) as caught:
-        await directory.set_board_members("acme", "b\n", ["ana", "", "x" * 513])
+        await directory.boards.replace("acme", "b\n", ["ana", "", "x" * 513])
     assert [e["location"] for e in caught.value.errors] == ["users.1", "users.2", "board"]
     with pytest.raises(NotFound):
-        await directory.set_board_members("nobody", "b", ["ana"])
+        await directory.boards.replace("nobody", "b", ["ana"])
 
 
 async def test_the_audit_log_pages_newest_first(directory: Directory) -> None:
     await directory.create_tenant("acme")
-    await directory.audit("acme", [entry(i) for i in range(25)])
+    await directory.append_audit("acme", [entry(i) for i in range(25)])
     seen: list[str] = []
     cursor = None
     while True:
@@ -256,8 +256,8 @@ async def test_nothing_is_left_of_an_erased_tenant(
         await directory.set_limits(tenant, "*", Limits(rps=5))
         await directory.put_parameters(tenant, "search", {"weight": 0.5})
         await directory.put_experiment(ExperimentRecord(id="ranking", tenant=tenant, variants=ARMS))
-        await directory.set_board_members(tenant, "b1", ["ana", "bob"])
-        await directory.audit(tenant, [entry(1)])
+        await directory.boards.replace(tenant, "b1", ["ana", "bob"])
+        await directory.append_audit(tenant, [entry(1)])
     before = len(redis_server.client.keys())  # type: ignore[arg-type]
     await directory.begin_removal("acme", notice=0)
     counts = await directory.delete_tenant("acme")
@@ -275,7 +275,7 @@ async def test_nothing_is_left_of_an_erased_tenant(
     assert not [k for k in left if b":acme:" in k or k.endswith(b":acme")]  # type: ignore[union-attr]
     assert len(left) == before - 6 + 1  # type: ignore[arg-type]  # that it was erased is remembered
     assert redis_server.client.hlen(f"{PREFIX}keys") == 1
-    assert await directory.boards_of("acme2", "ana") == {"b1"}
+    assert await directory.boards.of_user("acme2", "ana") == {"b1"}
     with pytest.raises(NotFound):
         await directory.delete_tenant("acme")
     await directory.create_tenant("acme")
@@ -311,8 +311,8 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Directory]:
 async def test_all_of_it_works_on_a_redis_cluster(cluster: Directory) -> None:
     await cluster.create_tenant("acme")
     _, key = await cluster.create_key("acme", "editor")
-    await cluster.set_board_members("acme", "b1", ["ana"])
-    await cluster.audit("acme", [entry(1)])
+    await cluster.boards.replace("acme", "b1", ["ana"])
+    await cluster.append_audit("acme", [entry(1)])
     await cluster.put_experiment(ExperimentRecord(id="ranking", tenant="acme", variants=ARMS))
     from shoal.tenants.snapshot import Snapshot
 

@@ -45,7 +45,7 @@ async def test_a_full_one_refuses_or_makes_wait() -> None:
 
 
 async def test_a_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Outbox, "AGAIN", 0.01)
+    monkeypatch.setattr(Outbox, "RETRY_SECONDS", 0.01)
     faults, delivered = iter([OSError("away"), ValueError("what?")]), []
 
     async def deliver(batch: list[int]) -> None:

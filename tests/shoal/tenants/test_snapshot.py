@@ -1,4 +1,4 @@
-"""The snapshot: what a process knows, how soon, and what it does without the directory."""
+"""The snapshot: what a process knows, how soon, and without the directory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
