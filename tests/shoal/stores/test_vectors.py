@@ -11,7 +11,8 @@ from milvus_lite.search.filter import parse_expr
 from shoal import Conflict, Hit, Invalid, NotFound, Unavailable, VectorSchema
 from shoal.contract.names import TENANT
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.vectors import NAME, collection_name, fill_placeholders, literal, prefix
+from shoal.stores.vector_collections import NAME, collection_name, name_prefix
+from shoal.stores.vector_filters import fill_placeholders, literal
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 
 pytestmark = pytest.mark.anyio
@@ -176,7 +177,7 @@ tenants = st.from_regex(TENANT, fullmatch=True)
 @given(tenants, names, tenants, names)
 def test_no_two_collections_share_a_name(a: str, one: str, b: str, other: str):
     assert (a, one) == (b, other) or collection_name(a, one) != collection_name(b, other)
-    assert a == b or not collection_name(a, one).startswith(prefix(b))
+    assert a == b or not collection_name(a, one).startswith(name_prefix(b))
 
 
 @pytest.mark.parametrize("name", ["../x", "a-b", "", "A", "a\n", "x" * 64, "a{b}", 'a"b', 7])
