@@ -531,16 +531,25 @@ def test_prometheus_counts_requests_and_syslog_gets_none(platform: Any, acme: st
         with pytest.raises(TimeoutError):
             while searched.encode() not in syslog.recv(65536):
                 pass
-    assert counted("greeting"), "Ray exports the count of the application's requests"
+    labels = r'application="greeting".*route="/greeting"'
+    assert exported("ray_serve_num_http_requests_total", labels)
 
 
-def counted(application: str) -> float:
-    """The count of an application's requests that Ray reports to Prometheus."""
+def test_requests_are_exported_by_tenant_and_route(platform: Any, acme: str) -> None:
+    with platform.client(acme) as client:
+        client.greeting.greet(name="Ana")
+    labels = rf'capability="greeting".*route="GET /greeting".*status="2xx".*tenant="{acme}"'
+    assert exported("ray_shoal_requests_total", labels) == 1
+    labels = rf'capability="greeting".*le="\+Inf".*tenant="{acme}"'
+    assert exported("ray_shoal_request_seconds_bucket_total", labels) == 1
+
+
+def exported(metric: str, labels: str) -> float:
+    """The sum of a metric's series with these labels at Ray's metrics endpoints, once there."""
     discovery = json.loads(
         Path("/tmp/ray/session_latest/prom_metrics_service_discovery.json").read_text()
     )
-    labels = rf'application="{application}".*route="/{application}"'
-    wanted = re.compile(rf"^ray_serve_num_http_requests_total\{{.*{labels}.*\}} (\S+)$", re.M)
+    wanted = re.compile(rf"^{metric}\{{.*{labels}.*\}} (\S+)$", re.M)
     until = time.monotonic() + 40
     while time.monotonic() < until:
         pages = [

@@ -1,16 +1,14 @@
-"""The account: how many requests, how they ended and how long they took, per tenant,
-capability, route and variant.
-"""
+"""Request metrics: counts, errors and latencies per tenant, route and variant."""
 
 import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
@@ -23,22 +21,30 @@ from shoal.tenants.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K")
+MinuteKey = tuple[int, str, tuple[tuple[str, str], ...]]
+"""(minute, tenant, the caller's variants)"""
+Command = tuple[Any, ...]
+
 BOUNDS = tuple(0.0001 * 2 ** (i / 2) for i in range(40))
-"""Upper bounds of the latency histogram's buckets, in seconds: .1 ms to 74 s, each √2
-times the one before; one more is open.
+"""Upper bounds of the latency buckets in seconds: 0.1 ms to 74 s, in steps of √2.
+
+One more bucket counts what took longer.
 """
 
 SETTLE_SECONDS = 15
-"""A minute is closed so long after its end, when every replica has told its part."""
+"""A minute is closed this long after its end, when every replica has flushed."""
 KEPT_SECONDS = 900
 ACTIVE_MINUTES = 24 * 60
-"""A tenant without requests gets zeros for so long after its last."""
+"""How long after its last request a tenant gets metrics of zero."""
 
 
 @dataclass(slots=True)
-class Cell:
-    """Counts of one kind of request. `errors` are answers of 500 and above; `seconds`
-    is their latencies' sum.
+class RequestCounts:
+    """Counts of one kind of request.
+
+    `errors` are responses with status 500 and above, `seconds` is the sum of the
+    latencies, `buckets` (not cumulative) belong to `BOUNDS`.
     """
 
     count: int = 0
@@ -53,7 +59,7 @@ class Cell:
         if failed:
             self.errors += 1
 
-    def merge(self, other: "Cell") -> None:
+    def merge(self, other: "RequestCounts") -> None:
         self.count += other.count
         self.errors += other.errors
         self.seconds += other.seconds
@@ -61,26 +67,47 @@ class Cell:
 
 
 def quantile(buckets: list[int], q: float) -> float:
-    """The q-quantile in seconds, from the histogram: linear within its bucket, so at
-    most √2 off. 0 when it is empty.
+    """The q-quantile in seconds, interpolated within its bucket; 0 without requests.
+
+    It is at most a factor of √2 off.
     """
     rank = q * sum(buckets)
     below = 0
     for i, count in enumerate(buckets):
         if count and below + count >= rank:
-            low, high = (
-                (BOUNDS[i - 1] if i else 0.0),
-                (BOUNDS[i] if i < len(BOUNDS) else BOUNDS[-1] * 2**0.5),
-            )
+            low = BOUNDS[i - 1] if i else 0.0
+            high = BOUNDS[i] if i < len(BOUNDS) else BOUNDS[-1] * 2**0.5
             return low + (high - low) * max(0.0, rank - below) / count
         below += count
     return 0.0
 
 
+class MetricsExporter(Protocol):
+    """Where request counts go besides the tenants' event logs, such as Prometheus."""
+
+    def export(self, requests: Mapping[tuple[str, str, int], RequestCounts]) -> None:
+        """Add the requests since the last export, by (tenant, route, status).
+
+        A route is the method and the template, such as `GET /search/items/{id}`.
+        """
+
+
 class RequestMetrics:
-    """Kept by each replica since its start (`snapshot`), summed over the replicas by
-    the minute in Redis, and from there appended to each tenant's event log as `metric`
-    events, once a minute.
+    """Counts the requests of one replica.
+
+    Every few seconds the counts are added to those of the other replicas in Redis, by
+    minute, and handed to the exporter. Once a minute is over, one replica appends its
+    totals to each tenant's event log as `metric` events.
+
+    Args:
+        directory: Whose Redis the minutes are in.
+        open_stores: Gives a tenant's stores.
+        capability: The capability's name.
+        tenant_exists: Tells whether a tenant still exists. Counts of one that was
+            erased are dropped.
+        exporter: Gets the counts by route and status.
+        flush_seconds: Seconds between two flushes.
+        clock: The time in seconds since 1970.
     """
 
     def __init__(
@@ -90,20 +117,16 @@ class RequestMetrics:
         capability: str,
         tenant_exists: Callable[[str], bool],
         *,
+        exporter: MetricsExporter | None = None,
         flush_seconds: float = 10,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._directory, self._open_stores, self._capability, self._tenant_exists = (
-            directory,
-            open_stores,
-            capability,
-            tenant_exists,
-        )
-        self._flush_seconds, self._clock = flush_seconds, clock
-        self._routes: dict[tuple[str, str, int], Cell] = {}
-        self._variants: dict[tuple[str, str, str], Cell] = {}
-        self._minutes: dict[tuple[int, str, tuple[tuple[str, str], ...]], Cell] = {}
-        """(minute, tenant, the caller's variants) → what Redis was not told yet."""
+        self._directory, self._open_stores = directory, open_stores
+        self._capability, self._tenant_exists = capability, tenant_exists
+        self._exporter, self._flush_seconds, self._clock = exporter, flush_seconds, clock
+        self._routes: dict[tuple[str, str, int], RequestCounts] = {}
+        self._minutes: dict[MinuteKey, RequestCounts] = {}
+        """What is not in Redis yet."""
         self._users: dict[tuple[int, str], set[str]] = {}
         self._closed = int(self._clock() // 60) - 1
         self._task: asyncio.Task[None] | None = None
@@ -117,51 +140,32 @@ class RequestMetrics:
         user: str | None,
         variants: Mapping[str, str],
     ) -> None:
-        """Count one answer. `route` is method and template, such as `GET
-        /search/items/{id}`.
+        """Count one response.
+
+        Args:
+            tenant: The caller's tenant.
+            route: Method and template, such as `GET /search/items/{id}`.
+            status: The HTTP status.
+            seconds: The latency.
+            user: The caller's user, if any.
+            variants: experiment id → variant's name.
         """
         minute = int(self._clock() // 60)
         bucket = bisect_left(BOUNDS, seconds)
         failed = status >= 500
-        _cell(self._routes, (tenant, route, status)).add(bucket, seconds, failed)
-        _cell(self._minutes, (minute, tenant, tuple(variants.items()))).add(bucket, seconds, failed)
+        if self._exporter is not None:
+            _counts_of(self._routes, (tenant, route, status)).add(bucket, seconds, failed)
+        _counts_of(self._minutes, (minute, tenant, tuple(variants.items()))).add(
+            bucket, seconds, failed
+        )
         if user is not None:
             users = self._users.get((minute, tenant))
             if users is None:
                 users = self._users[minute, tenant] = set()
             users.add(user)
 
-    def snapshot(self) -> dict[str, list[dict[str, Any]]]:
-        """Counts since the start of this process, for an exporter: `routes` (labels
-        tenant, capability, route, status) and `variants` (labels tenant, capability,
-        experiment, variant), each with count, errors, seconds (their sum) and buckets
-        (not cumulative; their upper bounds are `BOUNDS`). Variants are counted as of
-        the last flush.
-        """
-
-        def sample(labels: dict[str, Any], cell: Cell) -> dict[str, Any]:
-            labels["capability"] = self._capability
-            return {
-                "labels": labels,
-                "count": cell.count,
-                "errors": cell.errors,
-                "seconds": cell.seconds,
-                "buckets": list(cell.buckets),
-            }
-
-        return {
-            "routes": [
-                sample({"tenant": t, "route": r, "status": s}, cell)
-                for (t, r, s), cell in self._routes.items()
-            ],
-            "variants": [
-                sample({"tenant": t, "experiment": e, "variant": v}, cell)
-                for (t, e, v), cell in self._variants.items()
-            ],
-        }
-
     def start(self) -> None:
-        self._task = asyncio.create_task(self._keep(), name="shoal-account")
+        self._task = asyncio.create_task(self._flush_periodically(), name="shoal-metrics")
 
     async def close(self) -> None:
         await cancel_and_wait(self._task)
@@ -170,76 +174,84 @@ class RequestMetrics:
             async with asyncio.timeout(5):
                 await self.flush()
         except (Unavailable, TimeoutError) as error:
-            log.error("the account's last seconds were not kept: %s", error)
+            log.error("the last request metrics are lost: %s", error)
 
-    async def _keep(self) -> None:
+    async def _flush_periodically(self) -> None:
         while True:
             await asyncio.sleep(self._flush_seconds)
             try:
                 await self.flush()
                 await self.close_minutes()
             except Unavailable as error:
-                log.warning("the account could not be kept, trying again: %s", error)
+                log.warning("request metrics could not be flushed, retrying: %s", error)
             except Exception:
-                log.exception("keeping the account failed")
+                log.exception("flushing request metrics failed")
 
     async def flush(self) -> None:
-        """Add what was counted since the last flush to the minutes in Redis. What Redis
-        does not take is kept for the next.
+        """Export the counts since the last flush, and add them to the minutes in Redis.
+
+        Raises:
+            Unavailable: Redis is; the counts are kept for the next flush.
         """
+        self._export()
         minutes, users, self._minutes, self._users = self._minutes, self._users, {}, {}
-        self._routes = {
-            key: cell for key, cell in self._routes.items() if self._tenant_exists(key[0])
-        }
-        self._variants = {
-            key: cell for key, cell in self._variants.items() if self._tenant_exists(key[0])
-        }
         if not minutes:
             return
-        totals: dict[tuple[int, str, str], Cell] = {}
-        for (minute, tenant, variants), cell in minutes.items():
-            if not self._tenant_exists(
-                tenant
-            ):  # an erased tenant must not come back by late counts
-                continue
-            for labels in ("", *map("/".join, variants)):
-                _cell(totals, (minute, tenant, labels)).merge(cell)
-        commands: list[tuple[Any, ...]] = [("SADD", CAPABILITIES, self._capability)]
-        for (minute, tenant, variant), cell in totals.items():
-            counts, _ = minute_keys(self._capability, minute, tenant)
-            for name, value in (("n", cell.count), ("e", cell.errors), *enumerate(cell.buckets)):
-                if value:
-                    commands.append(("HINCRBY", counts, f"{name}/{variant}", value))
-            if not variant:
-                commands.append(("EXPIRE", counts, KEPT_SECONDS))
-                commands.append(("ZADD", active_key(self._capability), "GT", minute, tenant))
-        for (minute, tenant), names in users.items():
-            if not self._tenant_exists(tenant):
-                continue
-            _, seen = minute_keys(self._capability, minute, tenant)
-            commands += [("PFADD", seen, name) for name in names]
-            commands.append(("EXPIRE", seen, KEPT_SECONDS))
         try:
             with translate_errors():
-                await run_atomically(self._directory.redis, commands)
+                await run_atomically(
+                    self._directory.redis,
+                    [
+                        ("SADD", CAPABILITIES, self._capability),
+                        *self._count_commands(minutes),
+                        *self._user_commands(users),
+                    ],
+                )
         except Unavailable:
             oldest = self._clock() // 60 - KEPT_SECONDS // 60
-            for key, cell in minutes.items():
+            for key, counts in minutes.items():
                 if key[0] >= oldest:
-                    _cell(self._minutes, key).merge(cell)
+                    _counts_of(self._minutes, key).merge(counts)
             for minute_tenant, names in users.items():
                 if minute_tenant[0] >= oldest:
                     self._users.setdefault(minute_tenant, set()).update(names)
             raise
-        for (_, tenant, variant), cell in totals.items():
-            if variant:
-                experiment, _, arm = variant.partition("/")
-                _cell(self._variants, (tenant, experiment, arm)).merge(cell)
+
+    def _export(self) -> None:
+        routes, self._routes = self._routes, {}
+        if self._exporter is None or not routes:
+            return
+        try:
+            self._exporter.export({k: c for k, c in routes.items() if self._tenant_exists(k[0])})
+        except Exception:  # must not keep the counts from the event logs
+            log.exception("exporting request metrics failed")
+
+    def _count_commands(self, minutes: Mapping[MinuteKey, RequestCounts]) -> Iterator[Command]:
+        totals: dict[tuple[int, str, str], RequestCounts] = {}
+        for (minute, tenant, variants), counts in minutes.items():
+            if self._tenant_exists(tenant):  # an erased tenant's late counts are dropped
+                for labels in ("", *map("/".join, variants)):
+                    _counts_of(totals, (minute, tenant, labels)).merge(counts)
+        for (minute, tenant, variant), counts in totals.items():
+            key, _ = minute_keys(self._capability, minute, tenant)
+            fields = (("n", counts.count), ("e", counts.errors), *enumerate(counts.buckets))
+            for name, value in fields:
+                if value:
+                    yield "HINCRBY", key, f"{name}/{variant}", value
+            if not variant:
+                yield "EXPIRE", key, KEPT_SECONDS
+                yield "ZADD", active_key(self._capability), "GT", minute, tenant
+
+    def _user_commands(self, users: Mapping[tuple[int, str], set[str]]) -> Iterator[Command]:
+        for (minute, tenant), names in users.items():
+            if self._tenant_exists(tenant):
+                _, key = minute_keys(self._capability, minute, tenant)
+                for name in names:
+                    yield "PFADD", key, name
+                yield "EXPIRE", key, KEPT_SECONDS
 
     async def close_minutes(self) -> None:
-        """Append the metrics of every minute that is over, of all tenants, unless
-        another replica does.
-        """
+        """Append each past minute's metrics to the event logs, once for all replicas."""
         last = int((self._clock() - SETTLE_SECONDS) // 60) - 1
         for minute in range(max(self._closed + 1, last - 5), last + 1):
             await self._close_minute(minute)
@@ -264,9 +276,8 @@ class RequestMetrics:
                     await self._close_tenant(minute, tenant)
         except BaseException:
             with suppress(*REDIS_ERRORS):
-                await redis.delete(
-                    claim
-                )  # another replica, or this one, tries again; the events' ids are the same
+                # This or another replica tries again; the events keep their ids.
+                await redis.delete(claim)
             raise
 
     async def _close_tenant(self, minute: int, tenant: str) -> None:
@@ -283,50 +294,56 @@ class RequestMetrics:
 def metric_events(
     capability: str, minute: int, counts: Mapping[bytes, bytes], users: int
 ) -> list[Event]:
-    """One tenant's minute as `metric` events, timed at its beginning. Without requests
-    there is only their number, 0.
+    """One tenant's minute as `metric` events, timed at its start.
+
+    Without requests there is only `shoal.requests`, 0.
     """
-    cells: dict[str, Cell] = {"": Cell()}
-    for raw_name, value in counts.items():
-        name, _, variant = raw_name.decode().partition("/")
-        cell = cells.setdefault(variant, Cell())
-        if name == "n":
-            cell.count = int(value)
-        elif name == "e":
-            cell.errors = int(value)
-        else:
-            cell.buckets[int(name)] = int(value)
+    by_variant = _decode_counts(counts)
     events = []
-    for variant, cell in cells.items():
+    for variant, total in by_variant.items():
         labels, prefix = {"capability": capability}, "shoal."
         if variant:
             labels["experiment"], _, labels["variant"] = variant.partition("/")
             prefix = "shoal.variant."
-        values: dict[str, float] = {"requests": cell.count}
-        if cell.count:
-            values["error_rate"] = cell.errors / cell.count
-            values["latency_p50"] = round(quantile(cell.buckets, 0.5) * 1000, 3)
-            values["latency_p95"] = round(quantile(cell.buckets, 0.95) * 1000, 3)
+        values: dict[str, float] = {"requests": total.count}
+        if total.count:
+            values["error_rate"] = total.errors / total.count
+            values["latency_p50"] = round(quantile(total.buckets, 0.5) * 1000, 3)
+            values["latency_p95"] = round(quantile(total.buckets, 0.95) * 1000, 3)
             if not variant:
                 values["active_users"] = users
         for metric, number in values.items():
             data: dict[str, Any] = {"metric": prefix + metric, "value": number, "labels": labels}
             if variant:
-                data["count"] = cell.count
-            events.append(
-                Event(
-                    id=f"account/{capability}/{minute}/{variant}/{metric}",
-                    source="shoal/router",
-                    type="metric",
-                    time=datetime.fromtimestamp(minute * 60, UTC),
-                    data=data,
-                )
+                data["count"] = total.count
+            event = Event(
+                id=f"requests/{capability}/{minute}/{variant}/{metric}",
+                source="shoal/router",
+                type="metric",
+                time=datetime.fromtimestamp(minute * 60, UTC),
+                data=data,
             )
+            events.append(event)
     return events
 
 
-def _cell(cells: dict[Any, Cell], key: Any) -> Cell:
-    cell = cells.get(key)
-    if cell is None:
-        cell = cells[key] = Cell()
-    return cell
+def _decode_counts(fields: Mapping[bytes, bytes]) -> dict[str, RequestCounts]:
+    """The counts by `experiment/variant`; those of all requests by the empty text."""
+    by_variant: dict[str, RequestCounts] = {"": RequestCounts()}
+    for field_name, value in fields.items():
+        name, _, variant = field_name.decode().partition("/")
+        counts = _counts_of(by_variant, variant)
+        if name == "n":
+            counts.count = int(value)
+        elif name == "e":
+            counts.errors = int(value)
+        else:
+            counts.buckets[int(name)] = int(value)
+    return by_variant
+
+
+def _counts_of(by_key: dict[K, RequestCounts], key: K) -> RequestCounts:
+    counts = by_key.get(key)
+    if counts is None:
+        counts = by_key[key] = RequestCounts()
+    return counts

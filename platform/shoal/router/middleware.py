@@ -19,7 +19,7 @@ from shoal.tenants.snapshot import Snapshot
 
 from .admission import Admission, AdmittedRequest
 from .exposures import ExposureLog
-from .metering import RequestMetrics
+from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
 from .rate_limiter import RateLimiter, ReplicaHeartbeat, body_too_large
 from .request_head import RequestHead, check_tenant
@@ -52,6 +52,7 @@ class Router:
         operations: Opens another capability's operations for a caller.
         purge_if_erased: Called when a tenant was erased during one of its requests.
         settings: The router's configuration.
+        exporter: Gets the request counts every `flush_seconds`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Router:
         operations: OperationsOf,
         purge_if_erased: Callable[[str], Awaitable[None]],
         settings: RouterSettings | None = None,
+        exporter: MetricsExporter | None = None,
     ) -> None:
         self.app = app
         self.capability = capability.name
@@ -95,6 +97,7 @@ class Router:
             views.stores,
             self.capability,
             tenant_exists,
+            exporter=exporter,
             flush_seconds=self.settings.flush_seconds,
         )
         self._audit = AuditLog(directory, tenant_exists)

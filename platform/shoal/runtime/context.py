@@ -19,6 +19,7 @@ from shoal.contract.stores import Stores
 from shoal.eventlog.log import EventLog
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.credentials import mint_internal
+from shoal.router.metering import MetricsExporter
 from shoal.router.middleware import Router
 from shoal.router.service_context import service_context
 from shoal.tenants import lifecycle
@@ -131,7 +132,10 @@ class PlatformContext:
     def services(self, capability: str) -> "PlatformServices":
         return PlatformServices(self, capability)
 
-    def router(self, app: Any, capability: Capability) -> Router:
+    def router(
+        self, app: Any, capability: Capability, exporter: MetricsExporter | None = None
+    ) -> Router:
+        """The Router in front of a capability's application."""
         return Router(
             app,
             capability=capability,
@@ -141,6 +145,7 @@ class PlatformContext:
             operations=self.operations,
             purge_if_erased=self.purge_if_erased,
             settings=self.config.router,
+            exporter=exporter,
         )
 
     # Work outside requests

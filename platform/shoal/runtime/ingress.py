@@ -10,11 +10,13 @@ from fastapi import FastAPI
 from shoal.contract.capability import Capability
 from shoal.contract.operations import OperationRequest
 from shoal.router.fast_path import fast_path
+from shoal.router.metering import MetricsExporter
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_roles
 
 from .context import PlatformContext
+from .ray_metrics import RayMetricsExporter
 from .replica import prepare_replica
 from .stream_worker import ensure_workers
 
@@ -25,7 +27,9 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def application(capability: Capability, platform: PlatformContext) -> Router:
+def application(
+    capability: Capability, platform: PlatformContext, exporter: MetricsExporter | None = None
+) -> Router:
     """The ASGI application of a capability, behind its Router.
 
     Its routes are at `/<name>/…`, their OpenAPI document at `/<name>/openapi.json`.
@@ -51,7 +55,7 @@ def application(capability: Capability, platform: PlatformContext) -> Router:
 
     app.include_router(routes, prefix=prefix)
     install_problem_handlers(app)
-    return platform.router(fast_path(app, routes, prefix), capability)
+    return platform.router(fast_path(app, routes, prefix), capability, exporter)
 
 
 class Ingress:
@@ -71,7 +75,9 @@ class Ingress:
         self._name = name
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        self._app = application(self._platform.capability(self._name), self._platform)
+        self._app = application(
+            self._platform.capability(self._name), self._platform, RayMetricsExporter(self._name)
+        )
         if self._name == "platform":
             self._stopping = asyncio.Event()
             self._workers = asyncio.ensure_future(ensure_workers(self._platform, self._stopping))
