@@ -90,7 +90,7 @@ def overlap(schedules: frozenset[Schedule], start: datetime, end: datetime) -> O
         mine = stretches(schedule, first - timedelta(days=1), last + timedelta(days=1))
         common = mine if common is None else _intersection(common, mine)
     low, high = _minute(start), _minute(end)
-    # For each day: end of its last stretch, common minutes, whether it is in the window.
+    # Each day: end of its last stretch, common minutes, whether it is in the window.
     days: list[tuple[int, int, bool]] = []
     for begin, finish in common or ():
         inside = begin < high and finish > low

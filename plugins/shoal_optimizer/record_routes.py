@@ -39,7 +39,7 @@ async def list_people(
 
 @router.post("/people", openapi_extra=record_body(Person))
 async def add_people(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
-    """Create or replace people: a JSON array, NDJSON, or CSV with a header (`text/csv`)."""
+    """Create or replace people: a JSON array, NDJSON, or CSV with a header."""
     return json_response((await store_records(ctx, "people", await _rows(request))).response())
 
 
@@ -79,7 +79,7 @@ async def list_tasks(
 
 @router.post("/tasks", openapi_extra=record_body(Task))
 async def add_tasks(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
-    """Create or replace tasks: a JSON array, NDJSON, or CSV with a header (`text/csv`)."""
+    """Create or replace tasks: a JSON array, NDJSON, or CSV with a header."""
     return json_response((await store_records(ctx, "tasks", await _rows(request))).response())
 
 

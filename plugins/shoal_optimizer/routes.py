@@ -156,7 +156,7 @@ class OptimizerRoutes:
         return json_response({"id": run.id, "state": "running"}, 202)
 
     async def get_plan(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        """Get a plan: its state, its progress (objective, bound, gap, seconds), its result."""
+        """Get the state, progress (objective, bound, gap, seconds) and result of a plan."""
         return json_response(await read_run(ctx, id))
 
     async def cancel_plan(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
@@ -166,7 +166,7 @@ class OptimizerRoutes:
     async def check_team(
         self, id: Id, body: Assignment, ctx: TenantContext = Depends(reader)
     ) -> Response:
-        """Tell what a team would violate for a task, and by how much; nothing changes."""
+        """Tell what a team would violate for a task, and by how much."""
         task, raw = await get_task(ctx, id)
         inputs = await self.inputs.load(ctx, [raw])
         stored = await RecordStore(ctx).get_many("people", body.people)

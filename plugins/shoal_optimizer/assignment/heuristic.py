@@ -1,28 +1,61 @@
-"""The heuristic half of a solve: a thread that raises a lower bound once, then searches
-until it is stopped.
-"""
+"""A thread that raises a lower bound once, then searches until it is stopped."""
 
 import math
 import threading
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .lagrangian import Knapsacks, linear_multipliers, prices, worth_trying
-from .problem import Floats, Integers, Problem
+from .lagrangian import Knapsacks, linear_multipliers, price_pairs, worth_trying
+from .problem import Booleans, Floats, Integers, Problem
+
+if TYPE_CHECKING:  # Numba's import takes a second, and easy problems do not need it.
+    from .local_search import Best, Instance
 
 ELITE = 40
-MOST_PEOPLE_PER_TASK = 20
-MOST_KNAPSACK_WORK = 2e8
-POLISH = 0.5  # seconds of search before the bound is raised again, towards what it found
+"""Assignments in the elite set."""
+PATHS = 2
+"""Paths in one call of the compiled search."""
+ASCENT_ROUNDS = 1500
+MAX_PEOPLE_PER_TASK = 20
+MAX_KNAPSACK_WORK = 2e8
+"""Above this product of capacity, people and tasks the ascent is skipped."""
+POLISH = 0.5
+"""Seconds of search before the bound is raised again, towards what was found."""
+
+
+@dataclass
+class Multipliers:
+    """Where the Lagrangian bound stands.
+
+    Attributes:
+        values: λ, shape (tasks,).
+        knapsacks: Integer loads and capacities.
+        price: What overload costs at first, shape (people,).
+        priced: What each pair is ranked by, shape (people, tasks).
+    """
+
+    values: Floats
+    knapsacks: Knapsacks
+    price: Floats
+    priced: Floats
 
 
 class Heuristic:
-    """Runs from `start()` to `stop()`. Read at any time: `lower`, `priced` (None until
-    known), `upper`, `person_of_task`.
+    """A lower bound and a local search, from `start()` to `stop()`.
 
-    `offer` hands it an assignment found elsewhere.
+    Args:
+        problem: The problem.
+        time_limit: Seconds that the solve has in all.
+
+    Attributes:
+        lower: The lower bound.
+        priced: For each pair the bound that holds with it, shape (people, tasks); None
+            until it is known.
+        settled: Whether the bound has been raised towards a good assignment.
+        error: What ended the thread, if anything did.
     """
 
     def __init__(self, problem: Problem, time_limit: float) -> None:
@@ -30,7 +63,6 @@ class Heuristic:
         self.lower = -np.inf
         self.priced: Floats | None = None
         self.settled = False
-        """Whether the bound has been raised towards a good assignment already."""
         self.error: BaseException | None = None
         self._time_limit = time_limit
         self._best = np.full(1, np.inf)
@@ -44,123 +76,124 @@ class Heuristic:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
+        """Ask the search to end, and wait at most `timeout` seconds for it."""
         self._stop[0] = 1
         self._thread.join(timeout)
 
-    def best(self) -> tuple[float, Integers | None]:
-        """The best assignment within capacities so far and its cost; (inf, None) while
-        there is none.
-        """
+    def best(self) -> Integers | None:
+        """The best assignment within capacities so far."""
         with self._lock:
-            return float(self._best[0]), None if np.isinf(self._best[0]) else self._person.copy()
+            return None if np.isinf(self._best[0]) else self._person.copy()
 
     def offer(self, person_of_task: Integers) -> None:
+        """Continue from an assignment that was found elsewhere."""
         self._offered = person_of_task
 
     def compile(self) -> None:
-        """Do everything once, in this thread."""
-        self._bound()
-        self._search(rounds=1)
+        """Run everything once in this thread, so that it is compiled."""
+        self._search(self._raise_bound(), rounds=1)
 
     def _run(self) -> None:
         try:
-            self._bound()
-            self._search()
+            self._search(self._raise_bound())
         except BaseException as error:
             self.error = error
 
-    def _bound(self) -> None:
-
-        problem, knapsacks = self.problem, Knapsacks.of(self.problem)
+    def _raise_bound(self) -> Multipliers:
+        problem, knapsacks = self.problem, Knapsacks.from_problem(self.problem)
+        spread = float(np.ptp(problem.cost))
         linear = linear_multipliers(problem, 0.3 * self._time_limit)
         if linear is None:
-            value, multipliers = -np.inf, np.where(problem.fits, problem.cost, np.inf).min(axis=0)
-            self._price = np.full(
-                problem.people, float(np.ptp(problem.cost)) / max(float(problem.load.mean()), 1e-9)
-            )
+            self.lower, values = -np.inf, np.where(problem.fits, problem.cost, np.inf).min(axis=0)
+            price = np.full(problem.people, spread / max(float(problem.load.mean()), 1e-9))
         else:
-            value, multipliers, price = linear
-            self._price = 1.2 * np.maximum(price, 1e-3 * max(float(price.max()), 1e-6))
-        self.lower = value
-        self._multipliers, self._knapsacks = multipliers, knapsacks
-        target = max(value, float(multipliers.sum()))
-        target += max(0.005 * abs(target), 0.05 * float(np.ptp(problem.cost)))
-        self._able = np.where(
-            problem.fits, problem.cost + self._price[:, None] * problem.load, np.inf
-        )
-        if knapsacks.capacity.max() * problem.people * problem.tasks < MOST_KNAPSACK_WORK:
-            self._ascend(target)
+            self.lower, values, price = linear
+            price = 1.2 * np.maximum(price, 1e-3 * max(float(price.max()), 1e-6))
+        priced = np.where(problem.fits, problem.cost + price[:, None] * problem.load, np.inf)
+        multipliers = Multipliers(values, knapsacks, price, priced)
+        if knapsacks.capacity.max() * problem.people * problem.tasks < MAX_KNAPSACK_WORK:
+            target = max(self.lower, float(values.sum()))
+            target += max(0.005 * abs(target), 0.05 * spread)
+            self._ascend(multipliers, target)
+        return multipliers
 
-    def _ascend(self, target: float) -> None:
-        """Raise the bound and reprice every pair; `target` is a guess of the optimum
-        from above.
-        """
-        from . import search
+    def _ascend(self, multipliers: Multipliers, target: float) -> None:
+        """Raise the bound towards a guess of the optimum, and reprice every pair."""
+        from .ascent import ascend
 
-        problem, knapsacks = self.problem, self._knapsacks
+        problem, knapsacks = self.problem, multipliers.knapsacks
         load = np.where(problem.fits, knapsacks.load, knapsacks.capacity[:, None] + 1)
-        bound, multipliers = search.ascend(
-            problem.cost, load, knapsacks.capacity, self._multipliers, target, 1500, self._stop
+        bound, values = ascend(
+            problem.cost,
+            load,
+            knapsacks.capacity,
+            multipliers.values,
+            target,
+            ASCENT_ROUNDS,
+            self._stop,
         )
         if self.priced is None or bound > self.lower:
-            self._multipliers = multipliers
             self.lower = max(self.lower, float(bound))
-            _, self.priced = prices(problem, knapsacks, multipliers)
-            self._able = self.priced
+            _, self.priced = price_pairs(problem, knapsacks, values)
+            multipliers.values, multipliers.priced = values, self.priced
 
-    def _search(self, rounds: float = math.inf) -> None:
-        from . import search
+    def _search(self, multipliers: Multipliers, rounds: float = math.inf) -> None:
+        from .local_search import Best, relink
 
         problem, random = self.problem, np.random.default_rng(0)
-        best_person = self._person.copy()
-        best = self._best.copy()
-        elite, seed, raised, began = None, 0, False, time.monotonic()
-        upper_used = np.nan
+        best = Best(self._best.copy(), self._person.copy())
+        elite: Integers | None = None
+        seed, began, upper = 0, time.monotonic(), np.nan
         while self._stop[0] == 0 and seed < rounds:
-            if self._offered is not None:
-                offered, self._offered = self._offered, None
-                if (its := problem.objective(offered)) < best[0]:
-                    best[0], best_person[:] = its, offered
-                    if elite is not None:
-                        elite[-1] = offered
-            if elite is None or best[0] != upper_used:
-                allowed, able, ables = self._candidates(float(best[0]))
-                upper_used = best[0]
-            if elite is None or _converged(elite):
-                picks = (random.random((ELITE, problem.tasks)) * ables).astype(np.int64)
-                elite = able[np.arange(problem.tasks), picks]
-                elite[0] = self._able.argmin(axis=0) if seed == 0 else best_person
-                price = self._price.copy()
-            search.relink(
-                problem.cost, problem.load, problem.room, elite, price, able, ables, allowed, best, best_person, seed,
-                2, self._stop,
-            )  # fmt: skip
+            self._take_offer(best, elite)
+            if elite is None or best.cost[0] != upper:
+                upper = best.cost[0]
+                instance = self._instance(multipliers.priced, float(upper))
+            if elite is None or _has_converged(elite):
+                picks = (random.random((ELITE, problem.tasks)) * instance.ables).astype(np.int64)
+                elite = instance.able[np.arange(problem.tasks), picks]
+                elite[0] = multipliers.priced.argmin(axis=0) if seed == 0 else best.person
+                price = multipliers.price.copy()
+            relink(instance, elite, price, best, seed, PATHS, self._stop)
             seed += 1
-            if (
-                not raised
-                and np.isfinite(best[0])
-                and time.monotonic() - began > POLISH
-                and self.priced is not None
-            ):
-                raised = True
-                self._ascend(float(best[0]))
+            found = np.isfinite(best.cost[0]) and self.priced is not None
+            if not self.settled and found and time.monotonic() - began > POLISH:
+                self._ascend(multipliers, float(best.cost[0]))
                 self.settled = True
-            if best[0] < self._best[0]:
+            if best.cost[0] < self._best[0]:
                 with self._lock:
-                    self._best[0], self._person[:] = best[0], best_person
+                    self._best[0], self._person[:] = best.cost[0], best.person
 
-    def _candidates(self, upper: float) -> tuple[NDArray[np.bool_], Integers, Integers]:
-        """Pairs worth trying: those that can still beat `upper`, at most
-        MOST_PEOPLE_PER_TASK per task.
+    def _take_offer(self, best: "Best", elite: Integers | None) -> None:
+        if self._offered is None:
+            return
+        offered, self._offered = self._offered, None
+        if (cost := self.problem.objective(offered)) < best.cost[0]:
+            best.cost[0], best.person[:] = cost, offered
+            if elite is not None:
+                elite[-1] = offered
+
+    def _instance(self, priced: Floats, upper: float) -> "Instance":
+        """The problem with the pairs that are worth trying.
+
+        Those can still beat `upper`, and are at most MAX_PEOPLE_PER_TASK per task.
         """
-        rank = self._able.argsort(axis=0).argsort(axis=0)
-        allowed = worth_trying(self._able, upper if self.priced is not None else np.inf) & (
-            rank < MOST_PEOPLE_PER_TASK
-        )
-        ables = allowed.sum(axis=0).astype(np.int64)
+        from .local_search import Instance
+
+        problem = self.problem
+        rank = priced.argsort(axis=0).argsort(axis=0)
+        limit = upper if self.priced is not None else np.inf
+        allowed: Booleans = worth_trying(priced, limit) & (rank < MAX_PEOPLE_PER_TASK)
         able = np.argsort(~allowed.T, axis=1, kind="stable").astype(np.int64)
-        return np.ascontiguousarray(allowed), np.ascontiguousarray(able), ables
+        return Instance(
+            problem.cost,
+            problem.load,
+            problem.room,
+            np.ascontiguousarray(able),
+            allowed.sum(axis=0).astype(np.int64),
+            np.ascontiguousarray(allowed),
+        )
 
 
-def _converged(elite: Integers) -> bool:
+def _has_converged(elite: Integers) -> bool:
     return bool((elite != elite[0]).sum(axis=1).mean() < 4)

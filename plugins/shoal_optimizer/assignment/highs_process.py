@@ -1,8 +1,7 @@
-"""HiGHS in a process of its own, because SciPy gives no way to call it off: what is
-killed needs nobody's consent.
+"""HiGHS in a process of its own, because SciPy cannot interrupt it.
 
-Run as a script it reads one problem from standard input and writes one answer to
-standard output, both as .npz.
+Run as a script it reads a problem from standard input and writes the answer to standard
+output, both as .npz.
 """
 
 import io
@@ -11,17 +10,25 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+Arrays = dict[str, NDArray[Any]]
 
-def solve(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    """The best assignment over the pairs (person, task): 'chosen' (pairs,), 'bound',
-    and 'ended' when it is proved.
 
-    'until' is the moment to stop at, in seconds since the epoch, so that the time it
-    takes to start counts.
+def solve(arrays: Arrays) -> Arrays:
+    """Find the best assignment over some pairs.
+
+    Args:
+        arrays: `person`, `task`, `cost` and `load` of each pair, shape (pairs,);
+            `capacity`, shape (people,); `cutoff`, the highest cost of interest;
+            `until`, seconds since the epoch at which to stop.
+
+    Returns:
+        `chosen`, shape (pairs,), or (0,) without an assignment; `bound`; `ended`,
+        whether the search came to its end.
     """
     import scipy.sparse as sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -52,19 +59,21 @@ def solve(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
     }
 
 
-def _packed(arrays: dict[str, NDArray]) -> bytes:
+def _encode(arrays: Arrays) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
-class Process:
-    """The script with one problem, started at once. `answer` is there once it has
-    ended, None when it failed or was killed.
+class HighsProcess:
+    """The script with one problem, started at once.
+
+    Attributes:
+        answer: See `solve`; None until it has ended, and when it failed or was killed.
     """
 
-    def __init__(self, arrays: dict[str, NDArray]) -> None:
-        self.answer: dict[str, NDArray] | None = None
+    def __init__(self, arrays: Arrays) -> None:
+        self.answer: Arrays | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-I", __file__],
             stdin=subprocess.PIPE,
@@ -72,17 +81,18 @@ class Process:
             stderr=subprocess.DEVNULL,
         )
         self._thread = threading.Thread(
-            target=self._talk, args=(_packed(arrays),), name="assignment-highs", daemon=True
+            target=self._communicate, args=(_encode(arrays),), name="assignment-highs", daemon=True
         )
         self._thread.start()
 
-    def _talk(self, problem: bytes) -> None:
+    def _communicate(self, problem: bytes) -> None:
         answer, _ = self._process.communicate(problem)
         if self._process.returncode == 0:
             with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
                 self.answer = dict(arrays)
 
-    def ended(self, timeout: float) -> bool:
+    def has_ended(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds; whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -92,4 +102,4 @@ class Process:
 
 if __name__ == "__main__":
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as problem:
-        sys.stdout.buffer.write(_packed(solve(dict(problem))))
+        sys.stdout.buffer.write(_encode(solve(dict(problem))))

@@ -1,11 +1,10 @@
-"""A lower bound for the assignment from one knapsack per person, and what each pair
-would add to it.
+"""A lower bound from one knapsack per person, and what each pair would add to it.
 
 Relaxing "every task exactly once" with multipliers λ leaves, for each person, a 0-1
 knapsack over cost − λ (Fisher, Jaikumar & Van Wassenhove, "A multiplier adjustment
 method for the generalized assignment problem", 1986). Forcing a pair in or out of those
 knapsacks prices it exactly, and whatever prices above the best known assignment can be
-left out for good (Posta, Ferland & Michelon, "An exact method with variable fixing for
+excluded for good (Posta, Ferland & Michelon, "An exact method with variable fixing for
 solving the generalized assignment problem", 2012).
 """
 
@@ -16,25 +15,31 @@ from numpy.typing import NDArray
 
 from .problem import Floats, Integers, Problem
 
-MOST_STATES = 4000
+MAX_CAPACITY = 4000
+"""Capacities that are not whole numbers are scaled to at most this."""
 
 
 @dataclass(frozen=True)
 class Knapsacks:
-    """Integer loads and capacities that allow everything the problem allows (so that
-    bounds hold for it).
+    """Integer loads and capacities that allow all that the problem allows.
+
+    A lower bound for them is one for the problem.
+
+    Attributes:
+        load: Shape (people, tasks).
+        capacity: Shape (people,).
     """
 
     load: Integers
     capacity: Integers
 
     @classmethod
-    def of(cls, problem: Problem) -> "Knapsacks":
+    def from_problem(cls, problem: Problem) -> "Knapsacks":
         largest = max(float(problem.capacity.max()), 1e-12)
         whole = all(
             np.array_equal(values, np.rint(values)) for values in (problem.load, problem.capacity)
         )
-        scale = 1.0 if whole and largest <= 4 * MOST_STATES else MOST_STATES / largest
+        scale = 1.0 if whole and largest <= 4 * MAX_CAPACITY else MAX_CAPACITY / largest
         capacity = np.floor(problem.room * scale + 1e-6).astype(np.int64)
         load = (
             np.ceil(problem.load * scale - 1e-6)
@@ -45,10 +50,15 @@ class Knapsacks:
 
 
 def linear_multipliers(problem: Problem, time_limit: float) -> tuple[float, Floats, Floats] | None:
-    """The linear relaxation: its value, λ per task and the price of capacity per
-    person.
+    """Solve the linear relaxation.
 
-    None when it is infeasible or not solved within the time limit in seconds.
+    Args:
+        problem: The problem.
+        time_limit: Seconds.
+
+    Returns:
+        Its value, λ per task and the price of capacity per person; None when it is
+        infeasible or was not solved in time.
     """
     import scipy.sparse as sparse
     from scipy.optimize import linprog
@@ -79,16 +89,23 @@ def linear_multipliers(problem: Problem, time_limit: float) -> tuple[float, Floa
     )
 
 
-def prices(problem: Problem, knapsacks: Knapsacks, multipliers: Floats) -> tuple[float, Floats]:
-    """The bound at λ, and for every pair the bound that holds once that task goes to
-    that person.
+def price_pairs(
+    problem: Problem, knapsacks: Knapsacks, multipliers: Floats
+) -> tuple[float, Floats]:
+    """The bound at λ, and the one that holds once a task goes to a person.
 
-    Returns (bound, priced) with priced of shape (people, tasks), +inf where the task
-    does not fit.
+    Args:
+        problem: The problem.
+        knapsacks: Its integer loads and capacities.
+        multipliers: λ, shape (tasks,).
+
+    Returns:
+        The bound, and those of the pairs: shape (people, tasks), +inf where the task
+        does not fit.
     """
     value = float(multipliers.sum())
     taken = np.empty_like(problem.cost)
-    left_out = np.zeros_like(problem.cost)
+    excluded = np.zeros_like(problem.cost)
     for i in range(problem.people):
         reduced, load, capacity = (
             problem.cost[i] - multipliers,
@@ -103,34 +120,34 @@ def prices(problem: Problem, knapsacks: Knapsacks, multipliers: Floats) -> tuple
         taken[i] = np.where(room >= 0, reduced + before[-1, np.maximum(room, 0)] - best, np.inf)
         for k, j in enumerate(items):
             split = before[k] + after[k + 1][::-1]
-            left_out[i, j] = split.min() - best
+            excluded[i, j] = split.min() - best
             upto = capacity + 1 - load[j]
             taken[i, j] = reduced[j] + (before[k, :upto] + after[k + 1, :upto][::-1]).min() - best
-    priced = value + taken + left_out.sum(axis=0) - left_out
+    priced = value + taken + excluded.sum(axis=0) - excluded
     return value, np.where(problem.fits, priced, np.inf)
 
 
 def _tables(profit: Floats, load: Integers, capacity: int) -> tuple[Floats, Floats]:
-    """Knapsack values by room, over the first k items and over the items from k on:
-    shape (items + 1, capacity + 1).
+    """Knapsack values by room, over the first k items and over those from k on.
+
+    Returns:
+        Two tables of shape (items + 1, capacity + 1).
     """
     size = profit.size
     before, after = np.zeros((size + 1, capacity + 1)), np.zeros((size + 1, capacity + 1))
     for k in range(size):
-        _add(before[k], before[k + 1], profit[k], load[k])
+        _add_item(before[k], before[k + 1], profit[k], load[k])
     for k in range(size - 1, -1, -1):
-        _add(after[k + 1], after[k], profit[k], load[k])
+        _add_item(after[k + 1], after[k], profit[k], load[k])
     return before, after
 
 
-def _add(without: Floats, with_item: Floats, profit: float, load: int) -> None:
+def _add_item(without: Floats, with_item: Floats, profit: float, load: int) -> None:
     with_item[:] = without
     np.minimum(without[load:], without[: without.size - load] + profit, out=with_item[load:])
 
 
 def worth_trying(priced: Floats, below: float, fewest: int = 3) -> NDArray[np.bool_]:
-    """Pairs priced below a limit, and for every task its `fewest` cheapest ones that
-    fit.
-    """
+    """Pairs priced below a limit, and for every task its `fewest` cheapest that fit."""
     rank = priced.argsort(axis=0).argsort(axis=0)
     return ((priced < below) | (rank < fewest)) & np.isfinite(priced)

@@ -1,4 +1,4 @@
-"""The generalised assignment problem as data: checked input, and the answer."""
+"""The generalized assignment problem as data: checked input, and the answer."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,21 +8,24 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
 Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 
-GRAINS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
+MULTIPLES = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
+"""Of these, costs and loads may be multiples of the inverse."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a solve found.
+    """The outcome of a solve.
 
-    status: "optimal" (proved), "feasible" (the limit came first; `bound` says how far
-    it can be from the best), "infeasible" (proved), or "unknown" (the limit came before
-    any assignment was found). objective: the assignment's total cost, None when there
-    is none. bound: no assignment can be better than this; None when infeasible.
-    person_of_task: shape (tasks,), the person who gets each task; None when there is no
-    assignment.
+    Attributes:
+        status: "optimal" and "infeasible" are proved. "feasible" is the best assignment
+            when the time was up, "unknown" none by then.
+        objective: The assignment's total cost, None without one.
+        bound: No assignment is better than this; None when infeasible.
+        person_of_task: The person who gets each task, shape (tasks,); None without an
+            assignment.
     """
 
     status: Status
@@ -32,9 +35,7 @@ class Assignment:
 
     @property
     def gap(self) -> float | None:
-        """Distance from objective to bound, relative to the objective; None when either
-        is missing.
-        """
+        """Distance from objective to bound, relative to the objective."""
         if self.objective is None or self.bound is None:
             return None
         return abs(self.objective - self.bound) / max(abs(self.objective), 1e-9)
@@ -42,8 +43,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Problem:
-    """A minimisation: cost and load of shape (people, tasks), capacity of shape
-    (people,).
+    """A minimization.
+
+    Attributes:
+        cost: Shape (people, tasks).
+        load: What each task takes of each person's capacity, shape (people, tasks).
+        capacity: Shape (people,).
     """
 
     cost: Floats
@@ -51,9 +56,12 @@ class Problem:
     capacity: Floats
 
     @classmethod
-    def checked(cls, cost: ArrayLike, load: ArrayLike, capacity: ArrayLike) -> "Problem":
-        """Arrays that fit together and hold only finite numbers, or ValueError saying
-        which does not and where.
+    def from_arrays(cls, cost: ArrayLike, load: ArrayLike, capacity: ArrayLike) -> "Problem":
+        """Check arrays.
+
+        Raises:
+            ValueError: The shapes do not fit together, or a number is not finite or
+                negative; the message says which and where.
         """
         costs, loads, capacities = (
             _floats("cost", cost),
@@ -70,54 +78,52 @@ class Problem:
             )
         if capacities.shape != costs.shape[:1]:
             raise ValueError(
-                f"capacity must hold one number per person, shape {costs.shape[:1]}, but its shape is {capacities.shape}"
+                f"capacity must have one number per person, shape {costs.shape[:1]}, "
+                f"but its shape is {capacities.shape}"
             )
         for name, values in (("load", loads), ("capacity", capacities)):
             if (negative := np.argwhere(values < 0)).size:
+                at = negative[0]
                 raise ValueError(
-                    f"{name} must not be negative, but {name}{_at(negative[0])} is {values[tuple(negative[0])]}"
+                    f"{name} must not be negative, but {name}{_index(at)} is {values[tuple(at)]}"
                 )
         return cls(costs, loads, capacities)
 
     @property
     def people(self) -> int:
-        return self.cost.shape[0]
+        return int(self.cost.shape[0])
 
     @property
     def tasks(self) -> int:
-        return self.cost.shape[1]
+        return int(self.cost.shape[1])
 
     @property
-    def fits(self) -> NDArray[np.bool_]:
-        """Shape (people, tasks): whether the task alone is within the person's
-        capacity.
-        """
-        return self.load <= self.room[:, None]
+    def fits(self) -> Booleans:
+        """Whether a task alone is within a person's capacity: (people, tasks)."""
+        return np.asarray(self.load <= self.room[:, None])
 
     @property
     def room(self) -> Floats:
-        """Capacity with the tolerance for rounding that every comparison with it uses."""
+        """Capacity with a tolerance for rounding, for every comparison with it."""
         return self.capacity + 1e-9 * np.maximum(1.0, self.capacity)
 
     @property
-    def grain(self) -> float:
-        """The step between possible objectives, or 0 when there is no such step."""
-        return grain(self.cost)
+    def objective_step(self) -> float:
+        """The step between possible objectives, 0 when there is none."""
+        return step_of(self.cost)
 
     def objective(self, person_of_task: Integers) -> float:
+        """The total cost of an assignment."""
         return float(self.cost[person_of_task, np.arange(self.tasks)].sum())
 
-    def allows(self, person_of_task: Integers) -> bool:
-        """Whether everyone stays within capacity."""
+    def is_within_capacity(self, person_of_task: Integers) -> bool:
         loads = self.load[person_of_task, np.arange(self.tasks)]
         return bool(np.all(np.bincount(person_of_task, loads, self.people) <= self.room))
 
 
-def grain(values: Floats) -> float:
-    """The largest of 1, 0.1 … 0.0001 that all values are multiples of, or 0 when none
-    is.
-    """
-    for multiple in GRAINS:
+def step_of(values: Floats) -> float:
+    """The largest of 1, 0.1 … 0.0001 that all values are multiples of; 0 if none is."""
+    for multiple in MULTIPLES:
         scaled = values * multiple
         if np.abs(scaled).max(initial=0) < 2**50 and np.all(
             np.abs(scaled - np.rint(scaled)) < 1e-7
@@ -136,10 +142,10 @@ def _floats(name: str, values: ArrayLike) -> Floats:
         raise ValueError(f"{name} must be an array of numbers: {error}") from None
     if (wrong := np.argwhere(~np.isfinite(array))).size:
         raise ValueError(
-            f"{name} must be finite, but {name}{_at(wrong[0])} is {array[tuple(wrong[0])]}"
+            f"{name} must be finite, but {name}{_index(wrong[0])} is {array[tuple(wrong[0])]}"
         )
-    return array
+    return np.asarray(array)
 
 
-def _at(index: Integers) -> str:
+def _index(index: Integers) -> str:
     return "[" + ", ".join(str(part) for part in index) + "]"

@@ -243,7 +243,7 @@ def _eligible_people(task: Task, size: int, hours: Floats, pinned: Integers) -> 
 
 
 def _smallest_team_size(task: Task, covers: Booleans, hours: Floats, pinned: Integers) -> int:
-    """The smallest team that covers the skills, found greedily; 0 when there is none."""
+    """The smallest team that covers the skills, found greedily; 0 for none."""
     forced = np.flatnonzero(pinned > 0).tolist()
     needed = np.array([requirement.people for requirement in task.skills], np.int64)
     for size in range(max(task.team_size.least, len(forced), 1), task.team_size.most + 1):

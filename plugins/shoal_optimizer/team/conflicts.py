@@ -92,7 +92,7 @@ def find_conflict(
 def find_any_team(
     problem: StaffingProblem, constraints: Constraints, time_limit: float
 ) -> TeamSolution:
-    """Whether there is a team at all: every small size is tried, and a few large ones."""
+    """Find some team; every small size is tried, and a few large ones."""
     sizes = problem.sizes(constraints)
     tried = [
         size

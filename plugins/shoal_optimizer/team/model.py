@@ -114,7 +114,7 @@ class TeamModel:
                 model.add(sum(chosen[n] for n in team) <= self.size - 1)
 
     def _add_schedules(self, model: Any, chosen: dict[int, Any]) -> dict[int, Any]:
-        """Add a variable for each schedule in the team, and exclude conflicting pairs."""
+        """Add a variable for each schedule, and exclude pairs that share too little."""
         if not self.shares_hours:
             return {}
         schedule = self.problem.schedule_of
@@ -237,7 +237,7 @@ class TeamModel:
         pool, pairs = self._pool(), self._pairs()
         friends = np.bincount(pairs.ravel(), minlength=people.size) if pairs.size else 0
         optimistic = pool.costs - self.pair_reward * np.minimum(friends, self.size - 1)
-        # Python integers (dtype object), because there may be more than 63 requirements.
+        # Python integers (dtype object): there may be more than 63 requirements.
         bits = pool.covers * (1 << np.arange(len(pool.covers), dtype=object))[:, None]
         skills = bits.sum(axis=0) if len(bits) else np.zeros(people.size, int)
         group = pool.schedule if self.shares_hours else np.zeros(people.size, int)
