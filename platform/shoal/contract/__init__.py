@@ -1,3 +1,4 @@
-"""What a capability is, and what it is given. This package imports nothing else of
-Shoal's.
+"""The contract between the platform and its plugins.
+
+This package imports no other package of Shoal.
 """

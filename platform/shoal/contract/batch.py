@@ -1,4 +1,4 @@
-"""Rows in a request body: JSON, NDJSON or CSV in, an error per bad row out."""
+"""Rows in a request body: read JSON, NDJSON or CSV, with an error per invalid row."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from .errors import Invalid, Malformed
 T = TypeVar("T")
 
 DESCRIBED_ERRORS = 5
-"""Of more errors than this in one row, the first are described."""
+"""The largest number of errors described for one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RowError:
 
 @dataclass(slots=True)
 class Batch(Generic[T]):
-    """The rows of one request, sorted into good and bad ones by their index."""
+    """The valid and the invalid rows of one request, by their index."""
 
     accepted: dict[int, T] = field(default_factory=dict)
     rejected: dict[int, str] = field(default_factory=dict)
@@ -58,9 +58,8 @@ def read_rows(body: bytes, content_type: str, *, limit: int) -> list[Any]:
 
     The content type chooses the format: NDJSON (`application/x-ndjson` or
     `application/jsonl`), CSV with a header (`text/csv`), else JSON: an array, or a
-    single object as the only row. Blank lines are no rows. A CSV cell is a text without
-    surrounding blanks, or JSON where it begins with `[` or `{`; empty cells are left
-    out.
+    single object as the only row. Blank lines are skipped. A CSV cell is text without
+    surrounding blanks, or JSON if it begins with `[` or `{`; empty cells are omitted.
 
     >>> read_rows(b'{"id": 1}\\n{"id":', "application/x-ndjson", limit=10)[0]
     {'id': 1}
@@ -71,9 +70,9 @@ def read_rows(body: bytes, content_type: str, *, limit: int) -> list[Any]:
         limit: The largest number of rows.
 
     Returns:
-        The rows in order. A `RowError` stands in for each that could not be read: an
-        NDJSON line that is not JSON, a row with a number that is NaN or infinite, a CSV
-        row with more cells than the header.
+        The rows in order, with a `RowError` in place of each that could not be read:
+        an NDJSON line that is not JSON, a row with a number that is NaN or infinite, a
+        CSV row with more cells than the header.
 
     Raises:
         Malformed: The body as a whole is not what the content type says.
@@ -92,7 +91,7 @@ def read_rows(body: bytes, content_type: str, *, limit: int) -> list[Any]:
 
 
 def validate_rows(rows: Iterable[Any], validate: Callable[[Any], T]) -> Batch[T]:
-    """Validate each row by itself, so that a bad one does not stop the others.
+    """Validate each row by itself, so that an invalid one does not stop the others.
 
     Args:
         rows: The rows, as `read_rows` returns them.
@@ -117,7 +116,7 @@ def validate_rows(rows: Iterable[Any], validate: Callable[[Any], T]) -> Batch[T]
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """One line that says what is wrong with a row: `title: Field required; size: …`."""
+    """One line that describes a row's errors: `title: Field required; size: …`."""
     return "; ".join(
         f"{fault['location']}: {fault['message']}" if fault["location"] else fault["message"]
         for fault in validation_errors(error)[:DESCRIBED_ERRORS]
@@ -125,11 +124,11 @@ def describe_validation_error(error: ValidationError) -> str:
 
 
 def validation_errors(error: ValidationError, prefix: str = "") -> list[dict[str, str]]:
-    """Each fault that pydantic found, as the `errors` of a `ShoalError`.
+    """The errors that pydantic found, as the `errors` of a `ShoalError`.
 
     Args:
         error: What pydantic raised.
-        prefix: Goes before each location, such as `variants.treatment.`.
+        prefix: What each location begins with, such as `variants.treatment.`.
 
     Returns:
         `[{"location": "items.3.text", "message": "Field required"}, …]`, without the
@@ -166,7 +165,7 @@ def _read_line(line: bytes) -> Any:
 
 
 def _load_leniently(data: bytes) -> Any:
-    """Almost JSON, with NaN or infinite numbers, so that their row can be named."""
+    """Parse JSON with NaN or infinite numbers, so that the error can name their row."""
     if b"NaN" not in data and b"Infinity" not in data:
         return None
     try:

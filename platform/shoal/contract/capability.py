@@ -1,4 +1,4 @@
-"""What a capability is: a name, its routes, and what else it needs from the platform."""
+"""The declaration of a capability: its routes, jobs, streams and parameters."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +15,15 @@ from .parameters import Parameters
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many replicas, and what each may use. `memory` is in bytes; `ongoing` is the
-    number of requests that one replica works on at once.
+    """How many replicas a deployment has, and the resources of each.
+
+    Args:
+        min_replicas: The number of replicas when there is little load.
+        max_replicas: The largest number of replicas.
+        cpus: CPUs reserved for each replica.
+        gpus: GPUs reserved for each replica.
+        memory: Memory reserved for each replica, in bytes.
+        ongoing: The largest number of requests that a replica handles at once.
     """
 
     min_replicas: int = 1
@@ -29,11 +36,17 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A heavier Serve deployment behind the routes, such as a model: `build(services)`
-    is called on its replica and gives an object whose methods are called through
-    `services.backend(name)`. With `batch`, the method it names receives a list of the
-    calls' single arguments (up to `batch_size`, waiting `batch_wait` seconds) and
-    returns as many results.
+    """A Serve deployment of its own behind the routes, such as a model.
+
+    Args:
+        name: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter.
+        build: Called on each replica; returns the object whose methods are called
+            through `services.backend(name)`.
+        scaling: The replicas and their resources.
+        batch: The name of a method whose concurrent calls are batched. Callers pass it
+            one argument; it gets a list of these and returns a list of as many results.
+        batch_size: The largest number of calls in one batch.
+        batch_wait: How long a batch waits for more calls, in seconds.
     """
 
     name: str
@@ -45,29 +58,42 @@ class Backend:
 
 
 class JobContext(Protocol):
-    """What a running job is given."""
+    """What a running job gets from the platform."""
 
     run_id: str
     tenants: Sequence[TenantContext]
-    """The tenants to work on: the one asked for, or all of them when the schedule
-    started it. Role: admin, all boards.
+    """The tenant that was asked for, or all tenants if the schedule started the run.
+
+    Their role is admin, and they see all boards.
     """
     arguments: Mapping[str, Any]
+    """The arguments that the run was started with."""
     scheduled_for: datetime
-    """When the run was due (now, for one started by hand), in the job's time zone."""
+    """When the run was due, in the job's time zone; if started by hand, when it was."""
 
     def progress(self, done: float, total: float, message: str = "") -> None:
-        """Show how far it is; also the place where a cancelled job stops."""
+        """Report progress; a cancelled run stops at this call.
+
+        Args:
+            done: The amount of work done, in any unit.
+            total: The amount of work in all, in the same unit.
+            message: What the job is doing.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Batch work, run outside the request path in a Ray task where `ray.data` may be
-    used. Known as `<capability>.<name>`.
+    """Batch work that runs in a Ray task, with the full name `<capability>.<name>`.
 
-    `run` may be a coroutine function; what it returns (a small dict) is kept as the
-    run's result. `cron` has five fields in `timezone` (None: the platform's). A run
-    that is not done `deadline` after it was due appends a `shoal.job.late` event.
+    Args:
+        name: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter.
+        run: A function or coroutine function. It may use `ray.data`. The small mapping
+            that it returns is stored as the run's result.
+        summary: One line for lists of jobs.
+        cron: When to run, in five fields; None if it is only started by hand.
+        timezone: The time zone of `cron`; None for the platform's.
+        deadline: A run that has not finished this long after it was due appends a
+            `shoal.job.late` event.
     """
 
     name: str
@@ -80,14 +106,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A handler that follows the event log. Known as `<capability>.<name>`.
+    """A handler of events, with the full name `<capability>.<name>`.
 
-    That name is also the consumer group whose position in the log is kept, so renaming
-    a stream makes it start again from the oldest event.
+    That name is also the consumer group's, which stores the position in the log: a
+    renamed stream starts again from the oldest event.
 
     Args:
         name: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter.
-        types: The event types to handle; `item.*` is a prefix.
+        types: The event types to handle; `item.*` matches all that begin with `item.`.
         handle: `handle(ctx, events)` gets one tenant's events in order. After an error
             it is called again with the same events, so it must be idempotent by
             `(event.source, event.id)`.
@@ -102,9 +128,14 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """An offline search for better parameters: `shoal tune <capability> --from FILE`
-    maximises `objective(parameters, data)` by Ray Tune over the bounds of the
-    capability's parameters, where `data = load(path)`.
+    """An offline search for better parameters, run by `shoal tune <capability>`.
+
+    Ray Tune maximises the objective within the bounds of the capability's parameters.
+
+    Args:
+        load: Reads the data from the path given as `--from`.
+        objective: `objective(parameters, data)` returns the value to maximise.
+        metric: The name of that value.
     """
 
     load: Callable[[str], Any]
@@ -113,13 +144,11 @@ class Study:
 
 
 class PageContext(Protocol):
-    """What a console page is given."""
+    """What a console page gets from the platform."""
 
     @property
     def client(self) -> Any:
-        """`shoal.AsyncClient`, bound to the key that signed in: the Router guards it
-        like anyone.
-        """
+        """A `shoal.AsyncClient` with the rights of the key that signed in."""
 
     @property
     def tenant(self) -> str: ...
@@ -129,8 +158,25 @@ class PageContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One feature of the platform. `name` is its Serve application, its route prefix
-    and its console page.
+    """A feature of the platform, as a plugin declares it.
+
+    Args:
+        name: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter. It names the Serve
+            application, the route prefix and the console page.
+        summary: One line for the documentation and the console.
+        routes: Called on each replica; returns the FastAPI routes.
+        parameters: The parameters that experiments may vary.
+        scaling: The replicas that serve the routes, and their resources.
+        backends: Deployments that the routes call.
+        jobs: Batch work.
+        streams: Handlers of events.
+        page: Draws the console page with `nicegui.ui`.
+        commands: Returns a `typer.Typer` that becomes `shoal <name> …`.
+        study: How `shoal tune` searches for better parameters.
+        version: The version of the API.
+
+    Raises:
+        ValueError: A name is invalid, or two members of one kind have the same name.
     """
 
     name: str
@@ -142,9 +188,7 @@ class Capability:
     jobs: Sequence[Job] = ()
     streams: Sequence[Stream] = ()
     page: Callable[[PageContext], Awaitable[None] | None] | None = None
-    """Draws its console page with `nicegui.ui`."""
     commands: Callable[[], Any] | None = None
-    """Gives a `typer.Typer` that becomes `shoal <name> …`."""
     study: Study | None = None
     version: str = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""Who is calling, and the only way to data."""
+"""The caller of a capability, with its rights and its access to data."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,30 +23,33 @@ class Role(StrEnum):
     admin = "admin"
 
     def covers(self, needed: "Role") -> bool:
+        """Whether this role includes another."""
         order = list(Role)
         return order.index(self) >= order.index(needed)
 
 
 class Services(Protocol):
-    """What the platform gives a capability where it runs: its settings and its
-    backends.
-    """
+    """What a capability gets from the platform where it runs."""
 
     def settings(self, model: type[M]) -> M:
-        """This capability's section of the configuration, validated by `model` (a
-        pydantic model with defaults).
+        """This capability's section of the configuration.
+
+        Args:
+            model: A pydantic model with defaults, which validates the section.
         """
 
     def backend(self, name: str) -> Any:
-        """A stub of one of this capability's backends: `await
-        services.backend("embedder").embed(texts)`.
+        """A stub of one of this capability's backends.
+
+        For example: `await services.backend("embedder").embed(texts)`.
         """
 
 
 class Operations(Protocol):
-    """Another capability's operations, by the operation ids of its OpenAPI: `await
-    ctx.capability("features").get(user="7")`. Answers are decoded JSON; refusals are
-    the same errors that the client raises.
+    """Another capability's operations, by the operation ids of its OpenAPI document.
+
+    For example: `await ctx.capability("features").get(user="7")`. The result is decoded
+    JSON. Error responses are raised as `ShoalError`, as they are in the client.
     """
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]: ...
@@ -54,12 +57,23 @@ class Operations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TenantContext:
-    """One caller's way in, made by the platform for a request, a batch of events, or a
-    job.
+    """The caller of a capability: for a request, a batch of events, or a job.
 
-    `user` is None for the service itself. `boards` are the ids of the boards that the
-    user may see; None means all of the tenant's (the service itself). `stores` are the
-    tenant's own.
+    The platform creates it.
+
+    Args:
+        tenant: The tenant's id.
+        role: What the caller may do.
+        user: The user's id; None for the service itself.
+        boards: The ids of the boards that the caller may see; None for all of the
+            tenant's boards, which the service itself sees.
+        request_id: Identifies the request in logs and error responses.
+        stores: The tenant's stores.
+        services: The capability's settings and backends.
+        resolve: Finds the values of parameters; see `parameters`.
+        operations: Opens another capability; see `capability`.
+        variants: The names of the variants that the caller is assigned to, by
+            experiment id, for the running experiments on this capability.
     """
 
     tenant: str
@@ -72,30 +86,37 @@ class TenantContext:
     resolve: Callable[[type[Parameters]], Parameters] = field(repr=False)
     operations: Callable[[str], Operations | None] = field(repr=False)
     variants: Mapping[str, str] = field(default_factory=dict)
-    """experiment id → variant's name, for the running experiments on this capability
-    that this user is in.
-    """
 
     def parameters(self, model: type[P]) -> P:
-        """Defaults ← the tenant's promoted values ← the variants this caller is in. The
-        first use of a varied parameter by a unit logs one exposure.
+        """The values of the capability's parameters for this caller.
+
+        The tenant's promoted values override the model's defaults, and the values of
+        the caller's variants override both. The first time that parameters varied by
+        an experiment are read for a unit, an exposure event is logged.
+
+        Args:
+            model: The capability's model of parameters.
         """
         return cast(P, self.resolve(model))
 
     def capability(self, name: str) -> Operations | None:
-        """Another capability, called as this same caller; None where it is not
-        deployed.
+        """Another capability, called on behalf of this caller.
+
+        Returns:
+            Its operations, or None if it is not deployed.
         """
         return self.operations(name)
 
     def may_see(self, board: str) -> bool:
+        """Whether the caller may see a board, given by its id."""
         return self.boards is None or board in self.boards
 
 
 async def current_tenant(request: Request) -> TenantContext:
-    """FastAPI dependency: the caller's context. The role an operation needs is `reader`
-    for GET and HEAD and `editor` for the rest, unless the route says otherwise by
-    depending on `reader`, `editor` or `admin` instead.
+    """FastAPI dependency: the caller's context.
+
+    An operation requires the role `reader` for GET and HEAD and `editor` for other
+    methods. To require another role, depend on `reader`, `editor` or `admin` instead.
     """
     return _context(request)
 
@@ -107,10 +128,9 @@ def _context(request: Request) -> TenantContext:
     return cast(TenantContext, context)
 
 
-def _needs(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
-    async def dependency(
-        request: Request,
-    ) -> TenantContext:  # async: FastAPI would run a plain function in a thread
+def _requires(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
+    # async, because FastAPI runs a plain function in a thread
+    async def dependency(request: Request) -> TenantContext:
         context = _context(request)
         if not context.role.covers(role):
             raise Forbidden(
@@ -120,9 +140,9 @@ def _needs(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
 
     dependency.__name__ = role.value
     dependency.__doc__ = (
-        f"FastAPI dependency: the caller's context, where the role is at least `{role}`."
+        f"FastAPI dependency: the caller's context, whose role is at least `{role}`."
     )
     return dependency
 
 
-reader, editor, admin = _needs(Role.reader), _needs(Role.editor), _needs(Role.admin)
+reader, editor, admin = _requires(Role.reader), _requires(Role.editor), _requires(Role.admin)

@@ -1,19 +1,19 @@
-"""The errors of Shoal, on the server and in the client alike.
+"""The errors of Shoal, raised by the server and by the client.
 
     ShoalError
-    ├── Malformed         400  the bytes are not what the content type says
-    ├── Unauthenticated   401  no credential, or one that does not hold
-    ├── Forbidden         403  a credential that may not do this
-    ├── NotFound          404  no such thing for this tenant
-    ├── Conflict          409  the state changed since, or the name is taken
-    ├── TooLarge          413  a body over the limit
-    ├── Invalid           422  well-formed, but wrong: `errors` says what and where
-    ├── LimitExceeded     429  over the tenant's limit; `retry_after` seconds
-    ├── InternalError     500  a defect of ours
-    └── Unavailable       503  something we stand on is away; `retry_after` seconds
+    ├── Malformed         400  The body does not match its content type
+    ├── Unauthenticated   401  No credential, or an invalid or revoked one
+    ├── Forbidden         403  The credential does not permit this
+    ├── NotFound          404  The tenant has no such object
+    ├── Conflict          409  The state has changed, or the name is taken
+    ├── TooLarge          413  The body is over the limit
+    ├── Invalid           422  Well-formed but invalid; see `errors`
+    ├── LimitExceeded     429  Over the tenant's rate limit; see `retry_after`
+    ├── InternalError     500  A defect in Shoal or a plugin
+    └── Unavailable       503  A required service is unavailable; see `retry_after`
 
-Raised in a route, an error becomes RFC 9457 `application/problem+json`; met by the
-client, the problem becomes the same error again.
+An error raised in a route is sent as RFC 9457 `application/problem+json`, and the
+client raises the same error from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,14 @@ from typing import Any, ClassVar
 
 
 class ShoalError(Exception):
-    """The root. `detail` is for people; `errors` locates each fault as `{"location":
-    "items.3.text", "message": …}`.
+    """The base class of all errors.
+
+    Args:
+        detail: A message for people; by default the error's title.
+        errors: The faults in the request, each as
+            `{"location": "items.3.text", "message": "Field required"}`.
+        retry_after: Seconds after which the request may succeed.
+        request_id: The id of the request that failed.
     """
 
     status: ClassVar[int] = 500
@@ -38,14 +44,12 @@ class ShoalError(Exception):
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
-        self.errors = [dict(e) for e in errors]
+        self.errors = [dict(fault) for fault in errors]
         self.retry_after = retry_after
         self.request_id = request_id
 
     def problem(self) -> dict[str, Any]:
-        """The RFC 9457 body of this error, `request_id` included once the router has
-        set it.
-        """
+        """The body of this error's response, as in RFC 9457."""
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": self.title,
@@ -62,8 +66,12 @@ class ShoalError(Exception):
 
     @staticmethod
     def from_problem(status: int, body: Mapping[str, Any]) -> "ShoalError":
-        """The error that `problem()` of a response with this status came from (the
-        nearest kind for an unknown status).
+        """The error that a response describes.
+
+        Args:
+            status: The response's status, 400 or above. For one that no error has, the
+                nearest error is used.
+            body: The decoded problem, as `problem` returns it.
         """
         kind = _BY_STATUS.get(status) or (
             Invalid
@@ -121,8 +129,8 @@ class Unavailable(ShoalError):
 
 
 _BY_STATUS: dict[int, type[ShoalError]] = {
-    k.status: k
-    for k in (
+    kind.status: kind
+    for kind in (
         Malformed,
         Unauthenticated,
         Forbidden,

@@ -1,4 +1,4 @@
-"""The one record of change: a CloudEvents 1.0 event."""
+"""Events, in the CloudEvents 1.0 format."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal

@@ -1,8 +1,6 @@
-"""What the router must know of an experiment: who takes part, in which variant, with
-which parameters.
+"""The part of an experiment that decides assignments.
 
-Hypotheses, metrics and verdicts are the experiments capability's own; this record is
-only what decides an assignment.
+Hypotheses, metrics and verdicts belong to the experiments capability.
 """
 
 from __future__ import annotations
@@ -13,15 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 BUCKETS = 10_000
-"""Every hash is taken modulo this: shares have a resolution of 0.01 %."""
+"""Hashes are taken modulo this number, so shares have a resolution of 0.01 %."""
 
 Unit = Literal["user", "tenant", "session"]
 Status = Literal["draft", "running", "stopped", "promoted"]
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\s\x00-\x1f\x7f]+$")]
-"""A path segment. `/` is kept out because it separates the salts of the other hashes
-from the id (see the router).
-"""
+"""A path segment. It has no `/`, which separates the salts of hashes from the id."""
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -31,9 +27,7 @@ class _Frozen(BaseModel):
 
 
 class Variant(_Frozen):
-    """One arm: its share of the experiment's units in percent, and the parameter values
-    it overrides.
-    """
+    """One variant, with its share of the units in percent and its parameter values."""
 
     name: Name
     allocation: Percent
@@ -41,8 +35,9 @@ class Variant(_Frozen):
 
 
 class Holdout(_Frozen):
-    """Units kept out of every experiment that names this holdout, so that their joint
-    effect can be measured.
+    """Units excluded from all experiments that name this holdout.
+
+    They are compared with the other units to measure the experiments' joint effect.
     """
 
     name: Name
@@ -50,8 +45,9 @@ class Holdout(_Frozen):
 
 
 class Condition(_Frozen):
-    """One requirement on the caller: the attribute's value (or one of its values) is,
-    or is not, among `values`.
+    """A requirement on the caller: an attribute is, or is not, among `values`.
+
+    An attribute with several values is among them if one of its values is.
     """
 
     attribute: Name
@@ -60,8 +56,9 @@ class Condition(_Frozen):
 
 
 class ExperimentRecord(_Frozen):
-    """The part of an experiment that the router follows. `tenant` None means every
-    tenant's requests take part.
+    """The part of an experiment that decides assignments.
+
+    If `tenant` is None, the requests of all tenants take part.
     """
 
     id: Name
@@ -73,9 +70,7 @@ class ExperimentRecord(_Frozen):
     traffic: Percent = 100.0
     layer: Name | None = None
     layer_range: tuple[int, int] | None = None
-    """Half-open range of the layer's buckets that this experiment owns, within [0,
-    10000].
-    """
+    """The layer's buckets that belong to this experiment: first, and last plus one."""
     holdout: Holdout | None = None
     targeting: tuple[Condition, ...] = ()
 
@@ -102,8 +97,9 @@ class ExperimentRecord(_Frozen):
         return self
 
     def shares(self) -> dict[str, float]:
-        """Exact share of the assigned units that each variant gets (allocations rounded
-        to whole buckets).
+        """The exact share of units of each variant, in [0, 1].
+
+        It differs from the allocation, which is rounded to whole buckets.
         """
         edges = self.edges()
         return {
@@ -112,8 +108,9 @@ class ExperimentRecord(_Frozen):
         }
 
     def edges(self) -> list[int]:
-        """Bucket edges: variant i owns buckets edges[i] <= bucket < edges[i + 1].
-        Length: variants + 1.
+        """The edges of the variants' buckets, one more than there are variants.
+
+        A unit is in variant `i` if `edges[i] <= bucket < edges[i + 1]`.
         """
         edges, cumulative = [0], 0.0
         for variant in self.variants:
@@ -123,8 +120,10 @@ class ExperimentRecord(_Frozen):
 
 
 def overlapping_experiments(records: list[ExperimentRecord]) -> list[tuple[str, str]]:
-    """Pairs of ids in the same layer whose ranges meet: those experiments would not
-    exclude each other.
+    """Find experiments in the same layer that do not exclude each other.
+
+    Returns:
+        Pairs of the ids of experiments whose ranges overlap.
     """
     placed = [(record, record.layer_range) for record in records if record.layer_range is not None]
     return [

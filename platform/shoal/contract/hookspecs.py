@@ -1,5 +1,6 @@
-"""The hooks a plugin may implement. A plugin is a module or object, registered as an
-entry point of the group `shoal`.
+"""The hooks that a plugin may implement.
+
+A plugin is a module or object, registered as an entry point of the group `shoal`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,21 +16,34 @@ hookimpl = pluggy.HookimplMarker("shoal")
 
 @hookspec
 def shoal_capabilities() -> Sequence[Capability]:  # type: ignore[empty-body]
-    """The capabilities that this plugin offers. Called once in every process that needs
-    them: import heavy libraries later, in `routes`, `build` or `run`.
+    """The capabilities that this plugin offers.
+
+    Called once in every process that needs them. Import heavy libraries later, in
+    `routes`, `build` or `run`.
     """
 
 
 @hookspec
 async def shoal_tenant_added(ctx: TenantContext) -> None:
-    """A tenant was made: prepare what must be there before its first request. Called
-    again after a fault; be idempotent.
+    """Prepare what a new tenant needs before its first request.
+
+    Must be idempotent: it is called again after an error.
+
+    Args:
+        ctx: The service's context in the new tenant.
     """
 
 
 @hookspec
 async def shoal_tenant_removed(ctx: TenantContext) -> Mapping[str, int]:  # type: ignore[empty-body]
-    """A tenant is being erased. Remove what you keep outside its four stores (the
-    platform erases those itself) and say how much went, by name. Called again after a
-    fault; be idempotent.
+    """Erase what the plugin stores of a tenant outside its four stores.
+
+    The platform erases the four stores. Must be idempotent: it is called again after
+    an error.
+
+    Args:
+        ctx: The service's context in the tenant.
+
+    Returns:
+        How many objects were erased, by their kind.
     """

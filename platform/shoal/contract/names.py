@@ -1,4 +1,4 @@
-"""Names that end up in keys, paths and file names, and how they are written there."""
+"""Names that are used in keys, paths and file names."""
 
 import re
 from typing import Annotated
@@ -9,13 +9,16 @@ from pydantic import AfterValidator
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 CAPABILITY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
-
 _UNSAFE = re.compile(r"[:{}%\x00-\x1f\x7f-\U0010ffff]")
 
 
 def check_tenant(name: str) -> str:
-    """`name` if it can name a tenant, else ValueError. Lower case, so that no file
-    system can merge two tenants.
+    """Validate a tenant's id, and return it.
+
+    Ids are lower case, because some file systems ignore case.
+
+    Raises:
+        ValueError: The id is invalid.
     """
     if not TENANT.fullmatch(name):
         raise ValueError(
@@ -25,8 +28,11 @@ def check_tenant(name: str) -> str:
 
 
 def check_text(value: str) -> str:
-    """`value` if it can be stored as an id or a short text: not empty, no control
-    characters or lone surrogates, at most 512 characters.
+    """Validate an id or a short text, and return it.
+
+    Raises:
+        ValueError: It is empty, has more than 512 characters, or contains a control
+            character or a lone surrogate.
     """
     if (
         not value
@@ -40,8 +46,10 @@ def check_text(value: str) -> str:
 
 
 def encode(part: str) -> str:
-    """One part of a key. `: { }` and `%` are percent-encoded, so the last colon of a
-    key always splits it.
+    """Encode one part of a key.
+
+    `:`, `{`, `}`, `%`, control characters and non-ASCII characters are percent-encoded,
+    so a colon in a key always separates two parts.
     """
     if not _UNSAFE.search(part):
         return part

@@ -1,6 +1,4 @@
-"""Calling a capability by operation id: OpenAPI knows the operations, so no client code
-is written for any of them.
-"""
+"""The operations of a capability, read from its OpenAPI document."""
 
 import json
 from collections.abc import Mapping
@@ -17,13 +15,12 @@ IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
 @dataclass(frozen=True, slots=True)
 class OperationRequest:
-    """One HTTP request, relative to the platform's address. `query` keeps order and
-    repeated names.
-    """
+    """One HTTP request, relative to the platform's address."""
 
     method: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
+    """Names and values in order; names may be repeated."""
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -46,17 +43,20 @@ class Operation:
     fields: frozenset[str]
     summary: str
     safe: bool
-    """Whether it changes nothing (`x-shoal-safe`, or GET), so that it may be tried
-    again after a fault.
-    """
+    """Whether it changes nothing, so that it may be retried: GET, or `x-shoal-safe`."""
 
     def request(self, arguments: Mapping[str, Any]) -> OperationRequest:
-        """The request for these arguments: path and query parameters by name, and
-        either `body=` or the body's fields by name.
+        """Build the request for these arguments.
 
-        An argument that is no parameter becomes a query parameter when the operation
-        takes no body (a capability may accept any name there). Raises Invalid for a
-        missing path parameter or for both `body` and fields.
+        Args:
+            arguments: Path and query parameters by name, and either `body` or the
+                body's fields by name. If the operation takes no body, other arguments
+                become query parameters, since a capability may accept any name there.
+                A `body` of text or bytes is sent as NDJSON.
+
+        Raises:
+            Invalid: A required parameter is missing, or both `body` and fields of the
+                body are given.
         """
         rest = dict(arguments)
         body = rest.pop("body", None)
@@ -69,8 +69,9 @@ class Operation:
         if self.has_body:
             fields = {k: v for k, v in rest.items() if v is not None}
             if body is not None and fields:
+                names = ", ".join(fields)
                 raise Invalid(
-                    f"{self.id} takes either body= or the body's fields, not both: {', '.join(fields)}"
+                    f"{self.id} takes either body= or the body's fields, not both: {names}"
                 )
             body = fields if body is None else body
         else:
@@ -110,7 +111,7 @@ def _flatten(query: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
-    """The operations of an OpenAPI 3 document, by id."""
+    """The operations of an OpenAPI 3 document, by operation id."""
     found: dict[str, Operation] = {}
     schemas = openapi.get("components", {}).get("schemas", {})
     for path, methods in openapi.get("paths", {}).items():
@@ -138,8 +139,13 @@ def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
 
 
 def decode(status: int, content_type: str, body: bytes) -> Any:
-    """A response's value: decoded JSON, or the bytes of anything else. Raises the error
-    that a problem describes.
+    """Decode the body of a response.
+
+    Returns:
+        The value of JSON, the bytes of other content types, or None for an empty body.
+
+    Raises:
+        ShoalError: The status is 400 or above.
     """
     value: Any = body
     if "json" in content_type and "ndjson" not in content_type:

@@ -1,16 +1,17 @@
-"""Parameters: declared once as a pydantic model; experiments vary them, studies search
-them, tenants keep winners.
+"""The parameters of a capability.
+
+Experiments vary them, studies search for better values, and tenants promote values.
 """
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Parameters(BaseModel):
-    """Base of a capability's parameters. Every field needs a default: the defaults are
-    what runs.
+    """The base class of a capability's parameters.
 
-    Bounds (`ge`, `le`, `Literal`) are what an experiment's overrides are checked
-    against, what a study searches, and what the console draws.
+    Every field needs a default, which applies unless a tenant or an experiment
+    overrides it. Bounds (`ge`, `le`, `Literal`) restrict these overrides and the values
+    that a study tries, and the console displays them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

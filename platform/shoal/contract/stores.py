@@ -1,9 +1,11 @@
-"""The four doors to data, as a plugin sees them. Each is bound to one tenant when it is
-made: there is no tenant argument.
+"""The four stores of one tenant, as a plugin sees them.
 
-Every method is a coroutine, so routes never block; a batch job's function may use
-`asyncio.run`. Doors can be pickled and connect lazily, so they can travel into a Ray
-Data task. When a store is away they raise `Unavailable`.
+A store is bound to its tenant when it is created, so no method takes a tenant. Nearly
+every method is a coroutine, so routes never block; a batch job's function may use
+`asyncio.run`. Stores connect on first use and can be pickled, so they can be passed to
+a Ray Data task.
+
+While its server is unavailable, a store raises `Unavailable`.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,49 +19,76 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Key = str | tuple[str, ...]
-"""A key within the tenant: `("user", "123")` is the Redis key `acme:user:123`. Parts
-are percent-encoded where needed. With the first part `"{}"`, all the parts are one hash
-tag and what follows the second `"{}"` is outside it: `("{}", "user", "123", "{}",
-"clicks")` is `{acme:user:123}:clicks` (same Cluster slot for all companions of one
-entity).
+"""A key within the tenant: `("user", "123")` is the Redis key `acme:user:123`.
+
+Parts are percent-encoded where needed. If the first part is `"{}"`, the parts up to a
+second `"{}"` form one hash tag: `("{}", "user", "123", "{}", "clicks")` is
+`{acme:user:123}:clicks`. All keys with the same hash tag are in the same slot of a
+Redis Cluster.
 """
 
 
 class Online(Protocol):
     """Redis, within the tenant's keys.
 
-    Single-key commands are methods named as in redis-py, taking a `Key` first: get set
-    getdel getex setnx delete unlink exists expire pexpire expireat persist ttl pttl
-    type strlen append incr incrby incrbyfloat decr decrby · hget hmget hgetall hset
-    hdel hlen hkeys hvals hexists hincrby hincrbyfloat hsetnx hrandfield hscan_iter ·
-    zadd zrem zrange zrangebyscore zrevrange zrevrangebyscore zremrangebyscore
-    zremrangebyrank zcard zcount zscore zmscore zincrby zrank zrevrank zpopmin zpopmax
-    zscan_iter · sadd srem smembers scard sismember smismember spop srandmember
-    sscan_iter · lpush rpush lpop rpop lrange ltrim llen lindex lset lrem · pfadd
-    pfcount. Values come back as bytes; options are redis-py's. A key with an empty
-    part, or one that is no text, is Invalid. What is written is on the disk a second
-    later at the most: append an event where the caller must be sure before that.
+    Single-key commands are methods named as in redis-py. They take a `Key` first and
+    redis-py's options after it, and return values as bytes:
+
+    - strings and keys: get set getdel getex setnx delete unlink exists expire pexpire
+      expireat persist ttl pttl type strlen append incr incrby incrbyfloat decr decrby
+    - hashes: hget hmget hgetall hset hdel hlen hkeys hvals hexists hincrby
+      hincrbyfloat hsetnx hrandfield hscan_iter
+    - sorted sets: zadd zrem zrange zrangebyscore zrevrange zrevrangebyscore
+      zremrangebyscore zremrangebyrank zcard zcount zscore zmscore zincrby zrank
+      zrevrank zpopmin zpopmax zscan_iter
+    - sets: sadd srem smembers scard sismember smismember spop srandmember sscan_iter
+    - lists: lpush rpush lpop rpop lrange ltrim llen lindex lset lrem
+    - HyperLogLog: pfadd pfcount
+
+    Writes reach the disk within one second. Append an event where an acknowledged
+    write must never be lost.
+
+    Raises:
+        Invalid: A part of a key is empty or is not text.
+        Unavailable: Redis is unavailable.
     """
 
-    def key(self, key: Key) -> str: ...
+    def key(self, key: Key) -> str:
+        """The full Redis key, including the tenant."""
+
     async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
-        """A command by its name."""
+        """Call a command by its name.
+
+        Raises:
+            AttributeError: The command is not among those listed above.
+        """
 
     def pipeline(self) -> Any:
-        """A transaction-less pipeline: call the same methods on it (not awaited),
-        `queue(command, key, …)` or `eval(script, keys, args)`, then `await
-        pipe.execute()` for the results in order.
+        """A pipeline that sends several commands at once, without a transaction.
+
+        Call the same methods on it without awaiting them, or `queue(command, key, …)`
+        or `eval(script, keys, args)`. `await pipe.execute()` returns the results in
+        order.
         """
 
     async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
-        """Run a Lua script (cached by its SHA-1) atomically over keys of one slot. It
-        must touch no key that is not among `keys`.
+        """Run a Lua script atomically; it is cached by its SHA-1.
+
+        Args:
+            script: The source. It must access no keys other than `keys`.
+            keys: One key or more, all in one slot.
+            args: The script's ARGV.
+
+        Raises:
+            Invalid: There is no key.
         """
 
     def scan(self, prefix: Key) -> AsyncIterator[str]:
-        """Keys below a prefix, each once, without the tenant, still encoded:
-        `user:123`, `{user:123}:clicks` (for the prefix `("{}", "user")`). Walks the
-        whole keyspace: not for a hot path.
+        """Iterate over the keys below a prefix, each once, in no particular order.
+
+        The keys come without the tenant and still encoded: `user:123`, or
+        `{user:123}:clicks` for the prefix `("{}", "user")`. This walks the whole
+        keyspace: do not use it on a hot path.
         """
 
     def __getattr__(self, command: str) -> Any: ...
@@ -67,10 +96,19 @@ class Online(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VectorSchema:
-    """The columns of one collection: an `id` (string key), a dense `vector` of
-    `dimension` (cosine), scalar `fields` that filters may use (None where a row lacks
-    one), and optionally one field `text` that BM25 searches (already stemmed; tokens
-    are runs of letters and digits). A text holds 65,535 bytes at the most, an id 2,048.
+    """The columns of a collection.
+
+    Besides these, each row has an `id` (a string of at most 2,048 bytes) and a
+    `vector`.
+
+    Args:
+        dimension: The length of the vectors, which are compared by cosine.
+        fields: Scalar fields that filters may use; None where a row has no value.
+            Strings are at most 65,535 bytes.
+        text: Whether there is a field `text` for BM25 search. Its value must already
+            be stemmed; tokens are runs of letters and digits.
+        bm25_k1: BM25's term frequency saturation.
+        bm25_b: BM25's length normalisation.
     """
 
     dimension: int
@@ -84,8 +122,13 @@ class VectorSchema:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`score` is the cosine in [-1, 1] for `nearest` and the BM25 score (≥ 0) for
-    `matching`.
+    """A row found by a search.
+
+    Args:
+        id: The row's id.
+        score: From `nearest`, the cosine in [-1, 1]; from `matching`, the BM25 score,
+            which is not negative.
+        fields: The values of the fields that were asked for.
     """
 
     id: str
@@ -94,31 +137,52 @@ class Hit:
 
 
 class Vectors(Protocol):
-    """Milvus, a collection per tenant and name (1 to 63 of a-z, 0-9 and _). `filter` is
-    a Milvus boolean expression with `{name}` placeholders, filled from `values` as
-    escaped literals (never format a value into it yourself); it is applied before the
-    search. NotFound where there is no such collection; Invalid for a filter or a row
-    that cannot be, with the row's location.
+    """Milvus collections, one per tenant and name.
+
+    A collection's name is 1 to 63 of a-z, 0-9 and _, beginning with a letter.
+
+    A `filter` is a Milvus boolean expression, applied before the search. Put values in
+    it as placeholders, never by formatting: `filter="size > {least}"` with
+    `values={"least": 4}`. They are inserted as escaped literals.
+
+    Raises:
+        NotFound: The collection does not exist.
+        Invalid: A filter, name or row is invalid; `errors` locates the fault in a row.
+        Unavailable: Milvus is unavailable.
     """
 
     async def ensure(self, name: str, schema: VectorSchema) -> None:
-        """Make the collection if it is not there (half a second). Conflict when it
-        exists with another schema.
+        """Create the collection if it does not exist, which takes about half a second.
+
+        Raises:
+            Conflict: It exists with another schema.
         """
 
     async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Write whole rows; of one id twice, the last. How many ids. They are found at
-        once, and on the disk.
+        """Insert or replace whole rows, by id.
+
+        Once this returns, the rows are on disk and searches find them.
+
+        Args:
+            name: The collection.
+            rows: Each with `id`, `vector` and the schema's fields. Of several rows
+                with the same id, the last is stored.
+
+        Returns:
+            The number of distinct ids.
         """
 
     async def delete(self, name: str, ids: Sequence[str]) -> int:
-        """How many of them were there."""
+        """Delete rows by id; return how many existed."""
 
     async def get(
         self, name: str, ids: Sequence[str], fields: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
-        """Those that are there, in the order of `ids`, each with its `id` and the
-        `fields`.
+        """Get rows by id.
+
+        Returns:
+            The rows that exist, in the order of `ids`, each with its `id` and the
+            `fields`.
         """
 
     async def nearest(
@@ -131,7 +195,19 @@ class Vectors(Protocol):
         values: Mapping[str, Any] | None = None,
         fields: Sequence[str] = (),
     ) -> list[Hit]:
-        """By cosine, best first; exact."""
+        """Search by cosine similarity; exact, not approximate.
+
+        Args:
+            name: The collection.
+            vector: Finite numbers, as many as the schema's `dimension`.
+            limit: The largest number of hits.
+            filter: Restricts the rows that are searched.
+            values: The filter's placeholders.
+            fields: The fields to return with each hit.
+
+        Returns:
+            The hits, most similar first.
+        """
 
     async def matching(
         self,
@@ -143,31 +219,55 @@ class Vectors(Protocol):
         values: Mapping[str, Any] | None = None,
         fields: Sequence[str] = (),
     ) -> list[Hit]:
-        """By BM25, best first; rows with none of the words are no hits."""
+        """Search the field `text` by BM25.
+
+        Args:
+            name: The collection.
+            text: The words to search for, stemmed as in the rows.
+            limit: The largest number of hits.
+            filter: Restricts the rows that are searched.
+            values: The filter's placeholders.
+            fields: The fields to return with each hit.
+
+        Returns:
+            The hits, highest score first. Rows with none of the words are not hits.
+        """
 
     async def count(
         self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None
-    ) -> int: ...
+    ) -> int:
+        """The number of rows, or of those that pass a filter."""
+
     async def flush(self, name: str) -> None:
-        """Lay out rows written so far for fast searching. The server does so by itself,
-        soon after the writing ends.
+        """Index the rows written so far for fast search.
+
+        The server does so by itself soon after the last write.
         """
 
-    async def drop(self, name: str) -> None: ...
+    async def drop(self, name: str) -> None:
+        """Delete the collection."""
 
 
 class Lake(Protocol):
-    """Parquet, by tenant and date:
-    `<lake>/<tenant>/<table>/date=YYYY-MM-DD/<part>.parquet`. Writes are atomic: a
-    reader sees a whole file or none.
+    """Parquet files, by tenant, table and date.
+
+    They are at `<lake>/<tenant>/<table>/date=YYYY-MM-DD/<part>.parquet`. Writes are
+    atomic: a reader sees a whole file or none. A table's name is 1 to 63 of a-z, 0-9
+    and _, beginning with a letter.
+
+    Raises:
+        Invalid: A table's name is invalid; a write is to `events`, the archive of the
+            event log; rows to write have a column `date`.
+        Unavailable: The disk or object store is unavailable.
     """
 
     async def append(self, table: str, rows: "pa.Table", day: date) -> str:
-        """Add one file to a day; its path is returned."""
+        """Add one file to a day; return its path."""
 
     async def replace(self, table: str, rows: "pa.Table", day: date) -> str:
-        """Make `rows` all that the day holds (so that re-running a day changes
-        nothing).
+        """Replace all of a day's rows; return the new file's path.
+
+        A job that writes its results this way can be run again for the same day.
         """
 
     async def read(
@@ -177,54 +277,88 @@ class Lake(Protocol):
         end: date | None = None,
         columns: Sequence[str] | None = None,
     ) -> "pa.Table | None":
-        """All rows from `start` to `end`, both days inclusive, with the column `date`
-        (string); None when there are none. Files of different columns are joined, with
-        nulls where one lacks a column.
+        """Read the rows of a range of days.
+
+        Args:
+            table: The table.
+            start: The first day; None for the earliest.
+            end: The last day, inclusive; None for the latest.
+            columns: The columns to read; None for all.
+
+        Returns:
+            The rows with a column `date` (string), or None if there are none. Where
+            the files have different columns, the missing values are null.
         """
 
     async def files(
         self, table: str, start: date | None = None, end: date | None = None
     ) -> list[str]:
-        """The files of those days, oldest first, readable with `filesystem()` (for
-        DuckDB, Polars or Ray Data).
+        """The paths of a range of days' files, oldest first.
+
+        Read them with `filesystem()`, in DuckDB, Polars or Ray Data for example.
         """
 
-    async def days(self, table: str) -> list[date]: ...
-    async def tables(self) -> list[str]: ...
+    async def days(self, table: str) -> list[date]:
+        """The days that have files, oldest first."""
+
+    async def tables(self) -> list[str]:
+        """The names of the tables, sorted."""
+
     async def delete(self, table: str, before: date | None = None) -> int:
-        """Drop whole days before a date (all of them when None); how many files went."""
+        """Delete the days before a date, or all of them.
+
+        Returns:
+            The number of deleted files.
+        """
 
     async def compact(self, table: str) -> int:
-        """Merge the small files of each day; how many went."""
+        """Merge the small files of each day.
+
+        Returns:
+            The number of files that were deleted.
+        """
 
     def filesystem(self) -> Any:
-        """The pyarrow filesystem that `files` are on."""
+        """The pyarrow filesystem on which `files` can be read."""
 
 
 class Events(Protocol):
-    """The tenant's event log: ordered, replayable, archived to the lake's table
-    `events`.
-    """
+    """The tenant's event log: ordered, replayable, archived to the lake's `events`."""
 
     async def append(self, events: Sequence[Event]) -> list[str]:
-        """Accept events durably; the log's own positions are returned, in order.
-        Invalid when an event's data is no JSON (NaN is none). After `Unavailable` they
-        may be there or not: append them again with the same ids.
+        """Append events durably.
+
+        Returns:
+            The events' positions in the log, in order.
+
+        Raises:
+            Invalid: An event's data is not JSON (NaN is not).
+            Unavailable: The log is unavailable. The events may have been appended
+                nevertheless: append them again with the same ids.
         """
 
     def read(
         self, after: str = "0", *, types: Sequence[str] = ()
     ) -> AsyncIterator[tuple[str, Event]]:
-        """(position, event) after a position, oldest first, from what the log still
-        holds; ends at the log's end.
+        """Iterate over the events that the log retains, oldest first.
+
+        Ends at the current end of the log.
+
+        Args:
+            after: The position to start after.
+            types: The event types to read; empty for all.
+
+        Returns:
+            Pairs of an event's position and the event.
         """
 
-    async def length(self) -> int: ...
+    async def length(self) -> int:
+        """The number of events that the log retains."""
 
 
 @runtime_checkable
 class Stores(Protocol):
-    """The four doors of one tenant."""
+    """The four stores of one tenant."""
 
     @property
     def online(self) -> Online: ...

@@ -84,7 +84,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
         known[operation].request(arguments)
 
 
-def test_reads_and_puts_are_safe_to_repeat_and_posts_are_not(known: dict[str, Operation]) -> None:
+def test_reads_and_puts_are_safe_to_repeat_posts_not(known: dict[str, Operation]) -> None:
     assert known["get_thing"].safe and not known["add_rows"].safe
     assert known["put_thing"].request({"id": "1", "role": "r"}).idempotent
 
