@@ -1,8 +1,5 @@
-"""The console's page: series with what was expected of them, alerts to act on,
-maintenance, and where it burns.
-"""
+"""The console's page: alerts, series, suggestion, heat map and maintenance windows."""
 
-from collections import Counter
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,15 +8,16 @@ from nicegui import ui
 
 from shoal import PageContext, ShoalError
 
-from .detector import DEFAULT_THRESHOLD
+from .charts import DAYS, alerts_heat_map, anomalies_heat_map, series_chart
 
 SPANS = {"6 hours": 6, "1 day": 24, "3 days": 72, "7 days": 168, "30 days": 720, "90 days": 2160}
 COLOURS = {"P1": "negative", "P2": "warning", "P3": "info"}
-DAYS = 14
+MAX_EXPLANATIONS = 10
+"""Anomalies listed below the chart of a series."""
 
 
 async def page(context: PageContext) -> None:
-    """Draws the page."""
+    """Draw the page."""
     await _Page(context).draw()
 
 
@@ -28,53 +26,50 @@ class _Page:
         self._context = context
         self._api = context.client.anomalies
         self._series: dict[str, str] = {}
-        self._may_act = context.role != "reader"
+        self._may_edit = context.role != "reader"
 
     async def draw(self) -> None:
-        listed = await self._ask(self._api.list_metrics())
-        self._series = {s["series"]: _name(s) for s in (listed or {}).get("series", [])}
+        listed = await self._request(self._api.list_metrics())
+        self._series = {s["series"]: _series_name(s) for s in (listed or {}).get("series", [])}
         with ui.column().classes("w-full gap-6"):
             self._alerts = ui.column().classes("w-full").mark("alerts")
             await self._draw_alerts()
-            await self._draw_chooser()
+            await self._draw_series_select()
             self._chart = ui.column().classes("w-full").mark("series")
             await self._draw_series()
             self._suggestion = ui.column().classes("w-full").mark("suggestion")
             await self._draw_suggestion()
-            self._heat = ui.column().classes("w-full").mark("heat")
-            await self._draw_heat()
+            self._heat_map = ui.column().classes("w-full").mark("heat")
+            await self._draw_heat_map()
             self._windows = ui.column().classes("w-full").mark("maintenance")
-            await self._draw_windows()
+            await self._draw_maintenance()
 
-    async def _ask(self, work: Awaitable[Any]) -> Any:
-        """The answer; None after a refusal, which is shown."""
+    async def _request(self, call: Awaitable[Any]) -> Any:
+        """Await an answer. An error is shown to the user and gives None."""
         try:
-            return await work
+            return await call
         except ShoalError as error:
-            said = (
-                "; ".join(f"{e.get('location')}: {e.get('message')}" for e in error.errors)
-                or error.detail
-            )
-            ui.notify(said, type="negative", multi_line=True, timeout=8000)
+            details = "; ".join(f"{e.get('location')}: {e.get('message')}" for e in error.errors)
+            ui.notify(details or error.detail, type="negative", multi_line=True, timeout=8000)
             return None
 
     # Alerts
 
     async def _draw_alerts(self) -> None:
-        found = await self._ask(self._api.list_alerts(limit=50))
+        found = await self._request(self._api.list_alerts(limit=50))
         alerts = (found or {}).get("alerts", [])
-        live = [a for a in alerts if a["state"] != "resolved"]
-        over = [a for a in alerts if a["state"] == "resolved"]
+        unresolved = [a for a in alerts if a["state"] != "resolved"]
+        resolved = [a for a in alerts if a["state"] == "resolved"]
         self._alerts.clear()
         with self._alerts:
-            ui.label(f"Alerts: {len(live)} open").classes("sh-h2")
-            if not live:
-                ui.label("Nothing is wrong.").classes("sh-empty")
-            for alert in sorted(live, key=lambda a: (a["priority"], a["opened"])):
+            ui.label(f"Alerts: {len(unresolved)} open").classes("sh-h2")
+            if not unresolved:
+                ui.label("No open alerts.").classes("sh-empty")
+            for alert in sorted(unresolved, key=lambda a: (a["priority"], a["opened"])):
                 self._draw_alert(alert)
-            if over:
-                with ui.expansion(f"Resolved ({len(over)})").classes("w-full"):
-                    for alert in over:
+            if resolved:
+                with ui.expansion(f"Resolved ({len(resolved)})").classes("w-full"):
+                    for alert in resolved:
                         self._draw_alert(alert)
 
     def _draw_alert(self, alert: dict[str, Any]) -> None:
@@ -85,135 +80,127 @@ class _Page:
             ui.badge(alert["priority"], color=COLOURS[alert["priority"]])
             with ui.column().classes("grow min-w-0 gap-0"):
                 ui.label(alert["sentence"])
-                ui.label(_standing(alert)).classes("sh-muted text-sm")
-            if self._may_act and alert["state"] == "open":
-                ui.button(
-                    "Acknowledge", on_click=lambda: self._act("acknowledge_alert", alert)
-                ).props("flat dense")
-            if self._may_act and alert["state"] != "resolved":
-                ui.button("Resolve", on_click=lambda: self._act("resolve_alert", alert)).props(
-                    "flat dense"
-                )
+                ui.label(_alert_status(alert)).classes("sh-muted text-sm")
+            if self._may_edit and alert["state"] == "open":
+                _button("Acknowledge", lambda: self._change_alert("acknowledge_alert", alert))
+            if self._may_edit and alert["state"] != "resolved":
+                _button("Resolve", lambda: self._change_alert("resolve_alert", alert))
 
-    async def _act(self, operation: str, alert: dict[str, Any]) -> None:
-        await self._ask(getattr(self._api, operation)(id=alert["id"]))
+    async def _change_alert(self, operation: str, alert: dict[str, Any]) -> None:
+        await self._request(getattr(self._api, operation)(id=alert["id"]))
         await self._draw_alerts()
 
     # A series
 
-    async def _draw_chooser(self) -> None:
-        found = await self._ask(self._api.list_anomalies(limit=1))
+    async def _draw_series_select(self) -> None:
+        found = await self._request(self._api.list_anomalies(limit=1))
         latest = (found or {}).get("anomalies", [])
         first = latest[0]["series"] if latest else next(iter(self._series), None)
         with ui.row().classes("w-full items-end"):
             ui.label("Series").classes("sh-h2 grow")
-            value = first if first in self._series else None
-            self._which = (
-                ui.select(
-                    self._series,
-                    value=value,
-                    label="Series",
-                    with_input=True,
-                    on_change=self._draw_series,
-                )
-                .classes("w-96")
-                .mark("which")
+            self._selected = ui.select(
+                self._series,
+                value=first if first in self._series else None,
+                label="Series",
+                with_input=True,
+                on_change=self._draw_series,
             )
+            self._selected.classes("w-96").mark("which")
             self._span = ui.select(
                 list(SPANS), value="7 days", label="Time", on_change=self._draw_series
             ).mark("span")
 
     async def _draw_series(self) -> None:
-        if not self._which.value:
+        if not self._selected.value:
             self._chart.clear()
             with self._chart:
                 ui.label("No series yet: send points to POST /anomalies/metrics.").classes(
                     "sh-empty"
                 )
             return
-        start = datetime.now(UTC) - timedelta(hours=SPANS[self._span.value])
-        series = await self._ask(self._api.get_series(series=self._which.value, **{"from": start}))
-        found = (
-            await self._ask(
-                self._api.list_anomalies(metric=series["metric"], limit=200, **{"from": start})
-            )
-            if series
-            else None
+        start = {"from": datetime.now(UTC) - timedelta(hours=SPANS[self._span.value])}
+        series = await self._request(self._api.get_series(series=self._selected.value, **start))
+        found = series and await self._request(
+            self._api.list_anomalies(metric=series["metric"], limit=200, **start)
         )
         self._chart.clear()
         if series is None:
             return
-        why = [a for a in (found or {}).get("anomalies", []) if a["series"] == series["series"]]
+        anomalies = [
+            a for a in (found or {}).get("anomalies", []) if a["series"] == series["series"]
+        ]
         with self._chart:
-            ui.echart(chart(series)).classes("w-full h-80").mark("chart")
-            for anomaly in why[:10]:
-                with ui.row().classes("w-full items-center no-wrap").mark("anomaly"):
-                    ui.label(_short(anomaly["time"])).classes("sh-muted text-sm whitespace-nowrap")
-                    ui.label(anomaly["sentence"]).classes("grow")
-                    if anomaly["feedback"]:
-                        ui.label(
-                            "an anomaly" if anomaly["feedback"]["anomaly"] else "not an anomaly"
-                        ).classes("sh-muted")
-                    elif self._may_act:
-                        ui.button("Not an anomaly", on_click=lambda a=anomaly: self._deny(a)).props(
-                            "flat dense"
-                        )
+            ui.echart(series_chart(series)).classes("w-full h-80").mark("chart")
+            for anomaly in anomalies[:MAX_EXPLANATIONS]:
+                self._draw_anomaly(anomaly)
 
-    async def _deny(self, anomaly: dict[str, Any]) -> None:
-        await self._ask(self._api.give_feedback(id=anomaly["id"], anomaly=False))
+    def _draw_anomaly(self, anomaly: dict[str, Any]) -> None:
+        feedback = anomaly["feedback"]
+        with ui.row().classes("w-full items-center no-wrap").mark("anomaly"):
+            ui.label(_short_time(anomaly["time"])).classes("sh-muted text-sm whitespace-nowrap")
+            ui.label(anomaly["sentence"]).classes("grow")
+            if feedback:
+                verdict = "an anomaly" if feedback["anomaly"] else "not an anomaly"
+                ui.label(verdict).classes("sh-muted")
+            elif self._may_edit:
+                _button("Not an anomaly", lambda: self._reject_anomaly(anomaly))
+
+    async def _reject_anomaly(self, anomaly: dict[str, Any]) -> None:
+        await self._request(self._api.give_feedback(id=anomaly["id"], anomaly=False))
         await self._draw_series()
 
-    # What feedback asks for
+    # Suggested parameters
 
     async def _draw_suggestion(self) -> None:
-        found = ((await self._ask(self._api.get_suggestion())) or {}).get("suggestion")
+        found = ((await self._request(self._api.get_suggestion())) or {}).get("suggestion")
         self._suggestion.clear()
         if not found or not found["parameters"]:
             return
-        asked = ", ".join(f"{name} {value:g}" for name, value in found["parameters"].items())
+        parameters = ", ".join(f"{name} {value:g}" for name, value in found["parameters"].items())
         with self._suggestion, ui.row().classes("w-full items-center no-wrap"):
             ui.label(
-                f"By what people said of {found['windows'] + found['denied']} anomalies, these parameters serve better ({found['score']:g} "
-                f"instead of {found['current']:g} of 100): {asked}."
+                f"Based on {found['windows'] + found['denied']} verdicts, these parameters score "
+                f"{found['score']:g} of 100 (now {found['current']:g}): {parameters}."
             ).classes("grow")
-            if self._may_act:
-                ui.button("Use them", on_click=lambda: self._adopt(found["parameters"])).props(
-                    "flat dense"
-                )
+            if self._may_edit:
+                _button("Use them", lambda: self._apply_suggestion(found["parameters"]))
 
-    async def _adopt(self, parameters: dict[str, Any]) -> None:
+    async def _apply_suggestion(self, parameters: dict[str, Any]) -> None:
         put = self._context.client.platform.put_parameters
-        if await self._ask(put(capability="anomalies", body=parameters)) is not None:
-            ui.notify("In force from the next point on.", type="positive")
+        if await self._request(put(capability="anomalies", body=parameters)) is not None:
+            ui.notify("Takes effect with the next point.", type="positive")
             self._suggestion.clear()
 
-    # Where it burns
+    # Heat map
 
-    async def _draw_heat(self) -> None:
-        standing = await self._standing()
-        start = datetime.now(UTC) - timedelta(days=DAYS)
-        found = (
-            None
-            if standing
-            else await self._ask(self._api.list_anomalies(limit=1000, **{"from": start}))
-        )
-        self._heat.clear()
-        with self._heat:
-            if standing:
-                ui.label("Open alerts by tenant and priority").classes("sh-h2")
-                ui.echart(tenants_heat(standing)).classes("w-full").style(
-                    f"height: {120 + 28 * len(standing)}px"
-                ).mark("heatmap")
-            elif found:
-                ui.label(f"Anomalies by metric, last {DAYS} days").classes("sh-h2")
-                options, rows = metrics_heat(found["anomalies"], datetime.now(UTC))
-                ui.echart(options).classes("w-full").style(f"height: {120 + 28 * rows}px").mark(
-                    "heatmap"
-                )
+    async def _draw_heat_map(self) -> None:
+        """Open alerts by tenant for the operator, anomalies by metric for others."""
+        open_alerts = await self._open_alerts_by_tenant()
+        if open_alerts:
+            title, (options, rows) = (
+                "Open alerts by tenant and priority",
+                alerts_heat_map(open_alerts),
+            )
+        else:
+            now = datetime.now(UTC)
+            found = await self._request(
+                self._api.list_anomalies(limit=1000, **{"from": now - timedelta(days=DAYS)})
+            )
+            if not found:
+                self._heat_map.clear()
+                return
+            title = f"Anomalies by metric, last {DAYS} days"
+            options, rows = anomalies_heat_map(found["anomalies"], now)
+        self._heat_map.clear()
+        with self._heat_map:
+            ui.label(title).classes("sh-h2")
+            height = f"height: {120 + 28 * rows}px"
+            ui.echart(options).classes("w-full").style(height).mark("heatmap")
 
-    async def _standing(self) -> dict[str, dict[str, int]]:
-        """Of every tenant, the open alerts by priority, for the operator: from the last
-        run of the job that sees them all.
+    async def _open_alerts_by_tenant(self) -> dict[str, dict[str, int]]:
+        """Open alerts by tenant and priority, from the last run of `anomalies.keep`.
+
+        Empty for anyone but the operator.
         """
         if self._context.role != "admin":
             return {}
@@ -228,147 +215,76 @@ class _Page:
 
     # Maintenance
 
-    async def _draw_windows(self) -> None:
-        found = await self._ask(self._api.list_maintenance())
+    async def _draw_maintenance(self) -> None:
+        found = await self._request(self._api.list_maintenance())
         self._windows.clear()
         with self._windows:
             ui.label("Maintenance").classes("sh-h2")
             for name, window in (found or {}).get("maintenance", {}).items():
-                with ui.row().classes("w-full items-center").mark("window"):
-                    ui.badge(
-                        "now" if window["active"] else "planned",
-                        color="warning" if window["active"] else "grey",
-                    )
-                    repeat = (
-                        f", again on {', '.join(window['repeat']['days'])} ({window['repeat']['timezone']})"
-                        if window["repeat"]
-                        else ""
-                    )
-                    text = f"{name}: {_short(window['from'])} to {_short(window['to'])}{repeat}; metrics {window['match']['metric']}"
-                    ui.label(f"{text}. {window['reason']}").classes("grow")
-                    if self._may_act:
-                        ui.button("Remove", on_click=lambda n=name: self._remove(n)).props(
-                            "flat dense"
-                        )
-            if self._may_act:
-                with ui.row().classes("items-end"):
-                    name = ui.input("Name", value="maintenance").mark("window-name")
-                    metric = ui.input("Metrics", value="*").mark("window-metric")
-                    hours = ui.number("Hours from now", value=1, min=0.1, max=168)
+                self._draw_window(name, window)
+            if self._may_edit:
+                self._draw_window_form()
 
-                    async def add() -> None:
-                        now = datetime.now(UTC)
-                        window = {
-                            "from": now,
-                            "to": now + timedelta(hours=float(hours.value or 1)),
-                            "match": {"metric": metric.value},
-                        }
-                        body = {
-                            k: v.isoformat() if isinstance(v, datetime) else v
-                            for k, v in window.items()
-                        }
-                        await self._ask(self._api.put_maintenance(id=name.value, body=body))
-                        await self._draw_windows()
+    def _draw_window(self, name: str, window: dict[str, Any]) -> None:
+        repeat = window["repeat"]
+        text = f"{name}: {_short_time(window['from'])} to {_short_time(window['to'])}"
+        if repeat:
+            text += f", repeated on {', '.join(repeat['days'])} ({repeat['timezone']})"
+        text += f"; metrics {window['match']['metric']}. {window['reason']}"
+        with ui.row().classes("w-full items-center").mark("window"):
+            if window["active"]:
+                ui.badge("now", color="warning")
+            else:
+                ui.badge("planned", color="grey")
+            ui.label(text).classes("grow")
+            if self._may_edit:
+                _button("Remove", lambda: self._delete_window(name))
 
-                    ui.button("Hold alerts back", on_click=add).props("unelevated").mark("hold")
+    def _draw_window_form(self) -> None:
+        async def start_window() -> None:
+            now = datetime.now(UTC)
+            window = {
+                "from": now.isoformat(),
+                "to": (now + timedelta(hours=float(hours.value or 1))).isoformat(),
+                "match": {"metric": metric.value},
+            }
+            await self._request(self._api.put_maintenance(id=name.value, body=window))
+            await self._draw_maintenance()
 
-    async def _remove(self, name: str) -> None:
-        await self._ask(self._api.delete_maintenance(id=name))
-        await self._draw_windows()
+        with ui.row().classes("items-end"):
+            name = ui.input("Name", value="maintenance").mark("window-name")
+            metric = ui.input("Metrics", value="*").mark("window-metric")
+            hours = ui.number("Hours from now", value=1, min=0.1, max=168)
+            start = ui.button("Start maintenance window", on_click=start_window)
+            start.props("unelevated").mark("window-start")
 
-
-def chart(series: dict[str, Any]) -> dict[str, Any]:
-    """ECharts options: the values, the band that was expected, and the points that were
-    flagged.
-    """
-    times, values = series["times"], series["values"]
-    flagged = [
-        [t, v]
-        for t, v, s in zip(times, values, series["scores"], strict=True)
-        if s is not None and s >= DEFAULT_THRESHOLD
-    ]
-    lines: list[dict[str, Any]] = []
-    if any(x is not None for x in series["lower"]):
-        width = [
-            [t, None if low is None else high - low]
-            for t, low, high in zip(times, series["lower"], series["upper"], strict=True)
-        ]
-        plain = {
-            "type": "line",
-            "symbol": "none",
-            "lineStyle": {"opacity": 0},
-            "stack": "band",
-            "stackStrategy": "all",
-        }
-        lines += [
-            {**plain, "name": "lower", "data": [list(p) for p in zip(times, series["lower"], strict=True)], "tooltip": {"show": False}},
-            {**plain, "name": "band", "data": width, "areaStyle": {"opacity": 0.18}, "tooltip": {"show": False}},
-            {"type": "line", "name": "expected", "symbol": "none", "lineStyle": {"type": "dashed", "width": 1},
-             "data": [list(p) for p in zip(times, series["expected"], strict=True)]},
-        ]  # fmt: skip
-    lines += [
-        {"type": "line", "name": series["metric"], "symbol": "none", "data": [list(p) for p in zip(times, values, strict=True)],
-         "lineStyle": {"width": 1.5}},
-        {"type": "scatter", "name": "anomaly", "data": flagged, "symbolSize": 9, "itemStyle": {"color": "#d32f2f"}, "z": 5},
-    ]  # fmt: skip
-    return {
-        "tooltip": {"trigger": "axis"}, "xAxis": {"type": "time"}, "yAxis": {"type": "value", "scale": True},
-        "dataZoom": [{"type": "inside"}, {"type": "slider", "height": 18, "bottom": 6}],
-        "grid": {"left": 60, "right": 20, "top": 20, "bottom": 60}, "series": lines, "animation": False,
-    }  # fmt: skip
+    async def _delete_window(self, name: str) -> None:
+        await self._request(self._api.delete_maintenance(id=name))
+        await self._draw_maintenance()
 
 
-def tenants_heat(standing: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Tenants down, priorities across; the worst first."""
-    names = sorted(standing, key=lambda t: [-standing[t].get(p, 0) for p in COLOURS])[:100]
-    cells = [
-        [x, y, standing[name].get(p, 0)]
-        for y, name in enumerate(names)
-        for x, p in enumerate(COLOURS)
-    ]
-    return _heat(list(COLOURS), names, cells)
+def _button(text: str, on_click: Any) -> None:
+    ui.button(text, on_click=on_click).props("flat dense")
 
 
-def metrics_heat(anomalies: list[dict[str, Any]], now: datetime) -> tuple[dict[str, Any], int]:
-    """Metrics down, the last days across; with how many metrics there are."""
-    days = [f"{now - timedelta(days=DAYS - 1 - i):%d %b}" for i in range(DAYS)]
-    counts = Counter((a["metric"], f"{datetime.fromisoformat(a['time']):%d %b}") for a in anomalies)
-    names = sorted({metric for metric, _ in counts})
-    cells = [
-        [x, y, counts[name, day]] for y, name in enumerate(names) for x, day in enumerate(days)
-    ]
-    return _heat(days, names, cells), len(names)
-
-
-def _heat(across: list[str], down: list[str], cells: list[list[Any]]) -> dict[str, Any]:
-    most = max((c[2] for c in cells), default=0)
-    return {
-        "tooltip": {}, "xAxis": {"type": "category", "data": across, "position": "top"},
-        "yAxis": {"type": "category", "data": down, "inverse": True},
-        "visualMap": {"min": 0, "max": max(most, 1), "show": False, "inRange": {"color": ["#eceff1", "#ffb74d", "#c62828"]}},
-        "grid": {"left": 160, "right": 20, "top": 40, "bottom": 20}, "animation": False,
-        "series": [{"type": "heatmap", "data": cells, "label": {"show": len(across) * len(down) <= 400}}],
-    }  # fmt: skip
-
-
-def _standing(alert: dict[str, Any]) -> str:
-    parts = [f"{alert['state']} since {_short(alert['opened'])}"]
+def _alert_status(alert: dict[str, Any]) -> str:
+    parts = [f"{alert['state']} since {_short_time(alert['opened'])}"]
     if alert["acknowledged_by"]:
         parts.append(f"acknowledged by {alert['acknowledged_by']}")
     if alert["suppressed_by"]:
-        parts.append(f"held back by maintenance: {', '.join(alert['suppressed_by'])}")
+        parts.append(f"muted by maintenance: {', '.join(alert['suppressed_by'])}")
     if alert["inhibited_by"]:
-        parts.append("silent, since something graver is open")
+        parts.append("muted while a P1 alert is open")
     if alert["reopened"]:
-        parts.append(f"opened again {alert['reopened']} times")
+        parts.append(f"reopened {alert['reopened']} times")
     metrics = sorted({m["metric"] for m in alert["members"]})
     return "; ".join([*parts, f"metrics: {', '.join(metrics)}"])
 
 
-def _name(series: dict[str, Any]) -> str:
+def _series_name(series: dict[str, Any]) -> str:
     labels = ", ".join(f"{k}={v}" for k, v in series["labels"].items())
     return f"{series['metric']} ({labels})" if labels else str(series["metric"])
 
 
-def _short(time: str | None) -> str:
+def _short_time(time: str | None) -> str:
     return f"{datetime.fromisoformat(time).astimezone(UTC):%d %b %H:%M}" if time else ""

@@ -8,9 +8,10 @@ import pytest
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
-# The options of all charts that are drawn by now.
+# The options of all charts drawn so far.
 CHARTS = (
-    "[...document.querySelectorAll('.nicegui-echart')].map(e => getElement(Number(e.id.slice(1)))?.chart?.getOption())"
+    "[...document.querySelectorAll('.nicegui-echart')]"
+    ".map(e => getElement(Number(e.id.slice(1)))?.chart?.getOption())"
     ".filter(o => o && o.series)"
 )
 
@@ -39,7 +40,7 @@ def window(served: Any, browser: Any) -> Any:
     return signed_in(browser, served, served.keys["acme"]["editor"])
 
 
-def test_the_alert_is_shown_as_one_with_its_reason_and_taken_in_hand(window: Any) -> None:
+def test_an_alert_shows_its_reason_and_can_be_acknowledged(window: Any) -> None:
     expect(window.get_by_text("Alerts: 1 open")).to_be_visible()
     expect(window.get_by_text("error_rate is", exact=False).first).to_be_visible()
     expect(window.get_by_text("metrics: error_rate, latency_ms").first).to_be_visible()
@@ -48,9 +49,7 @@ def test_the_alert_is_shown_as_one_with_its_reason_and_taken_in_hand(window: Any
     expect(window.get_by_role("button", name="Acknowledge")).to_have_count(0)
 
 
-def test_the_series_is_drawn_with_its_band_and_flagged_points_and_takes_feedback(
-    window: Any,
-) -> None:
+def test_a_series_shows_band_and_anomalies_and_takes_feedback(window: Any) -> None:
     window.get_by_label("Series").click()
     window.get_by_role("option", name="error_rate").click()
     expect(window.locator("canvas").first).to_be_visible()
@@ -70,9 +69,9 @@ def test_the_series_is_drawn_with_its_band_and_flagged_points_and_takes_feedback
     expect(window.get_by_role("button", name="Not an anomaly")).to_have_count(before - 1)
 
 
-def test_a_maintenance_window_is_made_shown_and_removed(window: Any) -> None:
+def test_a_maintenance_window_can_be_started_and_removed(window: Any) -> None:
     window.get_by_label("Name").fill("upgrade")
-    window.get_by_role("button", name="Hold alerts back").click()
+    window.get_by_role("button", name="Start maintenance window").click()
     expect(window.get_by_text("upgrade:", exact=False)).to_be_visible()
     window.get_by_role("button", name="Remove").click()
     expect(window.get_by_text("upgrade:", exact=False)).to_have_count(0)
@@ -82,18 +81,21 @@ def test_the_heat_map_is_drawn(window: Any) -> None:
     expect(window.get_by_text("Anomalies by metric", exact=False)).to_be_visible()
 
 
-def test_the_parameters_that_feedback_asks_for_are_shown_and_taken_up(window: Any) -> None:
+def test_suggested_parameters_are_shown_and_can_be_applied(window: Any) -> None:
     expect(window.get_by_text("sensitivity_threshold 4", exact=False)).to_be_visible()
     window.get_by_role("button", name="Use them").click()
-    expect(window.get_by_text("In force from the next point on.")).to_be_visible()
+    expect(window.get_by_text("Takes effect with the next point.")).to_be_visible()
     expect(window.get_by_role("button", name="Use them")).to_have_count(0)
 
 
-def test_the_operator_sees_how_every_tenant_stands(served: Any, browser: Any) -> None:
+def test_the_operator_sees_the_open_alerts_of_every_tenant(served: Any, browser: Any) -> None:
     page = signed_in(browser, served, served.keys["platform"]["admin"])
     expect(page.get_by_text("Open alerts by tenant and priority")).to_be_visible()
     expect(page.locator(".nicegui-echart canvas").last).to_be_visible()
-    heat_maps = f"{CHARTS}.filter(o => o.series[0].type === 'heatmap').map(o => [o.yAxis[0].data, o.series[0].data])"
+    heat_maps = (
+        f"{CHARTS}.filter(o => o.series[0].type === 'heatmap')"
+        ".map(o => [o.yAxis[0].data, o.series[0].data])"
+    )
     page.wait_for_function(f"() => {heat_maps}.length")
     (heat,) = page.evaluate(f"() => {heat_maps}")
     assert heat == [
