@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +42,7 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.tenant_stores import TenantStores, open_stores
-from shoal.testing.servers import RedisServer
+from shoal.testing.servers import RedisServer, free_port
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -50,6 +51,19 @@ SECRET = "0123456789abcdef0123456789abcdef"
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a Redis Cluster of one node."""
+    port = free_port() % 40_000 + 10_000  # the cluster's bus takes the port 10,000 above
+    folder = tmp_path_factory.mktemp("cluster")
+    server = RedisServer(folder, "--cluster-enabled", "yes", port=port)
+    server.client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+    while b"cluster_state:ok" not in server.client.execute_command("CLUSTER", "INFO"):
+        time.sleep(0.05)
+    yield f"redis+cluster://127.0.0.1:{port}"
     server.stop()
 
 
@@ -290,8 +304,8 @@ async def stores(config: StoreConfig, tenant: str) -> AsyncIterator[TenantStores
 
 
 @pytest.fixture
-def away(tmp_path: Path) -> StoreConfig:
-    """Stores that are not there."""
+def unreachable(tmp_path: Path) -> StoreConfig:
+    """Stores whose servers do not run."""
     return StoreConfig(
         online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/proc/none"
     )

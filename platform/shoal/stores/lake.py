@@ -259,7 +259,7 @@ class LakeStore(TenantStore):
         except Unavailable as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            rows = await run(work)  # a file was compacted away between listing and reading
+            rows = await run(work)  # a file was compacted between listing and reading
         return rows if rows is None or columns is None else rows.select(list(columns))
 
     async def files(

@@ -1,3 +1,5 @@
+"""Archiving the event log to the lake."""
+
 import asyncio
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -30,9 +32,7 @@ async def ids(stores: TenantStores) -> list[int]:
     return [] if rows is None else sorted(int(i) for i in rows["id"].to_pylist())
 
 
-async def test_events_are_archived_by_the_day_they_happened_on_in_utc(
-    stores: TenantStores, config: StoreConfig
-):
+async def test_events_are_archived_by_their_utc_day(stores: TenantStores, config: StoreConfig):
     event = Event(
         id="1",
         source="s",
@@ -61,7 +61,7 @@ async def test_events_are_archived_by_the_day_they_happened_on_in_utc(
     }
 
 
-async def test_the_ends_of_time_are_archived(
+async def test_events_of_the_first_and_last_day_are_archived(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     await stores.events.append(
@@ -85,7 +85,7 @@ async def test_archiving_again_adds_only_what_is_new(
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-async def test_a_crash_after_the_files_were_written_duplicates_nothing(
+async def test_a_crash_after_writing_the_files_duplicates_nothing(
     stores: TenantStores, config: StoreConfig, tenant: str, monkeypatch, compacted: bool
 ):
     log, write = RedisEventLog(config), archive._write
@@ -110,7 +110,7 @@ async def test_a_crash_after_the_files_were_written_duplicates_nothing(
     assert await ids(stores) == list(range(12))
 
 
-async def test_the_log_is_trimmed_only_past_what_every_group_has_handled(
+async def test_only_events_that_every_group_handled_are_trimmed(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     log = RedisEventLog(config)
@@ -124,13 +124,15 @@ async def test_the_log_is_trimmed_only_past_what_every_group_has_handled(
     assert await ids(stores) == list(range(10))
 
 
-async def test_young_events_stay_in_the_log(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_recent_events_stay_in_the_log(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     await stores.events.append(made(0, 10))
     await RedisEventLog(config).archive(tenant)
     assert await stores.events.length() == 10
 
 
-async def test_a_replay_reaches_into_the_archive_in_order(
+async def test_a_replay_includes_archived_events_in_order(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     log, recorder = RedisEventLog(config), Recorder()
@@ -143,7 +145,7 @@ async def test_a_replay_reaches_into_the_archive_in_order(
         assert await recorder.until(tenant, 13) == list(range(2, 15))
 
 
-async def test_an_event_read_from_the_archive_is_the_same_event(
+async def test_an_archived_event_is_read_back_unchanged(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     event = Event(
@@ -159,19 +161,19 @@ async def test_an_event_read_from_the_archive_is_the_same_event(
     assert json.loads((await stores.lake.read("events"))["data"][0].as_py()) == event.data
 
 
-async def test_two_do_not_archive_at_once(stores: TenantStores, config: StoreConfig, tenant: str):
+async def test_a_log_is_archived_by_one_at_a_time(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
     await async_redis(config.online).set(keys.lease(tenant, "archive"), "another", px=5000)
     with pytest.raises(Conflict):
         await RedisEventLog(config).archive(tenant)
 
 
-async def test_nothing_to_archive_is_no_fault(
-    stores: TenantStores, config: StoreConfig, tenant: str
-):
+async def test_archiving_nothing_is_allowed(stores: TenantStores, config: StoreConfig, tenant: str):
     assert await RedisEventLog(config).archive(tenant) == 0
 
 
-def test_it_works_from_one_event_loop_after_another(config: StoreConfig, tenant: str):
+def test_archiving_works_in_one_event_loop_after_another(config: StoreConfig, tenant: str):
     async def once() -> int:
         try:
             return await RedisEventLog(config).archive(tenant)

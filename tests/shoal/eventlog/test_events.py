@@ -1,3 +1,5 @@
+"""A tenant's event store: appending and reading."""
+
 import json
 import math
 import pickle
@@ -16,7 +18,7 @@ def made(n: int, type: str = "item.created") -> list[Event]:
     return [Event(id=str(i), type=type, data={"n": i}) for i in range(n)]
 
 
-async def test_events_are_read_in_the_order_they_were_appended(stores: TenantStores):
+async def test_events_are_read_in_the_order_of_appending(stores: TenantStores):
     events = made(2500)
     positions = await stores.events.append(events)
     assert positions == sorted(positions, key=sort_key)
@@ -25,7 +27,7 @@ async def test_events_are_read_in_the_order_they_were_appended(stores: TenantSto
     assert await stores.events.length() == 2500
 
 
-async def test_an_event_comes_back_whole(stores: TenantStores):
+async def test_an_event_is_read_back_unchanged(stores: TenantStores):
     event = Event(
         id="1",
         source="s/ü",
@@ -58,7 +60,7 @@ async def test_tenants_have_logs_of_their_own(
     assert await open_stores(config, f"{tenant}-2").events.length() == 0
 
 
-async def test_a_door_reaches_no_key_of_the_log(stores: TenantStores, tenant: str):
+async def test_the_online_store_reaches_no_key_of_the_log(stores: TenantStores, tenant: str):
     await stores.events.append(made(1))
     for key in [f"@events:{{{tenant}}}", ("@events", f"{{{tenant}}}"), ("{}", "@events")]:
         assert not await stores.online.exists(key)
@@ -68,7 +70,7 @@ def nested(depth: int) -> object:
     return [nested(depth - 1)] if depth else 1
 
 
-async def test_what_is_accepted_can_be_read(stores: TenantStores):
+async def test_every_accepted_event_can_be_read(stores: TenantStores):
     """Writing goes deeper than reading: such an event would stand in the way of all
     behind it.
     """
@@ -83,9 +85,7 @@ async def test_what_is_accepted_can_be_read(stores: TenantStores):
 
 
 @pytest.mark.parametrize("data", [object(), {"a": object()}, {"x": "\ud800"}])
-async def test_data_that_is_no_json_is_invalid_and_nothing_is_appended(
-    stores: TenantStores, data: object
-):
+async def test_with_data_that_is_no_json_nothing_is_appended(stores: TenantStores, data: object):
     with pytest.raises(Invalid):
         await stores.events.append([*made(1), Event(type="x", data=data)])
     assert await stores.events.length() == 0
@@ -100,20 +100,20 @@ async def test_numbers_that_json_lacks_are_invalid(stores: TenantStores, value: 
 @pytest.mark.parametrize(
     "after", ["x", "1-", "-1", "1-2-3", "+", "$", "", "1 2", "99999999999999999999-0"]
 )
-async def test_what_is_no_position_is_invalid(stores: TenantStores, after: str):
+async def test_an_invalid_position_is_refused(stores: TenantStores, after: str):
     with pytest.raises(Invalid):
         _ = [e async for e in stores.events.read(after)]
 
 
-async def test_nothing_to_append_is_no_fault(stores: TenantStores):
+async def test_appending_nothing_is_allowed(stores: TenantStores):
     assert await stores.events.append([]) == []
 
 
-async def test_a_log_that_is_away_is_unavailable(away: StoreConfig):
+async def test_an_unreachable_log_is_unavailable(unreachable: StoreConfig):
     with pytest.raises(Unavailable):
-        await open_stores(away, "acme").events.append(made(1))
+        await open_stores(unreachable, "acme").events.append(made(1))
 
 
-async def test_a_door_pickles(stores: TenantStores):
+async def test_a_store_pickles(stores: TenantStores):
     await pickle.loads(pickle.dumps(stores.events)).append(made(1))
     assert await stores.events.length() == 1

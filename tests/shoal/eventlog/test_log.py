@@ -1,3 +1,5 @@
+"""Following the event log: groups, retries, dead letters, replay."""
+
 import asyncio
 import collections
 import json
@@ -74,7 +76,7 @@ async def following(
         await asyncio.wait([task])
 
 
-async def test_a_group_gets_what_was_there_and_what_comes_in_order(
+async def test_a_group_gets_old_and_new_events_in_order(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     await stores.events.append(made(0, 1000))
@@ -99,7 +101,7 @@ async def test_each_group_gets_everything_and_only_its_types(
         assert await items.until(tenant, 3) == [0, 1, 4]
 
 
-async def test_a_group_goes_on_where_it_stopped(
+async def test_a_group_continues_where_it_stopped(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     for start in (0, 5):
@@ -112,7 +114,7 @@ async def test_a_group_goes_on_where_it_stopped(
                     await asyncio.sleep(0.01)
 
 
-async def test_an_event_that_fails_at_first_is_given_again_in_order(
+async def test_an_event_that_fails_once_is_delivered_again_in_order(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     left = [3]
@@ -129,7 +131,7 @@ async def test_an_event_that_fails_at_first_is_given_again_in_order(
     assert await RedisEventLog(config).dead_letters(tenant) == []
 
 
-async def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goes_on(
+async def test_only_an_event_that_always_fails_becomes_a_dead_letter(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     recorder = Recorder(
@@ -151,7 +153,7 @@ async def test_an_event_that_always_fails_becomes_a_dead_letter_and_the_rest_goe
     ] == ["3"]
 
 
-async def test_dead_letters_are_replayed_before_newer_events_and_to_their_group_alone(
+async def test_dead_letters_are_replayed_first_to_their_group_alone(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     log, broken = RedisEventLog(config), [True]
@@ -178,7 +180,7 @@ async def test_dead_letters_are_replayed_before_newer_events_and_to_their_group_
     assert await log.dead_letters(tenant) == []
 
 
-async def test_a_store_that_is_away_makes_no_dead_letters(
+async def test_an_unavailable_store_makes_no_dead_letters(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     left = [7]
@@ -194,11 +196,11 @@ async def test_a_store_that_is_away_makes_no_dead_letters(
     assert await RedisEventLog(config).dead_letters(tenant) == []
 
 
-async def test_a_tenant_that_fails_does_not_hold_up_another(
+async def test_a_failing_tenant_does_not_delay_another(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     other = open_stores(config, f"{tenant}-2")
-    recorder = Recorder(lambda t, _: Unavailable("away") if t == tenant else None)
+    recorder = Recorder(lambda t, _: Unavailable("unavailable") if t == tenant else None)
     await stores.events.append(made(0, 3))
     async with following(config, recorder, tenant, f"{tenant}-2", concurrency=1):
         await other.events.append(made(0, 3))
@@ -219,7 +221,7 @@ async def test_a_log_is_replayed_from_a_position(
     assert recorder.seen[tenant] == [0, 1, 2, 3, 4, 5, 4, 5]
 
 
-async def test_what_the_announcement_missed_is_found(
+async def test_a_missed_announcement_is_found_by_the_scan(
     stores: TenantStores, config: StoreConfig, tenant: str, monkeypatch
 ):
     async def deaf(self: Consumer) -> None:
@@ -233,7 +235,7 @@ async def test_what_the_announcement_missed_is_found(
         assert await recorder.until(tenant, 3) == [0, 1, 2]
 
 
-async def test_workers_divide_the_tenants_and_take_over_when_one_leaves(
+async def test_workers_share_the_tenants_and_replace_each_other(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     tenants = [f"{tenant}-{n}" for n in range(16)]
@@ -259,7 +261,7 @@ async def test_workers_divide_the_tenants_and_take_over_when_one_leaves(
                     await asyncio.sleep(0.01)
 
 
-async def test_while_a_worker_lives_no_other_takes_its_tenant(
+async def test_no_worker_takes_the_tenant_of_a_living_one(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     running, most = [0], [0]
@@ -281,7 +283,7 @@ async def test_while_a_worker_lives_no_other_takes_its_tenant(
     assert most[0] == 1
 
 
-async def test_consume_ends_when_it_is_told_to_and_frees_its_tenants(
+async def test_consume_stops_on_request_and_releases_its_tenants(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     stop, recorder = asyncio.Event(), Recorder()
@@ -302,9 +304,7 @@ async def test_consume_ends_when_it_is_told_to_and_frees_its_tenants(
     assert not await async_redis(config.online).zscore("@workers:search", "w1")
 
 
-async def test_a_group_says_how_far_behind_it_is(
-    stores: TenantStores, config: StoreConfig, tenant: str
-):
+async def test_a_group_reports_its_lag(stores: TenantStores, config: StoreConfig, tenant: str):
     log = RedisEventLog(config)
     assert await log.groups(tenant) == []
     positions = await stores.events.append(made(0, 4))
@@ -363,7 +363,7 @@ def noted(out: Path, tenant: str) -> list[int]:
     return [int(line[1]) for line in lines if line[0] == tenant]
 
 
-async def test_two_workers_and_a_killed_one_lose_nothing_and_keep_the_order(
+async def test_killing_workers_loses_no_event_and_keeps_the_order(
     config: StoreConfig, stores: TenantStores, tenant: str, tmp_path: Path, nursery: Any
 ):
     tenants, out, total = [f"{tenant}-{n}" for n in range(4)], tmp_path / "out", 600

@@ -1,3 +1,5 @@
+"""Where the stores are."""
+
 import os
 import pickle
 
@@ -13,7 +15,7 @@ def make(**given: str) -> StoreConfig:
     )
 
 
-def test_the_log_is_in_the_online_redis_unless_it_is_given():
+def test_the_log_is_in_the_online_redis_by_default():
     assert make().events == "redis://:secret@h/0"
     assert make(events="redis://other/0").events == "redis://other/0"
 
@@ -27,7 +29,7 @@ def test_secrets_are_not_shown():
     assert not any(word in shown for word in ("secret", "Milvus", "hidden"))
 
 
-def test_a_relative_lake_is_made_absolute_because_workers_run_elsewhere():
+def test_a_relative_lake_path_becomes_absolute():
     assert make(lake="lake").lake == os.path.abspath("lake")
     assert make(lake="s3://bucket/lake").lake == "s3://bucket/lake"
 
@@ -42,6 +44,6 @@ def test_a_relative_lake_is_made_absolute_because_workers_run_elsewhere():
         {"lakes": "x"},
     ],
 )
-def test_what_is_no_store_is_refused(given: dict[str, str]):
+def test_an_invalid_uri_is_refused(given: dict[str, str]):
     with pytest.raises(ValidationError):
         make(**given)

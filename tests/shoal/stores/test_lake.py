@@ -1,3 +1,5 @@
+"""A tenant's lake, on a disk."""
+
 import pickle
 import time
 from datetime import date, datetime
@@ -47,7 +49,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLED", -1.0)
 
 
-async def test_what_is_appended_is_read_back_with_its_date(lake: LakeStore, root: Path):
+async def test_appended_rows_are_read_back_with_their_date(lake: LakeStore, root: Path):
     path = await lake.append("metrics", table(1, 2), DAY)
     await lake.append("metrics", table(3), NEXT)
     rows = await lake.read("metrics")
@@ -57,7 +59,7 @@ async def test_what_is_appended_is_read_back_with_its_date(lake: LakeStore, root
     assert await lake.tables() == ["metrics"]
 
 
-async def test_both_ends_of_a_range_belong_to_it(lake: LakeStore):
+async def test_both_ends_of_a_range_are_included(lake: LakeStore):
     for n in range(1, 5):
         await lake.append("metrics", table(n), date(2026, 3, n))
     assert await numbers(lake, date(2026, 3, 2), date(2026, 3, 3)) == [2, 3]
@@ -65,12 +67,12 @@ async def test_both_ends_of_a_range_belong_to_it(lake: LakeStore):
     assert len(await lake.files("metrics", date(2026, 3, 4))) == 1
 
 
-async def test_columns_may_be_chosen_and_date_is_one(lake: LakeStore):
+async def test_columns_can_be_selected_including_the_date(lake: LakeStore):
     await lake.append("metrics", pa.table({"n": [1], "m": ["x"]}), DAY)
     assert (await lake.read("metrics", columns=["date", "m"])).column_names == ["date", "m"]
 
 
-async def test_nothing_there_reads_as_none(lake: LakeStore):
+async def test_reading_a_missing_table_gives_none(lake: LakeStore):
     assert await lake.read("metrics") is None
     assert await lake.files("metrics") == await lake.days("metrics") == await lake.tables() == []
     assert await lake.delete("metrics") == 0
@@ -153,12 +155,12 @@ async def test_only_the_log_writes_the_archive(lake: LakeStore):
         await lake.append("events", table(1), DAY)
 
 
-async def test_the_column_date_is_the_lakes_own(lake: LakeStore):
+async def test_the_column_date_is_reserved(lake: LakeStore):
     with pytest.raises(Invalid, match="date"):
         await lake.append("metrics", pa.table({"date": ["x"]}), DAY)
 
 
-async def test_a_time_of_day_does_not_get_into_the_path(lake: LakeStore):
+async def test_a_time_of_day_is_not_part_of_the_path(lake: LakeStore):
     path = await lake.append("metrics", table(1), datetime(2026, 3, 1, 12, 30))
     assert Path(path).parent.name == "date=2026-03-01"
 
@@ -210,7 +212,7 @@ async def test_a_file_compacted_between_listing_and_reading_is_still_read(
     assert await numbers(lake) == [1]
 
 
-def test_a_part_that_another_covers_is_not_live():
+def test_a_part_covered_by_another_is_not_live():
     def part(first: str, last: str) -> Part:
         return Part(f"{first}-{last}", first, last, 0.0)
 
@@ -240,7 +242,7 @@ while True:
 """
 
 
-async def test_a_killed_writer_leaves_no_half_file(lake: LakeStore, root: Path, nursery: Any):
+async def test_a_killed_writer_leaves_no_partial_file(lake: LakeStore, root: Path, nursery: Any):
     for delay in (0.003, 0.01, 0.03):
         before = await lake.files("metrics")
         child = nursery.start(WRITER, str(root))
@@ -254,7 +256,9 @@ async def test_a_killed_writer_leaves_no_half_file(lake: LakeStore, root: Path, 
         assert pq.read_table(path, partitioning=None).num_rows == 200_000
 
 
-async def test_what_a_killed_writer_left_is_cleared(lake: LakeStore, root: Path, settled: None):
+async def test_compaction_removes_what_a_killed_writer_left(
+    lake: LakeStore, root: Path, settled: None
+):
     path = Path(await lake.append("metrics", table(1), DAY))
     half = path.parent / ".x.parquet.12.tmp"
     half.write_bytes(b"PAR1")
@@ -263,12 +267,12 @@ async def test_what_a_killed_writer_left_is_cleared(lake: LakeStore, root: Path,
     assert not half.exists()
 
 
-async def test_a_lake_that_cannot_be_written_is_unavailable(away: StoreConfig):
+async def test_an_unwritable_lake_is_unavailable(unreachable: StoreConfig):
     with pytest.raises(Unavailable):
-        await open_stores(away, "acme").lake.append("metrics", table(1), DAY)
+        await open_stores(unreachable, "acme").lake.append("metrics", table(1), DAY)
 
 
-async def test_a_store_of_objects_serves_like_a_disk():
+async def test_an_object_store_works_like_a_disk():
     lake = open_stores(
         StoreConfig(online="redis://h", vectors="http://h", lake="mock:///lake"), "acme"
     ).lake
@@ -285,6 +289,6 @@ async def test_a_store_of_objects_serves_like_a_disk():
     assert await lake.delete("metrics") == 3
 
 
-async def test_a_door_pickles(lake: LakeStore):
+async def test_a_store_pickles(lake: LakeStore):
     await pickle.loads(pickle.dumps(lake)).append("metrics", table(1), DAY)
     assert await numbers(lake) == [1]

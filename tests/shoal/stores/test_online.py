@@ -1,3 +1,5 @@
+"""A tenant's online store, on a real Redis."""
+
 import asyncio
 import contextlib
 import pickle
@@ -35,7 +37,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("part", HOSTILE)
-async def test_a_hostile_part_stays_within_the_tenant_and_comes_back(
+async def test_a_hostile_key_part_stays_within_the_tenant(
     stores: TenantStores, tenant: str, part: str
 ):
     for key in [
@@ -67,7 +69,7 @@ def test_no_two_tenants_share_a_key(a: str, one: list[str], b: str, other: list[
     assert a == b or address(a, tuple(one)) != address(b, tuple(other))
 
 
-def test_the_documented_addresses():
+def test_keys_have_the_documented_addresses():
     assert address("acme", ("user", "123", "boards_30d")) == "acme:user:123:boards_30d"
     assert address("acme", ("{}", "user", "123")) == "{acme:user:123}"
     assert address("acme", ("{}", "user", "1:2", "{}", "clicks")) == "{acme:user:1%3A2}:clicks"
@@ -77,7 +79,7 @@ def test_the_documented_addresses():
 @pytest.mark.parametrize(
     "key", ["", (), ("user", ""), ("user", 7), ("user", None), ("user", "\ud800"), ("{}",)]
 )
-async def test_what_is_no_key_is_invalid(stores: TenantStores, key: object):
+async def test_an_invalid_key_is_refused(stores: TenantStores, key: object):
     with pytest.raises(Invalid):
         await stores.online.get(key)
 
@@ -99,7 +101,7 @@ async def test_what_is_no_key_is_invalid(stores: TenantStores, key: object):
         "scan_iter",
     ],
 )
-async def test_a_command_that_could_leave_the_tenant_is_not_there(
+async def test_commands_that_could_leave_the_tenant_are_unavailable(
     stores: TenantStores, command: str
 ):
     assert not hasattr(stores.online, command)
@@ -110,19 +112,19 @@ async def test_a_command_that_could_leave_the_tenant_is_not_there(
 
 
 @pytest.mark.parametrize("command", ["delete", "unlink", "exists", "pfcount"])
-async def test_a_command_of_many_keys_takes_one(stores: TenantStores, command: str):
+async def test_commands_of_many_keys_take_one(stores: TenantStores, command: str):
     with pytest.raises(TypeError):
         await getattr(stores.online, command)("a", "globex:b")
     with pytest.raises(TypeError):
         getattr(stores.online.pipeline(), command)("a", "globex:b")
 
 
-def test_a_door_cannot_be_bound_anew(config: StoreConfig):
-    door = open_stores(config, "acme").online
+def test_a_store_cannot_change_its_tenant(config: StoreConfig):
+    online = open_stores(config, "acme").online
     for change in [
-        lambda: setattr(door, "_tenant", "globex"),
-        lambda: setattr(door, "x", 1),
-        lambda: delattr(door, "_tenant"),
+        lambda: setattr(online, "_tenant", "globex"),
+        lambda: setattr(online, "x", 1),
+        lambda: delattr(online, "_tenant"),
     ]:
         with pytest.raises(AttributeError):
             change()
@@ -135,12 +137,12 @@ def test_a_door_cannot_be_bound_anew(config: StoreConfig):
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "a:b", "../x", "a\n", "a b", "%00", "_x", "a" * 64])
-def test_a_name_that_is_no_tenant_is_refused(config: StoreConfig, name: str):
+def test_an_invalid_tenant_id_is_refused(config: StoreConfig, name: str):
     with pytest.raises(ValueError, match="tenant"):
         open_stores(config, name)
 
 
-async def test_a_pickled_door_is_the_same_door(stores: TenantStores):
+async def test_a_pickled_store_is_the_same_store(stores: TenantStores):
     await stores.online.set("a", "1")
     again = pickle.loads(pickle.dumps(stores))
     assert await again.online.get("a") == b"1"
@@ -152,7 +154,7 @@ async def test_every_command_exists_in_redis(config: StoreConfig, stores: Tenant
     assert not [command for command in COMMANDS if not hasattr(client, command)]
 
 
-async def test_a_pipeline_gives_the_results_in_order(stores: TenantStores):
+async def test_a_pipeline_returns_its_results_in_order(stores: TenantStores):
     pipe = stores.online.pipeline()
     pipe.hset(("user", "1"), "n", 1)
     pipe.hincrby(("user", "1"), "n", 4)
@@ -173,7 +175,7 @@ async def test_a_script_runs_alone_and_in_a_pipeline(stores: TenantStores):
     assert await pipe.execute() == [3, 4, 5, b"5", b"5"]
 
 
-async def test_scan_finds_what_is_below_a_prefix_and_nothing_beside_it(
+async def test_scan_finds_only_keys_below_a_prefix(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     for key in [
@@ -195,18 +197,18 @@ async def test_iterators_walk_a_large_hash(stores: TenantStores):
     assert len({field async for field, _ in stores.online.hscan_iter("h")}) == 1000
 
 
-async def test_a_redis_that_is_away_is_unavailable(away: StoreConfig):
-    door = open_stores(away, "acme").online
+async def test_an_unreachable_redis_is_unavailable(unreachable: StoreConfig):
+    online = open_stores(unreachable, "acme").online
     for call in [
-        lambda: door.get("a"),
-        lambda: door.eval("return 1", ["a"]),
-        lambda: door.pipeline().get("a").execute(),
+        lambda: online.get("a"),
+        lambda: online.eval("return 1", ["a"]),
+        lambda: online.pipeline().get("a").execute(),
     ]:
         with pytest.raises(Unavailable) as caught:
             await call()
         assert caught.value.retry_after == 1
     with pytest.raises(Unavailable):
-        [key async for key in door.scan("a")]
+        [key async for key in online.scan("a")]
 
 
 async def test_a_wrong_password_is_unavailable(config: StoreConfig):
@@ -215,13 +217,15 @@ async def test_a_wrong_password_is_unavailable(config: StoreConfig):
         await open_stores(wrong, "acme").online.get("a")
 
 
-async def test_many_at_once_share_a_few_connections(stores: TenantStores, config: StoreConfig):
+async def test_concurrent_commands_share_a_few_connections(
+    stores: TenantStores, config: StoreConfig
+):
     await asyncio.gather(*(stores.online.incrby("n") for _ in range(2000)))
     assert await stores.online.get("n") == b"2000"
     assert len(async_redis(config.online).connection_pool._available_connections) <= 64
 
 
-async def test_a_fault_gives_its_connection_back(stores: TenantStores):
+async def test_a_failed_command_releases_its_connection(stores: TenantStores):
     await stores.online.set("text", "x")
     for _ in range(200):
         with pytest.raises(ResponseError):
@@ -233,21 +237,19 @@ async def test_a_fault_gives_its_connection_back(stores: TenantStores):
     assert await stores.online.get("text") == b"x"
 
 
-def test_doors_work_in_one_event_loop_after_another(config: StoreConfig, tenant: str):
-    door = open_stores(config, tenant).online
+def test_a_store_works_in_one_event_loop_after_another(config: StoreConfig, tenant: str):
+    online = open_stores(config, tenant).online
     for n in range(1, 4):
-        assert asyncio.run(door.incrby("loops")) == n
+        assert asyncio.run(online.incrby("loops")) == n
 
 
-async def test_a_value_that_the_socket_does_not_take_at_once_is_kept_whole(stores: TenantStores):
+async def test_a_value_larger_than_the_socket_buffer_arrives_whole(stores: TenantStores):
     value = secrets.token_bytes(32_000_000)
     await stores.online.set("large", value)
     assert await stores.online.get("large") == value
 
 
-async def test_a_connection_that_was_cut_while_it_idled_is_replaced(
-    stores: TenantStores, config: StoreConfig
-):
+async def test_a_connection_cut_while_idle_is_replaced(stores: TenantStores, config: StoreConfig):
     await stores.online.set("text", "x")
     other = Redis.from_url(config.online)
     await other.client_kill_filter(_type="normal", skipme=True)
@@ -256,7 +258,7 @@ async def test_a_connection_that_was_cut_while_it_idled_is_replaced(
     assert await stores.online.get("text") == b"x"
 
 
-async def test_a_connection_that_is_cut_while_it_is_waited_for_is_unavailable(
+async def test_a_connection_cut_during_a_command_is_unavailable(
     stores: TenantStores, config: StoreConfig
 ):
     waiting = asyncio.create_task(

@@ -1,59 +1,35 @@
 """Everything that stands on Redis, on a Redis Cluster of one node."""
 
 import asyncio
-import contextlib
-import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from redis import ConnectionError, Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from shoal import Event, Unavailable
+from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.eventlog import redis_log
 from shoal.eventlog.redis_log import RedisEventLog
-from shoal.local.redis_process import redis_binary
 from shoal.runtime import job_runs
 from shoal.runtime.job_runs import JobRuns
 from shoal.stores import online as online_store
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
+from shoal.tenants.directory import Directory
+from shoal.tenants.keyspace import active_key, exposed_key
 from shoal.tenants.tenant_stores import TenantStores, open_stores
+
+from ..conftest import World
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
-    folder: Path = tmp_path_factory.mktemp("cluster")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        # The cluster's bus takes the port 10,000 above.
-        port = probe.getsockname()[1] % 40_000 + 10_000
-    address = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    options = ["--cluster-enabled", "yes", "--save", ""]
-    server = subprocess.Popen([redis_binary(), *address, *options], stdout=subprocess.DEVNULL)
-    try:
-        with Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
-            for _ in range(200):
-                with contextlib.suppress(ConnectionError):
-                    if client.ping():
-                        break
-                time.sleep(0.05)
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
-                time.sleep(0.05)
-        uri = f"redis+cluster://127.0.0.1:{port}"
-        yield StoreConfig(online=uri, vectors="http://127.0.0.1:1", lake=str(folder / "lake"))
-    finally:
-        server.terminate()
-        server.wait()
+@pytest.fixture
+def cluster(redis_cluster: str, tmp_path: Path) -> StoreConfig:
+    lake = str(tmp_path / "lake")
+    return StoreConfig(online=redis_cluster, vectors="http://127.0.0.1:1", lake=lake)
 
 
 @pytest.fixture
@@ -134,6 +110,30 @@ def test_job_runs_work_on_a_cluster(cluster: StoreConfig, monkeypatch: pytest.Mo
     assert not runs.schedule("a.b", datetime(2026, 11, 22, 3, tzinfo=UTC))
     assert runs.schedule("a.b", datetime(2026, 11, 23, 3, tzinfo=UTC))
     assert runs.forget_tenant("acme") == 2
+
+
+async def test_the_router_counts_and_logs_exposures_on_a_cluster(redis_cluster: str):
+    directory = Directory(redis_cluster)
+    await directory.redis.flushall()
+    arms = (
+        Variant(name="control", allocation=50),
+        Variant(name="treatment", allocation=50, parameters={"warmth": 0.9}),
+    )
+    record = ExperimentRecord(
+        id="warmer", tenant="acme", capability="greeting", status="running", variants=arms
+    )
+    async with World(directory) as world:
+        await directory.put_experiment(record)
+        await world.router.snapshot.catch_up()
+        for user in ("ana", "bob"):  # each flush is a script of its own
+            response = await world.get("/warmth", headers={"shoal-user": user})
+            assert response.status_code == 200
+            await world.router.metrics.flush()
+    events = [e for e in world.logs["acme"].events if e.type == "experiment.exposure"]
+    assert {event.subject for event in events} == {"ana", "bob"}
+    assert await directory.redis.scard(exposed_key("acme", "warmer")) == 2
+    assert await directory.redis.zscore(active_key("greeting"), "acme") is not None
+    await close_connections()
 
 
 async def test_commands_run_atomically_on_a_cluster(cluster: StoreConfig):

@@ -1,3 +1,5 @@
+"""A tenant's vector store, on a real Milvus Lite server."""
+
 import asyncio
 import math
 import pickle
@@ -50,29 +52,31 @@ async def filled(stores: TenantStores) -> TenantStores:
     return stores
 
 
-async def test_a_collection_answers_by_meaning_by_words_and_by_filter(
+async def test_a_collection_is_searched_by_vector_words_and_filter(
     filled: TenantStores, tenant: str
 ):
-    door = filled.vectors
-    hits = await door.nearest("items", [1, 0, 0, 0], limit=2, fields=["board", "at"])
+    vectors = filled.vectors
+    hits = await vectors.nearest("items", [1, 0, 0, 0], limit=2, fields=["board", "at"])
     assert [(h.id, round(h.score, 5)) for h in hits] == [("a", 1.0), ("b", 0.8)]
     assert hits[0].fields == {"board": "b1", "at": 10}
-    assert (await door.nearest("items", [1, 0, 0, 0], limit=9))[-1].score == pytest.approx(-1)
-    words = await door.matching("items", "apple", limit=5)
+    assert (await vectors.nearest("items", [1, 0, 0, 0], limit=9))[-1].score == pytest.approx(-1)
+    words = await vectors.matching("items", "apple", limit=5)
     assert [h.id for h in words] == ["b", "a"]
     assert words[0].score > words[1].score > 0
     assert (
-        await door.matching("items", "absent", limit=5)
-        == await door.matching("items", "  ", limit=5)
+        await vectors.matching("items", "absent", limit=5)
+        == await vectors.matching("items", "  ", limit=5)
         == []
     )
-    within = await door.nearest(
+    within = await vectors.nearest(
         "items", [1, 0, 0, 0], limit=9, filter="board in {boards}", values={"boards": ["b2"]}
     )
     assert [h.id for h in within] == ["b", "c"]
     assert [
         h.id
-        for h in await door.matching("items", "apple", limit=9, filter="at > {n}", values={"n": 15})
+        for h in await vectors.matching(
+            "items", "apple", limit=9, filter="at > {n}", values={"n": 15}
+        )
     ] == ["b"]
     for expression, values, expected in [
         ("board == {b}", {"b": 'b"3'}, ["d"]),
@@ -82,27 +86,31 @@ async def test_a_collection_answers_by_meaning_by_words_and_by_filter(
         ("at in {n}", {"n": [-40, 10]}, ["a", "d"]),
         ("", {}, ["a", "b", "c", "d"]),
     ]:
-        hits = await door.nearest("items", [0, 0, 0, 1], limit=9, filter=expression, values=values)
+        hits = await vectors.nearest(
+            "items", [0, 0, 0, 1], limit=9, filter=expression, values=values
+        )
         assert sorted(h.id for h in hits) == expected
-        assert await door.count("items", filter=expression, values=values) == len(expected)
+        assert await vectors.count("items", filter=expression, values=values) == len(expected)
 
 
-async def test_rows_are_got_replaced_and_deleted(filled: TenantStores):
-    door = filled.vectors
-    got = await door.get("items", ["c", "zz", "a", "a"], ["at", "text"])
+async def test_rows_are_read_replaced_and_deleted(filled: TenantStores):
+    vectors = filled.vectors
+    got = await vectors.get("items", ["c", "zz", "a", "a"], ["at", "text"])
     assert got == [
         {"id": "c", "at": 30, "text": "blue sky"},
         {"id": "a", "at": 10, "text": "red apple"},
         {"id": "a", "at": 10, "text": "red apple"},
     ]
-    assert await door.upsert("items", [row("c", 0, 0, 1, 0, at=1), row("c", 0, 0, 1, 0, at=2)]) == 1
-    assert (await door.get("items", ["c"], ["at"]))[0]["at"] == 2
-    assert await door.delete("items", ["a", "a", "zz"]) == 1
-    assert await door.delete("items", ["a"]) == 0
-    assert await door.count("items") == 3
-    assert await door.get("items", []) == []
-    await door.flush("items")
-    assert [h.id for h in await door.nearest("items", [0, 0, 1, 0], limit=1)] == ["c"]
+    assert (
+        await vectors.upsert("items", [row("c", 0, 0, 1, 0, at=1), row("c", 0, 0, 1, 0, at=2)]) == 1
+    )
+    assert (await vectors.get("items", ["c"], ["at"]))[0]["at"] == 2
+    assert await vectors.delete("items", ["a", "a", "zz"]) == 1
+    assert await vectors.delete("items", ["a"]) == 0
+    assert await vectors.count("items") == 3
+    assert await vectors.get("items", []) == []
+    await vectors.flush("items")
+    assert [h.id for h in await vectors.nearest("items", [0, 0, 1, 0], limit=1)] == ["c"]
 
 
 HOSTILE = [
@@ -121,29 +129,29 @@ HOSTILE = [
 
 
 async def test_no_value_escapes_its_literal(stores: TenantStores):
-    door = stores.vectors
-    await door.ensure("items", VectorSchema(2, {"board": "string"}))
-    await door.upsert("items", [{"id": v, "vector": [1, 0], "board": v} for v in HOSTILE])
+    vectors = stores.vectors
+    await vectors.ensure("items", VectorSchema(2, {"board": "string"}))
+    await vectors.upsert("items", [{"id": v, "vector": [1, 0], "board": v} for v in HOSTILE])
     for value in HOSTILE:
-        hits = await door.nearest(
+        hits = await vectors.nearest(
             "items", [1, 0], limit=99, filter="board == {b}", values={"b": value}
         )
         assert [h.id for h in hits] == [value]
-        assert [r["id"] for r in await door.get("items", [value])] == [value]
-    hits = await door.nearest(
+        assert [r["id"] for r in await vectors.get("items", [value])] == [value]
+    hits = await vectors.nearest(
         "items", [1, 0], limit=99, filter="board in {b}", values={"b": HOSTILE[:3]}
     )
     assert sorted(h.id for h in hits) == sorted(HOSTILE[:3])
-    assert await door.delete("items", HOSTILE[:2]) == 2
+    assert await vectors.delete("items", HOSTILE[:2]) == 2
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_a_literal_says_exactly_the_text(value: str):
+def test_a_literal_parses_to_the_same_text(value: str):
     assert parse_expr(f"id == {literal(value)}").right.value == value
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
-def test_a_list_of_texts_stays_that_list(values: list[str]):
+def test_a_literal_list_parses_to_the_same_list(values: list[str]):
     assert [
         e.value for e in parse_expr(fill_placeholders("id in {v}", {"v": values})).values.elements
     ] == values
@@ -158,12 +166,12 @@ def test_placeholders_within_quotes_are_text():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, {}, b"x", object()])
-def test_what_has_no_literal_is_invalid(value: object):
+def test_a_value_without_a_literal_is_invalid(value: object):
     with pytest.raises(Invalid):
         fill_placeholders("a == {x}", {"x": value})
 
 
-def test_a_placeholder_without_value_and_a_value_without_placeholder_are_mistakes():
+def test_placeholders_and_values_must_match():
     for filter, values in [("a == {x}", {}), ("a == 1", {"x": 1})]:
         with pytest.raises(ValueError, match="placeholder"):
             fill_placeholders(filter, values)
@@ -200,7 +208,7 @@ async def test_tenants_have_collections_of_their_own(
     assert await filled.vectors.names() == ["items"]
 
 
-async def test_names_are_told_while_other_tenants_collections_go(
+async def test_collections_are_listed_while_others_are_dropped(
     filled: TenantStores, config: StoreConfig, tenant: str
 ):
     other = open_stores(config, f"{tenant}-2").vectors
@@ -214,7 +222,7 @@ async def test_names_are_told_while_other_tenants_collections_go(
     assert found == {"items"}
 
 
-async def test_ensuring_twice_is_fine_and_another_schema_a_conflict(filled: TenantStores):
+async def test_ensuring_another_schema_is_a_conflict(filled: TenantStores):
     await filled.vectors.ensure("items", SCHEMA)
     for schema in [
         VectorSchema(5, SCHEMA.fields, True),
@@ -225,7 +233,7 @@ async def test_ensuring_twice_is_fine_and_another_schema_a_conflict(filled: Tena
             await filled.vectors.ensure("items", schema)
 
 
-async def test_several_may_make_the_same_collection_at_once(stores: TenantStores):
+async def test_a_collection_may_be_created_concurrently(stores: TenantStores):
     await asyncio.gather(*(stores.vectors.ensure("items", VectorSchema(2)) for _ in range(4)))
     assert await stores.vectors.count("items") == 0
 
@@ -245,7 +253,7 @@ async def test_several_may_make_the_same_collection_at_once(stores: TenantStores
         ({"board": "\ud800"}, "1.board"),
     ],
 )
-async def test_a_bad_row_is_located_and_refused(
+async def test_an_invalid_row_is_located(
     config: StoreConfig, change: dict[str, object], where: str
 ):
     with pytest.raises(Invalid) as caught:
@@ -255,7 +263,7 @@ async def test_a_bad_row_is_located_and_refused(
     assert caught.value.errors[0]["location"] == where
 
 
-async def test_a_vector_of_another_dimension_is_invalid_and_nothing_is_written(
+async def test_a_vector_of_another_dimension_is_invalid(
     filled: TenantStores,
 ):
     with pytest.raises(Invalid):
@@ -266,12 +274,12 @@ async def test_a_vector_of_another_dimension_is_invalid_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("vector", [[1, 0, 0, math.nan], [[1, 0, 0, 0]], "abcd", None])
-async def test_a_bad_query_is_invalid(config: StoreConfig, vector: object):
+async def test_an_invalid_query_vector_is_refused(config: StoreConfig, vector: object):
     with pytest.raises(Invalid):
         await open_stores(config, "acme").vectors.nearest("items", vector, limit=1)
 
 
-async def test_a_filter_that_is_none_is_invalid(filled: TenantStores):
+async def test_a_malformed_filter_is_invalid(filled: TenantStores):
     for filter in ["at ===", "nothing == 1", "at == ", "(((", "at == 'x"]:
         with pytest.raises(Invalid):
             await filled.vectors.nearest("items", [1, 0, 0, 0], limit=1, filter=filter)
@@ -285,34 +293,34 @@ async def test_a_vector_of_zeros_has_a_finite_score(filled: TenantStores):
         )
 
 
-async def test_what_many_write_at_once_is_all_there(stores: TenantStores):
+async def test_concurrent_writers_lose_no_rows(stores: TenantStores):
     """milvus-lite itself loses rows here: see shoal.local.milvus.server."""
-    door = stores.vectors
-    await door.ensure("items", VectorSchema(8))
+    vectors = stores.vectors
+    await vectors.ensure("items", VectorSchema(8))
     random = np.random.default_rng(0)
 
     async def write(writer: int) -> None:
         for n in range(8):
-            await door.upsert(
+            await vectors.upsert(
                 "items",
                 [{"id": f"{writer}-{n}-{i}", "vector": random.normal(size=8)} for i in range(20)],
             )
             if n % 4 == 0:
-                await door.flush("items")
+                await vectors.flush("items")
 
     await asyncio.gather(*(write(w) for w in range(6)))
-    assert await door.count("items") == 6 * 8 * 20
-    assert len(await door.nearest("items", [1] * 8, limit=2000)) == 960
+    assert await vectors.count("items") == 6 * 8 * 20
+    assert len(await vectors.nearest("items", [1] * 8, limit=2000)) == 960
 
 
-async def test_a_milvus_that_is_away_is_unavailable(away: StoreConfig):
+async def test_an_unreachable_milvus_is_unavailable(unreachable: StoreConfig):
     for call in [
         lambda d: d.nearest("items", [1, 0], limit=1),
         lambda d: d.ensure("items", VectorSchema(2)),
         lambda d: d.count("items"),
     ]:
         with pytest.raises(Unavailable) as caught:
-            await call(open_stores(away, "acme").vectors)
+            await call(open_stores(unreachable, "acme").vectors)
         assert caught.value.retry_after
 
 
@@ -323,7 +331,7 @@ async def test_a_wrong_token_is_refused(config: StoreConfig):
         ).vectors.names()
 
 
-async def test_a_door_pickles(filled: TenantStores):
+async def test_a_store_pickles(filled: TenantStores):
     assert await pickle.loads(pickle.dumps(filled.vectors)).count("items") == 4
 
 

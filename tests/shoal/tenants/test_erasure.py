@@ -1,3 +1,5 @@
+"""Erasing a tenant's data from every store."""
+
 from datetime import date
 
 import pyarrow as pa
@@ -25,7 +27,7 @@ async def fill(stores: TenantStores, config: StoreConfig, tenant: str) -> None:
     await stores.vectors.upsert("items", [{"id": str(i), "vector": [1, 0]} for i in range(4)])
 
 
-async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
+async def test_erasing_a_tenant_removes_all_of_it_and_nothing_else(
     config: StoreConfig, stores: TenantStores, tenant: str
 ):
     near = f"{tenant}-2"
@@ -43,7 +45,7 @@ async def test_erasing_a_tenant_removes_all_of_it_and_nothing_of_another(
     assert await other.vectors.count("items") == 4
 
 
-async def test_an_erased_tenant_can_be_made_again(
+async def test_an_erased_tenant_can_be_created_again(
     config: StoreConfig, stores: TenantStores, tenant: str
 ):
     for _ in range(2):
@@ -51,7 +53,7 @@ async def test_an_erased_tenant_can_be_made_again(
         assert (await erase_data(config, tenant))["vectors"] == 4
 
 
-async def test_what_is_left_is_named(
+async def test_stores_with_remaining_data_are_named(
     config: StoreConfig, stores: TenantStores, tenant: str, monkeypatch
 ):
     await fill(stores, config, tenant)
@@ -65,6 +67,6 @@ async def test_what_is_left_is_named(
 
 
 @pytest.mark.parametrize("name", ["*", "", "acme*", "../x", "Acme"])
-async def test_what_is_no_tenant_is_not_erased(config: StoreConfig, name: str):
+async def test_an_invalid_tenant_id_is_not_erased(config: StoreConfig, name: str):
     with pytest.raises(ValueError, match="tenant"):
         await erase_data(config, name)

@@ -1,4 +1,4 @@
-"""The outbox: bounded, in order, tried again, and empty at the end."""
+"""A bounded queue that delivers in batches."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from shoal.tenants.outbox import Outbox
 pytestmark = pytest.mark.anyio
 
 
-async def test_all_is_delivered_in_order_by_the_end() -> None:
+async def test_everything_is_delivered_in_order_before_closing() -> None:
     delivered: list[int] = []
 
     async def deliver(batch: list[int]) -> None:
@@ -25,7 +25,7 @@ async def test_all_is_delivered_in_order_by_the_end() -> None:
     assert delivered[-1] == 1234
 
 
-async def test_a_full_one_refuses_or_makes_wait() -> None:
+async def test_a_full_outbox_refuses_or_waits() -> None:
     gate = asyncio.Event()
     delivered: list[int] = []
 
@@ -44,9 +44,9 @@ async def test_a_full_one_refuses_or_makes_wait() -> None:
     assert delivered == [0, 1, 3]
 
 
-async def test_a_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_delivery_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Outbox, "RETRY_SECONDS", 0.01)
-    faults, delivered = iter([OSError("away"), ValueError("what?")]), []
+    faults, delivered = iter([OSError("unavailable"), ValueError("what?")]), []
 
     async def deliver(batch: list[int]) -> None:
         if fault := next(faults, None):
@@ -59,9 +59,9 @@ async def test_a_fault_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert delivered == [1]
 
 
-async def test_what_cannot_be_delivered_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_cannot_be_delivered_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def deliver(batch: list[int]) -> None:
-        raise OSError("away")
+        raise OSError("unavailable")
 
     outbox: Outbox[int] = Outbox("test", deliver, linger=0)
     outbox.offer(1)

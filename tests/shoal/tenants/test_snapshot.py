@@ -1,4 +1,4 @@
-"""The snapshot: what a process knows, how soon, and without the directory."""
+"""The directory as a process has it in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -32,9 +32,7 @@ async def snapshot(directory: Directory) -> AsyncIterator[Snapshot]:
     await snapshot.stop()
 
 
-async def test_what_was_there_is_known_from_the_start(
-    directory: Directory, snapshot: Snapshot
-) -> None:
+async def test_a_snapshot_starts_with_all_tenants(directory: Directory, snapshot: Snapshot) -> None:
     await directory.create_tenant("acme")
     record, _ = await directory.create_key("acme", "editor")
     await snapshot.start()
@@ -42,7 +40,7 @@ async def test_what_was_there_is_known_from_the_start(
     assert snapshot.keys[record.id.encode()][1].tenant == "acme"
 
 
-async def test_a_revoked_key_and_a_removed_tenant_are_known_within_a_second(
+async def test_a_revocation_and_a_removal_are_known_within_a_second(
     directory: Directory, snapshot: Snapshot
 ) -> None:
     await snapshot.start()
@@ -60,7 +58,7 @@ async def test_a_revoked_key_and_a_removed_tenant_are_known_within_a_second(
     await until(lambda: "acme" in snapshot.tenants)
 
 
-async def test_without_the_subscription_the_poll_finds_changes(
+async def test_polling_finds_changes_without_the_subscription(
     directory: Directory, snapshot: Snapshot, redis_server: RedisServer
 ) -> None:
     await snapshot.start()
@@ -83,7 +81,7 @@ async def test_only_changed_tenants_are_read_again(
     assert snapshot.tenants["globex"] is globex
 
 
-async def test_an_emptied_directory_is_an_empty_snapshot(
+async def test_emptying_the_directory_empties_the_snapshot(
     directory: Directory, snapshot: Snapshot, redis_server: RedisServer
 ) -> None:
     for name in ("acme", "globex"):
@@ -93,7 +91,7 @@ async def test_an_emptied_directory_is_an_empty_snapshot(
     await until(lambda: set(snapshot.tenants) == {"platform"})
 
 
-async def test_a_thousand_tenants_and_all_at_once_that_change(
+async def test_a_thousand_tenants_that_change_at_once_are_followed(
     directory: Directory, snapshot: Snapshot
 ) -> None:
     await snapshot.start()
@@ -101,7 +99,7 @@ async def test_a_thousand_tenants_and_all_at_once_that_change(
     await until(lambda: len(snapshot.tenants) == 1001, 5)
 
 
-def test_an_entry_that_cannot_be_read_does_not_hide_the_others(
+def test_an_unreadable_entry_does_not_hide_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     state = TenantState(
@@ -124,7 +122,7 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
     server.stop()
 
 
-async def test_without_the_directory_requests_are_refused_and_then_served_again(
+async def test_requests_are_refused_while_the_directory_is_unavailable(
     own_redis: RedisServer,
 ) -> None:
     directory = Directory(own_redis.url)
@@ -147,12 +145,12 @@ async def test_without_the_directory_requests_are_refused_and_then_served_again(
 async def test_a_router_starts_without_the_directory_and_recovers(
     tmp_path: Path, directory: Directory, world: World
 ) -> None:
-    away = Directory("redis://127.0.0.1:1/0")
-    router = world.new_router(away)
+    unreachable = Directory("redis://127.0.0.1:1/0")
+    router = world.new_router(unreachable)
     client = World.connect(router)
     headers = {"authorization": f"Bearer {world.keys['acme-editor']}"}
     problem(await client.get("/who", headers=headers), 503)
-    away.url = directory.url  # it comes up
+    unreachable.url = directory.url  # it comes up
     await until(router.snapshot.fresh, 5)
     assert (await client.get("/who", headers=headers)).status_code == 200
     await router.stop()
