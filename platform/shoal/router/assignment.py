@@ -1,17 +1,14 @@
-"""Deterministic assignment of units to variants: hashes and nothing else, so no state
-and no look-up.
+"""Deterministic assignment of units to variants, by hashes alone.
 
-All hashes are 32-bit x86 MurmurHash3 with seed 0, unsigned, of UTF-8 text, modulo
-10,000:
+Each hash is 32-bit x86 MurmurHash3 with seed 0, unsigned, of UTF-8 text, modulo 10,000:
 
-    variant     murmur3("{experiment}:{unit}")              falls into the variant's cumulative allocation
-    inclusion   murmur3("inclusion/{experiment}:{unit}")    below the traffic share
-    layer       murmur3("layer/{layer}:{unit}")             within the range that the experiment owns in its layer
-    holdout     murmur3("holdout/{holdout}:{unit}")         below the holdout's percent: takes no part
+    variant     {experiment}:{unit}             in the variant's range of buckets
+    inclusion   inclusion/{experiment}:{unit}   below the traffic share
+    layer       layer/{layer}:{unit}            in the experiment's range of the layer
+    holdout     holdout/{holdout}:{unit}        below the holdout's percent: left out
 
-Each question has a salt of its own, so that its answer is independent of the others':
-widening traffic lets new units in and moves nobody. An experiment's id holds no "/", so
-no variant key is ever another salt's key.
+Each has its own salt, so the answers are independent: more traffic lets new units in
+and moves none. An experiment's id contains no "/", so the keys never collide.
 """
 
 from __future__ import annotations
@@ -28,9 +25,7 @@ Attributes = Mapping[str, str | Iterable[str] | None]
 
 
 def assignment_bucket(experiment_id: str, unit_id: str) -> int:
-    """The unit's assignment_bucket, 0 to 9,999, that chooses its variant in this
-    experiment.
-    """
+    """The bucket, 0 to 9,999, that decides a unit's variant in an experiment."""
     return murmur3(f"{experiment_id}:{unit_id}", 0, False) % BUCKETS
 
 
@@ -40,7 +35,7 @@ def _below(percent: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A place in one experiment, and the parameter values that it brings."""
+    """A unit's variant in one experiment, with the parameters that it overrides."""
 
     experiment: str
     variant: str
@@ -50,28 +45,29 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Assigner:
-    """One experiment compiled for speed. Its status is not looked at: compile those
-    that run.
+    """Assigns the units of one experiment, whatever its status.
 
-    >>> from shoal.contract.experiments import ExperimentRecord, Variant
-    >>> arms = (Variant(name="control", allocation=50), Variant(name="treatment", allocation=50))
-    >>> Assigner.compile(ExperimentRecord(id="ranking", variants=arms)).assign("user-1")
-    'treatment'
+    >>> variants = [{"name": "old", "allocation": 50}, {"name": "new", "allocation": 50}]
+    >>> Assigner.compile({"id": "ranking", "variants": variants}).assign("user-1")
+    'new'
     """
 
     record: ExperimentRecord
     _prefix: str
     _by_bucket: tuple[Assignment, ...] = field(repr=False)
-    """Length 10,000. Made once, so that deciding allocates nothing."""
-    _gates: tuple[tuple[str, int, int], ...]
-    """(prefix, low, high): the unit takes part when low <= its bucket < high holds for
-    each.
-    """
+    """Of length 10,000."""
+    _ranges: tuple[tuple[str, int, int], ...]
+    """(prefix, low, high): a unit takes part if low <= bucket < high for each."""
 
     @classmethod
     def compile(cls, record: ExperimentRecord | Mapping[str, Any]) -> Assigner:
-        """Compile a record (or a plain mapping of its fields). Raises
-        pydantic.ValidationError if it is not one.
+        """Prepare an experiment for fast assignment.
+
+        Args:
+            record: The record, or a mapping of its fields.
+
+        Raises:
+            pydantic.ValidationError: The record is invalid.
         """
         if not isinstance(record, ExperimentRecord):
             record = ExperimentRecord.model_validate(record)
@@ -80,42 +76,40 @@ class Assigner:
         for i, variant in enumerate(record.variants):
             assignment = Assignment(record.id, variant.name, record.unit, variant.parameters)
             by_bucket += [assignment] * (edges[i + 1] - edges[i])
-        gates = []
+        ranges = []
         if record.layer_range is not None:
-            gates.append((f"layer/{record.layer}:", *record.layer_range))
+            ranges.append((f"layer/{record.layer}:", *record.layer_range))
         if record.holdout is not None and record.holdout.percent > 0:
-            gates.append(
+            ranges.append(
                 (f"holdout/{record.holdout.name}:", _below(record.holdout.percent), BUCKETS)
             )
         if record.traffic < 100:
-            gates.append((f"inclusion/{record.id}:", 0, _below(record.traffic)))
-        return cls(record, f"{record.id}:", tuple(by_bucket), tuple(gates))
+            ranges.append((f"inclusion/{record.id}:", 0, _below(record.traffic)))
+        return cls(record, f"{record.id}:", tuple(by_bucket), tuple(ranges))
 
     def place(self, unit_id: str) -> Assignment | None:
-        """The unit's assignment, or None when it takes no part. Targeting is asked
-        apart: see `targets`.
-        """
-        for prefix, low, high in self._gates:
+        """The unit's assignment, or None if it takes no part; ignores `targeting`."""
+        for prefix, low, high in self._ranges:
             if not low <= murmur3(prefix + unit_id, 0, False) % BUCKETS < high:
                 return None
         return self._by_bucket[murmur3(self._prefix + unit_id, 0, False) % BUCKETS]
 
     def assign(self, unit_id: str) -> str | None:
-        """The name of the unit's variant, or None when it takes no part."""
+        """The name of the unit's variant, or None if it takes no part."""
         assignment = self.place(unit_id)
         return None if assignment is None else assignment.variant
 
     def assign_many(self, unit_ids: Iterable[str]) -> list[str | None]:
-        """`assign` for each, in order."""
+        """The variants of many units, in order."""
         by_bucket, prefix = self._by_bucket, self._prefix
-        if self._gates:
+        if self._ranges:
             return [self.assign(unit_id) for unit_id in unit_ids]
         return [
             by_bucket[murmur3(prefix + unit_id, 0, False) % BUCKETS].variant for unit_id in unit_ids
         ]
 
     def targets(self, attributes: Attributes) -> bool:
-        """Whether the caller meets every condition of the experiment's targeting."""
+        """Whether a caller with these attributes meets all targeting conditions."""
         return all(_meets(condition, attributes) for condition in self.record.targeting)
 
 
@@ -126,9 +120,7 @@ def _meets(condition: Condition, attributes: Attributes) -> bool:
 
 
 class Plan:
-    """All experiments that concern one request's capability and tenant, decided
-    together.
-    """
+    """The running experiments of one tenant and capability."""
 
     def __init__(self, records: Iterable[ExperimentRecord]) -> None:
         self._assigners = [
@@ -141,10 +133,12 @@ class Plan:
     def assign(
         self, units: Mapping[Unit, str | None], attributes: Attributes | None = None
     ) -> list[Assignment]:
-        """The caller's assignments, in the order of the records.
+        """A caller's assignments, in the order of the records.
 
-        `units` gives the caller's id per kind of unit; experiments on a kind it lacks
-        are skipped. `attributes` are what targeting asks for.
+        Args:
+            units: The caller's id for each kind of unit. Experiments on a kind without
+                an id are skipped.
+            attributes: The caller's attributes for targeting.
         """
         chosen = []
         for assigner in self._assigners:

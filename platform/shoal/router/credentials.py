@@ -1,6 +1,4 @@
-"""Credentials: API keys, JWTs of configured issuers, and the platform's own short-lived
-tokens.
-"""
+"""Credentials: API keys, JWTs of configured issuers, and the platform's own tokens."""
 
 import hashlib
 import time
@@ -22,10 +20,11 @@ from .settings import JWTIssuer, RouterSettings
 
 INTERNAL = "shoal-internal"
 TOKEN_BYTES = 8192
-REMEMBERED = 10_000
-REMEMBERED_SECONDS = 60
-"""A verified token is not verified again for so long: what a key's removal from a JWKS
-takes to be noticed.
+CACHED_TOKENS = 10_000
+CACHED_SECONDS = 60
+"""How long a verified token is not verified again.
+
+So long a key that was removed from its JWKS is still accepted.
 """
 
 
@@ -38,12 +37,18 @@ def mint_internal(
     *,
     all_boards: bool = False,
 ) -> str:
-    """A token of the platform's own, for calls between capabilities, for jobs and for
-    the operator's command line.
+    """Create one of the platform's own tokens.
 
-    Whoever has the data folder's secret is the operator: tenant `platform` with role
-    `admin` operates the platform, any other tenant acts in that tenant. `all_boards`
-    lets a named user see all boards, as the service itself does.
+    They are used between capabilities, by jobs and by the operator's command line.
+
+    Args:
+        secret: The internal secret of the data folder.
+        tenant: The tenant to act in. `platform` with the role `admin` operates the
+            platform.
+        role: The caller's role.
+        user: The caller's user, if any.
+        ttl: Seconds until the token expires.
+        all_boards: Let the user see all boards.
     """
     now = time.time()
     claims: dict[str, Any] = {
@@ -61,7 +66,7 @@ def mint_internal(
 
 
 class Authenticator:
-    """Tells who a bearer token stands for."""
+    """Finds the caller that a bearer token stands for."""
 
     def __init__(self, snapshot: Snapshot, settings: RouterSettings) -> None:
         self._snapshot = snapshot
@@ -72,32 +77,35 @@ class Authenticator:
         self._verified: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
 
     def known(self, token: bytes) -> Caller | None:
-        """Who it is, where that can be told without waiting; None asks for `verify`."""
+        """The caller of a known token; None if it needs `verify`."""
         parts = token.split(b"_", 2)
         if len(parts) == 3 and parts[0] == b"shoal":
             found = self._snapshot.keys.get(parts[1])
             if found is not None and compare_digest(found[0], hashlib.sha256(token).digest()):
                 return found[1]
             return None
-        remembered = self._verified.get(hashlib.sha256(token).digest())
+        cached = self._verified.get(hashlib.sha256(token).digest())
         if (
-            remembered is not None
-            and remembered[1] > time.time()
-            and remembered[0].tenant in self._snapshot.tenants
+            cached is not None
+            and cached[1] > time.time()
+            and cached[0].tenant in self._snapshot.tenants
         ):
-            return remembered[0]
+            return cached[0]
         return None
 
     async def verify(self, token: bytes) -> Caller:
-        """Who it is. Raises Unauthenticated, without saying more than the holder of the
-        token may know.
+        """The caller of a token.
+
+        Raises:
+            Unauthenticated: The token is invalid, expired or revoked.
+            Unavailable: The issuer's keys cannot be fetched.
         """
         if token.startswith(b"shoal_"):
             if len(token) < 200 and token.split(b"_", 2)[1] not in self._snapshot.keys:
                 await self._snapshot.catch_up()
             caller = self.known(token)
             if caller is None:
-                raise Unauthenticated("the API key does not hold: it is wrong or was revoked")
+                raise Unauthenticated("invalid or revoked API key")
             return caller
         if len(token) > TOKEN_BYTES or token.count(b".") != 2:
             raise Unauthenticated("the credential is neither an API key nor a JWT")
@@ -106,18 +114,17 @@ class Authenticator:
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the token has expired") from None
         except (jwt.PyJWTError, ValueError, TypeError):
-            # not chained and not detailed: the token is in the exception, and a guesser
-            # learns nothing
-            raise Unauthenticated("the token does not hold") from None
+            # Without the cause: it contains the token, and would help an attacker.
+            raise Unauthenticated("invalid token") from None
         if caller.tenant not in self._snapshot.tenants:
             await self._snapshot.catch_up()
             if caller.tenant not in self._snapshot.tenants:
-                raise Unauthenticated("the token is of no tenant here")
+                raise Unauthenticated("the tenant of this token does not exist")
         self._verified[hashlib.sha256(token).digest()] = (
             caller,
-            min(expires, time.time() + REMEMBERED_SECONDS),
+            min(expires, time.time() + CACHED_SECONDS),
         )
-        if len(self._verified) > REMEMBERED:
+        if len(self._verified) > CACHED_TOKENS:
             self._verified.popitem(last=False)
         return caller
 
@@ -163,7 +170,7 @@ class Authenticator:
             if issuer.tenants is not None
             else caller.tenant == PLATFORM
         ):
-            raise jwt.InvalidTokenError("the issuer may not speak for this tenant")
+            raise jwt.InvalidTokenError("the issuer is not trusted for this tenant")
         return caller, float(claims["exp"]) + issuer.leeway
 
 
@@ -176,7 +183,7 @@ def _caller(
     *,
     all_boards: bool = False,
 ) -> Caller:
-    """ValueError or TypeError when a claim is not what it must be."""
+    """The caller that claims describe; ValueError or TypeError if one is invalid."""
     user = claims.get("sub")
     return Caller(
         check_tenant(claims.get(tenant)),  # type: ignore[arg-type]
@@ -189,26 +196,31 @@ def _caller(
 
 
 class KeySet:
-    """An issuer's keys by id, read again when they are ten minutes old or when an
-    unknown id is met (at most twice a minute).
+    """An issuer's keys by id, fetched from its JWKS address.
+
+    They are fetched again after `FRESH` seconds, or when a token names an unknown key,
+    at most every `RETRY` seconds.
     """
 
-    FRESH, AGAIN = 600.0, 30.0
+    FRESH, RETRY = 600.0, 30.0
 
     def __init__(self, issuer: JWTIssuer) -> None:
         self._url = issuer.jwks_url
         self._keys: dict[str | None, Any] = {kid: _key(key) for kid, key in issuer.keys.items()}
-        self._read_at = float("-inf")
+        self._fetched_at = float("-inf")
 
     async def get(self, kid: str | None) -> Any:
-        """The key; without an id, the only one there is. Raises jwt.InvalidKeyError, or
-        Unavailable when the issuer is away.
+        """The key with an id; the only key if there is no id.
+
+        Raises:
+            jwt.InvalidKeyError: There is no such key.
+            Unavailable: The keys cannot be fetched.
         """
-        age = time.monotonic() - self._read_at
+        age = time.monotonic() - self._fetched_at
         if self._url is not None and (
-            age > self.FRESH or (self._find(kid) is None and age > self.AGAIN)
+            age > self.FRESH or (self._find(kid) is None and age > self.RETRY)
         ):
-            await self._read(self._url)
+            await self._fetch(self._url)
         key = self._find(kid)
         if key is None:
             raise jwt.InvalidKeyError("no such key")
@@ -221,7 +233,7 @@ class KeySet:
             else self._keys.get(kid)
         )
 
-    async def _read(self, url: str) -> None:
+    async def _fetch(self, url: str) -> None:
         try:
             async with httpx.AsyncClient(timeout=3) as client:
                 keys = jwt.PyJWKSet.from_dict(
@@ -230,18 +242,17 @@ class KeySet:
         except (httpx.HTTPError, jwt.PyJWTError, ValueError, AttributeError) as error:
             if not self._keys:
                 raise Unavailable(
-                    "the token's issuer cannot be reached for its keys", retry_after=5
+                    "the keys of the token's issuer cannot be fetched", retry_after=5
                 ) from error
-            self._read_at = (
-                time.monotonic() - self.FRESH + self.AGAIN
-            )  # go on with the keys we have, and try again soon
+            # Use the old keys, and try again soon.
+            self._fetched_at = time.monotonic() - self.FRESH + self.RETRY
             return
         self._keys = {key.key_id: key for key in keys if key.key_type != "oct"}
-        self._read_at = time.monotonic()
+        self._fetched_at = time.monotonic()
 
 
 def _key(key: str | dict[str, Any]) -> Any:
-    """A configured key: PEM as it is, a JWK parsed. A symmetric one is refused."""
+    """A configured key: PEM as it is, a JWK parsed; ValueError for a symmetric one."""
     if isinstance(key, str):
         return key
     parsed = jwt.PyJWK.from_dict(key)

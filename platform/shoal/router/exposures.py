@@ -1,4 +1,4 @@
-"""Parameters of a caller, and the record of who met a varied one."""
+"""A caller's parameters, and the log of who used a varied one."""
 
 import hashlib
 import logging
@@ -24,13 +24,13 @@ from .assignment import Assignment
 log = logging.getLogger(__name__)
 
 EVENT_TYPE, SOURCE = "experiment.exposure", "shoal/router"
-REMEMBERED = 100_000
+CACHED_EXPOSURES = 100_000
 DEDUPLICATED_SECONDS = 180 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A model's values, and the assignments whose exposure its use is."""
+    """A model's values, and the assignments that using them exposes."""
 
     parameters: Parameters
     exposing: tuple[Assignment, ...]
@@ -43,38 +43,44 @@ def resolve(
     varied: Mapping[str, frozenset[str]],
     where: str,
 ) -> Resolved:
-    """Defaults ← `promoted` ← the variants' values, in the order of the experiments.
+    """Resolve a caller's parameters: defaults, then promoted values, then variants.
 
-    `varied` tells for each experiment which parameters any of its variants sets: a
-    control sets none, and is exposed all the same; an experiment that sets none at all
-    (an A/A test) is exposed by every use. A value that the model refuses is left out
-    with a warning, never an error: the model may have changed since the value was
-    accepted. A variant of which a value was refused is not exposed, since its unit did
+    Using the model exposes an assignment if the experiment varies one of the model's
+    fields in any variant, so that the control is exposed too. An experiment that varies
+    nothing (an A/A test) is exposed by every use.
+
+    A value that the model rejects is left out with a warning, since the model may have
+    changed after the value was stored. Its variant is not exposed, since the unit did
     not get what the variant says.
+
+    Args:
+        model: The capability's parameters.
+        promoted: The tenant's own values.
+        assignments: The caller's assignments, in the order of the experiments.
+        varied: experiment id → the parameters that its variants set.
+        where: Names tenant and capability in warnings.
     """
-    kept, _ = _accepted(model, {}, promoted, f"{where}: promoted")
+    values, _ = _accepted(model, {}, promoted, f"{where}: promoted")
     exposing = []
     for assignment in assignments:
-        kept, refused = _accepted(
+        values, rejected = _accepted(
             model,
-            kept,
+            values,
             assignment.parameters,
             f"{where}: {assignment.experiment}/{assignment.variant}",
         )
         names = varied[assignment.experiment]
-        if not refused and (not names or not names.isdisjoint(model.model_fields)):
+        if not rejected and (not names or not names.isdisjoint(model.model_fields)):
             exposing.append(assignment)
-    return Resolved(model.model_validate(kept), tuple(exposing))
+    return Resolved(model.model_validate(values), tuple(exposing))
 
 
 def _accepted(
     model: type[Parameters], base: Mapping[str, Any], values: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any], set[str]]:
-    """`base` with those of `values` that the model takes, and the names of the others.
-    `base` alone is valid.
-    """
+    """`base` with the values that the model accepts, and the names of the others."""
     left = dict(values)
-    refused: set[str] = set()
+    rejected: set[str] = set()
     while left:
         try:
             model.model_validate({**base, **left})
@@ -84,18 +90,18 @@ def _accepted(
                 str(fault["loc"][0]) for fault in error.errors() if fault["loc"]
             } & left.keys() or set(left)
             log.warning(
-                "%s: the values of %s are not (or no longer) valid and were left out",
+                "%s: the values of %s are invalid and were left out",
                 where,
                 ", ".join(sorted(bad)),
             )
-            refused |= bad
+            rejected |= bad
             for name in bad:
                 del left[name]
-    return {**base, **left}, refused
+    return {**base, **left}, rejected
 
 
 def varied_by(records: Iterable[ExperimentRecord]) -> dict[str, frozenset[str]]:
-    """Which parameters each experiment sets in any of its variants."""
+    """experiment id → the parameters that its variants set."""
     return {
         record.id: frozenset().union(*(variant.parameters for variant in record.variants))
         for record in records
@@ -104,6 +110,8 @@ def varied_by(records: Iterable[ExperimentRecord]) -> dict[str, frozenset[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
+    """The first use of a varied parameter by a unit."""
+
     tenant: str
     experiment: str
     variant: str
@@ -113,14 +121,15 @@ class Exposure:
 
     @property
     def digest(self) -> bytes:
-        """Names the exposure, whoever logs it."""
+        """Identifies the exposure on every replica."""
         text = "\0".join((self.experiment, self.variant, self.unit_type, self.unit))
         return hashlib.sha1(text.encode(errors="surrogatepass"), usedforsecurity=False).digest()
 
 
 class ExposureLog:
-    """Appends the first exposure of each unit to its tenant's event log: at least once,
-    and with one id however often.
+    """Appends each unit's first exposure to its tenant's event log.
+
+    It is appended at least once, always with the same event id.
     """
 
     def __init__(
@@ -130,19 +139,13 @@ class ExposureLog:
         capability: str,
         tenant_exists: Callable[[str], bool],
     ) -> None:
-        self._directory, self._open_stores, self._capability, self._tenant_exists = (
-            directory,
-            open_stores,
-            capability,
-            tenant_exists,
-        )
+        self._directory, self._open_stores = directory, open_stores
+        self._capability, self._tenant_exists = capability, tenant_exists
         self._seen: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
         self._outbox: Outbox[Exposure] = Outbox("exposures", self._deliver)
 
     def note(self, tenant: str, assignment: Assignment, unit: str) -> None:
-        """Remember that the unit met a varied parameter. Cheap; one that finds the
-        queue full is noted at the unit's next use.
-        """
+        """Queue an exposure. If the queue is full, the unit's next use queues it."""
         key = (tenant, assignment.experiment, assignment.variant, unit)
         if key in self._seen:
             return
@@ -156,7 +159,7 @@ class ExposureLog:
         )
         if self._outbox.offer(exposure):
             self._seen[key] = None
-            if len(self._seen) > REMEMBERED:
+            if len(self._seen) > CACHED_EXPOSURES:
                 self._seen.popitem(last=False)
 
     async def close(self) -> None:

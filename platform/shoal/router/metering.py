@@ -251,7 +251,7 @@ class RequestMetrics:
                 yield "EXPIRE", key, KEPT_SECONDS
 
     async def close_minutes(self) -> None:
-        """Append each past minute's metrics to the event logs, once for all replicas."""
+        """Append a past minute's metrics to the event logs, once for all replicas."""
         last = int((self._clock() - SETTLE_SECONDS) // 60) - 1
         for minute in range(max(self._closed + 1, last - 5), last + 1):
             await self._close_minute(minute)

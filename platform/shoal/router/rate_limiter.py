@@ -29,7 +29,7 @@ return redis.call('ZCARD', KEYS[1])
 
 
 class RateLimiter:
-    """A token bucket and a count of concurrent requests, for one tenant on this replica.
+    """Limits the requests of one tenant on this replica: per second and concurrent.
 
     Times are those of `time.monotonic`, in seconds.
     """

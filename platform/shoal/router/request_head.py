@@ -1,4 +1,4 @@
-"""The head of a request: what the router reads of its headers, path and query."""
+"""What the router reads of a request's headers, path and query."""
 
 import re
 from random import getrandbits
@@ -9,11 +9,12 @@ from starlette.types import Scope
 from shoal.contract.errors import Forbidden, Malformed, ShoalError, Unauthenticated
 from shoal.contract.names import check_text
 
+MISSING_CREDENTIAL = "missing credential: send Authorization: Bearer with an API key or a JWT"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class RequestHead:
-    """What the router reads of a request's headers, in one pass."""
+    """A request's headers, read in one pass."""
 
     __slots__ = (
         "_authorization",
@@ -60,18 +61,25 @@ class RequestHead:
             self.request_id = f"{getrandbits(128):032x}"
 
     def check(self, scope: Scope, header_bytes: int) -> None:
+        """Check the headers, the path and the query.
+
+        Raises:
+            HeadersTooLarge: The headers are larger than `header_bytes`.
+            Malformed: A header is repeated or invalid, or the path or query contains
+                characters that are not allowed.
+        """
         if self._bytes > header_bytes:
             raise HeadersTooLarge(f"the headers are over the limit of {header_bytes} bytes")
         if self._repeated is not None:
-            raise Malformed(f"the header {self._repeated.decode()} is repeated")
+            raise Malformed(f"the header {self._repeated.decode()} must not be repeated")
         if self.content_length < 0:
-            raise Malformed("the content length is not a number")
+            raise Malformed("Content-Length is not a number")
         path: str = scope["path"]
         if not path.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in path):
-            raise Malformed("the path has a control character in it")
+            raise Malformed("the path contains a control character")
         query: bytes = scope["query_string"]
         if b"%00" in query or b"\0" in query:
-            raise Malformed("the query has a NUL character in it")
+            raise Malformed("the query contains a NUL character")
         if not query.isascii():
             try:
                 query.decode()
@@ -79,13 +87,12 @@ class RequestHead:
                 raise Malformed("the query is neither percent-encoded nor UTF-8") from None
 
     def token(self) -> bytes:
+        """The bearer token. Raises Unauthenticated if there is none."""
         value = self._authorization
         if value is None:
-            raise Unauthenticated(
-                "a credential is needed: Authorization: Bearer, with an API key or a JWT"
-            )
+            raise Unauthenticated(MISSING_CREDENTIAL)
         if value[:7].lower() != b"bearer ":
-            raise Unauthenticated("the credential must be a bearer token: Authorization: Bearer")
+            raise Unauthenticated("the credential must be a bearer token")
         return value[7:].strip()
 
 
@@ -94,8 +101,13 @@ class HeadersTooLarge(ShoalError):
 
 
 def check_tenant(query: bytes, tenant: str) -> None:
-    """A `tenant` in the query may only repeat the credential's. It is read as the
-    application will read it.
+    """Check that a `tenant` in the query is the credential's.
+
+    The query is decoded as the application will decode it.
+
+    Raises:
+        Forbidden: It is another tenant.
+        Malformed: There are too many parameters.
     """
     if not query or (b"tenant" not in query and b"%" not in query):
         return
@@ -105,13 +117,14 @@ def check_tenant(query: bytes, tenant: str) -> None:
         raise Malformed("the query has too many parameters") from None
     for name, value in pairs:
         if name == "tenant" and value != tenant:
-            raise Forbidden("the credential is not of the tenant that the query names")
+            raise Forbidden("this key belongs to another tenant than the query names")
 
 
 def header_text(value: bytes, header: str) -> str:
+    """A header's value as text. Raises Malformed if it is invalid."""
     try:
         return check_text(value.decode())
     except ValueError:
         raise Malformed(
-            f"the header {header} must be 1 to 512 characters of UTF-8, none of them a control character"
+            f"the header {header} must be 1 to 512 characters of UTF-8, without control characters"
         ) from None

@@ -1,6 +1,4 @@
-"""What the platform demands of every route, whatever its author wrote: the role, and
-JSON that is JSON.
-"""
+"""What every route enforces, whatever its author wrote: the role and strict JSON."""
 
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -14,6 +12,8 @@ from starlette.types import Scope
 from shoal.contract.context import Role, TenantContext, admin, editor, reader
 from shoal.contract.errors import Forbidden, InternalError, Unauthenticated
 
+from .request_head import MISSING_CREDENTIAL
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _DECLARED: dict[Any, Role] = {reader: Role.reader, editor: Role.editor, admin: Role.admin}
@@ -21,9 +21,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class StrictRequest(Request):
-    """Its JSON is RFC 8259's: no NaN, no lone surrogates, no deep nesting that would
-    exhaust the stack.
-    """
+    """Accepts only RFC 8259 JSON: no NaN, no lone surrogates, no excessive nesting."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
@@ -31,24 +29,20 @@ class StrictRequest(Request):
         return self._json
 
 
-def permitted(scope: Scope, needed: Role) -> TenantContext:
-    """The caller's context, where its role covers the one that is needed."""
+def require_role(scope: Scope, needed: Role) -> TenantContext:
+    """The caller's context. Raises Forbidden if its role is too low."""
     context: TenantContext | None = scope.get("shoal.context")
     if context is None:
-        if "shoal.request_id" in scope:  # by a public path, such as `/{id}` by /healthz
-            raise Unauthenticated(
-                "a credential is needed: Authorization: Bearer, with an API key or a JWT"
-            )
-        raise InternalError("this route is not behind the router")
+        if "shoal.request_id" in scope:  # a public path, such as /healthz matching `/{id}`
+            raise Unauthenticated(MISSING_CREDENTIAL)
+        raise InternalError("the request did not pass the router")
     if not context.role.covers(needed):
-        raise Forbidden(
-            f"this operation needs the role {needed}; the credential's is {context.role}"
-        )
+        raise Forbidden(f"this operation needs the role {needed}; yours is {context.role}")
     return context
 
 
 class _Guarded:
-    """Mixed into a route's class: the role is checked before the body is read."""
+    """Mixin of a route's class that checks the role before the body is read."""
 
     shoal_role: Role
     shoal_path: str
@@ -58,32 +52,32 @@ class _Guarded:
         needed = self.shoal_role
 
         async def guarded(request: Request) -> Response:
-            permitted(request.scope, needed)
+            require_role(request.scope, needed)
             return await handler(StrictRequest(request.scope, request.receive, request._send))
 
         return guarded
 
 
 class GuardedRoute(_Guarded, APIRoute):
-    pass
+    """A plain route of FastAPI's with a guard."""
 
 
 def enforce_roles(router: APIRouter) -> None:
-    """Guard all routes of a capability's router, nested ones too. To be called before
-    the router is included in an app.
+    """Guard all routes of a capability, before its router is included in an app.
 
     A route needs the role that it declares by depending on `reader`, `editor` or
-    `admin` (the highest, if several), else `reader` for GET, HEAD and OPTIONS and
-    `editor` for the rest. TypeError for a route that cannot be guarded.
+    `admin` (the highest of several), else `reader` for GET, HEAD and OPTIONS and
+    `editor` for other methods.
+
+    Raises:
+        TypeError: A route is not one of FastAPI's.
     """
     for context in iter_route_contexts(router.routes):
         route = context.original_route
         if isinstance(route, APIWebSocketRoute):
-            continue  # its handshake is the router's, and its role what its dependencies demand
+            continue  # the router checks its credential, its dependencies the role
         if not isinstance(route, APIRoute):
-            raise TypeError(
-                f"{context.path}: a capability's routes are FastAPI routes, not {type(route).__name__}"
-            )
+            raise TypeError(f"{context.path}: routes must be FastAPI's, not {type(route).__name__}")
         if not isinstance(route, _Guarded):
             kind = type(route)
             route.__class__ = (
@@ -97,6 +91,7 @@ def enforce_roles(router: APIRouter) -> None:
 
 
 def required_role(dependant: Dependant, methods: Iterable[str]) -> Role:
+    """The role that a route declares, or the default of its methods."""
     declared = [_DECLARED[call] for call in _calls(dependant) if call in _DECLARED]
     if declared:
         return max(declared, key=list(Role).index)

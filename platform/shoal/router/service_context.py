@@ -1,6 +1,4 @@
-"""The context of callers that are no request: jobs, streams and hooks, which work for a
-tenant as the service itself.
-"""
+"""The context of jobs, streams and hooks, which act as the tenant's own service."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +12,14 @@ from shoal.tenants.directory import Directory
 from .exposures import resolve
 
 OperationsOf = Callable[[str, TenantContext], Operations | None]
-"""Another capability's operations, by its name, as the context's caller; None where it
-is not deployed.
-"""
+"""(name, context) → a capability's operations as the context's caller, if deployed."""
 
 
 class CapabilityCaller:
-    """`TenantContext.operations`: the operations of other capabilities, as this same
-    caller.
+    """Opens other capabilities as the same caller; it is `TenantContext.operations`.
 
-    It knows the context's fields, not the context, which would make of every request's
-    context a reference cycle.
+    It has the context's fields and not the context itself, which would make a reference
+    cycle of every request's context.
     """
 
     __slots__ = ("_fields", "_operations")
@@ -33,6 +28,7 @@ class CapabilityCaller:
         self._operations, self._fields = operations, fields
 
     def context(self) -> TenantContext:
+        """A context with these fields."""
         return TenantContext(**self._fields, operations=self)
 
     def __call__(self, name: str) -> Operations | None:
@@ -48,8 +44,9 @@ async def service_context(
     operations: OperationsOf,
     capability: str,
 ) -> TenantContext:
-    """Role admin, all boards, in no experiment: parameters are the defaults ← the
-    tenant's own values.
+    """A context with the role admin, all boards, and no experiments.
+
+    Parameters are the defaults, overridden by the tenant's own values.
     """
     promoted = await directory.get_parameters(tenant, capability)
 

@@ -1,4 +1,4 @@
-"""What the router is told by configuration."""
+"""The router's configuration."""
 
 from typing import Any, Self
 
@@ -13,8 +13,9 @@ ASYMMETRIC = frozenset(
 
 
 class JWTIssuer(BaseModel):
-    """One issuer whose tokens are taken. Its keys come from a JWKS address, or are
-    given here by key id (PEM or JWK).
+    """An issuer whose tokens are accepted.
+
+    Its keys are fetched from a JWKS address, or given by key id as PEM or JWK.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,12 +28,11 @@ class JWTIssuer(BaseModel):
     tenant_claim: str = "tenant"
     role_claim: str = "role"
     default_role: Role = Role.reader
-    """For a token without the role claim."""
+    """The role of a token without the role claim."""
     tenants: frozenset[str] | None = None
-    """The tenants that this issuer may speak for; None is all but the platform's own.
-    """
+    """The tenants that the issuer is trusted for; None is all but the platform."""
     leeway: float = Field(default=10, ge=0, le=300)
-    """Seconds that clocks may differ by."""
+    """Seconds by which clocks may differ."""
 
     @field_validator("algorithms")
     @classmethod
@@ -44,27 +44,29 @@ class JWTIssuer(BaseModel):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.jwks_url is None) == (not self.keys):
-            raise ValueError("give either jwks_url or keys")
+            raise ValueError("exactly one of jwks_url and keys is required")
         return self
 
 
 class RouterSettings(BaseModel):
+    """The section `router` of the configuration."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     public: frozenset[str] = frozenset({"/openapi.json", "/docs", "/healthz"})
-    """Paths below the capability's prefix that GET and HEAD reach without a credential.
-    """
+    """Paths below the capability's prefix that need no credential for GET and HEAD."""
     limits: Limits = DEFAULT_LIMITS
     jwt: tuple[JWTIssuer, ...] = ()
     internal_secret: SecretStr | None = None
-    """Signs the platform's own tokens; at least 32 bytes, kept in the data folder."""
+    """Signs the platform's own tokens: at least 32 characters, in the data folder."""
     header_bytes: int = Field(default=16_384, ge=1024)
     websockets: bool = False
     poll_seconds: float = Field(default=0.5, gt=0, le=10)
-    """How often the directory's version is looked at, besides the subscription."""
+    """How often the directory is polled for changes, besides the subscription."""
     stale_seconds: float = Field(default=10, gt=0)
-    """Without word from the directory for this long, requests are refused with 503."""
+    """Requests get a 503 once the directory was unreachable for this long."""
     flush_seconds: float = Field(default=10, gt=0, le=60)
+    """How often request metrics are flushed to Redis and exported."""
 
     @field_validator("internal_secret")
     @classmethod

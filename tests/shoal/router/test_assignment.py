@@ -1,6 +1,4 @@
-"""The router's assignment: the formula itself, its guarantees, and what a record
-refuses.
-"""
+"""Assignment: the formula, its guarantees, and the validation of experiments."""
 
 from __future__ import annotations
 
@@ -41,12 +39,12 @@ def p_uniform(counts: np.ndarray) -> float:
     return float(chi2.sf(((counts - expected) ** 2 / expected).sum(), counts.size - 1))
 
 
-def test_the_example_in_the_docstring_is_true() -> None:
+def test_the_docstring_example_holds() -> None:
     assert doctest.testmod(assignment).failed == 0
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-def test_the_bucket_is_the_literal_formula(experiment_id: str, unit_id: str) -> None:
+def test_the_bucket_follows_the_documented_formula(experiment_id: str, unit_id: str) -> None:
     assert (
         assignment_bucket(experiment_id, unit_id)
         == murmur3(f"{experiment_id}:{unit_id}", signed=False) % 10_000
@@ -70,9 +68,7 @@ KNOWN = [8947, 8997, 2137]
     ),
     st.text(max_size=20),
 )
-def test_the_variant_is_the_allocation_that_the_bucket_falls_into(
-    experiment_id: str, unit_id: str
-) -> None:
+def test_the_bucket_decides_the_variant(experiment_id: str, unit_id: str) -> None:
     arms = (
         Variant(name="a", allocation=10),
         Variant(name="b", allocation=0.5),
@@ -83,12 +79,12 @@ def test_the_variant_is_the_allocation_that_the_bucket_falls_into(
     assert Assigner.compile(experiment(experiment_id, variants=arms)).assign(unit_id) == expected
 
 
-def test_three_thirds_share_the_buckets_and_the_shares_are_exact() -> None:
+def test_three_thirds_share_all_buckets_exactly() -> None:
     arms = [{"name": n, "allocation": a} for n, a in (("a", 33.33), ("b", 33.33), ("c", 33.34))]
     assert experiment(variants=arms).shares() == {"a": 0.3333, "b": 0.3333, "c": 0.3334}
 
 
-def test_many_is_one_by_one() -> None:
+def test_assign_many_equals_assign_for_each() -> None:
     for record in (experiment(), experiment(traffic=40)):
         compiled = Assigner.compile(record)
         assert compiled.assign_many(UNITS[:500]) == [compiled.assign(unit) for unit in UNITS[:500]]
@@ -118,7 +114,7 @@ def test_inclusion_is_independent_of_the_variant() -> None:
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
-def test_widening_traffic_moves_nobody(one: float, other: float) -> None:
+def test_more_traffic_moves_no_unit(one: float, other: float) -> None:
     narrow, wide = (
         Assigner.compile(experiment(traffic=t)).assign_many(UNITS[:300])
         for t in sorted((one, other))
@@ -131,7 +127,7 @@ def test_traffic_zero_and_full() -> None:
     assert None not in Assigner.compile(experiment(traffic=100)).assign_many(UNITS[:300])
 
 
-def test_experiments_of_one_layer_exclude_each_other_and_fill_it() -> None:
+def test_experiments_of_one_layer_exclude_each_other() -> None:
     compiled = [
         Assigner.compile(experiment(name, layer="ui", layer_range=span))
         for name, span in (("first", (0, 3000)), ("second", (3000, 10_000)))
@@ -151,7 +147,7 @@ def test_overlaps_in_a_layer_are_found() -> None:
     assert overlapping_experiments(records) == [("a", "b")]
 
 
-def test_a_holdout_takes_the_same_units_out_of_all_its_experiments() -> None:
+def test_a_holdout_excludes_the_same_units_from_all_its_experiments() -> None:
     holdout = Holdout(name="2026", percent=20)
     out = [
         {u for u in UNITS if Assigner.compile(experiment(name, holdout=holdout)).assign(u) is None}
@@ -161,7 +157,7 @@ def test_a_holdout_takes_the_same_units_out_of_all_its_experiments() -> None:
     assert len(out[0]) / len(UNITS) == pytest.approx(0.2, abs=0.015)
 
 
-def test_a_plan_decides_what_runs_for_the_units_that_the_caller_has() -> None:
+def test_a_plan_assigns_the_units_that_the_caller_has() -> None:
     plan = Plan(
         [
             experiment("user-level"),
@@ -175,7 +171,7 @@ def test_a_plan_decides_what_runs_for_the_units_that_the_caller_has() -> None:
     assert [a.experiment for a in chosen] == ["user-level", "tenant-level"]
 
 
-def test_a_plan_brings_the_variants_parameters() -> None:
+def test_a_plan_returns_the_parameters_of_the_variants() -> None:
     arms = [
         {"name": "a", "allocation": 0},
         {"name": "b", "allocation": 100, "parameters": {"warmth": 0.9}},
@@ -197,7 +193,9 @@ def test_a_plan_brings_the_variants_parameters() -> None:
         ("not_in", {}, True),
     ],
 )
-def test_targeting(operator: str, attributes: dict[str, object], meets: bool) -> None:
+def test_targeting_selects_callers_by_their_attributes(
+    operator: str, attributes: dict[str, object], meets: bool
+) -> None:
     condition = Condition(attribute="role", operator=operator, values=("editor",))
     assert (
         bool(Plan([experiment(targeting=[condition])]).assign({"user": "ana"}, attributes)) is meets
@@ -236,26 +234,26 @@ def test_targeting(operator: str, attributes: dict[str, object], meets: bool) ->
         ({"surprise": 1}, "xtra"),
     ],
 )
-def test_a_record_refuses(fields: dict[str, object], complaint: str) -> None:
+def test_an_invalid_experiment_is_rejected(fields: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         experiment(**fields)
 
 
-def test_a_record_survives_json() -> None:
+def test_a_record_survives_a_round_trip_through_json() -> None:
     record = experiment(
         targeting=[{"attribute": "role", "values": ["editor"]}], layer="ui", layer_range=(0, 10)
     )
     assert ExperimentRecord.model_validate_json(record.model_dump_json()) == record
 
 
-def test_growthbooks_cases_of_weights_give_the_same_ranges(shared: Path) -> None:
+def test_bucket_ranges_equal_growthbooks(shared: Path) -> None:
     data = shared / "ab/growthbook_cases.json"
     cases = json.loads(data.read_text())
     checked = 0
     for _, (count, coverage, weights), ranges in cases["getBucketRange"]:
         weights = weights or [1 / count] * count
         if coverage != 1 or len(weights) != count or abs(sum(weights) - 1) > 1e-6:
-            continue  # GrowthBook mends bad weights and cuts ranges to the coverage; we refuse, and hash inclusion apart
+            continue  # we reject such weights, and hash the traffic separately
         arms = [{"name": str(i), "allocation": 100 * w} for i, w in enumerate(weights)]
         edges = experiment(variants=arms).edges()
         assert edges == [0] + [round(high * 10_000) for _, high in ranges]

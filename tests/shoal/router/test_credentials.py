@@ -1,4 +1,4 @@
-"""JWTs and internal tokens: which hold, and which tricks do not."""
+"""JWTs and internal tokens, valid, invalid and forged."""
 
 import asyncio
 import base64
@@ -67,7 +67,7 @@ async def world(new_world: Callable[..., Any]) -> World:
     return await new_world(jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS),))  # type: ignore[no-any-return]
 
 
-async def test_a_token_says_tenant_role_and_user(world: World) -> None:
+async def test_a_token_carries_tenant_role_and_user(world: World) -> None:
     for signed in (token(), token(EC, "ES256", "ec"), token(ED, "EdDSA", "ed")):
         answer = (await world.get("/who", signed)).json()
         assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == (
@@ -78,7 +78,7 @@ async def test_a_token_says_tenant_role_and_user(world: World) -> None:
         )
 
 
-async def test_without_a_role_it_reads_and_without_a_subject_it_is_the_service(
+async def test_a_token_may_lack_role_and_subject(
     world: World,
 ) -> None:
     assert (await world.get("/who", token(role=None))).json()["role"] == "reader"
@@ -86,7 +86,7 @@ async def test_without_a_role_it_reads_and_without_a_subject_it_is_the_service(
     assert (answer["user"], answer["boards"]) == (None, None)
 
 
-async def test_its_user_cannot_be_another(world: World) -> None:
+async def test_a_token_of_one_user_cannot_act_for_another(world: World) -> None:
     problem(await world.get("/who", token(), headers={"shoal-user": "bob"}), 403)
     problem(await world.get("/who?tenant=globex", token()), 403)
 
@@ -162,7 +162,7 @@ def _spliced(one: str, other: str) -> str:
     return ".".join([one.split(".")[0], other.split(".")[1], one.split(".")[2]])
 
 
-async def test_tokens_with_any_fault_are_refused(world: World) -> None:
+async def test_invalid_tokens_are_rejected(world: World) -> None:
     taken = []
     for name, make in REFUSED.items():
         response = await world.call(
@@ -175,7 +175,7 @@ async def test_tokens_with_any_fault_are_refused(world: World) -> None:
     assert taken == []
 
 
-async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant_goes(
+async def test_a_cached_token_ends_with_its_expiry_and_its_tenant(
     world: World,
 ) -> None:
     short, long = token(exp=time.time() - 9), token()  # ten seconds' leeway: one is left
@@ -191,7 +191,7 @@ async def test_a_remembered_token_is_still_refused_when_it_expires_or_its_tenant
     problem(await world.get("/who", long), 401)
 
 
-async def test_an_issuer_speaks_only_for_its_tenants(new_world: Callable[..., Any]) -> None:
+async def test_an_issuer_is_trusted_only_for_its_tenants(new_world: Callable[..., Any]) -> None:
     world = await new_world(
         jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, keys=KEYS, tenants=frozenset({"acme"})),)
     )
@@ -223,12 +223,12 @@ async def test_an_internal_token_carries_user_and_boards(world: World) -> None:
     )
 
 
-async def test_without_a_secret_there_are_no_internal_tokens(new_world: Callable[..., Any]) -> None:
+async def test_without_a_secret_internal_tokens_are_rejected(new_world: Callable[..., Any]) -> None:
     world = await new_world(internal_secret=None)
     problem(await world.get("/who", mint_internal(SECRET, "acme")), 401)
 
 
-async def test_keys_come_from_a_jwks_and_rotate(
+async def test_keys_of_a_jwks_may_rotate(
     new_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from shoal.router.credentials import KeySet
@@ -262,14 +262,14 @@ async def test_keys_come_from_a_jwks_and_rotate(
     problem(await world.get("/who", token(OTHER_RSA, kid="2")), 401)
     assert asked == 1  # an unknown key id is not asked for again and again
     served[0] = jwk(OTHER_RSA, "2")
-    monkeypatch.setattr(KeySet, "AGAIN", 0.0)
+    monkeypatch.setattr(KeySet, "RETRY", 0.0)
     assert (await world.get("/who", token(OTHER_RSA, kid="2"))).status_code == 200
     problem(await world.get("/who", token(kid="1", sub="bob")), 401)
     server.should_exit = True
     await serving
 
 
-async def test_an_issuer_that_is_away_is_503(new_world: Callable[..., Any]) -> None:
+async def test_an_unreachable_issuer_is_503(new_world: Callable[..., Any]) -> None:
     world = await new_world(
         jwt=(JWTIssuer(issuer=ISSUER, audience=AUDIENCE, jwks_url="http://127.0.0.1:1/jwks"),)
     )
@@ -288,6 +288,6 @@ async def test_an_issuer_that_is_away_is_503(new_world: Callable[..., Any]) -> N
         {"surprise": 1},
     ],
 )
-def test_settings_that_would_be_unsafe_are_refused(fields: dict[str, Any]) -> None:
+def test_unsafe_settings_are_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         JWTIssuer(**{"issuer": ISSUER, "audience": AUDIENCE, "keys": KEYS, **fields})

@@ -1,4 +1,4 @@
-"""Parameters of a caller, and the record of who met a varied one."""
+"""A caller's parameters, and the log of who used a varied one."""
 
 import asyncio
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def exposures(world: World, tenant: str = "acme") -> list[Any]:
 
 
 @pytest.mark.anyio
-async def test_defaults_then_the_tenants_own_values_then_the_variant(world: World) -> None:
+async def test_variants_override_the_tenants_values_which_override_defaults(world: World) -> None:
     assert await warmth(world) == 0.5
     await world.directory.put_parameters("acme", "greeting", {"warmth": 0.7})
     await run(world)
@@ -82,7 +82,7 @@ async def test_defaults_then_the_tenants_own_values_then_the_variant(world: Worl
 
 
 @pytest.mark.anyio
-async def test_the_context_says_the_variants(world: World) -> None:
+async def test_the_context_lists_the_variants(world: World) -> None:
     await run(
         world,
         experiment(),
@@ -96,7 +96,7 @@ async def test_the_context_says_the_variants(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_everybodys_experiment_takes_in_every_tenant_and_stops(world: World) -> None:
+async def test_a_platform_experiment_includes_every_tenant_until_it_stops(world: World) -> None:
     await run(world, experiment(tenant=None))
     assert [await warmth(world, key=f"{t}-editor") for t in ("acme", "globex")] == [0.9, 0.9]
     await run(world, experiment(tenant=None, status="stopped"))
@@ -116,13 +116,13 @@ async def test_units_may_be_tenants_and_sessions(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_targeting_asks_for_the_role(world: World) -> None:
+async def test_targeting_may_use_the_role(world: World) -> None:
     await run(world, experiment(targeting=[{"attribute": "role", "values": ["reader"]}]))
     assert (await warmth(world), await warmth(world, key="acme-reader")) == (0.5, 0.9)
 
 
 @pytest.mark.anyio
-async def test_the_first_use_by_a_unit_is_one_exposure(world: World) -> None:
+async def test_a_units_first_use_logs_one_exposure(world: World) -> None:
     await run(world, experiment())
     for _ in range(3):
         await warmth(world)
@@ -143,7 +143,7 @@ async def test_the_first_use_by_a_unit_is_one_exposure(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_replicas_and_restarts_log_no_exposure_twice(world: World) -> None:
+async def test_replicas_and_restarts_log_an_exposure_once(world: World) -> None:
     await run(world, experiment())
     for _ in range(2):
         router = world.new_router()
@@ -154,7 +154,7 @@ async def test_replicas_and_restarts_log_no_exposure_twice(world: World) -> None
 
 
 @pytest.mark.anyio
-async def test_two_replicas_at_once_give_the_event_one_id(world: World) -> None:
+async def test_concurrent_replicas_log_an_exposure_with_one_id(world: World) -> None:
     await run(world, experiment())
     routers = [world.new_router() for _ in range(3)]
     for router in routers:
@@ -165,7 +165,7 @@ async def test_two_replicas_at_once_give_the_event_one_id(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_while_the_log_is_away_exposures_wait(world: World) -> None:
+async def test_exposures_wait_while_the_log_is_unavailable(world: World) -> None:
     await run(world, experiment())
     await warmth(world)  # opens the log
     log = world.logs["acme"]
@@ -178,7 +178,7 @@ async def test_while_the_log_is_away_exposures_wait(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_erased_tenants_log_gets_no_late_exposure(world: World) -> None:
+async def test_no_exposure_is_logged_for_an_erased_tenant(world: World) -> None:
     log = world.logs["acme"] = Log()
     log.fault = ConnectionError("away")
     await run(world, experiment())
@@ -191,7 +191,7 @@ async def test_an_erased_tenants_log_gets_no_late_exposure(world: World) -> None
 
 
 @pytest.mark.anyio
-async def test_an_override_that_is_out_of_date_is_left_out_with_a_warning(
+async def test_an_outdated_override_is_ignored_with_a_warning(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     await world.directory.put_parameters(
@@ -220,7 +220,7 @@ def assignment(experiment: str, **values: Any) -> Assignment:
     return Assignment(experiment, "b", "user", values)
 
 
-def test_values_that_are_wrong_together_go_together() -> None:
+def test_values_that_are_invalid_together_are_ignored_together() -> None:
     varied = {"e": frozenset({"low"}), "f": frozenset({"high"})}
     resolved = resolve(
         Window, {"low": 5}, [assignment("e", low=20), assignment("f", high=30)], varied, "test"
@@ -229,7 +229,7 @@ def test_values_that_are_wrong_together_go_together() -> None:
     assert [a.experiment for a in resolved.exposing] == ["f"]
 
 
-def test_only_experiments_on_the_models_parameters_are_exposed_and_those_that_vary_none() -> None:
+def test_experiments_on_other_parameters_are_not_exposed() -> None:
     records = [
         experiment("other", values={"speed": 1}),
         experiment("aa", values={}),
@@ -247,7 +247,7 @@ def test_only_experiments_on_the_models_parameters_are_exposed_and_those_that_va
 
 
 @pytest.mark.anyio
-async def test_a_context_of_the_service_has_the_tenants_values(
+async def test_the_service_context_has_the_tenants_values(
     world: World, new_world: Callable[..., Any]
 ) -> None:
     from shoal.router.service_context import service_context

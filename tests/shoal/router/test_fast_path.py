@@ -1,6 +1,4 @@
-"""Operations that are called past FastAPI: which they are, and that nobody can tell by
-the answers.
-"""
+"""Direct calls of operations: which they are, and that responses are the same."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,9 +29,16 @@ from shoal.router.route_guard import enforce_roles
 pytestmark = pytest.mark.anyio
 
 CONTEXT = TenantContext(
-    tenant="acme", role=Role.reader, user=None, boards=None, request_id="r", stores=None, services=None,  # type: ignore[arg-type]
-    resolve=lambda model: model(), operations=lambda name: None,
-)  # fmt: skip
+    tenant="acme",
+    role=Role.reader,
+    user=None,
+    boards=None,
+    request_id="r",
+    stores=None,  # type: ignore[arg-type]
+    services=None,  # type: ignore[arg-type]
+    resolve=lambda model: model(),
+    operations=lambda name: None,
+)
 
 
 class Answer(BaseModel):
@@ -42,7 +47,7 @@ class Answer(BaseModel):
 
 
 class Licensed(APIRoute):
-    """A route with a check of its own, as FastAPI's documentation makes them."""
+    """A route with a check of its own, as in FastAPI's documentation."""
 
     def get_route_handler(self) -> Any:
         async def handler(request: Request) -> Response:
@@ -60,9 +65,8 @@ def routes() -> APIRouter:
 
     @router.get("")
     async def root(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        return plain(
-            f"{ctx.tenant} {request.query_params['q']} {request.url.path} {request.scope['route'].shoal_path}"
-        )
+        route = request.scope["route"].shoal_path
+        return plain(f"{ctx.tenant} {request.query_params['q']} {request.url.path} {route}")
 
     @router.post("")
     async def post(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
@@ -159,7 +163,7 @@ def routes() -> APIRouter:
 
 @pytest.fixture
 def past() -> list[str]:
-    """The paths that went FastAPI's way."""
+    """The paths that FastAPI was called for."""
     return []
 
 
@@ -206,11 +210,16 @@ def behind(app: Any) -> AsyncClient:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/x?q=1", "acme 1 /x "), ("/x/nested/deep", "deep"), ("/x/dict", '{"a":"b"}'), ("/x/model", '{"of":"acme","rest":null}'),
-        ("/x/unsaid", '{"at":"2026-01-02T00:00:00+00:00","role":"reader"}'), ("/x/either?text", "text"), ("/x/either", '["a",1,null]'),
+        ("/x?q=1", "acme 1 /x "),
+        ("/x/nested/deep", "deep"),
+        ("/x/dict", '{"a":"b"}'),
+        ("/x/model", '{"of":"acme","rest":null}'),
+        ("/x/unsaid", '{"at":"2026-01-02T00:00:00+00:00","role":"reader"}'),
+        ("/x/either?text", "text"),
+        ("/x/either", '["a",1,null]'),
     ],
-)  # fmt: skip
-async def test_what_leaves_fastapi_nothing_to_do_is_called_directly(
+)
+async def test_simple_operations_are_called_directly(
     client: AsyncClient, past: list[str], path: str, text: str
 ) -> None:
     answer = await client.get(path)
@@ -218,7 +227,7 @@ async def test_what_leaves_fastapi_nothing_to_do_is_called_directly(
     assert past == []
 
 
-async def test_its_body_is_there(client: AsyncClient, past: list[str]) -> None:
+async def test_a_direct_operation_can_read_the_body(client: AsyncClient, past: list[str]) -> None:
     assert (await client.post("/x", content=b"12345", headers={"role": "editor"})).text == "5"
     assert past == []
 
@@ -226,11 +235,17 @@ async def test_its_body_is_there(client: AsyncClient, past: list[str]) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/x/bare", '{"of":"acme"}'), ("/x/page", "<p>"), ("/x/number?n=3", "3"), ("/x/sync", "sync"), ("/x/tasks", "tasks"), ("/x/other", "other"),
-        ("/x/made/late", "made late"), ("/x/healthz", '{"status":"ok"}'),
+        ("/x/bare", '{"of":"acme"}'),
+        ("/x/page", "<p>"),
+        ("/x/number?n=3", "3"),
+        ("/x/sync", "sync"),
+        ("/x/tasks", "tasks"),
+        ("/x/other", "other"),
+        ("/x/made/late", "made late"),
+        ("/x/healthz", '{"status":"ok"}'),
     ],
-)  # fmt: skip
-async def test_everything_else_goes_fastapis_way(
+)
+async def test_all_other_operations_are_called_by_fastapi(
     client: AsyncClient, past: list[str], path: str, text: str
 ) -> None:
     answer = await client.get(path)
@@ -257,7 +272,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_nobody_can_tell_by_the_answer(
+async def test_direct_calls_respond_as_fastapi_does(
     client: AsyncClient, usual: AsyncClient, path: str
 ) -> None:
     one, other = await client.get(f"/x{path}"), await usual.get(f"/x{path}")
@@ -268,7 +283,7 @@ async def test_nobody_can_tell_by_the_answer(
     )
 
 
-async def test_what_is_not_of_its_annotation_is_a_defect_either_way(
+async def test_a_result_of_the_wrong_type_is_an_error_either_way(
     client: AsyncClient, usual: AsyncClient
 ) -> None:
     for way in (client, usual):
@@ -276,7 +291,7 @@ async def test_what_is_not_of_its_annotation_is_a_defect_either_way(
             await way.get("/x/wrong")
 
 
-async def test_a_role_that_does_not_cover_it_is_refused(client: AsyncClient) -> None:
+async def test_a_direct_operation_requires_its_role(client: AsyncClient) -> None:
     from shoal import Forbidden
 
     with pytest.raises(Forbidden):  # the Router makes a problem of it
@@ -286,7 +301,7 @@ async def test_a_role_that_does_not_cover_it_is_refused(client: AsyncClient) -> 
     assert (await client.get("/x/edit", headers={"role": "editor"})).text == "edited"
 
 
-async def test_faults_are_what_they_are_elsewhere(client: AsyncClient, past: list[str]) -> None:
+async def test_errors_are_handled_as_elsewhere(client: AsyncClient, past: list[str]) -> None:
     gone = await client.get("/x/gone")
     assert (gone.status_code, gone.headers["x-kind"], gone.json()["detail"]) == (
         410,
@@ -299,19 +314,17 @@ async def test_faults_are_what_they_are_elsewhere(client: AsyncClient, past: lis
     assert past == []
 
 
-async def test_a_route_of_the_authors_own_kind_does_what_its_kind_does(
-    client: AsyncClient, past: list[str]
-) -> None:
+async def test_a_custom_route_class_is_not_bypassed(client: AsyncClient, past: list[str]) -> None:
     assert (await client.get("/x/licensed")).status_code == 402
     assert past == ["/x/licensed"]
 
 
-async def test_another_method_is_405_as_ever(client: AsyncClient, past: list[str]) -> None:
+async def test_another_method_is_405(client: AsyncClient, past: list[str]) -> None:
     assert (await client.delete("/x/edit", headers={"role": "admin"})).status_code == 405
     assert past == ["/x/edit"]
 
 
-async def test_without_the_router_before_it_nothing_answers() -> None:
+async def test_a_direct_operation_needs_the_router() -> None:
     from shoal import InternalError
 
     app, router = FastAPI(), routes()

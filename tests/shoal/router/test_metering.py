@@ -61,7 +61,7 @@ class Setting:
         }
 
 
-def test_quantiles_of_the_histogram_are_near_the_exact_ones() -> None:
+def test_histogram_quantiles_are_near_the_exact_ones() -> None:
     seconds = np.random.default_rng(1).lognormal(-6, 1, 20_000)
     buckets = np.bincount(np.searchsorted(BOUNDS, seconds), minlength=len(BOUNDS) + 1).tolist()
     for q in (0.05, 0.5, 0.95, 0.999):
@@ -70,7 +70,7 @@ def test_quantiles_of_the_histogram_are_near_the_exact_ones() -> None:
     assert quantile([0] * 40 + [3], 0.5) > BOUNDS[-1]
 
 
-async def test_a_minute_of_all_replicas_becomes_one_set_of_metric_events(
+async def test_the_replicas_of_a_minute_become_one_set_of_events(
     directory: Directory,
 ) -> None:
     setting = Setting(directory, replicas=3)
@@ -93,7 +93,7 @@ async def test_a_minute_of_all_replicas_becomes_one_set_of_metric_events(
     assert setting.logs["acme"].events[0].time.timestamp() == 1_000_000 * 60
 
 
-async def test_variants_are_counted_apart(directory: Directory) -> None:
+async def test_variants_are_counted_separately(directory: Directory) -> None:
     setting = Setting(directory)
     [metrics] = setting.replicas
     for i in range(10):
@@ -111,7 +111,7 @@ async def test_variants_are_counted_apart(directory: Directory) -> None:
     assert setting.values(experiment="ranking", variant="b")["shoal.variant.requests"] == 4
 
 
-async def test_a_silent_tenant_gets_zeros_for_a_day(directory: Directory) -> None:
+async def test_a_tenant_without_requests_gets_zeros_for_a_day(directory: Directory) -> None:
     setting = Setting(directory)
     setting.replicas[0].record("acme", "GET /q", 200, 0.001, None, {})
     await setting.end_minute()
@@ -127,7 +127,7 @@ async def test_a_silent_tenant_gets_zeros_for_a_day(directory: Directory) -> Non
     assert setting.logs["acme"].events == []
 
 
-async def test_a_tenant_that_went_gets_no_late_events(directory: Directory) -> None:
+async def test_an_erased_tenant_gets_no_late_metrics(directory: Directory) -> None:
     setting = Setting(directory)
     setting.replicas[0].record("acme", "GET /q", 200, 0.001, None, {})
     setting.alive.discard("acme")
@@ -135,7 +135,7 @@ async def test_a_tenant_that_went_gets_no_late_events(directory: Directory) -> N
     assert setting.logs["acme"].events == []
 
 
-async def test_a_log_that_is_away_gets_the_minute_later(directory: Directory) -> None:
+async def test_an_unavailable_log_gets_the_minute_later(directory: Directory) -> None:
     setting = Setting(directory)
     setting.replicas[0].record("acme", "GET /q", 200, 0.001, None, {})
     setting.logs["acme"].fault = ConnectionError("away")
@@ -146,7 +146,7 @@ async def test_a_log_that_is_away_gets_the_minute_later(directory: Directory) ->
     assert setting.values()["shoal.requests"] == 1
 
 
-async def test_what_redis_did_not_take_is_kept(directory: Directory) -> None:
+async def test_counts_are_kept_while_redis_is_unavailable(directory: Directory) -> None:
     setting = Setting(directory)
     [metrics] = setting.replicas
     metrics.record("acme", "GET /q", 200, 0.001, "ana", {})
@@ -159,9 +159,7 @@ async def test_what_redis_did_not_take_is_kept(directory: Directory) -> None:
     assert (setting.values()["shoal.requests"], setting.values()["shoal.active_users"]) == (2, 2)
 
 
-async def test_counts_in_redis_go_by_themselves(
-    directory: Directory, redis_server: RedisServer
-) -> None:
+async def test_counts_in_redis_expire(directory: Directory, redis_server: RedisServer) -> None:
     setting = Setting(directory)
     setting.replicas[0].record("acme", "GET /q", 200, 0.001, "ana", {})
     await setting.replicas[0].flush()
@@ -169,7 +167,7 @@ async def test_counts_in_redis_go_by_themselves(
         assert 0 < redis_server.client.ttl(key) <= 900  # type: ignore[operator]
 
 
-def test_metric_events_have_one_id_however_often_they_are_made() -> None:
+def test_metric_events_have_stable_ids() -> None:
     counts = {b"n/": b"2", b"12/": b"2", b"n/e/v": b"1", b"3/e/v": b"1"}
     once, again = (metric_events("search", 5, counts, 1) for _ in range(2))
     assert [e.id for e in once] == [e.id for e in again]
@@ -228,7 +226,7 @@ async def entries(world: World, tenant: str = "acme") -> list[Any]:
     return (await world.directory.list_audit(tenant))[0]
 
 
-async def test_every_write_is_entered_and_no_read(world: World) -> None:
+async def test_writes_are_audited_and_reads_are_not(world: World) -> None:
     response = await world.call(
         "PUT",
         "/items/7?x=secret-query",
@@ -258,14 +256,14 @@ async def test_every_write_is_entered_and_no_read(world: World) -> None:
     assert [e.path for e in await entries(world, "globex")] == ["/greeting/items/9"]
 
 
-async def test_a_clean_stop_loses_no_entry(new_world: Callable[..., Any]) -> None:
+async def test_stopping_loses_no_audit_entry(new_world: Callable[..., Any]) -> None:
     world = await new_world()
     await asyncio.gather(*(world.call("POST", "/bare") for _ in range(50)))
     await world.router.stop()
     assert len((await world.directory.list_audit("acme"))[0]) == 50
 
 
-async def test_what_is_late_does_not_bring_an_erased_tenant_back(
+async def test_late_writes_do_not_recreate_an_erased_tenant(
     world: World, redis_server: RedisServer
 ) -> None:
     await world.call("POST", "/bare", headers={"shoal-user": "ana"})

@@ -1,4 +1,4 @@
-"""The router from outside: who gets in, as whom, and what hostile requests get."""
+"""The router from outside: credentials, tenants, limits and hostile requests."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from ..conftest import SECRET, World, problem, routes
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_key_says_who_is_calling(world: World) -> None:
+async def test_a_key_identifies_tenant_and_role(world: World) -> None:
     answer = (await world.get("/who")).json()
     assert (answer["tenant"], answer["role"], answer["user"], answer["boards"]) == (
         "acme",
@@ -33,15 +33,21 @@ async def test_a_key_says_who_is_calling(world: World) -> None:
 
 
 async def send_raw(world: World, body: bytes = b"", **parts: Any) -> list[Any]:
-    """What a server would hear for a request that httpx would not send. Without headers
-    of its own it has acme's credential.
-    """
+    """The messages for a request that httpx cannot send, by default with acme's key."""
     scope = {
-        "type": "http", "method": "GET", "path": "/greeting/who", "raw_path": b"", "query_string": b"", "root_path": "", "scheme": "http",
-        "http_version": "1.1", "server": ("a", 1), "client": None,
+        "type": "http",
+        "method": "GET",
+        "path": "/greeting/who",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "http_version": "1.1",
+        "server": ("a", 1),
+        "client": None,
         "headers": [(b"authorization", f"Bearer {world.keys['acme-editor']}".encode())],
         **parts,
-    }  # fmt: skip
+    }
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -74,7 +80,7 @@ NONSENSE = [
 ]
 
 
-async def test_no_credential_or_nonsense_is_401(world: World) -> None:
+async def test_a_missing_or_invalid_credential_is_401(world: World) -> None:
     for authorization in NONSENSE:
         headers = {} if authorization is None else {"authorization": authorization.encode()}
         response = await world.call("GET", "/who", None, headers)
@@ -82,7 +88,7 @@ async def test_no_credential_or_nonsense_is_401(world: World) -> None:
         assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_wrong_secret_and_another_keys_secret_are_401(world: World) -> None:
+async def test_a_key_with_the_wrong_secret_is_401(world: World) -> None:
     key, other = world.keys["acme-editor"], world.keys["globex-editor"]
     last = "a" if key[-1] != "a" else "b"
     for wrong in (
@@ -95,18 +101,18 @@ async def test_a_wrong_secret_and_another_keys_secret_are_401(world: World) -> N
         problem(await world.get("/who", key=wrong), 401)
 
 
-async def test_two_credentials_are_refused_whatever_their_order(world: World) -> None:
+async def test_two_credentials_are_rejected_in_any_order(world: World) -> None:
     both = [("authorization", f"Bearer {world.keys[k]}") for k in ("acme-editor", "globex-editor")]
     for headers in (both, both[::-1]):
         problem(await world.client.get("/who", headers=headers), 400)
 
 
-async def test_the_scheme_is_read_in_any_case(world: World) -> None:
+async def test_the_scheme_is_case_insensitive(world: World) -> None:
     headers = {"authorization": f"bEARER {world.keys['acme-reader']}"}
     assert (await world.call("GET", "/who", None, headers)).status_code == 200
 
 
-async def test_a_credential_in_the_query_is_no_credential(world: World) -> None:
+async def test_a_credential_in_the_query_is_ignored(world: World) -> None:
     problem(
         await world.client.get(
             "/who", params={"key": world.keys["acme-editor"], "access_token": "x"}
@@ -150,7 +156,7 @@ async def test_the_query_may_repeat_the_credentials_tenant(world: World) -> None
         assert (await world.get(f"/who?{query}")).json()["tenant"] == "acme"
 
 
-async def test_control_characters_in_the_path_and_nul_anywhere_are_400(world: World) -> None:
+async def test_control_characters_in_path_and_query_are_400(world: World) -> None:
     for path in (
         "/who?tenant=acme%00",
         "/who?q=%00",
@@ -162,17 +168,17 @@ async def test_control_characters_in_the_path_and_nul_anywhere_are_400(world: Wo
         assert problem(await world.get(path), 400), path
 
 
-async def test_a_query_is_ascii_or_utf_8(world: World) -> None:
+async def test_a_query_must_be_utf_8(world: World) -> None:
     for query, status in (("q=žluť".encode(), 200), (b"q=\xff", 400)):
         start, *_ = await send_raw(world, query_string=query)
         assert start["status"] == status
 
 
-async def test_a_query_of_a_thousand_parameters_is_400(world: World) -> None:
+async def test_a_query_with_too_many_parameters_is_400(world: World) -> None:
     problem(await world.get("/who?tenant=acme&" + "&".join(f"a{i}=1" for i in range(1001))), 400)
 
 
-async def test_an_id_of_the_other_companys_is_not_found(world: World) -> None:
+async def test_another_tenants_id_is_not_found(world: World) -> None:
     assert (await world.call("PUT", "/items/1", json={"text": "acme's"})).status_code == 200
     assert (await world.get("/items/1")).json()["text"] == "acme's"
     problem(await world.get("/items/1", key="globex-editor"), 404)
@@ -200,7 +206,7 @@ NEEDS = [
 ]
 
 
-async def test_the_role_that_an_operation_needs(world: World) -> None:
+async def test_operations_require_their_roles(world: World) -> None:
     roles = ["reader", "editor", "admin"]
     for method, path, needed, body in NEEDS:
         for role in roles:
@@ -226,7 +232,7 @@ async def test_the_role_is_checked_before_the_body_is_read(world: World) -> None
     )
 
 
-async def test_nested_routers_are_guarded_too(world: World) -> None:
+async def test_nested_routers_are_guarded(world: World) -> None:
     from fastapi import APIRouter, Depends, FastAPI
 
     from shoal import admin
@@ -253,14 +259,14 @@ async def test_nested_routers_are_guarded_too(world: World) -> None:
     assert (await world.get("/operators/operate", "acme-admin")).status_code == 200
 
 
-async def test_a_route_that_cannot_be_guarded_is_refused() -> None:
+async def test_a_route_that_cannot_be_guarded_is_rejected() -> None:
     router = routes(None)
     router.routes.append(Route("/hole", lambda request: None))
     with pytest.raises(TypeError, match="/hole"):
         enforce_roles(router)
 
 
-async def test_a_route_that_is_not_behind_the_router_gives_nothing(world: World) -> None:
+async def test_a_route_without_the_router_fails(world: World) -> None:
     problem_free = World.connect(world.app)
     response = await problem_free.get("/bare")
     assert response.status_code in (405, 500)
@@ -270,7 +276,7 @@ async def test_a_route_that_is_not_behind_the_router_gives_nothing(world: World)
 # User and boards
 
 
-async def test_the_user_comes_from_the_header_and_brings_its_boards(world: World) -> None:
+async def test_the_users_header_selects_user_and_boards(world: World) -> None:
     await world.directory.boards.replace("acme", "b1", ["ana", "bob"])
     await world.directory.boards.replace("acme", "b2", ["ana"])
     await world.directory.boards.replace("globex", "b9", ["ana"])
@@ -285,7 +291,7 @@ async def test_the_user_comes_from_the_header_and_brings_its_boards(world: World
         assert (answer["user"], answer["boards"]) == (user, boards)
 
 
-async def test_without_a_user_an_editor_sees_all_boards_and_a_reader_none(world: World) -> None:
+async def test_boards_without_a_user_depend_on_the_role(world: World) -> None:
     seen = [
         (await world.get("/who", f"acme-{role}")).json()["boards"]
         for role in ("reader", "editor", "admin")
@@ -293,7 +299,7 @@ async def test_without_a_user_an_editor_sees_all_boards_and_a_reader_none(world:
     assert seen == [[], None, None]
 
 
-async def test_changed_members_are_seen_at_once(world: World) -> None:
+async def test_changed_board_members_take_effect(world: World) -> None:
     async def boards() -> Any:
         await world.router.snapshot.catch_up()
         return (await world.get("/who", headers={"shoal-user": "ana"})).json()["boards"]
@@ -308,19 +314,19 @@ async def test_changed_members_are_seen_at_once(world: World) -> None:
     assert await boards() == []
 
 
-async def test_a_key_of_one_user_acts_for_no_other(world: World) -> None:
+async def test_a_key_of_one_user_cannot_act_for_another(world: World) -> None:
     _, key = await world.directory.create_key("acme", "reader", user="ana")
     assert (await world.get("/who", key)).json()["user"] == "ana"
     assert (await world.get("/who", key, headers={"shoal-user": "ana"})).json()["user"] == "ana"
     problem(await world.get("/who", key, headers={"shoal-user": "bob"}), 403)
 
 
-async def test_a_user_that_cannot_be_one_is_400(world: World) -> None:
+async def test_an_invalid_user_is_400(world: World) -> None:
     for user in (b"", b"a\x01b", b"\xff\xfe", b"u" * 513):
         assert problem(await world.get("/who", headers={"shoal-user": user}), 400), user
 
 
-async def test_two_users_are_400(world: World) -> None:
+async def test_two_user_headers_are_400(world: World) -> None:
     headers = [
         ("authorization", f"Bearer {world.keys['acme-editor']}"),
         ("shoal-user", "ana"),
@@ -329,7 +335,7 @@ async def test_two_users_are_400(world: World) -> None:
     problem(await world.client.get("/who", headers=headers), 400)
 
 
-async def test_a_users_id_may_hold_any_letters(world: World) -> None:
+async def test_a_users_id_may_contain_any_letters(world: World) -> None:
     answer = await world.get("/who", headers={"shoal-user": "žofie:1 {x}%41".encode()})
     assert answer.json()["user"] == "žofie:1 {x}%41"
 
@@ -349,7 +355,7 @@ NOT_JSON = [
 ]
 
 
-async def test_what_is_not_json_is_400(world: World) -> None:
+async def test_invalid_json_is_400(world: World) -> None:
     for body in NOT_JSON:
         response = await world.call(
             "PUT", "/items/1", content=body, headers={"content-type": "application/json"}
@@ -357,7 +363,7 @@ async def test_what_is_not_json_is_400(world: World) -> None:
         assert "not JSON" in problem(response, 400)["detail"], body[:50]
 
 
-async def test_json_of_a_wrong_kind_and_no_body_are_422(world: World) -> None:
+async def test_json_of_the_wrong_type_is_422(world: World) -> None:
     for body in (b"", b'"text"', b"null", b"[]"):
         assert problem(
             await world.call(
@@ -367,7 +373,7 @@ async def test_json_of_a_wrong_kind_and_no_body_are_422(world: World) -> None:
         ), body[:50]
 
 
-async def test_a_wrong_body_says_what_and_where(world: World) -> None:
+async def test_validation_errors_are_located(world: World) -> None:
     body = problem(await world.call("PUT", "/items/1", json={"text": "", "weight": "heavy"}), 422)
     assert [error["location"] for error in body["errors"]] == ["text", "weight"]
     assert "heavy" not in str(body)
@@ -377,7 +383,7 @@ async def test_a_wrong_body_says_what_and_where(world: World) -> None:
     assert body["errors"][0]["location"] == "query.seconds"
 
 
-async def test_a_body_over_the_limit_is_413_before_it_is_read(
+async def test_a_body_over_the_limit_is_413_unread(
     new_world: Callable[..., Any],
 ) -> None:
     world = await new_world(limits=Limits(body_bytes=1000))
@@ -385,7 +391,7 @@ async def test_a_body_over_the_limit_is_413_before_it_is_read(
     problem(await world.call("POST", "/raw", content=b"x" * 1001), 413)
 
 
-async def test_a_body_of_unsaid_length_is_cut_off_at_the_limit(
+async def test_a_body_of_unknown_length_stops_at_the_limit(
     new_world: Callable[..., Any],
 ) -> None:
     world = await new_world(limits=Limits(body_bytes=1000))
@@ -407,7 +413,7 @@ async def test_a_body_of_unsaid_length_is_cut_off_at_the_limit(
     assert read <= 4000
 
 
-async def test_headers_of_100_kb_are_431(world: World) -> None:
+async def test_headers_over_the_limit_are_431(world: World) -> None:
     problem(await world.get("/who", headers={"x-junk": "x" * 100_000}), 431)
     problem(await world.get("/who", key="shoal_" + "x" * 100_000), 431)
 
@@ -419,7 +425,7 @@ async def test_unknown_paths_and_methods_are_problems(world: World) -> None:
     assert "GET" in response.headers["allow"]
 
 
-async def test_a_fault_tells_nothing_and_is_logged(
+async def test_an_unexpected_error_is_logged_and_not_disclosed(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = await world.get("/boom")
@@ -428,14 +434,14 @@ async def test_a_fault_tells_nothing_and_is_logged(
     assert body["request_id"] in caplog.text
 
 
-async def test_nan_never_leaves(world: World) -> None:
+async def test_nan_becomes_null_in_responses(world: World) -> None:
     assert (await world.get("/nan")).json() == {"value": None}
 
 
 # Request ids
 
 
-async def test_a_sane_request_id_is_taken_over_and_another_made_otherwise(world: World) -> None:
+async def test_a_valid_request_id_is_kept(world: World) -> None:
     response = await world.get("/who", headers={"x-request-id": "abc-1.2_3"})
     assert response.headers["x-request-id"] == response.json()["request_id"] == "abc-1.2_3"
     for bad in ("", "a b", "x" * 129, "<script>", "a\x01"):
@@ -446,7 +452,7 @@ async def test_a_sane_request_id_is_taken_over_and_another_made_otherwise(world:
 # Limits
 
 
-async def test_a_flood_is_429_and_the_other_company_does_not_notice(world: World) -> None:
+async def test_one_tenants_flood_is_429_for_it_alone(world: World) -> None:
     await world.directory.set_limits("acme", "greeting", Limits(rps=1, burst=3))
     await world.router.snapshot.catch_up()
     answers = [await world.get("/who") for _ in range(5)]
@@ -459,7 +465,7 @@ async def test_a_flood_is_429_and_the_other_company_does_not_notice(world: World
     assert (await world.get("/who")).status_code == 200
 
 
-async def test_concurrent_requests_are_limited_and_given_back(world: World) -> None:
+async def test_concurrent_requests_are_limited(world: World) -> None:
     await world.directory.set_limits("acme", "*", Limits(concurrency=2))
     await world.router.snapshot.catch_up()
     answers = await asyncio.gather(*(world.get("/slow?seconds=0.2") for _ in range(4)))
@@ -475,7 +481,7 @@ async def test_a_request_that_takes_too_long_is_503(new_world: Callable[..., Any
     assert "0.1 s" in problem(await world.get("/slow?seconds=5"), 503)["detail"]
 
 
-async def test_a_response_that_began_in_time_may_take_longer(new_world: Callable[..., Any]) -> None:
+async def test_a_response_that_started_in_time_may_continue(new_world: Callable[..., Any]) -> None:
     world = await new_world(limits=Limits(seconds=0.2))
     assert (await world.get("/stream")).text == "xxxx"
 
@@ -492,10 +498,10 @@ async def test_rejections_do_not_read_the_body(world: World) -> None:
     problem(await world.call("POST", "/raw", content=unread()), 429)
 
 
-# Public paths, websockets, other callers
+# Public paths, internal tokens, other capabilities
 
 
-async def test_only_the_exact_public_paths_need_no_credential(world: World) -> None:
+async def test_only_exact_public_paths_need_no_credential(world: World) -> None:
     assert (await world.get("/openapi.json", None)).status_code == 200
     for method, path in (
         ("GET", "/items/openapi.json"),
@@ -507,7 +513,7 @@ async def test_only_the_exact_public_paths_need_no_credential(world: World) -> N
         problem(await world.call(method, path, None), 401) if "../" not in path else None
 
 
-async def test_a_route_that_a_public_path_falls_into_is_not_public(world: World) -> None:
+async def test_a_public_path_does_not_open_a_matching_route(world: World) -> None:
     world.router._public.add("/greeting/items/healthz")
     problem(await world.get("/items/healthz", None), 401)
 
@@ -522,7 +528,7 @@ async def test_internal_tokens_act_for_any_tenant(world: World) -> None:
         )
 
 
-async def test_other_capabilities_are_asked_as_this_caller(world: World) -> None:
+async def test_other_capabilities_are_called_as_the_same_caller(world: World) -> None:
     context: dict[str, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -551,7 +557,7 @@ async def test_secrets_are_not_logged(world: World, caplog: pytest.LogCaptureFix
         assert secret not in caplog.text
 
 
-async def test_over_a_real_server(world: World) -> None:
+async def test_requests_work_over_a_real_server(world: World) -> None:
     config = uvicorn.Config(world.router, port=0, log_level="warning", lifespan="on")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -575,15 +581,18 @@ async def test_over_a_real_server(world: World) -> None:
     await serving
 
 
-# Websockets
+# WebSockets
 
 
 async def shake_hands(world: World, headers: dict[str, str], extensions: Any = None) -> list[Any]:
-    """What the server hears when a websocket's handshake goes through the router."""
+    """The messages for a WebSocket's handshake."""
     scope = {
-        "type": "websocket", "path": "/greeting/ws", "query_string": b"", "extensions": extensions or {},
+        "type": "websocket",
+        "path": "/greeting/ws",
+        "query_string": b"",
+        "extensions": extensions or {},
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }  # fmt: skip
+    }
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -601,12 +610,12 @@ async def shake_hands(world: World, headers: dict[str, str], extensions: Any = N
     return sent
 
 
-async def test_websockets_are_refused_unless_settings_say_otherwise(world: World) -> None:
+async def test_websockets_are_rejected_by_default(world: World) -> None:
     [message] = await shake_hands(world, {"authorization": f"Bearer {world.keys['acme-editor']}"})
     assert message["type"] == "websocket.close"
 
 
-async def test_websockets_need_a_credential_like_all_else(new_world: Callable[..., Any]) -> None:
+async def test_websockets_need_a_credential(new_world: Callable[..., Any]) -> None:
     world = await new_world(websockets=True)
     [message] = await shake_hands(world, {"authorization": f"Bearer {world.keys['acme-editor']}"})
     assert message == {"type": "websocket.accept", "tenant": "acme"}
@@ -616,7 +625,7 @@ async def test_websockets_need_a_credential_like_all_else(new_world: Callable[..
     assert (start["status"], body["type"]) == (401, "websocket.http.response.body")
 
 
-# Anything at all
+# Any request
 
 raw = st.binary(max_size=40)
 header = st.tuples(
@@ -646,7 +655,7 @@ header = st.tuples(
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_any_request_gets_one_answer_and_never_a_500(
+async def test_any_request_gets_one_response_and_never_a_500(
     world: World,
     method: str,
     path: str,

@@ -1,4 +1,4 @@
-"""Errors on the wire, and JSON that is JSON."""
+"""Error responses, and JSON responses."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def ask(app: FastAPI, path: str = "/", method: str = "GET") -> Any:
         return await client.request(method, path)
 
 
-def test_an_error_becomes_a_problem_and_the_same_error_again() -> None:
+def test_an_error_survives_the_round_trip_as_a_problem() -> None:
     error = LimitExceeded("too much", retry_after=0.2, errors=[{"location": "x", "message": "y"}])
     status, headers, body = respond(error, "r1")
     assert (status, dict(headers)[b"retry-after"], error.request_id) == (429, b"1", None)
@@ -48,13 +48,13 @@ async def test_http_exceptions_keep_their_status_and_headers() -> None:
     assert (response.json()["status"], response.json()["detail"]) == (418, "short and stout")
 
 
-async def test_an_unknown_path_is_named() -> None:
+async def test_a_404_names_the_path() -> None:
     response = await ask(FastAPI(), "/no/such")
     assert response.json()["detail"] == "GET /no/such: not found"
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_defect_is_500_without_a_word_about_it() -> None:
+async def test_an_unexpected_error_is_a_500_without_details() -> None:
     app = FastAPI()
 
     @app.get("/")
@@ -66,7 +66,7 @@ async def test_a_defect_is_500_without_a_word_about_it() -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_an_error_with_values_that_json_has_no_word_for() -> None:
+async def test_an_errors_values_outside_json_are_replaced() -> None:
     app = FastAPI()
 
     @app.get("/")
@@ -78,6 +78,6 @@ async def test_an_error_with_values_that_json_has_no_word_for() -> None:
     assert response.json()["errors"][0]["message"] is None
 
 
-def test_nan_and_numpy_in_a_response() -> None:
+def test_responses_may_contain_nan_and_numpy() -> None:
     body = JSON({"a": [float("nan"), float("inf"), np.float32(0.5), np.arange(2)], 1: "x"}).body
     assert bytes(body) == b'{"a":[null,null,0.5,[0,1]],"1":"x"}'

@@ -1,4 +1,4 @@
-"""Limits: the bucket, its share among replicas, and how tenants' own limits stack."""
+"""Rate limits: the token bucket, its share among replicas, and tenants' own limits."""
 
 import asyncio
 
@@ -25,20 +25,18 @@ def admitted(limiter: RateLimiter, limits: Limits, times: list[float], replicas:
     return count
 
 
-def test_a_burst_and_then_the_rate() -> None:
+def test_a_burst_is_followed_by_the_rate() -> None:
     limits = Limits(rps=10, burst=5)
     limiter = RateLimiter(limits)
     assert admitted(limiter, limits, [100.0] * 50) == 5
     assert (
         admitted(limiter, limits, [100.0 + i / 1000 for i in range(1000)]) == 9
     )  # at .1, .2, … .9
-    assert (
-        admitted(limiter, limits, [1000.0] * 50) == 5
-    )  # what was not used is not saved beyond the burst
+    assert admitted(limiter, limits, [1000.0] * 50) == 5  # unused tokens are kept up to the burst
 
 
 @given(st.floats(0.5, 1000), st.floats(1, 1000), st.lists(st.floats(0, 0.1), max_size=300))
-def test_never_more_than_burst_and_rate_allow(rps: float, burst: float, gaps: list[float]) -> None:
+def test_burst_and_rate_are_never_exceeded(rps: float, burst: float, gaps: list[float]) -> None:
     limits, now, times = Limits(rps=rps, burst=burst), 50.0, []
     for gap in gaps:
         now += gap
@@ -46,7 +44,7 @@ def test_never_more_than_burst_and_rate_allow(rps: float, burst: float, gaps: li
     assert admitted(RateLimiter(limits), limits, times) <= burst + rps * (now - 50.0) + 1e-6
 
 
-def test_retry_after_is_when_it_will_be_let_in() -> None:
+def test_retry_after_is_when_a_request_succeeds() -> None:
     limits = Limits(rps=2, burst=1)
     limiter = RateLimiter(limits)
     limiter.acquire(limits, 1, 10.0)
@@ -56,7 +54,7 @@ def test_retry_after_is_when_it_will_be_let_in() -> None:
     limiter.acquire(limits, 1, 10.1 + caught.value.retry_after)
 
 
-def test_concurrency_counts_what_is_in_flight() -> None:
+def test_concurrency_counts_requests_in_flight() -> None:
     limits = Limits(concurrency=2)
     limiter = RateLimiter(limits)
     limiter.acquire(limits, 1, 1.0)
@@ -67,7 +65,7 @@ def test_concurrency_counts_what_is_in_flight() -> None:
     limiter.acquire(limits, 1, 1.0)
 
 
-def test_replicas_share_and_changed_limits_keep_what_is_in_flight() -> None:
+def test_replicas_share_limits_and_changes_keep_requests_in_flight() -> None:
     limits = Limits(rps=100, burst=10, concurrency=4)
     limiter = RateLimiter(limits)
     assert admitted(limiter, limits, [1.0] * 50, replicas=2) == 5
@@ -79,7 +77,7 @@ def test_replicas_share_and_changed_limits_keep_what_is_in_flight() -> None:
     assert RateLimiter(Limits(burst=1, concurrency=1), replicas=50).concurrency == 1
 
 
-def test_limits_stack_from_narrow_to_wide() -> None:
+def test_narrower_limits_override_wider_ones() -> None:
     own = Limits(rps=5).over(Limits(rps=7, burst=9)).over(DEFAULT_LIMITS)
     assert (own.rps, own.burst, own.concurrency) == (5, 9, DEFAULT_LIMITS.concurrency)
 
@@ -97,7 +95,7 @@ def test_limits_stack_from_narrow_to_wide() -> None:
         {"x": 1},
     ],
 )
-def test_limits_that_make_no_sense_are_refused(fields: dict[str, object]) -> None:
+def test_invalid_limits_are_rejected(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Limits(**fields)  # type: ignore[arg-type]
 
