@@ -1,5 +1,4 @@
-"""Plans and one-to-one assignment, in process: 200 tasks × 100 people, 1000 × 1000, and
-how time grows.
+"""Teams, plans and one-to-one assignment in process, and how time grows.
 
 python benchmarks/optimizer_plan.py [--plot docs/optimizer-growth.svg]
 """
@@ -38,15 +37,21 @@ ZONES = (
 PARAMETERS = OptimizerParameters()
 
 
+TIME_LIMIT = 20.0
+
+
 def people(count: int, seed: int = 1) -> list[Person]:
     rng = random.Random(seed)
     return [
         Person(
-            id=f"p{n}", skills={skill: rng.randint(1, 5) for skill in rng.sample(SKILLS, 4)}, workload=rng.randint(0, 90),
-            time_zone=rng.choice(ZONES), cost_per_hour=rng.randint(20, 150),
+            id=f"p{n}",
+            skills={skill: rng.randint(1, 5) for skill in rng.sample(SKILLS, 4)},
+            workload=rng.randint(0, 90),
+            time_zone=rng.choice(ZONES),
+            cost_per_hour=rng.randint(20, 150),
         )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def tasks(
@@ -55,26 +60,97 @@ def tasks(
     rng = random.Random(seed)
     return [
         Task(
-            id=f"t{n}", estimated_hours=rng.randint(*hours), deadline=NOW + timedelta(days=rng.randint(5, 40)), priority=rng.randint(1, 5),
-            skills=[{"skill": skill, "level": rng.randint(1, 3)} for skill in rng.sample(SKILLS, rng.randint(*skills))],
+            id=f"t{n}",
+            estimated_hours=rng.randint(*hours),
+            deadline=NOW + timedelta(days=rng.randint(5, 40)),
+            priority=rng.randint(1, 5),
+            skills=[
+                {"skill": skill, "level": rng.randint(1, 3)}
+                for skill in rng.sample(SKILLS, rng.randint(*skills))
+            ],
         )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
-def one_task(count: int) -> tuple[list[float], int]:
-    everybody, took, proved = people(count), [], 0
+def find_teams(count: int) -> tuple[list[float], int]:
+    """Seconds for each of 20 tasks among so many people, and how many were proved."""
+    everyone, took, proved = people(count), [], 0
+    weights = ObjectiveWeights.from_parameters(PARAMETERS)
     for task in tasks(20, skills=(5, 5), hours=(60, 60)):
         began = time.perf_counter()
-        problem = StaffingProblem.build(task, everybody, Matcher(), History(), PARAMETERS, NOW)
-        found = find_team(
-            problem,
-            Constraints.from_task(task, PARAMETERS),
-            ObjectiveWeights.from_parameters(PARAMETERS),
-        )
+        problem = StaffingProblem.build(task, everyone, Matcher(), History(), PARAMETERS, NOW)
+        found = find_team(problem, Constraints.from_task(task, PARAMETERS), weights)
         took.append(time.perf_counter() - began)
         proved += found.status in ("optimal", "infeasible")
     return took, proved
+
+
+def measure_teams() -> dict[int, float]:
+    """Print a row for each number of people; people → median milliseconds."""
+    growth = {}
+    for count in (100, 300, 1000, 3000):
+        took, proved = find_teams(count)
+        growth[count] = 1000 * statistics.median(took)
+        p95 = 1000 * float(np.quantile(took, 0.95))
+        print(
+            f"one task, 5 skills, {count:>5} people: p50 {growth[count]:6.1f} ms, "
+            f"p95 {p95:6.1f} ms, {proved} of {len(took)} proved"
+        )
+    return growth
+
+
+def measure_plan(planned: list[Task], what: str) -> tuple[float, float]:
+    """Plan for 100 people and print a row; seconds until first and last plan."""
+    began = time.perf_counter()
+    problem = build_plan_problem(planned, people(100), Matcher(), History(), PARAMETERS, NOW)
+    first = plan_objective(problem, greedy_plan(problem))
+    first_after = time.perf_counter() - began
+    found = solve_plan(problem, time_limit=TIME_LIMIT)
+    last_after = time.perf_counter() - began
+    assert found.gap is not None and found.teams is not None
+    print(
+        f"{what} × 100 people: first plan {first:.1f} after {first_after:.2f} s; "
+        f"{found.status} {found.objective:.1f} after {last_after:.1f} s, "
+        f"gap {100 * found.gap:.2f} %, "
+        f"{int((~found.teams.any(axis=1)).sum())} tasks unassigned"
+    )
+    return first_after, last_after
+
+
+def measure_one_to_one() -> None:
+    cost = np.random.default_rng(0).random((1000, 1000))
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        solve_assignment(cost, np.ones_like(cost), np.ones(1000))
+        took.append(time.perf_counter() - began)
+    print(f"one-to-one 1000 × 1000: {statistics.median(took):.3f} s")
+
+
+def plot(growth: dict[int, float], by_tasks: dict[int, tuple[float, float]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (team, plan) = pyplot.subplots(1, 2, figsize=(11, 4))
+    team.loglog(list(growth), list(growth.values()), marker="o")
+    team.yaxis.set_minor_formatter("{x:g}")
+    title = "The best team for one task with five skills, proved"
+    team.set(xlabel="people", ylabel="ms (median)", title=title)
+    first, last = zip(*by_tasks.values(), strict=True)
+    plan.loglog(list(by_tasks), first, marker="o", label="first plan")
+    plan.loglog(list(by_tasks), last, marker="s", label="proved, or the limit of 20 s")
+    plan.set(xlabel="tasks", ylabel="s", title="A plan of many tasks for 100 people")
+    plan.legend()
+    for axes, ticks in ((team, growth), (plan, by_tasks)):
+        axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(True, which="both", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -84,91 +160,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     print(machine())
-    one_task(50)
-
-    growth = {}
-    for count in (100, 300, 1000, 3000):
-        took, proved = one_task(count)
-        growth[count] = 1000 * statistics.median(took)
-        p95 = 1000 * float(np.quantile(took, 0.95))
-        print(
-            f"one task, 5 skills, {count:>5} people: p50 {growth[count]:6.1f} ms, p95 {p95:6.1f} ms, {proved} of {len(took)} proved"
-        )
-
+    find_teams(50)  # warm up
+    growth = measure_teams()
     for hours in ((2, 12), (4, 40)):
-        began = time.perf_counter()
-        problem = build_plan_problem(
-            tasks(200, hours=hours), people(100), Matcher(), History(), PARAMETERS, NOW
-        )
-        first = greedy_plan(problem)
-        seconds = time.perf_counter() - began
-        found = solve_plan(problem, time_limit=20)
-        assert found.gap is not None and found.teams is not None
-        print(
-            f"200 tasks of {hours[0]} to {hours[1]} hours × 100 people: first plan {plan_objective(problem, first):.1f} after {seconds:.2f} s; "
-            f"{found.status} {found.objective:.1f} after {time.perf_counter() - began:.1f} s, gap {100 * found.gap:.2f} %, "
-            f"{int((~found.teams.any(axis=1)).sum())} left out"
-        )
-
-    by_tasks = {}
-    for count in (25, 50, 100, 200, 400):
-        began = time.perf_counter()
-        problem = build_plan_problem(
-            tasks(count), people(100), Matcher(), History(), PARAMETERS, NOW
-        )
-        greedy_plan(problem)
-        first_after = time.perf_counter() - began
-        found = solve_plan(problem, time_limit=20)
-        by_tasks[count] = (first_after, time.perf_counter() - began)
-        print(
-            f"{count:>4} tasks × 100 people: first plan after {first_after:.2f} s, {found.status} after {by_tasks[count][1]:.1f} s, "
-            f"gap {100 * (found.gap or 0):.2f} %, "
-            f"{int((~found.teams.any(axis=1)).sum())} left out"
-        )
-
-    cost = np.random.default_rng(0).random((1000, 1000))
-    took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        solve_assignment(cost, np.ones_like(cost), np.ones(1000))
-        took.append(time.perf_counter() - began)
-    print(f"one-to-one 1000 × 1000: {statistics.median(took):.3f} s")
-
+        measure_plan(tasks(200, hours=hours), f"200 tasks of {hours[0]} to {hours[1]} hours")
+    by_tasks = {
+        count: measure_plan(tasks(count), f"{count:>4} tasks") for count in (25, 50, 100, 200, 400)
+    }
+    measure_one_to_one()
     if options.plot:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, (team, plan) = pyplot.subplots(1, 2, figsize=(11, 4))
-        team.loglog(list(growth), list(growth.values()), marker="o")
-        team.yaxis.set_minor_formatter("{x:g}")
-        team.set(
-            xlabel="people",
-            ylabel="ms (median)",
-            title="The best team for one task with five skills, proved",
-        )
-        plan.loglog(
-            list(by_tasks),
-            [first for first, _ in by_tasks.values()],
-            marker="o",
-            label="first plan",
-        )
-        plan.loglog(
-            list(by_tasks),
-            [whole for _, whole in by_tasks.values()],
-            marker="s",
-            label="proved, or the limit of 20 s",
-        )
-        plan.set(xlabel="tasks", ylabel="s", title="A plan of many tasks for 100 people")
-        plan.legend()
-        for axes, ticks in ((team, growth), (plan, by_tasks)):
-            axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
-            axes.set_xticks([], minor=True)
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.grid(True, which="both", alpha=0.3)
-        figure.tight_layout()
-        figure.savefig(options.plot, metadata={"Date": None})
+        plot(growth, by_tasks, options.plot)
 
 
 if __name__ == "__main__":

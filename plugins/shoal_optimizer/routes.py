@@ -156,7 +156,7 @@ class OptimizerRoutes:
         return json_response({"id": run.id, "state": "running"}, 202)
 
     async def get_plan(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
-        """Get the state, progress (objective, bound, gap, seconds) and result of a plan."""
+        """Get a plan: state, progress (objective, bound, gap, seconds) and result."""
         return json_response(await read_run(ctx, id))
 
     async def cancel_plan(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:

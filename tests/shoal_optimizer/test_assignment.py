@@ -1,6 +1,4 @@
-"""Generalised assignment: against enumeration, on the reference instances, and on bad
-input.
-"""
+"""Assignment: against enumeration, on reference instances, and on invalid input."""
 
 import csv
 import itertools
@@ -19,14 +17,18 @@ LOAD = np.array([[2.0, 3.0, 1.0], [1.0, 2.0, 4.0]])
 
 @settings(max_examples=60, deadline=None)
 @given(
-    people=st.integers(1, 4), tasks=st.integers(0, 5), seed=st.integers(0, 10_000), maximise=st.booleans(),
-    grain=st.sampled_from((1.0, 0.25, 0.013)), tight=st.floats(0.3, 1.5),
-)  # fmt: skip
+    people=st.integers(1, 4),
+    tasks=st.integers(0, 5),
+    seed=st.integers(0, 10_000),
+    maximise=st.booleans(),
+    step=st.sampled_from((1.0, 0.25, 0.013)),
+    tight=st.floats(0.3, 1.5),
+)
 def test_small_instances_equal_enumeration(
-    people: int, tasks: int, seed: int, maximise: bool, grain: float, tight: float
+    people: int, tasks: int, seed: int, maximise: bool, step: float, tight: float
 ) -> None:
     random = np.random.default_rng(seed)
-    cost = random.integers(-20, 50, (people, tasks)) * grain
+    cost = random.integers(-20, 50, (people, tasks)) * step
     load = random.integers(0, 10, (people, tasks)).astype(float)
     capacity = np.floor(tight * load.sum(axis=1) / people) if tasks else np.ones(people)
     totals = []
@@ -63,7 +65,7 @@ def test_reference_optima_are_proved(shared: Path, name: str, sense: str) -> Non
     assert (answer.status, answer.objective) == ("optimal", optima[name, sense])
 
 
-def test_one_task_each_is_solved_as_one_to_one() -> None:
+def test_equal_loads_are_solved_as_one_to_one() -> None:
     random = np.random.default_rng(0)
     cost = random.random((300, 300))
     answer = solve_assignment(cost, np.ones((300, 300)), np.ones(300))
@@ -83,7 +85,7 @@ def test_one_task_each_is_solved_as_one_to_one() -> None:
         ([["a", "b"]], [[1, 1]], [1], "numbers"),
     ],
 )
-def test_bad_input_is_refused_with_its_place(
+def test_invalid_input_is_rejected_with_its_location(
     cost: object, load: object, capacity: object, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -95,13 +97,13 @@ def test_a_time_limit_must_be_positive() -> None:
         solve_assignment(COST, LOAD, [9, 9], time_limit=0)
 
 
-def test_nothing_to_do_is_done_and_nobody_to_do_it_is_infeasible() -> None:
+def test_no_tasks_are_optimal_and_no_people_infeasible() -> None:
     assert solve_assignment(np.zeros((2, 0)), np.zeros((2, 0)), [1, 1]).status == "optimal"
     assert solve_assignment(np.zeros((0, 2)), np.zeros((0, 2)), []).status == "infeasible"
     assert solve_assignment(COST, LOAD, [0, 0]).status == "infeasible"
 
 
-def test_the_limit_is_wall_time_and_leaves_a_bound() -> None:
+def test_the_time_limit_is_wall_time_and_leaves_a_bound() -> None:
     import time
 
     random = np.random.default_rng(1)

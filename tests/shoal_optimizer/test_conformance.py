@@ -1,4 +1,4 @@
-"""The optimizer holds to what any capability must."""
+"""The optimizer satisfies the contract of capabilities."""
 
 from shoal.testing.conformance import Conformance
 

@@ -1,6 +1,4 @@
-"""What a solve knows: features and embeddings where those capabilities run, and what is
-done without them.
-"""
+"""What a solve reads: records, and features and embeddings where they are available."""
 
 import secrets
 from collections.abc import Callable
@@ -18,9 +16,7 @@ DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
 
 def stand_in_search(services: Any) -> APIRouter:
-    """`search` as far as the optimizer uses it: texts that share their first letter
-    mean the same.
-    """
+    """`search` as the optimizer uses it: a shared first letter is a shared meaning."""
     router = APIRouter()
 
     @router.post("/embed", openapi_extra={"x-shoal-safe": True})
@@ -43,7 +39,7 @@ def stand_in_features(services: Any) -> APIRouter:
     async def batch(body: dict[str, Any]) -> dict[str, Any]:
         [name] = body["features"]
         if name != "past_success_report":
-            raise NotFound("there is no such feature")
+            raise NotFound("no such feature")
         return {
             "results": [{"features": {name: 0.9 if id == "ana" else None}} for id in body["ids"]]
         }
@@ -51,7 +47,7 @@ def stand_in_features(services: Any) -> APIRouter:
     return router
 
 
-def test_skills_match_by_meaning_and_success_is_read_from_features(
+def test_skills_match_by_meaning_and_success_comes_from_features(
     shoal_app: Callable[..., Any],
 ) -> None:
     others = [
@@ -80,25 +76,32 @@ def test_synonyms_need_no_embeddings(shoal_app: Callable[..., Any]) -> None:
     assert client.optimizer.candidates(id="t")["candidates"][0]["skills"][0]["how"] == "synonym"
 
 
-def test_events_bring_people_tasks_and_outcomes(shoal_app: Callable[..., Any]) -> None:
+def test_events_store_people_tasks_and_outcomes(shoal_app: Callable[..., Any]) -> None:
     app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     client = app.client(tenant)
+    ana = {"skills": {"Go": 3}, "workload": 10}
+    task = {"estimated_hours": 5, "deadline": DEADLINE, "skills": ["Go"]}
+    outcome = {
+        "people": ["ana"],
+        "estimated_hours": 5,
+        "actual_hours": 5,
+        "quality": 1,
+        "days_early": 1,
+    }
     events = [
-        {"id": "1", "source": "hr", "type": "person.updated", "subject": "ana", "data": {"skills": {"Go": 3}, "workload": 10}},
-        {"id": "2", "source": "board", "type": "task.updated", "subject": "t", "data": {"estimated_hours": 5, "deadline": DEADLINE, "skills": ["Go"]}},
-        {"id": "3", "source": "hr", "type": "person.updated", "subject": "bo", "data": {"workload": 900}},
-        {
-            "id": "4", "source": "board", "type": "task.completed",
-            "data": {"people": ["ana"], "estimated_hours": 5, "actual_hours": 5, "quality": 1, "days_early": 1},
-        },
-    ]  # fmt: skip
+        {"id": "1", "type": "person.updated", "subject": "ana", "data": ana},
+        {"id": "2", "type": "task.updated", "subject": "t", "data": task},
+        {"id": "3", "type": "person.updated", "subject": "bo", "data": {"workload": 900}},
+        {"id": "4", "type": "task.completed", "data": outcome},
+    ]
+    events = [event | {"source": "hr"} for event in events]
     for _ in range(2):
         app.stream("optimizer.records", events, tenant)
     row = client.optimizer.candidates(id="t")["candidates"]
     assert [r["person"] for r in row] == ["ana"] and row[0]["past_success"] > 0.5
 
 
-def test_the_forms_of_the_sample_company_are_taken(shoal_app: Callable[..., Any]) -> None:
+def test_alternative_forms_of_fields_are_accepted(shoal_app: Callable[..., Any]) -> None:
     client = shoal_app("optimizer").client(f"acme-{secrets.token_hex(4)}")
     client.optimizer.put_person(
         id="ana",
@@ -153,7 +156,7 @@ def test_an_unreadable_row_leaves_the_others_readable(
     assert [n for n, row in enumerate(rows) if isinstance(row, RowError)] == [index]
 
 
-def test_a_company_erased_and_made_again_meets_none_of_its_former_people(
+def test_a_recreated_tenant_has_none_of_its_former_people(
     shoal_app: Callable[..., Any],
 ) -> None:
     """The same number of changes as before the erasure is not the same version."""

@@ -1,4 +1,4 @@
-"""Plans: starts and deadlines are kept, by a judge that knows nothing of checkpoints."""
+"""Plans: they respect starts and deadlines, checked without checkpoints."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ def problem(tasks: list[Task], people: list[Person]) -> PlanProblem:
     return build_plan_problem(tasks, people, Matcher(), History(), PARAMETERS, NOW)
 
 
-def test_hours_before_its_start_are_not_free_for_a_task() -> None:
+def test_a_task_is_not_worked_on_before_its_start() -> None:
     ana = [Person(id="ana")]
     assert not solve_plan(
         problem([task("t", 30, 11, 12)], ana)
@@ -57,12 +57,10 @@ windows = st.tuples(st.integers(1, 12), st.none() | st.integers(0, 18), st.integ
 
 @settings(max_examples=60)
 @given(rows=st.lists(windows, min_size=1, max_size=30), points=st.sampled_from((3, 12)))
-def test_nobody_has_more_hours_between_two_dates_than_they_have(
+def test_nobody_works_more_hours_than_they_have_between_dates(
     rows: list[tuple[int, int | None, int]], points: int
 ) -> None:
-    """The necessary and sufficient condition for work that can be interrupted, on the
-    tasks' own dates.
-    """
+    """That is necessary and sufficient for work that can be interrupted."""
     people = [Person(id="ana"), Person(id="bo", workload=30, time_zone="Asia/Tokyo")]
     tasks = [
         task(f"t{n}", hours, start, (start or 0) + days)
@@ -91,7 +89,7 @@ def test_nobody_has_more_hours_between_two_dates_than_they_have(
                     )
 
 
-def test_pins_that_contradict_each_other_are_named_in_time() -> None:
+def test_contradicting_pins_are_named_within_the_time_limit() -> None:
     people = [Person(id=f"p{n}") for n in range(100)]
     tasks = [task(f"t{n}", 20, None, 20) for n in range(100)]
     pins = [{"task": f"t{n}", "person": f"p{n}", "pin": "in"} for n in range(100)] + [

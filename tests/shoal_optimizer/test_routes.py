@@ -1,4 +1,4 @@
-"""The optimizer over HTTP, behind the real Router, on a real Redis."""
+"""The optimizer over HTTP, behind the real router and on a real Redis."""
 
 import secrets
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def staffed(client: Client) -> Client:
     return client
 
 
-def test_people_and_tasks_are_put_read_listed_and_deleted(staffed: Client) -> None:
+def test_people_and_tasks_can_be_put_read_listed_deleted(staffed: Client) -> None:
     assert staffed.optimizer.get_person(id="ana")["name"] == "Ana"
     assert [p["id"] for p in staffed.optimizer.list_people(limit=2)["people"]] == ["ana", "bo"]
     assert [p["id"] for p in staffed.optimizer.list_people(cursor="bo")["people"]] == ["cy"]
@@ -69,7 +69,7 @@ def test_people_and_tasks_are_put_read_listed_and_deleted(staffed: Client) -> No
         ({"leave": [{"from": "2026-05-02", "to": "2026-05-01"}]}, "leave.0"),
     ],
 )
-def test_a_person_that_cannot_be_is_refused_with_the_place(
+def test_an_invalid_person_is_rejected_with_its_location(
     client: Client, fields: dict[str, Any], location: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
@@ -86,12 +86,12 @@ def test_a_person_that_cannot_be_is_refused_with_the_place(
         {"skills": ["a", "A"]},
     ],
 )
-def test_a_task_that_cannot_be_is_refused(client: Client, fields: dict[str, Any]) -> None:
+def test_an_invalid_task_is_rejected(client: Client, fields: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         client.optimizer.put_task(id="t", body=task(**fields))
 
 
-def test_candidates_are_a_table_with_the_parts_of_the_score(staffed: Client) -> None:
+def test_candidates_show_the_parts_of_their_score(staffed: Client) -> None:
     rows = staffed.optimizer.candidates(id="t")["candidates"]
     assert [row["person"] for row in rows] == ["ana", "bo", "cy"]
     first = rows[0]
@@ -108,7 +108,7 @@ def test_a_recommendation_is_proved_and_explained(staffed: Client) -> None:
     assert answer["members"][0]["role"] == "lead" and answer["sentences"]
 
 
-def test_accepting_commits_workloads_once(staffed: Client) -> None:
+def test_accepting_commits_workloads_only_once(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     accepted = staffed.optimizer.accept(id=answer["id"])
     after = staffed.optimizer.get_person(id="ana")["workload"]
@@ -118,7 +118,7 @@ def test_accepting_commits_workloads_once(staffed: Client) -> None:
     assert staffed.optimizer.get_task(id="t")["team"] == ["ana"]
 
 
-def test_accepting_is_refused_when_somebody_changed_since(staffed: Client) -> None:
+def test_accepting_conflicts_when_a_member_has_changed(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     staffed.optimizer.put_person(id="ana", body=person(name="Ana", workload=21))
     with pytest.raises(Conflict) as refused:
@@ -127,7 +127,7 @@ def test_accepting_is_refused_when_somebody_changed_since(staffed: Client) -> No
     assert staffed.optimizer.get_task(id="t")["state"] == "open"
 
 
-def test_alternatives_never_repeat_and_end(staffed: Client) -> None:
+def test_alternatives_never_repeat_and_come_to_an_end(staffed: Client) -> None:
     staffed.optimizer.put_task(id="t", body=task(team_size={"min": 1, "max": 2}))
     answer = staffed.optimizer.recommend(id="t")
     seen = [frozenset(answer["team"])]
@@ -136,7 +136,7 @@ def test_alternatives_never_repeat_and_end(staffed: Client) -> None:
     assert answer["status"] == "none" and len(seen) == len(set(seen)) == 5  # a, b, ab, ac, bc
 
 
-def test_an_assignment_by_hand_is_checked_and_may_be_overridden(staffed: Client) -> None:
+def test_a_manual_assignment_is_checked_unless_overridden(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     with pytest.raises(Invalid) as refused:
         staffed.optimizer.assign(id=answer["id"], body={"people": ["cy"]})
@@ -147,7 +147,7 @@ def test_an_assignment_by_hand_is_checked_and_may_be_overridden(staffed: Client)
     assert done["state"] == "assigned" and done["violations"] and done["override"]
 
 
-def test_an_outcome_frees_the_workload_and_counts_as_experience(staffed: Client) -> None:
+def test_an_outcome_frees_workload_and_counts_as_experience(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     staffed.optimizer.accept(id=answer["id"])
     outcome = {
@@ -164,14 +164,14 @@ def test_an_outcome_frees_the_workload_and_counts_as_experience(staffed: Client)
     assert "completed 1 similar task, 2 days early on average" in again["members"][0]["reasons"]
 
 
-def test_what_cannot_be_done_says_why_and_what_would_help(staffed: Client) -> None:
+def test_an_impossible_task_has_a_conflict_and_relaxations(staffed: Client) -> None:
     staffed.optimizer.put_task(id="t", body=task(skills=[{"skill": "Cobol"}]))
     answer = staffed.optimizer.recommend(id="t")
     assert answer["status"] == "infeasible" and answer["conflict"]["message"] == "nobody has Cobol"
     assert answer["relaxations"][0]["message"] == "do without Cobol"
 
 
-def test_a_plan_gives_tasks_to_people_and_says_what_it_leaves_out(staffed: Client) -> None:
+def test_a_plan_assigns_tasks_and_explains_unassigned_ones(staffed: Client) -> None:
     staffed.optimizer.put_task(id="u", body=task(skills=[{"skill": "Rust"}]))
     staffed.optimizer.put_task(id="v", body=task(skills=[{"skill": "Cobol"}]))
     plan = staffed.optimizer.plan(body={"time_limit": 5})
@@ -180,7 +180,7 @@ def test_a_plan_gives_tasks_to_people_and_says_what_it_leaves_out(staffed: Clien
     assert [(row["task"], row["why"]) for row in plan["left_out"]] == [("v", "nobody has Cobol")]
 
 
-def test_pins_hold_and_contradicting_ones_are_named(staffed: Client) -> None:
+def test_pins_are_satisfied_and_contradicting_ones_named(staffed: Client) -> None:
     plan = staffed.optimizer.plan(body={"pins": [{"task": "t", "person": "bo"}]})
     assert plan["assignments"][0]["team"] == ["bo"]
     refused = staffed.optimizer.plan(
@@ -197,7 +197,7 @@ def test_pins_hold_and_contradicting_ones_are_named(staffed: Client) -> None:
         )
 
 
-def test_a_plan_can_be_followed_and_called_off(staffed: Client) -> None:
+def test_a_plan_can_be_polled_and_cancelled(staffed: Client) -> None:
     started = staffed.optimizer.plan(body={"wait": False})
     assert started["state"] == "running"
     assert staffed.optimizer.cancel_plan(id=started["id"])["state"] in (
@@ -208,7 +208,7 @@ def test_a_plan_can_be_followed_and_called_off(staffed: Client) -> None:
     assert staffed.optimizer.get_plan(id=started["id"])["id"] == started["id"]
 
 
-def test_csv_is_taken_row_by_row(shoal_app: Callable[..., Any]) -> None:
+def test_csv_rows_are_accepted_or_rejected_one_by_one(shoal_app: Callable[..., Any]) -> None:
     app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     text = "id,skills,workload,time_zone\nana,Python:4; Rust:2,10,Europe/Lisbon\nbo,Go,abc,UTC\n"
     headers = {"authorization": f"Bearer {app.key(tenant)}", "content-type": "text/csv"}
@@ -221,14 +221,14 @@ def test_csv_is_taken_row_by_row(shoal_app: Callable[..., Any]) -> None:
     assert app.client(tenant).optimizer.get_person(id="ana")["skills"] == {"Python": 4, "Rust": 2}
 
 
-def test_there_is_an_answer_without_any_people(client: Client) -> None:
+def test_a_tenant_without_people_gets_empty_answers(client: Client) -> None:
     client.optimizer.put_task(id="t", body=task())
     assert client.optimizer.candidates(id="t")["candidates"] == []
     assert client.optimizer.recommend(id="t")["conflict"]["message"] == "there are no people"
     assert client.optimizer.plan()["left_out"][0]["task"] == "t"
 
 
-def test_another_company_sees_none_of_it(shoal_app: Callable[..., Any]) -> None:
+def test_another_tenant_sees_no_records(shoal_app: Callable[..., Any]) -> None:
     app = shoal_app("optimizer")
     app.client("acme").optimizer.put_task(id="t", body=task())
     with pytest.raises(NotFound):
@@ -244,12 +244,12 @@ def outcome(**fields: Any) -> dict[str, Any]:
     } | fields
 
 
-def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(
+def test_a_task_on_a_hidden_board_cannot_be_changed(
     shoal_app: Callable[..., Any],
 ) -> None:
-    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
-    app.members("secret", ["boss"], company)
-    owner, eve = app.client(company), app.client(company, user="eve")
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    app.members("secret", ["boss"], tenant)
+    owner, eve = app.client(tenant), app.client(tenant, user="eve")
     owner.optimizer.put_task(id="s", body=task(board_id="secret"))
     owner.optimizer.add_outcomes(body=outcome(id="o", task="s2"))
     owner.optimizer.put_task(id="s2", body=task(board_id="secret"))
@@ -275,20 +275,18 @@ def test_a_task_on_a_hidden_board_is_neither_overwritten_nor_finished(
 
 
 def assigned(shoal_app: Callable[..., Any]) -> tuple[Any, str, Any]:
-    """The app, a company of whose one person has accepted one task, and its operations."""
-    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
-    api = app.client(company).optimizer
+    """The app, a tenant whose one person is assigned to a task, and its operations."""
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api = app.client(tenant).optimizer
     api.put_person(id="ana", body=person())
     api.put_task(id="t", body=task())
     api.accept(id=api.recommend(id="t")["id"])
-    return app, company, api
+    return app, tenant, api
 
 
 @pytest.mark.parametrize("how", ["put", "import", "event"])
-def test_a_task_written_again_keeps_its_team_until_it_is_done(
-    shoal_app: Callable[..., Any], how: str
-) -> None:
-    app, company, api = assigned(shoal_app)
+def test_a_replaced_task_keeps_its_team_until_done(shoal_app: Callable[..., Any], how: str) -> None:
+    app, tenant, api = assigned(shoal_app)
     if how == "put":
         api.put_task(id="t", body=task(title="Sign-on"))
     elif how == "import":
@@ -305,7 +303,7 @@ def test_a_task_written_again_keeps_its_team_until_it_is_done(
                     "data": task(title="Sign-on"),
                 }
             ],
-            company,
+            tenant,
         )
     held = api.get_task(id="t")
     assert (held["title"], held["state"], held["team"], list(held["committed"])) == (
@@ -319,24 +317,24 @@ def test_a_task_written_again_keeps_its_team_until_it_is_done(
 
 
 @pytest.mark.parametrize("how", ["delete", "event", "open"])
-def test_a_task_that_goes_or_is_opened_again_frees_what_it_committed(
+def test_a_deleted_or_reopened_task_frees_its_workload(
     shoal_app: Callable[..., Any], how: str
 ) -> None:
-    app, company, api = assigned(shoal_app)
+    app, tenant, api = assigned(shoal_app)
     if how == "delete":
         api.delete_task(id="t")
     elif how == "event":
         app.stream(
             "optimizer.records",
             [{"id": "1", "source": "board", "type": "task.deleted", "subject": "t", "data": {}}],
-            company,
+            tenant,
         )
     else:
         assert api.put_task(id="t", body=task(state="open"))["team"] == []
     assert api.get_person(id="ana")["workload"] == pytest.approx(20)
 
 
-def test_accepting_is_refused_when_what_the_task_demands_changed_since(staffed: Client) -> None:
+def test_accepting_conflicts_when_the_requirements_have_changed(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     staffed.optimizer.put_task(id="t", body=task(skills=[{"skill": "Rust", "level": 5}]))
     with pytest.raises(Conflict) as refused:
@@ -347,19 +345,19 @@ def test_accepting_is_refused_when_what_the_task_demands_changed_since(staffed: 
 
 
 @pytest.mark.parametrize("cursor", ["²", "-1", "9" * 5000])
-def test_a_cursor_that_is_none_is_refused(staffed: Client, cursor: str) -> None:
+def test_an_invalid_cursor_is_rejected(staffed: Client, cursor: str) -> None:
     with pytest.raises(Invalid):
         staffed.optimizer.candidates(id="t", cursor=cursor)
 
 
-def test_a_recommendation_from_before_tasks_were_compared_can_be_accepted(
+def test_a_recommendation_without_task_fingerprint_can_be_accepted(
     shoal_app: Callable[..., Any],
 ) -> None:
-    app, company = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
-    api = app.client(company).optimizer
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api = app.client(tenant).optimizer
     api.put_person(id="ana", body=person())
     api.put_task(id="t", body=task())
-    id, online = api.recommend(id="t")["id"], app.context(company, "optimizer").stores.online
+    id, online = api.recommend(id="t")["id"], app.context(tenant, "optimizer").stores.online
     old = orjson.loads(app.run(online.hget(RecordStore.key("recommendations"), id)))
     del old["task_fingerprint"]
     app.run(online.hset(RecordStore.key("recommendations"), mapping={id: orjson.dumps(old)}))

@@ -1,6 +1,4 @@
-"""Teams: small instances against enumeration, by a judge that shares no code with the
-model.
-"""
+"""Teams: small problems against enumeration, by an independent checker."""
 
 import importlib.util
 from collections.abc import Set
@@ -55,18 +53,28 @@ people = st.lists(
 tasks = st.builds(
     lambda hours, days, skills, size: Task.model_validate(
         {
-            "id": "t", "estimated_hours": hours, "deadline": NOW + timedelta(days=days), "skills": skills,
+            "id": "t",
+            "estimated_hours": hours,
+            "deadline": NOW + timedelta(days=days),
+            "skills": skills,
             "team_size": {"min": min(size), "max": max(size)},
         }
     ),
     st.integers(1, 60),
     st.integers(2, 9),
     st.lists(
-        st.fixed_dictionaries({"skill": st.sampled_from(SKILLS), "level": st.integers(1, 4), "people": st.integers(1, 2)}),
-        max_size=2, unique_by=lambda need: need["skill"],
+        st.fixed_dictionaries(
+            {
+                "skill": st.sampled_from(SKILLS),
+                "level": st.integers(1, 4),
+                "people": st.integers(1, 2),
+            }
+        ),
+        max_size=2,
+        unique_by=lambda need: need["skill"],
     ),
     st.tuples(st.integers(1, 3), st.integers(1, 4)),
-)  # fmt: skip
+)
 known = st.sets(
     st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda pair: pair[0] < pair[1]),
     max_size=4,
@@ -134,9 +142,7 @@ def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> No
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(team=people, task=tasks)
-def test_a_team_exists_exactly_when_there_is_no_conflict_and_relaxations_work(
-    team: list[Person], task: Task
-) -> None:
+def test_a_conflict_means_no_team_and_relaxations_allow_one(team: list[Person], task: Task) -> None:
     case = staffing_problem(task, team)
     clash = find_conflict(case, Constraints.from_task(task, PARAMETERS))
     assert (clash is None) == bool(checker.teams(task, team, PARAMETERS, NOW))
@@ -163,10 +169,8 @@ def worker(id: str, zone: str) -> Person:
     ("start", "expected"),
     [(datetime(2026, 3, 2, tzinfo=UTC), 3.0), (datetime(2026, 3, 16, tzinfo=UTC), 4.0)],
 )
-def test_common_hours_follow_daylight_saving(start: datetime, expected: float) -> None:
-    """Between the American and the European change of clocks, London and New York share
-    an hour more.
-    """
+def test_shared_hours_follow_daylight_saving(start: datetime, expected: float) -> None:
+    """Clocks change in New York before they do in London: an hour more is shared."""
     task = Task(
         id="t",
         estimated_hours=4,
