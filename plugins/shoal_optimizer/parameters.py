@@ -1,4 +1,4 @@
-"""What an experiment may vary in the optimizer."""
+"""The parameters of the optimizer."""
 
 from pydantic import Field, model_validator
 
@@ -6,33 +6,36 @@ from shoal import Parameters
 
 
 class OptimizerParameters(Parameters):
-    # A candidate's score; the three weights are divided by their sum.
+    """What a tenant may set and an experiment may vary."""
+
+    # Weights of a candidate's score, divided by their sum.
     skill_weight: float = Field(0.5, ge=0, le=1)
     availability_weight: float = Field(0.3, ge=0, le=1)
     success_weight: float = Field(0.2, ge=0, le=1)
-    # What a team is chosen by.
+    # Weights of a team's objective.
     score_importance: float = Field(1.0, ge=0, le=10)
     cost_importance: float = Field(0.3, ge=0, le=10)
     balance_importance: float = Field(0.3, ge=0, le=10)
     collaboration_importance: float = Field(0.1, ge=0, le=10)
-    # What a team must keep.
+    # Hard constraints on a team.
     workload_limit: float = Field(80, gt=0, le=100)
     """Percent that nobody may exceed after the assignment."""
     overlap_hours: float = Field(4, ge=0, le=24)
-    """Hours of working time on every common day that the whole team must share."""
-    # What counts as the same skill, and as past success.
+    """Working hours a day that the whole team must share."""
+    # Matching of skills, and past success.
     similarity: float = Field(0.6, ge=0, le=1)
-    """Cosine from which two skills' names mean the same."""
+    """Cosine from which the names of two skills mean the same."""
     half_life_days: float = Field(180, gt=0, le=3650)
+    """Age at which an outcome counts half."""
     prior_strength: float = Field(4, gt=0, le=100)
-    """How many outcomes the tenant's mean is worth against a person's own."""
+    """How many outcomes of a person the tenant's mean is worth."""
     time_limit: float = Field(5, gt=0, le=60)
-    """Seconds for one task's team."""
+    """Seconds for a recommendation."""
     plan_time_limit: float = Field(20, gt=0, le=300)
-    """Seconds for a plan of many tasks."""
+    """Seconds for a plan."""
 
     @model_validator(mode="after")
-    def _weighs_something(self) -> "OptimizerParameters":
+    def _check_weights(self) -> "OptimizerParameters":
         if self.skill_weight + self.availability_weight + self.success_weight <= 0:
             raise ValueError(
                 "one of skill_weight, availability_weight and success_weight must be above 0"

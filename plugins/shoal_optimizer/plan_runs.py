@@ -26,7 +26,7 @@ class PlanRun:
     """A run that has been registered.
 
     Attributes:
-        id: Its id.
+        id: The id of the run.
         inputs: The tenant's records.
         tasks: The tasks to plan, id → raw JSON.
         options: See `plan.report.make_plan`.

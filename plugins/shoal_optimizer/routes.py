@@ -36,8 +36,8 @@ class Pin(Body):
 class PlanRequest(Body):
     """Without `tasks`, all open ones are planned.
 
-    Teams in `previous` (task → team) are kept where nothing is against it. With `wait`
-    false the answer comes at once, and /plans/{id} tells how far the plan is.
+    Changes to the teams in `previous` (task → team) have a cost. With `wait` false the
+    answer comes immediately, and the plan can be polled at /plans/{id}.
     """
 
     tasks: list[Identifier] | None = Field(None, max_length=MAX_TASKS)

@@ -43,8 +43,8 @@ class Change:
     """A change of one record.
 
     Attributes:
-        kind: Its kind.
-        id: Its id.
+        kind: The kind of the record.
+        id: The id of the record.
         before: The value it must have, None when it must not exist.
         after: The value it gets, None to delete it.
     """

@@ -22,7 +22,7 @@ TASKS: list[dict[str, Any]] = [
         "team_size": [1, 1],
     },
     {"id": "b-engine", "title": "Engine", "estimated_hours": 30, "skills": ["Rust"]},
-    {"id": "c-ledger", "title": "Ledger", "estimated_hours": 30, "skills": ["Cobol"]},
+    {"id": "c-payroll", "title": "Payroll", "estimated_hours": 30, "skills": ["Cobol"]},
 ]
 
 

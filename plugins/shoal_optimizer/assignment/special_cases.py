@@ -11,7 +11,7 @@ MAX_SLOTS = 6000
 
 
 def solve_unconstrained(problem: Problem) -> Integers | None:
-    """Give each task to whom it costs least, if capacities allow it; else None."""
+    """The cheapest person for each task, if capacities allow that; else None."""
     cheapest = np.where(problem.fits, problem.cost, np.inf).argmin(axis=0)
     return cheapest if problem.is_within_capacity(cheapest) else None
 

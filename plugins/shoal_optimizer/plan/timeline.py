@@ -16,7 +16,7 @@ Slots = Mapping[tuple[int, int], Slot]
 """(task, person) → start and end of the work."""
 
 MIN_PACE = 0.01
-"""Share of capacity that somebody without any left is taken to work at."""
+"""The least share of capacity at which anyone works, however high their workload."""
 
 
 def timeline(problem: PlanProblem, teams: Booleans, now: datetime) -> Slots:
