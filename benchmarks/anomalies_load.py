@@ -26,10 +26,10 @@ from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_anomalies import keys, seasonal
 from shoal_anomalies.detector import Detector
-from shoal_anomalies.jobs import fit_forests
+from shoal_anomalies.model_fitting import fit_forests
 from shoal_anomalies.points import series_id
-from shoal_anomalies.recent_points import Readings
-from shoal_anomalies.stream_processor import Watcher
+from shoal_anomalies.recent_points import SeriesPoints
+from shoal_anomalies.stream_processor import StreamProcessor
 
 TENANTS, SERIES = 20, 2_000  # in all
 HISTORY = 105  # minutes
@@ -61,7 +61,7 @@ def scoring() -> None:
         kept.append(detector)
     size = tracemalloc.get_traced_memory()[0] / len(kept)
     tracemalloc.stop()
-    print(f"memory per watched series     {size / 1024:10,.0f} KiB in the worker")
+    print(f"memory per state series     {size / 1024:10,.0f} KiB in the worker")
 
 
 def fitting() -> None:
@@ -87,7 +87,7 @@ def fitting() -> None:
             f"fit 90 days at 5 min, {method:8s}{60 / statistics.median(spent):10,.0f} series/min/core"
         )
     columns = {
-        f"m{k}": Readings(times, values * random.normal(1, 0.05, len(times)), values)
+        f"m{k}": SeriesPoints(times, values * random.normal(1, 0.05, len(times)), values)
         for k in range(4)
     }
     ids = {series_id(m, {}): r for m, r in columns.items()}
@@ -116,8 +116,8 @@ async def arrival(port: int, folder: str) -> None:
         )  # type: ignore[arg-type]
         for n in range(TENANTS)
     ]
-    watcher, random = Watcher(), np.random.default_rng(2)
-    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
+    processor, random = StreamProcessor(), np.random.default_rng(2)
+    processor.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
     per, start = SERIES // TENANTS, datetime.now(UTC) - timedelta(minutes=ROUNDS + HISTORY)
     for ctx in contexts:  # what the cold start needs, in batches
         events = [
@@ -126,7 +126,7 @@ async def arrival(port: int, folder: str) -> None:
             for s in range(per)
         ]
         for first in range(0, len(events), 4_000):
-            await watcher.handle(ctx, events[first : first + 4_000])
+            await processor.handle(ctx, events[first : first + 4_000])
     waits: list[float] = []
     spent = []
     for minute in range(ROUNDS):
@@ -137,10 +137,10 @@ async def arrival(port: int, folder: str) -> None:
         for ctx in contexts:  # all at the same moment: the worst case
             values = random.normal(100, 5, per)
             values[odd] = 100_000.0 * (minute + 1)
-            await watcher.handle(ctx, [_event(f"m{s}", v, at) for s, v in enumerate(values)])
+            await processor.handle(ctx, [_event(f"m{s}", v, at) for s, v in enumerate(values)])
             waits.append(time.perf_counter() - arrived)
         spent.append(time.process_time() - busy)
-    found = sum([await ctx.stores.online.zcard(keys.FOUND) for ctx in contexts])
+    found = sum([await ctx.stores.online.zcard(keys.ANOMALIES) for ctx in contexts])
     low, high = statistics.median(waits), sorted(waits)[int(0.99 * len(waits))]
     print(
         f"{SERIES:,} series a minute, {TENANTS} tenants, arriving at once: to the alert p50 {low:.2f} s, p99 {high:.2f} s;"
@@ -149,7 +149,7 @@ async def arrival(port: int, folder: str) -> None:
         f"    {statistics.median(spent):.2f} s of CPU a minute ({found} anomalies). The stream adds its wake-up, well under a second."
     )
     used = await contexts[0].stores.online.eval(
-        "return redis.call('memory', 'usage', KEYS[1])", [keys.tail(series_id("m0", {}))]
+        "return redis.call('memory', 'usage', KEYS[1])", [keys.recent_points(series_id("m0", {}))]
     )
     state = await contexts[0].stores.online.hget(keys.STATES, series_id("m0", {}))
     print(

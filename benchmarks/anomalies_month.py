@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from shoal_anomalies import DEFAULT_THRESHOLD, seasonal
-from shoal_anomalies.alerts import AlertBook
+from shoal_anomalies.alert_manager import AlertManager
 from shoal_anomalies.detector import Detector
 from shoal_anomalies.maintenance import MaintenanceWindow, Match
 from shoal_anomalies.points import series_id
 from shoal_anomalies.rules import DEFAULT_RULES, Observation, Rule
-from shoal_anomalies.series_state import Watched
+from shoal_anomalies.series_state import SeriesState
 from shoal_anomalies.statistical import z_scores
 
 DAYS, STEP = 30, 300
@@ -79,9 +79,9 @@ def month(seed: int = 1) -> dict[str, np.ndarray]:
     return series
 
 
-def fit(watched: dict[str, Watched], times: np.ndarray, series: dict[str, np.ndarray]) -> None:
+def fit(state: dict[str, SeriesState], times: np.ndarray, series: dict[str, np.ndarray]) -> None:
     """What the night's job does for the season."""
-    for metric, one in watched.items():
+    for metric, one in state.items():
         try:
             one.model = seasonal.fit(times, series[metric])
         except seasonal.TooShort:
@@ -91,7 +91,7 @@ def fit(watched: dict[str, Watched], times: np.ndarray, series: dict[str, np.nda
 def main() -> None:
     series = month()
     n = len(series["requests"])
-    watched = {m: Watched(series_id(m, LABELS), m, LABELS, Detector()) for m in METRICS}
+    state = {m: SeriesState(series_id(m, LABELS), m, LABELS, Detector()) for m in METRICS}
     rules: dict[str, Rule] = dict(DEFAULT_RULES)
     windows = {
         f"upgrade {i}": MaintenanceWindow(
@@ -99,24 +99,31 @@ def main() -> None:
         )
         for i, w in enumerate(HAPPENED) if w.kind == "maintenance"
     }  # fmt: skip
-    book, notices, anomalies = AlertBook(), [], 0
+    manager, notices, anomalies = AlertManager(), [], 0
     times = START.timestamp() + STEP * np.arange(n)
     for i in range(n):
         at = START + timedelta(seconds=i * STEP)
         if i and i % (86_400 // STEP) == 2 * 3600 // STEP:  # at two in the morning
-            fit(watched, times[:i], {m: values[:i] for m, values in series.items()})
-        for metric, one in watched.items():
+            fit(state, times[:i], {m: values[:i] for m, values in series.items()})
+        for metric, one in state.items():
             value = float(series[metric][i])
             verdict = one.score(at.timestamp(), value)
             alarm = verdict.score >= DEFAULT_THRESHOLD
             anomalies += alarm
             seen = Observation(
-                metric, LABELS, one.id, at, value, one.usual(at.timestamp()), alarm, one.calm
+                metric,
+                LABELS,
+                one.id,
+                at,
+                value,
+                one.expected_value(at.timestamp()),
+                alarm,
+                one.is_calm,
             )
-            for notice in book.observe(seen, rules, windows):
-                notices.append((at, notice, book.alerts[notice.alert].priority))
-        for notice in book.tick(at, rules, windows):
-            notices.append((at, notice, book.alerts[notice.alert].priority))
+            for notice in manager.observe(seen, rules, windows):
+                notices.append((at, notice, manager.alerts[notice.alert].priority))
+        for notice in manager.advance(at, rules, windows):
+            notices.append((at, notice, manager.alerts[notice.alert].priority))
     z_alarms = int(sum((np.abs(z_scores(values)) > 3).sum() for values in series.values()))
     over = sum(int(series["error_rate"][i] > 0.1) for i in range(n))
     opened = [

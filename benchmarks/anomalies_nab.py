@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from shoal_anomalies import DEFAULT_THRESHOLD, score_series, seasonal
 from shoal_anomalies.detector import Detector
-from shoal_anomalies.series_state import Watched
+from shoal_anomalies.series_state import SeriesState
 from shoal_anomalies.statistical import z_scores
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
@@ -101,12 +101,12 @@ def fitted_alarms(times: Array, values: Array) -> float:
     was fitted to the first.
     """
     half = len(values) // 2
-    watched = Watched("s", "s", {}, Detector())
+    state = SeriesState("s", "s", {}, Detector())
     scores = []
     for i, (moment, value) in enumerate(zip(times.tolist(), values.tolist(), strict=True)):
         if i == half:
-            watched.model = seasonal.fit(times[:half], values[:half])
-        scores.append(watched.score(moment, value).score)
+            state.model = seasonal.fit(times[:half], values[:half])
+        scores.append(state.score(moment, value).score)
     return int((np.array(scores[half:]) >= DEFAULT_THRESHOLD).sum()) / (half / 2016)
 
 

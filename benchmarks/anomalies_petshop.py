@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shoal_anomalies import DEFAULT_THRESHOLD, seasonal
+from shoal_anomalies.batch_scoring import UNUSUAL_COMBINATION
 from shoal_anomalies.detector import Detector
 from shoal_anomalies.multivariate import CombinationForest
-from shoal_anomalies.series_state import Watched
+from shoal_anomalies.series_state import SeriesState
 from shoal_anomalies.statistical import z_scores
-from shoal_anomalies.stream_processor import SURE
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
 METRICS = {
@@ -66,19 +66,19 @@ def by_season(history: Array, times: Array, rows: Array) -> Array:
     return np.max(odd, axis=0)
 
 
-def forest_surprises(history: Array, rows: Array) -> Array:
+def forest_surprisals(history: Array, rows: Array) -> Array:
     """Of the rows by a forest fitted to the history, and of each half of the history by
     one fitted to the other half.
     """
     half = len(history) // 2
     parts = [(history[half:], history[:half]), (history[:half], history[half:]), (history, rows)]
     return np.concatenate(
-        [CombinationForest(list(METRICS)).fit(past).surprises(new) for past, new in parts]
+        [CombinationForest(list(METRICS)).fit(past).surprisals(new) for past, new in parts]
     )
 
 
 def by_forest(history: Array, times: Array, rows: Array) -> Array:
-    return forest_surprises(history, rows) / SURE
+    return forest_surprisals(history, rows) / UNUSUAL_COMBINATION
 
 
 def combined(history: Array, times: Array, rows: Array) -> Array:
@@ -86,19 +86,19 @@ def combined(history: Array, times: Array, rows: Array) -> Array:
     the forest.
     """
     before = times[0] - STEP * np.arange(len(history), 0, -1)
-    watched = [
-        Watched(m, m, {}, Detector(), model=seasonal.fit(before, past))
+    state = [
+        SeriesState(m, m, {}, Detector(), model=seasonal.fit(before, past))
         for m, past in zip(METRICS, history.T, strict=True)
     ]
     whole = np.vstack([history, rows])
     odd = []
     for time, row, together in zip(
-        [*before, *times], whole, forest_surprises(history, rows), strict=True
+        [*before, *times], whole, forest_surprisals(history, rows), strict=True
     ):
         odd.append(
             max(
                 w.score(float(time), float(v), float(together)).score
-                for w, v in zip(watched, row, strict=True)
+                for w, v in zip(state, row, strict=True)
             )
         )
     return np.array(odd) / DEFAULT_THRESHOLD

@@ -1,10 +1,9 @@
-"""Anomaly detection: series that turn odd, and the alerts that people get of it."""
+"""Anomaly detection: unusual points in time series, and alerts about them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal import (
     Capability,
@@ -22,48 +21,72 @@ from shoal import (
 from .detector import DEFAULT_THRESHOLD, score_series
 from .parameters import AnomalyParameters
 
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from .stream_processor import StreamProcessor
+
 __all__ = ["DEFAULT_THRESHOLD", "AnomalyParameters", "score_series"]
 
-
-def _routes(services: Services) -> Any:
-    return import_module(f"{__name__}.routes").routes(services)
+# The imports in functions keep heavy libraries out of processes that do not need them.
 
 
-async def _page(page: PageContext) -> None:
-    await import_module(f"{__name__}.page").page(page)
+def _routes(services: Services) -> "APIRouter":
+    from .routes import routes
+
+    return routes(services)
 
 
-def _job(name: str, summary: str, **schedule: Any) -> Job:
-    async def run(job: JobContext) -> Mapping[str, Any]:
-        work: Callable[[JobContext], Awaitable[Mapping[str, Any]]] = getattr(
-            import_module(f"{__name__}.jobs"), name
-        )
-        return await work(job)
+async def _draw_page(page: PageContext) -> None:
+    from .page import page as draw
 
-    return Job(name, run, summary, **schedule)
+    await draw(page)
+
+
+async def _fit(job: JobContext) -> Mapping[str, Any]:
+    from .jobs import fit
+
+    return await fit(job)
+
+
+async def _keep(job: JobContext) -> Mapping[str, Any]:
+    from .jobs import keep
+
+    return await keep(job)
+
+
+async def _learn(job: JobContext) -> Mapping[str, Any]:
+    from .jobs import learn
+
+    return await learn(job)
 
 
 @cache
-def _watcher() -> Any:
-    return import_module(f"{__name__}.stream_processor").Watcher()
+def _stream_processor() -> "StreamProcessor":
+    from .stream_processor import StreamProcessor
+
+    return StreamProcessor()
 
 
 async def _handle(ctx: TenantContext, events: Sequence[Event]) -> None:
-    await _watcher().handle(ctx, events)
+    await _stream_processor().handle(ctx, events)
 
 
-def _load(path: str) -> Any:
-    return import_module(f"{__name__}.study").load(path)
+def _load_study(path: str) -> Any:
+    from .study import load_labelled_series
+
+    return load_labelled_series(path)
 
 
 def _objective(parameters: Any, data: Any) -> float:
-    score: float = import_module(f"{__name__}.study").objective(parameters, data)
-    return score
+    from .study import objective
+
+    return objective(parameters, data)
 
 
 @hookimpl
 async def shoal_tenant_removed(ctx: TenantContext) -> Mapping[str, int]:
-    """What a tenant has in an InfluxDB; the four stores are erased by the platform."""
+    """Delete the tenant's InfluxDB database; the platform erases its own stores."""
     from .influx import InfluxArchive
     from .storage import StoreSettings
 
@@ -81,29 +104,32 @@ def shoal_capabilities() -> Sequence[Capability]:
     return [
         Capability(
             "anomalies",
-            "Flags spikes, drops and odd combinations per tenant, and manages the alerts.",
+            "Detects spikes, drops and unusual combinations per tenant, and manages alerts.",
             routes=_routes,
             parameters=AnomalyParameters,
             jobs=[
-                _job(
+                Job(
                     "fit",
+                    _fit,
                     "Fits seasons and forests to up to 90 days.",
                     cron="30 2 * * *",
                     deadline=timedelta(hours=3),
                 ),
-                _job(
+                Job(
                     "keep",
-                    "Writes new points to the long-term store and drops old ones.",
+                    _keep,
+                    "Archives new points, deletes old ones, and sends overdue notices.",
                     cron="*/10 * * * *",
                 ),
-                _job(
+                Job(
                     "learn",
-                    "Searches the parameters that people's feedback asks for, and suggests them.",
+                    _learn,
+                    "Suggests parameters that fit people's feedback better.",
                     cron="30 5 * * *",
                 ),
             ],
             streams=[Stream("points", ("metric",), _handle, batch_size=1000)],
-            page=_page,
-            study=Study(load=_load, objective=_objective, metric="NAB score"),
+            page=_draw_page,
+            study=Study(load=_load_study, objective=_objective, metric="NAB score"),
         )
     ]

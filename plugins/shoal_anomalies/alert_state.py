@@ -1,32 +1,43 @@
-"""What a tenant has set and how its alerts stand, read and written as a whole: a batch
-is either all there or was never begun.
+"""A tenant's alerts and rules, read and written together.
+
+A batch of points is written in one step with the alerts that follow from it, so after a
+crash it is either done or was never begun.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import orjson
 
 from shoal import TenantContext
 
-from . import keys, recent_points
-from .alerts import AlertBook
-from .archive import Row
-from .channels import message
+from . import keys
+from .alert_manager import AlertManager
+from .alerts import Notice
+from .channels import build_message
 from .maintenance import MaintenanceWindow
 from .rules import DEFAULT_RULES, Rule
 
-TRIES = 20  # to write, while others do
+MAX_ATTEMPTS = 20  # to write while other processes do
 
+# Write a batch, unless the alerts have changed since they were read.
+#
+# KEYS  1 alert state (hash), 2 outbox (hash), 3 keys of sent notices (sorted set),
+#       4 anomalies (sorted set), 5 unarchived points (list), 6 series (hash),
+#       7 detector states (hash), 8 alert history (sorted set),
+#       9… the recent points (strings), one per series with new points
+# ARGV  1 the version that was read, 2 the new alerts or "" if unchanged,
+#       then, each list preceded by its length: (notice key, message), (time, anomaly),
+#       point, (series id, series), (series id, state), (time, alert);
+#       then the bytes to append, one per key from 9 on
+# Returns 1, or 0 if the version differs.
 COMMIT = """
 local version = redis.call('hget', KEYS[1], 'version') or '0'
 if version ~= ARGV[1] then return 0 end
 local at = 3
-if ARGV[2] ~= '' then redis.call('hset', KEYS[1], 'version', version + 1, 'book', ARGV[2]) end
+if ARGV[2] ~= '' then redis.call('hset', KEYS[1], 'version', version + 1, 'alerts', ARGV[2]) end
 local function take() at = at + 1 return ARGV[at - 1] end
 for i = 1, take() do
   local notice, body = take(), take()
@@ -37,56 +48,73 @@ for i = 1, take() do redis.call('rpush', KEYS[5], take()) end
 for i = 1, take() do local id = take() redis.call('hset', KEYS[6], id, take()) end
 for i = 1, take() do local id = take() redis.call('hset', KEYS[7], id, take()) end
 for i = 1, take() do local time = take() redis.call('zadd', KEYS[8], time, take()) end
-for i = 9, #KEYS do
-  local how, bytes = take(), take()
-  if how == 'a' then redis.call('append', KEYS[i], bytes) else redis.call('set', KEYS[i], bytes) end
-end
+for i = 9, #KEYS do redis.call('append', KEYS[i], take()) end
 return 1
 """
-FIXED = (
-    keys.BOOK, keys.OUTBOX, keys.SENT, keys.FOUND, keys.FRESH, keys.SERIES, keys.STATES, keys.HISTORY,
-)  # fmt: skip
+COMMIT_KEYS = (
+    keys.ALERT_STATE,
+    keys.OUTBOX,
+    keys.SENT,
+    keys.ANOMALIES,
+    keys.UNARCHIVED,
+    keys.SERIES,
+    keys.STATES,
+    keys.ALERT_HISTORY,
+)
 
 
 @dataclass(slots=True)
-class Settings:
-    """What a tenant has set, and where its alerts stand."""
+class AlertState:
+    """A tenant's alerts, rules and maintenance windows as they were read.
+
+    version: changes with every write of the alerts.
+    stored: the alerts as they are stored, to tell whether they changed.
+    fitted_at: when the tenant's models were last fitted.
+    """
 
     rules: dict[str, Rule]
     windows: dict[str, MaintenanceWindow]
     version: str
-    book: AlertBook
-    fitted: bytes | None = None
+    manager: AlertManager
+    stored: bytes
+    fitted_at: bytes | None = None
 
 
 @dataclass(slots=True)
-class Writes:
-    """What one batch changes, besides the alerts."""
+class BatchWrites:
+    """What a batch of points writes besides the alerts.
 
-    found: list[tuple[float, bytes]] = field(default_factory=list)
-    fresh: list[bytes] = field(default_factory=list)
+    anomalies: (epoch seconds, JSON). unarchived: points for the long-term store. series,
+    states: by series id. recent_points: packed points to append, by series id.
+    """
+
+    anomalies: list[tuple[float, bytes]] = field(default_factory=list)
+    unarchived: list[bytes] = field(default_factory=list)
     series: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, bytes] = field(default_factory=dict)
-    tails: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    recent_points: dict[str, bytes] = field(default_factory=dict)
 
 
-async def read_settings(ctx: TenantContext) -> Settings:
+async def read_alert_state(ctx: TenantContext) -> AlertState:
+    """Read a tenant's alerts, rules and maintenance windows."""
     pipe = ctx.stores.online.pipeline()
-    pipe.hgetall(keys.RULES).hgetall(keys.WINDOWS).hgetall(keys.BOOK).get(keys.FITTED)
-    rules, windows, book, fitted = await pipe.execute()
-    return Settings(
-        rules_of(rules),
-        {k.decode(): MaintenanceWindow.model_validate_json(v) for k, v in windows.items()},
-        book.get(b"version", b"0").decode(),
-        AlertBook.from_dict(orjson.loads(book[b"book"])) if b"book" in book else AlertBook(),
-        fitted,
+    pipe.hgetall(keys.RULES).hgetall(keys.WINDOWS)
+    pipe.hgetall(keys.ALERT_STATE).get(keys.FITTED_AT)
+    rules, windows, record, fitted_at = await pipe.execute()
+    alerts = record.get(b"alerts")
+    manager = AlertManager.from_dict(orjson.loads(alerts)) if alerts else AlertManager()
+    return AlertState(
+        rules=effective_rules(rules),
+        windows={k.decode(): MaintenanceWindow.model_validate_json(v) for k, v in windows.items()},
+        version=record.get(b"version", b"0").decode(),
+        manager=manager,
+        stored=alerts or b"",
+        fitted_at=fitted_at,
     )
 
 
-def rules_of(stored: Mapping[bytes, bytes]) -> dict[str, Rule]:
-    """The tenant's rules: the defaults, changed, joined or (`null`) removed by what is
-    stored.
-    """
+def effective_rules(stored: Mapping[bytes, bytes]) -> dict[str, Rule]:
+    """The default rules with the tenant's changes; a stored `null` removes one."""
     rules = dict(DEFAULT_RULES)
     for name, text in stored.items():
         if text == b"null":
@@ -97,57 +125,57 @@ def rules_of(stored: Mapping[bytes, bytes]) -> dict[str, Rule]:
 
 
 async def commit(
-    ctx: TenantContext, settings: Settings, notices: Sequence[Any], before: bytes, writes: Writes | None = None,
+    ctx: TenantContext,
+    state: AlertState,
+    notices: Sequence[Notice],
+    writes: BatchWrites | None = None,
     now: datetime | None = None,
-) -> bool:  # fmt: skip
-    """Write a batch, the alerts and what must be sent in one step; False when somebody
-    changed the alerts meanwhile.
+) -> bool:
+    """Write a batch, the alerts and the notices in one step.
+
+    Args:
+        ctx: The tenant.
+        state: The alerts as they were read, changed by the batch.
+        notices: What to put into the outbox.
+        writes: The rest of the batch.
+        now: The current time.
+
+    Returns:
+        False if the alerts have changed since they were read; then nothing is written.
     """
-    writes, now = writes or Writes(), now or datetime.now(UTC)
-    retired = settings.book.retire(now)
-    book = orjson.dumps(settings.book.to_dict())
-    outbox = []
+    writes, now = writes or BatchWrites(), now or datetime.now(UTC)
+    old_alerts = state.manager.remove_old(now)
+    alerts = orjson.dumps(state.manager.to_dict())
+    args: list[Any] = [state.version, b"" if alerts == state.stored else alerts]
+    args += _counted(_outbox_entries(ctx, state.manager, notices))
+    args += _counted(writes.anomalies)
+    args += _counted([(point,) for point in writes.unarchived])
+    args += _counted(list(writes.series.items()))
+    args += _counted(list(writes.states.items()))
+    args += _counted([(alert.opened, orjson.dumps(asdict(alert))) for alert in old_alerts])
+    args += writes.recent_points.values()
+    places = [*COMMIT_KEYS, *map(keys.recent_points, writes.recent_points)]
+    return bool(await ctx.stores.online.eval(COMMIT, places, args))
+
+
+def _outbox_entries(
+    ctx: TenantContext, manager: AlertManager, notices: Sequence[Notice]
+) -> list[tuple[str, bytes]]:
+    entries = []
     for notice in notices:
-        alert = settings.book.alerts.get(notice.alert)
+        alert = manager.alerts.get(notice.alert)
         if alert is not None:
-            text = message(ctx.tenant, alert, notice.reason, notice.key)
-            outbox += [
-                notice.key,
-                orjson.dumps(
-                    {"channel": notice.channel, "attempts": 0, "due": 0, "message": asdict(text)}
-                ),
-            ]
-    args: list[Any] = [settings.version, b"" if book == before else book, len(outbox) // 2, *outbox]
-    args += [len(writes.found), *(x for pair in writes.found for x in pair)]
-    args += [len(writes.fresh), *writes.fresh]
-    for mapping in (writes.series, writes.states):
-        args += [len(mapping), *(x for pair in mapping.items() for x in pair)]
-    args += [
-        len(retired),
-        *(x for alert in retired for x in (alert.opened, orjson.dumps(asdict(alert)))),
-    ]
-    args += [x for pair in writes.tails.values() for x in pair]
-    return bool(await ctx.stores.online.eval(COMMIT, [*FIXED, *map(keys.tail, writes.tails)], args))
+            message = build_message(ctx.tenant, alert, notice.reason, notice.key)
+            entry = {
+                "channel": notice.channel,
+                "attempts": 0,
+                "due": 0,
+                "message": asdict(message),
+            }
+            entries.append((notice.key, orjson.dumps(entry)))
+    return entries
 
 
-def rows_of(fresh: Sequence[bytes], about: Mapping[bytes, bytes]) -> list[Row]:
-    """What waits for the long-term store, as rows; points of series that are no longer
-    known are left out.
-    """
-    known = {name.decode(): json.loads(text) for name, text in about.items()}
-    rows = []
-    for item in fresh:
-        series, record = item[:8].hex(), np.frombuffer(item[8:], recent_points.RECORD)[0]
-        if series in known:
-            entry = known[series]
-            rows.append(
-                Row(
-                    series,
-                    entry["metric"],
-                    entry["labels"],
-                    float(record["time"]),
-                    float(record["value"]),
-                    float(record["score"]),
-                )
-            )
-    return rows
+def _counted(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The number of rows, then all their values."""
+    return [len(rows), *(value for row in rows for value in row)]

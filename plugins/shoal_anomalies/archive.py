@@ -1,6 +1,4 @@
-"""The long-term store of series, behind one small interface: Parquet in the lake, or
-InfluxDB.
-"""
+"""The long-term store of series: an interface, and its implementation on the lake."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +11,17 @@ from shoal import Stores
 
 from . import recent_points
 from .points import Labels
-from .recent_points import Readings
+from .recent_points import SeriesPoints
 
 TABLE = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One point for keeping. `score` is NaN for what was not scored."""
+    """One point to archive.
+
+    time: epoch seconds. score: NaN if the point was not scored.
+    """
 
     series: str
     metric: str
@@ -31,27 +32,31 @@ class Row:
 
 
 class Archive(Protocol):
-    """Writing the same row twice is the same as once, as far as reading goes."""
+    """A tenant's long-term store of points."""
 
-    async def write(self, rows: Sequence[Row]) -> None: ...
+    async def write(self, rows: Sequence[Row]) -> None:
+        """Add points. A point that was written twice is read once."""
 
-    async def read(self, series: str, start: float, end: float) -> Readings:
-        """One series from `start` until before `end` (epoch seconds)."""
+    async def read(self, series: str, start: float, end: float) -> SeriesPoints:
+        """One series from `start` (inclusive) to `end` (exclusive), epoch seconds."""
 
     async def read_all(
         self, start: float, end: float, only: Sequence[str] | None = None
-    ) -> Mapping[str, Readings]:
-        """Every series, or only some, by id; those without a point are left out."""
+    ) -> Mapping[str, SeriesPoints]:
+        """Every series (or those in `only`) by id; without those that have no points."""
 
     async def drop(self, before: date) -> int:
-        """Forget whole days before a date; how many parts went (0 where that is not
-        told).
+        """Delete whole days before a date.
+
+        Returns:
+            The number of partitions deleted; 0 where the store does not report it.
         """
 
 
 class LakeArchive:
-    """Parquet, a day per folder: `metrics/date=…/…` with the columns series, metric,
-    time, value, score.
+    """The lake's table `metrics`, partitioned by day.
+
+    Columns: series, metric, time (epoch seconds), value, score.
     """
 
     def __init__(self, stores: Stores) -> None:
@@ -75,12 +80,12 @@ class LakeArchive:
             )
             await self._lake.append(TABLE, table, day)
 
-    async def read(self, series: str, start: float, end: float) -> Readings:
-        return (await self.read_all(start, end, [series])).get(series, recent_points.NOTHING)
+    async def read(self, series: str, start: float, end: float) -> SeriesPoints:
+        return (await self.read_all(start, end, [series])).get(series, recent_points.NO_POINTS)
 
     async def read_all(
         self, start: float, end: float, only: Sequence[str] | None = None
-    ) -> Mapping[str, Readings]:
+    ) -> Mapping[str, SeriesPoints]:
         table = await self._table(start, end, only)
         if table is None:
             return {}
@@ -91,14 +96,14 @@ class LakeArchive:
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
         return {
-            name: recent_points.merged(records[order[bounds[i] : bounds[i + 1]]]).between(
+            name: recent_points.merge_records(records[order[bounds[i] : bounds[i + 1]]]).between(
                 start, end
             )
             for i, name in enumerate(names)
         }
 
     async def _table(self, start: float, end: float, only: Sequence[str] | None) -> Any:
-        """Day by day, so that asking for a few series of many never holds all of them."""
+        """Read day by day, so that a few series of many never load all of them."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

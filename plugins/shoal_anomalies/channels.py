@@ -1,4 +1,4 @@
-"""Channels: where a tenant's notices go, and the sending of them through Apprise."""
+"""Channels: where a tenant's notices are sent, by Apprise."""
 
 import asyncio
 import random
@@ -11,16 +11,31 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from .alerts import Alert, Reason
 
-ATTEMPTS = 8
-FIRST_WAIT = 2.0  # seconds; doubled each time, at most
-LONGEST_WAIT = 900.0
+MAX_ATTEMPTS = 8
+FIRST_DELAY = 2.0  # seconds; doubled with each attempt
+MAX_DELAY = 900.0
+LOCAL_SCHEMES = {
+    "dbus",
+    "exec",
+    "file",
+    "gio",
+    "glib",
+    "gnome",
+    "kde",
+    "macosx",
+    "qt",
+    "rsyslog",
+    "syslog",
+    "windows",
+}
+"""Schemes of Apprise that act on the server's own machine."""
 
 
 class Channel(BaseModel):
-    """One Apprise URL (https://github.com/caronc/apprise/wiki), such as `mailtos://…`,
-    `slack://…`, `pagerduty://…`, `jsons://…`.
+    """An Apprise URL, such as `mailtos://…`, `slack://…`, `pagerduty://…`, `jsons://…`.
 
-    The URL holds credentials: it is kept, and never shown again.
+    See https://github.com/caronc/apprise/wiki. The URL contains credentials, so it is
+    stored and never shown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -30,42 +45,23 @@ class Channel(BaseModel):
 
     @field_validator("url")
     @classmethod
-    def _understood(cls, url: SecretStr) -> SecretStr:
+    def _supported(cls, url: SecretStr) -> SecretStr:
         import apprise
 
         text = url.get_secret_value()
         scheme = text.split("://", 1)[0].lower() if "://" in text else ""
-        if (
-            scheme in FORBIDDEN
-            or apprise.Apprise.instantiate(text, suppress_exceptions=True) is None
-        ):
-            raise ValueError(
-                f"no channel that Apprise knows: {scheme or 'no scheme'}://… (see its list of services)"
-            )
+        is_known = apprise.Apprise.instantiate(text, suppress_exceptions=True) is not None
+        if scheme in LOCAL_SCHEMES or not is_known:
+            shown = f"{scheme}://…" if scheme else "without a scheme"
+            raise ValueError(f"not a URL of a service that Apprise supports: {shown}")
         return url
-
-
-FORBIDDEN = {
-    "dbus",
-    "glib",
-    "gio",
-    "gnome",
-    "kde",
-    "macosx",
-    "qt",
-    "syslog",
-    "windows",
-    "file",
-    "exec",
-    "rsyslog",
-}
-"""Schemes that act on the server's own machine rather than send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. `key` is the same at every attempt: receivers that know it can drop
-    a repetition.
+    """A message to send.
+
+    key: the same at every attempt, so that receivers can drop duplicates.
     """
 
     key: str
@@ -77,27 +73,33 @@ class Message:
 
 
 class Sender(Protocol):
+    """Sends messages to channels."""
+
     async def send(self, channel: Channel, message: Message) -> str | None:
-        """None when it went, else what went wrong."""
+        """Send a message; None on success, else what went wrong."""
 
 
-_VERBS: dict[Reason, str] = {
-    "opened": "", "worsened": "Worse: ", "reopened": "Again: ", "reminder": "Still open: ", "escalated": "Escalated: ",
+_TITLE_PREFIXES: dict[Reason, str] = {
+    "opened": "",
+    "worsened": "Worse: ",
+    "reopened": "Again: ",
+    "reminder": "Still open: ",
+    "escalated": "Escalated: ",
     "resolved": "Resolved: ",
-}  # fmt: skip
+}
 
 
-def message(tenant: str, alert: Alert, reason: Reason, key: str) -> Message:
-    """What to tell of an alert."""
-    metrics = sorted({m.metric for m in alert.members})
-    title = f"[{alert.priority}] {_VERBS[reason]}{', '.join(metrics[:3])}{' …' if len(metrics) > 3 else ''} ({tenant})"
+def build_message(tenant: str, alert: Alert, reason: Reason, key: str) -> Message:
+    """The message about an alert."""
+    metrics = sorted({member.metric for member in alert.members})
+    shown = ", ".join(metrics[:3]) + (" …" if len(metrics) > 3 else "")
+    title = f"[{alert.priority}] {_TITLE_PREFIXES[reason]}{shown} ({tenant})"
     lines = [alert.sentence, ""]
     for member in alert.members:
         labels = ", ".join(f"{k}={v}" for k, v in member.labels.items())
+        name = f"{member.metric} ({labels})" if labels else member.metric
         state = "recovered" if member.cleared is not None else "firing"
-        lines.append(
-            f"- {member.metric}{f' ({labels})' if labels else ''}: {state}. {member.sentence}".rstrip()
-        )
+        lines.append(f"- {name}: {state}. {member.sentence}".rstrip())
     lines += ["", f"Alert {alert.id}, {alert.state}."]
     data = {
         "alert": alert.id,
@@ -110,7 +112,9 @@ def message(tenant: str, alert: Alert, reason: Reason, key: str) -> Message:
 
 
 class AppriseSender:
-    """Sends through Apprise. The key goes along as `Idempotency-Key` to webhooks and
+    """Sends through Apprise.
+
+    The key of a message is sent as `Idempotency-Key` to webhooks, and as
     `X-Shoal-Notice` in e-mail.
     """
 
@@ -118,35 +122,39 @@ class AppriseSender:
         self.timeout = timeout
 
     async def send(self, channel: Channel, message: Message) -> str | None:
+        """Send a message; None on success, else what went wrong."""
         import apprise
 
         url = _with_key(channel.url.get_secret_value(), message.key)
-        kind = apprise.NotifyType.SUCCESS if message.reason == "resolved" else (
-            apprise.NotifyType.FAILURE if message.priority == "P1" else apprise.NotifyType.WARNING
-        )  # fmt: skip
-        log = apprise.LogCapture(level=30, fmt="%(message)s")  # type: ignore[no-untyped-call]
         target = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if target is None:
-            return "Apprise no longer understands the channel's URL"
+            return "Apprise does not support the channel's URL"
         target.socket_connect_timeout = target.socket_read_timeout = self.timeout
+        if message.reason == "resolved":
+            kind = apprise.NotifyType.SUCCESS
+        elif message.priority == "P1":
+            kind = apprise.NotifyType.FAILURE
+        else:
+            kind = apprise.NotifyType.WARNING
+        log = apprise.LogCapture(level=30, fmt="%(message)s")  # type: ignore[no-untyped-call]
         try:
             with log as captured:
-                sent = await asyncio.wait_for(
-                    asyncio.to_thread(
-                        target.notify,
-                        body=message.body,
-                        title=message.title,
-                        notify_type=kind,
-                        body_format="text",
-                    ),
-                    3 * self.timeout,
+                notify = asyncio.to_thread(
+                    target.notify,
+                    body=message.body,
+                    title=message.title,
+                    notify_type=kind,
+                    body_format="text",
                 )
-                faults = captured.getvalue().strip().splitlines()
+                sent = await asyncio.wait_for(notify, 3 * self.timeout)
+                errors = captured.getvalue().strip().splitlines()
         except TimeoutError:
             return f"no answer within {3 * self.timeout:g} seconds"
-        except Exception as fault:  # a library of a hundred services: whatever goes wrong is this attempt's failure
-            return f"{type(fault).__name__}: {fault}"
-        return None if sent else (faults[-1][:300] if faults else "the service refused it")
+        except Exception as error:  # a hundred services: any error is this attempt's failure
+            return f"{type(error).__name__}: {error}"
+        if sent:
+            return None
+        return errors[-1][:300] if errors else "the service rejected the message"
 
 
 def _with_key(url: str, key: str) -> str:
@@ -160,11 +168,9 @@ def _with_key(url: str, key: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{header}"
 
 
-def wait_before(attempt: int) -> float:
-    """Seconds to wait before the attempt of this number (from 1), with a tenth of
-    jitter.
-    """
+def retry_delay(attempt: int) -> float:
+    """Seconds to wait before an attempt (from 1), with a tenth of jitter."""
     if attempt <= 1:
         return 0.0
-    wait = min(FIRST_WAIT * 2.0 ** (attempt - 2), LONGEST_WAIT)
-    return wait * random.uniform(0.9, 1.1)
+    delay = min(FIRST_DELAY * 2.0 ** (attempt - 2), MAX_DELAY)
+    return delay * random.uniform(0.9, 1.1)

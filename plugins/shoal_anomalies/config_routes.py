@@ -1,4 +1,4 @@
-"""The HTTP operations of what a tenant arranges: rules, channels and maintenance."""
+"""Operations on a tenant's rules, channels and maintenance windows."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,118 +10,121 @@ from fastapi import APIRouter, Depends
 from shoal import Conflict, Identifier, NotFound, TenantContext, current_tenant
 
 from . import keys
-from .alert_state import rules_of
+from .alert_state import effective_rules
 from .channels import Channel
 from .maintenance import MaintenanceWindow
 from .rules import DEFAULT_RULES, Rule
 
-MOST_KEPT = 1_000  # of each
+MAX_ENTRIES = 1_000  # of each kind
 
 
-def arrange(router: APIRouter) -> None:
-    """Add the operations to a router."""
-
-    @router.get("/rules")
-    async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """The rules that hold: the defaults as the tenant changed them."""
-        rules = rules_of(await ctx.stores.online.hgetall(keys.RULES))
-        return {
-            "rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}
-        }
-
-    @router.put("/rules/{id}")
-    async def put_rule(
-        id: Identifier, body: Rule, ctx: TenantContext = Depends(current_tenant)
-    ) -> dict[str, Any]:
-        """Make or replace a rule. `matches` says how many of today's series it is
-        about.
-        """
-        await put(ctx, keys.RULES, id, body.model_dump_json())
-        known = [orjson.loads(v) for v in (await ctx.stores.online.hgetall(keys.SERIES)).values()]
-        matches = sum(body.match.covers(s["metric"], s["labels"]) for s in known)
-        return {"id": id, **body.model_dump(mode="json"), "matches": matches}
-
-    @router.delete("/rules/{id}", status_code=204)
-    async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
-        """Remove a rule, a default one too; what only it could clear resolves."""
-        if id not in rules_of(await ctx.stores.online.hgetall(keys.RULES)):
-            raise NotFound(f"no rule {id!r}")
-        if id in DEFAULT_RULES:
-            await ctx.stores.online.hset(keys.RULES, id, "null")
-        else:
-            await ctx.stores.online.hdel(keys.RULES, id)
-
-    @router.get("/channels")
-    async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """The channels, by name; of their URLs only the scheme is shown."""
-        stored = await ctx.stores.online.hgetall(keys.CHANNELS)
-        return {
-            "channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}
-        }
-
-    @router.put("/channels/{id}")
-    async def put_channel(
-        id: Identifier, body: Channel, ctx: TenantContext = Depends(current_tenant)
-    ) -> dict[str, Any]:
-        """Make or replace a channel: an Apprise URL. Rules name channels by their id."""
-        record = {"url": body.url.get_secret_value(), "enabled": body.enabled}
-        await put(ctx, keys.CHANNELS, id, orjson.dumps(record))
-        return {"id": id, **_channel(record)}
-
-    @router.delete("/channels/{id}", status_code=204)
-    async def delete_channel(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
-        if not await ctx.stores.online.hdel(keys.CHANNELS, id):
-            raise NotFound(f"no channel {id!r}")
-
-    @router.get("/maintenance")
-    async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-        """All maintenance windows, and whether each is open now."""
-        stored = await ctx.stores.online.hgetall(keys.WINDOWS)
-        listed = {
-            k.decode(): _window(MaintenanceWindow.model_validate_json(v))
-            for k, v in sorted(stored.items())
-        }
-        return {"maintenance": listed}
-
-    @router.put("/maintenance/{id}")
-    async def put_maintenance(
-        id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(current_tenant)
-    ) -> dict[str, Any]:
-        """Make or replace a window: while it is open, nobody is told of what it
-        matches.
-        """
-        await put(ctx, keys.WINDOWS, id, body.model_dump_json(by_alias=True))
-        return {"id": id, **_window(body)}
-
-    @router.get("/maintenance/{id}")
-    async def get_maintenance(
-        id: Identifier, ctx: TenantContext = Depends(current_tenant)
-    ) -> dict[str, Any]:
-        stored = await ctx.stores.online.hget(keys.WINDOWS, id)
-        if stored is None:
-            raise NotFound(f"no maintenance window {id!r}")
-        return {"id": id, **_window(MaintenanceWindow.model_validate_json(stored))}
-
-    @router.delete("/maintenance/{id}", status_code=204)
-    async def delete_maintenance(
-        id: Identifier, ctx: TenantContext = Depends(current_tenant)
-    ) -> None:
-        """Remove a window; what it held back and is still wrong alerts with the next
-        point.
-        """
-        if not await ctx.stores.online.hdel(keys.WINDOWS, id):
-            raise NotFound(f"no maintenance window {id!r}")
+router = APIRouter()
 
 
-async def put(ctx: TenantContext, place: tuple[str, ...], id: str, text: str | bytes) -> None:
-    """Keep one more of a kind, or another in its place. Conflict when there are too
-    many.
+@router.get("/rules")
+async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    """The effective rules: the defaults with the tenant's changes."""
+    rules = effective_rules(await ctx.stores.online.hgetall(keys.RULES))
+    return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
+
+
+@router.put("/rules/{id}")
+async def put_rule(
+    id: Identifier, body: Rule, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    """Create or replace a rule. `matches` is the number of known series it covers."""
+    await put_entry(ctx, keys.RULES, id, body.model_dump_json())
+    known = [orjson.loads(v) for v in (await ctx.stores.online.hgetall(keys.SERIES)).values()]
+    matches = sum(body.match.covers(s["metric"], s["labels"]) for s in known)
+    return {"id": id, **body.model_dump(mode="json"), "matches": matches}
+
+
+@router.delete("/rules/{id}", status_code=204)
+async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+    """Delete a rule, also a default one; alerts that only it could clear resolve."""
+    if id not in effective_rules(await ctx.stores.online.hgetall(keys.RULES)):
+        raise NotFound(f"no rule {id!r}")
+    if id in DEFAULT_RULES:
+        await ctx.stores.online.hset(keys.RULES, id, "null")
+    else:
+        await ctx.stores.online.hdel(keys.RULES, id)
+
+
+@router.get("/channels")
+async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    """The channels by name, with only the scheme of their URLs."""
+    stored = await ctx.stores.online.hgetall(keys.CHANNELS)
+    return {"channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}}
+
+
+@router.put("/channels/{id}")
+async def put_channel(
+    id: Identifier, body: Channel, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    """Create or replace a channel: an Apprise URL. Rules name channels by their id."""
+    record = {"url": body.url.get_secret_value(), "enabled": body.enabled}
+    await put_entry(ctx, keys.CHANNELS, id, orjson.dumps(record))
+    return {"id": id, **_channel(record)}
+
+
+@router.delete("/channels/{id}", status_code=204)
+async def delete_channel(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+    if not await ctx.stores.online.hdel(keys.CHANNELS, id):
+        raise NotFound(f"no channel {id!r}")
+
+
+@router.get("/maintenance")
+async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    """All maintenance windows, and whether each is active now."""
+    stored = await ctx.stores.online.hgetall(keys.WINDOWS)
+    listed = {
+        k.decode(): _window(MaintenanceWindow.model_validate_json(v))
+        for k, v in sorted(stored.items())
+    }
+    return {"maintenance": listed}
+
+
+@router.put("/maintenance/{id}")
+async def put_maintenance(
+    id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    """Create or replace a window: while it is active, nobody is notified of the series
+    it matches.
+    """
+    await put_entry(ctx, keys.WINDOWS, id, body.model_dump_json(by_alias=True))
+    return {"id": id, **_window(body)}
+
+
+@router.get("/maintenance/{id}")
+async def get_maintenance(
+    id: Identifier, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    stored = await ctx.stores.online.hget(keys.WINDOWS, id)
+    if stored is None:
+        raise NotFound(f"no maintenance window {id!r}")
+    return {"id": id, **_window(MaintenanceWindow.model_validate_json(stored))}
+
+
+@router.delete("/maintenance/{id}", status_code=204)
+async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+    """Delete a window; alerts that it suppressed and that are still active notify with
+    the next point.
+    """
+    if not await ctx.stores.online.hdel(keys.WINDOWS, id):
+        raise NotFound(f"no maintenance window {id!r}")
+
+
+async def put_entry(ctx: TenantContext, place: tuple[str, ...], id: str, text: str | bytes) -> None:
+    """Create or replace an entry of a hash.
+
+    Raises:
+        Conflict: There are `MAX_ENTRIES` others already.
     """
     pipe = ctx.stores.online.pipeline()
     pipe.hexists(place, id).hlen(place)
     known, count = await pipe.execute()
-    if not known and count >= MOST_KEPT:
-        raise Conflict(f"there are {count} already, and no more are kept")
+    if not known and count >= MAX_ENTRIES:
+        raise Conflict(f"there are {count} entries already; at most {MAX_ENTRIES} are allowed")
     await ctx.stores.online.hset(place, id, text)
 
 
@@ -132,5 +135,5 @@ def _channel(record: Mapping[str, Any]) -> dict[str, Any]:
 def _window(window: MaintenanceWindow) -> dict[str, Any]:
     return {
         **window.model_dump(mode="json", by_alias=True),
-        "active": window.active(datetime.now(UTC)),
+        "active": window.is_active(datetime.now(UTC)),
     }

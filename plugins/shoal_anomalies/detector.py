@@ -1,4 +1,4 @@
-"""The combined detector of one series: six signals of novelty, one calibrated score."""
+"""The detector of one series: six novelty signals combined into one score."""
 
 import math
 from collections import deque
@@ -10,38 +10,36 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .tail_probability import TailModel
-from .timestamps import seconds
+from .timestamps import epoch_seconds
 
 DEFAULT_THRESHOLD = 0.5
 SIGNALS = ("value", "pattern", "shape", "variation", "level", "season")
 
 HISTORY = 2048  # points remembered: a week of five-minute points
-SLACK = 256  # how many are pushed between moves
+SLACK = 256  # points added between moves of the buffer
 DAY = 86_400.0
-CERTAIN = 20.0  # nats; more says nothing more
-ALONE = 0.5  # one method's nats against the mean of the signals: so each alarms about as often
-ENOUGH = (
-    1.25  # times the bar: what a method finds odder than that weighs no more against the others
-)
-LARGEST = 1e100  # its square is still a number
+MAX_SURPRISAL = 20.0  # nats per signal
+METHOD_WEIGHT = 0.5  # of one method's nats against the signals' mean: equal false alarm rates
+MAX_VOTE = 1.25  # times the threshold: a method's vote counts up to this
+MAX_MAGNITUDE = 1e100  # its square is still finite
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """What a detector may be told. `docs/anomalies.md` says on what the defaults were
-    measured.
+    """Settings of a detector. The defaults were measured in `docs/anomalies.md`.
 
-    threshold: the combined surprise, in nats, at which a point is anomalous.
-    refractory: points after an alarm in which only something `worse` times as
-    surprising alarms again. habituation: nats by which each alarm raises the bar for
-    the next, worn off over `memory` points. warm_up: values that a signal must have
-    seen before it speaks. tolerance: differences below this share of the series' mean
-    magnitude are noise.
+    threshold: combined surprisal, in nats, at which a point is an alarm.
+    refractory: points after an alarm in which another needs `worse_factor` times its
+        surprisal.
+    habituation: nats by which each alarm raises the threshold; it decays over `memory`
+        points.
+    warm_up: values that a signal needs before it counts.
+    tolerance: differences below this share of the series' mean magnitude are noise.
     """
 
     threshold: float = 3.2
     refractory: int = 75
-    worse: float = 1.5
+    worse_factor: float = 1.5
     habituation: float = 0.2
     memory: int = 4000
     warm_up: int = 100
@@ -50,73 +48,72 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the detector holds of one point.
+    """The detector's result for one point.
 
-    score: in [0, 1]; at `DEFAULT_THRESHOLD` and above it is an alarm.
-    surprise: minus the natural logarithm of the probability, combined over the signals.
-    signals: the same of each signal that had enough to go by.
+    score: in [0, 1]; an alarm from `DEFAULT_THRESHOLD` on.
+    surprisal: minus the natural logarithm of the tail probability, in nats, combined
+        over the signals.
+    signals: the surprisal of each signal that is warmed up, in nats.
     """
 
     score: float
-    surprise: float
+    surprisal: float
     signals: dict[str, float]
 
 
-class Judge:
-    """Turns surprises into scores: which are worth an alarm, given the alarms there
-    were.
-    """
+class AlarmPolicy:
+    """Turns surprisals into scores, taking earlier alarms into account."""
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.settings = settings
         self._since_alarm = 10**9
         self._alarm_level = 0.0
-        self._load = 0.0  # alarms so far, fading
+        self._habituation = 0.0  # alarms so far, decaying
 
     @property
-    def bar(self) -> float:
-        """The surprise, in nats, at which the next point is an alarm."""
-        return self.settings.threshold + self.settings.habituation * self._load
+    def threshold(self) -> float:
+        """The surprisal, in nats, at which the next point is an alarm."""
+        return self.settings.threshold + self.settings.habituation * self._habituation
 
-    def score(self, surprise: float) -> float:
-        """The score of the next point, in [0, 1]."""
+    def score(self, surprisal: float) -> float:
+        """The score of the next point, in [0, 1], from its surprisal in nats."""
         settings = self.settings
-        self._load *= math.exp(-1.0 / settings.memory)
+        self._habituation *= math.exp(-1.0 / settings.memory)
         self._since_alarm += 1
-        bar = self.bar
-        score = surprise / (surprise + bar)
-        if surprise < bar:
+        threshold = self.threshold
+        score = surprisal / (surprisal + threshold)
+        if surprisal < threshold:
             return score
         resting = self._since_alarm < settings.refractory
-        if resting and surprise < settings.worse * self._alarm_level:
+        if resting and surprisal < settings.worse_factor * self._alarm_level:
             return min(score, DEFAULT_THRESHOLD) * 0.98
         if not resting:
-            self._load += 1.0
-        self._since_alarm, self._alarm_level = 0, surprise
+            self._habituation += 1.0
+        self._since_alarm, self._alarm_level = 0, surprisal
         return score
 
     def state(self) -> dict[str, float]:
         return {
-            "load": self._load,
+            "habituation": self._habituation,
             "alarm_level": self._alarm_level,
             "since_alarm": self._since_alarm,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._load, self._alarm_level = state["load"], state["alarm_level"]
-        self._since_alarm = state["since_alarm"]
+        self._habituation = float(state["habituation"])
+        self._alarm_level = float(state["alarm_level"])
+        self._since_alarm = int(state["since_alarm"])
 
 
 class Detector:
-    """Scores a series point by point; never looks ahead.
+    """Scores a series point by point, using only the points before.
 
-    Each signal asks in its own way how far the newest point is from anything seen
-    before: its value, the last 4 points, the last 16 in outline, how restless and how
-    high the series has become, and the same hour of the last seven days. A `TailModel`
-    per signal turns the distance into a surprise; their quadratic mean is the surprise
-    of the point. An alarm is one spike: while the series stays as odd as it was, the
-    score stays below the threshold, so a level shift alarms once and is then the new
-    normal.
+    Each signal measures how far the newest point is from anything seen before: its
+    value, the last 4 points (pattern), means over the last 16 (shape), the variation
+    and the level of the series, and the same hour of the last seven days (season). A
+    `TailModel` per signal turns the distance into a surprisal; their quadratic mean is
+    the surprisal of the point. While the series stays as unusual as it was, the score
+    stays below the threshold, so a level shift alarms once and is then the new normal.
 
     >>> detector = Detector()
     >>> verdicts = [detector.update(60.0 * i, float(i % 7)) for i in range(400)]
@@ -128,84 +125,91 @@ class Detector:
     """
 
     def __init__(self, settings: DetectorSettings | None = None) -> None:
-        self._judge = Judge(settings or DetectorSettings())
-        self._values = _Ring()
-        self._outline = _Ring()  # means of four points
-        self._times = _Ring()
+        self._policy = AlarmPolicy(settings or DetectorSettings())
+        self._values = _RecentValues()
+        self._outline = _RecentValues()  # means of four points
+        self._times = _RecentValues()
         self._steps: deque[float] = deque(maxlen=12)  # squared first differences
         self._tails = {name: TailModel(self.settings.warm_up) for name in SIGNALS}
-        self._size = 0.0  # running mean of |value|
+        self._mean_magnitude = 0.0  # running mean of |value|
         self._count = 0
 
     def update(
         self, time: float, value: float, others: Mapping[str, float] | None = None
     ) -> Verdict:
-        """Score the next point: `time` in epoch seconds, not before the last; a value
-        that is not finite scores 0.
+        """Score the next point.
 
-        `others` are surprises, in nats, that other methods have of the point. The mean
-        counts, each up to `ENOUGH`: methods that agree are sure. What only one of them
-        finds odd must be twice as odd for each that it stands against.
+        Args:
+            time: Epoch seconds, not before the last point.
+            value: The value; one that is not finite scores 0.
+            others: Surprisals of the point by other methods, in nats. The mean of all
+                counts, each up to `MAX_VOTE` times the threshold. For a single method
+                to raise an alarm, its surprisal must double for each other method.
         """
         if not math.isfinite(value):
             return Verdict(0.0, 0.0, {})
-        value = min(max(value, -LARGEST), LARGEST)
-        self._take(time, value)
-        noise = self.settings.tolerance * self._size
+        value = min(max(value, -MAX_MAGNITUDE), MAX_MAGNITUDE)
+        self._append(time, value)
+        noise = self.settings.tolerance * self._mean_magnitude
         signals = {}
         for name, distance in self._distances(time, value).items():
             magnitude = max(distance, noise)
             tail = self._tails[name]
-            signals[name] = min(tail.surprise(magnitude), CERTAIN)
+            signals[name] = min(tail.surprisal(magnitude), MAX_SURPRISAL)
             tail.observe(magnitude)
-        surprise = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
-        weight = surprise
+        surprisal = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
+        weight = surprisal
         if others:
             signals |= others
-            votes = [surprise, *(ALONE * nats for nats in others.values())]
-            most = ENOUGH * self._judge.bar
-            agreed = sum(min(vote, most) for vote in votes) / len(votes)
+            votes = [surprisal, *(METHOD_WEIGHT * nats for nats in others.values())]
+            limit = MAX_VOTE * self._policy.threshold
+            agreed = sum(min(vote, limit) for vote in votes) / len(votes)
             weight = max(agreed, max(votes) / 2 ** len(others))
-            surprise = sum(votes) / len(votes)
-        return Verdict(self._judge.score(weight), surprise, signals)
+            surprisal = sum(votes) / len(votes)
+        return Verdict(self._policy.score(weight), surprisal, signals)
 
     @property
     def settings(self) -> DetectorSettings:
-        return self._judge.settings
+        return self._policy.settings
 
     @settings.setter
     def settings(self, settings: DetectorSettings) -> None:
-        self._judge.settings = settings
+        self._policy.settings = settings
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The last values (up to `HISTORY`), oldest first; a view, not to be kept."""
+        """The last values (up to `HISTORY`), oldest first; a view that changes."""
         return self._values.all()
 
     @property
     def times(self) -> NDArray[np.float64]:
-        """Their times."""
+        """The times of `values`, in epoch seconds."""
         return self._times.all()
 
     def state(self) -> dict[str, Any]:
-        """All but the values themselves, as plain JSON; `restored` makes it whole again
-        with them.
-        """
+        """Everything but the points, as plain JSON; see `from_state`."""
         return {
             "tails": {name: tail.state() for name, tail in self._tails.items()},
-            "size": self._size, "count": self._count, **self._judge.state(),
+            "mean_magnitude": self._mean_magnitude,
+            "count": self._count,
             "time": float(self._times.last(1)[0]) if self._times.length else None,
-        }  # fmt: skip
+            **self._policy.state(),
+        }
 
     @staticmethod
-    def restored(
+    def from_state(
         state: Mapping[str, Any],
         times: NDArray[np.float64],
         values: NDArray[np.float64],
         settings: DetectorSettings | None = None,
     ) -> "Detector":
-        """The detector that `state` was taken of; `times` and `values` are the last (at
-        least `HISTORY` + 12) that it had taken.
+        """The detector that `state` was taken from.
+
+        Args:
+            state: The result of `Detector.state`.
+            times: Epoch seconds of the last `HISTORY` + 12 points before that.
+            values: Their values.
+            settings: The settings of the detector.
         """
         detector = Detector(settings)
         detector._times.fill(times)
@@ -214,12 +218,13 @@ class Detector:
             np.array([values[max(0, i - 3) : i + 1].mean() for i in range(len(values))])
         )
         detector._steps.extend((np.diff(values[-13:]) ** 2).tolist())
-        detector._tails = {name: TailModel.restored(tail) for name, tail in state["tails"].items()}
-        detector._size, detector._count = state["size"], state["count"]
-        detector._judge.restore(state)
+        detector._tails = {name: TailModel.from_state(state["tails"][name]) for name in SIGNALS}
+        detector._mean_magnitude = float(state["mean_magnitude"])
+        detector._count = int(state["count"])
+        detector._policy.restore(state)
         return detector
 
-    def _take(self, time: float, value: float) -> None:
+    def _append(self, time: float, value: float) -> None:
         values = self._values
         if values.length:
             step = value - float(values.last(1)[0])
@@ -228,7 +233,7 @@ class Detector:
         self._outline.push(float(values.last(4).mean()))
         self._times.push(time)
         self._count += 1
-        self._size += (abs(value) - self._size) / self._count
+        self._mean_magnitude += (abs(value) - self._mean_magnitude) / self._count
 
     def _distances(self, time: float, value: float) -> dict[str, float]:
         distances: dict[str, float] = {}
@@ -244,15 +249,17 @@ class Detector:
         distances["variation"] = math.sqrt(math.fsum(self._steps) / len(self._steps))
         if length >= 108:
             distances["level"] = abs(float(past[-36:].mean()) - float(past[-324:-36].mean()))
-        season = self.at_this_time(time)
+        season = self.same_time_values(time)
         if season is not None:
             distances["season"] = float(np.abs(season - value).min())
         return distances
 
-    def at_this_time(self, time: float) -> NDArray[np.float64] | None:
-        """The values at this time of day, and one point around it, on each of the last
-        seven days that are remembered: a row each; None when there is none. The newest
-        point is not among them.
+    def same_time_values(self, time: float) -> NDArray[np.float64] | None:
+        """Values at this time of day on earlier days.
+
+        Returns:
+            A row per day for up to seven days back, each with the point at that time
+            and its two neighbours; None without such days. The newest point is left out.
         """
         times, past = self._times.all(), self._values.all()
         if len(times) < 2:
@@ -270,8 +277,9 @@ _AROUND = np.array([-1, 0, 1])
 
 
 def _nearest(series: NDArray[np.float64], stride: int) -> float:
-    """Distance (root mean square) from the last four values, `stride` apart, to the
-    nearest such four before them.
+    """Root mean square distance of the last four values to the nearest four before.
+
+    The four values are `stride` apart.
     """
     reach = 3 * stride
     end = len(series) - 4 * stride
@@ -283,7 +291,7 @@ def _nearest(series: NDArray[np.float64], stride: int) -> float:
     return math.sqrt(float(total.min()) / 4)
 
 
-class _Ring:
+class _RecentValues:
     """The last `HISTORY` numbers as one contiguous array."""
 
     __slots__ = ("_buffer", "_end", "length")
@@ -316,45 +324,51 @@ class _Ring:
 def score_series(
     times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
 ) -> NDArray[np.float64]:
-    """Scores in [0, 1] of every point; alarms are those at or above
-    `DEFAULT_THRESHOLD`.
+    """Score a whole series.
 
-    times: n times in order: epoch seconds, `datetime`s, `numpy.datetime64`s or ISO 8601
-    strings. values: n numbers; what is not finite scores 0 and is otherwise passed
-    over.
+    Causal: the scores of a prefix equal those of the whole.
 
-    Causal: the scores of a prefix are those of the whole. Raises ValueError when the
-    lengths differ, or a time cannot be read.
+    Args:
+        times: n times in order: epoch seconds, `datetime`s, `numpy.datetime64`s or
+            ISO 8601 strings.
+        values: n numbers; one that is not finite scores 0 and is otherwise ignored.
+        settings: The settings of the detector.
+
+    Returns:
+        n scores in [0, 1]; alarms are those from `DEFAULT_THRESHOLD` on.
+
+    Raises:
+        ValueError: The lengths differ, or a time cannot be read.
     """
-    return judged(surprises(times, values, settings), settings)
+    return alarm_scores(surprisals(times, values, settings), settings)
 
 
-def surprises(
+def surprisals(
     times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
 ) -> NDArray[np.float64]:
-    """The surprise of every point, in nats, before it is judged: what
-    `AnomalyParameters` do not change. NaN where the value is not finite. Raises as
-    `score_series` does.
+    """The surprisal of every point of a series, which `AnomalyParameters` do not change.
+
+    Takes the arguments of `score_series`, and raises as it does.
+
+    Returns:
+        n surprisals in nats; NaN where the value is not finite.
     """
-    moments = seconds(times)
+    moments = epoch_seconds(times)
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or moments.shape != numbers.shape:
         raise ValueError(
-            f"times and values must be 1-D and equally long, not {moments.shape} and {numbers.shape}"
+            "times and values must be 1-D and equally long, "
+            f"not {moments.shape} and {numbers.shape}"
         )
     detector = Detector(settings)
-    found = np.array(
-        [
-            detector.update(t, v).surprise
-            for t, v in zip(moments.tolist(), numbers.tolist(), strict=True)
-        ]
-    )
+    pairs = zip(moments.tolist(), numbers.tolist(), strict=True)
+    found = np.array([detector.update(time, value).surprisal for time, value in pairs])
     return np.where(np.isfinite(numbers), found, np.nan) if len(numbers) else np.zeros(0)
 
 
-def judged(
-    surprises: NDArray[np.float64], settings: DetectorSettings | None = None
+def alarm_scores(
+    surprisals: NDArray[np.float64], settings: DetectorSettings | None = None
 ) -> NDArray[np.float64]:
-    """The scores of a whole series from its surprises; 0 where they are NaN."""
-    judge = Judge(settings or DetectorSettings())
-    return np.array([judge.score(s) if s == s else 0.0 for s in surprises.tolist()])
+    """The scores of a whole series from its surprisals; 0 where they are NaN."""
+    policy = AlarmPolicy(settings or DetectorSettings())
+    return np.array([policy.score(s) if s == s else 0.0 for s in surprisals.tolist()])

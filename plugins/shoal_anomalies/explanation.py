@@ -1,34 +1,53 @@
 """Why a point is an anomaly: as data, and in one sentence."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from .detector import Verdict
 from .multivariate import Driver
+from .timestamps import to_datetime
 
 METHOD_OF_SIGNAL = {
-    "value": "statistical", "level": "statistical", "variation": "statistical", "pattern": "statistical", "shape": "statistical",
-    "season": "seasonal", "band": "seasonal", "combination": "multivariate",
-}  # fmt: skip
-SPEAKS = 3.0  # nats from which a signal is worth naming
-_WORDS = {
-    "value": "no value like it was seen before", "pattern": "the last few points follow no pattern seen before",
-    "shape": "its outline of late is new", "variation": "it jumps more than it did", "level": "it has moved to another level",
-    "season": "on none of the last seven days was it so at this time", "band": "it is outside the band learned for this hour of the week",
-    "combination": "the metrics together make an odd combination",
-}  # fmt: skip
+    "value": "statistical",
+    "level": "statistical",
+    "variation": "statistical",
+    "pattern": "statistical",
+    "shape": "statistical",
+    "season": "seasonal",
+    "band": "seasonal",
+    "combination": "multivariate",
+}
+MIN_NATS = 3.0  # from which a signal is named
+MIN_SHARE = 0.2  # from which a driver is named
+MIN_Z = 3.0
+MIN_RARITY = 10  # from which "rarer than 1 point in …" is said
+_DESCRIPTIONS = {
+    "value": "no similar value was seen before",
+    "pattern": "no similar pattern of points was seen before",
+    "shape": "its recent shape is new",
+    "variation": "it varies more than before",
+    "level": "its level has shifted",
+    "season": "unlike this hour on any of the last 7 days",
+    "band": "outside the usual band for this hour of the week",
+    "combination": "an unusual combination of metrics",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that is known of why.
+    """Everything that is known about an anomaly.
 
-    expected, lower, upper: in the metric's unit, of the fitted season, else of the
-    values before; None with neither. one_in: how many points one such is expected in (e
-    to the surprise). since: when the series left its usual range, epoch seconds.
-    with_it: metrics that turned odd at the same time.
+    methods: those that found it.
+    signals: surprisal of each signal, in nats.
+    expected, lower, upper: in the metric's unit, by the fitted season, else by the
+        values before; None without either.
+    z: robust z-score against the values before.
+    one_in: such a point is expected once in so many points.
+    since: epoch seconds when the series left its usual range.
+    with_it: metrics that turned unusual at the same time.
+    drivers: metrics that make a combination unusual, by their share.
     """
 
     metric: str
@@ -48,55 +67,90 @@ class Explanation:
 
     @property
     def sentence(self) -> str:
-        parts = [f"{self.metric} is {number(self.value)}"]
-        if self.expected is not None:
-            parts[0] += f" where {number(self.expected)} is expected"
-            if self.lower is not None and self.upper is not None:
-                parts[0] += f" ({number(self.lower)} to {number(self.upper)})"
-        if self.since is not None:
-            parts[0] += f", since {datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M} UTC"
+        """The explanation in one sentence."""
+        parts = [self._comparison()]
         strongest = sorted(
-            (s for s in self.signals if self.signals[s] >= SPEAKS), key=lambda s: -self.signals[s]
+            (name for name, nats in self.signals.items() if nats >= MIN_NATS),
+            key=lambda name: -self.signals[name],
         )[:2]
         if strongest:
-            parts.append(" and ".join(_WORDS[s] for s in strongest))
+            parts.append(" and ".join(_DESCRIPTIONS[name] for name in strongest))
         if self.drivers:
-            led = [d["metric"] for d in self.drivers if d["share"] >= 0.2]
-            parts.append(f"driven by {' and '.join(led)}")
-        if self.one_in is not None and self.one_in >= 10:
-            parts.append(f"about one point in {number(min(self.one_in, 1e6))} is so unusual")
+            leading = [d["metric"] for d in self.drivers if d["share"] >= MIN_SHARE]
+            parts.append(f"driven by {' and '.join(leading)}")
+        if self.one_in is not None and self.one_in >= MIN_RARITY:
+            parts.append(f"rarer than 1 point in {format_number(min(self.one_in, 1e6))}")
         if self.with_it:
             parts.append(f"together with {', '.join(self.with_it[:3])}")
         return "; ".join(parts) + "."
 
+    def _comparison(self) -> str:
+        text = f"{self.metric} is {format_number(self.value)}"
+        if self.expected is not None:
+            text += f", expected {format_number(self.expected)}"
+            if self.lower is not None and self.upper is not None:
+                text += f" ({format_number(self.lower)} to {format_number(self.upper)})"
+        if self.since is not None:
+            text += f", since {to_datetime(self.since):%Y-%m-%d %H:%M} UTC"
+        return text
+
     def to_dict(self) -> dict[str, Any]:
+        """The fields and the sentence, as plain JSON."""
         return {**asdict(self), "sentence": self.sentence}
 
 
 def explain(
-    *, metric: str, value: float, time: float, score: float, surprise: float, signals: Mapping[str, float],
-    band: tuple[float, float, float] | None = None, z: float | None = None, since: float | None = None,
-    with_it: Sequence[str] = (), drivers: Sequence[Driver] = (),
-) -> Explanation:  # fmt: skip
-    """Put together what the methods said of one point."""
-    methods = {METHOD_OF_SIGNAL[name] for name, nats in signals.items() if nats >= SPEAKS}
-    if z is not None and abs(z) > 3:
+    *,
+    metric: str,
+    value: float,
+    time: float,
+    verdict: Verdict,
+    band: tuple[float, float, float] | None = None,
+    z: float | None = None,
+    since: float | None = None,
+    with_it: Sequence[str] = (),
+    drivers: Sequence[Driver] = (),
+) -> Explanation:
+    """Combine what the methods found about one point.
+
+    Args:
+        metric: The metric.
+        value: Its value.
+        time: Epoch seconds.
+        verdict: The detector's result.
+        band: (expected, lower, upper).
+        z: Robust z-score.
+        since: Epoch seconds when the series left its usual range.
+        with_it: Other metrics that turned unusual at the same time.
+        drivers: Metrics that make the combination unusual.
+    """
+    signals = verdict.signals
+    methods = {METHOD_OF_SIGNAL[name] for name, nats in signals.items() if nats >= MIN_NATS}
+    if z is not None and abs(z) > MIN_Z:
         methods.add("statistical")
     if "band" in signals and band is not None and not band[1] <= value <= band[2]:
         methods.add("seasonal")
     expected, lower, upper = band or (None, None, None)
     return Explanation(
-        metric, value, time, round(score, 4), sorted(methods) or ["statistical"], {k: round(v, 2) for k, v in signals.items()},
-        expected, lower, upper, None if z is None else round(z, 2), round(math.exp(min(surprise, 30.0)), 1), since,
-        list(with_it), [asdict(d) for d in drivers],
-    )  # fmt: skip
+        metric=metric,
+        value=value,
+        time=time,
+        score=round(verdict.score, 4),
+        methods=sorted(methods) or ["statistical"],
+        signals={name: round(nats, 2) for name, nats in signals.items()},
+        expected=expected,
+        lower=lower,
+        upper=upper,
+        z=None if z is None else round(z, 2),
+        one_in=round(math.exp(min(verdict.surprisal, 30.0)), 1),
+        since=since,
+        with_it=list(with_it),
+        drivers=[asdict(driver) for driver in drivers],
+    )
 
 
-def number(value: float) -> str:
-    """For reading: three significant digits, thousands apart."""
-    if value != value or math.isinf(value):
+def format_number(value: float) -> str:
+    """Three significant digits, with thousands separated."""
+    if not math.isfinite(value):
         return str(value)
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,6 +1,4 @@
-"""What people said of anomalies, and of what was missed, as labelled series to learn
-from.
-"""
+"""People's feedback on anomalies, as labelled series to learn from."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,102 +12,122 @@ from shoal import TenantContext
 
 from . import keys, recent_points
 from .archive import Archive
-from .points import KEPT
+from .points import RETENTION
 
-BEFORE, AFTER = 5, 10  # points around an anomaly that a verdict on it is about
-Spans = list[tuple[float, float]]
+POINTS_BEFORE, POINTS_AFTER = 5, 10  # of an anomaly: a verdict covers them too
+Spans = list[tuple[float, float]]  # start and end, epoch seconds
 
 
-def spans(
+def label_spans(
     times: NDArray[np.float64], verdicts: Sequence[tuple[float, bool]], missed: Spans
 ) -> tuple[Spans, Spans]:
-    """(windows, denied) of one series, in epoch seconds: when it was truly odd, and
-    when people said that it was not.
+    """Turn the feedback on one series into labels.
 
-    verdicts: (time of an anomaly, whether it was one). missed: from and to of what
-    nobody was told of. Windows that overlap are one; a denial within a window gives way
-    to it.
+    Args:
+        times: n epoch seconds.
+        verdicts: The time of each anomaly, and whether people confirmed it.
+        missed: Anomalies that people reported as not found.
+
+    Returns:
+        Spans that are anomalous, merged where they overlap, and spans that people
+        denied, without those that overlap an anomalous one.
     """
     around: dict[bool, Spans] = {True: [], False: []}
-    for time, was_one in verdicts:
-        place = int(
-            np.searchsorted(times, time - 0.5)
-        )  # an anomaly's id has its time in whole seconds
-        if place < len(times) and times[place] <= time + 0.5:
-            last = min(place + AFTER, len(times) - 1)
-            around[was_one].append((float(times[max(place - BEFORE, 0)]), float(times[last])))
-    within = [
-        (a, b)
-        for a, b in missed
-        if np.searchsorted(times, a) < np.searchsorted(times, b, side="right")
+    for time, confirmed in verdicts:
+        # The id of an anomaly gives its time in whole seconds.
+        index = int(np.searchsorted(times, time - 0.5))
+        if index < len(times) and times[index] <= time + 0.5:
+            first = max(index - POINTS_BEFORE, 0)
+            last = min(index + POINTS_AFTER, len(times) - 1)
+            around[confirmed].append((float(times[first]), float(times[last])))
+    with_points = [
+        (start, end)
+        for start, end in missed
+        if np.searchsorted(times, start) < np.searchsorted(times, end, side="right")
     ]
-    windows = _united(around[True] + within)
-    denied = [(a, b) for a, b in around[False] if not any(a <= d and c <= b for c, d in windows)]
-    return windows, _united(denied)
+    windows = _merge(around[True] + with_points)
+    denied = [
+        (start, end)
+        for start, end in around[False]
+        if not any(start <= last and first <= end for first, last in windows)
+    ]
+    return windows, _merge(denied)
 
 
-def _united(spans: Spans) -> Spans:
-    found: Spans = []
-    for a, b in sorted(spans):
-        if found and a <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], b)
+def _merge(spans: Spans) -> Spans:
+    merged: Spans = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end)
         else:
-            found.append((a, b))
-    return found
+            merged.append((start, end))
+    return merged
 
 
-async def labelled(
+async def read_labelled_series(
     ctx: TenantContext, archive: Archive, start: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Every series of the tenant that somebody judged since `start` (at most 90 days
-    ago), as `study.labelled` reads it: name, times, values, windows, denied.
+    """Read every series of a tenant that has feedback.
+
+    Args:
+        ctx: The tenant.
+        archive: The tenant's long-term store.
+        start: Epoch seconds of the first point; at most 90 days ago.
+
+    Returns:
+        Name, times, values, windows and denied of each, for `study.to_labelled_series`.
     """
     pipe = ctx.stores.online.pipeline()
     pipe.hgetall(keys.FEEDBACK).hgetall(keys.MISSED).hgetall(keys.SERIES)
-    said, missed, known = await pipe.execute()
+    feedback, reports, known = await pipe.execute()
     verdicts: dict[str, list[tuple[float, bool]]] = {}
-    unseen: dict[str, Spans] = {}
-    for id, text in said.items():
-        series, _, time = id.decode().rpartition("-")
+    missed: dict[str, Spans] = {}
+    for anomaly, text in feedback.items():
+        series, _, time = anomaly.decode().rpartition("-")
         verdicts.setdefault(series, []).append((float(time), orjson.loads(text)["anomaly"]))
-    for text in missed.values():
-        record = orjson.loads(text)
-        unseen.setdefault(record["series"], []).append((record["from"], record["to"]))
-    wanted = sorted(s for s in verdicts.keys() | unseen.keys() if s.encode() in known)
+    for text in reports.values():
+        report = orjson.loads(text)
+        missed.setdefault(report["series"], []).append((report["from"], report["to"]))
+    wanted = sorted(s for s in verdicts.keys() | missed.keys() if s.encode() in known)
     if not wanted:
         return []
     now = datetime.now(UTC)
-    start, end = max(start, (now - KEPT).timestamp()), now.timestamp()
-    old = await archive.read_all(start, end, wanted)
-    found = []
+    start, end = max(start, (now - RETENTION).timestamp()), now.timestamp()
+    archived = await archive.read_all(start, end, wanted)
+    labelled = []
     for series in wanted:
-        hot = recent_points.merged(
-            recent_points.unpack(await ctx.stores.online.get(keys.tail(series)))
+        packed = await ctx.stores.online.get(keys.recent_points(series))
+        recent = recent_points.merge_records(recent_points.unpack(packed))
+        old = archived.get(series, recent_points.NO_POINTS)
+        points = recent_points.merge_points(old, recent).between(start, end)
+        windows, denied = label_spans(
+            points.times, verdicts.get(series, ()), missed.get(series, [])
         )
-        whole = recent_points.joined(old.get(series, recent_points.NOTHING), hot).between(
-            start, end
-        )
-        windows, denied = spans(whole.times, verdicts.get(series, ()), unseen.get(series, []))
         if windows or denied:
-            about = orjson.loads(known[series.encode()])
-            found.append(
-                {"name": _name(about), "times": whole.times, "values": whole.values, "windows": windows, "denied": denied}
-            )  # fmt: skip
-    return found
+            labelled.append(
+                {
+                    "name": _name(orjson.loads(known[series.encode()])),
+                    "times": points.times,
+                    "values": points.values,
+                    "windows": windows,
+                    "denied": denied,
+                }
+            )
+    return labelled
 
 
-def _name(about: Mapping[str, Any]) -> str:
-    labels = ",".join(f"{key}={value}" for key, value in sorted(about["labels"].items()))
-    return f"{about['metric']}{{{labels}}}" if labels else str(about["metric"])
+def _name(info: Mapping[str, Any]) -> str:
+    labels = ",".join(f"{key}={value}" for key, value in sorted(info["labels"].items()))
+    return f"{info['metric']}{{{labels}}}" if labels else str(info["metric"])
 
 
-async def expire(ctx: TenantContext, before: float) -> None:
-    """Forget what was said of points that are no longer kept."""
+async def delete_expired_feedback(ctx: TenantContext, before: float) -> None:
+    """Delete feedback on points before a time (epoch seconds)."""
     pipe = ctx.stores.online.pipeline()
     pipe.hkeys(keys.FEEDBACK).hgetall(keys.MISSED)
-    said, missed = await pipe.execute()
-    old = [id for id in said if float(id.decode().rpartition("-")[2]) < before]
-    gone = [id for id, text in missed.items() if orjson.loads(text)["to"] < before]
+    feedback, reports = await pipe.execute()
+    old = [anomaly for anomaly in feedback if float(anomaly.decode().rpartition("-")[2]) < before]
+    gone = [id for id, text in reports.items() if orjson.loads(text)["to"] < before]
     for place, ids in ((keys.FEEDBACK, old), (keys.MISSED, gone)):
         if ids:
             await ctx.stores.online.hdel(place, *ids)

@@ -1,11 +1,10 @@
-"""InfluxDB 1.x (or 2.x through its v1 API) as the long-term store of series: a database
-per tenant.
-"""
+"""InfluxDB 1.x (or 2.x through its v1 API) as the long-term store of series."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -15,20 +14,27 @@ from shoal import Unavailable
 
 from . import recent_points
 from .archive import Row
-from .line_protocol import line_of
-from .recent_points import Readings
+from .line_protocol import format_line
+from .recent_points import SeriesPoints
 
 MEASUREMENT = "metrics"
 BATCH = 5_000
 
 
 class InfluxArchive:
-    """`uri`: `influxdb://user:password@host:8086/prefix` (`influxdbs` for TLS). The
-    tenant's database is `<prefix><tenant>`.
+    """A database per tenant, named `<prefix><tenant>`.
 
     A point is a row of the measurement `metrics`, with the tags series and metric and
-    the fields value and score. InfluxDB's own retention policy drops what is older than
+    the fields value and score. The database's retention policy drops points older than
     90 days.
+
+    Args:
+        uri: `influxdb://user:password@host:8086/prefix` (`influxdbs` for TLS).
+        tenant: The tenant's id.
+        timeout: Seconds to wait for an answer.
+
+    Raises:
+        ValueError: The URI is not valid.
     """
 
     def __init__(self, uri: str, tenant: str, *, timeout: float = 30.0) -> None:
@@ -48,36 +54,32 @@ class InfluxArchive:
     async def write(self, rows: Sequence[Row]) -> None:
         await self._prepare()
         for first in range(0, len(rows), BATCH):
-            lines = [
-                line_of(
-                    MEASUREMENT, {"series": row.series, "metric": row.metric},
-                    {"value": row.value} | ({} if math.isnan(row.score) else {"score": row.score}), round(row.time * 1e9),
-                )
-                for row in rows[first : first + BATCH]
-            ]  # fmt: skip
-            await self._ask(
+            lines = [_line(row) for row in rows[first : first + BATCH]]
+            await self._request(
                 "POST", "/write", {"db": self._database, "precision": "ns"}, "\n".join(lines)
             )
 
-    async def read(self, series: str, start: float, end: float) -> Readings:
+    async def read(self, series: str, start: float, end: float) -> SeriesPoints:
         condition = f"AND \"series\" = '{_quoted(series)}'"
-        return (await self._select(condition, start, end)).get(series, recent_points.NOTHING)
+        return (await self._select(condition, start, end)).get(series, recent_points.NO_POINTS)
 
     async def read_all(
         self, start: float, end: float, only: Sequence[str] | None = None
-    ) -> Mapping[str, Readings]:
+    ) -> Mapping[str, SeriesPoints]:
         names = "|".join(map(re.escape, only or ()))
         return await self._select(
             "" if only is None else f'AND "series" =~ /^({names})$/', start, end
         )
 
-    async def _select(self, condition: str, start: float, end: float) -> dict[str, Readings]:
+    async def _select(self, condition: str, start: float, end: float) -> dict[str, SeriesPoints]:
         await self._prepare()
         query = (
-            f"SELECT value, score FROM {MEASUREMENT} WHERE time >= {round(start * 1e9)} AND time < {round(end * 1e9)} "
-            f'{condition} GROUP BY "series"'
+            f"SELECT value, score FROM {MEASUREMENT} WHERE time >= {round(start * 1e9)}"
+            f' AND time < {round(end * 1e9)} {condition} GROUP BY "series"'
         )
-        answer = await self._ask("GET", "/query", {"db": self._database, "q": query, "epoch": "ns"})
+        answer = await self._request(
+            "GET", "/query", {"db": self._database, "q": query, "epoch": "ns"}
+        )
         found = {}
         for result in answer.get("results", []):
             for group in result.get("series", []):
@@ -89,24 +91,24 @@ class InfluxArchive:
                     ],
                     recent_points.RECORD,
                 )
-                found[group["tags"]["series"]] = recent_points.merged(records)
+                found[group["tags"]["series"]] = recent_points.merge_records(records)
         return found
 
     async def drop(self, before: date) -> int:
         await self._prepare()
-        moment = round(
+        nanoseconds = round(
             datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp() * 1e9
         )
-        await self._ask(
+        await self._request(
             "POST",
             "/query",
-            {"db": self._database, "q": f"DELETE FROM {MEASUREMENT} WHERE time < {moment}"},
+            {"db": self._database, "q": f"DELETE FROM {MEASUREMENT} WHERE time < {nanoseconds}"},
         )
         return 0
 
     async def erase(self) -> None:
-        """Drop the tenant's database."""
-        await self._ask("POST", "/query", {"q": f'DROP DATABASE "{_quoted(self._database)}"'})
+        """Delete the tenant's database."""
+        await self._request("POST", "/query", {"q": f'DROP DATABASE "{_quoted(self._database)}"'})
         self._ready = False
 
     async def close(self) -> None:
@@ -114,28 +116,41 @@ class InfluxArchive:
 
     async def _prepare(self) -> None:
         if not self._ready:
-            query = f'CREATE DATABASE "{_quoted(self._database)}" WITH DURATION 91d REPLICATION 1 SHARD DURATION 1d NAME "kept"'
-            await self._ask("POST", "/query", {"q": query})
+            query = (
+                f'CREATE DATABASE "{_quoted(self._database)}" WITH DURATION 91d REPLICATION 1'
+                ' SHARD DURATION 1d NAME "kept"'
+            )
+            await self._request("POST", "/query", {"q": query})
             self._ready = True
 
-    async def _ask(
+    async def _request(
         self, method: str, path: str, params: Mapping[str, str], body: str | None = None
-    ) -> dict:
+    ) -> dict[str, Any]:
         try:
             response = await self._client.request(method, path, params=dict(params), content=body)
-        except httpx.HTTPError as fault:
+        except httpx.HTTPError as error:
             raise Unavailable(
-                f"the series store does not answer: {type(fault).__name__}", retry_after=5
-            ) from fault
+                f"the series store is unavailable: {type(error).__name__}", retry_after=5
+            ) from error
         if response.status_code >= 400:
-            raise Unavailable(f"the series store refused: {response.text[:300]}", retry_after=5)
+            raise Unavailable(
+                f"the series store rejected the request: {response.text[:300]}", retry_after=5
+            )
         answer = response.json() if response.content else {}
         for result in answer.get("results", []):
             if "error" in result:
                 raise Unavailable(
-                    f"the series store refused: {result['error'][:300]}", retry_after=5
+                    f"the series store rejected the request: {result['error'][:300]}", retry_after=5
                 )
         return answer
+
+
+def _line(row: Row) -> str:
+    fields = {"value": row.value}
+    if not math.isnan(row.score):
+        fields["score"] = row.score
+    tags = {"series": row.series, "metric": row.metric}
+    return format_line(MEASUREMENT, tags, fields, round(row.time * 1e9))
 
 
 def _quoted(text: str) -> str:

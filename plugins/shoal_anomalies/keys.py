@@ -1,35 +1,37 @@
-"""Where the capability keeps things in Redis. One hash tag per tenant, so that one
-script can write them all at once.
+"""Keys of the capability in Redis.
+
+All keys of a tenant share one hash tag, so that one script can write them all at once.
 """
 
 
 def key(*parts: str) -> tuple[str, ...]:
+    """The key with these parts, below the tenant and the capability."""
     return ("{}", "anomalies", "{}", *parts)
 
 
-SERIES = key("series")  # hash: series id → what it is (JSON)
-STATES = key("states")  # hash: series id → the detector's state
-MODELS = key("models")  # hash: series id → the fitted season (JSON)
-FORESTS = key("forests")  # hash: group of series → the fitted forest (NumPy archive)
-FITTED = key("fitted")  # when models were last fitted
-FRESH = key("fresh")  # list: points that the long-term store does not have yet
-FOUND = key("found")  # sorted set by time: anomalies (JSON)
-FEEDBACK = key("feedback")  # hash: anomaly id → verdict of a person (JSON)
-MISSED = key("missed")  # hash: id → what a person says was not found (JSON)
-SUGGESTED = key("suggested")  # the parameters that this feedback asks for (JSON)
+SERIES = key("series")  # hash: series id → metric, labels, kind (JSON)
+STATES = key("states")  # hash: series id → state of its detector (compressed JSON)
+SEASONS = key("seasons")  # hash: series id → fitted season (JSON)
+FORESTS = key("forests")  # hash: group of series → fitted forest (NumPy archive)
+FITTED_AT = key("fitted_at")  # string: when models were last fitted
+UNARCHIVED = key("unarchived")  # list: points that the long-term store does not have yet
+ANOMALIES = key("anomalies")  # sorted set by time: anomalies (JSON)
+FEEDBACK = key("feedback")  # hash: anomaly id → a person's verdict (JSON)
+MISSED = key("missed")  # hash: id → an anomaly that was reported as not found (JSON)
+SUGGESTION = key("suggestion")  # string: suggested parameters (JSON)
 RULES, WINDOWS, CHANNELS = key("rules"), key("windows"), key("channels")  # hashes: id → JSON
-BOOK = key("book")  # hash: version, book (JSON)
-HISTORY = key("history")  # sorted set by time: alerts resolved for a while (JSON)
-OUTBOX = key("outbox")  # hash: notice's key → what to send (JSON)
-SENT = key("sent")  # sorted set by time: keys of notices that went, or were given up
-DELIVERIES = key("deliveries")  # list: the last attempts (JSON), newest first
+ALERT_STATE = key("alert_state")  # hash: version, alerts (JSON)
+ALERT_HISTORY = key("alert_history")  # sorted set by time: alerts that cannot reopen (JSON)
+OUTBOX = key("outbox")  # hash: notice key → what to send (JSON)
+SENT = key("sent")  # sorted set by time: keys of notices that were sent or given up
+DELIVERIES = key("deliveries")  # list: the last delivery attempts (JSON), newest first
 
 
-def tail(series: str) -> tuple[str, ...]:
-    """The last points of a series, packed."""
-    return key("tail", series)
+def recent_points(series: str) -> tuple[str, ...]:
+    """String: the last points of a series, packed."""
+    return key("recent_points", series)
 
 
-def claim(notice: str) -> tuple[str, ...]:
-    """Held by whoever is sending a notice."""
-    return key("claim", notice)
+def delivery_claim(notice: str) -> tuple[str, ...]:
+    """String: exists while some process is sending a notice."""
+    return key("delivery_claim", notice)

@@ -1,24 +1,23 @@
-"""InfluxDB's line protocol, so that Telegraf can write.
+"""InfluxDB's line protocol, which Telegraf writes.
 
     measurement,tag=value,… field=value,… [timestamp]
 
 A line becomes a point per numeric field: the metric is `measurement.field`
 (`measurement` alone for a field named `value`), the tags are the labels. Text fields
-are skipped, booleans are 0 and 1. The line is refused as a whole when any of it is
-wrong.
+are skipped, booleans are 0 and 1. A line with any error is refused as a whole.
 
 Source: https://docs.influxdata.com/influxdb/v1/write_protocols/line_protocol_reference/
 """
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .points import BadPoint, Labels
+from .points import InvalidPoint, Labels
 
-DIVISORS = {
+UNITS_PER_SECOND = {
     "ns": 1_000_000_000,
     "n": 1_000_000_000,
     "us": 1_000_000,
@@ -28,46 +27,61 @@ DIVISORS = {
     "m": 1 / 60,
     "h": 1 / 3600,
 }
-_FIELD = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+_NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def records(line: str, precision: str = "ns") -> list[dict[str, Any]]:
-    """The records, as `points.parse_point` reads them, of one line; none for a blank
-    line or a comment. Raises BadPoint.
+def parse_line(line: str, precision: str = "ns") -> list[dict[str, Any]]:
+    """Read one line.
+
+    Args:
+        line: The line; a blank line or a comment has no records.
+        precision: The unit of the timestamp, a key of `UNITS_PER_SECOND`.
+
+    Returns:
+        Records for `points.parse_point`.
+
+    Raises:
+        InvalidPoint: The line is not valid.
     """
     line = line.strip()
     if not line or line.startswith("#"):
         return []
     parts = [part for part in _split(line, " ") if part]
     if len(parts) not in (2, 3):
-        raise BadPoint("", "a line is `measurement,tag=value field=value timestamp`")
+        raise InvalidPoint("", "a line is `measurement,tag=value field=value timestamp`")
     measurement, *tags = _split(parts[0], ",")
-    labels = dict(_pair(tag, "tag") for tag in tags)
-    time = _time(parts[2], precision) if len(parts) == 3 else None
-    found = []
+    labels = dict(_parse_pair(tag, "tag") for tag in tags)
+    time = _parse_time(parts[2], precision) if len(parts) == 3 else None
+    records = []
     for item in _split(parts[1], ","):
-        name, text = _pair(item, "field")
-        value = _number(name, text)
+        name, text = _parse_pair(item, "field")
+        value = _parse_value(name, text)
         if value is None:
             continue
-        metric = _plain(measurement) if name == "value" else f"{_plain(measurement)}.{name}"
+        metric = _unescape(measurement) if name == "value" else f"{_unescape(measurement)}.{name}"
         record: dict[str, Any] = {"metric": metric, "value": value, "labels": labels}
         if time is not None:
             record["time"] = time
-        found.append(record)
-    return found
+        records.append(record)
+    return records
 
 
-def line_of(measurement: str, labels: Labels, fields: Mapping[str, float], nanoseconds: int) -> str:
-    """The line of one point: the inverse of `records`, for writing."""
-    tags = "".join(f",{_escaped(key)}={_escaped(labels[key])}" for key in sorted(labels))
-    values = ",".join(f"{_escaped(name)}={value!r}" for name, value in fields.items())
-    return f"{_escaped(measurement, ', ')}{tags} {values} {nanoseconds}"
+def format_line(
+    measurement: str, labels: Labels, fields: Mapping[str, float], nanoseconds: int
+) -> str:
+    """One point as a line; the inverse of `parse_line`."""
+    tags = "".join(f",{_escape(key)}={_escape(labels[key])}" for key in sorted(labels))
+    values = ",".join(f"{_escape(name)}={value!r}" for name, value in fields.items())
+    return f"{_escape(measurement, ', ')}{tags} {values} {nanoseconds}"
 
 
-def _escaped(text: str, special: str = ",= ") -> str:
+def _escape(text: str, special: str = ",= ") -> str:
     return "".join(f"\\{c}" if c in special else c for c in text)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([,= \\\"])", r"\1", text)
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -87,18 +101,14 @@ def _split(text: str, separator: str) -> list[str]:
     return parts
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"\\([,= \\\"])", r"\1", text)
-
-
-def _pair(text: str, what: str) -> tuple[str, str]:
+def _parse_pair(text: str, kind: str) -> tuple[str, str]:
     halves = _split(text, "=")
     if len(halves) != 2 or not halves[0] or not halves[1]:
-        raise BadPoint(what, f"{text[:60]!r} is not name=value")
-    return _plain(halves[0]), halves[1] if what == "field" else _plain(halves[1])
+        raise InvalidPoint(kind, f"{text[:60]!r} is not name=value")
+    return _unescape(halves[0]), halves[1] if kind == "field" else _unescape(halves[1])
 
 
-def _number(name: str, text: str) -> float | None:
+def _parse_value(name: str, text: str) -> float | None:
     if text.startswith('"'):
         return None
     if text in ("t", "T", "true", "True", "TRUE"):
@@ -106,25 +116,18 @@ def _number(name: str, text: str) -> float | None:
     if text in ("f", "F", "false", "False", "FALSE"):
         return 0.0
     digits = text[:-1] if text[-1] in "iu" else text
-    if not _FIELD.match(digits):
-        raise BadPoint(f"field {name}", f"{text[:60]!r} is not a finite number")
-    number = float(digits)
+    number = float(digits) if _NUMBER.match(digits) else math.inf
     if not math.isfinite(number):
-        raise BadPoint(f"field {name}", "must be finite")
+        raise InvalidPoint(f"field {name}", f"{text[:60]!r} is not a finite number")
     return number
 
 
-def _time(text: str, precision: str) -> datetime:
-    if precision not in DIVISORS:
-        raise BadPoint("precision", f"one of {', '.join(DIVISORS)}")
+def _parse_time(text: str, precision: str) -> datetime:
+    if precision not in UNITS_PER_SECOND:
+        raise InvalidPoint("precision", f"must be one of {', '.join(UNITS_PER_SECOND)}")
     if not re.fullmatch(r"-?\d{1,30}", text):
-        raise BadPoint("timestamp", f"{text[:60]!r} is not a whole number")
+        raise InvalidPoint("timestamp", f"{text[:60]!r} is not a whole number")
     try:
-        return _EPOCH + timedelta(microseconds=int(text) * 1_000_000 / DIVISORS[precision])
-    except OverflowError as fault:
-        raise BadPoint("timestamp", "is out of the calendar's range") from fault
-
-
-def numbered(text: str) -> Iterator[tuple[int, str]]:
-    """(line number from 0, line) of a body."""
-    yield from enumerate(text.splitlines())
+        return _EPOCH + timedelta(microseconds=int(text) * 1_000_000 / UNITS_PER_SECOND[precision])
+    except OverflowError as error:
+        raise InvalidPoint("timestamp", "is out of range") from error

@@ -1,4 +1,4 @@
-"""Maintenance windows: when, and for what, alerts are held back."""
+"""Maintenance windows: when, and for which series, notices are suppressed."""
 
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -15,10 +15,10 @@ Glob = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Match(BaseModel):
-    """What a window or a rule is about: globs (`*`, `?`, `[…]`) over the metric's name
-    and over labels; all must hold.
+    """The series that a window or a rule covers.
 
-    A label that the series does not have matches no glob.
+    metric, labels: globs (`*`, `?`, `[…]`), all of which must match. A missing label
+        matches no glob.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,14 +29,16 @@ class Match(BaseModel):
     )
 
     def covers(self, metric: str, labels: Labels) -> bool:
+        """Whether all globs match."""
         return fnmatchcase(metric, self.metric) and all(
             key in labels and fnmatchcase(labels[key], glob) for key, glob in self.labels.items()
         )
 
 
 class Repeat(BaseModel):
-    """The window comes again at the same local time on these days of the week (none
-    named: every day) until `until`.
+    """When a window recurs: at the same local time on these days of the week.
+
+    until: no window starts at or after this time; None for no end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,16 +51,16 @@ class Repeat(BaseModel):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in available_timezones():
-            raise ValueError(f"{name!r} is no IANA time zone, such as Europe/Berlin")
+            raise ValueError(f"{name!r} is not an IANA time zone, such as Europe/Berlin")
         return name
 
 
 class MaintenanceWindow(BaseModel):
-    """From `from` until `to` (exclusive), and with `repeat` at the same wall-clock time
-    again.
+    """A time in which notices of some series are suppressed.
 
-    Where the clocks change, the wall clock rules: 02:00 to 04:00 lasts one hour in the
-    night that skips an hour, and three in the one that repeats it.
+    It lasts from `from` to `to` (exclusive), and with `repeat` recurs at the same
+    wall-clock time: in the night in which clocks skip an hour, 02:00 to 04:00 lasts one
+    hour, and in the one that repeats it, three.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -72,23 +74,20 @@ class MaintenanceWindow(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.end <= self.start:
-            raise ValueError(
-                f"the window ends ({self.end.isoformat()}) before it starts ({self.start.isoformat()})"
-            )
+            start, end = self.start.isoformat(), self.end.isoformat()
+            raise ValueError(f"the window ends ({end}) before it starts ({start})")
         if self.repeat and self.end - self.start > timedelta(days=7):
-            raise ValueError("a window that repeats may last a week at most")
+            raise ValueError("a repeating window may last at most a week")
         if self.repeat and self.repeat.until and self.repeat.until <= self.start:
-            raise ValueError("the window would stop repeating before it starts")
+            raise ValueError("the window stops repeating before it starts")
         return self
 
-    def active(self, at: datetime) -> bool:
-        """Whether the window is open at an (aware) time."""
+    def is_active(self, at: datetime) -> bool:
+        """Whether the window is active at a time with an offset."""
         return self.occurrence(at) is not None
 
     def occurrence(self, at: datetime) -> tuple[datetime, datetime] | None:
-        """The start and end of the occurrence that is open at a time; None when none
-        is.
-        """
+        """Start and end of the occurrence that is active at a time, or None."""
         if not self.repeat:
             return (self.start, self.end) if self.start <= at < self.end else None
         zone = ZoneInfo(self.repeat.timezone)
@@ -97,7 +96,7 @@ class MaintenanceWindow(BaseModel):
         today = at.astimezone(zone).date()
         for back in range(span + 1):
             day = today - timedelta(days=back)
-            start, end = self._on(day, first, last, span, zone)
+            start, end = self._occurrence_on(day, first, last, span, zone)
             if (
                 day >= first.date()
                 and DAYS[day.weekday()] in self.repeat.days
@@ -107,15 +106,17 @@ class MaintenanceWindow(BaseModel):
         return None
 
     @staticmethod
-    def _on(
+    def _occurrence_on(
         day: date, first: datetime, last: datetime, span: int, zone: ZoneInfo
     ) -> tuple[datetime, datetime]:
-        """In UTC, since times of one zone compare by their wall clocks. An ambiguous
-        start is the earlier, an end the later.
+        """Start and end, in UTC: times of one zone would compare by their wall clocks.
+
+        An ambiguous start is the earlier time, an ambiguous end the later.
         """
         start = datetime.combine(day, first.time().replace(fold=0), zone)
         end = datetime.combine(day + timedelta(days=span), last.time().replace(fold=1), zone)
         return start.astimezone(UTC), end.astimezone(UTC)
 
     def covers(self, metric: str, labels: Labels, at: datetime) -> bool:
-        return self.match.covers(metric, labels) and self.active(at)
+        """Whether the window suppresses notices of a series at a time."""
+        return self.match.covers(metric, labels) and self.is_active(at)

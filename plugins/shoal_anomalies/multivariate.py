@@ -35,7 +35,7 @@ class CombinationForest:
     """An Isolation Forest over a tenant's metrics together.
 
     Fitted on rows of metrics at the same time, seen both as they are and decorrelated,
-    since trees cut along the axes and cannot see that two metrics parted. `surprise`
+    since trees cut along the axes and cannot see that two metrics parted. `surprisal`
     says how rare a new row is against the fitted ones, in nats, and `drivers` which
     metrics made it so: each in turn is put back to its median, and what the score falls
     by is its share.
@@ -84,22 +84,23 @@ class CombinationForest:
             self._tail.observe(magnitude)
         return self
 
-    def surprise(self, row: Mapping[str, float]) -> float:
+    def surprisal(self, row: Mapping[str, float]) -> float:
         """Nats by which a row (metric → value) is rarer than the usual; 0 when a metric
         is missing or not finite.
         """
         scaled = self._row(row)
-        return 0.0 if scaled is None else self._tail.surprise(float(self._magnitudes(scaled)[0]))
+        return 0.0 if scaled is None else self._tail.surprisal(float(self._magnitudes(scaled)[0]))
 
-    def surprises(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`surprise` of n rows at once, in the order of `metrics`; 0 for rows with a
+    def surprisals(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`surprisal` of n rows at once, in the order of `metrics`; 0 for rows with a
         value missing.
         """
         whole = np.isfinite(rows).all(axis=1)
         found = np.zeros(len(rows))
         if whole.any():
             found[whole] = [
-                self._tail.surprise(m) for m in self._magnitudes(self._scaled(rows[whole])).tolist()
+                self._tail.surprisal(m)
+                for m in self._magnitudes(self._scaled(rows[whole])).tolist()
             ]
         return found
 

@@ -1,9 +1,9 @@
-"""Sending what is in the outbox: with retries, and each notice once.
+"""Delivery of the notices in the outbox, with retries.
 
-A notice is put into the outbox in the same write as the alert that owes it. Whoever
-sends it holds a claim on it; when it went, it leaves the outbox and its key is
-remembered, so that it is never put there again. Where a sender dies between sending and
-saying so, the notice is sent again once its claim has run out, under the same key.
+A notice is put into the outbox in the same write as the alert that causes it. A process
+claims it before sending; once sent, it leaves the outbox and its key is remembered, so
+that it is never put there again. If a process dies between sending and recording that,
+the notice is sent again under the same key when the claim expires.
 """
 
 import asyncio
@@ -18,15 +18,27 @@ import orjson
 from shoal import ShoalError, TenantContext
 
 from . import keys
-from .channels import ATTEMPTS, AppriseSender, Channel, Message, Sender, wait_before
+from .channels import MAX_ATTEMPTS, AppriseSender, Channel, Message, Sender, retry_delay
 
 log = logging.getLogger("shoal.anomalies")
 
-CLAIMED = 120  # seconds
-REMEMBERED = 30 * 86_400  # seconds that the keys of sent notices are kept
-LOGGED = 500  # deliveries kept
-IDLE = 60.0  # the longest sleep
+CLAIM_TTL = 120  # seconds
+SENT_RETENTION = 30 * 86_400  # seconds that keys of sent notices are remembered
+MAX_DELIVERIES = 500  # delivery attempts kept
+MAX_SLEEP = 60.0  # seconds
+RETRY_LATER = 5.0  # seconds until a claimed notice, or unavailable storage, is tried again
 
+# Claim a notice for sending.
+# KEYS  1 outbox (hash), 2 the notice's claim (string)
+# ARGV  1 notice key, 2 seconds until the claim expires
+# Returns 1, or 0 if the notice is gone or claimed.
+CLAIM = """
+if redis.call('hexists', KEYS[1], ARGV[1]) == 0 then return 0 end
+return redis.call('set', KEYS[2], '1', 'NX', 'EX', ARGV[2]) and 1 or 0
+"""
+# Remove a notice that was sent or given up, and remember its key.
+# KEYS  1 outbox (hash), 2 keys of sent notices (sorted set), 3 the claim (string)
+# ARGV  1 notice key, 2 now (epoch seconds), 3 seconds that keys are remembered
 FINISH = """
 redis.call('hdel', KEYS[1], ARGV[1])
 redis.call('zadd', KEYS[2], ARGV[2], ARGV[1])
@@ -34,27 +46,29 @@ redis.call('zremrangebyscore', KEYS[2], '-inf', ARGV[2] - ARGV[3])
 redis.call('del', KEYS[3])
 return 1
 """
-CLAIM = """
-if redis.call('hexists', KEYS[1], ARGV[1]) == 0 then return 0 end
-return redis.call('set', KEYS[2], '1', 'NX', 'EX', ARGV[2]) and 1 or 0
-"""
+
+Entry = dict[str, Any]  # of the outbox: channel, attempts, due, message
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt, as it is shown."""
+    """One delivery attempt, as the API shows it.
+
+    outcome: "sent", "failed" (will be retried) or "given up".
+    """
 
     key: str
     channel: str
     time: float
     attempt: int
-    outcome: str  # "sent", "failed" (and tried again), "given up"
+    outcome: str
     detail: str = ""
 
 
-class Courier:
-    """Sends tenants' notices in the background; one task per tenant, which ends when
-    its outbox is empty.
+class Notifier:
+    """Sends tenants' notices in the background.
+
+    There is one task per tenant, which ends when the outbox is empty.
     """
 
     def __init__(self, sender: Sender | None = None) -> None:
@@ -62,104 +76,96 @@ class Courier:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
 
-    def kick(self, ctx: TenantContext) -> None:
-        """See to the tenant's outbox soon; returns at once."""
+    def schedule_delivery(self, ctx: TenantContext) -> None:
+        """Start delivering a tenant's notices, and return at once."""
         task = self._tasks.get(ctx.tenant)
         if task is None or task.done():
             self._wake[ctx.tenant] = asyncio.Event()
-            self._tasks[ctx.tenant] = asyncio.create_task(self._run(ctx))
+            self._tasks[ctx.tenant] = asyncio.create_task(self._deliver_all(ctx))
         else:
             self._wake[ctx.tenant].set()
 
-    async def _run(self, ctx: TenantContext) -> None:
+    async def _deliver_all(self, ctx: TenantContext) -> None:
         wake = self._wake[ctx.tenant]
         while True:
             wake.clear()
             try:
                 due = await self.deliver(ctx)
-            except ShoalError as fault:
-                log.warning("notices of %s: %s", ctx.tenant, fault.detail)
-                due = time.time() + 5
+            except ShoalError as error:
+                log.warning("notices of %s cannot be sent now: %s", ctx.tenant, error.detail)
+                due = time.time() + RETRY_LATER
             if due is None:
                 if wake.is_set():
                     continue
                 return
             try:
-                await asyncio.wait_for(wake.wait(), min(max(due - time.time(), 0.05), IDLE))
+                delay = min(max(due - time.time(), 0.05), MAX_SLEEP)
+                await asyncio.wait_for(wake.wait(), delay)
             except TimeoutError:
                 continue
 
     async def deliver(self, ctx: TenantContext) -> float | None:
-        """Send all that is due; when the next is due (epoch seconds), or None when
-        nothing is left. One channel's trouble does not hold up another's.
+        """Send all notices that are due; channels do not wait for each other.
+
+        Returns:
+            When the next notice is due (epoch seconds); None if the outbox is empty.
         """
-        online = ctx.stores.online
-        pipe = online.pipeline()
+        pipe = ctx.stores.online.pipeline()
         pipe.hgetall(keys.OUTBOX).hgetall(keys.CHANNELS)
         outbox, channels = await pipe.execute()
         now = time.time()
-        due: list[tuple[str, dict[str, Any]]] = []
-        later: list[float] = []
-        for raw, text in outbox.items():
+        next_due: list[float] = []
+        by_channel: dict[str, list[tuple[str, Entry]]] = {}
+        for key, text in outbox.items():
             entry = orjson.loads(text)
-            (
-                due.append((raw.decode(), entry))
-                if entry["due"] <= now
-                else later.append(entry["due"])
-            )
-        by_channel: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        for key, entry in due:
-            by_channel.setdefault(entry["channel"], []).append((key, entry))
+            if entry["due"] <= now:
+                by_channel.setdefault(entry["channel"], []).append((key.decode(), entry))
+            else:
+                next_due.append(entry["due"])
         results = await asyncio.gather(
-            *(self._all(ctx, entries, channels) for entries in by_channel.values())
+            *(self._send_to_channel(ctx, entries, channels) for entries in by_channel.values())
         )
-        waits = later + [wait for result in results for wait in result]
-        return min(waits) if waits else None
+        next_due += [due for result in results for due in result]
+        return min(next_due, default=None)
 
-    async def _all(
-        self,
-        ctx: TenantContext,
-        entries: list[tuple[str, dict[str, Any]]],
-        channels: Mapping[bytes, bytes],
+    async def _send_to_channel(
+        self, ctx: TenantContext, entries: list[tuple[str, Entry]], channels: Mapping[bytes, bytes]
     ) -> list[float]:
-        waits = []
-        for key, entry in sorted(
-            entries, key=lambda item: (item[1]["message"]["reason"] == "resolved", item[0])
-        ):
-            wait = await self._one(ctx, key, entry, channels.get(entry["channel"].encode()))
-            if wait is not None:
-                waits.append(wait)
-        return waits
+        """Send in order, resolutions last; when those not sent are due again."""
+        entries.sort(key=lambda item: (item[1]["message"]["reason"] == "resolved", item[0]))
+        stored = channels.get(entries[0][1]["channel"].encode())
+        channel = Channel.model_validate_json(stored) if stored else None
+        results = [await self._send_notice(ctx, key, entry, channel) for key, entry in entries]
+        return [due for due in results if due is not None]
 
-    async def _one(
-        self, ctx: TenantContext, key: str, entry: dict[str, Any], stored: bytes | None
+    async def _send_notice(
+        self, ctx: TenantContext, key: str, entry: Entry, channel: Channel | None
     ) -> float | None:
         online = ctx.stores.online
-        if not await online.eval(CLAIM, [keys.OUTBOX, keys.claim(key)], [key, CLAIMED]):
-            return (
-                time.time() + 5 if await online.hexists(keys.OUTBOX, key) else None
-            )  # somebody else has it in hand
+        claim = keys.delivery_claim(key)
+        if not await online.eval(CLAIM, [keys.OUTBOX, claim], [key, CLAIM_TTL]):
+            is_waiting = await online.hexists(keys.OUTBOX, key)
+            return time.time() + RETRY_LATER if is_waiting else None
         attempt = entry["attempts"] + 1
-        channel = Channel.model_validate_json(stored) if stored else None
+        error: str | None
         if channel is None or not channel.enabled:
-            fault: str | None = (
-                f"the channel {entry['channel']!r} is {'switched off' if channel else 'not defined'}"
-            )
-            attempt = ATTEMPTS
+            state = "disabled" if channel else "not defined"
+            error, attempt = f"the channel {entry['channel']!r} is {state}", MAX_ATTEMPTS
         else:
-            fault = await self._sender.send(channel, Message(**entry["message"]))
+            error = await self._sender.send(channel, Message(**entry["message"]))
         now = time.time()
-        outcome = "sent" if fault is None else "given up" if attempt >= ATTEMPTS else "failed"
-        delivery = Delivery(key, entry["channel"], now, attempt, outcome, fault or "")
+        outcome = "sent" if error is None else "given up" if attempt >= MAX_ATTEMPTS else "failed"
+        delivery = Delivery(key, entry["channel"], now, attempt, outcome, error or "")
         pipe = online.pipeline()
-        pipe.lpush(keys.DELIVERIES, orjson.dumps(delivery)).ltrim(keys.DELIVERIES, 0, LOGGED - 1)
+        pipe.lpush(keys.DELIVERIES, orjson.dumps(delivery))
+        pipe.ltrim(keys.DELIVERIES, 0, MAX_DELIVERIES - 1)
         if outcome == "failed":
-            due = now + wait_before(attempt + 1)
-            pipe.hset(
-                keys.OUTBOX, key, orjson.dumps({**entry, "attempts": attempt, "due": due})
-            ).unlink(keys.claim(key))
+            due = now + retry_delay(attempt + 1)
+            pipe.hset(keys.OUTBOX, key, orjson.dumps({**entry, "attempts": attempt, "due": due}))
+            pipe.unlink(claim)
             await pipe.execute()
             return due
-        await online.eval(FINISH, [keys.OUTBOX, keys.SENT, keys.claim(key)], [key, now, REMEMBERED])
+        finish_keys = [keys.OUTBOX, keys.SENT, claim]
+        await online.eval(FINISH, finish_keys, [key, now, SENT_RETENTION])
         await pipe.execute()
         return None

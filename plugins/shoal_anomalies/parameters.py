@@ -1,4 +1,4 @@
-"""What tenants promote, experiments vary and studies search."""
+"""Parameters that tenants set, experiments vary and studies search."""
 
 from pydantic import Field
 
@@ -8,28 +8,30 @@ from .detector import DetectorSettings
 
 
 class AnomalyParameters(Parameters):
-    """Detection. The defaults are those that the benchmarks in `docs/anomalies.md` were
-    run with.
-    """
+    """Parameters of the detector, with the defaults that `docs/anomalies.md` measures."""
 
     sensitivity_threshold: float = Field(
-        3.2, ge=2, le=6, description="combined surprise, in nats, from which a point is an anomaly"
+        3.2, ge=2, le=6, description="combined surprisal, in nats, at which a point is an anomaly"
     )
     refractory_points: int = Field(
         75, ge=1, le=1000, description="points after an anomaly in which only a worse one counts"
     )
     worse_factor: float = Field(
-        1.5, ge=1, le=5, description="how many times as surprising is worse"
+        1.5, ge=1, le=5, description="ratio of surprisals at which an anomaly is worse"
     )
     habituation: float = Field(
-        0.2, ge=0, le=1, description="nats by which each anomaly raises the bar for the next"
+        0.2, ge=0, le=1, description="nats by which each anomaly raises the threshold"
     )
     habituation_memory: int = Field(
-        4000, ge=100, le=20_000, description="points over which that wears off"
+        4000, ge=100, le=20_000, description="points over which the raised threshold decays"
     )
 
     def settings(self) -> DetectorSettings:
+        """The settings of a detector with these parameters."""
         return DetectorSettings(
-            threshold=self.sensitivity_threshold, refractory=self.refractory_points, worse=self.worse_factor,
-            habituation=self.habituation, memory=self.habituation_memory,
-        )  # fmt: skip
+            threshold=self.sensitivity_threshold,
+            refractory=self.refractory_points,
+            worse_factor=self.worse_factor,
+            habituation=self.habituation,
+            memory=self.habituation_memory,
+        )

@@ -1,4 +1,4 @@
-"""What arrives: one value of one metric at one time."""
+"""Points: one value of one metric at one time."""
 
 import math
 import re
@@ -10,15 +10,19 @@ from typing import Any, Literal
 
 Labels = Mapping[str, str]
 
-KEPT = timedelta(days=90)
-AHEAD = timedelta(minutes=5)  # clocks differ
-MOST_LABELS = 20
-LONGEST = 200
+RETENTION = timedelta(days=90)
+MAX_CLOCK_SKEW = timedelta(minutes=5)  # between clients and servers
+MAX_LABELS = 20
+MAX_NAME_LENGTH = 200
+_TIME_FORMAT = "must be RFC 3339 text, such as 2026-03-02T09:00:00+01:00"
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
-class BadPoint(ValueError):
-    """A point that cannot be taken; `location` is the field at fault."""
+class InvalidPoint(ValueError):
+    """A point that cannot be accepted.
+
+    location: the field at fault; empty where it is the point as a whole.
+    """
 
     def __init__(self, location: str, message: str) -> None:
         super().__init__(message)
@@ -27,8 +31,10 @@ class BadPoint(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`kind`: a gauge is what it says; a counter only grows (and starts again at 0),
-    and is watched as its rate per second.
+    """One value of one metric at one time.
+
+    kind: the value of a gauge is scored as it is. A counter only grows (and may restart
+        at 0), and its rate per second is scored.
     """
 
     metric: str
@@ -43,29 +49,37 @@ class Point:
 
 
 def series_id(metric: str, labels: Labels) -> str:
-    """16 hexadecimal digits that name the series of a metric with these labels,
-    whatever their order.
+    """The id of the series of a metric with these labels: 16 hexadecimal digits.
+
+    The order of the labels makes no difference.
     """
     text = "\x00".join([metric, *(f"{key}\x01{labels[key]}" for key in sorted(labels))])
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def parse_point(record: Any, now: datetime | None = None) -> Point:
-    """A point from `{metric, value, time?, labels?, kind?}`; without a time it is
-    now's. Raises BadPoint.
+    """Read a point.
+
+    Args:
+        record: `{metric, value, time?, labels?, kind?}`, with the time as RFC 3339 text
+            or `datetime`; None for `now`.
+        now: The current time.
+
+    Raises:
+        InvalidPoint: The record is not a valid point.
     """
     if not isinstance(record, Mapping):
-        raise BadPoint("", "a point is an object with metric, time and value")
+        raise InvalidPoint("", "a point is an object with metric, time and value")
     now = now or datetime.now(UTC)
     unknown = sorted(set(record) - {"metric", "time", "value", "labels", "kind"})
     if unknown:
-        raise BadPoint(
-            unknown[0], "no such field; a point has metric, time, value, labels and kind"
+        raise InvalidPoint(
+            unknown[0], "unknown field; a point has metric, time, value, labels and kind"
         )
     metric = _name("metric", record.get("metric"))
     kind = record.get("kind", "gauge")
     if kind not in ("gauge", "counter"):
-        raise BadPoint("kind", "kind is gauge or counter")
+        raise InvalidPoint("kind", "must be gauge or counter")
     return Point(
         metric,
         _time(record.get("time"), now),
@@ -77,23 +91,23 @@ def parse_point(record: Any, now: datetime | None = None) -> Point:
 
 def _name(location: str, text: Any) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise BadPoint(location, "must be text and not empty")
-    if len(text) > LONGEST:
-        raise BadPoint(location, f"longer than {LONGEST} characters")
+        raise InvalidPoint(location, "must be non-empty text")
+    if len(text) > MAX_NAME_LENGTH:
+        raise InvalidPoint(location, f"is longer than {MAX_NAME_LENGTH} characters")
     if not _NAME.fullmatch(text):
-        raise BadPoint(location, "has a line break or another control character")
+        raise InvalidPoint(location, "contains a line break or another control character")
     return text
 
 
 def _value(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadPoint("value", "must be a number")
+        raise InvalidPoint("value", "must be a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise BadPoint("value", "must be finite: not NaN, not infinite")
+        raise InvalidPoint("value", "must be finite, not NaN or infinite")
     return number
 
 
@@ -101,9 +115,9 @@ def _labels(labels: Any) -> dict[str, str]:
     if labels is None:
         return {}
     if not isinstance(labels, Mapping):
-        raise BadPoint("labels", "must be an object of text to text")
-    if len(labels) > MOST_LABELS:
-        raise BadPoint("labels", f"{len(labels)} labels; at most {MOST_LABELS}")
+        raise InvalidPoint("labels", "must be an object with text values")
+    if len(labels) > MAX_LABELS:
+        raise InvalidPoint("labels", f"has {len(labels)} entries; at most {MAX_LABELS} are allowed")
     return {
         _name("labels", key): _name(f"labels.{key}", value) for key, value in sorted(labels.items())
     }
@@ -115,18 +129,19 @@ def _time(time: Any, now: datetime) -> datetime:
     if isinstance(time, str):
         try:
             time = datetime.fromisoformat(time)
-        except ValueError as fault:
-            raise BadPoint("time", "must be RFC 3339, such as 2026-03-02T09:00:00+01:00") from fault
+        except ValueError as error:
+            raise InvalidPoint("time", _TIME_FORMAT) from error
     if not isinstance(time, datetime):
-        raise BadPoint("time", "must be RFC 3339 text, such as 2026-03-02T09:00:00+01:00")
+        raise InvalidPoint("time", _TIME_FORMAT)
     if time.tzinfo is None:
-        raise BadPoint("time", "has no offset: end it with Z or +01:00")
+        raise InvalidPoint("time", "has no UTC offset, such as Z or +01:00")
     try:
-        time = time.astimezone(UTC)
-    except OverflowError as fault:
-        raise BadPoint("time", "is out of the calendar's range") from fault
-    if time > now + AHEAD:
-        raise BadPoint("time", f"lies in the future, by more than {AHEAD.seconds // 60} minutes")
-    if time < now - KEPT:
-        raise BadPoint("time", f"is older than the {KEPT.days} days that series are kept")
-    return time
+        utc = time.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidPoint("time", "is out of range") from error
+    if utc > now + MAX_CLOCK_SKEW:
+        minutes = MAX_CLOCK_SKEW.seconds // 60
+        raise InvalidPoint("time", f"is more than {minutes} minutes in the future")
+    if utc < now - RETENTION:
+        raise InvalidPoint("time", f"is older than {RETENTION.days} days, the retention of series")
+    return utc

@@ -1,6 +1,4 @@
-"""The hot tail: the last points of a series, packed into one string that grows by
-appending.
-"""
+"""The recent points of a series, packed into one string that grows by appending."""
 
 from dataclasses import dataclass
 
@@ -10,14 +8,16 @@ from numpy.typing import NDArray
 from .detector import HISTORY
 
 RECORD = np.dtype([("time", "<f8"), ("value", "<f8"), ("score", "<f4")])
-KEPT = HISTORY + 64  # how many a trimmed tail still has
-FULL = 2 * HISTORY  # how long it may grow
+TRIMMED_LENGTH = HISTORY + 64  # points left after trimming
+MAX_LENGTH = 2 * HISTORY  # points from which a series is trimmed
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    """n points of one series, by time: epoch seconds, values, scores (NaN for what came
-    too late to be scored).
+class SeriesPoints:
+    """n points of one series, ordered by time.
+
+    times: epoch seconds. values: in the metric's unit. scores: in [0, 1], NaN for points
+    that came too late to be scored.
     """
 
     times: NDArray[np.float64]
@@ -27,28 +27,30 @@ class Readings:
     def __len__(self) -> int:
         return len(self.times)
 
-    def between(self, start: float, end: float) -> "Readings":
-        """From `start` until before `end`."""
+    def between(self, start: float, end: float) -> "SeriesPoints":
+        """The points from `start` (inclusive) to `end` (exclusive), epoch seconds."""
         low, high = np.searchsorted(self.times, [start, end])
-        return Readings(self.times[low:high], self.values[low:high], self.scores[low:high])
+        return SeriesPoints(self.times[low:high], self.values[low:high], self.scores[low:high])
 
 
-NOTHING = Readings(np.zeros(0), np.zeros(0), np.zeros(0))
+NO_POINTS = SeriesPoints(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def pack(time: float, value: float, score: float) -> bytes:
+    """One point as a record."""
     return np.array([(time, value, score)], RECORD).tobytes()
 
 
-def unpack(blob: bytes | None) -> NDArray[np.void]:
-    """The records in the order in which they came; a torn last one is left out."""
-    blob = blob or b""
-    return np.frombuffer(blob[: len(blob) // RECORD.itemsize * RECORD.itemsize], RECORD)
+def unpack(packed: bytes | None) -> NDArray[np.void]:
+    """The records in order of arrival; an incomplete last one is left out."""
+    packed = packed or b""
+    return np.frombuffer(packed[: len(packed) // RECORD.itemsize * RECORD.itemsize], RECORD)
 
 
-def merged(*parts: NDArray[np.void]) -> Readings:
-    """Records as readings: by time, and of several at one time the last that came (but
-    a score stays).
+def merge_records(*parts: NDArray[np.void]) -> SeriesPoints:
+    """Order records by time and remove duplicates.
+
+    Of several records at one time the last value wins, and the highest score.
     """
     records = np.concatenate([*parts, np.zeros(0, RECORD)])
     order = np.argsort(records["time"], kind="stable")
@@ -61,14 +63,14 @@ def merged(*parts: NDArray[np.void]) -> Readings:
         best = np.full(group[-1] + 1, -1.0)
         np.maximum.at(best, group, np.nan_to_num(scores, nan=-1.0))
         scores = np.where(best[group] < 0, np.nan, best[group])
-    return Readings(records["time"][last].copy(), records["value"][last].copy(), scores[last])
+    return SeriesPoints(records["time"][last].copy(), records["value"][last].copy(), scores[last])
 
 
-def joined(*parts: Readings) -> Readings:
-    """Readings of one series as one; of several at one time the last part's."""
+def merge_points(*parts: SeriesPoints) -> SeriesPoints:
+    """`merge_records` for points; the last part wins."""
     tables = []
     for part in parts:
         records = np.zeros(len(part), RECORD)
         records["time"], records["value"], records["score"] = part.times, part.values, part.scores
         tables.append(records)
-    return merged(*tables)
+    return merge_records(*tables)

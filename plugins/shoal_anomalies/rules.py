@@ -1,4 +1,4 @@
-"""Rules: which observations are worth an alert, of which priority, and who is told."""
+"""Rules: which observations raise an alert, with which priority, and who is notified."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,11 @@ ChannelName = Annotated[str, Field(min_length=1, max_length=100)]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One scored point. `expected` is None while nothing is expected yet; `alarm` is
-    the detector's verdict, and `calm` that it is well below one.
+    """One scored point.
+
+    expected: the expected value; None while there is none.
+    is_anomaly: whether the detector raised an alarm.
+    is_calm: whether the series is in its usual range.
     """
 
     metric: str
@@ -26,21 +29,24 @@ class Observation:
     time: datetime
     value: float
     expected: float | None = None
-    alarm: bool = False
-    calm: bool = True
+    is_anomaly: bool = False
+    is_calm: bool = True
 
 
 class Rule(BaseModel):
-    """When the condition holds for `points` points in a row, its alert opens; when it
-    has not held for `recovery`, it resolves.
+    """Opens an alert after `points` consecutive points that meet the condition.
+
+    The alert resolves after `recovery` consecutive points that do not.
 
     condition: `above` and `below` compare the value with `limit`; `drop` and `rise`
-    compare the share by which it lies under or over what is expected; `unusual` follows
-    the detector and takes no limit. margin: hysteresis: the share of the limit by which
-    a value must come back before it counts as recovered. channels: who is told at once.
-    escalation: who else is told when nobody acknowledged within `escalate_after`
-    minutes. renotify_after: minutes after which the first are told again, while it is
-    open and unacknowledged (None: never).
+        compare the relative difference from the expected value; `unusual` follows the
+        detector and takes no limit.
+    margin: hysteresis, as a share of the limit: how far a value must be within the
+        limit to count as recovered.
+    channels: notified at once.
+    escalation: channels notified if nobody acknowledges within `escalate_after`
+        minutes.
+    renotify_after: minutes between reminders while the alert is open; None for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -64,92 +70,135 @@ class Rule(BaseModel):
         if self.condition == "unusual" and self.limit is not None:
             raise ValueError("an `unusual` rule follows the detector and takes no limit")
         if self.condition != "unusual" and self.limit is None:
-            raise ValueError(f"a rule of the condition `{self.condition}` needs a limit")
-        if self.condition in ("drop", "rise") and not 0 < (self.limit or 0) <= (
-            1 if self.condition == "drop" else 1e6
-        ):
-            raise ValueError("the limit is a share: 0.5 is a drop by half")
+            raise ValueError(f"a rule with the condition `{self.condition}` needs a limit")
+        largest = {"drop": 1.0, "rise": 1e6}.get(self.condition)
+        if largest is not None and not 0 < (self.limit or 0) <= largest:
+            raise ValueError("the limit must be a share, such as 0.5 for a drop by half")
         return self
 
-    def holds(self, seen: Observation) -> bool:
-        """Whether the condition holds at this point."""
-        return seen.alarm if self.condition == "unusual" else self._beyond(seen, self.limit or 0.0)
+    def applies_to(self, metric: str, labels: Labels) -> bool:
+        """Whether the rule is enabled and covers a series."""
+        return self.enabled and self.match.covers(metric, labels)
 
-    def recovered(self, seen: Observation) -> bool:
-        """Whether the point is back beyond doubt: past the margin, not merely at the
-        limit.
-        """
+    def is_met(self, observation: Observation) -> bool:
+        """Whether the point meets the condition."""
         if self.condition == "unusual":
-            return seen.calm
-        limit = self.limit or 0.0
-        room = self.margin * abs(limit)
-        return not self._beyond(seen, limit + room if self.condition == "below" else limit - room)
+            return observation.is_anomaly
+        return self._is_beyond(observation, self.limit or 0.0)
 
-    def _beyond(self, seen: Observation, limit: float) -> bool:
+    def has_recovered(self, observation: Observation) -> bool:
+        """Whether the point is within the limit by the margin."""
+        if self.condition == "unusual":
+            return observation.is_calm
+        limit = self.limit or 0.0
+        margin = self.margin * abs(limit)
+        inner_limit = limit + margin if self.condition == "below" else limit - margin
+        return not self._is_beyond(observation, inner_limit)
+
+    def _is_beyond(self, observation: Observation, limit: float) -> bool:
+        value, expected = observation.value, observation.expected
         if self.condition == "above":
-            return seen.value > limit
+            return value > limit
         if self.condition == "below":
-            return seen.value < limit
-        if seen.expected is None or seen.expected == 0:
+            return value < limit
+        if expected is None or expected == 0:
             return False
-        change = (seen.value - seen.expected) / abs(seen.expected)
+        change = (value - expected) / abs(expected)
         return -change > limit if self.condition == "drop" else change > limit
 
 
+# The tenant defines the channels `page`, `slack` and `email`.
 DEFAULT_RULES: Mapping[str, Rule] = {
     "error-rate": Rule(
-        name="Error rate above 10 %", priority="P1", condition="above", limit=0.1, match=Match(metric="*error_rate"),
-        points=2, channels=("page",), escalation=("page", "email"), renotify_after=15, escalate_after=30,
+        name="Error rate above 10 %",
+        priority="P1",
+        condition="above",
+        limit=0.1,
+        match=Match(metric="*error_rate"),
+        points=2,
+        channels=("page",),
+        escalation=("page", "email"),
+        renotify_after=15,
+        escalate_after=30,
     ),
     "usage-drop": Rule(
-        name="Usage down by more than half", priority="P2", condition="drop", limit=0.5,
-        match=Match(metric="*active_users"), points=3, channels=("slack", "email"), renotify_after=240, escalate_after=240,
+        name="Usage down by more than half",
+        priority="P2",
+        condition="drop",
+        limit=0.5,
+        match=Match(metric="*active_users"),
+        points=3,
+        channels=("slack", "email"),
+        renotify_after=240,
+        escalate_after=240,
     ),
     "request-drop": Rule(
-        name="Requests down by more than half", priority="P2", condition="drop", limit=0.5,
-        match=Match(metric="*requests"), points=3, channels=("slack", "email"), renotify_after=240, escalate_after=240,
+        name="Requests down by more than half",
+        priority="P2",
+        condition="drop",
+        limit=0.5,
+        match=Match(metric="*requests"),
+        points=3,
+        channels=("slack", "email"),
+        renotify_after=240,
+        escalate_after=240,
     ),
     "unusual": Rule(name="Unusual pattern", priority="P3", condition="unusual"),
-}  # fmt: skip
-"""What every tenant starts with. The channels `page`, `slack` and `email` are the
-tenant's to define.
-"""
+}
+"""The rules that every tenant starts with."""
 
 
 @dataclass(slots=True)
 class Condition:
-    """One rule on one series: turns points into `fired` and `cleared`, with hysteresis.
+    """The state of one rule on one series: turns points into `fired` and `cleared`.
 
-    Each time it fires again soon after it cleared (within `recent` points), recovery
-    takes twice as long, so that a series that flaps stays in one alert.
+    Each time it fires again within `FLAP_POINTS` of clearing, recovery takes twice as
+    long, so that a flapping series stays in one alert.
+
+    matching: consecutive points that meet the condition.
+    recovered: consecutive points that have recovered, while firing.
+    flaps: times it fired in quick succession, at most `MAX_FLAPS`.
+    since: epoch seconds of the first matching point.
+    points_since_cleared: while not firing.
     """
 
-    bad: int = 0
-    good: int = 0
-    firing: bool = False
+    matching: int = 0
+    recovered: int = 0
+    is_firing: bool = False
     flaps: int = 0
-    since: float | None = None  # epoch seconds of the first point that held
-    quiet: int = 0  # points since it cleared
+    since: float | None = None
+    points_since_cleared: int = 0
 
-    RECENT = 60
-    MOST = 5
+    FLAP_POINTS = 60
+    MAX_FLAPS = 5
 
-    def update(self, rule: Rule, seen: Observation) -> Literal["fired", "cleared"] | None:
-        holds = rule.holds(seen)
-        self.bad = self.bad + 1 if holds else 0
-        if not self.firing:
-            self.quiet += 1
-            if self.bad == 1:
-                self.since = seen.time.timestamp()
-            if self.quiet > self.RECENT:
+    @property
+    def is_idle(self) -> bool:
+        """Whether the state equals that of a new condition."""
+        return (
+            not self.is_firing
+            and not self.matching
+            and self.points_since_cleared > self.FLAP_POINTS
+        )
+
+    def update(self, rule: Rule, observation: Observation) -> Literal["fired", "cleared"] | None:
+        """Take in the next point; what changed, if anything."""
+        is_met = rule.is_met(observation)
+        self.matching = self.matching + 1 if is_met else 0
+        if not self.is_firing:
+            self.points_since_cleared += 1
+            if self.matching == 1:
+                self.since = observation.time.timestamp()
+            if self.points_since_cleared > self.FLAP_POINTS:
                 self.flaps = 0
-            if self.bad < rule.points:
+            if self.matching < rule.points:
                 return None
-            self.flaps = min(self.flaps + 1, self.MOST)
-            self.firing, self.good = True, 0
+            self.flaps = min(self.flaps + 1, self.MAX_FLAPS)
+            self.is_firing, self.recovered = True, 0
             return "fired"
-        self.good = self.good + 1 if not holds and rule.recovered(seen) else 0
-        if self.good < rule.recovery * 2 ** (self.flaps - 1):
+        has_recovered = not is_met and rule.has_recovered(observation)
+        self.recovered = self.recovered + 1 if has_recovered else 0
+        if self.recovered < rule.recovery * 2 ** (self.flaps - 1):
             return None
-        self.firing, self.quiet, self.bad = False, 0, 0
+        self.is_firing, self.points_since_cleared, self.matching = False, 0, 0
         return "cleared"

@@ -1,8 +1,7 @@
-"""The seasonal method: what is expected at this hour of the week, and within which
-band.
+"""The seasonal method: the expected value and its band at each hour of the week.
 
-Models are fitted at night from up to 90 days; scoring a point is a look-up in the
-fitted table.
+Models are fitted at night to up to 90 days; scoring a point is a look-up in the fitted
+table.
 """
 
 import logging
@@ -17,7 +16,7 @@ import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from .statistical import MAD_TO_SIGMA
-from .timestamps import seconds
+from .timestamps import epoch_seconds
 
 Method = Literal["stl", "prophet"]
 
@@ -25,26 +24,29 @@ FORMAT = 1  # version of the stored form
 DAY = 86_400
 WEEK = 7 * DAY
 HISTORY_DAYS = 90
-FEW = 4  # cycles under which a season is smoothed
-BAND = 3.0  # half the band's width, in scales
-OUTLIER = 6.0  # scales from which a slot is unlike those of other cycles
-SPELL = 18  # hours: what lasts longer is no outage but how things are now
+FEW_CYCLES = 4  # a season of fewer is smoothed
+BAND = 3.0  # half the width of the band, in scales
+OUTLIER = 6.0  # scales at which a slot differs from those of other cycles
+MAX_OUTAGE = 18  # hours; a longer one is a new level
 HORIZON_DAYS = 8  # how far ahead a Prophet table reaches: a week and a missed night
 
 
 class TooShort(ValueError):
-    """There is less history than the method needs; the message says how much."""
+    """There is less history than the method needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeasonalModel:
     """A fitted table of expected values.
 
-    start: epoch seconds of the first slot (for a periodic table: of a slot at the same
-    place in its period). step: seconds per slot. expected, scale: per slot, in the
-    series' unit; every scale is above 0. periodic: the table repeats for ever (STL);
-    otherwise it covers its own time only (Prophet). slope: what the expected value
-    gains per second after `fitted_to`, faded out over a week.
+    start: epoch seconds of the first slot (of a periodic table: of any slot at the same
+        place in the period).
+    step: seconds per slot.
+    expected, scale: per slot, in the series' unit; every scale is above 0.
+    periodic: whether the table repeats (STL) or covers its own time only (Prophet).
+    fitted_to: epoch seconds of the last point.
+    slope: gain of the expected value per second after `fitted_to`, faded out over a
+        week.
     """
 
     method: Method
@@ -58,25 +60,26 @@ class SeasonalModel:
 
     @property
     def weekly(self) -> bool:
-        """Whether the days of the week are told apart (of a Prophet table, whether it
-        is long enough to).
-        """
+        """Whether the table covers a whole week."""
         return len(self.expected) * self.step >= WEEK
 
     def band(
         self, times: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """(expected, lower, upper) at each time; NaN where a table that does not repeat
-        has no slot.
+        """The expected value and its band.
+
+        Args:
+            times: n times that `epoch_seconds` reads.
+
+        Returns:
+            (expected, lower, upper), n numbers each; NaN where the table has no slot.
         """
-        moments = np.atleast_1d(seconds(times))
+        moments = np.atleast_1d(epoch_seconds(times))
         expected, scale = self._look_up(moments)
         return expected, expected - BAND * scale, expected + BAND * scale
 
     def z(self, time: float, value: float) -> float | None:
-        """Signed distance from the expected value in scales; None where the table has
-        no slot for the time.
-        """
+        """Signed distance from the expected value in scales; None without a slot."""
         expected, scale = self._look_up(np.array([time]))
         score = (value - float(expected[0])) / float(scale[0])
         return score if math.isfinite(score) else None
@@ -91,9 +94,10 @@ class SeasonalModel:
         known = np.ones(len(moments), bool)
         if not self.periodic:
             known = (place >= -0.5) & (place <= count - 0.5)
-        first, second = (low % count, (low + 1) % count) if self.periodic else (
-            np.clip(low, 0, count - 1), np.clip(low + 1, 0, count - 1)
-        )  # fmt: skip
+        if self.periodic:
+            first, second = low % count, (low + 1) % count
+        else:
+            first, second = np.clip(low, 0, count - 1), np.clip(low + 1, 0, count - 1)
         expected = self.expected[first] * (1 - part) + self.expected[second] * part
         scale = np.maximum(self.scale[first], self.scale[second])
         ahead = np.maximum(moments - self.fitted_to, 0.0)
@@ -171,14 +175,23 @@ def fit(
     holidays: str | None = None,
     tolerance: float = 1e-3,
 ) -> SeasonalModel:
-    """Fit a season to n times (any form that `clock.seconds` reads) and n values, of
-    which those not finite are left out.
+    """Fit a season to the last 90 days of a series.
 
-    Only the last 90 days count. STL needs two days (then it learns the day) or two
-    weeks (then the week as well); Prophet needs the same. `holidays` is a country's
-    code, for Prophet. Raises TooShort, or ValueError for other faults.
+    From two days of history on, the season of the day is fitted; from two weeks on, the
+    season of the week as well.
+
+    Args:
+        times: n times that `epoch_seconds` reads, in any order.
+        values: n numbers; those that are not finite are left out.
+        method: STL or Prophet.
+        holidays: The code of a country whose holidays Prophet takes into account.
+        tolerance: Deviations below this share of the median magnitude are noise.
+
+    Raises:
+        TooShort: There are less than two days of history.
+        ValueError: The lengths differ, or a time cannot be read.
     """
-    moments, numbers = seconds(times), np.asarray(values, dtype=np.float64)
+    moments, numbers = epoch_seconds(times), np.asarray(values, dtype=np.float64)
     if moments.shape != numbers.shape or numbers.ndim != 1:
         raise ValueError("times and values must be 1-D and equally long")
     keep = np.isfinite(numbers)
@@ -200,8 +213,12 @@ def fit(
 def _slots(
     moments: NDArray[np.float64], numbers: NDArray[np.float64], step: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """(start, mean per slot): regular, gaps filled from the same slot of other weeks
-    (or days), then linearly.
+    """Means per slot, at regular times.
+
+    Gaps are filled from the same slot of other weeks (or days), then linearly.
+
+    Returns:
+        Epoch seconds of the first slot, and the mean of each.
     """
     start = math.floor(moments[0] / DAY) * DAY
     place = ((moments - start) // step).astype(np.int64)
@@ -228,8 +245,9 @@ def _slots(
 
 
 def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
-    """Of each slot, the median of the slots at its place in the cycles; of few cycles,
-    in the others.
+    """For each slot, the median of the slots at its place in all cycles.
+
+    With few cycles, its own is left out.
     """
     count = len(slots)
     cycles = -(-count // period)
@@ -237,8 +255,8 @@ def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
     padded[:count] = slots
     grid = padded.reshape(cycles, period)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a place that only one cycle has
-        if cycles > 2 * FEW:
+        warnings.simplefilter("ignore", RuntimeWarning)  # a slot that only one cycle has
+        if cycles > 2 * FEW_CYCLES:
             typical = np.tile(np.nanmedian(grid, axis=0), cycles)
         else:
             typical = np.concatenate(
@@ -249,17 +267,16 @@ def _typical(slots: NDArray[np.float64], period: int) -> NDArray[np.float64]:
 
 
 def _without_outages(slots: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """The slots (two weeks at least), with what happened once put back to what is
-    usual: else the next week is expected to have it again.
+    """Replace outages by usual values, so that they are not expected to recur.
 
-    A spell is left out where it is unlike the same time in the other weeks and unlike
-    the same time on the other days, and lasts no longer than `SPELL`. A shift that
-    stays is how things are now, and is kept.
+    An outage differs from the same time in the other weeks and from the same time on
+    the other days, and lasts at most `MAX_OUTAGE`. A lasting shift is a new level and
+    stays. There must be at least two weeks of slots.
     """
     from scipy.ndimage import median_filter
 
     day, week = round(DAY / step), round(WEEK / step)
-    level = median_filter(slots, size=week + 1, mode="reflect")  # some hours do not move it
+    level = median_filter(slots, size=week + 1, mode="reflect")  # a few hours do not change it
     around = slots - level
     by_week, by_day = around - _typical(around, week), around - _typical(around, day)
     odd = np.minimum(
@@ -268,11 +285,9 @@ def _without_outages(slots: NDArray[np.float64], step: float) -> NDArray[np.floa
     clean = slots.copy()
     edges = np.flatnonzero(np.diff(np.concatenate([[0], (odd > OUTLIER).astype(int), [0]])))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        if (end - begin) * step <= SPELL * 3600:
-            first, last = (
-                max(begin - 1, 0),
-                min(end + 1, len(slots)),
-            )  # the slots in which it began and ended
+        if (end - begin) * step <= MAX_OUTAGE * 3600:
+            # Also the slots in which it began and ended.
+            first, last = max(begin - 1, 0), min(end + 1, len(slots))
             clean[first:last] = (level + around - by_week)[first:last]
     return clean
 
@@ -302,13 +317,13 @@ def _fit_stl(
     trend = np.asarray(parts.trend)
     period = week if weekly else day
     cycles = len(slots) // period
-    if cycles < FEW:  # so few days are mostly noise, which would be learned as if it came again
+    if cycles < FEW_CYCLES:  # else their noise would be taken for a season
         season = _smoothed(season[-period:], max(day // 12, 3))[
             (np.arange(len(slots)) - len(slots)) % period
         ]
         trend = np.full(len(slots), np.median(slots - season))
-    # Against the cycle that will be looked up, and of single points: what was averaged
-    # away or fitted away comes back tomorrow.
+    # Residuals of single points against the cycle that will be looked up: noise that
+    # was averaged or fitted away is back in tomorrow's points.
     last = np.arange(len(slots) - period, len(slots))
     cycle = np.empty(period)
     cycle[last % period] = season[last]
@@ -339,9 +354,7 @@ def _fit_stl(
 
 
 def _jumps(period: int) -> dict[str, int]:
-    """A tenth of a period between the points at which LOESS is computed: a twentieth of
-    the time for nearly the same curve.
-    """
+    # LOESS at ten points of a period instead of each gives nearly the same curve.
     jump = max(1, period // 10)
     return {"seasonal_jump": 1, "trend_jump": jump, "low_pass_jump": jump}
 
@@ -358,9 +371,7 @@ def _sigma(numbers: NDArray[np.float64]) -> float:
 
 
 def _spread_by_slot(residual: NDArray[np.float64], period: int) -> NDArray[np.float64]:
-    """How the spread in each slot of the period compares with the whole's, half of the
-    way from 1: nights are calmer than noons.
-    """
+    """Spread in each slot of the period relative to the whole's, shrunk half way to 1."""
     count = len(residual)
     cycles = count // period
     grid = np.abs(residual[count - cycles * period :]).reshape(cycles, period)
@@ -383,14 +394,17 @@ def _fit_prophet(
     logging.getLogger("prophet").setLevel(logging.ERROR)
     step = 3600.0
     start, slots = _slots(moments, numbers, step)
-    if not holidays and len(slots) * step >= 2 * WEEK:  # a holiday happens once as well
+    if not holidays and len(slots) * step >= 2 * WEEK:  # holidays look like outages
         slots = _without_outages(slots, step)
     stamps = start + (np.arange(len(slots)) + 0.5) * step
     frame = pd.DataFrame({"ds": pd.to_datetime(stamps, unit="s"), "y": slots})
     model = Prophet(
-        daily_seasonality=True, weekly_seasonality=len(slots) >= 2 * 7 * 24, yearly_seasonality=False, interval_width=0.95,
+        daily_seasonality=True,
+        weekly_seasonality=len(slots) >= 2 * 7 * 24,
+        yearly_seasonality=False,
+        interval_width=0.95,
         uncertainty_samples=0,
-    )  # fmt: skip
+    )
     if holidays:
         model.add_country_holidays(holidays)
     model.fit(frame)
@@ -410,7 +424,7 @@ def _fit_prophet(
 def fit_all(
     series: Sequence[tuple[ArrayLike, ArrayLike]], method: Method = "stl"
 ) -> list[SeasonalModel | None]:
-    """`fit` for many series; None where one has too little history."""
+    """`fit` for many series; None for those with too little history."""
     fitted: list[SeasonalModel | None] = []
     for times, values in series:
         try:

@@ -1,13 +1,10 @@
-"""One watched series in memory: its detector, its fitted season, and how it has been
-lately.
-"""
+"""One series in memory: its detector, its fitted season, and its last alarm."""
 
 import logging
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,19 +20,28 @@ from .tail_probability import TailModel
 
 log = logging.getLogger("shoal.anomalies")
 
-BAND = "band"
-CALM = 0.6  # a surprise below this share of the threshold is calm
-Z_WINDOW = 60
+FORMAT = 4  # version of the stored state
+BAND = "band"  # the signal of the fitted season
+CALM = 0.6  # a surprisal below this share of the threshold is usual
+Z_WINDOW = 60  # points
+MIN_VALUES = 12
 RECENT = 7_200.0  # seconds
-FORMAT = 3  # version of the stored state
-BACK = 10  # points within the range after which the alarm is forgotten
-UNKNOWN = Verdict(0.0, 0.0, {})
+RECOVERY_POINTS = 10  # points in range after which an alarm is over
+NO_VERDICT = Verdict(0.0, 0.0, {})
 
 
 @dataclass(slots=True)
-class Watched:
-    """`raw` is a counter's last reading. `since` is when the series left its usual
-    range; None while it is in it.
+class SeriesState:
+    """The state of one series.
+
+    band_tail: tail of the distances from the fitted season.
+    last_reading: time and value of a counter's last point.
+    unusual_since: epoch seconds when the series left its usual range; None within it.
+    alarm_range: the usual range before the last alarm; None once that is over.
+    alarm_age: points since that alarm.
+    points_in_range: consecutive points within `alarm_range`.
+    verdict: on the newest point.
+    unsaved_points: points since the state was last stored.
     """
 
     id: str
@@ -44,61 +50,62 @@ class Watched:
     detector: Detector
     band_tail: TailModel = field(default_factory=TailModel)
     model: SeasonalModel | None = None
-    raw: tuple[float, float] | None = None
-    since: float | None = None
-    alarm_range: tuple[float, float] | None = (
-        None  # what was usual before the alarm; None while there is none
-    )
+    last_reading: tuple[float, float] | None = None
+    unusual_since: float | None = None
+    alarm_range: tuple[float, float] | None = None
     alarm_age: int = 0
-    back: int = 0  # points since that were within it
-    verdict: Verdict = UNKNOWN
-    unsaved: int = 0
+    points_in_range: int = 0
+    verdict: Verdict = NO_VERDICT
+    unsaved_points: int = 0
 
     @property
-    def last(self) -> float:
-        """Time of the last point scored; minus infinity before any."""
+    def last_time(self) -> float:
+        """Epoch seconds of the last scored point; minus infinity before any."""
         times = self.detector.times
         return float(times[-1]) if len(times) else -math.inf
 
-    def rate(self, point: Point) -> float | None:
-        """A counter's rate per second since its last reading; None for the first. A
-        counter that fell began again at 0.
+    def update_rate(self, point: Point) -> float | None:
+        """A counter's rate per second since its last reading; None for the first.
+
+        A counter that fell has restarted at 0.
         """
-        time, before = point.time.timestamp(), self.raw
+        time, before = point.time.timestamp(), self.last_reading
         if before and time <= before[0]:
             return None
-        self.raw = (time, point.value)
+        self.last_reading = (time, point.value)
         if before is None:
             return None
-        grown = point.value - before[1] if point.value >= before[1] else point.value
-        return grown / (time - before[0])
+        increase = point.value - before[1] if point.value >= before[1] else point.value
+        return increase / (time - before[0])
 
     def score(self, time: float, value: float, combination: float | None = None) -> Verdict:
-        """Take the next point in. `combination` is how odd it is together with other
-        metrics, in nats.
+        """Score the next point.
+
+        Args:
+            time: Epoch seconds.
+            value: The value, or a counter's rate.
+            combination: Surprisal of the combination with other metrics, in nats.
         """
         others = {} if combination is None else {"combination": combination}
         z = self.model.z(time, value) if self.model else None
         if z is not None:
             magnitude = abs(z) if abs(z) > 1 else 0.0
-            others[BAND] = (
-                self.band_tail.surprise(magnitude)
-                if self.band_tail.count >= self.band_tail.warm_up
-                else 0.0
-            )
+            others[BAND] = self.band_tail.surprisal(magnitude)
             self.band_tail.observe(magnitude)
         self.verdict = self.detector.update(time, value, others)
-        if self.verdict.surprise < CALM * self.detector.settings.threshold:
-            self.since = None
-        elif self.since is None:
-            self.since = time
-        self._recover(time, value)
-        self.unsaved += 1
+        if self.verdict.surprisal < CALM * self.detector.settings.threshold:
+            self.unusual_since = None
+        elif self.unusual_since is None:
+            self.unusual_since = time
+        self._update_alarm(time, value)
+        self.unsaved_points += 1
         return self.verdict
 
-    def _recover(self, time: float, value: float) -> None:
-        """An alarm is over when the value is back in the range from before it (or in
-        the season's band), or when the detector has taken it for the new normal.
+    def _update_alarm(self, time: float, value: float) -> None:
+        """Begin or end an alarm.
+
+        It ends when the value is back in the range from before it (or in the season's
+        band), or when the detector has accepted a new normal.
         """
         if self.verdict.score >= DEFAULT_THRESHOLD and self.alarm_range is None:
             usual = self.usual_range()
@@ -110,32 +117,34 @@ class Watched:
             inside = self.alarm_range[0] <= value <= self.alarm_range[1] or (
                 band is not None and band[1] <= value <= band[2]
             )
-            self.back = self.back + 1 if inside else 0
-            if self.back >= BACK or self.alarm_age >= self.detector.settings.refractory:
-                self.alarm_range, self.back = None, 0
+            self.points_in_range = self.points_in_range + 1 if inside else 0
+            accepted = self.alarm_age >= self.detector.settings.refractory
+            if self.points_in_range >= RECOVERY_POINTS or accepted:
+                self.alarm_range, self.points_in_range = None, 0
 
     @property
-    def calm(self) -> bool:
-        """Whether the newest point is usual, by what was usual before the last alarm."""
-        return self.alarm_range is None or self.back > 0
+    def is_calm(self) -> bool:
+        """Whether the newest point is in the usual range from before the last alarm."""
+        return self.alarm_range is None or self.points_in_range > 0
 
     def band(self, time: float) -> tuple[float, float, float] | None:
-        """(expected, lower, upper) from the fitted season, or None without one."""
+        """(expected, lower, upper) from the fitted season; None without one."""
         if self.model is None:
             return None
         expected, lower, upper = (float(x[0]) for x in self.model.band(time))
         return (expected, lower, upper) if math.isfinite(expected) else None
 
-    def usual(self, time: float) -> float | None:
-        """What to compare a drop or a rise with: the season's value, where that knows
-        the week; else that of a week before; else the season of the day, or the median
-        of this time on the days before, or of the last two hours (twelve points at
-        least). None while there is nothing of these.
+    def expected_value(self, time: float) -> float | None:
+        """The value to compare a drop or a rise with; None while there is none.
+
+        In this order: the season of the week; the same time a week before; the season
+        of the day; the median of the same time on the days before; the median of the
+        last two hours (of twelve points at least).
         """
         band = self.band(time)
         if band and self.model and self.model.weekly:
             return band[0]
-        days = self.detector.at_this_time(time)
+        days = self.detector.same_time_values(time)
         if days is not None and len(days) == 7:
             return float(np.median(days[-1]))
         if band:
@@ -143,14 +152,12 @@ class Watched:
         if days is not None and len(days):
             return float(np.median(days))
         recent = self.detector.values[:-1][self.detector.times[:-1] >= time - RECENT]
-        return float(np.median(recent)) if len(recent) >= 12 else None
+        return float(np.median(recent)) if len(recent) >= MIN_VALUES else None
 
-    def _before(self) -> RollingZScore | None:
-        """The statistical method on the values before the newest; None while they are
-        too few.
-        """
+    def _rolling_before(self) -> RollingZScore | None:
+        """The statistical method on the values before the newest; None if too few."""
         values = self.detector.values[-Z_WINDOW - 1 : -1].tolist()
-        if len(values) < 12:
+        if len(values) < MIN_VALUES:
             return None
         rolling = RollingZScore(Z_WINDOW)
         for value in values:
@@ -158,89 +165,94 @@ class Watched:
         return rolling
 
     def z(self) -> float | None:
-        """The newest value's robust z against the values before it."""
-        rolling = self._before()
+        """Robust z-score of the newest value against the values before it."""
+        rolling = self._rolling_before()
         return rolling.update(float(self.detector.values[-1])) if rolling else None
 
     def usual_range(self) -> tuple[float, float, float] | None:
-        """(centre, lower, upper) of the values before the newest: what to expect where
-        no season is fitted.
-        """
-        rolling = self._before()
+        """(centre, lower, upper) of the values before the newest; None if too few."""
+        rolling = self._rolling_before()
         if rolling is None:
             return None
         centre, scale = rolling.band()
         return centre, centre - 3 * scale, centre + 3 * scale
 
     def to_bytes(self) -> bytes:
-        """All but the points, compressed; `restored` reads it back."""
-        self.unsaved = 0
+        """Everything but the points, as compressed JSON; see `restore_series`."""
         state = {
             "version": FORMAT,
             "detector": self.detector.state(),
-            "band": self.band_tail.state(),
-            "since": self.since,
-            "alarm": [self.alarm_range, self.alarm_age, self.back],
+            "band_tail": self.band_tail.state(),
+            "unusual_since": self.unusual_since,
+            "alarm_range": self.alarm_range,
+            "alarm_age": self.alarm_age,
+            "points_in_range": self.points_in_range,
         }
         return zlib.compress(orjson.dumps(state), 1)
 
 
-def restored(
+def restore_series(
     series: str,
-    about: Mapping[str, Any],
+    info: Mapping[str, Any],
     stored: bytes | None,
-    blob: bytes | None,
+    packed: bytes | None,
     settings: DetectorSettings,
     model: SeasonalModel | None,
-) -> Watched:
-    """A series as it was: the saved state, and the points since then taken in again.
+) -> SeriesState:
+    """Restore a series from its stored state, and score the points since then again.
 
-    A state that cannot be read, or of another version, is left out: then all recent
-    points are taken in again.
+    Without a state, or with one that cannot be read or has another version, all recent
+    points are scored again.
+
+    Args:
+        series: The id of the series.
+        info: Its metric and labels, and a counter's last reading.
+        stored: The result of `SeriesState.to_bytes`.
+        packed: The recent points.
+        settings: The settings of the detector.
+        model: The fitted season.
     """
-    records = recent_points.unpack(blob)
+    records = recent_points.unpack(packed)
     records = records[~np.isnan(records["score"])]
-    watched = Watched(series, about["metric"], about["labels"], Detector(settings), model=model)
-    later = records
+    state = SeriesState(series, info["metric"], info["labels"], Detector(settings), model=model)
+    unscored = records
     if stored is not None:
         try:
-            watched, later = _from_state(watched, stored, records)
-        except Exception as error:  # whatever its bytes are, its points must be processed
-            log.warning("state of %s cannot be read, points are replayed: %s", series, error)
-    for record in later:
-        watched.score(float(record["time"]), float(record["value"]))
-    raw = about.get("raw")
-    watched.raw = (raw[0], raw[1]) if raw else None
-    return watched
+            state, unscored = _apply_stored(state, stored, records)
+        except Exception as error:  # the points must be processed, whatever is stored
+            log.warning("state of series %s is unreadable, replaying points: %s", series, error)
+    for record in unscored:
+        state.score(float(record["time"]), float(record["value"]))
+    reading = info.get("last_reading")
+    state.last_reading = (reading[0], reading[1]) if reading else None
+    return state
 
 
-def _from_state(
-    fresh: Watched, stored: bytes, records: NDArray[np.void]
-) -> tuple[Watched, NDArray[np.void]]:
-    """The series with the stored state, and the records that came after it."""
-    state = orjson.loads(zlib.decompress(stored))
-    if state["version"] != FORMAT:
-        raise ValueError(f"version {state['version']}, not {FORMAT}")
-    upto = state["detector"]["time"]
-    known = records["time"] <= upto if upto is not None else np.zeros(len(records), bool)
-    past = records[known][-HISTORY - 12 :]
+def _apply_stored(
+    empty: SeriesState, stored: bytes, records: NDArray[np.void]
+) -> tuple[SeriesState, NDArray[np.void]]:
+    """The series in its stored state, and the records after it."""
+    saved = orjson.loads(zlib.decompress(stored))
+    if saved["version"] != FORMAT:
+        raise ValueError(f"version {saved['version']}, not {FORMAT}")
+    last_time = saved["detector"]["time"]
+    if last_time is None:
+        return empty, records
+    scored = records["time"] <= last_time
+    past = records[scored][-HISTORY - 12 :]
     if not len(past):
-        return fresh, records
-    detector = Detector.restored(
-        state["detector"], past["time"].copy(), past["value"].copy(), fresh.detector.settings
+        return empty, records
+    detector = Detector.from_state(
+        saved["detector"], past["time"].copy(), past["value"].copy(), empty.detector.settings
     )
-    interval, alarm_age, back = state["alarm"]
-    watched = replace(
-        fresh,
+    since, alarm_range = saved["unusual_since"], saved["alarm_range"]
+    state = replace(
+        empty,
         detector=detector,
-        band_tail=TailModel.restored(state["band"]),
-        since=state["since"],
-        alarm_range=(interval[0], interval[1]) if interval else None,
-        alarm_age=alarm_age,
-        back=back,
+        band_tail=TailModel.from_state(saved["band_tail"]),
+        unusual_since=None if since is None else float(since),
+        alarm_range=None if alarm_range is None else (float(alarm_range[0]), float(alarm_range[1])),
+        alarm_age=int(saved["alarm_age"]),
+        points_in_range=int(saved["points_in_range"]),
     )
-    return watched, records[~known]
-
-
-def when(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return state, records[~scored]

@@ -10,14 +10,20 @@ MAD_TO_SIGMA = 1.4826
 
 
 class RollingZScore:
-    """How many robust standard deviations a value lies from the median of the `window`
-    values before it.
+    """Robust z-score of each value against the values before it.
 
     The centre is the median and the scale the median absolute deviation, so that an
-    anomaly neither hides itself nor the next. Where that deviation is (nearly) nothing,
-    the mean absolute deviation and then `tolerance` times the magnitude of the centre
-    take its place: a constant with an epsilon is not an anomaly, and nothing is divided
-    by nothing.
+    anomaly masks neither itself nor the next. Where that deviation is (nearly) 0, the
+    mean absolute deviation takes its place, at least `tolerance` times the magnitude of
+    the centre: rounding noise on a constant is not an anomaly.
+
+    Args:
+        window: The number of values to compare with, at least 3.
+        tolerance: Differences below this share of the centre are noise.
+        min_values: Values required before any score, at least 2.
+
+    Raises:
+        ValueError: The window or `min_values` is too small.
 
     >>> z = RollingZScore(window=20)
     >>> [z.update(5.0) for _ in range(20)][-1], z.update(5.000001), z.update(50.0) > 3
@@ -26,33 +32,36 @@ class RollingZScore:
     Source: B. Iglewicz, D. Hoaglin, "How to Detect and Handle Outliers", 1993.
     """
 
-    def __init__(self, window: int = 60, *, tolerance: float = 1e-3, least: int = 12) -> None:
-        if window < 3 or least < 2:
+    def __init__(self, window: int = 60, *, tolerance: float = 1e-3, min_values: int = 12) -> None:
+        if window < 3 or min_values < 2:
             raise ValueError("a rolling z-score needs a window of at least 3 and at least 2 values")
-        self.least = least
+        self.min_values = min_values
         self.tolerance = tolerance
         self._past: deque[float] = deque(maxlen=window)
 
     def update(self, value: float) -> float:
-        """z of the next value, signed; 0 until `least` values are known, and for a
-        value that is not finite.
+        """Add the next value and return its signed z-score.
+
+        It is 0 until `min_values` values are known, and for a value that is not finite.
         """
         if not math.isfinite(value):
             return 0.0
         score = 0.0
-        if len(self._past) >= self.least:
+        if len(self._past) >= self.min_values:
             centre, scale = self.band()
             score = round((value - centre) / scale, 4)
         self.push(value)
         return score
 
     def push(self, value: float) -> None:
-        """Take a (finite) value in without scoring it."""
+        """Add a finite value without scoring it."""
         self._past.append(value)
 
     def band(self) -> tuple[float, float]:
-        """Centre and scale of what has been seen, in the series' unit; the scale is
-        above 0. Raises ValueError before any.
+        """Centre and scale (above 0) of the window, in the series' unit.
+
+        Raises:
+            ValueError: There are no values yet.
         """
         if not self._past:
             raise ValueError("no values yet")
@@ -67,6 +76,6 @@ class RollingZScore:
 
 
 def z_scores(values: ArrayLike, window: int = 60) -> NDArray[np.float64]:
-    """`RollingZScore` over a whole series (1-D): one signed z per value."""
+    """Signed z-scores of n values by `RollingZScore`."""
     score = RollingZScore(window)
     return np.array([score.update(v) for v in np.asarray(values, dtype=np.float64).tolist()])

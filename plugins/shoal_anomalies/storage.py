@@ -1,4 +1,4 @@
-"""Which long-term store a tenant's series are in."""
+"""The long-term store that a deployment is configured with."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,15 +9,16 @@ from .influx import InfluxArchive
 
 
 class StoreSettings(BaseModel):
-    """The capability's section of the configuration. `series` is `influxdb://…`; empty:
-    the lake.
+    """The capability's section of the configuration.
+
+    series: `influxdb://…`; empty for the lake.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     series: str = Field("", repr=False)
 
 
-def archive_of(settings: StoreSettings, ctx: TenantContext) -> Archive:
-    return (
-        InfluxArchive(settings.series, ctx.tenant) if settings.series else LakeArchive(ctx.stores)
-    )
+def open_archive(ctx: TenantContext) -> Archive:
+    """The long-term store of the tenant's series."""
+    uri = ctx.services.settings(StoreSettings).series
+    return InfluxArchive(uri, ctx.tenant) if uri else LakeArchive(ctx.stores)

@@ -1,7 +1,7 @@
-"""Fitted models as they are stored: read back, or left out until the next fit.
+"""Reading of stored models.
 
-A stored model may be damaged, or of a version that this code does not know. The points
-must be processed all the same, so such a model counts as none.
+A stored model may be damaged, or of another version. Points must be processed all the
+same, so such a model counts as none until the next fit replaces it.
 """
 
 import logging
@@ -17,7 +17,9 @@ def load_forest(group: str, stored: bytes) -> CombinationForest | None:
     try:
         return CombinationForest.from_bytes(stored)
     except ValueError as error:
-        log.warning("forest of %s cannot be read, left out until the next fit: %s", group, error)
+        log.warning(
+            "forest of group %s is unreadable, ignored until the next fit: %s", group, error
+        )
         return None
 
 
@@ -28,5 +30,7 @@ def load_season(series: str, stored: bytes | None) -> SeasonalModel | None:
     try:
         return SeasonalModel.from_bytes(stored)
     except ValueError as error:
-        log.warning("season of %s cannot be read, left out until the next fit: %s", series, error)
+        log.warning(
+            "season of series %s is unreadable, ignored until the next fit: %s", series, error
+        )
         return None

@@ -1,5 +1,7 @@
-"""What `shoal tune anomalies` searches by, and the job `anomalies.learn` with it:
-labelled windows, scored as the Numenta Anomaly Benchmark scores them.
+"""Search for better parameters: labelled series, and how well parameters score on them.
+
+The score is that of the Numenta Anomaly Benchmark. `shoal tune anomalies` and the job
+`anomalies.learn` search by it.
 """
 
 import csv
@@ -15,146 +17,165 @@ from numpy.typing import NDArray
 
 from shoal import Invalid
 
-from .detector import DEFAULT_THRESHOLD, judged, surprises
+from .detector import DEFAULT_THRESHOLD, alarm_scores, surprisals
 from .parameters import AnomalyParameters
-from .timestamps import seconds
+from .timestamps import epoch_seconds
 
 FALSE_POSITIVE = 0.11
-DENIED = 1.0  # what an alarm costs that somebody said was none: as much as a window missed
-PROBATION = 0.15, 750
-Places = tuple[tuple[int, int], ...]
+DENIED = 1.0  # cost of an alarm that people denied: as much as a missed window
+PROBATION = 0.15  # share at the start of a series that does not count…
+PROBATION_LIMIT = 5000  # … of at most so many points
+Ranges = tuple[tuple[int, int], ...]  # first and last index, inclusive
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """One series: the surprise of each point (which no parameter changes), and the
-    windows (first and last index, inclusive) in which it was truly odd, and in which
-    people said that it was not.
+class LabelledSeries:
+    """One series with labels.
+
+    surprisals: of each point, in nats; no parameter changes them.
+    windows: where it was anomalous.
+    denied: where people said that it was not.
     """
 
     name: str
-    surprises: NDArray[np.float64]
-    windows: Places
-    denied: Places = ()
+    surprisals: NDArray[np.float64]
+    windows: Ranges
+    denied: Ranges = ()
 
 
-def load(path: str) -> list[Labelled]:
-    """Labelled series from a folder `<group>/<series>.csv` (timestamp,value) with
-    `windows.json` ({series: [[start, end], …]}), or from a JSON file `{"series":
-    [{"name", "times", "values", "windows", "denied"?}, …]}`, as `GET /anomalies/labels`
-    gives.
+def load_labelled_series(path: str) -> list[LabelledSeries]:
+    """Read labelled series from files.
 
-    Raises Invalid when it is none of these, or when there is nothing to learn from.
+    Args:
+        path: A folder of `<group>/<series>.csv` (timestamp,value) with `windows.json`
+            ({series: [[start, end], …]}), or a JSON file `{"series": [{"name", "times",
+            "values", "windows", "denied"?}, …]}`, as `GET /anomalies/labels` returns.
+
+    Raises:
+        Invalid: It is neither, or it has no window to learn from.
     """
     where = Path(path)
     try:
-        records = _folder(where) if where.is_dir() else json.loads(where.read_text())["series"]
-        found = [labelled(record) for record in records]
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise Invalid(f"{path}: no labelled series: {type(fault).__name__}: {fault}") from fault
+        records = _read_folder(where) if where.is_dir() else json.loads(where.read_text())["series"]
+        found = [to_labelled_series(record) for record in records]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"{path}: no labelled series: {type(error).__name__}: {error}") from error
     if not any(series.windows for series in found):
         raise Invalid(
-            f"{path}: no window in {len(found)} series: say what was an anomaly, or what was missed; to be told "
-            "only of false alarms teaches silence"
+            f"{path}: no anomalous window in {len(found)} series; confirm anomalies or report "
+            "missed ones: from false alarms alone, only silence can be learned"
         )
     return found
 
 
-def _folder(folder: Path) -> list[dict[str, Any]]:
+def _read_folder(folder: Path) -> list[dict[str, Any]]:
     records = []
     for name, windows in sorted(json.loads((folder / "windows.json").read_text()).items()):
         with (folder / name).open() as file:
             rows = list(csv.DictReader(file))
-        records.append({
-            "name": name, "times": [r["timestamp"] for r in rows], "values": [float(r["value"]) for r in rows],
-            "windows": windows,
-        })  # fmt: skip
+        records.append(
+            {
+                "name": name,
+                "times": [row["timestamp"] for row in rows],
+                "values": [float(row["value"]) for row in rows],
+                "windows": windows,
+            }
+        )
     return records
 
 
-def labelled(record: Mapping[str, Any]) -> Labelled:
-    """A series from its `name`, `times`, `values`, `windows` and `denied`, in any form
-    of times that `clock.seconds` reads.
-    """
-    times = seconds(record["times"])
+def to_labelled_series(record: Mapping[str, Any]) -> LabelledSeries:
+    """A series from its `name`, `times`, `values`, `windows` and `denied`.
 
-    def places(bounds: Sequence[Sequence[Any]]) -> Places:
-        pairs = [seconds(list(pair)) for pair in bounds]
+    Times are in any form that `epoch_seconds` reads.
+    """
+    times = epoch_seconds(record["times"])
+
+    def ranges(spans: Sequence[Sequence[Any]]) -> Ranges:
+        bounds = [epoch_seconds(list(span)) for span in spans]
         return tuple(
             (int(np.searchsorted(times, a)), int(np.searchsorted(times, b, side="right")) - 1)
-            for a, b in pairs
+            for a, b in bounds
         )
 
-    return Labelled(
-        str(record["name"]), surprises(times, record["values"]), places(record["windows"]), places(record.get("denied", ()))
-    )  # fmt: skip
+    return LabelledSeries(
+        name=str(record["name"]),
+        surprisals=surprisals(times, record["values"]),
+        windows=ranges(record["windows"]),
+        denied=ranges(record.get("denied", ())),
+    )
 
 
-def objective(parameters: AnomalyParameters, data: Sequence[Labelled]) -> float:
-    """The benchmark's standard profile at the fixed threshold: 100 finds every window
-    at its start with no false alarm, 0 is what saying nothing gets. An alarm that was
-    denied costs as much as a window missed.
+def objective(parameters: AnomalyParameters, data: Sequence[LabelledSeries]) -> float:
+    """The benchmark's standard score of parameters, at the fixed threshold.
+
+    100 finds every window at its start without a false alarm; 0 is the score of no
+    alarms. An alarm that people denied costs as much as a missed window.
     """
     gained, count = 0.0, 0
     for series in data:
-        alarms = np.flatnonzero(
-            judged(series.surprises, parameters.settings()) >= DEFAULT_THRESHOLD
-        ).tolist()
-        gained += gain(alarms, len(series.surprises), series.windows)
+        scores = alarm_scores(series.surprisals, parameters.settings())
+        alarms = np.flatnonzero(scores >= DEFAULT_THRESHOLD).tolist()
+        gained += benchmark_gain(alarms, len(series.surprisals), series.windows)
         gained -= DENIED * sum(any(a <= i <= b for i in alarms) for a, b in series.denied)
         count += len(series.windows)
     return 100 * gained / (2 * max(count, 1))
 
 
-def suggest(
-    data: Sequence[Labelled], current: AnomalyParameters, tries: int = 60
+def suggest_parameters(
+    data: Sequence[LabelledSeries], current: AnomalyParameters, tries: int = 60
 ) -> tuple[AnomalyParameters, float, float]:
-    """(the best parameters found near the current ones, their objective, the current
-    ones' objective).
+    """Search for better parameters near the current ones.
 
-    Parameters that make no difference stay as they are; the same data gives the same
-    answer.
+    Parameters that make no difference keep their values. The search is deterministic.
+
+    Args:
+        data: Labelled series.
+        current: The current parameters.
+        tries: The number of candidates.
+
+    Returns:
+        The best parameters, their objective, and the objective of the current ones.
     """
     random = np.random.default_rng(0)
     before = objective(current, data)
-    best, value = current, before
+    best, best_value = current, before
     for candidate in [
         AnomalyParameters.model_validate({}),
-        *(_near(current, random) for _ in range(tries)),
+        *(_vary(current, random) for _ in range(tries)),
     ]:
-        reached = objective(candidate, data)
-        if reached > value:
-            best, value = candidate, reached
+        value = objective(candidate, data)
+        if value > best_value:
+            best, best_value = candidate, value
     for name in AnomalyParameters.model_fields:
         simpler = best.model_copy(update={name: getattr(current, name)})
-        if objective(simpler, data) >= value:
+        if objective(simpler, data) >= best_value:
             best = simpler
     return best, objective(best, data), before
 
 
-def _near(current: AnomalyParameters, random: np.random.Generator) -> AnomalyParameters:
-    """The parameters with each half or one and a half as much, about, within its
-    bounds.
-    """
-    changed: dict[str, float] = {}
+def _vary(current: AnomalyParameters, random: np.random.Generator) -> AnomalyParameters:
+    """The parameters, each multiplied by a log-normal factor within its bounds."""
+    varied: dict[str, float] = {}
     for name, field in AnomalyParameters.model_fields.items():
         low, high = (
             next(getattr(m, bound) for m in field.metadata if hasattr(m, bound))
             for bound in ("ge", "le")
         )
-        moved = min(max(getattr(current, name) * math.exp(random.normal(0, 0.4)), low), high)
-        changed[name] = round(moved) if field.annotation is int else round(moved, 3)
-    return AnomalyParameters.model_validate(changed)
+        value = min(max(getattr(current, name) * math.exp(random.normal(0, 0.4)), low), high)
+        varied[name] = round(value) if field.annotation is int else round(value, 3)
+    return AnomalyParameters.model_validate(varied)
 
 
-def gain(alarms: Sequence[int], length: int, windows: Sequence[tuple[int, int]]) -> float:
-    """What alarms at these indices are worth over silence: up to 2 for each window,
-    less for a late find and for false alarms.
+def benchmark_gain(alarms: Sequence[int], length: int, windows: Sequence[tuple[int, int]]) -> float:
+    """The gain of alarms at these indices over no alarms.
+
+    A window gains up to 2, less if it is found late; false alarms cost.
 
     Source: A. Lavin, S. Ahmad, "Evaluating Real-time Anomaly Detection Algorithms",
     2015.
     """
-    first = min(math.floor(PROBATION[0] * length), PROBATION[0] * 5000)
+    first = min(math.floor(PROBATION * length), PROBATION * PROBATION_LIMIT)
     best = [-1.0] * len(windows)
     lost = 0.0
     for i in alarms:
@@ -166,11 +187,11 @@ def gain(alarms: Sequence[int], length: int, windows: Sequence[tuple[int, int]])
             best[inside] = max(best[inside], _sigmoid(-(b - i + 1) / (b - a + 1)) / _sigmoid(-1.0))
             continue
         before = [(a, b) for a, b in windows if b < i]
-        lost += FALSE_POSITIVE * (
-            _sigmoid((i - before[-1][1]) / max(before[-1][1] - before[-1][0], 1))
-            if before
-            else -1.0
-        )
+        weight = -1.0
+        if before:
+            a, b = before[-1]
+            weight = _sigmoid((i - b) / max(b - a, 1))
+        lost += FALSE_POSITIVE * weight
     return sum(best) + len(windows) + lost
 
 

@@ -6,30 +6,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TAIL = 0.02
-BIN = 0.05
-SMOOTHING = 0.02
-SMALLEST = 1e-12
+TAIL = 0.02  # share of the distribution that is modelled as Pareto
+BIN = 0.05  # width of a bin in the logarithm of the magnitude
+SMOOTHING = 0.02  # added to the index, which is 0 for a tail without spread
+SMALLEST = 1e-12  # magnitudes up to this share the first bin
 BINS = 1480  # up to 1e20
 
 
 class TailModel:
-    """How rare is a magnitude, given all the magnitudes seen before it?
+    """The tail probability of a magnitude, estimated from all magnitudes before it.
 
-    The body of the distribution is empirical. Its upper 2 % is taken as Pareto with
-    Hill's estimate of the index, so that a value far past the record is rarer than one
-    just past it, which ranks alone cannot say. The past is a histogram over the
-    logarithm of the magnitude (bins of 5 %): memory is constant, and so nearly is time.
+    The body of the distribution is empirical. Its upper 2 % is modelled as Pareto with
+    Hill's estimate of the index, so that a value far above the maximum is rarer than
+    one just above it, which ranks alone cannot tell. The past is a histogram over the
+    logarithm of the magnitude (bins of 5 %), so memory is constant and time nearly so.
 
     >>> tail = TailModel()
     >>> for magnitude in range(1, 1001):
     ...     tail.observe(float(magnitude))
-    >>> tail.surprise(500.0) < 1 < 3.5 < tail.surprise(1_100.0) < tail.surprise(5_000.0)
+    >>> tail.surprisal(500.0) < 1 < 3.5 < tail.surprisal(1_100.0) < tail.surprisal(5_000.0)
     True
 
     Source: B. M. Hill, "A simple general approach to inference about the tail of a
-    distribution", 1975. Judging streams by their fitted tail: A. Siffer et al.,
-    "Anomaly detection in streams with extreme value theory", 2017.
+    distribution", 1975. Fitted tails for streams: A. Siffer et al., "Anomaly detection
+    in streams with extreme value theory", 2017.
     """
 
     __slots__ = ("above", "above_bins", "count", "counts", "pointer", "warm_up")
@@ -38,13 +38,15 @@ class TailModel:
         self.warm_up = warm_up
         self.counts = np.zeros(BINS, np.int32)
         self.count = 0
-        self.pointer = 0  # the bin that holds the quantile where the tail begins
-        self.above = 0  # how many magnitudes lie in bins beyond it
-        self.above_bins = 0  # and the sum of their bins' numbers
+        self.pointer = 0  # the bin of the quantile where the tail begins
+        self.above = 0  # number of magnitudes in later bins
+        self.above_bins = 0  # sum of their bin indices
 
-    def surprise(self, magnitude: float) -> float:
-        """Minus the natural logarithm of the probability of a magnitude at least this
-        large; 0 while warming up.
+    def surprisal(self, magnitude: float) -> float:
+        """Surprisal of a magnitude, in nats; 0 while warming up.
+
+        The surprisal is minus the natural logarithm of the tail probability: the
+        probability of a magnitude at least as large.
         """
         if self.count < self.warm_up:
             return 0.0
@@ -77,16 +79,16 @@ class TailModel:
             self.pointer -= 1
 
     def state(self) -> list[Any]:
-        """As plain JSON; `restored` is the inverse."""
+        """The model as plain JSON; `from_state` is the inverse."""
         bins = np.flatnonzero(self.counts)
         return [self.warm_up, self.pointer, bins.tolist(), self.counts[bins].tolist()]
 
     @staticmethod
-    def restored(state: list[Any]) -> "TailModel":
-        """The model that `state` describes.
+    def from_state(state: list[Any]) -> "TailModel":
+        """The model that `state` returned.
 
         Raises:
-            ValueError: It describes none.
+            ValueError: The state is not valid.
         """
         warm_up, pointer, bins, occupied = state
         places = np.array(bins, np.int64)
@@ -101,7 +103,7 @@ class TailModel:
         """A model from its histogram (`BINS` counts) and the bin where its tail begins.
 
         Raises:
-            ValueError: These are not of a histogram.
+            ValueError: The counts or the bin are out of range.
         """
         if counts.shape != (BINS,) or counts.min() < 0 or not 0 <= pointer < BINS:
             raise ValueError("not a histogram of magnitudes")

@@ -14,7 +14,7 @@ from shoal.testing.console import serve_console
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id
 from shoal_anomalies.seasonal import SeasonalModel
-from shoal_anomalies.stream_processor import Watcher
+from shoal_anomalies.stream_processor import StreamProcessor
 
 MINUTES = 600
 
@@ -29,8 +29,8 @@ async def seed(process: Any) -> None:
         "error_rate": [*(0.01 + 0.002 * calm[:-3]), 0.3, 0.4, 0.5],
         "latency_ms": [*(100 + 10 * calm[:-3]), 900, 950, 990],
     }
-    watcher = Watcher()
-    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
+    processor = StreamProcessor()
+    processor.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
     for i in range(MINUTES):
         events = [
             Event(type="metric", time=now - timedelta(minutes=MINUTES - 1 - i), data={"metric": m, "value": float(v[i]), "labels": {"service": "shop"}})
@@ -40,11 +40,11 @@ async def seed(process: Any) -> None:
             batch: list[Event] = []
         batch += events
         if i % 100 == 99:
-            await watcher.handle(context, batch)
+            await processor.handle(context, batch)
     slots = np.full(96, 0.011)
     model = SeasonalModel("stl", 0.0, 900.0, slots, slots / 10, True, now.timestamp())
     error_rate = series_id("error_rate", {"service": "shop"})
-    await context.stores.online.hset(keys.MODELS, error_rate, orjson.dumps(model.to_dict()))
+    await context.stores.online.hset(keys.SEASONS, error_rate, orjson.dumps(model.to_dict()))
     parameters = AnomalyParameters.model_validate({"sensitivity_threshold": 4.0}).model_dump()
     suggestion = {
         "parameters": parameters,
@@ -54,7 +54,7 @@ async def seed(process: Any) -> None:
         "denied": 3,
         "time": now.isoformat(),
     }
-    await context.stores.online.set(keys.SUGGESTED, orjson.dumps(suggestion))
+    await context.stores.online.set(keys.SUGGESTION, orjson.dumps(suggestion))
     runs = JobRuns(process.stores.online)
     standing = {"acme": {"P1": 1, "P2": 0, "P3": 2}, "globex": {"P1": 0, "P2": 0, "P3": 0}}
     runs.finish(

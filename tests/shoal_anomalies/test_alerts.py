@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from shoal_anomalies.alerts import AlertBook
-from shoal_anomalies.jobs import severity
+from shoal_anomalies.alert_manager import AlertManager
+from shoal_anomalies.jobs import count_open_alerts
 from shoal_anomalies.maintenance import MaintenanceWindow, Match
 from shoal_anomalies.points import series_id
 from shoal_anomalies.rules import DEFAULT_RULES, Observation, Rule
@@ -32,58 +32,58 @@ def seen(minute, value, metric="error_rate", *, labels=None, alarm=False, expect
     )
 
 
-def play(book, values, rules=RULES, windows=None, start=0, **rest):
+def play(manager, values, rules=RULES, windows=None, start=0, **rest):
     notices = []
     for minute, value in enumerate(values, start):
-        notices += book.observe(seen(minute, value, **rest), rules, windows)
-        notices += book.tick(START + timedelta(minutes=minute), rules, windows)
+        notices += manager.observe(seen(minute, value, **rest), rules, windows)
+        notices += manager.advance(START + timedelta(minutes=minute), rules, windows)
     return [n.reason for n in notices]
 
 
 def test_an_incident_is_told_once_and_its_end_once():
-    book = AlertBook()
-    assert play(book, [0.01, 0.5, 0.5, 0.5, 0.01, 0.01, 0.01]) == ["opened", "resolved"]
-    assert [a.state for a in book.alerts.values()] == ["resolved"]
+    manager = AlertManager()
+    assert play(manager, [0.01, 0.5, 0.5, 0.5, 0.01, 0.01, 0.01]) == ["opened", "resolved"]
+    assert [a.state for a in manager.alerts.values()] == ["resolved"]
 
 
 def test_a_value_at_the_limit_does_not_flap():
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": ()})
-    assert play(AlertBook(), [0.11, 0.098, 0.11, 0.097, 0.11, 0.099] * 5, {"errors": rule}) == [
+    assert play(AlertManager(), [0.11, 0.098, 0.11, 0.097, 0.11, 0.099] * 5, {"errors": rule}) == [
         "opened"
     ]
 
 
 def test_a_flapping_series_is_one_alert_with_few_notices():
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
-    book = AlertBook()
-    reasons = play(book, [0.5, 0.0, 0.5, 0.0, 0.0] * 12, {"errors": rule})
-    assert len(book.alerts) == 1
+    manager = AlertManager()
+    reasons = play(manager, [0.5, 0.0, 0.5, 0.0, 0.0] * 12, {"errors": rule})
+    assert len(manager.alerts) == 1
     assert reasons.count("opened") == 1 and reasons.count("reopened") <= 4
 
 
 def test_a_rule_may_ask_for_several_points_in_a_row():
     rule = PAGE.model_copy(update={"points": 3})
-    assert play(AlertBook(), [0.5, 0.5, 0.0, 0.5, 0.5], {"errors": rule}) == []
-    assert play(AlertBook(), [0.5, 0.5, 0.5], {"errors": rule}) == ["opened"]
+    assert play(AlertManager(), [0.5, 0.5, 0.0, 0.5, 0.5], {"errors": rule}) == []
+    assert play(AlertManager(), [0.5, 0.5, 0.5], {"errors": rule}) == ["opened"]
 
 
 def test_while_nobody_acknowledges_there_are_reminders_and_one_escalation():
-    book = AlertBook()
-    reasons = play(book, [0.5] * 46)
+    manager = AlertManager()
+    reasons = play(manager, [0.5] * 46)
     assert reasons == ["opened", "reminder", "escalated", "reminder", "reminder"]
-    (alert,) = book.alerts.values()
+    (alert,) = manager.alerts.values()
     assert alert.told == ["page", "boss"]
 
 
 def test_acknowledging_stops_reminders_and_escalation():
-    book = AlertBook()
-    play(book, [0.5] * 5)
-    (alert,) = book.alerts.values()
-    assert book.acknowledge(alert.id, "ana", START)
-    assert play(book, [0.5] * 60, start=5) == []
+    manager = AlertManager()
+    play(manager, [0.5] * 5)
+    (alert,) = manager.alerts.values()
+    assert manager.acknowledge(alert.id, "ana", START)
+    assert play(manager, [0.5] * 60, start=5) == []
     assert (alert.state, alert.acknowledged_by) == ("acknowledged", "ana")
-    assert play(book, [0.0] * 2, start=65) == ["resolved"]
-    assert not book.acknowledge(alert.id, "bo", START)
+    assert play(manager, [0.0] * 2, start=65) == ["resolved"]
+    assert not manager.acknowledge(alert.id, "bo", START)
 
 
 def test_error_rate_and_latency_that_rise_together_are_one_alert():
@@ -97,10 +97,10 @@ def test_error_rate_and_latency_that_rise_together_are_one_alert():
             channels=("mail",),
         ),
     }
-    book = AlertBook()
-    notices = book.observe(seen(0, 2.0, "latency"), rules, related=lambda a, b: 0.9)
-    notices += book.observe(seen(1, 0.5), rules, related=lambda a, b: 0.9)
-    (alert,) = book.alerts.values()
+    manager = AlertManager()
+    notices = manager.observe(seen(0, 2.0, "latency"), rules, correlation=lambda a, b: 0.9)
+    notices += manager.observe(seen(1, 0.5), rules, correlation=lambda a, b: 0.9)
+    (alert,) = manager.alerts.values()
     assert {m.metric for m in alert.members} == {"latency", "error_rate"}
     assert alert.priority == "P1"
     assert [(n.reason, n.channel) for n in notices] == [
@@ -117,21 +117,21 @@ def test_error_rate_and_latency_that_rise_together_are_one_alert():
 )
 def test_what_is_not_related_is_another_alert(minute, labels, correlation):
     rules = {"high": Rule(priority="P2", condition="above", limit=0.1)}
-    book = AlertBook()
-    book.observe(seen(0, 2.0, "a", labels={"region": "eu"}), rules)
-    book.observe(
+    manager = AlertManager()
+    manager.observe(seen(0, 2.0, "a", labels={"region": "eu"}), rules)
+    manager.observe(
         seen(minute, 2.0, "b", labels=labels or {"region": "eu"}),
         rules,
-        related=lambda a, b: correlation,
+        correlation=lambda a, b: correlation,
     )
-    assert len(book.alerts) == 2
+    assert len(manager.alerts) == 2
 
 
 def test_another_rule_on_the_same_series_is_the_same_alert_however_slow_the_series():
-    book = AlertBook()
-    book.observe(seen(0, 0.05, alarm=True), RULES)
-    book.observe(seen(60, 0.5), RULES)
-    (alert,) = book.alerts.values()
+    manager = AlertManager()
+    manager.observe(seen(0, 0.05, alarm=True), RULES)
+    manager.observe(seen(60, 0.5), RULES)
+    (alert,) = manager.alerts.values()
     assert alert.priority == "P1" and {m.rule for m in alert.members} == {"odd", "errors"}
 
 
@@ -139,21 +139,23 @@ def test_an_alert_resolves_only_when_all_its_members_have_recovered():
     rules = {
         "high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)
     }
-    book = AlertBook()
-    book.observe(seen(0, 2.0, "a"), rules)
-    book.observe(seen(0, 2.0, "b"), rules)
-    assert book.observe(seen(1, 0.0, "a"), rules) == []
-    assert [n.reason for n in book.observe(seen(1, 0.0, "b"), rules)] == ["resolved"]
+    manager = AlertManager()
+    manager.observe(seen(0, 2.0, "a"), rules)
+    manager.observe(seen(0, 2.0, "b"), rules)
+    assert manager.observe(seen(1, 0.0, "a"), rules) == []
+    assert [n.reason for n in manager.observe(seen(1, 0.0, "b"), rules)] == ["resolved"]
 
 
 def test_an_open_p1_silences_the_p3s_about_the_same_thing():
     rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
-    book = AlertBook()
-    book.observe(seen(0, 0.5, labels={"service": "shop"}), rules)
-    assert book.observe(seen(30, 1.0, "cpu", labels={"service": "shop"}, alarm=True), rules) == []
-    quiet = next(a for a in book.alerts.values() if a.priority == "P3")
-    assert quiet.inhibited_by == next(a.id for a in book.alerts.values() if a.priority == "P1")
-    loud = book.observe(seen(30, 1.0, "cpu", labels={"service": "bank"}, alarm=True), rules)
+    manager = AlertManager()
+    manager.observe(seen(0, 0.5, labels={"service": "shop"}), rules)
+    assert (
+        manager.observe(seen(30, 1.0, "cpu", labels={"service": "shop"}, alarm=True), rules) == []
+    )
+    quiet = next(a for a in manager.alerts.values() if a.priority == "P3")
+    assert quiet.inhibited_by == next(a.id for a in manager.alerts.values() if a.priority == "P1")
+    loud = manager.observe(seen(30, 1.0, "cpu", labels={"service": "bank"}, alarm=True), rules)
     assert [n.channel for n in loud] == ["chat"]
 
 
@@ -162,11 +164,11 @@ def test_an_open_p1_silences_the_reminders_of_earlier_p3s_too():
         "odd": Rule(priority="P3", condition="unusual", channels=("chat",), renotify_after=10),
         "errors": PAGE,
     }
-    book = AlertBook()
-    book.observe(seen(0, 1.0, "cpu", alarm=True), rules)
-    book.observe(seen(12, 0.5), rules)
-    told = book.tick(START + timedelta(minutes=13), rules)
-    assert len(book.alerts) == 2 and told == []
+    manager = AlertManager()
+    manager.observe(seen(0, 1.0, "cpu", alarm=True), rules)
+    manager.observe(seen(12, 0.5), rules)
+    told = manager.advance(START + timedelta(minutes=13), rules)
+    assert len(manager.alerts) == 2 and told == []
 
 
 def maintenance(start, end, **match):
@@ -175,30 +177,30 @@ def maintenance(start, end, **match):
 
 
 def test_maintenance_suppresses_and_the_alert_says_by_which_window():
-    book = AlertBook()
-    assert play(book, [0.5] * 3 + [0.0] * 5, windows=maintenance(0, 30)) == []
-    (alert,) = book.alerts.values()
+    manager = AlertManager()
+    assert play(manager, [0.5] * 3 + [0.0] * 5, windows=maintenance(0, 30)) == []
+    (alert,) = manager.alerts.values()
     assert (alert.suppressed_by, alert.state) == (["upgrade"], "resolved")
 
 
 def test_what_is_still_wrong_when_the_window_ends_alerts_then():
-    book = AlertBook()
-    assert play(book, [0.5] * 20, windows=maintenance(0, 20)) == []
-    assert play(book, [0.5], windows=maintenance(0, 20), start=20) == ["opened"]
+    manager = AlertManager()
+    assert play(manager, [0.5] * 20, windows=maintenance(0, 20)) == []
+    assert play(manager, [0.5], windows=maintenance(0, 20), start=20) == ["opened"]
 
 
 def test_what_is_recovering_when_the_window_ends_alerts_nobody():
-    book, windows = AlertBook(), maintenance(0, 20)
-    assert play(book, [0.5] * 19 + [0.0], windows=windows) == []
-    assert play(book, [0.0, 0.0], windows=windows, start=20) == []
+    manager, windows = AlertManager(), maintenance(0, 20)
+    assert play(manager, [0.5] * 19 + [0.0], windows=windows) == []
+    assert play(manager, [0.0, 0.0], windows=windows, start=20) == []
 
 
 def test_reminders_and_escalation_wait_for_the_end_of_maintenance():
-    book = AlertBook()
-    assert play(book, [0.5] * 50, windows=maintenance(5, 50)) == ["opened"]
-    (alert,) = book.alerts.values()
+    manager = AlertManager()
+    assert play(manager, [0.5] * 50, windows=maintenance(5, 50)) == ["opened"]
+    (alert,) = manager.alerts.values()
     assert alert.suppressed_by == ["upgrade"]
-    assert play(book, [0.5], windows=maintenance(5, 50), start=50) == ["escalated", "reminder"]
+    assert play(manager, [0.5], windows=maintenance(5, 50), start=50) == ["escalated", "reminder"]
     assert alert.suppressed_by == []
 
 
@@ -213,22 +215,24 @@ def test_what_no_maintenance_covers_reminds_by_its_own_rule_only():
             channels=("mail",),
         ),
     }
-    book, windows = AlertBook(), maintenance(2, 60, metric="error_rate")
-    book.observe(seen(0, 0.5), rules, windows)
-    book.observe(seen(1, 2.0, "latency"), rules, windows)
-    assert len(book.alerts) == 1
-    assert book.tick(START + timedelta(minutes=40), rules, windows) == []
+    manager, windows = AlertManager(), maintenance(2, 60, metric="error_rate")
+    manager.observe(seen(0, 0.5), rules, windows)
+    manager.observe(seen(1, 2.0, "latency"), rules, windows)
+    assert len(manager.alerts) == 1
+    assert manager.advance(START + timedelta(minutes=40), rules, windows) == []
 
 
 def test_that_it_worsened_is_told_after_the_maintenance():
     rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
-    book, windows = AlertBook(), maintenance(1, 10)
-    assert [n.reason for n in book.observe(seen(0, 0.05, alarm=True), rules, windows)] == ["opened"]
-    assert play(book, [0.5] * 9, rules, windows, start=1, alarm=True) == []
-    assert {a.priority for a in book.alerts.values()} == {"P1"}
-    told = book.tick(START + timedelta(minutes=10), rules, windows)
+    manager, windows = AlertManager(), maintenance(1, 10)
+    assert [n.reason for n in manager.observe(seen(0, 0.05, alarm=True), rules, windows)] == [
+        "opened"
+    ]
+    assert play(manager, [0.5] * 9, rules, windows, start=1, alarm=True) == []
+    assert {a.priority for a in manager.alerts.values()} == {"P1"}
+    told = manager.advance(START + timedelta(minutes=10), rules, windows)
     assert [(n.reason, n.channel) for n in told] == [("worsened", "chat"), ("worsened", "page")]
-    assert book.tick(START + timedelta(minutes=11), rules, windows) == []
+    assert manager.advance(START + timedelta(minutes=11), rules, windows) == []
 
 
 @pytest.mark.parametrize(
@@ -236,58 +240,60 @@ def test_that_it_worsened_is_told_after_the_maintenance():
 )
 def test_that_it_opened_again_is_told_after_the_maintenance_if_it_is_still_so(after, told):
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
-    rules, book, windows = {"errors": rule}, AlertBook(), maintenance(3, 10)
-    assert play(book, [0.5, 0.0], rules, windows) == ["opened", "resolved"]
-    assert play(book, [0.5] * 7, rules, windows, start=3) == []
-    assert play(book, [after] * 5, rules, windows, start=10) == told
-    copy = AlertBook.from_dict(json.loads(json.dumps(book.to_dict())))
-    assert copy == book
+    rules, manager, windows = {"errors": rule}, AlertManager(), maintenance(3, 10)
+    assert play(manager, [0.5, 0.0], rules, windows) == ["opened", "resolved"]
+    assert play(manager, [0.5] * 7, rules, windows, start=3) == []
+    assert play(manager, [after] * 5, rules, windows, start=10) == told
+    copy = AlertManager.from_dict(json.loads(json.dumps(manager.to_dict())))
+    assert copy == manager
 
 
 def test_what_maintenance_held_back_counts_again_when_it_is_told():
-    book = AlertBook()
-    play(book, [0.5] * 5, windows=maintenance(0, 5))
-    assert severity(book.open_alerts())["P1"] == 0
-    assert play(book, [0.5], windows=maintenance(0, 5), start=5) == ["opened"]
-    assert severity(book.open_alerts())["P1"] == 1
+    manager = AlertManager()
+    play(manager, [0.5] * 5, windows=maintenance(0, 5))
+    assert count_open_alerts(manager.open_alerts())["P1"] == 0
+    assert play(manager, [0.5], windows=maintenance(0, 5), start=5) == ["opened"]
+    assert count_open_alerts(manager.open_alerts())["P1"] == 1
 
 
 def test_maintenance_of_another_metric_or_label_suppresses_nothing():
-    assert play(AlertBook(), [0.5], windows=maintenance(0, 20, metric="latency")) == ["opened"]
-    assert play(AlertBook(), [0.5], windows=maintenance(0, 20, labels={"region": "eu"})) == [
+    assert play(AlertManager(), [0.5], windows=maintenance(0, 20, metric="latency")) == ["opened"]
+    assert play(AlertManager(), [0.5], windows=maintenance(0, 20, labels={"region": "eu"})) == [
         "opened"
     ]
 
 
 def test_the_keys_of_notices_are_the_same_when_a_crash_makes_us_decide_again():
-    book = AlertBook()
-    before = json.dumps(book.to_dict())
-    first = book.observe(seen(0, 0.5), RULES)
-    again = AlertBook.from_dict(json.loads(before)).observe(seen(0, 0.5), RULES)
+    manager = AlertManager()
+    before = json.dumps(manager.to_dict())
+    first = manager.observe(seen(0, 0.5), RULES)
+    again = AlertManager.from_dict(json.loads(before)).observe(seen(0, 0.5), RULES)
     assert [n.key for n in first] == [n.key for n in again] != []
 
 
 def test_alerts_survive_being_written_and_read_back():
-    book = AlertBook()
-    play(book, [0.5] * 20)
-    copy = AlertBook.from_dict(json.loads(json.dumps(book.to_dict())))
-    assert copy == book
+    manager = AlertManager()
+    play(manager, [0.5] * 20)
+    copy = AlertManager.from_dict(json.loads(json.dumps(manager.to_dict())))
+    assert copy == manager
     assert play(copy, [0.0] * 2, start=20) == ["resolved"]
 
 
 def test_resolving_by_hand_tells_and_starts_afresh():
-    book = AlertBook()
-    play(book, [0.5] * 2)
-    (alert,) = book.alerts.values()
-    assert [n.reason for n in book.resolve(alert.id, START + timedelta(minutes=2))] == ["resolved"]
-    assert play(book, [0.5], start=3) == ["reopened"]
+    manager = AlertManager()
+    play(manager, [0.5] * 2)
+    (alert,) = manager.alerts.values()
+    assert [n.reason for n in manager.resolve(alert.id, START + timedelta(minutes=2))] == [
+        "resolved"
+    ]
+    assert play(manager, [0.5], start=3) == ["reopened"]
 
 
 def test_deleting_a_rule_resolves_what_only_it_could_clear():
-    book = AlertBook()
-    play(book, [0.5])
-    book.tick(START + timedelta(minutes=1), {})
-    assert [a.state for a in book.alerts.values()] == ["resolved"]
+    manager = AlertManager()
+    play(manager, [0.5])
+    manager.advance(START + timedelta(minutes=1), {})
+    assert [a.state for a in manager.alerts.values()] == ["resolved"]
 
 
 @pytest.mark.parametrize(
@@ -296,33 +302,33 @@ def test_deleting_a_rule_resolves_what_only_it_could_clear():
     ids=["switched off", "narrowed"],
 )
 def test_a_rule_that_is_about_the_series_no_longer_resolves_what_only_it_could_clear(change):
-    book = AlertBook()
-    play(book, [0.5])
+    manager = AlertManager()
+    play(manager, [0.5])
     rules = {"errors": PAGE.model_copy(update=change)}
-    assert [n.reason for n in book.tick(START + timedelta(minutes=1), rules)] == ["resolved"]
-    assert not book.conditions
+    assert [n.reason for n in manager.advance(START + timedelta(minutes=1), rules)] == ["resolved"]
+    assert not manager.conditions
 
 
 def test_resolved_alerts_are_handed_over_when_they_will_not_open_again():
-    book = AlertBook()
-    play(book, [0.5, 0.0, 0.0])
-    assert book.retire(START + timedelta(minutes=40)) == []
-    assert len(book.retire(START + timedelta(hours=3))) == 1
-    assert not book.alerts
+    manager = AlertManager()
+    play(manager, [0.5, 0.0, 0.0])
+    assert manager.remove_old(START + timedelta(minutes=40)) == []
+    assert len(manager.remove_old(START + timedelta(hours=3))) == 1
+    assert not manager.alerts
 
 
 def test_points_of_long_ago_alert_nobody_but_what_still_holds_does():
-    book = AlertBook()
-    assert book.observe(seen(0, 0.5), RULES, quiet=True) == []
-    assert [n.reason for n in book.tick(START + timedelta(hours=5), RULES)] == ["opened"]
+    manager = AlertManager()
+    assert manager.observe(seen(0, 0.5), RULES, notify=False) == []
+    assert [n.reason for n in manager.advance(START + timedelta(hours=5), RULES)] == ["opened"]
 
 
 def test_a_drop_is_measured_against_what_is_expected():
     rule = DEFAULT_RULES["usage-drop"]
-    assert rule.holds(seen(0, 49, "active_users", expected=100.0))
-    assert not rule.holds(seen(0, 51, "active_users", expected=100.0))
-    assert not rule.holds(seen(0, 0, "active_users", expected=None))
-    assert not rule.holds(seen(0, 0, "active_users", expected=0.0))
+    assert rule.is_met(seen(0, 49, "active_users", expected=100.0))
+    assert not rule.is_met(seen(0, 51, "active_users", expected=100.0))
+    assert not rule.is_met(seen(0, 0, "active_users", expected=None))
+    assert not rule.is_met(seen(0, 0, "active_users", expected=0.0))
 
 
 @pytest.mark.parametrize(
@@ -343,7 +349,7 @@ def test_a_rule_that_makes_no_sense_is_refused(wrong):
 def test_a_rule_that_matches_nothing_does_nothing():
     assert (
         play(
-            AlertBook(),
+            AlertManager(),
             [0.5] * 3,
             {"none": PAGE.model_copy(update={"match": Match(metric="nowhere")})},
         )

@@ -15,8 +15,8 @@ from shoal_anomalies import (
     statistical,
     tail_probability,
 )
-from shoal_anomalies.detector import Detector, judged, surprises
-from shoal_anomalies.series_state import Watched
+from shoal_anomalies.detector import Detector, alarm_scores, surprisals
+from shoal_anomalies.series_state import SeriesState
 
 FIVE_MINUTES = 300.0
 
@@ -166,7 +166,7 @@ def test_a_detector_put_away_and_restored_goes_on_as_if_nothing_had_been(cut):
     for t, v in zip(times[:cut].tolist(), values[:cut].tolist(), strict=True):
         one.update(t, v)
     kept = slice(max(0, cut - detector.HISTORY - 12), cut)
-    two = Detector.restored(json.loads(json.dumps(one.state())), times[kept], values[kept])
+    two = Detector.from_state(json.loads(json.dumps(one.state())), times[kept], values[kept])
     for t, v in zip(times[cut:].tolist(), values[cut:].tolist(), strict=True):
         assert one.update(t, v) == two.update(t, v)
 
@@ -193,8 +193,11 @@ def test_one_method_alone_must_be_surer_the_more_it_stands_against():
 def test_surprises_judged_are_the_scores():
     times, values = FIVE_MINUTES * np.arange(400), np.random.default_rng(1).normal(size=400)
     values[[150, 390]] = np.nan, 30.0
-    found = surprises(times, values)
-    assert np.isnan(found[150]) and judged(found).tolist() == score_series(times, values).tolist()
+    found = surprisals(times, values)
+    assert (
+        np.isnan(found[150])
+        and alarm_scores(found).tolist() == score_series(times, values).tolist()
+    )
 
 
 def test_gaps_and_irregular_times_are_no_anomaly_and_a_spike_among_them_is():
@@ -216,7 +219,7 @@ def test_a_level_shift_is_accepted_while_the_season_is_learnt_anew_each_night():
     )
     shift = 21 * 24 + 9
     values[shift:] *= 1.4
-    subject, flagged = Watched("s", "s", {}, Detector()), []
+    subject, flagged = SeriesState("s", "s", {}, Detector()), []
     for i, (time, value) in enumerate(zip(times.tolist(), values.tolist(), strict=True)):
         if i % 24 == 2 and i > 14 * 24:
             subject.model = seasonal.fit(times[:i], values[:i])
@@ -234,8 +237,8 @@ def test_the_second_weekend_is_compared_with_the_first_though_only_the_day_is_fi
     )  # from a Monday into the second Saturday
     weekend = (times - times[0]) // 86_400 % 7 >= 5
     values = np.where(weekend, 20.0, 100.0) + np.random.default_rng(0).normal(0, 1, len(times))
-    subject = Watched("s", "s", {}, Detector(), model=seasonal.fit(times[:-4], values[:-4]))
+    subject = SeriesState("s", "s", {}, Detector(), model=seasonal.fit(times[:-4], values[:-4]))
     for time, value in zip(times.tolist(), values.tolist(), strict=True):
         subject.score(time, value)
     assert not subject.model.weekly and subject.band(times[-1])[0] > 50
-    assert subject.usual(times[-1]) == pytest.approx(20, abs=5)
+    assert subject.expected_value(times[-1]) == pytest.approx(20, abs=5)

@@ -16,9 +16,9 @@ def at(text):
 
 def test_a_single_window_is_open_from_its_start_until_just_before_its_end():
     subject = window("2026-03-02T09:00:00+01:00", "2026-03-02T10:00:00+01:00")
-    assert subject.active(at("2026-03-02T08:00:00+00:00"))
-    assert not subject.active(at("2026-03-02T07:59:59+00:00"))
-    assert not subject.active(at("2026-03-02T09:00:00+00:00"))
+    assert subject.is_active(at("2026-03-02T08:00:00+00:00"))
+    assert not subject.is_active(at("2026-03-02T07:59:59+00:00"))
+    assert not subject.is_active(at("2026-03-02T09:00:00+00:00"))
 
 
 def test_a_window_that_ends_before_it_starts_is_refused():
@@ -38,9 +38,9 @@ def test_a_window_that_repeats_keeps_its_wall_clock_time_over_the_change_to_summ
         "2026-03-02T10:00:00+01:00",
         repeat={"timezone": "Europe/Berlin"},
     )
-    assert subject.active(at("2026-07-01T07:30:00+00:00"))
-    assert not subject.active(at("2026-07-01T08:30:00+00:00"))
-    assert subject.active(at("2026-12-01T08:30:00+00:00"))
+    assert subject.is_active(at("2026-07-01T07:30:00+00:00"))
+    assert not subject.is_active(at("2026-07-01T08:30:00+00:00"))
+    assert subject.is_active(at("2026-12-01T08:30:00+00:00"))
 
 
 def test_a_window_in_the_hour_that_is_skipped_lasts_what_is_left_of_it():
@@ -51,7 +51,7 @@ def test_a_window_in_the_hour_that_is_skipped_lasts_what_is_left_of_it():
     )
     first, last = subject.occurrence(at("2026-03-29T01:30:00+00:00"))
     assert last - first == timedelta(hours=1)
-    assert not subject.active(at("2026-03-29T02:00:00+00:00"))
+    assert not subject.is_active(at("2026-03-29T02:00:00+00:00"))
 
 
 def test_a_window_in_the_night_that_repeats_an_hour_covers_both():
@@ -70,8 +70,8 @@ def test_a_window_past_midnight_belongs_to_the_day_on_which_it_starts():
         "2026-03-07T02:00:00+01:00",
         repeat={"timezone": "Europe/Berlin", "days": ["fri"]},
     )
-    assert subject.active(at("2026-03-14T00:30:00+01:00"))
-    assert not subject.active(at("2026-03-13T00:30:00+01:00"))
+    assert subject.is_active(at("2026-03-14T00:30:00+01:00"))
+    assert not subject.is_active(at("2026-03-13T00:30:00+01:00"))
 
 
 def test_it_does_not_come_before_its_first_time_nor_after_until():
@@ -80,7 +80,7 @@ def test_it_does_not_come_before_its_first_time_nor_after_until():
         "2026-03-04T10:00:00+00:00",
         repeat={"timezone": "UTC", "until": "2026-03-06T00:00:00Z"},
     )
-    found = [d for d in range(1, 10) if subject.active(datetime(2026, 3, d, 9, 30, tzinfo=UTC))]
+    found = [d for d in range(1, 10) if subject.is_active(datetime(2026, 3, d, 9, 30, tzinfo=UTC))]
     assert found == [4, 5]
 
 

@@ -53,7 +53,7 @@ def test_requests_normal_and_errors_and_latency_both_elevated_are_flagged_with_t
     forest,
 ):
     odd = row(1000, 0.017, 0.27)
-    assert forest.surprise(odd) > 6 > forest.surprise(row(1000, 0.01, 0.2))
+    assert forest.surprisal(odd) > 6 > forest.surprisal(row(1000, 0.01, 0.2))
     drivers = forest.drivers(odd)
     assert {d.metric for d in drivers[:2]} == {"error_rate", "latency"}
     assert sum(d.share for d in drivers) == pytest.approx(1)
@@ -66,16 +66,16 @@ def test_metrics_that_part_are_flagged_though_each_is_usual():
         np.column_stack([load, load + random.normal(0, 0.05, 1500)])
     )
     assert (
-        forest.surprise({"load": 1.0, "cpu": -1.0})
+        forest.surprisal({"load": 1.0, "cpu": -1.0})
         > 5
         > 2
-        > forest.surprise({"load": 1.0, "cpu": 1.0})
+        > forest.surprisal({"load": 1.0, "cpu": 1.0})
     )
 
 
 def test_a_missing_or_odd_value_says_nothing(forest):
-    assert forest.surprise({"requests": 1000.0}) == 0.0
-    assert forest.surprise(row(1000, float("nan"), 0.2)) == 0.0
+    assert forest.surprisal({"requests": 1000.0}) == 0.0
+    assert forest.surprisal(row(1000, float("nan"), 0.2)) == 0.0
     assert forest.drivers({"requests": 1000.0}) == []
 
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from shoal_anomalies import keys
 from shoal_anomalies import notifier as module
-from shoal_anomalies.channels import ATTEMPTS, Channel, wait_before
-from shoal_anomalies.notifier import Courier
+from shoal_anomalies.channels import MAX_ATTEMPTS, Channel, retry_delay
+from shoal_anomalies.notifier import Notifier
 
 pytestmark = pytest.mark.anyio
 
@@ -48,8 +48,8 @@ async def outcomes(ctx):
 async def test_a_webhook_gets_the_notice_once_with_its_key(ctx, webhook):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
-    assert await Courier().deliver(ctx) is None
-    assert await Courier().deliver(ctx) is None
+    assert await Notifier().deliver(ctx) is None
+    assert await Notifier().deliver(ctx) is None
     assert [(m["key"], m["title"]) for m in webhook.received] == [("a1/opened/page", "Ünusual")]
     assert await ctx.stores.online.zscore(keys.SENT, "a1/opened/page") is not None
 
@@ -70,7 +70,7 @@ async def test_e_mail_goes_out_readably_with_its_key(ctx, free_port):
         url = f"mailto://127.0.0.1:{server.port}?from=shoal@example.org&to=ops@example.org&mode=insecure"
         await define(ctx, "email", url)
         await owe(ctx, channel="email")
-        await Courier().deliver(ctx)
+        await Notifier().deliver(ctx)
     finally:
         server.stop()
     (mail,) = received
@@ -83,12 +83,12 @@ async def test_a_refusal_is_tried_again_later_and_then_goes(ctx, webhook):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
     webhook.status = 500
-    due = await Courier().deliver(ctx)
+    due = await Notifier().deliver(ctx)
     assert due is not None and due > time.time()
     assert await outcomes(ctx) == [("a1/opened/page", "failed")]
     webhook.status = 200
     await owe(ctx, attempts=1)  # as if its time had come
-    assert await Courier().deliver(ctx) is None
+    assert await Notifier().deliver(ctx) is None
     assert (await outcomes(ctx))[0] == ("a1/opened/page", "sent")
 
 
@@ -97,14 +97,14 @@ async def test_an_unreachable_channel_holds_nothing_else_up(ctx, webhook):
     await define(ctx, "page", webhook.url)
     await owe(ctx, "a/opened/dead", "dead")
     await owe(ctx, "b/opened/page", "page")
-    assert await Courier().deliver(ctx) is not None
+    assert await Notifier().deliver(ctx) is not None
     assert [m["key"] for m in webhook.received] == ["b/opened/page"]
 
 
 async def test_after_the_last_attempt_it_is_given_up_and_shown(ctx):
     await define(ctx, "dead", "json://127.0.0.1:1/nobody")
-    await owe(ctx, "a/opened/dead", "dead", attempts=ATTEMPTS - 1)
-    assert await Courier().deliver(ctx) is None
+    await owe(ctx, "a/opened/dead", "dead", attempts=MAX_ATTEMPTS - 1)
+    assert await Notifier().deliver(ctx) is None
     assert await outcomes(ctx) == [("a/opened/dead", "given up")]
 
 
@@ -113,15 +113,15 @@ async def test_a_channel_that_is_undefined_or_off_is_said_so(ctx, defined):
     if defined:
         await define(ctx, "page", "json://127.0.0.1:1/x", enabled=False)
     await owe(ctx)
-    assert await Courier().deliver(ctx) is None
+    assert await Notifier().deliver(ctx) is None
     (entry,) = map(orjson.loads, await ctx.stores.online.lrange(keys.DELIVERIES, 0, -1))
-    assert ("switched off" if defined else "not defined") in entry["detail"]
+    assert ("disabled" if defined else "not defined") in entry["detail"]
 
 
 async def test_two_senders_at_once_send_it_once(ctx, webhook):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
-    await asyncio.gather(*(Courier().deliver(ctx) for _ in range(5)))
+    await asyncio.gather(*(Notifier().deliver(ctx) for _ in range(5)))
     assert len(webhook.received) == 1
 
 
@@ -130,14 +130,14 @@ async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out
 ):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
-    monkeypatch.setattr(module, "CLAIMED", 1)
+    monkeypatch.setattr(module, "CLAIM_TTL", 1)
     assert await ctx.stores.online.eval(
-        module.CLAIM, [keys.OUTBOX, keys.claim("a1/opened/page")], ["a1/opened/page", 1]
+        module.CLAIM, [keys.OUTBOX, keys.delivery_claim("a1/opened/page")], ["a1/opened/page", 1]
     )
-    assert await Courier().deliver(ctx) is not None
+    assert await Notifier().deliver(ctx) is not None
     assert not webhook.received
     await asyncio.sleep(1.1)
-    await Courier().deliver(ctx)
+    await Notifier().deliver(ctx)
     assert len(webhook.received) == 1
 
 
@@ -145,12 +145,14 @@ async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out
     "url", ["", "nonsense", "syslog://", "file:///etc/passwd", "dbus://", "nothing://x"]
 )
 def test_what_is_no_channel_is_refused_without_repeating_it(url):
-    with pytest.raises(ValidationError, match="no channel that Apprise knows") as refusal:
+    with pytest.raises(
+        ValidationError, match="not a URL of a service that Apprise supports"
+    ) as refusal:
         Channel(url=url)
     assert "passwd" not in str(refusal.value)
 
 
 def test_the_waits_grow_to_a_quarter_of_an_hour():
-    assert wait_before(1) == 0
-    assert 1.8 <= wait_before(2) <= 2.2
-    assert wait_before(50) <= 990
+    assert retry_delay(1) == 0
+    assert 1.8 <= retry_delay(2) <= 2.2
+    assert retry_delay(50) <= 990

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal_anomalies.line_protocol import line_of, records
-from shoal_anomalies.points import BadPoint, parse_point, series_id
+from shoal_anomalies.line_protocol import format_line, parse_line
+from shoal_anomalies.points import InvalidPoint, parse_point, series_id
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 names = st.text(
@@ -29,7 +29,7 @@ anything = st.recursive(
 def test_whatever_comes_is_a_point_or_a_bad_point(record):
     try:
         point = parse_point(record, NOW)
-    except BadPoint as fault:
+    except InvalidPoint as fault:
         assert str(fault)
     else:
         assert (
@@ -42,9 +42,9 @@ def test_whatever_comes_is_a_point_or_a_bad_point(record):
 @given(st.text() | st.text('abc=,. \\"1-', max_size=30))
 def test_whatever_line_comes_is_read_or_refused(line):
     try:
-        for record in records(line):
+        for record in parse_line(line):
             parse_point(record, NOW)
-    except BadPoint as fault:
+    except InvalidPoint as fault:
         assert str(fault)
 
 
@@ -53,13 +53,13 @@ def test_whatever_line_comes_is_read_or_refused(line):
     st.integers(0, 2**60),
 )  # fmt: skip
 def test_a_line_that_is_written_is_read_back(metric, labels, value, time):
-    (record,) = records(line_of(metric, labels, {"value": value}, time))
+    (record,) = parse_line(format_line(metric, labels, {"value": value}, time))
     assert (record["metric"], record["labels"], record["value"]) == (metric, labels, value)
     assert abs(record["time"].timestamp() - time / 1e9) < 1e-3
 
 
 def test_a_line_with_spaces_quotes_and_several_fields():
-    found = records(
+    found = parse_line(
         'my\\ disk,path=/a\\,b free=12i,used=.5,full=true,note="a b,c=d" 1772442000000000000'
     )
     assert [(r["metric"], r["value"]) for r in found] == [
@@ -84,8 +84,8 @@ def test_a_line_with_spaces_quotes_and_several_fields():
     ],
 )
 def test_a_broken_line_is_refused(line):
-    with pytest.raises(BadPoint):
-        records(line)
+    with pytest.raises(InvalidPoint):
+        parse_line(line)
 
 
 def test_the_order_of_labels_does_not_make_another_series():
@@ -109,6 +109,6 @@ def test_the_order_of_labels_does_not_make_another_series():
     ],
 )
 def test_what_is_wrong_is_said_with_its_field(change, field):
-    with pytest.raises(BadPoint) as fault:
+    with pytest.raises(InvalidPoint) as fault:
         parse_point({"metric": "m", "value": 1, "time": NOW.isoformat(), **change}, NOW)
     assert fault.value.location == field

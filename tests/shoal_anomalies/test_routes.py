@@ -14,7 +14,7 @@ from shoal.router.route_guard import enforce_roles
 from shoal_anomalies import AnomalyParameters, config_routes, jobs, keys, recent_points, study
 from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes
-from shoal_anomalies.stream_processor import Watcher
+from shoal_anomalies.stream_processor import StreamProcessor
 
 pytestmark = pytest.mark.anyio
 
@@ -67,9 +67,9 @@ def points(values, metric="error_rate", minutes_ago=0, **rest):
 
 async def follow(ctx):
     """What the stream does: take all events of the log in."""
-    watcher = Watcher()
-    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
-    await watcher.handle(
+    processor = StreamProcessor()
+    processor.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
+    await processor.handle(
         ctx, [event async for _, event in ctx.stores.events.read(types=("metric",))]
     )
 
@@ -102,8 +102,8 @@ async def test_points_come_back_as_a_series_with_scores(incident):
 
 
 async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident):
-    await jobs.keep_fresh(ctx)
-    await ctx.stores.online.set(keys.tail(series_id("error_rate", {})), b"")
+    await jobs.archive_new_points(ctx)
+    await ctx.stores.online.set(keys.recent_points(series_id("error_rate", {})), b"")
     await incident.post("/metrics", json=points([0.01, 0.01], minutes_ago=-2))
     await follow(ctx)
     answer = (await incident.get("/series", params={"metric": "error_rate"})).json()
@@ -111,8 +111,8 @@ async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident)
 
 
 async def test_a_point_that_comes_late_hides_no_history(ctx, incident):
-    await jobs.keep_fresh(ctx)
-    place = keys.tail(series_id("error_rate", {}))
+    await jobs.archive_new_points(ctx)
+    place = keys.recent_points(series_id("error_rate", {}))
     cut = (await ctx.stores.online.get(place))[-20 * recent_points.RECORD.itemsize :]
     late = datetime.now(UTC) - timedelta(minutes=1000)
     await ctx.stores.online.set(place, cut + recent_points.pack(late.timestamp(), 0.01, math.nan))
@@ -149,7 +149,7 @@ async def test_what_people_said_comes_back_as_labels_that_tuning_reads(incident,
     assert series["name"] == "error_rate" and len(series["times"]) == len(series["values"]) == 202
     assert len(series["windows"]) == len(series["denied"]) == 1
     (tmp_path / "labels.json").write_bytes((await incident.get("/labels")).content)
-    (read,) = study.load(str(tmp_path / "labels.json"))
+    (read,) = study.load_labelled_series(str(tmp_path / "labels.json"))
     ((first, last),) = read.windows
     assert 19 <= last - first <= 21
     assert (await incident.get("/labels", params={"from": at(minutes=30)})).json()["series"][0][
@@ -211,7 +211,7 @@ async def test_what_was_said_of_points_no_longer_kept_is_forgotten(ctx, http):
         span = {"series": "0" * 16, "from": moment.timestamp(), "to": moment.timestamp()}
         await ctx.stores.online.hset(keys.MISSED, str(moment), json.dumps(span))
         await ctx.stores.online.hset(keys.FEEDBACK, f"{'0' * 16}-{moment.timestamp():.0f}", b"{}")
-    await jobs.expire(ctx)
+    await jobs.delete_expired(ctx)
     assert len(await ctx.stores.online.hgetall(keys.MISSED)) == 1
     assert len(await ctx.stores.online.hgetall(keys.FEEDBACK)) == 1
 
@@ -366,7 +366,7 @@ async def test_rules_start_as_the_defaults_and_are_the_tenants_to_change(http):
 
 
 async def test_rules_that_were_deleted_do_not_count_among_those_kept(http, monkeypatch):
-    monkeypatch.setattr(config_routes, "MOST_KEPT", 2)
+    monkeypatch.setattr(config_routes, "MAX_ENTRIES", 2)
     rule = {"priority": "P3", "condition": "above", "limit": 1}
     for n in range(4):
         assert (await http.put(f"/rules/r{n}", json=rule)).status_code == 200

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from pyod.models.iforest import IForest
 
 from shoal import Event
-from shoal_anomalies import jobs, keys
+from shoal_anomalies import jobs, keys, model_fitting
 from shoal_anomalies.isolation_forest import IsolationTrees
 from shoal_anomalies.multivariate import CombinationForest
 from shoal_anomalies.points import series_id
 from shoal_anomalies.seasonal import SeasonalModel
 from shoal_anomalies.stored_models import load_forest, load_season
-from shoal_anomalies.stream_processor import Watcher
+from shoal_anomalies.stream_processor import StreamProcessor
 
 METRICS = ["load", "latency", "cpu"]
 ROWS = np.random.default_rng(0).normal(100, 10, (400, 3))
@@ -78,7 +78,7 @@ def test_trees_score_as_the_library_that_fitted_them():
 def test_a_forest_read_back_scores_the_same():
     restored = CombinationForest.from_bytes(GOOD)
     assert restored.metrics == tuple(METRICS)
-    assert np.array_equal(restored.surprises(ROWS * 1.2), FOREST.surprises(ROWS * 1.2))
+    assert np.array_equal(restored.surprisals(ROWS * 1.2), FOREST.surprisals(ROWS * 1.2))
     row = dict(zip(METRICS, (200.0, 10.0, 100.0), strict=True))
     assert restored.drivers(row) == FOREST.drivers(row)
 
@@ -136,9 +136,9 @@ def events(values, metric, until, **data):
     ]
 
 
-def processor() -> Watcher:
-    found = Watcher()
-    found.courier.kick = lambda ctx: None  # type: ignore[method-assign]
+def processor() -> StreamProcessor:
+    found = StreamProcessor()
+    found.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
     return found
 
 
@@ -153,19 +153,21 @@ async def test_processing_goes_on_and_the_next_fit_replaces_what_is_unreadable(c
     group, series = series_id("", {"a": "b"}), series_id("load", {"a": "b"})
     online = ctx.stores.online
     await online.hset(keys.FORESTS, mapping={group: stored, "gone": stored})
-    await online.hset(keys.MODELS, series, stored)
+    await online.hset(keys.SEASONS, series, stored)
     await online.hset(keys.STATES, series, stored)
-    await online.set(keys.FITTED, "broken")
+    await online.set(keys.FITTED_AT, "broken")
     await processor().handle(
         ctx, events([1e6], "load", now + timedelta(minutes=1), labels={"a": "b"})
     )
-    found = [orjson.loads(a) for a in await online.zrange(keys.FOUND, 0, -1)]
+    found = [orjson.loads(a) for a in await online.zrange(keys.ANOMALIES, 0, -1)]
     assert found[-1]["value"] == 1e6
-    await jobs.keep_fresh(ctx)
+    await jobs.archive_new_points(ctx)
     series_info = {
         k.decode(): orjson.loads(v) for k, v in (await online.hgetall(keys.SERIES)).items()
     }
-    await jobs.store_forests(ctx, jobs.fit_forests(await jobs.history(ctx), series_info))
+    await jobs.store_forests(
+        ctx, model_fitting.fit_forests(await jobs.read_history(ctx), series_info)
+    )
     forests = await online.hgetall(keys.FORESTS)
     assert list(forests) == [group.encode()]
     assert load_forest(group, forests[group.encode()]) is not None

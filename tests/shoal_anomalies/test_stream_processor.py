@@ -13,27 +13,35 @@ import pytest
 from shoal import Event
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.tenant_stores import open_stores
-from shoal_anomalies import jobs, keys, recent_points, shoal_capabilities, stream_processor
-from shoal_anomalies.alert_state import read_settings
+from shoal_anomalies import (
+    jobs,
+    keys,
+    model_fitting,
+    recent_points,
+    series_cache,
+    shoal_capabilities,
+    stream_processor,
+)
+from shoal_anomalies.alert_state import read_alert_state
 from shoal_anomalies.archive import LakeArchive
-from shoal_anomalies.notifier import Courier
+from shoal_anomalies.notifier import Notifier
 from shoal_anomalies.points import series_id
-from shoal_anomalies.stream_processor import Watcher
+from shoal_anomalies.stream_processor import StreamProcessor
 
 pytestmark = pytest.mark.anyio
 
 MINUTE = timedelta(minutes=1)
 
 
-def quiet(watcher: Watcher) -> Watcher:
+def quiet(processor: StreamProcessor) -> StreamProcessor:
     """It decides, and sends nothing: the outbox can be looked at."""
-    watcher.courier.kick = lambda ctx: None  # type: ignore[method-assign]
-    return watcher
+    processor.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
+    return processor
 
 
 @pytest.fixture
-def watcher():
-    return quiet(Watcher())
+def processor():
+    return quiet(StreamProcessor())
 
 
 def events(values, metric="error_rate", *, until=None, step=MINUTE, **data):
@@ -62,22 +70,22 @@ async def outbox(ctx):
 
 
 async def anomalies(ctx):
-    return [orjson.loads(a) for a in await ctx.stores.online.zrange(keys.FOUND, 0, -1)]
+    return [orjson.loads(a) for a in await ctx.stores.online.zrange(keys.ANOMALIES, 0, -1)]
 
 
 async def readings(ctx, metric="error_rate", labels=None):
-    return recent_points.merged(
+    return recent_points.merge_records(
         recent_points.unpack(
-            await ctx.stores.online.get(keys.tail(series_id(metric, labels or {})))
+            await ctx.stores.online.get(keys.recent_points(series_id(metric, labels or {})))
         )
     )
 
 
-async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, watcher):
-    await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
+async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, processor):
+    await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     box = await outbox(ctx)
     assert [e["channel"] for e in box.values()] == ["page"]
-    (alert,) = (await read_settings(ctx)).book.alerts.values()
+    (alert,) = (await read_alert_state(ctx)).manager.alerts.values()
     assert alert.priority == "P1"
     assert "error_rate is 0.5" in alert.sentence
     found = await anomalies(ctx)
@@ -90,59 +98,61 @@ async def test_the_capabilitys_stream_handler_takes_points_in(ctx):
     assert len(await readings(ctx)) == 5
 
 
-async def test_the_same_events_again_change_nothing(ctx, watcher):
+async def test_the_same_events_again_change_nothing(ctx, processor):
     batch = events([*noise(200), 0.4, 0.5])
-    await watcher.handle(ctx, batch)
+    await processor.handle(ctx, batch)
     before = (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist())
-    await watcher.handle(ctx, batch)
-    await quiet(Watcher()).handle(ctx, batch)
+    await processor.handle(ctx, batch)
+    await quiet(StreamProcessor()).handle(ctx, batch)
     assert (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist()) == before
 
 
-async def test_scores_do_not_depend_on_batches_nor_on_restarts(ctx, watcher):
+async def test_scores_do_not_depend_on_batches_nor_on_restarts(ctx, processor):
     values = np.random.default_rng(1).normal(10, 1, 330)
     batch = events(values, "cpu")
-    await watcher.handle(ctx, batch)
+    await processor.handle(ctx, batch)
     whole = (await readings(ctx, "cpu")).scores
     for first in range(0, 330, 37):
         labelled = events(values, "cpu", labels={"again": "yes"})[first : first + 37]
-        await quiet(Watcher()).handle(ctx, labelled)
+        await quiet(StreamProcessor()).handle(ctx, labelled)
     assert np.array_equal((await readings(ctx, "cpu", {"again": "yes"})).scores, whole)
 
 
-async def test_alerts_survive_a_restart_and_resolve_after_it(ctx, watcher):
+async def test_alerts_survive_a_restart_and_resolve_after_it(ctx, processor):
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
-    await watcher.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
-    await quiet(Watcher()).handle(ctx, events(noise(10), until=start + 10 * MINUTE))
-    (alert,) = (await read_settings(ctx)).book.alerts.values()
+    await processor.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
+    await quiet(StreamProcessor()).handle(ctx, events(noise(10), until=start + 10 * MINUTE))
+    (alert,) = (await read_alert_state(ctx)).manager.alerts.values()
     assert alert.state == "resolved"
     assert sorted(k.split("/")[1] for k in await outbox(ctx)) == ["opened", "resolved"]
 
 
-async def test_points_that_come_late_are_kept_and_not_scored(ctx, watcher):
+async def test_points_that_come_late_are_kept_and_not_scored(ctx, processor):
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    await watcher.handle(ctx, events(noise(50), until=now))
-    await watcher.handle(ctx, events([9.0], until=now - 30 * MINUTE + timedelta(seconds=30)))
+    await processor.handle(ctx, events(noise(50), until=now))
+    await processor.handle(ctx, events([9.0], until=now - 30 * MINUTE + timedelta(seconds=30)))
     kept = await readings(ctx)
     late = kept.values == 9.0
     assert len(kept) == 51 and late.sum() == 1 and np.isnan(kept.scores[late]).all()
 
 
-async def test_a_value_that_is_corrected_is_kept_as_corrected_with_its_score(ctx, watcher):
+async def test_a_value_that_is_corrected_is_kept_as_corrected_with_its_score(ctx, processor):
     batch = events(noise(50))
-    await watcher.handle(ctx, batch)
+    await processor.handle(ctx, batch)
     changed = batch[10].model_copy(
         update={"id": "correction", "data": {"metric": "error_rate", "value": 5.0}}
     )
-    await watcher.handle(ctx, [changed])
+    await processor.handle(ctx, [changed])
     kept = await readings(ctx)
     assert len(kept) == 50 and kept.values[10] == 5.0 and not np.isnan(kept.scores[10])
 
 
-async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx, watcher):
+async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx, processor):
     now, counted = datetime.now(UTC), [100.0, 160.0, 280.0, 30.0, 90.0]
-    await watcher.handle(ctx, events(counted[:2], "hits", kind="counter", until=now - 3 * MINUTE))
-    await quiet(Watcher()).handle(ctx, events(counted[2:], "hits", kind="counter", until=now))
+    await processor.handle(ctx, events(counted[:2], "hits", kind="counter", until=now - 3 * MINUTE))
+    await quiet(StreamProcessor()).handle(
+        ctx, events(counted[2:], "hits", kind="counter", until=now)
+    )
     assert (await readings(ctx, "hits")).values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
 
 
@@ -158,40 +168,36 @@ async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx,
         {"metric": "x", "value": True},
     ],
 )
-async def test_an_event_that_is_no_point_holds_nothing_up(ctx, watcher, data):
-    await watcher.handle(ctx, [Event(type="metric", data=data), *events(noise(5))])
+async def test_an_event_that_is_no_point_holds_nothing_up(ctx, processor, data):
+    await processor.handle(ctx, [Event(type="metric", data=data), *events(noise(5))])
     assert len(await readings(ctx)) == 5
 
 
-async def test_history_alerts_nobody(ctx, watcher):
+async def test_history_alerts_nobody(ctx, processor):
     past = datetime.now(UTC) - timedelta(days=10)
-    await watcher.handle(ctx, events([*noise(200), 0.5, 0.5, *noise(20)], until=past))
+    await processor.handle(ctx, events([*noise(200), 0.5, 0.5, *noise(20)], until=past))
     assert await anomalies(ctx) and not await outbox(ctx)
 
 
-async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, watcher):
+async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, processor):
     from shoal_anomalies.alert_state import commit
 
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
-    await watcher.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
-    mine = await read_settings(ctx)
-    before = orjson.dumps(mine.book.to_dict())
-    (alert,) = mine.book.alerts.values()
-    mine.book.acknowledge(alert.id, "ana", datetime.now(UTC))
-    await watcher.handle(ctx, events([0.6, 0.6], until=start + 2 * MINUTE))
-    assert not await commit(ctx, mine, [], before), (
-        "the stream was first: the route must look again"
-    )
-    mine = await read_settings(ctx)
-    before = orjson.dumps(mine.book.to_dict())
-    mine.book.acknowledge(alert.id, "ana", datetime.now(UTC))
-    assert await commit(ctx, mine, [], before)
-    await watcher.handle(ctx, events([0.6], until=start + 3 * MINUTE))
-    assert (await read_settings(ctx)).book.alerts[alert.id].state == "acknowledged"
+    await processor.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
+    mine = await read_alert_state(ctx)
+    (alert,) = mine.manager.alerts.values()
+    mine.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
+    await processor.handle(ctx, events([0.6, 0.6], until=start + 2 * MINUTE))
+    assert not await commit(ctx, mine, []), "the stream was first: the route must look again"
+    mine = await read_alert_state(ctx)
+    mine.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
+    assert await commit(ctx, mine, [])
+    await processor.handle(ctx, events([0.6], until=start + 3 * MINUTE))
+    assert (await read_alert_state(ctx)).manager.alerts[alert.id].state == "acknowledged"
 
 
 async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all(
-    ctx, watcher, monkeypatch
+    ctx, processor, monkeypatch
 ):
 
     batch = events([*noise(200), 0.4, 0.5])
@@ -202,32 +208,32 @@ async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all
     with monkeypatch.context() as patch:
         patch.setattr(stream_processor, "commit", dies)
         with pytest.raises(ConnectionError):
-            await watcher.handle(ctx, batch)
+            await processor.handle(ctx, batch)
     assert not await outbox(ctx) and not await anomalies(ctx)
-    await watcher.handle(ctx, batch)
+    await processor.handle(ctx, batch)
     assert len(await outbox(ctx)) == 1 and len(await readings(ctx)) == 202
 
 
-async def test_related_metrics_are_one_alert_with_its_members(ctx, watcher):
+async def test_related_metrics_are_one_alert_with_its_members(ctx, processor):
     base = np.abs(np.random.default_rng(2).normal(0, 0.001, 200))
     batch = events([*base, 0.5, 0.5], labels={"service": "shop"})
     batch += events([*(100 + 1000 * base), 900, 900], "latency_ms", labels={"service": "shop"})
     batch += events([*noise(200, 5, 1, 3), 500, 500], "queue", labels={"service": "bank"})
-    await watcher.handle(ctx, batch)
-    alerts = (await read_settings(ctx)).book.alerts.values()
+    await processor.handle(ctx, batch)
+    alerts = (await read_alert_state(ctx)).manager.alerts.values()
     together = next(a for a in alerts if a.priority == "P1")
     assert {m.metric for m in together.members} == {"error_rate", "latency_ms"}
     assert len(alerts) == 2
 
 
-async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, watcher):
-    await watcher.handle(ctx, events(noise(100)))
-    waiting = await ctx.stores.online.lrange(keys.FRESH, 0, -1)
-    assert await jobs.keep_fresh(ctx) == 100
+async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, processor):
+    await processor.handle(ctx, events(noise(100)))
+    waiting = await ctx.stores.online.lrange(keys.UNARCHIVED, 0, -1)
+    assert await jobs.archive_new_points(ctx) == 100
     await ctx.stores.online.rpush(
-        keys.FRESH, *waiting
+        keys.UNARCHIVED, *waiting
     )  # as after a crash between writing and forgetting
-    await jobs.keep_fresh(ctx)
+    await jobs.archive_new_points(ctx)
     series = series_id("error_rate", {})
     now = datetime.now(UTC).timestamp()
     kept = await LakeArchive(ctx.stores).read(series, now - 86_400, now + 60)
@@ -237,11 +243,11 @@ async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, watcher):
     assert list(everything) == [series] and len(everything[series]) == 100
 
 
-async def test_some_series_of_many_days_are_read_whole(ctx, watcher):
-    await watcher.handle(
+async def test_some_series_of_many_days_are_read_whole(ctx, processor):
+    await processor.handle(
         ctx, events(noise(72), step=60 * MINUTE) + events(noise(72), "other", step=60 * MINUTE)
     )
-    await jobs.keep_fresh(ctx)
+    await jobs.archive_new_points(ctx)
     now, series = datetime.now(UTC).timestamp(), series_id("other", {})
     some = await LakeArchive(ctx.stores).read_all(now - 10 * 86_400, now + 60, [series, "0" * 16])
     assert list(some) == [series] and len(some[series]) == 72
@@ -249,33 +255,33 @@ async def test_some_series_of_many_days_are_read_whole(ctx, watcher):
     assert not await LakeArchive(ctx.stores).read_all(now - 10 * 86_400, now + 60, [])
 
 
-async def test_days_past_ninety_and_silent_series_are_dropped(ctx, watcher):
+async def test_days_past_ninety_and_silent_series_are_dropped(ctx, processor):
     old = datetime.now(UTC) - timedelta(days=89)
-    await watcher.handle(ctx, events(noise(10), "old", until=old))
-    await jobs.keep_fresh(ctx)
+    await processor.handle(ctx, events(noise(10), "old", until=old))
+    await jobs.archive_new_points(ctx)
     series = series_id("old", {})
     stale = recent_points.pack((datetime.now(UTC) - timedelta(days=100)).timestamp(), 1.0, 0.0)
-    await ctx.stores.online.set(keys.tail(series), stale)
-    await jobs.expire(ctx)
+    await ctx.stores.online.set(keys.recent_points(series), stale)
+    await jobs.delete_expired(ctx)
     assert not await ctx.stores.online.hexists(keys.SERIES, series)
 
 
-async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, watcher):
+async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, processor):
     past = datetime.now(UTC) - timedelta(days=20)
-    values = noise(recent_points.FULL + 10)
-    await watcher.handle(ctx, events(values, until=past))
-    await jobs.expire(ctx)
-    assert len(await readings(ctx)) == recent_points.KEPT
-    again = quiet(Watcher())
+    values = noise(recent_points.MAX_LENGTH + 10)
+    await processor.handle(ctx, events(values, until=past))
+    await jobs.delete_expired(ctx)
+    assert len(await readings(ctx)) == recent_points.TRIMMED_LENGTH
+    again = quiet(StreamProcessor())
     await again.handle(ctx, events([0.01], until=past + MINUTE))
-    assert len(await readings(ctx)) == recent_points.KEPT + 1
+    assert len(await readings(ctx)) == recent_points.TRIMMED_LENGTH + 1
 
 
 async def test_no_point_is_lost_when_tenants_push_each_others_series_out_of_memory(
-    ctx, watcher, monkeypatch, redis_port, tmp_path
+    ctx, processor, monkeypatch, redis_port, tmp_path
 ):
 
-    monkeypatch.setattr(stream_processor, "IN_MEMORY", 20)
+    monkeypatch.setattr(series_cache, "MAX_CACHED", 20)
     config = StoreConfig(
         online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path)
     )
@@ -284,34 +290,34 @@ async def test_no_point_is_lost_when_tenants_push_each_others_series_out_of_memo
     now = datetime.now(UTC)
     for minute in (2, 1, 0):
         batch = [e for k in range(15) for e in events([1.0], f"m{k}", until=now - minute * MINUTE)]
-        await asyncio.gather(*(watcher.handle(other, batch) for other in others))
+        await asyncio.gather(*(processor.handle(other, batch) for other in others))
     for other in others:
         assert [len(await readings(other, f"m{k}")) for k in range(15)] == [3] * 15
         assert await other.stores.online.hlen(keys.SERIES) == 15
-    assert len(watcher._series) <= 20
+    assert len(processor.cache) <= 20
 
 
-async def test_a_tenant_that_was_erased_and_made_anew_gets_its_series_listed(ctx, watcher):
+async def test_a_tenant_that_was_erased_and_made_anew_gets_its_series_listed(ctx, processor):
     now = datetime.now(UTC)
-    await watcher.handle(ctx, events(noise(30), until=now - MINUTE))
-    await watcher.handle(ctx, events([1.0], "old", until=now - MINUTE))
+    await processor.handle(ctx, events(noise(30), until=now - MINUTE))
+    await processor.handle(ctx, events([1.0], "old", until=now - MINUTE))
     for place in (
         keys.SERIES,
-        keys.FRESH,
+        keys.UNARCHIVED,
         keys.STATES,
-        keys.tail(series_id("error_rate", {})),
-        keys.tail(series_id("old", {})),
+        keys.recent_points(series_id("error_rate", {})),
+        keys.recent_points(series_id("old", {})),
     ):
         await ctx.stores.online.unlink(place)
-    await watcher.handle(ctx, [*events([0.5], until=now), *events([1.0], "fresh", until=now)])
+    await processor.handle(ctx, [*events([0.5], until=now), *events([1.0], "fresh", until=now)])
     listed = (await ctx.stores.online.hgetall(keys.SERIES)).values()
     assert {orjson.loads(about)["metric"] for about in listed} == {"error_rate", "fresh"}
-    assert len(await readings(ctx)) == 1 and {name for _, name in watcher._series} == {
+    assert len(await readings(ctx)) == 1 and {*processor.cache.of_tenant(ctx.tenant)} == {
         series_id(metric, {}) for metric in ("error_rate", "fresh")
     }
 
 
-async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, watcher):
+async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, processor):
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     hours = np.arange(24 * 21)
     values = (
@@ -319,70 +325,72 @@ async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, wa
         + 50 * np.sin(hours / 24 * 2 * np.pi)
         + np.random.default_rng(5).normal(0, 2, len(hours))
     )
-    await watcher.handle(
+    await processor.handle(
         ctx, events(values, "visits", until=now - timedelta(hours=1), step=timedelta(hours=1))
     )
-    await jobs.keep_fresh(ctx)
-    history = await jobs.history(ctx)
+    await jobs.archive_new_points(ctx)
+    history = await jobs.read_history(ctx)
     batch = {
         "series": list(history),
         "times": [r.times for r in history.values()],
         "values": [r.values for r in history.values()],
     }
-    fitted = jobs.fit_batch(batch, "stl", None)
+    fitted = model_fitting.fit_season_batch(batch, "stl", None)
     assert fitted["fault"] == [""]
     await ctx.stores.online.hset(
-        keys.MODELS, mapping=dict(zip(fitted["series"], fitted["model"], strict=True))
+        keys.SEASONS, mapping=dict(zip(fitted["series"], fitted["model"], strict=True))
     )
-    await ctx.stores.online.set(keys.FITTED, "1")
+    await ctx.stores.online.set(keys.FITTED_AT, "1")
     expected = 100 + 50 * np.sin(len(hours) / 24 * 2 * np.pi)
-    await watcher.handle(ctx, events([expected + 45], "visits", until=now, step=timedelta(hours=1)))
+    await processor.handle(
+        ctx, events([expected + 45], "visits", until=now, step=timedelta(hours=1))
+    )
     found = (await anomalies(ctx))[-1]
     assert found["value"] == expected + 45
     assert "seasonal" in found["methods"] and found["lower"] < expected < found["upper"]
     assert found["expected"] == pytest.approx(expected, abs=10)
 
 
-async def fitted_forest(ctx, watcher, labels, until):
+async def fitted_forest(ctx, processor, labels, until):
     """Three metrics that follow each other, and the forest of them."""
     random = np.random.default_rng(6)
     n = 600
     load = random.normal(1000, 100, n)
     latency, cpu = load / 10 + random.normal(0, 1, n), load / 20 + random.normal(0, 0.5, n)
     for metric, values in (("load", load), ("latency", latency), ("cpu", cpu)):
-        await watcher.handle(ctx, events(values, metric, labels=labels, until=until))
-    await jobs.keep_fresh(ctx)
+        await processor.handle(ctx, events(values, metric, labels=labels, until=until))
+    await jobs.archive_new_points(ctx)
     about = {
         k.decode(): orjson.loads(v)
         for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
     }
-    forests = jobs.fit_forests(await jobs.history(ctx), about)
+    forests = model_fitting.fit_forests(await jobs.read_history(ctx), about)
     await jobs.store_forests(ctx, forests)
-    await ctx.stores.online.set(keys.FITTED, "1")
+    await ctx.stores.online.set(keys.FITTED_AT, "1")
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
-async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, watcher, together):
+async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, processor, together):
     labels, until = {"service": "shop"}, datetime.now(UTC).replace(second=0, microsecond=0) - MINUTE
-    await fitted_forest(ctx, watcher, labels, until)
+    await fitted_forest(ctx, processor, labels, until)
     batch = [
         e
         for m, v in (("load", 1000.0), ("latency", 160.0), ("cpu", 80.0))
         for e in events([v], m, labels=labels, until=until + MINUTE)
     ]
     for part in [batch] if together else [[e] for e in batch]:
-        await watcher.handle(ctx, part)
+        await processor.handle(ctx, part)
     odd = [a for a in await anomalies(ctx) if a["drivers"]]
     assert odd and "multivariate" in odd[0]["methods"]
     assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
 
 
 async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_comes(
-    ctx, watcher, webhook
+    ctx, processor, webhook
 ):
     channel = orjson.dumps({"url": webhook.url, "enabled": True})
     await ctx.stores.online.hset(keys.CHANNELS, "page", channel)
-    await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
+    await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     assert len(await outbox(ctx)) == 1 and not webhook.received
     job = SimpleNamespace(tenants=[ctx], arguments={}, progress=lambda *_: None)
     told = await jobs.keep(job)  # type: ignore[arg-type]
@@ -392,22 +400,22 @@ async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_com
     assert len(webhook.received) == 1
 
 
-async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, watcher):
-    await watcher.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
+async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, processor):
+    await processor.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
     await ctx.stores.online.hset(
         keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"version": 0}')
     )
-    await quiet(Watcher()).handle(ctx, events([0.9]))
+    await quiet(StreamProcessor()).handle(ctx, events([0.9]))
     assert (await anomalies(ctx))[-1]["value"] == 0.9
 
 
 async def test_the_background_task_sends_and_ends(ctx, webhook):
     await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps({"url": webhook.url}))
-    watcher = Watcher()
-    await watcher.handle(ctx, events([*noise(200), 0.4, 0.5]))
+    processor = StreamProcessor()
+    await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     for _ in range(200):
         if webhook.received and not await outbox(ctx):
             break
         await asyncio.sleep(0.02)
     assert [m["title"].split(" (")[0] for m in webhook.received] == ["[P1] error_rate"]
-    assert isinstance(watcher.courier, Courier)
+    assert isinstance(processor.notifier, Notifier)

@@ -10,7 +10,13 @@ import pytest
 
 from shoal import Invalid
 from shoal_anomalies import DEFAULT_THRESHOLD, AnomalyParameters, score_series, shoal_capabilities
-from shoal_anomalies.study import Labelled, labelled, load, objective, suggest
+from shoal_anomalies.study import (
+    LabelledSeries,
+    load_labelled_series,
+    objective,
+    suggest_parameters,
+    to_labelled_series,
+)
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[3] / "shared" / "data"))
 DEFAULTS = AnomalyParameters.model_validate({})
@@ -31,16 +37,16 @@ def series(*spikes, windows=(), denied=(), n=1200, size=50.0):
 
 
 def test_silence_is_worth_nothing_and_finding_all_at_once_about_everything():
-    data = [labelled(series(600, 900, windows=(600, 900)))]
+    data = [to_labelled_series(series(600, 900, windows=(600, 900)))]
     assert objective(DEFAULTS, data) > 70
     deaf = DEFAULTS.model_copy(update={"sensitivity_threshold": 100.0})
     assert objective(deaf, data) == 0
 
 
 def test_an_alarm_that_was_denied_costs_as_much_as_a_window_missed():
-    plain = objective(DEFAULTS, [labelled(series(600, 900, windows=(600,)))])
+    plain = objective(DEFAULTS, [to_labelled_series(series(600, 900, windows=(600,)))])
     assert plain - objective(
-        DEFAULTS, [labelled(series(600, 900, windows=(600,), denied=(900,)))]
+        DEFAULTS, [to_labelled_series(series(600, 900, windows=(600,), denied=(900,)))]
     ) == pytest.approx(50)
 
 
@@ -67,7 +73,9 @@ def test_the_objective_is_the_benchmarks_own_score():
         )
     raw = nab.score_at(points, 1.0, DEFAULT_THRESHOLD)
     expected = nab.normalise(raw, sum(len(windows[n]) for n in names), 1.0, 1.0)
-    assert objective(DEFAULTS, [labelled(r) for r in records]) == pytest.approx(expected, abs=0.5)
+    assert objective(DEFAULTS, [to_labelled_series(r) for r in records]) == pytest.approx(
+        expected, abs=0.5
+    )
 
 
 def test_series_are_loaded_from_a_folder_and_from_a_document(tmp_path):
@@ -81,9 +89,12 @@ def test_series_are_loaded_from_a_folder_and_from_a_document(tmp_path):
     (tmp_path / "nab" / "group" / "one.csv").write_text(f"timestamp,value\n{rows}\n")
     bounds = [[str(np.datetime64(int(t), "s")) for t in w] for w in record["windows"]]
     (tmp_path / "nab" / "windows.json").write_text(json.dumps({"group/one.csv": bounds}))
-    (document,), (file,) = load(str(tmp_path / "labels.json")), load(str(tmp_path / "nab"))
+    (document,), (file,) = (
+        load_labelled_series(str(tmp_path / "labels.json")),
+        load_labelled_series(str(tmp_path / "nab")),
+    )
     assert document.windows == file.windows == ((595, 610),)
-    assert np.allclose(document.surprises, file.surprises)
+    assert np.allclose(document.surprisals, file.surprisals)
     [capability] = shoal_capabilities()
     assert capability.study and capability.study.objective(DEFAULTS, [document]) > 60
 
@@ -95,22 +106,24 @@ def test_series_are_loaded_from_a_folder_and_from_a_document(tmp_path):
 def test_what_cannot_be_learnt_from_is_refused(tmp_path, text):
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(Invalid):
-        load(str(tmp_path / "labels.json"))
+        load_labelled_series(str(tmp_path / "labels.json"))
 
 
 def test_what_people_denied_makes_the_suggestion_less_sensitive_and_keeps_what_they_confirmed():
-    surprises = np.zeros(3000)
+    surprisals = np.zeros(3000)
     true, false = [1000, 2000], [1300, 1600, 2300, 2600, 2900]
-    surprises[true], surprises[false] = 8.0, 4.2
+    surprisals[true], surprisals[false] = 8.0, 4.2
     spans = [tuple((i - 5, min(i + 10, 2999)) for i in at) for at in (true, false)]
-    data = [Labelled("s", surprises, *spans)]
-    best, value, before = suggest(data, DEFAULTS)
+    data = [LabelledSeries("s", surprisals, *spans)]
+    best, value, before = suggest_parameters(data, DEFAULTS)
     assert value > before + 50 and best.sensitivity_threshold + best.habituation > 4.0
-    assert suggest(data, DEFAULTS) == (best, value, before)
+    assert suggest_parameters(data, DEFAULTS) == (best, value, before)
 
 
 def test_nothing_else_is_suggested_where_nothing_is_better():
-    surprises = np.zeros(2000)
-    surprises[1000] = 9.0
-    best, value, before = suggest([Labelled("s", surprises, ((1000, 1010),))], DEFAULTS)
+    surprisals = np.zeros(2000)
+    surprisals[1000] = 9.0
+    best, value, before = suggest_parameters(
+        [LabelledSeries("s", surprisals, ((1000, 1010),))], DEFAULTS
+    )
     assert best == DEFAULTS and value == before

@@ -1,0 +1,107 @@
+"""Operations on alerts, and on the deliveries of their notices."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends
+
+from shoal import Conflict, Identifier, NotFound, TenantContext, current_tenant
+
+from . import keys
+from .alert_manager import AlertManager
+from .alert_state import MAX_ATTEMPTS, commit, read_alert_state
+from .alerts import Alert, Notice
+from .notifier import Notifier
+from .route_arguments import Cursor, Limit, parse_cursor
+from .timestamps import to_rfc3339
+
+router = APIRouter()
+
+
+@cache
+def _notifier() -> Notifier:
+    return Notifier()
+
+
+@router.get("/alerts")
+async def list_alerts(
+    state: Literal["open", "acknowledged", "resolved"] | None = None,
+    priority: Literal["P1", "P2", "P3"] | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    ctx: TenantContext = Depends(current_tenant),
+) -> dict[str, Any]:
+    """Alerts, newest first; those resolved for more than two hours come from the history
+    (90 days).
+    """
+    skip = parse_cursor(cursor)
+    alerts = list((await read_alert_state(ctx)).manager.alerts.values())
+    if state in (None, "resolved"):
+        history = await ctx.stores.online.zrange(keys.ALERT_HISTORY, 0, -1)
+        alerts += [Alert.from_dict(orjson.loads(alert)) for alert in history]
+    matching = [
+        alert
+        for alert in alerts
+        if state in (None, alert.state) and priority in (None, alert.priority)
+    ]
+    matching.sort(key=lambda alert: (alert.opened, alert.id), reverse=True)
+    return {
+        "alerts": [alert.to_response() for alert in matching[skip : skip + limit]],
+        "cursor": str(skip + limit) if len(matching) > skip + limit else None,
+    }
+
+
+@router.post("/alerts/{id}/acknowledge")
+async def acknowledge_alert(
+    id: Identifier, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    """Acknowledge an alert: reminders and escalation stop. Conflict if it is resolved."""
+
+    def acknowledge(manager: AlertManager) -> list[Notice]:
+        if not manager.acknowledge(id, ctx.user, datetime.now(UTC)):
+            raise Conflict("the alert is already resolved")
+        return []
+
+    return await _change_alert(ctx, id, acknowledge)
+
+
+@router.post("/alerts/{id}/resolve")
+async def resolve_alert(
+    id: Identifier, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    """Resolve an alert by hand; it opens again if its rule is still met."""
+    return await _change_alert(ctx, id, lambda manager: manager.resolve(id, datetime.now(UTC)))
+
+
+async def _change_alert(
+    ctx: TenantContext, id: str, change: Callable[[AlertManager], list[Notice]]
+) -> dict[str, Any]:
+    """Change an alert, again if other processes changed the alerts meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
+        state = await read_alert_state(ctx)
+        alert = state.manager.alerts.get(id)
+        if alert is None:
+            raise NotFound(f"no alert {id!r}, or it was resolved hours ago")
+        notices = change(state.manager)
+        if await commit(ctx, state, notices):
+            _notifier().schedule_delivery(ctx)
+            return alert.to_response()
+    raise Conflict("the alerts keep changing; try again")
+
+
+@router.get("/deliveries")
+async def list_deliveries(
+    limit: Limit = 100, ctx: TenantContext = Depends(current_tenant)
+) -> dict[str, Any]:
+    """The last delivery attempts, newest first, and how many notices are waiting."""
+    pipe = ctx.stores.online.pipeline()
+    pipe.lrange(keys.DELIVERIES, 0, limit - 1).hlen(keys.OUTBOX)
+    stored, waiting = await pipe.execute()
+    deliveries = [orjson.loads(text) for text in stored]
+    return {
+        "deliveries": [{**d, "time": to_rfc3339(d["time"])} for d in deliveries],
+        "waiting": waiting,
+    }

@@ -1,0 +1,258 @@
+"""Scoring a batch of points: anomalies, alerts, and what is to be written.
+
+Pure computation, so it runs in a thread.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+
+from .alert_state import AlertState, BatchWrites
+from .alerts import Notice
+from .detector import DEFAULT_THRESHOLD
+from .explanation import Explanation, explain
+from .multivariate import CombinationForest, Driver
+from .points import Point, series_id
+from .recent_points import pack
+from .rules import Observation
+from .series_state import SeriesState
+from .timestamps import to_datetime
+
+NOTIFY_WITHIN = timedelta(hours=2)  # older points cause no notices
+SAVE_EVERY = 16  # points of a series between writes of its state; the rest is replayed
+SAME_TIME = 600.0  # seconds within which metrics count as turning unusual together
+UNUSUAL_COMBINATION = 6.0  # nats from which a combination is unusual
+CORRELATED_POINTS = 60
+MIN_CORRELATED_POINTS = 12
+
+ScoredPoint = tuple[SeriesState, float, float]  # its series, epoch seconds, value or rate
+PointKey = tuple[str, float]  # series id, epoch seconds
+
+
+class BatchScorer:
+    """Scores one batch of a tenant's points.
+
+    Args:
+        series: The tenant's series in memory, by id.
+        forests: The tenant's forests, by group of series.
+        alert_state: The tenant's alerts, changed by `score`.
+        writes: What to write, added to by `score`.
+        now: The current time.
+    """
+
+    def __init__(
+        self,
+        series: Mapping[str, SeriesState],
+        forests: Mapping[str, CombinationForest],
+        alert_state: AlertState,
+        writes: BatchWrites,
+        now: datetime,
+    ) -> None:
+        self._series = series
+        self._forests = forests
+        self._alert_state = alert_state
+        self._writes = writes
+        self._now = now
+
+    def score(self, points: Sequence[Point]) -> list[Notice]:
+        """Score points, and return the notices that are due."""
+        notices: list[Notice] = []
+        new_points = self._select_new(points)
+        surprisals, drivers = self._score_combinations(new_points)
+        for state, time, value in new_points:
+            verdict = state.score(time, value, surprisals.get((state.id, time)))
+            self._write_point(state, time, value, verdict.score)
+            anomaly = None
+            if verdict.score >= DEFAULT_THRESHOLD:
+                anomaly = self._explain(state, time, value, drivers.get((state.id, time), ()))
+                self._write_anomaly(state, time, anomaly)
+            notices += self._apply_rules(state, time, value, anomaly)
+            if state.unsaved_points >= SAVE_EVERY:
+                self._writes.states[state.id] = state.to_bytes()
+                state.unsaved_points = 0
+        return notices
+
+    def _select_new(self, points: Sequence[Point]) -> list[ScoredPoint]:
+        """The points to score, ordered by time.
+
+        A point that is not newer than its series is a repetition, a correction or late:
+        it is written, but not scored.
+        """
+        new_points: list[ScoredPoint] = []
+        latest: dict[str, float] = {}
+        for point in sorted(points, key=lambda p: p.time):
+            state = self._series.get(point.series)
+            if state is None:
+                continue  # beyond the maximum number of series
+            time, value = point.time.timestamp(), point.value
+            if point.kind == "counter":
+                rate = self._update_rate(state, point)
+                if rate is None:
+                    continue
+                value = rate
+            if time > latest.get(state.id, state.last_time):
+                latest[state.id] = time
+                new_points.append((state, time, value))
+            elif not _is_known(state, time, value):
+                self._write_point(state, time, value, math.nan)
+        return new_points
+
+    def _update_rate(self, state: SeriesState, point: Point) -> float | None:
+        rate = state.update_rate(point)
+        info = {
+            "metric": point.metric,
+            "labels": dict(point.labels),
+            "kind": "counter",
+            "last_reading": state.last_reading,
+        }
+        self._writes.series[state.id] = orjson.dumps(info)
+        return rate
+
+    def _write_point(self, state: SeriesState, time: float, value: float, score: float) -> None:
+        record = pack(time, value, score)
+        packed = self._writes.recent_points.get(state.id, b"")
+        self._writes.recent_points[state.id] = packed + record
+        self._writes.unarchived.append(bytes.fromhex(state.id) + record)
+
+    def _write_anomaly(self, state: SeriesState, time: float, anomaly: Explanation) -> None:
+        record = {
+            "id": f"{state.id}-{time:.0f}",
+            "labels": dict(state.labels),
+            "series": state.id,
+            **anomaly.to_dict(),
+        }
+        self._writes.anomalies.append((time, orjson.dumps(record)))
+
+    def _score_combinations(
+        self, new_points: Sequence[ScoredPoint]
+    ) -> tuple[dict[PointKey, float], dict[PointKey, list[Driver]]]:
+        """Surprisal of the combination that each point is part of, and its drivers."""
+        surprisals: dict[PointKey, float] = {}
+        drivers: dict[PointKey, list[Driver]] = {}
+        rows: dict[str, dict[float, dict[str, tuple[str, float]]]] = {}
+        for state, time, value in new_points:
+            group = series_id("", state.labels)
+            if group in self._forests:
+                row = rows.setdefault(group, {}).setdefault(time, {})
+                row[state.metric] = state.id, value
+        for group, by_time in rows.items():
+            forest = self._forests[group]
+            complete = [
+                (time, row)
+                for time, row in by_time.items()
+                if self._complete_row(forest.metrics, time, row)
+            ]
+            if not complete:
+                continue
+            matrix = np.array([[row[m][1] for m in forest.metrics] for _, row in complete])
+            for (time, row), nats in zip(complete, forest.surprisals(matrix).tolist(), strict=True):
+                driving = []
+                if nats >= UNUSUAL_COMBINATION:
+                    driving = forest.drivers({m: row[m][1] for m in forest.metrics})
+                for name, _ in row.values():
+                    surprisals[name, time], drivers[name, time] = nats, driving
+        return surprisals, drivers
+
+    def _complete_row(
+        self, metrics: Sequence[str], time: float, row: dict[str, tuple[str, float]]
+    ) -> bool:
+        """Add values of the same time from earlier batches; whether all metrics have one."""
+        labels = self._series[next(iter(row.values()))[0]].labels
+        for metric in metrics:
+            if metric in row:
+                continue
+            other = self._series.get(series_id(metric, labels))
+            index = _index_of(other, time) if other else None
+            if other is None or index is None:
+                return False
+            row[metric] = other.id, float(other.detector.values[index])
+        return True
+
+    def _apply_rules(
+        self, state: SeriesState, time: float, value: float, anomaly: Explanation | None
+    ) -> list[Notice]:
+        rules = {
+            name: rule
+            for name, rule in self._alert_state.rules.items()
+            if rule.applies_to(state.metric, state.labels)
+        }
+        if not rules:
+            return []
+        needs_expected = any(rule.condition in ("drop", "rise") for rule in rules.values())
+        observation = Observation(
+            metric=state.metric,
+            labels=state.labels,
+            series=state.id,
+            time=to_datetime(time),
+            value=value,
+            expected=state.expected_value(time) if needs_expected else None,
+            is_anomaly=anomaly is not None,
+            is_calm=state.is_calm,
+        )
+
+        def explain_point() -> tuple[str, dict[str, Any]]:
+            explanation = anomaly or self._explain(state, time, value, ())
+            return explanation.sentence, explanation.to_dict()
+
+        return self._alert_state.manager.observe(
+            observation,
+            rules,
+            self._alert_state.windows,
+            correlation=self._correlation,
+            explain=explain_point,
+            notify=self._now - observation.time <= NOTIFY_WITHIN,
+        )
+
+    def _explain(
+        self, state: SeriesState, time: float, value: float, drivers: Sequence[Driver]
+    ) -> Explanation:
+        together = {
+            other.metric
+            for other in self._series.values()
+            if other.unusual_since is not None and abs(other.last_time - time) <= SAME_TIME
+        }
+        return explain(
+            metric=state.metric,
+            value=value,
+            time=time,
+            verdict=state.verdict,
+            band=state.band(time) or state.usual_range(),
+            z=state.z(),
+            since=state.unusual_since,
+            with_it=sorted(together - {state.metric}),
+            drivers=drivers,
+        )
+
+    def _correlation(self, a: str, b: str) -> float | None:
+        """Recent correlation of two series; None if it is unknown."""
+        first, second = self._series.get(a), self._series.get(b)
+        return _correlation(first, second) if first and second else None
+
+
+def _correlation(a: SeriesState, b: SeriesState) -> float | None:
+    """Correlation over the last common points; None with few, or of a constant."""
+    last = slice(-CORRELATED_POINTS, None)
+    _, i, j = np.intersect1d(a.detector.times[last], b.detector.times[last], return_indices=True)
+    if len(i) < MIN_CORRELATED_POINTS:
+        return None
+    x, y = a.detector.values[last][i], b.detector.values[last][j]
+    if x.std() < 1e-12 * (1 + abs(x).max()) or y.std() < 1e-12 * (1 + abs(y).max()):
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _index_of(state: SeriesState, time: float) -> int | None:
+    """The index of the point at this time; None if there is none."""
+    times = state.detector.times
+    index = int(np.searchsorted(times, time))
+    return index if index < len(times) and times[index] == time else None
+
+
+def _is_known(state: SeriesState, time: float, value: float) -> bool:
+    """Whether this very point was scored before."""
+    index = _index_of(state, time)
+    return index is not None and bool(state.detector.values[index] == value)

@@ -1,0 +1,192 @@
+"""Operations on metrics and series: points in, series out."""
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Depends, Query, Request
+from numpy.typing import NDArray
+
+from shoal import Invalid, NotFound, TenantContext, current_tenant
+
+from . import keys, recent_points
+from .intake import JSON, NDJSON, point_event, read_points
+from .points import Point
+from .recent_points import SeriesPoints
+from .route_arguments import From, Metric, To, time_range
+from .storage import open_archive
+from .stored_models import load_season
+from .timestamps import to_rfc3339
+
+MAX_SHOWN = 10_000  # points
+EVENTS_AT_ONCE = 1000
+METRICS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]
+                }
+            },
+            NDJSON: {"schema": {"type": "string"}},
+            "text/plain": {"schema": {"type": "string", "description": "InfluxDB line protocol"}},
+        },
+    }
+}
+
+router = APIRouter()
+
+
+@router.post("/metrics", openapi_extra=METRICS_BODY)
+async def add_metrics(
+    request: Request,
+    precision: str = Query("ns", description="unit of line protocol's timestamps"),
+    ctx: TenantContext = Depends(current_tenant),
+) -> dict[str, Any]:
+    """Add points: a JSON object or array, NDJSON, or InfluxDB line protocol
+    (`text/plain`). Valid points are accepted; the others are reported by their index (or
+    line).
+    """
+    content_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    points, rejected = read_points(await request.body(), content_type, precision)
+    await _append(ctx, points)
+    return {"accepted": len(points), "rejected": rejected}
+
+
+@router.post("/write", status_code=204)
+async def write(
+    request: Request, precision: str = Query("ns"), ctx: TenantContext = Depends(current_tenant)
+) -> None:
+    """InfluxDB's own write operation, for Telegraf: line protocol, rejected as a whole
+    if a line is invalid.
+    """
+    points, rejected = read_points(await request.body(), "text/plain", precision)
+    if rejected:
+        errors = [
+            {"location": f"line {line['index']}", "message": line["error"]}
+            for line in rejected[:50]
+        ]
+        raise Invalid("some lines are invalid", errors=errors)
+    await _append(ctx, points)
+
+
+async def _append(ctx: TenantContext, points: list[Point]) -> None:
+    for first in range(0, len(points), EVENTS_AT_ONCE):
+        events = [point_event(point) for point in points[first : first + EVENTS_AT_ONCE]]
+        await ctx.stores.events.append(events)
+
+
+@router.get("/metrics")
+async def list_metrics(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    """The tenant's series: metric, labels, and the id that `GET /series` also accepts."""
+    stored = await ctx.stores.online.hgetall(keys.SERIES)
+    series = [{"series": k.decode(), **_public_info(orjson.loads(v))} for k, v in stored.items()]
+    return {"series": sorted(series, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
+
+
+@router.get("/series")
+async def get_series(
+    request: Request,
+    metric: Metric = None,
+    series: str | None = Query(None, pattern="^[0-9a-f]{16}$"),
+    start: From = None,
+    end: To = None,
+    ctx: TenantContext = Depends(current_tenant),
+) -> dict[str, Any]:
+    """One series from `from` (default: a day ago) to `to` (exclusive, default: now):
+    times, values, the expected band, and scores; null where there is none. If a metric
+    has several series, choose one by `label.<name>=<value>`.
+    """
+    low, high = time_range(start, end, timedelta(days=1))
+    labels = {k[6:]: v for k, v in request.query_params.multi_items() if k.startswith("label.")}
+    name, info = await find_series(ctx, metric, series, labels)
+    points = await _read_points(ctx, name, low, high)
+    if len(points) > MAX_SHOWN:
+        raise Invalid(
+            f"{len(points)} points; at most {MAX_SHOWN} at once: choose a shorter time range"
+        )
+    season = load_season(name, await ctx.stores.online.hget(keys.SEASONS, name))
+    band = season.band(points.times) if season and len(points) else None
+    expected, lower, upper = map(finite_or_null, band) if band else [[None] * len(points)] * 3
+    return {
+        "series": name,
+        **_public_info(info),
+        "times": [to_rfc3339(t) for t in points.times.tolist()],
+        "values": finite_or_null(points.values),
+        "scores": finite_or_null(points.scores),
+        "expected": expected,
+        "lower": lower,
+        "upper": upper,
+    }
+
+
+async def _read_points(ctx: TenantContext, name: str, start: float, end: float) -> SeriesPoints:
+    """Points from Redis, and from the long-term store where those begin too late."""
+    packed = await ctx.stores.online.get(keys.recent_points(name))
+    recent = recent_points.merge_records(recent_points.unpack(packed))
+    points = recent.between(start, end)
+    # Recent points are complete from the first scored one on: points that were not
+    # scored came late and may be of any time.
+    scored = recent.times[~np.isnan(recent.scores)]
+    if not len(scored) or scored[0] > start:
+        archived = await open_archive(ctx).read(name, start, end)
+        points = recent_points.merge_points(archived, points)
+    return points
+
+
+async def find_series(
+    ctx: TenantContext, metric: str | None, series: str | None, labels: Mapping[str, str]
+) -> tuple[str, Mapping[str, Any]]:
+    """The id and the info of a series, by its id or by metric and labels.
+
+    Raises:
+        NotFound: There is no such series.
+        Invalid: Neither is given, or several series match.
+    """
+    if series:
+        text = await ctx.stores.online.hget(keys.SERIES, series)
+        if text is None:
+            raise NotFound(f"no series {series!r}")
+        return series, orjson.loads(text)
+    if not metric:
+        errors = [{"location": "query.metric", "message": "missing"}]
+        raise Invalid("a metric or a series is required", errors=errors)
+    stored = await ctx.stores.online.hgetall(keys.SERIES)
+    infos = {name.decode(): orjson.loads(info) for name, info in stored.items()}
+    matching = {
+        name: info
+        for name, info in infos.items()
+        if info["metric"] == metric and labels.items() <= info["labels"].items()
+    }
+    if not matching:
+        raise NotFound(f"no series of {metric!r}" + (f" with {labels}" if labels else ""))
+    if len(matching) == 1:
+        return next(iter(matching.items()))
+    exact = [name for name, info in matching.items() if info["labels"] == labels]
+    if len(exact) == 1:
+        return exact[0], matching[exact[0]]
+    raise Invalid(
+        f"{len(matching)} series of {metric!r}: choose one by its labels "
+        "(label.<name>=<value>) or by series=",
+        errors=[
+            {"location": "query.series", "message": f"{name}: {info['labels']}"}
+            for name, info in list(matching.items())[:20]
+        ],
+    )
+
+
+def finite_or_null(numbers: NDArray[np.float64]) -> list[float | None]:
+    """The numbers for JSON, which has no NaN and no infinity."""
+    return [x if math.isfinite(x) else None for x in numbers.tolist()]
+
+
+def _public_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "metric": info["metric"],
+        "labels": info["labels"],
+        "kind": info.get("kind", "gauge"),
+    }
