@@ -1,3 +1,1 @@
-"""One request: who is calling, for which tenant, within which limits and rights, in
-which experiments.
-"""
+"""The router: authentication, limits, roles and experiments of each request."""

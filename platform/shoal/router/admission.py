@@ -1,4 +1,4 @@
-"""Admission of a request: who is calling, and the context that the routes get."""
+"""Admission of a request: its caller, and the context that its route gets."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ NO_BOARDS: frozenset[str] = frozenset()
 
 
 class AdmittedRequest:
-    """What the router found out about a request with a valid credential."""
+    """A request with a valid credential, and what the router knows about it."""
 
     __slots__ = ("caller", "request_id", "session", "user", "variants", "view", "within_limits")
 
@@ -41,9 +41,9 @@ class AdmittedRequest:
         self.caller, self.user, self.session = caller, user, session
         self.request_id, self.view = request_id, view
         self.within_limits = False
-        """Whether the rate limiter let it in."""
+        """Whether the rate limiter accepted it."""
         self.variants: Mapping[str, str] = {}
-        """experiment id → the variant's name, once the context is made."""
+        """The variants' names by experiment id, once the context is created."""
 
 
 class Admission:
@@ -53,9 +53,9 @@ class Admission:
         capability: The capability's name.
         snapshot: The tenants' records.
         directory: Where board members are looked up.
-        views: What follows from the tenants' records.
+        views: The tenants' limits, experiments and stores.
         exposures: Where the use of varied parameters is logged.
-        services: What the platform gives the capability.
+        services: The capability's settings and backends.
         operations: Opens another capability's operations for a caller.
         settings: The router's configuration.
     """
@@ -85,7 +85,7 @@ class Admission:
 
         Raises:
             Unauthenticated: There is no valid credential.
-            Forbidden: `Shoal-User` is not the user that the credential belongs to.
+            Forbidden: The credential belongs to another user than `Shoal-User` names.
             Unavailable: The tenants' records may be out of date.
         """
         if not self._snapshot.fresh():
@@ -103,7 +103,7 @@ class Admission:
         return AdmittedRequest(caller, user, session, head.request_id, view)
 
     async def context(self, request: AdmittedRequest) -> TenantContext:
-        """The context that the capability's routes get for a request."""
+        """Create the context that the capability's route gets."""
         boards = await self._visible_boards(request)
         assignments = self._assign(request, boards)
         if assignments:
@@ -122,7 +122,7 @@ class Admission:
         ).context()
 
     async def _visible_boards(self, request: AdmittedRequest) -> frozenset[str] | None:
-        """The boards that the user may see; None is all of the tenant's."""
+        """The boards that the user may see; None means all of the tenant's."""
         caller, user = request.caller, request.user
         if caller.all_boards:
             return None

@@ -47,7 +47,7 @@ class Assignment:
 class Assigner:
     """Assigns the units of one experiment, whatever its status.
 
-    >>> variants = [{"name": "old", "allocation": 50}, {"name": "new", "allocation": 50}]
+    >>> variants = [{"name": name, "allocation": 50} for name in ("old", "new")]
     >>> Assigner.compile({"id": "ranking", "variants": variants}).assign("user-1")
     'new'
     """

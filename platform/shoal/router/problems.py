@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
-"""Of more errors than this in one request, the first are listed."""
+"""The largest number of errors listed for one request."""
 
 
 class JSON(JSONResponse):
-    """JSON of what a route returns; NaN and infinities become null."""
+    """The JSON of a route's result; NaN and infinities become null."""
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
@@ -50,7 +50,7 @@ def respond(
 
 
 def from_validation_error(error: RequestValidationError) -> ShoalError:
-    """Convert a validation error of FastAPI's, without the values that were sent.
+    """Convert a validation error of FastAPI, omitting the values that were sent.
 
     Locations are as in the request: `3.text` in a body, `query.limit` elsewhere.
     """
@@ -79,9 +79,9 @@ def from_validation_error(error: RequestValidationError) -> ShoalError:
 
 
 def from_http_exception(error: HTTPException, request: Request) -> ShoalError:
-    """Convert an HTTP exception to the error of its status, or the nearest.
+    """Convert an HTTP exception to the error of its status, or the nearest one.
 
-    If it says no more than its status, the detail names the request's path.
+    If the exception has no detail of its own, the detail names the request's path.
     """
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:
@@ -90,7 +90,7 @@ def from_http_exception(error: HTTPException, request: Request) -> ShoalError:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of the application with a problem."""
+    """Install handlers that respond to all errors of an application with problems."""
 
     def response(request: Request, error: ShoalError, status: int | None = None) -> Response:
         status, headers, body = respond(error, request.scope.get("shoal.request_id"), status)

@@ -1,4 +1,4 @@
-"""A tenant's limits on a capability, enforced by each replica for its share."""
+"""A tenant's limits on a capability; each replica enforces its share of them."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ return redis.call('ZCARD', KEYS[1])
 
 
 class RateLimiter:
-    """Limits the requests of one tenant on this replica: per second and concurrent.
+    """A token bucket and a limit of concurrent requests, for a tenant on this replica.
 
     Times are those of `time.monotonic`, in seconds.
     """
@@ -54,22 +54,17 @@ class RateLimiter:
         self.configure(limits, replicas)
 
     def configure(self, limits: Limits, replicas: int) -> None:
-        """Change the limits; requests in flight and used tokens stay counted."""
-        whole = limits.over(DEFAULT_LIMITS)
-        assert (
-            whole.rps
-            and whole.burst
-            and whole.concurrency
-            and whole.seconds
-            and whole.body_bytes is not None
-        )
+        """Change the limits, keeping the tokens and the count of requests in flight."""
+        complete = limits.over(DEFAULT_LIMITS)
+        assert complete.rps and complete.burst and complete.concurrency and complete.seconds
+        assert complete.body_bytes is not None
         self._limits, self._replicas = limits, replicas
-        self._rate, self._burst = whole.rps / replicas, max(1.0, whole.burst / replicas)
-        self.concurrency = math.ceil(whole.concurrency / replicas)
-        self.body_bytes, self.seconds = whole.body_bytes, whole.seconds
+        self._rate, self._burst = complete.rps / replicas, max(1.0, complete.burst / replicas)
+        self.concurrency = math.ceil(complete.concurrency / replicas)
+        self.body_bytes, self.seconds = complete.body_bytes, complete.seconds
 
     def acquire(self, limits: Limits, replicas: int, now: float) -> None:
-        """Let one request in; it must `release` when it ends.
+        """Admit one request; call `release` when it ends.
 
         Raises:
             LimitExceeded: The tenant is over its limit of requests per second or of
@@ -127,7 +122,7 @@ class ReplicaHeartbeat:
             self.replicas = max(1, int(await count))
 
     async def _beat_periodically(self) -> None:
-        """While Redis is unavailable, the last count stays."""
+        """While Redis is unavailable, the last count remains in use."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             with suppress(Unavailable):

@@ -1,4 +1,4 @@
-"""The body of a request and the response to it, on their way through the router."""
+"""Supervision of a request's body and of the response to it."""
 
 import asyncio
 import logging
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class ResponseGuard:
-    """Limits a request's body, and watches the response.
+    """Limits the size of a request's body, and observes the response.
 
-    Once the body exceeds its limit, the application is told that the client
-    disconnected, and its response is not sent. The response gets the request's id as a
-    header; its start ends the deadline and its status is kept for the metrics.
+    If the body exceeds the limit, the application gets a disconnect message, and its
+    response is not sent. The request's id is added to the response's headers. The start
+    of the response ends the deadline, and its status is recorded for the metrics.
     """
 
     __slots__ = (
@@ -35,11 +35,11 @@ class ResponseGuard:
         self._receive, self._send, self.request_id = receive, send, request_id
         self._remaining = 0
         self.body_exceeded = self.started = False
-        self.status = 499  # stays if the client disconnects before a response
+        self.status = 499  # if the client disconnects before the response
         self.deadline: asyncio.Timeout | None = None
 
     def limit_body(self, size: int) -> Receive:
-        """A `receive` that lets `size` bytes of the body through."""
+        """A `receive` that passes on at most `size` bytes of the body."""
         self._remaining = size
         return self.receive
 
@@ -69,7 +69,7 @@ class ResponseGuard:
         await self._send(message)
 
     async def problem(self, error: ShoalError) -> None:
-        """Respond with an error, unless a response has started already."""
+        """Respond with an error, unless the response has already started."""
         if self.started:
             log.error(
                 "request %s failed after its response had started: %s", self.request_id, error

@@ -1,4 +1,4 @@
-"""What a replica derives from a tenant's records, kept until the records change."""
+"""What a replica derives from a tenant's records, cached until they change."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from .rate_limiter import RateLimiter
 
 
 class TenantView:
-    """What one version of a tenant's records, and of the platform's, means for one
-    capability: limits, running experiments, promoted parameters, stores.
+    """A tenant's limits, running experiments, parameters and stores, for a capability.
+
+    It is derived from one version of the tenant's and of the platform's records.
     """
 
     __slots__ = (
@@ -59,13 +60,13 @@ class TenantView:
 
 
 class TenantViews:
-    """The views of all tenants, each made anew once the snapshot has newer records.
+    """The views of all tenants, each recreated when the snapshot has newer records.
 
     Args:
         snapshot: The tenants' records.
         capability: The capability's name.
         limits: The limits of tenants that have none of their own.
-        open_stores: Makes a tenant's stores.
+        open_stores: Opens a tenant's stores.
     """
 
     def __init__(
@@ -81,7 +82,11 @@ class TenantViews:
         self._stores: dict[str, Stores] = {}
 
     def get(self, tenant: str) -> TenantView:
-        """The tenant's current view. Raises Unauthenticated if the tenant is gone."""
+        """The tenant's current view.
+
+        Raises:
+            Unauthenticated: The tenant no longer exists.
+        """
         view = self._views.get(tenant)
         state, platform = self._snapshot.tenants.get(tenant), self._snapshot.platform
         if state is None:

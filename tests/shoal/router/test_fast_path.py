@@ -283,7 +283,7 @@ async def test_direct_calls_respond_as_fastapi_does(
     )
 
 
-async def test_a_result_of_the_wrong_type_is_an_error_either_way(
+async def test_a_result_of_the_wrong_type_is_an_error(
     client: AsyncClient, usual: AsyncClient
 ) -> None:
     for way in (client, usual):
