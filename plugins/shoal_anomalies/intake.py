@@ -1,24 +1,18 @@
 """Points in request bodies: JSON, NDJSON, or InfluxDB line protocol."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-import orjson
-
-from shoal import Event, Malformed, TooLarge
+from shoal import Batch, Event, Invalid, Malformed, TooLarge, read_rows, validate_rows
 
 from .line_protocol import parse_line
-from .points import InvalidPoint, Point, parse_point
+from .points import Point, parse_point
 
 MAX_POINTS = 50_000
 JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
-def read_points(
-    body: bytes, content_type: str, precision: str
-) -> tuple[list[Point], list[dict[str, Any]]]:
+def read_points(body: bytes, content_type: str, precision: str) -> Batch[list[Point]]:
     """Read the points of a request body.
 
     Args:
@@ -27,52 +21,36 @@ def read_points(
         precision: The unit of line protocol's timestamps.
 
     Returns:
-        The valid points, and `{index, error}` of the others.
+        The points of the valid rows (a line may have several), and the errors of the
+        others.
 
     Raises:
         Malformed: The body as a whole is not what the content type says.
-        TooLarge: There are too many points.
+        TooLarge: There are too many rows.
     """
-    rejected: list[dict[str, Any]] = []
-    points: list[Point] = []
     now = datetime.now(UTC)
-    items, parse = _split_body(body, content_type, precision)
-    if len(items) > MAX_POINTS:
-        raise TooLarge(f"{len(items)} points; at most {MAX_POINTS} at once")
-    for index, item in enumerate(items):
-        try:
-            points += [parse_point(record, now) for record in parse(item)]
-        except InvalidPoint as error:
-            text = f"{error.location}: {error}" if error.location else str(error)
-            rejected.append({"index": index, "error": text})
-    return points, rejected
-
-
-def _split_body(
-    body: bytes, content_type: str, precision: str
-) -> tuple[list[Any], Callable[[Any], list[Any]]]:
-    """The items of a body, and the function that reads the records of an item."""
     if not body.strip():
         raise Malformed("the body is empty")
     if content_type == "text/plain":
-        try:
-            return body.decode().splitlines(), partial(parse_line, precision=precision)
-        except UnicodeDecodeError as error:
-            raise Malformed("line protocol must be UTF-8") from error
-    if content_type == NDJSON:
-        return [line for line in body.splitlines() if line.strip()], _parse_json_line
+        lines = _read_lines(body)
+        return validate_rows(
+            lines, lambda line: [parse_point(r, now) for r in parse_line(line, precision)]
+        )
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error}") from error
-    return document if isinstance(document, list) else [document], lambda item: [item]
+        rows = read_rows(body, content_type, limit=MAX_POINTS)
+    except Invalid as error:
+        raise TooLarge(error.detail) from None
+    return validate_rows(rows, lambda row: [parse_point(row, now)])
 
 
-def _parse_json_line(line: bytes) -> list[Any]:
+def _read_lines(body: bytes) -> list[str]:
     try:
-        return [orjson.loads(line)]
-    except orjson.JSONDecodeError as error:
-        raise InvalidPoint("", f"not JSON: {error}") from error
+        lines = body.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise Malformed("line protocol must be UTF-8") from error
+    if len(lines) > MAX_POINTS:
+        raise TooLarge(f"{len(lines):,} lines in one request; at most {MAX_POINTS:,} are accepted")
+    return lines
 
 
 def point_event(point: Point) -> Event:

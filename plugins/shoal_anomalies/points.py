@@ -25,7 +25,7 @@ class InvalidPoint(ValueError):
     """
 
     def __init__(self, location: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{location}: {message}" if location else message)
         self.location = location
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,10 @@ async def add_metrics(
     line).
     """
     content_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    points, rejected = read_points(await request.body(), content_type, precision)
+    batch = read_points(await request.body(), content_type, precision)
+    points = list(chain.from_iterable(batch.accepted.values()))
     await _append(ctx, points)
-    return {"accepted": len(points), "rejected": rejected}
+    return {**batch.response(), "accepted": len(points)}
 
 
 @router.post("/write", status_code=204)
@@ -64,14 +66,14 @@ async def write(
     """InfluxDB's own write operation, for Telegraf: line protocol, rejected as a whole
     if a line is invalid.
     """
-    points, rejected = read_points(await request.body(), "text/plain", precision)
-    if rejected:
+    batch = read_points(await request.body(), "text/plain", precision)
+    if batch.rejected:
         errors = [
-            {"location": f"line {line['index']}", "message": line["error"]}
-            for line in rejected[:50]
+            {"location": f"line {index}", "message": error}
+            for index, error in list(batch.rejected.items())[:50]
         ]
         raise Invalid("some lines are invalid", errors=errors)
-    await _append(ctx, points)
+    await _append(ctx, list(chain.from_iterable(batch.accepted.values())))
 
 
 async def _append(ctx: TenantContext, points: list[Point]) -> None:

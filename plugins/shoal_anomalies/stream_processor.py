@@ -77,5 +77,5 @@ def _parse_event(event: Event, now: datetime) -> Point | None:
     try:
         return parse_point({**known, "time": event.time}, now)
     except InvalidPoint as error:
-        log.info("invalid metric event %s/%s: %s %s", event.source, event.id, error.location, error)
+        log.info("invalid metric event %s/%s: %s", event.source, event.id, error)
         return None

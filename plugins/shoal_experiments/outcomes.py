@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shoal import Event, Identifier, Invalid, Malformed
+from shoal import Batch, Event, Identifier, validate_rows
 
 from .metrics import OUTCOME, Finite, Name
 from .repository import Document
@@ -29,56 +28,18 @@ class Outcome(BaseModel):
     data: dict[str, Any] = {}
 
 
-def parse_rows(body: bytes, content_type: str) -> list[Any]:
-    """The rows of a request's body: a JSON object or array, or one JSON value per line.
-
-    Raises:
-        Malformed: The body is not JSON.
-        Invalid: There are more than `MAX_OUTCOMES` rows.
-    """
-    try:
-        if "ndjson" in content_type:
-            rows = [orjson.loads(line) for line in body.splitlines() if line.strip()]
-        else:
-            parsed = orjson.loads(body)
-            rows = parsed if isinstance(parsed, list) else [parsed]
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
-    if len(rows) > MAX_OUTCOMES:
-        raise Invalid(
-            f"at most {MAX_OUTCOMES:,} outcomes per request",
-            errors=[{"location": "body", "message": f"{len(rows):,} outcomes"}],
-        )
-    return rows
-
-
-def outcome_events(document: Document, rows: list[Any]) -> tuple[list[Event], list[dict[str, Any]]]:
-    """The events of the valid rows, and `index` and `error` of each other row."""
+def outcome_events(document: Document, rows: list[Any]) -> Batch[Event]:
+    """The events of the valid rows, and the errors of the others."""
     accepted = [
         m.name for m in document.design.metrics() if any(s.event == OUTCOME for _, s in m.sources())
     ]
-    events, rejected = [], []
-    for index, row in enumerate(rows):
-        try:
-            events.append(_event(document, accepted, Outcome.model_validate(row)))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            message = f"{where}: {first['msg']}" if where else first["msg"]
-            rejected.append({"index": index, "error": message})
-        except _UnknownMetric as error:
-            rejected.append({"index": index, "error": str(error)})
-    return events, rejected
-
-
-class _UnknownMetric(Exception):
-    """The experiment takes no posted outcomes for this metric."""
+    return validate_rows(rows, lambda row: _event(document, accepted, Outcome.model_validate(row)))
 
 
 def _event(document: Document, accepted: list[str], outcome: Outcome) -> Event:
     metric = outcome.metric or document.design.primary.name
     if metric not in accepted:
-        raise _UnknownMetric(
+        raise ValueError(
             f"metric: {metric!r} does not accept posted outcomes; "
             + (
                 f"these metrics do: {', '.join(accepted)}"

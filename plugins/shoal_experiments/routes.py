@@ -15,6 +15,7 @@ from shoal import (
     TenantContext,
     current_tenant,
     editor,
+    read_rows,
     reader,
 )
 
@@ -23,7 +24,7 @@ from .design import Design
 from .exposures import log_exposure
 from .history import unseen_event_types
 from .metrics import OUTCOME, SERVICE, Name
-from .outcomes import Outcome, outcome_events, parse_rows
+from .outcomes import MAX_OUTCOMES, Outcome, outcome_events
 from .repository import Document, Repository
 from .summaries import Undefined
 
@@ -283,11 +284,12 @@ async def add_outcomes(
         raise _invalid(
             f"experiment {id!r} is a draft: start it first", "id", "a draft accepts no outcomes"
         )
-    rows = parse_rows(await request.body(), request.headers.get("content-type", ""))
-    events, rejected = outcome_events(document, rows)
-    if events:
-        await ctx.stores.events.append(events)
-    return {"accepted": len(events), "rejected": rejected}
+    content_type = request.headers.get("content-type", "")
+    rows = read_rows(await request.body(), content_type, limit=MAX_OUTCOMES)
+    batch = outcome_events(document, rows)
+    if batch.accepted:
+        await ctx.stores.events.append(list(batch.accepted.values()))
+    return batch.response()
 
 
 @router.get("/{id}/results")

@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from shoal import Batch, validate_rows
+
 from .aggregation import TIME, arrow_type, offline_schema
 from .offline import append_rows
 from .online import OnlineRow
@@ -48,9 +50,7 @@ class PushedRow:
         return OnlineRow(self.entity, values)
 
 
-def parse_rows(
-    view: View, rows: Sequence[Any], *, complete: bool = False
-) -> tuple[list[PushedRow], list[dict[str, Any]]]:
+def parse_rows(view: View, rows: Sequence[Any], *, complete: bool = False) -> Batch[PushedRow]:
     """Parse rows of a view.
 
     Args:
@@ -61,17 +61,17 @@ def parse_rows(
             was known at its time, so a feature left out would be null from then on.
 
     Returns:
-        The valid rows, and the others as `{"index": …, "error": …}`.
+        The valid rows, and the errors of the others.
     """
-    accepted: list[PushedRow] = []
-    rejected: list[dict[str, Any]] = []
     types = {f.name: f.dtype for f in view.features}
-    for index, row in enumerate(rows):
+
+    def parse(row: Any) -> PushedRow:
         try:
-            accepted.append(_parse_row(view, types, row, complete))
-        except (ValueError, TypeError, OverflowError) as error:
-            rejected.append({"index": index, "error": str(error)})
-    return accepted, rejected
+            return _parse_row(view, types, row, complete)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(str(error)) from None
+
+    return validate_rows(rows, parse)
 
 
 def _parse_row(view: View, types: Mapping[str, str], row: Any, complete: bool) -> PushedRow:

@@ -315,10 +315,7 @@ def test_an_offline_row_must_give_every_feature() -> None:
         features=[SimpleNamespace(name=n, dtype="string") for n in ("plan", "score")],
     )
     part = {"team": "a", "event_timestamp": "2026-11-01T00:00:00Z", "plan": "pro"}
-    assert parse_rows(view, [part])[1] == []  # type: ignore[arg-type]
-    good, rejected = parse_rows(view, [part, {**part, "score": None}], complete=True)  # type: ignore[arg-type]
-    assert (
-        [r["index"] for r in rejected] == [0]
-        and "it has no score" in rejected[0]["error"]
-        and len(good) == 1
-    )
+    assert parse_rows(view, [part]).rejected == {}  # type: ignore[arg-type]
+    batch = parse_rows(view, [part, {**part, "score": None}], complete=True)  # type: ignore[arg-type]
+    assert list(batch.rejected) == [0] and "it has no score" in batch.rejected[0]
+    assert list(batch.accepted) == [1]

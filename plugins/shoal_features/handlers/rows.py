@@ -42,14 +42,15 @@ async def push(view: str, body: Written, ctx: TenantContext = Depends(editor)) -
     if len(body.rows) > MAX_WRITTEN:
         raise TooLarge(f"at most {MAX_WRITTEN} rows in one request, not {len(body.rows)}")
     offline = body.to in ("offline", "online_and_offline")
-    rows, rejected = parse_rows(target, body.rows, complete=offline)
+    batch = parse_rows(target, body.rows, complete=offline)
+    rows = list(batch.accepted.values())
     now = time.time_ns() // 1000
     if body.to != "offline":
         encoded = [row.to_online(target, now) for row in rows]
         await write_rows(ctx.stores.online, target, encoded, now)
     if offline and rows:
         await append_offline(ctx.stores.lake, target, rows, now)
-    return {"accepted": len(rows), "rejected": rejected}
+    return batch.response()
 
 
 async def rows(
