@@ -1,5 +1,6 @@
-"""Shoal: a company's AI features on one Ray cluster. These are the names that plugins
-and clients import, and no others.
+"""Shoal: AI features for many tenants on one Ray cluster.
+
+These are the public names, for plugins and clients.
 """
 
 from .client.http import AsyncClient, Client

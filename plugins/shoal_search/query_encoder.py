@@ -55,11 +55,11 @@ class QueryEncoder:
     async def _encode(self, text: str) -> np.ndarray:
         if self._encoder is not None:
             loop = asyncio.get_running_loop()
-            vector: np.ndarray = await loop.run_in_executor(self._threads, self._encoder, text)
-            return vector
+            return await loop.run_in_executor(self._threads, self._encoder, text)
         if self._fetch_model is not None and self._loading is None:
             self._loading = asyncio.create_task(self._load(self._fetch_model))
-        return (await self._embed(("query", [text])))[0]
+        vector: np.ndarray = (await self._embed(("query", [text])))[0]
+        return vector
 
     async def _load(self, fetch_model: Callable[[], Awaitable[OnnxModel | None]]) -> None:
         try:

@@ -545,7 +545,7 @@ def test_requests_are_exported_by_tenant_and_route(platform: Any, acme: str) -> 
 
 
 def exported(metric: str, labels: str) -> float:
-    """The sum of a metric's series with these labels at Ray's metrics endpoints, once there."""
+    """The sum of a metric's series with these labels, at Ray's metrics endpoints."""
     discovery = json.loads(
         Path("/tmp/ray/session_latest/prom_metrics_service_discovery.json").read_text()
     )

@@ -16,7 +16,7 @@ M = TypeVar("M")
 
 
 class Role(StrEnum):
-    """`reader` ⊂ `editor` ⊂ `admin`. An admin operates the platform."""
+    """`reader` ⊂ `editor` ⊂ `admin`. The platform's own admins operate it."""
 
     reader = "reader"
     editor = "editor"

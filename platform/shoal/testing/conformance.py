@@ -23,19 +23,22 @@ class Conformance:
     capability: str
 
     @pytest.fixture(scope="class")
-    def app(self, shoal_app: Callable[..., CapabilityApp]) -> Iterator[CapabilityApp]:
-        yield shoal_app(self.capability)
+    @classmethod
+    def app(cls, shoal_app: Callable[..., CapabilityApp]) -> Iterator[CapabilityApp]:
+        yield shoal_app(cls.capability)
 
     @pytest.fixture(scope="class")
-    def http(self, app: CapabilityApp) -> Iterator[httpx.Client]:
+    @classmethod
+    def http(cls, app: CapabilityApp) -> Iterator[httpx.Client]:
         """A client without a credential."""
         with httpx.Client(base_url=app.address, timeout=60) as http:
             yield http
 
     @pytest.fixture(scope="class")
-    def all_operations(self, http: httpx.Client) -> list[Operation]:
+    @classmethod
+    def all_operations(cls, http: httpx.Client) -> list[Operation]:
         """All operations of the capability."""
-        return list(operations(http.get(f"/{self.capability}/openapi.json").json()).values())
+        return list(operations(http.get(f"/{cls.capability}/openapi.json").json()).values())
 
     def test_operation_ids_are_names_for_methods(self, http: httpx.Client) -> None:
         ids = list(operations(http.get(f"/{self.capability}/openapi.json").json()))

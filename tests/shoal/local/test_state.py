@@ -39,7 +39,11 @@ def test_a_zombie_is_not_running(tmp_path: Path) -> None:
     child.communicate()
 
 
-@pytest.mark.parametrize("text", [None, '{"pid": ', json.dumps({"pid": os.getpid()})])
+@pytest.mark.parametrize(
+    "text",
+    [None, '{"pid": ', json.dumps({"pid": os.getpid()})],
+    ids=["missing", "broken", "without a start time"],
+)
 def test_a_missing_or_broken_state_means_nothing_runs(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "state.json").write_text(text)

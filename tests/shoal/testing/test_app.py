@@ -66,7 +66,8 @@ class TestGreeting(Conformance):
     capability = "greeting"
 
     @pytest.fixture(scope="class")
-    def app(self, shoal_app: Callable[..., CapabilityApp]) -> CapabilityApp:
+    @classmethod
+    def app(cls, shoal_app: Callable[..., CapabilityApp]) -> CapabilityApp:
         return shoal_app(capabilities=[GREETING])
 
 
@@ -74,5 +75,6 @@ class TestPlatform(Conformance):
     capability = "platform"
 
     @pytest.fixture(scope="class")
-    def app(self, shoal_app: Callable[..., CapabilityApp]) -> CapabilityApp:
+    @classmethod
+    def app(cls, shoal_app: Callable[..., CapabilityApp]) -> CapabilityApp:
         return shoal_app(capabilities=[GREETING])
