@@ -38,9 +38,9 @@ def _routes(services: Services) -> "APIRouter":
 
 
 async def _draw_page(page: PageContext) -> None:
-    from .page import page as draw
+    from .page import draw_page
 
-    await draw(page)
+    await draw_page(page)
 
 
 async def _fit(job: JobContext) -> Mapping[str, Any]:

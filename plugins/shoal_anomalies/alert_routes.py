@@ -34,8 +34,9 @@ async def list_alerts(
     cursor: Cursor = None,
     ctx: TenantContext = Depends(current_tenant),
 ) -> dict[str, Any]:
-    """Alerts, newest first; those resolved for more than two hours come from the history
-    (90 days).
+    """List alerts, newest first.
+
+    Those resolved more than two hours ago come from the history (90 days).
     """
     skip = parse_cursor(cursor)
     alerts = list((await read_alert_state(ctx)).manager.alerts.values())
@@ -58,7 +59,10 @@ async def list_alerts(
 async def acknowledge_alert(
     id: Identifier, ctx: TenantContext = Depends(current_tenant)
 ) -> dict[str, Any]:
-    """Acknowledge an alert: reminders and escalation stop. Conflict if it is resolved."""
+    """Acknowledge an alert: reminders and escalation stop.
+
+    Conflict if it is already resolved.
+    """
 
     def acknowledge(manager: AlertManager) -> list[Notice]:
         if not manager.acknowledge(id, ctx.user, datetime.now(UTC)):
@@ -96,7 +100,7 @@ async def _change_alert(
 async def list_deliveries(
     limit: Limit = 100, ctx: TenantContext = Depends(current_tenant)
 ) -> dict[str, Any]:
-    """The last delivery attempts, newest first, and how many notices are waiting."""
+    """List the latest delivery attempts, newest first, and count pending notices."""
     pipe = ctx.stores.online.pipeline()
     pipe.lrange(keys.DELIVERIES, 0, limit - 1).hlen(keys.OUTBOX)
     stored, waiting = await pipe.execute()

@@ -84,8 +84,10 @@ class AlertState:
 class BatchWrites:
     """What a batch of points writes besides the alerts.
 
-    anomalies: (epoch seconds, JSON). unarchived: points for the long-term store. series,
-    states: by series id. recent_points: packed points to append, by series id.
+    anomalies: (epoch seconds, JSON).
+    unarchived: points for the long-term store.
+    series, states: what to store, by series id.
+    recent_points: packed points to append, by series id.
     """
 
     anomalies: list[tuple[float, bytes]] = field(default_factory=list)

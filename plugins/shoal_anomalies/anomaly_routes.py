@@ -28,8 +28,9 @@ async def list_anomalies(
     cursor: Cursor = None,
     ctx: TenantContext = Depends(current_tenant),
 ) -> dict[str, Any]:
-    """Anomalies from `from` (default: a week ago) to `to`, newest first, each with its
-    explanation.
+    """List anomalies with their explanations, newest first.
+
+    From `from` (default: a week ago) to `to` (default: now).
     """
     low, high = time_range(start, end, timedelta(days=7))
     skip = parse_cursor(cursor)

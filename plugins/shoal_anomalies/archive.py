@@ -43,7 +43,7 @@ class Archive(Protocol):
     async def read_all(
         self, start: float, end: float, only: Sequence[str] | None = None
     ) -> Mapping[str, SeriesPoints]:
-        """Every series (or those in `only`) by id; without those that have no points."""
+        """Every series (or those in `only`) by id, if it has points in that time."""
 
     async def drop(self, before: date) -> int:
         """Delete whole days before a date.

@@ -160,7 +160,7 @@ class BatchScorer:
     def _complete_row(
         self, metrics: Sequence[str], time: float, row: dict[str, tuple[str, float]]
     ) -> bool:
-        """Add values of the same time from earlier batches; whether all metrics have one."""
+        """Add values of earlier batches; whether all metrics then have one."""
         labels = self._series[next(iter(row.values()))[0]].labels
         for metric in metrics:
             if metric in row:

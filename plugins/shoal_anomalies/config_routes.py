@@ -17,13 +17,12 @@ from .rules import DEFAULT_RULES, Rule
 
 MAX_ENTRIES = 1_000  # of each kind
 
-
 router = APIRouter()
 
 
 @router.get("/rules")
 async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-    """The effective rules: the defaults with the tenant's changes."""
+    """List the effective rules: the defaults with the tenant's changes."""
     rules = effective_rules(await ctx.stores.online.hgetall(keys.RULES))
     return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
 
@@ -52,7 +51,7 @@ async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenan
 
 @router.get("/channels")
 async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-    """The channels by name, with only the scheme of their URLs."""
+    """List the channels by name, with only the scheme of their URLs."""
     stored = await ctx.stores.online.hgetall(keys.CHANNELS)
     return {"channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}}
 
@@ -69,13 +68,14 @@ async def put_channel(
 
 @router.delete("/channels/{id}", status_code=204)
 async def delete_channel(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+    """Delete a channel."""
     if not await ctx.stores.online.hdel(keys.CHANNELS, id):
         raise NotFound(f"no channel {id!r}")
 
 
 @router.get("/maintenance")
 async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-    """All maintenance windows, and whether each is active now."""
+    """List all maintenance windows, and whether each is active now."""
     stored = await ctx.stores.online.hgetall(keys.WINDOWS)
     listed = {
         k.decode(): _window(MaintenanceWindow.model_validate_json(v))
@@ -88,8 +88,9 @@ async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict
 async def put_maintenance(
     id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(current_tenant)
 ) -> dict[str, Any]:
-    """Create or replace a window: while it is active, nobody is notified of the series
-    it matches.
+    """Create or replace a maintenance window.
+
+    While it is active, nobody is notified of the series it matches.
     """
     await put_entry(ctx, keys.WINDOWS, id, body.model_dump_json(by_alias=True))
     return {"id": id, **_window(body)}
@@ -99,6 +100,7 @@ async def put_maintenance(
 async def get_maintenance(
     id: Identifier, ctx: TenantContext = Depends(current_tenant)
 ) -> dict[str, Any]:
+    """One maintenance window, and whether it is active now."""
     stored = await ctx.stores.online.hget(keys.WINDOWS, id)
     if stored is None:
         raise NotFound(f"no maintenance window {id!r}")
@@ -107,8 +109,9 @@ async def get_maintenance(
 
 @router.delete("/maintenance/{id}", status_code=204)
 async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
-    """Delete a window; alerts that it suppressed and that are still active notify with
-    the next point.
+    """Delete a maintenance window.
+
+    Alerts that it suppressed notify with the next point, if they are still active.
     """
     if not await ctx.stores.online.hdel(keys.WINDOWS, id):
         raise NotFound(f"no maintenance window {id!r}")

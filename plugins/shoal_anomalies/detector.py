@@ -117,7 +117,9 @@ class Detector:
 
     >>> detector = Detector()
     >>> verdicts = [detector.update(60.0 * i, float(i % 7)) for i in range(400)]
-    >>> max(v.score for v in verdicts) < DEFAULT_THRESHOLD <= detector.update(24_000.0, 50.0).score
+    >>> max(verdict.score for verdict in verdicts) < DEFAULT_THRESHOLD
+    True
+    >>> detector.update(24_000.0, 50.0).score >= DEFAULT_THRESHOLD
     True
 
     Nearest neighbours as a measure of novelty: E. Burnaev, V. Ishimtsev, "Conformalized
@@ -259,7 +261,7 @@ class Detector:
 
         Returns:
             A row per day for up to seven days back, each with the point at that time
-            and its two neighbours; None without such days. The newest point is left out.
+            and its two neighbours, without the newest point; None without such days.
         """
         times, past = self._times.all(), self._values.all()
         if len(times) < 2:
@@ -346,7 +348,7 @@ def score_series(
 def surprisals(
     times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
 ) -> NDArray[np.float64]:
-    """The surprisal of every point of a series, which `AnomalyParameters` do not change.
+    """The surprisals of a whole series, which `AnomalyParameters` do not change.
 
     Takes the arguments of `score_series`, and raises as it does.
 

@@ -1,4 +1,4 @@
-"""Operations for feedback: verdicts, missed anomalies, and what is learned from them."""
+"""Operations for feedback: verdicts, missed anomalies, labels and suggestions."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -34,8 +34,9 @@ class Feedback(BaseModel):
 
 
 class Missed(BaseModel):
-    """An anomaly that was not found: a series, by its id or by metric and labels, and
-    when.
+    """An anomaly that was not found.
+
+    The series is given by its id, or by metric and labels.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,8 +77,9 @@ async def give_feedback(
 async def report_missed(
     body: Missed, ctx: TenantContext = Depends(current_tenant)
 ) -> dict[str, Any]:
-    """Report an anomaly that was not found; `anomalies.learn` and `shoal tune anomalies`
-    learn from it.
+    """Report an anomaly that was not found.
+
+    `anomalies.learn` and `shoal tune anomalies` learn from it.
     """
     series, _ = await find_series(ctx, body.metric, body.series, body.labels)
     span = {"series": series, "from": body.start.timestamp(), "to": body.end.timestamp()}
@@ -89,9 +91,10 @@ async def report_missed(
 
 @router.get("/labels")
 async def list_labels(start: From = None, ctx: TenantContext = Depends(current_tenant)) -> Response:
-    """The series with feedback, since `from` (default: 90 days ago), and when they were
-    anomalous (`windows`) and when not (`denied`), as `shoal tune anomalies --from` reads
-    them.
+    """List the series with feedback, as `shoal tune anomalies --from` reads them.
+
+    Since `from` (default: 90 days ago), with the times in which they were anomalous
+    (`windows`) and in which they were not (`denied`).
     """
     records = await read_labelled_series(
         ctx, open_archive(ctx), start.timestamp() if start else 0.0
@@ -106,8 +109,9 @@ async def list_labels(start: From = None, ctx: TenantContext = Depends(current_t
 
 @router.get("/suggestion")
 async def get_suggestion(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-    """The parameters that the feedback suggests, by the last run of `anomalies.learn`:
-    null with too little feedback; with `parameters` null if the current ones are best.
+    """The parameters that the feedback suggests, by the last run of `anomalies.learn`.
+
+    Null with too little feedback; `parameters` is null if the current ones are best.
     """
     stored = await ctx.stores.online.get(keys.SUGGESTION)
     return {"suggestion": orjson.loads(stored) if stored else None}

@@ -10,6 +10,7 @@ from . import seasonal
 from .multivariate import CombinationForest
 from .points import series_id
 from .recent_points import SeriesPoints
+from .seasonal_model import Method
 
 MAX_METRICS = 20  # in one forest
 MIN_ROWS = 200
@@ -41,7 +42,7 @@ def fit_seasons(
 
 
 def fit_season_batch(
-    batch: dict[str, Any], method: seasonal.Method, holidays: str | None
+    batch: dict[str, Any], method: Method, holidays: str | None
 ) -> dict[str, list[str]]:
     """Fit a season to each series of a batch.
 

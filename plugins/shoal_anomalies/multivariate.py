@@ -16,14 +16,17 @@ from .statistical import MAD_TO_SIGMA
 from .tail_probability import TailModel
 
 FORMAT = 1  # version of the stored form; raise it when the arrays or their meaning change
-CLIP = 12.0
+CLIP = 12.0  # scaled values
+MIN_ROWS = 100
 MIN_VARIANCE = 0.01  # of a decorrelated direction: less is noise
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """One metric's part in an odd combination: `share` of the excess (all add up to 1),
-    and its own robust z.
+    """One metric's part in an unusual combination.
+
+    share: of the excess score; the shares of all metrics add up to 1.
+    z: its robust z-score.
     """
 
     metric: str
@@ -32,21 +35,26 @@ class Driver:
 
 
 class CombinationForest:
-    """An Isolation Forest over a tenant's metrics together.
+    """An Isolation Forest over metrics of the same time.
 
-    Fitted on rows of metrics at the same time, seen both as they are and decorrelated,
-    since trees cut along the axes and cannot see that two metrics parted. `surprisal`
-    says how rare a new row is against the fitted ones, in nats, and `drivers` which
-    metrics made it so: each in turn is put back to its median, and what the score falls
-    by is its share.
+    Rows are seen both as they are and decorrelated, since trees split along the axes
+    and cannot see that two metrics diverge. The score of a row is turned into its
+    surprisal against the rows of the fit.
 
-    Source: F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", 2008, as implemented
-    by PyOD.
+    Args:
+        metrics: At least two metrics, the columns of the rows.
+        trees: The number of trees.
+        seed: The seed of the fit.
+
+    Raises:
+        ValueError: There are fewer than two metrics.
+
+    Source: F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", 2008; fitted by PyOD.
     """
 
     def __init__(self, metrics: Sequence[str], *, trees: int = 100, seed: int = 0) -> None:
         if len(metrics) < 2:
-            raise ValueError("a combination takes at least two metrics")
+            raise ValueError("a combination needs at least two metrics")
         self.metrics = tuple(metrics)
         self.tree_count, self.seed = trees, seed
         self.trees: IsolationTrees | None = None
@@ -55,25 +63,33 @@ class CombinationForest:
         self._tail = TailModel()
 
     def fit(self, rows: NDArray[np.float64]) -> "CombinationForest":
-        """Learn from n rows of one value per metric; rows with a value missing are left
-        out. ValueError under 100 whole rows.
+        """Fit the forest.
+
+        Args:
+            rows: n × metrics; rows with a missing value are left out.
+
+        Returns:
+            The forest itself.
+
+        Raises:
+            ValueError: There are fewer than 100 complete rows.
         """
         from pyod.models.iforest import IForest
 
-        whole = rows[np.isfinite(rows).all(axis=1)]
-        if len(whole) < 100:
-            raise ValueError(f"a forest needs 100 whole rows, not {len(whole)}")
-        self._centre = np.median(whole, axis=0)
-        spread = MAD_TO_SIGMA * np.median(np.abs(whole - self._centre), axis=0)
-        deviation = whole.std(axis=0)
+        complete = rows[np.isfinite(rows).all(axis=1)]
+        if len(complete) < MIN_ROWS:
+            raise ValueError(f"a forest needs {MIN_ROWS} complete rows, not {len(complete)}")
+        self._centre = np.median(complete, axis=0)
+        spread = MAD_TO_SIGMA * np.median(np.abs(complete - self._centre), axis=0)
+        deviation = complete.std(axis=0)
         floor = np.maximum(1e-3 * np.abs(self._centre), 1e-9)
         self._scale = np.maximum(np.where(spread > floor, spread, deviation), floor)
-        scaled = self._scaled(whole)
+        scaled = self._scaled(complete)
         variances, directions = np.linalg.eigh(np.cov(scaled.T))
         self._whitening = directions / np.sqrt(np.maximum(variances, MIN_VARIANCE))
         forest = IForest(
             n_estimators=self.tree_count,
-            max_samples=min(256, len(whole)),
+            max_samples=min(256, len(complete)),
             random_state=self.seed,
             n_jobs=1,
             contamination=0.01,
@@ -84,47 +100,37 @@ class CombinationForest:
             self._tail.observe(magnitude)
         return self
 
-    def surprisal(self, row: Mapping[str, float]) -> float:
-        """Nats by which a row (metric → value) is rarer than the usual; 0 when a metric
-        is missing or not finite.
-        """
-        scaled = self._row(row)
-        return 0.0 if scaled is None else self._tail.surprisal(float(self._magnitudes(scaled)[0]))
-
     def surprisals(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`surprisal` of n rows at once, in the order of `metrics`; 0 for rows with a
-        value missing.
-        """
-        whole = np.isfinite(rows).all(axis=1)
+        """Surprisals of n rows (n × metrics), in nats; 0 where a value is missing."""
+        complete = np.isfinite(rows).all(axis=1)
         found = np.zeros(len(rows))
-        if whole.any():
-            found[whole] = [
-                self._tail.surprisal(m)
-                for m in self._magnitudes(self._scaled(rows[whole])).tolist()
-            ]
+        if complete.any():
+            magnitudes = self._magnitudes(self._scaled(rows[complete]))
+            found[complete] = [self._tail.surprisal(m) for m in magnitudes.tolist()]
         return found
 
     def drivers(self, row: Mapping[str, float]) -> list[Driver]:
-        """The metrics by their part in the row's oddity, greatest first; none when a
-        metric is missing.
+        """The metrics by their share in the score of a row, largest first.
+
+        Each in turn is replaced by its median; its share is what the score falls by.
+
+        Args:
+            row: Values by metric; with one missing, there are no drivers.
         """
-        scaled = self._row(row)
-        if scaled is None:
+        values = [row.get(metric, math.nan) for metric in self.metrics]
+        if not all(map(math.isfinite, values)):
             return []
+        scaled = self._scaled(np.array([values]))
         variants = np.repeat(scaled, len(self.metrics) + 1, axis=0)
         variants[np.arange(1, len(variants)), np.arange(len(self.metrics))] = 0.0
         magnitudes = self._magnitudes(variants)
         falls = np.maximum(magnitudes[0] - magnitudes[1:], 0.0)
         total = falls.sum() or 1.0
         found = [
-            Driver(m, float(f / total), float(z))
-            for m, f, z in zip(self.metrics, falls, scaled[0], strict=True)
+            Driver(metric, float(fall / total), float(z))
+            for metric, fall, z in zip(self.metrics, falls, scaled[0], strict=True)
         ]
         return sorted(found, key=lambda driver: -driver.share)
-
-    def _row(self, row: Mapping[str, float]) -> NDArray[np.float64] | None:
-        values = [row.get(metric, math.nan) for metric in self.metrics]
-        return self._scaled(np.array([values])) if all(map(math.isfinite, values)) else None
 
     def _scaled(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip((rows - self._centre) / self._scale, -CLIP, CLIP)
@@ -133,8 +139,9 @@ class CombinationForest:
         return np.hstack([scaled, scaled @ self._whitening])
 
     def _magnitudes(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The forest's path-length score, times how far out the row is: trees cannot
-        tell beyond the range they grew on.
+        """The score of the trees, times the distance of the row from the centre.
+
+        Trees cannot tell apart rows beyond the range of the fit.
         """
         if self.trees is None:
             raise ValueError("the forest is not fitted")

@@ -16,7 +16,7 @@ MAX_EXPLANATIONS = 10
 """Anomalies listed below the chart of a series."""
 
 
-async def page(context: PageContext) -> None:
+async def draw_page(context: PageContext) -> None:
     """Draw the page."""
     await _Page(context).draw()
 
@@ -177,10 +177,8 @@ class _Page:
         """Open alerts by tenant for the operator, anomalies by metric for others."""
         open_alerts = await self._open_alerts_by_tenant()
         if open_alerts:
-            title, (options, rows) = (
-                "Open alerts by tenant and priority",
-                alerts_heat_map(open_alerts),
-            )
+            title = "Open alerts by tenant and priority"
+            options, rows = alerts_heat_map(open_alerts)
         else:
             now = datetime.now(UTC)
             found = await self._request(

@@ -8,7 +8,7 @@ from .detector import DetectorSettings
 
 
 class AnomalyParameters(Parameters):
-    """Parameters of the detector, with the defaults that `docs/anomalies.md` measures."""
+    """Parameters of the detector; `docs/anomalies.md` measures the defaults."""
 
     sensitivity_threshold: float = Field(
         3.2, ge=2, le=6, description="combined surprisal, in nats, at which a point is an anomaly"

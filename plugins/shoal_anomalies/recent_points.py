@@ -16,8 +16,9 @@ MAX_LENGTH = 2 * HISTORY  # points from which a series is trimmed
 class SeriesPoints:
     """n points of one series, ordered by time.
 
-    times: epoch seconds. values: in the metric's unit. scores: in [0, 1], NaN for points
-    that came too late to be scored.
+    times: epoch seconds.
+    values: in the metric's unit.
+    scores: in [0, 1]; NaN for points that came too late to be scored.
     """
 
     times: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Rules: which observations raise an alert, with which priority, and who is notified."""
+"""Rules: which points raise an alert, with which priority, and who is notified."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

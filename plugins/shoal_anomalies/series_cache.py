@@ -48,7 +48,7 @@ class SeriesCache:
             self._series.pop((tenant, name), None)
 
     async def reload_models(self, ctx: TenantContext, fitted_at: bytes | None) -> None:
-        """Read the tenant's seasons and forests if they were fitted since the last time."""
+        """Read the tenant's seasons and forests if they were fitted since last time."""
         if fitted_at == self._fitted_at.get(ctx.tenant) and ctx.tenant in self._forests:
             return
         stored = await ctx.stores.online.hgetall(keys.FORESTS)

@@ -48,9 +48,9 @@ async def add_metrics(
     precision: str = Query("ns", description="unit of line protocol's timestamps"),
     ctx: TenantContext = Depends(current_tenant),
 ) -> dict[str, Any]:
-    """Add points: a JSON object or array, NDJSON, or InfluxDB line protocol
-    (`text/plain`). Valid points are accepted; the others are reported by their index (or
-    line).
+    """Add points: JSON, NDJSON, or InfluxDB line protocol (`text/plain`).
+
+    Valid points are accepted; the others are reported by their index (or line).
     """
     content_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     batch = read_points(await request.body(), content_type, precision)
@@ -63,8 +63,9 @@ async def add_metrics(
 async def write(
     request: Request, precision: str = Query("ns"), ctx: TenantContext = Depends(current_tenant)
 ) -> None:
-    """InfluxDB's own write operation, for Telegraf: line protocol, rejected as a whole
-    if a line is invalid.
+    """InfluxDB's own write operation, for Telegraf.
+
+    Line protocol, rejected as a whole if a line is invalid.
     """
     batch = read_points(await request.body(), "text/plain", precision)
     if batch.rejected:
@@ -84,7 +85,7 @@ async def _append(ctx: TenantContext, points: list[Point]) -> None:
 
 @router.get("/metrics")
 async def list_metrics(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-    """The tenant's series: metric, labels, and the id that `GET /series` also accepts."""
+    """List the tenant's series: metric, labels, and the id for `GET /series`."""
     stored = await ctx.stores.online.hgetall(keys.SERIES)
     series = [{"series": k.decode(), **_public_info(orjson.loads(v))} for k, v in stored.items()]
     return {"series": sorted(series, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
@@ -99,9 +100,10 @@ async def get_series(
     end: To = None,
     ctx: TenantContext = Depends(current_tenant),
 ) -> dict[str, Any]:
-    """One series from `from` (default: a day ago) to `to` (exclusive, default: now):
-    times, values, the expected band, and scores; null where there is none. If a metric
-    has several series, choose one by `label.<name>=<value>`.
+    """One series: times, values, the expected band, and scores.
+
+    From `from` (default: a day ago) to `to` (exclusive, default: now). A number that is
+    unknown is null. If a metric has several series, `label.<name>=<value>` selects one.
     """
     low, high = time_range(start, end, timedelta(days=1))
     labels = {k[6:]: v for k, v in request.query_params.multi_items() if k.startswith("label.")}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import recent_points
 from .detector import DEFAULT_THRESHOLD, HISTORY, Detector, DetectorSettings, Verdict
 from .points import Labels, Point
-from .seasonal import SeasonalModel
+from .seasonal_model import SeasonalModel
 from .statistical import RollingZScore
 from .tail_probability import TailModel
 

@@ -7,7 +7,7 @@ same, so such a model counts as none until the next fit replaces it.
 import logging
 
 from .multivariate import CombinationForest
-from .seasonal import SeasonalModel
+from .seasonal_model import SeasonalModel
 
 log = logging.getLogger("shoal.anomalies")
 

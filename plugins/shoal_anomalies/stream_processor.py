@@ -69,7 +69,7 @@ class StreamProcessor:
 
 
 def _parse_event(event: Event, now: datetime) -> Point | None:
-    """The event's point; None if it is invalid, so that it does not block the others."""
+    """The event's point; None if it is invalid, which must not block the others."""
     data = event.data if isinstance(event.data, Mapping) else {}
     known = {name: data[name] for name in ("metric", "value", "labels", "kind") if name in data}
     if str(known.get("metric", "")).startswith(VARIANT_METRICS):

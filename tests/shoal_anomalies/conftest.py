@@ -1,6 +1,4 @@
-"""A real redis-server on loopback; a tenant's context on it; servers that notices are
-sent to.
-"""
+"""A tenant's context on a real Redis, and a server that receives notices."""
 
 import http.server
 import os
@@ -33,7 +31,7 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 class DefaultServices:
-    """No configuration: every setting at its default."""
+    """Services without configuration: every setting has its default."""
 
     def settings(self, model: Any) -> Any:
         return model()
@@ -44,7 +42,7 @@ _tenants = count()
 
 @pytest.fixture
 async def ctx(redis_port: int, tmp_path: Path):
-    """The service's own context of a tenant that nobody had before."""
+    """A context of a new tenant."""
     config = StoreConfig(
         online=f"redis://127.0.0.1:{redis_port}/0",
         vectors="http://127.0.0.1:1",
@@ -53,14 +51,22 @@ async def ctx(redis_port: int, tmp_path: Path):
     tenant = f"t{os.getpid()}-{next(_tenants)}"
     stores = open_stores(config, tenant)
     yield TenantContext(
-        tenant, Role.admin, None, None, "r1", stores, DefaultServices(), lambda model: model(), lambda name: None  # type: ignore[arg-type]
-    )  # fmt: skip
+        tenant,
+        Role.admin,
+        None,
+        None,
+        "r1",
+        stores,
+        DefaultServices(),  # type: ignore[arg-type]
+        lambda model: model(),
+        lambda name: None,
+    )
     await close_connections()
 
 
 @dataclass
 class Webhook:
-    """A local web server that takes notices; it answers with `status`."""
+    """A local web server that receives notices and answers with `status`."""
 
     url: str
     status: int = 200

@@ -13,7 +13,7 @@ from shoal.runtime.job_runs import JobRuns
 from shoal.testing.console import serve_console
 from shoal_anomalies import AnomalyParameters, keys, shoal_capabilities
 from shoal_anomalies.points import series_id
-from shoal_anomalies.seasonal import SeasonalModel
+from shoal_anomalies.seasonal_model import SeasonalModel
 from shoal_anomalies.stream_processor import StreamProcessor
 
 MINUTES = 600
@@ -32,10 +32,15 @@ async def seed(process: Any) -> None:
     processor = StreamProcessor()
     processor.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
     for i in range(MINUTES):
+        time = now - timedelta(minutes=MINUTES - 1 - i)
         events = [
-            Event(type="metric", time=now - timedelta(minutes=MINUTES - 1 - i), data={"metric": m, "value": float(v[i]), "labels": {"service": "shop"}})
-            for m, v in series.items()
-        ]  # fmt: skip
+            Event(
+                type="metric",
+                time=time,
+                data={"metric": metric, "value": float(values[i]), "labels": {"service": "shop"}},
+            )
+            for metric, values in series.items()
+        ]
         if i % 100 == 0:
             batch: list[Event] = []
         batch += events

@@ -12,9 +12,16 @@ from shoal_anomalies.rules import DEFAULT_RULES, Observation, Rule
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PAGE = Rule(
-    priority="P1", condition="above", limit=0.1, match=Match(metric="error_rate"), channels=("page",),
-    escalation=("boss",), escalate_after=30, renotify_after=15, recovery=2,
-)  # fmt: skip
+    priority="P1",
+    condition="above",
+    limit=0.1,
+    match=Match(metric="error_rate"),
+    channels=("page",),
+    escalation=("boss",),
+    escalate_after=30,
+    renotify_after=15,
+    recovery=2,
+)
 RULES = {"errors": PAGE, "odd": Rule(priority="P3", condition="unusual", recovery=2)}
 
 
@@ -40,7 +47,7 @@ def play(manager, values, rules=RULES, windows=None, start=0, **rest):
     return [n.reason for n in notices]
 
 
-def test_an_incident_is_told_once_and_its_end_once():
+def test_an_incident_sends_one_notice_and_one_resolution():
     manager = AlertManager()
     assert play(manager, [0.01, 0.5, 0.5, 0.5, 0.01, 0.01, 0.01]) == ["opened", "resolved"]
     assert [a.state for a in manager.alerts.values()] == ["resolved"]
@@ -61,13 +68,13 @@ def test_a_flapping_series_is_one_alert_with_few_notices():
     assert reasons.count("opened") == 1 and reasons.count("reopened") <= 4
 
 
-def test_a_rule_may_ask_for_several_points_in_a_row():
+def test_a_rule_can_require_several_consecutive_points():
     rule = PAGE.model_copy(update={"points": 3})
     assert play(AlertManager(), [0.5, 0.5, 0.0, 0.5, 0.5], {"errors": rule}) == []
     assert play(AlertManager(), [0.5, 0.5, 0.5], {"errors": rule}) == ["opened"]
 
 
-def test_while_nobody_acknowledges_there_are_reminders_and_one_escalation():
+def test_an_unacknowledged_alert_sends_reminders_and_one_escalation():
     manager = AlertManager()
     reasons = play(manager, [0.5] * 46)
     assert reasons == ["opened", "reminder", "escalated", "reminder", "reminder"]
@@ -86,7 +93,7 @@ def test_acknowledging_stops_reminders_and_escalation():
     assert not manager.acknowledge(alert.id, "bo", START)
 
 
-def test_error_rate_and_latency_that_rise_together_are_one_alert():
+def test_error_rate_and_latency_rising_together_are_one_alert():
     rules = {
         **RULES,
         "slow": Rule(
@@ -115,7 +122,7 @@ def test_error_rate_and_latency_that_rise_together_are_one_alert():
     [(20, {}, 0.9), (1, {"region": "us"}, 0.9), (1, {}, 0.1)],
     ids=["far in time", "another label", "uncorrelated"],
 )
-def test_what_is_not_related_is_another_alert(minute, labels, correlation):
+def test_unrelated_series_open_separate_alerts(minute, labels, correlation):
     rules = {"high": Rule(priority="P2", condition="above", limit=0.1)}
     manager = AlertManager()
     manager.observe(seen(0, 2.0, "a", labels={"region": "eu"}), rules)
@@ -127,7 +134,7 @@ def test_what_is_not_related_is_another_alert(minute, labels, correlation):
     assert len(manager.alerts) == 2
 
 
-def test_another_rule_on_the_same_series_is_the_same_alert_however_slow_the_series():
+def test_another_rule_on_the_same_series_joins_its_alert():
     manager = AlertManager()
     manager.observe(seen(0, 0.05, alarm=True), RULES)
     manager.observe(seen(60, 0.5), RULES)
@@ -135,7 +142,7 @@ def test_another_rule_on_the_same_series_is_the_same_alert_however_slow_the_seri
     assert alert.priority == "P1" and {m.rule for m in alert.members} == {"odd", "errors"}
 
 
-def test_an_alert_resolves_only_when_all_its_members_have_recovered():
+def test_an_alert_resolves_when_all_its_members_have_recovered():
     rules = {
         "high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)
     }
@@ -146,7 +153,7 @@ def test_an_alert_resolves_only_when_all_its_members_have_recovered():
     assert [n.reason for n in manager.observe(seen(1, 0.0, "b"), rules)] == ["resolved"]
 
 
-def test_an_open_p1_silences_the_p3s_about_the_same_thing():
+def test_an_open_p1_silences_p3s_with_compatible_labels():
     rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
     manager = AlertManager()
     manager.observe(seen(0, 0.5, labels={"service": "shop"}), rules)
@@ -159,7 +166,7 @@ def test_an_open_p1_silences_the_p3s_about_the_same_thing():
     assert [n.channel for n in loud] == ["chat"]
 
 
-def test_an_open_p1_silences_the_reminders_of_earlier_p3s_too():
+def test_an_open_p1_silences_reminders_of_earlier_p3s():
     rules = {
         "odd": Rule(priority="P3", condition="unusual", channels=("chat",), renotify_after=10),
         "errors": PAGE,
@@ -176,20 +183,20 @@ def maintenance(start, end, **match):
     return {"upgrade": MaintenanceWindow.model_validate({**times, "match": match})}
 
 
-def test_maintenance_suppresses_and_the_alert_says_by_which_window():
+def test_a_suppressed_alert_names_the_maintenance_window():
     manager = AlertManager()
     assert play(manager, [0.5] * 3 + [0.0] * 5, windows=maintenance(0, 30)) == []
     (alert,) = manager.alerts.values()
     assert (alert.suppressed_by, alert.state) == (["upgrade"], "resolved")
 
 
-def test_what_is_still_wrong_when_the_window_ends_alerts_then():
+def test_an_alert_still_active_after_maintenance_notifies_then():
     manager = AlertManager()
     assert play(manager, [0.5] * 20, windows=maintenance(0, 20)) == []
     assert play(manager, [0.5], windows=maintenance(0, 20), start=20) == ["opened"]
 
 
-def test_what_is_recovering_when_the_window_ends_alerts_nobody():
+def test_an_alert_recovering_after_maintenance_notifies_nobody():
     manager, windows = AlertManager(), maintenance(0, 20)
     assert play(manager, [0.5] * 19 + [0.0], windows=windows) == []
     assert play(manager, [0.0, 0.0], windows=windows, start=20) == []
@@ -204,7 +211,7 @@ def test_reminders_and_escalation_wait_for_the_end_of_maintenance():
     assert alert.suppressed_by == []
 
 
-def test_what_no_maintenance_covers_reminds_by_its_own_rule_only():
+def test_reminders_follow_the_rules_of_members_outside_maintenance():
     rules = {
         **RULES,
         "slow": Rule(
@@ -222,7 +229,7 @@ def test_what_no_maintenance_covers_reminds_by_its_own_rule_only():
     assert manager.advance(START + timedelta(minutes=40), rules, windows) == []
 
 
-def test_that_it_worsened_is_told_after_the_maintenance():
+def test_an_alert_worsened_in_maintenance_notifies_after_it():
     rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
     manager, windows = AlertManager(), maintenance(1, 10)
     assert [n.reason for n in manager.observe(seen(0, 0.05, alarm=True), rules, windows)] == [
@@ -238,7 +245,7 @@ def test_that_it_worsened_is_told_after_the_maintenance():
 @pytest.mark.parametrize(
     ("after", "told"), [(0.5, ["reopened"]), (0.0, [])], ids=["still wrong", "over"]
 )
-def test_that_it_opened_again_is_told_after_the_maintenance_if_it_is_still_so(after, told):
+def test_an_alert_reopened_in_maintenance_notifies_after_it_if_active(after, told):
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
     rules, manager, windows = {"errors": rule}, AlertManager(), maintenance(3, 10)
     assert play(manager, [0.5, 0.0], rules, windows) == ["opened", "resolved"]
@@ -248,7 +255,7 @@ def test_that_it_opened_again_is_told_after_the_maintenance_if_it_is_still_so(af
     assert copy == manager
 
 
-def test_what_maintenance_held_back_counts_again_when_it_is_told():
+def test_a_suppressed_alert_counts_again_once_it_notifies():
     manager = AlertManager()
     play(manager, [0.5] * 5, windows=maintenance(0, 5))
     assert count_open_alerts(manager.open_alerts())["P1"] == 0
@@ -263,7 +270,7 @@ def test_maintenance_of_another_metric_or_label_suppresses_nothing():
     ]
 
 
-def test_the_keys_of_notices_are_the_same_when_a_crash_makes_us_decide_again():
+def test_deciding_again_after_a_crash_gives_the_same_keys():
     manager = AlertManager()
     before = json.dumps(manager.to_dict())
     first = manager.observe(seen(0, 0.5), RULES)
@@ -271,7 +278,7 @@ def test_the_keys_of_notices_are_the_same_when_a_crash_makes_us_decide_again():
     assert [n.key for n in first] == [n.key for n in again] != []
 
 
-def test_alerts_survive_being_written_and_read_back():
+def test_alerts_survive_a_round_trip_through_json():
     manager = AlertManager()
     play(manager, [0.5] * 20)
     copy = AlertManager.from_dict(json.loads(json.dumps(manager.to_dict())))
@@ -279,7 +286,7 @@ def test_alerts_survive_being_written_and_read_back():
     assert play(copy, [0.0] * 2, start=20) == ["resolved"]
 
 
-def test_resolving_by_hand_tells_and_starts_afresh():
+def test_resolving_by_hand_notifies_and_resets_the_conditions():
     manager = AlertManager()
     play(manager, [0.5] * 2)
     (alert,) = manager.alerts.values()
@@ -289,7 +296,7 @@ def test_resolving_by_hand_tells_and_starts_afresh():
     assert play(manager, [0.5], start=3) == ["reopened"]
 
 
-def test_deleting_a_rule_resolves_what_only_it_could_clear():
+def test_deleting_a_rule_resolves_its_alerts():
     manager = AlertManager()
     play(manager, [0.5])
     manager.advance(START + timedelta(minutes=1), {})
@@ -301,7 +308,7 @@ def test_deleting_a_rule_resolves_what_only_it_could_clear():
     [{"enabled": False}, {"match": Match(metric="nothing")}],
     ids=["switched off", "narrowed"],
 )
-def test_a_rule_that_is_about_the_series_no_longer_resolves_what_only_it_could_clear(change):
+def test_a_rule_that_no_longer_applies_resolves_its_alerts(change):
     manager = AlertManager()
     play(manager, [0.5])
     rules = {"errors": PAGE.model_copy(update=change)}
@@ -309,7 +316,7 @@ def test_a_rule_that_is_about_the_series_no_longer_resolves_what_only_it_could_c
     assert not manager.conditions
 
 
-def test_resolved_alerts_are_handed_over_when_they_will_not_open_again():
+def test_resolved_alerts_are_removed_once_they_cannot_reopen():
     manager = AlertManager()
     play(manager, [0.5, 0.0, 0.0])
     assert manager.remove_old(START + timedelta(minutes=40)) == []
@@ -317,13 +324,13 @@ def test_resolved_alerts_are_handed_over_when_they_will_not_open_again():
     assert not manager.alerts
 
 
-def test_points_of_long_ago_alert_nobody_but_what_still_holds_does():
+def test_old_points_notify_only_if_the_alert_stays_active():
     manager = AlertManager()
     assert manager.observe(seen(0, 0.5), RULES, notify=False) == []
     assert [n.reason for n in manager.advance(START + timedelta(hours=5), RULES)] == ["opened"]
 
 
-def test_a_drop_is_measured_against_what_is_expected():
+def test_a_drop_is_measured_against_the_expected_value():
     rule = DEFAULT_RULES["usage-drop"]
     assert rule.is_met(seen(0, 49, "active_users", expected=100.0))
     assert not rule.is_met(seen(0, 51, "active_users", expected=100.0))
@@ -341,7 +348,7 @@ def test_a_drop_is_measured_against_what_is_expected():
         {"priority": "P1", "condition": "above", "limit": float("nan")},
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(wrong):
+def test_an_invalid_rule_is_rejected(wrong):
     with pytest.raises(ValidationError):
         Rule.model_validate(wrong)
 

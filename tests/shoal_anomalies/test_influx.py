@@ -33,8 +33,18 @@ def influx(tmp_path_factory):
     folder = tmp_path_factory.mktemp("influx")
     config = folder / "influxdb.conf"
     config.write_text(
-        f'reporting-disabled = true\nbind-address = "127.0.0.1:{ports[0]}"\n[meta]\ndir = "{folder}/meta"\n'
-        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[http]\nbind-address = "127.0.0.1:{ports[1]}"\nlog-enabled = false\n'
+        f"""
+        reporting-disabled = true
+        bind-address = "127.0.0.1:{ports[0]}"
+        [meta]
+        dir = "{folder}/meta"
+        [data]
+        dir = "{folder}/data"
+        wal-dir = "{folder}/wal"
+        [http]
+        bind-address = "127.0.0.1:{ports[1]}"
+        log-enabled = false
+        """
     )
     process = subprocess.Popen(
         [binary, "-config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -59,7 +69,7 @@ def rows(series, values, start):
     ]
 
 
-async def test_what_is_written_is_read_back_once_by_series_and_time(influx):
+async def test_written_points_are_read_back_once(influx):
     archive, start = InfluxArchive(influx, "acme"), datetime.now(UTC).timestamp() // 60 * 60 - 3600
     await archive.write(rows("a" * 16, [1, 2, 3], start) + rows("b" * 16, [9.5], start))
     await archive.write(rows("a" * 16, [1, 2, 3], start))
@@ -73,7 +83,7 @@ async def test_what_is_written_is_read_back_once_by_series_and_time(influx):
     await archive.close()
 
 
-async def test_tenants_have_databases_of_their_own_and_can_be_erased(influx):
+async def test_each_tenant_has_a_database_that_can_be_erased(influx):
     start = datetime.now(UTC).timestamp() // 60 * 60 - 3600
     acme, globex = InfluxArchive(influx, "acme-2"), InfluxArchive(influx, "globex")
     await acme.write(rows("a" * 16, [1], start))
@@ -84,7 +94,7 @@ async def test_tenants_have_databases_of_their_own_and_can_be_erased(influx):
     await globex.close()
 
 
-async def test_a_store_that_is_away_is_said_to_be(influx):
+async def test_an_unavailable_store_is_reported(influx):
     archive = InfluxArchive("influxdb://127.0.0.1:1/x", "acme")
     with pytest.raises(Unavailable, match="is unavailable"):
         await archive.read("a" * 16, 0, 1)

@@ -54,7 +54,7 @@ async def test_a_webhook_gets_the_notice_once_with_its_key(ctx, webhook):
     assert await ctx.stores.online.zscore(keys.SENT, "a1/opened/page") is not None
 
 
-async def test_e_mail_goes_out_readably_with_its_key(ctx, free_port):
+async def test_e_mail_is_readable_and_has_the_key(ctx, free_port):
     from aiosmtpd.controller import Controller
 
     received = []
@@ -79,7 +79,7 @@ async def test_e_mail_goes_out_readably_with_its_key(ctx, free_port):
     assert text.split() == ["one", "two"]
 
 
-async def test_a_refusal_is_tried_again_later_and_then_goes(ctx, webhook):
+async def test_a_rejected_notice_is_retried_later(ctx, webhook):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
     webhook.status = 500
@@ -92,7 +92,7 @@ async def test_a_refusal_is_tried_again_later_and_then_goes(ctx, webhook):
     assert (await outcomes(ctx))[0] == ("a1/opened/page", "sent")
 
 
-async def test_an_unreachable_channel_holds_nothing_else_up(ctx, webhook):
+async def test_an_unreachable_channel_delays_no_other(ctx, webhook):
     await define(ctx, "dead", "json://127.0.0.1:1/nobody")
     await define(ctx, "page", webhook.url)
     await owe(ctx, "a/opened/dead", "dead")
@@ -101,7 +101,7 @@ async def test_an_unreachable_channel_holds_nothing_else_up(ctx, webhook):
     assert [m["key"] for m in webhook.received] == ["b/opened/page"]
 
 
-async def test_after_the_last_attempt_it_is_given_up_and_shown(ctx):
+async def test_a_notice_is_given_up_after_the_last_attempt(ctx):
     await define(ctx, "dead", "json://127.0.0.1:1/nobody")
     await owe(ctx, "a/opened/dead", "dead", attempts=MAX_ATTEMPTS - 1)
     assert await Notifier().deliver(ctx) is None
@@ -109,7 +109,7 @@ async def test_after_the_last_attempt_it_is_given_up_and_shown(ctx):
 
 
 @pytest.mark.parametrize("defined", [False, True])
-async def test_a_channel_that_is_undefined_or_off_is_said_so(ctx, defined):
+async def test_an_undefined_or_disabled_channel_is_reported(ctx, defined):
     if defined:
         await define(ctx, "page", "json://127.0.0.1:1/x", enabled=False)
     await owe(ctx)
@@ -118,16 +118,14 @@ async def test_a_channel_that_is_undefined_or_off_is_said_so(ctx, defined):
     assert ("disabled" if defined else "not defined") in entry["detail"]
 
 
-async def test_two_senders_at_once_send_it_once(ctx, webhook):
+async def test_concurrent_senders_send_a_notice_once(ctx, webhook):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
     await asyncio.gather(*(Notifier().deliver(ctx) for _ in range(5)))
     assert len(webhook.received) == 1
 
 
-async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out(
-    ctx, webhook, monkeypatch
-):
+async def test_a_dead_senders_notice_is_sent_after_the_claim_expires(ctx, webhook, monkeypatch):
     await define(ctx, "page", webhook.url)
     await owe(ctx)
     monkeypatch.setattr(module, "CLAIM_TTL", 1)
@@ -144,7 +142,7 @@ async def test_what_a_dead_sender_had_claimed_is_sent_when_the_claim_has_run_out
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "syslog://", "file:///etc/passwd", "dbus://", "nothing://x"]
 )
-def test_what_is_no_channel_is_refused_without_repeating_it(url):
+def test_an_invalid_channel_is_rejected_without_showing_its_url(url):
     with pytest.raises(
         ValidationError, match="not a URL of a service that Apprise supports"
     ) as refusal:
@@ -152,7 +150,7 @@ def test_what_is_no_channel_is_refused_without_repeating_it(url):
     assert "passwd" not in str(refusal.value)
 
 
-def test_the_waits_grow_to_a_quarter_of_an_hour():
+def test_retry_delays_grow_to_a_quarter_of_an_hour():
     assert retry_delay(1) == 0
     assert 1.8 <= retry_delay(2) <= 2.2
     assert retry_delay(50) <= 990

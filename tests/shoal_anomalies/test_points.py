@@ -26,7 +26,7 @@ anything = st.recursive(
     )
     | anything
 )
-def test_whatever_comes_is_a_point_or_a_bad_point(record):
+def test_any_record_is_a_point_or_an_invalid_point(record):
     try:
         point = parse_point(record, NOW)
     except InvalidPoint as fault:
@@ -40,7 +40,7 @@ def test_whatever_comes_is_a_point_or_a_bad_point(record):
 
 
 @given(st.text() | st.text('abc=,. \\"1-', max_size=30))
-def test_whatever_line_comes_is_read_or_refused(line):
+def test_any_line_is_read_or_rejected(line):
     try:
         for record in parse_line(line):
             parse_point(record, NOW)
@@ -49,16 +49,18 @@ def test_whatever_line_comes_is_read_or_refused(line):
 
 
 @given(
-    names, st.dictionaries(names, names, max_size=4), st.floats(allow_nan=False, allow_infinity=False, width=32),
+    names,
+    st.dictionaries(names, names, max_size=4),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
     st.integers(0, 2**60),
-)  # fmt: skip
-def test_a_line_that_is_written_is_read_back(metric, labels, value, time):
+)
+def test_a_formatted_line_is_read_back(metric, labels, value, time):
     (record,) = parse_line(format_line(metric, labels, {"value": value}, time))
     assert (record["metric"], record["labels"], record["value"]) == (metric, labels, value)
     assert abs(record["time"].timestamp() - time / 1e9) < 1e-3
 
 
-def test_a_line_with_spaces_quotes_and_several_fields():
+def test_a_line_can_have_spaces_quotes_and_several_fields():
     found = parse_line(
         'my\\ disk,path=/a\\,b free=12i,used=.5,full=true,note="a b,c=d" 1772442000000000000'
     )
@@ -83,12 +85,12 @@ def test_a_line_with_spaces_quotes_and_several_fields():
         "cpu a=1 99999999999999999999999999999",
     ],
 )
-def test_a_broken_line_is_refused(line):
+def test_an_invalid_line_is_rejected(line):
     with pytest.raises(InvalidPoint):
         parse_line(line)
 
 
-def test_the_order_of_labels_does_not_make_another_series():
+def test_the_order_of_labels_does_not_change_the_series():
     assert (
         series_id("m", {"a": "1", "b": "2"})
         == series_id("m", {"b": "2", "a": "1"})
@@ -108,7 +110,7 @@ def test_the_order_of_labels_does_not_make_another_series():
         ({"metric": "a\nb"}, "metric"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_field(change, field):
+def test_an_invalid_point_names_its_field(change, field):
     with pytest.raises(InvalidPoint) as fault:
         parse_point({"metric": "m", "value": 1, "time": NOW.isoformat(), **change}, NOW)
     assert fault.value.location == field

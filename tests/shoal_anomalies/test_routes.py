@@ -85,7 +85,7 @@ async def incident(ctx, http):
     return http
 
 
-async def test_points_come_back_as_a_series_with_scores(incident):
+async def test_points_are_returned_as_a_series_with_scores(incident):
     answer = (await incident.get("/series", params={"metric": "error_rate"})).json()
     assert (
         len(answer["times"])
@@ -101,7 +101,7 @@ async def test_points_come_back_as_a_series_with_scores(incident):
     )
 
 
-async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident):
+async def test_a_series_combines_archived_and_recent_points(ctx, incident):
     await jobs.archive_new_points(ctx)
     await ctx.stores.online.set(keys.recent_points(series_id("error_rate", {})), b"")
     await incident.post("/metrics", json=points([0.01, 0.01], minutes_ago=-2))
@@ -110,7 +110,7 @@ async def test_a_series_is_whole_across_the_lake_and_the_hot_tail(ctx, incident)
     assert len(answer["times"]) == len(set(answer["times"])) == 204
 
 
-async def test_a_point_that_comes_late_hides_no_history(ctx, incident):
+async def test_a_late_point_hides_no_archived_points(ctx, incident):
     await jobs.archive_new_points(ctx)
     place = keys.recent_points(series_id("error_rate", {}))
     cut = (await ctx.stores.online.get(place))[-20 * recent_points.RECORD.itemsize :]
@@ -122,7 +122,7 @@ async def test_a_point_that_comes_late_hides_no_history(ctx, incident):
     assert len(answer["times"]) == 202
 
 
-async def test_anomalies_are_listed_with_why_and_take_feedback(incident):
+async def test_anomalies_are_listed_with_explanations_and_accept_feedback(incident):
     (found, *_) = (await incident.get("")).json()["anomalies"]
     assert (
         found["metric"] == "error_rate"
@@ -139,7 +139,7 @@ async def test_anomalies_are_listed_with_why_and_take_feedback(incident):
     assert (await incident.get("")).json()["anomalies"][0]["feedback"]["by"] == "ana"
 
 
-async def test_what_people_said_comes_back_as_labels_that_tuning_reads(incident, tmp_path):
+async def test_feedback_is_returned_as_labels_for_tuning(incident, tmp_path):
     (found, *_) = (await incident.get("")).json()["anomalies"]
     await incident.post(f"/{found['id']}/feedback", json={"anomaly": False})
     missed = {"metric": "error_rate", "from": at(minutes=100), "to": at(minutes=80), "note": "slow"}
@@ -159,10 +159,19 @@ async def test_what_people_said_comes_back_as_labels_that_tuning_reads(incident,
 
 @pytest.mark.parametrize(
     "change, status",
-    [({"metric": "none"}, 404), ({"metric": None}, 422), ({"to": at(minutes=200)}, 422), ({"from": at(days=91)}, 422),
-     ({"to": at(minutes=-60)}, 422), ({"from": at(days=9)}, 422), ({"series": "x"}, 422), ({"labels": {"a": 1}}, 422), ({"other": 1}, 422)],
-)  # fmt: skip
-async def test_what_was_missed_must_make_sense(incident, change, status):
+    [
+        ({"metric": "none"}, 404),
+        ({"metric": None}, 422),
+        ({"to": at(minutes=200)}, 422),
+        ({"from": at(days=91)}, 422),
+        ({"to": at(minutes=-60)}, 422),
+        ({"from": at(days=9)}, 422),
+        ({"series": "x"}, 422),
+        ({"labels": {"a": 1}}, 422),
+        ({"other": 1}, 422),
+    ],
+)
+async def test_an_invalid_missed_anomaly_is_rejected(incident, change, status):
     body = {"metric": "error_rate", "from": at(minutes=100), "to": at(minutes=80)} | change
     answer = await incident.post("/missed", json=body)
     assert (
@@ -205,7 +214,7 @@ async def test_with_too_little_feedback_nothing_is_suggested(ctx, incident):
     assert (await incident.get("/suggestion")).json() == {"suggestion": None}
 
 
-async def test_what_was_said_of_points_no_longer_kept_is_forgotten(ctx, http):
+async def test_feedback_on_expired_points_is_deleted(ctx, http):
     old, new = (datetime.now(UTC) - timedelta(days=d) for d in (92, 1))
     for moment in (old, new):
         span = {"series": "0" * 16, "from": moment.timestamp(), "to": moment.timestamp()}
@@ -228,14 +237,25 @@ async def test_an_alert_is_listed_acknowledged_and_resolved(incident):
     assert (await incident.get("/alerts", params={"state": "open"})).json()["alerts"] == []
 
 
-async def test_good_points_are_taken_and_bad_ones_named(http):
+async def test_valid_points_are_accepted_and_invalid_ones_reported(http):
     good = points([1.0])[0]
-    bad = [
-        {**good, "value": "NaN"}, {**good, "value": True}, {**good, "value": None}, {**good, "time": at(days=-1)},
-        {**good, "time": at(days=91)}, {**good, "time": "2026-03-02T09:00:00"}, {**good, "time": "soon"},
-        {**good, "labels": {str(i): "x" for i in range(10_000)}}, {**good, "labels": {"a": 1}}, {**good, "metric": "a\nb"},
-        {**good, "metric": ""}, {**good, "metric": "x" * 300}, {**good, "colour": "red"}, {**good, "kind": "sum"}, 7, None, [good],
-    ]  # fmt: skip
+    changes = [
+        {"value": "NaN"},
+        {"value": True},
+        {"value": None},
+        {"time": at(days=-1)},
+        {"time": at(days=91)},
+        {"time": "2026-03-02T09:00:00"},
+        {"time": "soon"},
+        {"labels": {str(i): "x" for i in range(10_000)}},
+        {"labels": {"a": 1}},
+        {"metric": "a\nb"},
+        {"metric": ""},
+        {"metric": "x" * 300},
+        {"colour": "red"},
+        {"kind": "sum"},
+    ]
+    bad = [*({**good, **change} for change in changes), 7, None, [good]]
     answer = await http.post("/metrics", json=[good, *bad])
     assert answer.status_code == 200 and answer.json()["accepted"] == 1
     assert [r["index"] for r in answer.json()["rejected"]] == list(range(1, len(bad) + 1))
@@ -243,7 +263,7 @@ async def test_good_points_are_taken_and_bad_ones_named(http):
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
-async def test_numbers_that_are_not_finite_are_refused(http, text):
+async def test_numbers_that_are_not_finite_are_rejected(http, text):
     body = f'[{{"metric": "m", "value": {text}}}]'
     answer = await http.post("/metrics", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400 or answer.json()["accepted"] == 0
@@ -278,14 +298,14 @@ async def test_telegraf_can_write_with_a_precision(http):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe"])
-async def test_what_is_not_json_is_malformed(http, body):
+async def test_a_body_that_is_not_json_is_malformed(http, body):
     answer = await http.post("/metrics", content=body, headers={"content-type": "application/json"})
     assert (
         answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
     )
 
 
-async def test_series_that_are_several_must_be_chosen_by_their_labels(ctx, http):
+async def test_one_of_several_series_is_selected_by_its_labels(ctx, http):
     for host in ("a", "b"):
         await http.post("/metrics", json=points([1.0, 2.0], "cpu", labels={"host": host}))
     await follow(ctx)
@@ -302,13 +322,23 @@ async def test_series_that_are_several_must_be_chosen_by_their_labels(ctx, http)
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/series", 422), ("/series?metric=nowhere", 404), ("/series?series=zz", 422), ("/series?series=0123456789abcdef", 404),
-        ("?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 422), ("?from=yesterday", 422), ("?method=magic", 422),
-        ("?cursor=x", 422), ("?limit=0", 422), ("/alerts?state=lost", 422), ("/maintenance/none", 404), ("?cursor=-1", 422),
-        ("?cursor=²", 422), ("/alerts?cursor=²", 422),
+        ("/series", 422),
+        ("/series?metric=nowhere", 404),
+        ("/series?series=zz", 422),
+        ("/series?series=0123456789abcdef", 404),
+        ("?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 422),
+        ("?from=yesterday", 422),
+        ("?method=magic", 422),
+        ("?cursor=x", 422),
+        ("?limit=0", 422),
+        ("/alerts?state=lost", 422),
+        ("/maintenance/none", 404),
+        ("?cursor=-1", 422),
+        ("?cursor=²", 422),
+        ("/alerts?cursor=²", 422),
     ],
-)  # fmt: skip
-async def test_questions_that_make_no_sense_get_a_problem(http, path, status):
+)
+async def test_an_invalid_query_is_answered_with_a_problem(http, path, status):
     answer = await http.get(path)
     assert (
         answer.status_code == status
@@ -316,7 +346,7 @@ async def test_questions_that_make_no_sense_get_a_problem(http, path, status):
     ), answer.text
 
 
-async def test_maintenance_windows_are_kept_shown_and_removed(http):
+async def test_maintenance_windows_are_stored_listed_and_deleted(http):
     window = {
         "from": at(minutes=5),
         "to": at(minutes=-5),
@@ -349,12 +379,12 @@ async def test_maintenance_windows_are_kept_shown_and_removed(http):
         ("/channels/c", {"url": "syslog://"}, "Apprise"),
     ],
 )
-async def test_settings_that_make_no_sense_are_refused_with_what_is_wrong(http, path, body, says):
+async def test_invalid_configuration_is_rejected_with_the_reason(http, path, body, says):
     answer = await http.put(path, json=body)
     assert answer.status_code == 422 and says in answer.text, answer.text
 
 
-async def test_rules_start_as_the_defaults_and_are_the_tenants_to_change(http):
+async def test_a_tenant_can_change_the_default_rules(http):
     rules = (await http.get("/rules")).json()["rules"]
     assert rules["error-rate"]["limit"] == 0.1 and rules["error-rate"]["priority"] == "P1"
     changed = {**rules["error-rate"], "limit": 0.2, "match": {"metric": "nothing"}}
@@ -365,7 +395,7 @@ async def test_rules_start_as_the_defaults_and_are_the_tenants_to_change(http):
     assert (await http.delete("/rules/unusual")).status_code == 404
 
 
-async def test_rules_that_were_deleted_do_not_count_among_those_kept(http, monkeypatch):
+async def test_deleted_rules_do_not_count_towards_the_limit(http, monkeypatch):
     monkeypatch.setattr(config_routes, "MAX_ENTRIES", 2)
     rule = {"priority": "P3", "condition": "above", "limit": 1}
     for n in range(4):
@@ -376,7 +406,7 @@ async def test_rules_that_were_deleted_do_not_count_among_those_kept(http, monke
     assert answers == [200, 200, 409]
 
 
-async def test_feedback_on_an_id_with_an_odd_digit_finds_nothing(http):
+async def test_feedback_on_an_invalid_id_is_not_found(http):
     assert (await http.post("/abc-²/feedback", json={"anomaly": True})).status_code in (404, 422)
 
 
@@ -386,7 +416,7 @@ async def test_a_channels_credentials_are_never_shown(http):
     assert "secret" not in (await http.get("/channels")).text
 
 
-async def test_a_reader_may_look_and_not_touch(ctx):
+async def test_a_reader_cannot_write(ctx):
     async with serve(ctx, Role.reader) as http:
         assert (await http.get("/alerts")).status_code == 200
         assert (await http.post("/metrics", json=points([1.0]))).status_code == 403

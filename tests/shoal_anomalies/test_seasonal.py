@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from shoal_anomalies import seasonal
-from shoal_anomalies.seasonal import DAY, WEEK, SeasonalModel, TooShort, fit
+from shoal_anomalies.seasonal import TooShort, fit
+from shoal_anomalies.seasonal_model import DAY, WEEK, SeasonalModel
 
 START = 1_772_409_600.0  # a Monday, 00:00 UTC
 
@@ -29,31 +30,31 @@ def ahead(days=7, after=42):
     return START + after * DAY + np.arange(0, days * DAY, 900.0)
 
 
-def test_monday_mornings_are_known_to_be_high(model):
+def test_the_season_of_the_week_is_fitted(model):
     expected, low, high = model.band(ahead())
     assert np.abs(expected - truth(ahead())).mean() < 2
     assert ((low < truth(ahead())) & (truth(ahead()) < high)).mean() > 0.97
 
 
-def test_about_as_many_ordinary_points_are_outside_the_band_as_it_says(model):
+def test_few_ordinary_points_are_outside_the_band(model):
     _, low, high = model.band(ahead())
     seen = truth(ahead()) + np.random.default_rng(1).normal(0, 2, len(ahead()))
     assert ((seen < low) | (seen > high)).mean() < 0.02
 
 
-def test_what_is_usual_at_noon_is_odd_at_night(model):
+def test_a_value_usual_at_noon_is_unusual_at_night(model):
     noon, night = START + 42 * DAY + 6 * 3600, START + 42 * DAY + 18 * 3600
     assert abs(model.z(noon, 150.0)) < 3 < model.z(night, 150.0)
 
 
-def test_with_less_than_two_weeks_it_learns_the_day_and_with_less_than_two_days_nothing():
+def test_short_histories_give_a_daily_season_or_none():
     times, values = history(5)
     assert len(fit(times, values).expected) == DAY / 900
     with pytest.raises(TooShort, match="two days"):
         fit(*history(1))
 
 
-def test_gaps_disorder_and_what_is_not_finite_are_taken(model):
+def test_gaps_disorder_and_nan_are_accepted(model):
     times, values = history(42)
     keep = np.random.default_rng(2).random(len(times)) > 0.3
     values[::50] = np.nan
@@ -62,7 +63,7 @@ def test_gaps_disorder_and_what_is_not_finite_are_taken(model):
     assert np.abs(other.band(ahead())[0] - model.band(ahead())[0]).mean() < 2
 
 
-def test_a_constant_series_has_a_band_of_some_width():
+def test_the_band_of_a_constant_series_is_not_empty():
     times, values = history(20)
     fitted = fit(times, np.full_like(values, 45.0))
     expected, low, high = fitted.band(ahead())
@@ -75,12 +76,12 @@ def test_only_the_last_ninety_days_count():
     assert np.abs(fit(times, values).band(ahead(after=100))[0] - truth(ahead(after=100))).mean() < 4
 
 
-def test_a_model_written_as_json_is_the_same_read_back(model):
+def test_a_model_survives_a_round_trip_through_json(model):
     copy = SeasonalModel.from_dict(json.loads(json.dumps(model.to_dict())))
     assert copy.band(ahead())[0] == pytest.approx(model.band(ahead())[0], rel=1e-5)
 
 
-def test_looking_up_hourly_points_expects_them_where_they_are():
+def test_hourly_points_are_expected_at_their_own_times():
     times, values = history(21, step=3600, noise=0.1)
     fitted = fit(times, values)
     later = START + 21 * DAY + np.arange(0, WEEK, 3600.0)
@@ -91,7 +92,7 @@ def test_looking_up_hourly_points_expects_them_where_they_are():
     "days_ago, hours", [(3, 3), (5, 10), (3 / 24, 3)], ids=["short", "long", "still on"]
 )
 @pytest.mark.parametrize("days", [15, 42])
-def test_an_outage_is_not_expected_to_come_again(days, days_ago, hours):
+def test_an_outage_is_not_expected_again(days, days_ago, hours):
     times, values = history(days)
     began = times[-1] - days_ago * DAY
     values[(times >= began) & (times < began + hours * 3600)] = 0
@@ -100,14 +101,14 @@ def test_an_outage_is_not_expected_to_come_again(days, days_ago, hours):
     assert (high - low).mean() < 30
 
 
-def test_a_shift_that_stays_is_expected_to():
+def test_a_lasting_shift_is_expected_to_stay():
     times, values = history(42)
     values[times >= times[-1] - 10 * DAY] *= 1.4
     expected, _, _ = fit(times, values).band(ahead())
     assert np.median(expected / truth(ahead())) == pytest.approx(1.4, abs=0.1)
 
 
-def test_prophet_does_not_expect_what_a_holiday_was_like():
+def test_prophet_does_not_expect_holidays_to_recur():
     times, values = history(42, step=3600)
     easter = [1_775_174_400.0, 1_775_433_600.0]  # Good Friday and Easter Monday 2026
     for day in easter:
@@ -116,7 +117,7 @@ def test_prophet_does_not_expect_what_a_holiday_was_like():
     assert np.abs(expected - truth(ahead(after=42))).mean() < 8
 
 
-def test_prophet_gives_a_table_that_ends():
+def test_a_table_of_prophet_ends():
     fitted = fit(*history(21, step=3600), "prophet")
     assert np.abs(fitted.band(ahead(after=21))[0] - truth(ahead(after=21))).mean() < 8
     assert fitted.z(START + 60 * DAY, 100.0) is None

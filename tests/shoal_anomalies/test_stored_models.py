@@ -18,7 +18,7 @@ from shoal_anomalies import jobs, keys, model_fitting
 from shoal_anomalies.isolation_forest import IsolationTrees
 from shoal_anomalies.multivariate import CombinationForest
 from shoal_anomalies.points import series_id
-from shoal_anomalies.seasonal import SeasonalModel
+from shoal_anomalies.seasonal_model import SeasonalModel
 from shoal_anomalies.stored_models import load_forest, load_season
 from shoal_anomalies.stream_processor import StreamProcessor
 
@@ -75,7 +75,7 @@ def test_trees_score_as_the_library_that_fitted_them():
     assert trees.score(rows) == pytest.approx(library.decision_function(rows), abs=1e-12)
 
 
-def test_a_forest_read_back_scores_the_same():
+def test_a_stored_forest_scores_the_same():
     restored = CombinationForest.from_bytes(GOOD)
     assert restored.metrics == tuple(METRICS)
     assert np.array_equal(restored.surprisals(ROWS * 1.2), FOREST.surprisals(ROWS * 1.2))
@@ -84,13 +84,13 @@ def test_a_forest_read_back_scores_the_same():
 
 
 @pytest.mark.parametrize("stored", HOSTILE.values(), ids=HOSTILE.keys())
-def test_an_unreadable_forest_is_left_out(stored):
+def test_an_unreadable_forest_is_ignored(stored):
     assert load_forest("group", stored) is None
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400) | st.integers(0, len(GOOD) - 1).map(lambda n: GOOD[:n]))
-def test_whatever_bytes_are_stored_no_forest_load_fails(stored):
+def test_loading_a_forest_fails_for_no_stored_bytes(stored):
     assert load_forest("group", stored) is None
 
 
@@ -118,13 +118,13 @@ SEASONS = {
 
 
 @pytest.mark.parametrize("stored", SEASONS.values(), ids=SEASONS.keys())
-def test_an_unreadable_season_is_left_out(stored):
+def test_an_unreadable_season_is_ignored(stored):
     assert load_season("series", stored) is None
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
-def test_whatever_bytes_are_stored_no_season_load_fails(stored):
+def test_loading_a_season_fails_for_no_stored_bytes(stored):
     assert load_season("series", stored) is None
 
 
@@ -144,7 +144,7 @@ def processor() -> StreamProcessor:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stored", [b"", b"\x80garbage", HOSTILE["another version"]])
-async def test_processing_goes_on_and_the_next_fit_replaces_what_is_unreadable(ctx, stored):
+async def test_processing_continues_until_the_next_fit_replaces_unreadable_models(ctx, stored):
     now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5)
     batch = [
         e for k, m in enumerate(METRICS) for e in events(ROWS[:, k], m, now, labels={"a": "b"})

@@ -81,7 +81,7 @@ async def readings(ctx, metric="error_rate", labels=None):
     )
 
 
-async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, processor):
+async def test_a_high_error_rate_sends_one_explained_page(ctx, processor):
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     box = await outbox(ctx)
     assert [e["channel"] for e in box.values()] == ["page"]
@@ -92,13 +92,13 @@ async def test_an_error_rate_over_the_limit_becomes_one_page_that_says_why(ctx, 
     assert found[-1]["metric"] == "error_rate" and found[-1]["score"] >= 0.5
 
 
-async def test_the_capabilitys_stream_handler_takes_points_in(ctx):
+async def test_the_capabilitys_stream_handler_processes_points(ctx):
     [capability] = shoal_capabilities()
     await capability.streams[0].handle(ctx, events(noise(5)))
     assert len(await readings(ctx)) == 5
 
 
-async def test_the_same_events_again_change_nothing(ctx, processor):
+async def test_repeated_events_change_nothing(ctx, processor):
     batch = events([*noise(200), 0.4, 0.5])
     await processor.handle(ctx, batch)
     before = (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist())
@@ -107,7 +107,7 @@ async def test_the_same_events_again_change_nothing(ctx, processor):
     assert (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist()) == before
 
 
-async def test_scores_do_not_depend_on_batches_nor_on_restarts(ctx, processor):
+async def test_scores_do_not_depend_on_batches_or_restarts(ctx, processor):
     values = np.random.default_rng(1).normal(10, 1, 330)
     batch = events(values, "cpu")
     await processor.handle(ctx, batch)
@@ -127,7 +127,7 @@ async def test_alerts_survive_a_restart_and_resolve_after_it(ctx, processor):
     assert sorted(k.split("/")[1] for k in await outbox(ctx)) == ["opened", "resolved"]
 
 
-async def test_points_that_come_late_are_kept_and_not_scored(ctx, processor):
+async def test_late_points_are_stored_but_not_scored(ctx, processor):
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     await processor.handle(ctx, events(noise(50), until=now))
     await processor.handle(ctx, events([9.0], until=now - 30 * MINUTE + timedelta(seconds=30)))
@@ -136,7 +136,7 @@ async def test_points_that_come_late_are_kept_and_not_scored(ctx, processor):
     assert len(kept) == 51 and late.sum() == 1 and np.isnan(kept.scores[late]).all()
 
 
-async def test_a_value_that_is_corrected_is_kept_as_corrected_with_its_score(ctx, processor):
+async def test_a_corrected_value_is_stored_with_its_first_score(ctx, processor):
     batch = events(noise(50))
     await processor.handle(ctx, batch)
     changed = batch[10].model_copy(
@@ -147,7 +147,7 @@ async def test_a_value_that_is_corrected_is_kept_as_corrected_with_its_score(ctx
     assert len(kept) == 50 and kept.values[10] == 5.0 and not np.isnan(kept.scores[10])
 
 
-async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx, processor):
+async def test_a_counter_is_scored_as_its_rate_across_restarts(ctx, processor):
     now, counted = datetime.now(UTC), [100.0, 160.0, 280.0, 30.0, 90.0]
     await processor.handle(ctx, events(counted[:2], "hits", kind="counter", until=now - 3 * MINUTE))
     await quiet(StreamProcessor()).handle(
@@ -168,18 +168,18 @@ async def test_a_counter_is_watched_as_its_rate_and_may_start_again_at_zero(ctx,
         {"metric": "x", "value": True},
     ],
 )
-async def test_an_event_that_is_no_point_holds_nothing_up(ctx, processor, data):
+async def test_an_invalid_event_does_not_block_others(ctx, processor, data):
     await processor.handle(ctx, [Event(type="metric", data=data), *events(noise(5))])
     assert len(await readings(ctx)) == 5
 
 
-async def test_history_alerts_nobody(ctx, processor):
+async def test_old_points_notify_nobody(ctx, processor):
     past = datetime.now(UTC) - timedelta(days=10)
     await processor.handle(ctx, events([*noise(200), 0.5, 0.5, *noise(20)], until=past))
     assert await anomalies(ctx) and not await outbox(ctx)
 
 
-async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, processor):
+async def test_a_concurrent_acknowledgement_is_not_lost(ctx, processor):
     from shoal_anomalies.alert_state import commit
 
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
@@ -196,9 +196,7 @@ async def test_an_acknowledgement_meanwhile_is_not_lost(ctx, processor):
     assert (await read_alert_state(ctx)).manager.alerts[alert.id].state == "acknowledged"
 
 
-async def test_a_crash_before_the_write_leaves_nothing_and_the_next_try_does_all(
-    ctx, processor, monkeypatch
-):
+async def test_a_batch_that_crashed_is_processed_completely_next_time(ctx, processor, monkeypatch):
 
     batch = events([*noise(200), 0.4, 0.5])
 
@@ -226,7 +224,7 @@ async def test_related_metrics_are_one_alert_with_its_members(ctx, processor):
     assert len(alerts) == 2
 
 
-async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, processor):
+async def test_new_points_are_archived_and_read_back_once(ctx, processor):
     await processor.handle(ctx, events(noise(100)))
     waiting = await ctx.stores.online.lrange(keys.UNARCHIVED, 0, -1)
     assert await jobs.archive_new_points(ctx) == 100
@@ -243,7 +241,7 @@ async def test_what_waits_goes_to_the_lake_and_is_read_back_once(ctx, processor)
     assert list(everything) == [series] and len(everything[series]) == 100
 
 
-async def test_some_series_of_many_days_are_read_whole(ctx, processor):
+async def test_selected_series_are_read_across_all_days(ctx, processor):
     await processor.handle(
         ctx, events(noise(72), step=60 * MINUTE) + events(noise(72), "other", step=60 * MINUTE)
     )
@@ -255,7 +253,7 @@ async def test_some_series_of_many_days_are_read_whole(ctx, processor):
     assert not await LakeArchive(ctx.stores).read_all(now - 10 * 86_400, now + 60, [])
 
 
-async def test_days_past_ninety_and_silent_series_are_dropped(ctx, processor):
+async def test_series_without_recent_points_are_deleted(ctx, processor):
     old = datetime.now(UTC) - timedelta(days=89)
     await processor.handle(ctx, events(noise(10), "old", until=old))
     await jobs.archive_new_points(ctx)
@@ -266,7 +264,7 @@ async def test_days_past_ninety_and_silent_series_are_dropped(ctx, processor):
     assert not await ctx.stores.online.hexists(keys.SERIES, series)
 
 
-async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, processor):
+async def test_recent_points_are_trimmed_to_the_detectors_history(ctx, processor):
     past = datetime.now(UTC) - timedelta(days=20)
     values = noise(recent_points.MAX_LENGTH + 10)
     await processor.handle(ctx, events(values, until=past))
@@ -277,7 +275,7 @@ async def test_a_long_tail_is_cut_to_what_the_detector_remembers(ctx, processor)
     assert len(await readings(ctx)) == recent_points.TRIMMED_LENGTH + 1
 
 
-async def test_no_point_is_lost_when_tenants_push_each_others_series_out_of_memory(
+async def test_no_point_is_lost_when_series_are_evicted(
     ctx, processor, monkeypatch, redis_port, tmp_path
 ):
 
@@ -297,7 +295,7 @@ async def test_no_point_is_lost_when_tenants_push_each_others_series_out_of_memo
     assert len(processor.cache) <= 20
 
 
-async def test_a_tenant_that_was_erased_and_made_anew_gets_its_series_listed(ctx, processor):
+async def test_a_tenant_created_again_has_its_series_listed(ctx, processor):
     now = datetime.now(UTC)
     await processor.handle(ctx, events(noise(30), until=now - MINUTE))
     await processor.handle(ctx, events([1.0], "old", until=now - MINUTE))
@@ -317,7 +315,7 @@ async def test_a_tenant_that_was_erased_and_made_anew_gets_its_series_listed(ctx
     }
 
 
-async def test_a_fitted_season_flags_what_the_hour_of_the_week_makes_odd(ctx, processor):
+async def test_a_fitted_season_finds_values_unusual_for_the_hour(ctx, processor):
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     hours = np.arange(24 * 21)
     values = (
@@ -370,7 +368,7 @@ async def fitted_forest(ctx, processor, labels, until):
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
-async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, processor, together):
+async def test_an_unusual_combination_is_explained_by_its_drivers(ctx, processor, together):
     labels, until = {"service": "shop"}, datetime.now(UTC).replace(second=0, microsecond=0) - MINUTE
     await fitted_forest(ctx, processor, labels, until)
     batch = [
@@ -385,9 +383,7 @@ async def test_an_odd_combination_is_flagged_and_says_what_drove_it(ctx, process
     assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
 
 
-async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_comes(
-    ctx, processor, webhook
-):
+async def test_the_job_sends_notices_of_a_dead_worker(ctx, processor, webhook):
     channel = orjson.dumps({"url": webhook.url, "enabled": True})
     await ctx.stores.online.hset(keys.CHANNELS, "page", channel)
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
@@ -400,7 +396,7 @@ async def test_what_a_dead_worker_owed_is_sent_by_the_job_though_nothing_new_com
     assert len(webhook.received) == 1
 
 
-async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(ctx, processor):
+async def test_points_are_replayed_over_a_state_of_another_version(ctx, processor):
     await processor.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
     await ctx.stores.online.hset(
         keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"version": 0}')
@@ -409,7 +405,7 @@ async def test_a_saved_state_of_another_form_is_left_and_the_tail_taken_in_anew(
     assert (await anomalies(ctx))[-1]["value"] == 0.9
 
 
-async def test_the_background_task_sends_and_ends(ctx, webhook):
+async def test_the_background_task_delivers_and_ends(ctx, webhook):
     await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps({"url": webhook.url}))
     processor = StreamProcessor()
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))

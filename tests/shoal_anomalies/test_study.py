@@ -36,14 +36,14 @@ def series(*spikes, windows=(), denied=(), n=1200, size=50.0):
     return {"name": "s", "times": times.tolist(), "values": values.tolist(), **around}
 
 
-def test_silence_is_worth_nothing_and_finding_all_at_once_about_everything():
+def test_no_alarms_score_0_and_prompt_ones_nearly_100():
     data = [to_labelled_series(series(600, 900, windows=(600, 900)))]
     assert objective(DEFAULTS, data) > 70
     deaf = DEFAULTS.model_copy(update={"sensitivity_threshold": 100.0})
     assert objective(deaf, data) == 0
 
 
-def test_an_alarm_that_was_denied_costs_as_much_as_a_window_missed():
+def test_a_denied_alarm_costs_as_much_as_a_missed_window():
     plain = objective(DEFAULTS, [to_labelled_series(series(600, 900, windows=(600,)))])
     assert plain - objective(
         DEFAULTS, [to_labelled_series(series(600, 900, windows=(600,), denied=(900,)))]
@@ -78,7 +78,7 @@ def test_the_objective_is_the_benchmarks_own_score():
     )
 
 
-def test_series_are_loaded_from_a_folder_and_from_a_document(tmp_path):
+def test_series_are_loaded_from_a_folder_or_a_file(tmp_path):
     record = series(600, windows=(600,))
     (tmp_path / "labels.json").write_text(json.dumps({"series": [record]}))
     (tmp_path / "nab" / "group").mkdir(parents=True)
@@ -100,16 +100,22 @@ def test_series_are_loaded_from_a_folder_and_from_a_document(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"series": [{"name": "s"}]}', '{"series": [{"name": "s", "times": [1, 2], "values": [1], "windows": []}]}',
-             json.dumps({"series": [series(600, denied=(600,))]})],
-)  # fmt: skip
-def test_what_cannot_be_learnt_from_is_refused(tmp_path, text):
+    "text",
+    [
+        "",
+        "[]",
+        '{"series": [{"name": "s"}]}',
+        '{"series": [{"name": "s", "times": [1, 2], "values": [1], "windows": []}]}',
+        json.dumps({"series": [series(600, denied=(600,))]}),
+    ],
+)
+def test_files_without_labels_are_rejected(tmp_path, text):
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(Invalid):
         load_labelled_series(str(tmp_path / "labels.json"))
 
 
-def test_what_people_denied_makes_the_suggestion_less_sensitive_and_keeps_what_they_confirmed():
+def test_denied_alarms_lower_the_suggested_sensitivity():
     surprisals = np.zeros(3000)
     true, false = [1000, 2000], [1300, 1600, 2300, 2600, 2900]
     surprisals[true], surprisals[false] = 8.0, 4.2
@@ -120,7 +126,7 @@ def test_what_people_denied_makes_the_suggestion_less_sensitive_and_keeps_what_t
     assert suggest_parameters(data, DEFAULTS) == (best, value, before)
 
 
-def test_nothing_else_is_suggested_where_nothing_is_better():
+def test_the_current_parameters_are_suggested_if_best():
     surprisals = np.zeros(2000)
     surprisals[1000] = 9.0
     best, value, before = suggest_parameters(
