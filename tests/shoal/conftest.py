@@ -184,7 +184,7 @@ class World:
         self.logs: dict[str, Log] = {}
         self.keys: dict[str, str] = {}
         self.asked: list[tuple[str, TenantContext]] = []
-        self.settled: list[str] = []
+        self.purged: list[str] = []
         self.routes = router = routes(None)
         enforce_roles(router)
         self.app = FastAPI(
@@ -220,7 +220,7 @@ class World:
         )
 
     async def purge_if_erased(self, tenant: str) -> None:
-        self.settled.append(tenant)
+        self.purged.append(tenant)
 
     def open_stores(self, tenant: str) -> Any:
         return SimpleNamespace(events=self.logs.setdefault(tenant, Log()))
