@@ -40,5 +40,5 @@ platform_capability = Capability(
     "platform",
     "Tenants, keys, boards, events, jobs, parameters and the audit log.",
     routes=routes,
-    jobs=[Job("compact", compact, "Merge the lake's small files of each day.", cron="30 2 * * *")],
+    jobs=[Job("compact", compact, "Merges the lake's small files of each day.", cron="30 2 * * *")],
 )

@@ -14,11 +14,13 @@ def status() -> None:
     from shoal.runtime import plugins
 
     config = Config.load()
-    if running_state(config.data.resolve()) is None and config.address is None:
+    folder = config.data.resolve()
+    if running_state(folder) is None and config.address is None:
         found = plugins.installed(config.disabled)
         problems = [{"plugin": p.plugin, "cause": p.cause} for p in found.problems]
         show(
-            {"running": False, "problems": problems}, "Shoal is not running (`shoal up` starts it)"
+            {"running": False, "problems": problems},
+            f"Shoal is not running on {folder} (`shoal up` starts it; --data names another folder)",
         )
         _show_problems(problems)
         raise typer.Exit(1)
