@@ -97,8 +97,11 @@ class Design(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _default_control(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("control") and values.get("variants"):
-            first = values["variants"][0]
+        if not isinstance(values, dict) or values.get("control"):
+            return values
+        variants = values.get("variants")
+        if isinstance(variants, list | tuple) and variants:
+            first = variants[0]
             name = first.get("name") if isinstance(first, dict) else getattr(first, "name", "")
             values = {**values, "control": name or ""}
         return values

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shoal_experiments import aggregation as agg
@@ -44,6 +47,19 @@ def design(**fields: Any) -> Design:
             **fields,
         }
     )
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(Design.model_fields)), JSON_VALUES)
+def test_any_json_is_a_design_or_a_validation_error(field: str, value: Any) -> None:
+    with suppress(ValidationError):
+        design(**{field: value})
 
 
 @pytest.mark.parametrize(

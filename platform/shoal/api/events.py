@@ -93,7 +93,7 @@ async def replay(
     """Have a stream handle events again.
 
     Either the dead letters `ids`, or everything after the position `after`; without
-    both, all dead letters of the group.
+    both, the oldest 1,000 dead letters of the group.
     """
     require_service_or_admin(ctx)
     groups = list(platform.streams())
@@ -101,6 +101,9 @@ async def replay(
     if body.group not in groups:
         raise NotFound(f"no stream {body.group!r}; available: {', '.join(groups)}")
     ids, log = body.ids, platform.event_log
+    if ids is not None and body.after is not None:
+        message = "give ids or after, not both"
+        raise Invalid(message, errors=[{"location": "after", "message": message}])
     if ids is None and body.after is None:
         ids = [d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=1000)]
     return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}

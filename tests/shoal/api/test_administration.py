@@ -13,6 +13,7 @@ from shoal import (
     Client,
     Event,
     Forbidden,
+    Invalid,
     Job,
     LimitExceeded,
     NotFound,
@@ -119,6 +120,12 @@ def test_an_unknown_stream_cannot_be_replayed(shoal_app: Callable[..., Any]) -> 
     for group in ("dairy.pages", "diary.0"):
         with pytest.raises(NotFound, match=r"diary\.pages"):
             platform.replay(body={"group": group, "after": "0"})
+
+
+def test_a_replay_takes_ids_or_a_position(shoal_app: Callable[..., Any]) -> None:
+    platform = shoal_app(capabilities=[DIARY]).client("acme").platform
+    with pytest.raises(Invalid, match="not both"):
+        platform.replay(body={"group": "diary.pages", "ids": [], "after": "0-0"})
 
 
 def test_a_tenant_cannot_fill_the_queue(
