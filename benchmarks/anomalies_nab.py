@@ -1,5 +1,4 @@
-"""Score the anomaly detector by the rules of the Numenta Anomaly Benchmark, beside
-peers run on the same series.
+"""The anomaly detector and peers on the Numenta Anomaly Benchmark, by its own rules.
 
     python benchmarks/anomalies_nab.py
 
@@ -26,14 +25,22 @@ from shoal_anomalies.series_state import SeriesState
 from shoal_anomalies.statistical import z_scores
 
 REFERENCE = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
-PUBLISHED = {"Numenta HTM": 73.6, "CAD OSE": 71.7, "ARTime": 71.1, "Random Cut Forest": 56.7, "Twitter ADVec": 43.6,
-             "Etsy Skyline": 38.6, "windowed Gaussian": 35.0}  # fmt: skip
+PUBLISHED = {
+    "Numenta HTM": 73.6,
+    "CAD OSE": 71.7,
+    "ARTime": 71.1,
+    "Random Cut Forest": 56.7,
+    "Twitter ADVec": 43.6,
+    "Etsy Skyline": 38.6,
+    "windowed Gaussian": 35.0,
+}
 Array = NDArray[np.float64]
 
 
 def windowed_gaussian(times: Array, values: Array) -> Array:
-    """The benchmark's own baseline: one minus the Gaussian tail probability over the
-    last 6,400 values, refitted every 100.
+    """The benchmark's own baseline: Gaussian probability over the last 6,400 values.
+
+    Refitted every 100 values.
     """
     scores, mean, deviation = np.zeros(len(values)), 0.0, 1.0
     for i, value in enumerate(values):
@@ -45,15 +52,13 @@ def windowed_gaussian(times: Array, values: Array) -> Array:
 
 
 def robust_z(times: Array, values: Array) -> Array:
-    """Shoal's statistical method by itself: |z| > 3 is 0.5."""
+    """Shoal's statistical method alone: |z| = 3 scores 0.5."""
     z = np.abs(z_scores(values))
     return np.asarray(z / (z + 3))
 
 
 def isolation_forest(times: Array, values: Array) -> Array:
-    """PyOD's Isolation Forest over windows of eight values, fitted on the probationary
-    part.
-    """
+    """PyOD's Isolation Forest over windows of eight values, fitted to the probation."""
     from pyod.models.iforest import IForest
 
     width = 8
@@ -73,7 +78,7 @@ METHODS: dict[str, tuple[Callable[[Array, Array], Array], float]] = {
 
 
 def quiet_series(weeks: int = 4) -> dict[str, Array]:
-    """Series with nothing wrong, a point each five minutes."""
+    """Generated series without anomalies, a point every five minutes."""
     random = np.random.default_rng(7)
     n = weeks * 2016
     hour = np.arange(n) / 12
@@ -97,9 +102,7 @@ def quiet_series(weeks: int = 4) -> dict[str, Array]:
 
 
 def fitted_alarms(times: Array, values: Array) -> float:
-    """Alarms per week in the second half, as the platform watches a series whose season
-    was fitted to the first.
-    """
+    """Alarms per week in the second half, with a season fitted to the first."""
     half = len(values) // 2
     state = SeriesState("s", "s", {}, Detector())
     scores = []
@@ -110,63 +113,79 @@ def fitted_alarms(times: Array, values: Array) -> float:
     return int((np.array(scores[half:]) >= DEFAULT_THRESHOLD).sum()) / (half / 2016)
 
 
-def main() -> None:
+def load_scorer() -> Any:
+    """The benchmark's own scoring rules, a module of the reference data."""
     tool = REFERENCE.parent / "tools" / "nabscore.py"
     if not tool.is_file():
         raise SystemExit(f"no reference data at {REFERENCE} (set SHOAL_REFERENCE)")
     spec = importlib.util.spec_from_file_location("nabscore", tool)
     assert spec and spec.loader
-    nab: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nab)
-    folder = REFERENCE / "nab"
-    windows = {
-        k: [(a[:19], b[:19]) for a, b in v]
-        for k, v in json.loads((folder / "windows.json").read_text()).items()
-    }
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_series(folder: Path) -> dict[str, tuple[list[str], Array]]:
+    """Times and values by the name of the series."""
     series = {}
     for path in sorted(folder.glob("*/*.csv")):
         rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
-        stamps = [row[0][:19] for row in rows]
-        series[path.relative_to(folder).as_posix()] = (
-            stamps,
-            np.array([float(row[1]) for row in rows]),
-        )
-    count = sum(len(windows[name]) for name in series)
-    points_in_all = sum(len(values) for _, values in series.values())
-    print(f"{len(series)} series, {points_in_all:,} points, {count} windows; {machine()}\n")
+        times = [row[0][:19] for row in rows]
+        values = np.array([float(row[1]) for row in rows])
+        series[path.relative_to(folder).as_posix()] = (times, values)
+    return series
+
+
+def compare_methods() -> None:
+    """Print each method's scores, at its fixed threshold and at the best in hindsight."""
+    nab, folder = load_scorer(), REFERENCE / "nab"
+    series = read_series(folder)
+    labels = json.loads((folder / "windows.json").read_text())
+    windows = {name: [(a[:19], b[:19]) for a, b in spans] for name, spans in labels.items()}
+    window_count = sum(len(windows[name]) for name in series)
+    point_count = sum(len(values) for _, values in series.values())
+    print(f"{len(series)} series, {point_count:,} points, {window_count} windows; {machine()}\n")
     print(f"{'':32s}{'standard':>18s}{'low FP':>18s}{'low FN':>18s}{'points/s/core':>16s}")
     print(f"{'':32s}" + f"{'fixed':>9s}{'hindsight':>9s}" * 3)
     for label, (method, threshold) in METHODS.items():
         started = time.process_time()
         scores = {}
         for name, (stamps, values) in series.items():
-            moments = np.array(stamps, dtype="datetime64[s]").astype(np.int64).astype(float)
-            scores[name] = method(moments, values).tolist()
-        rate = points_in_all / (time.process_time() - started)
+            times = np.array(stamps, dtype="datetime64[s]").astype(np.int64).astype(float)
+            scores[name] = method(times, values).tolist()
+        rate = point_count / (time.process_time() - started)
         line = f"{label:32s}"
         for tp, fp, fn in nab.PROFILES.values():
             points = [
-                p for name, (stamps, _) in series.items()
-                for p in nab.file_points(stamps, scores[name], windows[name], tp, fp, name)
-            ]  # fmt: skip
-            fixed = nab.normalise(nab.score_at(points, fn, threshold), count, tp, fn)
-            line += f"{fixed:9.1f}{nab.normalise(nab.sweep(points, fn)[0], count, tp, fn):9.1f}"
+                point
+                for name, (stamps, _) in series.items()
+                for point in nab.file_points(stamps, scores[name], windows[name], tp, fp, name)
+            ]
+            fixed = nab.normalise(nab.score_at(points, fn, threshold), window_count, tp, fn)
+            best = nab.normalise(nab.sweep(points, fn)[0], window_count, tp, fn)
+            line += f"{fixed:9.1f}{best:9.1f}"
         print(line + f"{rate:16,.0f}")
+    published = ", ".join(f"{name} {score}" for name, score in PUBLISHED.items())
+    print(f"\nPublished, standard profile in hindsight: {published}")
+
+
+def count_false_alarms() -> None:
+    """Print false alarms per series and week on generated series."""
     print(
-        "\nPublished, standard profile in hindsight: "
-        + ", ".join(f"{k} {v}" for k, v in PUBLISHED.items())
-    )
-    print(
-        "\nFalse alarms per series and week, on generated series with nothing wrong (first day left out);\n"
-        "then with a season fitted to the first two weeks, in the third and fourth:"
+        "\nFalse alarms per series and week on generated series without anomalies (without the"
+        "\nfirst day); then with a season fitted to the first two weeks, in the third and fourth:"
     )
     for name, values in quiet_series().items():
         times = 300.0 * np.arange(len(values))
         alarms = score_series(times, values)[288:] >= DEFAULT_THRESHOLD
         weeks = [int(part.sum()) for part in np.array_split(alarms, 4)]
-        print(
-            f"  {name:28s}{sum(weeks) / (len(values) / 2016):5.2f}   by week {weeks!s:20s}{fitted_alarms(times, values):5.2f}"
-        )
+        rate, fitted = sum(weeks) / (len(values) / 2016), fitted_alarms(times, values)
+        print(f"  {name:28s}{rate:5.2f}   by week {weeks!s:20s}{fitted:5.2f}")
+
+
+def main() -> None:
+    compare_methods()
+    count_false_alarms()
 
 
 if __name__ == "__main__":
