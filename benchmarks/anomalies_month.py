@@ -39,8 +39,8 @@ Array = NDArray[np.float64]
 class Incident:
     """Something that happens to the service.
 
-    kind: outage (errors and latency rise), drop (usage falls), shift (a new level; worth
-        one notification at most), flap, or maintenance.
+    kind: outage (errors and latency rise), drop (usage falls), shift (a new level,
+        worth one notice at most), flap, or maintenance.
     day: when it starts, in days.
     notified: times of first notifications during it.
     """

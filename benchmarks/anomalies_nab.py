@@ -137,7 +137,7 @@ def read_series(folder: Path) -> dict[str, tuple[list[str], Array]]:
 
 
 def compare_methods() -> None:
-    """Print each method's scores, at its fixed threshold and at the best in hindsight."""
+    """Print the scores of each method, at its threshold and the best in hindsight."""
     nab, folder = load_scorer(), REFERENCE / "nab"
     series = read_series(folder)
     labels = json.loads((folder / "windows.json").read_text())

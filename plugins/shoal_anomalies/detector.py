@@ -355,15 +355,15 @@ def surprisals(
     Returns:
         n surprisals in nats; NaN where the value is not finite.
     """
-    moments = epoch_seconds(times)
+    seconds = epoch_seconds(times)
     numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or moments.shape != numbers.shape:
+    if numbers.ndim != 1 or seconds.shape != numbers.shape:
         raise ValueError(
             "times and values must be 1-D and equally long, "
-            f"not {moments.shape} and {numbers.shape}"
+            f"not {seconds.shape} and {numbers.shape}"
         )
     detector = Detector(settings)
-    pairs = zip(moments.tolist(), numbers.tolist(), strict=True)
+    pairs = zip(seconds.tolist(), numbers.tolist(), strict=True)
     found = np.array([detector.update(time, value).surprisal for time, value in pairs])
     return np.where(np.isfinite(numbers), found, np.nan) if len(numbers) else np.zeros(0)
 

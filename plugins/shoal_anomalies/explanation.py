@@ -22,7 +22,7 @@ METHOD_OF_SIGNAL = {
 MIN_NATS = 3.0  # from which a signal is named
 MIN_SHARE = 0.2  # from which a driver is named
 MIN_Z = 3.0
-MIN_RARITY = 10  # from which "rarer than 1 point in …" is said
+MIN_RARITY = 10  # points; rarer ones are described as such
 _DESCRIPTIONS = {
     "value": "no similar value was seen before",
     "pattern": "no similar pattern of points was seen before",

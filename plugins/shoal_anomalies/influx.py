@@ -118,7 +118,7 @@ class InfluxArchive:
         if not self._ready:
             query = (
                 f'CREATE DATABASE "{_quoted(self._database)}" WITH DURATION 91d REPLICATION 1'
-                ' SHARD DURATION 1d NAME "kept"'
+                ' SHARD DURATION 1d NAME "retention"'
             )
             await self._request("POST", "/query", {"q": query})
             self._ready = True

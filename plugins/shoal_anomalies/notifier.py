@@ -24,7 +24,7 @@ log = logging.getLogger("shoal.anomalies")
 
 CLAIM_TTL = 120  # seconds
 SENT_RETENTION = 30 * 86_400  # seconds that keys of sent notices are remembered
-MAX_DELIVERIES = 500  # delivery attempts kept
+MAX_DELIVERIES = 500  # delivery attempts stored
 MAX_SLEEP = 60.0  # seconds
 RETRY_LATER = 5.0  # seconds until a claimed notice, or unavailable storage, is tried again
 

@@ -16,6 +16,7 @@ from .statistical import MAD_TO_SIGMA
 from .timestamps import epoch_seconds
 
 HISTORY_DAYS = 90
+MIN_POINTS = 24
 FEW_CYCLES = 4  # a season of fewer is smoothed
 OUTLIER = 6.0  # scales at which a slot differs from those of other cycles
 MAX_OUTAGE = 18  # hours; a longer one is a new level
@@ -50,27 +51,26 @@ def fit(
         TooShort: There are less than two days of history.
         ValueError: The lengths differ, or a time cannot be read.
     """
-    moments, numbers = epoch_seconds(times), np.asarray(values, dtype=np.float64)
-    if moments.shape != numbers.shape or numbers.ndim != 1:
+    seconds, numbers = epoch_seconds(times), np.asarray(values, dtype=np.float64)
+    if seconds.shape != numbers.shape or numbers.ndim != 1:
         raise ValueError("times and values must be 1-D and equally long")
     keep = np.isfinite(numbers)
     if keep.any():
-        keep &= moments > moments[keep].max() - HISTORY_DAYS * DAY
-    moments, numbers = moments[keep], numbers[keep]
-    if len(moments) < 24 or moments.max() - moments.min() < 2 * DAY - 2 * np.median(
-        np.diff(np.sort(moments))
-    ):
+        keep &= seconds > seconds[keep].max() - HISTORY_DAYS * DAY
+    seconds, numbers = seconds[keep], numbers[keep]
+    order = np.argsort(seconds, kind="stable")
+    seconds, numbers = seconds[order], numbers[order]
+    step = np.median(np.diff(seconds)) if len(seconds) > 1 else 0.0
+    if len(seconds) < MIN_POINTS or seconds[-1] - seconds[0] < 2 * DAY - 2 * step:
         raise TooShort("a season needs at least two days of history")
-    order = np.argsort(moments, kind="stable")
-    moments, numbers = moments[order], numbers[order]
     floor = max(tolerance * float(np.median(np.abs(numbers))), 1e-9)
     if method == "prophet":
-        return _fit_prophet(moments, numbers, holidays, floor)
-    return _fit_stl(moments, numbers, floor)
+        return _fit_prophet(seconds, numbers, holidays, floor)
+    return _fit_stl(seconds, numbers, floor)
 
 
 def _slots(
-    moments: NDArray[np.float64], numbers: NDArray[np.float64], step: float
+    seconds: NDArray[np.float64], numbers: NDArray[np.float64], step: float
 ) -> tuple[float, NDArray[np.float64]]:
     """Means per slot, at regular times.
 
@@ -79,8 +79,8 @@ def _slots(
     Returns:
         Epoch seconds of the first slot, and the mean of each.
     """
-    start = math.floor(moments[0] / DAY) * DAY
-    place = ((moments - start) // step).astype(np.int64)
+    start = math.floor(seconds[0] / DAY) * DAY
+    place = ((seconds - start) // step).astype(np.int64)
     count = int(place[-1]) + 1
     total = np.bincount(place, numbers, count)
     seen = np.bincount(place, minlength=count)
@@ -99,7 +99,7 @@ def _slots(
         mean[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(known), mean[known])
     # A slot stands for the mean time of its points: of hourly points, that is not its
     # middle.
-    offset = float(((moments - start) % step).mean()) - step / 2
+    offset = float(((seconds - start) % step).mean()) - step / 2
     return start + first * step + offset, mean[first:]
 
 
@@ -138,11 +138,11 @@ def _without_outages(slots: NDArray[np.float64], step: float) -> NDArray[np.floa
     level = median_filter(slots, size=week + 1, mode="reflect")  # a few hours do not change it
     around = slots - level
     by_week, by_day = around - _typical(around, week), around - _typical(around, day)
-    odd = np.minimum(
+    deviation = np.minimum(
         np.abs(by_week) / (_sigma(by_week) or 1e-9), np.abs(by_day) / (_sigma(by_day) or 1e-9)
     )
     clean = slots.copy()
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (odd > OUTLIER).astype(int), [0]])))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (deviation > OUTLIER).astype(int), [0]])))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if (end - begin) * step <= MAX_OUTAGE * 3600:
             # Also the slots in which it began and ended.
@@ -157,13 +157,13 @@ def _median(numbers: NDArray[np.float64]) -> float:
 
 
 def _fit_stl(
-    moments: NDArray[np.float64], numbers: NDArray[np.float64], floor: float
+    seconds: NDArray[np.float64], numbers: NDArray[np.float64], floor: float
 ) -> SeasonalModel:
     from statsmodels.tsa.seasonal import STL
 
-    typical = float(np.median(np.diff(moments)))
+    typical = float(np.median(np.diff(seconds)))
     step = 900.0 if typical <= 900 else 3600.0
-    start, slots = _slots(moments, numbers, step)
+    start, slots = _slots(seconds, numbers, step)
     day, week = round(DAY / step), round(WEEK / step)
     weekly = len(slots) >= 2 * week
     if weekly:
@@ -187,7 +187,7 @@ def _fit_stl(
     cycle = np.empty(period)
     cycle[last % period] = season[last]
     residual = slots - trend - cycle[np.arange(len(slots)) % period]
-    place = np.clip(((moments - start) // step).astype(np.int64), 0, len(slots) - 1)
+    place = np.clip(((seconds - start) // step).astype(np.int64), 0, len(slots) - 1)
     single = numbers - trend[place] - cycle[place % period]
     level = float(np.median((slots - season)[-day:]))
     spread = (
@@ -207,7 +207,7 @@ def _fit_stl(
         cycle + level,
         np.maximum(spread, floor),
         True,
-        float(moments[-1]),
+        float(seconds[-1]),
         slope,
     )
 
@@ -244,7 +244,7 @@ def _spread_by_slot(residual: NDArray[np.float64], period: int) -> NDArray[np.fl
 
 
 def _fit_prophet(
-    moments: NDArray[np.float64], numbers: NDArray[np.float64], holidays: str | None, floor: float
+    seconds: NDArray[np.float64], numbers: NDArray[np.float64], holidays: str | None, floor: float
 ) -> SeasonalModel:
     import pandas as pd
     from prophet import Prophet
@@ -252,7 +252,7 @@ def _fit_prophet(
     logging.getLogger("cmdstanpy").setLevel(logging.ERROR)
     logging.getLogger("prophet").setLevel(logging.ERROR)
     step = 3600.0
-    start, slots = _slots(moments, numbers, step)
+    start, slots = _slots(seconds, numbers, step)
     if not holidays and len(slots) * step >= 2 * WEEK:  # holidays look like outages
         slots = _without_outages(slots, step)
     stamps = start + (np.arange(len(slots)) + 0.5) * step
@@ -268,13 +268,13 @@ def _fit_prophet(
         model.add_country_holidays(holidays)
     model.fit(frame)
     residual = slots - model.predict(frame)["yhat"].to_numpy()
-    place = np.clip(((moments - start) // step).astype(np.int64), 0, len(slots) - 1)
+    place = np.clip(((seconds - start) // step).astype(np.int64), 0, len(slots) - 1)
     scale = max(_sigma(residual), _sigma(numbers - (slots - residual)[place]), floor)
-    begin = start + math.floor((moments[-1] - start) / step) * step
+    begin = start + math.floor((seconds[-1] - start) / step) * step
     ahead = begin + (np.arange(HORIZON_DAYS * 24) + 0.5) * step
     expected = model.predict(pd.DataFrame({"ds": pd.to_datetime(ahead, unit="s")}))[
         "yhat"
     ].to_numpy()
     return SeasonalModel(
-        "prophet", begin, step, expected, np.full(len(expected), scale), False, float(moments[-1])
+        "prophet", begin, step, expected, np.full(len(expected), scale), False, float(seconds[-1])
     )

@@ -58,8 +58,8 @@ class SeasonalModel:
         Returns:
             (expected, lower, upper), n numbers each; NaN where the table has no slot.
         """
-        moments = np.atleast_1d(epoch_seconds(times))
-        expected, scale = self._look_up(moments)
+        seconds = np.atleast_1d(epoch_seconds(times))
+        expected, scale = self._look_up(seconds)
         return expected, expected - BAND * scale, expected + BAND * scale
 
     def z(self, time: float, value: float) -> float | None:
@@ -69,13 +69,13 @@ class SeasonalModel:
         return score if math.isfinite(score) else None
 
     def _look_up(
-        self, moments: NDArray[np.float64]
+        self, seconds: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        place = (moments - self.start) / self.step - 0.5  # slots stand for their middles
+        place = (seconds - self.start) / self.step - 0.5  # slots stand for their middles
         low = np.floor(place).astype(np.int64)
         part = place - low
         count = len(self.expected)
-        known = np.ones(len(moments), bool)
+        known = np.ones(len(seconds), bool)
         if not self.periodic:
             known = (place >= -0.5) & (place <= count - 0.5)
         if self.periodic:
@@ -84,7 +84,7 @@ class SeasonalModel:
             first, second = np.clip(low, 0, count - 1), np.clip(low + 1, 0, count - 1)
         expected = self.expected[first] * (1 - part) + self.expected[second] * part
         scale = np.maximum(self.scale[first], self.scale[second])
-        ahead = np.maximum(moments - self.fitted_to, 0.0)
+        ahead = np.maximum(seconds - self.fitted_to, 0.0)
         expected = expected + self.slope * WEEK * (1 - np.exp(-ahead / WEEK))
         return np.where(known, expected, np.nan), np.where(known, scale, np.nan)
 

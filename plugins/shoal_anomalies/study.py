@@ -63,7 +63,7 @@ def load_labelled_series(path: str) -> list[LabelledSeries]:
     if not any(series.windows for series in found):
         raise Invalid(
             f"{path}: no anomalous window in {len(found)} series; confirm anomalies or report "
-            "missed ones: from false alarms alone, only silence can be learned"
+            "missed ones: from false alarms alone, the best parameters raise none"
         )
     return found
 

@@ -22,10 +22,10 @@ PAGE = Rule(
     renotify_after=15,
     recovery=2,
 )
-RULES = {"errors": PAGE, "odd": Rule(priority="P3", condition="unusual", recovery=2)}
+RULES = {"errors": PAGE, "unusual": Rule(priority="P3", condition="unusual", recovery=2)}
 
 
-def seen(minute, value, metric="error_rate", *, labels=None, alarm=False, expected=None):
+def observation(minute, value, metric="error_rate", *, labels=None, alarm=False, expected=None):
     labels = labels or {}
     return Observation(
         metric,
@@ -42,7 +42,7 @@ def seen(minute, value, metric="error_rate", *, labels=None, alarm=False, expect
 def play(manager, values, rules=RULES, windows=None, start=0, **rest):
     notices = []
     for minute, value in enumerate(values, start):
-        notices += manager.observe(seen(minute, value, **rest), rules, windows)
+        notices += manager.observe(observation(minute, value, **rest), rules, windows)
         notices += manager.advance(START + timedelta(minutes=minute), rules, windows)
     return [n.reason for n in notices]
 
@@ -105,8 +105,8 @@ def test_error_rate_and_latency_rising_together_are_one_alert():
         ),
     }
     manager = AlertManager()
-    notices = manager.observe(seen(0, 2.0, "latency"), rules, correlation=lambda a, b: 0.9)
-    notices += manager.observe(seen(1, 0.5), rules, correlation=lambda a, b: 0.9)
+    notices = manager.observe(observation(0, 2.0, "latency"), rules, correlation=lambda a, b: 0.9)
+    notices += manager.observe(observation(1, 0.5), rules, correlation=lambda a, b: 0.9)
     (alert,) = manager.alerts.values()
     assert {m.metric for m in alert.members} == {"latency", "error_rate"}
     assert alert.priority == "P1"
@@ -125,9 +125,9 @@ def test_error_rate_and_latency_rising_together_are_one_alert():
 def test_unrelated_series_open_separate_alerts(minute, labels, correlation):
     rules = {"high": Rule(priority="P2", condition="above", limit=0.1)}
     manager = AlertManager()
-    manager.observe(seen(0, 2.0, "a", labels={"region": "eu"}), rules)
+    manager.observe(observation(0, 2.0, "a", labels={"region": "eu"}), rules)
     manager.observe(
-        seen(minute, 2.0, "b", labels=labels or {"region": "eu"}),
+        observation(minute, 2.0, "b", labels=labels or {"region": "eu"}),
         rules,
         correlation=lambda a, b: correlation,
     )
@@ -136,10 +136,10 @@ def test_unrelated_series_open_separate_alerts(minute, labels, correlation):
 
 def test_another_rule_on_the_same_series_joins_its_alert():
     manager = AlertManager()
-    manager.observe(seen(0, 0.05, alarm=True), RULES)
-    manager.observe(seen(60, 0.5), RULES)
+    manager.observe(observation(0, 0.05, alarm=True), RULES)
+    manager.observe(observation(60, 0.5), RULES)
     (alert,) = manager.alerts.values()
-    assert alert.priority == "P1" and {m.rule for m in alert.members} == {"odd", "errors"}
+    assert alert.priority == "P1" and {m.rule for m in alert.members} == {"unusual", "errors"}
 
 
 def test_an_alert_resolves_when_all_its_members_have_recovered():
@@ -147,35 +147,40 @@ def test_an_alert_resolves_when_all_its_members_have_recovered():
         "high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)
     }
     manager = AlertManager()
-    manager.observe(seen(0, 2.0, "a"), rules)
-    manager.observe(seen(0, 2.0, "b"), rules)
-    assert manager.observe(seen(1, 0.0, "a"), rules) == []
-    assert [n.reason for n in manager.observe(seen(1, 0.0, "b"), rules)] == ["resolved"]
+    manager.observe(observation(0, 2.0, "a"), rules)
+    manager.observe(observation(0, 2.0, "b"), rules)
+    assert manager.observe(observation(1, 0.0, "a"), rules) == []
+    assert [n.reason for n in manager.observe(observation(1, 0.0, "b"), rules)] == ["resolved"]
 
 
 def test_an_open_p1_silences_p3s_with_compatible_labels():
-    rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
+    rules = {**RULES, "unusual": Rule(priority="P3", condition="unusual", channels=("chat",))}
     manager = AlertManager()
-    manager.observe(seen(0, 0.5, labels={"service": "shop"}), rules)
+    manager.observe(observation(0, 0.5, labels={"service": "shop"}), rules)
     assert (
-        manager.observe(seen(30, 1.0, "cpu", labels={"service": "shop"}, alarm=True), rules) == []
+        manager.observe(observation(30, 1.0, "cpu", labels={"service": "shop"}, alarm=True), rules)
+        == []
     )
-    quiet = next(a for a in manager.alerts.values() if a.priority == "P3")
-    assert quiet.inhibited_by == next(a.id for a in manager.alerts.values() if a.priority == "P1")
-    loud = manager.observe(seen(30, 1.0, "cpu", labels={"service": "bank"}, alarm=True), rules)
-    assert [n.channel for n in loud] == ["chat"]
+    inhibited = next(a for a in manager.alerts.values() if a.priority == "P3")
+    assert inhibited.inhibited_by == next(
+        a.id for a in manager.alerts.values() if a.priority == "P1"
+    )
+    notices = manager.observe(
+        observation(30, 1.0, "cpu", labels={"service": "bank"}, alarm=True), rules
+    )
+    assert [n.channel for n in notices] == ["chat"]
 
 
 def test_an_open_p1_silences_reminders_of_earlier_p3s():
     rules = {
-        "odd": Rule(priority="P3", condition="unusual", channels=("chat",), renotify_after=10),
+        "unusual": Rule(priority="P3", condition="unusual", channels=("chat",), renotify_after=10),
         "errors": PAGE,
     }
     manager = AlertManager()
-    manager.observe(seen(0, 1.0, "cpu", alarm=True), rules)
-    manager.observe(seen(12, 0.5), rules)
-    told = manager.advance(START + timedelta(minutes=13), rules)
-    assert len(manager.alerts) == 2 and told == []
+    manager.observe(observation(0, 1.0, "cpu", alarm=True), rules)
+    manager.observe(observation(12, 0.5), rules)
+    notices = manager.advance(START + timedelta(minutes=13), rules)
+    assert len(manager.alerts) == 2 and notices == []
 
 
 def maintenance(start, end, **match):
@@ -223,34 +228,34 @@ def test_reminders_follow_the_rules_of_members_outside_maintenance():
         ),
     }
     manager, windows = AlertManager(), maintenance(2, 60, metric="error_rate")
-    manager.observe(seen(0, 0.5), rules, windows)
-    manager.observe(seen(1, 2.0, "latency"), rules, windows)
+    manager.observe(observation(0, 0.5), rules, windows)
+    manager.observe(observation(1, 2.0, "latency"), rules, windows)
     assert len(manager.alerts) == 1
     assert manager.advance(START + timedelta(minutes=40), rules, windows) == []
 
 
 def test_an_alert_worsened_in_maintenance_notifies_after_it():
-    rules = {**RULES, "odd": Rule(priority="P3", condition="unusual", channels=("chat",))}
+    rules = {**RULES, "unusual": Rule(priority="P3", condition="unusual", channels=("chat",))}
     manager, windows = AlertManager(), maintenance(1, 10)
-    assert [n.reason for n in manager.observe(seen(0, 0.05, alarm=True), rules, windows)] == [
-        "opened"
-    ]
+    assert [
+        n.reason for n in manager.observe(observation(0, 0.05, alarm=True), rules, windows)
+    ] == ["opened"]
     assert play(manager, [0.5] * 9, rules, windows, start=1, alarm=True) == []
     assert {a.priority for a in manager.alerts.values()} == {"P1"}
-    told = manager.advance(START + timedelta(minutes=10), rules, windows)
-    assert [(n.reason, n.channel) for n in told] == [("worsened", "chat"), ("worsened", "page")]
+    notices = manager.advance(START + timedelta(minutes=10), rules, windows)
+    assert [(n.reason, n.channel) for n in notices] == [("worsened", "chat"), ("worsened", "page")]
     assert manager.advance(START + timedelta(minutes=11), rules, windows) == []
 
 
 @pytest.mark.parametrize(
-    ("after", "told"), [(0.5, ["reopened"]), (0.0, [])], ids=["still wrong", "over"]
+    ("after", "reasons"), [(0.5, ["reopened"]), (0.0, [])], ids=["still active", "recovered"]
 )
-def test_an_alert_reopened_in_maintenance_notifies_after_it_if_active(after, told):
+def test_an_alert_reopened_in_maintenance_notifies_after_it_if_active(after, reasons):
     rule = PAGE.model_copy(update={"renotify_after": None, "escalation": (), "recovery": 1})
     rules, manager, windows = {"errors": rule}, AlertManager(), maintenance(3, 10)
     assert play(manager, [0.5, 0.0], rules, windows) == ["opened", "resolved"]
     assert play(manager, [0.5] * 7, rules, windows, start=3) == []
-    assert play(manager, [after] * 5, rules, windows, start=10) == told
+    assert play(manager, [after] * 5, rules, windows, start=10) == reasons
     copy = AlertManager.from_dict(json.loads(json.dumps(manager.to_dict())))
     assert copy == manager
 
@@ -273,9 +278,9 @@ def test_maintenance_of_another_metric_or_label_suppresses_nothing():
 def test_deciding_again_after_a_crash_gives_the_same_keys():
     manager = AlertManager()
     before = json.dumps(manager.to_dict())
-    first = manager.observe(seen(0, 0.5), RULES)
-    again = AlertManager.from_dict(json.loads(before)).observe(seen(0, 0.5), RULES)
-    assert [n.key for n in first] == [n.key for n in again] != []
+    first = manager.observe(observation(0, 0.5), RULES)
+    second = AlertManager.from_dict(json.loads(before)).observe(observation(0, 0.5), RULES)
+    assert [n.key for n in first] == [n.key for n in second] != []
 
 
 def test_alerts_survive_a_round_trip_through_json():
@@ -306,7 +311,7 @@ def test_deleting_a_rule_resolves_its_alerts():
 @pytest.mark.parametrize(
     "change",
     [{"enabled": False}, {"match": Match(metric="nothing")}],
-    ids=["switched off", "narrowed"],
+    ids=["disabled", "narrowed"],
 )
 def test_a_rule_that_no_longer_applies_resolves_its_alerts(change):
     manager = AlertManager()
@@ -326,20 +331,20 @@ def test_resolved_alerts_are_removed_once_they_cannot_reopen():
 
 def test_old_points_notify_only_if_the_alert_stays_active():
     manager = AlertManager()
-    assert manager.observe(seen(0, 0.5), RULES, notify=False) == []
+    assert manager.observe(observation(0, 0.5), RULES, notify=False) == []
     assert [n.reason for n in manager.advance(START + timedelta(hours=5), RULES)] == ["opened"]
 
 
 def test_a_drop_is_measured_against_the_expected_value():
     rule = DEFAULT_RULES["usage-drop"]
-    assert rule.is_met(seen(0, 49, "active_users", expected=100.0))
-    assert not rule.is_met(seen(0, 51, "active_users", expected=100.0))
-    assert not rule.is_met(seen(0, 0, "active_users", expected=None))
-    assert not rule.is_met(seen(0, 0, "active_users", expected=0.0))
+    assert rule.is_met(observation(0, 49, "active_users", expected=100.0))
+    assert not rule.is_met(observation(0, 51, "active_users", expected=100.0))
+    assert not rule.is_met(observation(0, 0, "active_users", expected=None))
+    assert not rule.is_met(observation(0, 0, "active_users", expected=0.0))
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "record",
     [
         {"priority": "P1", "condition": "above"},
         {"priority": "P1", "condition": "unusual", "limit": 1},
@@ -348,9 +353,9 @@ def test_a_drop_is_measured_against_the_expected_value():
         {"priority": "P1", "condition": "above", "limit": float("nan")},
     ],
 )
-def test_an_invalid_rule_is_rejected(wrong):
+def test_an_invalid_rule_is_rejected(record):
     with pytest.raises(ValidationError):
-        Rule.model_validate(wrong)
+        Rule.model_validate(record)
 
 
 def test_a_rule_that_matches_nothing_does_nothing():

@@ -37,12 +37,12 @@ def test_the_examples_in_docstrings_are_correct(module):
     seed=st.integers(0, 2**32 - 1),
     length=st.integers(2, 400),
     cut=st.floats(0, 1),
-    odd=st.lists(st.sampled_from([0.0, 1e9, -1e9, np.nan, np.inf, 1e-300, 1e300]), max_size=5),
+    extremes=st.lists(st.sampled_from([0.0, 1e9, -1e9, np.nan, np.inf, 1e-300, 1e300]), max_size=5),
 )
-def test_a_prefix_has_the_same_scores_as_the_whole(seed, length, cut, odd):
+def test_a_prefix_has_the_same_scores_as_the_whole(seed, length, cut, extremes):
     random = np.random.default_rng(seed)
     values = random.normal(50, random.choice([0, 1e-6, 1, 100]), length)
-    values[random.integers(0, length, len(odd))] = odd
+    values[random.integers(0, length, len(extremes))] = extremes
     times = 1.7e9 + np.cumsum(random.exponential(FIVE_MINUTES, length))
     whole = score_series(times, values)
     end = int(cut * length)

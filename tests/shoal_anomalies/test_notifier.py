@@ -16,7 +16,7 @@ from shoal_anomalies.notifier import Notifier
 pytestmark = pytest.mark.anyio
 
 
-async def owe(ctx, key="a1/opened/page", channel="page", title="Ünusual", attempts=0):
+async def add_notice(ctx, key="a1/opened/page", channel="page", title="Ünusual", attempts=0):
     text = {
         "key": key,
         "title": title,
@@ -32,7 +32,7 @@ async def owe(ctx, key="a1/opened/page", channel="page", title="Ünusual", attem
     )
 
 
-async def define(ctx, name, url, enabled=True):
+async def add_channel(ctx, name, url, enabled=True):
     await ctx.stores.online.hset(
         keys.CHANNELS, name, orjson.dumps({"url": url, "enabled": enabled})
     )
@@ -46,8 +46,8 @@ async def outcomes(ctx):
 
 
 async def test_a_webhook_gets_the_notice_once_with_its_key(ctx, webhook):
-    await define(ctx, "page", webhook.url)
-    await owe(ctx)
+    await add_channel(ctx, "page", webhook.url)
+    await add_notice(ctx)
     assert await Notifier().deliver(ctx) is None
     assert await Notifier().deliver(ctx) is None
     assert [(m["key"], m["title"]) for m in webhook.received] == [("a1/opened/page", "Ünusual")]
@@ -68,8 +68,8 @@ async def test_e_mail_is_readable_and_has_the_key(ctx, free_port):
     server.start()
     try:
         url = f"mailto://127.0.0.1:{server.port}?from=shoal@example.org&to=ops@example.org&mode=insecure"
-        await define(ctx, "email", url)
-        await owe(ctx, channel="email")
+        await add_channel(ctx, "email", url)
+        await add_notice(ctx, channel="email")
         await Notifier().deliver(ctx)
     finally:
         server.stop()
@@ -80,30 +80,30 @@ async def test_e_mail_is_readable_and_has_the_key(ctx, free_port):
 
 
 async def test_a_rejected_notice_is_retried_later(ctx, webhook):
-    await define(ctx, "page", webhook.url)
-    await owe(ctx)
+    await add_channel(ctx, "page", webhook.url)
+    await add_notice(ctx)
     webhook.status = 500
     due = await Notifier().deliver(ctx)
     assert due is not None and due > time.time()
     assert await outcomes(ctx) == [("a1/opened/page", "failed")]
     webhook.status = 200
-    await owe(ctx, attempts=1)  # as if its time had come
+    await add_notice(ctx, attempts=1)  # and due now
     assert await Notifier().deliver(ctx) is None
     assert (await outcomes(ctx))[0] == ("a1/opened/page", "sent")
 
 
 async def test_an_unreachable_channel_delays_no_other(ctx, webhook):
-    await define(ctx, "dead", "json://127.0.0.1:1/nobody")
-    await define(ctx, "page", webhook.url)
-    await owe(ctx, "a/opened/dead", "dead")
-    await owe(ctx, "b/opened/page", "page")
+    await add_channel(ctx, "dead", "json://127.0.0.1:1/nobody")
+    await add_channel(ctx, "page", webhook.url)
+    await add_notice(ctx, "a/opened/dead", "dead")
+    await add_notice(ctx, "b/opened/page", "page")
     assert await Notifier().deliver(ctx) is not None
     assert [m["key"] for m in webhook.received] == ["b/opened/page"]
 
 
 async def test_a_notice_is_given_up_after_the_last_attempt(ctx):
-    await define(ctx, "dead", "json://127.0.0.1:1/nobody")
-    await owe(ctx, "a/opened/dead", "dead", attempts=MAX_ATTEMPTS - 1)
+    await add_channel(ctx, "dead", "json://127.0.0.1:1/nobody")
+    await add_notice(ctx, "a/opened/dead", "dead", attempts=MAX_ATTEMPTS - 1)
     assert await Notifier().deliver(ctx) is None
     assert await outcomes(ctx) == [("a/opened/dead", "given up")]
 
@@ -111,23 +111,23 @@ async def test_a_notice_is_given_up_after_the_last_attempt(ctx):
 @pytest.mark.parametrize("defined", [False, True])
 async def test_an_undefined_or_disabled_channel_is_reported(ctx, defined):
     if defined:
-        await define(ctx, "page", "json://127.0.0.1:1/x", enabled=False)
-    await owe(ctx)
+        await add_channel(ctx, "page", "json://127.0.0.1:1/x", enabled=False)
+    await add_notice(ctx)
     assert await Notifier().deliver(ctx) is None
     (entry,) = map(orjson.loads, await ctx.stores.online.lrange(keys.DELIVERIES, 0, -1))
     assert ("disabled" if defined else "not defined") in entry["detail"]
 
 
 async def test_concurrent_senders_send_a_notice_once(ctx, webhook):
-    await define(ctx, "page", webhook.url)
-    await owe(ctx)
+    await add_channel(ctx, "page", webhook.url)
+    await add_notice(ctx)
     await asyncio.gather(*(Notifier().deliver(ctx) for _ in range(5)))
     assert len(webhook.received) == 1
 
 
 async def test_a_dead_senders_notice_is_sent_after_the_claim_expires(ctx, webhook, monkeypatch):
-    await define(ctx, "page", webhook.url)
-    await owe(ctx)
+    await add_channel(ctx, "page", webhook.url)
+    await add_notice(ctx)
     monkeypatch.setattr(module, "CLAIM_TTL", 1)
     assert await ctx.stores.online.eval(
         module.CLAIM, [keys.OUTBOX, keys.delivery_claim("a1/opened/page")], ["a1/opened/page", 1]

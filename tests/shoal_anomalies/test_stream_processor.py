@@ -33,15 +33,15 @@ pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
 
 
-def quiet(processor: StreamProcessor) -> StreamProcessor:
-    """It decides, and sends nothing: the outbox can be looked at."""
+def without_delivery(processor: StreamProcessor) -> StreamProcessor:
+    """A processor that leaves its notices in the outbox."""
     processor.notifier.schedule_delivery = lambda ctx: None  # type: ignore[method-assign]
     return processor
 
 
 @pytest.fixture
 def processor():
-    return quiet(StreamProcessor())
+    return without_delivery(StreamProcessor())
 
 
 def events(values, metric="error_rate", *, until=None, step=MINUTE, **data):
@@ -73,7 +73,7 @@ async def anomalies(ctx):
     return [orjson.loads(a) for a in await ctx.stores.online.zrange(keys.ANOMALIES, 0, -1)]
 
 
-async def readings(ctx, metric="error_rate", labels=None):
+async def read_points(ctx, metric="error_rate", labels=None):
     return recent_points.merge_records(
         recent_points.unpack(
             await ctx.stores.online.get(keys.recent_points(series_id(metric, labels or {})))
@@ -95,33 +95,39 @@ async def test_a_high_error_rate_sends_one_explained_page(ctx, processor):
 async def test_the_capabilitys_stream_handler_processes_points(ctx):
     [capability] = shoal_capabilities()
     await capability.streams[0].handle(ctx, events(noise(5)))
-    assert len(await readings(ctx)) == 5
+    assert len(await read_points(ctx)) == 5
 
 
 async def test_repeated_events_change_nothing(ctx, processor):
     batch = events([*noise(200), 0.4, 0.5])
     await processor.handle(ctx, batch)
-    before = (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist())
+    before = (await outbox(ctx), await anomalies(ctx), (await read_points(ctx)).times.tolist())
     await processor.handle(ctx, batch)
-    await quiet(StreamProcessor()).handle(ctx, batch)
-    assert (await outbox(ctx), await anomalies(ctx), (await readings(ctx)).times.tolist()) == before
+    await without_delivery(StreamProcessor()).handle(ctx, batch)
+    assert (
+        await outbox(ctx),
+        await anomalies(ctx),
+        (await read_points(ctx)).times.tolist(),
+    ) == before
 
 
 async def test_scores_do_not_depend_on_batches_or_restarts(ctx, processor):
     values = np.random.default_rng(1).normal(10, 1, 330)
     batch = events(values, "cpu")
     await processor.handle(ctx, batch)
-    whole = (await readings(ctx, "cpu")).scores
+    whole = (await read_points(ctx, "cpu")).scores
     for first in range(0, 330, 37):
         labelled = events(values, "cpu", labels={"again": "yes"})[first : first + 37]
-        await quiet(StreamProcessor()).handle(ctx, labelled)
-    assert np.array_equal((await readings(ctx, "cpu", {"again": "yes"})).scores, whole)
+        await without_delivery(StreamProcessor()).handle(ctx, labelled)
+    assert np.array_equal((await read_points(ctx, "cpu", {"again": "yes"})).scores, whole)
 
 
 async def test_alerts_survive_a_restart_and_resolve_after_it(ctx, processor):
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
     await processor.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
-    await quiet(StreamProcessor()).handle(ctx, events(noise(10), until=start + 10 * MINUTE))
+    await without_delivery(StreamProcessor()).handle(
+        ctx, events(noise(10), until=start + 10 * MINUTE)
+    )
     (alert,) = (await read_alert_state(ctx)).manager.alerts.values()
     assert alert.state == "resolved"
     assert sorted(k.split("/")[1] for k in await outbox(ctx)) == ["opened", "resolved"]
@@ -131,7 +137,7 @@ async def test_late_points_are_stored_but_not_scored(ctx, processor):
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     await processor.handle(ctx, events(noise(50), until=now))
     await processor.handle(ctx, events([9.0], until=now - 30 * MINUTE + timedelta(seconds=30)))
-    kept = await readings(ctx)
+    kept = await read_points(ctx)
     late = kept.values == 9.0
     assert len(kept) == 51 and late.sum() == 1 and np.isnan(kept.scores[late]).all()
 
@@ -143,17 +149,17 @@ async def test_a_corrected_value_is_stored_with_its_first_score(ctx, processor):
         update={"id": "correction", "data": {"metric": "error_rate", "value": 5.0}}
     )
     await processor.handle(ctx, [changed])
-    kept = await readings(ctx)
+    kept = await read_points(ctx)
     assert len(kept) == 50 and kept.values[10] == 5.0 and not np.isnan(kept.scores[10])
 
 
 async def test_a_counter_is_scored_as_its_rate_across_restarts(ctx, processor):
     now, counted = datetime.now(UTC), [100.0, 160.0, 280.0, 30.0, 90.0]
     await processor.handle(ctx, events(counted[:2], "hits", kind="counter", until=now - 3 * MINUTE))
-    await quiet(StreamProcessor()).handle(
+    await without_delivery(StreamProcessor()).handle(
         ctx, events(counted[2:], "hits", kind="counter", until=now)
     )
-    assert (await readings(ctx, "hits")).values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
+    assert (await read_points(ctx, "hits")).values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +176,7 @@ async def test_a_counter_is_scored_as_its_rate_across_restarts(ctx, processor):
 )
 async def test_an_invalid_event_does_not_block_others(ctx, processor, data):
     await processor.handle(ctx, [Event(type="metric", data=data), *events(noise(5))])
-    assert len(await readings(ctx)) == 5
+    assert len(await read_points(ctx)) == 5
 
 
 async def test_old_points_notify_nobody(ctx, processor):
@@ -184,14 +190,14 @@ async def test_a_concurrent_acknowledgement_is_not_lost(ctx, processor):
 
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
     await processor.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
-    mine = await read_alert_state(ctx)
-    (alert,) = mine.manager.alerts.values()
-    mine.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
+    state = await read_alert_state(ctx)
+    (alert,) = state.manager.alerts.values()
+    state.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
     await processor.handle(ctx, events([0.6, 0.6], until=start + 2 * MINUTE))
-    assert not await commit(ctx, mine, []), "the stream was first: the route must look again"
-    mine = await read_alert_state(ctx)
-    mine.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
-    assert await commit(ctx, mine, [])
+    assert not await commit(ctx, state, []), "the stream wrote first"
+    state = await read_alert_state(ctx)
+    state.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
+    assert await commit(ctx, state, [])
     await processor.handle(ctx, events([0.6], until=start + 3 * MINUTE))
     assert (await read_alert_state(ctx)).manager.alerts[alert.id].state == "acknowledged"
 
@@ -201,7 +207,7 @@ async def test_a_batch_that_crashed_is_processed_completely_next_time(ctx, proce
     batch = events([*noise(200), 0.4, 0.5])
 
     async def dies(*args, **kwargs):
-        raise ConnectionError("gone")
+        raise ConnectionError("closed")
 
     with monkeypatch.context() as patch:
         patch.setattr(stream_processor, "commit", dies)
@@ -209,7 +215,7 @@ async def test_a_batch_that_crashed_is_processed_completely_next_time(ctx, proce
             await processor.handle(ctx, batch)
     assert not await outbox(ctx) and not await anomalies(ctx)
     await processor.handle(ctx, batch)
-    assert len(await outbox(ctx)) == 1 and len(await readings(ctx)) == 202
+    assert len(await outbox(ctx)) == 1 and len(await read_points(ctx)) == 202
 
 
 async def test_related_metrics_are_one_alert_with_its_members(ctx, processor):
@@ -236,7 +242,7 @@ async def test_new_points_are_archived_and_read_back_once(ctx, processor):
     now = datetime.now(UTC).timestamp()
     kept = await LakeArchive(ctx.stores).read(series, now - 86_400, now + 60)
     assert len(kept) == 100
-    assert np.array_equal(kept.scores, (await readings(ctx)).scores)
+    assert np.array_equal(kept.scores, (await read_points(ctx)).scores)
     everything = await LakeArchive(ctx.stores).read_all(now - 86_400, now + 60)
     assert list(everything) == [series] and len(everything[series]) == 100
 
@@ -269,10 +275,10 @@ async def test_recent_points_are_trimmed_to_the_detectors_history(ctx, processor
     values = noise(recent_points.MAX_LENGTH + 10)
     await processor.handle(ctx, events(values, until=past))
     await jobs.delete_expired(ctx)
-    assert len(await readings(ctx)) == recent_points.TRIMMED_LENGTH
-    again = quiet(StreamProcessor())
-    await again.handle(ctx, events([0.01], until=past + MINUTE))
-    assert len(await readings(ctx)) == recent_points.TRIMMED_LENGTH + 1
+    assert len(await read_points(ctx)) == recent_points.TRIMMED_LENGTH
+    other = without_delivery(StreamProcessor())
+    await other.handle(ctx, events([0.01], until=past + MINUTE))
+    assert len(await read_points(ctx)) == recent_points.TRIMMED_LENGTH + 1
 
 
 async def test_no_point_is_lost_when_series_are_evicted(
@@ -290,7 +296,7 @@ async def test_no_point_is_lost_when_series_are_evicted(
         batch = [e for k in range(15) for e in events([1.0], f"m{k}", until=now - minute * MINUTE)]
         await asyncio.gather(*(processor.handle(other, batch) for other in others))
     for other in others:
-        assert [len(await readings(other, f"m{k}")) for k in range(15)] == [3] * 15
+        assert [len(await read_points(other, f"m{k}")) for k in range(15)] == [3] * 15
         assert await other.stores.online.hlen(keys.SERIES) == 15
     assert len(processor.cache) <= 20
 
@@ -310,7 +316,7 @@ async def test_a_tenant_created_again_has_its_series_listed(ctx, processor):
     await processor.handle(ctx, [*events([0.5], until=now), *events([1.0], "fresh", until=now)])
     listed = (await ctx.stores.online.hgetall(keys.SERIES)).values()
     assert {orjson.loads(about)["metric"] for about in listed} == {"error_rate", "fresh"}
-    assert len(await readings(ctx)) == 1 and {*processor.cache.of_tenant(ctx.tenant)} == {
+    assert len(await read_points(ctx)) == 1 and {*processor.cache.of_tenant(ctx.tenant)} == {
         series_id(metric, {}) for metric in ("error_rate", "fresh")
     }
 
@@ -378,9 +384,9 @@ async def test_an_unusual_combination_is_explained_by_its_drivers(ctx, processor
     ]
     for part in [batch] if together else [[e] for e in batch]:
         await processor.handle(ctx, part)
-    odd = [a for a in await anomalies(ctx) if a["drivers"]]
-    assert odd and "multivariate" in odd[0]["methods"]
-    assert {d["metric"] for d in odd[0]["drivers"][:2]} == {"latency", "cpu"}
+    unusual = [a for a in await anomalies(ctx) if a["drivers"]]
+    assert unusual and "multivariate" in unusual[0]["methods"]
+    assert {d["metric"] for d in unusual[0]["drivers"][:2]} == {"latency", "cpu"}
 
 
 async def test_the_job_sends_notices_of_a_dead_worker(ctx, processor, webhook):
@@ -389,8 +395,8 @@ async def test_the_job_sends_notices_of_a_dead_worker(ctx, processor, webhook):
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     assert len(await outbox(ctx)) == 1 and not webhook.received
     job = SimpleNamespace(tenants=[ctx], arguments={}, progress=lambda *_: None)
-    told = await jobs.keep(job)  # type: ignore[arg-type]
-    assert told["tenants"] == {ctx.tenant: {"P1": 1, "P2": 0, "P3": 0}}
+    result = await jobs.keep(job)  # type: ignore[arg-type]
+    assert result["tenants"] == {ctx.tenant: {"P1": 1, "P2": 0, "P3": 0}}
     assert len(webhook.received) == 1 and not await outbox(ctx)
     await jobs.keep(job)  # type: ignore[arg-type]
     assert len(webhook.received) == 1
@@ -401,7 +407,7 @@ async def test_points_are_replayed_over_a_state_of_another_version(ctx, processo
     await ctx.stores.online.hset(
         keys.STATES, series_id("error_rate", {}), zlib.compress(b'{"version": 0}')
     )
-    await quiet(StreamProcessor()).handle(ctx, events([0.9]))
+    await without_delivery(StreamProcessor()).handle(ctx, events([0.9]))
     assert (await anomalies(ctx))[-1]["value"] == 0.9
 
 

@@ -1,4 +1,4 @@
-"""What tuning searches by: the benchmark's own score, and what people said."""
+"""The score that tuning maximises, and the search for parameters."""
 
 import importlib.util
 import json
