@@ -175,7 +175,8 @@ def main() -> None:
     delays = [min(i.notified) - i.start for i in real if i.notified]
     slowest = max(delays).total_seconds() / 60 if delays else float("nan")
     print(
-        f"\nincidents notified: {len(delays)} of {len(real)}, the slowest after {slowest:.0f} minutes"
+        f"\nincidents notified: {len(delays)} of {len(real)}, "
+        f"the slowest after {slowest:.0f} minutes"
     )
     for incident in INCIDENTS:
         print(
