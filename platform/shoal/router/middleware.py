@@ -22,7 +22,7 @@ from .exposures import ExposureLog
 from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
 from .rate_limiter import RateLimiter, ReplicaHeartbeat, body_too_large
-from .request_head import RequestHead, check_tenant
+from .request_head import RequestHead, check_query_tenant
 from .response_guard import ResponseGuard
 from .route_guard import SAFE
 from .service_context import OperationsOf
@@ -166,7 +166,7 @@ class Router:
                 await self._run(scope, receive, response, None)
                 return
             request = await self._admission.identify(head)
-            check_tenant(scope["query_string"], request.caller.tenant)
+            check_query_tenant(scope["query_string"], request.caller.tenant)
             await self._serve(scope, receive, response, head, request)
         except ShoalError as error:
             await response.problem(error)
@@ -277,7 +277,7 @@ class Router:
                 raise Forbidden("this capability does not accept WebSockets")
             head.check(scope, self.settings.header_bytes)
             request = await self._admission.identify(head)
-            check_tenant(scope["query_string"], request.caller.tenant)
+            check_query_tenant(scope["query_string"], request.caller.tenant)
             request.view.limiter.acquire(request.view.limits, self._heartbeat.replicas, monotonic())
             limiter = request.view.limiter
             scope["shoal.context"] = await self._admission.context(request)

@@ -100,7 +100,7 @@ class HeadersTooLarge(ShoalError):
     status, title = 431, "Request header fields too large"
 
 
-def check_tenant(query: bytes, tenant: str) -> None:
+def check_query_tenant(query: bytes, tenant: str) -> None:
     """Check that a `tenant` in the query is the credential's.
 
     The query is decoded as the application will decode it.
