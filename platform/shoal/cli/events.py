@@ -58,7 +58,8 @@ def replay_events(
     tenant: Annotated[str, typer.Option(help="The tenant.")],
     group: Annotated[str, typer.Option(help="The group: <capability>.<stream>.")],
     id: Annotated[
-        list[str] | None, typer.Option("--id", help="Dead letters; all when none is named.")
+        list[str] | None,
+        typer.Option("--id", help="Dead letters; the oldest 1,000 when none is named."),
     ] = None,
     after: Annotated[
         str | None, typer.Option(help="Instead, all events after this position of the log.")
