@@ -13,7 +13,7 @@ else
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
 endif
 
-.PHONY: install demo test test-unit test-integration test-cluster coverage lint format requirements clean
+.PHONY: install demo test test-unit test-integration test-cluster coverage lint audit format requirements clean
 
 install: $(STAMP)
 
@@ -56,6 +56,10 @@ lint: install
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
+# Known vulnerabilities of what is pinned for runtime. Asks osv.dev.
+audit: install
+	@$(BIN)/pip-audit --requirement requirements.txt --no-deps --disable-pip --vulnerability-service osv
+
 format: install
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
@@ -66,7 +70,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-vers
 CUDA := ^(nvidia|cuda|triton)
 requirements: install
 	@$(COMPILE) --extra all --output-file requirements.txt pyproject.toml
-	@cat requirements.txt requirements-dev.txt > $(VENV)/pins.txt
+	@cat requirements.txt requirements-dev.txt | grep -v '^-r' > $(VENV)/pins.txt
 	@$(COMPILE) --extra dev --constraint requirements.txt --output-file $(VENV)/pins.txt pyproject.toml
 	@{ echo "# Everything at runtime, pinned by \`make requirements\`."; grep -vE '$(CUDA)|^#' requirements.txt; } > $(VENV)/runtime.txt
 	@{ echo "# What development and tests need besides, pinned by \`make requirements\`."; echo "-r requirements.txt"; grep -vE '$(CUDA)' $(VENV)/pins.txt | grep -vxFf $(VENV)/runtime.txt; } > requirements-dev.txt
