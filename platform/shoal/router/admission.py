@@ -80,6 +80,9 @@ class Admission:
             OrderedDict()
         )
 
+    async def close(self) -> None:
+        await self._authenticator.close()
+
     async def identify(self, head: RequestHead) -> AdmittedRequest:
         """Find the tenant and user of a request by its credential.
 

@@ -1,31 +1,28 @@
 """Credentials: API keys, JWTs of configured issuers, and the platform's own tokens."""
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from hmac import compare_digest
 from typing import Any
 
-import httpx
 import jwt
 
 from shoal.contract.context import Role
-from shoal.contract.errors import Unauthenticated, Unavailable
-from shoal.contract.names import check_tenant, check_text
+from shoal.contract.errors import Unauthenticated
 from shoal.tenants.records import PLATFORM, Caller
 from shoal.tenants.snapshot import Snapshot
 
-from .settings import JWTIssuer, RouterSettings
+from .claims import check_dates, describe_fault, read_caller
+from .key_set import KeySet
+from .settings import RouterSettings
 
 INTERNAL = "shoal-internal"
 TOKEN_BYTES = 8192
 CACHED_TOKENS = 10_000
 CACHED_SECONDS = 60
-"""How long a verified token is not verified again.
-
-So long a key that was removed from its JWKS is still accepted.
-"""
+"""How long a verified token is not verified again, unless its issuer's keys change."""
 
 
 def mint_internal(
@@ -73,8 +70,14 @@ class Authenticator:
         self._secret = (
             settings.internal_secret.get_secret_value() if settings.internal_secret else None
         )
-        self._issuers = {issuer.issuer: (issuer, KeySet(issuer)) for issuer in settings.jwt}
         self._verified: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._issuers = {
+            issuer.issuer: (issuer, KeySet(issuer, self._verified.clear)) for issuer in settings.jwt
+        }
+
+    async def close(self) -> None:
+        """End the fetches of keys."""
+        await asyncio.gather(*(keys.close() for _, keys in self._issuers.values()))
 
     def known(self, token: bytes) -> Caller | None:
         """The caller of a known token; None if it needs `verify`."""
@@ -111,15 +114,13 @@ class Authenticator:
             raise Unauthenticated("the credential is neither an API key nor a JWT")
         try:
             caller, expires = await self._jwt(token.decode("ascii"))
-        except jwt.ExpiredSignatureError:
-            raise Unauthenticated("the token has expired") from None
-        except (jwt.PyJWTError, ValueError, TypeError):
-            # Without the cause: it contains the token, and would help an attacker.
-            raise Unauthenticated("invalid token") from None
+        except (jwt.PyJWTError, ValueError) as error:
+            # Without the cause, which contains the token.
+            raise Unauthenticated(describe_fault(error)) from None
         if caller.tenant not in self._snapshot.tenants:
             await self._snapshot.catch_up()
             if caller.tenant not in self._snapshot.tenants:
-                raise Unauthenticated("the tenant of this token does not exist")
+                raise Unauthenticated("the token names a tenant that this platform does not have")
         self._verified[hashlib.sha256(token).digest()] = (
             caller,
             min(expires, time.time() + CACHED_SECONDS),
@@ -129,40 +130,29 @@ class Authenticator:
         return caller
 
     async def _jwt(self, token: str) -> tuple[Caller, float]:
-        header = jwt.get_unverified_header(token)
-        claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        """The caller of a JWT, and when it expires."""
+        unverified = jwt.decode_complete(token, options={"verify_signature": False})
+        header, claimed = unverified["header"], unverified["payload"].get("iss")
+        check_dates(unverified["payload"])
         if claimed == INTERNAL:
-            if self._secret is None:
-                raise jwt.InvalidTokenError("no internal secret")
-            options: Any = {"require": ["exp", "iat", "iss"]}
-            claims = jwt.decode(
-                token, self._secret, algorithms=["HS256"], issuer=INTERNAL, options=options
-            )
-            caller = _caller(
-                claims,
-                "tenant",
-                "role",
-                "internal",
-                INTERNAL,
-                all_boards=claims.get("all_boards") is True,
-            )
-            return caller, float(claims["exp"])
+            return self._internal(token)
         if not isinstance(claimed, str) or claimed not in self._issuers:
-            raise jwt.InvalidIssuerError("unknown issuer")
+            raise Unauthenticated("the token's issuer is not one that this platform accepts")
         issuer, keys = self._issuers[claimed]
-        if header.get("alg") not in issuer.algorithms:
-            raise jwt.InvalidAlgorithmError("algorithm not allowed")
+        algorithm = header.get("alg")
+        if algorithm not in issuer.algorithms:
+            raise Unauthenticated("the token's algorithm is not one allowed for its issuer")
         claims = jwt.decode(
             token,
-            await keys.get(header.get("kid")),
-            algorithms=issuer.algorithms,
+            await keys.get(header.get("kid"), algorithm),
+            algorithms=[algorithm],
             issuer=issuer.issuer,
             audience=issuer.audience,
             leeway=issuer.leeway,
             options={"require": ["exp", "iss", "aud"]},
         )
         claims.setdefault(issuer.role_claim, issuer.default_role)
-        caller = _caller(
+        caller = read_caller(
             claims, issuer.tenant_claim, issuer.role_claim, "jwt", f"jwt:{issuer.issuer}"
         )
         if (
@@ -170,92 +160,19 @@ class Authenticator:
             if issuer.tenants is not None
             else caller.tenant == PLATFORM
         ):
-            raise jwt.InvalidTokenError("the issuer is not trusted for this tenant")
+            raise Unauthenticated("the token's issuer is not trusted for the tenant it names")
         return caller, float(claims["exp"]) + issuer.leeway
 
-
-def _caller(
-    claims: Mapping[str, Any],
-    tenant: str,
-    role: str,
-    kind: Any,
-    credential: str,
-    *,
-    all_boards: bool = False,
-) -> Caller:
-    """The caller that claims describe; ValueError or TypeError if one is invalid."""
-    user = claims.get("sub")
-    return Caller(
-        check_tenant(claims.get(tenant)),  # type: ignore[arg-type]
-        Role(claims[role]),
-        None if user is None else check_text(user),
-        kind,
-        credential,
-        all_boards,
-    )
-
-
-class KeySet:
-    """An issuer's keys by id, fetched from its JWKS address.
-
-    They are fetched again after `FRESH` seconds, or when a token names an unknown key,
-    at most every `RETRY` seconds.
-    """
-
-    FRESH, RETRY = 600.0, 30.0
-
-    def __init__(self, issuer: JWTIssuer) -> None:
-        self._url = issuer.jwks_url
-        self._keys: dict[str | None, Any] = {kid: _key(key) for kid, key in issuer.keys.items()}
-        self._fetched_at = float("-inf")
-
-    async def get(self, kid: str | None) -> Any:
-        """The key with an id; the only key if there is no id.
-
-        Raises:
-            jwt.InvalidKeyError: There is no such key.
-            Unavailable: The keys cannot be fetched.
-        """
-        age = time.monotonic() - self._fetched_at
-        if self._url is not None and (
-            age > self.FRESH or (self._find(kid) is None and age > self.RETRY)
-        ):
-            await self._fetch(self._url)
-        key = self._find(kid)
-        if key is None:
-            raise jwt.InvalidKeyError("no such key")
-        return key
-
-    def _find(self, kid: str | None) -> Any:
-        return (
-            next(iter(self._keys.values()))
-            if kid is None and len(self._keys) == 1
-            else self._keys.get(kid)
+    def _internal(self, token: str) -> tuple[Caller, float]:
+        if self._secret is None:
+            raise Unauthenticated("the platform's own tokens are not accepted here")
+        claims = jwt.decode(
+            token,
+            self._secret,
+            algorithms=["HS256"],
+            issuer=INTERNAL,
+            options={"require": ["exp", "iat", "iss"]},
         )
-
-    async def _fetch(self, url: str) -> None:
-        try:
-            async with httpx.AsyncClient(timeout=3) as client:
-                keys = jwt.PyJWKSet.from_dict(
-                    (await client.get(url)).raise_for_status().json()
-                ).keys
-        except (httpx.HTTPError, jwt.PyJWTError, ValueError, AttributeError) as error:
-            if not self._keys:
-                raise Unavailable(
-                    "the keys of the token's issuer cannot be fetched", retry_after=5
-                ) from error
-            # Use the old keys, and try again soon.
-            self._fetched_at = time.monotonic() - self.FRESH + self.RETRY
-            return
-        self._keys = {key.key_id: key for key in keys if key.key_type != "oct"}
-        self._fetched_at = time.monotonic()
-
-
-def _key(key: str | dict[str, Any]) -> Any:
-    """A configured key: PEM as it is, a JWK parsed; ValueError for a symmetric one."""
-    if isinstance(key, str):
-        return key
-    parsed = jwt.PyJWK.from_dict(key)
-    if parsed.key_type == "oct":
-        raise ValueError("a JWT issuer's key must be a public key")
-    return parsed
+        all_boards = claims.get("all_boards") is True
+        caller = read_caller(claims, "tenant", "role", "internal", INTERNAL, all_boards=all_boards)
+        return caller, float(claims["exp"])

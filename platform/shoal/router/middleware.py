@@ -122,6 +122,7 @@ class Router:
             return
         await asyncio.shield(self._starting)
         self._started, self._starting = False, None
+        await self._admission.close()
         await self._exposures.close()
         await self._audit.close()
         await self.metrics.close()

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from shoal.contract.context import Role
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
+from .public_keys import PublicKey, parse_jwk, parse_pem
+
 ASYMMETRIC = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
@@ -24,6 +26,8 @@ class JWTIssuer(BaseModel):
     audience: str
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
     jwks_url: str | None = None
+    jwks_max_age: float = Field(default=3600, ge=600, le=86_400)
+    """Seconds that fetched keys are used while they cannot be fetched again."""
     keys: dict[str, str | dict[str, Any]] = {}
     tenant_claim: str = "tenant"
     role_claim: str = "role"
@@ -45,7 +49,19 @@ class JWTIssuer(BaseModel):
     def _one_source(self) -> Self:
         if (self.jwks_url is None) == (not self.keys):
             raise ValueError("exactly one of jwks_url and keys is required")
+        self.public_keys()
         return self
+
+    def public_keys(self) -> dict[str | None, list[PublicKey]]:
+        """The configured keys by id. ValueError, with the cause, if one is unusable."""
+        return {
+            kid: [
+                parse_pem(key, self.algorithms)
+                if isinstance(key, str)
+                else parse_jwk(key, self.algorithms)
+            ]
+            for kid, key in self.keys.items()
+        }
 
 
 class RouterSettings(BaseModel):
