@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
 
 CHUNK = 10_000
 """Events that are written at once."""
+CHUNKS_AT_ONCE = 10
+"""After these the next tenant's log is archived."""
 LEASE_SECONDS = 120
 
 
@@ -54,7 +56,9 @@ async def archive_log(config: StoreConfig, tenant: str, keep: timedelta) -> int:
             raise Conflict(f"the events of {tenant} are being archived already")
         try:
             total = 0
-            while count := await _archive_chunk(config, tenant):
+            for _ in range(CHUNKS_AT_ONCE):
+                if not (count := await _archive_chunk(config, tenant)):
+                    break
                 total += count
                 await renew_lease(client, lease, owner, LEASE_SECONDS)
             await _trim(config, tenant, keep)

@@ -5,11 +5,17 @@ position in the log advances once a batch is handled, so the next owner of the l
 first takes what a dead worker had taken. Which worker handles which tenant follows from
 hashing the tenant with the names of the living workers, so nothing has to assign them.
 An append is published on a channel; a periodic scan finds what a message missed.
+
+The tenants share a worker's time: a turn is of one tenant and ends after a second or 32
+batches, and then the next in the queue has its turn. A handler that takes longer gives
+its place to the others and goes on beside them. After an event failed, its tenant waits
+for the next delivery outside the queue.
 """
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from mmh3 import hash as murmur3
@@ -37,6 +43,10 @@ return redis.call('ZRANGE', KEYS[1], 0, -1)
 ERRORS = (*REDIS_ERRORS, Unavailable)
 BATCHES_PER_TURN = 32
 """Batches of one tenant, after which another tenant has its turn."""
+TURN_SECONDS = 1.0
+"""After that no other batch of the tenant begins, and its place is another tenant's."""
+OVERDUE_TURNS = 32
+"""Turns that may go on without a place, once their time has passed."""
 MAX_BACKOFF_SECONDS = 10.0
 SCAN_OVERLAP_SECONDS = 60
 """How far a scan looks back, since appenders' clocks differ."""
@@ -80,10 +90,12 @@ class Consumer:
         self._queued: set[str] = set()
         self._busy: set[str] = set()
         self._leased: set[str] = set()
+        self._waiting: set[str] = set()
         self._appended_while_busy: set[str] = set()
         self._retry_at_scan: set[str] = set()
         self._last_append: dict[str, float] = {}
         self._errors_in_a_row: dict[str, int] = {}
+        self._overdue: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         self._events = async_redis(self._config.events)
@@ -95,7 +107,7 @@ class Consumer:
                 group.create_task(self._repeat(self._scan))
                 group.create_task(self._repeat(self._listen))
                 for _ in range(self._concurrency):
-                    group.create_task(self._work())
+                    group.create_task(self._work(group))
                 try:
                     await asyncio.Event().wait()
                 finally:
@@ -181,7 +193,7 @@ class Consumer:
             if tenant not in self._retry_at_scan:
                 self._retry_at_scan.add(tenant)
                 self._scan_now.set()
-        elif not self._is_mine(tenant):
+        elif tenant in self._waiting or not self._is_mine(tenant):
             return
         elif tenant in self._busy:
             self._appended_while_busy.add(tenant)
@@ -191,37 +203,57 @@ class Consumer:
 
     # Handling one tenant's events
 
-    async def _work(self) -> None:
+    async def _work(self, group: asyncio.TaskGroup) -> None:
+        """Give one tenant after another a turn."""
         while not self._stopping:
             tenant = await self._queue.get()
             self._queued.discard(tenant)
             self._busy.add(tenant)
-            delay: float | None = None
-            try:
-                if await self._take_turn(tenant):
-                    self._errors_in_a_row.pop(tenant, None)
-                else:
-                    delay = self._next_backoff(tenant)
-            except LeaseLost:
-                self._retry_at_scan.add(tenant)
-            except ERRORS as error:
-                logger.warning("%s of %s waits: %s", self._subscription.group, tenant, error)
-                delay = self._next_backoff(tenant)
-            finally:
-                self._busy.discard(tenant)
-            appended = tenant in self._appended_while_busy
-            self._appended_while_busy.discard(tenant)
-            if delay is not None:
-                asyncio.get_running_loop().call_later(delay, self._enqueue, tenant)
-            elif appended:
-                self._enqueue(tenant)
+            turn = group.create_task(self._take_turn(tenant))
+            await asyncio.wait([turn], timeout=TURN_SECONDS)
+            if turn.done():
+                continue
+            if len(self._overdue) < OVERDUE_TURNS:
+                self._overdue.add(turn)
+                turn.add_done_callback(self._overdue.discard)
+            else:
+                await asyncio.wait([turn])
+
+    async def _take_turn(self, tenant: str) -> None:
+        """Handle a tenant's events for a while; queue it again where it has more."""
+        delay: float | None = None
+        try:
+            delay = await self._handle_under_lease(tenant)
+            self._errors_in_a_row.pop(tenant, None)
+        except LeaseLost:
+            self._retry_at_scan.add(tenant)
+        except ERRORS as error:
+            logger.warning("%s of %s waits: %s", self._subscription.group, tenant, error)
+            delay = self._next_backoff(tenant)
+        finally:
+            self._busy.discard(tenant)
+        appended = tenant in self._appended_while_busy
+        self._appended_while_busy.discard(tenant)
+        if delay:
+            self._waiting.add(tenant)
+            asyncio.get_running_loop().call_later(delay, self._end_wait, tenant)
+        elif appended or delay is not None:
+            self._enqueue(tenant)
+
+    def _end_wait(self, tenant: str) -> None:
+        self._waiting.discard(tenant)
+        self._enqueue(tenant)
 
     def _next_backoff(self, tenant: str) -> float:
         count = self._errors_in_a_row[tenant] = self._errors_in_a_row.get(tenant, 0) + 1
         return min(self._backoff * 2.0**count, MAX_BACKOFF_SECONDS)
 
-    async def _take_turn(self, tenant: str) -> bool:
-        """Handle a tenant's events under its lease; False when they must wait."""
+    async def _handle_under_lease(self, tenant: str) -> float | None:
+        """Handle a tenant's events under its lease.
+
+        Returns:
+            Seconds until its next turn; None where no events are left.
+        """
         lease = keys.lease(tenant, self._subscription.group)
         if not await acquire_lease(self._online, lease, self._worker, self._lease):
             raise LeaseLost
@@ -233,7 +265,7 @@ class Consumer:
             with contextlib.suppress(*ERRORS):
                 await release_lease(self._online, lease, self._worker)
 
-    async def _handle_batches(self, tenant: str) -> bool:
+    async def _handle_batches(self, tenant: str) -> float | None:
         reader = PartitionReader(
             self._events,
             self._online,
@@ -242,11 +274,11 @@ class Consumer:
             has_lease=lambda: tenant in self._leased,
             backoff=self._backoff,
         )
+        end = time.monotonic() + TURN_SECONDS
         for _ in range(BATCHES_PER_TURN):
-            handled = None if self._stopping else await reader.handle_batch()
-            if handled is None:
-                return True
-            if not handled:
-                return False
-        self._appended_while_busy.add(tenant)  # there may be more: take another turn
-        return True
+            delay = None if self._stopping else await reader.handle_batch()
+            if delay is None or delay > 0:
+                return delay
+            if time.monotonic() > end:
+                break
+        return 0

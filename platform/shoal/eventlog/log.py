@@ -66,7 +66,8 @@ class EventLog(Protocol):
         Events are handled at least once, those of one tenant in order. After an error
         or a worker's death the same events are delivered again, one by one; one that
         fails `deliveries` times becomes a dead letter. `Unavailable` does not count as
-        an error: the event waits, and all behind it.
+        an error: the event waits, and all behind it. The tenants take turns of a second
+        or 32 batches, and one that waits or is slow takes no other's turn.
 
         Args:
             group: The group; each has its own position in each log.
@@ -78,7 +79,8 @@ class EventLog(Protocol):
             batch_size: Events of one call, at most.
             deliveries: How often an event is delivered before it becomes a dead letter.
             lease: Seconds after which a silent worker counts as dead.
-            concurrency: Tenants that are handled at the same time.
+            concurrency: Tenants that are handled at the same time; a handler that is
+                slower than a turn does not count.
         """
 
     async def tenants(self) -> list[str]:
@@ -125,7 +127,7 @@ class EventLog(Protocol):
         """
 
     async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
-        """Write the log's new events to the lake, then trim the log.
+        """Write the log's new events to the lake, 100,000 at most, then trim the log.
 
         An event stays in the log until it is archived, handled by every group, and
         older than `keep`.

@@ -26,6 +26,9 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 
+HANDLER_SECONDS = 300.0
+"""A call of a handler that takes longer has failed."""
+
 
 class LeaseLost(Exception):
     """Another worker has the tenant's lease, or moved the group's position."""
@@ -54,8 +57,17 @@ class PartitionReader:
         events are handled one by one.
         """
 
-    async def handle_batch(self) -> bool | None:
-        """Handle the next events; None without any, False when they must wait."""
+    async def handle_batch(self) -> float | None:
+        """Handle the next events.
+
+        Returns:
+            Seconds to wait before the next call: 0, or more after an event failed. None
+            where no events are left.
+
+        Raises:
+            LeaseLost: The tenant is another worker's.
+            Unavailable: A store is; the events wait.
+        """
         stream, position, batch = await self._read_batch()
         if not batch:
             return None
@@ -66,7 +78,7 @@ class PartitionReader:
             return await self._handle_one(stream, position, batch[0])
         if not any(self._is_wanted(fields[b"t"]) for _, fields in batch):
             await self._finish(stream, position, batch)
-            return True
+            return 0
         last = batch[-1][0]
         work = keys.work(stream, self._group)
         await self._online.hset(work, mapping={"taken": last, "tries": 0})
@@ -75,9 +87,11 @@ class PartitionReader:
         except Exception as error:
             self._warn(f"a batch of {len(batch)} failed: {error!r}")
             self._one_by_one_until[stream] = sort_key(last.decode())
-            return not isinstance(error, Unavailable)
+            if isinstance(error, Unavailable):
+                raise
+            return 0
         await self._finish(stream, position, batch)
-        return True
+        return 0
 
     async def _read_batch(self) -> tuple[str, bytes, list[Entry]]:
         """The stream, the group's position in it, and the next entries."""
@@ -95,7 +109,8 @@ class PartitionReader:
     async def _handle(self, batch: Sequence[Entry]) -> None:
         events = [decode_event(fields) for _, fields in batch if self._is_wanted(fields[b"t"])]
         if events:
-            await self._subscription.handle(self._tenant, events)
+            async with asyncio.timeout(HANDLER_SECONDS):
+                await self._subscription.handle(self._tenant, events)
 
     async def _finish(self, stream: str, position: bytes, batch: Sequence[Entry]) -> None:
         """Move past a batch that is handled."""
@@ -109,8 +124,8 @@ class PartitionReader:
         if not await run_script(self._events, _ADVANCE, positions, args):
             raise LeaseLost
 
-    async def _handle_one(self, stream: str, position: bytes, entry: Entry) -> bool:
-        """Handle one event; False when it must wait.
+    async def _handle_one(self, stream: str, position: bytes, entry: Entry) -> float:
+        """Handle one event; how many seconds to wait before the next.
 
         Its deliveries are counted before it is handled, so that an event that kills its
         worker is counted too.
@@ -122,24 +137,22 @@ class PartitionReader:
         if deliveries > limit:
             error_text = "the worker died each time it handled the event"
             await self._give_up(stream, position, entry, error_text, deliveries - 1)
-            return True
+            return 0
         await self._online.hset(work, mapping={"head": at, "tries": deliveries})
         try:
             await self._handle([entry])
-        except Unavailable as error:
-            self._warn(f"waits for a store: {error}")
+        except Unavailable:
             await self._online.hset(work, "tries", deliveries - 1)
-            return False
+            raise
         except Exception as error:
             self._warn(f"{at.decode()} failed (delivery {deliveries}): {error!r}")
             if deliveries < limit:
-                await asyncio.sleep(self._backoff * 2.0 ** (deliveries - 1))
-            else:
-                error_text = f"{type(error).__name__}: {error}"
-                await self._give_up(stream, position, entry, error_text, deliveries)
-            return True
+                return self._backoff * 2.0 ** (deliveries - 1)
+            error_text = f"{type(error).__name__}: {error}"
+            await self._give_up(stream, position, entry, error_text, deliveries)
+            return 0
         await self._finish(stream, position, [entry])
-        return True
+        return 0
 
     async def _give_up(
         self, stream: str, position: bytes, entry: Entry, error: str, deliveries: int

@@ -38,11 +38,14 @@ class Worker:
     """A detached Ray actor.
 
     When it dies, Ray restarts it, and another worker takes over in the meantime.
+
+    Args:
+        platform: By default this process's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, platform: PlatformContext | None = None) -> None:
         self.id = uuid4().hex[:12]
-        self._platform = PlatformContext.current()
+        self._platform = platform or PlatformContext.current()
         self._runs = self._platform.job_runs
         self._log = self._platform.event_log
         self._stop = asyncio.Event()
