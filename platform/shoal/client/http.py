@@ -14,11 +14,33 @@ from typing import Any, Self
 import httpx
 from tenacity import AsyncRetrying, Retrying
 
+from shoal.contract.errors import Invalid
+from shoal.contract.names import check_text
 from shoal.contract.operations import Operation, OperationRequest, operations
 
 from .ray import RayTransport
 from .response import Response, unreachable
 from .retry import RETRIES, retry_options
+
+
+def identity_headers(key: str | None, user: str | None) -> dict[str, str]:
+    """The headers that say who is calling.
+
+    Raises:
+        Invalid: The key or the user cannot be sent; the message does not repeat them.
+    """
+    headers = {}
+    key = (key or "").strip()  # a key read from a file ends with a newline
+    if key:
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise Invalid("the key has a character that no API key or JWT has; copy it again")
+        headers["authorization"] = f"Bearer {key}"
+    if user is not None:
+        try:
+            headers["shoal-user"] = check_text(user)
+        except ValueError as error:
+            raise Invalid(f"user: {error}") from None
+    return headers
 
 
 class _BaseClient:
@@ -32,9 +54,7 @@ class _BaseClient:
         retries: int = RETRIES,
     ) -> None:
         self.address = address.rstrip("/")
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        if user is not None:
-            self._headers["shoal-user"] = user
+        self._headers = identity_headers(key, user)
         self._timeout = timeout
         self._retries = retries
         self._operations: dict[str, dict[str, Operation]] = {}
@@ -73,12 +93,13 @@ class Client(_BaseClient):
     Args:
         address: `http(s)://host:port`, or `ray://host:port` for a cluster's Ray client
             port.
-        key: An API key or a JWT.
+        key: An API key or a JWT; blanks around it are removed.
         user: The user to act for, sent as `Shoal-User`.
         timeout: Seconds per attempt.
         retries: Further attempts after the first; 0 turns retries off.
 
     Raises:
+        Invalid: The key or the user cannot be sent; the message does not repeat them.
         ShoalError: Every call raises one of its subclasses (`NotFound`,
             `LimitExceeded`, …) when the platform refuses it or does not answer.
     """
@@ -112,8 +133,12 @@ class Client(_BaseClient):
         assert self._http
         try:
             answer = self._http.request(**self._http_request(request))
+        except httpx.LocalProtocolError:
+            answer = None  # its message repeats the header, which may be a credential
         except httpx.TransportError as error:
             raise unreachable(self.address, error) from error
+        if answer is None:
+            raise Invalid("a header of the request has a character that HTTP does not allow")
         return Response(answer.status_code, answer.headers, answer.content)
 
     def operations(self, capability: str) -> dict[str, Operation]:
@@ -189,8 +214,12 @@ class AsyncClient(_BaseClient):
         assert self._http
         try:
             answer = await self._http.request(**self._http_request(request))
+        except httpx.LocalProtocolError:
+            answer = None  # its message repeats the header, which may be a credential
         except httpx.TransportError as error:
             raise unreachable(self.address, error) from error
+        if answer is None:
+            raise Invalid("a header of the request has a character that HTTP does not allow")
         return Response(answer.status_code, answer.headers, answer.content)
 
     async def operations(self, capability: str) -> dict[str, Operation]:

@@ -47,7 +47,7 @@ def frame(
         current: The name of the current capability; empty on the overview.
         theme: "light", "dark", or None for the system's.
     """
-    ui.add_css(CONSOLE)
+    ui.add_head_html(f"<style>{CONSOLE}</style>")  # add_css would write a script
     _set_colours()
     dark = ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
     menu = _draw_header(session, dark)

@@ -60,7 +60,7 @@ for (const dot of document.querySelectorAll("[data-health]"))
 
 
 def landing_page(
-    capabilities: Iterable[Capability], *, dashboard: str | None, theme: str | None
+    capabilities: Iterable[Capability], *, dashboard: str | None, theme: str | None, nonce: str
 ) -> str:
     """The public start page: the deployed capabilities, and where to go.
 
@@ -68,6 +68,7 @@ def landing_page(
         capabilities: The deployed capabilities.
         dashboard: Address of the Ray dashboard, if it is to be linked.
         theme: "light", "dark", or None for the system's.
+        nonce: Of the page's scripts and styles.
     """
     cards = "".join(map(_card, capabilities))
     ray = f' · <a href="{escape(dashboard)}">Ray dashboard</a>' if dashboard else ""
@@ -84,10 +85,10 @@ limits, experiments and data, so that an API key opens exactly what its tenant m
 <ul>{cards}</ul>
 <footer>The platform’s own <a href="/platform/openapi.json">OpenAPI</a>{ray}</footer>
 </main>"""
-    return _document("Shoal", body, theme, _HEALTH_SCRIPT)
+    return _document("Shoal", body, theme, nonce, _HEALTH_SCRIPT)
 
 
-def sign_in_page(*, error: str | None, user: str, after: str, theme: str | None) -> str:
+def sign_in_page(*, error: str | None, user: str, after: str, theme: str | None, nonce: str) -> str:
     """The sign-in form.
 
     Args:
@@ -95,6 +96,7 @@ def sign_in_page(*, error: str | None, user: str, after: str, theme: str | None)
         user: The user that was entered.
         after: The console page to open after signing in.
         theme: "light", "dark", or None for the system's.
+        nonce: Of the page's scripts and styles.
     """
     notice = ""
     if error:
@@ -115,7 +117,7 @@ autofocus></label>
 <button class="button primary" type="submit">Sign in</button>
 </form>
 </div></div>"""
-    return _document("Sign in · Shoal", body, theme)
+    return _document("Sign in · Shoal", body, theme, nonce)
 
 
 def _card(capability: Capability) -> str:
@@ -128,9 +130,9 @@ def _card(capability: Capability) -> str:
 </li>"""
 
 
-def _document(title: str, body: str, theme: str | None, script: str = "") -> str:
+def _document(title: str, body: str, theme: str | None, nonce: str, script: str = "") -> str:
     attribute = f' data-theme="{theme}"' if theme in ("light", "dark") else ""
-    scripts = f"<script>{script}</script>" if script else ""
+    scripts = f'<script nonce="{nonce}">{script}</script>' if script else ""
     return f"""<!doctype html>
 <html lang="en"{attribute}>
 <head>
@@ -138,7 +140,7 @@ def _document(title: str, body: str, theme: str | None, script: str = "") -> str
 <title>{escape(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="/favicon.svg">
-<style>{STATIC}{_STYLE}</style>
+<style nonce="{nonce}">{STATIC}{_STYLE}</style>
 </head>
 <body>{body}{scripts}</body>
 </html>"""

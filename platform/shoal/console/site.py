@@ -10,7 +10,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 
 from shoal.client.http import AsyncClient
 from shoal.contract.capability import Capability
@@ -20,6 +19,7 @@ from .clients import ClientPool
 from .landing import landing_page, sign_in_page
 from .pages import Pages
 from .session import COOKIE, LIFETIME, Session, SessionCodec
+from .site_guard import SiteGuard, plain_policy
 from .theme import FAVICON
 
 HOME = "/console/"
@@ -50,7 +50,7 @@ def site(
         await clients.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.middleware("http")(_add_security_headers)
+    app.add_middleware(SiteGuard)
     app.exception_handler(HTTPException)(_problem)
     app.get("/")(handlers.landing)
     app.get("/favicon.svg")(_favicon)
@@ -86,16 +86,18 @@ class _Handlers:
         self._sessions, self._dashboard = sessions, dashboard
 
     async def landing(self, request: Request) -> HTMLResponse:
-        theme = request.cookies.get("shoal_theme")
-        capabilities = self._capabilities.values()
-        return HTMLResponse(landing_page(capabilities, dashboard=self._dashboard, theme=theme))
+        page = landing_page(
+            self._capabilities.values(),
+            dashboard=self._dashboard,
+            theme=request.cookies.get("shoal_theme"),
+            nonce=request.scope["shoal.nonce"],
+        )
+        return _plain_page(request, page)
 
     async def sign_in_form(self, request: Request) -> HTMLResponse:
         return _form(request, after=request.query_params.get("after", HOME))
 
     async def sign_in(self, request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise HTTPException(403, "this form was sent from another site")
         fields = await read_form(request)
         key, user, after = (fields.get(name, "").strip() for name in ("key", "user", "after"))
         try:
@@ -133,19 +135,19 @@ async def _sign_out() -> RedirectResponse:
 def _form(
     request: Request, *, after: str, user: str = "", error: str | None = None, status: int = 200
 ) -> HTMLResponse:
-    theme = request.cookies.get("shoal_theme")
-    page = sign_in_page(error=error, user=user, after=local_path(after), theme=theme)
-    return HTMLResponse(page, status)
+    page = sign_in_page(
+        error=error,
+        user=user,
+        after=local_path(after),
+        theme=request.cookies.get("shoal_theme"),
+        nonce=request.scope["shoal.nonce"],
+    )
+    return _plain_page(request, page, status)
 
 
-async def _add_security_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    response = await call_next(request)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("X-Frame-Options", "DENY")
-    response.headers.setdefault("Referrer-Policy", "same-origin")
-    if "text/html" in response.headers.get("content-type", ""):
-        response.headers.setdefault("Cache-Control", "no-store")
-    return response
+def _plain_page(request: Request, page: str, status: int = 200) -> HTMLResponse:
+    policy = plain_policy(request.scope["shoal.nonce"])
+    return HTMLResponse(page, status, {"Content-Security-Policy": policy})
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:

