@@ -1,24 +1,25 @@
-"""Text as a list of stems, the unit of keyword search.
+"""Text as a list of terms, the unit of keyword search.
 
-Milvus's own analyzers cannot stem, so it gets stems joined by spaces. Its `standard`
-tokenizer splits exactly there: a stem consists of letters and digits only.
+A word that people write in several ways has several terms, so that each way finds
+the others: `München` is `munchen` and `muenchen`; `ERR-4032` is `err`, `4032` and
+`err4032`.
+
+Milvus's own analyzers cannot do this, so it gets terms joined by spaces. Its `standard`
+tokenizer splits exactly there: a term consists of letters and digits only.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import snowballstemmer
 
-HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-TOKEN = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
-"""A run of letters and digits; of scripts written without spaces, each character."""
+from .words import compound, find_words, fold, parts
+
 MAX_TOKEN = 64
-"""Characters of a token that count."""
+"""Characters of a word that count."""
 MAX_STEMS_BYTES = 65_000
-"""UTF-8 bytes of stems kept of one text; a Milvus VARCHAR takes 65,535."""
+"""UTF-8 bytes of terms kept of one text; a Milvus VARCHAR takes 65,535."""
 
 ENGLISH = frozenset(
     """
@@ -37,14 +38,23 @@ ENGLISH = frozenset(
 (https://snowballstem.org/algorithms/english/stop.txt), contractions in pieces.
 """
 
-Token = tuple[str, int, int]
-"""(stem, start, end): a word's stem and its place in the text, in characters. The stem
-of a stop word is empty.
-"""
+SPELLED_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+"""How these letters are written where a keyboard lacks them."""
+
+
+class Token(NamedTuple):
+    """A term and the place of its word in the text, in characters.
+
+    The term of a stop word is empty. A word with several terms has a token for each.
+    """
+
+    stem: str
+    start: int
+    end: int
 
 
 class Analyzer:
-    """Splits text into words and reduces them to stems, for one language.
+    """Splits text into words and reduces them to terms, for one language.
 
     >>> Analyzer("english").stems("The wings, swept back, were flying")
     ['wing', 'swept', 'back', 'fli']
@@ -52,40 +62,54 @@ class Analyzer:
 
     def __init__(self, language: str = "english") -> None:
         try:
-            stemmer: Any = snowballstemmer.stemmer(language)
+            self._stemmer: Any = snowballstemmer.stemmer(language)
         except KeyError:
             raise ValueError(
                 f"{language!r} is not a language of Snowball: "
                 f"{', '.join(snowballstemmer.algorithms())}"
             ) from None
-        stop = ENGLISH if language == "english" else frozenset()
-
-        @lru_cache(maxsize=200_000)
-        def stem(word: str) -> str:
-            word = unicodedata.normalize("NFKC", word).casefold()
-            return "" if word in stop else fold(stemmer.stemWord(word[:MAX_TOKEN]))
-
-        self._stem = stem
+        self._english = language == "english"
+        self._terms_of_word = lru_cache(maxsize=200_000)(self._find_terms)
+        self._terms_of_compound = lru_cache(maxsize=50_000)(self._join_terms)
 
     def tokens(self, text: str) -> Iterator[Token]:
-        """The words of a text, in order."""
-        for match in TOKEN.finditer(text):
-            yield self._stem(match[0]), match.start(), match.end()
+        """The terms of a text, in order, each with the place of its word."""
+        for words in find_words(text):
+            for word, start, end in words:
+                for term in self._terms_of_word(word):
+                    yield Token(term, start, end)
+            if len(words) > 1:
+                for term in self._terms_of_compound(tuple(word.text for word in words)):
+                    yield Token(term, words[0].start, words[-1].end)
 
     def stems(self, text: str) -> list[str]:
-        """The stems of a text, in order, without stop words."""
-        return [stem for word in TOKEN.findall(text) if (stem := self._stem(word))]
+        """The terms of a text, in order, without stop words."""
+        return [token.stem for token in self.tokens(text) if token.stem]
 
     def indexed(self, text: str) -> str:
-        """The stems joined by spaces, as Milvus gets them, cut at `MAX_STEMS_BYTES`."""
+        """The terms joined by spaces, as Milvus gets them, cut at `MAX_STEMS_BYTES`."""
         joined = " ".join(self.stems(text))
         if len(joined) * 4 <= MAX_STEMS_BYTES or len(data := joined.encode()) <= MAX_STEMS_BYTES:
             return joined
         return data[:MAX_STEMS_BYTES].decode(errors="ignore").rpartition(" ")[0]
 
+    def _find_terms(self, word: str) -> tuple[str, ...]:
+        found = [term for part in parts(word) for term in self._spellings(part)]
+        return (*found, *self._join_terms((word,)))
 
-def fold(word: str) -> str:
-    """The letters and digits of a word without accents: `café` becomes `cafe`."""
-    if word.isascii():
-        return word
-    return "".join(c for c in unicodedata.normalize("NFKD", word) if c.isalnum())
+    def _join_terms(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        whole = compound(words)
+        return tuple(self._spellings(whole)) if whole else ()
+
+    def _spellings(self, word: str) -> list[str]:
+        """The stems of the ways to write a word; an empty one of a stop word.
+
+        A stemmer may know its language's accents, so it sees the word with and without.
+        """
+        word = word[:MAX_TOKEN]
+        if self._english and word in ENGLISH:
+            return [""]
+        ways = [fold(word)]
+        if not word.isascii():
+            ways += [fold(word.translate(SPELLED_OUT)), *([] if self._english else [word])]
+        return list(dict.fromkeys(fold(self._stemmer.stemWord(way)) for way in ways))

@@ -112,7 +112,7 @@ def highlight(text: str, stems: set[str], analyzer: Analyzer) -> str:
     """Escape `text` as HTML and mark the words of the query."""
     parts, at = [], 0
     for stem, start, end in analyzer.tokens(text):
-        if stem in stems:
+        if stem in stems and start >= at:
             parts += [escape(text[at:start]), "<mark>", escape(text[start:end]), "</mark>"]
             at = end
     return "".join([*parts, escape(text[at:])])

@@ -1,6 +1,8 @@
 """Analyzer."""
 
 import re
+import unicodedata
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -24,8 +26,66 @@ def test_case_width_and_accents_do_not_matter(analyzer: Analyzer) -> None:
     assert analyzer.stems("CAFÉ café cafe ｃａｆｅ") == ["cafe"] * 4
 
 
-def test_identifiers_are_split_as_milvus_splits_them(analyzer: Analyzer) -> None:
-    assert analyzer.stems("user_id SHOAL-1234 v2.3") == ["user", "id", "shoal", "1234", "v2", "3"]
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("ERR-4032", "err4032"),
+        ("ERR-4032", "4032"),
+        ("PROJ_123", "proj123"),
+        ("version 2.10.1", "2.10.1"),
+        ("Mu\u0308ller", "Müller"),
+        ("résumé", "resume"),
+        ("André", "Andre"),
+        ("Kovačević", "Kovacevic"),
+        ("Łukasz", "Lukasz"),
+        ("Søren", "Soren"),
+        ("Søren", "Soeren"),
+        ("Đorđe", "Dorde"),
+        ("Þór", "Thor"),
+        ("Æther", "aether"),
+        ("Straße", "Strasse"),
+        ("München", "Muenchen"),
+        ("München", "Munchen"),
+        ("שָׁלוֹם", "שלום"),
+        ("مُحَمَّد", "محمد"),
+        ("أحمد", "احمد"),
+        ("हिन्दी में", "हिन्दी"),
+        ("Ёлка", "елка"),
+        ("Ὀδυσσεύς", "ΟΔΥΣΣΕΥΣ"),
+        ("ﾃﾞｰﾀﾍﾞｰｽ", "データベース"),
+        ("co\u00adoperate", "cooperate"),
+        ("한국어를 배웁니다", "한국어"),
+        ("สวัสดีชาวโลก", "ชาวโลก"),
+        ("İstanbul", "istanbul"),
+        ("東京都", "東京"),
+    ],
+)
+def test_one_spelling_has_a_term_of_the_other(one: str, other: str, analyzer: Analyzer) -> None:
+    wanted, found = analyzer.stems(other), set(analyzer.stems(one))
+    assert wanted
+    assert set(wanted) & found
+    assert set(analyzer.stems(other.upper())) & found
+
+
+@pytest.mark.parametrize("one, other", [("मेल", "माल"), ("ก่อน", "กอน"), ("が", "か"), ("हूँ", "हू")])
+def test_marks_that_make_another_word_are_kept(one: str, other: str) -> None:
+    assert set(Analyzer("german").stems(one)) != set(Analyzer("german").stems(other))
+
+
+@settings(deadline=None)
+@given(st.text(max_size=100))
+def test_terms_do_not_depend_on_the_form_of_unicode(text: str) -> None:
+    terms = Counter(ANALYZER.stems(unicodedata.normalize("NFC", text)))
+    assert Counter(ANALYZER.stems(unicodedata.normalize("NFD", text))) == terms
+
+
+@settings(deadline=None)
+@given(st.text(max_size=300))
+def test_tokens_stand_where_they_say(text: str) -> None:
+    text = unicodedata.normalize("NFC", text)
+    for stem, start, end in ANALYZER.tokens(text):
+        assert 0 <= start < end <= len(text)
+        assert stem == "" or stem in ANALYZER.stems(text[start:end])
 
 
 def test_scripts_without_spaces_are_split_into_characters(analyzer: Analyzer) -> None:
@@ -47,6 +107,7 @@ def test_tokens_say_where_each_word_stands(analyzer: Analyzer) -> None:
         ("plan", "Plans"),
         ("", "for"),
         ("zuge", "Züge"),
+        ("zueg", "Züge"),
     ]
 
 
