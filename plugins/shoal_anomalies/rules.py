@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shoal import Identifier
 
 from .maintenance import Match
 from .points import Labels
 
 Priority = Literal["P1", "P2", "P3"]
-ChannelName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Rule(BaseModel):
     points: int = Field(default=1, ge=1, le=1000)
     recovery: int = Field(default=3, ge=1, le=1000)
     margin: float = Field(default=0.1, ge=0, lt=1)
-    channels: tuple[ChannelName, ...] = Field(default=(), max_length=20)
-    escalation: tuple[ChannelName, ...] = Field(default=(), max_length=20)
+    channels: tuple[Identifier, ...] = Field(default=(), max_length=20)
+    escalation: tuple[Identifier, ...] = Field(default=(), max_length=20)
     escalate_after: float = Field(default=30, gt=0, le=10_080)
     renotify_after: float | None = Field(default=None, gt=0, le=10_080)
     enabled: bool = True

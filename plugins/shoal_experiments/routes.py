@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shoal import (
     Assigner,
@@ -28,7 +28,24 @@ from .outcomes import MAX_OUTCOMES, Outcome, outcome_events
 from .repository import Document, Repository
 from .summaries import Undefined
 
-Id = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/\s~\x00-\x1f\x7f]+$")]
+
+def _check_id(id: str) -> str:
+    if id in (
+        ".",
+        "..",
+        "docs",
+        "healthz",
+        "openapi.json",
+    ):  # the last three are paths of their own
+        raise ValueError("this cannot be an experiment's id")
+    return id
+
+
+Id = Annotated[
+    str,
+    Path(min_length=1, max_length=120, pattern=r"^[^/\s~\x00-\x1f\x7f]+$"),
+    AfterValidator(_check_id),
+]
 SAFE = {"x-shoal-safe": True}
 
 router = APIRouter()

@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from shoal import Invalid, NotFound, TenantContext, current_tenant
+from shoal import Identifier, Invalid, NotFound, TenantContext, current_tenant
 
 from .intake import read_records, store_records, validate_record
 from .outcomes import hidden_outcomes, store_outcomes, with_id
@@ -16,7 +16,6 @@ from .store import Kind, RecordStore, encode
 from .tasks import get_task as read_task
 from .tasks import is_visible, merge_stored, replace_tasks
 
-Id = Annotated[str, Path(min_length=1, max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 router = APIRouter()
@@ -45,7 +44,7 @@ async def add_people(request: Request, ctx: TenantContext = Depends(current_tena
 
 @router.put("/people/{id}", openapi_extra=record_body(Person))
 async def put_person(
-    id: Id, request: Request, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, request: Request, ctx: TenantContext = Depends(current_tenant)
 ) -> Response:
     """Create or replace a person."""
     person = encode(validate_record(Person, await _single_row(request), id))
@@ -54,7 +53,7 @@ async def put_person(
 
 
 @router.get("/people/{id}")
-async def get_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def get_person(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> Response:
     """Get a person."""
     raw = await RecordStore(ctx).get("people", id)
     if raw is None:
@@ -63,7 +62,7 @@ async def get_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Re
 
 
 @router.delete("/people/{id}", status_code=204)
-async def delete_person(id: Id, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_person(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
     """Delete a person."""
     if not await RecordStore(ctx).delete("people", id):
         raise _person_not_found(id)
@@ -85,7 +84,7 @@ async def add_tasks(request: Request, ctx: TenantContext = Depends(current_tenan
 
 @router.put("/tasks/{id}", openapi_extra=record_body(Task))
 async def put_task(
-    id: Id, request: Request, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, request: Request, ctx: TenantContext = Depends(current_tenant)
 ) -> Response:
     """Create or replace a task; its state, team and commitment stay unless given."""
     task = validate_record(Task, await _single_row(request), id)
@@ -97,14 +96,14 @@ async def put_task(
 
 
 @router.get("/tasks/{id}")
-async def get_task(id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def get_task(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> Response:
     """Get a task."""
     _, raw = await read_task(ctx, id)
     return raw_response(raw)
 
 
 @router.delete("/tasks/{id}", status_code=204)
-async def delete_task(id: Id, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_task(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
     """Delete a task and free the workload that its assignment committed."""
     if (await replace_tasks(ctx, [id], lambda _, old: None)).get(id) is None:
         raise NotFound(f"task {id!r} not found")

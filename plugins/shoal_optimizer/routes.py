@@ -13,7 +13,7 @@ from . import decisions, record_routes
 from .inputs import InputsLoader, PlanningInputs
 from .parameters import OptimizerParameters
 from .plan_runs import PlanRuns, cancel_run, read_run
-from .record_routes import Id, Limit
+from .record_routes import Limit
 from .records import Person
 from .responses import json_response
 from .store import RecordStore
@@ -66,7 +66,7 @@ class OptimizerRoutes:
 
     async def candidates(
         self,
-        id: Id,
+        id: Identifier,
         limit: Limit = 100,
         cursor: str = "",
         ctx: TenantContext = Depends(current_tenant),
@@ -84,7 +84,9 @@ class OptimizerRoutes:
             {"task": id, "candidates": rows[start:end], "total": len(rows), "cursor": more}
         )
 
-    async def recommend(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def recommend(
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         """Recommend the best team for a task, proved and explained.
 
         Where there is none, the answer says why, and what would make one possible.
@@ -96,13 +98,15 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def get_recommendation(
-        self, id: Id, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
     ) -> Response:
         """Get a recommendation and the decision on it."""
         recommendation = await decisions.get_recommendation(ctx, id)
         return json_response(decisions.public(recommendation.record))
 
-    async def accept(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def accept(
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         """Commit the recommended team. Accepting twice is the same as once.
 
         409 when anyone in the team, or the task, has changed since.
@@ -110,7 +114,9 @@ class OptimizerRoutes:
         record = await decisions.accept(ctx, await decisions.get_recommendation(ctx, id))
         return json_response(decisions.public(record))
 
-    async def alternative(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def alternative(
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         """Recommend the next best team, never one that was shown before.
 
         `status` is "none" when there is no other.
@@ -121,7 +127,7 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def assign(
-        self, id: Id, body: Assignment, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, body: Assignment, ctx: TenantContext = Depends(current_tenant)
     ) -> Response:
         """Assign a team manually.
 
@@ -155,16 +161,20 @@ class OptimizerRoutes:
         self.plans.solve_in_background(ctx, run)
         return json_response({"id": run.id, "state": "running"}, 202)
 
-    async def get_plan(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def get_plan(
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         """Get a plan: state, progress (objective, bound, gap, seconds) and result."""
         return json_response(await read_run(ctx, id))
 
-    async def cancel_plan(self, id: Id, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def cancel_plan(
+        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    ) -> Response:
         """Cancel a running plan; it ends within a second with the best found so far."""
         return json_response({"id": id, "state": await cancel_run(ctx, id)}, 202)
 
     async def check_team(
-        self, id: Id, body: Assignment, ctx: TenantContext = Depends(reader)
+        self, id: Identifier, body: Assignment, ctx: TenantContext = Depends(reader)
     ) -> Response:
         """Tell what a team would violate for a task, and by how much."""
         task, raw = await get_task(ctx, id)

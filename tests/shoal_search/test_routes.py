@@ -148,17 +148,6 @@ async def test_a_user_changes_only_what_is_on_their_boards(api: Opener, item: Ma
         assert (await client.delete("/search/items/2")).status_code == 200
 
 
-async def test_an_id_may_hold_slashes_and_other_signs(api: Opener, item: Make) -> None:
-    async with api() as client:
-        await client.post("/search/items", json=[item('a/b:{c} "d" %é')])
-        assert (
-            await client.delete("/search/items/a%2Fb%3A%7Bc%7D%20%22d%22%20%25%C3%A9")
-        ).status_code == 200
-        assert (
-            await client.delete("/search/items/a%2Fb%3A%7Bc%7D%20%22d%22%20%25%C3%A9")
-        ).status_code == 404
-
-
 async def test_an_unknown_board_is_said_to_be(api: Opener, item: Make) -> None:
     async with api() as client:
         await client.post("/search/items", json=[item("1", board_id="b1", type="doc")])

@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 CAPABILITY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -45,6 +45,18 @@ def check_text(value: str) -> str:
     return value
 
 
+def check_id(value: str) -> str:
+    """Validate an id, and return it.
+
+    Raises:
+        ValueError: It is no text that `check_text` accepts, or it is `.` or `..`, which
+            clients and proxies remove from a path.
+    """
+    if value in (".", ".."):
+        raise ValueError('"." and ".." cannot be ids')
+    return check_text(value)
+
+
 def encode(part: str) -> str:
     """Encode one part of a key.
 
@@ -56,5 +68,24 @@ def encode(part: str) -> str:
     return quote(part, safe="!\"#$&'()*+,-./;<=>?@[\\]^_`|~ ")
 
 
-TenantId = Annotated[str, AfterValidator(check_tenant)]
-Identifier = Annotated[str, AfterValidator(check_text)]
+TenantId = Annotated[
+    str,
+    AfterValidator(check_tenant),
+    WithJsonSchema({"type": "string", "pattern": f"^{TENANT.pattern}$"}),
+]
+Identifier = Annotated[
+    str,
+    AfterValidator(check_id),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 512,
+            "pattern": r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f]+$",
+        }
+    ),
+]
+"""The id of anything but a tenant: 1 to 512 characters without control characters.
+
+Every other character is allowed, also `/`: in a path it is percent-encoded.
+"""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import orjson
 
 from .errors import Invalid, ShoalError
+from .names import check_id
 
 IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
@@ -55,8 +56,8 @@ class Operation:
                 A `body` of text or bytes is sent as NDJSON.
 
         Raises:
-            Invalid: A required parameter is missing, or both `body` and fields of the
-                body are given.
+            Invalid: A required parameter is missing, one of the path is not an id, or
+                both `body` and fields of the body are given.
         """
         rest = dict(arguments)
         body = rest.pop("body", None)
@@ -64,7 +65,7 @@ class Operation:
         for name in self.in_path:
             if rest.get(name) is None:
                 raise Invalid(f"{self.id} needs the argument {name}")
-            path = path.replace("{" + name + "}", quote(str(rest.pop(name)), safe=""))
+            path = path.replace("{" + name + "}", _path_segment(name, rest.pop(name)))
         query = {k: rest.pop(k) for k in list(rest) if k in self.query}
         if self.has_body:
             fields = {k: v for k, v in rest.items() if v is not None}
@@ -90,6 +91,16 @@ class Operation:
             )
             headers = (("content-type", "application/json"),)
         return OperationRequest(self.method, path, tuple(_flatten(query)), raw, headers)
+
+
+def _path_segment(name: str, value: Any) -> str:
+    """A value as one segment of a path."""
+    try:
+        return quote(check_id(str(value)), safe="")
+    except ValueError as error:
+        raise Invalid(
+            f"{name}: {error}", errors=[{"location": name, "message": str(error)}]
+        ) from None
 
 
 def _encode(value: Any) -> Any:

@@ -22,7 +22,7 @@ from .exposures import ExposureLog
 from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
 from .rate_limiter import RateLimiter, ReplicaHeartbeat, body_too_large
-from .request_head import RequestHead, check_query_tenant
+from .request_head import RequestHead, check_query_tenant, routing_path
 from .response_guard import ResponseGuard
 from .route_guard import SAFE
 from .service_context import OperationsOf
@@ -71,7 +71,8 @@ class Router:
         self.app = app
         self.capability = capability.name
         self.settings = settings or RouterSettings()
-        self._public = {f"/{self.capability}{path}" for path in self.settings.public}
+        self._root = f"/{self.capability}"
+        self._public = {f"{self._root}{path}" for path in self.settings.public}
         self._purge_if_erased = purge_if_erased
         self.snapshot = Snapshot(
             directory,
@@ -163,7 +164,10 @@ class Router:
         request: AdmittedRequest | None = None
         try:
             head.check(scope, self.settings.header_bytes)
-            if scope["path"] in self._public and method in ("GET", "HEAD"):
+            path = scope["path"] = routing_path(scope)
+            if path == f"{self._root}/":
+                scope["path"] = self._root
+            if path in self._public and method in ("GET", "HEAD"):
                 await self._run(scope, receive, response, None)
                 return
             request = await self._admission.identify(head)

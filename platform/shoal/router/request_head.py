@@ -2,7 +2,7 @@
 
 import re
 from random import getrandbits
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from starlette.types import Scope
 
@@ -94,6 +94,31 @@ class RequestHead:
         if value[:7].lower() != b"bearer ":
             raise Unauthenticated("the credential must be a bearer token")
         return value[7:].strip()
+
+
+def routing_path(scope: Scope) -> str:
+    """The decoded path, except that `%2F` and `%25` stay encoded.
+
+    So each `/` separates two segments, also where an id has one. `decode_segment`
+    decodes what a route found in a segment.
+
+    Raises:
+        Malformed: The path is not UTF-8.
+    """
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" not in raw:
+        path: str = scope["path"]
+        return path
+    kept = raw.decode("latin-1").replace("%25", "%2525")
+    try:
+        return unquote(kept.replace("%2F", "%252F").replace("%2f", "%252F"), errors="strict")
+    except UnicodeDecodeError:
+        raise Malformed("the path is not percent-encoded UTF-8") from None
+
+
+def decode_segment(segment: str) -> str:
+    """The text of a segment of `routing_path`."""
+    return segment.replace("%2F", "/").replace("%25", "%")
 
 
 class HeadersTooLarge(ShoalError):

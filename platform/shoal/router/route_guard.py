@@ -12,7 +12,7 @@ from starlette.types import Scope
 from shoal.contract.context import Role, TenantContext, admin, editor, reader
 from shoal.contract.errors import Forbidden, InternalError, Unauthenticated
 
-from .request_head import MISSING_CREDENTIAL
+from .request_head import MISSING_CREDENTIAL, decode_segment
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -53,6 +53,11 @@ class _Guarded:
 
         async def guarded(request: Request) -> Response:
             require_role(request.scope, needed)
+            segments = request.scope["path_params"]
+            request.scope["path_params"] = {
+                name: decode_segment(value) if isinstance(value, str) else value
+                for name, value in segments.items()
+            }
             return await handler(StrictRequest(request.scope, request.receive, request._send))
 
         return guarded

@@ -81,7 +81,7 @@ class Ingress:
         if self._name == "platform":
             self._stopping = asyncio.Event()
             self._workers = asyncio.ensure_future(ensure_workers(self._platform, self._stopping))
-        return undo_serve_mount(self._app, f"/{self._name}")
+        return undo_serve_mount(self._app)
 
     async def call_application(
         self, call: OperationRequest, headers: dict[str, str]
@@ -94,7 +94,7 @@ class Ingress:
         return await call_application(self._app, call, headers)
 
 
-def undo_serve_mount(app: ASGIApp, prefix: str) -> ASGIApp:
+def undo_serve_mount(app: ASGIApp) -> ASGIApp:
     """An application that sees requests as the client sent them.
 
     Serve moves the route prefix from `path` into `root_path`, and adds its own
@@ -109,8 +109,6 @@ def undo_serve_mount(app: ASGIApp, prefix: str) -> ASGIApp:
         path = scope["path"]
         if root and not path.startswith(root):
             path = root + path
-        if path == prefix + "/":
-            path = prefix
         scope = {**scope, "path": path, "root_path": ""}
 
         async def send_without_request_id(message: Message) -> None:

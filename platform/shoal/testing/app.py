@@ -114,7 +114,7 @@ class CapabilityApp:
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})
         else:
-            await app({**scope, "path": scope["path"].rstrip("/") or "/"}, receive, send)
+            await app(scope, receive, send)
 
     def run(self, coroutine: Awaitable[T]) -> T:
         """Run a coroutine on the event loop that serves."""
