@@ -18,7 +18,7 @@ from common import machine, private_redis
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 
-from shoal import Capability
+from shoal import Capability, Egress
 from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.router.credentials import mint_internal
 from shoal.router.middleware import Router
@@ -114,7 +114,7 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
         no_op,
         capability=Capability("noop", "Does nothing.", routes=Any),
         directory=directory,
-        services=SimpleNamespace(),
+        services=SimpleNamespace(egress=Egress()),
         open_stores=lambda tenant: SimpleNamespace(),
         operations=lambda name, ctx: None,
         purge_if_erased=lambda tenant: asyncio.sleep(0),

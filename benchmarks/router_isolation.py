@@ -17,7 +17,7 @@ import httpx
 import uvicorn
 from common import free_port, machine, private_redis
 
-from shoal import Capability
+from shoal import Capability, Egress
 from shoal.router.middleware import Router
 from shoal.router.settings import RouterSettings
 from shoal.stores.connections import close_connections
@@ -48,7 +48,7 @@ def serve(redis_url: str, port: int) -> None:
         work,
         capability=Capability("work", "Works.", routes=Any),
         directory=Directory(redis_url),
-        services=SimpleNamespace(),
+        services=SimpleNamespace(egress=Egress()),
         open_stores=lambda tenant: stores,
         operations=lambda name, ctx: None,
         purge_if_erased=lambda tenant: asyncio.sleep(0),

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from shoal.cli import main
 from shoal.contract.operations import operations
+from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
@@ -165,7 +166,7 @@ def test_commands_and_their_options_exist(page: Path, commands: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [Config, StoreConfig, RouterSettings, Limits], ids=lambda m: m.__name__
+    "model", [Config, StoreConfig, RouterSettings, Limits, Egress], ids=lambda m: m.__name__
 )
 def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
     text = (ROOT / "docs/operations.md").read_text()
@@ -176,7 +177,8 @@ def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
 def test_operations_explains_no_setting_that_there_is_not() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     section = text[text.index("## Configuration") : text.index("## Tenants, keys and limits")]
-    known = {*Config.model_fields, *StoreConfig.model_fields, *RouterSettings.model_fields}
+    models: list[type[BaseModel]] = [Config, StoreConfig, RouterSettings, Egress]
+    known = {field for model in models for field in model.model_fields}
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) <= known
 
 

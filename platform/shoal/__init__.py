@@ -57,6 +57,8 @@ from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
 from .contract.stores import Hit, Stores, VectorSchema
+from .egress.egress import Egress
+from .egress.policy import EgressRefused
 from .router.assignment import Assigner, assignment_bucket
 from .runtime.operator_client import operator_client
 
@@ -71,6 +73,8 @@ __all__ = [
     "Client",
     "Condition",
     "Conflict",
+    "Egress",
+    "EgressRefused",
     "Event",
     "ExperimentRecord",
     "Forbidden",

@@ -93,7 +93,7 @@ async def shoal_tenant_removed(ctx: TenantContext) -> Mapping[str, int]:
     uri = ctx.services.settings(StoreSettings).series
     if not uri:
         return {}
-    archive = InfluxArchive(uri, ctx.tenant)
+    archive = InfluxArchive(uri, ctx.tenant, ctx.services.egress)
     await archive.erase()
     await archive.close()
     return {"influxdb databases": 1}

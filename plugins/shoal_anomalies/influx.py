@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import numpy as np
 
-from shoal import Unavailable
+from shoal import Egress, Unavailable
 
 from . import recent_points
 from .archive import Row
@@ -19,6 +19,8 @@ from .recent_points import SeriesPoints
 
 MEASUREMENT = "metrics"
 BATCH = 5_000
+MAX_BYTES = 1 << 31
+"""Of a response, which may have all of a tenant's points of 90 days."""
 
 
 class InfluxArchive:
@@ -31,13 +33,14 @@ class InfluxArchive:
     Args:
         uri: `influxdb://user:password@host:8086/prefix` (`influxdbs` for TLS).
         tenant: The tenant's id.
+        egress: Makes the connections.
         timeout: Seconds to wait for an answer.
 
     Raises:
         ValueError: The URI is not valid.
     """
 
-    def __init__(self, uri: str, tenant: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, uri: str, tenant: str, egress: Egress, *, timeout: float = 60.0) -> None:
         parts = urlsplit(uri)
         if parts.scheme not in ("influxdb", "influxdbs") or not parts.hostname:
             raise ValueError(
@@ -46,8 +49,9 @@ class InfluxArchive:
         scheme = "https" if parts.scheme == "influxdbs" else "http"
         self._database = f"{parts.path.strip('/') or 'shoal_'}{tenant}"
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        self._client = httpx.AsyncClient(
-            base_url=f"{scheme}://{parts.hostname}:{parts.port or 8086}", auth=auth, timeout=timeout
+        address = f"{scheme}://{parts.netloc.rpartition('@')[2]}{'' if parts.port else ':8086'}"
+        self._client = egress.async_client(
+            trusted=[address], base_url=address, auth=auth, timeout=timeout, max_bytes=MAX_BYTES
         )
         self._ready = False
 

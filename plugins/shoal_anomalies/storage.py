@@ -21,4 +21,4 @@ class StoreSettings(BaseModel):
 def open_archive(ctx: TenantContext) -> Archive:
     """The long-term store of the tenant's series."""
     uri = ctx.services.settings(StoreSettings).series
-    return InfluxArchive(uri, ctx.tenant) if uri else LakeArchive(ctx.stores)
+    return InfluxArchive(uri, ctx.tenant, ctx.services.egress) if uri else LakeArchive(ctx.stores)

@@ -25,6 +25,7 @@ from pydantic import BaseModel, Field
 
 from shoal import (
     Capability,
+    Egress,
     Event,
     NotFound,
     Parameters,
@@ -206,7 +207,7 @@ class World:
             fast_path(self.app, self.routes, "/greeting"),
             capability=CAPABILITY,
             directory=directory or self.directory,
-            services=SimpleNamespace(),  # type: ignore[arg-type]
+            services=SimpleNamespace(egress=Egress()),  # type: ignore[arg-type]
             open_stores=self.open_stores,
             operations=lambda name, ctx: self.asked.append((name, ctx)),
             purge_if_erased=self.purge_if_erased,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shoal import Role, TenantContext
+from shoal import Egress, Role, TenantContext
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
@@ -32,6 +32,8 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 class DefaultServices:
     """Services without configuration: every setting has its default."""
+
+    egress = Egress(allow=("127.0.0.1",))
 
     def settings(self, model: Any) -> Any:
         return model()

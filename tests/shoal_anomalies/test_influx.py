@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from shoal import Unavailable
+from shoal import Egress, Unavailable
 from shoal_anomalies.archive import Row
 from shoal_anomalies.influx import InfluxArchive
 
@@ -70,7 +70,10 @@ def rows(series, values, start):
 
 
 async def test_written_points_are_read_back_once(influx):
-    archive, start = InfluxArchive(influx, "acme"), datetime.now(UTC).timestamp() // 60 * 60 - 3600
+    archive, start = (
+        InfluxArchive(influx, "acme", Egress()),
+        datetime.now(UTC).timestamp() // 60 * 60 - 3600,
+    )
     await archive.write(rows("a" * 16, [1, 2, 3], start) + rows("b" * 16, [9.5], start))
     await archive.write(rows("a" * 16, [1, 2, 3], start))
     found = await archive.read("a" * 16, start, start + 180)
@@ -85,7 +88,10 @@ async def test_written_points_are_read_back_once(influx):
 
 async def test_each_tenant_has_a_database_that_can_be_erased(influx):
     start = datetime.now(UTC).timestamp() // 60 * 60 - 3600
-    acme, globex = InfluxArchive(influx, "acme-2"), InfluxArchive(influx, "globex")
+    acme, globex = (
+        InfluxArchive(influx, "acme-2", Egress()),
+        InfluxArchive(influx, "globex", Egress()),
+    )
     await acme.write(rows("a" * 16, [1], start))
     assert len(await globex.read("a" * 16, start, start + 60)) == 0
     await acme.erase()
@@ -95,7 +101,7 @@ async def test_each_tenant_has_a_database_that_can_be_erased(influx):
 
 
 async def test_an_unavailable_store_is_reported(influx):
-    archive = InfluxArchive("influxdb://127.0.0.1:1/x", "acme")
+    archive = InfluxArchive("influxdb://127.0.0.1:1/x", "acme", Egress())
     with pytest.raises(Unavailable, match="is unavailable"):
         await archive.read("a" * 16, 0, 1)
     await archive.close()

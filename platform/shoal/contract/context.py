@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar, cast
 
 from fastapi import Request
 
+from shoal.egress.egress import Egress
+
 from .errors import Forbidden, InternalError
 from .parameters import Parameters
 from .stores import Stores
@@ -30,6 +32,10 @@ class Role(StrEnum):
 
 class Services(Protocol):
     """What a capability gets from the platform where it runs."""
+
+    @property
+    def egress(self) -> Egress:
+        """Clients for connections that leave the platform; make no others."""
 
     def settings(self, model: type[M]) -> M:
         """This capability's section of the configuration.

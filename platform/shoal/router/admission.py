@@ -75,7 +75,7 @@ class Admission:
         self._capability, self._snapshot, self._directory = capability, snapshot, directory
         self._views, self._exposures = views, exposures
         self._services, self._operations = services, operations
-        self._authenticator = Authenticator(snapshot, settings)
+        self._authenticator = Authenticator(snapshot, settings, services.egress)
         self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = (
             OrderedDict()
         )

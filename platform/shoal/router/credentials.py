@@ -11,6 +11,7 @@ import jwt
 
 from shoal.contract.context import Role
 from shoal.contract.errors import Unauthenticated
+from shoal.egress.egress import Egress
 from shoal.tenants.records import PLATFORM, Caller
 from shoal.tenants.snapshot import Snapshot
 
@@ -65,14 +66,15 @@ def mint_internal(
 class Authenticator:
     """Finds the caller that a bearer token stands for."""
 
-    def __init__(self, snapshot: Snapshot, settings: RouterSettings) -> None:
+    def __init__(self, snapshot: Snapshot, settings: RouterSettings, egress: Egress) -> None:
         self._snapshot = snapshot
         self._secret = (
             settings.internal_secret.get_secret_value() if settings.internal_secret else None
         )
         self._verified: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._issuers = {
-            issuer.issuer: (issuer, KeySet(issuer, self._verified.clear)) for issuer in settings.jwt
+            issuer.issuer: (issuer, KeySet(issuer, egress, self._verified.clear))
+            for issuer in settings.jwt
         }
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ import httpx
 import orjson
 
 from shoal.contract.errors import Unauthenticated, Unavailable
+from shoal.egress.egress import Egress
 from shoal.tenants.tasks import cancel_and_wait
 
 from .public_keys import PublicKey, parse_jwks
@@ -32,13 +33,14 @@ class KeySet:
 
     Args:
         issuer: The issuer's settings.
+        egress: Makes the connections.
         on_change: Called when the keys have changed.
     """
 
     FRESH, INTERVAL, LONGEST_PAUSE = 600.0, 10.0, 60.0
 
-    def __init__(self, issuer: JWTIssuer, on_change: Callable[[], None]) -> None:
-        self._issuer, self._on_change = issuer, on_change
+    def __init__(self, issuer: JWTIssuer, egress: Egress, on_change: Callable[[], None]) -> None:
+        self._issuer, self._egress, self._on_change = issuer, egress, on_change
         self._keys = issuer.public_keys()
         self._fetched_at = self._next_fetch = float("-inf")
         self._failures = 0
@@ -95,10 +97,9 @@ class KeySet:
 
     async def _refresh(self) -> None:
         try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                document = await fetch_document(str(self._issuer.jwks_url))
+            document = await fetch_document(self._egress, str(self._issuer.jwks_url))
             keys = parse_jwks(document, self._issuer.algorithms)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             self._failures += 1
             pause = min(2.0 ** (self._failures - 1), self.LONGEST_PAUSE)
             self._next_fetch = monotonic() + pause
@@ -130,21 +131,17 @@ class KeySet:
         )
 
 
-async def fetch_document(url: str) -> Any:
-    """A small JSON document.
+async def fetch_document(egress: Egress, url: str) -> Any:
+    """A small JSON document, from an address that the operator has configured.
 
     Raises:
-        httpx.HTTPError: It cannot be fetched, or the status is not 200.
-        ValueError: It is not JSON, or larger than `MAX_BYTES`.
+        httpx.HTTPError: It cannot be fetched within the bounds.
+        ValueError: It is not JSON, or the status is not 200.
     """
-    body = b""
-    headers = {"accept": "application/json", "accept-encoding": "identity"}
-    async with httpx.AsyncClient(timeout=3) as client:
-        async with client.stream("GET", url, headers=headers) as response:
-            if response.status_code != 200:
-                raise ValueError(f"it answered with status {response.status_code}")
-            async for chunk in response.aiter_raw(65_536):
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-    return orjson.loads(body)
+    headers = {"accept": "application/json"}
+    bounds: dict[str, Any] = {"timeout": FETCH_SECONDS, "max_bytes": MAX_BYTES}
+    async with egress.async_client(trusted=[url], headers=headers, **bounds) as http:
+        response = await http.get(url)
+        if response.status_code != 200:
+            raise ValueError(f"it answered with status {response.status_code}")
+        return orjson.loads(response.content)

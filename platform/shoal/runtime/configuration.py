@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from shoal.contract.batch import validation_errors
 from shoal.contract.errors import Invalid
+from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
 
@@ -53,6 +54,8 @@ class Config(BaseSettings):
     stores: StoreConfig | None = None
     """Servers by URI; None: embedded ones, started by `shoal up`."""
     router: RouterSettings = Field(default_factory=RouterSettings)
+    egress: Egress = Field(default_factory=Egress)
+    """Where the platform may connect to."""
     capabilities: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of each capability, by name."""
     disabled: list[str] = Field(default_factory=list)

@@ -16,6 +16,7 @@ from shoal.contract.context import Operations, TenantContext
 from shoal.contract.errors import Invalid, NotFound, ShoalError
 from shoal.contract.operations import Operation, OperationRequest, decode, operations
 from shoal.contract.stores import Stores
+from shoal.egress.egress import Egress
 from shoal.eventlog.log import EventLog
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.credentials import mint_internal
@@ -278,6 +279,10 @@ class PlatformServices:
 
     def __init__(self, platform: PlatformContext, capability: str) -> None:
         self._platform, self._capability = platform, capability
+
+    @property
+    def egress(self) -> Egress:
+        return self._platform.config.egress
 
     def settings(self, model: type[M]) -> M:
         try:

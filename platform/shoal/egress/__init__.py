@@ -1,0 +1,1 @@
+"""Outgoing connections: where the platform may connect to, and clients held to it."""
