@@ -1,11 +1,12 @@
 """The offline study: which parameters rank judged queries best."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shoal import Parameters, Study
+from shoal import Invalid, Parameters, Study
 
 from .analyzer import Analyzer
 from .beir import load_collection, ndcg
@@ -15,9 +16,19 @@ from .parameters import SearchParameters
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Documents:
+    """The documents of a collection."""
+
+    ids: list[str]
+    stems: list[list[str]]
+    corpus: Corpus
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
     """One judged query against all documents of a collection."""
 
+    documents: Documents
     stems: list[str]
     cosine: np.ndarray
     """Shape (documents,)."""
@@ -26,19 +37,19 @@ class Trial:
     relevance: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
-    ids: list[str]
-    stems: list[list[str]]
-    corpus: Corpus
-    trials: list[Trial]
+def load(folder: str) -> list[JudgedQuery]:
+    """Read and embed a collection in BEIR's layout. It has no dates for recency.
 
-
-def load(folder: str) -> Data:
-    """Read and embed a collection in BEIR's layout. It has no dates for recency."""
+    Raises:
+        Invalid: The folder is no such collection.
+    """
     from .embedder import Embedder
 
-    collection, analyzer, embedder = load_collection(folder), Analyzer(), Embedder()
+    try:
+        collection = load_collection(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"{folder} is not a judged collection in BEIR's layout: {error}") from error
+    analyzer, embedder = Analyzer(), Embedder()
     passages = [f"{title}\n{text}" if title else text for _, title, text in collection.documents]
     stems = [analyzer.stems(passage) for passage in passages]
     postings: dict[str, set[int]] = {}
@@ -50,39 +61,41 @@ def load(folder: str) -> Data:
     )
     texts = [collection.queries[query] for query in collection.relevance]
     cosine = embedder.encode(texts, "query") @ embedder.encode(passages).T
-    trials = []
+    documents = Documents([id for id, _, _ in collection.documents], stems, corpus)
+    judged = []
     for text, row, relevance in zip(texts, cosine, collection.relevance.values(), strict=True):
         query = analyzer.stems(text)
         found: set[int] = set().union(*(postings.get(term, ()) for term in query))
-        trials.append(Trial(query, row, np.array(sorted(found), int), relevance))
-    return Data([id for id, _, _ in collection.documents], stems, corpus, trials)
+        matching = np.array(sorted(found), int)
+        judged.append(JudgedQuery(documents, query, row, matching, relevance))
+    return judged
 
 
-def objective(parameters: Parameters, data: Data) -> float:
+def objective(parameters: Parameters, queries: Sequence[JudgedQuery]) -> float:
     """Mean nDCG@10 of the queries, searched and scored as the index does it."""
     assert isinstance(parameters, SearchParameters)
     now = time.time_ns() // 1_000_000
-    qualities = [_quality(trial, data, parameters, now) for trial in data.trials]
+    qualities = [_quality(query, parameters, now) for query in queries]
     return float(np.mean(qualities)) if qualities else 0.0
 
 
-def _quality(trial: Trial, data: Data, parameters: SearchParameters, now: int) -> float:
-    count = parameters.candidates
-    positions = trial.matching.tolist()
-    documents = (data.stems[i] for i in positions)
-    found = bm25(trial.stems, documents, data.corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
+def _quality(query: JudgedQuery, parameters: SearchParameters, now: int) -> float:
+    count, documents = parameters.candidates, query.documents
+    positions = query.matching.tolist()
+    texts = (documents.stems[i] for i in positions)
+    found = bm25(query.stems, texts, documents.corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
     scores = dict(zip(positions, found, strict=True))
-    near = np.argsort(-trial.cosine, kind="stable")[:count].tolist()
+    near = np.argsort(-query.cosine, kind="stable")[:count].tolist()
     matching = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
     candidates = list(dict.fromkeys([*near, *matching]))
     ranked = fuse(
-        trial.cosine[candidates],
+        query.cosine[candidates],
         [scores.get(i, 0.0) for i in candidates],
         [now] * len(candidates),
         now=now,
         parameters=parameters,
     )
-    return ndcg([data.ids[candidates[i]] for i, _ in ranked], trial.relevance)
+    return ndcg([documents.ids[candidates[i]] for i, _ in ranked], query.relevance)
 
 
-STUDY = Study(load, objective, "nDCG@10")
+STUDY = Study(load, objective, "nDCG@10", fixed=("recency_weight", "half_life_days"))

@@ -36,8 +36,14 @@ def collection(folder: Path) -> Path:
     ]
     (folder / "qrels").mkdir(parents=True)
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
-    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "login page slow"}))
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\trelevant\t1\n")
+    queries = [
+        {"_id": "q1", "text": "login page slow"},
+        {"_id": "q2", "text": "slow login page menu"},
+    ]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (folder / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq1\trelevant\t1\nq2\trelevant\t1\n"
+    )
     return folder
 
 

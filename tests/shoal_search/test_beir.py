@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shoal import Invalid
 from shoal_search.beir import load_collection, ndcg
 from shoal_search.commands import read_items_file
 from shoal_search.items import check_items
@@ -82,3 +83,9 @@ def test_the_study_finds_that_meaning_helps(collection: Path) -> None:
     data = STUDY.load(str(collection))
     assert STUDY.objective(SearchParameters(), data) == 1
     assert 0 <= STUDY.objective(SearchParameters(semantic_weight=0), data) <= 1
+
+
+def test_what_is_no_collection_is_said_to_be_none(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(Invalid, match="BEIR"):
+            STUDY.load(str(path))

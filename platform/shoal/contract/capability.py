@@ -1,6 +1,6 @@
 """The declaration of a capability: its routes, jobs, streams and parameters."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -130,17 +130,21 @@ class Stream:
 class Study:
     """An offline search for better parameters, run by `shoal tune <capability>`.
 
-    Ray Tune maximises the objective within the bounds of the capability's parameters.
+    Ray Tune maximises the objective within the bounds of the capability's parameters,
+    on one half of the cases. What is reported was measured on the other half.
 
     Args:
-        load: Reads the data from the path given as `--from`.
-        objective: `objective(parameters, data)` returns the value to maximise.
+        load: Reads labelled cases, such as judged queries or labelled series, from the
+            path given as `--from`. Cases are independent of each other.
+        objective: `objective(parameters, cases)` returns the value to maximise.
         metric: The name of that value.
+        fixed: Names of parameters of which the cases say nothing; they are not varied.
     """
 
-    load: Callable[[str], Any]
-    objective: Callable[[Parameters, Any], float]
+    load: Callable[[str], Sequence[Any]]
+    objective: Callable[[Parameters, Sequence[Any]], float]
     metric: str
+    fixed: Collection[str] = ()
 
 
 class PageContext(Protocol):
@@ -200,6 +204,9 @@ class Capability:
                 _check_name(name, f"{self.name}: {kind}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{self.name}: two {kind} have the same name")
+        fixed = set(self.study.fixed) if self.study else set()
+        if unknown := fixed - set(self.parameters.model_fields if self.parameters else ()):
+            raise ValueError(f"{self.name}: the study fixes unknown parameters {sorted(unknown)}")
 
 
 def _check_name(name: str, what: str) -> None:

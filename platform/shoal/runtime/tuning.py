@@ -1,15 +1,18 @@
 """Offline search for a capability's parameters, with Ray Tune."""
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from shoal.contract.capability import Capability
-from shoal.contract.errors import NotFound
+from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.parameters import Parameters
+
+T = TypeVar("T")
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
@@ -25,8 +28,10 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-def search_space(model: type[Parameters]) -> dict[str, Any]:
+def search_space(model: type[Parameters], fixed: Collection[str] = ()) -> dict[str, Any]:
     """The search space of a model, by the bounds and literals of its fields.
+
+    Fields in `fixed` keep their defaults.
 
     A positive range over more than a factor of 100 is searched on a logarithmic scale.
     A field without both bounds keeps its default.
@@ -35,6 +40,8 @@ def search_space(model: type[Parameters]) -> dict[str, Any]:
 
     space: dict[str, Any] = {}
     for name, field in model.model_fields.items():
+        if name in fixed:
+            continue
         kind = field.annotation
         low, high = bounds(field)
         if get_origin(kind) is Literal:
@@ -49,6 +56,19 @@ def search_space(model: type[Parameters]) -> dict[str, Any]:
             wide = low > 0 and high / low > 100
             space[name] = tune.loguniform(low, high) if wide else tune.uniform(low, high)
     return space
+
+
+def split_cases(cases: Sequence[T]) -> tuple[list[T], list[T]]:
+    """Half of the cases to search on, and the others to judge on, the same every time.
+
+    Raises:
+        Invalid: There are fewer than two.
+    """
+    if len(cases) < 2:
+        raise Invalid(f"tuning needs at least 2 labelled cases; there are {len(cases)}")
+    shuffled = random.Random(0).sample(list(cases), len(cases))
+    middle = (len(cases) + 1) // 2
+    return shuffled[:middle], shuffled[middle:]
 
 
 class ProgressReport:
@@ -77,17 +97,18 @@ def tune(
 
     Args:
         capability: One with a study.
-        path: The data, for the study to load.
+        path: The cases, for the study to load.
         samples: How many sets of parameters to try.
         folder: Gets the record of each trial.
         progress: Told of each trial.
 
     Returns:
-        The metric's name, its value of the defaults, the best value, and the parameters
-        that gave it.
+        The metric's name, the parameters that were best on one half of the cases, and
+        the values of the defaults and of these on the other half.
 
     Raises:
         NotFound: The capability has no study.
+        Invalid: The path has no cases, or too few.
     """
     if capability.study is None or capability.parameters is None:
         raise NotFound(f"{capability.name} has no study")
@@ -97,13 +118,13 @@ def tune(
 
     study, model = capability.study, capability.parameters
     progress("loading the data")
-    data = study.load(path)
-    data_ref = ray.put(data)
-    baseline = study.objective(model(), data)
+    searched, held_out = split_cases(study.load(path))
+    searched_ref: ray.ObjectRef[Any] = ray.put(searched)
+    baseline = study.objective(model(), searched)
     report = ProgressReport(progress)
 
     def trial(config: dict[str, Any]) -> dict[str, float]:
-        value = study.objective(model(**config), ray.get(data_ref))
+        value = study.objective(model(**config), ray.get(searched_ref))
         return {"value": value if math.isfinite(value) else -math.inf}
 
     class ReportTrials(ray_tune.Callback):
@@ -121,7 +142,7 @@ def tune(
 
     results = ray_tune.Tuner(
         ray_tune.with_resources(trial, {"cpu": 1}),
-        param_space=search_space(model),
+        param_space=search_space(model, study.fixed),
         tune_config=ray_tune.TuneConfig(
             metric="value",
             mode="max",
@@ -133,12 +154,14 @@ def tune(
             storage_path=str(folder.resolve()), callbacks=[ReportTrials()], verbose=0
         ),
     ).fit()
-    best = results.get_best_result()
+    found = results.get_best_result().config or {}
     return {
         "capability": capability.name,
         "metric": study.metric,
-        "default": baseline,
-        "best": best.metrics["value"] if best.metrics else None,
-        "parameters": best.config,
+        "default": study.objective(model(), held_out),
+        "best": study.objective(model(**found), held_out),
+        "parameters": found,
         "tried": len(results),
+        "searched_on": len(searched),
+        "judged_on": len(held_out),
     }
