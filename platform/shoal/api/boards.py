@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from shoal.contract.context import TenantContext, editor, reader
@@ -11,6 +11,7 @@ from shoal.contract.names import Identifier
 
 from .access import require_service_or_admin
 from .bodies import Body
+from .changes import audit_changes
 from .dependencies import Platform
 
 router = APIRouter()
@@ -24,6 +25,7 @@ class Members(Body):
 async def put_members(
     board: Identifier,
     body: Members,
+    request: Request,
     platform: Platform,
     ctx: TenantContext = Depends(editor),
 ) -> dict[str, Any]:
@@ -32,7 +34,7 @@ async def put_members(
     For an admin or the tenant's own service: a user could otherwise join any board.
     """
     require_service_or_admin(ctx)
-    await platform.directory.boards.replace(ctx.tenant, board, body.users)
+    audit_changes(request, await platform.directory.boards.replace(ctx.tenant, board, body.users))
     return {"board": board, "members": len(set(body.users))}
 
 

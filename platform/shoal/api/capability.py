@@ -6,6 +6,7 @@ from shoal.contract.capability import Capability, Job, JobContext
 from shoal.contract.context import Services
 
 from . import audit, boards, capabilities, events, experiments, jobs, keys, parameters, tenants
+from .scim import routes as scim
 
 
 def routes(services: Services) -> APIRouter:
@@ -23,6 +24,7 @@ def routes(services: Services) -> APIRouter:
         audit,
     ):
         router.include_router(resource.router)
+    router.include_router(scim.router)
     return router
 
 

@@ -2,14 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from shoal.contract.context import Role, Services, TenantContext
-from shoal.contract.errors import Forbidden
+from shoal.contract.errors import Forbidden, Unauthenticated
 from shoal.contract.parameters import Parameters
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import Caller
 from shoal.tenants.snapshot import Snapshot, TenantState
+from shoal.tenants.users import UserAccess
 
 from .assignment import Assignment
 from .credentials import Authenticator
@@ -76,9 +78,7 @@ class Admission:
         self._views, self._exposures = views, exposures
         self._services, self._operations = services, operations
         self._authenticator = Authenticator(snapshot, settings, services.egress)
-        self._boards: OrderedDict[tuple[str, str], tuple[TenantState, frozenset[str]]] = (
-            OrderedDict()
-        )
+        self._users: OrderedDict[tuple[str, str], tuple[TenantState, UserAccess]] = OrderedDict()
 
     async def close(self) -> None:
         await self._authenticator.close()
@@ -107,7 +107,11 @@ class Admission:
 
     async def context(self, request: AdmittedRequest) -> TenantContext:
         """Create the context that the capability's route gets."""
-        boards = await self._visible_boards(request)
+        access = await self._access(request)
+        if access is not None and access.roles and not request.caller.role_given:
+            highest = max(map(Role, access.roles), key=list(Role).index)
+            request.caller = replace(request.caller, role=highest, role_given=True)
+        boards = self._visible_boards(request, access)
         assignments = self._assign(request, boards)
         if assignments:
             request.variants = {a.experiment: a.variant for a in assignments}
@@ -124,23 +128,39 @@ class Admission:
             variants=request.variants,
         ).context()
 
-    async def _visible_boards(self, request: AdmittedRequest) -> frozenset[str] | None:
-        """The boards that the user may see; None means all of the tenant's."""
+    async def _access(self, request: AdmittedRequest) -> UserAccess | None:
+        """What the directory says of the request's user; None without a user.
+
+        Raises:
+            Unauthenticated: The user is deactivated.
+        """
         caller, user = request.caller, request.user
-        if caller.all_boards:
-            return None
         if user is None:
-            return NO_BOARDS if caller.role is Role.reader else None
+            return None
         key, state = (caller.tenant, user), request.view.state
-        cached = self._boards.get(key)
+        cached = self._users.get(key)
         if cached is not None and cached[0] is state:
-            return cached[1]
-        boards = await self._directory.boards.of_user(caller.tenant, user)
-        self._boards[key] = state, boards
-        self._boards.move_to_end(key)
-        if len(self._boards) > CACHED_USERS:
-            self._boards.popitem(last=False)
-        return boards
+            access = cached[1]
+        else:
+            access = await self._directory.users.access(caller.tenant, user)
+            self._users[key] = state, access
+            self._users.move_to_end(key)
+            if len(self._users) > CACHED_USERS:
+                self._users.popitem(last=False)
+        if not access.active:
+            raise Unauthenticated(f"the user {user!r} is deactivated")
+        return access
+
+    @staticmethod
+    def _visible_boards(
+        request: AdmittedRequest, access: UserAccess | None
+    ) -> frozenset[str] | None:
+        """The boards that the user may see; None means all of the tenant's."""
+        if request.caller.all_boards:
+            return None
+        if access is None:
+            return NO_BOARDS if request.caller.role is Role.reader else None
+        return access.boards
 
     def _assign(self, request: AdmittedRequest, boards: frozenset[str] | None) -> list[Assignment]:
         plan, caller = request.view.plan, request.caller

@@ -50,6 +50,7 @@ def read_caller(
     credential: str,
     *,
     all_boards: bool = False,
+    role_given: bool = True,
 ) -> Caller:
     """The caller that verified claims describe.
 
@@ -76,7 +77,7 @@ def read_caller(
         raise Unauthenticated(
             f"the token's claim {role_claim} must be one of {', '.join(Role)}"
         ) from None
-    return Caller(tenant, role, user, kind, credential, all_boards)
+    return Caller(tenant, role, user, kind, credential, all_boards, role_given)
 
 
 def _text(value: Any) -> str:

@@ -153,9 +153,15 @@ class Authenticator:
             leeway=issuer.leeway,
             options={"require": ["exp", "iss", "aud"]},
         )
+        role_given = issuer.role_claim in claims
         claims.setdefault(issuer.role_claim, issuer.default_role)
         caller = read_caller(
-            claims, issuer.tenant_claim, issuer.role_claim, "jwt", f"jwt:{issuer.issuer}"
+            claims,
+            issuer.tenant_claim,
+            issuer.role_claim,
+            "jwt",
+            f"jwt:{issuer.issuer}",
+            role_given=role_given,
         )
         if (
             caller.tenant not in issuer.tenants

@@ -267,6 +267,7 @@ class Router:
             path=scope["path"][:512],
             status=status,
             request_id=request.request_id,
+            changes=scope.get("shoal.changes", ()),
         )
         await self._audit.record(request.caller.tenant, entry)
 

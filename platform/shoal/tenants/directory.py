@@ -19,7 +19,6 @@ from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import CAPABILITY
 from shoal.stores.redis_client import async_redis, run_script, translate_errors
 
-from .boards import BoardMembers, checked_tenant
 from .keyspace import (
     AUDIT_LENGTH,
     CAPABILITIES,
@@ -37,7 +36,9 @@ from .keyspace import (
     minute_keys,
     tenant_key,
 )
+from .members import BOARDS, ROLES, Members, checked_tenant
 from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
+from .users import Users
 
 DELETED_FIELDS = {
     "key": "keys",
@@ -58,7 +59,9 @@ class Directory:
 
     def __init__(self, redis_url: str) -> None:
         self.url = redis_url
-        self.boards = BoardMembers(self)
+        self.boards = Members(self, BOARDS)
+        self.role_members = Members(self, ROLES)
+        self.users = Users(self)
 
     @property
     def redis(self) -> Any:
@@ -161,7 +164,9 @@ class Directory:
                     counts[DELETED_FIELDS[kind]] += 1
                 if kind == "key":
                     await self.redis.hdel(KEYS, name)
-            counts |= await self.boards.delete_all(tenant)
+            counts["boards"], counts["memberships"] = await self.boards.delete_all(tenant)
+            counts["role_members"] = (await self.role_members.delete_all(tenant))[1]
+            counts["users"] = await self.users.delete_all(tenant)
             counts["audit"] = await self.redis.xlen(audit_key(tenant))
             await self.redis.delete(audit_key(tenant))
             counts["exposures"] = await self._delete_exposures(tenant)

@@ -12,6 +12,14 @@ digit) and are in one Cluster slot. Below that prefix:
     boards:<tenant>                   set of boards
     board:<tenant>:<board>            set of the board's users
     user:<tenant>:<user>              set of the user's boards
+    role_names:<tenant>               set of roles that have members
+    role:<tenant>:<role>              set of the users whom the role is given
+    user_roles:<tenant>:<user>        set of the roles given to the user
+    user_records:<tenant>             hash: user → record of a provisioned user
+    user_order:<tenant>               sorted set of these users, by their ids
+    user_external:<tenant>            hash: id at the identity provider → user
+    inactive:<tenant>                 set of users who are refused
+    group_records:<tenant>            hash: board or role → its record
     audit:<tenant>                    stream of audit entries
     exposed:<tenant>                  set of experiments
     exposed:<tenant>:<experiment>     set of digests of exposures that were logged
@@ -56,29 +64,79 @@ Returns the number of changed fields, -1 or -2 where the condition failed.
 """
 
 MEMBERS = """
-local boards, board, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3]
-local wanted = {}
-for i = 5, #ARGV do wanted[ARGV[i]] = true end
-for _, user in ipairs(redis.call('SMEMBERS', board)) do
-  if not wanted[user] then
-    redis.call('SREM', board, user)
+local groups, group, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3]
+local wanted, added, removed, last = {}, {}, {}, 7 + tonumber(ARGV[6])
+local function leave(user)
+  if redis.call('SREM', group, user) == 1 then
     redis.call('SREM', users .. user, name)
+    removed[#removed + 1] = user
   end
 end
-for user, _ in pairs(wanted) do
-  redis.call('SADD', board, user)
-  redis.call('SADD', users .. user, name)
+local kept = 0
+if ARGV[5] == 'change' then
+  if redis.call('SISMEMBER', groups, name) == 0 then return {-1} end
+  kept = redis.call('SCARD', group)
 end
-local known = redis.call(ARGV[4], boards, name)
+if kept + last - 7 > tonumber(ARGV[7]) then return {-2} end
+for i = 8, last do wanted[ARGV[i]] = true end
+if ARGV[5] == 'replace' then
+  for _, user in ipairs(redis.call('SMEMBERS', group)) do
+    if not wanted[user] then leave(user) end
+  end
+else
+  for i = last + 1, #ARGV do leave(ARGV[i]) end
+end
+for user, _ in pairs(wanted) do
+  if redis.call('SADD', group, user) == 1 then
+    redis.call('SADD', users .. user, name)
+    added[#added + 1] = user
+  end
+end
+local known = redis.call(ARGV[4], groups, name)
+if known + #added + #removed > 0 then
+  redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[1]), tenant)
+  redis.call('PUBLISH', KEYS[3], tenant)
+end
+return {known, added, removed}
+"""
+"""Change the members of a board or role, in both directions, and announce the change.
+
+KEYS: `version`, `changes`, the channel, the set of groups, the group's users. ARGV: the
+prefix of the keys of users, the tenant, the group, SADD or SREM for the set of groups,
+`replace` or `change`, the number of users to add, the most members, then these users,
+then (for `change`) those to remove. Returns what happened to the set of groups (-1: no
+such group, -2: too many members; then nothing was changed), the users added, and those
+removed.
+"""
+
+PUT_USER = """
+local tenant, user, before, record, external = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local now = redis.call('HGET', KEYS[4], user) or ''
+if now ~= before then return -1 end
+local holder = external ~= '' and redis.call('HGET', KEYS[6], external)
+if holder and holder ~= user then return -2 end
+if before == '' and redis.call('ZCARD', KEYS[5]) >= tonumber(ARGV[8]) then return -3 end
+if ARGV[6] ~= '' then redis.call('HDEL', KEYS[6], ARGV[6]) end
+if record == '' then
+  redis.call('HDEL', KEYS[4], user)
+  redis.call('ZREM', KEYS[5], user)
+else
+  redis.call('HSET', KEYS[4], user, record)
+  redis.call('ZADD', KEYS[5], 0, user)
+  if external ~= '' then redis.call('HSET', KEYS[6], external, user) end
+end
+redis.call(ARGV[7] == '1' and 'SREM' or 'SADD', KEYS[7], user)
 redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[1]), tenant)
 redis.call('PUBLISH', KEYS[3], tenant)
-return known
+return 1
 """
-"""Replace a board's members, in both directions, and announce the change.
+"""Create, replace or delete the record of a provisioned user, and announce the change.
 
-KEYS: `version`, `changes`, the channel, the set of boards, the board's users. ARGV: the
-prefix of users' keys, the tenant, the board, SADD or SREM for the set of boards, then
-the users. Returns what the last did to the set of boards.
+KEYS: `version`, `changes`, the channel, the records, their order, the external ids, the
+inactive users. ARGV: the tenant, the user, the record that must be there ('' for none),
+the new record ('' deletes), its external id, the former external id, 1 if the user is
+active, the most users. Returns 1; -1 where another record was there, -2 where another
+user has the external id, -3 where there are too many users.
 """
 
 
@@ -96,6 +154,38 @@ def boards_key(tenant: str) -> str:
 
 def board_key(tenant: str, board: str) -> str:
     return f"{PREFIX}board:{tenant}:{board}"
+
+
+def role_names_key(tenant: str) -> str:
+    return f"{PREFIX}role_names:{tenant}"
+
+
+def role_key(tenant: str, role: str) -> str:
+    return f"{PREFIX}role:{tenant}:{role}"
+
+
+def user_roles_key(tenant: str, user: str) -> str:
+    return f"{PREFIX}user_roles:{tenant}:{user}"
+
+
+def user_records_key(tenant: str) -> str:
+    return f"{PREFIX}user_records:{tenant}"
+
+
+def user_order_key(tenant: str) -> str:
+    return f"{PREFIX}user_order:{tenant}"
+
+
+def user_external_key(tenant: str) -> str:
+    return f"{PREFIX}user_external:{tenant}"
+
+
+def inactive_key(tenant: str) -> str:
+    return f"{PREFIX}inactive:{tenant}"
+
+
+def group_records_key(tenant: str) -> str:
+    return f"{PREFIX}group_records:{tenant}"
 
 
 def audit_key(tenant: str) -> str:

@@ -50,6 +50,28 @@ class KeyRecord(_Record):
         return self.model_dump(mode="json", exclude={"digest"})
 
 
+class UserRecord(_Record):
+    """A user whom an identity provider has provisioned."""
+
+    id: Identifier
+    external_id: Identifier | None = None
+    """The id at the identity provider."""
+    active: bool | None = None
+    """False where the user may not use the platform."""
+    profile: dict[str, Any] = {}
+    """Names and addresses, as attributes of SCIM."""
+    created: AwareDatetime = Field(default_factory=now)
+    modified: AwareDatetime = Field(default_factory=now)
+
+
+class GroupRecord(_Record):
+    """A board or role that an identity provider has provisioned."""
+
+    external_id: Identifier | None = None
+    created: AwareDatetime = Field(default_factory=now)
+    modified: AwareDatetime = Field(default_factory=now)
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -74,6 +96,10 @@ class Limits(_Record):
 DEFAULT_LIMITS = Limits(rps=2000, burst=4000, concurrency=64, body_bytes=32 * 2**20, seconds=60)
 
 
+MAX_CHANGES = 100
+"""The most changes that one audit entry lists; the last one then says how many more."""
+
+
 class AuditEntry(_Record):
     """One write: who did what, and the status. Never a secret, a query or a body."""
 
@@ -87,11 +113,17 @@ class AuditEntry(_Record):
     path: str
     status: int
     request_id: str
+    changes: tuple[str, ...] = ()
+    """What a change of membership did: `+ana`, `-bob`; at most `MAX_CHANGES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a credential stands for. `all_boards` ignores the user's memberships."""
+    """Whom a credential stands for.
+
+    `all_boards` ignores the user's memberships. `role_given` is false where the
+    credential names no role: the roles given to the user then take its place.
+    """
 
     tenant: str
     role: Role
@@ -99,3 +131,4 @@ class Caller:
     kind: Literal["key", "jwt", "internal"]
     credential: str
     all_boards: bool = False
+    role_given: bool = True

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shoal.router.credentials import mint_internal
 from shoal.router.settings import JWTIssuer
+from shoal.tenants.records import UserRecord
 
 from ..conftest import SECRET, World, problem
 
@@ -349,3 +350,42 @@ async def test_without_a_secret_internal_tokens_are_rejected(new_world: Callable
 def test_unsafe_settings_are_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         JWTIssuer(**{"issuer": ISSUER, "audience": AUDIENCE, "keys": KEYS, **fields})
+
+
+async def test_roles_of_the_directory_stand_in_for_a_missing_claim(world: World) -> None:
+    await world.directory.role_members.replace("acme", "editor", ["ana"])
+    await world.directory.role_members.replace("acme", "admin", ["bob"])
+    await world.router.snapshot.catch_up()
+    for user, role, expected in (
+        ("ana", None, "editor"),
+        ("bob", None, "admin"),
+        ("eve", None, "reader"),
+        ("ana", "reader", "reader"),
+    ):
+        answer = (await world.get("/who", token(sub=user, role=role))).json()
+        assert answer["role"] == expected
+    await world.directory.role_members.change("acme", "editor", [], ["ana"])
+    await world.router.snapshot.catch_up()
+    assert (await world.get("/who", token(sub="ana", role=None))).json()["role"] == "reader"
+
+
+async def test_a_deactivated_user_is_refused(world: World) -> None:
+    record = UserRecord(id="ana", active=True)
+    await world.directory.users.create("acme", record)
+    own = (await world.directory.create_key("acme", "reader", "ana"))[1]
+    calls: list[tuple[str, dict[str, str]]] = [
+        (token(), {}),
+        (own, {}),
+        ("acme-editor", {"shoal-user": "ana"}),
+        (mint_internal(SECRET, "acme", "admin", "ana", all_boards=True), {}),
+    ]
+    await world.router.snapshot.catch_up()
+    for key, headers in calls:
+        assert (await world.get("/who", key, headers=headers)).status_code == 200
+    await world.directory.users.replace("acme", record, record.model_copy(update={"active": False}))
+    await world.router.snapshot.catch_up()
+    for key, headers in calls:
+        detail = problem(await world.get("/who", key, headers=headers), 401)["detail"]
+        assert detail == "the user 'ana' is deactivated"
+    assert (await world.get("/who", token(sub="bob"))).status_code == 200
+    assert (await world.get("/who", token(tenant="globex"))).status_code == 200

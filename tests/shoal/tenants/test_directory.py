@@ -15,7 +15,7 @@ from shoal.contract.names import TENANT, encode
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import PREFIX
-from shoal.tenants.records import PLATFORM, AuditEntry, Limits
+from shoal.tenants.records import PLATFORM, AuditEntry, GroupRecord, Limits, UserRecord
 from shoal.tenants.snapshot import Snapshot
 from shoal.testing.servers import RedisServer
 
@@ -256,6 +256,9 @@ async def test_nothing_is_left_of_an_erased_tenant(
         await directory.put_parameters(tenant, "search", {"weight": 0.5})
         await directory.put_experiment(ExperimentRecord(id="ranking", tenant=tenant, variants=ARMS))
         await directory.boards.replace(tenant, "b1", ["ana", "bob"])
+        await directory.role_members.replace(tenant, "editor", ["ana"])
+        await directory.users.create(tenant, UserRecord(id="ana", external_id="7", active=False))
+        await directory.users.put_group(tenant, "b1", GroupRecord())
         await directory.append_audit(tenant, [entry(1)])
     before = len(redis_server.client.keys())  # type: ignore[arg-type]
     await directory.begin_removal("acme", notice=0)
@@ -267,12 +270,14 @@ async def test_nothing_is_left_of_an_erased_tenant(
         "experiments": 1,
         "boards": 1,
         "memberships": 2,
+        "role_members": 1,
+        "users": 1,
         "audit": 1,
         "exposures": 0,
     }
     left = redis_server.client.keys()
     assert not [k for k in left if b":acme:" in k or k.endswith(b":acme")]  # type: ignore[union-attr]
-    assert len(left) == before - 6 + 1  # type: ignore[arg-type]  # that it was erased is remembered
+    assert len(left) == before - 14 + 1  # type: ignore[arg-type]  # that it was erased is remembered
     assert redis_server.client.hlen(f"{PREFIX}keys") == 1
     assert await directory.boards.of_user("acme2", "ana") == {"b1"}
     with pytest.raises(NotFound):

@@ -1,0 +1,279 @@
+"""Groups of a tenant, which are its boards and roles, as SCIM resources."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from scim2_models import (
+    Context,
+    InvalidValueException,
+    NotFoundException,
+    PatchOp,
+    TooManyException,
+    UniquenessException,
+)
+
+from shoal.contract.context import Role, TenantContext, admin
+from shoal.contract.errors import NotFound
+from shoal.tenants.directory import Directory
+from shoal.tenants.members import MemberChanges, Members
+from shoal.tenants.records import GroupRecord, now
+
+from ..changes import audit_changes
+from ..dependencies import Platform
+from .filters import matching, required_value
+from .messages import (
+    ScimRoute,
+    check_precondition,
+    list_response,
+    page_of,
+    read_attributes,
+    read_body,
+    read_resource,
+    read_search,
+    resource_response,
+    wants,
+)
+from .patches import read_patch
+from .resources import POLICY, ROLE_PREFIX, Group, checked, decode_id, group_resource
+from .users import base_of
+
+router = APIRouter(prefix="/Groups", route_class=ScimRoute, include_in_schema=False)
+Caller = Depends(admin)
+MAX_MEMBERS = 10_000
+"""The most members of a group that SCIM may change."""
+MAX_LISTED = 20_000
+"""The most members of all groups of a page; the page ends before the next group."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGroup:
+    """A group where it is stored."""
+
+    directory: Directory
+    tenant: str
+    name: str
+
+    @property
+    def _members(self) -> Members:
+        is_role = self.name.startswith(ROLE_PREFIX)
+        return self.directory.role_members if is_role else self.directory.boards
+
+    @property
+    def _group(self) -> str:
+        return self.name.removeprefix(ROLE_PREFIX)
+
+    async def exists(self) -> bool:
+        return await self._members.exists(self.tenant, self._group)
+
+    async def members(self) -> list[str]:
+        return await self._members.members(self.tenant, self._group)
+
+    async def record(self) -> GroupRecord:
+        return (await self.directory.users.groups(self.tenant, [self.name]))[0]
+
+    async def create(self, record: GroupRecord, users: list[str]) -> MemberChanges:
+        await self._check_role()
+        changes = await self._members.replace(self.tenant, self._group, users)
+        await self.directory.users.put_group(self.tenant, self.name, record)
+        return changes
+
+    async def change(
+        self, record: GroupRecord, before: list[str], after: list[str]
+    ) -> MemberChanges:
+        add, remove = sorted({*after} - {*before}), sorted({*before} - {*after})
+        changes = await self._members.change(self.tenant, self._group, add, remove)
+        await self.directory.users.put_group(self.tenant, self.name, record)
+        return changes
+
+    async def delete(self) -> MemberChanges:
+        changes = await self._members.delete(self.tenant, self._group)
+        await self.directory.users.put_group(self.tenant, self.name, None)
+        return changes
+
+    async def _check_role(self) -> None:
+        known = set(Role)
+        if self.name.startswith(ROLE_PREFIX) and self._group not in known:
+            raise InvalidValueException(
+                detail=f"displayName: no role {self._group[:100]!r};"
+                f" the roles are {', '.join(sorted(known))}"
+            )
+
+
+@router.get("")
+async def list_groups(
+    request: Request, platform: Platform, ctx: TenantContext = Caller
+) -> Response:
+    search = read_search(request, Group)
+    start, count = page_of(search)
+    directory, base = platform.directory, base_of(request)
+    with_members = wants(search, "members", default=True)
+    names = await _candidates(directory, ctx.tenant, search.filter and search.filter.ast)
+    if search.filter is None:
+        page = names[start : start + count]
+        resources = _resources(directory, ctx.tenant, base, page, with_members)
+        return list_response(search, [group async for group in resources], len(names), Group)
+    resources = _resources(directory, ctx.tenant, base, names, with_members=True)
+    found = await matching(search.filter, resources)
+    return list_response(search, found[start : start + count], len(found), Group)
+
+
+@router.post("")
+async def create_group(
+    request: Request, platform: Platform, ctx: TenantContext = Caller
+) -> Response:
+    sent = read_resource(Group, await read_body(request), Context.RESOURCE_CREATION_REQUEST)
+    name = checked(sent.display_name, "displayName")
+    stored = StoredGroup(platform.directory, ctx.tenant, name)
+    users = await _check_members(platform.directory, ctx.tenant, sent, before=[])
+    if await stored.exists():
+        raise UniquenessException(detail=f"the group {name[:100]!r} exists already")
+    record = GroupRecord(external_id=_external_id(sent))
+    audit_changes(request, await stored.create(record, users))
+    created = group_resource(name, record, await stored.members(), base_of(request))
+    return resource_response(request, created, Context.RESOURCE_CREATION_RESPONSE, 201)
+
+
+@router.get("/{id}")
+async def get_group(
+    id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
+) -> Response:
+    stored = await _stored(platform.directory, ctx.tenant, id)
+    with_members = wants(read_attributes(request, Group), "members", default=True)
+    members = await stored.members() if with_members else None
+    found = group_resource(stored.name, await stored.record(), members, base_of(request))
+    return resource_response(request, found, Context.RESOURCE_QUERY_RESPONSE)
+
+
+@router.put("/{id}")
+async def replace_group(
+    id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
+) -> Response:
+    stored = await _stored(platform.directory, ctx.tenant, id)
+    sent = read_resource(Group, await read_body(request), Context.RESOURCE_REPLACEMENT_REQUEST)
+    before = await stored.members()
+    original = group_resource(stored.name, await stored.record(), [], base_of(request))
+    members, sent.members = sent.members, None
+    sent.replace(original)
+    sent.members = members
+    return await _store(request, stored, before, sent, Context.RESOURCE_REPLACEMENT_RESPONSE)
+
+
+@router.patch("/{id}")
+async def patch_group(
+    id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
+) -> Response:
+    stored = await _stored(platform.directory, ctx.tenant, id)
+    patch: PatchOp[Group] = read_patch(Group, await read_body(request))
+    before = await stored.members()
+    if len(before) > MAX_MEMBERS:
+        raise _too_many()
+    group = group_resource(stored.name, await stored.record(), before, base_of(request))
+    await asyncio.to_thread(partial(patch.patch, group, scim_policy=POLICY))
+    return await _store(request, stored, before, group, Context.RESOURCE_PATCH_RESPONSE)
+
+
+@router.delete("/{id}")
+async def delete_group(
+    id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
+) -> Response:
+    stored = await _stored(platform.directory, ctx.tenant, id)
+    check_precondition(request, await _version(request, stored, await stored.members()))
+    audit_changes(request, await stored.delete())
+    return Response(status_code=204)
+
+
+async def _store(
+    request: Request, stored: StoredGroup, before: list[str], group: Group, context: Context
+) -> Response:
+    """Store a changed group, and answer with it."""
+    check_precondition(request, await _version(request, stored, before))
+    after = await _check_members(stored.directory, stored.tenant, group, before)
+    old = await stored.record()
+    record = old.model_copy(update={"external_id": _external_id(group)})
+    if record != old or set(after) != set(before):
+        record = record.model_copy(update={"modified": now()})
+        audit_changes(request, await stored.change(record, before, after))
+    changed = group_resource(stored.name, record, await stored.members(), base_of(request))
+    return resource_response(request, changed, context)
+
+
+async def _version(request: Request, stored: StoredGroup, members: list[str]) -> str | None:
+    found = group_resource(stored.name, await stored.record(), members, base_of(request))
+    return None if found.meta is None else found.meta.version
+
+
+def _external_id(group: Group) -> str | None:
+    return None if group.external_id is None else checked(group.external_id, "externalId")
+
+
+async def _stored(directory: Directory, tenant: str, scim_id: str) -> StoredGroup:
+    name = decode_id(scim_id)
+    if name is not None:
+        stored = StoredGroup(directory, tenant, name)
+        if await stored.exists():
+            return stored
+    raise NotFoundException(detail=f"no group with the id {scim_id[:100]!r}")
+
+
+async def _check_members(
+    directory: Directory, tenant: str, group: Group, before: list[str]
+) -> list[str]:
+    """The users who are a group's members.
+
+    Raises:
+        SCIMException: There are too many, or a new one is no user of the tenant.
+    """
+    members = group.members or []
+    if len(members) > MAX_MEMBERS:
+        raise _too_many()
+    users = {decode_id(member.value or ""): member.value for member in members}
+    new = [user for user in users if user is not None and user not in set(before)]
+    known = {record.id for record in await directory.users.get_many(tenant, new)}
+    for user, scim_id in users.items():
+        if user is None or (user in new and user not in known):
+            raise InvalidValueException(
+                detail=f"members: no user with the id {str(scim_id)[:100]!r}"
+                " (groups cannot be members)"
+            )
+    return [user for user in users if user is not None]
+
+
+def _too_many() -> TooManyException:
+    return TooManyException(
+        status=413, detail=f"a group that SCIM changes has at most {MAX_MEMBERS:,} members"
+    )
+
+
+async def _candidates(directory: Directory, tenant: str, condition: Any) -> list[str]:
+    """The names of the groups that a filter may match, sorted; else of all."""
+    name = required_value(condition, "displayName")
+    if name is None and (scim_id := required_value(condition, "id")) is not None:
+        name = decode_id(scim_id) or ""
+    if name is not None:
+        exists = name and await StoredGroup(directory, tenant, name).exists()
+        return [name] if exists else []
+    boards = await directory.boards.list(tenant)
+    roles = [ROLE_PREFIX + role for role in await directory.role_members.list(tenant)]
+    return sorted([*(board for board in boards if not board.startswith(ROLE_PREFIX)), *roles])
+
+
+async def _resources(
+    directory: Directory, tenant: str, base: str, names: list[str], with_members: bool
+) -> AsyncIterator[Group]:
+    listed = 0
+    records = await directory.users.groups(tenant, names)
+    for name, record in zip(names, records, strict=True):
+        members = None
+        if with_members:
+            try:
+                members = await StoredGroup(directory, tenant, name).members()
+            except NotFound:  # deleted meanwhile
+                continue
+            listed += len(members)
+        yield group_resource(name, record, members, base)
+        if listed > MAX_LISTED:
+            return

@@ -1,0 +1,206 @@
+"""Requests and responses of SCIM: bodies, queries, preconditions and errors."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from scim2_models import (
+    Context,
+    Error,
+    InvalidFilterException,
+    InvalidSyntaxException,
+    ListResponse,
+    PayloadTooLargeException,
+    PreconditionFailedException,
+    Resource,
+    ResponseParameters,
+    SCIMException,
+    SearchRequest,
+)
+
+from shoal.contract.errors import InternalError, ShoalError
+
+from .resources import PAGE, POLICY, PROVIDER
+
+MEDIA_TYPE = "application/scim+json"
+MAX_BYTES = 2 * 2**20
+MAX_FILTER = 1000
+"""The most characters of a filter or a list of attributes."""
+MAX_DETAIL = 500
+MAX_DEPTH = 20
+"""The most nested arrays and objects of a body."""
+R = TypeVar("R", bound=Resource[Any])
+
+
+class ScimRoute(APIRoute):
+    """A route whose errors are those of SCIM (RFC 7644, section 3.12)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                with PROVIDER:
+                    return await handler(request)
+            except SCIMException as error:
+                return error_response(error.to_error())
+            except ValidationError as error:
+                return error_response(Error.from_validation_errors(error)[0])
+            except RecursionError:
+                return error_response(InvalidSyntaxException().to_error())
+            except InternalError:
+                raise
+            except ShoalError as error:
+                kind = "uniqueness" if error.status == 409 else None
+                return error_response(
+                    Error(status=error.status, scim_type=kind, detail=error.detail),
+                    _retry_after(error),
+                )
+
+        return handle
+
+
+def error_response(error: Error, headers: Mapping[str, str] | None = None) -> Response:
+    """The response of an error. Its detail may repeat what was sent, and is cut."""
+    if error.detail is not None and len(error.detail) > MAX_DETAIL:
+        error.detail = error.detail[:MAX_DETAIL] + "…"
+    body = orjson.dumps(error.model_dump(scim_ctx=Context.DEFAULT))
+    return Response(body, error.status or 400, headers, MEDIA_TYPE)
+
+
+def _retry_after(error: ShoalError) -> dict[str, str]:
+    seconds = error.retry_after
+    return {} if seconds is None else {"Retry-After": str(max(1, round(seconds)))}
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """The object that a request carries.
+
+    Raises:
+        SCIMException: It is no JSON object, too large, or nested too deeply.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise PayloadTooLargeException(detail=f"the body is over {MAX_BYTES:,} bytes")
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        raise InvalidSyntaxException(detail="the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise InvalidSyntaxException(detail="the body must be a JSON object")
+    if _is_deeper(document, MAX_DEPTH):
+        raise InvalidSyntaxException(detail=f"the body is nested over {MAX_DEPTH} levels deep")
+    return document
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
+
+
+def read_search(request: Request, model: type[R]) -> SearchRequest[R]:
+    """The query of a list: filter, page and attributes.
+
+    Raises:
+        SCIMException, ValidationError: A parameter is not valid.
+    """
+    parameters = dict(request.query_params)
+    if len(parameters.get("filter", "")) > MAX_FILTER:
+        raise InvalidFilterException(detail=f"the filter is over {MAX_FILTER} characters")
+    _check_attributes(parameters)
+    known = ("filter", "startIndex", "count", "attributes", "excludedAttributes")
+    given = {name: parameters[name] for name in known if name in parameters}
+    try:
+        return SearchRequest[model].model_validate(given)  # type: ignore[valid-type]
+    except RecursionError:
+        raise InvalidFilterException(detail="the filter is nested too deeply") from None
+
+
+def _check_attributes(parameters: dict[str, str]) -> None:
+    for name in ("attributes", "excludedAttributes"):
+        if len(parameters.get(name, "")) > MAX_FILTER:
+            raise InvalidSyntaxException(detail=f"{name} is over {MAX_FILTER} characters")
+
+
+def read_attributes(request: Request, model: type[R]) -> ResponseParameters[R]:
+    """The attributes that a response is to have."""
+    parameters = dict(request.query_params)
+    _check_attributes(parameters)
+    names = ("attributes", "excludedAttributes")
+    given = {name: parameters[name] for name in names if name in parameters}
+    return ResponseParameters[model].model_validate(given)  # type: ignore[valid-type]
+
+
+def wants(parameters: ResponseParameters[Any], attribute: str, *, default: bool) -> bool:
+    """Whether a response is to have an attribute."""
+
+    def names(paths: list[Any] | None) -> set[str]:
+        return {str(path).rsplit(":", 1)[-1].split(".")[0].lower() for path in paths or ()}
+
+    if parameters.attributes:
+        return attribute in names(parameters.attributes)
+    return default and attribute not in names(parameters.excluded_attributes)
+
+
+def check_precondition(request: Request, version: str | None) -> None:
+    """Raise PreconditionFailedException where If-Match names another version."""
+    wanted = request.headers.get("if-match")
+    if wanted is None or wanted.strip() == "*":
+        return
+    if version not in {tag.strip() for tag in wanted.split(",")}:
+        raise PreconditionFailedException(detail="the resource has changed since: read it again")
+
+
+def is_unchanged(request: Request, version: str | None) -> bool:
+    """Whether the client has this version already (If-None-Match)."""
+    known = request.headers.get("if-none-match", "")
+    return version is not None and version in {tag.strip() for tag in known.split(",")}
+
+
+def resource_response(
+    request: Request, resource: R, context: Context, status: int = 200
+) -> Response:
+    """The response of one resource."""
+    parameters = read_attributes(request, type(resource))
+    meta = resource.meta
+    headers = {}
+    if meta is not None and meta.location:
+        headers["Location"] = meta.location
+    if meta is not None and meta.version:
+        headers["ETag"] = meta.version
+        if context is Context.RESOURCE_QUERY_RESPONSE and is_unchanged(request, meta.version):
+            return Response(status_code=304, headers={"ETag": meta.version})
+    document = resource.model_dump(scim_ctx=context, response_parameters=parameters)
+    return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
+
+
+def list_response(
+    search: SearchRequest[R], resources: list[R], total: int, model: type[R]
+) -> Response:
+    """The response of a page of resources."""
+    answer = ListResponse[model](  # type: ignore[valid-type]
+        total_results=total,
+        start_index=search.start_index or 1,
+        items_per_page=len(resources),
+        resources=resources,
+    )
+    document = answer.model_dump(
+        scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=search
+    )
+    return Response(orjson.dumps(document), media_type=MEDIA_TYPE)
+
+
+def page_of(search: SearchRequest[Any]) -> tuple[int, int]:
+    """The position of a page's first resource, from 0, and how many it has at most."""
+    count = PAGE if search.count is None else min(search.count, PAGE)
+    return max(search.start_index or 1, 1) - 1, max(count, 0)
+
+
+def read_resource(model: type[R], document: dict[str, Any], context: Context) -> R:
+    """The resource that a request carries. ValidationError if it is not valid."""
+    return model.model_validate(document, scim_ctx=context, scim_policy=POLICY)
