@@ -19,7 +19,7 @@ from shoal.contract.operations import operations
 from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
-from shoal.runtime.configuration import Config
+from shoal.runtime.configuration import Config, IngressSettings
 from shoal.stores.configuration import StoreConfig
 from shoal.tenants.records import Limits
 from shoal.testing.local_platform import LocalPlatform
@@ -166,7 +166,9 @@ def test_commands_and_their_options_exist(page: Path, commands: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [Config, StoreConfig, RouterSettings, Limits, Egress], ids=lambda m: m.__name__
+    "model",
+    [Config, IngressSettings, StoreConfig, RouterSettings, Limits, Egress],
+    ids=lambda m: m.__name__,
 )
 def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
     text = (ROOT / "docs/operations.md").read_text()
@@ -177,7 +179,7 @@ def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
 def test_operations_explains_no_setting_that_there_is_not() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     section = text[text.index("## Configuration") : text.index("## Tenants, keys and limits")]
-    models: list[type[BaseModel]] = [Config, StoreConfig, RouterSettings, Egress]
+    models: list[type[BaseModel]] = [Config, IngressSettings, StoreConfig, RouterSettings, Egress]
     known = {field for model in models for field in model.model_fields}
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) <= known
 

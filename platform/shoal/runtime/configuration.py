@@ -4,11 +4,20 @@ The environment takes precedence: `SHOAL_PORT=8001`, `SHOAL_STORES__ONLINE=redis
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +30,19 @@ from shoal.contract.errors import Invalid
 from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
+
+
+class IngressSettings(BaseModel):
+    """The section `ingress`: HAProxy's limits on connections, on each machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connections: int = Field(default=16_384, ge=64, le=1_000_000)
+    """In all; fewer where the machine allows fewer open files."""
+    per_address: int = Field(default=1024, ge=1, le=1_000_000)
+    """From one address. Further ones are closed at once."""
+    exempt: tuple[IPvAnyNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1"))
+    """Addresses and networks without that limit, such as your own reverse proxy's."""
 
 
 class Config(BaseSettings):
@@ -51,6 +73,7 @@ class Config(BaseSettings):
     """Job runs at the same time; the others wait in the queue."""
     proxy: Literal["auto", "haproxy", "ray"] = "auto"
     """The HTTP proxy. auto: HAProxy if its binary is found, else Ray's own."""
+    ingress: IngressSettings = Field(default_factory=IngressSettings)
     stores: StoreConfig | None = None
     """Servers by URI; None: embedded ones, started by `shoal up`."""
     router: RouterSettings = Field(default_factory=RouterSettings)
@@ -110,4 +133,4 @@ def _reveal_secrets(value: Any) -> Any:
         return {k: _reveal_secrets(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_reveal_secrets(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | IPv4Network | IPv6Network) else value

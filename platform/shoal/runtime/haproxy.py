@@ -1,5 +1,6 @@
 """HAProxy as Serve's HTTP ingress: which binary, and how it is started."""
 
+import json
 import os
 import shlex
 import shutil
@@ -48,18 +49,20 @@ def haproxy_environment(config: Config, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": os.environ.get(
             "RAY_SERVE_HAPROXY_METRICS_ENABLED", "0"
         ),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, binary, config.host)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, binary, config)),
     }
 
 
-def write_launcher(folder: Path, binary: str, host: str) -> Path:
+def write_launcher(folder: Path, binary: str, config: Config) -> Path:
     """Write the executable that Serve starts in place of HAProxy.
 
     It closes what Ray Serve's configuration leaves open, or refuses to start: see
     `haproxy_launcher`.
     """
     script = folder / "haproxy"
-    command = [sys.executable, "-I", "-S", haproxy_launcher.__file__, host, binary]
+    limits = json.dumps(config.ingress.model_dump(mode="json"))
+    launcher = haproxy_launcher.__file__
+    command = [sys.executable, "-I", "-S", launcher, config.host, limits, binary]
     script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     script.chmod(stat.S_IRWXU)
     return script

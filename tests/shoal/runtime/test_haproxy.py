@@ -1,13 +1,20 @@
 """HAProxy is closed to the outside, or does not start."""
 
+import re
+import resource
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-from ray.serve._private.haproxy import HAProxyApi, HAProxyConfig
 
+from shoal.router.request_head import REQUEST_ID
+from shoal.runtime.configuration import Config
 from shoal.runtime.haproxy import find_binary, write_launcher
-from shoal.runtime.haproxy_launcher import find_openings, harden
+from shoal.runtime.haproxy_launcher import find_missing, find_openings, harden
+
+from .conftest import LIMITS, Proxy, rays_configuration
 
 UNKNOWN = """global
     log /dev/log local0
@@ -19,18 +26,7 @@ frontend prometheus
 
 @pytest.fixture
 def rays(tmp_path: Path) -> Path:
-    """The file that Ray writes for HAProxy, from its template."""
-    file = tmp_path / "haproxy.cfg"
-    options = HAProxyConfig(
-        socket_path=str(tmp_path / "admin.sock"),
-        server_state_base=str(tmp_path),
-        server_state_file=str(tmp_path / "state"),
-        metrics_enabled=True,
-        metrics_socket_path=str(tmp_path / "metrics.sock"),
-    )
-    options.http_options.host = "127.0.0.1"
-    HAProxyApi(options, config_file_path=str(file))._generate_config_file_internal()
-    return file
+    return rays_configuration(tmp_path)
 
 
 def launch(folder: Path, config: Path) -> subprocess.CompletedProcess[str]:
@@ -38,7 +34,7 @@ def launch(folder: Path, config: Path) -> subprocess.CompletedProcess[str]:
     binary = folder / "binary"
     binary.write_text('#!/bin/sh\necho started "$@"\n')
     binary.chmod(0o700)
-    launcher = write_launcher(folder, str(binary), "127.0.0.1")
+    launcher = write_launcher(folder, str(binary), Config())
     command = [str(launcher), "-db", "-f", str(config)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -49,10 +45,13 @@ def test_rays_configuration_is_open_and_is_closed(rays: Path) -> None:
         "sends a line about each request to syslog",
         "opens the admin socket to other users",
         "listens on all interfaces",
+        "lists the applications to everybody",
         "listens on all interfaces",
     ]
-    hardened = harden(rays.read_text(), "127.0.0.1")
-    assert list(find_openings(hardened, "127.0.0.1")) == []
+    assert list(find_missing(rays.read_text()))
+    hardened = harden(rays.read_text(), "127.0.0.1", LIMITS)
+    assert [*find_openings(hardened, "127.0.0.1"), *find_missing(hardened)] == []
+    assert "text/plain string" not in hardened.replace('string "success"', "")
     assert "bind 127.0.0.1:8404" in hardened and "bind 127.0.0.1:9101" in hardened
 
 
@@ -60,7 +59,7 @@ def test_a_hardened_configuration_is_valid(rays: Path) -> None:
     binary = find_binary()
     if binary is None:
         pytest.skip("HAProxy is not installed")
-    rays.write_text(harden(rays.read_text(), "127.0.0.1"))
+    rays.write_text(harden(rays.read_text(), "127.0.0.1", LIMITS))
     done = subprocess.run([binary, "-c", "-f", str(rays)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -78,6 +77,7 @@ def test_an_unknown_configuration_does_not_start(tmp_path: Path) -> None:
     assert done.returncode == 1 and done.stdout == ""
     assert "stats socket ipv4@*:9999 level admin" in done.stderr
     assert "bind 0.0.0.0:9101" in done.stderr
+    assert "has no place for: tcp-request connection reject" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,53 @@ def test_openings_are_found_line_by_line(
     line: str, host: str, log_target: str | None, open_: bool
 ) -> None:
     assert bool(list(find_openings(f"section\n  {line}\n", host, log_target))) is open_
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status and body["title"] and body["detail"]
+    assert response.headers.get_list("x-request-id") == [body["request_id"]]
+    return body
+
+
+def test_errors_of_haproxy_are_problems_with_an_id(proxy: Proxy) -> None:
+    for path in ("/nosuch", "/", "/-/routes", "/-/ROUTES", "/-/other"):
+        problem(httpx.get(proxy.address + path), 404)
+    answer = httpx.get(f"{proxy.address}/dead/x", timeout=30)
+    problem(answer, 503)
+    assert answer.headers["retry-after"] == "1"
+    assert httpx.head(f"{proxy.address}/nosuch").content == b""
+    assert httpx.get(f"{proxy.address}/-/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (["mine-1"], True),
+        (["a" * 128], True),
+        (["a" * 129], False),
+        (["a b"], False),
+        (['x"%[env(HOME)]'], False),
+        ([""], False),
+        (["one", "two"], False),
+        ([], False),
+    ],
+)
+def test_one_request_id_everywhere(proxy: Proxy, sent: list[str], kept: bool) -> None:
+    headers = [("x-request-id", value) for value in sent]
+    made = problem(httpx.get(f"{proxy.address}/nosuch", headers=headers), 404)["request_id"]
+    passed = httpx.get(f"{proxy.address}/small/request-id", headers=headers).text
+    for request_id in (made, passed):
+        assert REQUEST_ID.fullmatch(request_id.encode())
+        assert (request_id in sent) is kept
+
+
+@pytest.mark.parametrize("size", [0, 1, 63])
+def test_fewer_open_files_mean_fewer_connections(rays: Path, size: int) -> None:
+    text = harden(rays.read_text(), "127.0.0.1", {**LIMITS, "connections": size})
+    assert f"\n    maxconn {size}\n" in text
+    with_all = harden(rays.read_text(), "127.0.0.1", {**LIMITS, "connections": 10**9})
+    most = int(re.search(r"^    maxconn (\d+)$", with_all, re.MULTILINE)[1])  # type: ignore[index]
+    assert 2.5 * most < resource.getrlimit(resource.RLIMIT_NOFILE)[1]
