@@ -13,7 +13,7 @@ else
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
 endif
 
-.PHONY: install demo test test-unit test-integration test-cluster coverage lint audit format requirements clean
+.PHONY: install demo test test-unit test-integration test-cluster test-kills coverage lint audit format requirements clean
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ test-integration: install
 
 test-cluster: install
 	@$(PYTEST) tests/cluster
+
+# Usage after a hundred kills of its servers, instead of the five of test-integration.
+test-kills: install
+	@SHOAL_KILLS=100 $(PYTEST) -s tests/shoal/tenants/test_usage_kills.py
 
 # What the unit and integration tests covered: the total, and the files with the least.
 coverage:

@@ -9,8 +9,10 @@ import argparse
 import asyncio
 import hashlib
 import statistics
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +27,7 @@ from shoal.router.middleware import Router
 from shoal.router.settings import RouterSettings
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
+from shoal.tenants.usage_meter import UsageMeter
 
 SECRET = "benchmark-secret-benchmark-secret"
 UNLIMITED = {"rps": 1e9, "burst": 1e9}
@@ -118,6 +121,7 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
         open_stores=lambda tenant: SimpleNamespace(),
         operations=lambda name, ctx: None,
         purge_if_erased=lambda tenant: asyncio.sleep(0),
+        usage=UsageMeter(directory, Path(tempfile.mkdtemp(prefix="shoal-bench-"))),
         settings=RouterSettings(limits=UNLIMITED, internal_secret=SECRET),
     )
     await router.start()

@@ -9,7 +9,9 @@ import argparse
 import asyncio
 import multiprocessing
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,7 @@ from shoal.router.settings import RouterSettings
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import Limits
+from shoal.tenants.usage_meter import UsageMeter
 
 UNLIMITED = {"rps": 1e9, "burst": 1e9, "concurrency": 10_000}
 
@@ -44,14 +47,16 @@ async def work(scope: Any, receive: Any, send: Any) -> None:
 
 def serve(redis_url: str, port: int) -> None:
     stores = SimpleNamespace(events=SimpleNamespace(append=lambda events: asyncio.sleep(0)))
+    directory = Directory(redis_url)
     router = Router(
         work,
         capability=Capability("work", "Works.", routes=Any),
-        directory=Directory(redis_url),
+        directory=directory,
         services=SimpleNamespace(egress=Egress()),
         open_stores=lambda tenant: stores,
         operations=lambda name, ctx: None,
         purge_if_erased=lambda tenant: asyncio.sleep(0),
+        usage=UsageMeter(directory, Path(tempfile.mkdtemp(prefix="shoal-bench-"))),
         settings=RouterSettings(limits=Limits(**UNLIMITED)),
     )
     uvicorn.run(router, port=port, log_level="error")

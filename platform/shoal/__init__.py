@@ -40,6 +40,7 @@ from .contract.errors import (
     LimitExceeded,
     Malformed,
     NotFound,
+    QuotaExceeded,
     ShoalError,
     TooLarge,
     Unauthenticated,
@@ -57,6 +58,7 @@ from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
 from .contract.stores import Hit, Stores, VectorSchema
+from .contract.usage import Meter, Usage
 from .egress.egress import Egress
 from .egress.policy import EgressRefused
 from .router.assignment import Assigner, assignment_bucket
@@ -87,10 +89,12 @@ __all__ = [
     "JobContext",
     "LimitExceeded",
     "Malformed",
+    "Meter",
     "NotFound",
     "Operations",
     "PageContext",
     "Parameters",
+    "QuotaExceeded",
     "Role",
     "RowError",
     "Scaling",
@@ -104,6 +108,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "Usage",
     "Variant",
     "VectorSchema",
     "admin",

@@ -78,9 +78,11 @@ async def write(
 
 
 async def _append(ctx: TenantContext, points: list[Point]) -> None:
+    ctx.usage.require("events", len(points))
     for first in range(0, len(points), EVENTS_AT_ONCE):
         events = [point_event(point) for point in points[first : first + EVENTS_AT_ONCE]]
         await ctx.stores.events.append(events)
+    ctx.usage.add("events", len(points))
 
 
 @router.get("/metrics")

@@ -304,8 +304,10 @@ async def add_outcomes(
     content_type = request.headers.get("content-type", "")
     rows = read_rows(await request.body(), content_type, limit=MAX_OUTCOMES)
     batch = outcome_events(document, rows)
+    ctx.usage.require("events", len(batch.accepted))
     if batch.accepted:
         await ctx.stores.events.append(list(batch.accepted.values()))
+    ctx.usage.add("events", len(batch.accepted))
     return batch.response()
 
 

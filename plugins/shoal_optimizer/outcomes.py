@@ -48,6 +48,7 @@ async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -
 
 async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
     """Store outcomes, finish their tasks and append an event for everyone involved."""
+    ctx.usage.require("events", len(outcomes))
     await RecordStore(ctx).put("outcomes", {outcome.id: encode(outcome) for outcome in outcomes})
     events = []
     for outcome in outcomes:
@@ -56,6 +57,7 @@ async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> Non
         events += [_event(outcome, person) for person in outcome.people]
     for at in range(0, len(events), EVENT_BATCH):
         await ctx.stores.events.append(events[at : at + EVENT_BATCH])
+    ctx.usage.add("events", len(outcomes))
 
 
 def _event(outcome: Outcome, person: str) -> Event:

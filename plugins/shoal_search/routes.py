@@ -12,6 +12,7 @@ from shoal import (
     Event,
     Identifier,
     Invalid,
+    Meter,
     NotFound,
     Services,
     TenantContext,
@@ -28,6 +29,8 @@ SOURCE = "shoal/search"
 """Source of the events that these routes append; the stream does not index them."""
 MAX_TEXTS = 1_000
 """Texts in one request for vectors."""
+METERS: tuple[Meter, ...] = ("items", "embedding_texts")
+"""What an item is counted as, once in each."""
 
 
 class RejectedRow(BaseModel):
@@ -114,12 +117,16 @@ class SearchRoutes:
         """
         batch = read_items(await request.body(), request.headers.get("content-type", ""))
         await self._reject_hidden(ctx, batch)
+        for meter in METERS:
+            ctx.usage.require(meter, len(batch.accepted))
         for items in chunks(list(batch.accepted.values()), WRITE_BATCH):
             # Logged part by part, so that after a fault no item is in the index alone.
             await self.index.write(ctx, items)
             await ctx.stores.events.append(
                 [_event("item.updated", item.id, item.model_dump(mode="json")) for item in items]
             )
+        for meter in METERS:
+            ctx.usage.add(meter, len(batch.accepted))
         return _json(batch.response())
 
     async def delete_item(
@@ -184,7 +191,9 @@ class SearchRoutes:
 
     async def embed(self, body: Texts, ctx: TenantContext = Depends(reader)) -> Response:
         """Embed texts with the model that search uses, for other capabilities."""
+        ctx.usage.require("embedding_texts", len(body.texts))
         vectors = await self.index.vectors(body.texts, body.kind)
+        ctx.usage.add("embedding_texts", len(body.texts))
         return _json(
             {"model": self.settings.model, "dimension": vectors.shape[1], "vectors": vectors}
         )

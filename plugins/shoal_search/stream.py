@@ -37,6 +37,7 @@ async def index_events(ctx: TenantContext, events: Sequence[Event]) -> None:
         await index.delete(ctx, gone)
     if items:
         await index.write(ctx, items)
+        ctx.usage.add("embedding_texts", len(items))
     if faults:
         await ctx.stores.events.append(faults)
 

@@ -43,6 +43,7 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.tenant_stores import TenantStores, open_stores
+from shoal.tenants.usage_meter import UsageMeter
 from shoal.testing.servers import RedisServer, free_port
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -180,8 +181,9 @@ CAPABILITY = Capability("greeting", "Says hello.", routes=routes, parameters=Gre
 class World:
     """Two tenants with keys, and a capability behind a Router."""
 
-    def __init__(self, directory: Directory, **settings: Any) -> None:
+    def __init__(self, directory: Directory, folder: Path, **settings: Any) -> None:
         self.directory = directory
+        self.usage = UsageMeter(directory, folder)
         self.logs: dict[str, Log] = {}
         self.keys: dict[str, str] = {}
         self.asked: list[tuple[str, TenantContext]] = []
@@ -211,6 +213,7 @@ class World:
             open_stores=self.open_stores,
             operations=lambda name, ctx: self.asked.append((name, ctx)),
             purge_if_erased=self.purge_if_erased,
+            usage=self.usage,
             settings=self.settings,
         )
 
@@ -258,11 +261,11 @@ class World:
 
 
 @pytest.fixture
-async def new_world(directory: Directory) -> AsyncIterator[Callable[..., Any]]:
+async def new_world(directory: Directory, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     worlds: list[World] = []
 
     async def make(**settings: Any) -> World:
-        worlds.append(World(directory, **settings))
+        worlds.append(World(directory, tmp_path, **settings))
         return await worlds[-1].__aenter__()
 
     yield make
@@ -330,11 +333,15 @@ for line in sys.stdin:
 
 
 class Nursery:
-    """Starts processes that have Shoal imported already, to be killed."""
+    """Starts processes that have Shoal imported already, to be killed.
 
-    def __init__(self) -> None:
+    Args:
+        modules: Others that they have imported.
+    """
+
+    def __init__(self, *modules: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY],
+            [sys.executable, "-c", "".join(f"import {m}\n" for m in modules) + NURSERY],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -359,15 +366,18 @@ class Nursery:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
+    def close(self) -> None:
+        for pid in self.children:
+            if self.alive(pid) and psutil.Process(pid).ppid() == self.process.pid:
+                self.kill(pid)
+        self.process.communicate()
+
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     made = Nursery()
     yield made
-    for pid in made.children:
-        if made.alive(pid) and psutil.Process(pid).ppid() == made.process.pid:
-            made.kill(pid)
-    made.process.communicate()
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,18 @@ from fastapi import APIRouter
 from shoal.contract.capability import Capability, Job, JobContext
 from shoal.contract.context import Services
 
-from . import audit, boards, capabilities, events, experiments, jobs, keys, parameters, tenants
+from . import (
+    audit,
+    boards,
+    capabilities,
+    events,
+    experiments,
+    jobs,
+    keys,
+    parameters,
+    tenants,
+    usage,
+)
 from .scim import routes as scim
 
 
@@ -22,6 +33,7 @@ def routes(services: Services) -> APIRouter:
         experiments,
         jobs,
         audit,
+        usage,
     ):
         router.include_router(resource.router)
     router.include_router(scim.router)

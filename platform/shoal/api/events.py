@@ -48,6 +48,7 @@ async def append_events(request: Request, ctx: TenantContext = Depends(editor)) 
     content_type = request.headers.get("content-type", "")
     rows = read_rows(await request.body(), content_type, limit=MAX_EVENTS)
     batch = validate_rows(rows, Event.model_validate)
+    ctx.usage.require("events", len(batch.accepted))
     try:
         await ctx.stores.events.append(list(batch.accepted.values()))
     except Invalid:  # nothing was appended; encoding each event beforehand costs too much
@@ -57,6 +58,7 @@ async def append_events(request: Request, ctx: TenantContext = Depends(editor)) 
             except Invalid as error:
                 batch.reject(index, error.detail)
         await ctx.stores.events.append(list(batch.accepted.values()))
+    ctx.usage.add("events", len(batch.accepted))
     return batch.response()
 
 

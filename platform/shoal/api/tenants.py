@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from shoal.contract.context import TenantContext, admin
+from shoal.contract.errors import Invalid
 from shoal.contract.names import TenantId
 from shoal.tenants.records import Limits
 
@@ -81,13 +82,17 @@ async def put_limits(
     platform: Platform,
     ctx: TenantContext = Depends(admin),
 ) -> dict[str, Any]:
-    """Set a tenant's limits on one capability, or on all (`*`).
+    """Set a tenant's limits on one capability, or on all together (`*`), and quotas.
 
     `{}` restores the platform's defaults.
     """
     require_operator(ctx)
     if capability != "*":
         platform.capability(capability)
+        if body.storage_bytes is not None:
+            message = "is of all capabilities together: set it in limits/*"
+            errors = [{"location": "storage_bytes", "message": message}]
+            raise Invalid(f"storage_bytes: {message}", errors=errors)
     given = body if body.model_dump(exclude_none=True) else None
     await platform.directory.set_limits(id, capability, given)
     return await get_limits(id, platform, ctx)

@@ -1,9 +1,10 @@
 """`shoal tenants …`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from shoal.contract.usage import METERS
 from shoal.runtime.operator_client import operator_client
 
 from .output import is_json, show, table
@@ -35,6 +36,32 @@ def list_tenants() -> None:
             if cursor is None:
                 break
     show(rows, table(rows, "id", "name", "created"))
+
+
+@app.command("usage")
+def show_usage(
+    id: Annotated[str | None, typer.Argument(help="By default all tenants.")] = None,
+    by: Annotated[str, typer.Option(help="day or month")] = "day",
+    start: Annotated[str | None, typer.Option("--from", help="A date; the month's first.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="A date; today.")] = None,
+    capability: Annotated[str | None, typer.Option(help="By default all.")] = None,
+) -> None:
+    """Show what tenants used, by day or month (UTC) and capability."""
+    query = {"from": start, "to": end, "by": by, "capability": capability}
+    options = {name: value for name, value in query.items() if value is not None}
+    found: list[dict[str, Any]] = []
+    with operator_client() as client:
+        if id is not None:
+            found.append(client.platform.get_usage(id=id, **options))
+        else:
+            cursor = None
+            while True:
+                page = client.platform.list_usage(limit=100, cursor=cursor, **options)
+                found += page["tenants"]
+                if (cursor := page["cursor"]) is None:
+                    break
+    rows = [{"tenant": one["tenant"], **row} for one in found for row in one["usage"]]
+    show(found, table(rows, "tenant", "period", "capability", *METERS, "storage_bytes"))
 
 
 @app.command("delete")

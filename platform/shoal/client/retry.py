@@ -16,9 +16,9 @@ _backoff = tenacity.wait_random_exponential(multiplier=0.1)
 def retry_options(retries: int, safe: bool) -> dict[str, Any]:
     """Arguments for tenacity's `Retrying` and `AsyncRetrying`.
 
-    A call over its limit (429) was refused before anything happened, so it is always
-    sent again. A call that failed (503, or no response) is sent again only if that is
-    safe.
+    A call over its limit (429) was refused before anything happened, so it is sent
+    again, unless a quota is used up that resets later than the longest wait. A call
+    that failed (503, or no response) is sent again only if that is safe.
 
     Args:
         retries: Further attempts after the first.
@@ -26,7 +26,9 @@ def retry_options(retries: int, safe: bool) -> dict[str, Any]:
     """
 
     def is_retriable(error: BaseException) -> bool:
-        return isinstance(error, LimitExceeded) or (safe and isinstance(error, Unavailable))
+        if isinstance(error, LimitExceeded):
+            return (error.retry_after or 0) <= MAX_RETRY_AFTER
+        return safe and isinstance(error, Unavailable)
 
     return {
         "stop": tenacity.stop_after_attempt(retries + 1),

@@ -12,6 +12,7 @@ from shoal.egress.egress import Egress
 from .errors import Forbidden, InternalError
 from .parameters import Parameters
 from .stores import Stores
+from .usage import UNCOUNTED, Usage
 
 P = TypeVar("P", bound=Parameters)
 M = TypeVar("M")
@@ -80,6 +81,7 @@ class TenantContext:
         operations: Opens another capability; see `capability`.
         variants: The names of the variants that the caller is assigned to, by
             experiment id, for the running experiments on this capability.
+        usage: Counts what the tenant uses, and knows its quotas.
     """
 
     tenant: str
@@ -92,6 +94,7 @@ class TenantContext:
     resolve: Callable[[type[Parameters]], Parameters] = field(repr=False)
     operations: Callable[[str], Operations | None] = field(repr=False)
     variants: Mapping[str, str] = field(default_factory=dict)
+    usage: Usage = UNCOUNTED
 
     def parameters(self, model: type[P]) -> P:
         """The values of the capability's parameters for this caller.

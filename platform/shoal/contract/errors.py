@@ -9,6 +9,7 @@
     ├── TooLarge          413  The body is over the limit
     ├── Invalid           422  Well-formed but invalid; see `errors`
     ├── LimitExceeded     429  Over the tenant's rate limit; see `retry_after`
+    │   └── QuotaExceeded 429  Over the tenant's quota of a day, a month or storage
     ├── InternalError     500  A defect in Shoal or a plugin
     └── Unavailable       503  A required service is unavailable; see `retry_after`
 
@@ -118,6 +119,27 @@ class Invalid(ShoalError):
 
 class LimitExceeded(ShoalError):
     status, title = 429, "Too many requests"
+
+
+class QuotaExceeded(LimitExceeded):
+    """A quota is used up.
+
+    Args:
+        detail: A message for people.
+        quota: What the problem's `quota` says: `meter`, `period` (day, month; None for
+            storage), `capability` (`*` for all together), `used`, `limit` and `resets`
+            (a time; None for storage).
+        retry_after: Seconds until then.
+    """
+
+    title = "Quota exceeded"
+
+    def __init__(self, detail: str, quota: Mapping[str, Any], retry_after: float) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.quota = dict(quota)
+
+    def problem(self) -> dict[str, Any]:
+        return {**super().problem(), "quota": self.quota}
 
 
 class InternalError(ShoalError):

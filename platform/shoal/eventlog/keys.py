@@ -38,6 +38,13 @@ def archive(tenant: str) -> str:
     return f"{log(tenant)}:archive"
 
 
+def usage(tenant: str, part: str) -> str:
+    """Hash: counts of one day or month of the tenant's usage, or what is known of a
+    journal of them. They are erased with the log.
+    """
+    return f"{log(tenant)}:usage:{part}"
+
+
 # The following are in the online Redis, which does not wait for the disk: they need not
 # survive a power cut.
 

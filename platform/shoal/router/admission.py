@@ -14,8 +14,10 @@ from shoal.tenants.snapshot import Snapshot, TenantState
 from shoal.tenants.users import UserAccess
 
 from .assignment import Assignment
+from .ceilings import Ceiling
 from .credentials import Authenticator
 from .exposures import ExposureLog, resolve
+from .rate_limiter import RateLimiter
 from .request_head import RequestHead, header_text
 from .service_context import CapabilityCaller, OperationsOf
 from .settings import RouterSettings
@@ -30,7 +32,16 @@ NO_BOARDS: frozenset[str] = frozenset()
 class AdmittedRequest:
     """A request with a valid credential, and what the router knows about it."""
 
-    __slots__ = ("caller", "request_id", "session", "user", "variants", "view", "within_limits")
+    __slots__ = (
+        "caller",
+        "held",
+        "request_id",
+        "session",
+        "user",
+        "variants",
+        "view",
+        "within_limits",
+    )
 
     def __init__(
         self,
@@ -42,10 +53,17 @@ class AdmittedRequest:
     ) -> None:
         self.caller, self.user, self.session = caller, user, session
         self.request_id, self.view = request_id, view
+        self.held: tuple[RateLimiter | Ceiling, ...] = ()
+        """What admitted it and is released when it ends."""
         self.within_limits = False
         """Whether the rate limiter accepted it."""
         self.variants: Mapping[str, str] = {}
         """The variants' names by experiment id, once the context is created."""
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether the tenant made it itself, and not the platform on its behalf."""
+        return self.caller.kind != "internal"
 
 
 class Admission:
@@ -126,6 +144,7 @@ class Admission:
             services=self._services,
             resolve=partial(self._resolve, request, assignments),
             variants=request.variants,
+            usage=request.view.usage,
         ).context()
 
     async def _access(self, request: AdmittedRequest) -> UserAccess | None:

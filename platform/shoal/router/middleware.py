@@ -16,8 +16,10 @@ from shoal.tenants.audit import AuditLog
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import AuditEntry
 from shoal.tenants.snapshot import Snapshot
+from shoal.tenants.usage_meter import UsageMeter
 
 from .admission import Admission, AdmittedRequest
+from .ceilings import Ceilings
 from .exposures import ExposureLog
 from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
@@ -51,6 +53,7 @@ class Router:
         open_stores: Makes a tenant's stores.
         operations: Opens another capability's operations for a caller.
         purge_if_erased: Called when a tenant was erased during one of its requests.
+        usage: Counts the tenants' usage in this process.
         settings: The router's configuration.
         exporter: Gets the request counts every `flush_seconds`.
     """
@@ -65,6 +68,7 @@ class Router:
         open_stores: Callable[[str], Stores],
         operations: OperationsOf,
         purge_if_erased: Callable[[str], Awaitable[None]],
+        usage: UsageMeter,
         settings: RouterSettings | None = None,
         exporter: MetricsExporter | None = None,
     ) -> None:
@@ -73,14 +77,22 @@ class Router:
         self.settings = settings or RouterSettings()
         self._root = f"/{self.capability}"
         self._public = {f"{self._root}{path}" for path in self.settings.public}
-        self._purge_if_erased = purge_if_erased
+        self._purge_if_erased, self._usage = purge_if_erased, usage
         self.snapshot = Snapshot(
             directory,
             poll_seconds=self.settings.poll_seconds,
             stale_seconds=self.settings.stale_seconds,
         )
         tenant_exists = self.snapshot.tenants.__contains__
-        views = TenantViews(self.snapshot, self.capability, self.settings.limits, open_stores)
+        self._ceilings = Ceilings(directory)
+        views = TenantViews(
+            self.snapshot,
+            self.capability,
+            self.settings.limits,
+            open_stores,
+            usage,
+            self._ceilings,
+        )
         self._exposures = ExposureLog(directory, views.stores, self.capability, tenant_exists)
         self._admission = Admission(
             self.capability,
@@ -114,7 +126,9 @@ class Router:
     async def _start(self) -> None:
         await self.snapshot.start()
         await self._heartbeat.start()
+        self._ceilings.start()
         self.metrics.start()
+        await self._usage.start()
         self._started = True
 
     async def stop(self) -> None:
@@ -127,6 +141,8 @@ class Router:
         await self._exposures.close()
         await self._audit.close()
         await self.metrics.close()
+        await self._usage.close()
+        await self._ceilings.stop()
         await self._heartbeat.stop()
         await self.snapshot.stop()
 
@@ -197,9 +213,11 @@ class Router:
     ) -> None:
         """Run the application for a known caller, within the tenant's limits."""
         limiter = request.view.limiter
-        limiter.acquire(request.view.limits, self._heartbeat.replicas, monotonic())
         try:
+            await self._enter(request)
             request.within_limits = True
+            if request.is_billed:
+                response.usage = request.view.usage
             scope["shoal.context"] = await self._admission.context(request)
             if head.has_body or scope["method"] not in SAFE:
                 if head.content_length > limiter.body_bytes:
@@ -207,6 +225,28 @@ class Router:
                 receive = response.limit_body(limiter.body_bytes)
             await self._run(scope, receive, response, limiter)
         finally:
+            self._leave(request)
+
+    async def _enter(self, request: AdmittedRequest) -> None:
+        """Admit a request within the tenant's limits and quotas; `_leave` when it ends.
+
+        Raises:
+            LimitExceeded: It would be over one of them.
+        """
+        view = request.view
+        view.limiter.acquire(view.limits, self._heartbeat.replicas, monotonic())
+        request.held = (view.limiter,)
+        if view.ceiling is not None and request.is_billed:
+            await view.ceiling.acquire()
+            request.held = (view.limiter, view.ceiling)
+        if view.usage.has_quotas:
+            await self._usage.watch(request.caller.tenant)
+            if request.is_billed:
+                view.usage.require("requests")
+
+    @staticmethod
+    def _leave(request: AdmittedRequest) -> None:
+        for limiter in request.held:
             limiter.release()
 
     async def _run(
@@ -276,7 +316,6 @@ class Router:
         scope["shoal.request_id"] = head.request_id
         if not self._started:
             await self.start()
-        limiter: RateLimiter | None = None
         request: AdmittedRequest | None = None
         try:
             if not self.settings.websockets:
@@ -284,14 +323,13 @@ class Router:
             head.check(scope, self.settings.header_bytes)
             request = await self._admission.identify(head)
             check_query_tenant(scope["query_string"], request.caller.tenant)
-            request.view.limiter.acquire(request.view.limits, self._heartbeat.replicas, monotonic())
-            limiter = request.view.limiter
+            await self._enter(request)
             scope["shoal.context"] = await self._admission.context(request)
             await self.app(scope, receive, send)
         except ShoalError as error:
             await reject_websocket(scope, receive, send, error, head.request_id)
         finally:
-            if limiter is not None:
-                limiter.release()
-            if request is not None and request.caller.tenant not in self.snapshot.tenants:
-                await self._purge_if_erased(request.caller.tenant)
+            if request is not None:
+                self._leave(request)
+                if request.caller.tenant not in self.snapshot.tenants:
+                    await self._purge_if_erased(request.caller.tenant)

@@ -6,6 +6,7 @@ import logging
 from starlette.types import Message, Receive, Send
 
 from shoal.contract.errors import ShoalError
+from shoal.contract.usage import Usage
 
 from .problems import respond
 
@@ -17,7 +18,9 @@ class ResponseGuard:
 
     If the body exceeds the limit, the application gets a disconnect message, and its
     response is not sent. The request's id is added to the response's headers. The start
-    of the response ends the deadline, and its status is recorded for the metrics.
+    of the response ends the deadline, and its status is recorded for the metrics. The
+    request is counted in `usage` before that is sent, unless it failed (500 and above)
+    or was over a limit (429).
     """
 
     __slots__ = (
@@ -29,6 +32,7 @@ class ResponseGuard:
         "request_id",
         "started",
         "status",
+        "usage",
     )
 
     def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
@@ -37,6 +41,7 @@ class ResponseGuard:
         self.body_exceeded = self.started = False
         self.status = 499  # if the client disconnects before the response
         self.deadline: asyncio.Timeout | None = None
+        self.usage: Usage | None = None
 
     def limit_body(self, size: int) -> Receive:
         """A `receive` that passes on at most `size` bytes of the body."""
@@ -60,6 +65,8 @@ class ResponseGuard:
                 self.deadline.reschedule(None)
             self.started = True
             self.status = message["status"]
+            if self.usage is not None and self.status < 500 and self.status != 429:
+                self.usage.add("requests")
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"x-request-id", self.request_id.encode()),

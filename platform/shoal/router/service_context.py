@@ -7,6 +7,7 @@ from uuid import uuid4
 from shoal.contract.context import Operations, Role, Services, TenantContext
 from shoal.contract.parameters import Parameters
 from shoal.contract.stores import Stores
+from shoal.contract.usage import Usage
 from shoal.tenants.directory import Directory
 
 from .exposures import resolve
@@ -43,6 +44,7 @@ async def service_context(
     services: Services,
     operations: OperationsOf,
     capability: str,
+    usage: Usage,
 ) -> TenantContext:
     """A context with the role admin, all boards, and no experiments.
 
@@ -65,4 +67,5 @@ async def service_context(
         stores=stores,
         services=services,
         resolve=resolved,
+        usage=usage,
     ).context()

@@ -94,4 +94,6 @@ class RouterSettings(BaseModel):
     @field_validator("limits")
     @classmethod
     def _complete(cls, limits: Limits) -> Limits:
+        if limits.day or limits.month or limits.storage_bytes is not None:
+            raise ValueError("quotas (day, month, storage_bytes) are set for each tenant")
         return limits.over(DEFAULT_LIMITS)

@@ -8,10 +8,19 @@ from shoal.contract.errors import Unauthenticated
 from shoal.contract.stores import Stores
 from shoal.tenants.records import Limits
 from shoal.tenants.snapshot import Snapshot, TenantState
+from shoal.tenants.usage_ledger import ALL
+from shoal.tenants.usage_meter import UsageMeter
 
 from .assignment import Plan
+from .ceilings import Ceilings
 from .exposures import Resolved, varied_by
+from .quotas import TenantUsage
 from .rate_limiter import RateLimiter
+
+OF_A_REQUEST = {"body_bytes", "seconds"}
+"""Limits of each request: those of all capabilities (`*`) are a capability's where it
+has none of its own. The others are of all together.
+"""
 
 
 class TenantView:
@@ -21,6 +30,7 @@ class TenantView:
     """
 
     __slots__ = (
+        "ceiling",
         "limiter",
         "limits",
         "plan",
@@ -29,6 +39,7 @@ class TenantView:
         "resolved",
         "state",
         "stores",
+        "usage",
         "varied",
     )
 
@@ -40,10 +51,17 @@ class TenantView:
         limits: Limits,
         limiter: RateLimiter | None,
         stores: Stores,
+        meter: UsageMeter,
+        ceilings: Ceilings,
     ) -> None:
         self.state, self.platform, self.stores = state, platform, stores
-        own = state.limits.get(capability, Limits()).over(state.limits.get("*", Limits()))
-        self.limits = own.over(limits)
+        of_all = state.limits.get(ALL, Limits())
+        self.limits = state.limits.get(capability, Limits()).over(
+            limits.model_copy(update=of_all.model_dump(include=OF_A_REQUEST, exclude_none=True))
+        )
+        quotas = {capability: self.limits, ALL: of_all}
+        self.usage = TenantUsage(meter, state.id, capability, quotas)
+        self.ceiling = ceilings.get(state.id, of_all)
         self.limiter = limiter or RateLimiter(self.limits)
         ids = {record.id for record in state.experiments}
         shared = (r for r in platform.experiments if r.id not in ids and state is not platform)
@@ -67,6 +85,8 @@ class TenantViews:
         capability: The capability's name.
         limits: The limits of tenants that have none of their own.
         open_stores: Opens a tenant's stores.
+        meter: Counts the tenants' usage.
+        ceilings: The tenants' limits on all capabilities together.
     """
 
     def __init__(
@@ -75,9 +95,11 @@ class TenantViews:
         capability: str,
         limits: Limits,
         open_stores: Callable[[str], Stores],
+        meter: UsageMeter,
+        ceilings: Ceilings,
     ) -> None:
         self._snapshot, self._capability, self._limits = snapshot, capability, limits
-        self._open_stores = open_stores
+        self._open_stores, self._meter, self._ceilings = open_stores, meter, ceilings
         self._views: dict[str, TenantView] = {}
         self._stores: dict[str, Stores] = {}
 
@@ -102,6 +124,8 @@ class TenantViews:
                 self._limits,
                 None if view is None else view.limiter,
                 self.stores(tenant),
+                self._meter,
+                self._ceilings,
             )
         return view
 

@@ -22,12 +22,14 @@ from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.credentials import mint_internal
 from shoal.router.metering import MetricsExporter
 from shoal.router.middleware import Router
+from shoal.router.quotas import TenantUsage
 from shoal.router.service_context import service_context
 from shoal.tenants import lifecycle
 from shoal.tenants.directory import Directory
 from shoal.tenants.erasure import erase_data
 from shoal.tenants.records import TenantRecord
 from shoal.tenants.tenant_stores import open_stores
+from shoal.tenants.usage_meter import UsageMeter
 
 from . import plugins as plugin_loader
 from . import status
@@ -100,6 +102,11 @@ class PlatformContext:
     def event_log(self) -> EventLog:
         return RedisEventLog(self.stores)
 
+    @cached_property
+    def usage(self) -> UsageMeter:
+        """Counts what tenants use in this process."""
+        return UsageMeter(self.directory, self.config.data / "usage")
+
     def open_stores(self, tenant: str) -> Stores:
         return open_stores(self.stores, tenant)
 
@@ -145,6 +152,7 @@ class PlatformContext:
             open_stores=self.open_stores,
             operations=self.operations,
             purge_if_erased=self.purge_if_erased,
+            usage=self.usage,
             settings=self.config.router,
             exporter=exporter,
         )
@@ -210,6 +218,7 @@ class PlatformContext:
             services=self.services(capability),
             operations=self.operations,
             capability=capability,
+            usage=TenantUsage(self.usage, tenant, capability),
         )
 
     async def states(self) -> dict[str, dict[str, Any]]:

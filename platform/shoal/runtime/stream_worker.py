@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from shoal.contract.capability import Stream
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
+from shoal.tenants.storage_size import measure_storage
 
 from .cluster import NAMESPACE
 from .context import PlatformContext
@@ -30,6 +31,7 @@ START_JOBS_SECONDS = 0.5
 SCHEDULE_SECONDS = 1.0
 WATCH_RUNS_SECONDS = 5.0
 ARCHIVE_SECONDS = 30.0
+MEASURE_SECONDS = 3600.0
 ENSURE_SECONDS = 2.0
 STOP_SECONDS = 10.0
 
@@ -59,12 +61,14 @@ class Worker:
             for task in self._tasks:
                 task.cancel()
             await self._refresh_tenants()
+            await self._platform.usage.start()
             loops: list[Awaitable[None]] = [
                 self._repeat(TENANTS_SECONDS, self._refresh_tenants),
                 self._repeat(START_JOBS_SECONDS, self._start_jobs),
                 self._repeat(SCHEDULE_SECONDS, self._schedule),
                 self._repeat(WATCH_RUNS_SECONDS, self._watch_runs),
                 self._repeat(ARCHIVE_SECONDS, self._archive),
+                self._repeat(MEASURE_SECONDS, self._measure_storage),
                 *(
                     self._follow(group, capability.name, stream)
                     for group, (capability, stream) in self._platform.streams().items()
@@ -77,6 +81,7 @@ class Worker:
         """Finish the batches in progress and release the leases."""
         self._stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._platform.usage.close()
 
     async def is_running(self) -> bool:
         """Whether it was started, and none of its loops has ended."""
@@ -134,6 +139,15 @@ class Worker:
                 raise
             except Exception:  # one tenant's log must not keep the others from being archived
                 log.exception("archiving the log of %s failed and will be retried", tenant)
+
+    async def _measure_storage(self) -> None:
+        """Enter the bytes of each tenant's data into the ledger, one worker for all."""
+        ledger, tenants = self._platform.usage.ledger, list(self._tenants)
+        if await ledger.may_measure(MEASURE_SECONDS / 2):
+            sizes = await measure_storage(self._platform.stores, tenants)
+            erased = await self._platform.directory.erased_among(sizes)
+            for tenant in sizes.keys() - erased:
+                await ledger.set_storage(tenant, sizes[tenant])
 
     # Jobs
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from base64 import b32encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -32,6 +32,7 @@ from .keyspace import (
     VERSION,
     active_key,
     audit_key,
+    ceiling_key,
     exposed_key,
     minute_keys,
     tenant_key,
@@ -40,6 +41,8 @@ from .members import BOARDS, ROLES, Members, checked_tenant
 from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
 from .users import Users
 
+CHUNK = 500
+"""Tenants that are asked for at once."""
 DELETED_FIELDS = {
     "key": "keys",
     "limits": "limits",
@@ -140,12 +143,24 @@ class Directory:
 
         An absent tenant is not: a directory that lost its data must not erase others'.
         """
-        with translate_errors():
-            raw, erased = await asyncio.gather(
-                self.redis.hget(tenant_key(checked_tenant(tenant)), "tenant"),
-                self.redis.zscore(ERASED, tenant),
-            )
-        return erased is not None if raw is None else TenantRecord.model_validate_json(raw).removing
+        return tenant in await self.erased_among([tenant])
+
+    async def erased_among(self, tenants: Collection[str]) -> set[str]:
+        """Those of some tenants that were erased recently or are being erased."""
+        erased, names = set[str](), sorted(tenants)
+        for start in range(0, len(names), CHUNK):
+            chunk = names[start : start + CHUNK]
+            with translate_errors():
+                pipe = self.redis.pipeline(transaction=False)
+                for name in chunk:
+                    pipe.hget(tenant_key(checked_tenant(name)), "tenant")
+                    pipe.zscore(ERASED, name)
+                found = await pipe.execute()
+            for name, raw, at in zip(chunk, found[::2], found[1::2], strict=True):
+                record = None if raw is None else TenantRecord.model_validate_json(raw)
+                if at is not None if record is None else record.removing:
+                    erased.add(name)
+        return erased
 
     async def delete_tenant(self, tenant: str) -> dict[str, int]:
         """Delete all that the directory has of a tenant; may be repeated after a fault.
@@ -191,6 +206,7 @@ class Directory:
         return count
 
     async def _delete_request_counts(self, tenant: str) -> None:
+        await self.redis.delete(ceiling_key(tenant))
         this_minute = int(time.time() // 60)
         for capability in await self.redis.smembers(CAPABILITIES):
             await self.redis.zrem(active_key(capability.decode()), tenant)

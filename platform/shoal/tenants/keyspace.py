@@ -29,6 +29,7 @@ digit) and are in one Cluster slot. Below that prefix:
     users:<capability>:<minute>:<tenant>    HyperLogLog of users; expires
     closed:<capability>:<minute>      a replica appends that minute's metrics; expires
     replicas:<capability>             sorted set: replica → time of its last heartbeat
+    ceiling:<tenant>                  hash: its bucket of all capabilities; expires
 """
 
 PREFIX = "{%shoal}:"
@@ -198,6 +199,10 @@ def exposed_key(tenant: str, experiment: str | None = None) -> str:
 
 def active_key(capability: str) -> str:
     return f"{PREFIX}active:{capability}"
+
+
+def ceiling_key(tenant: str) -> str:
+    return f"{PREFIX}ceiling:{tenant}"
 
 
 def minute_keys(capability: str, minute: int, tenant: str) -> tuple[str, str]:

@@ -75,10 +75,23 @@ class GroupRecord(_Record):
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Limits(_Record):
-    """Limits of a tenant on one capability, over all replicas.
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
-    None defers to the next wider limits: capability, tenant (`*`), configuration.
+
+class Quota(_Record):
+    """How much may be used in a day or a month (UTC); None is no quota."""
+
+    requests: Count | None = None
+    items: Count | None = None
+    events: Count | None = None
+    embedding_texts: Count | None = None
+
+
+class Limits(_Record):
+    """A tenant's limits on one capability, or on all together (`*`), over all replicas.
+
+    None defers to the configuration. A request is within those of its capability and
+    those of all. Where `rps` is given without `burst`, the burst is twice `rps`.
     """
 
     rps: Positive | None = None
@@ -87,10 +100,17 @@ class Limits(_Record):
     body_bytes: Annotated[int, Field(ge=0)] | None = None
     seconds: Positive | None = None
     """Seconds from the request's arrival to the start of its response."""
+    day: Quota | None = None
+    month: Quota | None = None
+    storage_bytes: Count | None = None
+    """Of all capabilities together (`*`) only."""
 
     def over(self, wider: Self) -> Self:
         """These limits, completed by wider ones."""
-        return wider.model_copy(update=self.model_dump(exclude_none=True))
+        own = {name: value for name, value in self if value is not None}
+        if self.rps is not None and self.burst is None:
+            own["burst"] = max(1.0, 2 * self.rps)
+        return wider.model_copy(update=own)
 
 
 DEFAULT_LIMITS = Limits(rps=2000, burst=4000, concurrency=64, body_bytes=32 * 2**20, seconds=60)

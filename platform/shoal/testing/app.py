@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
@@ -66,8 +67,10 @@ class CapabilityApp:
     ) -> None:
         options = RouterSettings(**{"internal_secret": SecretStr(SECRET), **(router or {})})
         port = free_port()
+        self._data = tempfile.TemporaryDirectory(prefix="shoal-app-")
         config = Config.load(
             port=port,
+            data=self._data.name,
             stores=stores,
             router=options,
             capabilities={k: dict(v) for k, v in (settings or {}).items()},
@@ -189,3 +192,4 @@ class CapabilityApp:
         self.run(erase_all())
         self._server.should_exit = True
         self._thread.join(20)
+        self._data.cleanup()

@@ -250,6 +250,7 @@ def test_experiments_on_other_parameters_are_not_exposed() -> None:
 async def test_the_service_context_has_the_tenants_values(
     world: World, new_world: Callable[..., Any]
 ) -> None:
+    from shoal.contract.usage import UNCOUNTED
     from shoal.router.service_context import service_context
 
     await world.directory.put_parameters("acme", "greeting", {"warmth": 0.7})
@@ -260,6 +261,7 @@ async def test_the_service_context_has_the_tenants_values(
         stores=world.open_stores("acme"),
         services=None,
         operations=lambda name, ctx: (name, ctx),
+        usage=UNCOUNTED,
         capability="greeting",  # type: ignore[arg-type, return-value]
     )
     assert (ctx.tenant, ctx.role, ctx.user, ctx.boards) == ("acme", "admin", None, None)

@@ -78,8 +78,22 @@ def test_replicas_share_limits_and_changes_keep_requests_in_flight() -> None:
 
 
 def test_narrower_limits_override_wider_ones() -> None:
-    own = Limits(rps=5).over(Limits(rps=7, burst=9)).over(DEFAULT_LIMITS)
-    assert (own.rps, own.burst, own.concurrency) == (5, 9, DEFAULT_LIMITS.concurrency)
+    own = Limits(concurrency=5).over(Limits(rps=7, burst=9)).over(DEFAULT_LIMITS)
+    assert (own.rps, own.burst, own.concurrency) == (7, 9, 5)
+    assert own.seconds == DEFAULT_LIMITS.seconds
+
+
+@given(st.floats(0.001, 10_000), st.none() | st.floats(1, 10_000), st.floats(1, 10_000))
+def test_the_burst_is_twice_rps_unless_given(rps: float, burst: float | None, wider: float) -> None:
+    limits = Limits(rps=rps, burst=burst).over(Limits(rps=1, burst=wider)).over(DEFAULT_LIMITS)
+    assert limits.burst == (burst or max(1, 2 * rps))
+    given = Limits(rps=rps, burst=burst)
+    assert admitted(RateLimiter(given), given, [1.0] * 20_001) == min(int(limits.burst), 20_001)
+
+
+def test_the_documented_example_limits() -> None:
+    limits = Limits(rps=50).over(DEFAULT_LIMITS)
+    assert admitted(RateLimiter(limits), limits, [1.0] * 600) == 100
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from shoal.stores import online as online_store
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
+from shoal.tenants import usage_ledger
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import active_key, exposed_key
 from shoal.tenants.tenant_stores import TenantStores, open_stores
@@ -112,7 +113,9 @@ def test_job_runs_work_on_a_cluster(cluster: StoreConfig, monkeypatch: pytest.Mo
     assert runs.forget_tenant("acme") == 2
 
 
-async def test_the_router_counts_and_logs_exposures_on_a_cluster(redis_cluster: str):
+async def test_the_router_counts_and_logs_exposures_on_a_cluster(
+    redis_cluster: str, tmp_path: Path
+):
     directory = Directory(redis_cluster)
     await directory.redis.flushall()
     arms = (
@@ -122,7 +125,7 @@ async def test_the_router_counts_and_logs_exposures_on_a_cluster(redis_cluster: 
     record = ExperimentRecord(
         id="warmer", tenant="acme", capability="greeting", status="running", variants=arms
     )
-    async with World(directory) as world:
+    async with World(directory, tmp_path) as world:
         await directory.put_experiment(record)
         await world.router.snapshot.catch_up()
         for user in ("ana", "bob"):  # each flush is a script of its own
@@ -133,6 +136,8 @@ async def test_the_router_counts_and_logs_exposures_on_a_cluster(redis_cluster: 
     assert {event.subject for event in events} == {"ana", "bob"}
     assert await directory.redis.scard(exposed_key("acme", "warmer")) == 2
     assert await directory.redis.zscore(active_key("greeting"), "acme") is not None
+    [of_today] = await world.usage.ledger.read("acme", [usage_ledger.today()])
+    assert of_today.counts == {"requests": 2}
     await close_connections()
 
 

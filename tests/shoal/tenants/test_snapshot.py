@@ -123,10 +123,10 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 async def test_requests_are_refused_while_the_directory_is_unavailable(
-    own_redis: RedisServer,
+    own_redis: RedisServer, tmp_path: Path
 ) -> None:
     directory = Directory(own_redis.url)
-    async with World(directory, stale_seconds=0.5) as world:
+    async with World(directory, tmp_path, stale_seconds=0.5) as world:
         assert (await world.get("/who")).status_code == 200
         own_redis.pause()
         assert (

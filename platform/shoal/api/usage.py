@@ -1,0 +1,106 @@
+"""What tenants used, for billing, and what is left of their quotas."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+
+from shoal.contract.context import TenantContext, reader
+from shoal.contract.errors import Invalid
+from shoal.router.quotas import quota_rules, quota_state, storage_state
+from shoal.runtime.context import PlatformContext
+from shoal.tenants.usage_ledger import (
+    ALL,
+    KEPT_DAYS,
+    KEPT_MONTHS,
+    periods_between,
+    today,
+)
+
+from .access import is_operator, require_service_or_admin, require_tenant_access
+from .dependencies import Platform
+
+router = APIRouter()
+
+
+class UsageQuery:
+    """The periods that a request asks for, by default the days of this month."""
+
+    def __init__(
+        self,
+        from_: date | None = Query(None, alias="from"),
+        to: date | None = None,
+        by: Literal["day", "month"] = "day",
+        capability: str | None = Query(None, max_length=32),
+    ) -> None:
+        last = to or datetime.now(UTC).date()
+        first = from_ or last.replace(day=1)
+        kept = KEPT_DAYS if by == "day" else KEPT_MONTHS * 31
+        if first > last or last - first >= timedelta(days=kept):
+            message = f"must be at most `to`, and at most {kept} days before it"
+            raise Invalid(f"from: {message}", errors=[{"location": "from", "message": message}])
+        self.periods = periods_between(first, last, by)
+        self.capability = capability
+
+
+@router.get("/usage")
+async def list_usage(
+    platform: Platform,
+    query: UsageQuery = Depends(),
+    limit: int = Query(20, ge=1, le=100),
+    cursor: str | None = None,
+    ctx: TenantContext = Depends(reader),
+) -> dict[str, Any]:
+    """What a tenant used, by day or month (UTC) and capability, and its quotas.
+
+    To the operator all tenants, in pages of `limit`; to any other caller its own. For
+    an admin or the tenant's own service. Counts are up to ten seconds old.
+    """
+    require_service_or_admin(ctx)
+    if not is_operator(ctx):
+        return {"tenants": [await _usage(platform, ctx.tenant, query)], "cursor": None}
+    records, after = await platform.directory.list_tenants(limit, cursor)
+    return {
+        "tenants": [await _usage(platform, record.id, query) for record in records],
+        "cursor": after,
+    }
+
+
+@router.get("/tenants/{id}/usage")
+async def get_usage(
+    id: str,
+    platform: Platform,
+    query: UsageQuery = Depends(),
+    ctx: TenantContext = Depends(reader),
+) -> dict[str, Any]:
+    """What one tenant used, as in `GET /platform/usage`."""
+    require_service_or_admin(ctx)
+    require_tenant_access(ctx, id)
+    await platform.directory.get_tenant(id)
+    return await _usage(platform, id, query)
+
+
+async def _usage(platform: PlatformContext, tenant: str, query: UsageQuery) -> dict[str, Any]:
+    used = await platform.usage.ledger.read(tenant, query.periods)
+    return {
+        "tenant": tenant,
+        "usage": [
+            {"period": u.period, "capability": u.capability, **u.counts}
+            for u in used
+            if query.capability in (None, u.capability)
+        ],
+        "quotas": await _quotas(platform, tenant),
+    }
+
+
+async def _quotas(platform: PlatformContext, tenant: str) -> list[dict[str, Any]]:
+    """The tenant's quotas, each with what is used of it."""
+    limits = await platform.directory.get_limits(tenant)
+    [totals] = await platform.usage.ledger.totals([tenant], today())
+    quotas = [
+        quota_state(rule, totals.used(rule.period, rule.capability, rule.meter))
+        for rule in quota_rules(limits)
+    ]
+    if ALL in limits and (most := limits[ALL].storage_bytes) is not None:
+        quotas.append(storage_state(totals.storage, most))
+    return quotas
