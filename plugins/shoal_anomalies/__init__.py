@@ -88,9 +88,9 @@ def _objective(parameters: Any, data: Any) -> float:
 async def shoal_tenant_removed(ctx: TenantContext) -> Mapping[str, int]:
     """Delete the tenant's InfluxDB database; the platform erases its own stores."""
     from .influx import InfluxArchive
-    from .storage import StoreSettings
+    from .settings import AnomalySettings
 
-    uri = ctx.services.settings(StoreSettings).series
+    uri = ctx.services.settings(AnomalySettings).series
     if not uri:
         return {}
     archive = InfluxArchive(uri, ctx.tenant, ctx.services.egress)

@@ -16,8 +16,8 @@ from shoal import TenantContext
 from . import keys
 from .alert_manager import AlertManager
 from .alerts import Notice
-from .channels import build_message
 from .maintenance import MaintenanceWindow
+from .messages import build_message
 from .rules import DEFAULT_RULES, Rule
 
 MAX_ATTEMPTS = 20  # to write while other processes do

@@ -1,176 +1,228 @@
-"""Channels: where a tenant's notices are sent, by Apprise."""
+"""Channels: where a tenant's notices are sent.
 
-import asyncio
-import random
-from collections.abc import Mapping
+Each service has a model of its own. A tenant gives ids and tokens of strict forms; the
+hosts are the services'. Only a webhook has a URL, which the platform's guard checks.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
 from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import quote
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    TypeAdapter,
+)
+from pydantic_core import CoreSchema, core_schema
 
-from .alerts import Alert, Reason
-
-MAX_ATTEMPTS = 8
-FIRST_DELAY = 2.0  # seconds; doubled with each attempt
-MAX_DELAY = 900.0
-LOCAL_SCHEMES = {
-    "dbus",
-    "exec",
-    "file",
-    "gio",
-    "glib",
-    "gnome",
-    "kde",
-    "macosx",
-    "qt",
-    "rsyslog",
-    "syslog",
-    "windows",
-}
-"""Schemes of Apprise that act on the server's own machine."""
+MAX_URL = 2_000
+MAX_RECIPIENTS = 20
 
 
-class Channel(BaseModel):
-    """An Apprise URL, such as `mailtos://…`, `slack://…`, `pagerduty://…`, `jsons://…`.
-
-    See https://github.com/caronc/apprise/wiki. The URL contains credentials, so it is
-    stored and never shown.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    url: SecretStr = Field(max_length=2000)
-    enabled: bool = True
-
-    @field_validator("url")
-    @classmethod
-    def _supported(cls, url: SecretStr) -> SecretStr:
-        import apprise
-
-        text = url.get_secret_value()
-        scheme = text.split("://", 1)[0].lower() if "://" in text else ""
-        is_known = apprise.Apprise.instantiate(text, suppress_exceptions=True) is not None
-        if scheme in LOCAL_SCHEMES or not is_known:
-            shown = f"{scheme}://…" if scheme else "without a scheme"
-            raise ValueError(f"not a URL of a service that Apprise supports: {shown}")
-        return url
+V = TypeVar("V", str, SecretStr)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message to send.
+class Form:
+    """The form of a text, or of a secret, which is stored and never shown.
 
-    key: the same at every attempt, so that receivers can drop duplicates.
+    pattern: A regular expression for all of it.
+    description: What it must be; goes into the error and OpenAPI.
     """
 
-    key: str
-    title: str
-    body: str
-    reason: Reason
-    priority: str
-    data: Mapping[str, Any]
+    pattern: str
+    description: str
+
+    def check(self, value: V) -> V:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"must be {self.description}")
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            **handler(schema),
+            "pattern": f"^(?:{self.pattern})$",
+            "description": self.description,
+        }
 
 
-class Sender(Protocol):
-    """Sends messages to channels."""
-
-    async def send(self, channel: Channel, message: Message) -> str | None:
-        """Send a message; None on success, else what went wrong."""
-
-
-_TITLE_PREFIXES: dict[Reason, str] = {
-    "opened": "",
-    "worsened": "Worse: ",
-    "reopened": "Again: ",
-    "reminder": "Still open: ",
-    "escalated": "Escalated: ",
-    "resolved": "Resolved: ",
-}
+MailAddress = Annotated[
+    str,
+    Form(
+        r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
+        r"[A-Za-z]{2,63}",
+        "an e-mail address such as ops@example.com",
+    ),
+]
 
 
-def build_message(tenant: str, alert: Alert, reason: Reason, key: str) -> Message:
-    """The message about an alert."""
-    metrics = sorted({member.metric for member in alert.members})
-    shown = ", ".join(metrics[:3]) + (" …" if len(metrics) > 3 else "")
-    title = f"[{alert.priority}] {_TITLE_PREFIXES[reason]}{shown} ({tenant})"
-    lines = [alert.sentence, ""]
-    for member in alert.members:
-        labels = ", ".join(f"{k}={v}" for k, v in member.labels.items())
-        name = f"{member.metric} ({labels})" if labels else member.metric
-        state = "recovered" if member.cleared is not None else "firing"
-        lines.append(f"- {name}: {state}. {member.sentence}".rstrip())
-    lines += ["", f"Alert {alert.id}, {alert.state}."]
-    data = {
-        "alert": alert.id,
-        "tenant": tenant,
-        "priority": alert.priority,
-        "state": alert.state,
-        "metrics": metrics,
-    }
-    return Message(key, title, "\n".join(lines), reason, alert.priority, data)
+def _check_signing_secret(secret: SecretStr) -> SecretStr:
+    try:
+        size = len(signing_key(secret))
+    except Base64Error:
+        size = 0
+    if not 24 <= size <= 64:
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
 
 
-class AppriseSender:
-    """Sends through Apprise.
+def signing_key(secret: SecretStr) -> bytes:
+    """The bytes of a webhook's secret."""
+    return b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
 
-    The key of a message is sent as `Idempotency-Key` to webhooks, and as
-    `X-Shoal-Notice` in e-mail.
+
+class _Channel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    enabled: bool = True
+
+    def shown(self) -> dict[str, Any]:
+        """The channel without its secrets, of which it says that they are set."""
+        return {
+            name: "set" if isinstance(value, SecretStr) else value
+            for name, value in self
+            if value is not None
+        }
+
+
+class Webhook(_Channel):
+    """A server of the tenant's own, which gets JSON, signed as Standard Webhooks say.
+
+    See https://www.standardwebhooks.com.
     """
 
-    def __init__(self, timeout: float = 10.0) -> None:
-        self.timeout = timeout
+    type: Literal["webhook"]
+    url: Annotated[SecretStr, Field(max_length=MAX_URL)]
+    """`https://…`. It may hold a token, so only its host is shown."""
+    secret: Annotated[SecretStr, AfterValidator(_check_signing_secret)] | None = None
+    """Signs the requests: `whsec_` and the base64 of 24 to 64 random bytes."""
 
-    async def send(self, channel: Channel, message: Message) -> str | None:
-        """Send a message; None on success, else what went wrong."""
-        import apprise
-
-        url = _with_key(channel.url.get_secret_value(), message.key)
-        target = apprise.Apprise.instantiate(url, suppress_exceptions=True)
-        if target is None:
-            return "Apprise does not support the channel's URL"
-        target.socket_connect_timeout = target.socket_read_timeout = self.timeout
-        if message.reason == "resolved":
-            kind = apprise.NotifyType.SUCCESS
-        elif message.priority == "P1":
-            kind = apprise.NotifyType.FAILURE
-        else:
-            kind = apprise.NotifyType.WARNING
-        log = apprise.LogCapture(level=30, fmt="%(message)s")  # type: ignore[no-untyped-call]
-        try:
-            with log as captured:
-                notify = asyncio.to_thread(
-                    target.notify,
-                    body=message.body,
-                    title=message.title,
-                    notify_type=kind,
-                    body_format="text",
-                )
-                sent = await asyncio.wait_for(notify, 3 * self.timeout)
-                errors = captured.getvalue().strip().splitlines()
-        except TimeoutError:
-            return f"no answer within {3 * self.timeout:g} seconds"
-        except Exception as error:  # a hundred services: any error is this attempt's failure
-            return f"{type(error).__name__}: {error}"
-        if sent:
-            return None
-        return errors[-1][:300] if errors else "the service rejected the message"
+    def shown(self) -> dict[str, Any]:
+        scheme, _, rest = self.url.get_secret_value().partition("://")
+        return {**super().shown(), "url": f"{scheme}://{re.split('[/?#]', rest)[0]}/…"}
 
 
-def _with_key(url: str, key: str) -> str:
-    scheme = url.split("://", 1)[0].lower()
-    if scheme in ("json", "jsons", "xml", "xmls", "form", "forms"):
-        header = f"%2BIdempotency-Key={quote(key, safe='')}"
-    elif scheme in ("mailto", "mailtos"):
-        header = f"%2BX-Shoal-Notice={quote(key, safe='')}"
-    else:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}{header}"
+class Slack(_Channel):
+    """An incoming webhook of Slack: `https://hooks.slack.com/services/<token>`."""
+
+    type: Literal["slack"]
+    token: Annotated[
+        SecretStr,
+        Form(
+            r"T[A-Z0-9]{6,20}/B[A-Z0-9]{6,20}/[A-Za-z0-9]{16,48}",
+            "the end of the webhook's URL, T…/B…/…",
+        ),
+    ]
 
 
-def retry_delay(attempt: int) -> float:
-    """Seconds to wait before an attempt (from 1), with a tenth of jitter."""
-    if attempt <= 1:
-        return 0.0
-    delay = min(FIRST_DELAY * 2.0 ** (attempt - 2), MAX_DELAY)
-    return delay * random.uniform(0.9, 1.1)
+class Teams(_Channel):
+    """A workflow of Microsoft Teams that posts a card when a webhook request comes."""
+
+    type: Literal["teams"]
+    host: Annotated[
+        str,
+        Form(
+            r"(?:prod-[0-9]{1,3}\.[a-z0-9-]{1,40}\.logic\.azure\.com"
+            r"|[a-z0-9]{1,63}\.[a-z0-9]{1,8}\.environment\.api\.powerplatform\.com)",
+            "the host of the workflow's URL, at logic.azure.com or api.powerplatform.com",
+        ),
+    ]
+    workflow: Annotated[
+        str, Form(r"[A-Za-z0-9]{16,64}", "the id after /workflows/ in the workflow's URL")
+    ]
+    signature: Annotated[
+        SecretStr, Form(r"[A-Za-z0-9_-]{20,128}", "the value of sig in the workflow's URL")
+    ]
+
+
+class Email(_Channel):
+    """E-mail, by the server that the operator has configured."""
+
+    type: Literal["email"]
+    to: list[MailAddress] = Field(min_length=1, max_length=MAX_RECIPIENTS)
+
+
+class PagerDuty(_Channel):
+    """A service of PagerDuty with an Events API v2 integration."""
+
+    type: Literal["pagerduty"]
+    routing_key: Annotated[
+        SecretStr, Form(r"[A-Za-z0-9]{32}", "the integration key, 32 letters and digits")
+    ]
+    region: Literal["us", "eu"] = "us"
+
+
+class Opsgenie(_Channel):
+    """A team of Opsgenie with an API integration."""
+
+    type: Literal["opsgenie"]
+    api_key: Annotated[
+        SecretStr, Form(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "the integration's API key")
+    ]
+    region: Literal["us", "eu"] = "us"
+
+
+class Telegram(_Channel):
+    """A chat of Telegram that a bot writes to."""
+
+    type: Literal["telegram"]
+    bot_token: Annotated[
+        SecretStr, Form(r"[0-9]{6,16}:[A-Za-z0-9_-]{30,64}", "the bot's token, 123456:ABC…")
+    ]
+    chat_id: Annotated[
+        str, Form(r"-?[0-9]{1,20}|@[A-Za-z][A-Za-z0-9_]{3,31}", "a chat's number or its @name")
+    ]
+
+
+class Discord(_Channel):
+    """A webhook of Discord: `https://discord.com/api/webhooks/<webhook_id>/<token>`."""
+
+    type: Literal["discord"]
+    webhook_id: Annotated[str, Form(r"[0-9]{15,22}", "the number in the webhook's URL")]
+    token: Annotated[SecretStr, Form(r"[A-Za-z0-9_-]{40,128}", "the end of the webhook's URL")]
+
+
+AnyChannel = Webhook | Slack | Teams | Email | PagerDuty | Opsgenie | Telegram | Discord
+TYPES = ("discord", "email", "opsgenie", "pagerduty", "slack", "teams", "telegram", "webhook")
+
+
+def _check_type(fields: Any) -> Any:
+    if isinstance(fields, dict) and fields.get("type") not in TYPES:
+        raise ValueError(f"type must be one of {', '.join(TYPES)}")
+    return fields
+
+
+Channel = Annotated[AnyChannel, Discriminator("type"), BeforeValidator(_check_type)]
+"""What `PUT /channels/{id}` takes."""
+
+_channel: TypeAdapter[AnyChannel] = TypeAdapter(Channel)
+
+
+def read_channel(stored: bytes) -> AnyChannel:
+    """A channel as `dump_channel` wrote it; ValidationError if it is none."""
+    return _channel.validate_json(stored)
+
+
+def dump_channel(channel: AnyChannel) -> bytes:
+    """A channel with its secrets, for the store only."""
+    return orjson.dumps(
+        {k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in channel}
+    )

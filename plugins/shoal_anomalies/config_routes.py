@@ -1,19 +1,28 @@
 """Operations on a tenant's rules, channels and maintenance windows."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import Conflict, Identifier, NotFound, TenantContext, current_tenant
+from shoal import (
+    Conflict,
+    EgressRefused,
+    Identifier,
+    Invalid,
+    NotFound,
+    Services,
+    TenantContext,
+    current_tenant,
+)
 
 from . import keys
 from .alert_state import effective_rules
-from .channels import Channel
+from .channels import AnyChannel, Channel, Email, Webhook, dump_channel, read_channel
 from .maintenance import MaintenanceWindow
 from .rules import DEFAULT_RULES, Rule
+from .settings import AnomalySettings
 
 MAX_ENTRIES = 1_000  # of each kind
 
@@ -51,19 +60,22 @@ async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenan
 
 @router.get("/channels")
 async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
-    """List the channels by name, with only the scheme of their URLs."""
+    """List the channels by name, without their secrets."""
     stored = await ctx.stores.online.hgetall(keys.CHANNELS)
-    return {"channels": {k.decode(): _channel(orjson.loads(v)) for k, v in sorted(stored.items())}}
+    return {"channels": {k.decode(): read_channel(v).shown() for k, v in sorted(stored.items())}}
 
 
 @router.put("/channels/{id}")
 async def put_channel(
     id: Identifier, body: Channel, ctx: TenantContext = Depends(current_tenant)
 ) -> dict[str, Any]:
-    """Create or replace a channel: an Apprise URL. Rules name channels by their id."""
-    record = {"url": body.url.get_secret_value(), "enabled": body.enabled}
-    await put_entry(ctx, keys.CHANNELS, id, orjson.dumps(record))
-    return {"id": id, **_channel(record)}
+    """Create or replace a channel of a service. Rules name channels by their id.
+
+    Secrets are stored and never shown; all that is to be kept must be sent again.
+    """
+    _check_channel(ctx.services, body)
+    await put_entry(ctx, keys.CHANNELS, id, dump_channel(body))
+    return {"id": id, **body.shown()}
 
 
 @router.delete("/channels/{id}", status_code=204)
@@ -131,8 +143,26 @@ async def put_entry(ctx: TenantContext, place: tuple[str, ...], id: str, text: s
     await ctx.stores.online.hset(place, id, text)
 
 
-def _channel(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"scheme": record["url"].split("://", 1)[0], "enabled": record.get("enabled", True)}
+def _check_channel(services: Services, channel: AnyChannel) -> None:
+    """Raise Invalid for a channel that the operator's settings do not let be used."""
+    if isinstance(channel, Webhook):
+        try:
+            services.egress.check_url(channel.url.get_secret_value())
+        except EgressRefused as error:
+            raise _invalid("url", str(error)) from None
+    elif isinstance(channel, Email):
+        server = services.settings(AnomalySettings).email
+        if server is None:
+            raise _invalid("type", "the platform is not set up to send e-mail; ask its operator")
+        for index, address in enumerate(channel.to):
+            if not server.takes(address):
+                domains = ", ".join(server.domains)
+                raise _invalid(f"to.{index}", f"e-mail can only be sent to {domains}")
+
+
+def _invalid(location: str, message: str) -> Invalid:
+    errors = [{"location": location, "message": message}]
+    return Invalid(f"{location}: {message}", errors=errors)
 
 
 def _window(window: MaintenanceWindow) -> dict[str, Any]:

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from shoal import ShoalError, TenantContext
 
 from . import keys
-from .channels import MAX_ATTEMPTS, AppriseSender, Channel, Message, Sender, retry_delay
+from .channels import AnyChannel, read_channel
+from .messages import MAX_ATTEMPTS, Message, retry_delay
+from .sender import send
 
 log = logging.getLogger("shoal.anomalies")
 
@@ -71,8 +74,7 @@ class Notifier:
     There is one task per tenant, which ends when the outbox is empty.
     """
 
-    def __init__(self, sender: Sender | None = None) -> None:
-        self._sender = sender or AppriseSender()
+    def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
 
@@ -134,12 +136,16 @@ class Notifier:
         """Send in order, resolutions last; when those not sent are due again."""
         entries.sort(key=lambda item: (item[1]["message"]["reason"] == "resolved", item[0]))
         stored = channels.get(entries[0][1]["channel"].encode())
-        channel = Channel.model_validate_json(stored) if stored else None
+        channel = None
+        try:
+            channel = read_channel(stored) if stored else None
+        except ValidationError:  # without its text, which has the channel's secrets
+            log.warning("a channel of %s cannot be read, and counts as not defined", ctx.tenant)
         results = [await self._send_notice(ctx, key, entry, channel) for key, entry in entries]
         return [due for due in results if due is not None]
 
     async def _send_notice(
-        self, ctx: TenantContext, key: str, entry: Entry, channel: Channel | None
+        self, ctx: TenantContext, key: str, entry: Entry, channel: AnyChannel | None
     ) -> float | None:
         online = ctx.stores.online
         claim = keys.delivery_claim(key)
@@ -152,7 +158,7 @@ class Notifier:
             state = "disabled" if channel else "not defined"
             error, attempt = f"the channel {entry['channel']!r} is {state}", MAX_ATTEMPTS
         else:
-            error = await self._sender.send(channel, Message(**entry["message"]))
+            error = await send(ctx.services, channel, Message(**entry["message"]))
         now = time.time()
         outcome = "sent" if error is None else "given up" if attempt >= MAX_ATTEMPTS else "failed"
         delivery = Delivery(key, entry["channel"], now, attempt, outcome, error or "")

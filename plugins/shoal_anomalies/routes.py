@@ -5,12 +5,12 @@ from fastapi import APIRouter
 from shoal import Services
 
 from . import alert_routes, anomaly_routes, config_routes, feedback_routes, series_routes
-from .storage import StoreSettings
+from .settings import AnomalySettings
 
 
 def routes(services: Services) -> APIRouter:
     """All operations."""
-    services.settings(StoreSettings)  # an invalid setting must fail at the start
+    services.settings(AnomalySettings)  # an invalid setting must fail at the start
     router = APIRouter()
     for module in (series_routes, anomaly_routes, feedback_routes, alert_routes, config_routes):
         router.routes.extend(module.router.routes)  # `include_router` refuses the path ""

@@ -31,12 +31,17 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 class DefaultServices:
-    """Services without configuration: every setting has its default."""
+    """Services whose settings are the defaults, but for what a test puts into them.
 
-    egress = Egress(allow=("127.0.0.1",))
+    Connections may be made to servers of the tests.
+    """
+
+    def __init__(self) -> None:
+        self.egress = Egress(allow=("127.0.0.1",))
+        self.section: dict[str, Any] = {}
 
     def settings(self, model: Any) -> Any:
-        return model()
+        return model(**self.section)
 
 
 _tenants = count()
@@ -68,11 +73,21 @@ async def ctx(redis_port: int, tmp_path: Path):
 
 @dataclass
 class Webhook:
-    """A local web server that receives notices and answers with `status`."""
+    """A local web server that receives notices and answers with `status`.
+
+    received: what the notices say; `requests` has headers and bodies.
+    """
 
     url: str
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    answer: bytes = b""
     received: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    @property
+    def channel(self) -> dict[str, Any]:
+        return {"type": "webhook", "url": self.url}
 
 
 @pytest.fixture
@@ -81,18 +96,20 @@ def webhook() -> Iterator[Webhook]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            hook.received.append(
-                {"key": self.headers["Idempotency-Key"], "status": hook.status, **body}
-            )
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hook.received.append(json.loads(body)["data"])
+            hook.requests.append((dict(self.headers), body))
             self.send_response(hook.status)
+            for name, value in hook.headers.items():
+                self.send_header(name, value)
             self.end_headers()
+            self.wfile.write(hook.answer)
 
         def log_message(self, *args: Any) -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hook = Webhook(f"json://127.0.0.1:{server.server_port}/hook")
+    hook = Webhook(f"http://127.0.0.1:{server.server_port}/hook")
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
     )

@@ -375,8 +375,10 @@ async def test_maintenance_windows_are_stored_listed_and_deleted(http):
         ),
         ("/rules/r", {"priority": "P1", "condition": "above"}, "needs a limit"),
         ("/rules/r", {"priority": "P1", "condition": "above", "limit": "x"}, "number"),
-        ("/channels/c", {"url": "nonsense"}, "Apprise"),
-        ("/channels/c", {"url": "syslog://"}, "Apprise"),
+        ("/channels/c", {"url": "json://127.0.0.1"}, "type must be one of discord, email"),
+        ("/channels/c", {"type": "syslog"}, "type must be one of discord, email"),
+        ("/channels/c", {"type": "webhook", "url": "http://hooks.example"}, "https://"),
+        ("/channels/c", {"type": "email", "to": ["a@b.example"]}, "ask its operator"),
     ],
 )
 async def test_invalid_configuration_is_rejected_with_the_reason(http, path, body, says):
@@ -411,9 +413,12 @@ async def test_feedback_on_an_invalid_id_is_not_found(http):
 
 
 async def test_a_channels_credentials_are_never_shown(http):
-    answer = await http.put("/channels/page", json={"url": "json://user:secret@127.0.0.1/x"})
-    assert answer.json() == {"id": "page", "scheme": "json", "enabled": True}
-    assert "secret" not in (await http.get("/channels")).text
+    channel = {"type": "pagerduty", "routing_key": "secret" + "x" * 26}
+    answer = await http.put("/channels/page", json=channel)
+    shown = {"type": "pagerduty", "routing_key": "set", "region": "us", "enabled": True}
+    assert answer.json() == {"id": "page", **shown}
+    listed = await http.get("/channels")
+    assert listed.json() == {"channels": {"page": shown}} and "secret" not in listed.text
 
 
 async def test_a_reader_cannot_write(ctx):

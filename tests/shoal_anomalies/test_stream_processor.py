@@ -390,7 +390,7 @@ async def test_an_unusual_combination_is_explained_by_its_drivers(ctx, processor
 
 
 async def test_the_job_sends_notices_of_a_dead_worker(ctx, processor, webhook):
-    channel = orjson.dumps({"url": webhook.url, "enabled": True})
+    channel = orjson.dumps(webhook.channel)
     await ctx.stores.online.hset(keys.CHANNELS, "page", channel)
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     assert len(await outbox(ctx)) == 1 and not webhook.received
@@ -412,7 +412,7 @@ async def test_points_are_replayed_over_a_state_of_another_version(ctx, processo
 
 
 async def test_the_background_task_delivers_and_ends(ctx, webhook):
-    await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps({"url": webhook.url}))
+    await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps(webhook.channel))
     processor = StreamProcessor()
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     for _ in range(200):

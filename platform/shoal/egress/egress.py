@@ -1,5 +1,6 @@
 """Where the platform may connect to, as the operator decides, and clients for it."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -108,8 +109,19 @@ class Egress(BaseModel):
         )
 
     def _bounds(self, trusted: Iterable[str], timeout: float, max_bytes: int) -> Bounds:
+        logging.getLogger("httpx").addFilter(_hide_paths)
         proxy = httpx.Proxy(self.proxy.get_secret_value()) if self.proxy else None
         return Bounds(Policy(self._allowed, trusted), timeout, max_bytes, proxy)
+
+
+def _hide_paths(record: logging.LogRecord) -> bool:
+    """Log a URL without its path and query, which may be a secret."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            f"{arg.scheme}://{arg.host}/…" if isinstance(arg, httpx.URL) else arg
+            for arg in record.args
+        )
+    return True
 
 
 def _client_options(timeout: float, options: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ CONNECTS = {
     "aiosmtplib",
     "anyio.connect_tcp",
     "anyio.getaddrinfo",
-    "apprise",
     "asyncio.open_connection",
     "boto3",
     "botocore",
@@ -66,7 +65,7 @@ EXCEPTIONS = {
     "platform/shoal/runtime/ray_head.py": "looks whether a port of this machine is free",
     "platform/shoal/stores/": "the stores' URIs, which the operator has configured",
     "platform/shoal/testing/": "tests of a plugin, on the author's machine",
-    "plugins/shoal_anomalies/channels.py": "Apprise",
+    "plugins/shoal_anomalies/mail.py": "the mail server, which the operator has configured",
     "plugins/shoal_features/feast_http.py": CLIENT,
     "plugins/shoal_search/embedder.py": "a model that the operator has named",
 }
