@@ -28,6 +28,9 @@ MAX_METADATA_DEPTH = 32
 MAX_ITEMS = 10_000
 """Items in one request."""
 EPOCH, END = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+WEB_URL = re.compile(
+    r"https?://[^\s\x00-\x1f\x7f-\x9f/?#\\@]+([/?#][^\s\x00-\x1f\x7f-\x9f]*)?", re.I
+)
 NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 
 
@@ -47,6 +50,16 @@ def _normalize(value: str) -> str:
 def _reject_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty")
+    return value
+
+
+def _check_url(value: str) -> str:
+    """Refuse what is no page's address: whoever shows a hit makes a link of it."""
+    if not WEB_URL.fullmatch(value):
+        raise ValueError(
+            "must be the address of a page, https://host/… or http://host/…, without spaces "
+            "or a user name; leave it out if there is none"
+        )
     return value
 
 
@@ -101,7 +114,12 @@ class Item(BaseModel):
     updated_at: Annotated[
         AwareDatetime, BeforeValidator(reject_number), AfterValidator(_check_time)
     ]
-    url: Annotated[str, AfterValidator(_normalize), Field(max_length=2_000)] | None = None
+    url: (
+        Annotated[
+            str, AfterValidator(_normalize), Field(max_length=2_000), AfterValidator(_check_url)
+        ]
+        | None
+    ) = None
     metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] | None = None
 
     @property

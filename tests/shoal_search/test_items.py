@@ -69,6 +69,59 @@ def test_a_bad_field_is_named_with_what_is_wrong(
     assert batch.rejected[1].startswith(said)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com",
+        "HTTPS://example.com/a?b=c#d",
+        "http://127.0.0.1:8080/board/1",
+        "https://[2001:db8::1]/x",
+        "https://пример.рф/ä",
+        "https://example.com/users/@ana",
+    ],
+)
+def test_the_address_of_a_page_is_kept(url: str, item: Make) -> None:
+    assert check_items([item("1", url=url)]).accepted[0].url == url
+
+
+@pytest.mark.parametrize("scheme", ["javascript", "data", "vbscript", "file", "blob", "ftp", ""])
+@pytest.mark.parametrize("rest", [":alert(1)", "://x/%0aalert(1)", ":text/html,<script>"])
+@pytest.mark.parametrize("disguise", ["{}", " {}", "\t{}", "{}\n", "java\nscript:{}"])
+def test_a_url_that_runs_code_rejects_its_row(
+    scheme: str, rest: str, disguise: str, item: Make
+) -> None:
+    for url in (scheme + rest, scheme.upper() + rest):
+        rows = [item("0"), item("1", url=disguise.format(url)), item("2")]
+        batch = check_items(rows)
+        assert list(batch.accepted) == [0, 2]
+        assert batch.rejected[1].startswith("url: must be the address of a page")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com",
+        "//example.com",
+        "https:example.com",
+        "https:/example.com",
+        "https:///x",
+        "https://",
+        "https:\\\\example.com",
+        "https://example.com\\@evil.example",
+        "https://example.com@evil.example",
+        "https://example.com/a b",
+        "https://exa\tmple.com",
+        "https://example.com/\x01",
+        "https://example.com/\x85",
+        "xhttps://example.com",
+        "javascript://example.com/%0aalert(1)//https://",
+    ],
+)
+def test_what_is_no_address_of_a_page_is_rejected(url: str, item: Make) -> None:
+    assert list(check_items([item("1", url=url)]).rejected) == [0]
+
+
 def test_a_missing_field_is_named(item: Make) -> None:
     row = item()
     del row["board_id"]
