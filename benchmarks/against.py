@@ -34,7 +34,7 @@ NOOP = """
 import shoal
 from fastapi import APIRouter, Depends
 
-context = getattr(shoal, "current_tenant", None) or shoal.tenant
+context = shoal.requires("read:own") if hasattr(shoal, "requires") else shoal.current_tenant
 
 def routes(services):
     router = APIRouter()

@@ -19,6 +19,7 @@ import numpy as np
 from common import machine
 
 from shoal import Event, Role, TenantContext
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
@@ -99,13 +100,14 @@ def open_context(config: StoreConfig, tenant: str) -> TenantContext:
     return TenantContext(
         tenant,
         Role.admin,
+        SERVICE_RIGHTS[Role.admin],
         None,
         None,
         "r",
         open_stores(config, tenant),
         Services(),  # type: ignore[arg-type]
         lambda model: model(),
-        lambda name: None,
+        lambda name, ctx: None,
     )
 
 

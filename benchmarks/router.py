@@ -44,15 +44,15 @@ class Bare: ...
 
 NOOP = """
 from fastapi import APIRouter, Depends
-from shoal import Capability, TenantContext, hookimpl, current_tenant
+from shoal import Capability, TenantContext, hookimpl, requires
 
 def routes(services):
     router = APIRouter()
     @router.get("")
-    async def nothing(ctx: TenantContext = Depends(current_tenant)):
+    async def nothing(ctx: TenantContext = Depends(requires("read:own"))):
         return {}
     @router.get("/number")
-    async def number(n: int, ctx: TenantContext = Depends(current_tenant)):
+    async def number(n: int, ctx: TenantContext = Depends(requires("read:own"))):
         return {"n": n}
     return router
 

@@ -17,6 +17,7 @@ from typer.main import get_command
 from shoal.cli import main
 from shoal.contract.operations import operations
 from shoal.egress.egress import Egress
+from shoal.router.route_guard import enforce_rights
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
 from shoal.runtime.configuration import Config, IngressSettings
@@ -219,13 +220,36 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> LocalPlatform:
     return Bare(config, [installed[name] for name in CAPABILITIES])
 
 
+def document(capability: str, process: LocalPlatform) -> dict[str, Any]:
+    """The OpenAPI document of a capability."""
+    routes = process.capability(capability).routes(process.services(capability))
+    enforce_rights(routes)
+    app = FastAPI(generate_unique_id_function=lambda route: route.name)
+    app.include_router(routes, prefix=f"/{capability}")
+    return app.openapi()
+
+
+@pytest.mark.parametrize("capability", ["platform", *CAPABILITIES])
+def test_the_page_of_rights_lists_every_operation(capability: str, process: LocalPlatform) -> None:
+    actual = {
+        (spec["operationId"], spec["x-shoal-right"], spec.get("x-shoal-right-for-others", ""))
+        for methods in document(capability, process)["paths"].values()
+        for spec in methods.values()
+    }
+    page = (ROOT / "docs/rights.md").read_text()
+    section = page.split(f"### {capability.capitalize()}\n")[1].split("\n#")[0]
+    rows = re.findall(r"^\| `(\S+)`(?:; others: `(\S+)`)? \| (.+) \|$", section, re.MULTILINE)
+    written = {
+        (name, right, others)
+        for right, others, names in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert written == actual
+
+
 @pytest.mark.parametrize("capability", ["platform", *CAPABILITIES])
 def test_the_api_page_lists_exactly_the_operations(capability: str, process: LocalPlatform) -> None:
-    app = FastAPI(generate_unique_id_function=lambda route: route.name)
-    app.include_router(
-        process.capability(capability).routes(process.services(capability)), prefix=f"/{capability}"
-    )
-    actual = {(o.method, o.path, o.id) for o in operations(app.openapi()).values()}
+    actual = {(o.method, o.path, o.id) for o in operations(document(capability, process)).values()}
     page = (ROOT / "docs/http-api.md").read_text()
     rows = set(re.findall(r"^\| `([A-Z]+) (/\S+)` \| `(\w+)` \|", page, re.MULTILINE))
     written = {row for row in rows if row[1].split("/")[1] == capability}

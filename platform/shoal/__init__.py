@@ -24,13 +24,10 @@ from .contract.capability import (
 )
 from .contract.context import (
     Operations,
-    Role,
     Services,
     TenantContext,
-    admin,
     current_tenant,
-    editor,
-    reader,
+    requires,
 )
 from .contract.errors import (
     Conflict,
@@ -57,6 +54,7 @@ from .contract.experiments import (
 from .contract.hookspecs import hookimpl
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
+from .contract.rights import Right, Role
 from .contract.stores import Hit, Stores, VectorSchema
 from .contract.usage import Meter, Usage
 from .egress.egress import Egress
@@ -95,6 +93,7 @@ __all__ = [
     "PageContext",
     "Parameters",
     "QuotaExceeded",
+    "Right",
     "Role",
     "RowError",
     "Scaling",
@@ -111,16 +110,14 @@ __all__ = [
     "Usage",
     "Variant",
     "VectorSchema",
-    "admin",
     "assignment_bucket",
     "current_tenant",
     "describe_validation_error",
-    "editor",
     "hookimpl",
     "operator_client",
     "overlapping_experiments",
     "read_rows",
-    "reader",
+    "requires",
     "validate_rows",
     "validation_errors",
 ]

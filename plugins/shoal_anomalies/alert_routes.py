@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import Conflict, Identifier, NotFound, TenantContext, current_tenant
+from shoal import Conflict, Identifier, NotFound, TenantContext, requires
 
 from . import keys
 from .alert_manager import AlertManager
@@ -32,7 +32,7 @@ async def list_alerts(
     priority: Literal["P1", "P2", "P3"] | None = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List alerts, newest first.
 
@@ -57,7 +57,7 @@ async def list_alerts(
 
 @router.post("/alerts/{id}/acknowledge")
 async def acknowledge_alert(
-    id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Acknowledge an alert: reminders and escalation stop.
 
@@ -74,7 +74,7 @@ async def acknowledge_alert(
 
 @router.post("/alerts/{id}/resolve")
 async def resolve_alert(
-    id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Resolve an alert by hand; it opens again if its rule is still met."""
     return await _change_alert(ctx, id, lambda manager: manager.resolve(id, datetime.now(UTC)))
@@ -98,7 +98,7 @@ async def _change_alert(
 
 @router.get("/deliveries")
 async def list_deliveries(
-    limit: Limit = 100, ctx: TenantContext = Depends(current_tenant)
+    limit: Limit = 100, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """List the latest delivery attempts, newest first, and count pending notices."""
     pipe = ctx.stores.online.pipeline()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import TenantContext, current_tenant
+from shoal import TenantContext, requires
 
 from . import keys
 from .route_arguments import Cursor, From, Limit, Metric, To, parse_cursor, time_range
@@ -26,7 +26,7 @@ async def list_anomalies(
     method: Method | None = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List anomalies with their explanations, newest first.
 

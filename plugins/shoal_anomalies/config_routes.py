@@ -14,7 +14,7 @@ from shoal import (
     NotFound,
     Services,
     TenantContext,
-    current_tenant,
+    requires,
 )
 
 from . import keys
@@ -30,7 +30,7 @@ router = APIRouter()
 
 
 @router.get("/rules")
-async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def list_rules(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the effective rules: the defaults with the tenant's changes."""
     rules = effective_rules(await ctx.stores.online.hgetall(keys.RULES))
     return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
@@ -38,7 +38,7 @@ async def list_rules(ctx: TenantContext = Depends(current_tenant)) -> dict[str, 
 
 @router.put("/rules/{id}")
 async def put_rule(
-    id: Identifier, body: Rule, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, body: Rule, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Create or replace a rule. `matches` is the number of known series it covers."""
     await put_entry(ctx, keys.RULES, id, body.model_dump_json())
@@ -48,7 +48,9 @@ async def put_rule(
 
 
 @router.delete("/rules/{id}", status_code=204)
-async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_rule(
+    id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> None:
     """Delete a rule, also a default one; alerts that only it could clear resolve."""
     if id not in effective_rules(await ctx.stores.online.hgetall(keys.RULES)):
         raise NotFound(f"no rule {id!r}")
@@ -59,7 +61,7 @@ async def delete_rule(id: Identifier, ctx: TenantContext = Depends(current_tenan
 
 
 @router.get("/channels")
-async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def list_channels(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the channels by name, without their secrets."""
     stored = await ctx.stores.online.hgetall(keys.CHANNELS)
     return {"channels": {k.decode(): read_channel(v).shown() for k, v in sorted(stored.items())}}
@@ -67,7 +69,7 @@ async def list_channels(ctx: TenantContext = Depends(current_tenant)) -> dict[st
 
 @router.put("/channels/{id}")
 async def put_channel(
-    id: Identifier, body: Channel, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, body: Channel, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Create or replace a channel of a service. Rules name channels by their id.
 
@@ -79,14 +81,16 @@ async def put_channel(
 
 
 @router.delete("/channels/{id}", status_code=204)
-async def delete_channel(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_channel(
+    id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> None:
     """Delete a channel."""
     if not await ctx.stores.online.hdel(keys.CHANNELS, id):
         raise NotFound(f"no channel {id!r}")
 
 
 @router.get("/maintenance")
-async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def list_maintenance(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List all maintenance windows, and whether each is active now."""
     stored = await ctx.stores.online.hgetall(keys.WINDOWS)
     listed = {
@@ -98,7 +102,7 @@ async def list_maintenance(ctx: TenantContext = Depends(current_tenant)) -> dict
 
 @router.put("/maintenance/{id}")
 async def put_maintenance(
-    id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Create or replace a maintenance window.
 
@@ -110,7 +114,7 @@ async def put_maintenance(
 
 @router.get("/maintenance/{id}")
 async def get_maintenance(
-    id: Identifier, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """One maintenance window, and whether it is active now."""
     stored = await ctx.stores.online.hget(keys.WINDOWS, id)
@@ -120,7 +124,9 @@ async def get_maintenance(
 
 
 @router.delete("/maintenance/{id}", status_code=204)
-async def delete_maintenance(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_maintenance(
+    id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> None:
     """Delete a maintenance window.
 
     Alerts that it suppressed notify with the next point, if they are still active.

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shoal import Identifier, Invalid, NotFound, TenantContext, current_tenant
+from shoal import Identifier, Invalid, NotFound, TenantContext, requires
 
 from . import keys
 from .config_routes import put_entry
@@ -59,7 +59,7 @@ class Missed(BaseModel):
 
 @router.post("/{id}/feedback")
 async def give_feedback(
-    id: Identifier, body: Feedback, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, body: Feedback, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Say whether an anomaly was one; `shoal tune anomalies` learns from it."""
     series, _, time = id.rpartition("-")
@@ -75,7 +75,7 @@ async def give_feedback(
 
 @router.post("/missed")
 async def report_missed(
-    body: Missed, ctx: TenantContext = Depends(current_tenant)
+    body: Missed, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Report an anomaly that was not found.
 
@@ -90,7 +90,9 @@ async def report_missed(
 
 
 @router.get("/labels")
-async def list_labels(start: From = None, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def list_labels(
+    start: From = None, ctx: TenantContext = Depends(requires("read:tenant"))
+) -> Response:
     """List the series with feedback, as `shoal tune anomalies --from` reads them.
 
     Since `from` (default: 90 days ago), with the times in which they were anomalous
@@ -108,7 +110,7 @@ async def list_labels(start: From = None, ctx: TenantContext = Depends(current_t
 
 
 @router.get("/suggestion")
-async def get_suggestion(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def get_suggestion(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """The parameters that the feedback suggests, by the last run of `anomalies.learn`.
 
     Null with too little feedback; `parameters` is null if the current ones are best.

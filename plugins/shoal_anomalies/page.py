@@ -26,7 +26,7 @@ class _Page:
         self._context = context
         self._api = context.client.anomalies
         self._series: dict[str, str] = {}
-        self._may_edit = context.role != "reader"
+        self._may_edit = context.may("write:tenant")
 
     async def draw(self) -> None:
         listed = await self._request(self._api.list_metrics())
@@ -200,7 +200,7 @@ class _Page:
 
         Empty for anyone but the operator.
         """
-        if self._context.role != "admin":
+        if not self._context.may("admin:platform"):
             return {}
         try:
             runs = (await self._context.client.platform.list_runs(limit=200))["runs"]

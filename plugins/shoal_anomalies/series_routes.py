@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
 
-from shoal import Invalid, NotFound, TenantContext, current_tenant
+from shoal import Invalid, NotFound, TenantContext, requires
 
 from . import keys, recent_points
 from .intake import JSON, NDJSON, point_event, read_points
@@ -46,7 +46,7 @@ router = APIRouter()
 async def add_metrics(
     request: Request,
     precision: str = Query("ns", description="unit of line protocol's timestamps"),
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Add points: JSON, NDJSON, or InfluxDB line protocol (`text/plain`).
 
@@ -61,7 +61,9 @@ async def add_metrics(
 
 @router.post("/write", status_code=204)
 async def write(
-    request: Request, precision: str = Query("ns"), ctx: TenantContext = Depends(current_tenant)
+    request: Request,
+    precision: str = Query("ns"),
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> None:
     """InfluxDB's own write operation, for Telegraf.
 
@@ -86,7 +88,7 @@ async def _append(ctx: TenantContext, points: list[Point]) -> None:
 
 
 @router.get("/metrics")
-async def list_metrics(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def list_metrics(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the tenant's series: metric, labels, and the id for `GET /series`."""
     stored = await ctx.stores.online.hgetall(keys.SERIES)
     series = [{"series": k.decode(), **_public_info(orjson.loads(v))} for k, v in stored.items()]
@@ -100,7 +102,7 @@ async def get_series(
     series: str | None = Query(None, pattern="^[0-9a-f]{16}$"),
     start: From = None,
     end: To = None,
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """One series: times, values, the expected band, and scores.
 

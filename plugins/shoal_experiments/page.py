@@ -34,7 +34,7 @@ class _Pages:
         self._page = page
         self._api = page.client.experiments
         self._column = ui.column().classes("w-full")
-        self._may_edit = page.role != "reader"
+        self._may_edit = page.may("write:tenant")
 
     async def _try(self, call: Awaitable[Any]) -> Any:
         """The call's answer, or None after an error, which is shown."""

@@ -8,16 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from shoal import (
-    Assigner,
-    Identifier,
-    Invalid,
-    TenantContext,
-    current_tenant,
-    editor,
-    read_rows,
-    reader,
-)
+from shoal import Assigner, Identifier, Invalid, TenantContext, read_rows, requires
 
 from . import calculator, lifecycle, promotion, reporting, tuning
 from .design import Design
@@ -82,7 +73,7 @@ class Promotion(_Body):
 
 @router.post("/sample-size", openapi_extra=SAFE)
 def sample_size(
-    body: calculator.SampleSize, ctx: TenantContext = Depends(reader)
+    body: calculator.SampleSize, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
     """Units per arm needed to detect an effect."""
     try:
@@ -92,7 +83,9 @@ def sample_size(
 
 
 @router.post("/analyze", openapi_extra=SAFE)
-def analyze(body: calculator.Analyze, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+def analyze(
+    body: calculator.Analyze, ctx: TenantContext = Depends(requires("read:own"))
+) -> dict[str, Any]:
     """Compare arms by their counts or moments."""
     try:
         return calculator.analyze(body)
@@ -101,7 +94,9 @@ def analyze(body: calculator.Analyze, ctx: TenantContext = Depends(reader)) -> d
 
 
 @router.post("/bounds", openapi_extra=SAFE)
-def bounds(body: calculator.Looks, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+def bounds(
+    body: calculator.Looks, ctx: TenantContext = Depends(requires("read:own"))
+) -> dict[str, Any]:
     """Bounds of a group-sequential plan, and the sample size they cost."""
     try:
         return calculator.bounds(body)
@@ -117,7 +112,7 @@ async def list_experiments(
     status: str | None = None,
     limit: int = Query(100, ge=1, le=1000),
     cursor: str = "",
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """The tenant's experiments, in order of creation."""
     found = [d for d in await Repository(ctx.stores).all() if status in (None, d.status)]
@@ -134,14 +129,16 @@ async def list_experiments(
 
 
 @router.put("/{id}")
-async def draft(id: Id, body: Design, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+async def draft(
+    id: Id, body: Design, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> dict[str, Any]:
     """Draft an experiment, or replace a draft."""
     return _view(await lifecycle.draft(ctx, id, body))
 
 
 @router.put("/{id}/proposal")
 async def propose(
-    id: Id, body: tuning.Proposal, ctx: TenantContext = Depends(editor)
+    id: Id, body: tuning.Proposal, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Draft an experiment that compares the current parameters with tuned ones.
 
@@ -161,20 +158,20 @@ async def propose(
 
 
 @router.get("/{id}")
-async def get(id: Id, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def get(id: Id, ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """One experiment: design, state, plan and history."""
     return _view(await Repository(ctx.stores).get(id))
 
 
 @router.delete("/{id}")
-async def delete(id: Id, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+async def delete(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) -> dict[str, Any]:
     """Delete an experiment that is not running."""
     await lifecycle.delete(ctx, id)
     return {"deleted": id}
 
 
 @router.post("/{id}/start")
-async def start(id: Id, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+async def start(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) -> dict[str, Any]:
     """Freeze and hash the design, and start assigning units."""
     document = await lifecycle.start(ctx, id)
     types = {
@@ -193,7 +190,7 @@ async def start(id: Id, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
 
 @router.post("/{id}/stop")
 async def stop(
-    id: Id, body: Reason | None = None, ctx: TenantContext = Depends(editor)
+    id: Id, body: Reason | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Stop assigning units; the analysis covers what was observed until now."""
     return _view(await lifecycle.stop(ctx, id, body.reason if body else ""))
@@ -201,7 +198,7 @@ async def stop(
 
 @router.post("/{id}/promote")
 async def promote(
-    id: Id, body: Promotion | None = None, ctx: TenantContext = Depends(editor)
+    id: Id, body: Promotion | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Make the winner's parameters the tenant's own, at once or over a ramp.
 
@@ -231,7 +228,7 @@ async def promote(
 
 @router.post("/{id}/rollback")
 async def rollback(
-    id: Id, body: Reason | None = None, ctx: TenantContext = Depends(editor)
+    id: Id, body: Reason | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Undo a promotion, or end a ramp: restores the tenant's previous values."""
     return _view(await promotion.roll_back(ctx, id, body.reason if body else ""))
@@ -245,14 +242,16 @@ async def assignment(
     attribute: Annotated[
         list[str], Query(description="An attribute for targeting, as name:value.")
     ] = [],  # noqa: B006
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("read:own", others="read:tenant")),
 ) -> dict[str, Any]:
-    """A unit's variant; null when it does not take part.
+    """A unit's variant; null when it does not take part. A user's own unit is theirs.
 
     In a product experiment, this request is the unit's exposure, unless `expose=false`.
     Where a capability's parameters vary, their first use is the exposure.
     """
     document = await Repository(ctx.stores).get(id)
+    if document.design.unit != "user" or unit != ctx.user:
+        ctx.require("read:tenant")
     variant, parameters = None, {}
     if document.status == "running":
         assigner = Assigner.compile(
@@ -289,7 +288,7 @@ async def assignment(
     },
 )
 async def add_outcomes(
-    id: Id, request: Request, ctx: TenantContext = Depends(editor)
+    id: Id, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Record what units did: one outcome, an array of them, or NDJSON.
 
@@ -312,7 +311,7 @@ async def add_outcomes(
 
 
 @router.get("/{id}/results")
-async def results(id: Id, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def results(id: Id, ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """Health at any time; effects and verdict when the registered plan allows it."""
     document = await Repository(ctx.stores).get(id)
     if document.started_at is None:

@@ -17,7 +17,7 @@ from .parameters import OptimizerParameters
 from .records import Person, Task
 from .skills import Matcher
 from .store import Change, RecordStore, encode, fingerprint
-from .tasks import get_task
+from .tasks import get_task, is_writable
 from .team.rules import find_violations
 
 MAX_ALTERNATIVES = 200
@@ -297,8 +297,11 @@ async def _commit(
 
     Raises:
         Conflict: The task is not open, or a record has changed in the meantime.
+        Forbidden: The task is the whole tenant's, and the caller's rights are not.
     """
     task = recommendation.task
+    if not is_writable(ctx, task.board_id):
+        ctx.require("write:tenant")
     _check_open(task)
     now = datetime.now(UTC)
     committed: dict[str, float] = {}

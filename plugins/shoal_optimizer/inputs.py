@@ -97,7 +97,7 @@ class InputsLoader:
 
         What is missing there is computed from the stored outcomes.
         """
-        features = ctx.capability("features")
+        features = ctx.as_service().capability("features")  # about people, not shown
         if features is None or not inputs.people:
             return {}
         found: dict[tuple[str, str], float] = {}
@@ -113,7 +113,7 @@ class InputsLoader:
         self, ctx: TenantContext, inputs: PlanningInputs, names: set[str]
     ) -> dict[str, list[float]]:
         """Embeddings of skills from `search`; none when it is not available."""
-        search = ctx.capability("search")
+        search = ctx.as_service().capability("search")
         if search is None or not names:
             return {}
         names = names | self._names_of_skills(inputs)

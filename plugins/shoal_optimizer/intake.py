@@ -19,7 +19,7 @@ from shoal import (
 from .outcomes import hidden_outcomes, store_outcomes, with_id
 from .records import DEFAULT_LEVEL, Outcome, Person, Task
 from .store import Kind, RecordStore, encode
-from .tasks import is_visible, merge_stored, replace_tasks
+from .tasks import is_writable, merge_stored, replace_tasks
 
 MAX_ROWS = 10_000
 UNKNOWN_BOARD = "board_id: no such board that you may see"
@@ -88,7 +88,7 @@ async def store_records(ctx: TenantContext, kind: Kind, rows: Iterable[Any]) -> 
             record = with_id(record)
         if not record.id:
             raise Invalid("id: a record needs an id")
-        if isinstance(record, Task) and not is_visible(ctx, record.board_id):
+        if isinstance(record, Task) and not is_writable(ctx, record.board_id):
             raise Invalid(UNKNOWN_BOARD)
         return record
 

@@ -6,7 +6,7 @@ from shoal import Event, TenantContext
 
 from .records import Outcome, Task
 from .store import RecordStore, encode
-from .tasks import finish_task, is_visible
+from .tasks import finish_task, is_writable
 
 SOURCE = "shoal/optimizer"
 """Source of the events that the optimizer appends; its stream skips them."""
@@ -28,9 +28,10 @@ def with_id(outcome: Outcome) -> Outcome:
 async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -> set[str]:
     """The ids of outcomes that the caller may not store.
 
-    Those are of a task on a board that they may not see, or would replace one that is.
+    Those are of a task that they may not change, or would replace one that is. An
+    outcome without a stored task is the whole tenant's.
     """
-    if ctx.boards is None or not outcomes:
+    if ctx.boards is None and ctx.may("write:tenant"):
         return set()
     store = RecordStore(ctx)
     tasks_of = {id: {outcome.task} for id, outcome in outcomes.items()}
@@ -38,12 +39,16 @@ async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -
         if raw is not None:
             tasks_of[id].add(Outcome.model_validate_json(raw).task)
     ids = sorted({id for ids in tasks_of.values() for id in ids if id})
-    hidden = {
-        id
+    boards = {
+        id: Task.model_validate_json(raw).board_id
         for id, raw in zip(ids, await store.get_many("tasks", ids), strict=True)
-        if raw is not None and not is_visible(ctx, Task.model_validate_json(raw).board_id)
+        if raw is not None
     }
-    return {id for id, tasks in tasks_of.items() if tasks & hidden}
+    return {
+        id
+        for id, tasks in tasks_of.items()
+        if not all(is_writable(ctx, boards.get(task or "")) for task in tasks)
+    }
 
 
 async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:

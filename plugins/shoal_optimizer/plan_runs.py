@@ -58,7 +58,11 @@ class PlanRuns:
     ) -> PlanRun:
         """Register a run as running."""
         run = PlanRun(uuid4().hex, inputs, tasks, options)
-        state = {"state": "running", "created": datetime.now(UTC).isoformat()}
+        state = {
+            "state": "running",
+            "created": datetime.now(UTC).isoformat(),
+            "by": "" if ctx.user is None else ctx.user,
+        }
         await ctx.stores.online.hset(run.key, mapping=state)
         await ctx.stores.online.expire(run.key, LIFETIME)
         return run
@@ -105,11 +109,11 @@ async def read_run(ctx: TenantContext, id: str) -> dict[str, Any]:
     """The state, progress and result of a run.
 
     Raises:
-        NotFound: There is none of this id.
+        NotFound: There is none of this id, or it is another user's.
     """
     stored = await ctx.stores.online.hgetall(_key(id))
     fields = {(k.decode() if isinstance(k, bytes) else k): v for k, v in stored.items()}
-    if not fields:
+    if not (fields and (ctx.may("read:tenant") or _is_own(ctx, fields["by"]))):
         raise _not_found(id)
     answer: dict[str, Any] = {
         "id": id,
@@ -128,15 +132,19 @@ async def cancel_run(ctx: TenantContext, id: str) -> str:
         Its state: "cancelling", or the one that it ended with before.
 
     Raises:
-        NotFound: There is none of this id.
+        NotFound: There is none of this id, or it is another user's.
     """
-    state: bytes | None = await ctx.stores.online.hget(_key(id), "state")
-    if state is None:
+    state, by = await ctx.stores.online.hmget(_key(id), ["state", "by"])
+    if state is None or not (ctx.may("write:tenant") or _is_own(ctx, by)):
         raise _not_found(id)
     if state != b"running":
-        return state.decode()
+        return str(state.decode())
     await ctx.stores.online.hset(_key(id), mapping={"cancel": "1"})
     return "cancelling"
+
+
+def _is_own(ctx: TenantContext, by: bytes) -> bool:
+    return ctx.user is not None and by == ctx.user.encode()
 
 
 def _key(id: str) -> tuple[str, ...]:

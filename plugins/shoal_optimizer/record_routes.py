@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from shoal import Identifier, Invalid, NotFound, TenantContext, current_tenant
+from shoal import Identifier, Invalid, NotFound, TenantContext, requires
 
 from .intake import read_records, store_records, validate_record
 from .outcomes import hidden_outcomes, store_outcomes, with_id
@@ -14,7 +14,7 @@ from .records import Outcome, Person, Task
 from .responses import json_response, raw_response
 from .store import Kind, RecordStore, encode
 from .tasks import get_task as read_task
-from .tasks import is_visible, merge_stored, replace_tasks
+from .tasks import is_visible, is_writable, merge_stored, replace_tasks
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
@@ -30,21 +30,23 @@ def record_body(model: type[BaseModel]) -> dict[str, Any]:
 
 @router.get("/people")
 async def list_people(
-    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)
+    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> Response:
     """List people by id."""
     return await _list(ctx, "people", limit, cursor)
 
 
 @router.post("/people", openapi_extra=record_body(Person))
-async def add_people(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def add_people(
+    request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> Response:
     """Create or replace people: a JSON array, NDJSON, or CSV with a header."""
     return json_response((await store_records(ctx, "people", await _rows(request))).response())
 
 
 @router.put("/people/{id}", openapi_extra=record_body(Person))
 async def put_person(
-    id: Identifier, request: Request, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> Response:
     """Create or replace a person."""
     person = encode(validate_record(Person, await _single_row(request), id))
@@ -53,7 +55,9 @@ async def put_person(
 
 
 @router.get("/people/{id}")
-async def get_person(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def get_person(
+    id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
+) -> Response:
     """Get a person."""
     raw = await RecordStore(ctx).get("people", id)
     if raw is None:
@@ -62,7 +66,9 @@ async def get_person(id: Identifier, ctx: TenantContext = Depends(current_tenant
 
 
 @router.delete("/people/{id}", status_code=204)
-async def delete_person(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_person(
+    id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> None:
     """Delete a person."""
     if not await RecordStore(ctx).delete("people", id):
         raise _person_not_found(id)
@@ -70,25 +76,29 @@ async def delete_person(id: Identifier, ctx: TenantContext = Depends(current_ten
 
 @router.get("/tasks")
 async def list_tasks(
-    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(current_tenant)
+    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(requires("read:boards"))
 ) -> Response:
     """List tasks by id."""
     return await _list(ctx, "tasks", limit, cursor)
 
 
 @router.post("/tasks", openapi_extra=record_body(Task))
-async def add_tasks(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def add_tasks(
+    request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
+) -> Response:
     """Create or replace tasks: a JSON array, NDJSON, or CSV with a header."""
     return json_response((await store_records(ctx, "tasks", await _rows(request))).response())
 
 
 @router.put("/tasks/{id}", openapi_extra=record_body(Task))
 async def put_task(
-    id: Identifier, request: Request, ctx: TenantContext = Depends(current_tenant)
+    id: Identifier,
+    request: Request,
+    ctx: TenantContext = Depends(requires("write:boards", others="write:tenant")),
 ) -> Response:
     """Create or replace a task; its state, team and commitment stay unless given."""
     task = validate_record(Task, await _single_row(request), id)
-    if is_visible(ctx, task.board_id):
+    if is_writable(ctx, task.board_id):
         stored = await replace_tasks(ctx, [id], lambda _, old: merge_stored(task, old))
         if id in stored:
             return raw_response(encode(merge_stored(task, stored[id])))
@@ -96,21 +106,27 @@ async def put_task(
 
 
 @router.get("/tasks/{id}")
-async def get_task(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def get_task(
+    id: Identifier, ctx: TenantContext = Depends(requires("read:boards"))
+) -> Response:
     """Get a task."""
     _, raw = await read_task(ctx, id)
     return raw_response(raw)
 
 
 @router.delete("/tasks/{id}", status_code=204)
-async def delete_task(id: Identifier, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def delete_task(
+    id: Identifier, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
+) -> None:
     """Delete a task and free the workload that its assignment committed."""
     if (await replace_tasks(ctx, [id], lambda _, old: None)).get(id) is None:
         raise NotFound(f"task {id!r} not found")
 
 
 @router.post("/outcomes", openapi_extra=record_body(Outcome))
-async def add_outcomes(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def add_outcomes(
+    request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
+) -> Response:
     """Store how tasks went: one outcome, a JSON array, NDJSON or CSV.
 
     A finished task frees the workload that it committed.

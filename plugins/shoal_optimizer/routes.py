@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Conflict, Identifier, Invalid, Services, TenantContext, current_tenant, reader
+from shoal import Conflict, Identifier, Invalid, Services, TenantContext, requires
 
 from . import decisions, record_routes
 from .inputs import InputsLoader, PlanningInputs
@@ -69,7 +69,7 @@ class OptimizerRoutes:
         id: Identifier,
         limit: Limit = 100,
         cursor: str = "",
-        ctx: TenantContext = Depends(current_tenant),
+        ctx: TenantContext = Depends(requires("read:boards")),
     ) -> Response:
         """Score everyone for a task, the best first.
 
@@ -85,7 +85,7 @@ class OptimizerRoutes:
         )
 
     async def recommend(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Recommend the best team for a task, proved and explained.
 
@@ -98,14 +98,14 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def get_recommendation(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, ctx: TenantContext = Depends(requires("read:boards"))
     ) -> Response:
         """Get a recommendation and the decision on it."""
         recommendation = await decisions.get_recommendation(ctx, id)
         return json_response(decisions.public(recommendation.record))
 
     async def accept(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Commit the recommended team. Accepting twice is the same as once.
 
@@ -115,7 +115,7 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def alternative(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Recommend the next best team, never one that was shown before.
 
@@ -127,7 +127,10 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def assign(
-        self, id: Identifier, body: Assignment, ctx: TenantContext = Depends(current_tenant)
+        self,
+        id: Identifier,
+        body: Assignment,
+        ctx: TenantContext = Depends(requires("write:boards")),
     ) -> Response:
         """Assign a team manually.
 
@@ -143,7 +146,9 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def plan(
-        self, body: PlanRequest | None = None, ctx: TenantContext = Depends(current_tenant)
+        self,
+        body: PlanRequest | None = None,
+        ctx: TenantContext = Depends(requires("write:boards")),
     ) -> Response:
         """Plan tasks against all people together."""
         body = body or PlanRequest.model_validate({})
@@ -162,19 +167,26 @@ class OptimizerRoutes:
         return json_response({"id": run.id, "state": "running"}, 202)
 
     async def get_plan(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self,
+        id: Identifier,
+        ctx: TenantContext = Depends(requires("read:own", others="read:tenant")),
     ) -> Response:
         """Get a plan: state, progress (objective, bound, gap, seconds) and result."""
         return json_response(await read_run(ctx, id))
 
     async def cancel_plan(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self,
+        id: Identifier,
+        ctx: TenantContext = Depends(requires("write:own", others="write:tenant")),
     ) -> Response:
         """Cancel a running plan; it ends within a second with the best found so far."""
         return json_response({"id": id, "state": await cancel_run(ctx, id)}, 202)
 
     async def check_team(
-        self, id: Identifier, body: Assignment, ctx: TenantContext = Depends(reader)
+        self,
+        id: Identifier,
+        body: Assignment,
+        ctx: TenantContext = Depends(requires("read:boards")),
     ) -> Response:
         """Tell what a team would violate for a task, and by how much."""
         task, raw = await get_task(ctx, id)

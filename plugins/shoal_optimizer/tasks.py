@@ -12,8 +12,16 @@ MAX_ATTEMPTS = 5
 
 
 def is_visible(ctx: TenantContext, board_id: str | None) -> bool:
-    """Whether the caller may see a task on this board; None is no board."""
-    return board_id is None or ctx.may_see(board_id)
+    """Whether the caller may see a task on this board; None is no board.
+
+    A task without a board is the whole tenant's.
+    """
+    return ctx.may("read:tenant") if board_id is None else ctx.may_see(board_id)
+
+
+def is_writable(ctx: TenantContext, board_id: str | None) -> bool:
+    """Whether the caller may change a task on this board, as `is_visible`."""
+    return ctx.may("write:tenant") if board_id is None else ctx.may_see(board_id)
 
 
 async def get_task(ctx: TenantContext, id: str) -> tuple[Task, bytes]:
@@ -62,8 +70,8 @@ async def replace_tasks(
             task: the stored one does not exist, or the new one is not to.
 
     Returns:
-        What was stored, by id. Tasks that the caller may not see are left as they are
-        and are not in it.
+        What was stored, by id. Tasks that the caller may not change are left as they
+        are and are not in it.
 
     Raises:
         Conflict: Other requests kept changing the same records.
@@ -75,7 +83,7 @@ async def replace_tasks(
         freed: dict[str, float] = {}
         for id, raw in zip(ids, await store.get_many("tasks", ids), strict=True):
             old = None if raw is None else Task.model_validate_json(raw)
-            if old is not None and not is_visible(ctx, old.board_id):
+            if old is not None and not is_writable(ctx, old.board_id):
                 continue
             stored[id], new = old, make(id, old)
             changes.append(Change("tasks", id, raw, None if new is None else encode(new)))

@@ -16,8 +16,7 @@ from shoal import (
     NotFound,
     Services,
     TenantContext,
-    current_tenant,
-    reader,
+    requires,
 )
 
 from .index import WRITE_BATCH, Index, ScoredItem, SearchQuery, chunks
@@ -108,7 +107,7 @@ class SearchRoutes:
         self.index = Index(self.settings, embedder.embed, embedder.onnx_model)
 
     async def add_items(
-        self, request: Request, ctx: TenantContext = Depends(current_tenant)
+        self, request: Request, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Add items or replace those with the same ids: JSON or NDJSON.
 
@@ -130,7 +129,7 @@ class SearchRoutes:
         return _json(batch.response())
 
     async def delete_item(
-        self, id: Identifier, ctx: TenantContext = Depends(current_tenant)
+        self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Delete an item. 404 when there is none that the caller may see."""
         board = (await self.index.boards(ctx, [id])).get(id)
@@ -154,7 +153,7 @@ class SearchRoutes:
             Annotated[AwareDatetime, BeforeValidator(reject_number)] | None,
             Query(description="Only changed after this time."),
         ] = None,
-        ctx: TenantContext = Depends(reader),
+        ctx: TenantContext = Depends(requires("read:boards")),
     ) -> Response:
         """Find items by meaning, words and recency on the boards the caller may see.
 
@@ -189,7 +188,9 @@ class SearchRoutes:
         took = round((time.perf_counter() - began) * 1000, 2)
         return _json({"hits": hits, "total": total, "took_ms": took})
 
-    async def embed(self, body: Texts, ctx: TenantContext = Depends(reader)) -> Response:
+    async def embed(
+        self, body: Texts, ctx: TenantContext = Depends(requires("read:own"))
+    ) -> Response:
         """Embed texts with the model that search uses, for other capabilities."""
         ctx.usage.require("embedding_texts", len(body.texts))
         vectors = await self.index.vectors(body.texts, body.kind)

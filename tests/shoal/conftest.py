@@ -23,21 +23,11 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from shoal import (
-    Capability,
-    Egress,
-    Event,
-    NotFound,
-    Parameters,
-    TenantContext,
-    admin,
-    current_tenant,
-    reader,
-)
+from shoal import Capability, Egress, Event, NotFound, Parameters, TenantContext, requires
 from shoal.router.fast_path import fast_path
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
-from shoal.router.route_guard import enforce_roles
+from shoal.router.route_guard import enforce_rights
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
@@ -108,11 +98,12 @@ def routes(services: Any) -> APIRouter:
     items: dict[tuple[str, str], Item] = {}
 
     @router.get("/who")
-    async def who(ctx: TenantContext = Depends(current_tenant)) -> Any:
+    async def who(ctx: TenantContext = Depends(requires("read:own"))) -> Any:
         boards = None if ctx.boards is None else sorted(ctx.boards)
         return {
             "tenant": ctx.tenant,
             "role": ctx.role,
+            "rights": sorted(ctx.rights),
             "user": ctx.user,
             "boards": boards,
             "request_id": ctx.request_id,
@@ -120,50 +111,52 @@ def routes(services: Any) -> APIRouter:
         }
 
     @router.get("/warmth")
-    async def warmth(ctx: TenantContext = Depends(current_tenant)) -> Any:
+    async def warmth(ctx: TenantContext = Depends(requires("read:own"))) -> Any:
         return ctx.parameters(GreetingParameters)
 
     @router.get("/items/{item}")
-    async def get_item(item: str, ctx: TenantContext = Depends(current_tenant)) -> Item:
+    async def get_item(item: str, ctx: TenantContext = Depends(requires("read:own"))) -> Item:
         if (ctx.tenant, item) not in items:
             raise NotFound(f"no item {item!r}")
         return items[ctx.tenant, item]
 
     @router.put("/items/{item}")
-    async def put_item(item: str, body: Item, ctx: TenantContext = Depends(current_tenant)) -> Any:
+    async def put_item(
+        item: str, body: Item, ctx: TenantContext = Depends(requires("write:own"))
+    ) -> Any:
         items[ctx.tenant, item] = body
         return {}
 
     @router.post("/read")
-    async def read(ids: list[str], ctx: TenantContext = Depends(reader)) -> Any:
+    async def read(ids: list[str], ctx: TenantContext = Depends(requires("read:own"))) -> Any:
         return {"count": len(ids)}
 
     @router.post("/operate")
-    async def operate(ctx: TenantContext = Depends(admin)) -> Any:
+    async def operate(ctx: TenantContext = Depends(requires("admin:tenant"))) -> Any:
         return {}
 
-    @router.post("/bare")
+    @router.post("/bare", dependencies=[Depends(requires("write:own"))])
     async def bare() -> Any:
         return {}
 
-    @router.post("/raw")
+    @router.post("/raw", dependencies=[Depends(requires("write:own"))])
     async def raw(request: Request) -> Any:
         return {"length": len(await request.body())}
 
-    @router.get("/boom")
+    @router.get("/boom", dependencies=[Depends(requires("read:own"))])
     async def boom() -> Any:
         raise RuntimeError("the secret is 1234")
 
-    @router.get("/nan")
+    @router.get("/nan", dependencies=[Depends(requires("read:own"))])
     async def nan() -> Any:
         return {"value": float("nan")}
 
-    @router.get("/slow")
+    @router.get("/slow", dependencies=[Depends(requires("read:own"))])
     async def slow(seconds: float = 0.3) -> Any:
         await asyncio.sleep(seconds)
         return {}
 
-    @router.get("/stream")
+    @router.get("/stream", dependencies=[Depends(requires("read:own"))])
     async def stream() -> Any:
         async def chunks() -> AsyncIterator[bytes]:
             for _ in range(4):
@@ -189,7 +182,7 @@ class World:
         self.asked: list[tuple[str, TenantContext]] = []
         self.purged: list[str] = []
         self.routes = router = routes(None)
-        enforce_roles(router)
+        enforce_rights(router)
         self.app = FastAPI(
             openapi_url="/greeting/openapi.json",
             docs_url=None,

@@ -66,7 +66,7 @@ class Resource:
 
     Attributes:
         create: Creates it, and is true; or raises Invalid.
-        read: Its id, as the platform says it.
+        read: The id, as the platform says it.
         listed: The ids of all.
         delete: Removes it.
         more: Other operations with that id in the path.
@@ -183,7 +183,7 @@ def client(app: Any) -> Iterator[Client]:
 
 
 def check(client: Client, resource: Resource, id: str) -> None:
-    """An id is refused at the door, or works everywhere."""
+    """An id is refused at once, or works everywhere."""
     try:
         assert resource.create(client, id)
     except Invalid:

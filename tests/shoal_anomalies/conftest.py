@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shoal import Egress, Role, TenantContext
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
@@ -60,13 +61,14 @@ async def ctx(redis_port: int, tmp_path: Path):
     yield TenantContext(
         tenant,
         Role.admin,
+        SERVICE_RIGHTS[Role.admin],
         None,
         None,
         "r1",
         stores,
         DefaultServices(),  # type: ignore[arg-type]
         lambda model: model(),
-        lambda name: None,
+        lambda name, ctx: None,
     )
     await close_connections()
 

@@ -9,8 +9,9 @@ import pytest
 from fastapi import FastAPI
 
 from shoal import Role, TenantContext
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.router.problems import install_problem_handlers
-from shoal.router.route_guard import enforce_roles
+from shoal.router.route_guard import enforce_rights
 from shoal_anomalies import AnomalyParameters, config_routes, jobs, keys, recent_points, study
 from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes
@@ -23,12 +24,21 @@ def serve(
     ctx: TenantContext, role: Role = Role.editor, user: str | None = "ana"
 ) -> httpx.AsyncClient:
     router = routes(ctx.services)
-    enforce_roles(router)
+    enforce_rights(router)
     app = FastAPI()
     app.include_router(router, prefix="/anomalies")
     install_problem_handlers(app)
     context = TenantContext(
-        ctx.tenant, role, user, None, "r1", ctx.stores, ctx.services, ctx.resolve, ctx.operations
+        ctx.tenant,
+        role,
+        SERVICE_RIGHTS[role],
+        user,
+        None,
+        "r1",
+        ctx.stores,
+        ctx.services,
+        ctx.resolve,
+        ctx.operations,
     )
 
     async def behind_the_router(scope, receive, send):

@@ -26,7 +26,7 @@ from shoal import (
     Parameters,
     TenantContext,
     Unavailable,
-    current_tenant,
+    requires,
 )
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.metering import BOUNDS, metric_events
@@ -57,7 +57,7 @@ def warmth(_: Any) -> APIRouter:
     router = APIRouter()
 
     @router.get("/level")
-    async def level(ctx: TenantContext = Depends(current_tenant)) -> dict[str, float]:
+    async def level(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, float]:
         return {"warmth": ctx.parameters(WarmthParameters).warmth}
 
     return router

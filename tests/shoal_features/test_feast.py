@@ -15,8 +15,9 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from shoal import Event, Role, TenantContext
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.router.problems import install_problem_handlers
-from shoal.router.route_guard import enforce_roles
+from shoal.router.route_guard import enforce_rights
 from shoal_features import jobs
 from shoal_features.ingest import ingest_events
 from shoal_features.routes import routes
@@ -54,7 +55,7 @@ class Server:
     def __init__(self, stores) -> None:
         self.stores, self.tenant = stores, stores.online._tenant
         router = routes(None)  # type: ignore[arg-type]
-        enforce_roles(router)
+        enforce_rights(router)
         app = FastAPI()
         app.include_router(router, prefix="/features")
         install_problem_handlers(app)
@@ -67,7 +68,10 @@ class Server:
                 return {"id": "r", "state": "failed", "error": str(error)}
             return {"id": "r", "state": "succeeded"}
 
-        context = TenantContext(self.tenant, Role.editor, None, None, "r", stores, None, None, None)  # type: ignore[arg-type]
+        rights = SERVICE_RIGHTS[Role.editor]
+        context = TenantContext(
+            self.tenant, Role.editor, rights, None, None, "r", stores, None, None, None
+        )  # type: ignore[arg-type]
 
         async def router_stand_in(scope, receive, send):
             await app(scope | {"shoal.context": context}, receive, send)

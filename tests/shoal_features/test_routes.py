@@ -9,8 +9,9 @@ import pytest
 from fastapi import FastAPI
 
 from shoal import Event, Role, TenantContext
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.router.problems import install_problem_handlers
-from shoal.router.route_guard import enforce_roles
+from shoal.router.route_guard import enforce_rights
 from shoal_features.handlers.requests import PARQUET
 from shoal_features.handlers.serving import MAX_IDS
 from shoal_features.ingest import ingest_events
@@ -39,11 +40,22 @@ PLAIN = View(
 
 def serve(stores, role: Role = Role.editor) -> httpx.AsyncClient:
     router = routes(None)  # type: ignore[arg-type]
-    enforce_roles(router)
+    enforce_rights(router)
     app = FastAPI()
     app.include_router(router, prefix="/features")
     install_problem_handlers(app)
-    context = TenantContext(stores.online._tenant, role, None, None, "r1", stores, None, None, None)  # type: ignore[arg-type]
+    context = TenantContext(
+        stores.online._tenant,
+        role,
+        SERVICE_RIGHTS[role],
+        None,
+        None,
+        "r1",
+        stores,
+        None,
+        None,
+        None,
+    )  # type: ignore[arg-type]
 
     async def behind_the_router(scope, receive, send):
         await app(scope | {"shoal.context": context}, receive, send)

@@ -249,22 +249,34 @@ def test_a_task_on_a_hidden_board_cannot_be_changed(
 ) -> None:
     app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
     app.members("secret", ["boss"], tenant)
+    app.members("open", ["eve"], tenant)
     owner, eve = app.client(tenant), app.client(tenant, user="eve")
     owner.optimizer.put_task(id="s", body=task(board_id="secret"))
     owner.optimizer.add_outcomes(body=outcome(id="o", task="s2"))
     owner.optimizer.put_task(id="s2", body=task(board_id="secret"))
     answer = eve.optimizer.add_tasks(
-        body=[task(id="s", title="mine"), task(id="new"), task(id="other", board_id="secret")]
+        body=[
+            task(id="s", title="mine", board_id="open"),
+            task(id="new", board_id="open"),
+            task(id="other", board_id="secret"),
+            task(id="nobodys"),
+        ]
     )
-    assert answer["accepted"] == 1 and [row["index"] for row in answer["rejected"]] == [0, 2]
+    assert answer["accepted"] == 1 and [row["index"] for row in answer["rejected"]] == [0, 2, 3]
     assert len({row["error"] for row in answer["rejected"]}) == 1
-    for body in (outcome(task="s"), outcome(id="o", task="new")):
+    for body in (
+        outcome(task="s"),
+        outcome(id="o", task="new"),
+        outcome(),
+        outcome(task="unknown"),
+    ):
         with pytest.raises(NotFound):
             eve.optimizer.add_outcomes(body=body)
     answer = eve.optimizer.add_outcomes(body=[outcome(task="s"), outcome(task="new")])
     assert answer["accepted"] == 1 and answer["rejected"][0]["error"] == "task: 's' not found"
     for refused in (
-        lambda: eve.optimizer.put_task(id="s", body=task()),
+        lambda: eve.optimizer.put_task(id="s", body=task(board_id="open")),
+        lambda: eve.optimizer.put_task(id="nobodys", body=task()),
         lambda: eve.optimizer.delete_task(id="s"),
     ):
         with pytest.raises(NotFound):

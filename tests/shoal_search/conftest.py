@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from shoal import Role, ShoalError, TenantContext
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
@@ -66,13 +67,14 @@ async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantCo
     yield TenantContext(
         tenant=tenant,
         role=Role.editor,
+        rights=SERVICE_RIGHTS[Role.editor],
         user=None,
         boards=None,
         request_id="r",
         stores=open_stores(config, tenant),
         services=Services(embedder),
         resolve=lambda model: model(),
-        operations=lambda name: None,
+        operations=lambda name, ctx: None,
     )
     await close_connections()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Query
 
-from shoal.contract.context import TenantContext, admin
+from shoal.contract.context import TenantContext, requires
 
 from .dependencies import Platform
 
@@ -16,7 +16,7 @@ async def list_audit(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
     cursor: str | None = None,
-    ctx: TenantContext = Depends(admin),
+    ctx: TenantContext = Depends(requires("admin:tenant")),
 ) -> dict[str, Any]:
     """List every write, newest first: who, what, when, and its status."""
     entries, after = await platform.directory.list_audit(ctx.tenant, limit, cursor)

@@ -5,11 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
-from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import NotFound
 from shoal.contract.names import Identifier
 
-from .access import require_service_or_admin
 from .bodies import Body
 from .changes import audit_changes
 from .dependencies import Platform
@@ -27,20 +26,19 @@ async def put_members(
     body: Members,
     request: Request,
     platform: Platform,
-    ctx: TenantContext = Depends(editor),
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Replace the members of a board: the users who may see it.
 
     For an admin or the tenant's own service: a user could otherwise join any board.
     """
-    require_service_or_admin(ctx)
     audit_changes(request, await platform.directory.boards.replace(ctx.tenant, board, body.users))
     return {"board": board, "members": len(set(body.users))}
 
 
 @router.get("/boards/{board}/members")
 async def get_members(
-    board: Identifier, platform: Platform, ctx: TenantContext = Depends(reader)
+    board: Identifier, platform: Platform, ctx: TenantContext = Depends(requires("read:boards"))
 ) -> dict[str, Any]:
     """List the members of a board."""
     if not ctx.may_see(board):

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from shoal.contract.context import TenantContext, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.runtime.context import PlatformContext
 
 from .access import is_operator
@@ -14,17 +14,25 @@ router = APIRouter()
 
 
 @router.get("/whoami")
-async def whoami(platform: Platform, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
-    """Whom the credential stands for: the tenant, its name, the role and the user."""
+async def whoami(
+    platform: Platform, ctx: TenantContext = Depends(requires("read:own"))
+) -> dict[str, Any]:
+    """Whom the credential stands for: the tenant, the role, its rights, the user."""
     name = (
         "Platform" if is_operator(ctx) else (await platform.directory.get_tenant(ctx.tenant)).name
     )
-    return {"tenant": ctx.tenant, "name": name, "role": ctx.role, "user": ctx.user}
+    return {
+        "tenant": ctx.tenant,
+        "name": name,
+        "role": ctx.role,
+        "rights": sorted(ctx.rights),
+        "user": ctx.user,
+    }
 
 
 @router.get("/capabilities")
 async def list_capabilities(
-    platform: Platform, ctx: TenantContext = Depends(reader)
+    platform: Platform, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
     """List the capabilities: name, version, status, and the schema of the parameters.
 

@@ -14,6 +14,7 @@ from . import (
     jobs,
     keys,
     parameters,
+    roles,
     tenants,
     usage,
 )
@@ -26,6 +27,7 @@ def routes(services: Services) -> APIRouter:
     for resource in (
         tenants,
         keys,
+        roles,
         boards,
         events,
         capabilities,

@@ -5,12 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from shoal.contract.batch import read_rows, validate_rows
-from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.eventlog.codec import encode_event
 
-from .access import require_service_or_admin
 from .bodies import Body
 from .dependencies import Platform
 
@@ -37,14 +36,15 @@ class Replay(Body):
 
 
 @router.post("/events", status_code=202, openapi_extra=EVENTS_BODY)
-async def append_events(request: Request, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+async def append_events(
+    request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> dict[str, Any]:
     """Append one CloudEvent, an array of them, or NDJSON.
 
     Valid events are accepted, and durable before the answer; the others are listed with
     their errors. For an admin or the tenant's own service, since events are facts about
     any board and user.
     """
-    require_service_or_admin(ctx)
     content_type = request.headers.get("content-type", "")
     rows = read_rows(await request.body(), content_type, limit=MAX_EVENTS)
     batch = validate_rows(rows, Event.model_validate)
@@ -67,13 +67,12 @@ async def dead_letters(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
     cursor: str = "0",
-    ctx: TenantContext = Depends(reader),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List the events that a stream could not handle, oldest first, with the errors.
 
     For an admin or the tenant's own service.
     """
-    require_service_or_admin(ctx)
     found = await platform.event_log.dead_letters(ctx.tenant, after=cursor, limit=limit)
     letters = [
         {
@@ -90,14 +89,13 @@ async def dead_letters(
 
 @router.post("/events/replay", status_code=202)
 async def replay(
-    body: Replay, platform: Platform, ctx: TenantContext = Depends(editor)
+    body: Replay, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Have a stream handle events again.
 
     Either the dead letters `ids`, or everything after the position `after`; without
     both, the oldest 1,000 dead letters of the group.
     """
-    require_service_or_admin(ctx)
     groups = list(platform.streams())
     # An unknown group's position would keep the log from ever being trimmed.
     if body.group not in groups:

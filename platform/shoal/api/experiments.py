@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
 from shoal.contract.batch import validation_errors
-from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import Identifier
@@ -23,7 +23,7 @@ async def put_experiment(
     id: Identifier,
     body: dict[str, Any],
     platform: Platform,
-    ctx: TenantContext = Depends(editor),
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Store an experiment for the router to assign.
 
@@ -49,7 +49,7 @@ async def put_experiment(
 
 @router.get("/experiments")
 async def list_experiments(
-    platform: Platform, ctx: TenantContext = Depends(reader)
+    platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """List this tenant's experiments that the router knows."""
     found = await platform.directory.list_experiments(ctx.tenant)
@@ -58,7 +58,7 @@ async def list_experiments(
 
 @router.get("/experiments/{id}")
 async def get_experiment(
-    id: str, platform: Platform, ctx: TenantContext = Depends(reader)
+    id: str, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """One experiment as the router knows it."""
     return (await platform.directory.get_experiment(ctx.tenant, id)).model_dump(mode="json")
@@ -66,7 +66,7 @@ async def get_experiment(
 
 @router.delete("/experiments/{id}")
 async def delete_experiment(
-    id: str, platform: Platform, ctx: TenantContext = Depends(editor)
+    id: str, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Delete an experiment. Nobody is assigned to it any more."""
     await platform.directory.delete_experiment(ctx.tenant, id)

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import LimitExceeded, NotFound
 from shoal.contract.names import TenantId
 from shoal.runtime.context import PlatformContext
@@ -25,7 +25,9 @@ class NewRun(Body):
 
 
 @router.get("/jobs")
-async def list_jobs(platform: Platform, ctx: TenantContext = Depends(reader)) -> dict[str, Any]:
+async def list_jobs(
+    platform: Platform, ctx: TenantContext = Depends(requires("read:own"))
+) -> dict[str, Any]:
     """List the jobs with their schedules."""
     return {
         "jobs": [
@@ -46,7 +48,7 @@ async def run_job(
     name: str,
     platform: Platform,
     body: NewRun | None = None,
-    ctx: TenantContext = Depends(editor),
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Queue a run of a job.
 
@@ -72,7 +74,7 @@ async def run_job(
 async def list_runs(
     platform: Platform,
     limit: int = Query(50, ge=1, le=1000),
-    ctx: TenantContext = Depends(reader),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List the newest runs first."""
     tenant = None if is_operator(ctx) else ctx.tenant
@@ -82,7 +84,7 @@ async def list_runs(
 
 @router.get("/jobs/runs/{id}")
 async def get_run(
-    id: str, platform: Platform, ctx: TenantContext = Depends(reader)
+    id: str, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """The state and progress of a run."""
     return (await visible_run(platform, ctx, id)).model_dump(mode="json")
@@ -90,7 +92,7 @@ async def get_run(
 
 @router.delete("/jobs/runs/{id}")
 async def cancel_run(
-    id: str, platform: Platform, ctx: TenantContext = Depends(editor)
+    id: str, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Cancel a run. 409 when it has finished."""
     await visible_run(platform, ctx, id)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
 from shoal.contract.batch import validation_errors
-from shoal.contract.context import TenantContext, editor, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.parameters import Parameters
 from shoal.runtime.context import PlatformContext
@@ -20,7 +20,7 @@ router = APIRouter()
 async def get_parameters(
     capability: str,
     platform: Platform,
-    ctx: TenantContext = Depends(reader),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """The tenant's own values, and the values in effect with them."""
     model = parameters_model(platform, capability)
@@ -33,7 +33,7 @@ async def put_parameters(
     capability: str,
     body: dict[str, Any],
     platform: Platform,
-    ctx: TenantContext = Depends(editor),
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Replace the tenant's own values; `{}` restores the defaults."""
     validate_values(platform, capability, body)
@@ -46,7 +46,7 @@ async def validate_parameters(
     capability: str,
     body: dict[str, Any],
     platform: Platform,
-    ctx: TenantContext = Depends(reader),
+    ctx: TenantContext = Depends(requires("read:own")),
 ) -> dict[str, Any]:
     """The effective values, or 422 with the errors. Nothing is stored."""
     return validate_values(platform, capability, body).model_dump(mode="json")

@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from shoal.contract.context import TenantContext, admin
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid
 from shoal.contract.names import TenantId
 from shoal.tenants.records import Limits
 
-from .access import require_operator, require_tenant_access
+from .access import require_tenant_access
 from .bodies import Body
 from .dependencies import Platform
 
@@ -26,10 +26,9 @@ class NewTenant(Body):
 async def create_tenant(
     body: NewTenant,
     platform: Platform,
-    ctx: TenantContext = Depends(admin),
+    ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
     """Create a tenant. 409 when the id is taken."""
-    require_operator(ctx)
     tenant = await platform.create_tenant(body.id, body.name or None)
     return tenant.model_dump(mode="json")
 
@@ -39,29 +38,27 @@ async def list_tenants(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
     cursor: str | None = None,
-    ctx: TenantContext = Depends(admin),
+    ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
     """List all tenants in the order of their ids, in pages."""
-    require_operator(ctx)
     records, after = await platform.directory.list_tenants(limit, cursor)
     return {"tenants": [t.model_dump(mode="json") for t in records], "cursor": after}
 
 
 @router.delete("/tenants/{id}")
 async def delete_tenant(
-    id: str, platform: Platform, ctx: TenantContext = Depends(admin)
+    id: str, platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
 ) -> dict[str, Any]:
     """Erase a tenant from every store and plugin.
 
     Its keys stop working first. The answer counts what was erased, per store.
     """
-    require_operator(ctx)
     return {"tenant": id, "erased": await platform.erase_tenant(id)}
 
 
 @router.get("/tenants/{id}/limits")
 async def get_limits(
-    id: str, platform: Platform, ctx: TenantContext = Depends(admin)
+    id: str, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
     """A tenant's own limits by capability (`*`: all), and the platform's defaults."""
     require_tenant_access(ctx, id)
@@ -80,13 +77,12 @@ async def put_limits(
     capability: str,
     body: Limits,
     platform: Platform,
-    ctx: TenantContext = Depends(admin),
+    ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
     """Set a tenant's limits on one capability, or on all together (`*`), and quotas.
 
     `{}` restores the platform's defaults.
     """
-    require_operator(ctx)
     if capability != "*":
         platform.capability(capability)
         if body.storage_bytes is not None:

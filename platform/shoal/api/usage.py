@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from shoal.contract.context import TenantContext, reader
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid
 from shoal.router.quotas import quota_rules, quota_state, storage_state
 from shoal.runtime.context import PlatformContext
@@ -17,7 +17,7 @@ from shoal.tenants.usage_ledger import (
     today,
 )
 
-from .access import is_operator, require_service_or_admin, require_tenant_access
+from .access import is_operator, require_tenant_access
 from .dependencies import Platform
 
 router = APIRouter()
@@ -49,14 +49,13 @@ async def list_usage(
     query: UsageQuery = Depends(),
     limit: int = Query(20, ge=1, le=100),
     cursor: str | None = None,
-    ctx: TenantContext = Depends(reader),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """What a tenant used, by day or month (UTC) and capability, and its quotas.
 
     To the operator all tenants, in pages of `limit`; to any other caller its own. For
     an admin or the tenant's own service. Counts are up to ten seconds old.
     """
-    require_service_or_admin(ctx)
     if not is_operator(ctx):
         return {"tenants": [await _usage(platform, ctx.tenant, query)], "cursor": None}
     records, after = await platform.directory.list_tenants(limit, cursor)
@@ -71,10 +70,9 @@ async def get_usage(
     id: str,
     platform: Platform,
     query: UsageQuery = Depends(),
-    ctx: TenantContext = Depends(reader),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """What one tenant used, as in `GET /platform/usage`."""
-    require_service_or_admin(ctx)
     require_tenant_access(ctx, id)
     await platform.directory.get_tenant(id)
     return await _usage(platform, id, query)

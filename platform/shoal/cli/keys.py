@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("create")
 def create_key(
     tenant: Annotated[str, typer.Option(help="The tenant.")],
-    role: Annotated[str, typer.Option(help="reader, editor or admin.")] = "editor",
+    role: Annotated[str, typer.Option(help="reader, editor, admin or a role of yours.")] = "editor",
     user: Annotated[
         str | None, typer.Option(help="The user that every request with the key acts for.")
     ] = None,

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from shoal.contract.errors import ShoalError
 
-from . import deployment, events, jobs, keys, lifecycle, status, tenants, tune
+from . import deployment, events, jobs, keys, lifecycle, roles, status, tenants, tune
 from .output import fail, warning_line
 
 
@@ -109,6 +109,7 @@ app.command("config")(deployment.print_config)
 app.command()(tune.tune)
 app.add_typer(tenants.app, name="tenants", help="Tenants.")
 app.add_typer(keys.app, name="keys", help="API keys.")
+app.add_typer(roles.app, name="roles", help="Roles: sets of rights that keys carry.")
 app.add_typer(jobs.app, name="jobs", help="Batch jobs and their runs.")
 app.add_typer(events.app, name="events", help="The event log.")
 

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,8 @@ from nicegui import ui
 
 from shoal.client.http import AsyncClient
 from shoal.contract.capability import Capability
-from shoal.contract.context import Role
 from shoal.contract.errors import ShoalError, Unauthenticated
+from shoal.contract.rights import Right
 
 from .clients import ClientPool
 from .frame import describe_state, draw_empty, draw_error, draw_pill, frame
@@ -37,7 +37,10 @@ class Page:
 
     client: AsyncClient
     tenant: str
-    role: Role
+    rights: Sequence[Right]
+
+    def may(self, right: Right) -> bool:
+        return right in self.rights
 
 
 class Pages:
@@ -111,13 +114,13 @@ class Pages:
         draw_tab_bar(name, tabs, tab)
         with draw_errors_of(name):
             if tab == "parameters":
-                await draw_parameters(client, capability, editable=session.role != "reader")
+                await draw_parameters(client, capability, editable=session.may("write:tenant"))
             elif tab == "jobs":
-                await draw_jobs(client, capability, editable=session.role != "reader")
+                await draw_jobs(client, capability, editable=session.may("write:tenant"))
             elif tab == "api":
                 await draw_operations(client, name)
             elif plugin is not None and plugin.page is not None:
-                drawn = plugin.page(Page(client, session.tenant, session.role))
+                drawn = plugin.page(Page(client, session.tenant, session.rights))
                 if inspect.isawaitable(drawn):
                     await drawn
 

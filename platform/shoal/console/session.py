@@ -5,13 +5,14 @@ The console stores nothing, and any replica can read the cookie.
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
-from shoal.contract.context import Role
+from shoal.contract.rights import Right
 
 COOKIE = "shoal_session"
 LIFETIME = timedelta(hours=12)
@@ -26,7 +27,12 @@ class Session:
     tenant: str
     name: str
     """The tenant's name for people."""
-    role: Role
+    role: str
+    rights: Sequence[Right]
+
+    def may(self, right: Right) -> bool:
+        """Whether the key had a right at sign-in. The platform checks it again."""
+        return right in self.rights
 
     def __repr__(self) -> str:  # never the key
         return f"Session({self.tenant!r}, {self.role!r}, user={self.user!r})"

@@ -177,7 +177,12 @@ async def identify(address: str, key: str, user: str | None) -> Session:
     async with AsyncClient(address, key, user=user, timeout=10, retries=1) as client:
         me: dict[str, Any] = await client.platform.whoami()
     return Session(
-        key, user or me.get("user"), me["tenant"], me.get("name") or me["tenant"], me["role"]
+        key,
+        user or me.get("user"),
+        me["tenant"],
+        me.get("name") or me["tenant"],
+        me["role"],
+        me["rights"],
     )
 
 

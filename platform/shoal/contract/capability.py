@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter
 
-from .context import Role, Services, TenantContext
+from .context import Services, TenantContext
 from .events import Event
 from .names import CAPABILITY
 from .parameters import Parameters
+from .rights import Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +157,9 @@ class PageContext(Protocol):
 
     @property
     def tenant(self) -> str: ...
-    @property
-    def role(self) -> Role: ...
+
+    def may(self, right: Right) -> bool:
+        """Whether the key that signed in has a right."""
 
 
 @dataclass(frozen=True, slots=True)

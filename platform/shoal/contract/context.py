@@ -1,34 +1,22 @@
 """The caller of a capability, with its rights and its access to data."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Protocol, TypeVar, cast
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from shoal.egress.egress import Egress
 
 from .errors import Forbidden, InternalError
 from .parameters import Parameters
+from .rights import MEANINGS, RIGHTS, SERVICE_RIGHTS, Right, Role
 from .stores import Stores
 from .usage import UNCOUNTED, Usage
 
 P = TypeVar("P", bound=Parameters)
 M = TypeVar("M")
-
-
-class Role(StrEnum):
-    """`reader` ⊂ `editor` ⊂ `admin`. The platform's own admins operate it."""
-
-    reader = "reader"
-    editor = "editor"
-    admin = "admin"
-
-    def covers(self, needed: "Role") -> bool:
-        """Whether this role includes another."""
-        order = list(Role)
-        return order.index(self) >= order.index(needed)
 
 
 class Services(Protocol):
@@ -70,7 +58,8 @@ class TenantContext:
 
     Args:
         tenant: The tenant's id.
-        role: What the caller may do.
+        role: The name of the caller's role.
+        rights: What the caller may do; see `may`.
         user: The user's id; None for the service itself.
         boards: The ids of the boards that the caller may see; None for all of the
             tenant's boards, which the service itself sees.
@@ -78,21 +67,22 @@ class TenantContext:
         stores: The tenant's stores.
         services: The capability's settings and backends.
         resolve: Finds the values of parameters; see `parameters`.
-        operations: Opens another capability; see `capability`.
+        operations: Opens another capability for a caller; see `capability`.
         variants: The names of the variants that the caller is assigned to, by
             experiment id, for the running experiments on this capability.
         usage: Counts what the tenant uses, and knows its quotas.
     """
 
     tenant: str
-    role: Role
+    role: str
+    rights: frozenset[Right]
     user: str | None
     boards: frozenset[str] | None
     request_id: str
     stores: Stores
     services: Services
     resolve: Callable[[type[Parameters]], Parameters] = field(repr=False)
-    operations: Callable[[str], Operations | None] = field(repr=False)
+    operations: "OperationsOf" = field(repr=False)
     variants: Mapping[str, str] = field(default_factory=dict)
     usage: Usage = UNCOUNTED
 
@@ -109,47 +99,82 @@ class TenantContext:
         return cast(P, self.resolve(model))
 
     def capability(self, name: str) -> Operations | None:
-        """Another capability, called on behalf of this caller.
+        """Another capability, called as this same caller.
 
         Returns:
             Its operations, or None if it is not deployed.
         """
-        return self.operations(name)
+        return self.operations(name, self)
+
+    def as_service(self) -> "TenantContext":
+        """The context of the tenant's own service: all its data, and no user.
+
+        For what an operation must read beyond the caller's rights, and does not show.
+        """
+        return replace(
+            self, role=Role.admin, rights=SERVICE_RIGHTS[Role.admin], user=None, boards=None
+        )
+
+    def may(self, right: Right) -> bool:
+        """Whether the caller has a right."""
+        return right in self.rights
+
+    def require(self, right: Right) -> None:
+        """Raise Forbidden where the caller lacks a right."""
+        if right not in self.rights:
+            whose = "your role" if self.user is None else f"the role of user {self.user!r},"
+            raise Forbidden(
+                f"this needs the right {right} ({MEANINGS[right]}); {whose} {self.role!r}, lacks it"
+            )
 
     def may_see(self, board: str) -> bool:
         """Whether the caller may see a board, given by its id."""
         return self.boards is None or board in self.boards
 
 
-async def current_tenant(request: Request) -> TenantContext:
-    """FastAPI dependency: the caller's context.
+OperationsOf = Callable[[str, TenantContext], Operations | None]
+"""(name, caller) → a capability's operations, called as this caller, if deployed."""
 
-    An operation requires the role `reader` for GET and HEAD and `editor` for other
-    methods. To require another role, depend on `reader`, `editor` or `admin` instead.
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """FastAPI dependency: the caller's context, if the caller has a right."""
+
+    right: Right
+    others: Right | None = None
+
+    async def __call__(self, connection: HTTPConnection) -> TenantContext:
+        # async, because FastAPI runs a plain function in a thread
+        context = _context(connection)
+        context.require(self.right)
+        return context
+
+
+@cache
+def requires(right: Right, others: Right | None = None) -> Requirement:
+    """Declare the right that an operation needs: `Depends(requires("read:boards"))`.
+
+    Every operation declares one. The Router refuses other callers before the body is
+    read, and the operation gets the caller's context.
+
+    Args:
+        right: The right that every caller needs.
+        others: What the operation demands by `ctx.require` for data that are not the
+            caller's own, in the documentation.
     """
-    return _context(request)
+    for name in (right, *(() if others is None else (others,))):
+        if name not in RIGHTS:
+            raise ValueError(f"unknown right {name!r}; the rights are {', '.join(RIGHTS)}")
+    return Requirement(right, others)
 
 
-def _context(request: Request) -> TenantContext:
-    context = request.scope.get("shoal.context")
+async def current_tenant(connection: HTTPConnection) -> TenantContext:
+    """FastAPI dependency: the caller's context, without declaring a right."""
+    return _context(connection)
+
+
+def _context(connection: HTTPConnection) -> TenantContext:
+    context = connection.scope.get("shoal.context")
     if context is None:
         raise InternalError("the request did not pass the router")
     return cast(TenantContext, context)
-
-
-def _requires(role: Role) -> Callable[[Request], Awaitable[TenantContext]]:
-    # async, because FastAPI runs a plain function in a thread
-    async def dependency(request: Request) -> TenantContext:
-        context = _context(request)
-        if not context.role.covers(role):
-            raise Forbidden(f"this operation needs the role {role}; yours is {context.role}")
-        return context
-
-    dependency.__name__ = role.value
-    dependency.__doc__ = (
-        f"FastAPI dependency: the caller's context, whose role is at least `{role}`."
-    )
-    return dependency
-
-
-reader, editor, admin = _requires(Role.reader), _requires(Role.editor), _requires(Role.admin)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 CAPABILITY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 _UNSAFE = re.compile(r"[:{}%\x00-\x1f\x7f-\U0010ffff]")
 
@@ -23,6 +24,19 @@ def check_tenant(name: str) -> str:
     if not TENANT.fullmatch(name):
         raise ValueError(
             "a tenant's id is 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
+        )
+    return name
+
+
+def check_role(name: str) -> str:
+    """Validate the name of a role, and return it.
+
+    Raises:
+        ValueError: The name is invalid.
+    """
+    if not ROLE.fullmatch(name):
+        raise ValueError(
+            "a role's name is 1 to 64 letters, digits, _, . and -, beginning with a letter"
         )
     return name
 
@@ -72,6 +86,11 @@ TenantId = Annotated[
     str,
     AfterValidator(check_tenant),
     WithJsonSchema({"type": "string", "pattern": f"^{TENANT.pattern}$"}),
+]
+RoleName = Annotated[
+    str,
+    AfterValidator(check_role),
+    WithJsonSchema({"type": "string", "pattern": f"^{ROLE.pattern}$"}),
 ]
 Identifier = Annotated[
     str,

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from shoal.contract.context import Role, Services, TenantContext
+from shoal.contract.context import OperationsOf, Services, TenantContext
 from shoal.contract.errors import Forbidden, Unauthenticated
 from shoal.contract.parameters import Parameters
+from shoal.contract.rights import Right
 from shoal.tenants.directory import Directory
 from shoal.tenants.records import Caller
+from shoal.tenants.roles import rights_for_user
 from shoal.tenants.snapshot import Snapshot, TenantState
 from shoal.tenants.users import UserAccess
 
@@ -19,7 +21,6 @@ from .credentials import Authenticator
 from .exposures import ExposureLog, resolve
 from .rate_limiter import RateLimiter
 from .request_head import RequestHead, header_text
-from .service_context import CapabilityCaller, OperationsOf
 from .settings import RouterSettings
 from .tenant_view import TenantView, TenantViews
 
@@ -126,26 +127,25 @@ class Admission:
     async def context(self, request: AdmittedRequest) -> TenantContext:
         """Create the context that the capability's route gets."""
         access = await self._access(request)
-        if access is not None and access.roles and not request.caller.role_given:
-            highest = max(map(Role, access.roles), key=list(Role).index)
-            request.caller = replace(request.caller, role=highest, role_given=True)
-        boards = self._visible_boards(request, access)
+        rights = self._rights(request, access)
+        boards = self._visible_boards(request, access, rights)
         assignments = self._assign(request, boards)
         if assignments:
             request.variants = {a.experiment: a.variant for a in assignments}
-        return CapabilityCaller(
-            self._operations,
+        return TenantContext(
             tenant=request.caller.tenant,
             role=request.caller.role,
+            rights=rights,
             user=request.user,
             boards=boards,
             request_id=request.request_id,
             stores=request.view.stores,
             services=self._services,
             resolve=partial(self._resolve, request, assignments),
+            operations=self._operations,
             variants=request.variants,
             usage=request.view.usage,
-        ).context()
+        )
 
     async def _access(self, request: AdmittedRequest) -> UserAccess | None:
         """What the directory says of the request's user; None without a user.
@@ -171,14 +171,35 @@ class Admission:
         return access
 
     @staticmethod
+    def _rights(request: AdmittedRequest, access: UserAccess | None) -> frozenset[Right]:
+        """What the caller may do; for the user that a service names, personal rights.
+
+        The rights of the roles given to a user add up; the widest names the caller.
+        """
+        caller, view = request.caller, request.view
+        given: dict[str, frozenset[Right]] = {}
+        if access is not None and not caller.role_given:
+            given = {role: view.rights(caller, role) for role in view.defined(access.roles)}
+        if caller.rights is not None:
+            rights = caller.rights
+        elif given:
+            widest = max(given, key=lambda role: (len(given[role]), role))
+            request.caller = replace(caller, role=widest, role_given=True)
+            rights = frozenset().union(*given.values())
+        else:
+            rights = view.rights(caller, caller.role)
+        acts_for_user = caller.user is None and request.user is not None
+        return rights_for_user(rights) if acts_for_user else rights
+
+    @staticmethod
     def _visible_boards(
-        request: AdmittedRequest, access: UserAccess | None
+        request: AdmittedRequest, access: UserAccess | None, rights: frozenset[Right]
     ) -> frozenset[str] | None:
         """The boards that the user may see; None means all of the tenant's."""
         if request.caller.all_boards:
             return None
         if access is None:
-            return NO_BOARDS if request.caller.role is Role.reader else None
+            return None if "read:tenant" in rights else NO_BOARDS
         return access.boards
 
     def _assign(self, request: AdmittedRequest, boards: frozenset[str] | None) -> list[Assignment]:
@@ -188,7 +209,7 @@ class Admission:
         return plan.assign(
             {"user": request.user, "tenant": caller.tenant, "session": request.session},
             {
-                "role": caller.role.value,
+                "role": caller.role,
                 "user": request.user,
                 "tenant": caller.tenant,
                 "board": boards,

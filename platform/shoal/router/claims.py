@@ -5,9 +5,8 @@ from typing import Any, Literal
 
 import jwt
 
-from shoal.contract.context import Role
 from shoal.contract.errors import Unauthenticated
-from shoal.contract.names import check_tenant, check_text
+from shoal.contract.names import check_role, check_tenant, check_text
 from shoal.tenants.records import Caller
 
 LATEST = 253_402_300_799
@@ -49,7 +48,6 @@ def read_caller(
     kind: Literal["jwt", "internal"],
     credential: str,
     *,
-    all_boards: bool = False,
     role_given: bool = True,
 ) -> Caller:
     """The caller that verified claims describe.
@@ -72,12 +70,12 @@ def read_caller(
             f"the token's claim {tenant_claim} must be the id of a tenant"
         ) from None
     try:
-        role = Role(_text(claims.get(role_claim)))
+        role = check_role(_text(claims.get(role_claim)))
     except ValueError:
         raise Unauthenticated(
-            f"the token's claim {role_claim} must be one of {', '.join(Role)}"
+            f"the token's claim {role_claim} must be the name of a role"
         ) from None
-    return Caller(tenant, role, user, kind, credential, all_boards, role_given)
+    return Caller(tenant, role, user, kind, credential, role_given=role_given)
 
 
 def _text(value: Any) -> str:

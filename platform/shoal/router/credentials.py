@@ -4,13 +4,15 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
 import jwt
 
-from shoal.contract.context import Role
 from shoal.contract.errors import Unauthenticated
+from shoal.contract.rights import Right, Role
 from shoal.egress.egress import Egress
 from shoal.tenants.records import PLATFORM, Caller
 from shoal.tenants.snapshot import Snapshot
@@ -29,11 +31,12 @@ CACHED_SECONDS = 60
 def mint_internal(
     secret: str,
     tenant: str,
-    role: Role | str = Role.admin,
+    role: str = Role.admin,
     user: str | None = None,
     ttl: float = 60,
     *,
     all_boards: bool = False,
+    rights: Collection[Right] | None = None,
 ) -> str:
     """Create one of the platform's own tokens.
 
@@ -47,6 +50,7 @@ def mint_internal(
         user: The caller's user, if any.
         ttl: Seconds until the token expires.
         all_boards: Let the user see all boards.
+        rights: What the caller may do; None is what the role gives.
     """
     now = time.time()
     claims: dict[str, Any] = {
@@ -54,12 +58,14 @@ def mint_internal(
         "iat": int(now),
         "exp": now + ttl,
         "tenant": tenant,
-        "role": str(Role(role)),
+        "role": str(role),
     }
     if user is not None:
         claims["sub"] = user
     if all_boards:
         claims["all_boards"] = True
+    if rights is not None:
+        claims["rights"] = sorted(rights)
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
@@ -181,6 +187,9 @@ class Authenticator:
             issuer=INTERNAL,
             options={"require": ["exp", "iat", "iss"]},
         )
-        all_boards = claims.get("all_boards") is True
-        caller = read_caller(claims, "tenant", "role", "internal", INTERNAL, all_boards=all_boards)
+        caller = replace(
+            read_caller(claims, "tenant", "role", "internal", INTERNAL),
+            all_boards=claims.get("all_boards") is True,
+            rights=frozenset(claims["rights"]) if "rights" in claims else None,
+        )
         return caller, float(claims["exp"])

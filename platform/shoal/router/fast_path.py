@@ -21,12 +21,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shoal.contract.context import admin, current_tenant, editor, reader
+from shoal.contract.context import Requirement, current_tenant
 
-from .route_guard import GuardedRoute, StrictRequest, require_role
+from .route_guard import GuardedRoute, StrictRequest, require_right
 
-CONTEXTS = frozenset({current_tenant, reader, editor, admin})
-"""The dependencies that return the caller's context, whose role is checked before."""
 CONVERTED = (HTTPException, RequestValidationError)
 """Errors that the application's handlers answer; the Router answers the others."""
 DEFAULTS = {
@@ -84,7 +82,7 @@ def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
             await app(scope, receive, send)
             return
         scope["app"], scope["route"], scope["path_params"] = app, direct_route.route, {}
-        context = require_role(scope, direct_route.route.shoal_role)  # type: ignore[attr-defined]
+        context = require_right(scope, direct_route.route.shoal_requirement)  # type: ignore[attr-defined]
         request = StrictRequest(scope, receive, send)
         arguments: dict[str, Any] = dict.fromkeys(direct_route.contexts, context)
         if direct_route.request is not None:
@@ -145,7 +143,7 @@ def _direct_route(route: APIRoute, context: RouteContext) -> DirectRoute | None:
     )
     if any(wanted) or any(special) or not inspect.iscoroutinefunction(call):
         return None
-    if any(child.call not in CONTEXTS or child.name is None for child in d.dependencies):
+    if not all(child.name is not None and _gives_context(child.call) for child in d.dependencies):
         return None
     annotated = get_type_hints(call).get("return")
     if not (isinstance(annotated, type) and issubclass(annotated, Response)) and any(
@@ -159,3 +157,8 @@ def _direct_route(route: APIRoute, context: RouteContext) -> DirectRoute | None:
         tuple(str(child.name) for child in d.dependencies),
         context.response_field,
     )
+
+
+def _gives_context(dependency: Any) -> bool:
+    """Whether it returns the caller's context, whose right is checked before."""
+    return dependency is current_tenant or isinstance(dependency, Requirement)

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoal.contract.capability import Capability
-from shoal.contract.context import Role, Services
+from shoal.contract.context import OperationsOf, Services
 from shoal.contract.errors import Forbidden, InternalError, ShoalError, Unavailable
 from shoal.contract.stores import Stores
 from shoal.tenants.audit import AuditLog
@@ -27,7 +27,6 @@ from .rate_limiter import RateLimiter, ReplicaHeartbeat, body_too_large
 from .request_head import RequestHead, check_query_tenant, routing_path
 from .response_guard import ResponseGuard
 from .route_guard import SAFE
-from .service_context import OperationsOf
 from .settings import RouterSettings
 from .tenant_view import TenantViews
 
@@ -297,7 +296,8 @@ class Router:
     async def _audit_write(
         self, scope: Scope, request: AdmittedRequest, action: str, status: int
     ) -> None:
-        if getattr(scope.get("route"), "shoal_role", None) is Role.reader:
+        requirement = getattr(scope.get("route"), "shoal_requirement", None)
+        if requirement is not None and requirement.right.startswith("read:"):
             return  # a POST that only reads
         entry = AuditEntry(
             credential=request.caller.credential,

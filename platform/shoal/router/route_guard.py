@@ -1,4 +1,4 @@
-"""What every route enforces, whatever its author wrote: the role and strict JSON."""
+"""What every route enforces, whatever its author wrote: its right and strict JSON."""
 
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -6,17 +6,22 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts, request_response
+from fastapi.routing import (
+    APIRoute,
+    APIWebSocketRoute,
+    RouteContext,
+    iter_route_contexts,
+    request_response,
+)
 from starlette.types import Scope
 
-from shoal.contract.context import Role, TenantContext, admin, editor, reader
-from shoal.contract.errors import Forbidden, InternalError, Unauthenticated
+from shoal.contract.context import Requirement, TenantContext
+from shoal.contract.errors import InternalError, Unauthenticated
 
 from .request_head import MISSING_CREDENTIAL, decode_segment
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-_DECLARED: dict[Any, Role] = {reader: Role.reader, editor: Role.editor, admin: Role.admin}
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -29,30 +34,29 @@ class StrictRequest(Request):
         return self._json
 
 
-def require_role(scope: Scope, needed: Role) -> TenantContext:
-    """The caller's context. Raises Forbidden if its role is too low."""
+def require_right(scope: Scope, requirement: Requirement) -> TenantContext:
+    """The caller's context. Raises Forbidden if it lacks the right."""
     context: TenantContext | None = scope.get("shoal.context")
     if context is None:
         if "shoal.request_id" in scope:  # a public path, such as /healthz matching `/{id}`
             raise Unauthenticated(MISSING_CREDENTIAL)
         raise InternalError("the request did not pass the router")
-    if not context.role.covers(needed):
-        raise Forbidden(f"this operation needs the role {needed}; yours is {context.role}")
+    context.require(requirement.right)
     return context
 
 
 class _Guarded:
-    """Mixin of a route's class that checks the role before the body is read."""
+    """Mixin of a route's class that checks the right before the body is read."""
 
-    shoal_role: Role
+    shoal_requirement: Requirement
     shoal_path: str
 
     def get_route_handler(self) -> Handler:
         handler: Handler = super().get_route_handler()  # type: ignore[misc]
-        needed = self.shoal_role
+        requirement = self.shoal_requirement
 
         async def guarded(request: Request) -> Response:
-            require_role(request.scope, needed)
+            require_right(request.scope, requirement)
             segments = request.scope["path_params"]
             request.scope["path_params"] = {
                 name: decode_segment(value) if isinstance(value, str) else value
@@ -67,40 +71,61 @@ class GuardedRoute(_Guarded, APIRoute):
     """A plain route of FastAPI's with a guard."""
 
 
-def enforce_roles(router: APIRouter) -> None:
+def enforce_rights(router: APIRouter) -> None:
     """Guard all routes of a capability, before its router is included in an app.
 
-    A route needs the role that it declares by depending on `reader`, `editor` or
-    `admin` (the highest of several), else `reader` for GET, HEAD and OPTIONS and
-    `editor` for other methods.
+    A route declares the right that it needs by `Depends(requires(…))`, which OpenAPI
+    then shows.
 
     Raises:
-        TypeError: A route is not one of FastAPI's.
+        TypeError: A route declares no right, or several, or is not one of FastAPI's.
     """
+    faults = []
     for context in iter_route_contexts(router.routes):
         route = context.original_route
-        if isinstance(route, APIWebSocketRoute):
-            continue  # the router checks its credential, its dependencies the role
-        if not isinstance(route, APIRoute):
-            raise TypeError(f"{context.path}: routes must be FastAPI's, not {type(route).__name__}")
-        if not isinstance(route, _Guarded):
-            kind = type(route)
-            route.__class__ = (
-                GuardedRoute
-                if kind is APIRoute
-                else type(f"Guarded{kind.__name__}", (_Guarded, kind), {})
+        name = f"{'/'.join(sorted(context.methods or ['WebSocket']))} {context.path}"
+        if not isinstance(route, APIRoute | APIWebSocketRoute):
+            faults.append(f"{name}: routes must be FastAPI's, not {type(route).__name__}")
+            continue
+        declared = {c for c in _calls(context.dependant) if isinstance(c, Requirement)}
+        declared |= {route.shoal_requirement} if isinstance(route, _Guarded) else set()
+        if len(declared) != 1:
+            rights = ", ".join(sorted(requirement.right for requirement in declared))
+            faults.append(
+                f"{name}: declares {f'several rights ({rights})' if rights else 'no right'};"
+                ' it needs one, such as Depends(requires("read:boards"))'
             )
-        route.shoal_role = required_role(context.dependant, context.methods or ())  # type: ignore[attr-defined]
-        route.shoal_path = context.path_format or route.path_format  # type: ignore[attr-defined]
-        route.app = request_response(route.get_route_handler())
+        elif isinstance(route, APIRoute):  # the dependency checks a WebSocket's right
+            _guard(route, context, *declared)
+    if faults:
+        raise TypeError("\n".join(faults))
 
 
-def required_role(dependant: Dependant, methods: Iterable[str]) -> Role:
-    """The role that a route declares, or the default of its methods."""
-    declared = [_DECLARED[call] for call in _calls(dependant) if call in _DECLARED]
-    if declared:
-        return max(declared, key=list(Role).index)
-    return Role.reader if SAFE.issuperset(methods) else Role.editor
+def _guard(route: APIRoute, context: RouteContext, requirement: Requirement) -> None:
+    if not isinstance(route, _Guarded):
+        kind = type(route)
+        route.__class__ = (
+            GuardedRoute
+            if kind is APIRoute
+            else type(f"Guarded{kind.__name__}", (_Guarded, kind), {})
+        )
+        route.description = f"{route.description}\n\n{describe_requirement(requirement)}".strip()
+        route.openapi_extra = {
+            **(route.openapi_extra or {}),
+            "x-shoal-right": requirement.right,
+            **({"x-shoal-right-for-others": requirement.others} if requirement.others else {}),
+        }
+    route.shoal_requirement = requirement  # type: ignore[attr-defined]
+    route.shoal_path = context.path_format or route.path_format  # type: ignore[attr-defined]
+    route.app = request_response(route.get_route_handler())
+
+
+def describe_requirement(requirement: Requirement) -> str:
+    """What OpenAPI says of the right that an operation needs."""
+    sentence = f"Needs the right `{requirement.right}`"
+    if requirement.others is None:
+        return f"{sentence}."
+    return f"{sentence}, and `{requirement.others}` for data that are not the caller's own."
 
 
 def _calls(dependant: Dependant) -> Iterable[Any]:

@@ -4,7 +4,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from shoal.contract.context import Role
+from shoal.contract.names import RoleName
+from shoal.contract.rights import Role
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
 from .public_keys import PublicKey, parse_jwk, parse_pem
@@ -31,7 +32,7 @@ class JWTIssuer(BaseModel):
     keys: dict[str, str | dict[str, Any]] = {}
     tenant_claim: str = "tenant"
     role_claim: str = "role"
-    default_role: Role = Role.reader
+    default_role: RoleName = Role.reader
     """The role of a token without the role claim."""
     tenants: frozenset[str] | None = None
     """The tenants that the issuer is trusted for; None is all but the platform."""

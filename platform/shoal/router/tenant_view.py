@@ -1,12 +1,14 @@
 """What a replica derives from a tenant's records, cached until they change."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from shoal.contract.errors import Unauthenticated
+from shoal.contract.errors import Forbidden, Unauthenticated
+from shoal.contract.rights import SERVICE_RIGHTS, Right
 from shoal.contract.stores import Stores
-from shoal.tenants.records import Limits
+from shoal.tenants.records import Caller, Limits
+from shoal.tenants.roles import rights_of
 from shoal.tenants.snapshot import Snapshot, TenantState
 from shoal.tenants.usage_ledger import ALL
 from shoal.tenants.usage_meter import UsageMeter
@@ -37,6 +39,7 @@ class TenantView:
         "platform",
         "promoted",
         "resolved",
+        "roles",
         "state",
         "stores",
         "usage",
@@ -72,9 +75,27 @@ class TenantView:
         ]
         self.plan = Plan(running) if running else None
         self.varied = varied_by(running)
+        self.roles = {**platform.roles, **state.roles}
         self.promoted = state.parameters.get(capability, {})
         self.resolved: OrderedDict[Any, Resolved] = OrderedDict()
         """Parameters by model and variants, so that most requests validate none."""
+
+    def rights(self, caller: Caller, role: str) -> frozenset[Right]:
+        """The rights that the caller has by a role.
+
+        Raises:
+            Forbidden: The tenant has no such role.
+        """
+        if not self.defined((role,)):
+            raise Forbidden(
+                f"the role {role!r} of this credential is not defined: an admin of the tenant"
+                " defines it by PUT /platform/roles/<name>"
+            )
+        return rights_of(self.state.id, role, self.roles, has_user=caller.user is not None)
+
+    def defined(self, roles: Iterable[str]) -> list[str]:
+        """Those of the roles that the tenant has."""
+        return [role for role in roles if role in SERVICE_RIGHTS or role in self.roles]
 
 
 class TenantViews:

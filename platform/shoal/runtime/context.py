@@ -274,6 +274,7 @@ class RemoteOperations:
                 role=caller.role,
                 user=caller.user,
                 ttl=60,
+                rights=caller.rights,
             )
             headers = {"authorization": f"Bearer {token}", "x-request-id": caller.request_id}
             return await self._platform.call_application(

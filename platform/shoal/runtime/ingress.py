@@ -13,7 +13,7 @@ from shoal.router.fast_path import fast_path
 from shoal.router.metering import MetricsExporter
 from shoal.router.middleware import Router
 from shoal.router.problems import install_problem_handlers
-from shoal.router.route_guard import enforce_roles
+from shoal.router.route_guard import enforce_rights
 
 from .context import PlatformContext
 from .ray_metrics import RayMetricsExporter
@@ -36,7 +36,7 @@ def application(
     """
     prefix = f"/{capability.name}"
     routes = capability.routes(platform.services(capability.name))
-    enforce_roles(routes)
+    enforce_rights(routes)
     app = FastAPI(
         title=f"Shoal: {capability.name}",
         description=capability.summary,

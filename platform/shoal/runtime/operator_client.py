@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 
 from shoal.client.http import Client
-from shoal.contract.context import Role
 from shoal.contract.errors import Unavailable
+from shoal.contract.rights import Role
 from shoal.router.credentials import mint_internal
 from shoal.tenants.records import PLATFORM
 

@@ -13,7 +13,6 @@ import orjson
 from pydantic import ValidationError
 
 from shoal.contract.batch import validation_errors
-from shoal.contract.context import Role
 from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import CAPABILITY
@@ -39,12 +38,14 @@ from .keyspace import (
 )
 from .members import BOARDS, ROLES, Members, checked_tenant
 from .records import PLATFORM, AuditEntry, KeyRecord, Limits, TenantRecord
+from .roles import Roles
 from .users import Users
 
 CHUNK = 500
 """Tenants that are asked for at once."""
 DELETED_FIELDS = {
     "key": "keys",
+    "role": "roles",
     "limits": "limits",
     "parameters": "parameters",
     "experiment": "experiments",
@@ -65,6 +66,7 @@ class Directory:
         self.boards = Members(self, BOARDS)
         self.role_members = Members(self, ROLES)
         self.users = Users(self)
+        self.roles = Roles(self)
 
     @property
     def redis(self) -> Any:
@@ -86,7 +88,7 @@ class Directory:
             raise Invalid("Invalid tenant id or name", errors=validation_errors(error)) from None
         if tenant == PLATFORM:
             raise Conflict(f"{PLATFORM!r} is reserved for the platform")
-        await self._edit(tenant, {"tenant": record.model_dump_json()}, guard="new")
+        await self.edit(tenant, {"tenant": record.model_dump_json()}, guard="new")
         return record
 
     async def get_tenant(self, tenant: str) -> TenantRecord:
@@ -133,7 +135,7 @@ class Directory:
         recreates what is erased next. The last step is `delete_tenant`.
         """
         record = await self.get_tenant(tenant)
-        await self._edit(
+        await self.edit(
             tenant, {"tenant": record.model_copy(update={"removing": True}).model_dump_json()}
         )
         await asyncio.sleep(notice)
@@ -191,7 +193,7 @@ class Directory:
                 now = time.time()
                 await self.redis.zadd(ERASED, {tenant: now})
                 await self.redis.zremrangebyscore(ERASED, "-inf", now - ERASED_SECONDS)
-            await self._edit(tenant, dict.fromkeys(fields, ""))
+            await self.edit(tenant, dict.fromkeys(fields, ""))
         elif not any(counts.values()):
             raise NotFound(f"no tenant {tenant!r}")
         return counts
@@ -216,7 +218,7 @@ class Directory:
     # Keys
 
     async def create_key(
-        self, tenant: str, role: Role | str, user: str | None = None, name: str | None = None
+        self, tenant: str, role: str, user: str | None = None, name: str | None = None
     ) -> tuple[KeyRecord, str]:
         """Create an API key.
 
@@ -242,14 +244,14 @@ class Directory:
         await self.get_tenant(tenant) if tenant != PLATFORM else None
         with translate_errors():
             await self.redis.hset(KEYS, key_id, tenant)
-        await self._edit(tenant, {f"key/{key_id}": record.model_dump_json()}, guard="old")
+        await self.edit(tenant, {f"key/{key_id}": record.model_dump_json()}, guard="old")
         return record, key
 
     async def list_keys(self, tenant: str) -> list[KeyRecord]:
         """A tenant's keys, oldest first."""
         keys = [
             KeyRecord.model_validate_json(raw)
-            for raw in (await self._fields(tenant, "key")).values()
+            for raw in (await self.fields(tenant, "key")).values()
         ]
         return sorted(keys, key=lambda key: (key.created, key.id))
 
@@ -264,7 +266,7 @@ class Directory:
     async def revoke_key(self, key_id: str, tenant: str | None = None) -> None:
         """Revoke a key; NotFound where it is not `tenant`'s (None: anyone's)."""
         owner = await self.key_tenant(key_id)
-        if tenant not in (None, owner) or not await self._edit(owner, {f"key/{key_id}": ""}):
+        if tenant not in (None, owner) or not await self.edit(owner, {f"key/{key_id}": ""}):
             raise NotFound(f"no key {key_id!r}")
         with translate_errors():
             await self.redis.hdel(KEYS, key_id)
@@ -274,16 +276,16 @@ class Directory:
     async def set_limits(self, tenant: str, capability: str, limits: Limits | None) -> None:
         """Set limits on a capability, or on all (`*`); None removes them."""
         raw = "" if limits is None else limits.model_dump_json(exclude_none=True)
-        await self._edit(tenant, {f"limits/{_capability(capability)}": raw}, guard="old")
+        await self.edit(tenant, {f"limits/{_capability(capability)}": raw}, guard="old")
 
     async def get_limits(self, tenant: str) -> dict[str, Limits]:
-        fields = await self._fields(tenant, "limits")
+        fields = await self.fields(tenant, "limits")
         return {name: Limits.model_validate_json(raw) for name, raw in fields.items()}
 
     async def put_parameters(self, tenant: str, capability: str, values: Mapping[str, Any]) -> None:
         """Replace the tenant's own values; the others keep their defaults."""
         raw = orjson.dumps(dict(values)).decode() if values else ""
-        await self._edit(tenant, {f"parameters/{_capability(capability)}": raw}, guard="old")
+        await self.edit(tenant, {f"parameters/{_capability(capability)}": raw}, guard="old")
 
     async def get_parameters(self, tenant: str, capability: str) -> dict[str, Any]:
         with translate_errors():
@@ -297,7 +299,7 @@ class Directory:
 
     async def put_experiment(self, record: ExperimentRecord) -> None:
         """Store an experiment; one with `tenant` None is for every tenant."""
-        await self._edit(
+        await self.edit(
             record.tenant or PLATFORM,
             {f"experiment/{record.id}": record.model_dump_json()},
             guard="old",
@@ -313,13 +315,13 @@ class Directory:
         return ExperimentRecord.model_validate_json(raw)
 
     async def list_experiments(self, tenant: str | None) -> list[ExperimentRecord]:
-        fields = await self._fields(tenant or PLATFORM, "experiment")
+        fields = await self.fields(tenant or PLATFORM, "experiment")
         return [ExperimentRecord.model_validate_json(fields[name]) for name in sorted(fields)]
 
     async def delete_experiment(self, tenant: str | None, experiment: str) -> None:
         """Delete an experiment and the record of its logged exposures."""
         owner = tenant or PLATFORM
-        if not await self._edit(owner, {f"experiment/{experiment}": ""}):
+        if not await self.edit(owner, {f"experiment/{experiment}": ""}):
             raise NotFound(f"no experiment {experiment!r}")
         with translate_errors():
             await self.redis.delete(exposed_key(owner, experiment))
@@ -359,8 +361,8 @@ class Directory:
         entries = [AuditEntry.model_validate_json(fields[b"entry"]) for _, fields in rows[:limit]]
         return entries, rows[limit - 1][0].decode() if len(rows) > limit else None
 
-    async def _edit(self, tenant: str, fields: Mapping[str, str], guard: str = "") -> int:
-        """Run `EDIT`; return how many fields changed."""
+    async def edit(self, tenant: str, fields: Mapping[str, str], guard: str = "") -> int:
+        """Run `EDIT` on a tenant's fields; return how many changed."""
         checked_tenant(tenant)
         flat = [part for pair in fields.items() for part in pair]
         guard = "" if tenant == PLATFORM else guard
@@ -377,8 +379,8 @@ class Directory:
             raise NotFound(f"no tenant {tenant!r}")
         return int(done)
 
-    async def _fields(self, tenant: str, kind: str) -> dict[str, bytes]:
-        """The fields of one kind, by name."""
+    async def fields(self, tenant: str, kind: str) -> dict[str, bytes]:
+        """A tenant's fields of one kind, by name."""
         with translate_errors():
             fields = await self.redis.hgetall(tenant_key(checked_tenant(tenant)))
         if tenant != PLATFORM and b"tenant" not in fields:

@@ -3,8 +3,9 @@
 All keys begin with `{%shoal}:` (no tenant's key does: an id begins with a letter or a
 digit) and are in one Cluster slot. Below that prefix:
 
-    tenant:<tenant>                   hash: tenant, key/<id>, limits/<capability>,
-                                      parameters/<capability>, experiment/<id>
+    tenant:<tenant>                   hash: tenant, key/<id>, role/<name>,
+                                      limits/<capability>, parameters/<capability>,
+                                      experiment/<id>
     keys                              hash: key id → tenant
     version                           counts changes; each is published to `changed`
     changes                           sorted set: tenant → version of its latest change

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shoal.contract.context import Role
-from shoal.contract.names import Identifier, TenantId
+from shoal.contract.names import Identifier, RoleName, TenantId
+from shoal.contract.rights import Right
 
 PLATFORM = "platform"
 """The reserved tenant of the platform's operators. Its admins may operate on every
@@ -36,7 +36,7 @@ class KeyRecord(_Record):
 
     id: str
     tenant: str
-    role: Role
+    role: RoleName
     user: Identifier | None = None
     name: Identifier | None = None
     created: AwareDatetime = Field(default_factory=now)
@@ -70,6 +70,18 @@ class GroupRecord(_Record):
     external_id: Identifier | None = None
     created: AwareDatetime = Field(default_factory=now)
     modified: AwareDatetime = Field(default_factory=now)
+
+
+class RoleRecord(_Record):
+    """A role that a tenant defines: a set of rights."""
+
+    name: RoleName
+    rights: frozenset[Right]
+    created: AwareDatetime = Field(default_factory=now)
+
+    def public(self) -> dict[str, Any]:
+        """The record as JSON, its rights sorted."""
+        return {**self.model_dump(mode="json"), "rights": sorted(self.rights)}
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -126,7 +138,7 @@ class AuditEntry(_Record):
     time: AwareDatetime = Field(default_factory=now)
     credential: str
     """`key:<id>`, `jwt:<issuer>` or `internal`."""
-    role: Role
+    role: str
     user: str | None
     action: str
     """Method and route template, such as `DELETE /search/items/{id}`."""
@@ -142,13 +154,15 @@ class Caller:
     """Whom a credential stands for.
 
     `all_boards` ignores the user's memberships. `role_given` is false where the
-    credential names no role: the roles given to the user then take its place.
+    credential names no role: the roles given to the user then take its place. `rights`
+    are those of another caller, in the platform's own tokens; None are those of roles.
     """
 
     tenant: str
-    role: Role
+    role: str
     user: str | None
     kind: Literal["key", "jwt", "internal"]
     credential: str
     all_boards: bool = False
     role_given: bool = True
+    rights: frozenset[Right] | None = None

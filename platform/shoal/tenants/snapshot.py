@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from shoal.contract.errors import Unavailable
 from shoal.contract.experiments import ExperimentRecord
+from shoal.contract.rights import Right
 from shoal.stores.redis_client import REDIS_ERRORS, translate_errors
 
 from .directory import Directory
 from .keyspace import CHANGES, CHANNEL, VERSION, tenant_key
-from .records import PLATFORM, Caller, KeyRecord, Limits, TenantRecord
+from .records import PLATFORM, Caller, KeyRecord, Limits, RoleRecord, TenantRecord
 from .tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,14 @@ FAULTS = (*REDIS_ERRORS, Unavailable)
 class TenantState:
     """One tenant as of one version; a change makes a new state."""
 
-    __slots__ = ("active", "experiments", "id", "keys", "limits", "parameters")
+    __slots__ = ("active", "experiments", "id", "keys", "limits", "parameters", "roles")
 
     def __init__(self, tenant: str, fields: dict[bytes, bytes]) -> None:
         self.id = tenant
         self.active = tenant == PLATFORM  # any other is active once it has a record
         self.keys: dict[bytes, tuple[bytes, Caller]] = {}
         """Key id → (SHA-256 of the whole key, its caller)."""
+        self.roles: dict[str, frozenset[Right]] = {}
         self.limits: dict[str, Limits] = {}
         self.parameters: dict[str, dict[str, Any]] = {}
         self.experiments: list[ExperimentRecord] = []
@@ -61,6 +63,8 @@ class TenantState:
             key = KeyRecord.model_validate_json(raw)
             caller = Caller(self.id, key.role, key.user, "key", f"key:{key.id}")
             self.keys[name.encode()] = bytes.fromhex(key.digest), caller
+        elif kind == "role":
+            self.roles[name] = RoleRecord.model_validate_json(raw).rights
         elif kind == "limits":
             self.limits[name] = Limits.model_validate_json(raw)
         elif kind == "parameters":

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from shoal.client.http import AsyncClient, Client
 from shoal.contract.capability import Capability
-from shoal.contract.context import Role, TenantContext
+from shoal.contract.context import TenantContext
 from shoal.contract.errors import Conflict, NotFound
 from shoal.contract.events import Event
 from shoal.router.settings import RouterSettings
@@ -135,7 +135,7 @@ class CapabilityApp:
             self.tenants.append(tenant)
         if (tenant, role, user) not in self._keys:
             self._keys[tenant, role, user] = self.run(
-                self.platform.directory.create_key(tenant, Role(role), user=user)
+                self.platform.directory.create_key(tenant, role, user=user)
             )[1]
         return self._keys[tenant, role, user]
 

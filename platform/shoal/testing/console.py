@@ -16,7 +16,7 @@ import uvicorn
 
 from shoal.console.site import site
 from shoal.contract.capability import Capability
-from shoal.contract.context import Role
+from shoal.contract.rights import Role
 from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
 from shoal.runtime.plugins import Problem

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, Request, Response
 
-from shoal import Malformed, NotFound, TenantContext, current_tenant, editor
+from shoal import Malformed, NotFound, TenantContext, requires
 
 from ..catalog import load_registry
 from ..errors import invalid
@@ -19,7 +19,7 @@ UPLOAD_SCHEMA = {
 
 
 async def upload(
-    name: str, request: Request, ctx: TenantContext = Depends(editor)
+    name: str, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, int]:
     """Add entity rows, as Parquet, to a data set for the job `features.historical`."""
     dataset, registry = await _open_dataset(name), await load_registry(ctx)
@@ -38,7 +38,7 @@ async def upload(
 
 
 async def download(
-    name: str, part: int | None = None, ctx: TenantContext = Depends(current_tenant)
+    name: str, part: int | None = None, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> Any:
     """The sizes of a data set and of its result; with `part` (from 0), that part.
 
@@ -57,7 +57,9 @@ async def download(
     return Response(encode_parquet(table), media_type=PARQUET)
 
 
-async def forget(name: str, ctx: TenantContext = Depends(editor)) -> dict[str, int]:
+async def forget(
+    name: str, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> dict[str, int]:
     """Remove a data set and its result."""
     return {"files": await (await _open_dataset(name)).delete(ctx.stores.lake)}
 

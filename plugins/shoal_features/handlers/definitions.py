@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Depends
 from pydantic import BaseModel
 
-from shoal import Invalid, TenantContext, current_tenant, editor
+from shoal import Invalid, TenantContext, requires
 
 from ..catalog import catalog, load_registry
 from ..errors import RegistryError
@@ -21,12 +21,14 @@ class Definitions(BaseModel):
     services: dict[str, list[str]] = {}
 
 
-async def views(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def views(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """The registered views with their features, and the feature services."""
     return {"tenant": ctx.tenant, **(await load_registry(ctx)).to_dict()}
 
 
-async def apply(body: Definitions, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+async def apply(
+    body: Definitions, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> dict[str, Any]:
     """Register definitions in place of the old ones, all or nothing."""
     try:
         registry = Registry.from_dict(body.model_dump())
@@ -40,7 +42,7 @@ async def apply(body: Definitions, ctx: TenantContext = Depends(editor)) -> dict
     }
 
 
-async def freshness(ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+async def freshness(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """Age, stream lag and lateness of every view.
 
     With the shares of nulls and the drift of each feature, as last measured.

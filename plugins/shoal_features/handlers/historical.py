@@ -7,7 +7,7 @@ import anyio
 import orjson
 from fastapi import Depends, Request, Response
 
-from shoal import Malformed, TenantContext, TooLarge, reader
+from shoal import Malformed, TenantContext, TooLarge, requires
 
 from ..catalog import load_registry, split_names
 from ..errors import invalid
@@ -48,7 +48,9 @@ HISTORICAL_SCHEMA = {
 }
 
 
-async def historical(request: Request, ctx: TenantContext = Depends(reader)) -> Response:
+async def historical(
+    request: Request, ctx: TenantContext = Depends(requires("read:tenant"))
+) -> Response:
     """Features at the times of entity rows, or with `as_of` of all entities.
 
     JSON in and out, or Parquet by Content-Type and Accept; with a Parquet body,

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Invalid, TenantContext, TooLarge, current_tenant, editor
+from shoal import Invalid, TenantContext, TooLarge, requires
 
 from ..catalog import load_registry
 from ..online import write_rows
@@ -27,7 +27,9 @@ class Written(BaseModel):
     to: str = Field("online", pattern="^(online|offline|online_and_offline)$")
 
 
-async def push(view: str, body: Written, ctx: TenantContext = Depends(editor)) -> dict[str, Any]:
+async def push(
+    view: str, body: Written, ctx: TenantContext = Depends(requires("write:tenant"))
+) -> dict[str, Any]:
     """Write values of a view online, offline or both.
 
     A value replaces the stored one unless that is newer by (event time, created time).
@@ -58,7 +60,7 @@ async def rows(
     start: str | None = None,
     end: str | None = None,
     latest: bool = False,
-    ctx: TenantContext = Depends(current_tenant),
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Response:
     """The offline rows of a view with event times from `start` to `end`, as Parquet.
 

@@ -8,7 +8,7 @@ import orjson
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Invalid, TenantContext, current_tenant, reader
+from shoal import Invalid, TenantContext, requires
 
 from ..catalog import catalog, load_registry
 from ..errors import error_entry, invalid
@@ -59,7 +59,9 @@ GET_SCHEMA = {
 }
 
 
-async def get(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+async def get(
+    request: Request, ctx: TenantContext = Depends(requires("read:own", others="read:tenant"))
+) -> Response:
     """Features of one entity: `?user=123&features=boards_30d,actions_5min`.
 
     With `metadata=true`, also the type, times and status of each value.
@@ -69,12 +71,15 @@ async def get(request: Request, ctx: TenantContext = Depends(current_tenant)) ->
     entity, entity_id = _parse_entity(query.multi_items())
     plan = _plan_read(registry, entity, ",".join(query.getlist("features")), "query.features")
     _check_id(entity_id, f"query.{entity}")
+    _require_to_read(ctx, entity, [entity_id])
     with_metadata = query.get("metadata", "").lower() in ("1", "true", "yes")
     results = await _read_results(ctx, registry, plan, [entity_id], with_metadata)
     return Response(results[0], media_type=JSON)
 
 
-async def batch(body: Batch, ctx: TenantContext = Depends(reader)) -> Response:
+async def batch(
+    body: Batch, ctx: TenantContext = Depends(requires("read:own", others="read:tenant"))
+) -> Response:
     """Features of many entities, in the order of the ids."""
     if not 1 <= len(body.ids) <= MAX_IDS:
         raise invalid("ids", f"1 to {MAX_IDS} ids in one request, not {len(body.ids)}")
@@ -83,9 +88,16 @@ async def batch(body: Batch, ctx: TenantContext = Depends(reader)) -> Response:
     ids = [str(i) for i in body.ids]
     for n, entity_id in enumerate(ids):
         _check_id(entity_id, f"ids.{n}")
+    _require_to_read(ctx, body.entity, ids)
     results = await _read_results(ctx, registry, plan, ids, body.metadata)
     head = b'{"entity":' + orjson.dumps(body.entity)
     return Response(head + b',"results":[' + b",".join(results) + b"]}", media_type=JSON)
+
+
+def _require_to_read(ctx: TenantContext, entity: str, ids: Sequence[str]) -> None:
+    """A user's own features are theirs; all others are the tenant's."""
+    if entity != "user" or any(id != ctx.user for id in ids):
+        ctx.require("read:tenant")
 
 
 def _parse_entity(items: Sequence[tuple[str, str]]) -> tuple[str, str]:

@@ -17,9 +17,8 @@ from shoal import (
     Parameters,
     Stream,
     TenantContext,
-    current_tenant,
     hookimpl,
-    reader,
+    requires,
 )
 
 
@@ -53,7 +52,7 @@ router = APIRouter()
 
 @router.get("")
 async def greet(
-    name: str = "you", ctx: TenantContext = Depends(current_tenant)
+    name: str = "you", ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, object]:
     warmth = ctx.parameters(GreetingParameters).warmth
     text = f"{ctx.services.settings(Settings).greeting} {name}"
@@ -69,26 +68,26 @@ async def greet(
 
 
 @router.get("/echo")
-async def echo(size: int, ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
+async def echo(size: int, ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, int]:
     """The size of what a backend returns for `size` characters, twice as many."""
     return {"size": len(await ctx.services.backend("shouter").repeat("a" * size, 2))}
 
 
 @router.get("/refusal")
-async def refusal(ctx: TenantContext = Depends(current_tenant)) -> None:
+async def refusal(ctx: TenantContext = Depends(requires("read:own"))) -> None:
     await ctx.services.backend("shouter").refuse()
 
 
 @router.put("/notes/{id}")
 async def put_note(
-    id: str, body: Note, ctx: TenantContext = Depends(current_tenant)
+    id: str, body: Note, ctx: TenantContext = Depends(requires("write:own"))
 ) -> dict[str, str]:
     await ctx.stores.online.hset(("note", id), mapping={"text": body.text})
     return {"id": id}
 
 
 @router.get("/notes/{id}")
-async def get_note(id: str, ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
+async def get_note(id: str, ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, str]:
     text = await ctx.stores.online.hget(("note", id), "text")
     if text is None:
         raise NotFound(f"no note {id!r}")
@@ -96,18 +95,20 @@ async def get_note(id: str, ctx: TenantContext = Depends(current_tenant)) -> dic
 
 
 @router.post("/count", openapi_extra={"x-shoal-safe": True})
-async def count(names: list[str], ctx: TenantContext = Depends(reader)) -> dict[str, int]:
+async def count(
+    names: list[str], ctx: TenantContext = Depends(requires("read:own"))
+) -> dict[str, int]:
     return {"count": len(names)}
 
 
 @router.get("/seen")
-async def seen(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
+async def seen(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, object]:
     """The ids of the greetings that the stream has handled, in order."""
     return {"ids": [raw.decode() for raw in await ctx.stores.online.lrange(("seen",), 0, -1)]}
 
 
 @router.get("/neighbours")
-async def neighbours(ctx: TenantContext = Depends(current_tenant)) -> dict[str, object]:
+async def neighbours(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, object]:
     """Another capability, called as the same caller; None where it is not deployed."""
     platform = ctx.capability("platform")
     assert platform is not None
@@ -117,7 +118,9 @@ async def neighbours(ctx: TenantContext = Depends(current_tenant)) -> dict[str, 
     }
 
 
-async def linger(id: str, seconds: float, ctx: TenantContext = Depends(current_tenant)) -> None:
+async def linger(
+    id: str, seconds: float, ctx: TenantContext = Depends(requires("write:own"))
+) -> None:
     """Write a note after some time."""
     await asyncio.sleep(seconds)
     await ctx.stores.online.hset(("note", id), mapping={"text": "finished"})
@@ -128,7 +131,7 @@ router.post("/linger", name="write_lingering", include_in_schema=False)(linger)
 
 
 @router.get("/fault", include_in_schema=False)
-async def fault(ctx: TenantContext = Depends(current_tenant)) -> None:
+async def fault(ctx: TenantContext = Depends(requires("read:own"))) -> None:
     raise RuntimeError("a bug of the plugin, with secret details")
 
 

@@ -19,7 +19,7 @@ from shoal import (
     NotFound,
     Stream,
     TenantContext,
-    editor,
+    requires,
 )
 from shoal.contract.errors import Unauthenticated
 from shoal.router.credentials import mint_internal
@@ -46,7 +46,7 @@ def diary(_: Any) -> APIRouter:
     router = APIRouter()
 
     @router.post("/pages")
-    async def write(ctx: TenantContext = Depends(editor)) -> dict[str, str]:
+    async def write(ctx: TenantContext = Depends(requires("write:own"))) -> dict[str, str]:
         begun.set()
         await asyncio.to_thread(written.wait, 30)
         await ctx.stores.online.set(("page", "1"), "secret")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from nicegui import ui
 from pydantic import Field
 
-from shoal import Capability, Conflict, Job, Parameters, TenantContext, current_tenant
+from shoal import Capability, Conflict, Job, Parameters, TenantContext, requires
 
 
 class GreetingParameters(Parameters):
@@ -21,7 +21,9 @@ def routes(_: Any) -> APIRouter:
     router = APIRouter()
 
     @router.get("/hello")
-    async def hello(name: str, ctx: TenantContext = Depends(current_tenant)) -> dict[str, Any]:
+    async def hello(
+        name: str, ctx: TenantContext = Depends(requires("read:own"))
+    ) -> dict[str, Any]:
         """Greet somebody.
 
         As warmly as the parameters say.

@@ -6,7 +6,7 @@ import pytest
 
 from shoal.console.session import LIFETIME, Session, SessionCodec
 
-SESSION = Session("shoal_abc_secret", "ana", "acme", "Acme", "editor")
+SESSION = Session("shoal_abc_secret", "ana", "acme", "Acme", "editor", ["read:own", "write:own"])
 
 
 def test_a_sealed_session_can_be_opened() -> None:

@@ -21,23 +21,25 @@ from fastapi.routing import APIRoute
 from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, Field
 
-from shoal import NotFound, Role, TenantContext, current_tenant, editor
+from shoal import NotFound, Role, TenantContext, requires
+from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.router.fast_path import fast_path
 from shoal.router.problems import install_problem_handlers
-from shoal.router.route_guard import enforce_roles
+from shoal.router.route_guard import enforce_rights
 
 pytestmark = pytest.mark.anyio
 
 CONTEXT = TenantContext(
     tenant="acme",
     role=Role.reader,
+    rights=SERVICE_RIGHTS[Role.reader],
     user=None,
     boards=None,
     request_id="r",
     stores=None,  # type: ignore[arg-type]
     services=None,  # type: ignore[arg-type]
     resolve=lambda model: model(),
-    operations=lambda name: None,
+    operations=lambda name, ctx: None,
 )
 
 
@@ -64,87 +66,93 @@ def routes() -> APIRouter:
     router, nested, licensed = APIRouter(), APIRouter(), APIRouter(route_class=Licensed)
 
     @router.get("")
-    async def root(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def root(
+        request: Request, ctx: TenantContext = Depends(requires("read:own"))
+    ) -> Response:
         route = request.scope["route"].shoal_path
         return plain(f"{ctx.tenant} {request.query_params['q']} {request.url.path} {route}")
 
     @router.post("")
-    async def post(request: Request, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def post(
+        request: Request, ctx: TenantContext = Depends(requires("write:own"))
+    ) -> Response:
         return plain(str(len(await request.body())))
 
     @router.get("/edit")
-    async def edit(ctx: TenantContext = Depends(editor)) -> Response:
+    async def edit(ctx: TenantContext = Depends(requires("write:own"))) -> Response:
         return plain("edited")
 
     @router.get("/gone")
-    async def gone(ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def gone(ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         raise HTTPException(410, "it went", headers={"x-kind": "gone"})
 
     @router.get("/missing")
-    async def missing(ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def missing(ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         raise NotFound("no such thing")
 
     @nested.get("/deep")
-    async def deep(ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def deep(ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         return plain("deep")
 
     @router.get("/made/{name}")
-    async def made(name: str, ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def made(name: str, ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         return plain(f"made {name}")
 
     @router.get("/made/late")
-    async def late(ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def late(ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         return plain("never: the one before has it")
 
     @licensed.get("/licensed")
-    async def plainly(ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def plainly(ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         return plain("never: its route refuses it")
 
     router.include_router(licensed)
 
     @router.get("/dict")
-    async def dictionary(ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
+    async def dictionary(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, str]:
         return {"a": "b"}
 
     @router.get("/unsaid")
-    async def unsaid(ctx: TenantContext = Depends(current_tenant)):  # type: ignore[no-untyped-def]
+    async def unsaid(ctx: TenantContext = Depends(requires("read:own"))):  # type: ignore[no-untyped-def]
         return {"at": datetime(2026, 1, 2, tzinfo=UTC), "role": ctx.role}
 
     @router.get("/model")
-    async def model(ctx: TenantContext = Depends(current_tenant)) -> Answer:
+    async def model(ctx: TenantContext = Depends(requires("read:own"))) -> Answer:
         return Answer(of=ctx.tenant)
 
     @router.get("/either")
-    async def either(request: Request, ctx: TenantContext = Depends(current_tenant)):  # type: ignore[no-untyped-def]
+    async def either(request: Request, ctx: TenantContext = Depends(requires("read:own"))):  # type: ignore[no-untyped-def]
         return plain("text") if "text" in request.query_params else ["a", 1, None]
 
     @router.get("/wrong")
-    async def wrong(ctx: TenantContext = Depends(current_tenant)) -> dict[str, int]:
+    async def wrong(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, int]:
         return {"a": "no number"}  # type: ignore[dict-item]
 
     @router.get("/teapot", status_code=418)
-    async def teapot(ctx: TenantContext = Depends(current_tenant)) -> dict[str, str]:
+    async def teapot(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, str]:
         return {"short": "and stout"}
 
     @router.get("/bare", response_model_exclude_none=True)
-    async def bare(ctx: TenantContext = Depends(current_tenant)) -> Answer:
+    async def bare(ctx: TenantContext = Depends(requires("read:own"))) -> Answer:
         return Answer(of=ctx.tenant)
 
     @router.get("/page", response_class=HTMLResponse)
-    async def page(ctx: TenantContext = Depends(current_tenant)) -> str:
+    async def page(ctx: TenantContext = Depends(requires("read:own"))) -> str:
         return "<p>"
 
     @router.get("/number")
-    async def number(n: int = Query(), ctx: TenantContext = Depends(current_tenant)) -> Response:
+    async def number(
+        n: int = Query(), ctx: TenantContext = Depends(requires("read:own"))
+    ) -> Response:
         return plain(str(n))
 
     @router.get("/sync")
-    def sync(ctx: TenantContext = Depends(current_tenant)) -> Response:
+    def sync(ctx: TenantContext = Depends(requires("read:own"))) -> Response:
         return plain("sync")
 
     @router.get("/tasks")
     async def tasks(
-        later: BackgroundTasks, ctx: TenantContext = Depends(current_tenant)
+        later: BackgroundTasks, ctx: TenantContext = Depends(requires("read:own"))
     ) -> Response:
         return plain("tasks")
 
@@ -153,7 +161,7 @@ def routes() -> APIRouter:
 
     @router.get("/other")
     async def another(
-        found: str = Depends(other), ctx: TenantContext = Depends(current_tenant)
+        found: str = Depends(other), ctx: TenantContext = Depends(requires("read:own"))
     ) -> Response:
         return plain(found)
 
@@ -175,7 +183,7 @@ def client(past: list[str]) -> AsyncClient:
             await super().__call__(scope, receive, send)
 
     app, router = Noted(), routes()
-    enforce_roles(router)
+    enforce_rights(router)
 
     @app.get("/x/healthz")
     async def healthz() -> dict[str, str]:
@@ -190,7 +198,7 @@ def client(past: list[str]) -> AsyncClient:
 def usual() -> AsyncClient:
     """The same operations, all called by FastAPI."""
     app, router = FastAPI(), routes()
-    enforce_roles(router)
+    enforce_rights(router)
     app.include_router(router, prefix="/x")
     install_problem_handlers(app)
     return behind(app)
@@ -201,7 +209,10 @@ def behind(app: Any) -> AsyncClient:
         role = next(
             (value.decode() for name, value in scope["headers"] if name == b"role"), "reader"
         )
-        scope["shoal.context"], scope["shoal.request_id"] = replace(CONTEXT, role=Role(role)), "r"
+        scope["shoal.context"], scope["shoal.request_id"] = (
+            replace(CONTEXT, role=role, rights=SERVICE_RIGHTS[role]),
+            "r",
+        )
         await app(scope, receive, send)
 
     return AsyncClient(transport=ASGITransport(guarded), base_url="http://shoal")
@@ -291,7 +302,7 @@ async def test_a_result_of_the_wrong_type_is_an_error(
             await way.get("/x/wrong")
 
 
-async def test_a_direct_operation_requires_its_role(client: AsyncClient) -> None:
+async def test_a_direct_operation_requires_its_right(client: AsyncClient) -> None:
     from shoal import Forbidden
 
     with pytest.raises(Forbidden):  # the Router makes a problem of it
@@ -328,7 +339,7 @@ async def test_a_direct_operation_needs_the_router() -> None:
     from shoal import InternalError
 
     app, router = FastAPI(), routes()
-    enforce_roles(router)
+    enforce_rights(router)
     app.include_router(router, prefix="/x")
     async with AsyncClient(
         transport=ASGITransport(fast_path(app, router, "/x")), base_url="http://shoal"

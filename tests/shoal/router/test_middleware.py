@@ -9,12 +9,15 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
 
+from shoal import TenantContext, requires
 from shoal.router.credentials import mint_internal
-from shoal.router.route_guard import enforce_roles
+from shoal.router.problems import install_problem_handlers
+from shoal.router.route_guard import enforce_rights
 from shoal.tenants.records import Limits
 
 from ..conftest import SECRET, World, problem, routes
@@ -194,32 +197,31 @@ async def test_headers_cannot_name_another_tenant(world: World) -> None:
     assert (await world.get("/who", headers=headers)).json()["tenant"] == "acme"
 
 
-# Role
+# Rights
 
 
 NEEDS = [
-    ("GET", "/who", "reader", None),
-    ("PUT", "/items/1", "editor", {"text": "x"}),
-    ("POST", "/bare", "editor", None),
-    ("POST", "/read", "reader", ["1"]),
-    ("POST", "/operate", "admin", None),
+    ("GET", "/who", "read:own", ("reader", "editor", "admin"), None),
+    ("PUT", "/items/1", "write:own", ("editor", "admin"), {"text": "x"}),
+    ("POST", "/bare", "write:own", ("editor", "admin"), None),
+    ("POST", "/read", "read:own", ("reader", "editor", "admin"), ["1"]),
+    ("POST", "/operate", "admin:tenant", ("admin",), None),
 ]
 
 
-async def test_operations_require_their_roles(world: World) -> None:
-    roles = ["reader", "editor", "admin"]
-    for method, path, needed, body in NEEDS:
-        for role in roles:
+async def test_operations_require_their_rights(world: World) -> None:
+    for method, path, right, allowed, body in NEEDS:
+        for role in ("reader", "editor", "admin"):
             response = await world.call(
                 method, path, f"acme-{role}", **({} if body is None else {"json": body})
             )
-            if roles.index(role) < roles.index(needed):
-                assert f"needs the role {needed}" in problem(response, 403)["detail"]
-            else:
+            if role in allowed:
                 assert response.status_code == 200, response.text
+            else:
+                assert f"needs the right {right}" in problem(response, 403)["detail"]
 
 
-async def test_the_role_is_checked_before_the_body_is_read(world: World) -> None:
+async def test_the_right_is_checked_before_the_body_is_read(world: World) -> None:
     problem(
         await world.call(
             "PUT",
@@ -233,37 +235,74 @@ async def test_the_role_is_checked_before_the_body_is_read(world: World) -> None
 
 
 async def test_nested_routers_are_guarded(world: World) -> None:
-    from fastapi import APIRouter, Depends, FastAPI
-
-    from shoal import admin
-    from shoal.router.problems import install_problem_handlers
-
     inner, outer = APIRouter(), APIRouter()
 
     @inner.post("/write")
     async def write() -> Any:
         return {}
 
-    @inner.get("/operate")
-    async def operate() -> Any:
-        return {}
-
-    outer.include_router(inner, prefix="/inner")
-    outer.include_router(inner, prefix="/operators", dependencies=[Depends(admin)])
-    enforce_roles(outer)
+    outer.include_router(
+        inner, prefix="/operators", dependencies=[Depends(requires("admin:tenant"))]
+    )
+    enforce_rights(outer)
     world.router.app = FastAPI()
     install_problem_handlers(world.router.app)
     world.router.app.include_router(outer, prefix="/greeting")
-    problem(await world.call("POST", "/inner/write", "acme-reader"), 403)
-    problem(await world.get("/operators/operate", "acme-editor"), 403)
-    assert (await world.get("/operators/operate", "acme-admin")).status_code == 200
+    problem(await world.call("POST", "/operators/write", "acme-editor"), 403)
+    assert (await world.call("POST", "/operators/write", "acme-admin")).status_code == 200
+
+
+def undeclared(router: APIRouter) -> None:
+    @router.get("/undeclared")
+    async def route() -> None: ...
+
+
+def ambiguous(router: APIRouter) -> None:
+    @router.get("/ambiguous", dependencies=[Depends(requires("read:own"))])
+    async def route(ctx: TenantContext = Depends(requires("write:own"))) -> None: ...
+
+
+def included_twice(router: APIRouter) -> None:
+    inner = APIRouter()
+
+    @inner.get("/route")
+    async def route() -> None: ...
+
+    for right in ("read:own", "admin:tenant"):
+        router.include_router(inner, prefix="/twice", dependencies=[Depends(requires(right))])  # type: ignore[arg-type]
+
+
+def socket(router: APIRouter) -> None:
+    @router.websocket("/socket")
+    async def route(socket: WebSocket) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("add", "fault"),
+    [
+        (undeclared, "GET /undeclared: declares no right"),
+        (ambiguous, r"GET /ambiguous: declares several rights \(read:own, write:own\)"),
+        (included_twice, "GET /twice/route: declares several rights"),
+        (socket, "WebSocket /socket: declares no right"),
+    ],
+)
+def test_a_route_must_declare_one_right(add: Callable[[APIRouter], None], fault: str) -> None:
+    router = routes(None)
+    add(router)
+    with pytest.raises(TypeError, match=fault):
+        enforce_rights(router)
+
+
+def test_an_unknown_right_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(ValueError, match="unknown right 'read:all'; the rights are read:own"):
+        requires("read:all")  # type: ignore[arg-type]
 
 
 async def test_a_route_that_cannot_be_guarded_is_rejected() -> None:
     router = routes(None)
     router.routes.append(Route("/hole", lambda request: None))
     with pytest.raises(TypeError, match="/hole"):
-        enforce_roles(router)
+        enforce_rights(router)
 
 
 async def test_a_route_without_the_router_fails(world: World) -> None:
@@ -291,12 +330,55 @@ async def test_the_users_header_selects_user_and_boards(world: World) -> None:
         assert (answer["user"], answer["boards"]) == (user, boards)
 
 
-async def test_boards_without_a_user_depend_on_the_role(world: World) -> None:
+async def test_the_service_itself_sees_all_boards(world: World) -> None:
+    await world.directory.roles.put("acme", "frontend", frozenset({"read:own", "read:boards"}))
+    _, world.keys["acme-frontend"] = await world.directory.create_key("acme", "frontend")
     seen = [
         (await world.get("/who", f"acme-{role}")).json()["boards"]
-        for role in ("reader", "editor", "admin")
+        for role in ("reader", "editor", "admin", "frontend")
     ]
-    assert seen == [[], None, None]
+    assert seen == [None, None, None, []]
+
+
+async def test_a_user_has_no_rights_over_the_whole_tenant(world: World) -> None:
+    """Neither by a key of a user's nor by Shoal-User; an admin's own key has them."""
+    read, write = {"read:own", "read:boards"}, {"write:own", "write:boards"}
+    tenant = {"read:tenant", "write:tenant", "admin:tenant"}
+    for role, own_key in (
+        ("reader", read),
+        ("editor", read | write),
+        ("admin", read | write | tenant),
+    ):
+        _, key = await world.directory.create_key("acme", role, user="ana")
+        assert set((await world.get("/who", key)).json()["rights"]) == own_key, role
+        named = await world.get("/who", f"acme-{role}", headers={"shoal-user": "ana"})
+        assert set(named.json()["rights"]) == own_key - tenant, role
+
+
+async def test_a_role_of_the_tenants_own_gives_exactly_its_rights(world: World) -> None:
+    await world.directory.roles.put("acme", "analyst", frozenset({"read:own", "read:tenant"}))
+    await world.directory.roles.put("platform", "clerk", frozenset({"admin:platform", "read:own"}))
+    for tenant, role, rights in (
+        ("acme", "analyst", ["read:own", "read:tenant"]),
+        ("acme", "clerk", ["read:own"]),
+        ("platform", "clerk", ["admin:platform", "read:own"]),
+    ):
+        _, key = await world.directory.create_key(tenant, role, user="ana")
+        assert (await world.get("/who", key)).json()["rights"] == rights
+    _, key = await world.directory.create_key("globex", "analyst", user="ana")
+    assert "'analyst'" in problem(await world.get("/who", key), 403)["detail"]
+
+
+async def test_a_changed_role_takes_effect(world: World) -> None:
+    await world.directory.roles.put("acme", "writer", frozenset({"read:own", "write:own"}))
+    _, key = await world.directory.create_key("acme", "writer")
+    assert (await world.call("POST", "/bare", key)).status_code == 200
+    await world.directory.roles.put("acme", "writer", frozenset({"read:own"}))
+    await world.router.snapshot.catch_up()
+    problem(await world.call("POST", "/bare", key), 403)
+    await world.directory.roles.delete("acme", "writer")
+    await world.router.snapshot.catch_up()
+    assert "not defined" in problem(await world.get("/who", key), 403)["detail"]
 
 
 async def test_changed_board_members_take_effect(world: World) -> None:

@@ -139,7 +139,7 @@ async def test_a_key_needs_a_tenant_and_a_role(directory: Directory) -> None:
         await directory.create_key("acme", "editor")
     await directory.create_tenant("acme")
     for role, user, where in (
-        ("owner", None, "role"),
+        ("the owner", None, "role"),
         ("editor", "", "user"),
         ("editor", "a\nb", "user"),
     ):
@@ -252,6 +252,7 @@ async def test_nothing_is_left_of_an_erased_tenant(
     for tenant in ("acme", "acme2"):
         await directory.create_tenant(tenant)
         await directory.create_key(tenant, "editor")
+        await directory.roles.put(tenant, "analyst", frozenset({"read:tenant"}))
         await directory.set_limits(tenant, "*", Limits(rps=5))
         await directory.put_parameters(tenant, "search", {"weight": 0.5})
         await directory.put_experiment(ExperimentRecord(id="ranking", tenant=tenant, variants=ARMS))
@@ -265,6 +266,7 @@ async def test_nothing_is_left_of_an_erased_tenant(
     counts = await directory.delete_tenant("acme")
     assert counts == {
         "keys": 1,
+        "roles": 1,
         "limits": 1,
         "parameters": 1,
         "experiments": 1,

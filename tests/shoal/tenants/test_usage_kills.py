@@ -34,7 +34,7 @@ SERVER = """
 import asyncio, sys
 import uvicorn
 from fastapi import APIRouter, Depends, Request
-from shoal import Capability, TenantContext, current_tenant
+from shoal import Capability, TenantContext, requires
 from shoal.runtime.configuration import Config
 from shoal.tenants import usage_meter
 from shoal.testing.local_platform import LocalPlatform
@@ -48,7 +48,7 @@ def routes(services):
     router = APIRouter()
 
     @router.put("/items/{count}")
-    async def put_items(count: int, ctx: TenantContext = Depends(current_tenant)):
+    async def put_items(count: int, ctx: TenantContext = Depends(requires("write:own"))):
         ctx.usage.require("items", count)
         await ctx.stores.online.incrby(("stored",), count)
         ctx.usage.add("items", count)

@@ -16,12 +16,13 @@ from scim2_models import (
     UniquenessException,
 )
 
-from shoal.contract.context import Role, TenantContext, admin
-from shoal.contract.errors import NotFound
+from shoal.contract.context import TenantContext, requires
+from shoal.contract.errors import Invalid, NotFound
 from shoal.tenants.directory import Directory
 from shoal.tenants.members import MemberChanges, Members
 from shoal.tenants.records import GroupRecord, now
 
+from ..access import require_to_grant
 from ..changes import audit_changes
 from ..dependencies import Platform
 from .filters import matching, required_value
@@ -42,7 +43,7 @@ from .resources import POLICY, ROLE_PREFIX, Group, checked, decode_id, group_res
 from .users import base_of
 
 router = APIRouter(prefix="/Groups", route_class=ScimRoute, include_in_schema=False)
-Caller = Depends(admin)
+Caller = Depends(requires("admin:tenant"))
 MAX_MEMBERS = 10_000
 """The most members of a group that SCIM may change."""
 MAX_LISTED = 20_000
@@ -75,8 +76,22 @@ class StoredGroup:
     async def record(self) -> GroupRecord:
         return (await self.directory.users.groups(self.tenant, [self.name]))[0]
 
+    async def require_to_give(self, ctx: TenantContext) -> None:
+        """Refuse to add members where that gives users more than the caller may do.
+
+        Raises:
+            Forbidden: It names the rights that the caller lacks.
+            SCIMException: There is no such role.
+        """
+        if not self.name.startswith(ROLE_PREFIX):
+            return ctx.require("write:tenant")  # members see all of the board
+        try:
+            rights = await self.directory.roles.rights(self.tenant, self._group, user="anyone")
+        except Invalid as error:
+            raise InvalidValueException(detail=f"displayName: {error.detail}") from None
+        require_to_grant(ctx, rights, "anyone")
+
     async def create(self, record: GroupRecord, users: list[str]) -> MemberChanges:
-        await self._check_role()
         changes = await self._members.replace(self.tenant, self._group, users)
         await self.directory.users.put_group(self.tenant, self.name, record)
         return changes
@@ -93,14 +108,6 @@ class StoredGroup:
         changes = await self._members.delete(self.tenant, self._group)
         await self.directory.users.put_group(self.tenant, self.name, None)
         return changes
-
-    async def _check_role(self) -> None:
-        known = set(Role)
-        if self.name.startswith(ROLE_PREFIX) and self._group not in known:
-            raise InvalidValueException(
-                detail=f"displayName: no role {self._group[:100]!r};"
-                f" the roles are {', '.join(sorted(known))}"
-            )
 
 
 @router.get("")
@@ -128,6 +135,7 @@ async def create_group(
     sent = read_resource(Group, await read_body(request), Context.RESOURCE_CREATION_REQUEST)
     name = checked(sent.display_name, "displayName")
     stored = StoredGroup(platform.directory, ctx.tenant, name)
+    await stored.require_to_give(ctx)
     users = await _check_members(platform.directory, ctx.tenant, sent, before=[])
     if await stored.exists():
         raise UniquenessException(detail=f"the group {name[:100]!r} exists already")
@@ -153,6 +161,7 @@ async def replace_group(
     id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
 ) -> Response:
     stored = await _stored(platform.directory, ctx.tenant, id)
+    await stored.require_to_give(ctx)
     sent = read_resource(Group, await read_body(request), Context.RESOURCE_REPLACEMENT_REQUEST)
     before = await stored.members()
     original = group_resource(stored.name, await stored.record(), [], base_of(request))
@@ -167,6 +176,7 @@ async def patch_group(
     id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
 ) -> Response:
     stored = await _stored(platform.directory, ctx.tenant, id)
+    await stored.require_to_give(ctx)
     patch: PatchOp[Group] = read_patch(Group, await read_body(request))
     before = await stored.members()
     if len(before) > MAX_MEMBERS:

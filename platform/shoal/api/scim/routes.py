@@ -16,7 +16,7 @@ from scim2_models import (
     Schema,
 )
 
-from shoal.contract.context import TenantContext, admin
+from shoal.contract.context import TenantContext, requires
 
 from . import groups, users
 from .messages import MEDIA_TYPE, ScimRoute, error_response
@@ -25,7 +25,7 @@ from .resources import CONFIG, PROVIDER
 router = APIRouter(prefix="/scim/v2", route_class=ScimRoute, include_in_schema=False)
 router.include_router(users.router)
 router.include_router(groups.router)
-Caller = Depends(admin)
+Caller = Depends(requires("admin:tenant"))
 
 _WRITABLE = ("GET, POST", "GET, PUT, PATCH, DELETE")
 ALLOWED = {"Users": _WRITABLE, "Groups": _WRITABLE} | dict.fromkeys(

@@ -14,7 +14,7 @@ from scim2_models import (
     UniquenessException,
 )
 
-from shoal.contract.context import TenantContext, admin
+from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Conflict
 from shoal.tenants.directory import Directory
 from shoal.tenants.members import MemberChanges
@@ -48,7 +48,7 @@ from .resources import (
 )
 
 router = APIRouter(prefix="/Users", route_class=ScimRoute, include_in_schema=False)
-Caller = Depends(admin)
+Caller = Depends(requires("admin:tenant"))
 
 
 @router.get("")
