@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from .moto_server import CREDENTIALS, MotoServer
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SHARED = Path(os.environ.get("SHOAL_REFERENCE", Path(__file__).parents[2] / "shared" / "data"))
@@ -20,7 +22,7 @@ settings.load_profile("shoal")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start servers, processes or models as integration tests."""
-    slow = {"shoal_servers", "shoal_console", "browser", "cluster", "embedder", "nursery"}
+    slow = {"shoal_servers", "shoal_console", "browser", "cluster", "embedder", "nursery", "s3"}
     for item in items:
         if slow & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
@@ -50,3 +52,15 @@ def browser() -> Iterator[Any]:
         yield playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
         )
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[MotoServer]:
+    """An S3; `s3.lake()` is a new lake in it."""
+    patch = pytest.MonkeyPatch()
+    for name, value in CREDENTIALS.items():
+        patch.setenv(name, value)
+    server = MotoServer.start()
+    yield server
+    server.stop()
+    patch.undo()

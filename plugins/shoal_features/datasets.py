@@ -15,6 +15,8 @@ from shoal import Client, Invalid
 from .offline import ParquetFiles
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+ENTITY_TYPE = "entity_type"
+"""The column of the entity rows that has their entity type."""
 
 
 class Dataset:
@@ -34,7 +36,12 @@ class Dataset:
         self._rows, self._result = f"features_asked_{name}", f"features_joined_{name}"
 
     async def add_rows(self, lake: Any, rows: pa.Table) -> int:
-        """Add entity rows (see `historical_query.ENTITY_ROWS`); returns how many."""
+        """Add entity rows (see `historical_query.ENTITY_ROWS`); returns how many.
+
+        The entity type is in their schema's metadata, as `entity`.
+        """
+        entity = (rows.schema.metadata or {}).get(b"entity", b"").decode()
+        rows = rows.append_column(ENTITY_TYPE, pa.array([entity] * rows.num_rows, pa.string()))
         await lake.append(self._rows, rows, datetime.now(UTC).date())
         return int(rows.num_rows)
 
@@ -48,9 +55,8 @@ class Dataset:
         Raises:
             Invalid: When the rows are of several types.
         """
-        files = await self.row_files(lake)
-        schemas = [pq.read_schema(path, filesystem=files.filesystem) for path in files.paths]
-        types = {(schema.metadata or {}).get(b"entity", b"").decode() for schema in schemas}
+        rows = await lake.read(self._rows, columns=[ENTITY_TYPE])
+        types = set() if rows is None else set(rows[ENTITY_TYPE].unique().to_pylist())
         if len(types) > 1:
             names = ", ".join(sorted(types))
             raise Invalid(f"the data set {self.name!r} has rows of several entity types: {names}")

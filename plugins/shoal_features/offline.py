@@ -37,6 +37,21 @@ def table_name(view: View) -> str:
     return f"{slug}_{hashlib.sha256(view.name.encode()).hexdigest()[:8]}"
 
 
+def stored_name(column: pa.Field) -> str:
+    """The name of a column in the lake: a feature's has its type, `boards_30d:int64`.
+
+    For a feature may be removed and its name used again with another type. The lake
+    does not tell upper from lower case, so a name with both also has a hash.
+    """
+    if column.name in COLUMNS:
+        return str(column.name)
+    kind = re.sub(r"[^a-z0-9]+", "_", str(column.type).lower()).strip("_")
+    name = f"{column.name}:{kind}"
+    if column.name == column.name.lower():
+        return name
+    return f"{name}:{hashlib.sha256(column.name.encode()).hexdigest()[:8]}"
+
+
 def utc_day(time: datetime) -> date:
     """The day in UTC that a time is on."""
     return time.astimezone(UTC).date()
@@ -79,22 +94,22 @@ class ParquetFiles:
         """Read rows in order, batch by batch, so memory is that of the rows read.
 
         Args:
-            columns: The columns; null where a file lacks a column or has it in another
-                type.
+            columns: The columns; null where a file lacks one. A feature's is stored as
+                `stored_name` says.
             entities: Only these entities; None for all.
             part: (k, n): only the k-th of n parts of the entities.
         """
         kept = []
         for path in self.paths:
             dataset = ds.dataset([path], filesystem=self.filesystem, format="parquet")
-            present = [f.name for f in columns if f.name in dataset.schema.names]
+            stored = {f.name: stored_name(f) for f in columns}
+            present = {n: ds.field(s) for n, s in stored.items() if s in dataset.schema.names}
             for batch in dataset.to_batches(columns=present):
                 mask = _row_mask(batch["entity"], entities, part)
                 if mask is not None:
                     batch = batch.filter(mask)
                 if batch.num_rows:
-                    table = pa.Table.from_batches([batch])
-                    kept.append(_conform(_drop_retyped_columns(table, columns), columns))
+                    kept.append(_conform(pa.Table.from_batches([batch]), columns))
         return pa.concat_tables(kept) if kept else columns.empty_table()
 
 
@@ -147,12 +162,13 @@ async def read_range(
 
 
 async def append_rows(lake: Any, view: View, rows: pa.Table) -> int:
-    """Write rows of a view's offline table, a file per day of event time.
+    """Write rows of a view's offline table, a commit per day of event time.
 
     Returns:
         How many rows.
     """
-    rows = _conform(rows, offline_schema(view))
+    columns = offline_schema(view)
+    rows = _conform(rows, columns).rename_columns([stored_name(f) for f in columns])
     days = pc.cast(rows["event_timestamp"], pa.date32())
     for day in sorted(set(days.to_pylist())):
         of_day = rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))
@@ -228,16 +244,6 @@ def _row_mask(
         assert isinstance(series, pl.Series)
         mask &= series.is_in(entities.implode())
     return mask.to_arrow()
-
-
-def _drop_retyped_columns(table: pa.Table, columns: pa.Schema) -> pa.Table:
-    """Drop columns of another type, which are of a removed feature of that name."""
-    retyped = [
-        f.name
-        for f in table.schema
-        if f.name not in COLUMNS and f.type != columns.field(f.name).type
-    ]
-    return table.drop_columns(retyped) if retyped else table
 
 
 def _conform(table: pa.Table, columns: pa.Schema) -> pa.Table:

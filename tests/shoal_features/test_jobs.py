@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -54,7 +55,7 @@ async def online(stores, user: str, feature: str = "boards_30d"):
 
 
 async def offline_rows(stores, view: View = BOARDS) -> list[dict]:
-    table = await stores.lake.read(offline.table_name(view))
+    table = await offline.read_range(stores.lake, view, None, None)
     return (
         sorted(table.to_pylist(), key=lambda r: (r["event_timestamp"], r["entity"], r["created"]))
         if table
@@ -325,12 +326,13 @@ async def test_a_value_the_batch_missed_is_found_in_the_log(stores):
     await boards(stores, "1", ago(days=1))
     await boards(stores, "2", ago(days=1))
     await jobs.materialize(Run(stores))
-    table = offline.table_name(BOARDS)
-    kept = await stores.lake.read(table)
-    await stores.lake.delete(table)  # as if the run had missed a user, online and offline alike
+    kept = await offline.read_range(stores.lake, BOARDS, None, None)
+    await stores.lake.delete(
+        offline.table_name(BOARDS)
+    )  # as if the run had missed a user, online and offline alike
     await stores.online.delete(("user", "2"))
     kept = kept.filter(pc.equal(kept["entity"], "1"))
-    await offline.append_rows(stores.lake, BOARDS, kept.drop_columns("date"))
+    await offline.append_rows(stores.lake, BOARDS, kept)
     await stores.events.append(
         [Event(type="item.viewed", time=ago(seconds=9), data={"user_id": "2"})]
     )
@@ -422,14 +424,31 @@ async def test_a_reused_name_does_not_find_values_of_another_type(stores):
         return View("scores", "user", "user_id", "plain", (Feature("n", dtype),))
 
     t = from_micros(1_763_900_000_000_000)
-    row = {"entity": "1", "event_timestamp": t, "created": t, "n": "many"}
-    await offline.append_rows(
-        stores.lake, view("string"), pa.Table.from_pylist([row], offline_schema(view("string")))
-    )
     entity_rows = pa.table({"entity": ["1"], "at": pa.array([t], pa.timestamp("us", "UTC"))})
-    for dtype, n in (("int64", None), ("string", "many")):
+
+    async def value(dtype: str) -> Any:
         query = await plan_query(stores, [(view(dtype), view(dtype).features[0])], entity_rows)
-        assert query.run()["n"].to_pylist() == [n]
+        return query.run()["n"].to_pylist()[0]
+
+    async def append(dtype: str, n: Any) -> None:
+        row = {"entity": "1", "event_timestamp": t, "created": t, "n": n}
+        rows = pa.Table.from_pylist([row], offline_schema(view(dtype)))
+        await offline.append_rows(stores.lake, view(dtype), rows)
+
+    await append("string", "many")
+    assert (await value("int64"), await value("string")) == (None, "many")
+    await append("int64", 7)
+    assert await value("int64") == 7
+
+
+async def test_names_may_differ_in_upper_and_lower_case_only(stores):
+    view = View(
+        "scores", "user", "user_id", "plain", (Feature("n", "int64"), Feature("N", "int64"))
+    )
+    t = from_micros(1_763_900_000_000_000)
+    row = {"entity": "1", "event_timestamp": t, "created": t, "n": 1, "N": 2}
+    await offline.append_rows(stores.lake, view, pa.Table.from_pylist([row], offline_schema(view)))
+    assert await offline_rows(stores, view) == [row]
 
 
 async def test_watching_publishes_metrics_and_feeds_freshness(stores):

@@ -43,12 +43,11 @@ def routes(services: Services) -> APIRouter:
 
 
 async def compact(job: JobContext) -> dict[str, int]:
-    """Merge the small files of each tenant's lake, day by day."""
+    """Merge the small files of each tenant's lake."""
     merged = 0
     for done, ctx in enumerate(job.tenants):
         job.progress(done, len(job.tenants), ctx.tenant)
-        for table in await ctx.stores.lake.tables():
-            merged += await ctx.stores.lake.compact(table)
+        merged += await ctx.stores.lake.compact()
     return {"files_merged": merged}
 
 

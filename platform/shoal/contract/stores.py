@@ -249,23 +249,29 @@ class Vectors(Protocol):
 
 
 class Lake(Protocol):
-    """Parquet files, by tenant, table and date.
+    """Delta tables, partitioned by date.
 
-    They are at `<lake>/<tenant>/<table>/date=YYYY-MM-DD/<part>.parquet`. Writes are
-    atomic: a reader sees a whole file or none. A table's name is 1 to 63 of a-z, 0-9
-    and _, beginning with a letter.
+    A table is at `<lake>/<tenant>/<table>`, and anything that reads Delta Lake reads
+    it. A write is one commit: a reader sees all of it or nothing. A table's name is 1
+    to 63 of a-z, 0-9 and _, beginning with a letter.
+
+    A table's columns are those of all rows that were added to it; a missing value is
+    null. Integers and floats fit each other where nothing is lost. Unsigned integers,
+    dictionaries and times of other zones are stored as int64, as their values and in
+    UTC; pyarrow's types of times of day, durations and intervals are not stored.
 
     Raises:
         Invalid: A table's name is invalid; a write is to `events`, the archive of the
-            event log; rows to write have a column `date`.
+            event log; rows to write have a column `date`, a column of another type than
+            in the table, or one whose name differs only in case.
         Unavailable: The disk or object store is unavailable.
     """
 
-    async def append(self, table: str, rows: "pa.Table", day: date) -> str:
-        """Add one file to a day; return its path."""
+    async def append(self, table: str, rows: "pa.Table", day: date) -> None:
+        """Add rows to a day."""
 
-    async def replace(self, table: str, rows: "pa.Table", day: date) -> str:
-        """Replace all of a day's rows; return the new file's path.
+    async def replace(self, table: str, rows: "pa.Table", day: date) -> None:
+        """Replace all of a day's rows.
 
         A job that writes its results this way can be run again for the same day.
         """
@@ -286,23 +292,24 @@ class Lake(Protocol):
             columns: The columns to read; None for all.
 
         Returns:
-            The rows with a column `date` (string), or None if there are none. Where
-            the files have different columns, the missing values are null.
+            The rows with a column `date` (string), or None if there are none.
         """
 
     async def files(
         self, table: str, start: date | None = None, end: date | None = None
     ) -> list[str]:
-        """The paths of a range of days' files, oldest first.
+        """The paths of a range of days' Parquet files, oldest first.
 
-        Read them with `filesystem()`, in DuckDB, Polars or Ray Data for example.
+        Read them with `filesystem()`, in DuckDB or Ray Data for example. They have not
+        the column `date`, nor columns that were added after them. A file that is
+        replaced stays for an hour.
         """
 
     async def days(self, table: str) -> list[date]:
         """The days that have files, oldest first."""
 
     async def tables(self) -> list[str]:
-        """The names of the tables, sorted."""
+        """The names of the tables that have rows, sorted."""
 
     async def delete(self, table: str, before: date | None = None) -> int:
         """Delete the days before a date, or all of them.
@@ -311,8 +318,11 @@ class Lake(Protocol):
             The number of deleted files.
         """
 
-    async def compact(self, table: str) -> int:
-        """Merge the small files of each day.
+    async def compact(self, table: str | None = None) -> int:
+        """Merge the small files of each day, and delete those replaced an hour ago.
+
+        Args:
+            table: The table; None for all.
 
         Returns:
             The number of files that were deleted.

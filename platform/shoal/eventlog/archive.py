@@ -1,26 +1,29 @@
 """Archiving: from the event log into the lake's table `events`, then trimming the log.
 
-No crash duplicates or loses an event. The range is entered before its files are
-written, and the files are named after it: so the same range is written to the same
-files, whatever was appended since.
+The table itself keeps the position up to which it has the log, and sets it with the
+rows, in one commit. So no crash duplicates or loses an event, and neither do two that
+archive the same log.
 """
 
 import asyncio
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shoal.contract.errors import Conflict
 from shoal.contract.events import Event
 from shoal.contract.names import check_tenant
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.lake import EVENTS, TenantLake, live, part_id
-from shoal.stores.redis_client import async_redis, run_atomically, translate_errors
+from shoal.stores.lake import EVENTS, TenantLake, run
+from shoal.stores.lake_schema import DATE
+from shoal.stores.lake_table import LakeTable
+from shoal.stores.redis_client import async_redis, translate_errors
 
 from . import keys
 from .codec import Entry, decode_event, sort_key
@@ -41,57 +44,83 @@ SCHEMA = pa.schema(
 """`data` and `attributes` (the CloudEvents extension attributes, or null) are JSON."""
 
 CHUNK = 10_000
-"""Events that are written at once."""
+"""Events that are written at once; as many waiting are reason to archive."""
 CHUNKS_AT_ONCE = 10
 """After these the next tenant's log is archived."""
+CHUNK_DAYS = 100
+"""Days of which events are written at once: each is a file."""
+MARKS = ("log.milliseconds", "log.sequence")
+"""The table's marks with the position up to which it has the log."""
 LEASE_SECONDS = 120
 
 
-async def archive_log(config: StoreConfig, tenant: str, keep: timedelta) -> int:
+async def archive_log(
+    config: StoreConfig, tenant: str, keep: timedelta, wait: timedelta = timedelta(0)
+) -> int:
     """See `EventLog.archive`."""
     client, lease = async_redis(config.online), keys.lease(check_tenant(tenant), "archive")
-    owner = secrets.token_hex(8)
+    owner, total = secrets.token_hex(8), 0
     with translate_errors():
-        if not await acquire_lease(client, lease, owner, LEASE_SECONDS):
-            raise Conflict(f"the events of {tenant} are being archived already")
-        try:
-            total = 0
-            for _ in range(CHUNKS_AT_ONCE):
-                if not (count := await _archive_chunk(config, tenant)):
-                    break
-                total += count
-                await renew_lease(client, lease, owner, LEASE_SECONDS)
-            await _trim(config, tenant, keep)
-            return total
-        finally:
-            await release_lease(client, lease, owner)
+        if await _is_due(config, tenant, wait):
+            if not await acquire_lease(client, lease, owner, LEASE_SECONDS):
+                raise Conflict(f"the events of {tenant} are being archived already")
+            try:
+                async for count in _archive_chunks(config, tenant):
+                    total += count
+                    await renew_lease(client, lease, owner, LEASE_SECONDS)
+            finally:
+                await release_lease(client, lease, owner)
+        await _trim(config, tenant, keep)
+    return total
 
 
-async def _archive_chunk(config: StoreConfig, tenant: str) -> int:
-    client, state = async_redis(config.events), keys.archive(tenant)
-    raw = await client.hmget(state, "done", "intent")
-    done, intent = ((value or b"").decode() for value in raw)
-    after, end, count = f"({done}" if done else "-", intent or "+", None if intent else CHUNK
-    entries = await client.xrange(keys.log(tenant), after, end, count=count)
-    if not entries:
-        if intent:
-            await client.hdel(state, "intent")
-        return 0
-    last = entries[-1][0].decode()
-    await client.hset(state, "intent", last)
-    await asyncio.to_thread(_write, TenantLake(config.lake, tenant), entries)
-    await run_atomically(client, [("HSET", state, "done", last), ("HDEL", state, "intent")])
-    return len(entries)
+async def _is_due(config: StoreConfig, tenant: str, wait: timedelta) -> bool:
+    """Whether an event has waited for long enough, or many wait."""
+    client, log = async_redis(config.events), keys.log(tenant)
+    done, archived = await client.hmget(keys.archive(tenant), "done", "archived")
+    first = await client.xrange(log, f"({done.decode()}" if done else "-", count=1)
+    if not first:
+        return False
+    waited = time.time() - sort_key(first[0][0].decode())[0] / 1000
+    if waited >= wait.total_seconds():
+        return True
+    return int(await client.xlen(log)) - int(archived or 0) >= CHUNK
 
 
-def _write(lake: TenantLake, entries: Sequence[Entry]) -> None:
-    days: dict[date, list[dict[str, Any]]] = {}
+async def _archive_chunks(config: StoreConfig, tenant: str) -> AsyncIterator[int]:
+    """Write the events that the log has now; yields the number of each chunk's."""
+    client, log, state = async_redis(config.events), keys.log(tenant), keys.archive(tenant)
+    table = TenantLake(config.lake, tenant).table(EVENTS)
+    newest, length = await client.xrevrange(log, count=1), await client.xlen(log)
+    marks = await run(table.marks, MARKS)
+    for _ in range(CHUNKS_AT_ONCE if newest else 0):
+        done = None if marks[MARKS[0]] is None else "{}-{}".format(*marks.values())
+        after = f"({done}" if done else "-"
+        entries = await client.xrange(log, after, newest[0][0], count=CHUNK)
+        if not entries:
+            # Also where an earlier archiving had written the rows, and then was killed.
+            await client.hset(state, mapping={"done": done or "0", "archived": length})
+            return
+        rows = await asyncio.to_thread(_rows, entries)
+        position = rows["position"][-1].as_py()
+        last = dict(zip(MARKS, sort_key(position), strict=True))
+        await run(table.append, rows, {name: (marks[name], last[name]) for name in MARKS})
+        await client.hset(state, mapping={"done": position})
+        marks = {**last}
+        yield rows.num_rows
+
+
+def _rows(entries: Sequence[Entry]) -> pa.Table:
+    """The first entries as rows with their dates, of at most `CHUNK_DAYS` days."""
+    rows: list[dict[str, Any]] = []
+    days: set[date] = set()
     for position, fields in entries:
         row = _row(decode_event(fields), position.decode())
-        days.setdefault(row["time"].date(), []).append(row)
-    for day, rows in days.items():
-        table = pa.Table.from_pylist(rows, SCHEMA)
-        lake.write(lake.day(EVENTS, day), table, last=_part(rows[-1]["position"]))
+        days.add(row["time"].date())
+        if len(days) > CHUNK_DAYS:
+            break
+        rows.append({**row, DATE: row["time"].date().isoformat()})
+    return pa.Table.from_pylist(rows, SCHEMA.append(pa.field(DATE, pa.string())))
 
 
 def _row(event: Event, position: str) -> dict[str, Any]:
@@ -115,11 +144,6 @@ def _utc(event: Event) -> Any:
         return event.time.replace(tzinfo=UTC)
 
 
-def _part(position: str) -> str:
-    milliseconds, sequence = sort_key(position)
-    return part_id(milliseconds * 1_000_000, sequence)
-
-
 async def _trim(config: StoreConfig, tenant: str, keep: timedelta) -> None:
     """Remove from the log what is archived, handled by every group, and old enough."""
     client = async_redis(config.events)
@@ -131,14 +155,16 @@ async def _trim(config: StoreConfig, tenant: str, keep: timedelta) -> None:
     positions.append((int((time.time() - keep.total_seconds()) * 1000), 0))
     milliseconds, sequence = min(positions)
     first_kept = f"{milliseconds}-{sequence}"
-    await client.xtrim(keys.log(tenant), minid=first_kept, approximate=False)
+    removed = await client.xtrim(keys.log(tenant), minid=first_kept, approximate=False)
+    if removed:
+        await client.hincrby(keys.archive(tenant), "archived", -removed)
 
 
-def archived_events(lake: TenantLake, after: str, before: str | None) -> list[tuple[str, Event]]:
-    """The lake's events with after < position < before, in the log's order.
+def archived_events(table: LakeTable, after: str, before: str | None) -> list[tuple[str, Event]]:
+    """The archived events with after < position < before, in the log's order.
 
     Args:
-        lake: The tenant's.
+        table: The tenant's table `events`.
         after: A position.
         before: A position; None for no end.
 
@@ -147,13 +173,17 @@ def archived_events(lake: TenantLake, after: str, before: str | None) -> list[tu
     """
     low, high = sort_key(after), None if before is None else sort_key(before)
     found = []
-    for day in lake.days(EVENTS):
-        parts = [p for p in live(lake.parts(lake.day(EVENTS, day))) if p.last > _part(after)]
-        for table in lake.read(parts):
-            for row in table.to_pylist():
-                at = sort_key(row["position"])
-                if low < at and (high is None or at < high):
-                    found.append((at, row))
+    for day in table.days():
+        rows = table.read(day, day, None)
+        if rows is None:
+            continue
+        since_epoch = pc.cast(
+            pc.list_element(pc.split_pattern(rows["position"], "-"), 0), pa.int64()
+        )
+        for row in rows.filter(pc.greater_equal(since_epoch, low[0])).to_pylist():
+            at = sort_key(row["position"])
+            if low < at and (high is None or at < high):
+                found.append((at, row))
     found.sort(key=lambda pair: pair[0])
     return [(row["position"], _event(row)) for _, row in found]
 

@@ -32,8 +32,8 @@ def groups(tenant: str) -> str:
 
 
 def archive(tenant: str) -> str:
-    """Hash: `done`, the position up to which the lake has the log, and `intent`, up to
-    which it is being written.
+    """Hash: `done`, a position up to which the lake has the log, and `archived`, about
+    how many of the log's events are before it.
     """
     return f"{log(tenant)}:archive"
 

@@ -126,11 +126,21 @@ class EventLog(Protocol):
             ValueError: Neither `ids` nor `after` is given, or both.
         """
 
-    async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
+    async def archive(
+        self,
+        tenant: str,
+        keep: timedelta = timedelta(hours=1),
+        wait: timedelta = timedelta(0),
+    ) -> int:
         """Write the log's new events to the lake, 100,000 at most, then trim the log.
 
         An event stays in the log until it is archived, handled by every group, and
         older than `keep`.
+
+        Args:
+            tenant: The tenant's id.
+            keep: How long events stay in the log at least.
+            wait: Write only if an event has waited for as long, or 10,000 wait.
 
         Returns:
             How many events were archived.

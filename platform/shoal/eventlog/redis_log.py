@@ -114,10 +114,15 @@ class RedisEventLog:
             await announce(self._events, tenant)
         return count
 
-    async def archive(self, tenant: str, keep: timedelta = timedelta(hours=1)) -> int:
+    async def archive(
+        self,
+        tenant: str,
+        keep: timedelta = timedelta(hours=1),
+        wait: timedelta = timedelta(0),
+    ) -> int:
         from .archive import archive_log  # imports pyarrow
 
-        return await archive_log(self._config, tenant, keep)
+        return await archive_log(self._config, tenant, keep, wait)
 
 
 async def erase(config: StoreConfig, tenant: str) -> int:

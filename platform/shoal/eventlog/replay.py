@@ -35,12 +35,13 @@ async def rewind(config: StoreConfig, tenant: str, group: str, after: str) -> in
 async def _queue_archived(
     config: StoreConfig, tenant: str, group: str, after: str, before: str | None
 ) -> int:
-    from shoal.stores.lake import TenantLake, run
+    from shoal.stores.lake import EVENTS, TenantLake, run
 
     from .archive import archived_events
 
     events, retry_queue = async_redis(config.events), keys.retry_queue(tenant, group)
-    found = await run(archived_events, TenantLake(config.lake, tenant), after, before)
+    table = TenantLake(config.lake, tenant).table(EVENTS)
+    found = await run(archived_events, table, after, before)
     for start in range(0, len(found), PAGE):
         entries = [encode_event(event) for _, event in found[start : start + PAGE]]
         await run_atomically(events, [append_command(retry_queue, entry) for entry in entries])

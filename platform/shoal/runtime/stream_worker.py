@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from shoal.contract.capability import Stream
-from shoal.contract.errors import Unavailable
+from shoal.contract.errors import Conflict, Unavailable
 from shoal.contract.events import Event
 from shoal.tenants.storage_size import measure_storage
 
@@ -32,6 +32,8 @@ SCHEDULE_SECONDS = 1.0
 WATCH_RUNS_SECONDS = 5.0
 ARCHIVE_SECONDS = 30.0
 MEASURE_SECONDS = 3600.0
+ARCHIVE_WAIT = timedelta(minutes=5)
+"""How long events wait to be archived together, where fewer than 10,000 do."""
 ENSURE_SECONDS = 2.0
 STOP_SECONDS = 10.0
 
@@ -134,9 +136,11 @@ class Worker:
     async def _archive(self) -> None:
         for tenant in self._tenants:
             try:
-                await self._log.archive(tenant)
+                await self._log.archive(tenant, wait=ARCHIVE_WAIT)
             except Unavailable:
                 raise
+            except Conflict:
+                continue  # another worker is at it
             except Exception:  # one tenant's log must not keep the others from being archived
                 log.exception("archiving the log of %s failed and will be retried", tenant)
 

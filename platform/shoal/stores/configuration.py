@@ -2,6 +2,7 @@
 
 import os
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +11,8 @@ SCHEMES = {
     "vectors": ("http://", "https://", "tcp://"),
     "events": ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://"),
 }
+UNSUITABLE = frozenset("%[]\\\0")
+"""Characters that Delta Lake does not take in the name of a folder."""
 
 
 class StoreConfig(BaseModel):
@@ -35,10 +38,17 @@ class StoreConfig(BaseModel):
     def _check(self) -> Self:
         if not self.events:
             object.__setattr__(self, "events", self.online)
+        if bad := UNSUITABLE & set(self.lake):
+            raise ValueError(f"lake: {min(bad)!r} cannot be part of the name")
         if "://" not in self.lake:
             object.__setattr__(
                 self, "lake", os.path.abspath(self.lake)
             )  # it travels to workers elsewhere
+        elif not (uri := urlsplit(self.lake)).hostname or uri.scheme != "s3" or uri.username:
+            raise ValueError(
+                "lake: expected a folder, or s3://bucket/prefix without credentials,"
+                " which belong in the environment"
+            )
         for name, schemes in SCHEMES.items():
             if not getattr(self, name).startswith(schemes):
                 raise ValueError(

@@ -40,7 +40,7 @@ async def measure_storage(config: StoreConfig, tenants: Sequence[str]) -> dict[s
             if owner in sizes:
                 sizes[owner] += size
     for tenant in tenants:
-        sizes[tenant] += await lake.run(_lake_size, config, tenant)
+        sizes[tenant] += await lake.size(config, tenant)
         sizes[tenant] += ROW_BYTES * await _vector_rows(config, tenant)
     return dict(sizes)
 
@@ -68,16 +68,6 @@ async def _measured(client: Any, batch: Sequence[tuple[str, bytes]]) -> list[tup
             pipe.memory_usage(key)
         sizes = await pipe.execute()
     return [(owner, size or 0) for (owner, _), size in zip(batch, sizes, strict=True)]
-
-
-def _lake_size(config: StoreConfig, tenant: str) -> int:
-    import pyarrow.fs as pafs
-
-    from shoal.stores.lake import TenantLake
-
-    folder = TenantLake(config.lake, tenant)
-    selector = pafs.FileSelector(folder.root, recursive=True, allow_not_found=True)
-    return sum(info.size or 0 for info in folder.fs.get_file_info(selector))
 
 
 async def _vector_rows(config: StoreConfig, tenant: str) -> int:

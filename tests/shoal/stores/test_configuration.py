@@ -41,6 +41,9 @@ def test_a_relative_lake_path_becomes_absolute():
         {"vectors": "file:///x"},
         {"events": "kafka://h"},
         {"lake": ""},
+        {"lake": "a%20b"},
+        {"lake": "gs://bucket/lake"},
+        {"lake": "s3://key:secret@bucket/lake"},
         {"lakes": "x"},
     ],
 )
