@@ -52,10 +52,18 @@ def offline_schema(view: View) -> pa.Schema:
 
 @contextmanager
 def open_engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that uses at most `memory`, and spills to a temporary folder."""
+    """A DuckDB that uses at most `memory`, and spills to a temporary folder.
+
+    It fetches no extension, which it otherwise does for a path such as `https://…`.
+    """
     with tempfile.TemporaryDirectory(prefix="shoal-features-") as folder:
         con = duckdb.connect(
-            config={"memory_limit": memory, "threads": threads, "temp_directory": folder}
+            config={
+                "memory_limit": memory,
+                "threads": threads,
+                "temp_directory": folder,
+                "autoinstall_known_extensions": False,
+            }
         )
         try:
             con.execute("SET TimeZone = 'UTC'")

@@ -9,6 +9,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from .aggregation import open_engine
 from .offline import ParquetFiles, utc_day
 
 TABLE = "events"
@@ -72,7 +73,7 @@ async def open_archive(
     )
     after = "0"
     if everything.paths:
-        with duckdb.connect() as con:
+        with open_engine() as con:
             query = f"SELECT max({ACCEPTED_MS}) FROM {everything.relation(con)}"
             last = con.execute(query).fetchone()
         after = str(max((last[0] if last and last[0] else 1) - 1, 0))

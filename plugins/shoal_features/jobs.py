@@ -9,11 +9,10 @@ from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import duckdb
-
 from shoal import Event, InternalError, Invalid, JobContext, TenantContext
 
 from . import batch, rows
+from .aggregation import open_engine
 from .archive import ACCEPTED_MS, open_archive
 from .catalog import Catalog
 from .datasets import Dataset
@@ -321,7 +320,7 @@ async def _oldest_event_since(
     archive = await open_archive(ctx.stores, since, until)
     if not archive.count():
         return None
-    with duckdb.connect() as con:
+    with open_engine() as con:
         relation = archive.relation(con)
         query = f"SELECT min(epoch_us(time)) FROM {relation} WHERE {ACCEPTED_MS} >= {accepted}"
         found = con.execute(query).fetchone()

@@ -1,6 +1,7 @@
 """Channels: strict fields, no address but a webhook's, no secret shown."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from shoal import Egress
+from shoal import Egress, Event, Invalid
 from shoal_anomalies.channels import TYPES, AnyChannel, Channel, dump_channel, read_channel
 from shoal_anomalies.config_routes import router
 
@@ -45,6 +46,7 @@ FREE_FORM = [
     "\0",
     "x" * 3_000,
 ]
+TO_TESTS = Egress(allow=("127.0.0.1",))
 channels: TypeAdapter[AnyChannel] = TypeAdapter(Channel)
 
 
@@ -208,3 +210,27 @@ async def test_e_mail_goes_to_the_operators_domains_only(ctx: Any) -> None:
         assert good.json()["to"] == ["ops@EXAMPLE.com"]
         bad = await http.put("/channels/c", json=channel("email", to=["a@example.com", "a@b.co"]))
         assert bad.status_code == 422 and bad.json()["errors"][0]["location"] == "to.1"
+
+
+METRICS = [{"metric": "error_rate", "value": value} for value in [0.001] * 200 + [0.5, 0.6]]
+
+
+@pytest.mark.integration
+def test_a_tenants_alert_reaches_what_the_operator_allows(shoal_app: Any, webhook: Any) -> None:
+    """A channel, an alert, and a server beside the worker."""
+    start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=len(METRICS))
+    points = [
+        Event(type="metric", time=start + timedelta(minutes=n), data=data)
+        for n, data in enumerate(METRICS)
+    ]
+    closed, allowed = shoal_app("anomalies"), shoal_app("anomalies", egress=TO_TESTS)
+    with pytest.raises(Invalid, match="https://"):
+        closed.client("closed").anomalies.put_channel(id="page", **webhook.channel)
+    allowed.client("closed").anomalies.put_channel(id="page", **webhook.channel)
+    allowed.client("allowed").anomalies.put_channel(id="page", **webhook.channel)
+    for app, tenant in ((closed, "closed"), (allowed, "allowed")):
+        app.stream("anomalies.points", points, tenant)
+        app.job("anomalies.keep", tenant)
+    assert {notice["tenant"] for notice in webhook.received} == {"allowed"}
+    (delivery,) = closed.client("closed").anomalies.list_deliveries()["deliveries"]
+    assert delivery["detail"] == "not sent: the URL must begin with https://"

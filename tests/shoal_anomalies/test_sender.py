@@ -1,11 +1,14 @@
 """What is sent to each service, and what a tenant is told when it fails."""
 
 import json
+import ssl
 from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from standardwebhooks import Webhook as Verifier
 
 from shoal import Egress
@@ -201,6 +204,30 @@ async def test_e_mail_is_readable_and_has_the_key(ctx: Any, free_port: int) -> N
     assert mail["X-Shoal-Notice"] == message().id
     text = mail.get_body(("plain",)).get_content()
     assert text.split() == ["one", ".", "RCPT", "TO:<x>"]
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_a_mail_servers_certificate_is_checked(
+    ctx: Any, free_port: int, tmp_path: Path, monkeypatch: Any, is_trusted: bool
+) -> None:
+    from aiosmtpd.controller import Controller
+    from aiosmtpd.handlers import Sink
+
+    authority, other = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    (authority if is_trusted else other).cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    server = Controller(
+        Sink(), hostname="127.0.0.1", port=free_port, tls_context=context, require_starttls=True
+    )
+    server.start()
+    try:
+        mail_server(ctx, free_port, security="starttls")
+        told = await send(ctx.services, read(channel("email")), message())
+    finally:
+        server.stop()
+    assert told == (None if is_trusted else "the mail server cannot be reached")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from shoal.contract.capability import Capability
 from shoal.contract.context import TenantContext
 from shoal.contract.errors import Conflict, NotFound
 from shoal.contract.events import Event
+from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
 from shoal.runtime.configuration import Config
@@ -54,6 +55,7 @@ class CapabilityApp:
         settings: The configuration of each capability, by name.
         capabilities: More capabilities to serve, which need not be installed.
         router: `RouterSettings`, such as limits.
+        egress: Where the capabilities may connect to.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class CapabilityApp:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         capabilities: Sequence[Capability] = (),
         router: Mapping[str, Any] | None = None,
+        egress: Egress | None = None,
     ) -> None:
         options = RouterSettings(**{"internal_secret": SecretStr(SECRET), **(router or {})})
         port = free_port()
@@ -73,6 +76,7 @@ class CapabilityApp:
             data=self._data.name,
             stores=stores,
             router=options,
+            egress=egress,
             capabilities={k: dict(v) for k, v in (settings or {}).items()},
         )
         installed = plugins.installed(config.disabled).capabilities

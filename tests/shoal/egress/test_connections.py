@@ -15,6 +15,7 @@ CONNECTS = {
     "boto3",
     "botocore",
     "confluent_kafka",
+    "duckdb.connect",
     "ftplib",
     "grpc.aio",
     "grpc.insecure_channel",
@@ -66,6 +67,7 @@ EXCEPTIONS = {
     "platform/shoal/stores/": "the stores' URIs, which the operator has configured",
     "platform/shoal/testing/": "tests of a plugin, on the author's machine",
     "plugins/shoal_anomalies/mail.py": "the mail server, which the operator has configured",
+    "plugins/shoal_features/aggregation.py": "reads what is registered; fetches no extension",
     "plugins/shoal_features/feast_http.py": CLIENT,
     "plugins/shoal_search/embedder.py": "a model that the operator has named",
 }
