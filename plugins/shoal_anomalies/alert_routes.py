@@ -18,6 +18,9 @@ from .notifier import Notifier
 from .route_arguments import Cursor, Limit, parse_cursor
 from .timestamps import to_rfc3339
 
+MAX_HISTORY = 10_000
+"""Alerts of the history that are listed."""
+
 router = APIRouter()
 
 
@@ -36,12 +39,13 @@ async def list_alerts(
 ) -> dict[str, Any]:
     """List alerts, newest first.
 
-    Those resolved more than two hours ago come from the history (90 days).
+    Those resolved more than two hours ago come from the history (90 days, and the
+    latest 10,000).
     """
     skip = parse_cursor(cursor)
     alerts = list((await read_alert_state(ctx)).manager.alerts.values())
     if state in (None, "resolved"):
-        history = await ctx.stores.online.zrange(keys.ALERT_HISTORY, 0, -1)
+        history = await ctx.stores.online.zrevrange(keys.ALERT_HISTORY, 0, MAX_HISTORY - 1)
         alerts += [Alert.from_dict(orjson.loads(alert)) for alert in history]
     matching = [
         alert

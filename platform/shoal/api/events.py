@@ -3,11 +3,13 @@
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 
 from shoal.contract.batch import read_rows, validate_rows
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.events import Event
+from shoal.contract.names import Identifier
 from shoal.eventlog.codec import encode_event
 
 from .bodies import Body
@@ -15,6 +17,8 @@ from .dependencies import Platform
 
 MAX_EVENTS = 10_000
 """Events in one request; more is 422."""
+MAX_REPLAYED = 1000
+"""Dead letters that one request replays."""
 EVENTS_BODY = {
     "requestBody": {
         "required": True,
@@ -31,7 +35,7 @@ router = APIRouter()
 class Replay(Body):
     group: str
     """The stream that handles the events again."""
-    ids: list[str] | None = None
+    ids: list[Identifier] | None = Field(None, max_length=MAX_REPLAYED)
     after: str | None = None
 
 
@@ -105,5 +109,7 @@ async def replay(
         message = "give ids or after, not both"
         raise Invalid(message, errors=[{"location": "after", "message": message}])
     if ids is None and body.after is None:
-        ids = [d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=1000)]
+        ids = [
+            d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=MAX_REPLAYED)
+        ]
     return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}

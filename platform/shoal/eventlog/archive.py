@@ -45,6 +45,8 @@ SCHEMA = pa.schema(
 
 CHUNK = 10_000
 """Events that are written at once; as many waiting are reason to archive."""
+TRIMMED_AT_ONCE = 10_000
+"""Events that one command removes from the log."""
 CHUNKS_AT_ONCE = 10
 """After these the next tenant's log is archived."""
 CHUNK_DAYS = 100
@@ -155,7 +157,12 @@ async def _trim(config: StoreConfig, tenant: str, keep: timedelta) -> None:
     positions.append((int((time.time() - keep.total_seconds()) * 1000), 0))
     milliseconds, sequence = min(positions)
     first_kept = f"{milliseconds}-{sequence}"
-    removed = await client.xtrim(keys.log(tenant), minid=first_kept, approximate=False)
+    log, removed = keys.log(tenant), 0
+    while count := await client.xtrim(
+        log, minid=first_kept, approximate=True, limit=TRIMMED_AT_ONCE
+    ):
+        removed += count
+    removed += await client.xtrim(log, minid=first_kept, approximate=False)  # of one node
     if removed:
         await client.hincrby(keys.archive(tenant), "archived", -removed)
 

@@ -16,7 +16,7 @@ from . import dead_letters, keys, replay
 from .codec import check_position, sort_key
 from .consumer import Consumer
 from .log import DeadLetter, GroupState
-from .streams import announce
+from .streams import PAGE, announce
 from .subscription import Handler, Subscription, Tenants
 
 MAX_LAG = 10_000
@@ -74,11 +74,24 @@ class RedisEventLog:
         with translate_errors():
             positions = await self._events.hgetall(keys.groups(tenant))
             for name, position in sorted(positions.items()):
-                left = await self._events.xrange(log, f"({position.decode()}", "+", count=MAX_LAG)
-                appended = sort_key(left[0][0].decode())[0] / 1000 if left else time.time()
+                oldest, lag = await self._count_after(log, position.decode())
+                appended = sort_key(oldest)[0] / 1000 if oldest else time.time()
                 behind = max(time.time() - appended, 0.0)
-                found.append(GroupState(name.decode(), position.decode(), len(left), behind))
+                found.append(GroupState(name.decode(), position.decode(), lag, behind))
         return found
+
+    async def _count_after(self, log: str, position: str) -> tuple[str | None, int]:
+        """The position of the first event after a position, and how many there are."""
+        oldest, count = None, 0
+        while count < MAX_LAG:
+            page = await self._events.xrange(log, f"({position}", "+", count=PAGE)
+            if page and oldest is None:
+                oldest = page[0][0].decode()
+            count += len(page)
+            if len(page) < PAGE:
+                break
+            position = page[-1][0].decode()
+        return oldest, count
 
     async def forget_group(self, tenant: str, group: str) -> None:
         with translate_errors():

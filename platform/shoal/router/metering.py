@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +35,8 @@ One more bucket counts what took longer.
 SETTLE_SECONDS = 15
 """A minute is closed this long after its end, when every replica has flushed."""
 KEPT_SECONDS = 900
+TENANTS_AT_ONCE = 20
+"""Tenants whose counts one script adds, so that it holds up Redis for a moment only."""
 ACTIVE_MINUTES = 24 * 60
 """How long after its last request a tenant gets metrics of zero."""
 
@@ -195,27 +197,35 @@ class RequestMetrics:
         """
         self._export()
         minutes, users, self._minutes, self._users = self._minutes, self._users, {}, {}
-        if not minutes:
-            return
-        try:
-            with translate_errors():
-                await run_atomically(
-                    self._directory.redis,
-                    [
-                        ("SADD", CAPABILITIES, self._capability),
-                        *self._count_commands(minutes),
-                        *self._user_commands(users),
-                    ],
-                )
-        except Unavailable:
-            oldest = self._clock() // 60 - KEPT_SECONDS // 60
-            for key, counts in minutes.items():
-                if key[0] >= oldest:
-                    _counts_of(self._minutes, key).merge(counts)
-            for minute_tenant, names in users.items():
-                if minute_tenant[0] >= oldest:
-                    self._users.setdefault(minute_tenant, set()).update(names)
-            raise
+        tenants = sorted({tenant for _, tenant, _ in minutes})
+        for start in range(0, len(tenants), TENANTS_AT_ONCE):
+            some = set(tenants[start : start + TENANTS_AT_ONCE])
+            commands = [
+                ("SADD", CAPABILITIES, self._capability),
+                *self._count_commands({k: c for k, c in minutes.items() if k[1] in some}),
+                *self._user_commands({k: names for k, names in users.items() if k[1] in some}),
+            ]
+            try:
+                with translate_errors():
+                    await run_atomically(self._directory.redis, commands)
+            except Unavailable:
+                self._keep(set(tenants[start:]), minutes, users)
+                raise
+
+    def _keep(
+        self,
+        tenants: Collection[str],
+        minutes: Mapping[MinuteKey, RequestCounts],
+        users: Mapping[tuple[int, str], set[str]],
+    ) -> None:
+        """Keep what could not be flushed for the next flush."""
+        oldest = self._clock() // 60 - KEPT_SECONDS // 60
+        for key, counts in minutes.items():
+            if key[0] >= oldest and key[1] in tenants:
+                _counts_of(self._minutes, key).merge(counts)
+        for minute_tenant, names in users.items():
+            if minute_tenant[0] >= oldest and minute_tenant[1] in tenants:
+                self._users.setdefault(minute_tenant, set()).update(names)
 
     def _export(self) -> None:
         routes, self._routes = self._routes, {}

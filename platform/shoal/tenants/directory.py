@@ -185,7 +185,7 @@ class Directory:
             counts["role_members"] = (await self.role_members.delete_all(tenant))[1]
             counts["users"] = await self.users.delete_all(tenant)
             counts["audit"] = await self.redis.xlen(audit_key(tenant))
-            await self.redis.delete(audit_key(tenant))
+            await self.redis.unlink(audit_key(tenant))
             counts["exposures"] = await self._delete_exposures(tenant)
             await self._delete_request_counts(tenant)
         if fields:
@@ -203,7 +203,7 @@ class Directory:
         for experiment in await self.redis.smembers(exposed_key(tenant)):
             key = exposed_key(tenant, experiment.decode())
             count += await self.redis.scard(key)
-            await self.redis.delete(key)
+            await self.redis.unlink(key)
         await self.redis.delete(exposed_key(tenant))
         return count
 
@@ -324,7 +324,7 @@ class Directory:
         if not await self.edit(owner, {f"experiment/{experiment}": ""}):
             raise NotFound(f"no experiment {experiment!r}")
         with translate_errors():
-            await self.redis.delete(exposed_key(owner, experiment))
+            await self.redis.unlink(exposed_key(owner, experiment))
             await self.redis.srem(exposed_key(owner), experiment)
 
     # Audit
@@ -375,6 +375,11 @@ class Directory:
             )
         if done == -1:
             raise Conflict(f"Tenant {tenant!r} already exists")
+        if done == -3:
+            raise Conflict(
+                f"tenant {tenant!r} has 10,000 keys, limits, parameters and experiments in all, "
+                "the most: delete some"
+            )
         if done == -2:
             raise NotFound(f"no tenant {tenant!r}")
         return int(done)

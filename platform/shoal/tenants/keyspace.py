@@ -47,6 +47,8 @@ EDIT = """
 local exists = redis.call('HEXISTS', KEYS[1], 'tenant')
 if ARGV[2] == 'new' and exists == 1 then return -1 end
 if ARGV[2] == 'old' and exists == 0 then return -2 end
+if ARGV[4] ~= '' and redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0
+  and redis.call('HLEN', KEYS[1]) >= 10000 then return -3 end
 local done = 0
 for i = 3, #ARGV, 2 do
   if ARGV[i + 1] == '' then done = done + redis.call('HDEL', KEYS[1], ARGV[i])
@@ -62,36 +64,25 @@ return done
 
 KEYS: the tenant's hash, `version`, `changes`, the channel. ARGV: the tenant; `new` or
 `old` where it must not exist yet or must exist; then field, value, … ('' deletes).
-Returns the number of changed fields, -1 or -2 where the condition failed.
+Returns the number of changed fields, -1 or -2 where the condition failed, -3 where the
+hash has as many fields as it may.
 """
 
 MEMBERS = """
 local groups, group, users, tenant, name = KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3]
-local wanted, added, removed, last = {}, {}, {}, 7 + tonumber(ARGV[6])
-local function leave(user)
-  if redis.call('SREM', group, user) == 1 then
-    redis.call('SREM', users .. user, name)
-    removed[#removed + 1] = user
+local added, removed, last = {}, {}, 7 + tonumber(ARGV[6])
+if ARGV[5] == 'known' and redis.call('SISMEMBER', groups, name) == 0 then return {-1} end
+for i = last + 1, #ARGV do
+  if redis.call('SREM', group, ARGV[i]) == 1 then
+    redis.call('SREM', users .. ARGV[i], name)
+    removed[#removed + 1] = ARGV[i]
   end
 end
-local kept = 0
-if ARGV[5] == 'change' then
-  if redis.call('SISMEMBER', groups, name) == 0 then return {-1} end
-  kept = redis.call('SCARD', group)
-end
-if kept + last - 7 > tonumber(ARGV[7]) then return {-2} end
-for i = 8, last do wanted[ARGV[i]] = true end
-if ARGV[5] == 'replace' then
-  for _, user in ipairs(redis.call('SMEMBERS', group)) do
-    if not wanted[user] then leave(user) end
-  end
-else
-  for i = last + 1, #ARGV do leave(ARGV[i]) end
-end
-for user, _ in pairs(wanted) do
-  if redis.call('SADD', group, user) == 1 then
-    redis.call('SADD', users .. user, name)
-    added[#added + 1] = user
+if redis.call('SCARD', group) + last - 7 > tonumber(ARGV[7]) then return {-2} end
+for i = 8, last do
+  if redis.call('SADD', group, ARGV[i]) == 1 then
+    redis.call('SADD', users .. ARGV[i], name)
+    added[#added + 1] = ARGV[i]
   end
 end
 local known = redis.call(ARGV[4], groups, name)
@@ -105,10 +96,9 @@ return {known, added, removed}
 
 KEYS: `version`, `changes`, the channel, the set of groups, the group's users. ARGV: the
 prefix of the keys of users, the tenant, the group, SADD or SREM for the set of groups,
-`replace` or `change`, the number of users to add, the most members, then these users,
-then (for `change`) those to remove. Returns what happened to the set of groups (-1: no
-such group, -2: too many members; then nothing was changed), the users added, and those
-removed.
+`known` where it must be in that, the number of users to add, the most members, then
+these users, then those to remove. Returns what happened to the set of groups (-1: no
+such group, -2: too many members, none were added), the users added, and those removed.
 """
 
 PUT_USER = """

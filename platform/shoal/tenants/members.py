@@ -1,6 +1,6 @@
 """Membership: who may see which board, and to whom which role is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_MEMBERS = 100_000
 """The most members of one board or role."""
+AT_ONCE = 1_000
+"""Memberships that one script changes, so that it holds up Redis for a moment only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,10 @@ class Members:
         self._directory, self._grouping = directory, grouping
 
     async def replace(self, tenant: str, group: str, users: Sequence[str]) -> MemberChanges:
-        """Replace a group's members; a board without any is seen by services only."""
+        """Replace a group's members; a board without any is seen by services only.
+
+        Of two calls at once, each user of either may remain, and no other.
+        """
         noun = self._grouping.noun
         errors = [
             {"location": f"users.{i}", "message": message}
@@ -74,17 +79,25 @@ class Members:
         if errors:
             raise Invalid(f"Invalid members of a {noun}", errors=errors)
         await self._directory.get_tenant(tenant)
-        return (await self._set(tenant, group, "SADD", "replace", users))[1]
+        wanted, before = set(users), await self._stored(tenant, group)
+        self._check_count(len(wanted))
+        _, changes = await self._set(tenant, group, "SADD", wanted - before, before - wanted)
+        return changes
 
     async def change(
         self, tenant: str, group: str, add: Sequence[str], remove: Sequence[str]
     ) -> MemberChanges:
         """Add members to a group, and remove others."""
-        return (await self._set(tenant, group, "SADD", "change", add, remove))[1]
+        if add:
+            key = self._grouping.group_key(checked_tenant(tenant), group)
+            with translate_errors():
+                self._check_count(await self._directory.redis.scard(key) + len(set(add)))
+        _, changes = await self._set(tenant, group, "SADD", set(add), set(remove), "known")
+        return changes
 
     async def delete(self, tenant: str, group: str) -> MemberChanges:
         """Delete a group and its memberships."""
-        known, changes = await self._set(tenant, group, "SREM", "replace", ())
+        known, changes = await self._clear(tenant, group)
         if not known:
             raise NotFound(f"no {self._grouping.noun} {group!r}")
         return changes
@@ -93,9 +106,21 @@ class Members:
         """Delete all groups of a tenant; return how many groups and memberships."""
         groups = memberships = 0
         for group in await self.list(tenant):
-            _, changes = await self._set(tenant, group, "SREM", "replace", ())
+            _, changes = await self._clear(tenant, group)
             groups, memberships = groups + 1, memberships + len(changes.removed)
         return groups, memberships
+
+    async def _clear(self, tenant: str, group: str) -> tuple[int, MemberChanges]:
+        return await self._set(tenant, group, "SREM", (), await self._stored(tenant, group))
+
+    def _check_count(self, count: int) -> None:
+        if count > MAX_MEMBERS:
+            raise Conflict(f"a {self._grouping.noun} has at most {MAX_MEMBERS:,} members")
+
+    async def _stored(self, tenant: str, group: str) -> set[str]:
+        key = self._grouping.group_key(checked_tenant(tenant), group)
+        with translate_errors():
+            return {user.decode() for user in await self._directory.redis.smembers(key)}
 
     async def members(self, tenant: str, group: str) -> list[str]:
         """A group's members, sorted."""
@@ -130,11 +155,12 @@ class Members:
         tenant: str,
         group: str,
         command: str,
-        mode: str,
-        add: Sequence[str],
-        remove: Sequence[str] = (),
+        add: Collection[str],
+        remove: Collection[str],
+        condition: str = "",
     ) -> tuple[int, MemberChanges]:
-        grouping, limit = self._grouping, MAX_MEMBERS
+        """Remove and add members, a thousand at a time: first those to remove."""
+        grouping, known = self._grouping, 0
         keys = [
             VERSION,
             CHANGES,
@@ -142,17 +168,28 @@ class Members:
             grouping.groups_key(checked_tenant(tenant)),
             grouping.group_key(tenant, group),
         ]
-        options = (grouping.user_key(tenant, ""), tenant, group, command, mode, len(add), limit)
-        with translate_errors():
-            known, *changes = await run_script(
-                self._directory.redis, MEMBERS, keys, (*options, *add, *remove)
-            )
-        if known == -1:
-            raise NotFound(f"no {grouping.noun} {group!r}")
-        if known == -2:
-            raise Conflict(f"a {grouping.noun} has at most {limit:,} members")
-        added, removed = (tuple(sorted(user.decode() for user in users)) for users in changes)
-        return int(known), MemberChanges(added, removed)
+        added, removed = list[str](), list[str]()
+        users = [(user, False) for user in sorted(remove)] + [(user, True) for user in sorted(add)]
+        for start in range(0, max(len(users), 1), AT_ONCE):
+            some = users[start : start + AT_ONCE]
+            to_add = [user for user, wanted in some if wanted]
+            to_remove = [user for user, wanted in some if not wanted]
+            options = (grouping.user_key(tenant, ""), tenant, group, command, condition)
+            with translate_errors():
+                status, *changes = await run_script(
+                    self._directory.redis,
+                    MEMBERS,
+                    keys,
+                    (*options, len(to_add), MAX_MEMBERS, *to_add, *to_remove),
+                )
+            if status == -1:
+                raise NotFound(f"no {grouping.noun} {group!r}")
+            if status == -2:
+                self._check_count(MAX_MEMBERS + 1)
+            known += status
+            added += [user.decode() for user in changes[0]]
+            removed += [user.decode() for user in changes[1]]
+        return known, MemberChanges(tuple(sorted(added)), tuple(sorted(removed)))
 
 
 def checked_tenant(tenant: str) -> str:

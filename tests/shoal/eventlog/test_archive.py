@@ -251,6 +251,16 @@ async def test_only_events_that_every_group_handled_are_trimmed(
     assert await ids(stores) == list(range(10))
 
 
+async def test_a_long_log_is_trimmed_in_steps(
+    stores: TenantStores, config: StoreConfig, tenant: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("shoal.eventlog.archive.TRIMMED_AT_ONCE", 150)
+    await stores.events.append(made(0, 1234))
+    await RedisEventLog(config).archive(tenant, NOW)
+    assert await stores.events.length() <= 1
+    assert await ids(stores) == list(range(1234))
+
+
 async def test_recent_events_stay_in_the_log(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shoal import Unavailable
 from shoal.router.metering import BOUNDS, RequestCounts, RequestMetrics, metric_events, quantile
+from shoal.stores.redis_client import run_atomically
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import minute_keys
 from shoal.testing.servers import RedisServer
@@ -144,6 +146,36 @@ async def test_an_unavailable_log_gets_the_minute_later(directory: Directory) ->
     setting.logs["acme"].fault = None
     await setting.replicas[0].close_minutes()
     assert setting.values()["shoal.requests"] == 1
+
+
+async def test_many_tenants_are_flushed_in_parts(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the parts before a failure added is not added again."""
+    setting, names = Setting(directory), [f"t{n}" for n in range(50)]
+    setting.alive |= set(names)
+    [metrics] = setting.replicas
+    for name in names:
+        metrics.record(name, "GET /", 200, 0.01, "ana", {})
+    sent: list[int] = []
+
+    async def fail_once(client: Any, commands: Any) -> Any:
+        sent.append(len(commands))
+        if len(sent) == 2:
+            raise ConnectionError
+        return await run_atomically(client, commands)
+
+    monkeypatch.setattr("shoal.router.metering.run_atomically", fail_once)
+    with pytest.raises(Unavailable):
+        await metrics.flush()
+    await metrics.flush()
+    await metrics.flush()
+    minute = int(setting.clock() // 60)
+    for name in names:
+        counts, users = minute_keys("search", minute, name)
+        assert await directory.redis.hget(counts, "n/") == b"1"
+        assert await directory.redis.pfcount(users) == 1
+    assert len(sent) == 4  # one part, a failure, and the rest in two parts
 
 
 async def test_counts_are_kept_while_redis_is_unavailable(directory: Directory) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import pickle
 from typing import Any
+from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoal import Conflict, Invalid, NotFound, Role, Unavailable
@@ -14,7 +15,7 @@ from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.contract.names import TENANT, encode
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
-from shoal.tenants.keyspace import PREFIX
+from shoal.tenants.keyspace import PREFIX, tenant_key
 from shoal.tenants.records import PLATFORM, AuditEntry, GroupRecord, Limits, UserRecord
 from shoal.tenants.snapshot import Snapshot
 from shoal.testing.servers import RedisServer
@@ -219,6 +220,40 @@ async def test_a_board_may_have_ten_thousand_members(directory: Directory) -> No
     assert len(await directory.boards.members("acme", "all")) == 10_000
     await directory.boards.replace("acme", "all", users[:1])
     assert await directory.boards.members("acme", "all") == ["u0"]
+
+
+@given(st.lists(st.sets(st.sampled_from("abcdefghij")), min_size=1, max_size=6))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+async def test_members_change_in_parts_of_any_size(
+    directory: Directory, wanted: list[set[str]]
+) -> None:
+    await directory.redis.flushall()
+    await directory.create_tenant("acme")
+    before: set[str] = set()
+    with mock.patch("shoal.tenants.members.AT_ONCE", 3):
+        for users in wanted:
+            changes = await directory.boards.replace("acme", "b", sorted(users))
+            assert set(changes.added) == users - before
+            assert set(changes.removed) == before - users
+            assert set(await directory.boards.members("acme", "b")) == users
+            for user in "abcdefghij":
+                found = await directory.boards.of_user("acme", user)
+                assert found == (frozenset({"b"}) if user in users else frozenset())
+            before = users
+        assert set((await directory.boards.delete("acme", "b")).removed) == before
+    assert await directory.boards.list("acme") == []
+
+
+async def test_a_tenants_entries_are_bounded(directory: Directory) -> None:
+    await directory.create_tenant("acme")
+    fields = {f"parameters/c{n}": "{}" for n in range(9_999)}
+    await directory.redis.hset(tenant_key("acme"), mapping=fields)
+    with pytest.raises(Conflict, match="10,000"):
+        await directory.create_key("acme", "reader")
+    await directory.put_parameters("acme", "c1", {"x": 1})  # which exists
+    await directory.put_parameters("acme", "c1", {})
+    _, key = await directory.create_key("acme", "reader")
+    assert key
 
 
 async def test_invalid_board_members_are_located(directory: Directory) -> None:
