@@ -122,9 +122,10 @@ class TenantContext:
     def require(self, right: Right) -> None:
         """Raise Forbidden where the caller lacks a right."""
         if right not in self.rights:
-            whose = "your role" if self.user is None else f"the role of user {self.user!r},"
+            whom = "" if self.user is None else f" to the user {self.user!r}"
             raise Forbidden(
-                f"this needs the right {right} ({MEANINGS[right]}); {whose} {self.role!r}, lacks it"
+                f"this needs the right {right} ({MEANINGS[right]}), which the role"
+                f" {self.role!r} does not give{whom}"
             )
 
     def may_see(self, board: str) -> bool:

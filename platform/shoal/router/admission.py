@@ -172,22 +172,14 @@ class Admission:
 
     @staticmethod
     def _rights(request: AdmittedRequest, access: UserAccess | None) -> frozenset[Right]:
-        """What the caller may do; for the user that a service names, personal rights.
-
-        The rights of the roles given to a user add up; the widest names the caller.
-        """
-        caller, view = request.caller, request.view
-        given: dict[str, frozenset[Right]] = {}
-        if access is not None and not caller.role_given:
-            given = {role: view.rights(caller, role) for role in view.defined(access.roles)}
+        """The caller's rights; for a user whom a service names, personal ones."""
+        caller = request.caller
         if caller.rights is not None:
             rights = caller.rights
-        elif given:
-            widest = max(given, key=lambda role: (len(given[role]), role))
-            request.caller = replace(caller, role=widest, role_given=True)
-            rights = frozenset().union(*given.values())
+        elif access is not None and not caller.role_given:
+            rights = _rights_given(request, access)
         else:
-            rights = view.rights(caller, caller.role)
+            rights = request.view.rights(caller, caller.role)
         acts_for_user = caller.user is None and request.user is not None
         return rights_for_user(rights) if acts_for_user else rights
 
@@ -234,3 +226,17 @@ class Admission:
             if unit is not None:
                 self._exposures.note(tenant, assignment, unit)
         return found.parameters
+
+
+def _rights_given(request: AdmittedRequest, access: UserAccess) -> frozenset[Right]:
+    """The rights of all roles given to the user, whose widest then names the caller.
+
+    Without any, those of the role that the credential has by default.
+    """
+    caller, view = request.caller, request.view
+    given = {role: view.rights(caller, role) for role in access.roles if view.has_role(role)}
+    if not given:
+        return view.rights(caller, caller.role)
+    widest = max(given, key=lambda role: (len(given[role]), role))
+    request.caller = replace(caller, role=widest, role_given=True)
+    return frozenset().union(*given.values())

@@ -1,7 +1,7 @@
 """What a replica derives from a tenant's records, cached until they change."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from shoal.contract.errors import Forbidden, Unauthenticated
@@ -86,16 +86,16 @@ class TenantView:
         Raises:
             Forbidden: The tenant has no such role.
         """
-        if not self.defined((role,)):
+        if not self.has_role(role):
             raise Forbidden(
                 f"the role {role!r} of this credential is not defined: an admin of the tenant"
                 " defines it by PUT /platform/roles/<name>"
             )
         return rights_of(self.state.id, role, self.roles, has_user=caller.user is not None)
 
-    def defined(self, roles: Iterable[str]) -> list[str]:
-        """Those of the roles that the tenant has."""
-        return [role for role in roles if role in SERVICE_RIGHTS or role in self.roles]
+    def has_role(self, role: str) -> bool:
+        """Whether the role is built in, the tenant's own or the operator's."""
+        return role in SERVICE_RIGHTS or role in self.roles
 
 
 class TenantViews:

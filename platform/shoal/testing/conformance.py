@@ -78,6 +78,21 @@ class Conformance:
                 )
                 assert answer.status_code == 403, describe(operation, answer)
 
+    def test_users_reach_nothing_of_the_whole_tenant(
+        self, app: CapabilityApp, http: httpx.Client
+    ) -> None:
+        paths = http.get(f"/{self.capability}/openapi.json").json()["paths"]
+        for path, methods in paths.items():
+            for method, spec in methods.items():
+                if not spec["x-shoal-right"].endswith((":tenant", ":platform")):
+                    continue
+                answer = http.request(
+                    method,
+                    re.sub(r"\{[^}]+\}", "x", path),
+                    headers=bearer(app, "editor", "ana"),
+                )
+                assert answer.status_code == 403, f"{method} {path}: {answer.status_code}"
+
     @pytest.mark.parametrize(
         "body",
         [

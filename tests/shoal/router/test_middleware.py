@@ -666,8 +666,10 @@ async def test_requests_work_over_a_real_server(world: World) -> None:
 # WebSockets
 
 
-async def shake_hands(world: World, headers: dict[str, str], extensions: Any = None) -> list[Any]:
-    """The messages for a WebSocket's handshake."""
+async def shake_hands(
+    world: World, headers: dict[str, str], extensions: Any = None, app: Any = None
+) -> list[Any]:
+    """The messages for a WebSocket's handshake, with an application that accepts it."""
     scope = {
         "type": "websocket",
         "path": "/greeting/ws",
@@ -683,11 +685,11 @@ async def shake_hands(world: World, headers: dict[str, str], extensions: Any = N
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def accepting(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept", "tenant": scope["shoal.context"].tenant})
 
-    world.router.app = app
+    world.router.app = app or accepting
     await world.router(scope, receive, send)
     return sent
 
@@ -705,6 +707,28 @@ async def test_websockets_need_a_credential(new_world: Callable[..., Any]) -> No
     assert (message["type"], message["code"]) == ("websocket.close", 1008)
     start, body = await shake_hands(world, {}, {"websocket.http.response": {}})
     assert (start["status"], body["type"]) == (401, "websocket.http.response.body")
+
+
+async def test_a_websocket_needs_its_right(new_world: Callable[..., Any]) -> None:
+    world = await new_world(websockets=True)
+    router, app = APIRouter(), FastAPI()
+
+    @router.websocket("/ws")
+    async def route(
+        socket: WebSocket, ctx: TenantContext = Depends(requires("write:tenant"))
+    ) -> None:
+        await socket.accept()
+        await socket.close()
+
+    enforce_rights(router)
+    app.include_router(router, prefix="/greeting")
+    for key, answer in (
+        ("acme-editor", "websocket.accept"),
+        ("acme-reader", "websocket.close"),
+        ((await world.directory.create_key("acme", "editor", "ana"))[1], "websocket.close"),
+    ):
+        headers = {"authorization": f"Bearer {world.keys.get(key, key)}"}
+        assert (await shake_hands(world, headers, app=app))[0]["type"] == answer
 
 
 # Any request
