@@ -95,7 +95,6 @@ async def shoal_tenant_removed(ctx: TenantContext) -> Mapping[str, int]:
         return {}
     archive = InfluxArchive(uri, ctx.tenant, ctx.services.egress)
     await archive.erase()
-    await archive.close()
     return {"influxdb databases": 1}
 
 

@@ -1,5 +1,6 @@
 """InfluxDB 1.x (or 2.x through its v1 API) as the long-term store of series."""
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from . import recent_points
 from .archive import Row
 from .line_protocol import format_line
 from .recent_points import SeriesPoints
+
+log = logging.getLogger("shoal.anomalies")
 
 MEASUREMENT = "metrics"
 BATCH = 5_000
@@ -50,9 +53,14 @@ class InfluxArchive:
         self._database = f"{parts.path.strip('/') or 'shoal_'}{tenant}"
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
         address = f"{scheme}://{parts.netloc.rpartition('@')[2]}{'' if parts.port else ':8086'}"
-        self._client = egress.async_client(
-            trusted=[address], base_url=address, auth=auth, timeout=timeout, max_bytes=MAX_BYTES
-        )
+        self._egress = egress
+        self._client_options: dict[str, Any] = {
+            "trusted": [address],
+            "base_url": address,
+            "auth": auth,
+            "timeout": timeout,
+            "max_bytes": MAX_BYTES,
+        }
         self._ready = False
 
     async def write(self, rows: Sequence[Row]) -> None:
@@ -115,9 +123,6 @@ class InfluxArchive:
         await self._request("POST", "/query", {"q": f'DROP DATABASE "{_quoted(self._database)}"'})
         self._ready = False
 
-    async def close(self) -> None:
-        await self._client.aclose()
-
     async def _prepare(self) -> None:
         if not self._ready:
             query = (
@@ -131,22 +136,24 @@ class InfluxArchive:
         self, method: str, path: str, params: Mapping[str, str], body: str | None = None
     ) -> dict[str, Any]:
         try:
-            response = await self._client.request(method, path, params=dict(params), content=body)
+            async with self._egress.async_client(**self._client_options) as http:
+                response = await http.request(method, path, params=dict(params), content=body)
         except httpx.HTTPError as error:
             raise Unavailable(
                 f"the series store is unavailable: {type(error).__name__}", retry_after=5
             ) from error
-        if response.status_code >= 400:
-            raise Unavailable(
-                f"the series store rejected the request: {response.text[:300]}", retry_after=5
-            )
-        answer = response.json() if response.content else {}
+        if response.status_code >= 300:
+            raise _rejected(f"status {response.status_code}: {response.text[:300]}")
+        answer: dict[str, Any] = response.json() if response.content else {}
         for result in answer.get("results", []):
             if "error" in result:
-                raise Unavailable(
-                    f"the series store rejected the request: {result['error'][:300]}", retry_after=5
-                )
+                raise _rejected(result["error"][:300])
         return answer
+
+
+def _rejected(reason: str) -> Unavailable:
+    log.warning("the series store rejected a request: %s", reason)
+    return Unavailable("the series store rejected the request; its log says why", retry_after=5)
 
 
 def _line(row: Row) -> str:

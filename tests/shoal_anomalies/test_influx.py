@@ -83,7 +83,6 @@ async def test_written_points_are_read_back_once(influx):
     assert set(await archive.read_all(start, start + 180)) == {"a" * 16, "b" * 16}
     assert set(await archive.read_all(start, start + 180, ["b" * 16, "c" * 16])) == {"b" * 16}
     assert not await archive.read_all(start, start + 180, [])
-    await archive.close()
 
 
 async def test_each_tenant_has_a_database_that_can_be_erased(influx):
@@ -96,12 +95,25 @@ async def test_each_tenant_has_a_database_that_can_be_erased(influx):
     assert len(await globex.read("a" * 16, start, start + 60)) == 0
     await acme.erase()
     assert len(await acme.read("a" * 16, start, start + 60)) == 0
-    await acme.close()
-    await globex.close()
+
+
+async def test_many_series_are_read_at_once(influx):
+    archive = InfluxArchive(influx, "many", Egress())
+    start = datetime.now(UTC).timestamp() // 60 * 60 - 3600
+    names = [f"{n:016x}" for n in range(500)]
+    await archive.write([row for name in names for row in rows(name, [1], start)])
+    assert set(await archive.read_all(start, start + 60, names)) == set(names)
+
+
+async def test_a_rejection_is_told_without_the_stores_words(influx, caplog):
+    archive = InfluxArchive(influx, "acme", Egress())
+    with pytest.raises(Unavailable) as refusal:
+        await archive._request("POST", "/query", {"q": "SELECT canary FROM"})
+    assert "SELECT" not in refusal.value.detail and "found EOF" not in refusal.value.detail
+    assert "found EOF" in caplog.text
 
 
 async def test_an_unavailable_store_is_reported(influx):
     archive = InfluxArchive("influxdb://127.0.0.1:1/x", "acme", Egress())
     with pytest.raises(Unavailable, match="is unavailable"):
         await archive.read("a" * 16, 0, 1)
-    await archive.close()

@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from .policy import Destination, Policy
+from .policy import Destination, EgressRefused, Policy
 from .transport import AsyncTransport, BlockingTransport, Bounds
 
+MAX_URL = 2_000
+"""Characters of a tenant's URL."""
 HEADERS = {"accept-encoding": "identity", "user-agent": "shoal"}
 
 
@@ -66,9 +68,11 @@ class Egress(BaseModel):
             EgressRefused: With what is wrong. A name that turns out not to be public is
                 refused when it is connected to.
         """
+        if len(url) > MAX_URL:
+            raise EgressRefused(f"the URL is over the limit of {MAX_URL:,} characters")
         try:
             parsed = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError):
+        except httpx.InvalidURL:
             parsed = httpx.URL()
         Policy(self._allowed, ()).check(parsed)
 
@@ -102,7 +106,7 @@ class Egress(BaseModel):
         max_bytes: int = 1 << 20,
         **options: Any,
     ) -> httpx.Client:
-        """`async_client`, blocking."""
+        """`async_client`, blocking; a look-up of a name lasts as the system lets it."""
         bounds = self._bounds(trusted, timeout, max_bytes)
         return httpx.Client(
             transport=BlockingTransport(bounds), **_client_options(timeout, options)

@@ -16,7 +16,6 @@ HOST = re.compile(
 NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 """A last label like this makes resolvers read a host as an address: `0x7f.1`."""
 PORTS = {"http": 80, "https": 443}
-MAX_URL = 2_000
 
 
 class EgressRefused(httpx.TransportError):
@@ -82,8 +81,6 @@ class Policy:
             EgressRefused: With what is wrong, and what to do.
         """
         scheme, host, port = _origin(url)
-        if len(str(url)) > MAX_URL:
-            raise EgressRefused(f"the URL is over the limit of {MAX_URL:,} characters")
         if scheme not in PORTS or not host:
             raise EgressRefused("the URL must begin with https:// and name a host")
         if url.userinfo:
