@@ -29,6 +29,7 @@ from .contract.context import (
     current_tenant,
     requires,
 )
+from .contract.cursors import read_cursor, write_cursor
 from .contract.errors import (
     Conflict,
     Forbidden,
@@ -42,6 +43,7 @@ from .contract.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    UnsupportedMediaType,
 )
 from .contract.events import Event
 from .contract.experiments import (
@@ -107,6 +109,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "UnsupportedMediaType",
     "Usage",
     "Variant",
     "VectorSchema",
@@ -116,8 +119,10 @@ __all__ = [
     "hookimpl",
     "operator_client",
     "overlapping_experiments",
+    "read_cursor",
     "read_rows",
     "requires",
     "validate_rows",
     "validation_errors",
+    "write_cursor",
 ]

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import Conflict, Identifier, NotFound, TenantContext, requires
+from shoal import Conflict, Identifier, NotFound, TenantContext, read_cursor, requires, write_cursor
 
 from . import keys
 from .alert_manager import AlertManager
 from .alert_state import MAX_ATTEMPTS, commit, read_alert_state
 from .alerts import Alert, Notice
 from .notifier import Notifier
-from .route_arguments import Cursor, Limit, parse_cursor
+from .route_arguments import Cursor, Limit
 from .timestamps import to_rfc3339
 
 MAX_HISTORY = 10_000
@@ -42,7 +42,7 @@ async def list_alerts(
     Those resolved more than two hours ago come from the history (90 days, and the
     latest 10,000).
     """
-    skip = parse_cursor(cursor)
+    skip = read_cursor("anomalies.alerts", cursor, int) or 0
     alerts = list((await read_alert_state(ctx)).manager.alerts.values())
     if state in (None, "resolved"):
         history = await ctx.stores.online.zrevrange(keys.ALERT_HISTORY, 0, MAX_HISTORY - 1)
@@ -55,7 +55,9 @@ async def list_alerts(
     matching.sort(key=lambda alert: (alert.opened, alert.id), reverse=True)
     return {
         "alerts": [alert.to_response() for alert in matching[skip : skip + limit]],
-        "cursor": str(skip + limit) if len(matching) > skip + limit else None,
+        "cursor": write_cursor("anomalies.alerts", skip + limit)
+        if len(matching) > skip + limit
+        else None,
     }
 
 

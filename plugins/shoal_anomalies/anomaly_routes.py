@@ -6,10 +6,10 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import TenantContext, requires
+from shoal import TenantContext, read_cursor, requires, write_cursor
 
 from . import keys
-from .route_arguments import Cursor, From, Limit, Metric, To, parse_cursor, time_range
+from .route_arguments import Cursor, From, Limit, Metric, To, time_range
 from .timestamps import to_rfc3339
 
 Method = Literal["statistical", "seasonal", "multivariate"]
@@ -33,7 +33,7 @@ async def list_anomalies(
     From `from` (default: a week ago) to `to` (default: now).
     """
     low, high = time_range(start, end, timedelta(days=7))
-    skip = parse_cursor(cursor)
+    skip = read_cursor("anomalies.anomalies", cursor, int) or 0
     found: list[dict[str, Any]] = []  # after those to skip, and one more than the limit
     matched = offset = 0
     while len(found) <= limit:
@@ -55,7 +55,7 @@ async def list_anomalies(
     feedback = await ctx.stores.online.hmget(keys.FEEDBACK, ids) if ids else []
     return {
         "anomalies": [_to_response(r, f) for r, f in zip(shown, feedback, strict=True)],
-        "cursor": str(skip + limit) if len(found) > limit else None,
+        "cursor": write_cursor("anomalies.anomalies", skip + limit) if len(found) > limit else None,
     }
 
 

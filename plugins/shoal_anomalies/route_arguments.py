@@ -11,12 +11,10 @@ from shoal import Invalid
 from .points import RETENTION
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=40)]
+Cursor = Annotated[str | None, Query(description="From the page before.")]
 From = Annotated[AwareDatetime | None, Query(alias="from")]
 To = Annotated[AwareDatetime | None, Query(alias="to")]
 Metric = Annotated[str | None, Query(max_length=200)]
-
-MAX_CURSOR_DIGITS = 9
 
 
 def time_range(
@@ -38,19 +36,6 @@ def time_range(
             errors=[{"location": "query.to", "message": "must be after `from`"}],
         )
     return max(low, (now - RETENTION - timedelta(days=1)).timestamp()), high
-
-
-def parse_cursor(cursor: str | None) -> int:
-    """The number of entries to skip.
-
-    Raises:
-        Invalid: The cursor is not valid.
-    """
-    if cursor is None:
-        return 0
-    if not is_number(cursor) or len(cursor) > MAX_CURSOR_DIGITS:
-        raise Invalid("invalid cursor", errors=[{"location": "query.cursor", "message": "invalid"}])
-    return int(cursor)
 
 
 def is_number(text: str) -> bool:

@@ -39,6 +39,32 @@ METRICS_BODY = {
     }
 }
 
+LINES_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "text/plain": {"schema": {"type": "string", "description": "InfluxDB line protocol"}}
+        },
+    }
+}
+LABELS = {
+    "parameters": [
+        {
+            "name": "labels",
+            "in": "query",
+            "style": "form",
+            "explode": True,
+            "description": "`label.<name>=<value>` selects among the series of a metric.",
+            "schema": {
+                "type": "object",
+                "additionalProperties": {"type": "string", "maxLength": 200},
+                "propertyNames": {"pattern": r"^label\."},
+                "maxProperties": 20,
+            },
+        }
+    ]
+}
+
 router = APIRouter()
 
 
@@ -59,7 +85,7 @@ async def add_metrics(
     return {**batch.response(), "accepted": len(points)}
 
 
-@router.post("/write", status_code=204)
+@router.post("/write", status_code=204, openapi_extra=LINES_BODY)
 async def write(
     request: Request,
     precision: str = Query("ns"),
@@ -95,7 +121,7 @@ async def list_metrics(ctx: TenantContext = Depends(requires("read:tenant"))) ->
     return {"series": sorted(series, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
 
 
-@router.get("/series")
+@router.get("/series", openapi_extra=LABELS)
 async def get_series(
     request: Request,
     metric: Metric = None,

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from shoal import Assigner, Identifier, Invalid, TenantContext, read_rows, requires
+from shoal import (
+    Assigner,
+    Identifier,
+    Invalid,
+    TenantContext,
+    read_cursor,
+    read_rows,
+    requires,
+    write_cursor,
+)
 
 from . import calculator, lifecycle, promotion, reporting, tuning
 from .design import Design
@@ -111,20 +120,17 @@ def bounds(
 async def list_experiments(
     status: str | None = None,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: str = "",
+    cursor: str | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """The tenant's experiments, in order of creation."""
     found = [d for d in await Repository(ctx.stores).all() if status in (None, d.status)]
-    if cursor:
-        ids = [d.id for d in found]
-        if cursor not in ids:
-            raise _invalid("cursor is not the id of an experiment", "cursor", "unknown")
-        found = found[ids.index(cursor) + 1 :]
+    after = read_cursor("experiments", cursor, str) or ""
+    found = [d for d in found if _position(d) > after]
     page = found[:limit]
     return {
         "experiments": [_summary(d) for d in page],
-        "cursor": page[-1].id if len(found) > limit else None,
+        "cursor": write_cursor("experiments", _position(page[-1])) if len(found) > limit else None,
     }
 
 
@@ -319,6 +325,11 @@ async def results(id: Id, ctx: TenantContext = Depends(requires("read:tenant")))
             f"experiment {id!r} is a draft: it has no results", "id", "a draft has no results"
         )
     return await reporting.report(ctx, document)
+
+
+def _position(document: Document) -> str:
+    """Its place in the list, in order of creation."""
+    return f"{document.created_at.isoformat()} {document.id}"
 
 
 def _invalid(detail: str, location: str, message: str) -> Invalid:

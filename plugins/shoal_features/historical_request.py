@@ -53,7 +53,7 @@ def parse_historical_request(body: Any, registry: Registry) -> HistoricalRequest
         raise invalid("body", "must be an object with `entities` and `features`")
     unknown = set(body) - FIELDS
     if unknown:
-        raise invalid(min(unknown), "unknown field")
+        raise invalid(min(unknown) or '""', "unknown field")
     features = body.get("features")
     if not features or not isinstance(features, list) or not _are_texts(features):
         raise invalid("features", "must be a list of feature names")

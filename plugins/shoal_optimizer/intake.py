@@ -54,14 +54,9 @@ def validate_record(model: type[M], row: Any, id: str | None = None) -> M:
     if isinstance(row, RowError):
         raise Malformed(row.error)
     if not isinstance(row, dict):
-        raise Invalid(
-            "a record must be an object", errors=[{"location": "body", "message": "not an object"}]
-        )
+        raise Invalid.at("body", "a record must be an object")
     if id is not None and str(row.get("id") or id) != id:
-        raise Invalid(
-            "the id in the body differs from the one in the path",
-            errors=[{"location": "id", "message": f"must be {id!r}"}],
-        )
+        raise Invalid.at("id", f"it must be that of the path, {id!r}")
     try:
         return model.model_validate(row if id is None else {**row, "id": id})
     except ValidationError as error:

@@ -6,9 +6,9 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from shoal import Identifier, Invalid, NotFound, TenantContext, requires
+from shoal import Identifier, Invalid, NotFound, TenantContext, read_cursor, requires, write_cursor
 
-from .intake import read_records, store_records, validate_record
+from .intake import MAX_ROWS, read_records, store_records, validate_record
 from .outcomes import hidden_outcomes, store_outcomes, with_id
 from .records import Outcome, Person, Task
 from .responses import json_response, raw_response
@@ -16,27 +16,35 @@ from .store import Kind, RecordStore, encode
 from .tasks import get_task as read_task
 from .tasks import is_visible, is_writable, merge_stored, replace_tasks
 
+NDJSON = "application/x-ndjson"
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 router = APIRouter()
 
 
-def record_body(model: type[BaseModel]) -> dict[str, Any]:
+def record_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
     """OpenAPI of a body that the handler reads itself."""
     schema = {"type": "object", "title": model.__name__}
-    content = {"application/json": {"schema": schema}}
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if many:
+        content["application/json"] = {
+            "schema": {"anyOf": [schema, {"type": "array", "items": schema, "maxItems": MAX_ROWS}]}
+        }
+        content |= {name: {"schema": {"type": "string"}} for name in (NDJSON, "text/csv")}
     return {"requestBody": {"required": True, "content": content}}
 
 
 @router.get("/people")
 async def list_people(
-    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(requires("read:tenant"))
+    limit: Limit = 100,
+    cursor: str | None = None,
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Response:
     """List people by id."""
     return await _list(ctx, "people", limit, cursor)
 
 
-@router.post("/people", openapi_extra=record_body(Person))
+@router.post("/people", openapi_extra=record_body(Person, many=True))
 async def add_people(
     request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> Response:
@@ -76,13 +84,15 @@ async def delete_person(
 
 @router.get("/tasks")
 async def list_tasks(
-    limit: Limit = 100, cursor: str = "", ctx: TenantContext = Depends(requires("read:boards"))
+    limit: Limit = 100,
+    cursor: str | None = None,
+    ctx: TenantContext = Depends(requires("read:boards")),
 ) -> Response:
     """List tasks by id."""
     return await _list(ctx, "tasks", limit, cursor)
 
 
-@router.post("/tasks", openapi_extra=record_body(Task))
+@router.post("/tasks", openapi_extra=record_body(Task, many=True))
 async def add_tasks(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> Response:
@@ -123,7 +133,7 @@ async def delete_task(
         raise NotFound(f"task {id!r} not found")
 
 
-@router.post("/outcomes", openapi_extra=record_body(Outcome))
+@router.post("/outcomes", openapi_extra=record_body(Outcome, many=True))
 async def add_outcomes(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> Response:
@@ -148,16 +158,17 @@ async def _rows(request: Request) -> list[Any]:
 async def _single_row(request: Request) -> Any:
     rows = await _rows(request)
     if len(rows) != 1:
-        raise Invalid("the body must be one record")
+        raise Invalid.at("body", "it must be one record")
     return rows[0]
 
 
-async def _list(ctx: TenantContext, kind: Kind, limit: int, cursor: str) -> Response:
-    """A page of the records that the caller may see, after the id `cursor`."""
+async def _list(ctx: TenantContext, kind: Kind, limit: int, cursor: str | None) -> Response:
+    """A page of the records that the caller may see, by id."""
+    after = read_cursor(f"optimizer.{kind}", cursor, str) or ""
     stored = await RecordStore(ctx).get_all(kind)
-    rows = [orjson.loads(raw) for id, raw in stored.items() if id > cursor]
+    rows = [orjson.loads(raw) for id, raw in stored.items() if id > after]
     rows = [row for row in rows if is_visible(ctx, row.get("board_id"))]
-    more = rows[limit - 1]["id"] if len(rows) > limit else None
+    more = write_cursor(f"optimizer.{kind}", rows[limit - 1]["id"]) if len(rows) > limit else None
     return json_response({kind: rows[:limit], "cursor": more})
 
 

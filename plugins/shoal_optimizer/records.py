@@ -40,10 +40,10 @@ TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 
 
 class Record(BaseModel):
-    """What every record has in common: it is frozen, and unknown fields are ignored."""
+    """What every record has in common: it is frozen, and has no unknown fields."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
     )
 
 
@@ -267,13 +267,16 @@ class Outcome(Record):
     @classmethod
     def _read_days_early(cls, value: Any) -> Any:
         """Also `deadline`, from which the days early are computed."""
-        if not isinstance(value, Mapping) or "days_early" in value or not value.get("deadline"):
+        if not isinstance(value, Mapping) or "deadline" not in value:
+            return value
+        value = dict(value)
+        deadline = value.pop("deadline")
+        if "days_early" in value or not deadline:
             return value
         finished = value.get("finished_at", value.get("completed_at"))
         try:
             days = (
-                datetime.fromisoformat(str(value["deadline"]))
-                - datetime.fromisoformat(str(finished))
+                datetime.fromisoformat(str(deadline)) - datetime.fromisoformat(str(finished))
             ).total_seconds() / 86_400
         except (TypeError, ValueError):
             raise ValueError("deadline and finished_at must be times with an offset") from None

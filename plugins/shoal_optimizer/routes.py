@@ -7,7 +7,16 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Conflict, Identifier, Invalid, Services, TenantContext, requires
+from shoal import (
+    Conflict,
+    Identifier,
+    Invalid,
+    Services,
+    TenantContext,
+    read_cursor,
+    requires,
+    write_cursor,
+)
 
 from . import decisions, record_routes
 from .inputs import InputsLoader, PlanningInputs
@@ -68,7 +77,7 @@ class OptimizerRoutes:
         self,
         id: Identifier,
         limit: Limit = 100,
-        cursor: str = "",
+        cursor: str | None = None,
         ctx: TenantContext = Depends(requires("read:boards")),
     ) -> Response:
         """Score everyone for a task, the best first.
@@ -77,9 +86,9 @@ class OptimizerRoutes:
         """
         _, raw = await get_task(ctx, id)
         rows = await self.solver.candidates(await self.inputs.load(ctx, [raw]), raw)
-        start = _read_offset(cursor)
+        start = read_cursor("optimizer.candidates", cursor, int) or 0
         end = start + limit
-        more = str(end) if end < len(rows) else None
+        more = write_cursor("optimizer.candidates", end) if end < len(rows) else None
         return json_response(
             {"task": id, "candidates": rows[start:end], "total": len(rows), "cursor": more}
         )
@@ -264,11 +273,3 @@ def _check_pins(pins: list[Pin], tasks: Collection[str], people: Collection[str]
 def _check_size(inputs: PlanningInputs) -> None:
     if len(inputs.people) > MAX_PEOPLE:
         raise Invalid(f"{len(inputs.people):,} people; one solve takes at most {MAX_PEOPLE:,}")
-
-
-def _read_offset(cursor: str) -> int:
-    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise Invalid(
-            "invalid cursor", errors=[{"location": "cursor", "message": "invalid cursor"}]
-        )
-    return int(cursor or 0)

@@ -149,7 +149,7 @@ def read_items(body: bytes, content_type: str) -> ItemBatch:
     """
     rows = read_rows(body, content_type, limit=MAX_ITEMS)
     if not rows:
-        raise Invalid("the body contains no item")
+        raise Invalid.at("body", "it contains no item")
     return check_items(rows)
 
 

@@ -122,7 +122,7 @@ def routes(services: Any) -> APIRouter:
 
     @router.put("/items/{item}")
     async def put_item(
-        item: str, body: Item, ctx: TenantContext = Depends(requires("write:own"))
+        item: str, body: Item, note: str = "", ctx: TenantContext = Depends(requires("write:own"))
     ) -> Any:
         items[ctx.tenant, item] = body
         return {}

@@ -51,7 +51,10 @@ def staffed(client: Client) -> Client:
 def test_people_and_tasks_can_be_put_read_listed_deleted(staffed: Client) -> None:
     assert staffed.optimizer.get_person(id="ana")["name"] == "Ana"
     assert [p["id"] for p in staffed.optimizer.list_people(limit=2)["people"]] == ["ana", "bo"]
-    assert [p["id"] for p in staffed.optimizer.list_people(cursor="bo")["people"]] == ["cy"]
+    page = staffed.optimizer.list_people(limit=2)
+    rest = staffed.optimizer.list_people(cursor=page["cursor"])
+    assert [p["id"] for p in page["people"] + rest["people"]] == ["ana", "bo", "cy"]
+    assert rest["cursor"] is None
     staffed.optimizer.delete_person(id="cy")
     with pytest.raises(NotFound):
         staffed.optimizer.get_person(id="cy")

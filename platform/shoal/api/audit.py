@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query
 
 from shoal.contract.context import TenantContext, requires
+from shoal.contract.cursors import read_cursor, write_cursor
 
 from .dependencies import Platform
 
@@ -19,5 +20,9 @@ async def list_audit(
     ctx: TenantContext = Depends(requires("admin:tenant")),
 ) -> dict[str, Any]:
     """List every write, newest first: who, what, when, and its status."""
-    entries, after = await platform.directory.list_audit(ctx.tenant, limit, cursor)
-    return {"entries": [e.model_dump(mode="json") for e in entries], "cursor": after}
+    before = read_cursor("platform.audit", cursor, str)
+    entries, last = await platform.directory.list_audit(ctx.tenant, limit, before)
+    return {
+        "entries": [e.model_dump(mode="json") for e in entries],
+        "cursor": last and write_cursor("platform.audit", last),
+    }

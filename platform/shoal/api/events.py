@@ -7,6 +7,7 @@ from pydantic import Field
 
 from shoal.contract.batch import read_rows, validate_rows
 from shoal.contract.context import TenantContext, requires
+from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import Identifier
@@ -70,14 +71,15 @@ async def append_events(
 async def dead_letters(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: str = "0",
+    cursor: str | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List the events that a stream could not handle, oldest first, with the errors.
 
     For an admin or the tenant's own service.
     """
-    found = await platform.event_log.dead_letters(ctx.tenant, after=cursor, limit=limit)
+    after = read_cursor("platform.dead_letters", cursor, str) or "0"
+    found = await platform.event_log.dead_letters(ctx.tenant, after=after, limit=limit)
     letters = [
         {
             "id": d.id,
@@ -88,7 +90,8 @@ async def dead_letters(
         }
         for d in found
     ]
-    return {"events": letters, "cursor": found[-1].id if len(found) == limit else None}
+    last = found[-1].id if len(found) == limit else None
+    return {"events": letters, "cursor": last and write_cursor("platform.dead_letters", last)}
 
 
 @router.post("/events/replay", status_code=202)

@@ -38,8 +38,8 @@ async def put_experiment(
         if not variant.parameters:
             continue
         if record.capability is None:
-            raise Invalid(
-                f"variant {variant.name} has parameters, but the experiment has no capability"
+            raise Invalid.at(
+                "capability", f"variant {variant.name} has parameters, so it is required"
             )
         prefix = f"variants.{variant.name}.parameters."
         validate_values(platform, record.capability, variant.parameters, prefix)

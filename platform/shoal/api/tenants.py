@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from shoal.contract.context import TenantContext, requires
+from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid
 from shoal.contract.names import TenantId
 from shoal.tenants.records import Limits
@@ -41,8 +42,12 @@ async def list_tenants(
     ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
     """List all tenants in the order of their ids, in pages."""
-    records, after = await platform.directory.list_tenants(limit, cursor)
-    return {"tenants": [t.model_dump(mode="json") for t in records], "cursor": after}
+    after = read_cursor("platform.tenants", cursor, str)
+    records, last = await platform.directory.list_tenants(limit, after)
+    return {
+        "tenants": [t.model_dump(mode="json") for t in records],
+        "cursor": last and write_cursor("platform.tenants", last),
+    }
 
 
 @router.delete("/tenants/{id}")

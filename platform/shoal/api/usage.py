@@ -6,6 +6,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends, Query
 
 from shoal.contract.context import TenantContext, requires
+from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid
 from shoal.router.quotas import quota_rules, quota_state, storage_state
 from shoal.runtime.context import PlatformContext
@@ -56,12 +57,13 @@ async def list_usage(
     To the operator all tenants, in pages of `limit`; to any other caller its own. For
     an admin or the tenant's own service. Counts are up to ten seconds old.
     """
+    after = read_cursor("platform.usage", cursor, str)
     if not is_operator(ctx):
         return {"tenants": [await _usage(platform, ctx.tenant, query)], "cursor": None}
-    records, after = await platform.directory.list_tenants(limit, cursor)
+    records, last = await platform.directory.list_tenants(limit, after)
     return {
         "tenants": [await _usage(platform, record.id, query) for record in records],
-        "cursor": after,
+        "cursor": last and write_cursor("platform.usage", last),
     }
 
 

@@ -12,6 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from .errors import Invalid, Malformed
+from .faults import fault_location, fault_message
 
 T = TypeVar("T")
 
@@ -86,7 +87,9 @@ def read_rows(body: bytes, content_type: str, *, limit: int) -> list[Any]:
     else:
         rows = _read_json(body)
     if len(rows) > limit:
-        raise Invalid(f"{len(rows):,} rows in one request; at most {limit:,} are accepted")
+        raise Invalid.at(
+            "body", f"{len(rows):,} rows in one request; at most {limit:,} are accepted"
+        )
     return rows
 
 
@@ -136,8 +139,8 @@ def validation_errors(error: ValidationError, prefix: str = "") -> list[dict[str
     """
     return [
         {
-            "location": prefix + ".".join(map(str, fault["loc"])),
-            "message": fault["msg"].removeprefix("Value error, "),
+            "location": prefix + fault_location(fault["loc"]),
+            "message": fault_message(fault),
         }
         for fault in error.errors(include_url=False, include_input=False)
     ]

@@ -7,6 +7,7 @@
     ├── NotFound          404  The tenant has no such object
     ├── Conflict          409  The state has changed, or the name is taken
     ├── TooLarge          413  The body is over the limit
+    ├── UnsupportedMediaType  415  The operation does not take this Content-Type
     ├── Invalid           422  Well-formed but invalid; see `errors`
     ├── LimitExceeded     429  Over the tenant's rate limit; see `retry_after`
     │   └── QuotaExceeded 429  Over the tenant's quota of a day, a month or storage
@@ -18,7 +19,7 @@ client raises the same error from it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ShoalError(Exception):
@@ -34,6 +35,8 @@ class ShoalError(Exception):
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    location: ClassVar[str | None] = None
+    """Where the fault is, if `errors` does not say."""
 
     def __init__(
         self,
@@ -46,8 +49,15 @@ class ShoalError(Exception):
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.errors = [dict(fault) for fault in errors]
+        if self.location and not self.errors:
+            self.errors = [{"location": self.location, "message": self.detail}]
         self.retry_after = retry_after
         self.request_id = request_id
+
+    @classmethod
+    def at(cls, location: str, message: str) -> Self:
+        """The error of one part of a request: `Invalid.at("query.limit", "…")`."""
+        return cls(f"{location}: {message}", errors=[{"location": location, "message": message}])
 
     def problem(self) -> dict[str, Any]:
         """The body of this error's response, as in RFC 9457."""
@@ -90,7 +100,7 @@ class ShoalError(Exception):
 
 
 class Malformed(ShoalError):
-    status, title = 400, "Malformed request"
+    status, title, location = 400, "Malformed request", "body"
 
 
 class Unauthenticated(ShoalError):
@@ -110,7 +120,11 @@ class Conflict(ShoalError):
 
 
 class TooLarge(ShoalError):
-    status, title = 413, "Content too large"
+    status, title, location = 413, "Content too large", "body"
+
+
+class UnsupportedMediaType(ShoalError):
+    status, title = 415, "Unsupported media type"
 
 
 class Invalid(ShoalError):
@@ -159,6 +173,7 @@ _BY_STATUS: dict[int, type[ShoalError]] = {
         NotFound,
         Conflict,
         TooLarge,
+        UnsupportedMediaType,
         Invalid,
         LimitExceeded,
         InternalError,

@@ -92,18 +92,14 @@ RoleName = Annotated[
     AfterValidator(check_role),
     WithJsonSchema({"type": "string", "pattern": f"^{ROLE.pattern}$"}),
 ]
-Identifier = Annotated[
-    str,
-    AfterValidator(check_id),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": 512,
-            "pattern": r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f]+$",
-        }
-    ),
-]
+IDENTIFIER = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 512,
+    "pattern": r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f]+$",
+}
+"""The JSON schema of an `Identifier`."""
+Identifier = Annotated[str, AfterValidator(check_id), WithJsonSchema(IDENTIFIER)]
 """The id of anything but a tenant: 1 to 512 characters without control characters.
 
 Every other character is allowed, also `/`: in a path it is percent-encoded.

@@ -11,6 +11,7 @@ import orjson
 from .errors import Invalid, ShoalError
 from .names import check_id
 
+NDJSON = "application/x-ndjson"
 IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
 
@@ -41,6 +42,8 @@ class Operation:
     required: frozenset[str]
     query: frozenset[str]
     has_body: bool
+    raw_type: str
+    """The media type of a body that is given as text or bytes."""
     fields: frozenset[str]
     summary: str
     safe: bool
@@ -53,7 +56,8 @@ class Operation:
             arguments: Path and query parameters by name, and either `body` or the
                 body's fields by name. If the operation takes no body, other arguments
                 become query parameters, since a capability may accept any name there.
-                A `body` of text or bytes is sent as NDJSON.
+                A `body` of text or bytes is sent as NDJSON, or where the operation
+                does not take that, as the first other type that it takes.
 
         Raises:
             Invalid: A required parameter is missing, one of the path is not an id, or
@@ -84,7 +88,7 @@ class Operation:
         raw = b""
         if isinstance(body, bytes | str):
             raw = body if isinstance(body, bytes) else body.encode()
-            headers = (("content-type", "application/x-ndjson"),)
+            headers = (("content-type", self.raw_type),)
         elif body is not None:
             raw = orjson.dumps(
                 body, default=_encode, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -98,9 +102,7 @@ def _path_segment(name: str, value: Any) -> str:
     try:
         return quote(check_id(str(value)), safe="")
     except ValueError as error:
-        raise Invalid(
-            f"{name}: {error}", errors=[{"location": name, "message": str(error)}]
-        ) from None
+        raise Invalid.at(name, str(error)) from None
 
 
 def _encode(value: Any) -> Any:
@@ -128,6 +130,10 @@ def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
     for path, methods in openapi.get("paths", {}).items():
         for method, spec in methods.items():
             parameters = spec.get("parameters", [])
+            # An object stands for parameters of any names.
+            named = [
+                p for p in parameters if p["in"] == "query" and p["schema"].get("type") != "object"
+            ]
             content = spec.get("requestBody", {}).get("content", {})
             schema = content.get("application/json", {}).get("schema", {})
             if "$ref" in schema:
@@ -137,16 +143,20 @@ def operations(openapi: Mapping[str, Any]) -> dict[str, Operation]:
                 method=method.upper(),
                 path=path,
                 in_path=tuple(p["name"] for p in parameters if p["in"] == "path"),
-                required=frozenset(
-                    p["name"] for p in parameters if p["in"] == "query" and p.get("required")
-                ),
-                query=frozenset(p["name"] for p in parameters if p["in"] == "query"),
+                required=frozenset(p["name"] for p in named if p.get("required")),
+                query=frozenset(p["name"] for p in named),
                 has_body="requestBody" in spec,
+                raw_type=_raw_type(content),
                 fields=frozenset(schema.get("properties", {})),
                 summary=spec.get("summary", ""),
                 safe=method.upper() == "GET" or bool(spec.get("x-shoal-safe")),
             )
     return found
+
+
+def _raw_type(content: Mapping[str, Any]) -> str:
+    types = [name for name in content if name != "application/json"]
+    return NDJSON if NDJSON in types or not types else types[0]
 
 
 def decode(status: int, content_type: str, body: bytes) -> Any:

@@ -60,5 +60,5 @@ def sort_key(position: str) -> tuple[int, int]:
 def check_position(position: str) -> str:
     """Return a position of a log; Invalid when it is none."""
     if not POSITION.fullmatch(position):
-        raise Invalid(f"{position!r} is not a position of the event log, such as 1700000000000-0")
+        raise Invalid.at("after", "not a position of the event log, such as 1700000000000-0")
     return position

@@ -83,6 +83,7 @@ def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
             return
         scope["app"], scope["route"], scope["path_params"] = app, direct_route.route, {}
         context = require_right(scope, direct_route.route.shoal_requirement)  # type: ignore[attr-defined]
+        direct_route.route.shoal_shape.check(scope)  # type: ignore[attr-defined]
         request = StrictRequest(scope, receive, send)
         arguments: dict[str, Any] = dict.fromkeys(direct_route.contexts, context)
         if direct_route.request is not None:

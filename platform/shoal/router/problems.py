@@ -3,6 +3,7 @@
 import logging
 import math
 from http import HTTPStatus
+from json import JSONDecodeError
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from shoal.contract.errors import InternalError, Invalid, Malformed, ShoalError
+from shoal.contract.faults import fault_location, fault_message, json_message
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +59,9 @@ def from_validation_error(error: RequestValidationError) -> ShoalError:
     faults = error.errors()
     for fault in faults:
         if fault["type"] == "json_invalid":
-            where = fault["loc"][-1] if len(fault["loc"]) > 1 else 0
-            cause = fault.get("ctx", {}).get("error", fault["msg"])
-            return Malformed(f"the body is not JSON: {cause} (at {where})")
+            cause = error.__cause__
+            why = json_message(cause) if isinstance(cause, JSONDecodeError) else "it cannot be read"
+            return Malformed(f"the body is not JSON: {why}")
     errors = []
     for fault in faults[:MAX_ERRORS]:
         location = (
@@ -69,8 +71,8 @@ def from_validation_error(error: RequestValidationError) -> ShoalError:
         )
         errors.append(
             {
-                "location": ".".join(map(str, location)),
-                "message": fault["msg"].removeprefix("Value error, "),
+                "location": fault_location(location),
+                "message": fault_message(fault),
             }
         )
     first = errors[0]

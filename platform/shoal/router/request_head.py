@@ -71,20 +71,20 @@ class RequestHead:
         if self._bytes > header_bytes:
             raise HeadersTooLarge(f"the headers are over the limit of {header_bytes} bytes")
         if self._repeated is not None:
-            raise Malformed(f"the header {self._repeated.decode()} must not be repeated")
+            raise Malformed.at(f"header.{self._repeated.decode()}", "it must not be repeated")
         if self.content_length < 0:
-            raise Malformed("Content-Length is not a number")
+            raise Malformed.at("header.content-length", "it is not a number")
         path: str = scope["path"]
         if not path.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in path):
-            raise Malformed("the path contains a control character")
+            raise Malformed.at("path", "it contains a control character")
         query: bytes = scope["query_string"]
         if b"%00" in query or b"\0" in query:
-            raise Malformed("the query contains a NUL character")
+            raise Malformed.at("query", "it contains a NUL character")
         if not query.isascii():
             try:
                 query.decode()
             except UnicodeDecodeError:
-                raise Malformed("the query is neither percent-encoded nor UTF-8") from None
+                raise Malformed.at("query", "it is neither percent-encoded nor UTF-8") from None
 
     def token(self) -> bytes:
         """The bearer token. Raises Unauthenticated if there is none."""
@@ -113,7 +113,7 @@ def routing_path(scope: Scope) -> str:
     try:
         return unquote(kept.replace("%2F", "%252F").replace("%2f", "%252F"), errors="strict")
     except UnicodeDecodeError:
-        raise Malformed("the path is not percent-encoded UTF-8") from None
+        raise Malformed.at("path", "it is not percent-encoded UTF-8") from None
 
 
 def decode_segment(segment: str) -> str:
@@ -139,7 +139,7 @@ def check_query_tenant(query: bytes, tenant: str) -> None:
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=1000)
     except ValueError:
-        raise Malformed("the query has too many parameters") from None
+        raise Malformed.at("query", "it has too many parameters") from None
     for name, value in pairs:
         if name == "tenant" and value != tenant:
             raise Forbidden("this key belongs to another tenant than the query names")
@@ -150,6 +150,7 @@ def header_text(value: bytes, header: str) -> str:
     try:
         return check_text(value.decode())
     except ValueError:
-        raise Malformed(
-            f"the header {header} must be 1 to 512 characters of UTF-8, without control characters"
+        raise Malformed.at(
+            f"header.{header.lower()}",
+            "it must be 1 to 512 characters of UTF-8, without control characters",
         ) from None

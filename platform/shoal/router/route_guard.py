@@ -19,6 +19,7 @@ from shoal.contract.context import Requirement, TenantContext
 from shoal.contract.errors import InternalError, Unauthenticated
 
 from .request_head import MISSING_CREDENTIAL, decode_segment
+from .request_shape import RequestShape, request_shape
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -50,13 +51,15 @@ class _Guarded:
 
     shoal_requirement: Requirement
     shoal_path: str
+    shoal_shape: RequestShape
 
     def get_route_handler(self) -> Handler:
         handler: Handler = super().get_route_handler()  # type: ignore[misc]
-        requirement = self.shoal_requirement
+        requirement, shape = self.shoal_requirement, self.shoal_shape
 
         async def guarded(request: Request) -> Response:
             require_right(request.scope, requirement)
+            shape.check(request.scope)
             segments = request.scope["path_params"]
             request.scope["path_params"] = {
                 name: decode_segment(value) if isinstance(value, str) else value
@@ -117,6 +120,7 @@ def _guard(route: APIRoute, context: RouteContext, requirement: Requirement) -> 
         }
     route.shoal_requirement = requirement  # type: ignore[attr-defined]
     route.shoal_path = context.path_format or route.path_format  # type: ignore[attr-defined]
+    route.shoal_shape = request_shape(route, context)  # type: ignore[attr-defined]
     route.app = request_response(route.get_route_handler())
 
 

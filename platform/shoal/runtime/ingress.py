@@ -12,6 +12,7 @@ from shoal.contract.operations import OperationRequest
 from shoal.router.fast_path import fast_path
 from shoal.router.metering import MetricsExporter
 from shoal.router.middleware import Router
+from shoal.router.openapi import describe_application
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_rights
 
@@ -55,6 +56,7 @@ def application(
 
     app.include_router(routes, prefix=prefix)
     install_problem_handlers(app)
+    describe_application(app, platform.config.router.limits)
     return platform.router(fast_path(app, routes, prefix), capability, exporter)
 
 

@@ -348,10 +348,7 @@ class Directory:
     ) -> tuple[list[AuditEntry], str | None]:
         """A page of entries, newest first, and the next cursor (None at the end)."""
         if cursor is not None and not re.fullmatch(r"\d{1,20}-\d{1,20}", cursor):
-            raise Invalid(
-                "Invalid cursor",
-                errors=[{"location": "cursor", "message": "not a cursor"}],
-            )
+            raise Invalid.at("query.cursor", "not a cursor of this list")
         with translate_errors():
             rows: Any = await self.redis.xrevrange(
                 audit_key(checked_tenant(tenant)),

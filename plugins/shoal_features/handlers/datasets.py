@@ -13,8 +13,20 @@ from .requests import PARQUET, decode_parquet, encode_parquet, import_offline_mo
 if TYPE_CHECKING:
     from ..datasets import Dataset
 
+FILE = {"schema": {"type": "string", "format": "binary"}}
 UPLOAD_SCHEMA = {
-    "requestBody": {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
+    "parameters": [
+        {
+            "name": "entity",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "the entity type, where several have the join key",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {PARQUET: FILE, "application/octet-stream": FILE},
+    },
 }
 
 

@@ -28,6 +28,15 @@ MAX_ROWS = 100_000
 
 HISTORICAL_SCHEMA = {
     "x-shoal-safe": True,
+    "parameters": [
+        {
+            "name": name,
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "with a Parquet body, in place of the field",
+        }
+        for name in ("features", "entity", "known_by")
+    ],
     "requestBody": {
         "content": {
             JSON: {
@@ -43,7 +52,8 @@ HISTORICAL_SCHEMA = {
                 }
             },
             PARQUET: {"schema": {"type": "string", "format": "binary"}},
-        }
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
     },
 }
 
@@ -100,7 +110,9 @@ async def _parse_request(request: Request, registry: Registry) -> "HistoricalReq
             body: Any = {**query, "features": names, "entities": decode_parquet(raw)}
         else:
             body = orjson.loads(raw)
-    except (orjson.JSONDecodeError, pa.ArrowException, OSError) as error:
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error}") from error
+    except (pa.ArrowException, OSError) as error:
         raise Malformed(f"the body is not {media_type}: {error}") from error
     try:
         return parse_historical_request(body, registry)

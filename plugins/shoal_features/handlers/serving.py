@@ -38,8 +38,16 @@ GET_SCHEMA = {
         {
             "name": "user",
             "in": "query",
-            "schema": {"type": "string"},
-            "description": "the entity's id, under its type's name",
+            "style": "form",
+            "explode": True,
+            "required": True,
+            "schema": {
+                "type": "object",
+                "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 512},
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+            "description": "the entity's id under its type's name, such as `user=123`",
         },
         {
             "name": "features",
@@ -49,12 +57,6 @@ GET_SCHEMA = {
             "description": "names, comma-separated",
         },
         {"name": "metadata", "in": "query", "schema": {"type": "boolean"}},
-        {
-            "name": "tenant",
-            "in": "query",
-            "schema": {"type": "string"},
-            "description": "must be the credential's own",
-        },
     ]
 }
 

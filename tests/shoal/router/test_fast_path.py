@@ -62,10 +62,15 @@ def plain(text: str) -> Response:
     return Response(text, media_type="text/plain")
 
 
+def query(name: str) -> dict[str, Any]:
+    """OpenAPI of a query parameter that the handler reads itself."""
+    return {"parameters": [{"name": name, "in": "query", "schema": {"type": "string"}}]}
+
+
 def routes() -> APIRouter:
     router, nested, licensed = APIRouter(), APIRouter(), APIRouter(route_class=Licensed)
 
-    @router.get("")
+    @router.get("", openapi_extra=query("q"))
     async def root(
         request: Request, ctx: TenantContext = Depends(requires("read:own"))
     ) -> Response:
@@ -120,7 +125,7 @@ def routes() -> APIRouter:
     async def model(ctx: TenantContext = Depends(requires("read:own"))) -> Answer:
         return Answer(of=ctx.tenant)
 
-    @router.get("/either")
+    @router.get("/either", openapi_extra=query("text"))
     async def either(request: Request, ctx: TenantContext = Depends(requires("read:own"))):  # type: ignore[no-untyped-def]
         return plain("text") if "text" in request.query_params else ["a", 1, None]
 

@@ -261,7 +261,7 @@ async def entries(world: World, tenant: str = "acme") -> list[Any]:
 async def test_writes_are_audited_and_reads_are_not(world: World) -> None:
     response = await world.call(
         "PUT",
-        "/items/7?x=secret-query",
+        "/items/7?note=secret-query",
         json={"text": "secret-body"},
         headers={"shoal-user": "ana"},
     )
