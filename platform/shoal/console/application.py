@@ -39,6 +39,8 @@ class Console:
             address=f"http://{host}:{config.port}",
             secret=platform.secret,
             dashboard=dashboard,
+            sign_in=config.console.sign_in,
+            egress=config.egress,
         )
 
 

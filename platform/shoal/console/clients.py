@@ -33,7 +33,8 @@ class ClientPool:
         if client is None or created < now - MAX_AGE:
             if client is not None:
                 self._retired.append((now, client))
-            created, client = now, AsyncClient(self._address, session.key, user=session.user)
+            user = session.user if session.is_key else None  # a token names its user itself
+            created, client = now, AsyncClient(self._address, session.key, user=user)
         self._clients[session.key, session.user] = (created, client)
         if len(self._clients) > MAX_CLIENTS:
             _, (_, oldest) = self._clients.popitem(last=False)

@@ -19,6 +19,7 @@ h1 { font-size:clamp(28px, 5vw, 40px); line-height:1.15; letter-spacing:-.025em;
   text-decoration:none; border:1px solid var(--sh-line); color:var(--sh-text);
   background:var(--sh-surface); font-size:15px; cursor:pointer; font-family:inherit }
 .button.primary { background:#0b7285; border-color:#0b7285; color:#fff }
+.button.wide { display:block; text-align:center }
 .button:hover { filter:brightness(.97) }
 .button.primary:hover { filter:brightness(1.1) }
 h2 { font-size:13px; letter-spacing:.06em; text-transform:uppercase; color:var(--sh-muted);
@@ -88,13 +89,23 @@ limits, experiments and data, so that an API key opens exactly what its tenant m
     return _document("Shoal", body, theme, nonce, _HEALTH_SCRIPT)
 
 
-def sign_in_page(*, error: str | None, user: str, after: str, theme: str | None, nonce: str) -> str:
+def sign_in_page(
+    *,
+    error: str | None,
+    user: str,
+    after: str,
+    provider: tuple[str, str] | None,
+    theme: str | None,
+    nonce: str,
+) -> str:
     """The sign-in form.
 
     Args:
         error: Why the last attempt failed.
         user: The user that was entered.
         after: The console page to open after signing in.
+        provider: What signing in with the identity provider is called, and where it
+            begins.
         theme: "light", "dark", or None for the system's.
         nonce: Of the page's scripts and styles.
     """
@@ -102,22 +113,45 @@ def sign_in_page(*, error: str | None, user: str, after: str, theme: str | None,
     if error:
         message = escape(error[:1].upper() + error[1:])
         notice = f'<div class="error" role="alert">{message}</div>'
+    other, focus = "", " autofocus"
+    if provider is not None:
+        label, start = map(escape, provider)
+        other = f'<p><a class="button primary wide" href="{start}">{label}</a></p>\n'
+        focus = ""
     body = f"""<div class="sign-in"><div class="sh-card">
 <div class="brand">{LOGO}Shoal</div>
 <h1>Sign in</h1>
-<p>With an API key of your tenant. The console can do what the key can.</p>
-<form method="post" action="/console/sign-in">
 {notice}
+{other}<p>With an API key of your tenant. The console can do what the key can.</p>
+<form method="post" action="/console/sign-in">
 <input type="hidden" name="after" value="{escape(after)}">
 <label>API key
-<input name="key" type="password" autocomplete="current-password" placeholder="shoal_…" required
-autofocus></label>
+<input name="key" type="password" autocomplete="current-password" placeholder="shoal_…"
+required{focus}></label>
 <label>User <small>Optional: see what this user may see. Empty: the service itself.</small>
 <input name="user" value="{escape(user)}" autocomplete="username"></label>
-<button class="button primary" type="submit">Sign in</button>
+<button class="button{"" if other else " primary"}" type="submit">Sign in</button>
 </form>
 </div></div>"""
     return _document("Sign in · Shoal", body, theme, nonce)
+
+
+def signed_out_page(address: str, *, theme: str | None, nonce: str) -> str:
+    """The page after signing out, which goes on to sign out of the identity provider.
+
+    Args:
+        address: Where that is.
+        theme: "light", "dark", or None for the system's.
+        nonce: Of the page's scripts and styles.
+    """
+    body = f"""<div class="sign-in"><div class="sh-card">
+<div class="brand">{LOGO}Shoal</div>
+<h1>Signed out</h1>
+<p>You are signed out of the console.</p>
+<p><a class="button" href="{escape(address)}">Sign out of the identity provider</a></p>
+</div></div>"""
+    refresh = f'<meta http-equiv="refresh" content="0;url={escape(address)}">'
+    return _document("Signed out · Shoal", body, theme, nonce, head=refresh)
 
 
 def _card(capability: Capability) -> str:
@@ -130,7 +164,9 @@ def _card(capability: Capability) -> str:
 </li>"""
 
 
-def _document(title: str, body: str, theme: str | None, nonce: str, script: str = "") -> str:
+def _document(
+    title: str, body: str, theme: str | None, nonce: str, script: str = "", head: str = ""
+) -> str:
     attribute = f' data-theme="{theme}"' if theme in ("light", "dark") else ""
     scripts = f'<script nonce="{nonce}">{script}</script>' if script else ""
     return f"""<!doctype html>
@@ -139,7 +175,7 @@ def _document(title: str, body: str, theme: str | None, nonce: str, script: str 
 <meta charset="utf-8">
 <title>{escape(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="/favicon.svg">
+<link rel="icon" href="/favicon.svg">{head}
 <style nonce="{nonce}">{STATIC}{_STYLE}</style>
 </head>
 <body>{body}{scripts}</body>

@@ -1,4 +1,4 @@
-"""Sessions: an API key, encrypted in a cookie.
+"""Sessions: an API key or a token, encrypted in a cookie.
 
 The console stores nothing, and any replica can read the cookie.
 """
@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import orjson
 from cryptography.fernet import Fernet, InvalidToken
+from fastapi import Request, Response
 
 from shoal.contract.rights import Right
 
@@ -23,6 +24,7 @@ class Session:
     """A signed-in browser: its key, and the tenant, user and role that it acts for."""
 
     key: str
+    """An API key; or, after a sign-in with an identity provider, a token."""
     user: str | None
     tenant: str
     name: str
@@ -34,20 +36,20 @@ class Session:
         """Whether the key had a right at sign-in. The platform checks it again."""
         return right in self.rights
 
+    @property
+    def is_key(self) -> bool:
+        """Whether it is of an API key, which may act for a user that is named."""
+        return self.key.startswith("shoal_")
+
     def __repr__(self) -> str:  # never the key
         return f"Session({self.tenant!r}, {self.role!r}, user={self.user!r})"
 
 
 class SessionCodec:
-    """Encrypts sessions into cookies, and reads them back.
-
-    They are encrypted and authenticated by Fernet (AES-128-CBC with HMAC-SHA256), with
-    a key derived from the platform's secret.
-    """
+    """Encrypts sessions into cookies, and reads them back."""
 
     def __init__(self, secret: str) -> None:
-        derived = hashlib.blake2b(secret.encode(), digest_size=32, person=b"shoal.console").digest()
-        self._fernet = Fernet(base64.urlsafe_b64encode(derived))
+        self._fernet = fernet(secret, b"shoal.console")
 
     def encode(self, session: Session) -> str:
         """The cookie's value."""
@@ -62,3 +64,34 @@ class SessionCodec:
             return Session(**orjson.loads(text))
         except (InvalidToken, TypeError, ValueError):
             return None
+
+
+def fernet(secret: str, purpose: bytes) -> Fernet:
+    """Encrypts and authenticates cookies (AES-128-CBC with HMAC-SHA256).
+
+    Args:
+        secret: The platform's secret, which the key is derived from.
+        purpose: At most 16 bytes; a cookie of one purpose is not one of another.
+    """
+    derived = hashlib.blake2b(secret.encode(), digest_size=32, person=purpose).digest()
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+def set_session(
+    response: Response, request: Request, sessions: SessionCodec, session: Session, seconds: int
+) -> None:
+    """Set a session's cookie, for so many seconds."""
+    response.set_cookie(
+        COOKIE,
+        sessions.encode(session),
+        max_age=seconds,
+        path="/console",
+        secure=is_secure(request),
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def is_secure(request: Request) -> bool:
+    """Whether the browser speaks HTTPS, with the console or a proxy before it."""
+    return request.headers.get("x-forwarded-proto", request.url.scheme) == "https"

@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
 
@@ -14,11 +13,11 @@ import jwt
 from shoal.contract.errors import Unauthenticated
 from shoal.contract.rights import Right, Role
 from shoal.egress.egress import Egress
-from shoal.tenants.records import PLATFORM, Caller
+from shoal.tenants.records import Caller
 from shoal.tenants.snapshot import Snapshot
 
-from .claims import check_dates, describe_fault, read_caller
-from .key_set import KeySet
+from .claims import check_dates, describe_fault, internal_caller, issuer_caller
+from .key_set import KeySet, verify_token
 from .settings import RouterSettings
 
 INTERNAL = "shoal-internal"
@@ -37,6 +36,8 @@ def mint_internal(
     *,
     all_boards: bool = False,
     rights: Collection[Right] | None = None,
+    role_given: bool = True,
+    credential: str | None = None,
 ) -> str:
     """Create one of the platform's own tokens.
 
@@ -51,6 +52,8 @@ def mint_internal(
         ttl: Seconds until the token expires.
         all_boards: Let the user see all boards.
         rights: What the caller may do; None is what the role gives.
+        role_given: False lets the roles given to the user take the role's place.
+        credential: What the audit log is to say of the token.
     """
     now = time.time()
     claims: dict[str, Any] = {
@@ -66,6 +69,10 @@ def mint_internal(
         claims["all_boards"] = True
     if rights is not None:
         claims["rights"] = sorted(rights)
+    if not role_given:
+        claims["role_given"] = False
+    if credential is not None:
+        claims["credential"] = credential
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
@@ -140,42 +147,15 @@ class Authenticator:
     async def _jwt(self, token: str) -> tuple[Caller, float]:
         """The caller of a JWT, and when it expires."""
         unverified = jwt.decode_complete(token, options={"verify_signature": False})
-        header, claimed = unverified["header"], unverified["payload"].get("iss")
+        claimed = unverified["payload"].get("iss")
         check_dates(unverified["payload"])
         if claimed == INTERNAL:
             return self._internal(token)
         if not isinstance(claimed, str) or claimed not in self._issuers:
             raise Unauthenticated("the token's issuer is not one that this platform accepts")
         issuer, keys = self._issuers[claimed]
-        algorithm = header.get("alg")
-        if algorithm not in issuer.algorithms:
-            raise Unauthenticated("the token's algorithm is not one allowed for its issuer")
-        claims = jwt.decode(
-            token,
-            await keys.get(header.get("kid"), algorithm),
-            algorithms=[algorithm],
-            issuer=issuer.issuer,
-            audience=issuer.audience,
-            leeway=issuer.leeway,
-            options={"require": ["exp", "iss", "aud"]},
-        )
-        role_given = issuer.role_claim in claims
-        claims.setdefault(issuer.role_claim, issuer.default_role)
-        caller = read_caller(
-            claims,
-            issuer.tenant_claim,
-            issuer.role_claim,
-            "jwt",
-            f"jwt:{issuer.issuer}",
-            role_given=role_given,
-        )
-        if (
-            caller.tenant not in issuer.tenants
-            if issuer.tenants is not None
-            else caller.tenant == PLATFORM
-        ):
-            raise Unauthenticated("the token's issuer is not trusted for the tenant it names")
-        return caller, float(claims["exp"]) + issuer.leeway
+        claims = await verify_token(token, issuer, keys)
+        return issuer_caller(claims, issuer), float(claims["exp"]) + issuer.leeway
 
     def _internal(self, token: str) -> tuple[Caller, float]:
         if self._secret is None:
@@ -187,9 +167,4 @@ class Authenticator:
             issuer=INTERNAL,
             options={"require": ["exp", "iat", "iss"]},
         )
-        caller = replace(
-            read_caller(claims, "tenant", "role", "internal", INTERNAL),
-            all_boards=claims.get("all_boards") is True,
-            rights=frozenset(claims["rights"]) if "rights" in claims else None,
-        )
-        return caller, float(claims["exp"])
+        return internal_caller(claims, INTERNAL), float(claims["exp"])

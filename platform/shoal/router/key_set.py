@@ -7,12 +7,14 @@ from time import monotonic
 from typing import Any
 
 import httpx
+import jwt
 import orjson
 
 from shoal.contract.errors import Unauthenticated, Unavailable
 from shoal.egress.egress import Egress
 from shoal.tenants.tasks import cancel_and_wait
 
+from .claims import check_dates
 from .public_keys import PublicKey, parse_jwks
 from .settings import JWTIssuer
 
@@ -129,6 +131,31 @@ class KeySet:
             if left > 0
             else "Its tokens are refused with 503",
         )
+
+
+async def verify_token(token: str, issuer: JWTIssuer, keys: KeySet) -> dict[str, Any]:
+    """The claims of an issuer's token, whose signature and times are valid.
+
+    Raises:
+        jwt.PyJWTError, Unauthenticated: The token is not valid.
+        Unavailable: The issuer's keys cannot be fetched.
+    """
+    unverified = jwt.decode_complete(token, options={"verify_signature": False})
+    check_dates(unverified["payload"])
+    header = unverified["header"]
+    algorithm = header.get("alg")
+    if algorithm not in issuer.algorithms:
+        raise Unauthenticated("the token's algorithm is not one allowed for its issuer")
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        await keys.get(header.get("kid"), algorithm),
+        algorithms=[algorithm],
+        issuer=issuer.issuer,
+        audience=issuer.audience,
+        leeway=issuer.leeway,
+        options={"require": ["exp", "iss", "aud"]},
+    )
+    return claims
 
 
 async def fetch_document(egress: Egress, url: str) -> Any:

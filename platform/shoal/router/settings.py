@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from shoal.contract.names import RoleName
+from shoal.contract.names import RoleName, TenantId
 from shoal.contract.rights import Role
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
@@ -15,29 +15,31 @@ ASYMMETRIC = frozenset(
 )
 
 
-class JWTIssuer(BaseModel):
-    """An issuer whose tokens are accepted.
-
-    Its keys are fetched from a JWKS address, or given by key id as PEM or JWK.
-    """
+class ClaimMapping(BaseModel):
+    """Which tokens of an issuer are accepted, and what their claims mean."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     issuer: str
-    audience: str
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
-    jwks_url: str | None = None
-    jwks_max_age: float = Field(default=3600, ge=600, le=86_400)
-    """Seconds that fetched keys are used while they cannot be fetched again."""
-    keys: dict[str, str | dict[str, Any]] = {}
+    tenant: TenantId | None = None
+    """The tenant of all the issuer's users, where no claim names it."""
     tenant_claim: str = "tenant"
+    user_claim: str = "sub"
     role_claim: str = "role"
+    roles: dict[str, RoleName] = Field(default={}, max_length=1000)
+    """Values of the role claim, such as groups, and the roles that they give.
+
+    Of several the first counts. Without any, the claim is the name of a role.
+    """
     default_role: RoleName = Role.reader
-    """The role of a token without the role claim."""
+    """The role of a token that gives none."""
     tenants: frozenset[str] | None = None
     """The tenants that the issuer is trusted for; None is all but the platform."""
     leeway: float = Field(default=10, ge=0, le=300)
     """Seconds by which clocks may differ."""
+    jwks_max_age: float = Field(default=3600, ge=600, le=86_400)
+    """Seconds that fetched keys are used while they cannot be fetched again."""
 
     @field_validator("algorithms")
     @classmethod
@@ -45,6 +47,17 @@ class JWTIssuer(BaseModel):
         if not algorithms or not ASYMMETRIC.issuperset(algorithms):
             raise ValueError(f"algorithms must be among {', '.join(sorted(ASYMMETRIC))}")
         return algorithms
+
+
+class JWTIssuer(ClaimMapping):
+    """An issuer whose tokens are accepted.
+
+    Its keys are fetched from a JWKS address, or given by key id as PEM or JWK.
+    """
+
+    audience: str
+    jwks_url: str | None = None
+    keys: dict[str, str | dict[str, Any]] = {}
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -31,6 +31,8 @@ from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
 
+from .console_settings import ConsoleSettings
+
 
 class IngressSettings(BaseModel):
     """The section `ingress`: HAProxy's limits on connections, on each machine."""
@@ -79,6 +81,7 @@ class Config(BaseSettings):
     router: RouterSettings = Field(default_factory=RouterSettings)
     egress: Egress = Field(default_factory=Egress)
     """Where the platform may connect to."""
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     capabilities: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of each capability, by name."""
     disabled: list[str] = Field(default_factory=list)

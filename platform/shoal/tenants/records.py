@@ -137,7 +137,9 @@ class AuditEntry(_Record):
 
     time: AwareDatetime = Field(default_factory=now)
     credential: str
-    """`key:<id>`, `jwt:<issuer>` or `internal`."""
+    """`key:<id>`, `jwt:<issuer>`, `oidc:<issuer>` (signed in to the console) or
+    `shoal-internal`.
+    """
     role: str
     user: str | None
     action: str

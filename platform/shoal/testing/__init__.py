@@ -98,19 +98,19 @@ def shoal_app(shoal_servers: "StoreConfig") -> "Iterator[Callable[..., Capabilit
 
 
 @pytest.fixture(scope="session")
-def shoal_console() -> Iterator[Callable[[Path], Any]]:
+def shoal_console() -> Iterator[Callable[..., Any]]:
     """Runs a script that calls `shoal.testing.console.serve_console`.
 
-    `shoal_console(path)` gives its `address`, and `keys[tenant][role]`. It runs in a
-    process of its own, since NiceGUI's state is global.
+    `shoal_console(path, *arguments)` gives its `address`, and `keys[tenant][role]`. It
+    runs in a process of its own, since NiceGUI's state is global.
     """
     with ExitStack() as stack:
-        yield lambda script: stack.enter_context(_serving(script))
+        yield lambda script, *arguments: stack.enter_context(_serving(script, *arguments))
 
 
 @contextmanager
-def _serving(script: Path) -> Iterator[Any]:
-    command = [sys.executable, "-X", "faulthandler", str(script)]
+def _serving(script: Path, *arguments: str) -> Iterator[Any]:
+    command = [sys.executable, "-X", "faulthandler", str(script), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:

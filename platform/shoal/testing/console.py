@@ -38,6 +38,7 @@ def serve_console(
     statuses: Mapping[str, str] | None = None,
     vectors: str = NO_VECTORS,
     port: int | None = None,
+    console: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve until the process is stopped, on a Redis of its own.
 
@@ -51,6 +52,7 @@ def serve_console(
         statuses: What Serve would say of a capability that is not running.
         vectors: The URI of a vector store, for capabilities that need one.
         port: By default a free one.
+        console: The section `console` of the configuration.
     """
     port = port or free_port()
     address = f"http://127.0.0.1:{port}"
@@ -59,7 +61,11 @@ def serve_console(
         try:
             stores = {"online": redis.url, "vectors": vectors, "lake": f"{folder}/lake"}
             config = Config.load(
-                port=port, data=folder, stores=stores, router={"internal_secret": SECRET}
+                port=port,
+                data=folder,
+                stores=stores,
+                router={"internal_secret": SECRET},
+                console=dict(console or {}),
             )
             platform = LocalPlatform(config, capabilities, problems, statuses)
             platform.build_applications()
@@ -76,7 +82,13 @@ def _application(
     address: str,
     seed: Callable[[LocalPlatform], Awaitable[None]] | None,
 ) -> Callable[..., Awaitable[None]]:
-    console = site(platform.plugins.capabilities, address=address, secret=platform.secret)
+    console = site(
+        platform.plugins.capabilities,
+        address=address,
+        secret=platform.secret,
+        sign_in=platform.config.console.sign_in,
+        egress=platform.config.egress,
+    )
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":

@@ -43,25 +43,38 @@ class JWKSServer:
 @contextlib.asynccontextmanager
 async def jwks_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JWKSServer]:
     """Run a server whose certificate's authority this process trusts."""
+    application = JWKSServer()
+    async with https_server(application, folder, monkeypatch) as address:
+        application.url = f"{address}/jwks"
+        try:
+            yield application
+        finally:
+            application.held.set()
+
+
+@contextlib.asynccontextmanager
+async def https_server(
+    application: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """Serve an ASGI application over HTTPS; gives its address.
+
+    Its certificate is of an authority of its own, which this process trusts.
+    """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(folder / "authority.pem"))
-    certificate = authority.issue_cert("localhost")
-    application = JWKSServer()
     config = uvicorn.Config(application, port=0, log_level="critical", lifespan="off")
     config.load()
     config.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(config.ssl)
+    authority.issue_cert("localhost").configure_cert(config.ssl)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    application.url = f"https://localhost:{port}/jwks"
     try:
-        yield application
+        yield f"https://localhost:{port}"
     finally:
-        application.held.set()
         server.should_exit = True
         await serving
 

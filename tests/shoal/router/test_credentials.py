@@ -417,3 +417,34 @@ async def test_a_deactivated_user_is_refused(world: World) -> None:
         assert detail == "the user 'ana' is deactivated"
     assert (await world.get("/who", token(sub="bob"))).status_code == 200
     assert (await world.get("/who", token(tenant="globex"))).status_code == 200
+
+
+async def test_a_sign_in_is_named_in_the_audit_log(world: World) -> None:
+    name = "oidc:https://id.example.com"
+    signed = mint_internal(SECRET, "acme", "editor", "ana", credential=name)
+    assert (await world.call("PUT", "/items/1", signed, json={"text": "x"})).status_code == 200
+    await world.router.stop()
+    ((entry,), _) = await world.directory.list_audit("acme")
+    assert (entry.credential, entry.user) == (name, "ana")
+
+
+async def test_a_token_names_the_user_in_the_configured_claim(
+    new_world: Callable[..., Any],
+) -> None:
+    issuer = JWTIssuer(
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        keys=KEYS,
+        tenant="acme",
+        user_claim="oid",
+        role_claim="groups",
+        roles={"boss": "admin", "staff": "editor"},
+    )
+    world = await new_world(jwt=(issuer,))
+    for groups, role in ((["staff", "boss", 7], "admin"), ("staff", "editor"), (["x"], "reader")):
+        signed = token(oid="7", groups=groups, tenant="globex")
+        answer = (await world.get("/who", signed)).json()
+        assert (answer["tenant"], answer["user"], answer["role"]) == ("acme", "7", role)
+    for hostile in ("", 7, ["7"], None):  # without its user, a token is not a service's
+        detail = problem(await world.get("/who", token(oid=hostile)), 401)["detail"]
+        assert "claim oid" in detail
