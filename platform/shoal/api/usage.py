@@ -8,12 +8,11 @@ from fastapi import APIRouter, Depends, Query
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid
+from shoal.eventlog.keys import KEPT_DAYS, KEPT_MONTHS
 from shoal.router.quotas import quota_rules, quota_state, storage_state
 from shoal.runtime.context import PlatformContext
 from shoal.tenants.usage_ledger import (
     ALL,
-    KEPT_DAYS,
-    KEPT_MONTHS,
     periods_between,
     today,
 )

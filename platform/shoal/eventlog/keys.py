@@ -38,6 +38,11 @@ def archive(tenant: str) -> str:
     return f"{log(tenant)}:archive"
 
 
+KEPT_DAYS, KEPT_MONTHS = 100, 36
+"""How long the usage of a day, and of a month, is kept."""
+EXPIRY_SECONDS = {"day": KEPT_DAYS * 86_400, "month": KEPT_MONTHS * 31 * 86_400}
+
+
 def usage(tenant: str, part: str) -> str:
     """Hash: counts of one day or month of the tenant's usage, or what is known of a
     journal of them. They are erased with the log.

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from shoal.contract.errors import Unavailable
@@ -18,13 +19,31 @@ logger = logging.getLogger("shoal.events")
 _ADVANCE = """
 -- Advance a group's position, unless another worker or a replay moved it, or the log was
 -- erased.
--- KEYS: the groups' positions, the log.
--- ARGV: the group, its position as the worker knows it, the new one.
-local position = redis.call('HGET', KEYS[1], ARGV[1]) or ''
-if redis.call('EXISTS', KEYS[2]) == 0 or position ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+-- KEYS: the usage of the day and of the month, the groups' positions, the log.
+-- ARGV: the number of fields of usage, for each its name and what was used; seconds until
+-- the usage of the day and of the month expires; the group, its position as the worker
+-- knows it, the new one.
+local at = 2 * ARGV[1] + 4
+local position = redis.call('HGET', KEYS[3], ARGV[at]) or ''
+if redis.call('EXISTS', KEYS[4]) == 0 or position ~= ARGV[at + 1] then return 0 end
+redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 2])
+"""
+_REMOVE = """
+-- Remove events from a group's retry queue, unless another worker did.
+-- KEYS: the usage of the day and of the month, the queue.
+-- ARGV: as above, then the events' positions.
+if redis.call('XDEL', KEYS[3], unpack(ARGV, 2 * ARGV[1] + 4)) == 0 then return 0 end
+"""
+_COUNT = """
+for i = 2, 2 * ARGV[1], 2 do
+  for period = 1, 2 do
+    redis.call('HINCRBY', KEYS[period], ARGV[i], ARGV[i + 1])
+    redis.call('EXPIRE', KEYS[period], ARGV[2 * ARGV[1] + 1 + period])
+  end
+end
 return 1
 """
+"""The end of both scripts: counts what handling the events used."""
 
 HANDLER_SECONDS = 300.0
 """A call of a handler that takes longer has failed."""
@@ -77,20 +96,20 @@ class PartitionReader:
         if sort_key(batch[0][0].decode()) <= self._one_by_one_until[stream]:
             return await self._handle_one(stream, position, batch[0])
         if not any(self._is_wanted(fields[b"t"]) for _, fields in batch):
-            await self._finish(stream, position, batch)
+            await self._finish(stream, position, batch, {})
             return 0
         last = batch[-1][0]
         work = keys.work(stream, self._group)
         await self._online.hset(work, mapping={"taken": last, "tries": 0})
         try:
-            await self._handle(batch)
+            used = await self._handle(batch)
         except Exception as error:
             self._warn(f"a batch of {len(batch)} failed: {error!r}")
             self._one_by_one_until[stream] = sort_key(last.decode())
             if isinstance(error, Unavailable):
                 raise
             return 0
-        await self._finish(stream, position, batch)
+        await self._finish(stream, position, batch, used)
         return 0
 
     async def _read_batch(self) -> tuple[str, bytes, list[Entry]]:
@@ -106,22 +125,39 @@ class PartitionReader:
         batch = await self._events.xrange(self._log, after, "+", count=count)
         return self._log, position or b"", batch
 
-    async def _handle(self, batch: Sequence[Entry]) -> None:
+    async def _handle(self, batch: Sequence[Entry]) -> Mapping[str, int]:
+        """Handle a batch; what was used for it."""
         events = [decode_event(fields) for _, fields in batch if self._is_wanted(fields[b"t"])]
-        if events:
-            async with asyncio.timeout(HANDLER_SECONDS):
-                await self._subscription.handle(self._tenant, events)
+        if not events:
+            return {}
+        async with asyncio.timeout(HANDLER_SECONDS):
+            return await self._subscription.handle(self._tenant, events) or {}
 
-    async def _finish(self, stream: str, position: bytes, batch: Sequence[Entry]) -> None:
-        """Move past a batch that is handled."""
+    async def _finish(
+        self, stream: str, position: bytes, batch: Sequence[Entry], used: Mapping[str, int]
+    ) -> None:
+        """Move past a batch that is handled, and count what was used for it."""
         if not self._has_lease():
             raise LeaseLost
+        day = datetime.now(UTC).date().isoformat()
+        usage = [keys.usage(self._tenant, period) for period in (day, day[:7])]
+        fields = [part for pair in used.items() for part in pair]
+        counted = [len(used), *fields, *keys.EXPIRY_SECONDS.values()]
         if stream == self._retry_queue:
-            await self._events.xdel(stream, *(entry_position for entry_position, _ in batch))
-            return
-        positions = [keys.groups(self._tenant), self._log]
-        args = [self._group, position, batch[-1][0]]
-        if not await run_script(self._events, _ADVANCE, positions, args):
+            done = await run_script(
+                self._events,
+                _REMOVE + _COUNT,
+                [*usage, stream],
+                [*counted, *(at for at, _ in batch)],
+            )
+        else:
+            done = await run_script(
+                self._events,
+                _ADVANCE + _COUNT,
+                [*usage, keys.groups(self._tenant), self._log],
+                [*counted, self._group, position, batch[-1][0]],
+            )
+        if not done:
             raise LeaseLost
 
     async def _handle_one(self, stream: str, position: bytes, entry: Entry) -> float:
@@ -140,7 +176,7 @@ class PartitionReader:
             return 0
         await self._online.hset(work, mapping={"head": at, "tries": deliveries})
         try:
-            await self._handle([entry])
+            used = await self._handle([entry])
         except Unavailable:
             await self._online.hset(work, "tries", deliveries - 1)
             raise
@@ -151,7 +187,7 @@ class PartitionReader:
             error_text = f"{type(error).__name__}: {error}"
             await self._give_up(stream, position, entry, error_text, deliveries)
             return 0
-        await self._finish(stream, position, [entry])
+        await self._finish(stream, position, [entry], used)
         return 0
 
     async def _give_up(
@@ -162,7 +198,7 @@ class PartitionReader:
         A crash between the two makes it a dead letter twice.
         """
         await add_dead_letter(self._events, self._tenant, self._group, entry, error, deliveries)
-        await self._finish(stream, position, [entry])
+        await self._finish(stream, position, [entry], {})
         logger.error(
             "%s of %s: %s is a dead letter: %s", self._group, self._tenant, entry[0].decode(), error
         )

@@ -1,12 +1,16 @@
 """What a group of workers follows, and what it does with it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shoal.contract.events import Event
 
-Handler = Callable[[str, list[Event]], Awaitable[None]]
-"""`handle(tenant, events)`: events of one tenant, in order."""
+Handler = Callable[[str, list[Event]], Awaitable[Mapping[str, int] | None]]
+"""`handle(tenant, events)`: events of one tenant, in order.
+
+It may return what it used, by field of the tenant's usage: that is counted once, in the
+same step as the group moves past the events.
+"""
 
 Tenants = Callable[[], Awaitable[Sequence[str]]]
 """The tenants whose logs are followed."""

@@ -103,6 +103,26 @@ class TenantUsage:
                 raise _storage_exceeded(used, self._storage)
 
 
+class BatchUsage:
+    """The `Usage` of a batch of events, counted once the batch is handled.
+
+    Attributes:
+        counts: By field of the ledger.
+    """
+
+    def __init__(self, capability: str) -> None:
+        self._capability = capability
+        self.counts: dict[str, int] = {}
+
+    def require(self, meter: Meter, count: int = 1) -> None:
+        pass  # the events were accepted before
+
+    def add(self, meter: Meter, count: int = 1) -> None:
+        field = f"{self._capability}/{meter}"
+        if count > 0:
+            self.counts[field] = self.counts.get(field, 0) + count
+
+
 def _exceeded(rule: QuotaRule, used: int, count: int) -> QuotaExceeded:
     now = datetime.now(UTC)
     resets = end_of(rule.period, now)

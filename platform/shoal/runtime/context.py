@@ -16,6 +16,7 @@ from shoal.contract.context import Operations, TenantContext
 from shoal.contract.errors import Invalid, NotFound, ShoalError
 from shoal.contract.operations import Operation, OperationRequest, decode, operations
 from shoal.contract.stores import Stores
+from shoal.contract.usage import Usage
 from shoal.egress.egress import Egress
 from shoal.eventlog.log import EventLog
 from shoal.eventlog.redis_log import RedisEventLog
@@ -209,8 +210,16 @@ class PlatformContext:
         except ShoalError:
             log.exception("could not erase what work in progress wrote of erased tenants")
 
-    async def context(self, tenant: str, capability: str) -> TenantContext:
-        """A context for jobs, streams and hooks: role admin, all boards."""
+    async def context(
+        self, tenant: str, capability: str, usage: Usage | None = None
+    ) -> TenantContext:
+        """A context for jobs, streams and hooks: role admin, all boards.
+
+        Args:
+            tenant: The tenant's id.
+            capability: What acts for it.
+            usage: Where its usage is counted; by default in this process's journal.
+        """
         return await service_context(
             tenant,
             directory=self.directory,
@@ -218,7 +227,7 @@ class PlatformContext:
             services=self.services(capability),
             operations=self.operations,
             capability=capability,
-            usage=TenantUsage(self.usage, tenant, capability),
+            usage=usage or TenantUsage(self.usage, tenant, capability),
         )
 
     async def states(self) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from shoal.contract.capability import Stream
 from shoal.contract.errors import Conflict, Unavailable
 from shoal.contract.events import Event
+from shoal.router.quotas import BatchUsage
 from shoal.tenants.storage_size import measure_storage
 
 from .cluster import NAMESPACE
@@ -108,10 +109,12 @@ class Worker:
     # Streams
 
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
-        async def handle(tenant: str, events: Sequence[Event]) -> None:
+        async def handle(tenant: str, events: Sequence[Event]) -> dict[str, int]:
+            usage = BatchUsage(capability)
             try:
-                context = await self._platform.context(tenant, capability)
+                context = await self._platform.context(tenant, capability, usage)
                 await stream.handle(context, events)
+                return usage.counts
             finally:
                 await self._platform.purge_if_erased(tenant)
 

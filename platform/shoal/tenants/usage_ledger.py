@@ -15,13 +15,13 @@ from typing import Literal
 
 from shoal.contract.names import check_tenant
 from shoal.eventlog import keys
+from shoal.eventlog.keys import EXPIRY_SECONDS
 from shoal.stores.redis_client import async_redis, run_script, translate_errors
 
 from .usage_journal import Counts
 
 Period = Literal["day", "month"]
-KEPT_DAYS, KEPT_MONTHS = 100, 36
-JOURNAL_DAYS = 40
+JOURNAL_SECONDS = 40 * 86_400
 """How long a journal that nothing collected may be collected."""
 STORAGE = "storage_bytes"
 MEASURING = "@usage:measuring"
@@ -105,13 +105,12 @@ class UsageLedger:
         """Add what a journal's counts of a day grew; the totals afterwards."""
         fields = [part for key, count in counts.items() for part in ("/".join(key), count)]
         parts = (day, day[:7], f"journal:{journal}", "storage")
-        expiries = (KEPT_DAYS, KEPT_MONTHS * 31, JOURNAL_DAYS)
         with translate_errors():
             of_day, of_month, storage = await run_script(
                 async_redis(self._url),
                 _ADD,
                 [_key(tenant, part) for part in parts],
-                [*(days * _DAY_SECONDS for days in expiries), day, *fields],
+                [*EXPIRY_SECONDS.values(), JOURNAL_SECONDS, day, *fields],
             )
         return Totals(day, _pairs(of_day), _pairs(of_month), int(storage or 0))
 
@@ -140,9 +139,9 @@ class UsageLedger:
         with translate_errors():
             pipe = async_redis(self._url).pipeline(transaction=False)
             pipe.set(_key(tenant, "storage"), size)
-            for period, days in ((day, KEPT_DAYS), (day[:7], KEPT_MONTHS * 31)):
+            for period, seconds in zip((day, day[:7]), EXPIRY_SECONDS.values(), strict=True):
                 pipe.hset(_key(tenant, period), field, size)
-                pipe.expire(_key(tenant, period), days * _DAY_SECONDS)
+                pipe.expire(_key(tenant, period), seconds)
             await pipe.execute()
 
     async def read(self, tenant: str, periods: Sequence[str]) -> list[PeriodUsage]:
