@@ -109,6 +109,7 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
         "title": error.detail,
         "status": error.status_code,
         "detail": f"{request.method} {request.url.path}: {error.detail}",
+        "request_id": request.headers.get("x-request-id"),  # Serve's, which it also responds
     }
     return JSONResponse(
         body, error.status_code, error.headers, media_type="application/problem+json"

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shoal.contract.context import Requirement, current_tenant
 
+from .problems import allowed_methods
 from .route_guard import GuardedRoute, StrictRequest, require_right
 
 CONVERTED = (HTTPException, RequestValidationError)
@@ -79,7 +80,10 @@ def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
             direct_routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         )
         if direct_route is None:
-            await app(scope, receive, send)
+            if scope["type"] == "http" and scope["method"] == "OPTIONS":
+                await _answer_options(app, scope, receive, send)
+            else:
+                await app(scope, receive, send)
             return
         scope["app"], scope["route"], scope["path_params"] = app, direct_route.route, {}
         context = require_right(scope, direct_route.route.shoal_requirement)  # type: ignore[attr-defined]
@@ -101,6 +105,13 @@ def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
         await response(scope, receive, send)
 
     return dispatch
+
+
+async def _answer_options(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
+    """List the methods of a path, where a route does not answer OPTIONS itself."""
+    allowed = allowed_methods(app, scope["path"])
+    response: ASGIApp = Response(status_code=204, headers={"allow": allowed})
+    await (response if allowed else app)(scope, receive, send)
 
 
 async def _encoded(direct_route: DirectRoute, returned: Any) -> Response:

@@ -20,12 +20,13 @@ from shoal.tenants.usage_meter import UsageMeter
 
 from .admission import Admission, AdmittedRequest
 from .ceilings import Ceilings
+from .cors import CORS
 from .exposures import ExposureLog
 from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
 from .rate_limiter import RateLimiter, ReplicaHeartbeat, body_too_large
 from .request_head import RequestHead, check_query_tenant, routing_path
-from .response_guard import ResponseGuard
+from .response_guard import RequestTimeout, ResponseGuard
 from .route_guard import SAFE
 from .settings import RouterSettings
 from .tenant_view import TenantViews
@@ -76,6 +77,7 @@ class Router:
         self.settings = settings or RouterSettings()
         self._root = f"/{self.capability}"
         self._public = {f"{self._root}{path}" for path in self.settings.public}
+        self._cors = CORS(self.settings.cors)
         self._purge_if_erased, self._usage = purge_if_erased, usage
         self.snapshot = Snapshot(
             directory,
@@ -171,21 +173,30 @@ class Router:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_at = perf_counter()
         head = RequestHead(scope)
-        response = ResponseGuard(receive, send, head.request_id)
+        response = ResponseGuard(scope, receive, send, head.request_id)
+        if scope["method"] == "HEAD":  # what GET responds, without the body
+            scope = {**scope, "method": "GET"}
         scope["shoal.request_id"] = head.request_id
         if not self._started:
             await self.start()
         method: str = scope["method"]
         request: AdmittedRequest | None = None
         try:
+            if self._cors.is_configured:
+                response.headers = self._cors.headers(head.origin)
             head.check(scope, self.settings.header_bytes)
+            if head.is_preflight:
+                await response.respond(204, self._cors.preflight(head.origin), b"")
+                return
             path = scope["path"] = routing_path(scope)
             if path == f"{self._root}/":
                 scope["path"] = self._root
-            if path in self._public and method in ("GET", "HEAD"):
+            if path in self._public and method == "GET":
                 await self._run(scope, receive, response, None)
                 return
             request = await self._admission.identify(head)
+            if self._cors.is_configured:
+                response.headers = self._cors.headers(head.origin, request.caller.tenant)
             check_query_tenant(scope["query_string"], request.caller.tenant)
             await self._serve(scope, receive, response, head, request)
         except ShoalError as error:
@@ -221,7 +232,9 @@ class Router:
             if head.has_body or scope["method"] not in SAFE:
                 if head.content_length > limiter.body_bytes:
                     raise body_too_large(limiter.body_bytes)
-                receive = response.limit_body(limiter.body_bytes)
+                receive = response.limit_body(
+                    limiter.body_bytes, self.settings.body_seconds, head.content_encoding
+                )
             await self._run(scope, receive, response, limiter)
         finally:
             self._leave(request)
@@ -263,15 +276,19 @@ class Router:
                 await self.app(scope, receive, response.send)
         except Exception:
             if deadline.expired():
+                if response.waits_for_body:
+                    raise RequestTimeout(
+                        f"the body had not arrived when the limit of {seconds:g} s had passed"
+                    ) from None
                 raise Unavailable(
                     f"the request took longer than the limit of {seconds:g} s"
                 ) from None
-            if not response.body_exceeded:
+            if response.body_error is None:
                 raise
         finally:
             response.deadline = None
-        if limiter is not None and response.body_exceeded:
-            raise body_too_large(limiter.body_bytes)
+        if response.body_error is not None:
+            raise response.body_error
 
     async def _finish(
         self, scope: Scope, request: AdmittedRequest, status: int, seconds: float

@@ -4,19 +4,37 @@ import logging
 import math
 from http import HTTPStatus
 from json import JSONDecodeError
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from shoal.contract.errors import InternalError, Invalid, Malformed, ShoalError
+from shoal.contract.errors import (
+    InternalError,
+    Invalid,
+    Malformed,
+    ShoalError,
+    UnsupportedMediaType,
+)
 from shoal.contract.faults import fault_location, fault_message, json_message
 
 log = logging.getLogger(__name__)
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body's Content-Encoding is not one of those in `TAKEN`."""
+
+    TAKEN: ClassVar[str] = "gzip, zstd"
+
+    def __init__(self) -> None:
+        super().__init__(f"Content-Encoding must be one of {self.TAKEN}, or absent")
+
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
@@ -38,8 +56,9 @@ def respond(
     The error itself is left unchanged, since several requests may share it.
     """
     problem = error.problem()
-    if status is not None:
+    if status is not None and status != error.status:
         problem["status"] = status
+        problem["title"] = HTTPStatus(status).phrase.capitalize()
     if request_id:
         problem["request_id"] = request_id
     body = orjson.dumps(problem, default=str, option=orjson.OPT_NON_STR_KEYS)
@@ -48,6 +67,8 @@ def respond(
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, UnsupportedEncoding):
+        headers.append((b"accept-encoding", error.TAKEN.encode()))
     return status or error.status, headers, body
 
 
@@ -91,6 +112,18 @@ def from_http_exception(error: HTTPException, request: Request) -> ShoalError:
     return ShoalError.from_problem(error.status_code, {"detail": detail})
 
 
+def allowed_methods(app: FastAPI, path: str) -> str:
+    """The methods that a path answers, for the header Allow; empty without any."""
+    found: set[str] = set()
+    for context in iter_route_contexts(app.routes):
+        template = context.path_format
+        if template is not None and compile_path(template)[0].match(path):
+            found |= context.methods or set()
+    if "GET" in found:
+        found.add("HEAD")
+    return ", ".join(sorted(found | {"OPTIONS"})) if found else ""
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Install handlers that respond to all errors of an application with problems."""
 
@@ -115,6 +148,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         result = response(request, from_http_exception(error, request), error.status_code)
         for name, value in (error.headers or {}).items():
             result.headers[name] = value
+        if error.status_code == 405:
+            result.headers["allow"] = allowed_methods(app, request.scope["path"])
         return result
 
     async def unknown(request: Request, error: Exception) -> Response:

@@ -20,8 +20,11 @@ class RequestHead:
         "_authorization",
         "_bytes",
         "_repeated",
+        "content_encoding",
         "content_length",
         "has_body",
+        "is_preflight",
+        "origin",
         "request_id",
         "session",
         "user",
@@ -33,8 +36,10 @@ class RequestHead:
         self._repeated: bytes | None = None
         self.user: bytes | None = None
         self.session: bytes | None = None
+        self.content_encoding: bytes | None = None
         self.content_length = 0
-        self.has_body = False
+        self.has_body = self.is_preflight = False
+        self.origin: bytes | None = None
         request_id: bytes | None = None
         for name, value in scope["headers"]:
             self._bytes += len(name) + len(value) + 4
@@ -49,12 +54,20 @@ class RequestHead:
             elif name == b"shoal-session":
                 self.session = value
             elif name == b"x-request-id":
-                request_id = value
+                request_id = value if request_id is None else b""
             elif name == b"content-length":
                 self.has_body = True
                 self.content_length = int(value) if value.isdigit() and len(value) < 19 else -1
             elif name == b"transfer-encoding":
                 self.has_body = True
+            elif name == b"content-encoding":
+                if self.content_encoding is not None:
+                    self._repeated = name
+                self.content_encoding = None if value == b"identity" else value
+            elif name == b"origin":
+                self.origin = value
+            elif name == b"access-control-request-method":
+                self.is_preflight = scope["method"] == "OPTIONS"
         if request_id is not None and REQUEST_ID.fullmatch(request_id):
             self.request_id = request_id.decode()
         else:
@@ -65,11 +78,15 @@ class RequestHead:
 
         Raises:
             HeadersTooLarge: The headers are larger than `header_bytes`.
+            TargetTooLong: The path and query are.
             Malformed: A header is repeated or invalid, or the path or query contains
                 characters that are not allowed.
         """
         if self._bytes > header_bytes:
             raise HeadersTooLarge(f"the headers are over the limit of {header_bytes} bytes")
+        target = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
+        if target > header_bytes:
+            raise TargetTooLong(f"path and query are over the limit of {header_bytes} bytes")
         if self._repeated is not None:
             raise Malformed.at(f"header.{self._repeated.decode()}", "it must not be repeated")
         if self.content_length < 0:
@@ -123,6 +140,10 @@ def decode_segment(segment: str) -> str:
 
 class HeadersTooLarge(ShoalError):
     status, title = 431, "Request header fields too large"
+
+
+class TargetTooLong(ShoalError):
+    status, title = 414, "Path and query too long"
 
 
 def check_query_tenant(query: bytes, tenant: str) -> None:

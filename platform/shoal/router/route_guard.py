@@ -1,4 +1,6 @@
-"""What every route enforces, whatever its author wrote: its right and strict JSON."""
+"""What every route enforces, whatever its author wrote: its right, its shape, and
+strict JSON.
+"""
 
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any

@@ -8,6 +8,7 @@ from shoal.contract.names import RoleName, TenantId
 from shoal.contract.rights import Role
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 
+from .cors import CORSSettings
 from .public_keys import PublicKey, parse_jwk, parse_pem
 
 ASYMMETRIC = frozenset(
@@ -83,13 +84,17 @@ class RouterSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    public: frozenset[str] = frozenset({"/openapi.json", "/docs", "/healthz"})
+    public: frozenset[str] = frozenset({"/openapi.json", "/healthz"})
     """Paths below the capability's prefix that need no credential for GET and HEAD."""
     limits: Limits = DEFAULT_LIMITS
     jwt: tuple[JWTIssuer, ...] = ()
     internal_secret: SecretStr | None = None
     """Signs the platform's own tokens: at least 32 characters, in the data folder."""
     header_bytes: int = Field(default=16_384, ge=1024)
+    """All headers together, and the path with the query."""
+    body_seconds: float = Field(default=10, gt=0, le=3600)
+    """How long a client may be silent before its whole body has arrived."""
+    cors: CORSSettings = Field(default_factory=CORSSettings)
     websockets: bool = False
     poll_seconds: float = Field(default=0.5, gt=0, le=10)
     """How often the directory is polled for changes, besides the subscription."""

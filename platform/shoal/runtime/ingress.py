@@ -46,6 +46,7 @@ def application(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.platform = platform
@@ -99,8 +100,7 @@ class Ingress:
 def undo_serve_mount(app: ASGIApp) -> ASGIApp:
     """An application that sees requests as the client sent them.
 
-    Serve moves the route prefix from `path` into `root_path`, and adds its own
-    X-Request-ID to the response beside the Router's, which has the same value.
+    Serve moves the route prefix from `path` into `root_path`.
     """
 
     async def unmounted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,13 +112,7 @@ def undo_serve_mount(app: ASGIApp) -> ASGIApp:
         if root and not path.startswith(root):
             path = root + path
         scope = {**scope, "path": path, "root_path": ""}
-
-        async def send_without_request_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [h for h in message["headers"] if h[0] != b"x-request-id"]
-            await send(message)
-
-        await app(scope, receive, send_without_request_id)
+        await app(scope, receive, send)
 
     return unmounted
 

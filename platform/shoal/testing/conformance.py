@@ -15,9 +15,10 @@ import pytest
 from shoal.contract.operations import Operation, operations
 
 from .app import CapabilityApp
+from .http_conformance import HTTPConformance, bearer, describe, filled_path
 
 
-class Conformance:
+class Conformance(HTTPConformance):
     """The tests read the capability's OpenAPI document, so they fit any capability."""
 
     capability: str
@@ -142,16 +143,3 @@ class Conformance:
                 headers=bearer(app, "admin"),
             )
             assert answer.status_code < 500, describe(operation, answer)
-
-
-def filled_path(operation: Operation, value: str = "x") -> str:
-    """The operation's path, with a value for each of its parameters."""
-    return re.sub(r"\{[^}]+\}", value, operation.path)
-
-
-def bearer(app: CapabilityApp, role: str, user: str | None = None) -> dict[str, str]:
-    return {"authorization": f"Bearer {app.key('acme', role, user)}"}
-
-
-def describe(operation: Operation, answer: httpx.Response) -> str:
-    return f"{operation.method} {answer.request.url}: {answer.status_code} {answer.text[:300]}"
