@@ -19,7 +19,12 @@ from shoal.runtime.serve_config import declarative_config
 ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
 CAPABILITIES = ["anomalies", "experiments", "features", "optimizer", "search"]
-OF_ONE_MACHINE = {"SHOAL_RUNTIME", "RAY_AUTH_MODE", "RAY_SERVE_HAPROXY_BINARY_PATH"}
+OF_ONE_MACHINE = {
+    "SHOAL_RUNTIME",
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN_PATH",
+    "RAY_SERVE_HAPROXY_BINARY_PATH",
+}
 """What only `shoal up` sets, for a cluster of its own."""
 
 
@@ -80,7 +85,9 @@ def test_every_pod_has_the_environment_that_serve_needs(
 ) -> None:
     for pod in pods(documents):
         (container,) = pod["containers"]
-        assert {e["name"]: e["value"] for e in container["env"]} == expected
+        found = {e["name"]: e["value"] for e in container["env"]}
+        assert found.pop("RAY_SERVE_HAPROXY_BINARY_PATH") == "/usr/local/bin/haproxy"
+        assert found == expected
 
 
 def test_every_pod_is_probed_limited_and_not_root(documents: dict[str, dict[str, Any]]) -> None:
@@ -143,7 +150,9 @@ def test_every_machine_starts_with_the_environment_that_serve_needs(
     command = cluster[f"{node}_start_ray_commands"][-1]
     before, _, start = command.partition("/opt/shoal/.venv/bin/ray start")
     assert start, "Ray must be started after the exports"
-    assert dict(re.findall(r"(\w+)=(\S+?)(?=[\s;])", before.split("export", 1)[1])) == expected
+    found = dict(re.findall(r"(\w+)=(\S+?)(?=[\s;])", before.split("export", 1)[1]))
+    assert found.pop("RAY_SERVE_HAPROXY_BINARY_PATH") == "/opt/shoal/haproxy"
+    assert found == expected
     assert ("--head" in start) is (node == "head")
 
 

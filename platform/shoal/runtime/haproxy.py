@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import stat
 import sys
 from pathlib import Path
 
@@ -64,5 +63,21 @@ def write_launcher(folder: Path, binary: str, config: Config) -> Path:
     launcher = haproxy_launcher.__file__
     command = [sys.executable, "-I", "-S", launcher, config.host, limits, binary]
     script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    script.chmod(stat.S_IRWXU)
+    script.chmod(0o755)
     return script
+
+
+def main(folder: str) -> None:
+    """Write the launcher for a machine whose HAProxy `shoal up` does not start.
+
+    Raises:
+        Unavailable: HAProxy is not installed.
+    """
+    binary = find_binary()
+    if binary is None:
+        raise Unavailable("HAProxy is not installed")
+    print(write_launcher(Path(folder).resolve(), binary, Config.load()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -172,12 +172,19 @@ def find_missing(config: str) -> Iterator[str]:
             yield f"has no place for: {protection.strip().splitlines()[0]}"
 
 
+def limits_by_environment() -> dict[str, Any]:
+    """The limits that the environment sets, as it does for `Config`."""
+    names = ("connections", "per_address", "exempt")
+    given = {name: os.environ.get(f"SHOAL_INGRESS__{name.upper()}") for name in names}
+    return {name: json.loads(value) for name, value in given.items() if value is not None}
+
+
 def main(host: str, limits: str, binary: str, *arguments: str) -> None:
     """Harden the file after `-f` and become HAProxy, or exit with what is open."""
     if "-f" not in arguments:
         sys.exit("Shoal does not start HAProxy: Ray Serve gave it no configuration (-f FILE)")
     path = Path(arguments[arguments.index("-f") + 1])
-    config = harden(path.read_text(), host, json.loads(limits))
+    config = harden(path.read_text(), host, {**json.loads(limits), **limits_by_environment()})
     log_target = os.environ.get("RAY_SERVE_HAPROXY_LOG_TARGET")
     openings = [*find_openings(config, host, log_target), *find_missing(config)]
     if openings:

@@ -3,6 +3,7 @@
 import re
 import resource
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,27 @@ def test_the_launcher_becomes_haproxy(rays: Path, tmp_path: Path) -> None:
     done = launch(tmp_path, rays)
     assert done.stdout == f"started -db -f {rays}\n", done.stderr
     assert "bind 127.0.0.1:8404" in rays.read_text()
+
+
+def test_the_environment_sets_the_limits(
+    rays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOAL_INGRESS__PER_ADDRESS", "7")
+    monkeypatch.setenv("SHOAL_INGRESS__EXEMPT", '["10.1.0.0/16"]')
+    assert launch(tmp_path, rays).returncode == 0
+    assert "sc0_conn_cur gt 7 }" in rays.read_text()
+    assert "!{ src 10.1.0.0/16 }" in rays.read_text()
+
+
+def test_a_launcher_is_written_for_other_machines(tmp_path: Path) -> None:
+    if find_binary() is None:
+        pytest.skip("HAProxy is not installed")
+    command = [sys.executable, "-m", "shoal.runtime.haproxy", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == str(tmp_path / "haproxy")
+    assert (
+        "-f FILE" in subprocess.run([tmp_path / "haproxy"], capture_output=True, text=True).stderr
+    )
 
 
 def test_an_unknown_configuration_does_not_start(tmp_path: Path) -> None:
