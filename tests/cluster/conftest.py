@@ -110,6 +110,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         assert status == 1 and "failing is not ready" in str(answer), (
             running.data / "up.log"
         ).read_text()
+    # For `ray://` clients in this process.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(running.data / "ray_token")}
     running.address = f"http://127.0.0.1:{running.runtime['port']}"
     running.ray = f"ray://127.0.0.1:{running.runtime['ray_client_port']}"
     try:

@@ -17,7 +17,7 @@ from shoal.contract.errors import ShoalError
 from shoal.local.private_files import write_json
 from shoal.local.sample import TENANTS, Workspace, as_json, workspace
 from shoal.local.supervisor import Supervisor
-from shoal.runtime.configuration import Config
+from shoal.runtime.configuration import TOKEN_FILE, Config
 from shoal.runtime.operator_client import operator_client
 
 from .lifecycle import run_until_stopped
@@ -141,7 +141,8 @@ def print_welcome(supervisor: Supervisor, keys: dict[str, str], seconds: float) 
         f"[bold]Start page[/]     {address}/",
         f"[bold]Console[/]        {address}/console   (sign in with a key below)",
         f"[bold]API[/]            {address}/search/openapi.json, and so for every capability",
-        f"[bold]Ray dashboard[/]  http://{config.host}:{config.dashboard_port}/",
+        f"[bold]Ray dashboard[/]  http://{config.host}:{config.dashboard_port}/"
+        f"   (its token is in {config.data / TOKEN_FILE})",
         "",
         *(f"[bold]{tenant}[/]{' ' * (8 - len(tenant))}{key}" for tenant, key in keys.items()),
     ]

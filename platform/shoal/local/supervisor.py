@@ -15,13 +15,13 @@ from pydantic import SecretStr
 
 from shoal.contract.errors import Unavailable
 from shoal.runtime import cluster
-from shoal.runtime.configuration import Config
+from shoal.runtime.configuration import TOKEN_FILE, Config
 from shoal.runtime.environment import cluster_environment
 from shoal.runtime.ray_head import RayHead, end_processes
 from shoal.runtime.rollout import deploy_applications
 
 from .embedded_servers import EmbeddedServers
-from .private_files import write_json
+from .private_files import open_private, write_json
 from .processes import divert_output, handle_signals
 from .state import create_state, remove_state, require_stopped, running_state, update_state
 
@@ -63,6 +63,8 @@ class Supervisor:
         self._complete_config(progress)
         runtime = self.data / "runtime.json"
         write_json(runtime, self.config.dump_with_secrets())
+        if self.config.address is None:
+            _write_ray_token(self.data / TOKEN_FILE)
         env = cluster_environment(self.config, runtime)
         os.environ.update(env)
         divert_output(self.data / "driver.log")
@@ -153,6 +155,13 @@ def _internal_secret(path: Path) -> str:
     if not path.exists():
         write_json(path, secrets.token_urlsafe(48))
     return str(json.loads(path.read_text()))
+
+
+def _write_ray_token(path: Path) -> None:
+    """Write the token that Ray's ports ask for, generated once."""
+    if not path.exists():
+        with open_private(path, "w") as file:
+            file.write(secrets.token_hex(32))
 
 
 def stop_leftovers(data: Path) -> None:

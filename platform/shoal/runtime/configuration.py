@@ -33,6 +33,9 @@ from shoal.stores.configuration import StoreConfig
 
 from .console_settings import ConsoleSettings
 
+TOKEN_FILE = "ray_token"
+"""The file in the data folder with the token of Ray's ports, for its owner alone."""
+
 
 class IngressSettings(BaseModel):
     """The section `ingress`: HAProxy's limits on connections, on each machine."""

@@ -5,9 +5,24 @@ from pathlib import Path
 
 import shoal_ray_preload
 
-from .configuration import Config
+from .configuration import TOKEN_FILE, Config
 from .haproxy import haproxy_environment
 from .replica import LOOPBACK
+
+
+def token_environment(folder: Path) -> dict[str, str]:
+    """What makes all of Ray's ports ask for a token: they run code for their users.
+
+    What the operator has set takes precedence.
+
+    Args:
+        folder: The data folder, where `shoal up` writes the token.
+    """
+    env = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        path = os.environ.get("RAY_AUTH_TOKEN_PATH", str(folder.resolve() / TOKEN_FILE))
+        env["RAY_AUTH_TOKEN_PATH"] = path
+    return env
 
 
 def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
@@ -21,9 +36,6 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
     env = {
         "SHOAL_RUNTIME": str(runtime),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Everything listens on loopback and the data folder is the owner's alone:
-        # docs/operations.md says what a cluster with other users needs.
-        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -46,6 +58,8 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         **shoal_ray_preload.ENVIRONMENT,
         **haproxy_environment(config, runtime.parent),
     }
+    if config.address is None:
+        env |= token_environment(runtime.parent)
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster listens on
         # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address,
