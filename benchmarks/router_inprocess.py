@@ -27,6 +27,7 @@ from shoal.router.middleware import Router
 from shoal.router.settings import RouterSettings
 from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
+from shoal.tenants.records import Limits, Quota
 from shoal.tenants.usage_meter import UsageMeter
 
 SECRET = "benchmark-secret-benchmark-secret"
@@ -152,6 +153,15 @@ async def measure(url: str, requests: int) -> list[tuple[str, float]]:
             ),
         ),
     ]
+    quota = Quota(requests=10**12)
+    for name, limits in (
+        ("limits on all capabilities", Limits(**UNLIMITED, concurrency=100)),
+        ("quotas", Limits(day=quota, month=quota)),
+    ):
+        await directory.set_limits("acme", "*", limits)
+        await router.snapshot.catch_up()
+        rows.append((f"Router, API key, {name}", await microseconds(router, scope(auth), requests)))
+    await directory.set_limits("acme", "*", None)
     for i in range(3):
         arms = (
             Variant(name="a", allocation=50),

@@ -84,6 +84,13 @@ class ShoalError(Exception):
                 nearest error is used.
             body: The decoded problem, as `problem` returns it.
         """
+        if status == QuotaExceeded.status and isinstance(body.get("quota"), Mapping):
+            return QuotaExceeded(
+                str(body.get("detail") or QuotaExceeded.title),
+                body["quota"],
+                body.get("retry_after"),
+                request_id=body.get("request_id"),
+            )
         kind = _BY_STATUS.get(status) or (
             Invalid
             if 400 <= status < 500
@@ -148,8 +155,15 @@ class QuotaExceeded(LimitExceeded):
 
     title = "Quota exceeded"
 
-    def __init__(self, detail: str, quota: Mapping[str, Any], retry_after: float) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    def __init__(
+        self,
+        detail: str,
+        quota: Mapping[str, Any],
+        retry_after: float | None,
+        *,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, request_id=request_id)
         self.quota = dict(quota)
 
     def problem(self) -> dict[str, Any]:

@@ -75,10 +75,14 @@ class Ceiling:
         self._retry_after = 1.0
         self._leased_at = float("-inf")
         self._lease: asyncio.Task[None] | None = None
+        self._limits: Limits | None = None
         self.configure(Limits())
 
     def configure(self, limits: Limits) -> None:
         """Change the limits; None is no limit."""
+        if limits == self._limits:
+            return
+        self._limits = limits
         complete = limits.over(Limits())  # with the burst that follows from rps
         self._rate, self._burst = complete.rps or UNLIMITED, complete.burst or UNLIMITED
         self._concurrency = complete.concurrency

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shoal import Forbidden, Invalid, LimitExceeded, NotFound
+from shoal import Forbidden, Invalid, NotFound, QuotaExceeded
 from shoal.tenants.records import PLATFORM
 from shoal.testing.app import CapabilityApp
 
@@ -95,8 +95,10 @@ def test_quotas_refuse_and_are_shown(app: CapabilityApp, operator: Any) -> None:
     operator.platform.put_limits(id="limited", capability="*", body=quotas)
     with app.client("limited") as client:
         client.platform.append_events(body=[{"type": "x"}] * 2)
-        with pytest.raises(LimitExceeded, match="2 are used, and this request needs 2 more"):
+        with pytest.raises(QuotaExceeded, match="2 are used, and this request needs 2 more") as got:
             client.platform.append_events(body=[{"type": "x"}] * 2)
+        assert (got.value.quota["meter"], got.value.quota["period"]) == ("events", "day")
+        assert got.value.retry_after and got.value.request_id
         client.platform.append_events(body=[{"type": "x"}])
         app.run(app.platform.usage.flush())
         [found] = client.platform.list_usage()["tenants"]
