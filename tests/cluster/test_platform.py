@@ -90,7 +90,7 @@ def test_a_revoked_key_stops_within_a_second(platform: Any, acme: str) -> None:
     made = platform.shoal("keys", "create", "--tenant", acme)
     with Client(platform.address, made["key"], retries=0) as client:
         assert client.greeting.greet()
-        platform.shoal("keys", "revoke", made["id"])
+        platform.shoal("keys", "revoke", made["id"], "--yes")
         time.sleep(1)
         with pytest.raises(Unauthenticated):
             client.greeting.greet()

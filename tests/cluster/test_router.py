@@ -77,7 +77,7 @@ def test_a_key_of_another_tenant_is_403(
 def test_a_revoked_key_stops_within_a_second(platform: Any, http: httpx.Client, acme: str) -> None:
     made = platform.shoal("keys", "create", "--tenant", acme, "--role", "reader")
     assert http.get("/greeting", headers=bearer(made["key"])).status_code == 200
-    platform.shoal("keys", "revoke", made["id"])
+    platform.shoal("keys", "revoke", made["id"], "--yes")
     time.sleep(1)
     assert_problem(http.get("/greeting", headers=bearer(made["key"])), 401)
 

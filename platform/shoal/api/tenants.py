@@ -56,9 +56,11 @@ async def delete_tenant(
 ) -> dict[str, Any]:
     """Erase a tenant from every store and plugin.
 
-    Its keys stop working first. The answer counts what was erased, per store.
+    Its keys stop working first. The answer counts what was erased, per store, and says
+    what remains, and where.
     """
-    return {"tenant": id, "erased": await platform.erase_tenant(id)}
+    done = await platform.erase_tenant(id)
+    return {"tenant": id, "erased": dict(done.erased), "remains": dict(done.remains)}
 
 
 @router.get("/tenants/{id}/limits")

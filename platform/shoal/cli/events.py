@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from shoal.runtime.operator_client import operator_client
 
-from .output import err, is_json, progress_bar, show, table
+from .output import Yes, err, is_json, progress_bar, require_consent, show, table
 
 BATCH = 1000
 """Events per request."""
@@ -64,8 +64,11 @@ def replay_events(
     after: Annotated[
         str | None, typer.Option(help="Instead, all events after this position of the log.")
     ] = None,
+    yes: Yes = False,
 ) -> None:
     """Handle events again: dead letters, or part of the log."""
+    if after is not None:
+        require_consent(yes, f"Have {group} handle all events after {after} again?")
     with operator_client(tenant) as client:
         answer = client.platform.replay(body={"group": group, "ids": id, "after": after})
     show(answer, f"[green]✓[/] replaying {answer['replayed']} events")

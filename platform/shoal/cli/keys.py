@@ -6,7 +6,7 @@ import typer
 
 from shoal.runtime.operator_client import operator_client
 
-from .output import show, table
+from .output import Yes, require_consent, show, table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -34,8 +34,9 @@ def list_keys(tenant: Annotated[str, typer.Option(help="The tenant.")]) -> None:
 
 
 @app.command("revoke")
-def revoke_key(id: str) -> None:
+def revoke_key(id: str, yes: Yes = False) -> None:
     """Revoke a key. Takes effect within a second."""
+    require_consent(yes, f"Revoke the key {id}?")
     with operator_client() as client:
         answer = client.platform.delete_key(id=id)
     show(answer, f"[green]✓[/] revoked {id}")

@@ -4,8 +4,9 @@ import json
 import os
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn, Self
+from typing import Annotated, Any, NoReturn, Self
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -18,12 +19,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from shoal.contract.errors import ShoalError
+from shoal.contract.errors import Invalid, ShoalError
 
 # Streams of our own: `divert_output` replaces the process's while Ray writes to them.
 _WIDTH = None if sys.stdout.isatty() else 200
 out = Console(file=sys.stdout, highlight=False, width=_WIDTH)
 err = Console(file=os.fdopen(os.dup(2), "w", buffering=1), highlight=False, width=_WIDTH)
+
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def is_json() -> bool:
@@ -37,6 +41,25 @@ def show(value: Any, text: Table | str | None = None) -> None:
         print(json.dumps(value), file=out.file)
     elif text is not None:
         out.print(text)
+
+
+def require_consent(yes: bool, question: str) -> None:
+    """Ask before what cannot be undone; exits unless it is agreed to.
+
+    Args:
+        yes: Whether --yes was given: then nothing is asked. --json is no consent.
+        question: What is about to be done, as a question.
+    """
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        message = f"{question} Without a terminal to ask on, confirm with --yes"
+        if is_json():
+            print(json.dumps(Invalid(message).problem()), file=out.file)
+        else:
+            error_line(message)
+        sys.exit(2)
+    typer.confirm(question, abort=True)
 
 
 def error_line(text: str) -> None:

@@ -7,7 +7,7 @@ import typer
 from shoal.contract.rights import RIGHTS
 from shoal.runtime.operator_client import operator_client
 
-from .output import show, table
+from .output import Yes, require_consent, show, table
 
 app = typer.Typer(no_args_is_help=True)
 Tenant = Annotated[
@@ -37,8 +37,9 @@ def list_roles(tenant: Tenant = None) -> None:
 
 
 @app.command("delete")
-def delete_role(name: str, tenant: Tenant = None) -> None:
+def delete_role(name: str, tenant: Tenant = None, yes: Yes = False) -> None:
     """Delete a role. Within a second, keys that carry it are refused."""
+    require_consent(yes, f"Delete the role {name}?")
     with operator_client(tenant) as client:
         answer = client.platform.delete_role(name=name)
     show(answer, f"[green]✓[/] deleted {name}")

@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from shoal.contract.usage import METERS
 from shoal.runtime.operator_client import operator_client
 
-from .output import is_json, show, table
+from .output import Yes, is_json, out, require_consent, show, table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -65,13 +66,13 @@ def show_usage(
 
 
 @app.command("delete")
-def delete_tenant(
-    id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+def delete_tenant(id: str, yes: Yes = False) -> None:
     """Erase a tenant from every store and plugin, and report what was erased."""
-    if not yes and not is_json():
-        typer.confirm(f"Erase all data of {id}?", abort=True)
+    require_consent(yes, f"Erase all data of {id}?")
     with operator_client(timeout=600, retries=0) as client:
         answer = client.platform.delete_tenant(id=id)
     rows = [{"what": what, "erased": count} for what, count in answer["erased"].items()]
     show(answer, table(rows, "what", "erased"))
+    if not is_json():
+        for place, what in answer["remains"].items():
+            out.print(escape(f"{place}: {what}"))

@@ -27,7 +27,7 @@ from shoal.router.quotas import TenantUsage
 from shoal.router.service_context import service_context
 from shoal.tenants import lifecycle
 from shoal.tenants.directory import Directory
-from shoal.tenants.erasure import erase_data
+from shoal.tenants.erasure import erase_data, rewrite_files
 from shoal.tenants.records import TenantRecord
 from shoal.tenants.tenant_stores import open_stores
 from shoal.tenants.usage_meter import UsageMeter
@@ -174,7 +174,7 @@ class PlatformContext:
             tenant, name, directory=self.directory, notify_plugins=notify
         )
 
-    async def erase_tenant(self, tenant: str) -> dict[str, int]:
+    async def erase_tenant(self, tenant: str) -> lifecycle.Erasure:
         """Erase a tenant from the platform: see `lifecycle.erase_tenant`."""
 
         async def notify(tenant: str) -> dict[str, int]:
@@ -204,9 +204,10 @@ class PlatformContext:
     async def purge_if_erased(self, *tenants: str) -> None:
         """Erase what work that just ended wrote of tenants erased in the meantime."""
         try:
-            for tenant in tenants:
-                if await self.directory.is_erased(tenant):
+            if erased := [t for t in tenants if await self.directory.is_erased(t)]:
+                for tenant in erased:
                     await erase_data(self.stores, tenant)
+                await rewrite_files(self.stores)
         except ShoalError:
             log.exception("could not erase what work in progress wrote of erased tenants")
 

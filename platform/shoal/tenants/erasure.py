@@ -3,7 +3,7 @@
 from shoal.contract.errors import InternalError
 from shoal.contract.names import check_tenant
 from shoal.eventlog import redis_log
-from shoal.stores import online
+from shoal.stores import online, redis_files
 from shoal.stores.configuration import StoreConfig
 
 
@@ -40,6 +40,22 @@ async def erase_data(config: StoreConfig, tenant: str) -> dict[str, int]:
             " erase it again once nothing writes to it"
         )
     return erased
+
+
+async def rewrite_files(config: StoreConfig) -> dict[str, str]:
+    """Have the Redis servers forget on disk what was deleted in memory.
+
+    Returns:
+        By store, why what was deleted may still be in its files; empty where it is not.
+    """
+    reasons = {name: await redis_files.rewrite_files(uri) for name, uri in _servers(config).items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _servers(config: StoreConfig) -> dict[str, str]:
+    return {"events": config.events} | (
+        {"online": config.online} if config.online != config.events else {}
+    )
 
 
 async def stores_with_data(config: StoreConfig, tenant: str) -> list[str]:

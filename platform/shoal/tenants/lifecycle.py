@@ -2,12 +2,34 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from shoal.stores.configuration import StoreConfig
 
 from .directory import Directory
-from .erasure import erase_data
+from .erasure import erase_data, rewrite_files
 from .records import TenantRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What the erasure of a tenant did.
+
+    Attributes:
+        erased: How much was erased, by `<where>.<kind>`.
+        remains: By place, what is still there, and until when.
+    """
+
+    erased: Mapping[str, int]
+    remains: Mapping[str, str]
+
+
+REMAINS = {
+    "audit": "the platform's own audit log says who erased the tenant, and when",
+    "directory": "its id is kept for 7 days, so that work in progress erases what it wrote",
+    "backups": "backups made before still hold the tenant, until you delete them",
+}
+"""What remains of every tenant."""
 
 
 async def create_tenant(
@@ -41,12 +63,13 @@ async def erase_tenant(
     stores: StoreConfig,
     forget_job_runs: Callable[[str], int],
     notify_plugins: Callable[[str], Awaitable[Mapping[str, int]]],
-) -> dict[str, int]:
+) -> Erasure:
     """Erase a tenant from the platform.
 
     Its keys stop working first, then its job runs go, then what plugins keep of it,
-    then its data in the stores, and at last its directory entries. What still works for
-    the tenant at that time (a request, a batch of events, a job of all tenants) erases
+    then its data in the stores, then its directory entries. At last the Redis servers
+    write their files anew, which still hold what was deleted. What still works for the
+    tenant at that time (a request, a batch of events, a job of all tenants) erases
     at its end what it wrote meanwhile: see `PlatformContext.purge_if_erased`. After an
     error, call this again to continue.
 
@@ -58,9 +81,6 @@ async def erase_tenant(
         notify_plugins: Calls the plugins' hook `shoal_tenant_removed` for a tenant and
             returns their counts by `<plugin>.<kind>`.
 
-    Returns:
-        How much was erased, by `<where>.<kind>`.
-
     Raises:
         NotFound: There is no such tenant.
         Unavailable: A store cannot be reached.
@@ -70,9 +90,11 @@ async def erase_tenant(
     plugins = await notify_plugins(tenant)
     data = await erase_data(stores, tenant)
     entries = await directory.delete_tenant(tenant)
-    return {
+    unwritten = await rewrite_files(stores)
+    erased = {
         "jobs.runs": job_runs,
         **plugins,
         **{f"stores.{store}": count for store, count in data.items()},
         **{f"directory.{kind}": count for kind, count in entries.items()},
     }
+    return Erasure(erased, REMAINS | {f"stores.{s}": reason for s, reason in unwritten.items()})

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from shoal.cli import main
@@ -43,6 +44,37 @@ def test_global_options_are_accepted_anywhere(words: tuple[str, ...], tmp_path: 
 @pytest.mark.parametrize("words", [("status", "--data"), ("nonsense",), ("tune", "--nonsense")])
 def test_wrong_usage_exits_with_status_2(words: tuple[str, ...]) -> None:
     assert run(*words).returncode == 2
+
+
+DESTRUCTIVE = [
+    ("tenants", "delete", "acme"),
+    ("keys", "revoke", "7f3a"),
+    ("roles", "delete", "auditor"),
+    ("events", "replay", "--tenant", "acme", "--group", "search.index", "--after", "0"),
+]
+
+
+@pytest.mark.parametrize("words", DESTRUCTIVE, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("json_output", [False, True])
+def test_destructive_commands_want_yes_without_a_terminal(
+    words: tuple[str, ...], json_output: bool, tmp_path: Path
+) -> None:
+    options = ["--data", str(tmp_path / "none"), *(["--json"] if json_output else [])]
+    done = run(*words, *options)
+    assert done.returncode == 2
+    said = json.loads(done.stdout)["detail"] if json_output else done.stderr
+    assert "confirm with --yes" in said
+    agreed = run(*words, "--yes", *options)
+    assert agreed.returncode == 1  # nothing runs there
+    assert "none" in agreed.stdout + agreed.stderr
+
+
+def test_every_destructive_command_asks() -> None:
+    """A command that deletes, by its name, takes --yes."""
+    for group in typer.main.get_command(main.app).commands.values():
+        for name, command in getattr(group, "commands", {}).items():
+            if name in ("delete", "revoke", "remove", "forget", "erase", "purge"):
+                assert any("--yes" in p.opts for p in command.params), (group.name, name)
 
 
 def test_commands_that_fail_to_load_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

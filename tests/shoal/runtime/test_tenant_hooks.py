@@ -81,7 +81,7 @@ async def test_each_plugin_is_told_once_of_its_tenants(
         await platform.create_tenant(tenant)
     assert recorder.calls == [("archive", "added"), ("pair", "added"), ("sleeper", "added")]
     recorder.calls.clear()
-    erased = await platform.erase_tenant(tenant)
+    erased = (await platform.erase_tenant(tenant)).erased
     assert [plugin for plugin, _ in recorder.calls] == ["archive", "pair", "sleeper"]
     assert {what for _, what in recorder.calls} == {f"{tenant} removed"}
     assert (erased["archive.rows"], erased["left.rows"], erased["off.rows"]) == (3, 3, 3)
