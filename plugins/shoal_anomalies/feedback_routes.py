@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shoal import Identifier, Invalid, NotFound, TenantContext, requires
+from shoal import Identifier, Invalid, NotFound, TenantContext, Text, requires
 
 from . import keys
 from .config_routes import put_entry
@@ -42,7 +42,7 @@ class Missed(BaseModel):
     model_config = ConfigDict(extra="forbid")
     series: str | None = Field(None, pattern="^[0-9a-f]{16}$")
     metric: str | None = Field(None, max_length=200)
-    labels: dict[str, str] = Field(default_factory=dict, max_length=20)
+    labels: dict[Text, Text] = Field(default_factory=dict, max_length=20)
     start: AwareDatetime = Field(alias="from")
     end: AwareDatetime = Field(alias="to")
     note: str = Field("", max_length=1000)

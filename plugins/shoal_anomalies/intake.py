@@ -1,15 +1,33 @@
 """Points in request bodies: JSON, NDJSON, or InfluxDB line protocol."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from shoal import Batch, Event, Invalid, Malformed, TooLarge, read_rows, validate_rows
+from shoal import Batch, Event, Malformed, read_rows, split_lines, validate_rows
 
 from .line_protocol import parse_line
-from .points import Point, parse_point
+from .points import MAX_LABELS, MAX_NAME_LENGTH, Point, parse_point
 
 MAX_POINTS = 50_000
-JSON, NDJSON = "application/json", "application/x-ndjson"
+JSON = "application/json"
+POINT_SCHEMA = {
+    "type": "object",
+    "required": ["metric", "value"],
+    "additionalProperties": False,
+    "properties": {
+        "metric": {"type": "string", "maxLength": MAX_NAME_LENGTH},
+        "value": {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+        "time": {"type": "string", "format": "date-time"},
+        "labels": {
+            "type": "object",
+            "maxProperties": MAX_LABELS,
+            "propertyNames": {"maxLength": MAX_NAME_LENGTH},
+            "additionalProperties": {"type": "string", "maxLength": MAX_NAME_LENGTH},
+        },
+        "kind": {"enum": ["gauge", "counter"]},
+    },
+}
 
 
 def read_points(body: bytes, content_type: str, precision: str) -> Batch[list[Point]]:
@@ -26,31 +44,23 @@ def read_points(body: bytes, content_type: str, precision: str) -> Batch[list[Po
 
     Raises:
         Malformed: The body as a whole is not what the content type says.
-        TooLarge: There are too many rows.
+        Invalid: There are too many rows.
     """
     now = datetime.now(UTC)
-    if not body.strip():
-        raise Malformed("the body is empty")
     if content_type == "text/plain":
         lines = _read_lines(body)
         return validate_rows(
             lines, lambda line: [parse_point(r, now) for r in parse_line(line, precision)]
         )
-    try:
-        rows = read_rows(body, content_type, limit=MAX_POINTS)
-    except Invalid as error:
-        raise TooLarge(error.detail) from None
+    rows = read_rows(body, content_type, limit=MAX_POINTS)
     return validate_rows(rows, lambda row: [parse_point(row, now)])
 
 
 def _read_lines(body: bytes) -> list[str]:
     try:
-        lines = body.decode().splitlines()
+        return [line.decode() for line in split_lines(body, MAX_POINTS)]
     except UnicodeDecodeError as error:
         raise Malformed("line protocol must be UTF-8") from error
-    if len(lines) > MAX_POINTS:
-        raise TooLarge(f"{len(lines):,} lines in one request; at most {MAX_POINTS:,} are accepted")
-    return lines
 
 
 def point_event(point: Point) -> Event:

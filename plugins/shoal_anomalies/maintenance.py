@@ -43,8 +43,8 @@ class Repeat(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    timezone: str
-    days: tuple[Day, ...] = DAYS
+    timezone: str = Field(max_length=64)
+    days: tuple[Day, ...] = Field(DAYS, max_length=7)
     until: AwareDatetime | None = None
 
     @field_validator("timezone")

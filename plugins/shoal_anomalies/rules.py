@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shoal import Identifier
+from shoal import Identifier, Number
 
 from .maintenance import Match
 from .points import Labels
@@ -55,7 +55,7 @@ class Rule(BaseModel):
     name: str = Field(default="", max_length=200)
     priority: Priority
     condition: Literal["above", "below", "drop", "rise", "unusual"]
-    limit: float | None = None
+    limit: Number | None = None
     match: Match = Match()
     points: int = Field(default=1, ge=1, le=1000)
     recovery: int = Field(default=3, ge=1, le=1000)

@@ -4,17 +4,17 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
 
-from shoal import Invalid, NotFound, TenantContext, requires
+from shoal import Invalid, NotFound, TenantContext, off_loop, requires, rows_body
 
 from . import keys, recent_points
-from .intake import JSON, NDJSON, point_event, read_points
+from .intake import JSON, MAX_POINTS, POINT_SCHEMA, point_event, read_points
 from .points import Point
 from .recent_points import SeriesPoints
 from .route_arguments import From, Metric, To, time_range
@@ -24,20 +24,9 @@ from .timestamps import to_rfc3339
 
 MAX_SHOWN = 10_000  # points
 EVENTS_AT_ONCE = 1000
-METRICS_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]
-                }
-            },
-            NDJSON: {"schema": {"type": "string"}},
-            "text/plain": {"schema": {"type": "string", "description": "InfluxDB line protocol"}},
-        },
-    }
-}
+METRICS_BODY = rows_body(POINT_SCHEMA, MAX_POINTS, "text/plain")
+WRITE_BODY = {"requestBody": {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+Precision = Annotated[str, Query(max_length=2, description="unit of line protocol's timestamps")]
 
 LINES_BODY = {
     "requestBody": {
@@ -71,7 +60,7 @@ router = APIRouter()
 @router.post("/metrics", openapi_extra=METRICS_BODY)
 async def add_metrics(
     request: Request,
-    precision: str = Query("ns", description="unit of line protocol's timestamps"),
+    precision: Precision = "ns",
     ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Add points: JSON, NDJSON, or InfluxDB line protocol (`text/plain`).
@@ -79,7 +68,7 @@ async def add_metrics(
     Valid points are accepted; the others are reported by their index (or line).
     """
     content_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    batch = read_points(await request.body(), content_type, precision)
+    batch = await off_loop(read_points, await request.body(), content_type, precision)
     points = list(chain.from_iterable(batch.accepted.values()))
     await _append(ctx, points)
     return {**batch.response(), "accepted": len(points)}
@@ -88,14 +77,14 @@ async def add_metrics(
 @router.post("/write", status_code=204, openapi_extra=LINES_BODY)
 async def write(
     request: Request,
-    precision: str = Query("ns"),
+    precision: Precision = "ns",
     ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> None:
     """InfluxDB's own write operation, for Telegraf.
 
     Line protocol, rejected as a whole if a line is invalid.
     """
-    batch = read_points(await request.body(), "text/plain", precision)
+    batch = await off_loop(read_points, await request.body(), "text/plain", precision)
     if batch.rejected:
         errors = [
             {"location": f"line {index}", "message": error}
@@ -108,8 +97,8 @@ async def write(
 async def _append(ctx: TenantContext, points: list[Point]) -> None:
     ctx.usage.require("events", len(points))
     for first in range(0, len(points), EVENTS_AT_ONCE):
-        events = [point_event(point) for point in points[first : first + EVENTS_AT_ONCE]]
-        await ctx.stores.events.append(events)
+        part = points[first : first + EVENTS_AT_ONCE]
+        await ctx.stores.events.append([point_event(point) for point in part])
     ctx.usage.add("events", len(points))
 
 

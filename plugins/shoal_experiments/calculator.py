@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shoal import Number, Text
+
 from . import group_sequential as gs
 from .comparison import Effect, compare, estimate_of, interval_ends, own_interval
 from .correction import Correction, adjust, interval_alpha
-from .metrics import Finite
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .sample_size import (
     MIN_SPACING,
@@ -32,12 +33,12 @@ class SampleSize(_Model):
     """
 
     metric: Literal["proportion", "mean"]
-    baseline: Finite
-    minimum_effect: Finite
+    baseline: Number
+    minimum_effect: Number
     effect: Effect = "absolute"
     alpha: float = Field(0.05, gt=0, lt=1)
     power: float = Field(0.8, gt=0, lt=1)
-    variance: Finite | None = Field(None, gt=0, description="Of one unit; needed for a mean.")
+    variance: Number | None = Field(None, gt=0, description="Of one unit; needed for a mean.")
     sided: Literal[1, 2] = 2
     ratio: float = Field(1, gt=0, le=1000, description="Treatment units per control unit.")
     comparisons: int = Field(
@@ -99,9 +100,9 @@ class Arm(_Model):
     """
 
     n: int = Field(ge=1, le=10**15)
-    successes: int | None = Field(None, ge=0)
-    mean: Finite | None = None
-    variance: Finite | None = Field(None, ge=0)
+    successes: int | None = Field(None, ge=0, le=10**15)
+    mean: Number | None = None
+    variance: Number | None = Field(None, ge=0)
 
 
 class Analyze(_Model):
@@ -110,11 +111,11 @@ class Analyze(_Model):
     metric: Literal["proportion", "mean"]
     effect: Effect = "absolute"
     alpha: float = Field(0.05, gt=0, lt=1)
-    control: str
-    arms: dict[str, Arm] = Field(min_length=2, max_length=100)
+    control: Text
+    arms: dict[Text, Arm] = Field(min_length=2, max_length=100)
     correction: Correction = "bonferroni"
-    allocation: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
-        None, description="The arms' intended shares; equal when not given."
+    allocation: dict[Text, Annotated[float, Field(ge=0, le=1e12)]] | None = Field(
+        None, max_length=100, description="The arms' intended shares; equal when not given."
     )
 
     @model_validator(mode="after")
@@ -200,7 +201,7 @@ def _summary(metric: str, arm: Arm) -> Summary:
 class Looks(_Model):
     """A group-sequential plan."""
 
-    times: list[float] = Field(
+    times: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         min_length=1,
         max_length=200,
         description="Information times, above 0, increasing, at most 1.",
@@ -208,7 +209,7 @@ class Looks(_Model):
     alpha: float = Field(0.05, gt=0, lt=1)
     sided: Literal[1, 2] = 2
     spending: Literal["obrien-fleming", "pocock", "power", "hwang-shih-decani"] = "obrien-fleming"
-    parameter: Finite | None = Field(None, ge=-20, le=20)
+    parameter: Number | None = Field(None, ge=-20, le=20)
     power: float = Field(0.8, gt=0, lt=1)
 
 

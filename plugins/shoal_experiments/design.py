@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any, Literal, Self
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from scipy.special import ndtri
 
-from shoal import Condition, ExperimentRecord, Holdout, Variant
+from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
 
 from . import always_valid
 from . import group_sequential as gs
 from .comparison import Effect
 from .correction import Correction
-from .metrics import SERVICE, Finite, FrozenModel, Guardrail, Metric, Name
+from .metrics import SERVICE, FrozenModel, Guardrail, Metric, Name
 from .sample_size import (
     MIN_SPACING,
     days_to_fill,
@@ -33,6 +34,10 @@ RAMP = "~ramp"
 
 MAX_DAYS = 730
 """Longest duration of an experiment."""
+MAX_VARIANTS = 20
+MAX_METRICS = 50
+"""Secondary metrics, and guardrails as many."""
+MAX_CONDITIONS = 10
 
 
 class Layer(FrozenModel):
@@ -49,22 +54,22 @@ class Design(FrozenModel):
     """The whole design. The first variant is the control unless `control` names one."""
 
     hypothesis: str = Field(min_length=1, max_length=4000)
-    capability: str | None = None
+    capability: Text | None = None
     unit: Literal["user", "tenant", "session"] = "user"
-    variants: tuple[Variant, ...] = Field(min_length=2)
-    control: str = ""
+    variants: tuple[Variant, ...] = Field(min_length=2, max_length=MAX_VARIANTS)
+    control: Text = ""
     primary: Metric
-    secondary: tuple[Metric, ...] = ()
-    guardrails: tuple[Guardrail, ...] = ()
-    minimum_effect: Finite = Field(
+    secondary: tuple[Metric, ...] = Field((), max_length=MAX_METRICS)
+    guardrails: tuple[Guardrail, ...] = Field((), max_length=MAX_METRICS)
+    minimum_effect: Number = Field(
         description="The smallest effect on the primary metric worth detecting, "
         "absolute or relative as `effect` says."
     )
     effect: Effect = "absolute"
-    baseline: Finite | None = Field(
+    baseline: Number | None = Field(
         None, description="The primary metric's value today; from history when not given."
     )
-    variance: Finite | None = Field(
+    variance: Number | None = Field(
         None, gt=0, description="Variance between units, for means; from history when not given."
     )
     alpha: float = Field(0.05, gt=0, lt=0.5)
@@ -73,7 +78,7 @@ class Design(FrozenModel):
         "bonferroni", description="Over the comparisons of the primary metric."
     )
     analysis: Literal["fixed", "group_sequential", "always_valid"] = "fixed"
-    looks: tuple[float, ...] = Field(
+    looks: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.25, 0.5, 0.75, 1.0),
         max_length=100,
         description="Group-sequential: shares of the sample at which to look.",
@@ -83,16 +88,19 @@ class Design(FrozenModel):
     units_per_day: float | None = Field(
         None,
         gt=0,
-        allow_inf_nan=False,
+        le=1e12,
         description="For the duration; from history when not given.",
     )
     minimum_sample_size: int | None = Field(
-        None, ge=2, description="Units per arm; computed from effect and power when not given."
+        None,
+        ge=2,
+        le=10**15,
+        description="Units per arm; computed from effect and power when not given.",
     )
     traffic: float = Field(100, gt=0, le=100)
     layer: Layer | None = None
     holdout: Holdout | None = None
-    targeting: tuple[Condition, ...] = ()
+    targeting: tuple[Condition, ...] = Field((), max_length=MAX_CONDITIONS)
 
     @model_validator(mode="before")
     @classmethod
@@ -125,8 +133,8 @@ class Design(FrozenModel):
         return self
 
     def _check_metrics(self) -> None:
-        names = [m.name for m in self.metrics()]
-        repeated = sorted({n for n in names if names.count(n) > 1})
+        names = Counter(m.name for m in self.metrics())
+        repeated = sorted(name for name, count in names.items() if count > 1)
         if repeated:
             raise ValueError(
                 f"metric names must differ: {', '.join(repeated)} occurs more than once"

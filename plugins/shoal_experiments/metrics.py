@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shoal import Integer, Number, Text
+
 from .comparison import Effect
 from .non_inferiority import Direction
 
@@ -18,8 +20,8 @@ SERVICE = "service."
 
 SERVICE_EVENTS = ("service.error_rate", "service.latency_p50", "service.latency_p95")
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\s\x00-\x1f\x7f]+$")]
+Scalar = Text | Integer | Number | bool
 Kind = Literal["proportion", "mean", "ratio", "quantile", "retention"]
 
 
@@ -35,10 +37,11 @@ class Source(FrozenModel):
     event: str = Field(OUTCOME, min_length=1, max_length=512)
     value: str = Field(
         "value",
+        max_length=512,
         description="Field of the event's data with the number; a.b is a field of an object.",
     )
-    where: dict[str, str | int | float | bool] = Field(
-        {}, description="Fields of the event's data that must have these values."
+    where: dict[Text, Scalar] = Field(
+        {}, max_length=20, description="Fields of the event's data that must have these values."
     )
 
 
@@ -139,5 +142,5 @@ class Guardrail(Metric):
     The margin is absolute, or a share of the control's value.
     """
 
-    margin: float = Field(gt=0, allow_inf_nan=False)
+    margin: float = Field(gt=0, le=1e150)
     margin_scale: Effect = "relative"

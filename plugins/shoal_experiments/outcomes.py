@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shoal import Batch, Event, Identifier, validate_rows
+from shoal import Batch, Event, Identifier, JsonObject, Number, read_rows, validate_rows
 
-from .metrics import OUTCOME, Finite, Name
+from .metrics import OUTCOME, Name
 from .repository import Document
 
 MAX_OUTCOMES = 10_000
@@ -22,14 +20,15 @@ class Outcome(BaseModel):
 
     unit: Identifier
     metric: Name | None = Field(None, description="The primary metric when not given.")
-    value: Finite = 1.0
+    value: Number = 1.0
     time: AwareDatetime | None = None
     id: Identifier | None = None
-    data: dict[str, Any] = {}
+    data: JsonObject = {}
 
 
-def outcome_events(document: Document, rows: list[Any]) -> Batch[Event]:
-    """The events of the valid rows, and the errors of the others."""
+def read_outcomes(body: bytes, content_type: str, document: Document) -> Batch[Event]:
+    """The events of the valid rows of a body, and the errors of the others."""
+    rows = read_rows(body, content_type, limit=MAX_OUTCOMES)
     accepted = [
         m.name for m in document.design.metrics() if any(s.event == OUTCOME for _, s in m.sources())
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -13,9 +13,11 @@ from shoal import (
     Identifier,
     Invalid,
     TenantContext,
+    Text,
+    off_loop,
     read_cursor,
-    read_rows,
     requires,
+    rows_body,
     write_cursor,
 )
 
@@ -24,7 +26,7 @@ from .design import Design
 from .exposures import log_exposure
 from .history import unseen_event_types
 from .metrics import OUTCOME, SERVICE, Name
-from .outcomes import MAX_OUTCOMES, Outcome, outcome_events
+from .outcomes import MAX_OUTCOMES, Outcome, read_outcomes
 from .repository import Document, Repository
 from .summaries import Undefined
 
@@ -46,6 +48,8 @@ Id = Annotated[
     Path(min_length=1, max_length=120, pattern=r"^[^/\s~\x00-\x1f\x7f]+$"),
     AfterValidator(_check_id),
 ]
+Attribute = Annotated[str, Field(max_length=1024)]
+Status = Literal["draft", "running", "stopped", "promoted"]
 SAFE = {"x-shoal-safe": True}
 
 router = APIRouter()
@@ -118,9 +122,9 @@ def bounds(
 
 @router.get("")
 async def list_experiments(
-    status: str | None = None,
+    status: Status | None = None,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """The tenant's experiments, in order of creation."""
@@ -246,7 +250,8 @@ async def assignment(
     unit: Annotated[Identifier, Query(max_length=512)],
     expose: bool | None = None,
     attribute: Annotated[
-        list[str], Query(description="An attribute for targeting, as name:value.")
+        list[Attribute],
+        Query(max_length=100, description="An attribute for targeting, as name:value."),
     ] = [],  # noqa: B006
     ctx: TenantContext = Depends(requires("read:own", others="read:tenant")),
 ) -> dict[str, Any]:
@@ -281,17 +286,7 @@ async def assignment(
 @router.post(
     "/{id}/outcomes",
     status_code=202,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"type": "array", "items": Outcome.model_json_schema()}
-                },
-                "application/x-ndjson": {"schema": {"type": "string"}},
-            },
-        }
-    },
+    openapi_extra=rows_body(Outcome.model_json_schema(), MAX_OUTCOMES),
 )
 async def add_outcomes(
     id: Id, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
@@ -307,8 +302,7 @@ async def add_outcomes(
             f"experiment {id!r} is a draft: start it first", "id", "a draft accepts no outcomes"
         )
     content_type = request.headers.get("content-type", "")
-    rows = read_rows(await request.body(), content_type, limit=MAX_OUTCOMES)
-    batch = outcome_events(document, rows)
+    batch = await off_loop(read_outcomes, await request.body(), content_type, document)
     ctx.usage.require("events", len(batch.accepted))
     if batch.accepted:
         await ctx.stores.events.append(list(batch.accepted.values()))

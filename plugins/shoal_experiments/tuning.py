@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shoal import JsonObject, Number, Text
+
 from .design import Design
-from .metrics import Finite
 
 
 class Tuned(BaseModel):
@@ -15,11 +16,11 @@ class Tuned(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    capability: str
-    metric: str
-    default: Finite
-    best: Finite
-    parameters: dict[str, Any]
+    capability: Text
+    metric: Text
+    default: Number
+    best: Number
+    parameters: JsonObject
 
 
 class Proposal(BaseModel):
@@ -33,9 +34,9 @@ class Proposal(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tuned: Tuned
-    only: list[str] | None = None
+    only: list[Text] | None = Field(None, max_length=200)
     allocation: float = Field(50, gt=0, lt=100, description="The tuned variant's share in percent.")
-    design: dict[str, Any] = Field(
+    design: JsonObject = Field(
         description="The rest of the design: primary, minimum_effect, baseline, guardrails, …"
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shoal import Invalid
+from shoal import Invalid, RowError
 
 from .aggregation import TIME
 from .errors import error_entry, invalid
@@ -18,6 +18,8 @@ from .values import to_micros
 
 FIELDS = frozenset({"entities", "features", "entity", "as_of", "known_by", "tenant"})
 MAX_ERRORS = 100
+AT_ONCE = 10_000
+"""Values that are converted to Arrow at once."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,11 @@ def _rows_of_list(
     ids, times, cutoffs, errors = [], [], [], []
     for n, row in enumerate(entities):
         try:
+            if isinstance(row, RowError):
+                raise ValueError(row.error)
             if not isinstance(row, dict) or set(row) != names:
-                raise ValueError(f"all rows must have the same fields: {', '.join(sorted(names))}")
+                fields = ", ".join(sorted(names)[:10])
+                raise ValueError(f"all rows must have the same fields: {fields}")
             ids.append(entity_id(row[key]))
             times.append(parse_time(row["event_timestamp"]))
             cutoffs.append(parse_time(row["known_by"]) if cutoff else None)
@@ -167,8 +172,14 @@ def _rows_of_list(
                 break
     if errors:
         raise Invalid(f"{errors[0]['location']}: {errors[0]['message']}", errors=errors)
-    table = pa.table({"entity": pa.array(ids, pa.string()), "at": pa.array(times, TIME)})
-    return (table.append_column("known_by", pa.array(cutoffs, TIME)) if cutoff else table), key
+    table = pa.table({"entity": _column(ids, pa.string()), "at": _column(times, TIME)})
+    return (table.append_column("known_by", _column(cutoffs, TIME)) if cutoff else table), key
+
+
+def _column(values: list[Any], dtype: pa.DataType) -> pa.ChunkedArray:
+    """A column, made in parts, between which other threads may run."""
+    starts = range(0, len(values), AT_ONCE)
+    return pa.chunked_array([pa.array(values[s : s + AT_ONCE], dtype) for s in starts], dtype)
 
 
 def _rows_of_table(

@@ -3,6 +3,7 @@
 Feast's objects are compiled to it once (see `definitions`), so serving needs no Feast.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -114,8 +115,9 @@ class Registry:
         entity type. Reserved names are refused as well (see `registration_errors`).
         """
         errors = [error for view in self.views for error in registration_errors(view)]
+        known_views = {view.name: view for view in reversed(old.views)}
         for view in self.views:
-            before = next((v for v in old.views if v.name == view.name), None)
+            before = known_views.get(view.name)
             if before and before.entity != view.entity:
                 message = f"its entity was {before.entity!r} and cannot become {view.entity!r}"
                 errors.append(error_entry(f"views.{view.name}", message))
@@ -180,9 +182,10 @@ def _duplicate_errors(views: Sequence[View]) -> list[ErrorEntry]:
     ]
     owners: dict[tuple[str, str], str] = {}
     for view in views:
+        counts = Counter(f.name for f in view.features)
         for feature in view.features:
             other = owners.setdefault((view.entity, feature.name), view.name)
-            if other != view.name or sum(f.name == feature.name for f in view.features) > 1:
+            if other != view.name or counts[feature.name] > 1:
                 where = f" in {other}" if other != view.name else ""
                 message = f"{view.entity} already has a feature of this name{where}"
                 errors.append(error_entry(f"views.{view.name}.{feature.name}", message))

@@ -25,7 +25,7 @@ def routes(services: Services) -> APIRouter:
     add("/views", definitions.views, methods=["GET"])
     add("/definitions", definitions.apply, methods=["PUT"])
     add("/freshness", definitions.freshness, methods=["GET"])
-    add("/views/{view}/rows", rows.push, methods=["POST"])
+    add("/views/{view}/rows", rows.push, methods=["POST"], openapi_extra=rows.PUSH_SCHEMA)
     add("/views/{view}/rows", rows.rows, methods=["GET"])
     add("/datasets/{name}", datasets.upload, methods=["POST"], openapi_extra=datasets.UPLOAD_SCHEMA)
     add("/datasets/{name}", datasets.download, methods=["GET"])

@@ -3,7 +3,7 @@
 import base64
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from shoal import Batch, validate_rows
+from shoal import Batch, read_object, validate_rows
 
 from .aggregation import TIME, arrow_type, offline_schema
+from .errors import invalid
 from .offline import append_rows
 from .online import OnlineRow
 from .values import from_micros, pack, pack_times, to_json, to_micros
@@ -48,6 +49,28 @@ class PushedRow:
         types = {f.name: f.dtype for f in view.features}
         values = {n: pack(types[n], v, self.event, created) for n, v in self.values.items()}
         return OnlineRow(self.entity, values)
+
+
+def read_pushed(
+    body: bytes, view: View, destinations: Collection[str], limit: int
+) -> tuple[str, Batch[PushedRow]]:
+    """Where the rows of a body go, and the rows (see `parse_rows`).
+
+    Args:
+        body: `{"rows": [{…}, …], "to": "online"}` in JSON.
+        view: The view.
+        destinations: What `to` may be.
+        limit: The largest number of rows.
+    """
+    fields, rows = read_object(body, "rows", limit=limit)
+    to = fields.pop("to", "online")
+    if to not in destinations:
+        raise invalid("to", f"must be one of {', '.join(destinations)}")
+    if rows is None:
+        raise invalid("rows", "is missing")
+    if fields:
+        raise invalid(min(fields), "unknown field; the body has `rows` and `to`")
+    return to, parse_rows(view, rows, complete=to != "online")
 
 
 def parse_rows(view: View, rows: Sequence[Any], *, complete: bool = False) -> Batch[PushedRow]:

@@ -1,6 +1,7 @@
 """Records as they arrive: read from a request's body, validated and stored."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +12,7 @@ from shoal import (
     Malformed,
     RowError,
     TenantContext,
+    off_loop,
     read_rows,
     validate_rows,
     validation_errors,
@@ -22,6 +24,8 @@ from .store import Kind, RecordStore, encode
 from .tasks import is_writable, merge_stored, replace_tasks
 
 MAX_ROWS = 10_000
+STORED_AT_ONCE = 100
+"""Records between which other requests get their turn."""
 UNKNOWN_BOARD = "board_id: no such board that you may see"
 M = TypeVar("M", bound=BaseModel)
 AnyRecord = Person | Task | Outcome
@@ -65,7 +69,7 @@ def validate_record(model: type[M], row: Any, id: str | None = None) -> M:
         raise Invalid(detail, errors=errors) from None
 
 
-async def store_records(ctx: TenantContext, kind: Kind, rows: Iterable[Any]) -> Batch[AnyRecord]:
+async def store_records(ctx: TenantContext, kind: Kind, rows: Sequence[Any]) -> Batch[AnyRecord]:
     """Store the valid rows; of several with the same id the last one.
 
     Args:
@@ -87,23 +91,30 @@ async def store_records(ctx: TenantContext, kind: Kind, rows: Iterable[Any]) -> 
             raise Invalid(UNKNOWN_BOARD)
         return record
 
-    batch = validate_rows(rows, validate)
+    batch = await off_loop(validate_rows, rows, validate)
     records = {record.id: record for record in batch.accepted.values()}
     errors: dict[str, str] = {}
-    if kind == "tasks":
-        errors = await _store_tasks(
-            ctx, {id: record for id, record in records.items() if isinstance(record, Task)}
-        )
-    elif kind == "outcomes":
-        errors = await _store_visible_outcomes(
-            ctx, {id: record for id, record in records.items() if isinstance(record, Outcome)}
-        )
-    else:
-        await RecordStore(ctx).put(kind, {id: encode(record) for id, record in records.items()})
+    remaining = iter(records.items())
+    while part := dict(islice(remaining, STORED_AT_ONCE)):
+        errors |= await _store_part(ctx, kind, part)
     for index, record in list(batch.accepted.items()):
         if record.id in errors:
             batch.reject(index, errors[record.id])
     return batch
+
+
+async def _store_part(
+    ctx: TenantContext, kind: Kind, records: dict[str, AnyRecord]
+) -> dict[str, str]:
+    """Store some records; the errors of those that were not, by id."""
+    if kind == "tasks":
+        tasks = {id: record for id, record in records.items() if isinstance(record, Task)}
+        return await _store_tasks(ctx, tasks)
+    if kind == "outcomes":
+        outcomes = {id: record for id, record in records.items() if isinstance(record, Outcome)}
+        return await _store_visible_outcomes(ctx, outcomes)
+    await RecordStore(ctx).put(kind, {id: encode(record) for id, record in records.items()})
+    return {}
 
 
 async def _store_tasks(ctx: TenantContext, tasks: dict[str, Task]) -> dict[str, str]:

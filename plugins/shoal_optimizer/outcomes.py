@@ -10,7 +10,7 @@ from .tasks import finish_task, is_writable
 
 SOURCE = "shoal/optimizer"
 """Source of the events that the optimizer appends; its stream skips them."""
-EVENT_BATCH = 1000
+EVENT_BATCH = 200
 
 
 def with_id(outcome: Outcome) -> Outcome:

@@ -6,7 +6,18 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from shoal import Identifier, Invalid, NotFound, TenantContext, read_cursor, requires, write_cursor
+from shoal import (
+    Identifier,
+    Invalid,
+    NotFound,
+    TenantContext,
+    Text,
+    off_loop,
+    read_cursor,
+    requires,
+    rows_body,
+    write_cursor,
+)
 
 from .intake import MAX_ROWS, read_records, store_records, validate_record
 from .outcomes import hidden_outcomes, store_outcomes, with_id
@@ -24,20 +35,13 @@ router = APIRouter()
 
 def record_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
     """OpenAPI of a body that the handler reads itself."""
-    schema = {"type": "object", "title": model.__name__}
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    if many:
-        content["application/json"] = {
-            "schema": {"anyOf": [schema, {"type": "array", "items": schema, "maxItems": MAX_ROWS}]}
-        }
-        content |= {name: {"schema": {"type": "string"}} for name in (NDJSON, "text/csv")}
-    return {"requestBody": {"required": True, "content": content}}
+    return rows_body(model.model_json_schema(), MAX_ROWS if many else 1, "text/csv")
 
 
 @router.get("/people")
 async def list_people(
     limit: Limit = 100,
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Response:
     """List people by id."""
@@ -85,7 +89,7 @@ async def delete_person(
 @router.get("/tasks")
 async def list_tasks(
     limit: Limit = 100,
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("read:boards")),
 ) -> Response:
     """List tasks by id."""
@@ -152,7 +156,8 @@ async def add_outcomes(
 
 
 async def _rows(request: Request) -> list[Any]:
-    return read_records(await request.body(), request.headers.get("content-type", ""))
+    content_type = request.headers.get("content-type", "")
+    return await off_loop(read_records, await request.body(), content_type)
 
 
 async def _single_row(request: Request) -> Any:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from shoal import Identifier
+from shoal import Identifier, Text
 
 DEFAULT_LEVEL = 3
 """The level of a person's skill that is given without one."""
@@ -36,7 +36,7 @@ def _check_time_zone(name: str) -> str:
     return name
 
 
-TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_check_time_zone)]
 
 
 class Record(BaseModel):
@@ -79,8 +79,8 @@ class Person(Record):
     """A person who may be in a team."""
 
     id: Identifier = ""
-    name: str = ""
-    skills: dict[Identifier, Level] = Field(default_factory=dict)
+    name: Text = ""
+    skills: dict[Identifier, Level] = Field(default_factory=dict, max_length=200)
     """Name → level, above 0 (beginner) to 5 (expert)."""
     experience_years: float = Field(0, ge=0, le=80)
     workload: Percent = 0
@@ -91,11 +91,11 @@ class Person(Record):
     """Per week."""
     time_zone: TimeZone = Field("UTC", validation_alias=AliasChoices("time_zone", "timezone"))
     working_hours: tuple[WorkingHours, ...] = Field((WorkingHours(),), min_length=1, max_length=4)
-    working_days: frozenset[Weekday] = Field(frozenset({1, 2, 3, 4, 5}), min_length=1)
+    working_days: frozenset[Weekday] = Field(frozenset({1, 2, 3, 4, 5}), min_length=1, max_length=7)
     """ISO weekdays: 1 is Monday."""
     available_from: date | None = None
     available_until: date | None = None
-    leave: tuple[Leave, ...] = ()
+    leave: tuple[Leave, ...] = Field((), max_length=200)
     cost_per_hour: float = Field(0, ge=0, le=1e6)
 
     @field_validator("skills", mode="before")
@@ -164,8 +164,8 @@ class Task(Record):
     """A piece of work."""
 
     id: Identifier = ""
-    title: str = ""
-    board_id: str | None = None
+    title: str = Field("", max_length=2_000)
+    board_id: Text | None = None
     type: Identifier = "task"
     complexity: int = Field(3, ge=1, le=5)
     estimated_hours: Hours
@@ -176,8 +176,10 @@ class Task(Record):
     priority: int = Field(3, ge=1, le=5)
     """From 1 (lowest) to 5 (critical); also by name, see `PRIORITIES`."""
     state: TaskState = "open"
-    team: tuple[Identifier, ...] = ()
-    committed: dict[Identifier, float] = Field(default_factory=dict)
+    team: tuple[Identifier, ...] = Field((), max_length=50)
+    committed: dict[Identifier, Annotated[float, Field(ge=-1e9, le=1e9)]] = Field(
+        default_factory=dict, max_length=50
+    )
     """Person → percentage points of workload that the assignment added."""
 
     @model_validator(mode="before")

@@ -1,7 +1,7 @@
 """The HTTP operations that solve: candidates, recommendations and plans."""
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Response
@@ -13,6 +13,7 @@ from shoal import (
     Invalid,
     Services,
     TenantContext,
+    Text,
     read_cursor,
     requires,
     write_cursor,
@@ -50,8 +51,10 @@ class PlanRequest(Body):
     """
 
     tasks: list[Identifier] | None = Field(None, max_length=MAX_TASKS)
-    pins: list[Pin] = Field([], max_length=10_000)
-    previous: dict[Identifier, list[Identifier]] | None = None
+    pins: list[Pin] = Field([], max_length=2_000)
+    previous: dict[Identifier, Annotated[list[Identifier], Field(max_length=50)]] | None = Field(
+        None, max_length=MAX_TASKS
+    )
     one_each: bool = Field(
         False, description="At most one task for each person, one person for each task."
     )
@@ -77,7 +80,7 @@ class OptimizerRoutes:
         self,
         id: Identifier,
         limit: Limit = 100,
-        cursor: str | None = None,
+        cursor: Text | None = None,
         ctx: TenantContext = Depends(requires("read:boards")),
     ) -> Response:
         """Score everyone for a task, the best first.

@@ -17,7 +17,7 @@ from pydantic import (
     Field,
 )
 
-from shoal import Batch, Identifier, Invalid, read_rows, validate_rows
+from shoal import Batch, Identifier, JsonObject, read_rows, validate_rows
 
 ItemType = Literal["item", "update", "doc", "file"]
 
@@ -110,7 +110,12 @@ class Item(BaseModel):
     board_id: Identifier
     type: ItemType
     title: Annotated[str, AfterValidator(_normalize), Field(max_length=2_000)]
-    text: Annotated[str, AfterValidator(_normalize), AfterValidator(_reject_blank)]
+    text: Annotated[
+        str,
+        AfterValidator(_normalize),
+        AfterValidator(_reject_blank),
+        Field(max_length=MAX_TEXT_BYTES),
+    ]
     updated_at: Annotated[
         AwareDatetime, BeforeValidator(reject_number), AfterValidator(_check_time)
     ]
@@ -120,7 +125,7 @@ class Item(BaseModel):
         ]
         | None
     ) = None
-    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] | None = None
+    metadata: Annotated[JsonObject, AfterValidator(_check_metadata)] | None = None
 
     @property
     def updated_ms(self) -> int:
@@ -145,12 +150,9 @@ def read_items(body: bytes, content_type: str) -> ItemBatch:
 
     Raises:
         Malformed: The body is not JSON.
-        Invalid: It has no item, or more than `MAX_ITEMS`.
+        Invalid: It has more than `MAX_ITEMS`.
     """
-    rows = read_rows(body, content_type, limit=MAX_ITEMS)
-    if not rows:
-        raise Invalid.at("body", "it contains no item")
-    return check_items(rows)
+    return check_items(read_rows(body, content_type, limit=MAX_ITEMS))
 
 
 def check_items(rows: Iterable[Any]) -> ItemBatch:

@@ -16,11 +16,13 @@ from shoal import (
     NotFound,
     Services,
     TenantContext,
+    off_loop,
     requires,
+    rows_body,
 )
 
 from .index import WRITE_BATCH, Index, ScoredItem, SearchQuery, chunks
-from .items import Item, ItemBatch, ItemType, read_items, reject_number
+from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items, reject_number
 from .parameters import SearchParameters, SearchSettings
 from .snippets import snippet
 
@@ -84,18 +86,7 @@ class Vectors(BaseModel):
     )
 
 
-_ITEM_SCHEMA = Item.model_json_schema()
-_ITEMS_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "array", "items": _ITEM_SCHEMA}},
-            "application/x-ndjson": {
-                "schema": {"type": "string", "description": "One item a line."}
-            },
-        },
-    }
-}
+_ITEMS_BODY = rows_body(Item.model_json_schema(), MAX_ITEMS)
 
 
 class SearchRoutes:
@@ -114,7 +105,8 @@ class SearchRoutes:
         Valid rows can be found when the response arrives; each invalid row is
         reported with its index.
         """
-        batch = read_items(await request.body(), request.headers.get("content-type", ""))
+        content_type = request.headers.get("content-type", "")
+        batch = await off_loop(read_items, await request.body(), content_type)
         await self._reject_hidden(ctx, batch)
         for meter in METERS:
             ctx.usage.require(meter, len(batch.accepted))
@@ -146,9 +138,11 @@ class SearchRoutes:
         q: Annotated[str, Query(min_length=1, max_length=4_096, description="What to look for.")],
         limit: Annotated[int, Query(ge=1, le=200)] = 20,
         board: Annotated[
-            list[Identifier] | None, Query(description="Only on these boards.")
+            list[Identifier] | None, Query(max_length=1_000, description="Only on these boards.")
         ] = None,
-        type: Annotated[list[ItemType] | None, Query(description="Only of these types.")] = None,
+        type: Annotated[
+            list[ItemType] | None, Query(max_length=4, description="Only of these types.")
+        ] = None,
         updated_after: Annotated[
             Annotated[AwareDatetime, BeforeValidator(reject_number)] | None,
             Query(description="Only changed after this time."),

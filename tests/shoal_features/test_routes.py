@@ -242,7 +242,7 @@ async def test_more_ids_than_the_limit_are_refused_with_the_limit(http):
         "/features/batch",
         json={"entity": "user", "ids": list(range(10_000)), "features": ["actions"]},
     )
-    assert answer.status_code == 422 and f"1 to {MAX_IDS} ids" in answer.json()["detail"]
+    assert answer.status_code == 422 and f"at most {MAX_IDS} items" in answer.json()["detail"]
 
 
 async def test_invalid_rows_are_rejected_by_index_and_others_written(profile):

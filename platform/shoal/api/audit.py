@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Query
 
+from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import read_cursor, write_cursor
 
@@ -16,7 +17,7 @@ router = APIRouter()
 async def list_audit(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("admin:tenant")),
 ) -> dict[str, Any]:
     """List every write, newest first: who, what, when, and its status."""

@@ -16,8 +16,12 @@ from .dependencies import Platform
 router = APIRouter()
 
 
+MAX_MEMBERS = 10_000
+"""Users who may see one board."""
+
+
 class Members(Body):
-    users: list[Identifier] = Field(max_length=100_000)
+    users: list[Identifier] = Field(max_length=MAX_MEMBERS)
 
 
 @router.put("/boards/{board}/members")

@@ -1,11 +1,13 @@
 """The event log: appending, dead letters, replay."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 
-from shoal.contract.batch import read_rows, validate_rows
+from shoal.contract.batch import Batch, off_loop, read_rows, rows_body, validate_rows
+from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid, NotFound
@@ -20,27 +22,34 @@ MAX_EVENTS = 10_000
 """Events in one request; more is 422."""
 MAX_REPLAYED = 1000
 """Dead letters that one request replays."""
-EVENTS_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {}},
-            "application/x-ndjson": {"schema": {"type": "string"}},
-        },
-    }
-}
 
 router = APIRouter()
 
 
 class Replay(Body):
-    group: str
+    group: Text
     """The stream that handles the events again."""
     ids: list[Identifier] | None = Field(None, max_length=MAX_REPLAYED)
-    after: str | None = None
+    after: Text | None = None
 
 
-@router.post("/events", status_code=202, openapi_extra=EVENTS_BODY)
+def read_events(body: bytes, content_type: str) -> Batch[Event]:
+    """The events of a body, and the errors of the rows that are none."""
+    return validate_rows(read_rows(body, content_type, limit=MAX_EVENTS), Event.model_validate)
+
+
+def reject_unwritable(batch: Batch[Event]) -> None:
+    """Reject the events that cannot be encoded."""
+    for index, event in list(batch.accepted.items()):
+        try:
+            encode_event(event)
+        except Invalid as error:
+            batch.reject(index, error.detail)
+
+
+@router.post(
+    "/events", status_code=202, openapi_extra=rows_body(Event.model_json_schema(), MAX_EVENTS)
+)
 async def append_events(
     request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -51,17 +60,12 @@ async def append_events(
     any board and user.
     """
     content_type = request.headers.get("content-type", "")
-    rows = read_rows(await request.body(), content_type, limit=MAX_EVENTS)
-    batch = validate_rows(rows, Event.model_validate)
+    batch = await off_loop(read_events, await request.body(), content_type)
     ctx.usage.require("events", len(batch.accepted))
     try:
         await ctx.stores.events.append(list(batch.accepted.values()))
     except Invalid:  # nothing was appended; encoding each event beforehand costs too much
-        for index, event in list(batch.accepted.items()):
-            try:
-                encode_event(event)
-            except Invalid as error:
-                batch.reject(index, error.detail)
+        await asyncio.to_thread(reject_unwritable, batch)
         await ctx.stores.events.append(list(batch.accepted.values()))
     ctx.usage.add("events", len(batch.accepted))
     return batch.response()
@@ -71,7 +75,7 @@ async def append_events(
 async def dead_letters(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List the events that a stream could not handle, oldest first, with the errors.

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
 from shoal.contract.batch import validation_errors
+from shoal.contract.bounds import JsonObject, Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid
 from shoal.contract.experiments import ExperimentRecord
@@ -21,7 +22,7 @@ router = APIRouter()
 @router.put("/experiments/{id}")
 async def put_experiment(
     id: Identifier,
-    body: dict[str, Any],
+    body: JsonObject,
     platform: Platform,
     ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
@@ -58,7 +59,7 @@ async def list_experiments(
 
 @router.get("/experiments/{id}")
 async def get_experiment(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """One experiment as the router knows it."""
     return (await platform.directory.get_experiment(ctx.tenant, id)).model_dump(mode="json")
@@ -66,7 +67,7 @@ async def get_experiment(
 
 @router.delete("/experiments/{id}")
 async def delete_experiment(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Delete an experiment. Nobody is assigned to it any more."""
     await platform.directory.delete_experiment(ctx.tenant, id)

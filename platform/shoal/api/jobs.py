@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from shoal.contract.bounds import JsonObject, Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import LimitExceeded, NotFound
 from shoal.contract.names import TenantId
@@ -21,7 +22,7 @@ router = APIRouter()
 
 class NewRun(Body):
     tenant: TenantId | None = None
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: JsonObject = Field(default_factory=dict)
 
 
 @router.get("/jobs")
@@ -45,7 +46,7 @@ async def list_jobs(
 
 @router.post("/jobs/{name}/runs", status_code=202)
 async def run_job(
-    name: str,
+    name: Text,
     platform: Platform,
     body: NewRun | None = None,
     ctx: TenantContext = Depends(requires("write:tenant")),
@@ -84,7 +85,7 @@ async def list_runs(
 
 @router.get("/jobs/runs/{id}")
 async def get_run(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """The state and progress of a run."""
     return (await visible_run(platform, ctx, id)).model_dump(mode="json")
@@ -92,7 +93,7 @@ async def get_run(
 
 @router.delete("/jobs/runs/{id}")
 async def cancel_run(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Cancel a run. 409 when it has finished."""
     await visible_run(platform, ctx, id)

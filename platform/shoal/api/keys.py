@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.names import Identifier, RoleName
 
@@ -21,7 +22,7 @@ class NewKey(Body):
 
 @router.post("/tenants/{id}/keys", status_code=201)
 async def create_key(
-    id: str,
+    id: Text,
     body: NewKey,
     platform: Platform,
     ctx: TenantContext = Depends(requires("admin:tenant")),
@@ -39,7 +40,7 @@ async def create_key(
 
 @router.get("/tenants/{id}/keys")
 async def list_keys(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
     """List a tenant's keys, without their secrets."""
     require_tenant_access(ctx, id)
@@ -48,7 +49,7 @@ async def list_keys(
 
 @router.delete("/keys/{id}")
 async def delete_key(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
     """Revoke a key. Takes effect within a second."""
     await platform.directory.revoke_key(id, None if is_operator(ctx) else ctx.tenant)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
 from shoal.contract.batch import validation_errors
+from shoal.contract.bounds import JsonObject, Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.parameters import Parameters
@@ -18,7 +19,7 @@ router = APIRouter()
 
 @router.get("/parameters/{capability}")
 async def get_parameters(
-    capability: str,
+    capability: Text,
     platform: Platform,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
@@ -30,8 +31,8 @@ async def get_parameters(
 
 @router.put("/parameters/{capability}")
 async def put_parameters(
-    capability: str,
-    body: dict[str, Any],
+    capability: Text,
+    body: JsonObject,
     platform: Platform,
     ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
@@ -43,8 +44,8 @@ async def put_parameters(
 
 @router.post("/parameters/{capability}/validate", openapi_extra={"x-shoal-safe": True})
 async def validate_parameters(
-    capability: str,
-    body: dict[str, Any],
+    capability: Text,
+    body: JsonObject,
     platform: Platform,
     ctx: TenantContext = Depends(requires("read:own")),
 ) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid
@@ -38,7 +39,7 @@ async def create_tenant(
 async def list_tenants(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
     """List all tenants in the order of their ids, in pages."""
@@ -52,7 +53,7 @@ async def list_tenants(
 
 @router.delete("/tenants/{id}")
 async def delete_tenant(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
 ) -> dict[str, Any]:
     """Erase a tenant from every store and plugin.
 
@@ -65,7 +66,7 @@ async def delete_tenant(
 
 @router.get("/tenants/{id}/limits")
 async def get_limits(
-    id: str, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
+    id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
     """A tenant's own limits by capability (`*`: all), and the platform's defaults."""
     require_tenant_access(ctx, id)
@@ -80,8 +81,8 @@ async def get_limits(
 
 @router.put("/tenants/{id}/limits/{capability}")
 async def put_limits(
-    id: str,
-    capability: str,
+    id: Text,
+    capability: Text,
     body: Limits,
     platform: Platform,
     ctx: TenantContext = Depends(requires("admin:platform")),

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
+from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import read_cursor, write_cursor
 from shoal.contract.errors import Invalid
@@ -48,7 +49,7 @@ async def list_usage(
     platform: Platform,
     query: UsageQuery = Depends(),
     limit: int = Query(20, ge=1, le=100),
-    cursor: str | None = None,
+    cursor: Text | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """What a tenant used, by day or month (UTC) and capability, and its quotas.
@@ -68,7 +69,7 @@ async def list_usage(
 
 @router.get("/tenants/{id}/usage")
 async def get_usage(
-    id: str,
+    id: Text,
     platform: Platform,
     query: UsageQuery = Depends(),
     ctx: TenantContext = Depends(requires("read:tenant")),

@@ -1,12 +1,17 @@
 """Events, in the CloudEvents 1.0 format."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from .names import Identifier
+
+MAX_EVENT_BYTES = 512 * 2**10
+"""An event in JSON; a larger one cannot be appended."""
+MAX_EXTENSIONS = 50
+"""Attributes of an event beyond those that CloudEvents names."""
 
 
 class Event(BaseModel):
@@ -18,7 +23,9 @@ class Event(BaseModel):
     event: it comes from the credential that appends it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(
+        frozen=True, extra="allow", json_schema_extra={"maxProperties": 7 + MAX_EXTENSIONS}
+    )
 
     specversion: Literal["1.0"] = "1.0"
     id: Identifier = Field(default_factory=lambda: uuid4().hex)
@@ -26,4 +33,10 @@ class Event(BaseModel):
     type: Identifier
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     subject: Identifier | None = None
-    data: Any = None
+    data: Annotated[Any, WithJsonSchema({"x-shoal-bytes": MAX_EVENT_BYTES})] = None
+
+    @model_validator(mode="after")
+    def _check_extensions(self) -> Self:
+        if self.model_extra and len(self.model_extra) > MAX_EXTENSIONS:
+            raise ValueError(f"at most {MAX_EXTENSIONS} extension attributes are accepted")
+        return self

@@ -5,10 +5,15 @@ Hypotheses, metrics and verdicts belong to the experiments capability.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from itertools import combinations
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .bounds import Integer, JsonObject, Text
+from .names import TenantId
 
 BUCKETS = 10_000
 """Hashes are taken modulo this number, so shares have a resolution of 0.01 %."""
@@ -18,6 +23,10 @@ Status = Literal["draft", "running", "stopped", "promoted"]
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\s\x00-\x1f\x7f]+$")]
 """A path segment. It has no `/`, which separates the salts of hashes from the id."""
+
+MAX_VARIANTS = 20
+MAX_CONDITIONS = 10
+MAX_ATTRIBUTE_VALUES = 200
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -31,7 +40,7 @@ class Variant(_Frozen):
 
     name: Name
     allocation: Percent
-    parameters: dict[str, Any] = {}
+    parameters: JsonObject = {}
 
 
 class Holdout(_Frozen):
@@ -52,7 +61,7 @@ class Condition(_Frozen):
 
     attribute: Name
     operator: Literal["in", "not_in"] = "in"
-    values: tuple[str, ...] = Field(min_length=1)
+    values: tuple[Text, ...] = Field(min_length=1, max_length=MAX_ATTRIBUTE_VALUES)
 
 
 class ExperimentRecord(_Frozen):
@@ -62,23 +71,21 @@ class ExperimentRecord(_Frozen):
     """
 
     id: Name
-    tenant: str | None = None
-    capability: str | None = None
+    tenant: TenantId | None = None
+    capability: Text | None = None
     unit: Unit = "user"
     status: Status = "draft"
-    variants: tuple[Variant, ...] = Field(min_length=2)
+    variants: tuple[Variant, ...] = Field(min_length=2, max_length=MAX_VARIANTS)
     traffic: Percent = 100.0
     layer: Name | None = None
-    layer_range: tuple[int, int] | None = None
+    layer_range: tuple[Integer, Integer] | None = None
     """The layer's buckets that belong to this experiment: first, and last plus one."""
     holdout: Holdout | None = None
-    targeting: tuple[Condition, ...] = ()
+    targeting: tuple[Condition, ...] = Field(default=(), max_length=MAX_CONDITIONS)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [variant.name for variant in self.variants]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
+        if repeated := repeated_names(variant.name for variant in self.variants):
             raise ValueError(
                 f"variant names must differ: {', '.join(repeated)} occurs more than once"
             )
@@ -117,6 +124,11 @@ class ExperimentRecord(_Frozen):
             cumulative += variant.allocation
             edges.append(round(cumulative * BUCKETS / 100))
         return edges
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def overlapping_experiments(records: list[ExperimentRecord]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic_core import from_json
 
 from shoal.contract.errors import Invalid
-from shoal.contract.events import Event
+from shoal.contract.events import MAX_EVENT_BYTES, Event
 
 POSITION = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 
@@ -25,11 +25,18 @@ def encode_event(event: Event) -> dict[str, bytes]:
         # pydantic would silently write null for NaN.
         json.dumps(event.data, allow_nan=False, default=str)
         encoded = event.model_dump_json().encode()
+        if len(encoded) > MAX_EVENT_BYTES:
+            raise ValueError(f"{len(encoded):,} bytes are over the limit of {MAX_EVENT_BYTES:,}")
         from_json(encoded)
     # UnicodeEncodeError and PydanticSerializationError are ValueErrors.
     except (ValueError, TypeError, RecursionError) as error:
         raise Invalid(f"the data of event {event.id} must be JSON: {error}") from None
     return {"t": event.type.encode(), "e": encoded}
+
+
+def encode_events(events: Sequence[Event]) -> list[dict[str, bytes]]:
+    """The fields of each event's entry: see `encode_event`."""
+    return [encode_event(event) for event in events]
 
 
 def decode_event(fields: Mapping[bytes, bytes]) -> Event:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+from shoal.contract.batch import off_loop
 from shoal.contract.events import Event
 from shoal.stores.redis_client import (
     async_redis,
@@ -12,7 +13,7 @@ from shoal.stores.redis_client import (
 from shoal.stores.tenant_store import TenantStore
 
 from . import keys
-from .codec import check_position, decode_event, encode_event, type_filter
+from .codec import check_position, decode_event, encode_events, type_filter
 from .streams import PAGE, announce, announce_commands, append_command
 
 
@@ -35,7 +36,7 @@ class EventStore(TenantStore):
             Invalid: An event's data is no JSON; nothing was appended.
             Unavailable: Redis cannot be reached.
         """
-        entries = [encode_event(event) for event in events]
+        entries = await off_loop(encode_events, events)
         client, log = async_redis(self._config.events), keys.log(self._tenant)
         positions: list[str] = []
         with translate_errors():

@@ -15,10 +15,13 @@ from fastapi.routing import (
     iter_route_contexts,
     request_response,
 )
+from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from shoal.contract.batch import SMALL_BYTES
+from shoal.contract.bounds import MAX_VALUES, check_size
 from shoal.contract.context import Requirement, TenantContext
-from shoal.contract.errors import InternalError, Unauthenticated
+from shoal.contract.errors import InternalError, TooLarge, Unauthenticated
 
 from .request_head import MISSING_CREDENTIAL, decode_segment
 from .request_shape import RequestShape, request_shape
@@ -28,12 +31,32 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+JSON_BYTES = 512 * 2**10
+"""The largest JSON body that is read on the event loop."""
+
+
 class StrictRequest(Request):
-    """Accepts only RFC 8259 JSON: no NaN, no lone surrogates, no excessive nesting."""
+    """Accepts only RFC 8259 JSON: no NaN, no lone surrogates, no excessive nesting.
+
+    And only as much as is read and validated within milliseconds: others wait for it.
+    """
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = orjson.loads(await self.body())
+            body = await self.body()
+            if len(body) > JSON_BYTES:
+                # FastAPI answers 400 to any other exception.
+                detail = f"the body is over this operation's limit of {JSON_BYTES:,} bytes"
+                raise HTTPException(413, detail)
+            if body.count(b",") > 2 * MAX_VALUES:
+                raise HTTPException(413, f"the body holds more than {MAX_VALUES:,} values")
+            value = orjson.loads(body)
+            if len(body) > SMALL_BYTES:
+                try:
+                    check_size(value)
+                except TooLarge as error:
+                    raise HTTPException(413, error.detail) from None
+            self._json = value
         return self._json
 
 

@@ -84,7 +84,7 @@ class RoleRecord(_Record):
         return {**self.model_dump(mode="json"), "rights": sorted(self.rights)}
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -107,9 +107,9 @@ class Limits(_Record):
     """
 
     rps: Positive | None = None
-    burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    body_bytes: Annotated[int, Field(ge=0)] | None = None
+    burst: Annotated[float, Field(ge=1, le=1e9)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    body_bytes: Annotated[int, Field(ge=0, le=2**30)] | None = None
     seconds: Positive | None = None
     """Seconds from the request's arrival to the start of its response."""
     day: Quota | None = None

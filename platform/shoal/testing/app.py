@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import httpx
 import uvicorn
 from pydantic import SecretStr
 
@@ -85,7 +86,7 @@ class CapabilityApp:
         self.address = f"http://127.0.0.1:{port}"
         self.tenants: list[str] = []
         self._keys: dict[tuple[str, str, str | None], str] = {}
-        self._loop = asyncio.new_event_loop()
+        self.loop = asyncio.new_event_loop()
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app,
@@ -104,7 +105,7 @@ class CapabilityApp:
             time.sleep(0.005)
 
     def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        asyncio.set_event_loop(self.loop)
 
         async def main() -> None:
             self.platform.build_applications()
@@ -112,7 +113,7 @@ class CapabilityApp:
             await self.platform.stop_applications()
             await close_connections()
 
-        self._loop.run_until_complete(main())
+        self.loop.run_until_complete(main())
 
     async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         name = scope["path"].split("/")[1] if scope["type"] == "http" else ""
@@ -123,13 +124,18 @@ class CapabilityApp:
         else:
             await app(scope, receive, send)
 
+    def document(self, name: str) -> dict[str, Any]:
+        """The OpenAPI document of a capability."""
+        found: dict[str, Any] = httpx.get(f"{self.address}/{name}/openapi.json").json()
+        return found
+
     def run(self, coroutine: Awaitable[T]) -> T:
         """Run a coroutine on the event loop that serves."""
 
         async def wait() -> T:
             return await coroutine
 
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(wait(), self.loop).result(60)
 
     def key(self, tenant: str, role: str = "editor", user: str | None = None) -> str:
         """An API key of a tenant, with a role, and of a user if one is named."""

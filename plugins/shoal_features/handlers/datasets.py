@@ -1,10 +1,10 @@
 """Data sets: entity rows for a join of any size, and its result."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 
-from shoal import Malformed, NotFound, TenantContext, requires
+from shoal import Malformed, NotFound, TenantContext, Text, off_loop, requires
 
 from ..catalog import load_registry
 from ..errors import invalid
@@ -31,7 +31,7 @@ UPLOAD_SCHEMA = {
 
 
 async def upload(
-    name: str, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
+    name: Text, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, int]:
     """Add entity rows, as Parquet, to a data set for the job `features.historical`."""
     dataset, registry = await _open_dataset(name), await load_registry(ctx)
@@ -39,18 +39,24 @@ async def upload(
 
     from ..historical_request import check_entity_rows, parse_entity_rows
 
-    try:
-        table = decode_parquet(await request.body())
-        entity = request.query_params.get("entity") or None
-        rows, _, _ = parse_entity_rows(table, registry, entity, [])
-    except (pa.ArrowException, OSError) as error:
-        raise Malformed(f"the body is not Parquet: {error}") from error
-    check_entity_rows(rows)
+    entity = request.query_params.get("entity") or None
+
+    def read(body: bytes) -> pa.Table:
+        try:
+            rows, _, _ = parse_entity_rows(decode_parquet(body), registry, entity, [])
+        except (pa.ArrowException, OSError) as error:
+            raise Malformed(f"the body is not Parquet: {error}") from error
+        check_entity_rows(rows)
+        return rows
+
+    rows = await off_loop(read, await request.body())
     return {"accepted": await dataset.add_rows(ctx.stores.lake, rows)}
 
 
 async def download(
-    name: str, part: int | None = None, ctx: TenantContext = Depends(requires("read:tenant"))
+    name: Text,
+    part: Annotated[int, Query(ge=0, le=10**6)] | None = None,
+    ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Any:
     """The sizes of a data set and of its result; with `part` (from 0), that part.
 
@@ -70,7 +76,7 @@ async def download(
 
 
 async def forget(
-    name: str, ctx: TenantContext = Depends(requires("write:tenant"))
+    name: Text, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, int]:
     """Remove a data set and its result."""
     return {"files": await (await _open_dataset(name)).delete(ctx.stores.lake)}

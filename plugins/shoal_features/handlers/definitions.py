@@ -1,24 +1,31 @@
 """The registered definitions, and how fresh the features are."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from shoal import Invalid, TenantContext, requires
+from shoal import Invalid, JsonObject, TenantContext, Text, requires
 
 from ..catalog import catalog, load_registry
 from ..errors import RegistryError
 from ..freshness import view_freshness
 from ..registry import Registry
 
+MAX_VIEWS = 200
+"""Views of a tenant, and services as many."""
+MAX_SERVED = 500
+"""Features of a service."""
+
 
 class Definitions(BaseModel):
     """A compiled registry, as `shoal features apply` sends it."""
 
-    views: list[dict[str, Any]]
-    services: dict[str, list[str]] = {}
+    views: list[JsonObject] = Field(max_length=MAX_VIEWS)
+    services: dict[Text, Annotated[list[Text], Field(max_length=MAX_SERVED)]] = Field(
+        {}, max_length=MAX_VIEWS
+    )
 
 
 async def views(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:

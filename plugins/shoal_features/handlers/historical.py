@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import orjson
 from fastapi import Depends, Request, Response
 
-from shoal import Malformed, TenantContext, TooLarge, requires
+from shoal import Malformed, TenantContext, TooLarge, off_loop, requires
 
 from ..catalog import load_registry, split_names
 from ..errors import invalid
@@ -24,7 +23,7 @@ from .requests import (
 if TYPE_CHECKING:
     from ..historical_request import HistoricalRequest
 
-MAX_ROWS = 100_000
+MAX_ROWS, MAX_FEATURES = 100_000, 500
 
 HISTORICAL_SCHEMA = {
     "x-shoal-safe": True,
@@ -42,10 +41,20 @@ HISTORICAL_SCHEMA = {
             JSON: {
                 "schema": {
                     "type": "object",
+                    "additionalProperties": False,
                     "properties": {
-                        "entities": {"type": "array", "items": {"type": "object"}},
-                        "features": {"type": "array", "items": {"type": "string"}},
-                        "entity": {"type": "string"},
+                        "entities": {
+                            "type": "array",
+                            "maxItems": MAX_ROWS,
+                            "items": {"type": "object", "maxProperties": 5},
+                        },
+                        "features": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MAX_FEATURES,
+                            "items": {"type": "string", "maxLength": 512},
+                        },
+                        "entity": {"type": "string", "maxLength": 512},
                         "as_of": {"type": "string", "format": "date-time"},
                         "known_by": {"type": "string", "format": "date-time"},
                     },
@@ -97,21 +106,26 @@ async def historical(
 
 
 async def _parse_request(request: Request, registry: Registry) -> "HistoricalRequest":
+    media_type = request.headers.get("content-type", JSON).split(";")[0].strip()
+    query = dict(request.query_params)
+    return await off_loop(_read_request, await request.body(), media_type, query, registry)
+
+
+def _read_request(
+    raw: bytes, media_type: str, query: Mapping[str, str], registry: Registry
+) -> "HistoricalRequest":
     import pyarrow as pa
 
     from ..historical_request import parse_historical_request
 
-    raw = await request.body()
-    media_type = request.headers.get("content-type", JSON).split(";")[0].strip()
     try:
         if media_type in (PARQUET, "application/octet-stream"):
-            query: Mapping[str, Any] = request.query_params
             names = split_names(query.get("features", ""))
             body: Any = {**query, "features": names, "entities": decode_parquet(raw)}
         else:
-            body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error}") from error
+            body, entities = read_object(raw, "entities", limit=MAX_ROWS)
+            if entities is not None:
+                body["entities"] = entities
     except (pa.ArrowException, OSError) as error:
         raise Malformed(f"the body is not {media_type}: {error}") from error
     try:

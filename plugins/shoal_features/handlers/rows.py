@@ -3,62 +3,72 @@
 import time
 from typing import Any
 
-from fastapi import Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Depends, Request, Response
 
-from shoal import Invalid, TenantContext, TooLarge, requires
+from shoal import Invalid, TenantContext, Text, off_loop, requires
 
 from ..catalog import load_registry
 from ..online import write_rows
 from .requests import PARQUET, check_time, encode_parquet, find_view, import_offline_modules
 
-MAX_WRITTEN = 10_000
+MAX_WRITTEN, MAX_FEATURES = 10_000, 500
 
 
-class Written(BaseModel):
-    """Rows of a view.
-
-    Each has the entity's id by its type or join key, `event_timestamp`, perhaps
-    `created`, and values.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    rows: list[dict[str, Any]]
-    to: str = Field("online", pattern="^(online|offline|online_and_offline)$")
+DESTINATIONS = ("online", "offline", "online_and_offline")
+PUSH_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["rows"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "rows": {
+                            "type": "array",
+                            "maxItems": MAX_WRITTEN,
+                            "items": {"type": "object", "maxProperties": MAX_FEATURES},
+                        },
+                        "to": {"enum": DESTINATIONS, "default": "online"},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 async def push(
-    view: str, body: Written, ctx: TenantContext = Depends(requires("write:tenant"))
+    view: Text, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Write values of a view online, offline or both.
 
-    A value replaces the stored one unless that is newer by (event time, created time).
-    Valid rows are written even if others are rejected.
+    Each row has the entity's id by its type or join key, `event_timestamp`, perhaps
+    `created`, and values. A value replaces the stored one unless that is newer by
+    (event time, created time). Valid rows are written even if others are rejected.
     """
     await import_offline_modules()
-    from ..rows import append_offline, parse_rows
+    from ..rows import append_offline, read_pushed
 
     target = find_view(await load_registry(ctx), view)
     if target.kind == "stream":
         raise Invalid(f"{view} is computed from events: append events to the log instead")
-    if len(body.rows) > MAX_WRITTEN:
-        raise TooLarge(f"at most {MAX_WRITTEN} rows in one request, not {len(body.rows)}")
-    offline = body.to in ("offline", "online_and_offline")
-    batch = parse_rows(target, body.rows, complete=offline)
+    to, batch = await off_loop(read_pushed, await request.body(), target, DESTINATIONS, MAX_WRITTEN)
     rows = list(batch.accepted.values())
     now = time.time_ns() // 1000
-    if body.to != "offline":
+    if to != "offline":
         encoded = [row.to_online(target, now) for row in rows]
         await write_rows(ctx.stores.online, target, encoded, now)
-    if offline and rows:
+    if to != "online" and rows:
         await append_offline(ctx.stores.lake, target, rows, now)
     return batch.response()
 
 
 async def rows(
-    view: str,
-    start: str | None = None,
-    end: str | None = None,
+    view: Text,
+    start: Text | None = None,
+    end: Text | None = None,
     latest: bool = False,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Response:
