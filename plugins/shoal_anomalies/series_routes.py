@@ -25,14 +25,19 @@ from .timestamps import to_rfc3339
 MAX_SHOWN = 10_000  # points
 EVENTS_AT_ONCE = 1000
 METRICS_BODY = rows_body(POINT_SCHEMA, MAX_POINTS, "text/plain")
-WRITE_BODY = {"requestBody": {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 Precision = Annotated[str, Query(max_length=2, description="unit of line protocol's timestamps")]
 
 LINES_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "text/plain": {"schema": {"type": "string", "description": "InfluxDB line protocol"}}
+            "text/plain": {
+                "schema": {
+                    "type": "string",
+                    "maxLength": MAX_POINTS * 2**16,
+                    "description": "InfluxDB line protocol",
+                }
+            }
         },
     }
 }

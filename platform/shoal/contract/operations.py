@@ -70,7 +70,9 @@ class Operation:
             if rest.get(name) is None:
                 raise Invalid(f"{self.id} needs the argument {name}")
             path = path.replace("{" + name + "}", _path_segment(name, rest.pop(name)))
-        query = {k: rest.pop(k) for k in list(rest) if k in self.query}
+        # A name of both is a field of the body, unless the body is given as a whole.
+        in_query = self.query - (self.fields if body is None else frozenset())
+        query = {k: rest.pop(k) for k in list(rest) if k in in_query}
         if self.has_body:
             fields = {k: v for k, v in rest.items() if v is not None}
             if body is not None and fields:

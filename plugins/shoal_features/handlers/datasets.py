@@ -19,7 +19,7 @@ UPLOAD_SCHEMA = {
         {
             "name": "entity",
             "in": "query",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "maxLength": 512},
             "description": "the entity type, where several have the join key",
         }
     ],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from fastapi import Depends, Request, Response
 
-from shoal import Malformed, TenantContext, TooLarge, off_loop, requires
+from shoal import Malformed, TenantContext, TooLarge, off_loop, read_object, requires
 
 from ..catalog import load_registry, split_names
 from ..errors import invalid
@@ -31,7 +31,7 @@ HISTORICAL_SCHEMA = {
         {
             "name": name,
             "in": "query",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "maxLength": 100_000},
             "description": "with a Parquet body, in place of the field",
         }
         for name in ("features", "entity", "known_by")

@@ -43,6 +43,7 @@ GET_SCHEMA = {
             "required": True,
             "schema": {
                 "type": "object",
+                "propertyNames": {"maxLength": 128},
                 "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 512},
                 "minProperties": 1,
                 "maxProperties": 1,
