@@ -38,6 +38,8 @@ log = logging.getLogger("shoal.console")
 Metadata = Mapping[str, Any]
 AUTH_METHODS = "token_endpoint_auth_methods_supported"
 METADATA_SECONDS = 600.0
+RETRY_SECONDS = 5.0
+"""How long a provider that failed is not asked again."""
 TIMEOUT = 10.0
 MAX_BYTES = 2**18
 MAX_TEXT = 4096
@@ -69,7 +71,7 @@ class IdentityProvider:
         self.redirect_uri = f"{settings.public_url}/console/oidc/callback"
         self._metadata: Metadata | None = None
         self._keys: KeySet | None = None
-        self._read_at = float("-inf")
+        self._read_at = self._retry_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def begin(self, after: str) -> tuple[str, Attempt]:
@@ -221,6 +223,8 @@ class IdentityProvider:
     async def _discover(self) -> Metadata:
         """What the provider publishes about itself, read again every ten minutes."""
         async with self._lock:
+            if self._metadata is None and monotonic() < self._retry_at:
+                raise _unavailable()
             if self._metadata is None or monotonic() - self._read_at > METADATA_SECONDS:
                 await self._read_metadata()
         assert self._metadata is not None
@@ -237,12 +241,13 @@ class IdentityProvider:
             if self._metadata is not None:
                 self._read_at = monotonic() - METADATA_SECONDS + 10  # use the old one meanwhile
                 return
+            self._retry_at = monotonic() + RETRY_SECONDS
             log.warning("the identity provider %s cannot be read: %s", issuer, error)
             raise _unavailable() from error
         if self._metadata is None or self._metadata["jwks_uri"] != metadata["jwks_uri"]:
             await self.close()
             self._token_issuer = self.settings.token_issuer(metadata["jwks_uri"])
-            self._keys = KeySet(self._token_issuer, self._egress, lambda: None)
+            self._keys = KeySet(self._token_issuer, self._egress, lambda: None, [issuer])
         self._metadata, self._read_at = metadata, monotonic()
 
     def _http(self) -> httpx.AsyncClient:

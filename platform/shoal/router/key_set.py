@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -37,11 +37,19 @@ class KeySet:
         issuer: The issuer's settings.
         egress: Makes the connections.
         on_change: Called when the keys have changed.
+        trusted: Addresses of the operator's choice; by default that of the keys.
     """
 
     FRESH, INTERVAL, LONGEST_PAUSE = 600.0, 10.0, 60.0
 
-    def __init__(self, issuer: JWTIssuer, egress: Egress, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        issuer: JWTIssuer,
+        egress: Egress,
+        on_change: Callable[[], None],
+        trusted: Sequence[str] | None = None,
+    ) -> None:
+        self._trusted = [str(issuer.jwks_url)] if trusted is None else trusted
         self._issuer, self._egress, self._on_change = issuer, egress, on_change
         self._keys = issuer.public_keys()
         self._fetched_at = self._next_fetch = float("-inf")
@@ -99,7 +107,7 @@ class KeySet:
 
     async def _refresh(self) -> None:
         try:
-            document = await fetch_document(self._egress, str(self._issuer.jwks_url))
+            document = await fetch_document(self._egress, str(self._issuer.jwks_url), self._trusted)
             keys = parse_jwks(document, self._issuer.algorithms)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             self._failures += 1
@@ -158,8 +166,8 @@ async def verify_token(token: str, issuer: JWTIssuer, keys: KeySet) -> dict[str,
     return claims
 
 
-async def fetch_document(egress: Egress, url: str) -> Any:
-    """A small JSON document, from an address that the operator has configured.
+async def fetch_document(egress: Egress, url: str, trusted: Sequence[str]) -> Any:
+    """A small JSON document, from a public address or one of the operator's.
 
     Raises:
         httpx.HTTPError: It cannot be fetched within the bounds.
@@ -167,7 +175,7 @@ async def fetch_document(egress: Egress, url: str) -> Any:
     """
     headers = {"accept": "application/json"}
     bounds: dict[str, Any] = {"timeout": FETCH_SECONDS, "max_bytes": MAX_BYTES}
-    async with egress.async_client(trusted=[url], headers=headers, **bounds) as http:
+    async with egress.async_client(trusted=trusted, headers=headers, **bounds) as http:
         response = await http.get(url)
         if response.status_code != 200:
             raise ValueError(f"it answered with status {response.status_code}")

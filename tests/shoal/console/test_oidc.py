@@ -242,6 +242,14 @@ async def test_hostile_metadata_are_refused(fake: FakeProvider, changes: dict[st
         await provider_of(fake).begin("/console/")
 
 
+@pytest.mark.parametrize("name", ["jwks_uri", "token_endpoint"])
+async def test_metadata_do_not_open_private_addresses(fake: FakeProvider, name: str) -> None:
+    elsewhere = fake.metadata[name].replace("localhost", "127.0.0.1")  # not what is configured
+    fake.metadata = {**fake.metadata, name: elsewhere}
+    with pytest.raises(Unavailable):
+        await sign_in(fake)
+
+
 async def test_a_provider_that_fails_is_unavailable(fake: FakeProvider) -> None:
     provider = provider_of(fake)
     _, attempt = await provider.begin("/console/")

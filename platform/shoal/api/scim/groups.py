@@ -1,7 +1,7 @@
 """Groups of a tenant, which are its boards and roles, as SCIM resources."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,8 +11,7 @@ from scim2_models import (
     Context,
     InvalidValueException,
     NotFoundException,
-    PatchOp,
-    TooManyException,
+    SearchRequest,
     UniquenessException,
 )
 
@@ -26,9 +25,20 @@ from ..access import require_to_grant
 from ..changes import audit_changes
 from ..dependencies import Platform
 from .filters import matching, required_value
+from .membership import (
+    MAX_MEMBERS,
+    compared_members,
+    member_documents,
+    patch_members,
+    take_members,
+    too_many,
+)
 from .messages import (
+    MAX_BYTES,
     ScimRoute,
     check_precondition,
+    check_small,
+    document_of,
     list_response,
     page_of,
     read_attributes,
@@ -39,13 +49,20 @@ from .messages import (
     wants,
 )
 from .patches import read_patch
-from .resources import POLICY, ROLE_PREFIX, Group, checked, decode_id, group_resource
+from .resources import (
+    POLICY,
+    ROLE_PREFIX,
+    Group,
+    Member,
+    checked,
+    decode_id,
+    encode_id,
+    group_resource,
+)
 from .users import base_of
 
 router = APIRouter(prefix="/Groups", route_class=ScimRoute, include_in_schema=False)
 Caller = Depends(requires("admin:tenant"))
-MAX_MEMBERS = 10_000
-"""The most members of a group that SCIM may change."""
 MAX_LISTED = 20_000
 """The most members of all groups of a page; the page ends before the next group."""
 
@@ -117,32 +134,36 @@ async def list_groups(
     search = read_search(request, Group)
     start, count = page_of(search)
     directory, base = platform.directory, base_of(request)
-    with_members = wants(search, "members", default=True)
     names = await _candidates(directory, ctx.tenant, search.filter and search.filter.ast)
     if search.filter is None:
-        page = names[start : start + count]
-        resources = _resources(directory, ctx.tenant, base, page, with_members)
-        return list_response(search, [group async for group in resources], len(names), Group)
-    resources = _resources(directory, ctx.tenant, base, names, with_members=True)
-    found = await matching(search.filter, resources)
-    return list_response(search, found[start : start + count], len(found), Group)
+        page, total = names[start : start + count], len(names)
+    else:
+        wanted = compared_members(search.filter.ast)
+        resources = _resources(directory, ctx.tenant, base, names, wanted)
+        matches = await matching(search.filter, resources)
+        page, total = [str(group.display_name) for group in matches], len(matches)
+        page = page[start : start + count]
+    documents = await _documents(directory, ctx.tenant, base, page, search)
+    return list_response(search, documents, total)
 
 
 @router.post("")
 async def create_group(
     request: Request, platform: Platform, ctx: TenantContext = Caller
 ) -> Response:
-    sent = read_resource(Group, await read_body(request), Context.RESOURCE_CREATION_REQUEST)
+    document = await read_body(request, MAX_BYTES)
+    ids = take_members(document) or []
+    check_small(document)
+    sent = read_resource(Group, document, Context.RESOURCE_CREATION_REQUEST)
     name = checked(sent.display_name, "displayName")
     stored = StoredGroup(platform.directory, ctx.tenant, name)
     await stored.require_to_give(ctx)
-    users = await _check_members(platform.directory, ctx.tenant, sent, before=[])
+    users = await _check_members(platform.directory, ctx.tenant, ids, before=[])
     if await stored.exists():
         raise UniquenessException(detail=f"the group {name[:100]!r} exists already")
     record = GroupRecord(external_id=_external_id(sent))
     audit_changes(request, await stored.create(record, users))
-    created = group_resource(name, record, await stored.members(), base_of(request))
-    return resource_response(request, created, Context.RESOURCE_CREATION_RESPONSE, 201)
+    return await _response(request, stored, record, Context.RESOURCE_CREATION_RESPONSE, 201)
 
 
 @router.get("/{id}")
@@ -150,10 +171,8 @@ async def get_group(
     id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
 ) -> Response:
     stored = await _stored(platform.directory, ctx.tenant, id)
-    with_members = wants(read_attributes(request, Group), "members", default=True)
-    members = await stored.members() if with_members else None
-    found = group_resource(stored.name, await stored.record(), members, base_of(request))
-    return resource_response(request, found, Context.RESOURCE_QUERY_RESPONSE)
+    record = await stored.record()
+    return await _response(request, stored, record, Context.RESOURCE_QUERY_RESPONSE)
 
 
 @router.put("/{id}")
@@ -162,13 +181,14 @@ async def replace_group(
 ) -> Response:
     stored = await _stored(platform.directory, ctx.tenant, id)
     await stored.require_to_give(ctx)
-    sent = read_resource(Group, await read_body(request), Context.RESOURCE_REPLACEMENT_REQUEST)
+    document = await read_body(request, MAX_BYTES)
+    ids = take_members(document) or []
+    check_small(document)
+    sent = read_resource(Group, document, Context.RESOURCE_REPLACEMENT_REQUEST)
     before = await stored.members()
-    original = group_resource(stored.name, await stored.record(), [], base_of(request))
-    members, sent.members = sent.members, None
-    sent.replace(original)
-    sent.members = members
-    return await _store(request, stored, before, sent, Context.RESOURCE_REPLACEMENT_RESPONSE)
+    sent.replace(group_resource(stored.name, await stored.record(), [], base_of(request)))
+    context = Context.RESOURCE_REPLACEMENT_RESPONSE
+    return await _store(request, stored, before, sent, ids, context)
 
 
 @router.patch("/{id}")
@@ -177,13 +197,19 @@ async def patch_group(
 ) -> Response:
     stored = await _stored(platform.directory, ctx.tenant, id)
     await stored.require_to_give(ctx)
-    patch: PatchOp[Group] = read_patch(Group, await read_body(request))
+    document = await read_body(request, MAX_BYTES)
     before = await stored.members()
     if len(before) > MAX_MEMBERS:
-        raise _too_many()
-    group = group_resource(stored.name, await stored.record(), before, base_of(request))
-    await asyncio.to_thread(partial(patch.patch, group, scim_policy=POLICY))
-    return await _store(request, stored, before, group, Context.RESOURCE_PATCH_RESPONSE)
+        raise too_many()
+    name = next((name for name in document if name.lower() == "operations"), "Operations")
+    ids, others = patch_members(document.get(name), list(map(encode_id, before)))
+    group = group_resource(stored.name, await stored.record(), [], base_of(request))
+    if others or not document.get(name):
+        document[name] = others
+        check_small(document)
+        patch = await asyncio.to_thread(read_patch, Group, document)
+        await asyncio.to_thread(partial(patch.patch, group, scim_policy=POLICY))
+    return await _store(request, stored, before, group, ids, Context.RESOURCE_PATCH_RESPONSE)
 
 
 @router.delete("/{id}")
@@ -197,18 +223,33 @@ async def delete_group(
 
 
 async def _store(
-    request: Request, stored: StoredGroup, before: list[str], group: Group, context: Context
+    request: Request,
+    stored: StoredGroup,
+    before: list[str],
+    group: Group,
+    ids: Collection[str],
+    context: Context,
 ) -> Response:
-    """Store a changed group, and answer with it."""
+    """Store a changed group, whose members have these ids, and answer with it."""
     check_precondition(request, await _version(request, stored, before))
-    after = await _check_members(stored.directory, stored.tenant, group, before)
+    after = await _check_members(stored.directory, stored.tenant, ids, before)
     old = await stored.record()
     record = old.model_copy(update={"external_id": _external_id(group)})
     if record != old or set(after) != set(before):
         record = record.model_copy(update={"modified": now()})
         audit_changes(request, await stored.change(record, before, after))
-    changed = group_resource(stored.name, record, await stored.members(), base_of(request))
-    return resource_response(request, changed, context)
+    return await _response(request, stored, record, context)
+
+
+async def _response(
+    request: Request, stored: StoredGroup, record: GroupRecord, context: Context, status: int = 200
+) -> Response:
+    base, members = base_of(request), None
+    if wants(read_attributes(request, Group), "members", default=True):
+        members = await stored.members()
+    group = group_resource(stored.name, record, members, base)
+    documents = member_documents(members or [], base)
+    return resource_response(request, group, context, status, documents)
 
 
 async def _version(request: Request, stored: StoredGroup, members: list[str]) -> str | None:
@@ -230,32 +271,24 @@ async def _stored(directory: Directory, tenant: str, scim_id: str) -> StoredGrou
 
 
 async def _check_members(
-    directory: Directory, tenant: str, group: Group, before: list[str]
+    directory: Directory, tenant: str, ids: Collection[str], before: list[str]
 ) -> list[str]:
-    """The users who are a group's members.
+    """The users with these ids.
 
     Raises:
         SCIMException: There are too many, or a new one is no user of the tenant.
     """
-    members = group.members or []
-    if len(members) > MAX_MEMBERS:
-        raise _too_many()
-    users = {decode_id(member.value or ""): member.value for member in members}
-    new = [user for user in users if user is not None and user not in set(before)]
-    known = {record.id for record in await directory.users.get_many(tenant, new)}
-    for user, scim_id in users.items():
+    if len(ids) > MAX_MEMBERS:
+        raise too_many()
+    users = {scim_id: decode_id(scim_id) for scim_id in ids}
+    new = {user for user in users.values() if user is not None} - set(before)
+    known = {record.id for record in await directory.users.get_many(tenant, sorted(new))}
+    for scim_id, user in users.items():
         if user is None or (user in new and user not in known):
             raise InvalidValueException(
-                detail=f"members: no user with the id {str(scim_id)[:100]!r}"
-                " (groups cannot be members)"
+                detail=f"members: no user with the id {scim_id[:100]!r} (groups cannot be members)"
             )
-    return [user for user in users if user is not None]
-
-
-def _too_many() -> TooManyException:
-    return TooManyException(
-        status=413, detail=f"a group that SCIM changes has at most {MAX_MEMBERS:,} members"
-    )
+    return [user for user in users.values() if user is not None]
 
 
 async def _candidates(directory: Directory, tenant: str, condition: Any) -> list[str]:
@@ -272,11 +305,31 @@ async def _candidates(directory: Directory, tenant: str, condition: Any) -> list
 
 
 async def _resources(
-    directory: Directory, tenant: str, base: str, names: list[str], with_members: bool
+    directory: Directory, tenant: str, base: str, names: list[str], wanted: set[str]
 ) -> AsyncIterator[Group]:
-    listed = 0
+    """Groups to try a filter on: of their members only those that it compares with."""
     records = await directory.users.groups(tenant, names)
     for name, record in zip(names, records, strict=True):
+        group = group_resource(name, record, None, base)
+        if wanted:
+            try:
+                members = await StoredGroup(directory, tenant, name).members()
+            except NotFound:  # deleted meanwhile
+                continue
+            group.members = [
+                Member(value=i, ref=None) for i in wanted & set(map(encode_id, members))
+            ]
+        yield group
+
+
+async def _documents(
+    directory: Directory, tenant: str, base: str, names: list[str], search: SearchRequest[Any]
+) -> list[dict[str, Any]]:
+    """Groups with their members, until there are too many for one answer."""
+    found: list[dict[str, Any]] = []
+    listed = 0
+    with_members = wants(search, "members", default=True)
+    for name, record in zip(names, await directory.users.groups(tenant, names), strict=True):
         members = None
         if with_members:
             try:
@@ -284,6 +337,9 @@ async def _resources(
             except NotFound:  # deleted meanwhile
                 continue
             listed += len(members)
-        yield group_resource(name, record, members, base)
+        group = group_resource(name, record, members, base)
+        shown = member_documents(members or [], base)
+        found.append(document_of(group, Context.RESOURCE_QUERY_RESPONSE, search, shown))
         if listed > MAX_LISTED:
-            return
+            break
+    return found

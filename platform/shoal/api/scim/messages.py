@@ -1,5 +1,6 @@
 """Requests and responses of SCIM: bodies, queries, preconditions and errors."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -26,7 +27,9 @@ from shoal.contract.errors import InternalError, ShoalError
 from .resources import PAGE, POLICY, PROVIDER
 
 MEDIA_TYPE = "application/scim+json"
+SMALL_BYTES = 2**16
 MAX_BYTES = 2 * 2**20
+"""The largest body: of a user, and of a group with its members."""
 MAX_FILTER = 1000
 """The most characters of a filter or a list of attributes."""
 MAX_DETAIL = 500
@@ -76,17 +79,21 @@ def _retry_after(error: ShoalError) -> dict[str, str]:
     return {} if seconds is None else {"Retry-After": str(max(1, round(seconds)))}
 
 
-async def read_body(request: Request) -> dict[str, Any]:
+async def read_body(request: Request, limit: int = SMALL_BYTES) -> dict[str, Any]:
     """The object that a request carries.
 
     Raises:
-        SCIMException: It is no JSON object, too large, or nested too deeply.
+        SCIMException: It is no JSON object, over `limit` bytes, or nested too deeply.
     """
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BYTES:
-            raise PayloadTooLargeException(detail=f"the body is over {MAX_BYTES:,} bytes")
+        if len(body) > limit:
+            raise PayloadTooLargeException(detail=f"the body is over {limit:,} bytes")
+    return await asyncio.to_thread(_parse, body) if len(body) > SMALL_BYTES else _parse(body)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except ValueError:
@@ -96,6 +103,14 @@ async def read_body(request: Request) -> dict[str, Any]:
     if _is_deeper(document, MAX_DEPTH):
         raise InvalidSyntaxException(detail=f"the body is nested over {MAX_DEPTH} levels deep")
     return document
+
+
+def check_small(document: dict[str, Any]) -> None:
+    """Raise PayloadTooLargeException where a group is large besides its members."""
+    if len(orjson.dumps(document)) > SMALL_BYTES:
+        raise PayloadTooLargeException(
+            detail=f"the body is over {SMALL_BYTES:,} bytes, its members not counted"
+        )
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -163,9 +178,13 @@ def is_unchanged(request: Request, version: str | None) -> bool:
 
 
 def resource_response(
-    request: Request, resource: R, context: Context, status: int = 200
+    request: Request,
+    resource: Resource[Any],
+    context: Context,
+    status: int = 200,
+    members: list[dict[str, str]] | None = None,
 ) -> Response:
-    """The response of one resource."""
+    """The response of one resource; of a group with its members."""
     parameters = read_attributes(request, type(resource))
     meta = resource.meta
     headers = {}
@@ -175,24 +194,35 @@ def resource_response(
         headers["ETag"] = meta.version
         if context is Context.RESOURCE_QUERY_RESPONSE and is_unchanged(request, meta.version):
             return Response(status_code=304, headers={"ETag": meta.version})
-    document = resource.model_dump(scim_ctx=context, response_parameters=parameters)
+    document = document_of(resource, context, parameters, members)
     return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
 
 
+def document_of(
+    resource: Resource[Any],
+    context: Context,
+    parameters: ResponseParameters[Any],
+    members: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """A resource with the attributes that a response is to have."""
+    document = resource.model_dump(scim_ctx=context, response_parameters=parameters)
+    if members and wants(parameters, "members", default=True):
+        document["members"] = members
+    return document
+
+
 def list_response(
-    search: SearchRequest[R], resources: list[R], total: int, model: type[R]
+    search: SearchRequest[Any], documents: list[dict[str, Any]], total: int
 ) -> Response:
     """The response of a page of resources."""
-    answer = ListResponse[model](  # type: ignore[valid-type]
-        total_results=total,
-        start_index=search.start_index or 1,
-        items_per_page=len(resources),
-        resources=resources,
-    )
-    document = answer.model_dump(
-        scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=search
-    )
-    return Response(orjson.dumps(document), media_type=MEDIA_TYPE)
+    body = {
+        "schemas": [str(ListResponse.__schema__)],
+        "totalResults": total,
+        "startIndex": search.start_index or 1,
+        "itemsPerPage": len(documents),
+        "Resources": documents,
+    }
+    return Response(orjson.dumps(body), media_type=MEDIA_TYPE)
 
 
 def page_of(search: SearchRequest[Any]) -> tuple[int, int]:

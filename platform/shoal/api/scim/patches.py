@@ -7,7 +7,7 @@ from scim2_models import Context, InvalidPathException, InvalidSyntaxException, 
 from .resources import POLICY
 
 R = TypeVar("R", bound=Resource[Any])
-MAX_OPERATIONS = 1000
+MAX_OPERATIONS = 100
 MAX_PATH = 1000
 """The most characters of an operation's path."""
 
@@ -21,7 +21,7 @@ def read_patch(model: type[R], document: dict[str, Any]) -> PatchOp[R]:
     operations = document.get("Operations", document.get("operations"))
     if isinstance(operations, list):
         if len(operations) > MAX_OPERATIONS:
-            raise InvalidSyntaxException(detail=f"there are over {MAX_OPERATIONS:,} operations")
+            raise InvalidSyntaxException(detail=f"there are over {MAX_OPERATIONS} operations")
         for operation in operations:
             path = operation.get("path") if isinstance(operation, dict) else None
             if isinstance(path, str) and len(path) > MAX_PATH:

@@ -199,17 +199,12 @@ def user_record(user: User, before: UserRecord | None = None) -> UserRecord:
 
 
 def group_resource(name: str, record: GroupRecord, members: list[str] | None, base: str) -> Group:
-    """A group as SCIM has it; without `members` where they were not looked up."""
+    """A group as SCIM has it, without its members.
+
+    Its version is that of the record and of `members`; None where they were not read.
+    """
     scim_id = encode_id(name)
     group = Group(id=scim_id, display_name=name, external_id=record.external_id)
-    if members is not None:
-        group.members = [
-            Member(
-                value=encode_id(user),
-                ref=Reference(f"{base}/Users/{encode_id(user)}"),
-            )
-            for user in members
-        ]
     group.meta = Meta(
         resource_type="Group",
         created=record.created,

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from scim2_models import (
     Context,
     NotFoundException,
-    PatchOp,
     PreconditionFailedException,
     UniquenessException,
 )
@@ -27,6 +26,7 @@ from .filters import matching, required_value
 from .messages import (
     ScimRoute,
     check_precondition,
+    document_of,
     list_response,
     page_of,
     read_attributes,
@@ -55,15 +55,16 @@ Caller = Depends(requires("admin:tenant"))
 async def list_users(request: Request, platform: Platform, ctx: TenantContext = Caller) -> Response:
     search = read_search(request, User)
     start, count = page_of(search)
-    users = platform.directory.users
+    directory, base = platform.directory, base_of(request)
     if search.filter is None:
-        records, total = await users.page(ctx.tenant, start, count)
-        found = [user_resource(record, base_of(request)) for record in records]
-        return list_response(search, found, total, User)
-    names = await _candidates(platform.directory, ctx.tenant, search.filter.ast)
-    resources = _resources(platform.directory, ctx.tenant, base_of(request), names)
-    found = await matching(search.filter, resources)
-    return list_response(search, found[start : start + count], len(found), User)
+        records, total = await directory.users.page(ctx.tenant, start, count)
+        found = [user_resource(record, base) for record in records]
+    else:
+        names = await _candidates(directory, ctx.tenant, search.filter.ast)
+        matches = await matching(search.filter, _resources(directory, ctx.tenant, base, names))
+        found, total = matches[start : start + count], len(matches)
+    documents = [document_of(user, Context.RESOURCE_QUERY_RESPONSE, search) for user in found]
+    return list_response(search, documents, total)
 
 
 @router.post("")
@@ -109,7 +110,7 @@ async def patch_user(
     id: str, request: Request, platform: Platform, ctx: TenantContext = Caller
 ) -> Response:
     before = await _record(platform.directory, ctx.tenant, id)
-    patch: PatchOp[User] = read_patch(User, await read_body(request))
+    patch = await asyncio.to_thread(read_patch, User, await read_body(request))
     user = user_resource(before, base_of(request))
     await asyncio.to_thread(partial(patch.patch, user, scim_policy=POLICY))
     return await _store(

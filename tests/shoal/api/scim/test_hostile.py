@@ -58,7 +58,7 @@ OPERATIONS: dict[str, Any] = {
     "too many emails": [
         {"op": "add", "path": "emails", "value": [{"value": f"{i}@x.com"} for i in range(30)]}
     ],
-    "too many operations": [{"op": "replace", "path": "displayName", "value": "a"}] * 1001,
+    "too many operations": [{"op": "replace", "path": "displayName", "value": "a"}] * 101,
     "deep value": [{"op": "replace", "path": "name", "value": DEEP}],
     "dunder": [{"op": "replace", "path": "__class__", "value": "x"}],
     "groups": [{"op": "add", "path": "groups", "value": [{"value": "x"}]}],
@@ -84,6 +84,7 @@ BODIES: dict[str, Any] = {
     "emails that are an object": {"schemas": [USER], "userName": "eve", "emails": {"value": "x"}},
     "deeply nested": {"schemas": [USER], "userName": "eve", "name": DEEP},
     "external id too long": {"schemas": [USER], "userName": "eve", "externalId": "e" * 600},
+    "of many emails": {"schemas": [USER], "userName": "eve", "emails": [{}] * 30_000},
     "of three megabytes": {"schemas": [USER], "userName": "eve", "displayName": "a" * 3 * 2**20},
 }
 PATHS = [

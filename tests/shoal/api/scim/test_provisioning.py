@@ -189,6 +189,50 @@ def test_boards_of_the_product_are_groups_too(provider: Provider) -> None:
     )
 
 
+def test_groups_are_found_by_their_members(provider: Provider) -> None:
+    ana, bob = provider.create("ana"), provider.create("bob")
+    plans, roadmap = provider.create_group("plans", ana), provider.create_group("roadmap", ana, bob)
+    for condition, expected in (
+        (f'members.value eq "{bob["id"]}"', [roadmap]),
+        (f'members[value eq "{ana["id"]}"]', [plans, roadmap]),
+        (f'id eq "{plans["id"]}" and members.value eq "{ana["id"]}"', [plans]),  # Entra's question
+        (f'id eq "{plans["id"]}" and members.value eq "{bob["id"]}"', []),
+        ('displayName sw "road"', [roadmap]),
+    ):
+        found = provider.get("/Groups", params={"filter": condition}).json()
+        assert (found["totalResults"], found["Resources"]) == (len(expected), expected), condition
+    scim_error(provider.get("/Groups", params={"filter": 'members.value co "a"'}), 400)
+
+
+def test_one_operation_changes_members_and_the_external_id(provider: Provider) -> None:
+    ana, bob = provider.create("ana"), provider.create("bob")
+    board = provider.create_group("plans", ana)
+    value = {"externalId": "7", "members": [{"value": bob["id"]}]}
+    changed = provider.change(f"/Groups/{board['id']}", {"op": "add", "value": value}).json()
+    assert changed["externalId"] == "7" and len(changed["members"]) == 2
+    replaced = provider.change(
+        f"/Groups/{board['id']}", {"op": "replace", "value": value | {"externalId": "8"}}
+    )
+    assert [member["value"] for member in replaced.json()["members"]] == [bob["id"]]
+    assert replaced.json()["externalId"] == "8"
+
+
+def test_a_group_of_ten_thousand_is_changed_in_one_request(provider: Provider) -> None:
+    users = [f"user-{i:05}" for i in range(10_000)]
+    service = provider.app.client(provider.tenant)
+    service.platform.put_members(board="all", users=users)
+    (group,) = provider.get("/Groups", params={"filter": 'displayName eq "all"'}).json()[
+        "Resources"
+    ]
+    ids = [member["value"] for member in group["members"]]
+    removals = [{"op": "remove", "path": f'members[value eq "{one}"]'} for one in ids[:9_000]]
+    changed = provider.change(f"/Groups/{group['id']}", *removals)
+    assert len(changed.json()["members"]) == 1_000
+    assert service.platform.get_members(board="all")["users"] == users[9_000:]
+    everyone = {"op": "remove", "path": "members", "value": [{"value": one} for one in ids]}
+    assert "members" not in provider.change(f"/Groups/{group['id']}", everyone).json()
+
+
 def test_changes_are_audited_with_the_members(provider: Provider) -> None:
     ana, bob = provider.create("ana"), provider.create("bob")
     board = provider.create_group("plans", ana)
