@@ -172,8 +172,8 @@ RESOURCES = {
 }
 
 
-NAMES = {"put_limits", "put_parameters"}
-"""Their last segment is a capability's name."""
+NAMES = {"put_limits", "put_parameters", "put_role"}
+"""Their last segment is a capability's or role's name."""
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Depends
 
-from shoal import Capability, Malformed, NotFound, RowError
+from shoal import Capability, Malformed, NotFound, RowError, requires
 from shoal_optimizer.intake import read_records
 from shoal_optimizer.store import KINDS, RecordStore
 
@@ -19,7 +19,11 @@ def stand_in_search(services: Any) -> APIRouter:
     """`search` as the optimizer uses it: a shared first letter is a shared meaning."""
     router = APIRouter()
 
-    @router.post("/embed", openapi_extra={"x-shoal-safe": True})
+    @router.post(
+        "/embed",
+        openapi_extra={"x-shoal-safe": True},
+        dependencies=[Depends(requires("read:own"))],
+    )
     async def embed(texts: list[str] = Body(embed=True)) -> dict[str, Any]:
         return {
             "vectors": [
@@ -35,7 +39,11 @@ def stand_in_features(services: Any) -> APIRouter:
     """`features` with one feature of one person."""
     router = APIRouter()
 
-    @router.post("/batch", openapi_extra={"x-shoal-safe": True})
+    @router.post(
+        "/batch",
+        openapi_extra={"x-shoal-safe": True},
+        dependencies=[Depends(requires("read:tenant"))],
+    )
     async def batch(body: dict[str, Any]) -> dict[str, Any]:
         [name] = body["features"]
         if name != "past_success_report":
@@ -54,12 +62,15 @@ def test_skills_match_by_meaning_and_success_comes_from_features(
         Capability("search", "", routes=stand_in_search),
         Capability("features", "", routes=stand_in_features),
     ]
-    client = shoal_app("optimizer", capabilities=others).client(f"acme-{secrets.token_hex(4)}")
+    app, tenant = shoal_app("optimizer", capabilities=others), f"acme-{secrets.token_hex(4)}"
+    client, member = app.client(tenant), app.client(tenant, "editor", "ana")
+    app.members("b", ["ana"], tenant)
     client.optimizer.put_person(id="ana", body={"skills": {"Quantitative finance": 3}})
     client.optimizer.put_person(id="bo", body={"skills": {"Botany": 3}})
     task = {"estimated_hours": 5, "deadline": DEADLINE, "skills": ["Quants"], "type": "report"}
-    client.optimizer.put_task(id="t", body=task)
-    ana, bo = client.optimizer.candidates(id="t")["candidates"]
+    client.optimizer.put_task(id="t", body={**task, "board_id": "b"})
+    # a user may not read others' features: the optimizer reads them as the service
+    ana, bo = member.optimizer.candidates(id="t")["candidates"]
     assert (ana["past_success"], bo["past_success"]) == (0.9, 0.5)
     assert (
         ana["skills"][0]["how"] == "meaning" and ana["skills"][0]["found"] == "Quantitative finance"

@@ -2,18 +2,20 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import NotFound
 from shoal.contract.names import RoleName
 from shoal.contract.rights import RIGHTS, SERVICE_RIGHTS, Right
+from shoal.tenants.members import MemberChanges
 from shoal.tenants.records import PLATFORM
-from shoal.tenants.roles import OPERATE
+from shoal.tenants.roles import NOTHING, OPERATE
 
 from .access import require_to_grant
 from .bodies import Body
+from .changes import audit_changes
 from .dependencies import Platform
 
 router = APIRouter()
@@ -46,6 +48,7 @@ async def get_role(
 async def put_role(
     name: RoleName,
     body: NewRole,
+    request: Request,
     platform: Platform,
     ctx: TenantContext = Depends(requires("admin:tenant")),
 ) -> dict[str, Any]:
@@ -56,7 +59,11 @@ async def put_role(
     """
     rights = frozenset(body.rights)
     require_to_grant(ctx, rights, None)
+    before = (await platform.directory.roles.list(ctx.tenant)).get(name)
     record = await platform.directory.roles.put(ctx.tenant, name, rights)
+    had = NOTHING if before is None else before.rights
+    changes = MemberChanges(tuple(sorted(rights - had)), tuple(sorted(had - rights)))
+    audit_changes(request, changes)
     return {**record.public(), "tenant": ctx.tenant}
 
 

@@ -226,6 +226,27 @@ def test_others_are_refused_and_change_nothing(matrix: Matrix, name: str) -> Non
     assert matrix.items() == items
 
 
+@pytest.fixture(scope="module")
+def keys_without(matrix: Matrix) -> dict[str, str]:
+    """By right: a service's key with every right but that one."""
+    keys = {}
+    for right in RIGHTS:
+        role = f"without-{right.replace(':', '.')}"
+        rest = frozenset(RIGHTS) - {right, "admin:platform"}
+        matrix.app.run(matrix.app.platform.directory.roles.put("matrix", role, rest))
+        keys[right] = matrix.app.key("matrix", role)
+    return keys
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_all_other_rights_together_do_not_suffice(
+    matrix: Matrix, keys_without: dict[str, str], name: str
+) -> None:
+    key = keys_without[matrix.right(name)]
+    answer = matrix.call(name, {"authorization": f"Bearer {key}"})
+    assert answer.status_code == 403 and matrix.right(name) in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in ENDS])
 def test_those_with_the_right_are_admitted(matrix: Matrix, name: str) -> None:
     for role, kind, _ in callers(matrix, name, "allowed"):

@@ -154,6 +154,17 @@ def test_a_tenant_defines_a_bounded_number_of_roles(
         admin.put_role(name="two", rights=["read:own"])
 
 
+def test_the_audit_log_says_how_a_role_changed(app: CapabilityApp) -> None:
+    admin = app.client("audited", "admin").platform
+    admin.put_role(name="clerk", rights=["read:own", "write:own"])
+    admin.put_role(name="clerk", rights=["read:own", "read:tenant"])
+    entries = wait_until(lambda: len(found := admin.list_audit()["entries"]) == 2 and found, 10)
+    assert [entry["changes"] for entry in entries] == [
+        ["+read:tenant", "-write:own"],
+        ["+read:own", "+write:own"],
+    ]
+
+
 def test_roles_of_another_tenant_are_unknown(app: CapabilityApp) -> None:
     app.client("acme", "admin").platform.put_role(name="local", rights=["read:own"])
     globex = app.client("globex", "admin").platform
