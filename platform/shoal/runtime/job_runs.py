@@ -1,6 +1,5 @@
 """Job runs: what was asked for, what runs and what came of it, kept in Redis."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,27 +10,31 @@ from uuid import uuid4
 import orjson
 from pydantic import AwareDatetime, BaseModel, Field
 
-from shoal.contract.errors import Conflict, NotFound
+from shoal.contract.errors import Conflict, LimitExceeded, NotFound
 from shoal.stores.redis_client import blocking_redis, translate_errors
 from shoal.tenants.keyspace import PREFIX
 
 LOST_SECONDS = 20.0
 """Seconds without a heartbeat after which a run's process counts as dead."""
 MAX_ATTEMPTS = 3
-MAX_FINISHED = 1000
-"""Finished runs that are kept."""
-MAX_UNFINISHED = 100
-"""Unfinished runs that one tenant may have."""
+MAX_FINISHED = 200
+"""Finished runs that are kept of each tenant, and of those for all tenants."""
+MAX_WAITING = 100
+"""Waiting runs that one tenant may have."""
+MAX_RESULT_BYTES = 64 * 2**10
+"""A run's result in JSON; of a larger one only its size is kept."""
 PAGE = 200
 
 ALL = f"{PREFIX}runs"
-"""Sorted set: every run by its creation time."""
+"""Sorted set: every run by its creation time; with `:<tenant>`, those of a tenant."""
 QUEUE = f"{PREFIX}runs:queue"
-"""List: the queued runs, oldest first."""
+"""With `:<tenant>`, a list: the tenant's waiting runs, oldest first."""
+TURNS = f"{PREFIX}runs:turns"
+"""Sorted set: the tenants with waiting runs, by when one of theirs last started."""
 RUNNING = f"{PREFIX}runs:running"
 """Sorted set: the running runs by the time of their last heartbeat."""
 FINISHED = f"{PREFIX}runs:finished"
-"""Sorted set: the finished runs by the time of their end."""
+"""With `:<tenant>`, a sorted set: its finished runs by the time of their end."""
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
@@ -62,43 +65,74 @@ class Run(BaseModel):
     error: str | None = None
 
 
-_ADD = """
--- KEYS: the run, all runs, the queue. ARGV: the run's id, its creation time, its fields.
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('RPUSH', KEYS[3], ARGV[1])
+_ENQUEUE = """
+-- Uses: the run's key, all runs, the tenant's runs, its queue, the turns; the time, the
+-- run's id, the tenant, the fields from the fourth argument on.
+local function enqueue(keys, args)
+  redis.call('HSET', keys[1], unpack(args, 4))
+  redis.call('ZADD', keys[2], args[1], args[2])
+  redis.call('ZADD', keys[3], args[1], args[2])
+  redis.call('RPUSH', keys[4], args[2])
+  redis.call('ZADD', keys[5], 'NX', args[1], args[3])
+end
 """
-_SCHEDULE = """
--- KEYS: when the job was last due, the run, all runs, the queue.
--- ARGV: when it is due now, the run's id, its creation time, its fields.
-local last = redis.call('GET', KEYS[1])
-if last and tonumber(ARGV[1]) <= tonumber(last) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-if not last then return 0 end
-redis.call('HSET', KEYS[2], unpack(ARGV, 4))
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
-redis.call('RPUSH', KEYS[4], ARGV[2])
+_ADD = (
+    _ENQUEUE
+    + """
+-- KEYS: see enqueue. ARGV: how many may wait (0: any number), then as enqueue has them.
+local most = tonumber(table.remove(ARGV, 1))
+if most > 0 and redis.call('LLEN', KEYS[4]) >= most then return 0 end
+enqueue(KEYS, ARGV)
 return 1
 """
+)
+_SCHEDULE = (
+    _ENQUEUE
+    + """
+-- KEYS: when the job was last due, then as enqueue has them.
+-- ARGV: when it is due now, then as enqueue has them.
+local last, due = redis.call('GET', KEYS[1]), table.remove(ARGV, 1)
+if last and tonumber(due) <= tonumber(last) then return 0 end
+redis.call('SET', table.remove(KEYS, 1), due)
+if not last then return 0 end
+enqueue(KEYS, ARGV)
+return 1
+"""
+)
 _CLAIM = """
--- KEYS: the queue, the running runs.
--- ARGV: what a run's key begins with, the time, how many may run, the new fields.
-if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[3]) then return false end
-local run = redis.call('LPOP', KEYS[1])
-while run and redis.call('EXISTS', ARGV[1] .. run) == 0 do run = redis.call('LPOP', KEYS[1]) end
-if run then
-  redis.call('ZADD', KEYS[2], ARGV[2], run)
-  redis.call('HINCRBY', ARGV[1] .. run, 'attempt', 1)
-  redis.call('HSET', ARGV[1] .. run, unpack(ARGV, 4))
+-- KEYS: the turns, the running runs.
+-- ARGV: what a run's key and what a queue's key begin with, the time, how many may run,
+-- how many of one tenant may, the new fields. A run's tenant is JSON: "acme" or null.
+if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then return false end
+local running = {}
+for _, run in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  local owner = redis.call('HGET', ARGV[1] .. run, 'tenant')
+  if owner then running[owner] = (running[owner] or 0) + 1 end
 end
-return run
+for _, tenant in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local owner = tenant == '' and 'null' or '"' .. tenant .. '"'
+  if (running[owner] or 0) < tonumber(ARGV[5]) then
+    local queue = ARGV[2] .. tenant
+    local run = redis.call('LPOP', queue)
+    while run and redis.call('EXISTS', ARGV[1] .. run) == 0 do run = redis.call('LPOP', queue) end
+    if redis.call('LLEN', queue) == 0 then redis.call('ZREM', KEYS[1], tenant)
+    else redis.call('ZADD', KEYS[1], ARGV[3], tenant) end
+    if run then
+      redis.call('ZADD', KEYS[2], ARGV[3], run)
+      redis.call('HINCRBY', ARGV[1] .. run, 'attempt', 1)
+      redis.call('HSET', ARGV[1] .. run, unpack(ARGV, 6))
+      return run
+    end
+  end
+end
+return false
 """
 _UPDATE = """
 -- KEYS: the run. ARGV: the fields to set, unless the run was deleted.
 return redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HSET', KEYS[1], unpack(ARGV))
 """
 _FINISH = """
--- KEYS: the run, the running, finished and all runs.
+-- KEYS: the run, the running, the tenant's finished, all and the tenant's runs.
 -- ARGV: the run's id, the time, how many to keep, what a run's key begins with, the new fields.
 redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('EXISTS', KEYS[1]) == 0 then return end
@@ -106,24 +140,25 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 5))
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 for _, old in ipairs(redis.call('ZREVRANGE', KEYS[3], ARGV[3], -1)) do
   redis.call('DEL', ARGV[4] .. old)
-  redis.call('ZREM', KEYS[3], old)
-  redis.call('ZREM', KEYS[4], old)
+  for i = 3, 5 do redis.call('ZREM', KEYS[i], old) end
 end
 """
 _REQUEUE = """
--- KEYS: the run, the running runs, the queue.
--- ARGV: the run's id, how many attempts a run has, the new fields.
+-- KEYS: the run, the running runs, the tenant's queue, the turns.
+-- ARGV: the run's id, how many attempts a run has, the time, the tenant, the new fields.
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) return end
 if tonumber(redis.call('HGET', KEYS[1], 'attempt')) >= tonumber(ARGV[2]) then return end
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
 redis.call('RPUSH', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[4], 'NX', ARGV[3], ARGV[4])
 """
 _FORGET = """
--- KEYS: the run, the queue, the running, finished and all runs. ARGV: the run's id.
+-- KEYS: the run, the tenant's queue, the running, its finished, all and its runs.
+-- ARGV: the run's id.
 redis.call('DEL', KEYS[1])
 redis.call('LREM', KEYS[2], 0, ARGV[1])
-for i = 3, 5 do redis.call('ZREM', KEYS[i], ARGV[1]) end
+for i = 3, 6 do redis.call('ZREM', KEYS[i], ARGV[1]) end
 """
 
 
@@ -168,10 +203,14 @@ class JobRuns:
             tenant: Whom it is for; None for all tenants.
             arguments: What the job is given; must be JSON.
             due: When it should have started; None for now.
+
+        Raises:
+            LimitExceeded: `MAX_WAITING` runs of the tenant wait already.
         """
         run = _new_run(job, tenant=tenant, arguments=arguments, due=due)
-        keys = (_key(run.id), ALL, QUEUE)
-        self._eval(_ADD, keys, run.id, run.created.timestamp(), *_fields(run.model_dump()))
+        most = MAX_WAITING if tenant else 0
+        if not self._eval(_ADD, _keys(run), most, *_enqueued(run)):
+            raise LimitExceeded(f"{most} runs of {tenant} wait already", retry_after=10)
         return run
 
     def schedule(self, job: str, due: datetime) -> bool:
@@ -183,9 +222,8 @@ class JobRuns:
             Whether this call queued it.
         """
         run = _new_run(job, due=due)
-        keys = (f"{PREFIX}cron:{job}", _key(run.id), ALL, QUEUE)
-        times = (due.timestamp(), run.id, run.created.timestamp())
-        return bool(self._eval(_SCHEDULE, keys, *times, *_fields(run.model_dump())))
+        keys = (f"{PREFIX}cron:{job}", *_keys(run))
+        return bool(self._eval(_SCHEDULE, keys, due.timestamp(), *_enqueued(run)))
 
     def get(self, run_id: str) -> Run:
         """A run by its id; NotFound when there is none."""
@@ -196,21 +234,22 @@ class JobRuns:
         return _run(fields)
 
     def recent(self, *, tenant: str | None = None, limit: int = 50) -> list[Run]:
-        """The newest runs first; with a tenant, only those for that tenant alone."""
-        found: list[Run] = []
-        start = 0
+        """The newest runs first, without their arguments.
+
+        Args:
+            tenant: Only those for this tenant alone.
+            limit: The largest number of runs.
+        """
+        key = ALL if tenant is None else f"{ALL}:{tenant}"
         with translate_errors():
-            while ids := self._redis.zrevrange(ALL, start, start + PAGE - 1):
-                found += [run for run in self._read(ids) if tenant is None or run.tenant == tenant]
-                if len(found) >= limit:
-                    break
-                start += PAGE
-        return found[:limit]
+            return self._read(self._redis.zrevrange(key, 0, limit - 1))
 
     def unfinished(self) -> list[Run]:
-        """The running runs, then the queued ones in their order."""
+        """The running runs, then the waiting ones, tenant by tenant."""
         with translate_errors():
-            ids = self._redis.zrange(RUNNING, 0, -1) + self._redis.lrange(QUEUE, 0, -1)
+            ids = self._redis.zrange(RUNNING, 0, -1)
+            for tenant in self._redis.zrange(TURNS, 0, -1):
+                ids += self._redis.lrange(f"{QUEUE}:{tenant}", 0, -1)
             return self._read(ids)
 
     def count_unfinished(self, tenant: str) -> int:
@@ -229,7 +268,7 @@ class JobRuns:
             raise Conflict(f"run {run_id} has already finished: {run.state}")
         with translate_errors():
             self._redis.hset(_key(run_id), "cancel", "1")
-            if run.state == "queued" and self._redis.lrem(QUEUE, 0, run_id):
+            if run.state == "queued" and self._redis.lrem(f"{QUEUE}:{run.tenant or ''}", 0, run_id):
                 self.finish(run_id, "cancelled")
         return self.get(run_id)
 
@@ -238,17 +277,26 @@ class JobRuns:
 
         The process of one that runs is told to stop at its next heartbeat.
         """
-        runs = self.recent(tenant=tenant, limit=sys.maxsize)
-        for run in runs:
-            self._eval(_FORGET, (_key(run.id), QUEUE, RUNNING, FINISHED, ALL), run.id)
-        return len(runs)
+        mine = f"{ALL}:{tenant}"
+        with translate_errors():
+            ids = self._redis.zrange(mine, 0, -1)
+            self._redis.zrem(TURNS, tenant)
+        for run_id in ids:
+            keys = (_key(run_id), f"{QUEUE}:{tenant}", RUNNING, f"{FINISHED}:{tenant}", ALL, mine)
+            self._eval(_FORGET, keys, run_id)
+        return len(ids)
 
     # What workers and job processes use
 
     def claim(self, max_running: int = 1_000) -> Run | None:
-        """Take the oldest queued run; None if none is, or `max_running` run."""
+        """Take a waiting run; None if none may start, or `max_running` run.
+
+        The tenants take turns. One of them never runs more than all but one of
+        `max_running`, so that a run of another can start.
+        """
         started = _fields({"state": "running", "started": datetime.now(UTC)})
-        run_id = self._eval(_CLAIM, (QUEUE, RUNNING), _key(""), time.time(), max_running, *started)
+        most = (_key(""), f"{QUEUE}:", time.time(), max_running, max(1, max_running - 1))
+        run_id = self._eval(_CLAIM, (TURNS, RUNNING), *most, *started)
         return self.get(run_id) if run_id else None
 
     def update(self, run_id: str, **changes: Any) -> None:
@@ -273,8 +321,10 @@ class JobRuns:
         """Enter how a run ended, unless it was deleted."""
         now = datetime.now(UTC)
         changes: dict[str, Any] = {"state": state, "finished": now, "error": error}
-        changes["result"] = dict(result) if result else None
-        keys = (_key(run_id), RUNNING, FINISHED, ALL)
+        changes["result"] = _bounded(dict(result)) if result else None
+        with translate_errors():
+            tenant = orjson.loads(self._redis.hget(_key(run_id), "tenant") or "null") or ""
+        keys = (_key(run_id), RUNNING, f"{FINISHED}:{tenant}", ALL, f"{ALL}:{tenant}")
         limits = (run_id, now.timestamp(), MAX_FINISHED, _key(""))
         self._eval(_FINISH, keys, *limits, *_fields(changes))
 
@@ -287,24 +337,50 @@ class JobRuns:
         with translate_errors():
             lost = self._redis.zrangebyscore(RUNNING, 0, time.time() - LOST_SECONDS)
             runs = self._read(lost)
+            tenants = {run.id: run.tenant or "" for run in runs}
         queued = _fields({"state": "queued", "error": "the process died; the run is retried"})
         for run_id in lost:
-            self._eval(_REQUEUE, (_key(run_id), RUNNING, QUEUE), run_id, MAX_ATTEMPTS, *queued)
+            tenant = tenants.get(run_id, "")
+            keys = (_key(run_id), RUNNING, f"{QUEUE}:{tenant}", TURNS)
+            self._eval(_REQUEUE, keys, run_id, MAX_ATTEMPTS, time.time(), tenant, *queued)
         for run in runs:
             if run.attempt >= MAX_ATTEMPTS:
                 self.finish(run.id, "failed", error=f"the process died {run.attempt} times")
         return runs
 
     def _read(self, ids: Sequence[str]) -> list[Run]:
-        """The runs of these ids that exist."""
-        pipe = self._redis.pipeline(transaction=False)
-        for run_id in ids:
-            pipe.hgetall(_key(run_id))
-        return [_run(fields) for fields in pipe.execute() if fields]
+        """The runs of these ids that exist, without their arguments."""
+        names = [name for name in Run.model_fields if name != "arguments"]
+        found: list[Run] = []
+        for start in range(0, len(ids), PAGE):
+            pipe = self._redis.pipeline(transaction=False)
+            for run_id in ids[start : start + PAGE]:
+                pipe.hmget(_key(run_id), names)
+            for values in pipe.execute():
+                fields = {k: v for k, v in zip(names, values, strict=True) if v is not None}
+                if "id" in fields:
+                    found.append(_run(fields))
+        return found
 
 
 def _key(run_id: str) -> str:
     return f"{PREFIX}run:{run_id}"
+
+
+def _keys(run: Run) -> tuple[str, ...]:
+    """The keys of a run that is queued, as the scripts take them."""
+    tenant = run.tenant or ""
+    return (_key(run.id), ALL, f"{ALL}:{tenant}", f"{QUEUE}:{tenant}", TURNS)
+
+
+def _enqueued(run: Run) -> list[Any]:
+    """What is entered of a run that is queued, as the scripts take it."""
+    return [run.created.timestamp(), run.id, run.tenant or "", *_fields(run.model_dump())]
+
+
+def _bounded(result: dict[str, Any]) -> dict[str, Any]:
+    size = len(orjson.dumps(result, default=str))
+    return {"omitted_bytes": size} if size > MAX_RESULT_BYTES else result
 
 
 def _new_run(

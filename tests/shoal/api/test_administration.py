@@ -131,7 +131,7 @@ def test_a_replay_takes_ids_or_a_position(shoal_app: Callable[..., Any]) -> None
 def test_a_tenant_cannot_fill_the_queue(
     shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.api.jobs.MAX_UNFINISHED", 2)
+    monkeypatch.setattr("shoal.runtime.job_runs.MAX_WAITING", 2)
     app = shoal_app(capabilities=[DIARY])
     for _ in range(2):
         app.client("flood").platform.run_job(name="diary.nightly")

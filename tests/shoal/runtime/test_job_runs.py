@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shoal import Conflict, NotFound, Unavailable
+from shoal import Conflict, LimitExceeded, NotFound, Unavailable
 from shoal.runtime import job_runs
 from shoal.runtime.job_runs import JobRuns
 from shoal.tenants.keyspace import PREFIX
@@ -149,3 +149,58 @@ def test_the_runs_of_a_tenant_are_forgotten(runs: JobRuns) -> None:
     assert runs.heartbeat(mine[0].id) is True
     assert [r.id for r in runs.unfinished()] == [other.id]
     assert not [key for key in runs._redis.scan_iter() for run in mine if run.id in key]
+
+
+def test_tenants_take_turns(runs: JobRuns) -> None:
+    """However many runs one tenant queues first, each other is next in turn."""
+    for tenant in ("acme", "acme", "acme", "globex", "zeta", "globex"):
+        runs.add("a.b", tenant=tenant)
+    order = []
+    while run := runs.claim():
+        order.append(run.tenant)
+        runs.finish(run.id, "succeeded")
+        time.sleep(0.002)
+    assert sorted(order[:3]) == ["acme", "globex", "zeta"]
+    assert sorted(order[3:5]) == ["acme", "globex"] and order[5] == "acme"
+
+
+def test_a_tenant_leaves_a_place_for_another(runs: JobRuns) -> None:
+    for _ in range(3):
+        runs.add("a.b", tenant="acme")
+    assert runs.claim(2) is not None and runs.claim(2) is None
+    runs.add("a.b", tenant="globex")
+    claimed = runs.claim(2)
+    assert claimed is not None and claimed.tenant == "globex"
+    assert runs.claim(2) is None
+
+
+def test_a_tenant_has_a_bound_of_waiting_runs(
+    runs: JobRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runs, "MAX_WAITING", 2)
+    for _ in range(2):
+        runs.add("a.b", tenant="acme")
+    with pytest.raises(LimitExceeded, match="2 runs of acme wait already"):
+        runs.add("a.b", tenant="acme")
+    assert runs.add("a.b", tenant="globex").state == "queued"
+
+
+def test_each_tenant_keeps_its_own_finished_runs(
+    runs: JobRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runs, "MAX_FINISHED", 2)
+    first = runs.add("a.b", tenant="globex")
+    runs.cancel(first.id)
+    for _ in range(5):
+        runs.cancel(runs.add("a.b", tenant="acme").id)
+    assert [r.id for r in runs.recent(tenant="globex")] == [first.id]
+    assert len(runs.recent(tenant="acme")) == 2 and len(runs.recent()) == 3
+
+
+def test_lists_carry_no_arguments_and_results_a_bound(runs: JobRuns) -> None:
+    run = runs.add("a.b", tenant="acme", arguments={"text": "x" * 60_000})
+    assert runs.recent(tenant="acme")[0].arguments == {}
+    claimed = runs.claim()
+    assert claimed is not None and claimed.arguments == run.arguments
+    runs.finish(run.id, "succeeded", result={"rows": "x" * 100_000})
+    assert runs.get(run.id).result == {"omitted_bytes": 100_011}
