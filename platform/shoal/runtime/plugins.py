@@ -9,13 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pluggy
+from croniter import croniter
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from shoal.contract import hookspecs
 from shoal.contract.capability import Capability
 
 GROUP = "shoal"
+SHOAL = importlib.metadata.version("shoal")
 RESERVED = {"platform", "console", "docs", "healthz", "-"}
 PLATFORM = importlib.metadata.EntryPoint(
     "platform", "shoal.api.capability:platform_capability", GROUP
@@ -74,6 +79,8 @@ class Plugins:
             cause = f"the name {found.name!r} is reserved for the platform"
         elif found.name in self.origins:
             cause = f"the capability {found.name!r} is already {self.origins[found.name]}'s"
+        elif fault := fault_of(found):
+            cause = f"the capability {found.name!r}: {fault}"
         else:
             self.origins[found.name] = plugin
             if found.name not in disabled:
@@ -99,7 +106,7 @@ def load(
     for entry in sorted(entry_points, key=lambda e: e.name):
         try:
             found = _register(manager, entry)
-        except Exception as error:  # importing a plugin may raise anything
+        except (Exception, SystemExit) as error:  # importing a plugin may raise anything
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
             cause = describe(error)
@@ -115,12 +122,45 @@ def _register(
     manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint
 ) -> list[Capability]:
     """Register one plugin; the capabilities that it offers."""
+    check_shoal_version(entry)
     plugin = entry.load()
     manager.register(plugin, entry.name)
     manager.check_pending()
+    if not (manager.get_hookcallers(plugin) or ()):
+        raise ValueError("it implements no hook: is `@hookimpl` missing?")
     others = [p for p in manager.get_plugins() if p is not plugin]
     call = manager.subset_hook_caller("shoal_capabilities", others)
     return [capability for offered in call() for capability in offered]
+
+
+def check_shoal_version(entry: importlib.metadata.EntryPoint) -> None:
+    """Refuse a plugin whose package does not support this version of Shoal.
+
+    Raises:
+        ValueError: One of the package's requirements of `shoal` is not met.
+    """
+    for text in (entry.dist.requires if entry.dist else None) or ():
+        needed = Requirement(text)
+        met = not needed.marker or needed.marker.evaluate({"extra": ""})
+        if canonicalize_name(needed.name) == "shoal" and met and SHOAL not in needed.specifier:
+            raise ValueError(f"needs shoal {needed.specifier}, and this is {SHOAL}")
+
+
+def fault_of(capability: Capability) -> str | None:
+    """What keeps a capability from being used, or None."""
+    for job in capability.jobs:
+        if job.cron is not None and not croniter.is_valid(job.cron):
+            return f"job {job.name}: cron {job.cron!r} cannot be read; write five fields"
+        if job.timezone is not None:
+            try:
+                ZoneInfo(job.timezone)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                return f"job {job.name}: unknown time zone {job.timezone!r}"
+    model = capability.parameters
+    for name, parameter in (model.model_fields if model else {}).items():
+        if parameter.is_required():
+            return f"parameter {name} has no default, which applies where nobody sets it"
+    return None
 
 
 def describe(error: BaseException) -> str:

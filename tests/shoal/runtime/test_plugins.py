@@ -2,7 +2,8 @@
 
 import sys
 import types
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import pytest
 from fastapi import APIRouter
@@ -101,3 +102,55 @@ def test_disabled_capabilities_are_left_out() -> None:
         [entry("a", capabilities=[capability("one"), capability("two")])], disabled=["one"]
     )
     assert list(found.capabilities) == ["two"] and not found.problems
+
+
+BAD: dict[str, tuple[str, str]] = {
+    "a_cron": ("CRON", "job nightly: cron '61 25 * * *' cannot be read"),
+    "b_zone": ("ZONE", "job nightly: unknown time zone 'Mars/Olympus'"),
+    "c_exit": ("EXIT", "SystemExit: 3"),
+    "d_default": ("DEFAULT", "parameter size has no default"),
+    "e_hookless": ("HOOKLESS", "is `@hookimpl` missing?"),
+    "f_taken": ("TAKEN", "is already a_good's"),
+    "g_version": ("VERSION", "needs shoal <0.0.1, and this is"),
+}
+"""Entry point → what its plugin does wrong, and the cause that is reported."""
+
+
+def write_plugin(folder: Path, name: str, kind: str) -> None:
+    """An installed package with a plugin."""
+    offers = {
+        "GOOD": "[Capability('good', '', routes=lambda services: APIRouter())]",
+        "TAKEN": "[Capability('good', '', routes=lambda services: APIRouter())]",
+        "CRON": "[Capability('a1', '', routes=None, jobs=[Job('nightly', print, "
+        "cron='61 25 * * *')])]",
+        "ZONE": "[Capability('b1', '', routes=None, jobs=[Job('nightly', print, cron='0 3 * * *', "
+        "timezone='Mars/Olympus')])]",
+        "DEFAULT": "[Capability('d1', '', routes=None, parameters=P)]",
+    }.get(kind, "[Capability('x1', '', routes=None)]")
+    (folder / f"bad_{name}.py").write_text(
+        "import sys\nfrom fastapi import APIRouter\n"
+        "from shoal import Capability, Job, Parameters, hookimpl\n"
+        "class P(Parameters):\n    size: int\n"
+        + ("sys.exit(3)\n" if kind == "EXIT" else "")
+        + ("" if kind == "HOOKLESS" else "@hookimpl\n")
+        + f"def shoal_capabilities():\n    return {offers}\n"
+    )
+    info = folder / f"bad_{name}-1.0.dist-info"
+    info.mkdir()
+    requires = "shoal<0.0.1" if kind == "VERSION" else "shoal"
+    (info / "METADATA").write_text(f"Name: bad_{name}\nVersion: 1.0\nRequires-Dist: {requires}\n")
+    (info / "entry_points.txt").write_text(f"[shoal-test]\n{name} = bad_{name}\n")
+
+
+def test_bad_plugins_are_refused_by_reason_and_the_good_one_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, kind in {"a_good": "GOOD", **{n: kind for n, (kind, _) in BAD.items()}}.items():
+        write_plugin(tmp_path, name, kind)
+    found = load(entry_points(group="shoal-test"))
+    assert list(found.capabilities) == ["good"]
+    causes = {problem.plugin: problem.cause for problem in found.problems}
+    assert causes.keys() == BAD.keys()
+    for name, (_, cause) in BAD.items():
+        assert cause in causes[name], causes[name]
