@@ -32,6 +32,8 @@ MAX_BYTES = 2 * 2**20
 """The largest body: of a user, and of a group with its members."""
 MAX_FILTER = 1000
 """The most characters of a filter or a list of attributes."""
+MAX_VALUES = 100
+"""The most values of an attribute, besides the members of a group."""
 MAX_DETAIL = 500
 MAX_DEPTH = 20
 """The most nested arrays and objects of a body."""
@@ -232,5 +234,12 @@ def page_of(search: SearchRequest[Any]) -> tuple[int, int]:
 
 
 def read_resource(model: type[R], document: dict[str, Any], context: Context) -> R:
-    """The resource that a request carries. ValidationError if it is not valid."""
+    """The resource that a request carries, without a group's members.
+
+    Raises:
+        SCIMException, ValidationError: It is not valid.
+    """
+    for name, value in document.items():
+        if isinstance(value, list) and len(value) > MAX_VALUES:
+            raise InvalidSyntaxException(detail=f"{name[:100]} has over {MAX_VALUES} values")
     return model.model_validate(document, scim_ctx=context, scim_policy=POLICY)
