@@ -1,13 +1,14 @@
 """Fixtures for all tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from . import leaks
 from .moto_server import CREDENTIALS, MotoServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,6 +27,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if slow & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test fails that logged or printed a secret."""
+    report = yield
+    if not report.failed:
+        for section, text in report.sections:
+            if found := list(leaks.leaks(text.encode(errors="replace"))):
+                report.outcome = "failed"
+                report.longrepr = f"{item.nodeid}: {section}: {', '.join(found)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+    made = yield
+    if fixturedef.argname == "shoal_servers":
+        leaks.register_servers(made.online, made.events)
+    return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_in_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After all tests, no file that others may read has a secret in it."""
+    yield
+    found = list(leaks.leaks_of_files(tmp_path_factory.getbasetemp()))
+    assert not found, "\n".join(found[:20])
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from shoal import Client, Conflict, Role
 from shoal.router.credentials import mint_internal
 from shoal.tenants.records import PLATFORM
 
+from ..leaks import leaks_of_files
+
 HERE = Path(__file__).parent
 PLUGIN = HERE.parent / "greeting_plugin"
 
@@ -118,7 +120,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield running
     finally:
         if not existing:
+            logs = Path("/tmp/ray/session_latest/logs").resolve()
             running.shoal("down")
+            found = list(leaks_of_files(logs))
+            assert not found, "\n".join(found[:20])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_tenant_cannot_fill_the_queue(
 
 def test_one_failed_archive_does_not_stop_the_others() -> None:
     class Logs:
-        async def archive(self, tenant: str) -> None:
+        async def archive(self, tenant: str, wait: timedelta) -> None:
             archived.append(tenant)
             if tenant == "bravo":
                 raise ValueError("no such event")
