@@ -1,8 +1,12 @@
 """Hostile requests to a running platform: each is answered with a problem."""
 
+import gzip
+import json
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import jwt
@@ -171,3 +175,46 @@ def test_a_tenants_requests_become_series(platform: Any, globex: str) -> None:
             return wanted - found
 
         wait_until(lambda: not missing(), 150)
+
+
+def test_every_error_is_a_problem_with_one_id(platform: Any, http: httpx.Client, acme: str) -> None:
+    headers = bearer(platform.key(acme))
+    for path in ("/nosuch", "/-/routes", "/greeting/nosuch"):
+        assert_problem(http.get(path, headers=headers), 404)
+    assert_problem(http.delete("/greeting", headers=headers), 403, 405)
+    assert http.get("/-/healthz").status_code == 200
+    for sent in ("a b", "x" * 200):
+        answer = http.get("/nosuch", headers={"x-request-id": sent})
+        assert_problem(answer, 404)
+        assert answer.headers.get_list("x-request-id") != [sent]
+
+
+def test_head_and_compressed_bodies_pass_haproxy(
+    platform: Any, http: httpx.Client, acme: str
+) -> None:
+    headers = bearer(platform.key(acme))
+    get, head = [http.request(m, "/platform/whoami", headers=headers) for m in ("GET", "HEAD")]
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+    event = {"id": uuid4().hex, "source": "t", "type": "t.t", "time": "2026-11-23T10:00:00Z"}
+    answer = http.post(
+        "/platform/events",
+        headers={**headers, "content-type": "application/json", "content-encoding": "gzip"},
+        content=gzip.compress(json.dumps(event).encode()),
+    )
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+
+
+def test_a_silent_body_is_408_through_haproxy(platform: Any, acme: str) -> None:
+    host, _, port = platform.address.removeprefix("http://").partition(":")
+    head = (
+        "POST /platform/events HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n"
+        f"Authorization: Bearer {platform.key(acme)}\r\n\r\n"
+    )
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + b"{")
+        while not answer.endswith(b"}"):
+            answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert b"application/problem+json" in answer and b'"request_id"' in answer

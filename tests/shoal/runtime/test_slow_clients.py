@@ -152,6 +152,12 @@ def test_connections_from_one_address_are_limited(proxy: Proxy) -> None:
     assert accepted == 64
 
 
+def test_an_early_response_reaches_a_client_that_still_sends(proxy: Proxy) -> None:
+    with open_socket(proxy) as connection:
+        connection.sendall(b"POST /small/large HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 405 ")  # without the body
+
+
 def test_a_long_stream_of_long_pauses_is_delivered(proxy: Proxy) -> None:
     with httpx.stream("GET", f"{proxy.address}/small/stream", timeout=10) as response:
         assert response.read() == b"xx"
