@@ -13,7 +13,7 @@ else
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
 endif
 
-.PHONY: install demo test test-unit test-integration test-cluster test-kills coverage lint audit format requirements clean
+.PHONY: install demo test test-unit test-integration test-contract test-cluster test-kills coverage lint audit format requirements clean
 
 install: $(STAMP)
 
@@ -41,6 +41,10 @@ test-unit: install
 
 test-integration: install
 	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m integration
+
+# Every operation against its OpenAPI document, with many generated requests.
+test-contract: install
+	@SHOAL_CONTRACT_EXAMPLES=100 $(PYTEST) --timeout 3600 tests/shoal/test_openapi.py
 
 test-cluster: install
 	@$(PYTEST) tests/cluster

@@ -61,7 +61,7 @@ async def list_alerts(
     }
 
 
-@router.post("/alerts/{id}/acknowledge")
+@router.post("/alerts/{id}/acknowledge", responses={409: {}})
 async def acknowledge_alert(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -78,7 +78,7 @@ async def acknowledge_alert(
     return await _change_alert(ctx, id, acknowledge)
 
 
-@router.post("/alerts/{id}/resolve")
+@router.post("/alerts/{id}/resolve", responses={409: {}})
 async def resolve_alert(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

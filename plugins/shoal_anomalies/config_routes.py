@@ -36,7 +36,7 @@ async def list_rules(ctx: TenantContext = Depends(requires("read:tenant"))) -> d
     return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
 
 
-@router.put("/rules/{id}")
+@router.put("/rules/{id}", responses={409: {}})
 async def put_rule(
     id: Identifier, body: Rule, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -67,7 +67,7 @@ async def list_channels(ctx: TenantContext = Depends(requires("read:tenant"))) -
     return {"channels": {k.decode(): read_channel(v).shown() for k, v in sorted(stored.items())}}
 
 
-@router.put("/channels/{id}")
+@router.put("/channels/{id}", responses={409: {}})
 async def put_channel(
     id: Identifier, body: Channel, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -100,7 +100,7 @@ async def list_maintenance(ctx: TenantContext = Depends(requires("read:tenant"))
     return {"maintenance": listed}
 
 
-@router.put("/maintenance/{id}")
+@router.put("/maintenance/{id}", responses={409: {}})
 async def put_maintenance(
     id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

@@ -73,7 +73,7 @@ async def give_feedback(
     return {"id": id, "feedback": record}
 
 
-@router.post("/missed")
+@router.post("/missed", responses={404: {}, 409: {}})
 async def report_missed(
     body: Missed, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

@@ -115,7 +115,7 @@ async def list_metrics(ctx: TenantContext = Depends(requires("read:tenant"))) ->
     return {"series": sorted(series, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
 
 
-@router.get("/series", openapi_extra=LABELS)
+@router.get("/series", openapi_extra=LABELS, responses={404: {}})
 async def get_series(
     request: Request,
     metric: Metric = None,

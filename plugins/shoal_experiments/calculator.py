@@ -15,6 +15,7 @@ from .correction import Correction, adjust, interval_alpha
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .sample_size import (
     MIN_SPACING,
+    ImpossibleSample,
     has_close_looks,
     mean_sample_size,
     proportion_sample_size,
@@ -61,7 +62,7 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
     """Units needed: `per_arm` are the control's, rounded up.
 
     Raises:
-        ValueError: No sample can detect the effect.
+        ImpossibleSample: No sample can detect the effect.
     """
     effect = plan.minimum_effect * (plan.baseline if plan.effect == "relative" else 1)
     options: dict[str, Any] = {
@@ -76,8 +77,9 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
         assert plan.variance is not None
         n = mean_sample_size(effect, plan.variance, **options)
     if n > 1e11:
-        raise ValueError(
-            f"the effect is too small: more than {1e11:.0g} units per arm would be needed"
+        raise ImpossibleSample(
+            "minimum_effect",
+            f"the effect is too small: more than {1e11:.0g} units per arm would be needed",
         )
     per_arm = _round_up(n)
     treatment = _round_up(n * plan.ratio)

@@ -28,17 +28,13 @@ from .history import unseen_event_types
 from .metrics import OUTCOME, SERVICE, Name
 from .outcomes import MAX_OUTCOMES, Outcome, read_outcomes
 from .repository import Document, Repository
+from .sample_size import ImpossibleSample
 from .summaries import Undefined
 
 
 def _check_id(id: str) -> str:
-    if id in (
-        ".",
-        "..",
-        "docs",
-        "healthz",
-        "openapi.json",
-    ):  # the last three are paths of their own
+    # The last three are paths of their own.
+    if id in (".", "..", "docs", "healthz", "openapi.json"):
         raise ValueError("this cannot be an experiment's id")
     return id
 
@@ -91,8 +87,8 @@ def sample_size(
     """Units per arm needed to detect an effect."""
     try:
         return calculator.sample_size(body)
-    except ValueError as error:
-        raise _invalid(str(error), "minimum_effect", str(error)) from None
+    except ImpossibleSample as error:
+        raise Invalid.at(error.field, str(error)) from None
 
 
 @router.post("/analyze", openapi_extra=SAFE)
@@ -138,7 +134,7 @@ async def list_experiments(
     }
 
 
-@router.put("/{id}")
+@router.put("/{id}", responses={409: {}})
 async def draft(
     id: Id, body: Design, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -146,7 +142,7 @@ async def draft(
     return _view(await lifecycle.draft(ctx, id, body))
 
 
-@router.put("/{id}/proposal")
+@router.put("/{id}/proposal", responses={409: {}})
 async def propose(
     id: Id, body: tuning.Proposal, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -173,14 +169,14 @@ async def get(id: Id, ctx: TenantContext = Depends(requires("read:tenant"))) -> 
     return _view(await Repository(ctx.stores).get(id))
 
 
-@router.delete("/{id}")
+@router.delete("/{id}", responses={409: {}})
 async def delete(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) -> dict[str, Any]:
     """Delete an experiment that is not running."""
     await lifecycle.delete(ctx, id)
     return {"deleted": id}
 
 
-@router.post("/{id}/start")
+@router.post("/{id}/start", responses={409: {}})
 async def start(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) -> dict[str, Any]:
     """Freeze and hash the design, and start assigning units."""
     document = await lifecycle.start(ctx, id)
@@ -198,7 +194,7 @@ async def start(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) 
     }
 
 
-@router.post("/{id}/stop")
+@router.post("/{id}/stop", responses={409: {}})
 async def stop(
     id: Id, body: Reason | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -206,7 +202,7 @@ async def stop(
     return _view(await lifecycle.stop(ctx, id, body.reason if body else ""))
 
 
-@router.post("/{id}/promote")
+@router.post("/{id}/promote", responses={409: {}})
 async def promote(
     id: Id, body: Promotion | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -236,7 +232,7 @@ async def promote(
     return _view(promoted)
 
 
-@router.post("/{id}/rollback")
+@router.post("/{id}/rollback", responses={409: {}})
 async def rollback(
     id: Id, body: Reason | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -287,6 +283,7 @@ async def assignment(
     "/{id}/outcomes",
     status_code=202,
     openapi_extra=rows_body(Outcome.model_json_schema(), MAX_OUTCOMES),
+    responses={409: {}},
 )
 async def add_outcomes(
     id: Id, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))

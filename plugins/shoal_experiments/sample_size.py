@@ -18,6 +18,10 @@ from scipy.stats import nct
 
 Sided = Literal[1, 2]
 _MAX_UNITS = 1e12
+_MAX_DEVIATIONS = 1e6
+"""An effect of so many standard deviations is found in the smallest sample."""
+_MIN_DEVIATIONS = 1e-8
+"""Smallest effect in standard deviations: about 1e17 units per arm."""
 _NORMAL_DOF = 20_000
 """Degrees of freedom from which the t distribution is taken as normal."""
 
@@ -26,6 +30,18 @@ MIN_SPACING = 0.001
 
 The memory that their bounds take grows with its inverse.
 """
+
+
+class ImpossibleSample(ValueError):
+    """No sample can do what is asked.
+
+    Attributes:
+        field: What of the plan makes it impossible.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def has_close_looks(looks: Sequence[float]) -> bool:
@@ -76,7 +92,8 @@ def proportion_sample_size(
         σ² = p1 (1 - p1) + p2 (1 - p2) / ratio
 
     Raises:
-        ValueError: The rates, alpha, power or ratio are impossible.
+        ImpossibleSample: The rates, alpha, power or ratio are impossible, or the effect
+            is too small.
 
     >>> round(proportion_sample_size(0.5, 0.25, power=0.9), 4)
     76.7069
@@ -131,25 +148,29 @@ def mean_sample_size(
     `variance` is that of one unit.
 
     Raises:
-        ValueError: The effect is zero, or the other arguments are impossible.
+        ImpossibleSample: The effect is zero or too small, or the other arguments are
+            impossible.
 
     >>> round(mean_sample_size(0.5, 1.0), 2)
     63.77
     """
     _check(alpha, power, ratio)
     if effect == 0 or not math.isfinite(effect):
-        raise ValueError("the effect to detect must not be zero")
+        raise ImpossibleSample("minimum_effect", "the effect must be a finite number, not zero")
     if not (variance > 0 and math.isfinite(variance)):
-        raise ValueError("the variance of one unit must be above zero")
+        raise ImpossibleSample("variance", "the variance of one unit must be above zero")
     critical = float(ndtri(1 - alpha / sided))
-    normal = variance * (1 + 1 / ratio) * ((critical + float(ndtri(power))) / effect) ** 2
+    deviations = min(abs(effect) / math.sqrt(variance), _MAX_DEVIATIONS)
+    if deviations < _MIN_DEVIATIONS:
+        raise _too_small()
+    normal = (1 + 1 / ratio) * ((critical + float(ndtri(power))) / deviations) ** 2
     if normal > _NORMAL_DOF:
         # Guenther 1981, The American Statistician 35, 243: exact to a tenth of a unit
         return normal + critical**2 / (2 * (1 + ratio))
     smallest = max(2.0, 2.0 / ratio)
 
     def missing(n: float) -> float:
-        return mean_power(n, effect, variance, alpha=alpha, sided=sided, ratio=ratio) - power
+        return mean_power(n, deviations, 1.0, alpha=alpha, sided=sided, ratio=ratio) - power
 
     return _smallest_root(missing, smallest)
 
@@ -180,22 +201,33 @@ def _smallest_root(missing: Callable[[float], float], low: float) -> float:
     high = low
     while missing(high) < 0 and high < _MAX_UNITS:
         high *= 2
+    if not missing(high) >= 0:
+        raise _too_small()
     return float(brentq(missing, low, high, xtol=1e-6))
+
+
+def _too_small() -> ImpossibleSample:
+    return ImpossibleSample(
+        "minimum_effect",
+        f"the effect is too small: more than {_MAX_UNITS:.0g} units per arm would be needed",
+    )
 
 
 def _check_rates(p1: float, p2: float) -> None:
     if not 0 < p1 < 1:
-        raise ValueError("a baseline rate must be strictly between 0 and 1")
+        raise ImpossibleSample("baseline", "a baseline rate must be strictly between 0 and 1")
     if not 0 <= p2 <= 1:
-        raise ValueError(f"baseline + effect must be a rate between 0 and 1, not {p2:g}")
+        raise ImpossibleSample(
+            "minimum_effect", f"baseline + effect must be a rate between 0 and 1, not {p2:g}"
+        )
     if p1 == p2:
-        raise ValueError("the effect to detect must not be zero")
+        raise ImpossibleSample("minimum_effect", "the effect must not be zero beside the baseline")
 
 
 def _check(alpha: float, power: float, ratio: float) -> None:
     if not 0 < alpha < 1 or not 0 < power < 1:
-        raise ValueError("alpha and power must be strictly between 0 and 1")
+        raise ImpossibleSample("alpha", "alpha and power must be strictly between 0 and 1")
     if power <= alpha:
-        raise ValueError("power must be above alpha, the rate of false positives")
+        raise ImpossibleSample("power", "power must be above alpha, the rate of false positives")
     if not (ratio > 0 and math.isfinite(ratio)):
-        raise ValueError("the ratio of the arms' sizes must be above zero")
+        raise ImpossibleSample("ratio", "the ratio of the arms' sizes must be above zero")

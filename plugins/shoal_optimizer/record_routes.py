@@ -96,7 +96,7 @@ async def list_tasks(
     return await _list(ctx, "tasks", limit, cursor)
 
 
-@router.post("/tasks", openapi_extra=record_body(Task, many=True))
+@router.post("/tasks", openapi_extra=record_body(Task, many=True), responses={409: {}})
 async def add_tasks(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> Response:
@@ -104,7 +104,7 @@ async def add_tasks(
     return json_response((await store_records(ctx, "tasks", await _rows(request))).response())
 
 
-@router.put("/tasks/{id}", openapi_extra=record_body(Task))
+@router.put("/tasks/{id}", openapi_extra=record_body(Task), responses={404: {}, 409: {}})
 async def put_task(
     id: Identifier,
     request: Request,
@@ -128,7 +128,7 @@ async def get_task(
     return raw_response(raw)
 
 
-@router.delete("/tasks/{id}", status_code=204)
+@router.delete("/tasks/{id}", status_code=204, responses={409: {}})
 async def delete_task(
     id: Identifier, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> None:
@@ -137,7 +137,9 @@ async def delete_task(
         raise NotFound(f"task {id!r} not found")
 
 
-@router.post("/outcomes", openapi_extra=record_body(Outcome, many=True))
+@router.post(
+    "/outcomes", openapi_extra=record_body(Outcome, many=True), responses={404: {}, 409: {}}
+)
 async def add_outcomes(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> Response:

@@ -31,6 +31,7 @@ from .tasks import get_task, is_visible
 
 MAX_PEOPLE = 5000
 MAX_TASKS = 1000
+CONFLICT: dict[int | str, dict[str, Any]] = {409: {}}
 
 
 class Body(BaseModel):
@@ -216,14 +217,14 @@ def routes(services: Services) -> APIRouter:
     handlers, router = OptimizerRoutes(services), APIRouter()
     router.include_router(record_routes.router)
     router.get("/tasks/{id}/candidates")(handlers.candidates)
-    router.post("/tasks/{id}/recommendation")(handlers.recommend)
+    router.post("/tasks/{id}/recommendation", responses=CONFLICT)(handlers.recommend)
     router.get("/recommendations/{id}")(handlers.get_recommendation)
-    router.post("/recommendations/{id}/accept")(handlers.accept)
-    router.post("/recommendations/{id}/alternative")(handlers.alternative)
-    router.post("/recommendations/{id}/assign")(handlers.assign)
-    router.post("/plan")(handlers.plan)
+    router.post("/recommendations/{id}/accept", responses=CONFLICT)(handlers.accept)
+    router.post("/recommendations/{id}/alternative", responses=CONFLICT)(handlers.alternative)
+    router.post("/recommendations/{id}/assign", responses=CONFLICT)(handlers.assign)
+    router.post("/plan", responses={**CONFLICT, 404: {}})(handlers.plan)
     router.get("/plans/{id}")(handlers.get_plan)
-    router.delete("/plans/{id}", status_code=202)(handlers.cancel_plan)
+    router.delete("/plans/{id}", status_code=202, responses=CONFLICT)(handlers.cancel_plan)
     router.post("/violations/{id}", openapi_extra={"x-shoal-safe": True})(handlers.check_team)
     return router
 

@@ -210,7 +210,7 @@ def routes(services: Services) -> APIRouter:
     handlers, router = SearchRoutes(services), APIRouter()
     router.post("/items", response_model=WriteResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
     router.delete("/items/{id}")(handlers.delete_item)
-    router.get("", response_model=SearchResults)(handlers.search)
+    router.get("", response_model=SearchResults, responses={404: {}})(handlers.search)
     router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})(
         handlers.embed
     )

@@ -6,9 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shoal_experiments import calculator
+from shoal_experiments.calculator import SampleSize, sample_size
+from shoal_experiments.sample_size import ImpossibleSample
 from shoal_experiments.summaries import Undefined
 
 
@@ -126,3 +130,47 @@ def test_the_sample_size_calculator_counts_all_arms() -> None:
     ):
         with pytest.raises(ValueError):
             calculator.sample_size(ask({"metric": "proportion", **bad}))
+
+
+SIZES = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    metric=st.sampled_from(["proportion", "mean"]),
+    baseline=SIZES | st.floats(0, 1),
+    minimum_effect=SIZES | st.floats(-1, 1),
+    effect=st.sampled_from(["absolute", "relative"]),
+    variance=st.floats(0, exclude_min=True, allow_infinity=False),
+    alpha=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    power=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    ratio=st.floats(0, 1000, exclude_min=True),
+)
+@settings(max_examples=300)
+def test_a_sample_size_is_found_or_its_field_is_named(**plan: Any) -> None:
+    if plan["metric"] == "proportion":
+        del plan["variance"]
+    try:
+        found = sample_size(SampleSize.model_validate(plan))
+    except ImpossibleSample as error:
+        assert error.field in plan and "f(a)" not in str(error)
+    else:
+        assert 1 <= found["per_arm"] <= 1e11 and found["total"] >= found["per_arm"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "field"),
+    [
+        ({"baseline": 0}, "baseline"),
+        ({"baseline": 0.99}, "minimum_effect"),
+        ({"minimum_effect": 0}, "minimum_effect"),
+        ({"minimum_effect": 1e-300}, "minimum_effect"),
+        ({"minimum_effect": 1e-9}, "minimum_effect"),
+        ({"power": 0.05, "alpha": 0.1}, "power"),
+        ({"metric": "mean", "variance": 1e300, "minimum_effect": 1e-300}, "minimum_effect"),
+    ],
+)
+def test_an_impossible_sample_names_its_field(plan: dict[str, Any], field: str) -> None:
+    usual = {"metric": "proportion", "baseline": 0.1, "minimum_effect": 0.02}
+    with pytest.raises(ImpossibleSample) as caught:
+        sample_size(SampleSize.model_validate({**usual, **plan}))
+    assert caught.value.field == field

@@ -24,7 +24,7 @@ class Members(Body):
     users: list[Identifier] = Field(max_length=MAX_MEMBERS)
 
 
-@router.put("/boards/{board}/members")
+@router.put("/boards/{board}/members", responses={409: {}})
 async def put_members(
     board: Identifier,
     body: Members,

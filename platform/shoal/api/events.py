@@ -98,7 +98,7 @@ async def dead_letters(
     return {"events": letters, "cursor": last and write_cursor("platform.dead_letters", last)}
 
 
-@router.post("/events/replay", status_code=202)
+@router.post("/events/replay", status_code=202, responses={404: {}})
 async def replay(
     body: Replay, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .parameters import validate_values
 router = APIRouter()
 
 
-@router.put("/experiments/{id}")
+@router.put("/experiments/{id}", responses={404: {}})
 async def put_experiment(
     id: Identifier,
     body: JsonObject,

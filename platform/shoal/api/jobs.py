@@ -87,7 +87,7 @@ async def get_run(
     return (await visible_run(platform, ctx, id)).model_dump(mode="json")
 
 
-@router.delete("/jobs/runs/{id}")
+@router.delete("/jobs/runs/{id}", responses={409: {}})
 async def cancel_run(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class NewKey(Body):
     user: Identifier | None = None
 
 
-@router.post("/tenants/{id}/keys", status_code=201)
+@router.post("/tenants/{id}/keys", status_code=201, responses={409: {}})
 async def create_key(
     id: Text,
     body: NewKey,

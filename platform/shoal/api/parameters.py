@@ -29,7 +29,7 @@ async def get_parameters(
     return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
 
 
-@router.put("/parameters/{capability}")
+@router.put("/parameters/{capability}", responses={404: {}})
 async def put_parameters(
     capability: Text,
     body: JsonObject,

@@ -44,7 +44,7 @@ async def get_role(
     return roles[name]
 
 
-@router.put("/roles/{name}")
+@router.put("/roles/{name}", responses={409: {}})
 async def put_role(
     name: RoleName,
     body: NewRole,

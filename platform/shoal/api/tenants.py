@@ -24,7 +24,7 @@ class NewTenant(Body):
     name: str = Field("", max_length=200)
 
 
-@router.post("/tenants", status_code=201)
+@router.post("/tenants", status_code=201, responses={409: {}})
 async def create_tenant(
     body: NewTenant,
     platform: Platform,
@@ -79,7 +79,7 @@ async def get_limits(
     }
 
 
-@router.put("/tenants/{id}/limits/{capability}")
+@router.put("/tenants/{id}/limits/{capability}", responses={404: {}})
 async def put_limits(
     id: Text,
     capability: Text,

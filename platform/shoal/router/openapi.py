@@ -18,7 +18,7 @@ from shoal.tenants.records import Limits
 from .problems import MAX_ERRORS, MEDIA_TYPE
 
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
-ALWAYS = (400, 401, 403, 422, 429, 431, 503)
+ALWAYS = (400, 401, 403, 414, 422, 429, 431, 503)
 """What the Router and the guard of a route may answer to any request."""
 WITH_BODY = (413, 415)
 RETRIED = (429, 503)
