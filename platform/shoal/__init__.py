@@ -34,7 +34,7 @@ from .contract.context import (
     current_tenant,
     requires,
 )
-from .contract.cursors import read_cursor, write_cursor
+from .contract.cursors import Cursor, read_cursor, write_cursor
 from .contract.errors import (
     Conflict,
     Forbidden,
@@ -80,6 +80,7 @@ __all__ = [
     "Client",
     "Condition",
     "Conflict",
+    "Cursor",
     "Egress",
     "EgressRefused",
     "Event",

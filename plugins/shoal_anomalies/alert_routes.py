@@ -8,14 +8,23 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import Conflict, Identifier, NotFound, TenantContext, read_cursor, requires, write_cursor
+from shoal import (
+    Conflict,
+    Cursor,
+    Identifier,
+    NotFound,
+    TenantContext,
+    read_cursor,
+    requires,
+    write_cursor,
+)
 
 from . import keys
 from .alert_manager import AlertManager
 from .alert_state import MAX_ATTEMPTS, commit, read_alert_state
 from .alerts import Alert, Notice
 from .notifier import Notifier
-from .route_arguments import Cursor, Limit
+from .route_arguments import Limit
 from .timestamps import to_rfc3339
 
 MAX_HISTORY = 10_000

@@ -6,10 +6,10 @@ from typing import Any, Literal
 import orjson
 from fastapi import APIRouter, Depends
 
-from shoal import TenantContext, read_cursor, requires, write_cursor
+from shoal import Cursor, TenantContext, read_cursor, requires, write_cursor
 
 from . import keys
-from .route_arguments import Cursor, From, Limit, Metric, To, time_range
+from .route_arguments import From, Limit, Metric, To, time_range
 from .timestamps import to_rfc3339
 
 Method = Literal["statistical", "seasonal", "multivariate"]

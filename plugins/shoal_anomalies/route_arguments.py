@@ -11,7 +11,6 @@ from shoal import Invalid
 from .points import RETENTION
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=512, description="From the page before.")]
 From = Annotated[AwareDatetime | None, Query(alias="from")]
 To = Annotated[AwareDatetime | None, Query(alias="to")]
 Metric = Annotated[str | None, Query(max_length=200)]

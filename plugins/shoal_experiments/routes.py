@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shoal import (
     Assigner,
+    Cursor,
     Identifier,
     Invalid,
     TenantContext,
-    Text,
     off_loop,
     read_cursor,
     requires,
@@ -120,7 +120,7 @@ def bounds(
 async def list_experiments(
     status: Status | None = None,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """The tenant's experiments, in order of creation."""

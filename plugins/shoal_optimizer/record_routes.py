@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from shoal import (
+    Cursor,
     Identifier,
     Invalid,
     NotFound,
     TenantContext,
-    Text,
     off_loop,
     read_cursor,
     requires,
@@ -41,7 +41,7 @@ def record_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]
 @router.get("/people")
 async def list_people(
     limit: Limit = 100,
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Response:
     """List people by id."""
@@ -89,7 +89,7 @@ async def delete_person(
 @router.get("/tasks")
 async def list_tasks(
     limit: Limit = 100,
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("read:boards")),
 ) -> Response:
     """List tasks by id."""

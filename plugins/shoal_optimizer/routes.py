@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shoal import (
     Conflict,
+    Cursor,
     Identifier,
     Invalid,
     Services,
     TenantContext,
-    Text,
     read_cursor,
     requires,
     write_cursor,
@@ -81,7 +81,7 @@ class OptimizerRoutes:
         self,
         id: Identifier,
         limit: Limit = 100,
-        cursor: Text | None = None,
+        cursor: Cursor = None,
         ctx: TenantContext = Depends(requires("read:boards")),
     ) -> Response:
         """Score everyone for a task, the best first.

@@ -4,9 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Query
 
-from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
-from shoal.contract.cursors import read_cursor, write_cursor
+from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 
 from .dependencies import Platform
 
@@ -17,7 +16,7 @@ router = APIRouter()
 async def list_audit(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("admin:tenant")),
 ) -> dict[str, Any]:
     """List every write, newest first: who, what, when, and its status."""

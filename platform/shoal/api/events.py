@@ -9,7 +9,7 @@ from pydantic import Field
 from shoal.contract.batch import Batch, off_loop, read_rows, rows_body, validate_rows
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
-from shoal.contract.cursors import read_cursor, write_cursor
+from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import Identifier
@@ -75,7 +75,7 @@ async def append_events(
 async def dead_letters(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """List the events that a stream could not handle, oldest first, with the errors.

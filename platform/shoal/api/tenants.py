@@ -7,7 +7,7 @@ from pydantic import Field
 
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
-from shoal.contract.cursors import read_cursor, write_cursor
+from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 from shoal.contract.errors import Invalid
 from shoal.contract.names import TenantId
 from shoal.tenants.records import Limits
@@ -39,7 +39,7 @@ async def create_tenant(
 async def list_tenants(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
     """List all tenants in the order of their ids, in pages."""

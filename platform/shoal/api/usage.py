@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
-from shoal.contract.cursors import read_cursor, write_cursor
+from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 from shoal.contract.errors import Invalid
 from shoal.eventlog.keys import KEPT_DAYS, KEPT_MONTHS
 from shoal.router.quotas import quota_rules, quota_state, storage_state
@@ -49,7 +49,7 @@ async def list_usage(
     platform: Platform,
     query: UsageQuery = Depends(),
     limit: int = Query(20, ge=1, le=100),
-    cursor: Text | None = None,
+    cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """What a tenant used, by day or month (UTC) and capability, and its quotas.

@@ -4,9 +4,10 @@ A cursor names its list, so that none of another list is taken for a position in
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
+from fastapi import Query
 
 from .errors import Invalid
 
@@ -14,6 +15,11 @@ P = TypeVar("P", int, str)
 
 MAX_CURSOR = 4_000
 """Characters."""
+Cursor = Annotated[
+    str | None,
+    Query(description="From the page before.", json_schema_extra={"maxLength": MAX_CURSOR}),
+]
+"""The parameter of a list; `read_cursor` checks it."""
 MESSAGE = "not a cursor of this list: take it from the page before, or leave it out"
 
 

@@ -16,6 +16,8 @@ from shoal.contract.names import IDENTIFIER
 from shoal.tenants.records import Limits
 
 from .problems import MAX_ERRORS, MEDIA_TYPE
+from .request_shape import JSON
+from .route_guard import JSON_BYTES
 
 METHODS = frozenset({"get", "put", "post", "patch", "delete"})
 ALWAYS = (400, 401, 403, 414, 422, 429, 431, 503)
@@ -153,7 +155,9 @@ def _complete_operation(method: str, operation: dict[str, Any], limits: Limits) 
         problems.add(404)
     if "requestBody" in operation:
         problems |= {*WITH_BODY}
-        operation["x-shoal-body-bytes"] = limits.body_bytes
+        of_platform = limits.body_bytes or JSON_BYTES
+        only_json = set(operation["requestBody"]["content"]) == {JSON}
+        operation["x-shoal-body-bytes"] = min(JSON_BYTES, of_platform) if only_json else of_platform
     for status in problems:
         responses[str(status)] = _reference("responses", str(status))
     operation["responses"] = dict(sorted(responses.items()))
