@@ -1,6 +1,7 @@
 """The event log: appending, dead letters, replay."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -10,7 +11,7 @@ from shoal.contract.batch import Batch, off_loop, read_rows, rows_body, validate
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import Cursor, read_cursor, write_cursor
-from shoal.contract.errors import Invalid, NotFound
+from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import Identifier
 from shoal.eventlog.codec import encode_event
@@ -120,3 +121,48 @@ async def replay(
             d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=MAX_REPLAYED)
         ]
     return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}
+
+
+@router.get("/events/groups")
+async def list_groups(
+    platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
+) -> dict[str, Any]:
+    """List the streams' groups over all tenants, with those of removed plugins.
+
+    A group that no installed plugin has keeps every log that it follows from being
+    trimmed, until it is forgotten.
+    """
+    tenants: Counter[str] = Counter()
+    for tenant in await platform.event_log.tenants():
+        tenants.update(await platform.event_log.group_names(tenant))
+    streams = platform.streams()
+    return {
+        "groups": [
+            {"group": group, "installed": group in streams, "tenants": count}
+            for group, count in sorted(tenants.items())
+        ]
+    }
+
+
+@router.delete("/events/groups/{group}")
+async def forget_group(
+    group: Identifier,
+    platform: Platform,
+    ctx: TenantContext = Depends(requires("admin:platform")),
+) -> dict[str, Any]:
+    """Forget the group of a removed plugin: positions, retry queues, dead letters.
+
+    In all tenants, so that their logs can be trimmed. 409 while it is installed.
+    """
+    if group in platform.streams():
+        raise Conflict(f"the stream {group} is installed; remove its plugin first")
+    log, tenants, letters = platform.event_log, 0, 0
+    for tenant in await log.tenants():
+        while found := await log.dead_letters(tenant, group=group, limit=MAX_REPLAYED):
+            letters += await log.delete_dead_letters(tenant, [letter.id for letter in found])
+        if group in await log.group_names(tenant):
+            await log.forget_group(tenant, group)
+            tenants += 1
+    if not tenants and not letters:
+        raise NotFound(f"no tenant has anything of a group {group!r}")
+    return {"group": group, "tenants": tenants, "dead_letters": letters}

@@ -53,6 +53,22 @@ def list_dead_letters(tenant: Annotated[str, typer.Option(help="The tenant.")]) 
     )
 
 
+@app.command("forget")
+def forget_group(
+    group: Annotated[str, typer.Argument(help="The group: <capability>.<stream>.")],
+    yes: Yes = False,
+) -> None:
+    """Forget the stream of a removed plugin in all tenants, with its dead letters."""
+    require_consent(yes, f"Forget the positions and dead letters of {group} in all tenants?")
+    with operator_client() as client:
+        answer = client.platform.forget_group(group=group)
+    show(
+        answer,
+        f"[green]✓[/] {group} is forgotten in {answer['tenants']} tenants, with "
+        f"{answer['dead_letters']} dead letters",
+    )
+
+
 @app.command("replay")
 def replay_events(
     tenant: Annotated[str, typer.Option(help="The tenant.")],

@@ -26,14 +26,21 @@ def status() -> None:
         raise typer.Exit(1)
     with operator_client() as client:
         answer = client.platform.list_capabilities()
+        groups = client.platform.list_groups()["groups"]
+    removed = [group for group in groups if not group["installed"]]
     show(
-        {"running": True, **answer},
+        {"running": True, **answer, "removed_streams": removed},
         table(answer["capabilities"], "name", "status", "version", "summary"),
     )
     for capability in answer["capabilities"]:
         if capability["message"] and not is_json():
             error_line(f"{capability['name']}: {capability['message'].strip().splitlines()[-1]}")
     _show_problems(answer["problems"])
+    for group in removed if not is_json() else ():
+        warning_line(
+            f"The stream {group['group']} is of no installed plugin, and keeps the logs of "
+            f"{group['tenants']} tenants from being trimmed: shoal events forget {group['group']}"
+        )
 
 
 def _show_problems(problems: list[dict[str, str]]) -> None:

@@ -89,6 +89,9 @@ class EventLog(Protocol):
     async def groups(self, tenant: str) -> list[GroupState]:
         """The groups that follow a tenant's log."""
 
+    async def group_names(self, tenant: str) -> list[str]:
+        """The names of the groups that have a position in a tenant's log."""
+
     async def forget_group(self, tenant: str, group: str) -> None:
         """Remove a group, whose position would keep the log from being trimmed."""
 

@@ -93,6 +93,11 @@ class RedisEventLog:
             position = page[-1][0].decode()
         return oldest, count
 
+    async def group_names(self, tenant: str) -> list[str]:
+        with translate_errors():
+            names = await self._events.hkeys(keys.groups(check_tenant(tenant)))
+        return sorted(name.decode() for name in names)
+
     async def forget_group(self, tenant: str, group: str) -> None:
         with translate_errors():
             await self._events.hdel(keys.groups(check_tenant(tenant)), group)

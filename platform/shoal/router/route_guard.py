@@ -23,6 +23,7 @@ from shoal.contract.bounds import MAX_VALUES, check_size
 from shoal.contract.context import Requirement, TenantContext
 from shoal.contract.errors import InternalError, TooLarge, Unauthenticated
 
+from .rate_limiter import body_too_large
 from .request_head import MISSING_CREDENTIAL, decode_segment
 from .request_shape import RequestShape, request_shape
 
@@ -81,10 +82,13 @@ class _Guarded:
     def get_route_handler(self) -> Handler:
         handler: Handler = super().get_route_handler()  # type: ignore[misc]
         requirement, shape = self.shoal_requirement, self.shoal_shape
+        is_json = getattr(self, "body_field", None) is not None
 
         async def guarded(request: Request) -> Response:
             require_right(request.scope, requirement)
             shape.check(request.scope)
+            if is_json and int(request.headers.get("content-length", 0)) > JSON_BYTES:
+                raise body_too_large(JSON_BYTES)  # before it is read
             segments = request.scope["path_params"]
             request.scope["path_params"] = {
                 name: decode_segment(value) if isinstance(value, str) else value

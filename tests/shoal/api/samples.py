@@ -113,6 +113,8 @@ SAMPLES: dict[str, Arguments] = {
         "body": [{"id": "e", "source": "test", "type": "item.updated", "subject": "i"}]
     },
     "platform.dead_letters": {},
+    "platform.list_groups": {},
+    "platform.forget_group": {"group": "removed.stream"},
     "platform.replay": {"group": "search.index", "ids": []},
     "platform.put_parameters": {"capability": "search", "recency_weight": 0.25},
     "platform.get_parameters": {"capability": "search"},

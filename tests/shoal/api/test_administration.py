@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends
 from shoal import (
     Capability,
     Client,
+    Conflict,
     Event,
     Forbidden,
     Invalid,
@@ -23,11 +24,15 @@ from shoal import (
     requires,
 )
 from shoal.contract.errors import Unauthenticated
+from shoal.eventlog import keys as event_keys
+from shoal.eventlog.codec import encode_event
+from shoal.eventlog.dead_letters import add_dead_letter
 from shoal.router.credentials import mint_internal
 from shoal.runtime import context
 from shoal.runtime.job_process import execute_run
 from shoal.runtime.job_runs import JobRuns
 from shoal.runtime.stream_worker import Worker
+from shoal.stores.redis_client import async_redis
 from shoal.tenants.erasure import stores_with_data
 from shoal.tenants.records import PLATFORM
 from shoal.testing.app import SECRET
@@ -185,3 +190,31 @@ def test_work_during_an_erasure_leaves_nothing(
     with pytest.raises(Unauthenticated):
         platform.whoami()
     assert app.run(stores_with_data(app.platform.stores, "leaver")) == []
+
+
+def test_the_stream_of_a_removed_plugin_is_seen_and_forgotten(
+    shoal_app: Callable[..., Any],
+) -> None:
+    app = shoal_app(capabilities=[DIARY])
+    app.client("acme").platform.append_events(body={"id": "1", "type": "old.event"})
+
+    async def leave_behind() -> None:
+        events = async_redis(app.platform.stores.events)
+        await events.hset(event_keys.groups("acme"), "removed.pages", "0-0")
+        fields = encode_event(Event(id="1", type="old.event"))
+        entry = (b"1-1", {name.encode(): value for name, value in fields.items()})
+        await add_dead_letter(events, "acme", "removed.pages", entry, "x", 5)
+
+    app.run(leave_behind())
+    operator = Client(app.address, mint_internal(SECRET, PLATFORM, "admin")).platform
+    assert {"group": "removed.pages", "installed": False, "tenants": 1} in operator.list_groups()[
+        "groups"
+    ]
+    with pytest.raises(Conflict, match="is installed"):
+        operator.forget_group(group="diary.pages")
+    with pytest.raises(Forbidden):
+        app.client("acme", "admin").platform.forget_group(group="removed.pages")
+    forgotten = operator.forget_group(group="removed.pages")
+    assert (forgotten["tenants"], forgotten["dead_letters"]) == (1, 1)
+    with pytest.raises(NotFound):
+        operator.forget_group(group="removed.pages")

@@ -41,7 +41,7 @@ MAY = {  # as a service       as a user              by Shoal-User
     "admin:platform": ("", "", ""),
 }
 """The roles that have a right."""
-UNMET = {"anomalies.give_feedback": 404, "optimizer.accept": 409}
+UNMET = {"anomalies.give_feedback": 404, "platform.forget_group": 404, "optimizer.accept": 409}
 """Operations whose samples find nothing: no anomaly, and a task that has a team."""
 ENDS = [name for name in SAMPLES if name.split(".")[1].startswith(("delete", "forget", "cancel"))]
 VOLATILE = (
