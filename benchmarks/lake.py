@@ -116,7 +116,7 @@ async def delayed(url: str, seconds: float) -> AsyncIterator[str]:
     host, port = url.removeprefix("http://").split(":")
 
     async def copy(source: Any, target: Any, wait: float) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             while data := await source.read(2**20):
                 await asyncio.sleep(wait)
                 target.write(data)
