@@ -139,7 +139,8 @@ class Worker:
     async def _archive(self) -> None:
         for tenant in self._tenants:
             try:
-                await self._log.archive(tenant, wait=ARCHIVE_WAIT)
+                if await self._log.archive(tenant, wait=ARCHIVE_WAIT):
+                    await self._platform.purge_if_erased(tenant)
             except Unavailable:
                 raise
             except Conflict:
