@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import Query
+from pydantic import WithJsonSchema
 
 from .errors import Invalid
 
@@ -16,8 +17,8 @@ P = TypeVar("P", int, str)
 MAX_CURSOR = 4_000
 """Characters."""
 Cursor = Annotated[
-    str | None,
-    Query(description="From the page before.", json_schema_extra={"maxLength": MAX_CURSOR}),
+    Annotated[str, WithJsonSchema({"type": "string", "maxLength": MAX_CURSOR})] | None,
+    Query(description="From the page before."),
 ]
 """The parameter of a list; `read_cursor` checks it."""
 MESSAGE = "not a cursor of this list: take it from the page before, or leave it out"
