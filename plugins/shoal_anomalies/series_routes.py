@@ -59,6 +59,8 @@ LABELS = {
     ]
 }
 
+Ignored = Annotated[str | None, Query(max_length=200, description="Has no effect.")]
+
 router = APIRouter()
 
 
@@ -83,11 +85,15 @@ async def add_metrics(
 async def write(
     request: Request,
     precision: Precision = "ns",
+    db: Ignored = None,
+    rp: Ignored = None,
+    consistency: Ignored = None,
     ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> None:
     """InfluxDB's own write operation, for Telegraf.
 
-    Line protocol, rejected as a whole if a line is invalid.
+    Line protocol, rejected as a whole if a line is invalid. `db`, `rp` and
+    `consistency`, which InfluxDB takes, have no effect.
     """
     batch = await off_loop(read_points, await request.body(), "text/plain", precision)
     if batch.rejected:

@@ -25,6 +25,8 @@ _MIN_DEVIATIONS = 1e-8
 _NORMAL_DOF = 20_000
 """Degrees of freedom from which the t distribution is taken as normal."""
 
+MIN_RATE = 1e-12
+"""The least rate, and distance from 1: rarer ones need more units than can be."""
 MIN_SPACING = 0.001
 """Smallest distance of two looks, as a share of the sample.
 
@@ -214,8 +216,10 @@ def _too_small() -> ImpossibleSample:
 
 
 def _check_rates(p1: float, p2: float) -> None:
-    if not 0 < p1 < 1:
-        raise ImpossibleSample("baseline", "a baseline rate must be strictly between 0 and 1")
+    if not MIN_RATE <= p1 <= 1 - MIN_RATE:
+        raise ImpossibleSample(
+            "baseline", f"a baseline rate must be from {MIN_RATE:g} to 1 - {MIN_RATE:g}"
+        )
     if not 0 <= p2 <= 1:
         raise ImpossibleSample(
             "minimum_effect", f"baseline + effect must be a rate between 0 and 1, not {p2:g}"

@@ -302,7 +302,9 @@ async def test_ndjson_and_line_protocol_are_read(http):
 
 async def test_telegraf_can_write_with_a_precision(http):
     now = datetime.now(UTC).timestamp()
-    answer = await http.post("/write?precision=s&db=any", content=f"mem,host=a used=1i {now:.0f}\n")
+    answer = await http.post(
+        "/write?precision=s&db=any&rp=", content=f"mem,host=a used=1i {now:.0f}\n"
+    )
     assert answer.status_code == 204
     assert (await http.post("/write", content="broken\n")).status_code == 422
 
@@ -381,7 +383,7 @@ async def test_maintenance_windows_are_stored_listed_and_deleted(http):
         (
             "/maintenance/w",
             {"from": "2026-01-02T00:00:00", "to": "2026-01-03T00:00:00Z"},
-            "timezone",
+            "a time with an offset",
         ),
         ("/rules/r", {"priority": "P1", "condition": "above"}, "needs a limit"),
         ("/rules/r", {"priority": "P1", "condition": "above", "limit": "x"}, "number"),

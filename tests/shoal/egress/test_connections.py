@@ -92,8 +92,15 @@ def connecting(file: Path) -> Iterator[tuple[str, int]]:
     tree = ast.parse(file.read_text())
     names = imported(tree)
     found = [(meaning, 0) for meaning in names.values()]
+    types = {
+        id(part)
+        for node in ast.walk(tree)
+        for field in ("annotation", "returns")
+        if (annotation := getattr(node, field, None)) is not None
+        for part in ast.walk(annotation)
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name):
+        if isinstance(node, ast.Attribute | ast.Name) and id(node) not in types:
             first, dot, rest = ast.unparse(node).partition(".")
             if first in names:
                 found.append((names[first] + dot + rest, node.lineno))
