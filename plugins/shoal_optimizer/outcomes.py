@@ -6,7 +6,7 @@ from shoal import Event, TenantContext
 
 from .records import Outcome, Task
 from .store import RecordStore, encode
-from .tasks import finish_task, is_writable
+from .tasks import finish_tasks, is_writable
 
 SOURCE = "shoal/optimizer"
 """Source of the events that the optimizer appends; its stream skips them."""
@@ -55,11 +55,8 @@ async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> Non
     """Store outcomes, finish their tasks and append an event for everyone involved."""
     ctx.usage.require("events", len(outcomes))
     await RecordStore(ctx).put("outcomes", {outcome.id: encode(outcome) for outcome in outcomes})
-    events = []
-    for outcome in outcomes:
-        if outcome.task:
-            await finish_task(ctx, outcome.task)
-        events += [_event(outcome, person) for person in outcome.people]
+    await finish_tasks(ctx, list(dict.fromkeys(o.task for o in outcomes if o.task)))
+    events = [_event(outcome, person) for outcome in outcomes for person in outcome.people]
     for at in range(0, len(events), EVENT_BATCH):
         await ctx.stores.events.append(events[at : at + EVENT_BATCH])
     ctx.usage.add("events", len(outcomes))

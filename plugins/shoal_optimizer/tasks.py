@@ -101,11 +101,11 @@ async def replace_tasks(
     raise AssertionError("unreachable")
 
 
-async def finish_task(ctx: TenantContext, id: str) -> None:
-    """Mark a task as done, which frees its team; doing so again changes nothing."""
+async def finish_tasks(ctx: TenantContext, ids: Sequence[str]) -> None:
+    """Mark tasks as done, which frees their teams; doing so again changes nothing."""
     await replace_tasks(
         ctx,
-        [id],
+        ids,
         lambda _, stored: stored and stored.model_copy(update={"state": "done", "committed": {}}),
     )
 

@@ -18,7 +18,7 @@ from shoal.router.route_guard import enforce_rights
 
 from .context import PlatformContext
 from .ray_metrics import RayMetricsExporter
-from .replica import prepare_replica
+from .replica import freeze_objects, prepare_replica
 from .stream_worker import ensure_workers
 
 Scope = MutableMapping[str, Any]
@@ -84,6 +84,7 @@ class Ingress:
         if self._name == "platform":
             self._stopping = asyncio.Event()
             self._workers = asyncio.ensure_future(ensure_workers(self._platform, self._stopping))
+        freeze_objects()
         return undo_serve_mount(self._app)
 
     async def call_application(

@@ -1,5 +1,6 @@
 """What every Serve replica of Shoal's does before it serves."""
 
+import gc
 import ipaddress
 import logging
 from typing import Any
@@ -18,6 +19,16 @@ def prepare_replica(host: str) -> None:
     log_to_replica_file()
     if host in LOOPBACK:
         bind_replica_port_to_loopback()
+
+
+def freeze_objects() -> None:
+    """To be called once everything is imported and built.
+
+    The garbage collector no longer looks at what lives as long as the process: a full
+    collection of it blocks the event loop for a good part of 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def log_to_replica_file() -> None:
