@@ -27,7 +27,7 @@ from shoal.testing.app import CapabilityApp
 CAPABILITIES = ("anomalies", "experiments", "features", "optimizer", "search")
 ALL = ("platform", *CAPABILITIES)
 BLOCKED_SECONDS = 0.05
-TRIES = 3
+TRIES = 6
 THOROUGH = "SHOAL_THOROUGH" in os.environ
 BODY_BYTES = DEFAULT_LIMITS.body_bytes or 0
 REQUEST_SECONDS = 3

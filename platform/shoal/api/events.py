@@ -158,11 +158,11 @@ async def forget_group(
         raise Conflict(f"the stream {group} is installed; remove its plugin first")
     log, tenants, letters = platform.event_log, 0, 0
     for tenant in await log.tenants():
+        count = 0
         while found := await log.dead_letters(tenant, group=group, limit=MAX_REPLAYED):
-            letters += await log.delete_dead_letters(tenant, [letter.id for letter in found])
-        if group in await log.group_names(tenant):
-            await log.forget_group(tenant, group)
-            tenants += 1
-    if not tenants and not letters:
+            count += await log.delete_dead_letters(tenant, [letter.id for letter in found])
+        known = await log.forget_group(tenant, group)
+        tenants, letters = tenants + bool(known or count), letters + count
+    if not tenants:
         raise NotFound(f"no tenant has anything of a group {group!r}")
     return {"group": group, "tenants": tenants, "dead_letters": letters}

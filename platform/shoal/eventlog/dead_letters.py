@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.contract.errors import NotFound
-from shoal.stores.redis_client import run_atomically
+from shoal.stores.redis_client import run_atomically, run_script
 
 from . import keys
 from .codec import Entry, check_position, decode_event, sort_key
@@ -12,6 +12,23 @@ from .log import DeadLetter
 from .streams import PAGE, append_command
 
 ERROR_LENGTH = 2000
+_PAGE_OF_GROUPS = """
+-- KEYS: the dead letters. ARGV: where to begin, how many to look at.
+-- Returns the groups of these, and where the next begin: empty after the last.
+local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+local groups, seen = {}, {}
+for _, letter in ipairs(page) do
+  for i = 1, #letter[2], 2 do
+    local name = letter[2][i + 1]
+    if letter[2][i] == 'group' and not seen[name] then
+      seen[name] = true
+      groups[#groups + 1] = name
+    end
+  end
+end
+local full = #page == tonumber(ARGV[2])
+return {groups, full and '(' .. page[#page][1] or ''}
+"""
 
 
 async def add_dead_letter(
@@ -43,6 +60,15 @@ async def list_dead_letters(
             break
         position = page[-1][0].decode()
     return found[:limit]
+
+
+async def groups_with_dead_letters(events: Any, tenant: str) -> set[str]:
+    """The groups that a tenant's dead letters are of."""
+    letters, position, groups = keys.dead_letters(tenant), b"-", set[str]()
+    while position:
+        found, position = await run_script(events, _PAGE_OF_GROUPS, [letters], [position, PAGE])
+        groups.update(name.decode() for name in found)
+    return groups
 
 
 async def requeue_dead_letters(events: Any, tenant: str, group: str, ids: Sequence[str]) -> int:

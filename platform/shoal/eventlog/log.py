@@ -90,10 +90,16 @@ class EventLog(Protocol):
         """The groups that follow a tenant's log."""
 
     async def group_names(self, tenant: str) -> list[str]:
-        """The names of the groups that have a position in a tenant's log."""
+        """The names of the groups that have a position or dead letters in a log."""
 
-    async def forget_group(self, tenant: str, group: str) -> None:
-        """Remove a group, whose position would keep the log from being trimmed."""
+    async def forget_group(self, tenant: str, group: str) -> bool:
+        """Remove a group, whose position would keep the log from being trimmed.
+
+        Its dead letters remain.
+
+        Returns:
+            Whether there was anything of it.
+        """
 
     async def dead_letters(
         self, tenant: str, *, group: str | None = None, after: str = "0", limit: int = 100

@@ -96,12 +96,18 @@ class RedisEventLog:
     async def group_names(self, tenant: str) -> list[str]:
         with translate_errors():
             names = await self._events.hkeys(keys.groups(check_tenant(tenant)))
-        return sorted(name.decode() for name in names)
+            letters = await dead_letters.groups_with_dead_letters(self._events, tenant)
+        return sorted({name.decode() for name in names} | letters)
 
-    async def forget_group(self, tenant: str, group: str) -> None:
+    async def forget_group(self, tenant: str, group: str) -> bool:
+        online, retry_queue = async_redis(self._config.online), keys.retry_queue(tenant, group)
         with translate_errors():
-            await self._events.hdel(keys.groups(check_tenant(tenant)), group)
-            await self._events.delete(keys.retry_queue(tenant, group))
+            known = await self._events.hdel(keys.groups(check_tenant(tenant)), group)
+            known += await self._events.delete(retry_queue)
+            works = [keys.work(stream, group) for stream in (keys.log(tenant), retry_queue)]
+            known += await online.delete(*works, keys.lease(tenant, group))
+            await online.delete(keys.workers(group))
+        return bool(known)
 
     async def dead_letters(
         self, tenant: str, *, group: str | None = None, after: str = "0", limit: int = 100

@@ -192,29 +192,47 @@ def test_work_during_an_erasure_leaves_nothing(
     assert app.run(stores_with_data(app.platform.stores, "leaver")) == []
 
 
+@pytest.mark.parametrize("left", ["position", "dead letter", "both"])
 def test_the_stream_of_a_removed_plugin_is_seen_and_forgotten(
-    shoal_app: Callable[..., Any],
+    shoal_app: Callable[..., Any], left: str
 ) -> None:
-    app = shoal_app(capabilities=[DIARY])
+    app, group = shoal_app(capabilities=[DIARY]), "removed.pages"
+    stores = app.platform.stores
     app.client("acme").platform.append_events(body={"id": "1", "type": "old.event"})
+    log, retry_queue = event_keys.log("acme"), event_keys.retry_queue("acme", group)
+    works = [event_keys.work(stream, group) for stream in (log, retry_queue)]
 
     async def leave_behind() -> None:
-        events = async_redis(app.platform.stores.events)
-        await events.hset(event_keys.groups("acme"), "removed.pages", "0-0")
-        fields = encode_event(Event(id="1", type="old.event"))
-        entry = (b"1-1", {name.encode(): value for name, value in fields.items()})
-        await add_dead_letter(events, "acme", "removed.pages", entry, "x", 5)
+        events, online = async_redis(stores.events), async_redis(stores.online)
+        if left != "dead letter":
+            await events.hset(event_keys.groups("acme"), group, "0-0")
+        if left != "position":
+            fields = encode_event(Event(id="1", type="old.event"))
+            entry = (b"1-1", {name.encode(): value for name, value in fields.items()})
+            for each in (group, "diary.pages"):
+                await add_dead_letter(events, "acme", each, entry, "x", 5)
+        for work in works:
+            await online.hset(work, "tries", 1)
+        await online.set(event_keys.lease("acme", group), "worker")
+        await online.zadd(event_keys.workers(group), {"worker": 1})
+
+    async def keys_left() -> list[bytes]:
+        found = []
+        for uri in (stores.events, stores.online):
+            found += [key async for key in async_redis(uri).scan_iter(f"*{group}*")]
+        return found
 
     app.run(leave_behind())
     operator = Client(app.address, mint_internal(SECRET, PLATFORM, "admin")).platform
-    assert {"group": "removed.pages", "installed": False, "tenants": 1} in operator.list_groups()[
-        "groups"
-    ]
+    seen = {"group": group, "installed": False, "tenants": 1}
+    assert seen in operator.list_groups()["groups"]
     with pytest.raises(Conflict, match="is installed"):
         operator.forget_group(group="diary.pages")
     with pytest.raises(Forbidden):
-        app.client("acme", "admin").platform.forget_group(group="removed.pages")
-    forgotten = operator.forget_group(group="removed.pages")
-    assert (forgotten["tenants"], forgotten["dead_letters"]) == (1, 1)
+        app.client("acme", "admin").platform.forget_group(group=group)
+    forgotten = operator.forget_group(group=group)
+    assert (forgotten["tenants"], forgotten["dead_letters"]) == (1, int(left != "position"))
+    assert group not in {found["group"] for found in operator.list_groups()["groups"]}
+    assert app.run(keys_left()) == []
     with pytest.raises(NotFound):
-        operator.forget_group(group="removed.pages")
+        operator.forget_group(group=group)
