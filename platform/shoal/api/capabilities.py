@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 
 from shoal.contract.context import TenantContext, requires
 from shoal.runtime.context import PlatformContext
+from shoal.runtime.status import describe_capability
 
 from .access import is_operator
 from .dependencies import Platform
@@ -50,17 +51,6 @@ async def describe_capabilities(platform: PlatformContext) -> list[dict[str, Any
     found = []
     for name, capability in platform.capabilities.items():
         state = states.get(name, {"status": "NOT_DEPLOYED", "message": ""})
-        model = capability.parameters
-        found.append(
-            {
-                "name": name,
-                "version": capability.version,
-                "summary": capability.summary,
-                "status": state["status"],
-                "message": state["message"],
-                "parameters": model.model_json_schema() if model else None,
-                "jobs": [f"{name}.{j.name}" for j in capability.jobs],
-                "page": capability.page is not None,
-            }
-        )
+        shown = {"status": state["status"], "message": state["message"]}
+        found.append(describe_capability(capability) | shown)
     return found

@@ -95,6 +95,13 @@ def table(rows: list[dict[str, Any]], *columns: str) -> Table | str:
     return grid
 
 
+def warn_of_problems(problems: list[dict[str, str]]) -> None:
+    """Name the plugins that failed to load, unless the output is JSON."""
+    if not is_json():
+        for problem in problems:
+            warning_line(f"Plugin {problem['plugin']} failed to load: {problem['cause']}")
+
+
 def progress_bar() -> Progress:
     """A bar for counted work, on a terminal only.
 

@@ -5,7 +5,7 @@ import typer
 from shoal.runtime.configuration import Config
 from shoal.runtime.operator_client import operator_client
 
-from .output import error_line, is_json, show, table, warning_line
+from .output import error_line, is_json, show, table, warn_of_problems, warning_line
 
 
 def status() -> None:
@@ -22,7 +22,7 @@ def status() -> None:
             {"running": False, "problems": problems},
             f"Shoal is not running on {folder} (`shoal up` starts it; --data names another folder)",
         )
-        _show_problems(problems)
+        warn_of_problems(problems)
         raise typer.Exit(1)
     with operator_client() as client:
         answer = client.platform.list_capabilities()
@@ -35,15 +35,9 @@ def status() -> None:
     for capability in answer["capabilities"]:
         if capability["message"] and not is_json():
             error_line(f"{capability['name']}: {capability['message'].strip().splitlines()[-1]}")
-    _show_problems(answer["problems"])
+    warn_of_problems(answer["problems"])
     for group in removed if not is_json() else ():
         warning_line(
             f"The stream {group['group']} is of no installed plugin, and keeps the logs of "
             f"{group['tenants']} tenants from being trimmed: shoal events forget {group['group']}"
         )
-
-
-def _show_problems(problems: list[dict[str, str]]) -> None:
-    if not is_json():
-        for problem in problems:
-            warning_line(f"Plugin {problem['plugin']} failed to load: {problem['cause']}")

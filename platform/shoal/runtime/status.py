@@ -1,7 +1,9 @@
-"""The state of the Serve applications."""
+"""The capabilities as they are listed, and the state of their applications."""
 
 import re
 from typing import Any
+
+from shoal.contract.capability import Capability
 
 ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Invalid|Unavailable)\b.*:")
 """The line of a traceback that names the error."""
@@ -46,3 +48,16 @@ def cause(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR_LINE.match(line)]
     return (errors or lines or [""])[-1]
+
+
+def describe_capability(capability: Capability) -> dict[str, Any]:
+    """What the platform lists of a capability, without its state."""
+    model = capability.parameters
+    return {
+        "name": capability.name,
+        "version": capability.version,
+        "summary": capability.summary,
+        "parameters": model.model_json_schema() if model else None,
+        "jobs": [f"{capability.name}.{job.name}" for job in capability.jobs],
+        "page": capability.page is not None,
+    }
