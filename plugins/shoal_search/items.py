@@ -24,7 +24,6 @@ ItemType = Literal["item", "update", "doc", "file"]
 MAX_TEXT_BYTES = 60_000
 """UTF-8 bytes of one item's text, about 10,000 words."""
 MAX_METADATA_BYTES = 16_000
-MAX_METADATA_DEPTH = 32
 MAX_ITEMS = 10_000
 """Items in one request."""
 EPOCH, END = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
@@ -88,17 +87,15 @@ def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _check_finite(value: Any, path: str = "", depth: int = 0) -> None:
-    if depth > MAX_METADATA_DEPTH:
-        raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
+def _check_finite(value: Any, path: str = "") -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{path or 'the value'} is {value}, which is not a JSON number")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_finite(inner, f"{path}.{key}".lstrip("."), depth + 1)
+            _check_finite(inner, f"{path}.{key}".lstrip("."))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _check_finite(inner, f"{path}.{index}".lstrip("."), depth + 1)
+            _check_finite(inner, f"{path}.{index}".lstrip("."))
 
 
 class Item(BaseModel):
