@@ -6,6 +6,7 @@ These are the public names, for plugins and clients.
 from .client.http import AsyncClient, Client
 from .contract.batch import (
     Batch,
+    BatchResult,
     RowError,
     describe_validation_error,
     off_loop,
@@ -76,6 +77,7 @@ __all__ = [
     "AsyncClient",
     "Backend",
     "Batch",
+    "BatchResult",
     "Capability",
     "Client",
     "Condition",

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shoal import (
+    BatchResult,
     Event,
     Identifier,
     Invalid,
@@ -34,23 +35,21 @@ METERS: tuple[Meter, ...] = ("items", "embedding_texts")
 """What an item is counted as, once in each."""
 
 
-class RejectedRow(BaseModel):
-    index: int
-    error: str
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
-class WriteResult(BaseModel):
-    accepted: int
-    rejected: list[RejectedRow]
+class DeletedItem(_Body):
+    deleted: str = Field(description="The item's id.")
 
 
-class HitScores(BaseModel):
+class HitScores(_Body):
     semantic: float
     keyword: float
     recency: float
 
 
-class HitBody(BaseModel):
+class HitBody(_Body):
     id: str
     board_id: str
     type: ItemType
@@ -58,12 +57,12 @@ class HitBody(BaseModel):
     snippet: str
     updated_at: datetime
     url: str | None
-    metadata: dict[str, Any] | None
+    metadata: dict[str, Any] | None = Field(description="As the item was added with it.")
     score: float
     scores: HitScores
 
 
-class SearchResults(BaseModel):
+class SearchResults(_Body):
     hits: list[HitBody]
     total: int = Field(
         description="How many items were scored: the nearest by meaning and the best by words."
@@ -78,7 +77,7 @@ class Texts(BaseModel):
     kind: Literal["document", "query"] = "document"
 
 
-class Vectors(BaseModel):
+class Vectors(_Body):
     model: str
     dimension: int
     vectors: list[list[float]] = Field(
@@ -208,8 +207,8 @@ class SearchRoutes:
 def routes(services: Services) -> APIRouter:
     """The capability's router."""
     handlers, router = SearchRoutes(services), APIRouter()
-    router.post("/items", response_model=WriteResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
-    router.delete("/items/{id}")(handlers.delete_item)
+    router.post("/items", response_model=BatchResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
+    router.delete("/items/{id}", response_model=DeletedItem)(handlers.delete_item)
     router.get("", response_model=SearchResults, responses={404: {}})(handlers.search)
     router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})(
         handlers.embed

@@ -6,13 +6,20 @@ from fastapi import APIRouter, Depends, Query
 
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import Cursor, read_cursor, write_cursor
+from shoal.tenants.records import AuditEntry
 
+from .bodies import Body
 from .dependencies import Platform
 
 router = APIRouter()
 
 
-@router.get("/audit")
+class AuditPage(Body):
+    entries: list[AuditEntry]
+    cursor: str | None
+
+
+@router.get("/audit", responses={200: {"model": AuditPage}})
 async def list_audit(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),

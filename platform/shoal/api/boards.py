@@ -24,7 +24,17 @@ class Members(Body):
     users: list[Identifier] = Field(max_length=MAX_MEMBERS)
 
 
-@router.put("/boards/{board}/members", responses={409: {}})
+class BoardSize(Body):
+    board: Identifier
+    members: int
+
+
+class Board(Body):
+    board: Identifier
+    users: list[Identifier]
+
+
+@router.put("/boards/{board}/members", responses={200: {"model": BoardSize}, 409: {}})
 async def put_members(
     board: Identifier,
     body: Members,
@@ -40,7 +50,7 @@ async def put_members(
     return {"board": board, "members": len(set(body.users))}
 
 
-@router.get("/boards/{board}/members")
+@router.get("/boards/{board}/members", responses={200: {"model": Board}})
 async def get_members(
     board: Identifier, platform: Platform, ctx: TenantContext = Depends(requires("read:boards"))
 ) -> dict[str, Any]:

@@ -1,9 +1,17 @@
-"""The base of all request bodies."""
+"""The base of all bodies of requests and responses."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Body(BaseModel):
-    """A JSON object; unknown fields are errors."""
+    """A JSON object without other fields than these.
 
-    model_config = ConfigDict(extra="forbid")
+    In a response, fields that have a default may be absent.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Deleted(Body):
+    deleted: str
+    """The id of what was deleted."""

@@ -3,18 +3,53 @@
 from typing import Any
 
 from fastapi import APIRouter, Depends
+from pydantic import Field
 
 from shoal.contract.context import TenantContext, requires
+from shoal.contract.rights import Right
 from shoal.runtime.context import PlatformContext
 from shoal.runtime.status import describe_capability
 
 from .access import is_operator
+from .bodies import Body
 from .dependencies import Platform
 
 router = APIRouter()
 
 
-@router.get("/whoami")
+class Credential(Body):
+    tenant: str
+    name: str
+    """The tenant's."""
+    role: str
+    rights: list[Right]
+    user: str | None
+
+
+class CapabilityState(Body):
+    name: str
+    version: str
+    summary: str
+    status: str
+    """As Serve reports it, such as `RUNNING`; `NOT_DEPLOYED` where it knows nothing."""
+    message: str
+    parameters: dict[str, Any] | None = Field(description="The JSON schema of its parameters.")
+    jobs: list[str]
+    page: bool
+    """Whether the console has a page of it."""
+
+
+class PluginProblem(Body):
+    plugin: str
+    cause: str
+
+
+class Capabilities(Body):
+    capabilities: list[CapabilityState]
+    problems: list[PluginProblem]
+
+
+@router.get("/whoami", responses={200: {"model": Credential}})
 async def whoami(
     platform: Platform, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
@@ -31,7 +66,7 @@ async def whoami(
     }
 
 
-@router.get("/capabilities")
+@router.get("/capabilities", responses={200: {"model": Capabilities}})
 async def list_capabilities(
     platform: Platform, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 
-from shoal.contract.batch import Batch, off_loop, read_rows, rows_body, validate_rows
+from shoal.contract.batch import Batch, BatchResult, off_loop, read_rows, rows_body, validate_rows
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import Cursor, read_cursor, write_cursor
@@ -34,6 +34,42 @@ class Replay(Body):
     after: Text | None = None
 
 
+class Replayed(Body):
+    replayed: int
+    """How many events."""
+
+
+class DeadEvent(Body):
+    id: str
+    """Of the dead letter, for `POST /platform/events/replay`."""
+    group: str
+    error: str
+    deliveries: int
+    event: Event
+
+
+class DeadEvents(Body):
+    events: list[DeadEvent]
+    cursor: str | None
+
+
+class StreamGroup(Body):
+    group: str
+    installed: bool
+    tenants: int
+    """How many have a log that it follows."""
+
+
+class StreamGroups(Body):
+    groups: list[StreamGroup]
+
+
+class ForgottenGroup(Body):
+    group: str
+    tenants: int
+    dead_letters: int
+
+
 def read_events(body: bytes, content_type: str) -> Batch[Event]:
     """The events of a body, and the errors of the rows that are none."""
     return validate_rows(read_rows(body, content_type, limit=MAX_EVENTS), Event.model_validate)
@@ -49,7 +85,10 @@ def reject_unwritable(batch: Batch[Event]) -> None:
 
 
 @router.post(
-    "/events", status_code=202, openapi_extra=rows_body(Event.model_json_schema(), MAX_EVENTS)
+    "/events",
+    status_code=202,
+    openapi_extra=rows_body(Event.model_json_schema(), MAX_EVENTS),
+    responses={202: {"model": BatchResult}},
 )
 async def append_events(
     request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
@@ -72,7 +111,7 @@ async def append_events(
     return batch.response()
 
 
-@router.get("/events/dead")
+@router.get("/events/dead", responses={200: {"model": DeadEvents}})
 async def dead_letters(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
@@ -99,7 +138,7 @@ async def dead_letters(
     return {"events": letters, "cursor": last and write_cursor("platform.dead_letters", last)}
 
 
-@router.post("/events/replay", status_code=202, responses={404: {}})
+@router.post("/events/replay", status_code=202, responses={202: {"model": Replayed}, 404: {}})
 async def replay(
     body: Replay, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -123,7 +162,7 @@ async def replay(
     return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}
 
 
-@router.get("/events/groups")
+@router.get("/events/groups", responses={200: {"model": StreamGroups}})
 async def list_groups(
     platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
 ) -> dict[str, Any]:
@@ -144,7 +183,7 @@ async def list_groups(
     }
 
 
-@router.delete("/events/groups/{group}")
+@router.delete("/events/groups/{group}", responses={200: {"model": ForgottenGroup}, 409: {}})
 async def forget_group(
     group: Identifier,
     platform: Platform,

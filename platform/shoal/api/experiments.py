@@ -13,13 +13,18 @@ from shoal.contract.experiments import ExperimentRecord
 from shoal.contract.names import Identifier
 
 from .access import is_operator
+from .bodies import Body, Deleted
 from .dependencies import Platform
 from .parameters import validate_values
 
 router = APIRouter()
 
 
-@router.put("/experiments/{id}", responses={404: {}})
+class Experiments(Body):
+    experiments: list[ExperimentRecord]
+
+
+@router.put("/experiments/{id}", responses={200: {"model": ExperimentRecord}, 404: {}})
 async def put_experiment(
     id: Identifier,
     body: JsonObject,
@@ -48,7 +53,7 @@ async def put_experiment(
     return record.model_dump(mode="json")
 
 
-@router.get("/experiments")
+@router.get("/experiments", responses={200: {"model": Experiments}})
 async def list_experiments(
     platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
@@ -57,7 +62,7 @@ async def list_experiments(
     return {"experiments": [e.model_dump(mode="json") for e in found]}
 
 
-@router.get("/experiments/{id}")
+@router.get("/experiments/{id}", responses={200: {"model": ExperimentRecord}})
 async def get_experiment(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
@@ -65,7 +70,7 @@ async def get_experiment(
     return (await platform.directory.get_experiment(ctx.tenant, id)).model_dump(mode="json")
 
 
-@router.delete("/experiments/{id}")
+@router.delete("/experiments/{id}", responses={200: {"model": Deleted}})
 async def delete_experiment(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import NotFound
 from shoal.contract.names import TenantId
 from shoal.runtime.context import PlatformContext
-from shoal.runtime.job_runs import Run
+from shoal.runtime.job_runs import Run, RunSummary
 
 from .access import is_operator, require_tenant_access
 from .bodies import Body
@@ -25,7 +25,23 @@ class NewRun(Body):
     arguments: JsonObject = Field(default_factory=dict)
 
 
-@router.get("/jobs")
+class JobState(Body):
+    name: str
+    summary: str
+    cron: str | None
+    timezone: str
+    deadline_seconds: float | None
+
+
+class Jobs(Body):
+    jobs: list[JobState]
+
+
+class Runs(Body):
+    runs: list[RunSummary]
+
+
+@router.get("/jobs", responses={200: {"model": Jobs}})
 async def list_jobs(
     platform: Platform, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
@@ -44,7 +60,7 @@ async def list_jobs(
     }
 
 
-@router.post("/jobs/{name}/runs", status_code=202)
+@router.post("/jobs/{name}/runs", status_code=202, responses={202: {"model": Run}})
 async def run_job(
     name: Text,
     platform: Platform,
@@ -67,7 +83,7 @@ async def run_job(
     return run.model_dump(mode="json")
 
 
-@router.get("/jobs/runs")
+@router.get("/jobs/runs", responses={200: {"model": Runs}})
 async def list_runs(
     platform: Platform,
     limit: int = Query(50, ge=1, le=1000),
@@ -79,7 +95,7 @@ async def list_runs(
     return {"runs": [r.model_dump(mode="json", exclude={"arguments"}) for r in found]}
 
 
-@router.get("/jobs/runs/{id}")
+@router.get("/jobs/runs/{id}", responses={200: {"model": Run}})
 async def get_run(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
@@ -87,7 +103,7 @@ async def get_run(
     return (await visible_run(platform, ctx, id)).model_dump(mode="json")
 
 
-@router.delete("/jobs/runs/{id}", responses={409: {}})
+@router.delete("/jobs/runs/{id}", responses={200: {"model": Run}, 409: {}})
 async def cancel_run(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:

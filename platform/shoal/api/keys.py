@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.names import Identifier, RoleName
+from shoal.tenants.records import PublicKey
 
 from .access import is_operator, require_tenant_access, require_to_grant
 from .bodies import Body
@@ -20,7 +21,21 @@ class NewKey(Body):
     user: Identifier | None = None
 
 
-@router.post("/tenants/{id}/keys", status_code=201, responses={409: {}})
+class CreatedKey(PublicKey):
+    key: str
+    """The credential itself."""
+
+
+class Keys(Body):
+    keys: list[PublicKey]
+
+
+class RevokedKey(Body):
+    revoked: str
+    """The key's id."""
+
+
+@router.post("/tenants/{id}/keys", status_code=201, responses={201: {"model": CreatedKey}, 409: {}})
 async def create_key(
     id: Text,
     body: NewKey,
@@ -38,7 +53,7 @@ async def create_key(
     return {**record.public(), "key": key}
 
 
-@router.get("/tenants/{id}/keys")
+@router.get("/tenants/{id}/keys", responses={200: {"model": Keys}})
 async def list_keys(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
@@ -47,7 +62,7 @@ async def list_keys(
     return {"keys": [k.public() for k in await platform.directory.list_keys(id)]}
 
 
-@router.delete("/keys/{id}")
+@router.delete("/keys/{id}", responses={200: {"model": RevokedKey}})
 async def delete_key(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import ValidationError
+from pydantic import Field, RootModel, ValidationError
 
 from shoal.contract.batch import validation_errors
 from shoal.contract.bounds import JsonObject, Text
@@ -12,12 +12,22 @@ from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.parameters import Parameters
 from shoal.runtime.context import PlatformContext
 
+from .bodies import Body
 from .dependencies import Platform
 
 router = APIRouter()
 
 
-@router.get("/parameters/{capability}")
+class ParameterValues(Body):
+    own: dict[str, Any] = Field(description="The values that the tenant has set, by parameter.")
+    effective: dict[str, Any] = Field(description="The value of every parameter.")
+
+
+class EffectiveValues(RootModel[dict[str, Any]]):
+    """The value of every parameter of the capability."""
+
+
+@router.get("/parameters/{capability}", responses={200: {"model": ParameterValues}})
 async def get_parameters(
     capability: Text,
     platform: Platform,
@@ -29,7 +39,7 @@ async def get_parameters(
     return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
 
 
-@router.put("/parameters/{capability}", responses={404: {}})
+@router.put("/parameters/{capability}", responses={200: {"model": ParameterValues}, 404: {}})
 async def put_parameters(
     capability: Text,
     body: JsonObject,
@@ -42,7 +52,11 @@ async def put_parameters(
     return await get_parameters(capability, platform, ctx)
 
 
-@router.post("/parameters/{capability}/validate", openapi_extra={"x-shoal-safe": True})
+@router.post(
+    "/parameters/{capability}/validate",
+    openapi_extra={"x-shoal-safe": True},
+    responses={200: {"model": EffectiveValues}},
+)
 async def validate_parameters(
     capability: Text,
     body: JsonObject,

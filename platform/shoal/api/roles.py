@@ -10,11 +10,11 @@ from shoal.contract.errors import NotFound
 from shoal.contract.names import RoleName
 from shoal.contract.rights import RIGHTS, SERVICE_RIGHTS, Right
 from shoal.tenants.members import MemberChanges
-from shoal.tenants.records import PLATFORM
+from shoal.tenants.records import PLATFORM, RoleRecord
 from shoal.tenants.roles import NOTHING, OPERATE
 
 from .access import require_to_grant
-from .bodies import Body
+from .bodies import Body, Deleted
 from .changes import audit_changes
 from .dependencies import Platform
 
@@ -25,7 +25,19 @@ class NewRole(Body):
     rights: list[Right] = Field(max_length=len(RIGHTS))
 
 
-@router.get("/roles")
+class RoleOfTenant(RoleRecord, json_schema_serialization_defaults_required=False):
+    """A role; a built-in one has no `created`."""
+
+    tenant: str | None = Field(
+        ..., description="Whose it is: null for the built-in roles, `platform` the operator's."
+    )
+
+
+class Roles(Body):
+    roles: list[RoleOfTenant]
+
+
+@router.get("/roles", responses={200: {"model": Roles}})
 async def list_roles(
     platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
@@ -33,7 +45,7 @@ async def list_roles(
     return {"roles": list((await _known_roles(platform, ctx)).values())}
 
 
-@router.get("/roles/{name}")
+@router.get("/roles/{name}", responses={200: {"model": RoleOfTenant}})
 async def get_role(
     name: RoleName, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
@@ -44,7 +56,7 @@ async def get_role(
     return roles[name]
 
 
-@router.put("/roles/{name}", responses={409: {}})
+@router.put("/roles/{name}", responses={200: {"model": RoleOfTenant}, 409: {}})
 async def put_role(
     name: RoleName,
     body: NewRole,
@@ -67,7 +79,7 @@ async def put_role(
     return {**record.public(), "tenant": ctx.tenant}
 
 
-@router.delete("/roles/{name}")
+@router.delete("/roles/{name}", responses={200: {"model": Deleted}})
 async def delete_role(
     name: RoleName, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:

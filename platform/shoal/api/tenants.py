@@ -10,7 +10,7 @@ from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 from shoal.contract.errors import Invalid
 from shoal.contract.names import TenantId
-from shoal.tenants.records import Limits
+from shoal.tenants.records import Limits, TenantRecord
 
 from .access import require_tenant_access
 from .bodies import Body
@@ -24,7 +24,26 @@ class NewTenant(Body):
     name: str = Field("", max_length=200)
 
 
-@router.post("/tenants", status_code=201, responses={409: {}})
+class Tenants(Body):
+    tenants: list[TenantRecord]
+    cursor: str | None
+
+
+class ErasedTenant(Body):
+    tenant: str
+    erased: dict[str, int]
+    """How much was erased, by `<where>.<kind>`."""
+    remains: dict[str, str]
+    """What is still there, and until when, by place."""
+
+
+class TenantLimits(Body):
+    own: dict[str, Limits]
+    """By capability; `*` for all together."""
+    default: Limits
+
+
+@router.post("/tenants", status_code=201, responses={201: {"model": TenantRecord}, 409: {}})
 async def create_tenant(
     body: NewTenant,
     platform: Platform,
@@ -35,7 +54,7 @@ async def create_tenant(
     return tenant.model_dump(mode="json")
 
 
-@router.get("/tenants")
+@router.get("/tenants", responses={200: {"model": Tenants}})
 async def list_tenants(
     platform: Platform,
     limit: int = Query(100, ge=1, le=1000),
@@ -51,7 +70,7 @@ async def list_tenants(
     }
 
 
-@router.delete("/tenants/{id}")
+@router.delete("/tenants/{id}", responses={200: {"model": ErasedTenant}})
 async def delete_tenant(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
 ) -> dict[str, Any]:
@@ -64,7 +83,7 @@ async def delete_tenant(
     return {"tenant": id, "erased": dict(done.erased), "remains": dict(done.remains)}
 
 
-@router.get("/tenants/{id}/limits")
+@router.get("/tenants/{id}/limits", responses={200: {"model": TenantLimits}})
 async def get_limits(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:
@@ -79,7 +98,7 @@ async def get_limits(
     }
 
 
-@router.put("/tenants/{id}/limits/{capability}", responses={404: {}})
+@router.put("/tenants/{id}/limits/{capability}", responses={200: {"model": TenantLimits}, 404: {}})
 async def put_limits(
     id: Text,
     capability: Text,

@@ -4,24 +4,63 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime
 
 from shoal.contract.bounds import Text
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 from shoal.contract.errors import Invalid
+from shoal.contract.usage import Meter
 from shoal.eventlog.keys import KEPT_DAYS, KEPT_MONTHS
 from shoal.router.quotas import quota_rules, quota_state, storage_state
 from shoal.runtime.context import PlatformContext
 from shoal.tenants.usage_ledger import (
     ALL,
+    Period,
     periods_between,
     today,
 )
 
 from .access import is_operator, require_tenant_access
+from .bodies import Body
 from .dependencies import Platform
 
 router = APIRouter()
+
+
+class CountedUse(Body):
+    """What was used of one capability (`*`: all together) in a day or month."""
+
+    period: str
+    """Such as `2026-11-28` or `2026-11`."""
+    capability: str
+    requests: int = 0
+    items: int = 0
+    events: int = 0
+    embedding_texts: int = 0
+    storage_bytes: int = 0
+    """The size of the data when last measured."""
+
+
+class QuotaState(Body):
+    meter: Meter | Literal["storage_bytes"]
+    period: Period | None
+    """Null for storage, which no period limits."""
+    capability: str
+    used: int
+    limit: int
+    resets: AwareDatetime | None
+
+
+class TenantUse(Body):
+    tenant: str
+    usage: list[CountedUse]
+    quotas: list[QuotaState]
+
+
+class Usage(Body):
+    tenants: list[TenantUse]
+    cursor: str | None
 
 
 class UsageQuery:
@@ -44,7 +83,7 @@ class UsageQuery:
         self.capability = capability
 
 
-@router.get("/usage")
+@router.get("/usage", responses={200: {"model": Usage}})
 async def list_usage(
     platform: Platform,
     query: UsageQuery = Depends(),
@@ -67,7 +106,7 @@ async def list_usage(
     }
 
 
-@router.get("/tenants/{id}/usage")
+@router.get("/tenants/{id}/usage", responses={200: {"model": TenantUse}})
 async def get_usage(
     id: Text,
     platform: Platform,

@@ -15,7 +15,7 @@ from typing import Any, AnyStr, Concatenate, Generic, ParamSpec, TypeVar
 
 import msgspec
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .bounds import check_size
 from .errors import Invalid, Malformed, TooLarge
@@ -44,6 +44,24 @@ class RowError:
     error: str
 
 
+class RejectedRow(BaseModel):
+    """A row that was not accepted, by its index in the request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    index: int
+    error: str
+
+
+class BatchResult(BaseModel):
+    """How many rows were accepted, and the errors of the others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    accepted: int
+    rejected: list[RejectedRow]
+
+
 @dataclass(slots=True)
 class Batch(Generic[T]):
     """The valid and the invalid rows of one request, by their index."""
@@ -61,7 +79,7 @@ class Batch(Generic[T]):
 
         Returns:
             `{"accepted": 2, "rejected": [{"index": 1, "error": "id: missing"}]}`, with
-            the rejected rows in the order of the request.
+            the rejected rows in the order of the request; see `BatchResult`.
         """
         return {
             "accepted": len(self.accepted),

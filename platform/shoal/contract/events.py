@@ -33,7 +33,9 @@ class Event(BaseModel):
     type: Identifier
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     subject: Identifier | None = None
-    data: Annotated[Any, WithJsonSchema({"x-shoal-bytes": MAX_EVENT_BYTES})] = None
+    data: Annotated[Any, WithJsonSchema({"x-shoal-bytes": MAX_EVENT_BYTES})] = Field(
+        default=None, description="What happened, as events of this type have it: any JSON."
+    )
 
     @model_validator(mode="after")
     def _check_extensions(self) -> Self:

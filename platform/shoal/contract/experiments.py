@@ -32,7 +32,9 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
 
 class Variant(_Frozen):
@@ -40,7 +42,7 @@ class Variant(_Frozen):
 
     name: Name
     allocation: Percent
-    parameters: JsonObject = {}
+    parameters: JsonObject = Field(default={}, description="Values of the capability's parameters.")
 
 
 class Holdout(_Frozen):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shoal.contract.errors import Conflict, LimitExceeded, NotFound
 from shoal.stores.redis_client import blocking_redis, translate_errors
@@ -40,19 +40,22 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 
-class Progress(BaseModel):
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class Progress(_Record):
     done: float = 0
     total: float = 0
     message: str = ""
 
 
-class Run(BaseModel):
-    """One run of a job, for one tenant or (`tenant` None) for all."""
+class RunSummary(_Record):
+    """A run without its arguments."""
 
     id: str
     job: str
     tenant: str | None = None
-    arguments: dict[str, Any] = Field(default_factory=dict)
     state: State = "queued"
     progress: Progress = Field(default_factory=Progress)
     attempt: int = 0
@@ -61,8 +64,14 @@ class Run(BaseModel):
     scheduled_for: AwareDatetime
     started: AwareDatetime | None = None
     finished: AwareDatetime | None = None
-    result: dict[str, Any] | None = None
+    result: dict[str, Any] | None = Field(default=None, description="What the job returned.")
     error: str | None = None
+
+
+class Run(RunSummary):
+    """One run of a job, for one tenant or (`tenant` None) for all."""
+
+    arguments: dict[str, Any] = Field(default={}, description="What the job was called with.")
 
 
 _ENQUEUE = """

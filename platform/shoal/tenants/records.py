@@ -20,7 +20,9 @@ def now() -> datetime:
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
 
 class TenantRecord(_Record):
@@ -31,7 +33,7 @@ class TenantRecord(_Record):
     """Set when its erasure begins: from then on its credentials are invalid."""
 
 
-class KeyRecord(_Record):
+class PublicKey(_Record):
     """An API key without its secret. `user` is whom every request acts for."""
 
     id: str
@@ -40,6 +42,11 @@ class KeyRecord(_Record):
     user: Identifier | None = None
     name: Identifier | None = None
     created: AwareDatetime = Field(default_factory=now)
+
+
+class KeyRecord(PublicKey):
+    """An API key as it is stored."""
+
     digest: str = Field(repr=False)
     """SHA-256 of the whole key, in hex: the secret has 160 random bits, so a slow hash
     would add nothing.
@@ -90,7 +97,7 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
-class Quota(_Record):
+class Quota(_Record, json_schema_serialization_defaults_required=False):
     """How much may be used in a day or a month (UTC); None is no quota."""
 
     requests: Count | None = None
@@ -99,7 +106,7 @@ class Quota(_Record):
     embedding_texts: Count | None = None
 
 
-class Limits(_Record):
+class Limits(_Record, json_schema_serialization_defaults_required=False):
     """A tenant's limits on one capability, or on all together (`*`), over all replicas.
 
     None defers to the configuration. A request is within those of its capability and
