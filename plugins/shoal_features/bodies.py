@@ -13,7 +13,7 @@ FeatureValue = Scalar | list[Scalar]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -49,7 +49,7 @@ class HistoricalRows(_Body):
     )
 
 
-class RegisteredDefinitions(_Body):
+class RegisteredDefinitions(_Body, json_schema_serialization_defaults_required=True):
     tenant: str
     views: list[View]
     services: dict[str, list[str]] = Field(description="The features of each service.")

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
+import schemathesis
+from schemathesis.core.failures import Failure, FailureGroup
 
 from shoal import Event
 from shoal.contract.operations import Operation, OperationRequest, operations
@@ -66,11 +68,16 @@ class Matrix:
         self.http = httpx.Client(base_url=app.address, timeout=60)
         self.specs: dict[str, dict[str, Any]] = {}
         self.operations: dict[str, Operation] = {}
+        self.described: dict[str, Any] = {}
+        self.faults: dict[str, str] = {}
         for capability in CAPABILITIES:
             document = self.http.get(f"/{capability}/openapi.json").json()
             for methods in document["paths"].values():
                 for spec in methods.values():
                     self.specs[f"{capability}.{spec['operationId']}"] = spec
+            for found in schemathesis.openapi.from_dict(document).get_all_operations():
+                operation_id = found.ok().definition.raw["operationId"]
+                self.described[f"{capability}.{operation_id}"] = found.ok()
             for name, operation in operations(document).items():
                 self.operations[f"{capability}.{name}"] = operation
         self.seen: dict[str, Any] = {"tenant": "matrix"}
@@ -90,7 +97,12 @@ class Matrix:
         )
 
     def call(self, name: str, headers: Mapping[str, str], **changed: Any) -> httpx.Response:
-        return self.send(self.request(name, **changed), headers)
+        answer = self.send(self.request(name, **changed), headers)
+        try:
+            self.described[name].validate_response(answer)
+        except (Failure, FailureGroup) as error:
+            self.faults[name] = f"{name}: {error}"
+        return answer
 
     def caller(self, role: str, kind: str) -> dict[str, str]:
         user = kind if kind in ("member", "outsider") else None
@@ -263,3 +275,7 @@ def test_those_with_the_right_may_remove(matrix: Matrix) -> None:
         for role, kind, _ in callers(matrix, name, "allowed"):
             got = matrix.call(name, matrix.caller(role, kind))
             assert got.status_code in (200, 202, 204, 404, 409), (name, role, kind, got.text)
+
+
+def test_every_answer_was_as_openapi_describes_it(matrix: Matrix) -> None:
+    assert not matrix.faults, "\n\n".join(matrix.faults.values())
