@@ -1,7 +1,7 @@
 """Fixtures for all tests."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from . import leaks
 from .moto_server import CREDENTIALS, MotoServer
+from .success_bodies import check_bodies
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -47,6 +48,18 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
     if fixturedef.argname == "shoal_servers":
         leaks.register_servers(made.online, made.events)
     return made
+
+
+@pytest.fixture(scope="module")
+def shoal_app(shoal_app: Callable[..., Any]) -> Callable[..., Any]:
+    """The plugin's fixture, with every body of success held to its OpenAPI document."""
+
+    def serve(*names: str, **options: Any) -> Any:
+        app = shoal_app(*names, **options)
+        app.run(check_bodies(app.platform))
+        return app
+
+    return serve
 
 
 @pytest.fixture(scope="session", autouse=True)

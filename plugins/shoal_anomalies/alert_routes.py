@@ -19,7 +19,7 @@ from shoal import (
     write_cursor,
 )
 
-from . import keys
+from . import bodies, keys
 from .alert_manager import AlertManager
 from .alert_state import MAX_ATTEMPTS, commit, read_alert_state
 from .alerts import Alert, Notice
@@ -38,7 +38,7 @@ def _notifier() -> Notifier:
     return Notifier()
 
 
-@router.get("/alerts")
+@router.get("/alerts", responses={200: {"model": bodies.Alerts}})
 async def list_alerts(
     state: Literal["open", "acknowledged", "resolved"] | None = None,
     priority: Literal["P1", "P2", "P3"] | None = None,
@@ -70,7 +70,7 @@ async def list_alerts(
     }
 
 
-@router.post("/alerts/{id}/acknowledge", responses={409: {}})
+@router.post("/alerts/{id}/acknowledge", responses={200: {"model": bodies.Alert}, 409: {}})
 async def acknowledge_alert(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -87,7 +87,7 @@ async def acknowledge_alert(
     return await _change_alert(ctx, id, acknowledge)
 
 
-@router.post("/alerts/{id}/resolve", responses={409: {}})
+@router.post("/alerts/{id}/resolve", responses={200: {"model": bodies.Alert}, 409: {}})
 async def resolve_alert(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -111,7 +111,7 @@ async def _change_alert(
     raise Conflict("the alerts keep changing; try again")
 
 
-@router.get("/deliveries")
+@router.get("/deliveries", responses={200: {"model": bodies.Deliveries}})
 async def list_deliveries(
     limit: Limit = 100, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:

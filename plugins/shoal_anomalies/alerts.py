@@ -73,7 +73,6 @@ class Alert:
     escalated: float | None = None
     told: list[str] = field(default_factory=list)
     reopened: int = 0
-    feedback: list[dict[str, Any]] = field(default_factory=list)
     owed: list[Reason] = field(default_factory=list)
 
     @property
@@ -122,6 +121,11 @@ class Alert:
         for member in record["members"]:
             for name in ("since", "fired", "cleared"):
                 member[name] = to_rfc3339(member[name])
+            if detail := member["detail"]:
+                times = {name: to_rfc3339(detail[name]) for name in ("time", "since")}
+                member["detail"] = detail | times
+            else:
+                member["detail"] = None
         return {**record, "sentence": self.sentence}
 
 

@@ -1,29 +1,28 @@
 """The operation that lists anomalies."""
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Depends
 
 from shoal import Cursor, TenantContext, read_cursor, requires, write_cursor
 
-from . import keys
+from . import bodies, keys
 from .route_arguments import From, Limit, Metric, To, time_range
 from .timestamps import to_rfc3339
 
-Method = Literal["statistical", "seasonal", "multivariate"]
 READ_AT_ONCE = 1000
 
 router = APIRouter()
 
 
-@router.get("")
+@router.get("", responses={200: {"model": bodies.Anomalies}})
 async def list_anomalies(
     start: From = None,
     end: To = None,
     metric: Metric = None,
-    method: Method | None = None,
+    method: bodies.Method | None = None,
     limit: Limit = 100,
     cursor: Cursor = None,
     ctx: TenantContext = Depends(requires("read:tenant")),

@@ -17,7 +17,7 @@ from shoal import (
     requires,
 )
 
-from . import keys
+from . import bodies, keys
 from .alert_state import effective_rules
 from .channels import AnyChannel, Channel, Email, Webhook, dump_channel, read_channel
 from .maintenance import MaintenanceWindow
@@ -29,14 +29,14 @@ MAX_ENTRIES = 1_000  # of each kind
 router = APIRouter()
 
 
-@router.get("/rules")
+@router.get("/rules", responses={200: {"model": bodies.Rules}})
 async def list_rules(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the effective rules: the defaults with the tenant's changes."""
     rules = effective_rules(await ctx.stores.online.hgetall(keys.RULES))
     return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
 
 
-@router.put("/rules/{id}", responses={409: {}})
+@router.put("/rules/{id}", responses={200: {"model": bodies.StoredRule}, 409: {}})
 async def put_rule(
     id: Identifier, body: Rule, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -60,14 +60,14 @@ async def delete_rule(
         await ctx.stores.online.hdel(keys.RULES, id)
 
 
-@router.get("/channels")
+@router.get("/channels", responses={200: {"model": bodies.Channels}})
 async def list_channels(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the channels by name, without their secrets."""
     stored = await ctx.stores.online.hgetall(keys.CHANNELS)
     return {"channels": {k.decode(): read_channel(v).shown() for k, v in sorted(stored.items())}}
 
 
-@router.put("/channels/{id}", responses={409: {}})
+@router.put("/channels/{id}", responses={200: {"model": bodies.ShownChannel}, 409: {}})
 async def put_channel(
     id: Identifier, body: Channel, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -89,7 +89,7 @@ async def delete_channel(
         raise NotFound(f"no channel {id!r}")
 
 
-@router.get("/maintenance")
+@router.get("/maintenance", responses={200: {"model": bodies.Windows}})
 async def list_maintenance(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List all maintenance windows, and whether each is active now."""
     stored = await ctx.stores.online.hgetall(keys.WINDOWS)
@@ -100,7 +100,7 @@ async def list_maintenance(ctx: TenantContext = Depends(requires("read:tenant"))
     return {"maintenance": listed}
 
 
-@router.put("/maintenance/{id}", responses={409: {}})
+@router.put("/maintenance/{id}", responses={200: {"model": bodies.StoredWindow}, 409: {}})
 async def put_maintenance(
     id: Identifier, body: MaintenanceWindow, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -112,7 +112,7 @@ async def put_maintenance(
     return {"id": id, **_window(body)}
 
 
-@router.get("/maintenance/{id}")
+@router.get("/maintenance/{id}", responses={200: {"model": bodies.StoredWindow}})
 async def get_maintenance(
     id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:

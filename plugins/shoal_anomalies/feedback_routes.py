@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from shoal import Identifier, Invalid, NotFound, TenantContext, Text, requires
 
-from . import keys
+from . import bodies, keys
 from .config_routes import put_entry
 from .feedback import read_labelled_series
 from .intake import JSON
@@ -57,7 +57,7 @@ class Missed(BaseModel):
         return self
 
 
-@router.post("/{id}/feedback")
+@router.post("/{id}/feedback", responses={200: {"model": bodies.FeedbackGiven}})
 async def give_feedback(
     id: Identifier, body: Feedback, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -73,7 +73,7 @@ async def give_feedback(
     return {"id": id, "feedback": record}
 
 
-@router.post("/missed", responses={404: {}, 409: {}})
+@router.post("/missed", responses={200: {"model": bodies.MissedAnomaly}, 404: {}, 409: {}})
 async def report_missed(
     body: Missed, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -89,7 +89,7 @@ async def report_missed(
     return {"id": id, "series": series, "from": body.start, "to": body.end, **details}
 
 
-@router.get("/labels")
+@router.get("/labels", responses={200: {"model": bodies.Labels}})
 async def list_labels(
     start: From = None, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> Response:
@@ -109,7 +109,7 @@ async def list_labels(
     return Response(await asyncio.to_thread(_labels_json, records), media_type=JSON)
 
 
-@router.get("/suggestion")
+@router.get("/suggestion", responses={200: {"model": bodies.Suggestion}})
 async def get_suggestion(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """The parameters that the feedback suggests, by the last run of `anomalies.learn`.
 

@@ -21,7 +21,9 @@ class Match(BaseModel):
         matches no glob.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
     metric: Glob = "*"
     labels: dict[Annotated[str, Field(max_length=100)], Glob] = Field(
@@ -41,7 +43,9 @@ class Repeat(BaseModel):
     until: no window starts at or after this time; None for no end.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
     timezone: str = Field(max_length=64)
     days: tuple[Day, ...] = Field(DAYS, max_length=7)
@@ -63,7 +67,12 @@ class MaintenanceWindow(BaseModel):
     hour, and in the one that repeats it, three.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
     start: AwareDatetime = Field(alias="from")
     end: AwareDatetime = Field(alias="to")

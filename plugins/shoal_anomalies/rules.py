@@ -50,7 +50,12 @@ class Rule(BaseModel):
     renotify_after: minutes between reminders while the alert is open; None for none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,
+    )
 
     name: str = Field(default="", max_length=200)
     priority: Priority

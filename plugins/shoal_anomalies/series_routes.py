@@ -11,9 +11,9 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
 
-from shoal import Invalid, NotFound, TenantContext, off_loop, requires, rows_body
+from shoal import BatchResult, Invalid, NotFound, TenantContext, off_loop, requires, rows_body
 
-from . import keys, recent_points
+from . import bodies, keys, recent_points
 from .intake import JSON, MAX_POINTS, POINT_SCHEMA, point_event, read_points
 from .points import Point
 from .recent_points import SeriesPoints
@@ -64,7 +64,7 @@ Ignored = Annotated[str | None, Query(max_length=200, description="Has no effect
 router = APIRouter()
 
 
-@router.post("/metrics", openapi_extra=METRICS_BODY)
+@router.post("/metrics", openapi_extra=METRICS_BODY, responses={200: {"model": BatchResult}})
 async def add_metrics(
     request: Request,
     precision: Precision = "ns",
@@ -113,7 +113,7 @@ async def _append(ctx: TenantContext, points: list[Point]) -> None:
     ctx.usage.add("events", len(points))
 
 
-@router.get("/metrics")
+@router.get("/metrics", responses={200: {"model": bodies.SeriesList}})
 async def list_metrics(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the tenant's series: metric, labels, and the id for `GET /series`."""
     stored = await ctx.stores.online.hgetall(keys.SERIES)
@@ -121,7 +121,9 @@ async def list_metrics(ctx: TenantContext = Depends(requires("read:tenant"))) ->
     return {"series": sorted(series, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
 
 
-@router.get("/series", openapi_extra=LABELS, responses={404: {}})
+@router.get(
+    "/series", openapi_extra=LABELS, responses={200: {"model": bodies.SeriesPoints}, 404: {}}
+)
 async def get_series(
     request: Request,
     metric: Metric = None,

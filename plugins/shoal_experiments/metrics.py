@@ -28,7 +28,9 @@ Kind = Literal["proportion", "mean", "ratio", "quantile", "retention"]
 class FrozenModel(BaseModel):
     """A model that cannot be changed, and refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
 
 class Source(FrozenModel):

@@ -16,6 +16,8 @@ Status = Literal["draft", "running", "stopped", "promoting", "promoted", "rolled
 KEY = ("experiments", "documents")
 """Hash of the tenant's experiments: id → document as JSON."""
 
+VALUES = "Values of the capability's parameters."
+
 _COMPARE_AND_SET = """
 -- KEYS[1]: the hash of experiments
 -- ARGV[1]: the experiment's id
@@ -33,7 +35,11 @@ return 1
 """
 
 
-class Plan(BaseModel):
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class Plan(_Stored):
     """What was computed before the start: units per arm, duration, and from what."""
 
     per_arm: int
@@ -45,7 +51,7 @@ class Plan(BaseModel):
     notes: list[str] = []
 
 
-class TakenLook(BaseModel):
+class TakenLook(_Stored):
     """A stored look: a group-sequential test's, or the first one at a fixed test.
 
     A group-sequential test shows its results until the next look.
@@ -58,7 +64,7 @@ class TakenLook(BaseModel):
     results: dict[str, Any]
 
 
-class Ramp(BaseModel):
+class Ramp(_Stored):
     """A promotion in steps: growing percentages of the units, over some days."""
 
     variant: str
@@ -70,7 +76,7 @@ class Ramp(BaseModel):
     reason: str = ""
 
 
-class Change(BaseModel):
+class Change(_Stored):
     """One change of state: when, by whom, and what."""
 
     at: AwareDatetime
@@ -78,14 +84,12 @@ class Change(BaseModel):
     what: str
 
 
-class Document(BaseModel):
-    """One experiment, without its data.
+class ExperimentFields(_Stored):
+    """What everybody may read of an experiment.
 
     `hash` is the design's, computed at the start; the design never changes after it.
     `previous` are the tenant's own values before the promotion.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     design: Design
@@ -96,11 +100,16 @@ class Document(BaseModel):
     created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     started_at: AwareDatetime | None = None
     stopped_at: AwareDatetime | None = None
-    looks: list[TakenLook] = []
-    promoted: dict[str, Any] | None = None
-    previous: dict[str, Any] | None = None
+    promoted: dict[str, Any] | None = Field(default=None, description=VALUES)
+    previous: dict[str, Any] | None = Field(default=None, description=VALUES)
     ramp: Ramp | None = None
     history: list[Change] = []
+
+
+class Document(ExperimentFields):
+    """One experiment, without its data."""
+
+    looks: list[TakenLook] = []
 
     def with_change(self, by: str, what: str, **fields: Any) -> Document:
         """A copy with these fields changed, and the change added to its history."""

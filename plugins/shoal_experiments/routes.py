@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shoal import (
     Assigner,
+    BatchResult,
     Cursor,
     Identifier,
     Invalid,
@@ -21,7 +22,7 @@ from shoal import (
     write_cursor,
 )
 
-from . import calculator, lifecycle, promotion, reporting, tuning
+from . import bodies, calculator, lifecycle, promotion, reporting, tuning
 from .design import Design
 from .exposures import log_exposure
 from .history import unseen_event_types
@@ -80,7 +81,7 @@ class Promotion(_Body):
 # Calculators
 
 
-@router.post("/sample-size", openapi_extra=SAFE)
+@router.post("/sample-size", openapi_extra=SAFE, responses={200: {"model": bodies.SampleSize}})
 def sample_size(
     body: calculator.SampleSize, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def sample_size(
         raise Invalid.at(error.field, str(error)) from None
 
 
-@router.post("/analyze", openapi_extra=SAFE)
+@router.post("/analyze", openapi_extra=SAFE, responses={200: {"model": bodies.Analysis}})
 def analyze(
     body: calculator.Analyze, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def analyze(
         raise _invalid(str(error), "arms", str(error)) from None
 
 
-@router.post("/bounds", openapi_extra=SAFE)
+@router.post("/bounds", openapi_extra=SAFE, responses={200: {"model": bodies.Bounds}})
 def bounds(
     body: calculator.Looks, ctx: TenantContext = Depends(requires("read:own"))
 ) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def bounds(
 # Experiments
 
 
-@router.get("")
+@router.get("", responses={200: {"model": bodies.Experiments}})
 async def list_experiments(
     status: Status | None = None,
     limit: int = Query(100, ge=1, le=1000),
@@ -134,7 +135,7 @@ async def list_experiments(
     }
 
 
-@router.put("/{id}", responses={409: {}})
+@router.put("/{id}", responses={200: {"model": bodies.Experiment}, 409: {}})
 async def draft(
     id: Id, body: Design, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -142,7 +143,7 @@ async def draft(
     return _view(await lifecycle.draft(ctx, id, body))
 
 
-@router.put("/{id}/proposal", responses={409: {}})
+@router.put("/{id}/proposal", responses={200: {"model": bodies.Experiment}, 409: {}})
 async def propose(
     id: Id, body: tuning.Proposal, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -163,20 +164,20 @@ async def propose(
     return _view(await lifecycle.draft(ctx, id, design))
 
 
-@router.get("/{id}")
+@router.get("/{id}", responses={200: {"model": bodies.Experiment}})
 async def get(id: Id, ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """One experiment: design, state, plan and history."""
     return _view(await Repository(ctx.stores).get(id))
 
 
-@router.delete("/{id}", responses={409: {}})
+@router.delete("/{id}", responses={200: {"model": bodies.Deleted}, 409: {}})
 async def delete(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) -> dict[str, Any]:
     """Delete an experiment that is not running."""
     await lifecycle.delete(ctx, id)
     return {"deleted": id}
 
 
-@router.post("/{id}/start", responses={409: {}})
+@router.post("/{id}/start", responses={200: {"model": bodies.StartedExperiment}, 409: {}})
 async def start(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) -> dict[str, Any]:
     """Freeze and hash the design, and start assigning units."""
     document = await lifecycle.start(ctx, id)
@@ -194,7 +195,7 @@ async def start(id: Id, ctx: TenantContext = Depends(requires("write:tenant"))) 
     }
 
 
-@router.post("/{id}/stop", responses={409: {}})
+@router.post("/{id}/stop", responses={200: {"model": bodies.Experiment}, 409: {}})
 async def stop(
     id: Id, body: Reason | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -202,7 +203,7 @@ async def stop(
     return _view(await lifecycle.stop(ctx, id, body.reason if body else ""))
 
 
-@router.post("/{id}/promote", responses={409: {}})
+@router.post("/{id}/promote", responses={200: {"model": bodies.Experiment}, 409: {}})
 async def promote(
     id: Id, body: Promotion | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -232,7 +233,7 @@ async def promote(
     return _view(promoted)
 
 
-@router.post("/{id}/rollback", responses={409: {}})
+@router.post("/{id}/rollback", responses={200: {"model": bodies.Experiment}, 409: {}})
 async def rollback(
     id: Id, body: Reason | None = None, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
@@ -240,7 +241,7 @@ async def rollback(
     return _view(await promotion.roll_back(ctx, id, body.reason if body else ""))
 
 
-@router.get("/{id}/assignment")
+@router.get("/{id}/assignment", responses={200: {"model": bodies.Assignment}})
 async def assignment(
     id: Id,
     unit: Annotated[Identifier, Query(max_length=512)],
@@ -283,7 +284,7 @@ async def assignment(
     "/{id}/outcomes",
     status_code=202,
     openapi_extra=rows_body(Outcome.model_json_schema(), MAX_OUTCOMES),
-    responses={409: {}},
+    responses={202: {"model": BatchResult}, 409: {}},
 )
 async def add_outcomes(
     id: Id, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
@@ -307,7 +308,7 @@ async def add_outcomes(
     return batch.response()
 
 
-@router.get("/{id}/results")
+@router.get("/{id}/results", responses={200: {"model": bodies.Results}})
 async def results(id: Id, ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """Health at any time; effects and verdict when the registered plan allows it."""
     document = await Repository(ctx.stores).get(id)
@@ -345,11 +346,10 @@ def _summary(document: Document) -> dict[str, Any]:
 
 def _view(document: Document) -> dict[str, Any]:
     dumped = document.model_dump(mode="json", exclude={"looks"})
+    ends_at = None
     if document.started_at is not None and document.plan is not None:
-        dumped["ends_at"] = _isoformat(
-            document.started_at + timedelta(days=document.plan.duration_days)
-        )
-    return dumped
+        ends_at = document.started_at + timedelta(days=document.plan.duration_days)
+    return {**dumped, "ends_at": _isoformat(ends_at)}
 
 
 def _isoformat(time: datetime | None) -> str | None:

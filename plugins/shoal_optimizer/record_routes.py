@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from shoal import (
+    BatchResult,
     Cursor,
     Identifier,
     Invalid,
@@ -19,6 +20,7 @@ from shoal import (
     write_cursor,
 )
 
+from .bodies import People, Tasks
 from .intake import MAX_ROWS, read_records, store_records, validate_record
 from .outcomes import hidden_outcomes, store_outcomes, with_id
 from .records import Outcome, Person, Task
@@ -38,7 +40,7 @@ def record_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]
     return rows_body(model.model_json_schema(), MAX_ROWS if many else 1, "text/csv")
 
 
-@router.get("/people")
+@router.get("/people", responses={200: {"model": People}})
 async def list_people(
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -48,7 +50,11 @@ async def list_people(
     return await _list(ctx, "people", limit, cursor)
 
 
-@router.post("/people", openapi_extra=record_body(Person, many=True))
+@router.post(
+    "/people",
+    openapi_extra=record_body(Person, many=True),
+    responses={200: {"model": BatchResult}},
+)
 async def add_people(
     request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> Response:
@@ -56,7 +62,7 @@ async def add_people(
     return json_response((await store_records(ctx, "people", await _rows(request))).response())
 
 
-@router.put("/people/{id}", openapi_extra=record_body(Person))
+@router.put("/people/{id}", openapi_extra=record_body(Person), responses={200: {"model": Person}})
 async def put_person(
     id: Identifier, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> Response:
@@ -66,7 +72,7 @@ async def put_person(
     return raw_response(person)
 
 
-@router.get("/people/{id}")
+@router.get("/people/{id}", responses={200: {"model": Person}})
 async def get_person(
     id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> Response:
@@ -86,7 +92,7 @@ async def delete_person(
         raise _person_not_found(id)
 
 
-@router.get("/tasks")
+@router.get("/tasks", responses={200: {"model": Tasks}})
 async def list_tasks(
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -96,7 +102,11 @@ async def list_tasks(
     return await _list(ctx, "tasks", limit, cursor)
 
 
-@router.post("/tasks", openapi_extra=record_body(Task, many=True), responses={409: {}})
+@router.post(
+    "/tasks",
+    openapi_extra=record_body(Task, many=True),
+    responses={200: {"model": BatchResult}, 409: {}},
+)
 async def add_tasks(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> Response:
@@ -104,7 +114,11 @@ async def add_tasks(
     return json_response((await store_records(ctx, "tasks", await _rows(request))).response())
 
 
-@router.put("/tasks/{id}", openapi_extra=record_body(Task), responses={404: {}, 409: {}})
+@router.put(
+    "/tasks/{id}",
+    openapi_extra=record_body(Task),
+    responses={200: {"model": Task}, 404: {}, 409: {}},
+)
 async def put_task(
     id: Identifier,
     request: Request,
@@ -119,7 +133,7 @@ async def put_task(
     raise NotFound("no such board that you may see")
 
 
-@router.get("/tasks/{id}")
+@router.get("/tasks/{id}", responses={200: {"model": Task}})
 async def get_task(
     id: Identifier, ctx: TenantContext = Depends(requires("read:boards"))
 ) -> Response:
@@ -138,7 +152,9 @@ async def delete_task(
 
 
 @router.post(
-    "/outcomes", openapi_extra=record_body(Outcome, many=True), responses={404: {}, 409: {}}
+    "/outcomes",
+    openapi_extra=record_body(Outcome, many=True),
+    responses={200: {"model": BatchResult}, 404: {}, 409: {}},
 )
 async def add_outcomes(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))

@@ -43,7 +43,11 @@ class Record(BaseModel):
     """What every record has in common: it is frozen, and has no unknown fields."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 

@@ -19,7 +19,7 @@ from shoal import (
     write_cursor,
 )
 
-from . import decisions, record_routes
+from . import bodies, decisions, record_routes
 from .inputs import InputsLoader, PlanningInputs
 from .parameters import OptimizerParameters
 from .plan_runs import PlanRuns, cancel_run, read_run
@@ -216,17 +216,30 @@ def routes(services: Services) -> APIRouter:
     """The capability's router."""
     handlers, router = OptimizerRoutes(services), APIRouter()
     router.include_router(record_routes.router)
-    router.get("/tasks/{id}/candidates")(handlers.candidates)
-    router.post("/tasks/{id}/recommendation", responses=CONFLICT)(handlers.recommend)
-    router.get("/recommendations/{id}")(handlers.get_recommendation)
-    router.post("/recommendations/{id}/accept", responses=CONFLICT)(handlers.accept)
-    router.post("/recommendations/{id}/alternative", responses=CONFLICT)(handlers.alternative)
-    router.post("/recommendations/{id}/assign", responses=CONFLICT)(handlers.assign)
-    router.post("/plan", responses={**CONFLICT, 404: {}})(handlers.plan)
-    router.get("/plans/{id}")(handlers.get_plan)
-    router.delete("/plans/{id}", status_code=202, responses=CONFLICT)(handlers.cancel_plan)
-    router.post("/violations/{id}", openapi_extra={"x-shoal-safe": True})(handlers.check_team)
+    recommendation = _answer(bodies.Recommendation)
+    decision = {**recommendation, **CONFLICT}
+    alternative = {**_answer(bodies.Recommendation | bodies.NoAlternative), **CONFLICT}
+    plan = {**_answer(bodies.FinishedPlan), **_answer(bodies.PlanState, 202)}
+    cancelled = {**_answer(bodies.PlanState, 202), **CONFLICT}
+    router.get("/tasks/{id}/candidates", responses=_answer(bodies.Candidates))(handlers.candidates)
+    router.post("/tasks/{id}/recommendation", responses=decision)(handlers.recommend)
+    router.get("/recommendations/{id}", responses=recommendation)(handlers.get_recommendation)
+    router.post("/recommendations/{id}/accept", responses=decision)(handlers.accept)
+    router.post("/recommendations/{id}/alternative", responses=alternative)(handlers.alternative)
+    router.post("/recommendations/{id}/assign", responses=decision)(handlers.assign)
+    router.post("/plan", responses={**plan, **CONFLICT, 404: {}})(handlers.plan)
+    router.get("/plans/{id}", responses=_answer(bodies.PlanRun))(handlers.get_plan)
+    router.delete("/plans/{id}", status_code=202, responses=cancelled)(handlers.cancel_plan)
+    router.post(
+        "/violations/{id}",
+        openapi_extra={"x-shoal-safe": True},
+        responses=_answer(bodies.Violations),
+    )(handlers.check_team)
     return router
+
+
+def _answer(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": model}}
 
 
 async def _tasks_to_plan(ctx: TenantContext, body: PlanRequest) -> dict[str, bytes]:

@@ -56,8 +56,10 @@ class Change:
 
 
 def encode(value: BaseModel | Mapping[str, Any]) -> bytes:
-    """A record as it is stored."""
-    return orjson.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
+    """A record as it is stored and answered, with the names of requests."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", by_alias=True)
+    return orjson.dumps(value)
 
 
 def fingerprint(raw: bytes) -> str:

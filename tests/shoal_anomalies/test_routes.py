@@ -1,6 +1,7 @@
 import json
 import math
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
 
 import httpx
@@ -17,7 +18,17 @@ from shoal_anomalies.points import series_id
 from shoal_anomalies.routes import routes
 from shoal_anomalies.stream_processor import StreamProcessor
 
+from ..success_bodies import CheckedApplication
+from .conftest import DefaultServices
+
 pytestmark = pytest.mark.anyio
+
+
+@cache
+def document():
+    app = FastAPI()
+    app.include_router(routes(DefaultServices()), prefix="/anomalies")
+    return app.openapi()
 
 
 def serve(
@@ -41,8 +52,10 @@ def serve(
         ctx.operations,
     )
 
+    checked = CheckedApplication(app, document())
+
     async def behind_the_router(scope, receive, send):
-        await app(scope | {"shoal.context": context}, receive, send)
+        await checked(scope | {"shoal.context": context}, receive, send)
 
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(behind_the_router),

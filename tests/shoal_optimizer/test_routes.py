@@ -61,6 +61,16 @@ def test_people_and_tasks_can_be_put_read_listed_deleted(staffed: Client) -> Non
     assert staffed.optimizer.get_task(id="t")["state"] == "open"
 
 
+def test_records_are_answered_with_the_names_of_requests(client: Client) -> None:
+    leave = [{"from": "2026-05-01", "to": "2026-05-02"}]
+    sent = client.optimizer.put_person(id="ana", body=person(leave=leave))
+    assert sent["leave"] == leave
+    assert client.optimizer.put_person(id="ana", body=sent) == sent
+    made = client.optimizer.put_task(id="t", body=task(team_size={"min": 1, "max": 3}))
+    assert made["team_size"] == {"min": 1, "max": 3}
+    assert client.optimizer.put_task(id="t", body=made) == made
+
+
 @pytest.mark.parametrize(
     ("fields", "location"),
     [
