@@ -7,6 +7,7 @@ from pydantic import Field
 
 from shoal.contract.context import TenantContext, requires
 from shoal.contract.rights import Right
+from shoal.router.replica_watch import replica_warnings
 from shoal.runtime.context import PlatformContext
 from shoal.runtime.status import describe_capability
 
@@ -37,6 +38,7 @@ class CapabilityState(Body):
     jobs: list[str]
     page: bool
     """Whether the console has a page of it."""
+    warnings: list[str] = Field([], description="Of its replicas; for the operator only.")
 
 
 class PluginProblem(Body):
@@ -72,10 +74,15 @@ async def list_capabilities(
 ) -> dict[str, Any]:
     """List the capabilities: name, version, status, and the schema of the parameters.
 
-    Plugins that failed to load are listed with the cause.
+    Plugins that failed to load are listed with the cause. The operator sees the
+    warnings of the replicas: blocked event loops of the last hour, and grown memory.
     """
+    found = await describe_capabilities(platform)
+    if is_operator(ctx):
+        for capability in found:
+            capability["warnings"] = await replica_warnings(platform.directory, capability["name"])
     return {
-        "capabilities": await describe_capabilities(platform),
+        "capabilities": found,
         "problems": [{"plugin": p.plugin, "cause": p.cause} for p in platform.plugins.problems],
     }
 

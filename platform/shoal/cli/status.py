@@ -35,6 +35,8 @@ def status() -> None:
     for capability in answer["capabilities"]:
         if capability["message"] and not is_json():
             error_line(f"{capability['name']}: {capability['message'].strip().splitlines()[-1]}")
+        for warning in capability["warnings"] if not is_json() else ():
+            warning_line(f"{capability['name']}: {warning}")
     warn_of_problems(answer["problems"])
     for group in removed if not is_json() else ():
         warning_line(

@@ -93,6 +93,9 @@ class MetricsExporter(Protocol):
         A route is the method and the template, such as `GET /search/items/{id}`.
         """
 
+    def export_replica(self, blocked: float, memory: int) -> None:
+        """Set this replica's longest block of the loop in seconds, and its bytes."""
+
 
 class RequestMetrics:
     """Counts the requests of one replica.

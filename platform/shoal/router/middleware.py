@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic, perf_counter
 
 from starlette.requests import ClientDisconnect
@@ -25,6 +25,7 @@ from .exposures import ExposureLog
 from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
 from .rate_limiter import RateLimiter, ReplicaHeartbeat, body_too_large
+from .replica_watch import ReplicaWatch
 from .request_head import RequestHead, check_query_tenant, routing_path
 from .response_guard import RequestTimeout, ResponseGuard
 from .route_guard import SAFE
@@ -114,6 +115,10 @@ class Router:
             exporter=exporter,
             flush_seconds=self.settings.flush_seconds,
         )
+        self._running: dict[int, tuple[Scope, float]] = {}
+        self.watch = ReplicaWatch(
+            directory, self.capability, self._heartbeat.id, self._in_progress, exporter
+        )
         self._audit = AuditLog(directory, tenant_exists)
         self._starting: asyncio.Task[None] | None = None
         self._started = False
@@ -129,6 +134,7 @@ class Router:
         await self._heartbeat.start()
         self._ceilings.start()
         self.metrics.start()
+        self.watch.start()
         await self._usage.start()
         self._started = True
 
@@ -142,6 +148,7 @@ class Router:
         await self._exposures.close()
         await self._audit.close()
         await self.metrics.close()
+        await self.watch.stop()
         await self._usage.close()
         await self._ceilings.stop()
         await self._heartbeat.stop()
@@ -198,6 +205,7 @@ class Router:
             if self._cors.is_configured:
                 response.headers = self._cors.headers(head.origin, request.caller.tenant)
             check_query_tenant(scope["query_string"], request.caller.tenant)
+            self._running[id(scope)] = (scope, started_at)
             await self._serve(scope, receive, response, head, request)
         except ShoalError as error:
             await response.problem(error)
@@ -210,6 +218,7 @@ class Router:
                     InternalError("internal error; it was logged with the request's id")
                 )
         finally:
+            self._running.pop(id(scope), None)
             if request is not None:
                 await self._finish(scope, request, response.status, perf_counter() - started_at)
 
@@ -295,12 +304,22 @@ class Router:
     ) -> None:
         """Count a request, and enter it into the audit log if it is a write."""
         tenant, method = request.caller.tenant, scope["method"]
-        route = f"{method if method in METHODS else '?'} {self._route(scope)}"
+        route = self._method_and_route(scope)
+        self.watch.finish(route, seconds)
         self.metrics.record(tenant, route, status, seconds, request.user, request.variants)
         if method not in SAFE and request.within_limits:
             await self._audit_write(scope, request, route, status)
         if tenant not in self.snapshot.tenants:
             await self._purge_if_erased(tenant)
+
+    def _in_progress(self) -> Iterator[tuple[str, float]]:
+        """The requests in progress, and when they began."""
+        for scope, started_at in self._running.values():
+            yield self._method_and_route(scope), started_at
+
+    def _method_and_route(self, scope: Scope) -> str:
+        method = scope["method"]
+        return f"{method if method in METHODS else '?'} {self._route(scope)}"
 
     def _route(self, scope: Scope) -> str:
         """The template of the route that was reached, or `-`.

@@ -9,7 +9,7 @@ from uuid import uuid4
 from shoal.contract.errors import LimitExceeded, TooLarge, Unavailable
 from shoal.stores.redis_client import REDIS_ERRORS, translate_errors
 from shoal.tenants.directory import Directory
-from shoal.tenants.keyspace import PREFIX
+from shoal.tenants.keyspace import replicas_key
 from shoal.tenants.records import DEFAULT_LIMITS, Limits
 from shoal.tenants.tasks import cancel_and_wait
 
@@ -101,8 +101,8 @@ class ReplicaHeartbeat:
 
     def __init__(self, directory: Directory, capability: str) -> None:
         self.replicas = 1
-        self._directory, self._key = directory, f"{PREFIX}replicas:{capability}"
-        self._id = uuid4().hex
+        self._directory, self._key = directory, replicas_key(capability)
+        self.id = uuid4().hex
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -114,11 +114,11 @@ class ReplicaHeartbeat:
         if self._task is not None:
             await cancel_and_wait(self._task)
             with suppress(*REDIS_ERRORS):
-                await self._directory.redis.zrem(self._key, self._id)
+                await self._directory.redis.zrem(self._key, self.id)
 
     async def beat(self) -> None:
         with translate_errors():
-            count = self._directory.redis.eval(_BEAT, 1, self._key, self._id, str(EXPIRY_SECONDS))
+            count = self._directory.redis.eval(_BEAT, 1, self._key, self.id, str(EXPIRY_SECONDS))
             self.replicas = max(1, int(await count))
 
     async def _beat_periodically(self) -> None:

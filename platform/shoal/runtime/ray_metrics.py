@@ -24,6 +24,9 @@ class RayMetricsExporter:
 
     - `ray_shoal_requests_total`: requests by tenant, capability, route and status class
       (`2xx`, `4xx`, `5xx`).
+    - `ray_shoal_loop_blocked_seconds`: the longest time that a replica's event loop was
+      blocked in the last hour.
+    - `ray_shoal_memory_bytes`: a replica's memory.
     - `ray_shoal_request_seconds_bucket_total`: latencies by tenant and capability, a
       cumulative histogram with the label `le`. They are counters, not a histogram of
       Ray's, which takes one observation at a time.
@@ -33,7 +36,7 @@ class RayMetricsExporter:
     """
 
     def __init__(self, capability: str) -> None:
-        from ray.util.metrics import Counter
+        from ray.util.metrics import Counter, Gauge
 
         self._requests = Counter(
             "shoal_requests",
@@ -45,8 +48,14 @@ class RayMetricsExporter:
             "Requests that took at most `le` seconds, by tenant and capability.",
             ("tenant", "capability", "le"),
         )
-        for counter in (self._requests, self._latencies):
-            counter.set_default_tags({"capability": capability})
+        self._blocked = Gauge(
+            "shoal_loop_blocked_seconds",
+            "The longest time in the last hour that a replica's event loop was blocked.",
+            ("capability",),
+        )
+        self._memory = Gauge("shoal_memory_bytes", "A replica's resident memory.", ("capability",))
+        for metric in (self._requests, self._latencies, self._blocked, self._memory):
+            metric.set_default_tags({"capability": capability})
         self._request_labels = BoundedLabels(MAX_SERIES)
         self._tenants = BoundedLabels(MAX_SERIES // (len(EXPORTED) + 1))
 
@@ -65,6 +74,11 @@ class RayMetricsExporter:
         for tenant, counted in latencies.items():
             for le, count in cumulative_buckets(counted):
                 self._latencies.inc(count, {"tenant": tenant, "le": le})
+
+    def export_replica(self, blocked: float, memory: int) -> None:
+        """Set this replica's longest block of the loop in seconds, and its bytes."""
+        self._blocked.set(blocked)
+        self._memory.set(memory)
 
 
 def cumulative_buckets(counts: RequestCounts) -> list[tuple[str, int]]:

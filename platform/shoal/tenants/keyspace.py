@@ -30,6 +30,7 @@ digit) and are in one Cluster slot. Below that prefix:
     users:<capability>:<minute>:<tenant>    HyperLogLog of users; expires
     closed:<capability>:<minute>      a replica appends that minute's metrics; expires
     replicas:<capability>             sorted set: replica → time of its last heartbeat
+    watch:<capability>:<replica>      what it reports of its event loop; expires
     ceiling:<tenant>                  hash: its bucket of all capabilities; expires
 """
 
@@ -190,6 +191,14 @@ def exposed_key(tenant: str, experiment: str | None = None) -> str:
 
 def active_key(capability: str) -> str:
     return f"{PREFIX}active:{capability}"
+
+
+def replicas_key(capability: str) -> str:
+    return f"{PREFIX}replicas:{capability}"
+
+
+def watch_key(capability: str, replica: str) -> str:
+    return f"{PREFIX}watch:{capability}:{replica}"
 
 
 def ceiling_key(tenant: str) -> str:

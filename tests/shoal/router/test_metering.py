@@ -218,6 +218,9 @@ class RecordingExporter:
             self.counts[key] += counts.count
             self.buckets.update(dict(enumerate(counts.buckets)))
 
+    def export_replica(self, blocked: float, memory: int) -> None:
+        pass
+
 
 async def test_requests_are_exported_by_route_and_status(world: World) -> None:
     exporter = world.router.metrics._exporter = RecordingExporter()

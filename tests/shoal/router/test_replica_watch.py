@@ -1,0 +1,93 @@
+"""A replica that blocks its event loop, or whose memory grows, says so."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, Depends
+
+from shoal import Capability, Client, TenantContext, requires
+from shoal.router import replica_watch
+from shoal.router.credentials import mint_internal
+from shoal.tenants.records import PLATFORM
+from shoal.testing.app import SECRET, CapabilityApp
+
+kept: list[bytes] = []
+
+
+def routes(_: Any) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/block/{id}")
+    async def block(id: str, ctx: TenantContext = Depends(requires("read:own"))) -> None:
+        time.sleep(0.3)
+
+    @router.get("/begin-block")
+    async def begin_block(ctx: TenantContext = Depends(requires("read:own"))) -> None:
+        time.sleep(1.0)
+        await asyncio.sleep(0.5)
+
+    @router.get("/wait")
+    async def wait(ctx: TenantContext = Depends(requires("read:own"))) -> None:
+        await asyncio.sleep(0.3)
+
+    @router.get("/leak")
+    async def leak(ctx: TenantContext = Depends(requires("read:own"))) -> None:
+        kept.append(b"x" * 2**26)
+
+    return router
+
+
+SLOW = Capability("slow", "Blocks and leaks.", routes=routes)
+
+
+@pytest.fixture(scope="module")
+def app(shoal_app: Callable[..., CapabilityApp]) -> CapabilityApp:
+    return shoal_app(capabilities=[SLOW])
+
+
+def warnings(app: CapabilityApp) -> list[str]:
+    """What the operator is told of the capability."""
+    app.run(app.platform.apps["slow"].watch.send_report())
+    operator = Client(app.address, mint_internal(SECRET, PLATFORM, "admin"))
+    listed = operator.platform.list_capabilities()["capabilities"]
+    [found] = [capability["warnings"] for capability in listed if capability["name"] == "slow"]
+    return list(found)
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "route"),
+    [
+        ("block", {"id": "secret"}, "GET /slow/block/{id}"),
+        ("begin_block", {}, "GET /slow/begin-block"),
+    ],
+)
+def test_the_route_that_blocks_is_named(
+    app: CapabilityApp,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    arguments: dict[str, str],
+    route: str,
+) -> None:
+    client = app.client("acme")
+    client.slow.wait()
+    getattr(client.slow, operation)(**arguments)
+    logged = [r.getMessage() for r in caplog.records if r.name == replica_watch.__name__]
+    assert any(route in message for message in logged if message.startswith("slow: "))
+    [warning] = warnings(app)  # the longest block; a loaded machine may have a longer one
+    assert "the event loop was blocked for" in warning
+
+
+def test_memory_that_grows_is_named(app: CapabilityApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_watch, "GROWN_BYTES", 2**25)
+    app.run(app.platform.apps["slow"].start())
+    app.client("acme").slow.leak()
+    assert any("the memory has grown by" in warning for warning in warnings(app))
+    kept.clear()
+
+
+def test_tenants_do_not_see_the_warnings(app: CapabilityApp) -> None:
+    listed = app.client("acme", "admin").platform.list_capabilities()["capabilities"]
+    assert not any("warnings" in capability for capability in listed)
