@@ -383,7 +383,7 @@ def test_redeploying_under_load_fails_no_request(platform: Any, tenants: Callabl
         thread.start()
     try:
         before = {p.pid for p in called("ServeReplica:platform")}
-        platform.shoal("deploy", "greeting")
+        answer = platform.shoal("deploy", "greeting")
         time.sleep(6)  # the old replica drains
     finally:
         stop.set()
@@ -392,6 +392,7 @@ def test_redeploying_under_load_fails_no_request(platform: Any, tenants: Callabl
     after = {p.pid for p in called("ServeReplica:platform")}
     assert not failures and served > 0
     assert before == after, "the other capabilities were not touched"
+    assert "broken_dependency" in {problem["plugin"] for problem in answer["problems"]}
 
 
 def test_an_unknown_capability_cannot_be_deployed(platform: Any) -> None:

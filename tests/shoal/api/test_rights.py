@@ -54,6 +54,7 @@ VOLATILE = (
     "active:",
     "closed:",
     "replicas:",
+    "watch:",
     "capabilities",
     "ceiling:",
 )
