@@ -39,7 +39,6 @@ class Person:
 
     id: str
     name: str
-    title: str
     skills: Mapping[str, int]
     experience_years: float
     timezone: str
@@ -82,7 +81,6 @@ class Outcome:
     """The result of a past task. `quality` is in [0, 1]; `people[0]` led it."""
 
     task_id: str
-    title: str
     type: str
     people: tuple[str, ...]
     estimated_hours: float

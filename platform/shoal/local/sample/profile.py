@@ -16,7 +16,6 @@ class Employee:
 
     id: str
     name: str
-    title: str
     timezone: str
     working_hours: tuple[str, str]
     hours_per_week: float
@@ -99,7 +98,6 @@ def _employee(row: dict[str, str]) -> Employee:
     return Employee(
         id=row["id"],
         name=row["name"],
-        title=row["title"],
         timezone=row["timezone"],
         working_hours=(start, end),
         hours_per_week=float(row["hours_per_week"]),

@@ -132,7 +132,6 @@ def _people(profile: TenantProfile, random: Random, now: datetime) -> list[Perso
             Person(
                 id=e.id,
                 name=e.name,
-                title=e.title,
                 skills=e.skills,
                 experience_years=e.experience_years,
                 timezone=e.timezone,
@@ -198,7 +197,6 @@ def _outcomes(profile: TenantProfile, random: Random, now: datetime) -> list[Out
         outcomes.append(
             Outcome(
                 f"past-{n:03d}",
-                template.title,
                 template.type,
                 team,
                 hours,
