@@ -437,8 +437,11 @@ def test_a_killed_replica_is_replaced(platform: Any, acme: str) -> None:
 
 
 def test_the_ray_dashboard_shows_the_applications_by_name(platform: Any) -> None:
+    token = (platform.data / "ray_token").read_text()
     answer = httpx.get(
-        f"http://127.0.0.1:{platform.runtime['dashboard_port']}/api/serve/applications/", timeout=30
+        f"http://127.0.0.1:{platform.runtime['dashboard_port']}/api/serve/applications/",
+        headers={"authorization": f"Bearer {token}"},
+        timeout=30,
     ).json()
     assert {"platform", "greeting", "search", "console"} <= set(answer["applications"])
     assert answer["applications"]["greeting"]["route_prefix"] == "/greeting"
