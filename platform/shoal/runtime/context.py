@@ -27,7 +27,7 @@ from shoal.router.quotas import TenantUsage
 from shoal.router.service_context import service_context
 from shoal.tenants import lifecycle
 from shoal.tenants.directory import Directory
-from shoal.tenants.erasure import erase_data, rewrite_files
+from shoal.tenants.erasure import erase_data, note_erased, rewrite_files
 from shoal.tenants.records import TenantRecord
 from shoal.tenants.tenant_stores import open_stores
 from shoal.tenants.usage_meter import UsageMeter
@@ -206,7 +206,8 @@ class PlatformContext:
         try:
             if erased := [t for t in tenants if await self.directory.is_erased(t)]:
                 for tenant in erased:
-                    await erase_data(self.stores, tenant)
+                    counts = await erase_data(self.stores, tenant)
+                    await note_erased(self.directory.redis, tenant, counts)
                 await rewrite_files(self.stores)
         except ShoalError:
             log.exception("could not erase what work in progress wrote of erased tenants")

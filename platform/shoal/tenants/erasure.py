@@ -1,10 +1,18 @@
 """Erase everything that the stores and the event log hold of a tenant, and prove it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from shoal.contract.errors import InternalError
 from shoal.contract.names import check_tenant
 from shoal.eventlog import redis_log
 from shoal.stores import online, redis_files
 from shoal.stores.configuration import StoreConfig
+from shoal.stores.redis_client import translate_errors
+
+from .keyspace import erased_meanwhile_key
+
+NOTED_SECONDS = 3600
 
 
 async def erase_data(config: StoreConfig, tenant: str) -> dict[str, int]:
@@ -40,6 +48,24 @@ async def erase_data(config: StoreConfig, tenant: str) -> dict[str, int]:
             " erase it again once nothing writes to it"
         )
     return erased
+
+
+async def note_erased(redis: Any, tenant: str, counts: Mapping[str, int]) -> None:
+    """Keep what work that ended during an erasure erased itself, for the report."""
+    key = erased_meanwhile_key(tenant)
+    with translate_errors():
+        pipe = redis.pipeline(transaction=False)
+        for store, count in counts.items():
+            pipe.hincrby(key, store, count)
+        await pipe.expire(key, NOTED_SECONDS).execute()
+
+
+async def take_noted(redis: Any, tenant: str) -> dict[str, int]:
+    """What was noted of a tenant's erasure, once."""
+    key = erased_meanwhile_key(tenant)
+    with translate_errors():
+        noted, _ = await redis.pipeline(transaction=False).hgetall(key).delete(key).execute()
+    return {store.decode(): int(count) for store, count in noted.items()}
 
 
 async def rewrite_files(config: StoreConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ digit) and are in one Cluster slot. Below that prefix:
     version                           counts changes; each is published to `changed`
     changes                           sorted set: tenant → version of its latest change
     erased                            sorted set: erased tenant → time
+    erased_meanwhile:<tenant>         hash: store → what work erased itself; expires
     boards:<tenant>                   set of boards
     board:<tenant>:<board>            set of the board's users
     user:<tenant>:<user>              set of the user's boards
@@ -135,6 +136,10 @@ user has the external id, -3 where there are too many users.
 
 def tenant_key(tenant: str) -> str:
     return f"{PREFIX}tenant:{tenant}"
+
+
+def erased_meanwhile_key(tenant: str) -> str:
+    return f"{PREFIX}erased_meanwhile:{tenant}"
 
 
 def user_key(tenant: str, user: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shoal.stores.configuration import StoreConfig
 
 from .directory import Directory
-from .erasure import erase_data, rewrite_files
+from .erasure import erase_data, rewrite_files, take_noted
 from .records import TenantRecord
 
 
@@ -70,8 +70,8 @@ async def erase_tenant(
     then its data in the stores, then its directory entries. At last the Redis servers
     write their files anew, which still hold what was deleted. What still works for the
     tenant at that time (a request, a batch of events, a job of all tenants) erases
-    at its end what it wrote meanwhile: see `PlatformContext.purge_if_erased`. After an
-    error, call this again to continue.
+    at its end what it wrote meanwhile, and notes how much for the counts: see
+    `PlatformContext.purge_if_erased`. After an error, call this again to continue.
 
     Args:
         tenant: The tenant's id.
@@ -91,10 +91,11 @@ async def erase_tenant(
     data = await erase_data(stores, tenant)
     entries = await directory.delete_tenant(tenant)
     unwritten = await rewrite_files(stores)
+    meanwhile = await take_noted(directory.redis, tenant)
     erased = {
         "jobs.runs": job_runs,
         **plugins,
-        **{f"stores.{store}": count for store, count in data.items()},
+        **{f"stores.{store}": n + meanwhile.get(store, 0) for store, n in data.items()},
         **{f"directory.{kind}": count for kind, count in entries.items()},
     }
     return Erasure(erased, REMAINS | {f"stores.{s}": reason for s, reason in unwritten.items()})

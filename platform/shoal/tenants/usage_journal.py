@@ -22,6 +22,7 @@ from uuid import uuid4
 log = logging.getLogger(__name__)
 
 LINE = 256
+BLANK = b" " * (LINE - 1) + b"\n"
 SUFFIX = ".usage"
 _LINE = re.compile(r"(\d{20}) (\d{4}-\d\d-\d\d) (\S+) (\S+) (\S+) *\n")
 
@@ -79,6 +80,20 @@ class UsageJournal:
                 if not self._failed:
                     log.error("usage cannot be written to %s: %s", self._path, error)
                 self._failed = True
+
+    def tenants(self) -> set[str]:
+        """The tenants that were counted for."""
+        with self._lock:
+            return {tenant for tenant, _ in self._counts}
+
+    def forget(self, tenant: str) -> None:
+        """Remove all counts of an erased tenant, from the file too."""
+        with self._lock:
+            for pair in [pair for pair in self._counts if pair[0] == tenant]:
+                for line in self._counts.pop(pair).values():
+                    if self._file is not None:
+                        os.pwrite(self._file, BLANK, line.place)
+                self.changed.discard(pair)
 
     def counts(self, tenant: str, day: str) -> Counts:
         """What was counted so far."""

@@ -162,11 +162,18 @@ class UsageMeter:
         await self._flush(self._journal, changed)
 
     async def _flush(self, journal: UsageJournal, only: Collection[str] | None = None) -> None:
-        """Add a journal's new counts to the ledger; `only` those of some tenants."""
+        """Add a journal's new counts to the ledger; `only` those of some tenants.
+
+        Those of tenants that were erased are removed from the journal.
+        """
         changed = {pair for pair in journal.changed if only is None or pair[0] in only}
         journal.changed -= changed
         try:
-            erased = await self._directory.erased_among({tenant for tenant, _ in changed})
+            asked = {tenant for tenant, _ in changed} if only is not None else journal.tenants()
+            erased = await self._directory.erased_among(asked)
+            for tenant in erased:
+                journal.forget(tenant)
+                self._added = {pair: n for pair, n in self._added.items() if pair[0] != tenant}
             pending = [pair for pair in changed if pair[0] not in erased]
             for start in range(0, len(pending), AT_ONCE):
                 some = pending[start : start + AT_ONCE]

@@ -196,6 +196,23 @@ async def test_usage_of_an_erased_tenant_is_dropped(
     assert await directory.redis.keys("@events:{acme}*") == []
 
 
+async def test_no_file_has_an_erased_tenant_and_none_inherits(
+    directory: Directory, new_meter: Callable[[], UsageMeter], tmp_path: Path
+) -> None:
+    meter = new_meter()
+    await directory.create_tenant("globex")
+    for tenant in ("acme", "globex"):
+        meter.add(tenant, "search", "items", 3)
+    await meter.flush()
+    await directory.begin_removal("acme", notice=0)
+    await directory.delete_tenant("acme")
+    await meter.flush()
+    [file] = (tmp_path / "usage").iterdir()
+    assert b"acme" not in file.read_bytes() and b"globex" in file.read_bytes()
+    assert set(read_journal(file)) == {("globex", today())}
+    assert meter.used("acme", "day", "*", "items") == 0
+
+
 async def test_a_new_journal_begins_with_the_day(
     new_meter: Callable[[], UsageMeter], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
