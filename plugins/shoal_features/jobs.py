@@ -36,6 +36,8 @@ REBUILT = ("features", "built")
 LAST_NIGHTLY_RUN = ("features", "ran")
 """When the nightly run last began, in ms since 1970."""
 
+MAX_BACKFILL_DAYS = 3_660
+"""Days of one backfill."""
 MAX_CORRECTION = timedelta(days=7)
 """How far back a nightly run corrects days for events that arrived late."""
 
@@ -88,6 +90,10 @@ async def backfill(job: JobContext) -> dict[str, Any]:
     start, end = _parse_date(job.arguments, "start"), _parse_date(job.arguments, "end")
     if end < start:
         raise Invalid(f"the end {end} is before the start {start}")
+    if (end - start).days >= MAX_BACKFILL_DAYS:
+        raise Invalid(f"from {start} to {end} is more than {MAX_BACKFILL_DAYS:,} days")
+    if end > datetime.now(UTC).date() + timedelta(days=1):
+        raise Invalid(f"the end {end} is in the future")
     days = [start + timedelta(days=k) for k in range((end - start).days + 1)]
     result: dict[str, Any] = {"rows": 0, "changed": 0, "values": 0, "events": 0, "days": len(days)}
 

@@ -263,7 +263,14 @@ async def test_a_backfill_writes_each_day_and_shows_progress(stores):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"start": "x", "end": "2026-01-01"}, {"start": "2026-01-02", "end": "2026-01-01"}],
+    [
+        {},
+        {"start": "x", "end": "2026-01-01"},
+        {"start": "2026-01-02", "end": "2026-01-01"},
+        {"start": "1900-01-01", "end": "2026-01-01"},
+        {"start": "2026-01-01", "end": "2900-01-01"},
+        {"start": "2890-01-01", "end": "2890-01-02"},
+    ],
 )
 async def test_a_backfill_without_a_valid_range_is_refused(stores, arguments):
     with pytest.raises(Invalid):

@@ -11,7 +11,13 @@ CAPABILITY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 _TEXT = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]{1,512}")
+_SECRET = re.compile("(shoal_[a-z2-7]{16}_)[a-z2-7]{32}")
 _UNSAFE = re.compile(r"[:{}%\x00-\x1f\x7f-\U0010ffff]")
+
+
+def mask_keys(text: str) -> str:
+    """The text without the secrets of API keys, which people paste where ids belong."""
+    return _SECRET.sub(r"\1…", text)
 
 
 def check_tenant(name: str) -> str:

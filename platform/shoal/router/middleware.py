@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shoal.contract.capability import Capability
 from shoal.contract.context import OperationsOf, Services
 from shoal.contract.errors import Forbidden, InternalError, ShoalError, Unavailable
+from shoal.contract.names import mask_keys
 from shoal.contract.stores import Stores
 from shoal.tenants.audit import AuditLog
 from shoal.tenants.directory import Directory
@@ -340,7 +341,7 @@ class Router:
             role=request.caller.role,
             user=request.user,
             action=action,
-            path=scope["path"][:512],
+            path=mask_keys(scope["path"])[:512],
             status=status,
             request_id=request.request_id,
             changes=scope.get("shoal.changes", ()),

@@ -23,6 +23,7 @@ from shoal.contract.errors import (
     UnsupportedMediaType,
 )
 from shoal.contract.faults import fault_location, fault_message, json_message
+from shoal.contract.names import mask_keys
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def respond(
         problem["title"] = HTTPStatus(status).phrase.capitalize()
     if request_id:
         problem["request_id"] = request_id
-    body = orjson.dumps(problem, default=str, option=orjson.OPT_NON_STR_KEYS)
+    text = orjson.dumps(problem, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    body = mask_keys(text).encode()
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     if error.retry_after is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.contract.names import check_tenant, check_text, encode
+from shoal.contract.names import check_tenant, check_text, encode, mask_keys
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,11 @@ def test_no_part_of_a_key_can_pretend_to_be_two(a: str, b: str) -> None:
     a, b = (s.encode("utf-8", "ignore").decode() or "x" for s in (a, b))
     assert not set(encode(a)) & set(":{}")
     assert (encode(a) == encode(b)) == (a == b)
+
+
+def test_a_secret_is_masked_wherever_it_stands() -> None:
+    key = "shoal_" + "a" * 16 + "_" + "b" * 32
+    assert mask_keys(f"no key '{key}' at /{key}") == (
+        f"no key 'shoal_{'a' * 16}_…' at /shoal_{'a' * 16}_…"
+    )
+    assert mask_keys("shoal_search_index") == "shoal_search_index"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -289,6 +290,19 @@ async def test_writes_are_audited_and_reads_are_not(world: World) -> None:
     for secret in ("secret-query", "secret-body", world.keys["acme-editor"].split("_")[2]):
         assert secret not in json.dumps([e.model_dump(mode="json") for e in found])
     assert [e.path for e in await entries(world, "globex")] == ["/greeting/items/9"]
+
+
+async def test_a_key_pasted_as_an_id_is_in_no_answer_and_no_entry(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "httpx")  # the caller's own log has the caller's path
+    key = world.keys["globex-admin"]
+    id, secret = key.split("_")[1:]
+    await world.call("PUT", f"/items/{key}", json={"text": "x"})
+    answer = await world.call("PUT", f"/nothing/{key}", json={"text": "x"})
+    assert answer.status_code == 404 and id in answer.text and secret not in answer.text
+    [entry] = [e for e in await entries(world) if e.status == 200]
+    assert entry.path == f"/greeting/items/shoal_{id}_…"
 
 
 async def test_stopping_loses_no_audit_entry(new_world: Callable[..., Any]) -> None:
