@@ -97,8 +97,6 @@ async def replace_user(
 ) -> Response:
     before = await _record(platform.directory, ctx.tenant, id)
     sent = read_resource(User, await read_body(request), Context.RESOURCE_REPLACEMENT_REQUEST)
-    if sent.active is None:  # to leave it out must not let a deactivated user in again
-        sent.active = before.active
     sent.replace(user_resource(before, base_of(request)))
     return await _store(
         request, platform.directory, ctx.tenant, before, sent, Context.RESOURCE_REPLACEMENT_RESPONSE
@@ -149,6 +147,8 @@ async def _store(
 ) -> Response:
     """Store a changed user, and answer with it."""
     check_precondition(request, _version(request, before))
+    if user.active is None:  # only `true` lets a deactivated user in again
+        user.active = before.active
     record = user_record(user, before)
     if record.model_copy(update={"modified": before.modified}) == before:
         record = before

@@ -126,6 +126,22 @@ def test_every_form_of_deactivation_is_understood(provider: Provider, operation:
     assert response.json()["active"] is False
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": op, **target}
+        for op in ("add", "replace")
+        for target in ({"path": "active", "value": None}, {"value": {"active": None}})
+    ]
+    + [{"op": "remove", "path": "active"}, {"op": "replace", "path": "active", "value": ""}],
+    ids=str,
+)
+def test_only_true_lets_a_deactivated_user_in(provider: Provider, operation: Any) -> None:
+    ana = provider.create("ana", active=False)
+    assert provider.change(f"/Users/{ana['id']}", operation).status_code in (200, 400)
+    assert provider.get(f"/Users/{ana['id']}").json()["active"] is False
+
+
 def test_a_deleted_user_loses_keys_boards_and_access(provider: Provider) -> None:
     ana, bob = provider.create("ana"), provider.create("bob")
     board = provider.create_group("plans", ana, bob)
