@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -62,10 +63,10 @@ class RootGroup(TyperGroup):
 def _set_environment(parameter: typer.CallbackParam, value: Any) -> None:
     """Pass a global option on: the configuration and plugins read the environment."""
     if value:
-        os.environ[str(parameter.name).upper()] = "1" if value is True else value
+        os.environ[str(parameter.name).upper()] = "1" if value is True else str(value)
 
 
-def _global_option(name: str, help: str, metavar: str | None = None) -> Any:
+def _global_option(name: str, help: str, metavar: str | None = None, **rules: Any) -> Any:
     return typer.Option(
         name,
         help=help,
@@ -74,6 +75,7 @@ def _global_option(name: str, help: str, metavar: str | None = None) -> Any:
         is_eager=True,
         expose_value=False,
         show_default=False,
+        **rules,
     )
 
 
@@ -94,8 +96,14 @@ def global_options(
         str | None, _global_option("--data", "The folder of all state (default: .shoal).", "DIR")
     ] = None,
     shoal_config: Annotated[
-        str | None,
-        _global_option("--config", "The configuration file (default: shoal.toml).", "FILE"),
+        Path | None,
+        _global_option(
+            "--config",
+            "The configuration file (default: shoal.toml).",
+            "FILE",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Each parameter is named after the environment variable that it sets."""

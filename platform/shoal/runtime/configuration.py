@@ -4,6 +4,7 @@ The environment takes precedence: `SHOAL_PORT=8001`, `SHOAL_STORES__ONLINE=redis
 """
 
 import os
+import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -108,8 +109,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = Path(os.environ.get("SHOAL_CONFIG", "shoal.toml"))
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file))
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file()))
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -122,14 +122,30 @@ class Config(BaseSettings):
             Invalid: What is wrong and where, without the values, which may be
                 passwords.
         """
+        if "SHOAL_CONFIG" in os.environ and not _file().is_file():
+            raise Invalid(f"{_file()}, which --config or SHOAL_CONFIG names, is not a file")
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
         except ValidationError as error:
             raise Invalid("Invalid configuration", errors=validation_errors(error)) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Invalid("Invalid configuration", errors=[_toml_fault(error)]) from None
 
     def dump_with_secrets(self) -> dict[str, Any]:
         """The configuration as JSON, for a file that only its owner may read."""
         return {name: _reveal_secrets(value) for name, value in self.model_dump().items()}
+
+
+def _file() -> Path:
+    return Path(os.environ.get("SHOAL_CONFIG", "shoal.toml"))
+
+
+def _toml_fault(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> dict[str, str]:
+    """Where a file is no TOML, without the text, which may be a password."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return {"location": str(_file()), "message": f"line {line} is not UTF-8"}
+    return {"location": str(_file()), "message": f"not TOML: {error}"}
 
 
 def _reveal_secrets(value: Any) -> Any:

@@ -41,7 +41,17 @@ def test_global_options_are_accepted_anywhere(words: tuple[str, ...], tmp_path: 
     assert folder in json.loads(done.stdout)["detail"]
 
 
-@pytest.mark.parametrize("words", [("status", "--data"), ("nonsense",), ("tune", "--nonsense")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--data"),
+        ("nonsense",),
+        ("tune", "--nonsense"),
+        ("config", "--config", "missing.toml"),
+        ("config", "--config", "/"),
+    ],
+    ids=" ".join,
+)
 def test_wrong_usage_exits_with_status_2(words: tuple[str, ...]) -> None:
     assert run(*words).returncode == 2
 
