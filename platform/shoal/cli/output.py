@@ -79,7 +79,9 @@ def fail(error: ShoalError) -> NoReturn:
     else:
         error_line(error.detail)
         for fault in error.errors:
-            err.print(escape(f"  {fault.get('location', '')}: {fault.get('message', '')}"))
+            line = f"{fault.get('location', '')}: {fault.get('message', '')}"
+            if line != error.detail:
+                err.print(escape(f"  {line}"))
     sys.exit(1)
 
 

@@ -85,3 +85,15 @@ def test_brackets_in_data_are_not_markup() -> None:
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "[/x]" in done.stdout and "[boards_30d]" in done.stdout
     assert "one of [/a, /b]" in done.stderr and "[tasks_30d]" in done.stderr
+
+
+def test_a_single_fault_is_printed_once() -> None:
+    script = """
+from shoal.cli.output import fail
+from shoal.contract.errors import Invalid
+fail(Invalid.at("query.by", "must be day or month"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.splitlines() == ["✗ query.by: must be day or month"]
