@@ -23,6 +23,7 @@ from scim2_models import (
 )
 
 from shoal.contract.errors import InternalError, ShoalError
+from shoal.contract.faults import fault_message
 
 from .resources import PAGE, POLICY, PROVIDER
 
@@ -51,9 +52,11 @@ class ScimRoute(APIRoute):
                 with PROVIDER:
                     return await handler(request)
             except SCIMException as error:
+                if isinstance(error.__cause__, ValidationError):
+                    return error_response(_fault(error.__cause__))
                 return error_response(error.to_error())
             except ValidationError as error:
-                return error_response(Error.from_validation_errors(error)[0])
+                return error_response(_fault(error))
             except RecursionError:
                 return error_response(InvalidSyntaxException().to_error())
             except InternalError:
@@ -66,6 +69,12 @@ class ScimRoute(APIRoute):
                 )
 
         return handle
+
+
+def _fault(error: ValidationError) -> Error:
+    """The first fault that pydantic found, in the words of the other errors."""
+    fault = error.errors(include_url=False)[0]
+    return Error.from_validation_error({**fault, "msg": fault_message(fault)})
 
 
 def error_response(error: Error, headers: Mapping[str, str] | None = None) -> Response:

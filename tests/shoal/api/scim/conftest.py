@@ -70,4 +70,6 @@ def scim_error(response: httpx.Response, status: int, scim_type: str | None = No
     if scim_type is not None:
         assert body["scimType"] == scim_type
     assert len(body["detail"]) < 600
+    for internal in ("validation error", "pydantic", "instance of", "Input should"):
+        assert internal not in body["detail"]
     return str(body["detail"])
