@@ -135,7 +135,7 @@ class Authenticator:
         if caller.tenant not in self._snapshot.tenants:
             await self._snapshot.catch_up()
             if caller.tenant not in self._snapshot.tenants:
-                raise Unauthenticated("the token names a tenant that this platform does not have")
+                raise Unauthenticated(f"no tenant {caller.tenant[:100]!r}, which the token names")
         self._verified[hashlib.sha256(token).digest()] = (
             caller,
             min(expires, time.time() + CACHED_SECONDS),
