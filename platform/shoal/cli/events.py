@@ -23,7 +23,7 @@ def load_events(
     ],
     tenant: Annotated[str, typer.Option(help="The tenant.")],
 ) -> None:
-    """Append a file of events."""
+    """Append a file of events. Exit status 1 when all are rejected."""
     accepted, rejected = 0, list[dict[str, Any]]()
     lines = [line for line in file.read_bytes().splitlines() if line.strip()]
     with operator_client(tenant) as client, progress_bar() as bar:
@@ -33,13 +33,17 @@ def load_events(
             accepted += answer["accepted"]
             rejected += [{**r, "index": r["index"] + start} for r in answer["rejected"]]
             bar.update(task, completed=min(start + BATCH, len(lines)))
+    failed = bool(rejected) and not accepted
     show(
         {"accepted": accepted, "rejected": rejected},
-        f"[green]✓[/] {accepted} events accepted, {len(rejected)} rejected",
+        f"{'[red]✗[/]' if failed else '[green]✓[/]'} {accepted} events accepted, "
+        f"{len(rejected)} rejected",
     )
     if not is_json():
         for fault in rejected[:10]:
             err.print(escape(f"  line {fault['index'] + 1}: {fault['error']}"))
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("dead")
