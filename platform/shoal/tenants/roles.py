@@ -52,7 +52,14 @@ class Roles:
         return record
 
     async def delete(self, tenant: str, name: str) -> None:
-        """Delete a role. Credentials that carry it may do nothing any more."""
+        """Delete a role. Credentials that carry it may do nothing any more.
+
+        Raises:
+            Conflict: The role is a built-in one.
+            NotFound: The tenant has not defined it.
+        """
+        if name in SERVICE_RIGHTS:
+            raise Conflict(f"{name!r} is a built-in role, which cannot be deleted")
         if not await self._directory.edit(tenant, {f"role/{name}": ""}):
             raise NotFound(f"no role {name!r}")
 

@@ -198,3 +198,9 @@ def test_scim_groups_give_no_more_than_their_maker_has(app: CapabilityApp) -> No
     assert [create(provider, name) for name in ("role:editor", "role:narrow")] == [201, 201]
     assert create(app.key("acme", "admin"), "role:admin") == 201
     assert create(app.key("acme", "admin"), "role:nobodys") == 400
+
+
+def test_a_built_in_role_cannot_be_deleted(app: CapabilityApp) -> None:
+    for platform in (operator(app), app.client("acme", "admin").platform):
+        with pytest.raises(Conflict, match="'reader' is a built-in role"):
+            platform.delete_role(name="reader")
