@@ -40,7 +40,7 @@ def show(value: Any, text: Table | str | None = None) -> None:
     if is_json():
         print(json.dumps(value), file=out.file)
     elif text is not None:
-        out.print(text)
+        out.print(text, soft_wrap=isinstance(text, str))
 
 
 def require_consent(yes: bool, question: str) -> None:

@@ -97,3 +97,11 @@ fail(Invalid.at("query.by", "must be day or month"))
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
     )
     assert done.stderr.splitlines() == ["✗ query.by: must be day or month"]
+
+
+def test_long_text_is_not_broken_into_lines() -> None:
+    script = "from shoal.cli.output import show; show({}, 'word ' * 100 + 'end')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "word " * 100 + "end\n"
