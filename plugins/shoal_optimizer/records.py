@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,13 @@ Level = Annotated[float, Field(gt=0, le=5)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Hours = Annotated[float, Field(gt=0, le=10_000)]
 Weekday = Annotated[int, Field(ge=1, le=7)]
+LocalTime = Annotated[
+    time,
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?$"}
+    ),
+]
+"""A time of day without an offset, which JSON Schema's format `time` demands."""
 
 
 def _check_time_zone(name: str) -> str:
@@ -37,6 +45,14 @@ def _check_time_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_check_time_zone)]
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+OwnId = Annotated[Identifier, Field(json_schema_extra=_drop_default)]
+"""The id of a record; empty, which no request may send, until its path gives it one."""
 
 
 class Record(BaseModel):
@@ -54,8 +70,8 @@ class Record(BaseModel):
 class WorkingHours(Record):
     """A stretch of local time on every working day; it may run past midnight."""
 
-    start: time = time(9)
-    end: time = time(17)
+    start: LocalTime = time(9)
+    end: LocalTime = time(17)
 
     @model_validator(mode="after")
     def _check_stretch(self) -> "WorkingHours":
@@ -82,7 +98,7 @@ class Leave(Record):
 class Person(Record):
     """A person who may be in a team."""
 
-    id: Identifier = ""
+    id: OwnId = ""
     name: Text = ""
     skills: dict[Identifier, Level] = Field(default_factory=dict, max_length=200)
     """Name → level, above 0 (beginner) to 5 (expert)."""
@@ -167,7 +183,7 @@ TaskState = Literal["open", "assigned", "done"]
 class Task(Record):
     """A piece of work."""
 
-    id: Identifier = ""
+    id: OwnId = ""
     title: str = Field("", max_length=2_000)
     board_id: Text | None = None
     type: Identifier = "task"
@@ -258,7 +274,7 @@ PRIORITIES = {"lowest": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 class Outcome(Record):
     """The outcome of a task for the people who did it."""
 
-    id: Identifier = ""
+    id: OwnId = ""
     task: str = Field("", max_length=512, validation_alias=AliasChoices("task", "task_id"))
     type: Identifier = "task"
     people: tuple[Identifier, ...] = Field(min_length=1, max_length=50)
