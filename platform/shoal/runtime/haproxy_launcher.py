@@ -67,9 +67,14 @@ if { req.hdr_cnt(x-request-id) eq 1 } { req.hdr(x-request-id) -m reg ^[A-Za-z0-9
     http-request set-header X-Request-ID %[var(txn.request_id)]
 """
 """One id for the replica, its response, and the errors that HAProxy makes."""
+PARSED_TARGET = 65_535
+"""Bytes of path and query that a replica can parse; far above the Router's limit."""
+TOO_LONG = problem(414, "Path and query too long", "path and query are too long")
 UNKNOWN_PATH = problem(404, "Not found", "there is nothing at this path")
 FRONTEND = f"""\
-{REQUEST_ID}    http-request return {UNKNOWN_PATH} \
+{REQUEST_ID}    http-request return {TOO_LONG} \
+if {{ url,length gt {PARSED_TARGET} }}
+    http-request return {UNKNOWN_PATH} \
 if {{ path_beg -i /-/ }} !{{ path -i /-/healthz }}
 """
 """The beginning of the section `frontend http_frontend`."""

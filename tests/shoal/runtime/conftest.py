@@ -39,6 +39,7 @@ def rays_configuration(folder: Path, port: int = 8000, server: int = 30_000) -> 
         has_received_routes=True,
         has_received_servers=True,
         is_head=True,
+        bufsize=131_072,  # as `haproxy_environment` sets it
     )
     options.http_options.host = "127.0.0.1"
     options.http_options.port = port

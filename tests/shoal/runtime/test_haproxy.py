@@ -1,9 +1,12 @@
 """HAProxy is closed to the outside, or does not start."""
 
+import json
 import re
 import resource
 import subprocess
 import sys
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +177,17 @@ def test_fewer_open_files_mean_fewer_connections(rays: Path, size: int) -> None:
     with_all = harden(rays.read_text(), "127.0.0.1", {**LIMITS, "connections": 10**9})
     most = int(re.search(r"^    maxconn (\d+)$", with_all, re.MULTILINE)[1])  # type: ignore[index]
     assert 2.5 * most < resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@pytest.mark.parametrize(("size", "status"), [(60_000, 404), (65_536, 414), (100_000, 414)])
+def test_a_target_no_replica_can_parse_is_414(proxy: Proxy, size: int, status: int) -> None:
+    target = "/small/" + "x" * (size - len("/small/"))
+    with closing(HTTPConnection("127.0.0.1", proxy.port, timeout=10)) as connection:
+        connection.request("GET", target, headers={"x-request-id": "mine"})
+        response = connection.getresponse()
+        body = response.read()
+    assert response.status == status
+    if status == 414:
+        assert response.headers["content-type"] == "application/problem+json"
+        problem = json.loads(body)
+        assert (problem["status"], problem["request_id"]) == (414, "mine")
