@@ -14,7 +14,6 @@ import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -201,16 +200,7 @@ class Discord(_Channel):
 
 
 AnyChannel = Webhook | Slack | Teams | Email | PagerDuty | Opsgenie | Telegram | Discord
-TYPES = ("discord", "email", "opsgenie", "pagerduty", "slack", "teams", "telegram", "webhook")
-
-
-def _check_type(fields: Any) -> Any:
-    if isinstance(fields, dict) and fields.get("type") not in TYPES:
-        raise ValueError(f"type must be one of {', '.join(TYPES)}")
-    return fields
-
-
-Channel = Annotated[AnyChannel, Discriminator("type"), BeforeValidator(_check_type)]
+Channel = Annotated[AnyChannel, Discriminator("type")]
 """What `PUT /channels/{id}` takes."""
 
 _channel: TypeAdapter[AnyChannel] = TypeAdapter(Channel)

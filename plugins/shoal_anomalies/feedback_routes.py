@@ -81,7 +81,7 @@ async def report_missed(
 
     `anomalies.learn` and `shoal tune anomalies` learn from it.
     """
-    series, _ = await find_series(ctx, body.metric, body.series, body.labels)
+    series, _ = await find_series(ctx, body.metric, body.series, body.labels, within="")
     span = {"series": series, "from": body.start.timestamp(), "to": body.end.timestamp()}
     id = f"{series}-{span['from']:.0f}-{span['to']:.0f}"
     details = {"note": body.note, "by": ctx.user, "time": _now()}

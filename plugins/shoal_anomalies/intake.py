@@ -6,7 +6,7 @@ from typing import Any
 
 from shoal import Batch, Event, Malformed, read_rows, split_lines, validate_rows
 
-from .line_protocol import parse_line
+from .line_protocol import Precision, parse_line
 from .points import MAX_LABELS, MAX_NAME_LENGTH, Point, parse_point
 
 MAX_POINTS = 50_000
@@ -30,7 +30,7 @@ POINT_SCHEMA = {
 }
 
 
-def read_points(body: bytes, content_type: str, precision: str) -> Batch[list[Point]]:
+def read_points(body: bytes, content_type: str, precision: Precision) -> Batch[list[Point]]:
     """Read the points of a request body.
 
     Args:

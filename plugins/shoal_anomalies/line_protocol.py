@@ -13,11 +13,13 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from .points import InvalidPoint, Labels
 
-UNITS_PER_SECOND = {
+Precision = Literal["ns", "n", "us", "u", "ms", "s", "m", "h"]
+"""The unit of a timestamp."""
+UNITS_PER_SECOND: dict[Precision, float] = {
     "ns": 1_000_000_000,
     "n": 1_000_000_000,
     "us": 1_000_000,
@@ -31,12 +33,12 @@ _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def parse_line(line: str, precision: str = "ns") -> list[dict[str, Any]]:
+def parse_line(line: str, precision: Precision = "ns") -> list[dict[str, Any]]:
     """Read one line.
 
     Args:
         line: The line; a blank line or a comment has no records.
-        precision: The unit of the timestamp, a key of `UNITS_PER_SECOND`.
+        precision: The unit of the timestamp.
 
     Returns:
         Records for `points.parse_point`.
@@ -122,9 +124,7 @@ def _parse_value(name: str, text: str) -> float | None:
     return number
 
 
-def _parse_time(text: str, precision: str) -> datetime:
-    if precision not in UNITS_PER_SECOND:
-        raise InvalidPoint("precision", f"must be one of {', '.join(UNITS_PER_SECOND)}")
+def _parse_time(text: str, precision: Precision) -> datetime:
     if not re.fullmatch(r"-?\d{1,30}", text):
         raise InvalidPoint("timestamp", f"{text[:60]!r} is not a whole number")
     try:

@@ -15,6 +15,7 @@ from shoal import BatchResult, Invalid, NotFound, TenantContext, off_loop, requi
 
 from . import bodies, keys, recent_points
 from .intake import JSON, MAX_POINTS, POINT_SCHEMA, point_event, read_points
+from .line_protocol import Precision
 from .points import Point
 from .recent_points import SeriesPoints
 from .route_arguments import From, Metric, To, time_range
@@ -25,7 +26,7 @@ from .timestamps import to_rfc3339
 MAX_SHOWN = 10_000  # points
 EVENTS_AT_ONCE = 1000
 METRICS_BODY = rows_body(POINT_SCHEMA, MAX_POINTS, "text/plain")
-Precision = Annotated[str, Query(max_length=2, description="unit of line protocol's timestamps")]
+TimestampUnit = Annotated[Precision, Query(description="unit of line protocol's timestamps")]
 
 LINES_BODY = {
     "requestBody": {
@@ -67,7 +68,7 @@ router = APIRouter()
 @router.post("/metrics", openapi_extra=METRICS_BODY, responses={200: {"model": BatchResult}})
 async def add_metrics(
     request: Request,
-    precision: Precision = "ns",
+    precision: TimestampUnit = "ns",
     ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Add points: JSON, NDJSON, or InfluxDB line protocol (`text/plain`).
@@ -84,7 +85,7 @@ async def add_metrics(
 @router.post("/write", status_code=204, openapi_extra=LINES_BODY)
 async def write(
     request: Request,
-    precision: Precision = "ns",
+    precision: TimestampUnit = "ns",
     db: Ignored = None,
     rp: Ignored = None,
     consistency: Ignored = None,
@@ -98,7 +99,7 @@ async def write(
     batch = await off_loop(read_points, await request.body(), "text/plain", precision)
     if batch.rejected:
         errors = [
-            {"location": f"line {index}", "message": error}
+            {"location": f"line {index + 1}", "message": error}
             for index, error in list(batch.rejected.items())[:50]
         ]
         raise Invalid("some lines are invalid", errors=errors)
@@ -175,9 +176,20 @@ async def _read_points(ctx: TenantContext, name: str, start: float, end: float) 
 
 
 async def find_series(
-    ctx: TenantContext, metric: str | None, series: str | None, labels: Mapping[str, str]
+    ctx: TenantContext,
+    metric: str | None,
+    series: str | None,
+    labels: Mapping[str, str],
+    within: str = "query.",
 ) -> tuple[str, Mapping[str, Any]]:
     """The id and the info of a series, by its id or by metric and labels.
+
+    Args:
+        ctx: The tenant's context.
+        metric: The series' metric.
+        series: Its id.
+        labels: Its labels, or some of them.
+        within: What the locations of errors begin with; empty in a body.
 
     Raises:
         NotFound: There is no such series.
@@ -189,7 +201,7 @@ async def find_series(
             raise NotFound(f"no series {series!r}")
         return series, orjson.loads(text)
     if not metric:
-        errors = [{"location": "query.metric", "message": "missing"}]
+        errors = [{"location": f"{within}metric", "message": "missing"}]
         raise Invalid("a metric or a series is required", errors=errors)
     stored = await ctx.stores.online.hgetall(keys.SERIES)
     infos = {name.decode(): orjson.loads(info) for name, info in stored.items()}
@@ -209,7 +221,7 @@ async def find_series(
         f"{len(matching)} series of {metric!r}: choose one by its labels "
         "(label.<name>=<value>) or by series=",
         errors=[
-            {"location": "query.series", "message": f"{name}: {info['labels']}"}
+            {"location": f"{within}series", "message": f"{name}: {info['labels']}"}
             for name, info in list(matching.items())[:20]
         ],
     )

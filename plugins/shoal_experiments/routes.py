@@ -361,6 +361,6 @@ def _attributes(pairs: list[str]) -> dict[str, list[str]]:
     for pair in pairs:
         name, colon, value = pair.partition(":")
         if not colon:
-            raise _invalid("an attribute must have the form name:value", "attribute", pair)
+            raise Invalid.at("query.attribute", "must have the form name:value, such as plan:pro")
         attributes.setdefault(name, []).append(value)
     return attributes

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from shoal import Egress, Event, Invalid
-from shoal_anomalies.channels import TYPES, AnyChannel, Channel, dump_channel, read_channel
+from shoal_anomalies.channels import AnyChannel, Channel, dump_channel, read_channel
 from shoal_anomalies.config_routes import router
 
 from .channel_samples import CANARY, CHANNELS, WEBHOOK_SECRET, channel
@@ -50,14 +50,14 @@ TO_TESTS = Egress(allow=("127.0.0.1",))
 channels: TypeAdapter[AnyChannel] = TypeAdapter(Channel)
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", CHANNELS)
 def test_a_channel_is_stored_and_read_back(kind: str) -> None:
     made = channels.validate_python(channel(kind, enabled=False))
     assert read_channel(dump_channel(made)) == made
     assert json.loads(dump_channel(made)).items() >= channel(kind, enabled=False).items()
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", CHANNELS)
 def test_a_channels_secrets_are_not_shown(kind: str) -> None:
     made = channels.validate_python(channel(kind))
     for shown in (json.dumps(made.shown()), repr(made), str(made)):
@@ -68,7 +68,7 @@ def test_a_channels_secrets_are_not_shown(kind: str) -> None:
 def fields() -> list[tuple[str, str, Any]]:
     """Every field that takes a text but a webhook's URL, with its good value."""
     found = []
-    for kind in TYPES:
+    for kind in CHANNELS:
         for name in type(channels.validate_python(channel(kind))).model_fields:
             if name not in ("type", "enabled") and (kind, name) != ("webhook", "url"):
                 found.append((kind, name, CHANNELS[kind].get(name)))
@@ -150,7 +150,7 @@ def test_openapi_has_no_free_text_but_a_webhooks() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", sorted(set(TYPES) - {"email"}))
+@pytest.mark.parametrize("kind", sorted(set(CHANNELS) - {"email"}))
 async def test_a_secret_is_in_no_answer(ctx: Any, kind: str, caplog: Any) -> None:
     caplog.set_level(0)
     async with serve(ctx) as http:

@@ -400,8 +400,8 @@ async def test_maintenance_windows_are_stored_listed_and_deleted(http):
         ),
         ("/rules/r", {"priority": "P1", "condition": "above"}, "needs a limit"),
         ("/rules/r", {"priority": "P1", "condition": "above", "limit": "x"}, "number"),
-        ("/channels/c", {"url": "json://127.0.0.1"}, "type must be one of discord, email"),
-        ("/channels/c", {"type": "syslog"}, "type must be one of discord, email"),
+        ("/channels/c", {"url": "json://127.0.0.1"}, "type: Field required"),
+        ("/channels/c", {"type": "syslog"}, "type: must be one of 'webhook', 'slack'"),
         ("/channels/c", {"type": "webhook", "url": "http://hooks.example"}, "https://"),
         ("/channels/c", {"type": "email", "to": ["a@b.example"]}, "ask its operator"),
     ],
@@ -462,3 +462,31 @@ async def test_lists_are_paged(ctx, http):
     first = (await http.get("/alerts", params={"limit": 2})).json()
     rest = (await http.get("/alerts", params={"limit": 2, "cursor": first["cursor"]})).json()
     assert len(first["alerts"]) == 2 and len(rest["alerts"]) == 1 and rest["cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "location"),
+    [
+        ("PUT", "/channels/c", {"type": "webhook", "url": "https://a.b", "bogus": 1}, "bogus"),
+        ("PUT", "/channels/c", {"type": "webhook"}, "url"),
+        ("PUT", "/channels/c", {"type": "url"}, "type"),
+        ("PUT", "/channels/c", {}, "type"),
+        ("PUT", "/channels/c", 3, "body"),
+        (
+            "POST",
+            "/missed",
+            {"from": str(datetime.now(UTC) - timedelta(minutes=1)), "to": str(datetime.now(UTC))},
+            "metric",
+        ),
+        ("GET", "/series", None, "query.metric"),
+        ("POST", "/metrics?precision=q", [], "query.precision"),
+        ("POST", "/write?precision=q", "a 1", "query.precision"),
+        ("POST", "/write", "a value=1\nb", "line 2"),
+    ],
+)
+async def test_a_fault_is_located_where_it_was_sent(http, method, path, body, location):
+    content = body if isinstance(body, str) else json.dumps(body)
+    headers = {"content-type": "text/plain" if isinstance(body, str) else "application/json"}
+    answer = await http.request(method, path, content=content, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert [fault["location"] for fault in answer.json()["errors"]] == [location]

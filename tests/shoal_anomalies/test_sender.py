@@ -12,12 +12,12 @@ import trustme
 from standardwebhooks import Webhook as Verifier
 
 from shoal import Egress
-from shoal_anomalies.channels import TYPES, read_channel
+from shoal_anomalies.channels import read_channel
 from shoal_anomalies.messages import Message
 from shoal_anomalies.sender import send
 from shoal_anomalies.service_requests import build_request
 
-from .channel_samples import CANARY, WEBHOOK_SECRET, channel
+from .channel_samples import CANARY, CHANNELS, WEBHOOK_SECRET, channel
 from .conftest import DefaultServices, Webhook
 
 pytestmark = pytest.mark.anyio
@@ -265,4 +265,4 @@ async def test_without_a_mail_server_no_mail_is_sent(ctx: Any) -> None:
 
 
 def test_every_type_can_be_sent() -> None:
-    assert {*HOSTS, "webhook", "email"} == set(TYPES)
+    assert {*HOSTS, "webhook", "email"} == set(CHANNELS)

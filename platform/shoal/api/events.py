@@ -14,7 +14,7 @@ from shoal.contract.cursors import Cursor, read_cursor, write_cursor
 from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import Identifier
-from shoal.eventlog.codec import encode_event
+from shoal.eventlog.codec import check_position, encode_event
 
 from .bodies import Body
 from .dependencies import Platform
@@ -155,6 +155,8 @@ async def replay(
     if ids is not None and body.after is not None:
         message = "give ids or after, not both"
         raise Invalid(message, errors=[{"location": "after", "message": message}])
+    for n, id in enumerate(ids or ()):
+        check_position(id, f"ids.{n}")
     if ids is None and body.after is None:
         ids = [
             d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=MAX_REPLAYED)

@@ -78,7 +78,7 @@ class UsageQuery:
         kept = KEPT_DAYS if by == "day" else KEPT_MONTHS * 31
         if first > last or last - first >= timedelta(days=kept):
             message = f"must be at most `to`, and at most {kept} days before it"
-            raise Invalid(f"from: {message}", errors=[{"location": "from", "message": message}])
+            raise Invalid.at("query.from", message)
         self.periods = periods_between(first, last, by)
         self.capability = capability
 

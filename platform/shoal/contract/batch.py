@@ -265,7 +265,7 @@ def validation_errors(error: ValidationError, prefix: str = "") -> list[dict[str
     """
     return [
         {
-            "location": prefix + fault_location(fault["loc"]),
+            "location": prefix + fault_location(fault),
             "message": fault_message(fault),
         }
         for fault in error.errors(include_url=False, include_input=False)

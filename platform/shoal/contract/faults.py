@@ -1,7 +1,7 @@
 """What is wrong with a request, in plain English."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _TIME = "must be a time with an offset, such as 2026-11-23T09:30:00Z"
@@ -16,6 +16,7 @@ _MESSAGES = {
         ("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "must be a whole number"
     ),
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    "union_tag_not_found": "Field required",
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     **dict.fromkeys(("datetime_type", "datetime_parsing", "timezone_aware"), _TIME),
     **dict.fromkeys(("datetime_from_date_parsing", "datetime_object_invalid"), _TIME),
@@ -46,6 +47,8 @@ def fault_message(fault: Mapping[str, Any]) -> str:
     """What is wrong, for one of pydantic's errors; never the value that was sent."""
     if fault["type"] in _MESSAGES:
         return _MESSAGES[fault["type"]]
+    if fault["type"] == "union_tag_invalid":
+        return f"must be one of {fault['ctx']['expected_tags']}"
     message = str(fault["msg"])
     for prefix, words in _PREFIXES.items():
         if message.startswith(prefix):
@@ -54,9 +57,37 @@ def fault_message(fault: Mapping[str, Any]) -> str:
     return message.replace(" after validation", "")
 
 
-def fault_location(parts: Iterable[int | str]) -> str:
-    """Where it is: `items.3.text`. An empty name is `""`."""
-    return ".".join(str(part) or '""' for part in parts)
+def fault_location(fault: Mapping[str, Any], within: str = "", sent: Any = None) -> str:
+    """Where one of pydantic's errors is: `items.3.text`. An empty name is `""`.
+
+    Args:
+        fault: The error.
+        within: The first part of its location, which is left out.
+        sent: What was validated. With it, the location is without the tags of unions
+            that pydantic adds.
+    """
+    parts = list(fault["loc"])
+    if within and parts[:1] == [within]:
+        parts = parts[1:]
+    named = 1 if fault["type"] == "missing" else 0  # parts that `sent` does not have
+    end = len(parts) - named
+    parts = [*_without_tags(parts[:end], sent), *parts[end:]]
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        parts.append(fault["ctx"]["discriminator"].strip("'"))
+    return ".".join(str(part) or '""' for part in parts) or within
+
+
+def _without_tags(parts: Iterable[int | str], sent: Any) -> Iterator[int | str]:
+    """The parts except the `type` of an object, where the object has no such field."""
+    for part in parts:
+        if isinstance(sent, dict):
+            if part not in sent and part == sent.get("type"):
+                continue
+            sent = sent.get(part)
+        else:
+            is_index = isinstance(sent, list) and isinstance(part, int) and part < len(sent)
+            sent = sent[part] if is_index else None
+        yield part
 
 
 def json_message(error: json.JSONDecodeError) -> str:

@@ -64,8 +64,8 @@ def sort_key(position: str) -> tuple[int, int]:
     return int(milliseconds), int(sequence or 0)
 
 
-def check_position(position: str) -> str:
+def check_position(position: str, location: str = "after") -> str:
     """Return a position of a log; Invalid when it is none."""
     if not POSITION.fullmatch(position):
-        raise Invalid.at("after", "not a position of the event log, such as 1700000000000-0")
+        raise Invalid.at(location, "not a position of the event log, such as 1700000000000-0")
     return position

@@ -87,14 +87,9 @@ def from_validation_error(error: RequestValidationError) -> ShoalError:
             return Malformed(f"the body is not JSON: {why}")
     errors = []
     for fault in faults[:MAX_ERRORS]:
-        location = (
-            fault["loc"][1:]
-            if len(fault["loc"]) > 1 and fault["loc"][0] == "body"
-            else fault["loc"]
-        )
         errors.append(
             {
-                "location": fault_location(location),
+                "location": fault_location(fault, "body", error.body),
                 "message": fault_message(fault),
             }
         )

@@ -82,7 +82,9 @@ async def historical(
 
     registry = await load_registry(ctx)
     wanted = await _parse_request(request, registry)
-    features = resolve(lambda: registry.resolve(wanted.entity, wanted.features), "features")
+    features = resolve(
+        lambda: registry.resolve(wanted.entity, wanted.features), "features", "entity"
+    )
     if wanted.as_of is not None:
         rows = await all_entities(ctx.stores, features, wanted.as_of)
     else:

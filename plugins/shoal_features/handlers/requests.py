@@ -47,12 +47,13 @@ def find_view(registry: Registry, name: str) -> View:
         raise NotFound(f"no view {name!r}; known views: {known}") from None
 
 
-def resolve(find: Callable[[], T], location: str) -> T:
+def resolve(find: Callable[[], T], location: str, entity_location: str) -> T:
     """Call `find` and turn an unknown entity type or feature into a 422.
 
     Args:
         find: Looks features up.
         location: Where the request names the features.
+        entity_location: Where it names the entity type.
 
     Raises:
         Invalid: For an unknown entity type, or with all unknown features and the
@@ -61,7 +62,7 @@ def resolve(find: Callable[[], T], location: str) -> T:
     try:
         return find()
     except UnknownEntity as error:
-        raise invalid(location.replace("features", "entity"), str(error)) from error
+        raise invalid(entity_location, str(error)) from error
     except UnknownFeature as error:
         entries: list[dict[str, Any]] = [
             error_entry(location, f"unknown feature {name!r}") | {"feature": name, "nearest": near}

@@ -72,7 +72,9 @@ async def get(
     query = request.query_params
     registry = await load_registry(ctx)
     entity, entity_id = _parse_entity(query.multi_items())
-    plan = _plan_read(registry, entity, ",".join(query.getlist("features")), "query.features")
+    plan = _plan_read(
+        registry, entity, query.getlist("features"), "query.features", f"query.{entity}"
+    )
     _check_id(entity_id, f"query.{entity}")
     _require_to_read(ctx, entity, [entity_id])
     with_metadata = query.get("metadata", "").lower() in ("1", "true", "yes")
@@ -85,7 +87,7 @@ async def batch(
 ) -> Response:
     """Features of many entities, in the order of the ids."""
     registry = await load_registry(ctx)
-    plan = _plan_read(registry, body.entity, ",".join(body.features), "features")
+    plan = _plan_read(registry, body.entity, body.features, "features", "entity")
     ids = [str(i) for i in body.ids]
     for n, entity_id in enumerate(ids):
         _check_id(entity_id, f"ids.{n}")
@@ -105,7 +107,7 @@ def _parse_entity(items: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """The entity type and id among the query parameters."""
     entities = [(k, v) for k, v in items if k not in OPTIONS]
     if not entities:
-        raise Invalid("name one entity, such as user=123", errors=[])
+        raise invalid("query", "name one entity, such as user=123")
     if len(entities) > 1:
         raise Invalid(
             "name one entity, not " + ", ".join(k for k, _ in entities),
@@ -114,10 +116,13 @@ def _parse_entity(items: Sequence[tuple[str, str]]) -> tuple[str, str]:
     return entities[0]
 
 
-def _plan_read(registry: Registry, entity: str, names: str, location: str) -> ReadPlan:
+def _plan_read(
+    registry: Registry, entity: str, features: Sequence[str], location: str, entity_location: str
+) -> ReadPlan:
+    names = ",".join(features)
     if not names.strip(", ") or names.count(",") >= MAX_FEATURES:
         raise invalid(location, f"say which features, 1 to {MAX_FEATURES} of them")
-    return resolve(lambda: catalog.read_plan(registry, entity, names), location)
+    return resolve(lambda: catalog.read_plan(registry, entity, names), location, entity_location)
 
 
 def _check_id(entity_id: str, location: str) -> None:
