@@ -59,7 +59,6 @@ class RayHead:
         deadline = time.monotonic() + START_SECONDS
         while self.alive and time.monotonic() < deadline:
             if is_port_taken(self.config.host, self.config.ray_port):
-                close_session_folder(Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray"))
                 return self.address
             time.sleep(0.2)
         self.stop()
@@ -111,18 +110,6 @@ class RayHead:
         end_processes(started, grace=STOP_SECONDS)
         self.process.wait(5)
         self.process = None
-
-
-def close_session_folder(root: Path) -> None:
-    """Keep other users of this machine out of Ray's sockets, logs and packages.
-
-    Ray makes its folders writable for all. The session's becomes its owner's alone; in
-    the folder of all sessions nobody may replace another's.
-    """
-    session = (root / "session_latest").resolve()
-    for folder, mode in ((session, 0o700), (root, 0o1777)):
-        if folder.is_dir() and folder.stat().st_uid == os.getuid():
-            folder.chmod(mode)
 
 
 def is_port_taken(host: str, port: int) -> bool:
