@@ -142,6 +142,14 @@ def test_only_true_lets_a_deactivated_user_in(provider: Provider, operation: Any
     assert provider.get(f"/Users/{ana['id']}").json()["active"] is False
 
 
+def test_a_path_that_selects_no_email_adds_one(provider: Provider) -> None:
+    ana = provider.create("ana", emails=[{"value": "ana@x.com", "type": "work"}])
+    path = 'emails[type eq "home"].value'
+    operation = {"op": "replace", "path": path, "value": "ana@home.com"}
+    emails = provider.change(f"/Users/{ana['id']}", operation).json()["emails"]
+    assert emails[1:] == [{"type": "home", "value": "ana@home.com"}]
+
+
 def test_a_deleted_user_loses_keys_boards_and_access(provider: Provider) -> None:
     ana, bob = provider.create("ana"), provider.create("bob")
     board = provider.create_group("plans", ana, bob)
