@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from shoal.contract.errors import ShoalError
+from shoal.contract.errors import Invalid, ShoalError
 
 from . import deployment, events, jobs, keys, lifecycle, roles, status, tenants, tune
-from .output import fail, warning_line
+from .output import fail, is_json, show, warning_line
 
 
 class RootGroup(TyperGroup):
@@ -125,12 +125,21 @@ app.add_typer(events.app, name="events", help="The event log.")
 def main() -> None:
     """Run the command line; an error of Shoal is one line and exit status 1."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    if "--json" in sys.argv:  # wrong usage hides it from the parser
+        os.environ["SHOAL_JSON_OUTPUT"] = "1"
     try:
-        app()
+        status = app(standalone_mode=not is_json())
     except ShoalError as error:
         fail(error)
+    except typer.TyperException as error:
+        if message := error.format_message():  # else the help has been printed
+            show(Invalid(message).problem())
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)  # a command may return a value
 
 
 if __name__ == "__main__":

@@ -54,6 +54,15 @@ def test_global_options_are_accepted_anywhere(words: tuple[str, ...], tmp_path: 
 )
 def test_wrong_usage_exits_with_status_2(words: tuple[str, ...]) -> None:
     assert run(*words).returncode == 2
+    done = run(*words[:1], "--json", *words[1:])
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["detail"], done.stderr
+
+
+def test_a_missing_argument_is_json_for_scripts() -> None:
+    done = run("keys", "create", "--json")
+    assert done.returncode == 2
+    assert "--tenant" in json.loads(done.stdout)["detail"]
 
 
 DESTRUCTIVE = [
