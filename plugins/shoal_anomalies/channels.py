@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema, core_schema
 
 MAX_URL = 2_000
 MAX_RECIPIENTS = 20
+SIGNING_SECRET = "whsec_ and the base64 of 24 to 64 random bytes"
 
 
 V = TypeVar("V", str, SecretStr)
@@ -79,7 +80,7 @@ def _check_signing_secret(secret: SecretStr) -> SecretStr:
     except Base64Error:
         size = 0
     if not 24 <= size <= 64:
-        raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes")
+        raise ValueError(f"must be {SIGNING_SECRET}")
     return secret
 
 
@@ -111,7 +112,14 @@ class Webhook(_Channel):
     type: Literal["webhook"]
     url: Annotated[SecretStr, Field(max_length=MAX_URL)]
     """`https://…`. It may hold a token, so only its host is shown."""
-    secret: Annotated[SecretStr, AfterValidator(_check_signing_secret)] | None = None
+    secret: (
+        Annotated[
+            SecretStr,
+            Form(r"(?:whsec_)?[A-Za-z0-9+/]{32,86}={0,2}", SIGNING_SECRET),
+            AfterValidator(_check_signing_secret),
+        ]
+        | None
+    ) = None
     """Signs the requests: `whsec_` and the base64 of 24 to 64 random bytes."""
 
     def shown(self) -> dict[str, Any]:

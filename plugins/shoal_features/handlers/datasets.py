@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
+from pydantic import WithJsonSchema
 
-from shoal import Malformed, NotFound, TenantContext, Text, off_loop, requires
+from shoal import Malformed, NotFound, TenantContext, off_loop, requires
 
 from ..catalog import load_registry
 from ..errors import invalid
@@ -13,6 +14,10 @@ from .requests import PARQUET, decode_parquet, encode_parquet, import_offline_mo
 if TYPE_CHECKING:
     from ..datasets import Dataset
 
+DatasetName = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]{0,39}$"})
+]
+"""Checked by `Dataset`, whose module imports pyarrow."""
 FILE = {"schema": {"type": "string", "format": "binary"}}
 UPLOAD_SCHEMA = {
     "parameters": [
@@ -31,7 +36,7 @@ UPLOAD_SCHEMA = {
 
 
 async def upload(
-    name: Text, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
+    name: DatasetName, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, int]:
     """Add entity rows, as Parquet, to a data set for the job `features.historical`."""
     dataset, registry = await _open_dataset(name), await load_registry(ctx)
@@ -54,7 +59,7 @@ async def upload(
 
 
 async def download(
-    name: Text,
+    name: DatasetName,
     part: Annotated[int, Query(ge=0, le=10**6)] | None = None,
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> Any:
@@ -76,7 +81,7 @@ async def download(
 
 
 async def forget(
-    name: Text, ctx: TenantContext = Depends(requires("write:tenant"))
+    name: DatasetName, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, int]:
     """Remove a data set and its result."""
     return {"files": await (await _open_dataset(name)).delete(ctx.stores.lake)}
