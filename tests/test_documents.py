@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
+import orjson
 import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from shoal.client.http import Client
+from shoal.contract.errors import Invalid
+from shoal.contract.operations import OperationRequest
 from shoal.testing.app import CapabilityApp
+from shoal_features.datasets import NAME
 
 from .test_bounds import ALL, CAPABILITIES
+
+JSON = (("content-type", "application/json"),)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +75,36 @@ def test_local_times_have_no_format(client: Client) -> None:
             assert validator.is_valid(text)
         for text in ("24:00", "9:00", "09:00Z", "09:00:00+01:00"):
             assert not validator.is_valid(text)
+
+
+def test_names_of_data_sets_are_described_as_they_are_checked(client: Client) -> None:
+    operations = document(client, "features")["paths"]["/features/datasets/{name}"]
+    for operation in operations.values():
+        (name,) = [p["schema"] for p in operation["parameters"] if p["name"] == "name"]
+        assert name["pattern"] == f"^{NAME.pattern}$"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "location"),
+    [
+        ("GET", "/features?usr=ana&features=actions", None, "query.usr"),
+        ("GET", "/features?features=actions", None, "query"),
+        ("POST", "/features/batch", {"entity": "usr", "ids": ["a"], "features": ["x"]}, "entity"),
+        ("GET", "/platform/usage?from=2026-02-02&to=2026-02-01", None, "query.from"),
+        (
+            "POST",
+            "/platform/events/replay",
+            {"group": "features.windows", "ids": ["0-1", "x"]},
+            "ids.1",
+        ),
+        ("POST", "/search/items", [1] * 10_001, "body"),
+    ],
+)
+def test_a_fault_is_located_where_it_was_sent(
+    client: Client, method: str, path: str, body: Any, location: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        path, _, query = path.partition("?")
+        sent = orjson.dumps(body) if body else b""
+        client.request(OperationRequest(method, path, tuple(parse_qsl(query)), sent, JSON))
+    assert [fault["location"] for fault in refused.value.errors] == [location]

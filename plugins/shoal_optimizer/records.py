@@ -226,7 +226,12 @@ class Task(Record):
     @field_validator("priority", mode="before")
     @classmethod
     def _read_priority(cls, value: Any) -> Any:
-        return PRIORITIES.get(value.casefold(), value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        known = PRIORITIES.get(value.casefold())
+        if known is None and any(character.isalpha() for character in value):
+            raise ValueError(f"must be 1 to 5, or one of {', '.join(PRIORITIES)}")
+        return known or value
 
     @field_validator("start", mode="before")
     @classmethod

@@ -205,9 +205,14 @@ class OptimizerRoutes:
         task, raw = await get_task(ctx, id)
         inputs = await self.inputs.load(ctx, [raw])
         stored = await RecordStore(ctx).get_many("people", body.people)
+        unknown = [
+            {"location": f"people.{n}", "message": f"no person {body.people[n]!r}"}
+            for n, found in enumerate(stored)
+            if found is None
+        ]
+        if unknown:
+            raise Invalid("; ".join(fault["message"] for fault in unknown), errors=unknown)
         people = [Person.model_validate_json(found) for found in stored if found is not None]
-        if len(people) < len(body.people):
-            raise Invalid("not all of these people are known")
         violations = decisions.team_violations(ctx, inputs, task, people)
         return json_response({"violations": violations})
 

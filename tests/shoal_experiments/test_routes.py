@@ -260,8 +260,9 @@ def test_only_targeted_units_take_part(acme: Client, id: str) -> None:
         for name, a in asked.items()
     }
     assert found == {"pro": True, "free": False, "nobody": False, "dutch": False, "belgian": True}
-    with pytest.raises(Invalid, match="name:value"):
+    with pytest.raises(Invalid, match="name:value") as refused:
         acme.experiments.assignment(id=id, unit="u", attribute=["plan"])
+    assert refused.value.errors[0]["location"] == "query.attribute"
 
 
 def test_posting_outcomes_twice_changes_nothing(acme: Client, id: str) -> None:

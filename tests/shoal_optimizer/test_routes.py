@@ -160,6 +160,22 @@ def test_a_manual_assignment_is_checked_unless_overridden(staffed: Client) -> No
     assert done["state"] == "assigned" and done["violations"] and done["override"]
 
 
+def test_people_of_a_team_that_do_not_exist_are_named(staffed: Client) -> None:
+    with pytest.raises(Invalid) as refused:
+        staffed.optimizer.check_team(id="t", body={"people": ["nobody", "cy", "none"]})
+    assert refused.value.errors == [
+        {"location": "people.0", "message": "no person 'nobody'"},
+        {"location": "people.2", "message": "no person 'none'"},
+    ]
+
+
+def test_a_priority_of_another_name_lists_the_names(staffed: Client) -> None:
+    with pytest.raises(Invalid) as refused:
+        staffed.optimizer.put_task(id="t2", body=task(priority="urgent"))
+    assert refused.value.errors[0]["location"] == "priority"
+    assert "lowest, low, medium, high, critical" in refused.value.errors[0]["message"]
+
+
 def test_an_outcome_frees_workload_and_counts_as_experience(staffed: Client) -> None:
     answer = staffed.optimizer.recommend(id="t")
     staffed.optimizer.accept(id=answer["id"])

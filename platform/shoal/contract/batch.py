@@ -273,7 +273,8 @@ def validation_errors(error: ValidationError, prefix: str = "") -> list[dict[str
 
 
 def _too_many_rows(limit: int) -> Invalid:
-    return Invalid(f"more than {limit:,} rows in one request; send them in parts")
+    message = f"more than {limit:,} rows in one request; send them in parts"
+    return Invalid(message, errors=[{"location": "body", "message": message}])
 
 
 def _inline(schema: Any, definitions: dict[str, Any]) -> Any:

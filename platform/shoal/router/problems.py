@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 class UnsupportedEncoding(UnsupportedMediaType):
     """The body's Content-Encoding is not one of those in `TAKEN`."""
 
+    location = "header.content-encoding"
     TAKEN: ClassVar[str] = "gzip, zstd"
 
     def __init__(self) -> None:

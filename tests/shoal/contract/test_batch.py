@@ -68,8 +68,9 @@ def test_a_single_object_is_one_row(content_type: str) -> None:
 )
 def test_more_rows_than_the_limit_are_invalid(body: bytes, content_type: str) -> None:
     assert len(read_rows(body, content_type, limit=3)) == 3
-    with pytest.raises(Invalid, match="more than 2 rows in one request"):
+    with pytest.raises(Invalid, match="more than 2 rows in one request") as refused:
         read_rows(body, content_type, limit=2)
+    assert [fault["location"] for fault in refused.value.errors] == ["body"]
 
 
 @pytest.mark.parametrize(
