@@ -187,7 +187,7 @@ async def find_series(
     Args:
         ctx: The tenant's context.
         metric: The series' metric.
-        series: Its id.
+        series: The id of the series.
         labels: Its labels, or some of them.
         within: What the locations of errors begin with; empty in a body.
 
