@@ -44,7 +44,7 @@ test-integration: install
 
 # Every operation against its OpenAPI document, with many generated requests.
 test-contract: install
-	@SHOAL_CONTRACT_EXAMPLES=100 $(PYTEST) --timeout 3600 tests/shoal/test_openapi.py
+	@SHOAL_CONTRACT_EXAMPLES=100 SHOAL_CONTRACT_SEQUENCES=100 $(PYTEST) --timeout 3600 tests/shoal/test_openapi.py tests/shoal/test_openapi_stateful.py
 
 test-cluster: install
 	@$(PYTEST) tests/cluster

@@ -138,6 +138,16 @@ def test_a_refusal_for_now_says_when_to_try_again(platform: Platform, status: in
     assert "Retry-After" in response["headers"]
 
 
+def test_a_put_links_to_what_may_follow(platform: Platform) -> None:
+    paths = platform.document("experiments")["paths"]
+    links = paths["/experiments/{id}"]["put"]["responses"]["200"]["links"]
+    assert {"get", "delete", "start", "propose", "results"} <= set(links) - {"draft"}
+    assert links["start"] == {
+        "operationId": "start",
+        "parameters": {"path.id": "$request.path.id"},
+    }
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_a_capability_keeps_to_its_document(

@@ -79,7 +79,7 @@ async def put_role(
     return {**record.public(), "tenant": ctx.tenant}
 
 
-@router.delete("/roles/{name}", responses={200: {"model": Deleted}})
+@router.delete("/roles/{name}", responses={200: {"model": Deleted}, 409: {}})
 async def delete_role(
     name: RoleName, platform: Platform, ctx: TenantContext = Depends(requires("admin:tenant"))
 ) -> dict[str, Any]:

@@ -138,7 +138,29 @@ def _complete(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
             if method in METHODS:
                 used |= _complete_operation(method, operation, limits)
     components["responses"] = {str(status): _problem(status) for status in sorted(used)}
+    _link_operations(document.get("paths", {}))
     return document
+
+
+def _link_operations(paths: Mapping[str, Any]) -> None:
+    """Say what may follow a PUT, or a POST with an id: what is at or under its path."""
+    for path, methods in paths.items():
+        for method in {"put", "post"} & set(methods):
+            parameters = methods[method]["parameters"]
+            names = [parameter["name"] for parameter in parameters if parameter["in"] == "path"]
+            links = {
+                follower["operationId"]: {
+                    "operationId": follower["operationId"],
+                    "parameters": {f"path.{name}": f"$request.path.{name}" for name in names},
+                }
+                for other, followers in paths.items()
+                if f"{other}/".startswith(f"{path}/") and other.count("{") == len(names)
+                for follower in followers.values()
+                if follower is not methods[method]
+            }
+            for status, response in methods[method]["responses"].items():
+                if status < "300" and names and links:
+                    response["links"] = links
 
 
 def _complete_operation(method: str, operation: dict[str, Any], limits: Limits) -> set[int]:
