@@ -253,7 +253,7 @@ def test_a_redirect_to_elsewhere_is_refused_by_the_provider(page: Any) -> None:
     ("name", "message"),
     [
         ("eve", "claim tenant must be the id of a tenant"),
-        ("eve|initech|editor", "no tenant 'initech', which the token names"),
+        ("eve|initech|editor", "No tenant 'initech', which the token names"),
         ("eve|platform|admin", "not trusted for the tenant"),
         ("eve|acme|../admin", "claim role must be the name of a role"),
     ],
