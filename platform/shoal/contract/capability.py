@@ -115,9 +115,9 @@ class Stream:
     Args:
         name: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter.
         types: The event types to handle; `item.*` matches all that begin with `item.`.
-        handle: `handle(ctx, events)` gets one tenant's events in order. After an error
-            it is called again with the same events, so it must be idempotent by
-            `(event.source, event.id)`.
+        handle: `handle(ctx, events)` gets one tenant's events in order, each with its
+            `position` in the log. After an error it is called again with the same
+            events, so it must be idempotent by `(event.source, event.id)`.
         batch_size: The largest number of events in one call.
     """
 

@@ -71,6 +71,7 @@ class TenantContext:
         variants: The names of the variants that the caller is assigned to, by
             experiment id, for the running experiments on this capability.
         usage: Counts what the tenant uses, and knows its quotas.
+        seconds: How long the request may take; None where there is no request.
     """
 
     tenant: str
@@ -85,6 +86,7 @@ class TenantContext:
     operations: "OperationsOf" = field(repr=False)
     variants: Mapping[str, str] = field(default_factory=dict)
     usage: Usage = UNCOUNTED
+    seconds: float | None = None
 
     def parameters(self, model: type[P]) -> P:
         """The values of the capability's parameters for this caller.

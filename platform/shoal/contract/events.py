@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from .names import Identifier
 
@@ -36,6 +44,22 @@ class Event(BaseModel):
     data: Annotated[Any, WithJsonSchema({"x-shoal-bytes": MAX_EVENT_BYTES})] = Field(
         default=None, description="What happened, as events of this type have it: any JSON."
     )
+
+    _position: str | None = PrivateAttr(default=None)
+
+    @property
+    def position(self) -> str | None:
+        """Its place in the tenant's log, `milliseconds-sequence`; None outside a log.
+
+        An event that is delivered again has the place that it had the first time.
+        """
+        return self._position
+
+    def at(self, position: str) -> Self:
+        """This event at a place in the log."""
+        placed = self.model_copy()
+        placed._position = position
+        return placed
 
     @model_validator(mode="after")
     def _check_extensions(self) -> Self:

@@ -12,7 +12,11 @@ from shoal.contract.events import MAX_EVENT_BYTES, Event
 POSITION = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 
 Entry = tuple[bytes, dict[bytes, bytes]]
-"""An entry of a stream: its position and its fields."""
+"""An entry of a stream: its position, and its fields.
+
+They are `t`, an event's type, and `e`, the event in JSON; in a retry queue also `p`,
+the event's position in the log.
+"""
 
 
 def encode_event(event: Event) -> dict[str, bytes]:
@@ -42,6 +46,12 @@ def encode_events(events: Sequence[Event]) -> list[dict[str, bytes]]:
 def decode_event(fields: Mapping[bytes, bytes]) -> Event:
     """The event of an entry."""
     return Event.model_validate_json(fields[b"e"])
+
+
+def placed_event(entry: Entry) -> Event:
+    """The event of an entry, with its place in the log."""
+    position, fields = entry
+    return decode_event(fields).at(fields.get(b"p", position).decode())
 
 
 def type_filter(types: Sequence[str]) -> Callable[[bytes], bool]:

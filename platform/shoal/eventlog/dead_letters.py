@@ -38,7 +38,7 @@ async def add_dead_letter(
     position, fields = entry
     letter: dict[str, Any] = {
         "group": group,
-        "position": position,
+        "position": fields.get(b"p", position),
         "error": error[:ERROR_LENGTH].encode(errors="replace"),
         "deliveries": deliveries,
         "t": fields[b"t"],
@@ -83,7 +83,8 @@ async def requeue_dead_letters(events: Any, tenant: str, group: str, ids: Sequen
     letters.sort(key=lambda letter: sort_key(letter[1][b"position"].decode()))
     commands: list[tuple[Any, ...]] = []
     for position, fields in letters:
-        commands.append(append_command(retry_queue, {"t": fields[b"t"], "e": fields[b"e"]}))
+        entry = {"t": fields[b"t"], "e": fields[b"e"], "p": fields[b"position"]}
+        commands.append(append_command(retry_queue, entry))
         commands.append(("XDEL", dead, position))
     await run_atomically(events, commands)
     return len(letters)

@@ -10,7 +10,7 @@ from shoal.contract.errors import Unavailable
 from shoal.stores.redis_client import run_script
 
 from . import keys
-from .codec import Entry, decode_event, sort_key, type_filter
+from .codec import Entry, placed_event, sort_key, type_filter
 from .dead_letters import add_dead_letter
 from .subscription import Subscription
 
@@ -127,7 +127,7 @@ class PartitionReader:
 
     async def _handle(self, batch: Sequence[Entry]) -> Mapping[str, int]:
         """Handle a batch; what was used for it."""
-        events = [decode_event(fields) for _, fields in batch if self._is_wanted(fields[b"t"])]
+        events = [placed_event(entry) for entry in batch if self._is_wanted(entry[1][b"t"])]
         if not events:
             return {}
         async with asyncio.timeout(HANDLER_SECONDS):

@@ -43,7 +43,10 @@ async def _queue_archived(
     table = TenantLake(config.lake, tenant).table(EVENTS)
     found = await run(archived_events, table, after, before)
     for start in range(0, len(found), PAGE):
-        entries = [encode_event(event) for _, event in found[start : start + PAGE]]
+        entries = [
+            {**encode_event(event), "p": position.encode()}
+            for position, event in found[start : start + PAGE]
+        ]
         await run_atomically(events, [append_command(retry_queue, entry) for entry in entries])
     return len(found)
 

@@ -145,6 +145,7 @@ class Admission:
             operations=self._operations,
             variants=request.variants,
             usage=request.view.usage,
+            seconds=request.view.limiter.seconds,
         )
 
     async def _access(self, request: AdmittedRequest) -> UserAccess | None:

@@ -280,6 +280,8 @@ async def test_a_replay_includes_archived_events_in_order(
     assert await log.replay(tenant, "new", after=positions[1]) == 13
     async with following(config, recorder, tenant, group="new"):
         assert await recorder.until(tenant, 13) == list(range(2, 15))
+    live = [position async for position, _ in stores.events.read()]
+    assert recorder.positions == positions[2:] + live[-5:]
 
 
 async def test_an_archived_event_is_read_back_unchanged(

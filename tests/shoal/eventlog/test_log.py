@@ -31,6 +31,7 @@ class Recorder:
 
     def __init__(self, fault: Callable[[str, Event], Exception | None] = lambda *_: None) -> None:
         self.seen: dict[str, list[int]] = collections.defaultdict(list)
+        self.positions: list[str | None] = []
         self.batches: list[int] = []
         self.fault = fault
         self.calls = 0
@@ -42,6 +43,7 @@ class Recorder:
             if error := self.fault(tenant, event):
                 raise error
             self.seen[tenant].append(int(event.id))
+            self.positions.append(event.position)
 
     async def until(self, tenant: str, count: int, seconds: float = 10) -> list[int]:
         async with asyncio.timeout(seconds):
@@ -172,8 +174,10 @@ async def test_dead_letters_are_replayed_first_to_their_group_alone(
     with pytest.raises(NotFound):
         await log.replay(tenant, "other", ids=[letters[0].id])
     assert await log.replay(tenant, "search", ids=[letters[2].id, letters[0].id]) == 2
+    places = [position async for position, _ in stores.events.read()]
     async with following(config, recorder, tenant), following(config, other, tenant, group="other"):
         assert await recorder.until(tenant, 4) == [0, 2, 3, 4]
+        assert recorder.positions == [places[n] for n in (0, 2, 3, 4)]
         assert await other.until(tenant, 5) == [0, 1, 2, 3, 4]
     assert [x.event.id for x in await log.dead_letters(tenant)] == ["1"]
     assert await log.delete_dead_letters(tenant, [letters[1].id]) == 1
