@@ -147,8 +147,8 @@ async def _store(
 ) -> Response:
     """Store a changed user, and answer with it."""
     check_precondition(request, _version(request, before))
-    if user.active is None:  # only `true` lets a deactivated user in again
-        user.active = before.active
+    if user.active is None and before.active is False:
+        user.active = False  # only `true` lets a deactivated user in again
     record = user_record(user, before)
     if record.model_copy(update={"modified": before.modified}) == before:
         record = before

@@ -142,6 +142,15 @@ def test_only_true_lets_a_deactivated_user_in(provider: Provider, operation: Any
     assert provider.get(f"/Users/{ana['id']}").json()["active"] is False
 
 
+def test_active_that_is_removed_leaves_the_user_in(provider: Provider) -> None:
+    ana = provider.create("ana", active=True)
+    removed = provider.change(f"/Users/{ana['id']}", {"op": "remove", "path": "active"})
+    assert removed.status_code == 200
+    assert "active" not in removed.json()
+    assert "active" not in provider.get(f"/Users/{ana['id']}").json()
+    whoami(provider.app.client(provider.tenant, "reader", "ana"))
+
+
 def test_a_path_that_selects_no_email_adds_one(provider: Provider) -> None:
     ana = provider.create("ana", emails=[{"value": "ana@x.com", "type": "work"}])
     path = 'emails[type eq "home"].value'
