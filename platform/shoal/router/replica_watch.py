@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -71,8 +71,8 @@ class ReplicaWatch:
         self._directory, self._key = directory, watch_key(capability, replica)
         self._in_progress, self._exporter = in_progress, exporter
         self._capability = capability
-        self._finished: deque[tuple[str, float, float]] = deque(maxlen=100)
-        """The long requests since the last tick: route, seconds, when it ended."""
+        self._finished: deque[tuple[str, float, float]] = deque(maxlen=1000)
+        """The requests that ended since the last tick: route, seconds, when."""
         self._blocks: deque[Block] = deque(maxlen=1000)
         self._process = psutil.Process()
         self._memory_at_start = self._process.memory_info().rss
@@ -92,8 +92,7 @@ class ReplicaWatch:
 
     def finish(self, route: str, seconds: float) -> None:
         """Note a request that ended: one that blocks may do so before the next tick."""
-        if seconds >= BLOCKED_SECONDS:
-            self._finished.append((route, seconds, time.perf_counter()))
+        self._finished.append((route, seconds, time.perf_counter()))
 
     async def _tick(self) -> None:
         while True:
@@ -105,15 +104,14 @@ class ReplicaWatch:
                 self._add_block(blocked, began)
 
     def _add_block(self, seconds: float, began: float) -> None:
-        """Note a block; its cause took as long, and went on as long after `began`."""
+        """Note a block that a tick which began at `began` has met."""
         now = time.perf_counter()
         running = [(route, now - start, now) for route, start in self._in_progress()]
-        routes = {
-            route
-            for route, took, end in (*running, *self._finished)
-            if min(took, end - began) >= seconds
-        }
-        block = Block(time.time(), round(seconds, 3), sorted(routes)[:MAX_ROUTES])
+        shares: dict[str, float] = {}
+        for route, took, ended in (*running, *self._finished):
+            share = min(took, ended - began)
+            shares[route] = max(share, shares.get(route, share))
+        block = Block(time.time(), round(seconds, 3), likely_causes(shares))
         self._blocks.append(block)
         log.warning("%s: %s", self._capability, describe_block(block))
 
@@ -148,6 +146,20 @@ class ReplicaWatch:
         with translate_errors():
             encoded = msgspec.json.encode(report)
             await self._directory.redis.set(self._key, encoded, ex=6 * REPORT_SECONDS)
+
+
+def likely_causes(shares: Mapping[str, float]) -> list[str]:
+    """The routes whose requests were in progress for most of a block.
+
+    They are compared with each other, not with the block: its length is known only to
+    the tick, and includes what the machine itself was late.
+
+    Args:
+        shares: How many seconds of the tick each route's longest request took.
+    """
+    longest = max(shares.values(), default=0.0)
+    likely = [route for route, share in shares.items() if share >= longest / 2]
+    return sorted(likely, key=lambda route: (-shares[route], route))[:MAX_ROUTES]
 
 
 def describe_block(block: Block) -> str:

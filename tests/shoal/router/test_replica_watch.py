@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, Depends
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shoal import Capability, Client, TenantContext, requires
 from shoal.router import replica_watch
 from shoal.router.credentials import mint_internal
+from shoal.router.replica_watch import likely_causes
 from shoal.tenants.records import PLATFORM
 from shoal.testing.app import SECRET, CapabilityApp
 
@@ -78,6 +81,34 @@ def test_the_route_that_blocks_is_named(
     assert any(route in message for message in logged if message.startswith("slow: "))
     [warning] = warnings(app)  # the longest block; a loaded machine may have a longer one
     assert "the event loop was blocked for" in warning
+
+
+def test_a_block_is_named_wherever_its_tick_began(
+    app: CapabilityApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = app.client("acme")
+    client.slow.block(id="first")
+    for turn in range(10):
+        caplog.clear()
+        time.sleep(turn * replica_watch.TICK_SECONDS / 10)
+        client.slow.block(id="next")
+        client.slow.wait()
+        logged = [r.getMessage() for r in caplog.records if r.name == replica_watch.__name__]
+        assert any("GET /slow/block/{id}" in m for m in logged if m.startswith("slow: ")), logged
+
+
+@given(
+    st.dictionaries(st.text("abc", min_size=1), st.floats(0, 0.2), max_size=20),
+    st.floats(0.5, 10),
+    st.floats(0.001, 1),
+)
+def test_the_longest_is_a_cause_and_bystanders_none(
+    bystanders: dict[str, float], took: float, waited: float
+) -> None:
+    causes = likely_causes({**bystanders, "GET /cause": took, "GET /waited": took * waited})
+    assert "GET /cause" in causes
+    assert set(causes) <= {"GET /cause", "GET /waited"}
+    assert ("GET /waited" in causes) is (took * waited >= took / 2)
 
 
 def test_memory_that_grows_is_named(app: CapabilityApp, monkeypatch: pytest.MonkeyPatch) -> None:
