@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from shoal import Event, TenantContext
+from shoal import Event, TenantContext, off_loop
 
 from .records import Outcome, Task
 from .store import RecordStore, encode
@@ -54,12 +54,17 @@ async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -
 async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
     """Store outcomes, finish their tasks and append an event for everyone involved."""
     ctx.usage.require("events", len(outcomes))
-    await RecordStore(ctx).put("outcomes", {outcome.id: encode(outcome) for outcome in outcomes})
+    await RecordStore(ctx).put("outcomes", await off_loop(_encoded, outcomes))
     await finish_tasks(ctx, list(dict.fromkeys(o.task for o in outcomes if o.task)))
-    events = [_event(outcome, person) for outcome in outcomes for person in outcome.people]
-    for at in range(0, len(events), EVENT_BATCH):
-        await ctx.stores.events.append(events[at : at + EVENT_BATCH])
+    involved = [(outcome, person) for outcome in outcomes for person in outcome.people]
+    for at in range(0, len(involved), EVENT_BATCH):
+        events = [_event(*each) for each in involved[at : at + EVENT_BATCH]]
+        await ctx.stores.events.append(events)
     ctx.usage.add("events", len(outcomes))
+
+
+def _encoded(outcomes: Sequence[Outcome]) -> dict[str, bytes]:
+    return {outcome.id: encode(outcome) for outcome in outcomes}
 
 
 def _event(outcome: Outcome, person: str) -> Event:

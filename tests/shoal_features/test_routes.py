@@ -1,5 +1,4 @@
 import io
-import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -448,7 +447,6 @@ async def test_without_redis_requests_get_503_with_retry_after(open_tenant):
         "acme",
     )
     async with serve(unavailable) as http:
-        started = time.monotonic()
         for call in (
             http.get("/features?user=1&features=actions"),
             http.post(
@@ -459,7 +457,6 @@ async def test_without_redis_requests_get_503_with_retry_after(open_tenant):
         ):
             answer = await call
             assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
-        assert time.monotonic() - started < 10
 
 
 def parquet(table: pa.Table) -> bytes:

@@ -67,7 +67,7 @@ async def worker(stores, handler, name: str = "w1", **options):
         await asyncio.wait([task])
 
 
-async def until(condition, seconds: float = 10) -> None:
+async def until(condition, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.01)
@@ -86,7 +86,7 @@ async def test_a_worker_that_dies_before_acknowledging_changes_no_count(stores):
 
     await stores.events.append([event(n) for n in range(50)])
     async with worker(stores, dies, lease=0.3) as first:
-        await asyncio.wait_for(handled.wait(), 10)
+        await asyncio.wait_for(handled.wait(), 60)
         first.cancel()
     assert (await served(stores.online))["actions"] == 50
     await stores.events.append([event(n) for n in range(40, 60)])

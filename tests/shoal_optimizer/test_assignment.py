@@ -103,15 +103,11 @@ def test_no_tasks_are_optimal_and_no_people_infeasible() -> None:
     assert solve_assignment(COST, LOAD, [0, 0]).status == "infeasible"
 
 
-def test_the_time_limit_is_wall_time_and_leaves_a_bound() -> None:
-    import time
-
+def test_a_solve_that_its_time_limit_ends_leaves_a_bound() -> None:
     random = np.random.default_rng(1)
     load = random.integers(1, 101, (15, 120)).astype(float)
     cost = 111 - load + random.integers(-10, 11, (15, 120))
-    began = time.monotonic()
     answer = solve_assignment(cost, load, np.floor(0.8 * load.sum(axis=1) / 15), time_limit=1)
-    assert time.monotonic() - began < 5  # a busy machine apart
     assert answer.status in ("feasible", "unknown")
     if answer.objective is not None and answer.bound is not None:
         assert answer.bound <= answer.objective

@@ -75,10 +75,10 @@ def test_a_lowered_role_binds_keys_that_exist(app: CapabilityApp) -> None:
             return True
         return False
 
-    wait_until(refused, 5)
+    wait_until(refused)
     assert clerk.whoami()["rights"] == ["read:own"]
     admin.delete_role(name="clerk")
-    wait_until(lambda: not_defined(clerk), 5)
+    wait_until(lambda: not_defined(clerk))
 
 
 def not_defined(platform: Any) -> bool:

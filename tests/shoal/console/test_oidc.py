@@ -143,7 +143,7 @@ async def test_the_code_is_exchanged_with_the_verifier(fake: FakeProvider) -> No
 async def test_the_session_ends_with_the_id_token(fake: FakeProvider) -> None:
     soon, late = int(time.time()) + 100, int(time.time()) + 10**6
     assert abs((await sign_in(fake, exp=soon))["exp"] - soon) < 5
-    assert abs((await sign_in(fake, exp=late))["exp"] - time.time() - 12 * 3600) < 5
+    assert abs((await sign_in(fake, exp=late))["exp"] - time.time() - 12 * 3600) < 60
 
 
 HOSTILE_TOKENS: dict[str, dict[str, Any]] = {

@@ -45,7 +45,7 @@ class Recorder:
             self.seen[tenant].append(int(event.id))
             self.positions.append(event.position)
 
-    async def until(self, tenant: str, count: int, seconds: float = 10) -> list[int]:
+    async def until(self, tenant: str, count: int, seconds: float = 60) -> list[int]:
         async with asyncio.timeout(seconds):
             while len(set(self.seen[tenant])) < count:
                 await asyncio.sleep(0.005)
@@ -111,7 +111,7 @@ async def test_a_group_continues_where_it_stopped(
         recorder = Recorder()
         async with following(config, recorder, tenant):
             assert await recorder.until(tenant, 5) == list(range(start, start + 5))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while (await RedisEventLog(config).groups(tenant))[0].lag:
                     await asyncio.sleep(0.01)
 
@@ -165,7 +165,7 @@ async def test_dead_letters_are_replayed_first_to_their_group_alone(
         following(config, recorder, tenant, deliveries=1),
         following(config, other, tenant, group="other"),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(await log.dead_letters(tenant)) < 3:
                 await asyncio.sleep(0.01)
     letters = await log.dead_letters(tenant)
@@ -219,7 +219,7 @@ async def test_a_log_is_replayed_from_a_position(
     async with following(config, recorder, tenant):
         await recorder.until(tenant, 6)
         assert await RedisEventLog(config).replay(tenant, "search", after=positions[3]) == 2
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(recorder.seen[tenant]) < 8:
                 await asyncio.sleep(0.01)
     assert recorder.seen[tenant] == [0, 1, 2, 3, 4, 5, 4, 5]
@@ -254,13 +254,13 @@ async def test_workers_share_the_tenants_and_replace_each_other(
         async with following(config, two, *tenants, worker="two", lease=0.6):
             await asyncio.sleep(0.5)
             await append(0, 3)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while sum(len(set(one.seen[t]) | set(two.seen[t])) for t in tenants) < 48:
                     await asyncio.sleep(0.01)
             assert one.seen and two.seen
         await append(3, 5)
         for t in tenants:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while set(one.seen[t]) | set(two.seen[t]) != set(range(5)):
                     await asyncio.sleep(0.01)
 
@@ -273,15 +273,15 @@ async def test_no_worker_takes_the_tenant_of_a_living_one(
     async def slow(_: str, events: list[Event]) -> None:
         running[0] += 1
         most[0] = max(most[0], running[0])
-        await asyncio.sleep(0.5)  # longer than the lease, which is renewed
+        await asyncio.sleep(1.5)  # longer than the lease, which is renewed
         running[0] -= 1
 
     await stores.events.append(made(0, 4))
     async with (
-        following(config, slow, tenant, worker="one", lease=0.3, batch_size=2),
-        following(config, slow, tenant, worker="two", lease=0.3, batch_size=2),
+        following(config, slow, tenant, worker="one", lease=1, batch_size=2),
+        following(config, slow, tenant, worker="two", lease=1, batch_size=2),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (groups := await RedisEventLog(config).groups(tenant)) or groups[0].lag:
                 await asyncio.sleep(0.05)
     assert most[0] == 1
@@ -301,7 +301,7 @@ async def test_consume_stops_on_request_and_releases_its_tenants(
     await stores.events.append(made(0, 3))
     await recorder.until(tenant, 3)
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert [
         key async for key in async_redis(config.online).scan_iter(f"@events:{{{tenant}}}:lease:*")
     ] == []
@@ -403,7 +403,7 @@ async def test_an_event_that_kills_its_workers_becomes_a_dead_letter(
     out, deaths = tmp_path / "out", 0
     await stores.events.append(made(0, 6))
     start = time.monotonic()
-    while len(set(noted(out, tenant))) < 5 and time.monotonic() - start < 30:
+    while len(set(noted(out, tenant))) < 5 and time.monotonic() - start < 200:
         child = spawn(nursery, config, f"w{deaths}", out, [tenant], poison="3", deliveries=2)
         while nursery.alive(child) and len(set(noted(out, tenant))) < 5:
             await asyncio.sleep(0.02)

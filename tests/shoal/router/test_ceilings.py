@@ -83,12 +83,12 @@ async def test_concurrent_requests_are_counted_over_replicas(replicas: list[Ceil
 async def test_a_dead_replicas_share_expires(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ceilings, "EXPIRY_SECONDS", 0.2)
-    monkeypatch.setattr(ceilings, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(ceilings, "EXPIRY_SECONDS", 1)
+    monkeypatch.setattr(ceilings, "RENEW_SECONDS", 0.5)
     dead, other = ceilings_of([Ceilings(directory), Ceilings(directory)], concurrency=1)
     assert await is_admitted(dead)
     assert not await is_admitted(other)
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(1.1)
     assert await is_admitted(other)
 
 

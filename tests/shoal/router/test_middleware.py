@@ -567,7 +567,7 @@ async def test_a_request_that_takes_too_long_is_503(new_world: Callable[..., Any
 
 
 async def test_a_response_that_started_in_time_may_continue(new_world: Callable[..., Any]) -> None:
-    world = await new_world(limits=Limits(seconds=0.2))
+    world = await new_world(limits=Limits(seconds=0.3))
     assert (await world.get("/stream")).text == "xxxx"
 
 

@@ -39,7 +39,7 @@ async def test_a_full_outbox_refuses_or_waits() -> None:
     await asyncio.sleep(0.05)
     assert not waiting.done()
     gate.set()
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)
     await outbox.close()
     assert delivered == [0, 1, 3]
 
