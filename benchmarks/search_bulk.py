@@ -28,10 +28,11 @@ from common import machine
 
 from shoal import Unavailable
 from shoal.runtime.operator_client import running_config
-from shoal_search.embedder import BATCH, Embedder
+from shoal_search.embedder import Embedder
 from shoal_search.items import Item
 from shoal_search.jobs import embed_items
 from shoal_search.parameters import SearchSettings
+from shoal_search.sentence_encoder import BATCH, SentenceEncoder
 
 WORDS = """
     review fix plan draft ship test design write measure move clean document approve
@@ -97,8 +98,10 @@ def main() -> None:
     settings, items = SearchSettings(), short_items(given.items)
     texts = [item.passage for item in items]
     embedder = Embedder(settings)
+    assert isinstance(embedder.encoder, SentenceEncoder)
+    model = embedder.encoder.model
     embedder.encode(texts[:512])
-    bare = embedder.model
+    bare = model
 
     def encode() -> int:
         bare.encode(
@@ -125,9 +128,7 @@ def main() -> None:
     for _ in range(given.rounds):
         for name, measure in ways.items():
             found[name].append(measure())
-    print(
-        f"{machine()}; {given.items:,} items in {str(embedder.model.dtype).removeprefix('torch.')}"
-    )
+    print(f"{machine()}; {given.items:,} items in {str(model.dtype).removeprefix('torch.')}")
     print(f"{'median of ' + str(given.rounds):24}{'items/s':>10}{'items/hour':>14}{'x bare':>9}")
     base = statistics.median(found["bare model.encode"])
     for name, rates in found.items():

@@ -16,7 +16,7 @@ def build_embedder(services: Services) -> Any:
     from .embedder import Embedder
 
     settings = services.settings(SearchSettings)
-    return Embedder(settings, export=settings.query_graph)
+    return Embedder(settings, services.egress, export=settings.query_graph)
 
 
 @hookimpl

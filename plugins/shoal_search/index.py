@@ -14,7 +14,8 @@ from shoal import Hit, NotFound, TenantContext, VectorSchema
 
 from .analyzer import Analyzer
 from .bm25 import bm25
-from .embedder import EmbedRequest, Kind
+from .embedder import EmbedRequest
+from .encoder import Kind
 from .fusion import Scores, fuse
 from .items import Item, dump_json
 from .onnx_encoder import OnnxModel

@@ -1,6 +1,6 @@
 """Parameters, which experiments vary, and settings, which operators set."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,13 +24,41 @@ class SearchParameters(Parameters):
     """How many of the nearest by meaning, and of the best by words, are scored."""
 
 
+class ModelSettings(BaseModel):
+    """A model under a name of its own, or at an endpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    """A folder or a hub's name, or what the endpoint calls it."""
+    endpoint: Annotated[str, Field(pattern="^https?://")] | None = None
+    """An endpoint that speaks OpenAI's protocol: its address without `/embeddings`."""
+    key: str | None = None
+    """The name of the environment variable that has the endpoint's key."""
+    dimensions: int | None = Field(default=None, ge=1, le=16_000)
+    """The length of the vectors to ask for, where the endpoint offers several."""
+    max_bytes: int = Field(default=8_000, ge=100, le=100_000)
+    """UTF-8 bytes of a text that the model reads for certain."""
+    passage_characters: int = Field(default=400, ge=100, le=20_000)
+    """Characters of a passage."""
+    batch: int = Field(default=128, ge=1, le=2_048)
+    """Texts in one request."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """How many requests each process sends at most; None is no limit."""
+    timeout: float = Field(default=20.0, gt=0, le=600)
+    """Seconds of one request."""
+
+
 class SearchSettings(BaseModel):
     """The section `[capabilities.search]` of the configuration."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str = "all-MiniLM-L6-v2"
-    """A sentence-transformers model: a folder or a hub's name. One is packaged."""
+    """One of `models`, or a sentence-transformers model: a folder or a hub's name. One
+    is packaged."""
+    models: dict[str, ModelSettings] = Field(default_factory=dict, max_length=16)
+    """More models by name, for `model` and for reindexing with another one."""
     device: str | None = None
     """Such as `cuda`; None chooses what is available."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -12,8 +12,9 @@ import numpy as np
 
 from shoal import ShoalError
 
-from .embedder import EmbedRequest, trim_memory
+from .embedder import EmbedRequest
 from .onnx_encoder import OnnxEncoder, OnnxModel
+from .sentence_encoder import trim_memory
 
 log = logging.getLogger("shoal.search")
 

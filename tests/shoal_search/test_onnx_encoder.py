@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from shoal_search.embedder import PACKAGED, Embedder, model_path
+from shoal_search.embedder import Embedder
 from shoal_search.onnx_encoder import SAMPLES, OnnxEncoder, export_onnx
+from shoal_search.sentence_encoder import PACKAGED, model_path
 
 pytestmark = pytest.mark.integration
 TEXTS = [*SAMPLES, "", "wing in a slipstream", "e\u0301t\u00e9 \U0001f600", "word " * 5_000]
