@@ -17,12 +17,22 @@ chosen so that the interval is narrowest at the planned number of units (their e
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from .comparison import Comparison, Effect, delta_relative, estimate_of
-from .summaries import Estimate, Proportion, Summary, Undefined
+from scipy.special import ndtr, ndtri
+
+from .comparison import Comparison, contrast
+from .contrast import Effect
+from .summaries import Estimate, Proportion, Summary
 
 MIN_UNITS = 100
 """Units per arm from which the normal approximation, and so the guarantee, is good."""
+MIN_EVENTS = 10
+"""Events, and units without one, that a proportion needs besides.
+
+They are counted in the smallest arm at the rate of all arms, so an arm without any
+event waits no longer than the others.
+"""
 
 
 def mixture_variance(planned: int, alpha: float = 0.05) -> float:
@@ -76,31 +86,38 @@ def compare(
         Undefined: Neither arm varies, or the effect is relative to a control that is
             not above zero.
     """
-    c, t = estimate_of(control), estimate_of(treatment)
-    if isinstance(control, Proportion) and isinstance(treatment, Proportion):
-        c, t = _shrunk(control), _shrunk(treatment)
-    if effect == "relative":
-        difference = delta_relative(c, t)
-    else:
-        difference = Estimate(t.value - c.value, c.variance + t.variance)
-    if difference.variance <= 0:
-        raise Undefined("neither arm varies: every unit has the same value, so no test is possible")
-    z = difference.value / difference.error
-    half = radius(units, planned, alpha) * difference.error
+    found = contrast(control, treatment, effect, one_sided=True)
+    tails = found.tail(0.0, above=True), found.tail(0.0, above=False)
+    z = -float(ndtri(max(min(tails), 1e-300)))
+    limit = float(ndtr(-radius(units, planned, alpha)))
     return Comparison(
-        difference.value,
-        (difference.value - half, difference.value + half),
-        p_value(z, units, planned, alpha),
-        z,
+        found.effect,
+        found.bounds(limit),
+        p_value(z, units, planned, alpha) if z > 0 else 1.0,
+        found.statistic,
         effect,
         alpha,
+        found.method,
     )
 
 
-def _shrunk(arm: Proportion) -> Estimate:
-    """The rate, with the variance of (successes + 1) / (n + 2).
+def what_is_missing(arms: Sequence[Summary | Estimate], units: Sequence[int]) -> str:
+    """What arms need before intervals are shown, as a clause; empty when nothing.
 
-    So an arm of all successes has some variance.
+    Args:
+        arms: The arms' summaries.
+        units: Units of each.
     """
-    rate = (arm.successes + 1) / (arm.n + 2)
-    return Estimate(arm.rate, rate * (1 - rate) / arm.n)
+    if min(units, default=0) < MIN_UNITS:
+        return f"{min(units, default=0)} of the {MIN_UNITS} units per arm that a look needs"
+    rates = [arm for arm in arms if isinstance(arm, Proportion)]
+    if rates:
+        share = sum(arm.successes for arm in rates) / sum(arm.n for arm in rates)
+        expected = min(arm.n for arm in rates) * min(share, 1 - share)
+        if expected < MIN_EVENTS:
+            kind = "events" if share <= 0.5 else "units without an event"
+            return (
+                f"{expected:.3g} of the {MIN_EVENTS} {kind} that a look needs in the "
+                "smallest arm, at the rate of all arms"
+            )
+    return ""

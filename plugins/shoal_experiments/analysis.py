@@ -6,19 +6,20 @@ This module decides what is compared with what, and at which error rate.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from . import always_valid
 from .bayes import summarize_posteriors
 from .comparison import (
     Comparison,
-    Effect,
     compare,
     estimate_of,
     finite_or_none,
     interval_ends,
     own_interval,
 )
+from .contrast import Effect
 from .correction import Correction, adjust, interval_alpha
 from .design import Design
 from .guardrails import check_guardrail
@@ -76,7 +77,10 @@ def results(
         confidence=1 - design.alpha,
         sample_ratio=sample_ratio_p_value(counts, design.shares()),
         threshold=THRESHOLD,
-        findings=[_finding(arm, row) for arm, row in metrics[0]["comparisons"].items()],
+        findings=[
+            _finding(arm, row, _fewest_events(data[design.primary.name], design.control, arm))
+            for arm, row in metrics[0]["comparisons"].items()
+        ],
         guardrails=[
             GuardrailFinding(arm, m["metric"], row["kept"], row["harmed"], row["reason"])
             for m in metrics
@@ -222,18 +226,15 @@ def _compare_pair(
         return always_valid.compare(
             control, treatment, units=units, planned=2 * planned, effect=effect, alpha=alpha
         )
-    plain = compare(control, treatment, effect=effect, alpha=alpha)
     if look is None:
-        return plain
+        return compare(control, treatment, effect=effect, alpha=alpha)
     # A repeated confidence interval (Jennison & Turnbull 2000, ch. 9): the bound in
     # place of the single look's critical value. The p-value is the error rate at which
     # this look's bound would just be reached, so p < alpha means that it was crossed.
     level = 2 * upper_tail(look.bound)
     repeated = compare(control, treatment, effect=effect, alpha=max(level, 1e-300))
-    p_value = min(1.0, plain.p_value * alpha / level) if level > 0 else 1.0
-    return Comparison(
-        repeated.effect, repeated.interval, p_value, repeated.statistic, effect, alpha
-    )
+    p_value = min(1.0, repeated.p_value * alpha / level) if level > 0 else 1.0
+    return replace(repeated, p_value=p_value, alpha=alpha)
 
 
 def _comparison_row(c: Comparison) -> dict[str, Any]:
@@ -242,15 +243,36 @@ def _comparison_row(c: Comparison) -> dict[str, Any]:
         "p_value": c.p_value,
         "statistic": finite_or_none(c.statistic),
         "interval": interval_ends(c),
+        "test": c.method,
     }
 
 
-def _finding(arm: str, row: Mapping[str, Any]) -> Finding:
+def _fewest_events(data: MetricData, control: str, treatment: str) -> int | None:
+    """Events in both arms, or units without one where these are fewer.
+
+    None for what is not a proportion.
+    """
+    arms = [data.arms.get(control), data.arms.get(treatment)]
+    rates = [arm for arm in arms if isinstance(arm, Proportion)]
+    if not rates:
+        return None
+    events = sum(arm.successes for arm in rates)
+    return min(events, sum(arm.n for arm in rates) - events)
+
+
+def _finding(arm: str, row: Mapping[str, Any], events: int | None) -> Finding:
     if row["p_value"] is None:
         return Finding(arm, undefined=str(row.get("undefined", "no data")))
     interval = row["interval"]
     ends = None if interval is None or None in interval else (interval[0], interval[1])
-    return Finding(arm, row["effect"] or 0.0, ends, row["p_value_adjusted"], row["significant"])
+    return Finding(
+        arm,
+        row["effect"] or 0.0,
+        ends,
+        row["p_value_adjusted"],
+        row["significant"],
+        events=events,
+    )
 
 
 def _bayesian_view(arms: Arms, control: str, metric: Metric) -> dict[str, Any] | None:

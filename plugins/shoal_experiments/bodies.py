@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from .analysis import Role
-from .comparison import Effect
+from .contrast import Effect
 from .correction import Correction
 from .metrics import Kind
 from .non_inferiority import Direction
@@ -46,6 +46,7 @@ class Difference(Body):
     p_value: float
     p_value_adjusted: float
     significant: bool
+    test: str
 
 
 class ArmValue(Body):
@@ -199,6 +200,7 @@ class ComparisonRow(TypedDict):
     confidence: float
     scale: Effect
     statistic: NotRequired[float | None]
+    test: NotRequired[str]
     undefined: NotRequired[str]
     absolute: NotRequired[OtherScale]
     relative: NotRequired[OtherScale]
@@ -216,6 +218,7 @@ class GuardrailRow(TypedDict):
     kept: bool
     harmed: bool
     reason: str
+    test: NotRequired[str]
     undefined: NotRequired[str]
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shoal import Number, Text
 
 from . import group_sequential as gs
-from .comparison import Effect, compare, estimate_of, interval_ends, own_interval
+from .comparison import compare, estimate_of, interval_ends, own_interval
+from .contrast import Effect
 from .correction import Correction, adjust, interval_alpha
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .sample_size import (
@@ -175,6 +176,7 @@ def analyze(request: Analyze) -> dict[str, Any]:
             "p_value": c.p_value,
             "p_value_adjusted": p,
             "significant": p < request.alpha,
+            "test": c.method,
         }
     ratio = sample_ratio_p_value(
         {name: arm.n for name, arm in request.arms.items()}, request.allocation

@@ -3,24 +3,33 @@
 Every interval is the set of effects that its test does not reject, so interval and
 p-value always agree:
 
-    proportions, absolute   pooled z test, and Mee's score interval, which inverts it
-    proportions, relative   the same test, and Koopman's score interval for the ratio
-    everything else         Welch's t test, and for relative effects Fieller's interval
+    proportions     pooled z test; score intervals by Mee (absolute), Koopman (relative)
+    … of few events exact unconditional test, and the intervals that invert it
+    quantiles       order statistics' intervals, combined by MOVER
+    everything else Welch's t test; for relative effects Fieller's interval
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.optimize import brentq
-from scipy.special import betaincinv, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from .summaries import Estimate, Proportion, Summary, Undefined
+from .contrast import Contrast, Effect
+from .exact import ExactContrast
+from .proportions import (
+    FEW_EVENTS,
+    FEW_EVENTS_IN_A_TAIL,
+    ScoreContrast,
+    exact_interval,
+    has_few_events,
+    point_effect,
+)
+from .quantiles import QuantileContrast
+from .summaries import Estimate, Levels, Proportion, Quantile, Summary, Undefined
 
-Effect = Literal["absolute", "relative"]
 Alternative = Literal["two-sided", "larger", "smaller"]
 
 
@@ -36,6 +45,7 @@ class Comparison:
         statistic: The test statistic, z or t.
         scale: Whether the effect is absolute or relative.
         alpha: Error rate of the test and the interval.
+        method: The test's name.
     """
 
     effect: float
@@ -44,6 +54,7 @@ class Comparison:
     statistic: float
     scale: Effect
     alpha: float
+    method: str = ""
 
     @property
     def significant(self) -> bool:
@@ -75,9 +86,50 @@ def compare(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
+    found = contrast(control, treatment, effect, tail=alpha / 2)
+    p_value = 2 * min(found.tail(0.0, above=True), found.tail(0.0, above=False))
+    return Comparison(
+        found.effect,
+        found.bounds(alpha / 2),
+        min(1.0, p_value),
+        found.statistic,
+        effect,
+        alpha,
+        found.method,
+    )
+
+
+def contrast(
+    control: Summary | Estimate,
+    treatment: Summary | Estimate,
+    scale: Effect,
+    *,
+    tail: float = 0.025,
+    one_sided: bool = False,
+) -> Contrast:
+    """The test for two arms.
+
+    Args:
+        control: The control's summary, or its estimate.
+        treatment: The treatment's.
+        scale: Whether the effect is absolute or relative to the control.
+        tail: Error rate of each side, which decides how many events are few.
+        one_sided: Whether only one side is tested, so that the other's smaller error
+            does not make up for it.
+
+    Raises:
+        Undefined: Neither arm varies (except proportions), or the effect is relative to
+            a control that is not above zero.
+    """
     if isinstance(control, Proportion) and isinstance(treatment, Proportion):
-        return _compare_proportions(control, treatment, effect, alpha)
-    return _compare_estimates(estimate_of(control), estimate_of(treatment), effect, alpha)
+        is_plain = tail >= 0.025 and not one_sided
+        enough = FEW_EVENTS if is_plain else FEW_EVENTS_IN_A_TAIL
+        point_effect(control, treatment, scale)
+        few = has_few_events(control, treatment, enough)
+        return (ExactContrast if few else ScoreContrast)(control, treatment, scale)
+    if isinstance(control, Quantile) and isinstance(treatment, Quantile):
+        return QuantileContrast.of(control, treatment, scale)
+    return EstimateContrast.of(estimate_of(control), estimate_of(treatment), scale)
 
 
 def estimate_of(arm: Summary | Estimate) -> Estimate:
@@ -88,16 +140,16 @@ def estimate_of(arm: Summary | Estimate) -> Estimate:
 def own_interval(arm: Summary | Estimate, alpha: float = 0.05) -> tuple[float, float]:
     """The confidence interval of one arm's value, with confidence 1 - alpha.
 
-    It is exact for a proportion, from Beta quantiles, which makes it conservative
-    (Clopper & Pearson 1934, Biometrika 26, 404); otherwise value ± t · standard error.
+    It is exact for a proportion (Clopper and Pearson's, which is conservative), and
+    between order statistics for a quantile; otherwise value ± t · standard error.
 
     >>> [round(x, 4) for x in own_interval(Proportion(235, 51))]
     [0.1661, 0.2753]
     """
     if isinstance(arm, Proportion):
-        x, n = arm.successes, arm.n
-        low = float(betaincinv(x, n - x + 1, alpha / 2)) if x > 0 else 0.0
-        high = float(betaincinv(x + 1, n - x, 1 - alpha / 2)) if x < n else 1.0
+        return exact_interval(arm, alpha)
+    if isinstance(arm, Quantile):
+        low, _, high = Levels.of(arm, arm.values).interval(quantile(1 - alpha / 2))
         return low, high
     estimate = estimate_of(arm)
     half = quantile(1 - alpha / 2, estimate.dof) * estimate.error
@@ -170,136 +222,71 @@ def welch_dof(control: Estimate, treatment: Estimate) -> float:
     return (control.variance + treatment.variance) ** 2 / spread if spread > 0 else math.inf
 
 
-# Proportions: score intervals
+# Everything but proportions and quantiles: estimates with standard errors
 
 
-def _compare_proportions(
-    control: Proportion, treatment: Proportion, effect: Effect, alpha: float
-) -> Comparison:
-    z, p = proportions_z(control, treatment)
-    critical = quantile(1 - alpha / 2)
-    if effect == "absolute":
-        interval: tuple[float, float] | None = score_interval(control, treatment, critical)
-        value = treatment.rate - control.rate
-    else:
-        if control.successes == 0:
-            raise Undefined("the relative effect is undefined: no unit of the control succeeded")
-        low, high = score_ratio_interval(control, treatment, critical)
-        interval = (low - 1, high - 1)
-        value = treatment.rate / control.rate - 1
-    return Comparison(value, interval, p, z, effect, alpha)
+@dataclass(frozen=True, slots=True)
+class EstimateContrast:
+    """Two estimates, compared by Welch's t test, and relatively by Fieller's.
 
-
-def score_interval(
-    control: Proportion, treatment: Proportion, critical: float
-) -> tuple[float, float]:
-    """Mee's score interval for p2 - p1: all d with |z(d)| <= critical.
-
-    z(d) has the variance of the rates that are most likely under p2 - p1 = d; at d = 0
-    it is the pooled z. Source: Mee 1984, Biometrics 40, 1175; closed form of the
-    constrained rates: Farrington & Manning 1990, Statistics in Medicine 9, 1447.
+    Fieller's t(r) tests treatment = (1 + r) control, which needs no division.
     """
-    difference = treatment.rate - control.rate
 
-    def z(d: float) -> float:
-        p1 = _constrained_rate(control, treatment, d)
-        p2 = min(max(p1 + d, 0.0), 1.0)
-        variance = p1 * (1 - p1) / control.n + p2 * (1 - p2) / treatment.n
-        return _standardized(difference - d, variance)
+    control: Estimate
+    treatment: Estimate
+    scale: Effect
+    dof: float
+    method: str = "welch"
 
-    return _invert(z, critical, -1.0, difference, 1.0)
+    @classmethod
+    def of(cls, control: Estimate, treatment: Estimate, scale: Effect) -> EstimateContrast:
+        """Compare two estimates.
 
+        Raises:
+            Undefined: Neither varies, or the effect is relative to a control that is
+                not above zero: from -10 to -5 would be -50 %.
+        """
+        if control.variance + treatment.variance <= 0:
+            raise Undefined(
+                "neither arm varies: every unit has the same value, so no test is possible"
+            )
+        if scale == "relative":
+            _check_positive(control)
+        return cls(control, treatment, scale, welch_dof(control, treatment))
 
-def _constrained_rate(control: Proportion, treatment: Proportion, d: float) -> float:
-    """The control's rate that maximises the likelihood under p2 = p1 + d.
+    @property
+    def effect(self) -> float:
+        difference = self.treatment.value - self.control.value
+        return difference if self.scale == "absolute" else difference / self.control.value
 
-    The root of a cubic, in Viète's form (Miettinen & Nurminen 1985, Statistics in
-    Medicine 4, 213, appendix).
-    """
-    x1, n1 = control.successes, control.n
-    n, x = n1 + treatment.n, x1 + treatment.successes
-    # n p³ + b p² + c p + e = 0
-    b = (treatment.n + 2 * n1) * d - n - x
-    c = (n1 * d - n - 2 * x1) * d + x
-    e = x1 * d * (1 - d)
-    v = (b / (3 * n)) ** 3 - b * c / (6 * n * n) + e / (2 * n)
-    u = math.copysign(math.sqrt(max((b / (3 * n)) ** 2 - c / (3 * n), 0.0)), v)
-    w = (math.pi + math.acos(min(max(v / u**3, -1.0), 1.0) if u else 0.0)) / 3
-    return min(max(2 * u * math.cos(w) - b / (3 * n), 0.0, -d), 1.0, 1.0 - d)
+    @property
+    def statistic(self) -> float:
+        return self._t(0.0)
 
+    def _t(self, effect: float) -> float:
+        c, t = self.control, self.treatment
+        if self.scale == "absolute":
+            return (t.value - c.value - effect) / math.sqrt(c.variance + t.variance)
+        factor = 1 + effect
+        variance = t.variance + factor**2 * c.variance
+        distance = t.value - factor * c.value
+        return distance / math.sqrt(variance) if variance > 0 else math.copysign(1e6, distance)
 
-def score_ratio_interval(
-    control: Proportion, treatment: Proportion, critical: float
-) -> tuple[float, float]:
-    """Koopman's score interval for p2 / p1.
+    def tail(self, effect: float, *, above: bool) -> float:
+        """One-sided p-value of data at least as far above (below) this effect."""
+        t = self._t(effect)
+        return cdf(-t if above else t, self.dof)
 
-    The upper end is infinite when no unit of the control succeeded. Source: Koopman
-    1984, Biometrics 40, 513; constrained rate: Miettinen & Nurminen 1985, eq. 12.
-    """
-    n1, n2 = control.n, treatment.n
-    x1, x2 = control.successes, treatment.successes
-
-    def z(log_ratio: float) -> float:
-        r = math.exp(log_ratio)
-        a, b, c = (n1 + n2) * r, -(n2 * r + x2 + n1 + x1 * r), x1 + x2
-        p1 = (-b - math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)
-        p1 = min(max(p1, 0.0), 1.0, 1.0 / r)
-        p2 = min(p1 * r, 1.0)
-        variance = p2 * (1 - p2) / n2 + r * r * p1 * (1 - p1) / n1
-        return _standardized(treatment.rate - r * control.rate, variance)
-
-    limit = 50.0
-    point = math.log(treatment.rate / control.rate) if x1 and x2 else -limit if x1 else limit
-    low, high = _invert(z, critical, -limit, point, limit)
-    return (0.0 if x2 == 0 else math.exp(low)), (math.inf if x1 == 0 else math.exp(high))
-
-
-def _standardized(difference: float, variance: float) -> float:
-    if variance <= 0:
-        return 0.0 if abs(difference) < 1e-15 else math.copysign(1e6, difference)
-    return difference / math.sqrt(variance)
-
-
-def _invert(
-    z: Callable[[float], float], critical: float, lowest: float, point: float, highest: float
-) -> tuple[float, float]:
-    """The ends of {d : |z(d)| <= critical}.
-
-    z decreases in d and is 0 at the point estimate.
-    """
-    low, high = lowest, highest
-    if point > lowest and z(lowest) > critical:
-        low = float(brentq(lambda d: z(d) - critical, lowest, point, xtol=1e-13, rtol=1e-13))
-    if point < highest and z(highest) < -critical:
-        high = float(brentq(lambda d: z(d) + critical, point, highest, xtol=1e-13, rtol=1e-13))
-    return low, high
-
-
-# Everything else: estimates with standard errors
-
-
-def _compare_estimates(
-    control: Estimate, treatment: Estimate, effect: Effect, alpha: float
-) -> Comparison:
-    variance = control.variance + treatment.variance
-    if variance <= 0:
-        raise Undefined("neither arm varies: every unit has the same value, so no test is possible")
-    dof = welch_dof(control, treatment)
-    difference = treatment.value - control.value
-    t = difference / math.sqrt(variance)
-    critical = quantile(1 - alpha / 2, dof)
-    interval: tuple[float, float] | None
-    if effect == "absolute":
-        half = critical * math.sqrt(variance)
-        value, interval = difference, (difference - half, difference + half)
-    else:
-        _check_positive(control)
-        value, interval = difference / control.value, fieller(control, treatment, critical)
-    return Comparison(value, interval, _p_value(t, dof=dof), t, effect, alpha)
+    def bounds(self, tail: float) -> tuple[float, float] | None:
+        """The effects between those whose one-sided p-values are `tail`."""
+        critical = -quantile(tail, self.dof)
+        if self.scale == "relative":
+            return fieller(self.control, self.treatment, critical)
+        half = critical * math.sqrt(self.control.variance + self.treatment.variance)
+        return self.effect - half, self.effect + half
 
 
 def _check_positive(control: Estimate) -> None:
-    """A relative effect has the wrong sign below zero: -10 to -5 would be -50 %."""
     if control.value <= 0:
         raise Undefined("the relative effect is undefined: the control's value is not above zero")
 
@@ -326,14 +313,3 @@ def fieller(control: Estimate, treatment: Estimate, critical: float) -> tuple[fl
     root = math.sqrt(max(b * b - a * c, 0.0))
     low, high = (b - root) / a - 1, (b + root) / a - 1
     return low, high
-
-
-def delta_relative(control: Estimate, treatment: Estimate) -> Estimate:
-    """The relative effect with its delta-method variance, for sequential tests of it.
-
-    v2 / m1² + m2² v1 / m1⁴
-    """
-    _check_positive(control)
-    m1, m2 = control.value, treatment.value
-    variance = treatment.variance / m1**2 + m2**2 * control.variance / m1**4
-    return Estimate(m2 / m1 - 1, variance, welch_dof(control, treatment))

@@ -18,7 +18,7 @@ from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
 
 from . import always_valid
 from . import group_sequential as gs
-from .comparison import Effect
+from .contrast import Effect
 from .correction import Correction
 from .metrics import SERVICE, FrozenModel, Guardrail, Metric, Name
 from .sample_size import (

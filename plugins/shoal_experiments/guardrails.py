@@ -49,6 +49,8 @@ def check_guardrail(
         "harmed": False,
     }
     try:
+        if not data.has_events:
+            raise Undefined(f"no {metric.name} was logged since the start, which shows nothing")
         for arm in (design.control, treatment):
             if arm not in arms:
                 raise Undefined(f"{arm}: {data.why_undefined(arm)}")
@@ -77,6 +79,7 @@ def check_guardrail(
         "kept": result.ruled_out,
         "harmed": harmed,
         "reason": _reason(metric, treatment, result, harmed),
+        "test": result.method,
     }
 
 
@@ -158,17 +161,18 @@ def _check_treatment(
     planned: int,
     alpha: float,
 ) -> dict[str, Any]:
+    if not data.has_events:
+        return {"harm_shown": False, "waiting": f"no {metric.name} was logged since the start"}
     for arm in (treatment, design.control):
         if arm not in arms:
             return {"harm_shown": False, "waiting": data.why_undefined(arm)}
     units = [data.counts[design.control], data.counts[treatment]]
-    if min(units) < always_valid.MIN_UNITS:
-        waiting = f"{min(units)} of the {always_valid.MIN_UNITS} units per arm that a look needs"
+    pair = arms[design.control], arms[treatment]
+    if waiting := always_valid.what_is_missing(pair, units):
         return {"harm_shown": False, "waiting": waiting}
     try:
         c = always_valid.compare(
-            arms[design.control],
-            arms[treatment],
+            *pair,
             units=sum(units),
             planned=_planned_units(metric, planned),
             effect=metric.margin_scale,
@@ -176,7 +180,8 @@ def _check_treatment(
         )
     except Undefined as reason:
         return {"harm_shown": False, "waiting": str(reason)}
-    assert c.interval is not None
+    if c.interval is None:
+        return {"harm_shown": False, "waiting": "the control may be zero, so no harm is relative"}
     sign = 1.0 if metric.better == "decrease" else -1.0
     least_harm = c.interval[0] if sign > 0 else -c.interval[1]
     return {"harm_shown": bool(least_harm > 0 and sign * c.effect > metric.margin)}

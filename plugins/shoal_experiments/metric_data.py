@@ -71,16 +71,18 @@ class MetricData:
         undefined: Why each other arm has none.
         counts: Units of each arm that were counted.
         pairs: Moments of each arm's values with those of its past, for CUPED.
+        has_events: Whether any event of the metric was logged for any unit.
     """
 
     arms: dict[str, Summary]
     undefined: dict[str, str]
     counts: dict[str, int]
     pairs: dict[str, Pair]
+    has_events: bool = True
 
     @classmethod
-    def empty(cls) -> MetricData:
-        return cls({}, {}, {}, {})
+    def empty(cls, has_events: bool = True) -> MetricData:
+        return cls({}, {}, {}, {}, has_events)
 
     def why_undefined(self, arm: str) -> str:
         return self.undefined.get(arm, "no units")
@@ -117,7 +119,8 @@ def summarize(
     """
     if metric.event.startswith(SERVICE):
         return _summarize_service(design, metric, days)
-    value = _metric_values(metric, days, exposed)
+    values = unit_values(days, metric.name, exposed)
+    value = _metric_values(metric, values)
     counted = np.isfinite(value)
     if metric.window_days is not None and now is not None:
         counted &= exposed.time + metric.window_days * DAY <= now
@@ -126,8 +129,10 @@ def summarize(
         denominator = unit_values(days, f"{metric.name}/per", exposed).total
     if metric.winsorize is not None and counted.any():
         value = np.minimum(value, np.quantile(value[counted], metric.winsorize))
-    before = None if metric.cuped_days is None else _metric_values(metric, past, exposed)
-    data = MetricData.empty()
+    before = None
+    if metric.cuped_days is not None:
+        before = _metric_values(metric, unit_values(past, metric.name, exposed))
+    data = MetricData.empty(has_events=bool(values.events.any()))
     for index, arm in enumerate(design.arms):
         chosen = counted & (exposed.arm == index)
         data.counts[arm] = int(chosen.sum())
@@ -142,8 +147,7 @@ def summarize(
     return data
 
 
-def _metric_values(metric: Metric, days: Sequence[pa.Table], exposed: ExposedUnits) -> Floats:
-    values = unit_values(days, metric.name, exposed)
+def _metric_values(metric: Metric, values: UnitValues) -> Floats:
     if metric.binary:
         return (values.events > 0).astype(float)
     return values.aggregated(metric.aggregate)
@@ -167,9 +171,9 @@ def _summarize_service(design: Design, metric: Metric, days: Sequence[pa.Table])
     Requests of one minute are correlated. So are the arms, which share their minutes:
     that makes the comparison conservative.
     """
-    data = MetricData.empty()
     table = pa.concat_tables(days) if days else OUTCOMES.empty_table()
     rows = table.filter(pc.equal(table["component"], metric.event))
+    data = MetricData.empty(has_events=rows.num_rows > 0)
     arm = pc.replace_substring_regex(rows["unit"], "/[0-9]+$", "")
     for name in design.arms:
         values = np.asarray(rows.filter(pc.equal(arm, name))["total"])

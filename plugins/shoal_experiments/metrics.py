@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shoal import Integer, Number, Text
 
-from .comparison import Effect
+from .contrast import Effect
 from .non_inferiority import Direction
 
 OUTCOME = "experiment.outcome"

@@ -11,16 +11,15 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import anyio.to_thread
-import pyarrow as pa
 
 from shoal import Conflict, TenantContext
 
 from . import aggregation as agg
 from . import always_valid, analysis
+from .design import Design
 from .guardrails import check_for_harm
 from .looks import next_look
 from .metric_data import MetricData, service_levels, summarize
-from .metrics import SERVICE, Metric
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .observations import Observed, Runner, Scope, observe, run_sequentially
 from .promotion import ramp_design, ramp_id
@@ -95,11 +94,8 @@ def assess(document: Document, observed: Observed, now: datetime) -> Assessment:
         return _assess_group_sequential(state, body)
     if design.analysis == "fixed" and state.missing():
         return Assessment(body | {"verdict": pending_verdict(state.missing()).to_dict()})
-    if design.analysis == "always_valid" and state.smallest < always_valid.MIN_UNITS:
-        reason = (
-            f"{state.smallest} units in the smallest arm; "
-            f"intervals are shown from {always_valid.MIN_UNITS} on."
-        )
+    if waiting := _needed_before_intervals(design, state.data[design.primary.name]):
+        reason = f"{waiting}: intervals are shown from there on."
         return Assessment(body | {"verdict": Verdict("inconclusive", None, [reason]).to_dict()})
     body |= analysis.results(design, state.data, state.counts, planned=state.plan.per_arm)
     body["timeline"] = timeline(document, observed, now)
@@ -147,7 +143,7 @@ class _State:
             sample_ratio=sample_ratio_p_value(counts, design.shares()),
             elapsed=(until - document.started_at) / timedelta(days=1),
             smallest=min(data[design.primary.name].counts.values(), default=0),
-            silent=[m.name for m in design.metrics() if not _has_events(m, days)],
+            silent=[name for name, found in data.items() if not found.has_events],
         )
 
     def health(self) -> dict[str, Any]:
@@ -198,9 +194,12 @@ class _State:
         return warnings
 
 
-def _has_events(metric: Metric, days: Sequence[pa.Table]) -> bool:
-    name = metric.event if metric.event.startswith(SERVICE) else metric.name
-    return any(name in day["component"].unique().to_pylist() for day in days)
+def _needed_before_intervals(design: Design, primary: MetricData) -> str:
+    """What an always-valid design's primary metric waits for; empty when nothing."""
+    if design.analysis != "always_valid":
+        return ""
+    units = list(primary.counts.values())
+    return always_valid.what_is_missing(list(primary.arms.values()), units)
 
 
 def _mismatch_verdict(state: _State) -> dict[str, Any]:
@@ -291,7 +290,7 @@ def timeline(document: Document, observed: Observed, now: datetime) -> list[dict
         data = _data_until(document, observed, until, now)
         if data is None:
             continue
-        if design.analysis == "always_valid" and min(data.counts.values()) < always_valid.MIN_UNITS:
+        if _needed_before_intervals(design, data):
             continue
         points.append(
             {

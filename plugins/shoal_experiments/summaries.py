@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
+Floats = NDArray[np.float64]
 _Z = float(ndtri(0.975))
+REACH = 12.0
+"""Standard errors around a quantile within which values are kept."""
+_STEPS = 8
+"""Levels between two neighbouring values."""
 
 
 class Undefined(ValueError):
@@ -155,40 +161,113 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """A quantile of one value per unit, with the ends of its 95 % interval.
+    """The q-quantile of `n` units, with their values around it.
 
-    The ranks n q ± 1.96 √(n q (1 - q)) bound the q-quantile with 95 % confidence for
-    any distribution (binomial count of units below it); their distance over 2 · 1.96 is
-    its standard error, without a density estimate. Source: Deng et al. 2018, section 4,
-    and David & Nagaraja, Order Statistics, 7.1.
+    A tie counts as half below and half above its value, and between neighbouring values
+    levels are interpolated: Parzen's mid-quantile, which changes smoothly with the
+    shares of units on each value (Ma, Genton & Parzen 2011, Annals of the Institute of
+    Statistical Mathematics 63, 227). Where no two values are equal, it is the usual
+    sample quantile.
+
+    Attributes:
+        n: Units.
+        q: Which quantile, between 0 and 1.
+        values: Different values near it, increasing, shape (k,).
+        below: Units below each of them, shape (k,).
+        until: Units at or below each of them, shape (k,).
     """
 
     n: int
-    value: float
-    low: float
-    high: float
-
-    def estimate(self) -> Estimate:
-        return Estimate(self.value, ((self.high - self.low) / (2 * _Z)) ** 2)
+    q: float
+    values: Floats = field(repr=False, compare=False)
+    below: Floats = field(repr=False, compare=False)
+    until: Floats = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, values: Sequence[float] | np.ndarray, q: float) -> Quantile:
+    def of(cls, values: Sequence[float] | NDArray[np.generic], q: float) -> Quantile:
         """The q-quantile of raw values, one per unit, shape (n,), 0 < q < 1."""
         _require(0 < q < 1, "a quantile must be strictly between 0 and 1")
         array = np.sort(np.asarray(values, dtype=float))
-        step = _Z * math.sqrt(array.size * q * (1 - q))
-        low, high = array.size * q - step, array.size * q + step
+        n = array.size
+        deviation = math.sqrt(n * q * (1 - q))
         _require(
-            low >= 0 and high <= array.size - 1,
-            f"too few units ({array.size}) for the {q:g}-quantile",
+            _Z * deviation <= min(n * q, n * (1 - q) - 1),
+            f"too few units ({n}) for the {q:g}-quantile",
         )
-        at = np.arange(array.size)
+        first = array[max(0, math.floor(n * q - REACH * deviation))]
+        last = array[min(n - 1, math.ceil(n * q + REACH * deviation))]
+        # and the next value on either side, which may be far away
+        start, stop = np.searchsorted(array, first, "left"), np.searchsorted(array, last, "right")
+        start = np.searchsorted(array, array[max(start - 1, 0)], "left")
+        stop = np.searchsorted(array, array[min(stop, n - 1)], "right")
+        kept, counts = np.unique(array[start:stop], return_counts=True)
+        until = start + np.cumsum(counts, dtype=float)
+        return cls(n, q, kept, until - counts, until)
+
+    def estimate(self) -> Estimate:
+        """The quantile; its variance from the width of its 95 % interval."""
+        low, value, high = Levels.of(self, self.values).interval(_Z)
+        return Estimate(value, ((high - low) / (2 * _Z)) ** 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Values, with how far above a quantile each is, in standard errors.
+
+    The quantile's interval are the values m whose level F(m) is plausible for it:
+
+        |F(m) - q| <= z √((q (1 - q) - r) / n),  r = mean of s (1 - s) over units
+
+    where s is 0, 1 or, for ties, the part of the unit that counts as below m. Without
+    ties r is 0, and this is the binomial interval of order statistics (David &
+    Nagaraja, Order Statistics, 7.1), which needs no density estimate.
+
+    Attributes:
+        values: Values, increasing, shape (k,).
+        z: How far above the quantile each is, not decreasing, shape (k,).
+        ends: How far the levels 0 and 1 are.
+    """
+
+    values: Floats
+    z: Floats
+    ends: tuple[float, float]
+
+    @classmethod
+    def of(cls, arm: Quantile, grid: Floats) -> Levels:
+        """Levels at the points of a grid, which includes the arm's own values."""
+        known = np.concatenate([[arm.below[0]], arm.until])
+        below = known[np.searchsorted(arm.values, grid, "left")] / arm.n
+        until = known[np.searchsorted(arm.values, grid, "right")] / arm.n
+        tied = until - below
+        # With this level, the quantile of values that all differ is NumPy's.
+        target = arm.q + (0.5 - arm.q) / arm.n
+        w = np.arange(_STEPS) / _STEPS
+        r = np.append(
+            ((tied[:-1, None] * (1 - w * w) + tied[1:, None] * w * (2 - w)) / 4).ravel(),
+            tied[-1] / 4,
+        )
+        deviation = np.sqrt(np.maximum(arm.q * (1 - arm.q) - r, 1e-18) / arm.n)
+        z = (_between((below + until) / 2) - target) / deviation
+        error = math.sqrt(arm.q * (1 - arm.q) / arm.n)
         return cls(
-            array.size,
-            float(np.quantile(array, q)),
-            float(np.interp(low - 0.5, at, array)),
-            float(np.interp(high - 0.5, at, array)),
+            _between(grid), np.maximum.accumulate(z), (-target / error, (1 - target) / error)
         )
+
+    def interval(self, critical: float) -> tuple[float, float, float]:
+        """The quantile between the ends of its interval, which may be infinite."""
+        low, value, high = np.interp([-critical, 0.0, critical], self.z, self.values)
+        return (
+            float(low) if -critical > self.ends[0] else -math.inf,
+            float(value),
+            float(high) if critical < self.ends[1] else math.inf,
+        )
+
+
+def _between(points: Floats) -> Floats:
+    """The points, and between two of them more in equal steps."""
+    steps = np.arange(_STEPS) / _STEPS
+    inner = points[:-1, None] * (1 - steps) + points[1:, None] * steps
+    return np.append(inner.ravel(), points[-1])
 
 
 Summary = Proportion | Mean | Ratio | Quantile

@@ -11,6 +11,14 @@ from .non_inferiority import Direction
 Decision = Literal["ship", "do not ship", "inconclusive", "invalid"]
 
 
+DECIDING_EVENTS = 5
+"""Events of a proportion from which a verdict follows it.
+
+At an uneven split, one event in the small arm can be significant. But one event may be
+one person's, or a mistake in logging.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A decision, the variant to ship if there is one, and the reasons."""
@@ -27,7 +35,8 @@ class Verdict:
 class Finding:
     """What the primary metric says of one treatment, after correction.
 
-    `undefined` is why it could not be tested, if so.
+    `undefined` is why it could not be tested, if so. `events` are those of a proportion
+    in both arms, or the units without one where these are fewer.
     """
 
     arm: str
@@ -36,6 +45,12 @@ class Finding:
     p_value: float = 1.0
     significant: bool = False
     undefined: str = ""
+    events: int | None = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is significant, and more than a few events say so."""
+        return self.significant and (self.events is None or self.events >= DECIDING_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +105,10 @@ def decide(
         own = [g for g in guardrails if g.arm == finding.arm]
         reasons.append(_describe(finding, metric, sign, confidence, unit))
         reasons += [g.reason for g in own]
-        is_better = finding.significant and sign * finding.effect > 0
+        is_better = finding.decides and sign * finding.effect > 0
         if is_better and all(g.ruled_out for g in own):
             winners.append(finding)
-        is_worse = finding.significant and not is_better
+        is_worse = finding.decides and not is_better
         if is_worse or any(g.harmed for g in own if not g.ruled_out):
             losers.append(finding)
     if winners:
@@ -149,6 +164,11 @@ def _describe(finding: Finding, metric: str, sign: float, confidence: float, uni
         interval = f", {100 * confidence:g} % interval {low} to {high}"
     if not finding.significant:
         result = "no significant difference"
+    elif not finding.decides:
+        result = (
+            f"significant, but too few to decide on ({finding.events} of the {DECIDING_EVENTS} "
+            "events that a verdict needs)"
+        )
     else:
         result = "significantly better" if sign * finding.effect > 0 else "significantly worse"
     return (

@@ -14,13 +14,13 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, ttest_ind
 
 from shoal_experiments.comparison import (
-    _constrained_rate,
     compare,
     fieller,
     own_interval,
     proportion_z,
     proportions_z,
 )
+from shoal_experiments.proportions import constrained_difference
 from shoal_experiments.summaries import Estimate, Mean, Pair, Proportion, Quantile, Ratio, Undefined
 
 
@@ -87,7 +87,8 @@ def test_the_constrained_rates_are_the_most_likely_ones(
         )
 
     best = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    assert surprise(min(max(_constrained_rate(c, t, d), low), high)) <= best.fun + 1e-5
+    rate = float(constrained_difference(c.successes, c.n, t.successes, t.n, d))
+    assert surprise(min(max(rate, low), high)) <= best.fun + 1e-5
 
 
 @pytest.mark.parametrize(

@@ -467,6 +467,37 @@ def test_missing_outcomes_are_a_reason_and_no_error() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_a_guardrail_that_nobody_logged_blocks_with_its_reason() -> None:
+    plan = design(
+        guardrails=[
+            {"name": "refund", "better": "decrease", "margin": 0.2, "margin_scale": "absolute"}
+        ]
+    )
+    found, _ = assess(
+        document(plan),
+        observed({"a": (1000, 100), "b": (1000, 180)}, plan),
+        START + timedelta(days=8),
+    )
+    assert found["verdict"]["decision"] == "inconclusive"
+    assert any("no refund was logged" in reason for reason in found["verdict"]["reasons"])
+    row = found["metrics"][1]["comparisons"]["b"]
+    assert not row["kept"] and "no refund was logged" in row["undefined"]
+    assert "no refund was logged" in found["health"]["guardrails"]["refund"]["b"]["waiting"]
+
+
+def test_one_event_in_a_small_arm_ships_nothing() -> None:
+    arms = [{"name": "a", "allocation": 99}, {"name": "b", "allocation": 1}]
+    plan = design(variants=arms)
+    found, _ = assess(
+        document(plan, 40),
+        observed({"a": (3960, 0), "b": (40, 1)}, plan),
+        START + timedelta(days=8),
+    )
+    assert found["verdict"]["decision"] == "inconclusive"
+    assert any("too few to decide on (1 of the 5" in text for text in found["verdict"]["reasons"])
+    assert found["metrics"][0]["comparisons"]["b"]["test"] == "exact unconditional"
+
+
 def test_three_arms_are_corrected_and_the_best_is_shipped() -> None:
     plan = design(variants=THREE)
     found, _ = assess(

@@ -172,6 +172,7 @@ def test_an_experiment_from_draft_to_promotion(served: Any, acme: Client, id: st
     running = acme.experiments.start(id=id)
     assert running["status"] == "running" and len(running["hash"]) == 64
     run(acme, id, {"blue": 0.1, "green": 0.8})
+    acme.experiments.add_outcomes(id=id, body=[{"unit": f"{id}-u0", "metric": "refund"}])
     report = acme.experiments.results(id=id)
     assert report["verdict"] == {**report["verdict"], "decision": "ship", "winner": "green"}
     assert sum(report["health"]["units"].values()) == 90
