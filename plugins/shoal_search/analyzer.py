@@ -70,6 +70,7 @@ class Analyzer:
             ) from None
         self._english = language == "english"
         self._terms_of_word = lru_cache(maxsize=200_000)(self._find_terms)
+        self._folded_parts = lru_cache(maxsize=200_000)(_fold_parts)
         self._terms_of_compound = lru_cache(maxsize=50_000)(self._join_terms)
 
     def tokens(self, text: str) -> Iterator[Token]:
@@ -85,6 +86,19 @@ class Analyzer:
     def stems(self, text: str) -> list[str]:
         """The terms of a text, in order, without stop words."""
         return [token.stem for token in self.tokens(text) if token.stem]
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text as they are written, but for case, width and accents.
+
+        >>> Analyzer("english").words("The Café's wings, ERR-4032")
+        ['the', 'cafe', 's', 'wings', 'err', '4032']
+        """
+        return [
+            part
+            for words in find_words(text)
+            for word in words
+            for part in self._folded_parts(word.text)
+        ]
 
     def indexed(self, text: str) -> str:
         """The terms joined by spaces, as Milvus gets them, cut at `MAX_STEMS_BYTES`."""
@@ -113,3 +127,7 @@ class Analyzer:
         if not word.isascii():
             ways += [fold(word.translate(SPELLED_OUT)), *([] if self._english else [word])]
         return list(dict.fromkeys(fold(self._stemmer.stemWord(way)) for way in ways))
+
+
+def _fold_parts(word: str) -> tuple[str, ...]:
+    return tuple(fold(part[:MAX_TOKEN]) for part in parts(word))
