@@ -22,6 +22,7 @@ from shoal import (
     rows_body,
 )
 
+from .file_routes import FILE, AddedFile, FileRoutes
 from .index import WRITE_BATCH, Index, ScoredItem, SearchQuery, chunks
 from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items, reject_number
 from .parameters import SearchParameters, SearchSettings
@@ -106,6 +107,10 @@ class SearchRoutes:
         """
         content_type = request.headers.get("content-type", "")
         batch = await off_loop(read_items, await request.body(), content_type)
+        return _json(await self.add_batch(ctx, batch))
+
+    async def add_batch(self, ctx: TenantContext, batch: ItemBatch) -> dict[str, Any]:
+        """Add valid items; see `add_items`."""
         await self._reject_hidden(ctx, batch)
         for meter in METERS:
             ctx.usage.require(meter, len(batch.accepted))
@@ -117,7 +122,7 @@ class SearchRoutes:
             )
         for meter in METERS:
             ctx.usage.add(meter, len(batch.accepted))
-        return _json(batch.response())
+        return batch.response()
 
     async def delete_item(
         self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
@@ -209,6 +214,9 @@ def routes(services: Services) -> APIRouter:
     handlers, router = SearchRoutes(services), APIRouter()
     router.post("/items", response_model=BatchResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
     router.delete("/items/{id}", response_model=DeletedItem)(handlers.delete_item)
+    router.put("/files/{id}", response_model=AddedFile, openapi_extra=FILE)(
+        FileRoutes(handlers.add_batch).add_file
+    )
     router.get("", response_model=SearchResults, responses={404: {}})(handlers.search)
     router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})(
         handlers.embed
