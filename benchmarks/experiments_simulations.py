@@ -212,7 +212,7 @@ def peek_guardrail(kind: str) -> Callable[[Generator], bool]:
         for day in range(DAYS):
             n = PER_DAY * (day + 1)
             look = Look(times[day], 0, bounds[day]) if kind == "group_sequential" else None
-            level = guardrail_alpha(design, rule, 2 * n, PER_DAY * DAYS, look)
+            level = guardrail_alpha(design, rule, "b", 2 * n, PER_DAY * DAYS, look)
             if non_inferiority(
                 Proportion(n, int(a[day])), Proportion(n, int(b[day])), margin=0.1, alpha=level
             ).ruled_out:

@@ -101,6 +101,11 @@ def compare(
     )
 
 
+def units_for_events(rate: float) -> int:
+    """Units of the smallest arm from which a proportion of this rate is shown."""
+    return math.ceil(MIN_EVENTS / max(min(rate, 1 - rate), 1e-12))
+
+
 def what_is_missing(arms: Sequence[Summary | Estimate], units: Sequence[int]) -> str:
     """What arms need before intervals are shown, as a clause; empty when nothing.
 

@@ -55,7 +55,7 @@ def results(
         design: The experiment's design.
         data: Data of each metric.
         counts: Exposed units of each arm.
-        planned: Planned units per arm.
+        planned: Planned units of the smallest arm.
         look: The look of a group-sequential design.
 
     Returns:
@@ -166,7 +166,7 @@ def compare_treatments(
         arms: The arms' summaries, adjusted by their past where that applies.
         data: The metric's data.
         correction: The correction over the treatments.
-        planned: Planned units per arm.
+        planned: Planned units of the smallest arm.
         look: The look of a group-sequential design.
     """
     alpha = interval_alpha(design.alpha, len(design.treatments), correction)
@@ -188,14 +188,15 @@ def compare_treatments(
             continue
         pair = (arms[design.control], arms[treatment])
         units = data.counts[design.control] + data.counts[treatment]
+        end = design.planned_units(planned, treatment)
         try:
             row |= _comparison_row(
-                _compare_pair(design, pair, design.effect, alpha, units, planned, look)
+                _compare_pair(design, pair, design.effect, alpha, units, end, look)
             )
         except Undefined as reason:
             row["undefined"] = str(reason)
         try:
-            c = _compare_pair(design, pair, other, alpha, units, planned, look)
+            c = _compare_pair(design, pair, other, alpha, units, end, look)
             row[other] = {"effect": finite_or_none(c.effect), "interval": interval_ends(c)}
         except Undefined as reason:
             row[other] = {"effect": None, "interval": None, "undefined": str(reason)}
@@ -224,7 +225,7 @@ def _compare_pair(
     control, treatment = pair
     if design.analysis == "always_valid":
         return always_valid.compare(
-            control, treatment, units=units, planned=2 * planned, effect=effect, alpha=alpha
+            control, treatment, units=units, planned=planned, effect=effect, alpha=alpha
         )
     if look is None:
         return compare(control, treatment, effect=effect, alpha=alpha)

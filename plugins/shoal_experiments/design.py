@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
 
@@ -203,6 +203,17 @@ class Design(FrozenModel):
         """Each arm's share of the units that take part."""
         return ExperimentRecord(id="shares", variants=self.variants).shares()
 
+    def planned_units(self, per_arm: int, treatment: str) -> int:
+        """Planned units of the control and a treatment together.
+
+        Args:
+            per_arm: Units that the smallest arm needs.
+            treatment: The treatment.
+        """
+        shares = self.shares()
+        both = shares[self.control] + shares[treatment]
+        return math.ceil(per_arm * both / min(shares.values()))
+
     def participation(self) -> float:
         """The share of all units that take part."""
         layer = self.layer.percent / 100 if self.layer else 1.0
@@ -232,9 +243,10 @@ class Design(FrozenModel):
         """Units that the smallest arm needs.
 
         Each comparison is planned at its corrected alpha, between the control and the
-        smallest treatment. A sequential design needs more at most: its factor is
-        applied. An always-valid one shows nothing below 100 units per arm, so it needs
-        at least those.
+        smallest treatment. A group-sequential design needs more at most: its factor is
+        applied. An always-valid one is planned at the critical value that its interval
+        has at the planned end, where both scales have the same test, and needs at least
+        the units and events below which it shows nothing.
 
         Args:
             baseline: The primary metric's value today, if the design does not say it.
@@ -256,25 +268,29 @@ class Design(FrozenModel):
         alpha = self.alpha if self.correction == "none" else self.alpha / len(self.treatments)
         shares = self.shares()
         ratio = min(shares[t] for t in self.treatments) / shares[self.control]
+        least = always_valid.MIN_UNITS if self.analysis == "always_valid" else 2
+        if self.analysis == "always_valid":
+            alpha = 2 * float(ndtr(-always_valid.radius(1, 1, alpha)))
         if self.primary.binary:
             if baseline is None:
                 return None
+            if self.analysis == "always_valid":
+                mean = baseline + effect * ratio / (1 + ratio)
+                least = max(least, always_valid.units_for_events(mean))
             n = proportion_sample_size(baseline, effect, alpha=alpha, power=self.power, ratio=ratio)
         else:
             if variance is None:
                 return None
             n = mean_sample_size(effect, variance, alpha=alpha, power=self.power, ratio=ratio)
         return max(
-            always_valid.MIN_UNITS if self.analysis == "always_valid" else 2,
+            least,
             math.ceil(n * min(1.0, ratio) * self._inflation(alpha)),
         )
 
     def _inflation(self, alpha: float) -> float:
-        """The largest sample of the sequential plan, over that of a single look."""
+        """The largest sample of a group-sequential plan, over that of a single look."""
         single = float(ndtri(1 - alpha / 2) + ndtri(self.power))
         if self.analysis == "group_sequential":
             bounds = gs.spending_bounds(self.looks, alpha, spending=self.spending)
             return (gs.drift_for_power(bounds.times, bounds.z, self.power) / single) ** 2
-        if self.analysis == "always_valid":
-            return ((always_valid.radius(1, 1, alpha) + float(ndtri(self.power))) / single) ** 2
         return 1.0

@@ -33,7 +33,7 @@ def check_guardrail(
         arms: The arms' summaries, adjusted by their past where that applies.
         data: The metric's data.
         treatment: The treatment to compare with the control.
-        planned: Planned units per arm.
+        planned: Planned units of the smallest arm.
         look: The look of a group-sequential design.
 
     Returns:
@@ -55,7 +55,7 @@ def check_guardrail(
             if arm not in arms:
                 raise Undefined(f"{arm}: {data.why_undefined(arm)}")
         units = data.counts[design.control] + data.counts[treatment]
-        alpha = guardrail_alpha(design, metric, units, planned, look)
+        alpha = guardrail_alpha(design, metric, treatment, units, planned, look)
         result = non_inferiority(
             arms[design.control],
             arms[treatment],
@@ -97,7 +97,12 @@ def _reason(metric: Guardrail, treatment: str, result: GuardrailResult, harmed: 
 
 
 def guardrail_alpha(
-    design: Design, metric: Guardrail, units: int, planned: int, look: Look | None
+    design: Design,
+    metric: Guardrail,
+    treatment: str,
+    units: int,
+    planned: int,
+    look: Look | None,
 ) -> float:
     """One-sided error rate of a guardrail's test at one look.
 
@@ -106,24 +111,27 @@ def guardrail_alpha(
     Args:
         design: The experiment's design.
         metric: The guardrail.
+        treatment: The treatment that is compared with the control.
         units: Units in the two arms so far.
-        planned: Planned units per arm.
+        planned: Planned units of the smallest arm.
         look: The look of a group-sequential design.
     """
     if look is not None:
         return max(upper_tail(look.guardrail_bound), 1e-300)
     if design.analysis == "always_valid":
-        planned_units = _planned_units(metric, planned)
+        planned_units = _planned_units(design, metric, treatment, planned)
         return upper_tail(always_valid.radius(max(units, 1), planned_units, 2 * design.alpha))
     return design.alpha
 
 
-def _planned_units(metric: Guardrail, planned: int) -> int:
+def _planned_units(design: Design, metric: Guardrail, treatment: str, planned: int) -> int:
     """Units in two arms at which a guardrail's confidence sequence is narrowest.
 
     For the router's request metrics these are a day's minutes.
     """
-    return 2 * (24 * 60 if metric.event.startswith(SERVICE) else planned)
+    if metric.event.startswith(SERVICE):
+        return 2 * 24 * 60
+    return design.planned_units(planned, treatment)
 
 
 def check_for_harm(
@@ -139,7 +147,7 @@ def check_for_harm(
         design: The experiment's design.
         metric: One of its guardrails.
         data: The metric's data.
-        planned: Planned units per arm.
+        planned: Planned units of the smallest arm.
 
     Returns:
         By treatment: `harm_shown`, and why it is `waiting` when it cannot be tested.
@@ -174,7 +182,7 @@ def _check_treatment(
         c = always_valid.compare(
             *pair,
             units=sum(units),
-            planned=_planned_units(metric, planned),
+            planned=_planned_units(design, metric, treatment, planned),
             effect=metric.margin_scale,
             alpha=2 * alpha,
         )
