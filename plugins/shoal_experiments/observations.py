@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
 import anyio.to_thread
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from shoal import Stores
 
@@ -38,8 +40,15 @@ SCHEMA = pa.schema(
 )
 """Columns of events; `data` is JSON text."""
 
-Kind = Literal["exposures", "outcomes", "past"]
-"""A kind of daily table. "past" has the outcomes before the start, for CUPED."""
+Kind = Literal["exposures", "outcomes", "past", "keys"]
+"""A kind of daily table.
+
+"past" has the outcomes before the start, for CUPED. "keys" has those of the events that
+a day's outcomes were computed from, so that an event that is sent again on another day
+counts once.
+"""
+
+KEYS = pa.schema([("key", pa.int64())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,7 @@ class Task:
         keep: Whether to store the table: the lake has all of the day's events.
         tail: The day's events that are not in the lake.
         exposed: The experiment's units, for outcomes.
+        repeated: Keys of the day's events that an earlier day has, for outcomes.
     """
 
     scope: Scope
@@ -201,12 +211,13 @@ class Task:
     keep: bool
     tail: pa.Table | None = None
     exposed: agg.ExposedUnits | None = None
+    repeated: agg.Ints | None = None
 
     async def run(self) -> pa.Table:
         """Compute the table, and store it when it is to be kept."""
         events = await read_events(self.scope, self.day, self.tail, self.scope.types())
         table = await anyio.to_thread.run_sync(
-            compute_table, self.scope, self.kind, events, self.exposed
+            compute_table, self.scope, self.kind, events, self.exposed, self.repeated
         )
         if self.keep:
             await self.scope.stores.lake.replace(self.scope.table(self.kind), table, self.day)
@@ -217,21 +228,27 @@ class Task:
 
 
 def compute_table(
-    scope: Scope, kind: Kind, events: pa.Table, exposed: agg.ExposedUnits | None
+    scope: Scope,
+    kind: Kind,
+    events: pa.Table,
+    exposed: agg.ExposedUnits | None,
+    repeated: agg.Ints | None = None,
 ) -> pa.Table:
     """One daily table, from that day's events."""
     design, id = scope.design, scope.id
-    if kind == "exposures":
-        # Cut before duplicates are dropped. An exposure's id follows from its content,
-        # so that of an earlier experiment with this id must not hide this one's.
-        within = events_between(events, scope.start, scope.end)
-        return agg.first_exposures(agg.deduplicate(within), id)
-    events = agg.deduplicate(events)
     tenant = scope.tenant if design.unit == "tenant" else None
     if kind == "past":
         adjusted = [m for m in design.metrics() if m.cuped_days]
-        return agg.daily_outcomes(events, adjusted, id, None, design.unit, tenant)
+        return agg.daily_outcomes(agg.deduplicate(events), adjusted, id, None, design.unit, tenant)
+    # Cut before duplicates are dropped. An exposure's id follows from its content, and
+    # an outcome's from its order, so those of an earlier experiment with this id must
+    # not hide this one's.
+    events = agg.deduplicate(events_between(events, scope.start, None))
+    if kind == "exposures":
+        return agg.first_exposures(events_between(events, scope.start, scope.end), id)
     assert exposed is not None
+    if repeated is not None:
+        events = agg.without_events(events, repeated)
     within = events_between(events, scope.start, scope.end)
     unbounded = [m for m in design.metrics() if m.window_days is None]
     windowed = [m for m in design.metrics() if m.window_days is not None]
@@ -321,6 +338,8 @@ class _DailyTables:
                 unchanged.append(day)
             elif rest is not None or files:
                 tasks.append(Task(scope, kind, day, fingerprint, rest is None, rest, exposed))
+        if kind == "outcomes":
+            tasks = await self._mark_repeated(tasks, days)
         computed = await self.run(tasks) if tasks else []
         tables = {task.day: table for task, table in zip(tasks, computed, strict=True)}
         for day in unchanged:
@@ -328,6 +347,43 @@ class _DailyTables:
             if rows is not None:
                 tables[day] = rows.drop_columns([c for c in ("date",) if c in rows.column_names])
         return {day: tables[day] for day in days if day in tables}, prints
+
+    async def _mark_repeated(self, tasks: list[Task], days: Sequence[date]) -> list[Task]:
+        """The tasks, with the keys of their day's events that an earlier day has."""
+        last = max((task.day for task in tasks), default=None)
+        keys = {day: await self._keys(day) for day in days if last is not None and day <= last}
+        marked = []
+        for task in tasks:
+            own = np.sort(keys[task.day])
+            earlier = [found for day, found in keys.items() if day < task.day]
+            again = [found[_are_among(found, own)] for found in earlier]
+            marked.append(replace(task, repeated=np.concatenate(again) if again else None))
+        return marked
+
+    async def _keys(self, day: date) -> agg.Ints:
+        """Keys of the day's events that may be outcomes, kept for archived days."""
+        scope, rest = self.scope, self.tail.on(day)
+        types = scope.types() - {agg.EXPOSURE, agg.REQUEST_METRIC}
+        files = await scope.stores.lake.files("events", day, day)
+        fingerprint = _digest(scope.start.isoformat(), *sorted(types), "files", *files)
+        if rest is None and self.known.get(f"keys/{day}") == fingerprint:
+            kept = await scope.stores.lake.read(scope.table("keys"), day, day)
+            return np.array([], np.int64) if kept is None else np.asarray(kept["key"])
+        events = events_between(await read_events(scope, day, rest, types), scope.start, None)
+        keys = await anyio.to_thread.run_sync(agg.event_keys, events)
+        if rest is None and files:
+            table = pa.table({"key": keys}, KEYS)
+            await scope.stores.lake.replace(scope.table("keys"), table, day)
+            await scope.stores.online.hset(scope.key, f"keys/{day}", fingerprint)
+        return keys
+
+
+def _are_among(keys: agg.Ints, wanted: agg.Ints) -> NDArray[np.bool_]:
+    """Which keys are among the wanted ones, which are sorted."""
+    if not wanted.size:
+        return np.zeros(keys.size, dtype=bool)
+    place = np.minimum(np.searchsorted(wanted, keys), wanted.size - 1)
+    return np.asarray(wanted[place] == keys)
 
 
 def _strings(column: pa.ChunkedArray) -> list[str]:

@@ -205,6 +205,48 @@ def test_events_not_yet_archived_count_but_are_not_stored(lab: Lab) -> None:
         assert made == ["exposures/2", "outcomes/2"] and observed.exposed.counts(2) == [1, 1]
 
 
+def test_an_event_sent_again_on_another_day_counts_once(lab: Lab) -> None:
+    """Whether its days are archived or not, and in whatever order they are computed."""
+    lab.start("x", 4, primary={"name": "spent", "event": "buy", "kind": "mean"}, variance=1.0)
+    first = lab.event("buy", "u1", 2.9, value=5.0)
+    lab.archive(lab.exposure("x", "u1", "a", 3.9), lab.exposure("x", "u2", "b", 3.9), first)
+    again = {**first, "time": lab.midnight - timedelta(days=1.5)}
+    other = lab.event("buy", "u1", 1.4, value=7.0)
+    lab.archive(again, other)
+
+    def spent() -> dict[int, float]:
+        _, observed = lab.observe("x")
+        return {
+            (lab.midnight.date() - day).days: sum(table["total"].to_pylist())
+            for day, table in observed.outcomes.items()
+            if table.num_rows
+        }
+
+    assert spent() == {3: 5.0, 2: 7.0}
+    assert spent() == {3: 5.0, 2: 7.0}  # as kept
+    lab.log({**first, "time": lab.midnight}, {**other, "time": lab.midnight})
+    assert spent() == {3: 5.0, 2: 7.0}
+    # an earlier one that arrives late takes the place of the later one
+    lab.archive({**other, "time": lab.midnight - timedelta(days=2.9)})
+    assert spent() == {3: 12.0}
+
+
+def test_an_id_of_a_deleted_experiment_counts_in_its_successor(lab: Lab) -> None:
+    lab.start("x", 0)
+    order = {"unit": "u1", "metric": "bought", "id": "order-1"}
+    assigned = lab.client.experiments.assignment(id="x", unit="u1")["variant"]
+    lab.client.experiments.add_outcomes(id="x", body=[order])
+    lab.client.experiments.stop(id="x")
+    lab.client.experiments.delete(id="x")
+    lab.client.experiments.draft(id="x", body=PLAIN | {"primary": {"name": "bought"}})
+    lab.client.experiments.start(id="x")
+    assert lab.client.experiments.assignment(id="x", unit="u1")["variant"] == assigned
+    lab.client.experiments.add_outcomes(id="x", body=[order])
+    lab.client.experiments.add_outcomes(id="x", body=[order])
+    _, observed = lab.observe("x")
+    assert [sum(t["events"].to_pylist()) for t in observed.outcomes.values()] == [1]
+
+
 def test_deleting_an_experiment_deletes_its_daily_tables(lab: Lab) -> None:
     lab.start("x", 2)
     lab.archive(lab.exposure("x", "u1", "a", 1.9), lab.event("buy", "u1", 1.5))
