@@ -48,6 +48,12 @@ class ModelSettings(BaseModel):
     timeout: float = Field(default=20.0, gt=0, le=600)
     """Seconds of one request."""
 
+    @property
+    def version(self) -> str:
+        """Differs where vectors do."""
+        named = ("endpoint", "model", "dimensions", "max_bytes", "passage_characters")
+        return self.model_dump_json(include=set(named))
+
 
 class SearchSettings(BaseModel):
     """The section `[capabilities.search]` of the configuration."""
@@ -72,5 +78,7 @@ class SearchSettings(BaseModel):
 
     @property
     def collection(self) -> str:
-        """The vector collection: one for each pair of model and language."""
-        return f"items_{crc32(f'{self.model} {self.language}'.encode()):08x}"
+        """The vector collection: one for each version of a model and language."""
+        named = self.models.get(self.model)
+        model = f"{self.model} {named.version}" if named else self.model
+        return f"items_{crc32(f'{model} {self.language}'.encode()):08x}"
