@@ -9,7 +9,9 @@ FieldKind = Literal["string", "strings", "integer", "float", "boolean", "json", 
 
 - `string`, `integer`, `float`, `boolean`: one value; filters, facets and sorting.
 - `strings`: a list of texts; a condition holds where it holds for one of them. Facets.
-- `json`: an object; conditions may name a path below it, such as `metadata.size`.
+- `json`: an object; conditions and facets name a path below it, such as
+  `metadata.size`. Of lists, the values count as with `strings`, but have no order:
+  `Between` is about single values.
 - `tokens`: text that `matching` searches: tokens separated by single spaces, taken as
   they are. A condition on it is one on its tokens, as with `strings`.
 - `stored`: a text that is only returned.
@@ -22,6 +24,14 @@ MAX_VECTORS = 256
 """Vectors of one row."""
 MAX_TEXT_BYTES = 65_535
 """UTF-8 bytes of one text of a row."""
+MAX_LIMIT = 10_000
+"""Rows of one answer."""
+MAX_CONDITIONS = 64
+"""Conditions of one filter."""
+MAX_VALUES = 16_384
+"""Values of one condition."""
+MAX_TOKENS = 4_096
+"""Tokens of one search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +145,10 @@ class Vectors(Protocol):
         Args:
             name: The collection.
             rows: Each with an `id` (at most 2,048 bytes), `vectors` (float32 of shape
-                (n, dimension), n from 0 to 256; without any, `nearest` does not find
-                the row), the schema's fields, and a `version` or none. Of several rows
-                with the same id, the greatest version counts; of equal ones, the last.
+                (n, dimension), n from 0 to 256, none of them zero; without any,
+                `nearest` does not find the row), the schema's fields, and a `version`
+                (at most 255 bytes) or none. Of several rows with the same id, the
+                greatest version counts; of equal ones, the last.
 
         Returns:
             The ids that were not written, because the store has a version as great or
@@ -184,12 +195,12 @@ class Vectors(Protocol):
     ) -> list[Hit]:
         """Find the rows with the most similar vectors.
 
-        Exact up to 200,000 rows that pass the filter; beyond, an index is used, whose
-        recall at 20 is about .95.
+        Exact in collections of up to 200,000 rows, and where at most 25,000 pass the
+        filter; beyond, an index is used, whose recall at 20 is about .99.
 
         Args:
             name: The collection.
-            vector: Finite numbers, as many as the schema's `dimension`.
+            vector: Finite numbers, as many as the schema's `dimension`, not all zero.
             limit: The largest number of hits.
             filter: Restricts the rows that are searched.
             fields: The fields to return with each hit.
@@ -258,7 +269,8 @@ class Vectors(Protocol):
             limit: The largest number of rows.
             after: A former page's `next`.
             sort: `id`, or a field with one value each.
-            descending: Whether the greatest value comes first.
+            descending: Whether the greatest value comes first. Rows without a value
+                come last in both directions.
             filter: Restricts the rows.
             fields: The fields to return.
         """

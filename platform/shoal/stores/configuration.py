@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMES = {
     "online": ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://"),
-    "vectors": ("http://", "https://", "tcp://"),
+    "vectors": ("http://", "https://", "tcp://", "s3://", "/"),
     "events": ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://"),
 }
 UNSUITABLE = frozenset("%[]\\\0")
@@ -21,14 +21,14 @@ class StoreConfig(BaseModel):
     `online` and `events` are Redis (`redis://:password@host:port/0`, `rediss://…` with
     TLS, `redis+cluster://…`); `events` is `online` where it is not given. What is
     appended to `events` is as durable as that server's `appendfsync` makes it: use
-    `always`. `vectors` is Milvus (`http://host:19530`) with `token`; `lake` is a
-    folder, or `s3://bucket/prefix?endpoint_override=…&region=…`.
+    `always`. `vectors` is Milvus (`http://host:19530`) with `token`, or, as
+    `lake`, a folder or `s3://bucket/prefix?endpoint_override=…&region=…`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     online: str = Field(repr=False)
-    vectors: str = Field(repr=False)
+    vectors: str = Field(min_length=1, repr=False)
     lake: str = Field(min_length=1)
     events: str = Field("", repr=False)
     token: str = Field("", repr=False)
@@ -38,6 +38,8 @@ class StoreConfig(BaseModel):
     def _check(self) -> Self:
         if not self.events:
             object.__setattr__(self, "events", self.online)
+        if "://" not in self.vectors:
+            object.__setattr__(self, "vectors", os.path.abspath(self.vectors))
         if bad := UNSUITABLE & set(self.lake):
             raise ValueError(f"lake: {min(bad)!r} cannot be part of the name")
         if "://" not in self.lake:

@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -59,6 +60,40 @@ class LakeLocation:
         """The names of the folders in it, sorted."""
         found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+    def files(self) -> list[str]:
+        """The names of the files in it, sorted."""
+        found = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
+
+    def create(self, data: bytes) -> bool:
+        """Write a whole file here, unless there is one; return whether it did."""
+        if self.is_local:
+            return _create_file(self.path, data)
+        from botocore.exceptions import ClientError
+
+        bucket, _, key = self.path.partition("/")
+        with _os_errors():
+            try:
+                _client(self).put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (409, 412):
+                    raise
+                return False
+        return True
+
+    def read(self) -> bytes | None:
+        """The bytes of the file here; None where there is none."""
+        try:
+            with self.filesystem.open_input_stream(self.path) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def remove(self) -> None:
+        """Delete the file here, if there is one."""
+        with suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.path)
 
     def size(self) -> int:
         """The bytes of the files in it."""
@@ -119,6 +154,19 @@ def _location(lake: str) -> LakeLocation:
         options["AWS_ALLOW_HTTP"] = str(endpoint.startswith("http://")).lower()
     path = f"{parts.netloc}{parts.path}".rstrip("/")
     return LakeLocation(f"s3://{path}", path, filesystem, options)
+
+
+def _create_file(path: str, data: bytes) -> bool:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return False
+    return True
 
 
 def _client(location: LakeLocation) -> "BaseClient":

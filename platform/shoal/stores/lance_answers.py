@@ -1,0 +1,78 @@
+"""What LanceDB answers, as the contract wants it: cosines, tallies and cursors."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shoal.contract.errors import Invalid
+from shoal.contract.vectors import Between, Equals, VectorSchema
+
+from .lance_tables import ID, VECTORS
+from .vector_conditions import NEVER, column, to_sql
+
+
+def cosines(found: pa.Table, query: np.ndarray) -> tuple[np.ndarray, int]:
+    """The greatest cosine of each row, and how many vectors there are.
+
+    LanceDB's differ in the last bits between files, so that equal ones would not be.
+    """
+    column_ = found[VECTORS].combine_chunks()
+    if isinstance(column_, pa.ChunkedArray):
+        column_ = pa.concat_arrays(column_.chunks) if column_.num_chunks else None
+    if column_ is None or not len(column_):
+        return np.zeros(0), 0
+    flat = column_.flatten().flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(-1, len(query)).astype(np.float64)
+    lengths = np.sqrt((vectors * vectors).sum(axis=1))
+    values = (vectors * query.astype(np.float64)).sum(axis=1) / lengths
+    counts = pc.list_value_length(column_).to_numpy(zero_copy_only=False).astype(int)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return np.clip(np.maximum.reduceat(values, starts), -1, 1), len(vectors)
+
+
+def tally(values: pa.Array, start: str | None) -> Iterable[tuple[Any, int]]:
+    if pa.types.is_list(values.type):
+        pairs = pa.table({"row": pc.list_parent_indices(values), "value": pc.list_flatten(values)})
+        if start is not None:
+            pairs = pairs.filter(pc.starts_with(pairs["value"], start))
+        values = pairs.group_by(["row", "value"]).aggregate([])["value"]
+    for entry in pc.value_counts(values.drop_null()).to_pylist():
+        yield entry["values"], entry["counts"]
+
+
+def comparable(value: Any) -> tuple[str, Any]:
+    kind = "n" if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    return kind or type(value).__name__, value
+
+
+def next_cursor(order: tuple[str, bool], row: Mapping[str, Any]) -> str:
+    text = json.dumps([*order, row[order[0]], row[ID]])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def after_cursor(schema: VectorSchema, order: tuple[str, bool], cursor: str) -> str:
+    """What comes after a page's last row, as SQL; rows without a value come last."""
+    try:
+        sort, descending, value, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if (sort, descending) != order or not isinstance(key, str):
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error):
+        raise Invalid("`after` is not the `next` of such a listing") from None
+    next_id = to_sql(schema, [Between(ID, above=key)])
+    if sort == ID:
+        return to_sql(schema, [Between(ID, below=key)]) if descending else next_id
+    same = to_sql(schema, [Equals(sort, value)])
+    if value is None:
+        return f"{same} AND {next_id}"
+    if isinstance(value, bool):
+        further = to_sql(schema, [Equals(sort, not value)]) if value == descending else NEVER
+    else:
+        beyond = Between(sort, below=value) if descending else Between(sort, above=value)
+        further = to_sql(schema, [beyond])
+    return f"{further} OR {column(sort)} IS NULL OR ({same} AND {next_id})"

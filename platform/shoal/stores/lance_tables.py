@@ -1,0 +1,197 @@
+"""Collections as tables of LanceDB: columns, indexes, and rows to Arrow and back."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from lancedb.index import FTS, Bitmap, BTree, LabelList
+
+from shoal.contract.errors import Invalid
+from shoal.contract.vectors import FieldKind, VectorSchema
+
+from .json_values import END, leaves, single_values_column, value_token, values_column
+from .vector_rows import NAME
+
+SCHEMA = b"shoal.schema"
+"""The key of a table's metadata below which its `VectorSchema` is."""
+PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
+"""Writers that insert the same id at once notice each other by it."""
+ID, VERSION, VECTORS, RETIRED, WRITE = "id", "version", "vectors", "_retired", "_write"
+TYPES: dict[FieldKind, pa.DataType] = {
+    "string": pa.string(),
+    "strings": pa.list_(pa.string()),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "boolean": pa.bool_(),
+    "json": pa.string(),
+    "tokens": pa.string(),
+    "stored": pa.string(),
+}
+TOKENS = FTS(
+    with_position=True,
+    base_tokenizer="whitespace",
+    max_token_length=None,
+    lower_case=False,
+    stem=False,
+    remove_stop_words=False,
+    ascii_folding=False,
+)
+
+
+def arrow_schema(schema: VectorSchema) -> pa.Schema:
+    """The columns of a collection's table.
+
+    Raises:
+        Invalid: A field's name or the dimension is invalid.
+    """
+    if not 1 <= schema.dimension <= 32_768:
+        raise Invalid("a collection's dimension is 1 to 32,768")
+    vector = pa.list_(pa.float32(), schema.dimension)
+    columns = [
+        pa.field(ID, pa.string(), nullable=False, metadata=PRIMARY_KEY),
+        pa.field(VERSION, pa.string()),
+        pa.field(RETIRED, pa.bool_()),
+        pa.field(WRITE, pa.int64()),
+        pa.field(VECTORS, pa.list_(vector)),
+    ]
+    for name, kind in schema.fields.items():
+        if name in (ID, VERSION, VECTORS) or not NAME.fullmatch(name):
+            raise Invalid(f"{name!r} is not a valid field name")
+        if kind not in TYPES:
+            raise Invalid(f"{kind!r} is not a kind of field")
+        columns.append(pa.field(name, TYPES[kind]))
+        if kind == "json":
+            columns.append(pa.field(values_column(name), pa.list_(pa.string())))
+            columns.append(pa.field(single_values_column(name), pa.string()))
+    text = json.dumps({"dimension": schema.dimension, "fields": dict(schema.fields)})
+    return pa.schema(columns, metadata={SCHEMA: text.encode()})
+
+
+def vector_schema(found: pa.Schema) -> VectorSchema:
+    """The `VectorSchema` of a table's columns."""
+    return VectorSchema(**json.loads((found.metadata or {})[SCHEMA]))
+
+
+def scalar_indexes(schema: VectorSchema) -> dict[str, Any]:
+    """The indexes by column, those of the vectors excepted."""
+    indexes: dict[str, Any] = {ID: BTree(), RETIRED: Bitmap()}
+    for name, kind in schema.fields.items():
+        if kind in ("string", "integer", "float"):
+            indexes[name] = BTree()
+        elif kind == "boolean":
+            indexes[name] = Bitmap()
+        elif kind == "strings":
+            indexes[name] = LabelList()
+        elif kind == "json":
+            indexes[values_column(name)] = LabelList()
+        elif kind == "tokens":
+            indexes[name] = TOKENS
+    return indexes
+
+
+def to_arrow(schema: VectorSchema, rows: Sequence[Mapping[str, Any]], write: int) -> pa.Table:
+    """Checked rows as Arrow; `write` marks the rows of one call."""
+    columns = arrow_schema(schema)
+    values: dict[str, Any] = {
+        ID: [row["id"] for row in rows],
+        VERSION: [row.get("version") for row in rows],
+        RETIRED: pa.nulls(len(rows), pa.bool_()),
+        WRITE: [write] * len(rows),
+        VECTORS: _vectors_array([row["vectors"] for row in rows], columns.field(VECTORS).type),
+    }
+    for name, kind in schema.fields.items():
+        column = [row.get(name) for row in rows]
+        if kind == "json":
+            pairs = [_json_columns(document) for document in column]
+            values[values_column(name)] = [tokens for tokens, _ in pairs]
+            values[single_values_column(name)] = [text for _, text in pairs]
+            column = [None if v is None else json.dumps(v, ensure_ascii=False) for v in column]
+        values[name] = column
+    return pa.table(
+        [
+            v if isinstance(v, pa.Array) else pa.array(v, columns.field(c).type)
+            for c, v in ((c, values[c]) for c in columns.names)
+        ],
+        schema=columns,
+    )
+
+
+def tombstones(schema: VectorSchema, versions: Mapping[str, str], write: int) -> pa.Table:
+    """Rows that say that ids were retired."""
+    columns, size = arrow_schema(schema), len(versions)
+    values = {
+        ID: pa.array(list(versions), pa.string()),
+        VERSION: pa.array(list(versions.values()), pa.string()),
+        RETIRED: pa.array([True] * size, pa.bool_()),
+        WRITE: pa.array([write] * size, pa.int64()),
+    }
+    arrays = [values.get(c.name, pa.nulls(size, c.type)) for c in columns]
+    return pa.table(arrays, schema=columns)
+
+
+def from_arrow(
+    table: pa.Table, schema: VectorSchema, fields: Iterable[str]
+) -> list[dict[str, Any]]:
+    """The rows of an answer, each with its id and the fields."""
+    columns = {ID: table[ID].to_pylist()}
+    for name in fields:
+        if name == VECTORS:
+            columns[name] = _vectors_of(table[VECTORS], schema.dimension)
+        elif schema.fields.get(name) == "json":
+            texts = table[name].to_pylist()
+            columns[name] = [None if text is None else json.loads(text) for text in texts]
+        else:
+            columns[name] = table[name].to_pylist()
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def check_fields(schema: VectorSchema, fields: Sequence[str]) -> list[str]:
+    """The columns that are asked for, besides the id.
+
+    Raises:
+        Invalid: The collection has no such field.
+    """
+    for name in fields:
+        if name not in schema.fields and name not in (ID, VECTORS, VERSION):
+            raise Invalid(f"the collection has no field {name!r}")
+    return [name for name in dict.fromkeys(fields) if name != ID]
+
+
+def _json_columns(document: Mapping[str, Any] | None) -> tuple[list[str] | None, str | None]:
+    if document is None:
+        return None, None
+    tokens: dict[str, bool] = {}
+    single: dict[str, bool] = {}
+    for path, value, listed in leaves(document):
+        token = value_token(path, value)
+        tokens[value_token(path, None)] = tokens[token] = True
+        if not listed:
+            single[token] = True
+    return list(tokens), END.join(["", *single, ""])
+
+
+def _vectors_array(vectors: Sequence[np.ndarray], kind: pa.DataType) -> pa.Array:
+    counts = [len(v) for v in vectors]
+    flat = np.concatenate(vectors) if sum(counts) else np.zeros((0, 1), np.float32)
+    inner = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), type=kind.value_type)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    missing = pa.array([not count for count in counts], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), inner, type=kind, mask=missing)
+
+
+def _vectors_of(column: pa.ChunkedArray, dimension: int) -> list[np.ndarray]:
+    found = []
+    for chunk in column.chunks:
+        flat = chunk.values.values.to_numpy(zero_copy_only=False)
+        start = chunk.values.offset
+        rows = flat.reshape(-1, dimension)[start:] if len(flat) else np.zeros((0, dimension), "f4")
+        offsets, valid = chunk.offsets.to_numpy(), chunk.is_valid().to_numpy(zero_copy_only=False)
+        found += [
+            rows[a:b] if ok else rows[:0]
+            for a, b, ok in zip(offsets[:-1], offsets[1:], valid, strict=True)
+        ]
+    return found
