@@ -32,6 +32,7 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 PATIENCE = {"query": 8.0, "document": 45.0}
 """Seconds until a text's vector is given up, with all attempts."""
 LONGEST_BACKOFF = 8.0
+MAX_RETRY_AFTER = 86_400.0
 
 
 class EndpointEncoder:
@@ -221,10 +222,9 @@ def _retry_after(answer: httpx.Response) -> float | None:
     """Seconds that a response asks to wait, given as such or as a time."""
     value = answer.headers.get("retry-after", "")
     try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        if value.isdecimal() or value.replace(".", "", 1).isdecimal():
+            return min(float(value), MAX_RETRY_AFTER)
+        later = parsedate_to_datetime(value).timestamp() - time.time()
+        return min(max(later, 0.0), MAX_RETRY_AFTER)
     except (ValueError, OverflowError):
         return None

@@ -7,6 +7,7 @@ text, or with what is wrong, on standard output. It imports nothing of Shoal.
 import io
 import json
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable
 
@@ -113,7 +114,7 @@ def read_file(data: bytes, kind: str) -> dict[str, object]:
     kind = kind or detect_kind(data)
     try:
         title, text = READERS[kind](data)
-        text = text.translate(UNSEEN).encode("utf-8", "replace").decode().strip()
+        text = unicodedata.normalize("NFC", _clean(text)).strip()
         if not text:
             raise Unreadable("has no text; images are not read")
     except Unreadable as error:
@@ -122,9 +123,14 @@ def read_file(data: bytes, kind: str) -> dict[str, object]:
         return {"error": f"the file needs more than {MEMORY_BYTES >> 20:,} MiB to be read"}
     except Exception as error:  # the libraries raise many kinds
         return {"error": f"the file cannot be read as {kind} ({type(error).__name__})"}
-    title = " ".join(title.translate(UNSEEN).encode("utf-8", "replace").decode().split())
+    title = " ".join(_clean(title).split())
     kept = text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
     return {"title": title[:500], "text": kept, "truncated": len(kept) < len(text)}
+
+
+def _clean(text: str) -> str:
+    """Text without control characters and halves of surrogate pairs."""
+    return text.translate(UNSEEN).encode("utf-8", "replace").decode()
 
 
 def _decode(data: bytes) -> str:

@@ -22,6 +22,9 @@ FILE: dict[str, Any] = {
     }
 }
 
+PLACES = {"id": "path.id", "text": "body"}
+"""Where these fields of an item are in the request; the others are in the query."""
+
 
 class AddedFile(BaseModel):
     """What was read of a file."""
@@ -94,7 +97,7 @@ class FileRoutes:
             answer = await self._add_items(ctx, batch)
         for fault in answer["rejected"]:
             name, _, message = fault["error"].partition(": ")
-            raise Invalid.at("path.id" if name == "id" else f"query.{name}", message)
+            raise Invalid.at(PLACES.get(name, f"query.{name}"), message)
         return AddedFile(
             id=row["id"],
             title=row["title"],

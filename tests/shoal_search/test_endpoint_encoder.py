@@ -133,6 +133,16 @@ def test_long_retry_after_is_passed_on(server: EmbeddingServer) -> None:
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "soon", "1e400", "9" * 400, "Tue, 99"])
+def test_odd_retry_after_does_no_harm(server: EmbeddingServer, value: str) -> None:
+    encoder = open_encoder(server)
+    server.faults.append(status(429, Retry_After=value))
+    try:
+        assert encoder.encode(["one"]).shape == (1, DIMENSION)
+    except Unavailable as error:
+        assert error.retry_after == endpoint_encoder.MAX_RETRY_AFTER
+
+
 def test_requests_per_minute_are_kept(server: EmbeddingServer) -> None:
     encoder = open_encoder(server, requests_per_minute=240, batch=1)
     encoder.encode(["a", "b", "c", "d"])

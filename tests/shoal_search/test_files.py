@@ -12,6 +12,7 @@ from shoal import Invalid
 from shoal_search import files
 from shoal_search.file_reader import MAX_TEXT_BYTES
 from shoal_search.files import DOCX, MAX_FILE_BYTES, FileReader, FileText
+from shoal_search.items import Item
 
 ANY = "application/octet-stream"
 
@@ -173,5 +174,10 @@ def test_long_text_is_cut_and_says_so() -> None:
     found = read("Größe ".encode() * 20_000, "text/plain")
     assert found.truncated
     assert len(found.text.encode()) <= MAX_TEXT_BYTES
+    grown = read(("\u0958" * 30_000).encode(), "text/plain")  # longer when it is normalized
+    assert Item.model_validate(
+        {"id": "1", "board_id": "b", "type": "file", "title": "", "text": grown.text}
+        | {"updated_at": "2026-01-01T00:00:00Z"}
+    )
     whole = read(docx(*["A paragraph of text."] * 10_000))
     assert whole.truncated
