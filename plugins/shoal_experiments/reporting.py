@@ -216,8 +216,10 @@ def _mismatch_verdict(state: _State) -> dict[str, Any]:
 
 
 def _with_first_look(state: _State, body: dict[str, Any]) -> Assessment:
-    """Store a fixed test's first look, or show it beside a later, unregistered one."""
+    """Store a fixed test's first look; its verdict stays, whatever later looks show."""
     verdict, looks = body["verdict"], state.document.looks
+    if state.document.design.primary.name in state.silent:
+        return Assessment(body)  # nothing was seen, so nobody has looked
     if not looks:
         results = {
             "smallest": state.smallest,
@@ -230,11 +232,14 @@ def _with_first_look(state: _State, body: dict[str, Any]) -> Assessment:
     decision = first["verdict"]["decision"]
     if (state.smallest, verdict["decision"]) != (first["smallest"], decision):
         body["first_look"] = {"at": looks[0].at.isoformat(), **first}
-        verdict["reasons"].append(
+        now = verdict["decision"]
+        reason = (
             f"The registered look was the first, on {looks[0].at:%Y-%m-%d %H:%M} UTC with "
-            f"{first['smallest']:,} units in the smallest arm; its verdict was {decision}. "
-            "Each later look raises the chance of a false positive."
+            f"{first['smallest']:,} units in the smallest arm; its verdict, {decision}, stands. "
+            f"The data of now would say {now}, but each later look raises the chance of a false "
+            "positive: promoting on it needs an override."
         )
+        body["verdict"] = {**first["verdict"], "reasons": [*first["verdict"]["reasons"], reason]}
     return Assessment(body)
 
 

@@ -293,6 +293,12 @@ def test_cuped_reads_the_past_from_the_lake(lab: Lab) -> None:
 # Before the start
 
 
+@pytest.mark.parametrize("variants", [{"a": 1}, {}, 3, 1.5, True, False, None, "a", [1], [[]]])
+def test_variants_that_are_no_list_are_refused(lab: Lab, variants: Any) -> None:
+    with pytest.raises(Invalid, match="variants"):
+        lab.client.experiments.draft(id="x", body=PLAIN | {"variants": variants})
+
+
 def test_baseline_units_and_duration_come_from_history(lab: Lab) -> None:
     """Two hundred people open boards over ten days, a quarter of them buy later; then
     nobody has to say a baseline.

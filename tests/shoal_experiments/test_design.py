@@ -465,6 +465,8 @@ def test_the_first_look_of_a_fixed_test_stays_visible() -> None:
         "The registered look was the first, on 2026-03-09 00:00 UTC with 1,000 units"
         in later["verdict"]["reasons"][-1]
     )
+    assert (later["verdict"]["decision"], later["verdict"]["winner"]) == ("inconclusive", None)
+    assert "would say ship" in later["verdict"]["reasons"][-1]
 
 
 @pytest.mark.parametrize("kind", ["fixed", "group_sequential", "always_valid"])
