@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from shoal.contract.errors import Invalid, ShoalError
 
-from . import deployment, events, jobs, keys, lifecycle, roles, status, tenants, tune
+from . import deployment, events, jobs, keys, lifecycle, roles, status, tenants, tune, vectors
 from .output import fail, is_json, show, warning_line
 
 
@@ -120,6 +120,7 @@ app.add_typer(keys.app, name="keys", help="API keys.")
 app.add_typer(roles.app, name="roles", help="Roles: sets of rights that keys carry.")
 app.add_typer(jobs.app, name="jobs", help="Batch jobs and their runs.")
 app.add_typer(events.app, name="events", help="The event log.")
+app.add_typer(vectors.app, name="vectors", help="Vectors in Milvus.")
 
 
 def main() -> None:

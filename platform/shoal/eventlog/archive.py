@@ -23,11 +23,11 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.lake import EVENTS, TenantLake, run
 from shoal.stores.lake_schema import DATE
 from shoal.stores.lake_table import LakeTable
+from shoal.stores.leases import acquire_lease, release_lease, renew_lease
 from shoal.stores.redis_client import async_redis, translate_errors
 
 from . import keys
 from .codec import Entry, decode_event, sort_key
-from .leases import acquire_lease, release_lease, renew_lease
 
 SCHEMA = pa.schema(
     [

@@ -22,10 +22,10 @@ from mmh3 import hash as murmur3
 
 from shoal.contract.errors import Unavailable
 from shoal.stores.configuration import StoreConfig
+from shoal.stores.leases import acquire_lease, release_lease, renew_lease
 from shoal.stores.redis_client import REDIS_ERRORS, async_redis, run_script
 
 from . import keys
-from .leases import acquire_lease, release_lease, renew_lease
 from .partition_reader import LeaseLost, PartitionReader
 from .subscription import Subscription, Tenants
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shoal.stores.redis_client import run_script
+from .redis_client import run_script
 
 _RENEW = """
 -- KEYS: the lease. ARGV: its owner, the milliseconds until it expires.
