@@ -32,14 +32,14 @@ class StreamProcessor:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def handle(self, ctx: TenantContext, events: Sequence[Event]) -> None:
-        """Process one tenant's events; invalid ones are logged and skipped.
+        """Process one tenant's events; invalid ones are rejected.
 
         Raises:
             RuntimeError: Other processes kept changing the alerts; the batch can be
                 processed again.
         """
         now = datetime.now(UTC)
-        points = [point for event in events if (point := _parse_event(event, now)) is not None]
+        points = [point for event in events if (point := _read_point(ctx, event, now)) is not None]
         async with self._locks.setdefault(ctx.tenant, asyncio.Lock()):
             for _ in range(MAX_ATTEMPTS):
                 if await self._process(ctx, points, now):
@@ -68,14 +68,17 @@ class StreamProcessor:
         return written
 
 
-def _parse_event(event: Event, now: datetime) -> Point | None:
-    """The event's point; None if it is invalid, which must not block the others."""
-    data = event.data if isinstance(event.data, Mapping) else {}
+def _read_point(ctx: TenantContext, event: Event, now: datetime) -> Point | None:
+    """The event's point; None if it is rejected, or an experiment's."""
+    data = event.data
+    if not isinstance(data, Mapping):
+        ctx.reject(event, "data: must be an object with metric and value")
+        return None
     known = {name: data[name] for name in ("metric", "value", "labels", "kind") if name in data}
     if str(known.get("metric", "")).startswith(VARIANT_METRICS):
         return None
     try:
         return parse_point({**known, "time": event.time}, now)
     except InvalidPoint as error:
-        log.info("invalid metric event %s/%s: %s", event.source, event.id, error)
+        ctx.reject(event, str(error))
         return None

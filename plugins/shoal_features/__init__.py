@@ -44,9 +44,13 @@ def _job(name: str, summary: str, **schedule: Any) -> Job:
 
 async def _handle(ctx: TenantContext, events: Sequence[Event]) -> None:
     from .catalog import load_registry
-    from .ingest import ingest_events, publish_late_runs
+    from .ingest import ingest_events, publish_late_runs, unusable
 
-    await ingest_events(ctx.stores.online, await load_registry(ctx), events)
+    registry = await load_registry(ctx)
+    for event in events:
+        if (reason := unusable(registry, event)) is not None:
+            ctx.reject(event, reason)
+    await ingest_events(ctx.stores.online, registry, events)
     await publish_late_runs(ctx.stores.events, events)
 
 

@@ -135,6 +135,24 @@ async def record_computation(online: Any, view: View, as_of: int, now: int) -> N
     await online.eval(RECORD_COMPUTATION_SCRIPT, [STATUS], [view.name, as_of, now])
 
 
+def unusable(registry: Registry, event: EventLike) -> str | None:
+    """Why no view can use an event of a type that a view names; None where one can."""
+    readers = [v for v in registry.views if v.kind == "stream" and event.type in v.types]
+    if not readers:
+        return None
+    time = to_micros(event.time)
+    if time < 0:
+        return "time: is before 1970"
+    if any(event_row(view, event, time) for view in readers):
+        return None
+    fields = sorted({field for view in readers for field in view.fields})
+    views = ", ".join(view.name for view in readers[:5])
+    return (
+        f"no view can tell whom it is about ({views}): one of {', '.join(fields[:10])} must be "
+        "text or an integer, of at most 512 characters and without control characters"
+    )
+
+
 def event_rows(view: View, events: Iterable[EventLike]) -> Iterable[EventRow]:
     """The events that a view reads, as it reads them."""
     for event in events:

@@ -22,15 +22,21 @@ async def apply_events(ctx: TenantContext, events: Sequence[Event]) -> None:
 
     `person.updated` and `task.updated` carry the whole record, `task.completed` an
     outcome. The same events again change nothing. An event that is no valid record is
-    answered by an event `optimizer.rejected`.
+    rejected.
     """
     for event in events:
         if event.source == SOURCE:
             continue
-        data = event.data if isinstance(event.data, dict) else {}
-        default = event.id if event.type == "task.completed" else ""
-        id = str(data.get("id") or event.subject or default)
-        if event.type == "person.deleted":
+        data = {} if event.data is None else event.data
+        if not isinstance(data, dict):
+            ctx.reject(event, "data: must be an object")
+            continue
+        default = event.id if event.type == "task.completed" else None
+        id = data.get("id") or event.subject or default
+        if not isinstance(id, str):
+            fault = "missing; it may also be the event's subject" if id is None else "must be text"
+            ctx.reject(event, f"data.id: {fault}")
+        elif event.type == "person.deleted":
             await RecordStore(ctx).delete("people", id)
         elif event.type == "task.deleted":
             await replace_tasks(ctx, [id], lambda id, stored: None)
@@ -44,8 +50,4 @@ async def _store_record(ctx: TenantContext, event: Event, record: dict[str, Any]
         record = {"finished_at": event.time.isoformat(), **record}
     batch = await store_records(ctx, kind, [record])
     if batch.rejected:
-        data = {"event": event.id, "type": event.type, "error": batch.rejected[0]}
-        rejected = Event(
-            id=f"{event.id}:rejected", source=SOURCE, type="optimizer.rejected", data=data
-        )
-        await ctx.stores.events.append([rejected])
+        ctx.reject(event, f"data.{batch.rejected[0]}")

@@ -69,6 +69,7 @@ async def ctx(redis_port: int, tmp_path: Path):
         DefaultServices(),  # type: ignore[arg-type]
         lambda model: model(),
         lambda name, ctx: None,
+        rejections=[],
     )
     await close_connections()
 

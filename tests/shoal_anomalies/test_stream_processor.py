@@ -177,6 +177,7 @@ async def test_a_counter_is_scored_as_its_rate_across_restarts(ctx, processor):
 async def test_an_invalid_event_does_not_block_others(ctx, processor, data):
     await processor.handle(ctx, [Event(type="metric", data=data), *events(noise(5))])
     assert len(await read_points(ctx)) == 5
+    assert [rejection.event.data for rejection in ctx.rejections] == [data]
 
 
 async def test_old_points_notify_nobody(ctx, processor):

@@ -36,6 +36,7 @@ class CapabilityState(Body):
     message: str
     parameters: dict[str, Any] | None = Field(description="The JSON schema of its parameters.")
     jobs: list[str]
+    streams: list[str]
     page: bool
     """Whether the console has a page of it."""
     warnings: list[str] = Field([], description="Of its replicas; for the operator only.")

@@ -1,4 +1,4 @@
-"""The event log: appending, dead letters, replay."""
+"""The event log: appending, dead letters, rejections, replay."""
 
 import asyncio
 from collections import Counter
@@ -50,6 +50,24 @@ class DeadEvent(Body):
 
 class DeadEvents(Body):
     events: list[DeadEvent]
+    cursor: str | None
+
+
+class RejectedEventBody(Body):
+    id: str
+    group: str
+    """The stream that cannot use the event."""
+    reason: str
+    position: str | None
+    """The event's place in the log."""
+    event: dict[str, str | None]
+    """Its `id`, `source`, `type`, `time` and `subject`."""
+
+
+class RejectedEvents(Body):
+    events: list[RejectedEventBody]
+    counts: dict[str, int]
+    """How many each stream has rejected in all, kept or not."""
     cursor: str | None
 
 
@@ -136,6 +154,48 @@ async def dead_letters(
     ]
     last = found[-1].id if len(found) == limit else None
     return {"events": letters, "cursor": last and write_cursor("platform.dead_letters", last)}
+
+
+@router.get("/events/rejected", responses={200: {"model": RejectedEvents}})
+async def rejected_events(
+    platform: Platform,
+    group: Identifier | None = Query(None, description="Of this stream only."),
+    limit: int = Query(100, ge=1, le=1000),
+    cursor: Cursor = None,
+    ctx: TenantContext = Depends(requires("read:tenant")),
+) -> dict[str, Any]:
+    """List the events that a stream cannot use, newest first, with the reasons.
+
+    They are not handled again. Of each stream the last 1,000 of 30 days are kept. For
+    an admin or the tenant's own service.
+    """
+    log, before = platform.event_log, None
+    if (last := read_cursor("platform.rejected_events", cursor, str)) is not None:
+        id, _, of = last.partition("/")
+        before = (id, of)
+    found = await log.rejections(ctx.tenant, group=group, before=before, limit=limit)
+    rows = [
+        {
+            "id": each.id,
+            "group": each.group,
+            "reason": each.reason,
+            "position": each.position,
+            "event": {
+                "id": each.event_id,
+                "source": each.source,
+                "type": each.type,
+                "time": each.time,
+                "subject": each.subject,
+            },
+        }
+        for each in found
+    ]
+    more = f"{found[-1].id}/{found[-1].group}" if len(found) == limit else None
+    return {
+        "events": rows,
+        "counts": await log.rejection_counts(ctx.tenant),
+        "cursor": more and write_cursor("platform.rejected_events", more),
+    }
 
 
 @router.post("/events/replay", status_code=202, responses={202: {"model": Replayed}, 404: {}})

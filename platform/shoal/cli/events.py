@@ -57,6 +57,26 @@ def list_dead_letters(tenant: Annotated[str, typer.Option(help="The tenant.")]) 
     )
 
 
+@app.command("rejected")
+def list_rejected_events(
+    tenant: Annotated[str, typer.Option(help="The tenant.")],
+    group: Annotated[
+        str | None, typer.Option(help="Of this stream only: <capability>.<stream>.")
+    ] = None,
+) -> None:
+    """List the events that a stream cannot use, newest first, with the reason."""
+    with operator_client(tenant) as client:
+        found = client.platform.rejected_events(**({"group": group} if group else {}))
+    rows = [
+        {**row, "event": row["event"]["id"], "type": row["event"]["type"]}
+        for row in found["events"]
+    ]
+    show(found, table(rows, "group", "type", "event", "reason"))
+    if not is_json():
+        for name, count in found["counts"].items():
+            err.print(escape(f"  {name} has rejected {count:,} events in all"))
+
+
 @app.command("forget")
 def forget_group(
     group: Annotated[str, typer.Argument(help="The group: <capability>.<stream>.")],

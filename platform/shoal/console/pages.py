@@ -1,4 +1,4 @@
-"""The console's own pages: the overview, and four tabs for each capability."""
+"""The console's own pages: the overview, and five tabs for each capability."""
 
 import inspect
 import logging
@@ -18,6 +18,7 @@ from shoal.contract.errors import ShoalError, Unauthenticated
 from shoal.contract.rights import Right
 
 from .clients import ClientPool
+from .events import draw_events
 from .frame import describe_state, draw_empty, draw_error, draw_pill, frame
 from .jobs import draw_jobs
 from .operations import draw_operations
@@ -26,7 +27,7 @@ from .session import COOKIE, Session, SessionCodec
 
 log = logging.getLogger("shoal.console")
 
-TABS = {"": "Page", "parameters": "Parameters", "jobs": "Jobs", "api": "API"}
+TABS = {"": "Page", "parameters": "Parameters", "jobs": "Jobs", "events": "Events", "api": "API"}
 DRAW_TIMEOUT = 30.0
 """Seconds that drawing a page may take."""
 
@@ -117,6 +118,8 @@ class Pages:
                 await draw_parameters(client, capability, editable=session.may("write:tenant"))
             elif tab == "jobs":
                 await draw_jobs(client, capability, editable=session.may("write:tenant"))
+            elif tab == "events":
+                await draw_events(client, capability)
             elif tab == "api":
                 await draw_operations(client, name)
             elif plugin is not None and plugin.page is not None:
@@ -162,6 +165,7 @@ def available_tabs(capability: dict[str, Any]) -> list[str]:
         "": capability["page"],
         "parameters": capability["parameters"],
         "jobs": capability["jobs"],
+        "events": capability["streams"],
         "api": True,
     }
     return [tab for tab in TABS if content[tab]]

@@ -10,6 +10,8 @@ from starlette.requests import HTTPConnection
 from shoal.egress.egress import Egress
 
 from .errors import Forbidden, InternalError
+from .events import MAX_REASON, Event, Rejection
+from .names import mask_keys
 from .parameters import Parameters
 from .rights import MEANINGS, RIGHTS, SERVICE_RIGHTS, Right, Role
 from .stores import Stores
@@ -72,6 +74,7 @@ class TenantContext:
             experiment id, for the running experiments on this capability.
         usage: Counts what the tenant uses, and knows its quotas.
         seconds: How long the request may take; None where there is no request.
+        rejections: What a stream's handler rejected; None elsewhere. See `reject`.
     """
 
     tenant: str
@@ -87,6 +90,7 @@ class TenantContext:
     variants: Mapping[str, str] = field(default_factory=dict)
     usage: Usage = UNCOUNTED
     seconds: float | None = None
+    rejections: list[Rejection] | None = None
 
     def parameters(self, model: type[P]) -> P:
         """The values of the capability's parameters for this caller.
@@ -116,6 +120,23 @@ class TenantContext:
         return replace(
             self, role=Role.admin, rights=SERVICE_RIGHTS[Role.admin], user=None, boards=None
         )
+
+    def reject(self, event: Event, reason: str) -> None:
+        """Say that a stream's handler cannot use an event, however often it comes.
+
+        The tenant's admins see it with the reason (`shoal events rejected`), and it is
+        counted. It is not handled again; for what may work later, raise an error.
+
+        Args:
+            event: The event, as the handler got it.
+            reason: Plain English that names the field and what it must be.
+
+        Raises:
+            TypeError: This is not the context of a stream's handler.
+        """
+        if self.rejections is None:
+            raise TypeError("only a stream's handler rejects events")
+        self.rejections.append(Rejection(event, mask_keys(reason)[:MAX_REASON]))
 
     def may(self, right: Right) -> bool:
         """Whether the caller has a right."""

@@ -1,5 +1,6 @@
 """Events, in the CloudEvents 1.0 format."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
@@ -66,3 +67,15 @@ class Event(BaseModel):
         if self.model_extra and len(self.model_extra) > MAX_EXTENSIONS:
             raise ValueError(f"at most {MAX_EXTENSIONS} extension attributes are accepted")
         return self
+
+
+MAX_REASON = 2_000
+"""Characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An event that a stream cannot use, and why: see `TenantContext.reject`."""
+
+    event: Event
+    reason: str

@@ -26,6 +26,16 @@ def dead_letters(tenant: str) -> str:
     return f"{log(tenant)}:dead"
 
 
+def rejections(tenant: str, group: str) -> str:
+    """Stream: events that a group's handler rejected, with the reasons."""
+    return f"{log(tenant)}:rejected:{group}"
+
+
+def rejection_counts(tenant: str) -> str:
+    """Hash: how many events each group has rejected in all."""
+    return f"{log(tenant)}:rejections"
+
+
 def groups(tenant: str) -> str:
     """Hash: the position up to which each group has handled the log."""
     return f"{log(tenant)}:groups"

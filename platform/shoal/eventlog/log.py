@@ -24,6 +24,21 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """What is known of an event that a group's handler cannot use, and why."""
+
+    id: str
+    group: str
+    position: str | None
+    reason: str
+    event_id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupState:
     """How far a group is in one tenant's log.
 
@@ -95,7 +110,7 @@ class EventLog(Protocol):
     async def forget_group(self, tenant: str, group: str) -> bool:
         """Remove a group, whose position would keep the log from being trimmed.
 
-        Its dead letters remain.
+        Its rejections too; its dead letters remain.
 
         Returns:
             Whether there was anything of it.
@@ -115,6 +130,28 @@ class EventLog(Protocol):
 
     async def delete_dead_letters(self, tenant: str, ids: Sequence[str]) -> int:
         """Delete dead letters; return how many there were."""
+
+    async def rejections(
+        self,
+        tenant: str,
+        *,
+        group: str | None = None,
+        before: tuple[str, str] | None = None,
+        limit: int = 100,
+    ) -> list[RejectedEvent]:
+        """Events that the groups' handlers rejected, newest first.
+
+        Of each group the last 1,000 of 30 days are kept.
+
+        Args:
+            tenant: The tenant's id.
+            group: Whose; None for all groups'.
+            before: The id and group of the last one of the page before.
+            limit: How many, at most.
+        """
+
+    async def rejection_counts(self, tenant: str) -> dict[str, int]:
+        """How many events each group has rejected in all, kept or not."""
 
     async def replay(
         self, tenant: str, group: str, *, ids: Sequence[str] | None = None, after: str | None = None

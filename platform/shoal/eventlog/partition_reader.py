@@ -2,37 +2,40 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from shoal.contract.errors import Unavailable
 from shoal.stores.redis_client import run_script
 
-from . import keys
+from . import keys, rejections
 from .codec import Entry, placed_event, sort_key, type_filter
 from .dead_letters import add_dead_letter
-from .subscription import Subscription
+from .subscription import Handled, Subscription
 
 logger = logging.getLogger("shoal.events")
 
 _ADVANCE = """
 -- Advance a group's position, unless another worker or a replay moved it, or the log was
 -- erased.
--- KEYS: the usage of the day and of the month, the groups' positions, the log.
+-- KEYS: the usage of the day and of the month, the group's rejections, the counts of
+-- rejections, the groups' positions, the log.
 -- ARGV: the number of fields of usage, for each its name and what was used; seconds until
--- the usage of the day and of the month expires; the group, its position as the worker
--- knows it, the new one.
-local at = 2 * ARGV[1] + 4
-local position = redis.call('HGET', KEYS[3], ARGV[at]) or ''
-if redis.call('EXISTS', KEYS[4]) == 0 or position ~= ARGV[at + 1] then return 0 end
-redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 2])
+-- the usage of the day and of the month expires; the number of rejections, the group,
+-- how many are kept and for how many seconds, each in JSON; the group, its position as the
+-- worker knows it, the new one.
+local at = 2 * ARGV[1] + 8 + ARGV[2 * ARGV[1] + 4]
+local position = redis.call('HGET', KEYS[5], ARGV[at]) or ''
+if redis.call('EXISTS', KEYS[6]) == 0 or position ~= ARGV[at + 1] then return 0 end
+redis.call('HSET', KEYS[5], ARGV[at], ARGV[at + 2])
 """
 _REMOVE = """
 -- Remove events from a group's retry queue, unless another worker did.
--- KEYS: the usage of the day and of the month, the queue.
--- ARGV: as above, then the events' positions.
-if redis.call('XDEL', KEYS[3], unpack(ARGV, 2 * ARGV[1] + 4)) == 0 then return 0 end
+-- KEYS: as above, but at the end the queue.
+-- ARGV: as above, but at the end the events' positions.
+local at = 2 * ARGV[1] + 8 + ARGV[2 * ARGV[1] + 4]
+if redis.call('XDEL', KEYS[5], unpack(ARGV, at)) == 0 then return 0 end
 """
 _COUNT = """
 for i = 2, 2 * ARGV[1], 2 do
@@ -44,6 +47,8 @@ end
 return 1
 """
 """The end of both scripts: counts what handling the events used."""
+ADVANCE = _ADVANCE + rejections.ADD + _COUNT
+REMOVE = _REMOVE + rejections.ADD + _COUNT
 
 HANDLER_SECONDS = 300.0
 """A call of a handler that takes longer has failed."""
@@ -96,20 +101,20 @@ class PartitionReader:
         if sort_key(batch[0][0].decode()) <= self._one_by_one_until[stream]:
             return await self._handle_one(stream, position, batch[0])
         if not any(self._is_wanted(fields[b"t"]) for _, fields in batch):
-            await self._finish(stream, position, batch, {})
+            await self._finish(stream, position, batch, Handled())
             return 0
         last = batch[-1][0]
         work = keys.work(stream, self._group)
         await self._online.hset(work, mapping={"taken": last, "tries": 0})
         try:
-            used = await self._handle(batch)
+            handled = await self._handle(batch)
         except Exception as error:
             self._warn(f"a batch of {len(batch)} failed: {error!r}")
             self._one_by_one_until[stream] = sort_key(last.decode())
             if isinstance(error, Unavailable):
                 raise
             return 0
-        await self._finish(stream, position, batch, used)
+        await self._finish(stream, position, batch, handled)
         return 0
 
     async def _read_batch(self) -> tuple[str, bytes, list[Entry]]:
@@ -125,37 +130,42 @@ class PartitionReader:
         batch = await self._events.xrange(self._log, after, "+", count=count)
         return self._log, position or b"", batch
 
-    async def _handle(self, batch: Sequence[Entry]) -> Mapping[str, int]:
-        """Handle a batch; what was used for it."""
+    async def _handle(self, batch: Sequence[Entry]) -> Handled:
+        """Handle a batch; what came of it."""
         events = [placed_event(entry) for entry in batch if self._is_wanted(entry[1][b"t"])]
         if not events:
-            return {}
+            return Handled()
         async with asyncio.timeout(HANDLER_SECONDS):
-            return await self._subscription.handle(self._tenant, events) or {}
+            return await self._subscription.handle(self._tenant, events) or Handled()
 
     async def _finish(
-        self, stream: str, position: bytes, batch: Sequence[Entry], used: Mapping[str, int]
+        self, stream: str, position: bytes, batch: Sequence[Entry], handled: Handled
     ) -> None:
-        """Move past a batch that is handled, and count what was used for it."""
+        """Move past a batch that is handled, and record what came of it."""
         if not self._has_lease():
             raise LeaseLost
         day = datetime.now(UTC).date().isoformat()
-        usage = [keys.usage(self._tenant, period) for period in (day, day[:7])]
-        fields = [part for pair in used.items() for part in pair]
-        counted = [len(used), *fields, *keys.EXPIRY_SECONDS.values()]
+        recorded = [keys.usage(self._tenant, period) for period in (day, day[:7])]
+        recorded += [
+            keys.rejections(self._tenant, self._group),
+            keys.rejection_counts(self._tenant),
+        ]
+        fields = [part for pair in handled.used.items() for part in pair]
+        records = [len(handled.used), *fields, *keys.EXPIRY_SECONDS.values()]
+        records += rejections.arguments(self._group, handled.rejections)
         if stream == self._retry_queue:
             done = await run_script(
                 self._events,
-                _REMOVE + _COUNT,
-                [*usage, stream],
-                [*counted, *(at for at, _ in batch)],
+                REMOVE,
+                [*recorded, stream],
+                [*records, *(at for at, _ in batch)],
             )
         else:
             done = await run_script(
                 self._events,
-                _ADVANCE + _COUNT,
-                [*usage, keys.groups(self._tenant), self._log],
-                [*counted, self._group, position, batch[-1][0]],
+                ADVANCE,
+                [*recorded, keys.groups(self._tenant), self._log],
+                [*records, self._group, position, batch[-1][0]],
             )
         if not done:
             raise LeaseLost
@@ -176,7 +186,7 @@ class PartitionReader:
             return 0
         await self._online.hset(work, mapping={"head": at, "tries": deliveries})
         try:
-            used = await self._handle([entry])
+            handled = await self._handle([entry])
         except Unavailable:
             await self._online.hset(work, "tries", deliveries - 1)
             raise
@@ -187,7 +197,7 @@ class PartitionReader:
             error_text = f"{type(error).__name__}: {error}"
             await self._give_up(stream, position, entry, error_text, deliveries)
             return 0
-        await self._finish(stream, position, [entry], used)
+        await self._finish(stream, position, [entry], handled)
         return 0
 
     async def _give_up(
@@ -198,7 +208,7 @@ class PartitionReader:
         A crash between the two makes it a dead letter twice.
         """
         await add_dead_letter(self._events, self._tenant, self._group, entry, error, deliveries)
-        await self._finish(stream, position, [entry], {})
+        await self._finish(stream, position, [entry], Handled())
         logger.error(
             "%s of %s: %s is a dead letter: %s", self._group, self._tenant, entry[0].decode(), error
         )

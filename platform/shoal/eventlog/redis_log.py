@@ -12,10 +12,10 @@ from shoal.stores.configuration import StoreConfig
 from shoal.stores.redis_client import async_redis, translate_errors
 from shoal.stores.redis_keys import delete_keys, has_keys
 
-from . import dead_letters, keys, replay
+from . import dead_letters, keys, rejections, replay
 from .codec import check_position, sort_key
 from .consumer import Consumer
-from .log import DeadLetter, GroupState
+from .log import DeadLetter, GroupState, RejectedEvent
 from .streams import PAGE, announce
 from .subscription import Handler, Subscription, Tenants
 
@@ -97,13 +97,15 @@ class RedisEventLog:
         with translate_errors():
             names = await self._events.hkeys(keys.groups(check_tenant(tenant)))
             letters = await dead_letters.groups_with_dead_letters(self._events, tenant)
-        return sorted({name.decode() for name in names} | letters)
+            rejected = await rejections.count_rejections(self._events, tenant)
+        return sorted({name.decode() for name in names} | letters | set(rejected))
 
     async def forget_group(self, tenant: str, group: str) -> bool:
         online, retry_queue = async_redis(self._config.online), keys.retry_queue(tenant, group)
         with translate_errors():
             known = await self._events.hdel(keys.groups(check_tenant(tenant)), group)
             known += await self._events.delete(retry_queue)
+            known += await rejections.forget_rejections(self._events, tenant, group)
             works = [keys.work(stream, group) for stream in (keys.log(tenant), retry_queue)]
             known += await online.delete(*works, keys.lease(tenant, group))
             await online.delete(keys.workers(group))
@@ -123,6 +125,25 @@ class RedisEventLog:
         with translate_errors():
             letters = keys.dead_letters(check_tenant(tenant))
             return int(await self._events.xdel(letters, *positions))
+
+    async def rejections(
+        self,
+        tenant: str,
+        *,
+        group: str | None = None,
+        before: tuple[str, str] | None = None,
+        limit: int = 100,
+    ) -> list[RejectedEvent]:
+        check_tenant(tenant)
+        if before is not None:
+            check_position(before[0], "cursor")
+        groups = [group] if group else await self.rejection_counts(tenant)
+        with translate_errors():
+            return await rejections.list_rejections(self._events, tenant, groups, before, limit)
+
+    async def rejection_counts(self, tenant: str) -> dict[str, int]:
+        with translate_errors():
+            return await rejections.count_rejections(self._events, check_tenant(tenant))
 
     async def replay(
         self, tenant: str, group: str, *, ids: Sequence[str] | None = None, after: str | None = None

@@ -1,16 +1,26 @@
 """What a group of workers follows, and what it does with it."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from shoal.contract.events import Event
+from shoal.contract.events import Event, Rejection
 
-Handler = Callable[[str, list[Event]], Awaitable[Mapping[str, int] | None]]
-"""`handle(tenant, events)`: events of one tenant, in order.
 
-It may return what it used, by field of the tenant's usage: that is counted once, in the
-same step as the group moves past the events.
-"""
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What came of a batch: recorded once, in the step that moves past its events.
+
+    Attributes:
+        used: What was used, by field of the tenant's usage.
+        rejections: The events that the handler cannot use.
+    """
+
+    used: Mapping[str, int] = field(default_factory=dict)
+    rejections: Sequence[Rejection] = ()
+
+
+Handler = Callable[[str, list[Event]], Awaitable[Handled | None]]
+"""`handle(tenant, events)`: events of one tenant, in order."""
 
 Tenants = Callable[[], Awaitable[Sequence[str]]]
 """The tenants whose logs are followed."""

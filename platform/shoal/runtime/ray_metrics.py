@@ -81,6 +81,30 @@ class RayMetricsExporter:
         self._memory.set(memory)
 
 
+class RejectionCounter:
+    """Exports `ray_shoal_rejected_events_total`: events that a stream could not use.
+
+    By tenant, capability and stream. A batch that is handled again counts again; what
+    `GET /platform/events/rejected` counts is exact.
+    """
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter
+
+        self._rejected = Counter(
+            "shoal_rejected_events",
+            "Events that a stream could not use, by tenant, capability and stream.",
+            ("tenant", "capability", "stream"),
+        )
+        self._labels = BoundedLabels(MAX_SERIES)
+
+    def count(self, tenant: str, group: str, events: int) -> None:
+        """Count events that a group rejected."""
+        name, capability, stream = self._labels.bound(tenant, *group.split(".", 1))
+        tags = {"tenant": name, "capability": capability, "stream": stream}
+        self._rejected.inc(events, tags)
+
+
 def cumulative_buckets(counts: RequestCounts) -> list[tuple[str, int]]:
     """The buckets that are not empty: (upper bound in seconds, requests up to it)."""
     below = list(accumulate(counts.buckets))

@@ -59,5 +59,6 @@ def describe_capability(capability: Capability) -> dict[str, Any]:
         "summary": capability.summary,
         "parameters": model.model_json_schema() if model else None,
         "jobs": [f"{capability.name}.{job.name}" for job in capability.jobs],
+        "streams": [f"{capability.name}.{stream.name}" for stream in capability.streams],
         "page": capability.page is not None,
     }

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 from shoal.contract.capability import Stream
 from shoal.contract.errors import Conflict, Unavailable
-from shoal.contract.events import Event
+from shoal.contract.events import Event, Rejection
+from shoal.eventlog.subscription import Handled
 from shoal.router.quotas import BatchUsage
 from shoal.tenants.storage_size import measure_storage
 
@@ -23,6 +25,7 @@ from .cluster import NAMESPACE
 from .context import PlatformContext
 from .job_process import JobProcess
 from .job_runs import FINAL_STATES, Run
+from .ray_metrics import RejectionCounter
 from .schedules import last_due
 
 log = logging.getLogger("shoal.worker")
@@ -45,11 +48,12 @@ class Worker:
     When it dies, Ray restarts it, and another worker takes over in the meantime.
 
     Args:
-        platform: By default this process's.
+        platform: By default this process's, whose rejections are then exported.
     """
 
     def __init__(self, platform: PlatformContext | None = None) -> None:
         self.id = uuid4().hex[:12]
+        self._rejected = RejectionCounter() if platform is None else None
         self._platform = platform or PlatformContext.current()
         self._runs = self._platform.job_runs
         self._log = self._platform.event_log
@@ -109,12 +113,16 @@ class Worker:
     # Streams
 
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
-        async def handle(tenant: str, events: Sequence[Event]) -> dict[str, int]:
-            usage = BatchUsage(capability)
+        async def handle(tenant: str, events: Sequence[Event]) -> Handled:
+            usage, rejections = BatchUsage(capability), list[Rejection]()
             try:
                 context = await self._platform.context(tenant, capability, usage)
-                await stream.handle(context, events)
-                return usage.counts
+                await stream.handle(replace(context, rejections=rejections), events)
+                if rejections:
+                    log.info("%s of %s rejected %d events", group, tenant, len(rejections))
+                    if self._rejected is not None:
+                        self._rejected.count(tenant, group, len(rejections))
+                return Handled(usage.counts, rejections)
             finally:
                 await self._platform.purge_if_erased(tenant)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from shoal.client.http import AsyncClient, Client
 from shoal.contract.capability import Capability
 from shoal.contract.context import TenantContext
 from shoal.contract.errors import Conflict, NotFound
-from shoal.contract.events import Event
+from shoal.contract.events import Event, Rejection
 from shoal.egress.egress import Egress
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
@@ -171,11 +172,17 @@ class CapabilityApp:
         name: str,
         events: Sequence[Event | Mapping[str, Any]],
         tenant: str = "acme",
-    ) -> None:
-        """Have a stream (`<capability>.<stream>`) handle events, as a worker would."""
+    ) -> list[Rejection]:
+        """Have a stream (`<capability>.<stream>`) handle events, as a worker would.
+
+        Returns:
+            What it rejected.
+        """
         given = [e if isinstance(e, Event) else Event(**e) for e in events]
         capability, stream = self.platform.streams()[name]
-        self.run(stream.handle(self.context(tenant, capability.name), given))
+        context = replace(self.context(tenant, capability.name), rejections=[])
+        self.run(stream.handle(context, given))
+        return context.rejections or []
 
     def job(self, name: str, tenant: str = "acme", **arguments: Any) -> tuple[Any, LocalJobRun]:
         """Run a job (`<capability>.<job>`) in this process.

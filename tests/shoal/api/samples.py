@@ -113,6 +113,7 @@ SAMPLES: dict[str, Arguments] = {
         "body": [{"id": "e", "source": "test", "type": "item.updated", "subject": "i"}]
     },
     "platform.dead_letters": {},
+    "platform.rejected_events": {},
     "platform.list_groups": {},
     "platform.forget_group": {"group": "removed.stream"},
     "platform.replay": {"group": "search.index", "ids": []},

@@ -89,9 +89,10 @@ DIARY = Capability(
         lambda platform: platform.put_members(board="directors", users=["mallory"]),
         lambda platform: platform.append_events(body=[EVENT]),
         lambda platform: platform.dead_letters(),
+        lambda platform: platform.rejected_events(),
         lambda platform: platform.replay(body={"group": "diary.pages"}),
     ],
-    ids=["members", "events", "dead letters", "replay"],
+    ids=["members", "events", "dead letters", "rejections", "replay"],
 )
 def test_users_may_not_do_what_affects_all_boards(
     shoal_app: Callable[..., Any], act: Callable[[Any], Any]

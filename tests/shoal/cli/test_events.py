@@ -1,5 +1,6 @@
 """`shoal events …`, on the real platform."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from shoal import Unauthenticated
+from shoal import Event, Unauthenticated
 from shoal.cli import events, main
 from shoal.client.http import Client
+from shoal.contract.events import Rejection
+from shoal.eventlog.subscription import Handled
 from shoal.router.credentials import mint_internal
 from shoal.testing.app import SECRET
 
@@ -52,3 +55,24 @@ def test_an_unknown_tenant_is_named(load: Callable[[str, str], Result]) -> None:
     error = load(EVENT, "initech").exception
     assert isinstance(error, Unauthenticated)
     assert "no tenant 'initech'" in error.detail
+
+
+def test_rejected_events_are_listed_with_their_reasons(
+    shoal_app: Callable[..., Any], load: Callable[[str, str], Result]
+) -> None:
+    app = shoal_app()
+    app.key("acme", "admin")
+
+    async def reject(_: str, found: list[Event]) -> Handled:
+        asyncio.get_running_loop().call_later(0.2, stop.set)
+        return Handled(rejections=[Rejection(event, "data.n: must be text") for event in found])
+
+    async def tenants() -> list[str]:
+        return ["acme"]
+
+    stop = asyncio.Event()
+    load(EVENT, "acme")
+    log = app.platform.event_log
+    app.run(log.consume("cli.x", "w", reject, types=("tests.made",), tenants=tenants, stop=stop))
+    table = CliRunner().invoke(main.app, ["events", "rejected", "--tenant", "acme"])
+    assert "cli.x" in table.stdout and "must be text" in table.stdout

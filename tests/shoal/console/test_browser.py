@@ -149,7 +149,7 @@ def test_the_theme_is_switched_and_remembered(visit: Callable[..., Any]) -> None
     expect(dark).to_have_count(1)
 
 
-@pytest.mark.parametrize("tab", ["", "/parameters", "/jobs", "/api"])
+@pytest.mark.parametrize("tab", ["", "/parameters", "/jobs", "/events", "/api"])
 def test_every_tab_works_under_the_policy(visit: Callable[..., Any], tab: str) -> None:
     page = visit(f"/console/greeting{tab}")
     expect(page.get_by_text("Says <b>hello</b>.")).to_be_visible()

@@ -58,7 +58,7 @@ async def test_each_event_is_counted_once_however_often_handled(
 
     async def crash_first(self: Any, stream: str, position: bytes, batch: Any, used: Any) -> None:
         """Ends the turn after its events were handled, as the worker's end would."""
-        if used and batch[-1][0] not in crashed:
+        if used.used and batch[-1][0] not in crashed:
             crashed.add(batch[-1][0])
             raise ConnectionError("the worker died")
         await finish(self, stream, position, batch, used)
