@@ -54,11 +54,11 @@ async def note_write(opened: OpenTable) -> None:
         task.add_done_callback(_tasks.discard)
 
 
-async def optimize_table(opened: OpenTable) -> None:
-    """Optimise a table, unless that is being done."""
+async def optimize_table(opened: OpenTable) -> bool:
+    """Optimise a table, unless that is being done; return whether it was."""
     with _alone(opened.path, opened.is_local) as alone:
         if not alone:
-            return
+            return False
         state = opened.upkeep = opened.upkeep or Upkeep()
         state.writes, began = 0, time.monotonic()
         try:
@@ -67,6 +67,7 @@ async def optimize_table(opened: OpenTable) -> None:
         finally:
             state.ended = time.monotonic()
             state.took = state.ended - began
+    return True
 
 
 async def _optimize_quietly(opened: OpenTable) -> None:
