@@ -10,6 +10,7 @@ from shoal import Invalid, TenantContext
 from .design import MAX_DAYS, Design
 from .history import DEFAULT_DAYS, History, read_history
 from .repository import Plan
+from .sample_size import ImpossibleSample
 
 MAX_PER_ARM = 10**12
 
@@ -66,7 +67,7 @@ def _units_per_arm(design: Design, baseline: float | None, variance: float | Non
     except ValueError as error:
         raise Invalid(
             f"no sample size follows from the design: {error}",
-            errors=[{"location": "minimum_effect", "message": str(error)}],
+            errors=[{"location": _location(error), "message": str(error)}],
         ) from None
     if per_arm is not None and per_arm > MAX_PER_ARM:
         raise Invalid(
@@ -74,6 +75,12 @@ def _units_per_arm(design: Design, baseline: float | None, variance: float | Non
             errors=[{"location": "minimum_effect", "message": f"{per_arm} units per arm"}],
         )
     return per_arm
+
+
+def _location(error: ValueError) -> str:
+    """The design's field that makes the sample impossible."""
+    field = error.field if isinstance(error, ImpossibleSample) else "minimum_effect"
+    return "variants" if field == "ratio" else field
 
 
 def _duration(design: Design, per_arm: int, per_day: float | None) -> tuple[float, str]:

@@ -182,6 +182,7 @@ def format_number(value: float, unit: str = "") -> str:
 
     Effects (any `unit`) have a sign, and are in percent for the unit "%".
     """
+    value += 0.0  # of -0, 0
     if unit == "%":
         return f"{100 * value:+.3g} %"
     if unit:

@@ -293,6 +293,22 @@ def test_cuped_reads_the_past_from_the_lake(lab: Lab) -> None:
 # Before the start
 
 
+@pytest.mark.parametrize(
+    ("fields", "location"),
+    [
+        ({"baseline": 1.5, "minimum_effect": 0.1}, "baseline"),
+        ({"baseline": 0.95, "minimum_effect": 0.1}, "minimum_effect"),
+    ],
+)
+def test_an_impossible_sample_names_the_field_at_fault(
+    lab: Lab, fields: dict[str, Any], location: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        lab.client.experiments.draft(id="x", body=PLAIN | {"minimum_sample_size": None} | fields)
+        lab.client.experiments.start(id="x")
+    assert [fault["location"] for fault in refused.value.errors] == [location]
+
+
 @pytest.mark.parametrize("variants", [{"a": 1}, {}, 3, 1.5, True, False, None, "a", [1], [[]]])
 def test_variants_that_are_no_list_are_refused(lab: Lab, variants: Any) -> None:
     with pytest.raises(Invalid, match="variants"):

@@ -26,7 +26,7 @@ from shoal_experiments.reporting import assess
 from shoal_experiments.repository import Document, Plan, Ramp
 from shoal_experiments.sample_size import proportion_sample_size
 from shoal_experiments.summaries import Mean, Proportion
-from shoal_experiments.verdict import Finding, GuardrailFinding, decide
+from shoal_experiments.verdict import Finding, GuardrailFinding, decide, format_number
 
 ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
 THREE = [
@@ -525,6 +525,10 @@ def test_a_guardrail_that_nobody_logged_blocks_with_its_reason() -> None:
     row = found["metrics"][1]["comparisons"]["b"]
     assert not row["kept"] and "no refund was logged" in row["undefined"]
     assert "no refund was logged" in found["health"]["guardrails"]["refund"]["b"]["waiting"]
+
+
+def test_no_harm_at_all_has_no_minus_sign() -> None:
+    assert [format_number(-0.0, unit) for unit in ("%", "absolute")] == ["+0 %", "+0"]
 
 
 def test_one_event_in_a_small_arm_ships_nothing() -> None:
