@@ -51,7 +51,7 @@ CODED = (
     "{} was paid twice, the second payment is on its way back.",
     "Two tablets in the warehouse report {} after a restart.",
     "We promised {} to the northern region for this month.",
-    "The door reader at the side entrance blinks red and logs {}.",
+    "The badge reader at the side entrance blinks red and logs {}.",
     "Contract {} ends in spring, decide whether to go on.",
     "Camera 3 shows {} instead of a picture.",
 )

@@ -21,7 +21,7 @@ MAX_WORD = 32
 
 
 class SimilarWord(NamedTuple):
-    """A word that may have been meant, and how many edits it is away."""
+    """A word that may have been meant, and the edits between it and what was typed."""
 
     word: str
     edits: int
