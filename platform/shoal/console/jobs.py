@@ -9,7 +9,8 @@ import orjson
 from nicegui import ui
 
 from shoal.client.http import AsyncClient
-from shoal.contract.errors import ShoalError
+from shoal.contract.errors import Invalid, ShoalError
+from shoal.contract.json_text import load_json
 
 from .frame import draw_empty, draw_pill
 
@@ -129,8 +130,8 @@ async def ask_for_arguments(name: str) -> dict[str, Any] | None:
     if answer is None:
         return None
     try:
-        arguments = orjson.loads(answer)
-    except orjson.JSONDecodeError as error:
+        arguments = load_json(answer.encode())
+    except (orjson.JSONDecodeError, Invalid) as error:
         ui.notify(f"The arguments are not JSON: {error}", type="negative")
         return None
     if not isinstance(arguments, dict):

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .bounds import check_size
 from .errors import Invalid, Malformed, TooLarge
 from .faults import fault_location, fault_message
+from .json_text import load_json
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Sized)
@@ -128,8 +129,9 @@ def read_rows(body: bytes, content_type: str, *, limit: int) -> list[Any]:
 
     Returns:
         The rows in order, with a `RowError` in place of each that could not be read:
-        one that is not JSON, is larger than `ROW_BYTES`, or has a number that is NaN
-        or infinite; in CSV, one with more cells than the header.
+        one that is not JSON, is larger than `ROW_BYTES`, or has a number that is NaN,
+        infinite, or an integer beyond 64 bits; in CSV, one with more cells than the
+        header.
 
     Raises:
         Malformed: The body as a whole is not what the content type says.
@@ -309,7 +311,7 @@ def _read_single(body: bytes) -> Any:
     if len(body) > ROW_BYTES:
         raise TooLarge(f"a single row is over the limit of {ROW_BYTES:,} bytes")
     try:
-        value = orjson.loads(body)
+        value = load_json(body)
     except orjson.JSONDecodeError as error:
         raise Malformed(f"the body is not JSON: {error}") from None
     check_size(value)
@@ -320,7 +322,9 @@ def _read_row(line: bytes, what: str = "row") -> Any:
     if len(line) > ROW_BYTES:
         return RowError(f"the {what} is over the limit of {ROW_BYTES:,} bytes")
     try:
-        value = orjson.loads(line)
+        value = load_json(line)
+    except Invalid as error:
+        return RowError(error.detail)
     except orjson.JSONDecodeError as error:
         value = _load_leniently(line)
         if value is None:
@@ -413,8 +417,10 @@ def _read_cells(row: dict[str | Any, str | Any]) -> dict[str, Any] | RowError:
         text = (cell or "").strip()
         if text.startswith(("[", "{")):
             try:
-                values[name.strip()] = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
+                values[name.strip()] = load_json(text.encode())
+            except Invalid as error:
+                return RowError(f"{name.strip()}.{error.detail}")
+            except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
                 return RowError(f"{name.strip()}: not JSON: {error}")
         elif text:
             values[name.strip()] = text

@@ -75,6 +75,14 @@ def respond(
     return status or error.status, headers, body
 
 
+class RefusedBody(HTTPException):
+    """An error found while a body is read, where FastAPI takes any other for a 400."""
+
+    def __init__(self, error: ShoalError) -> None:
+        super().__init__(error.status, error.detail)
+        self.error = error
+
+
 def from_validation_error(error: RequestValidationError) -> ShoalError:
     """Convert a validation error of FastAPI, omitting the values that were sent.
 
@@ -104,6 +112,8 @@ def from_http_exception(error: HTTPException, request: Request) -> ShoalError:
 
     If the exception has no detail of its own, the detail names the request's path.
     """
+    if isinstance(error, RefusedBody):
+        return error.error
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{request.method} {request.scope['path']}: {detail.lower()}"

@@ -5,7 +5,6 @@ strict JSON.
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import (
@@ -21,8 +20,10 @@ from starlette.types import Scope
 from shoal.contract.batch import SMALL_BYTES
 from shoal.contract.bounds import MAX_VALUES, check_size
 from shoal.contract.context import Requirement, TenantContext
-from shoal.contract.errors import InternalError, TooLarge, Unauthenticated
+from shoal.contract.errors import InternalError, Invalid, TooLarge, Unauthenticated
+from shoal.contract.json_text import load_json
 
+from .problems import RefusedBody
 from .rate_limiter import body_too_large
 from .request_head import MISSING_CREDENTIAL, decode_segment
 from .request_shape import RequestShape, request_shape
@@ -37,7 +38,8 @@ JSON_BYTES = 512 * 2**10
 
 
 class StrictRequest(Request):
-    """Accepts only RFC 8259 JSON: no NaN, no lone surrogates, no excessive nesting.
+    """Accepts only RFC 8259 JSON: no NaN, no lone surrogates, no excessive nesting,
+    and no integers beyond 64 bits.
 
     And only as much as is read and validated within milliseconds: others wait for it.
     """
@@ -51,12 +53,12 @@ class StrictRequest(Request):
                 raise HTTPException(413, detail)
             if body.count(b",") > 2 * MAX_VALUES:
                 raise HTTPException(413, f"the body holds more than {MAX_VALUES:,} values")
-            value = orjson.loads(body)
-            if len(body) > SMALL_BYTES:
-                try:
+            try:
+                value = load_json(body)
+                if len(body) > SMALL_BYTES:
                     check_size(value)
-                except TooLarge as error:
-                    raise HTTPException(413, error.detail) from None
+            except (Invalid, TooLarge) as error:
+                raise RefusedBody(error) from None
             self._json = value
         return self._json
 

@@ -448,6 +448,14 @@ async def test_invalid_json_is_400(world: World) -> None:
         assert "not JSON" in problem(response, 400)["detail"], body[:50]
 
 
+async def test_an_integer_that_would_lose_digits_is_422(world: World) -> None:
+    body = b'{"text": "x", "weight": 99999999999999999999}'
+    headers = {"content-type": "application/json"}
+    found = problem(await world.call("PUT", "/items/1", content=body, headers=headers), 422)
+    assert found["errors"][0]["location"] == "weight"
+    assert "beyond 64 bits" in found["detail"]
+
+
 async def test_json_of_the_wrong_type_is_422(world: World) -> None:
     for body in (b"", b'"text"', b"null", b"[]"):
         assert problem(

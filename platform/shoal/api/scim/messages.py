@@ -22,8 +22,9 @@ from scim2_models import (
     SearchRequest,
 )
 
-from shoal.contract.errors import InternalError, ShoalError
+from shoal.contract.errors import InternalError, Invalid, ShoalError
 from shoal.contract.faults import fault_message
+from shoal.contract.json_text import load_json
 
 from .resources import PAGE, POLICY, PROVIDER
 
@@ -106,7 +107,9 @@ async def read_body(request: Request, limit: int = SMALL_BYTES) -> dict[str, Any
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        document = orjson.loads(body)
+        document = load_json(body)
+    except Invalid as error:
+        raise InvalidSyntaxException(detail=error.detail) from None
     except ValueError:
         raise InvalidSyntaxException(detail="the body is not JSON") from None
     if not isinstance(document, dict):

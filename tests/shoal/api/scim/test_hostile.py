@@ -69,6 +69,7 @@ BODIES: dict[str, Any] = {
     "nothing": b"",
     "no JSON": b"{",
     "NaN": b'{"userName": NaN}',
+    "an integer beyond 64 bits": b'{"userName": "eve", "x": 99999999999999999999}',
     "a list": [],
     "null": None,
     "another schema": {"schemas": [GROUP], "userName": "eve"},
