@@ -69,7 +69,7 @@ def pipeline_rate(items: list[Item], settings: SearchSettings) -> float:
     is paid once however many items there are.
     """
     began, count = 0.0, 0
-    for some, _ in embed_items(items, settings):
+    for some in embed_items(items, settings):
         if began:
             count += len(some)
         else:

@@ -60,11 +60,14 @@ from .contract.experiments import (
     overlapping_experiments,
 )
 from .contract.hookspecs import hookimpl
+from .contract.json_text import load_json
 from .contract.names import Identifier, TenantId
 from .contract.parameters import Parameters
 from .contract.rights import Right, Role
-from .contract.stores import Hit, Stores, VectorSchema
+from .contract.stores import Stores
 from .contract.usage import Meter, Usage
+from .contract.vectors import AnyOf, Between, Equals, FieldKind, Hit, Not, VectorSchema
+from .contract.vectors import Condition as VectorCondition
 from .egress.egress import Egress
 from .egress.policy import EgressRefused
 from .router.assignment import Assigner, assignment_bucket
@@ -73,11 +76,13 @@ from .runtime.operator_client import operator_client
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnyOf",
     "Assigner",
     "AsyncClient",
     "Backend",
     "Batch",
     "BatchResult",
+    "Between",
     "Capability",
     "Client",
     "Condition",
@@ -85,8 +90,10 @@ __all__ = [
     "Cursor",
     "Egress",
     "EgressRefused",
+    "Equals",
     "Event",
     "ExperimentRecord",
+    "FieldKind",
     "Forbidden",
     "Hit",
     "Holdout",
@@ -100,6 +107,7 @@ __all__ = [
     "LimitExceeded",
     "Malformed",
     "Meter",
+    "Not",
     "NotFound",
     "Number",
     "Operations",
@@ -124,11 +132,13 @@ __all__ = [
     "UnsupportedMediaType",
     "Usage",
     "Variant",
+    "VectorCondition",
     "VectorSchema",
     "assignment_bucket",
     "current_tenant",
     "describe_validation_error",
     "hookimpl",
+    "load_json",
     "off_loop",
     "operator_client",
     "overlapping_experiments",

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from .beir import read_json_lines
-from .index import chunks
+from .writer import chunks
 
 BATCH = 200
 """Items in one request, so that even long texts are embedded in time."""

@@ -8,7 +8,7 @@ import orjson
 from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from shoal import Identifier, Invalid, TenantContext, requires
+from shoal import Identifier, Invalid, TenantContext, load_json, requires
 
 from .files import KINDS, FileReader, FileText
 from .items import MAX_METADATA_BYTES, ItemBatch, check_items, reject_number
@@ -108,6 +108,8 @@ class FileRoutes:
 
 def _read_metadata(text: str | None) -> Any:
     try:
-        return None if text is None else orjson.loads(text)
+        return None if text is None else load_json(text.encode())
+    except Invalid as error:
+        raise Invalid.at("query.metadata", error.detail) from None
     except orjson.JSONDecodeError as error:
         raise Invalid.at("query.metadata", f"must be a JSON object ({error})") from None

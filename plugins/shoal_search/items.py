@@ -71,7 +71,7 @@ def reject_number(value: Any) -> Any:
     return value
 
 
-def _check_time(value: datetime) -> datetime:
+def check_time(value: datetime) -> datetime:
     if value < EPOCH:
         raise ValueError("is before 1970")
     # Rounded up to a millisecond, a later time could fall into the year 10000.
@@ -113,9 +113,7 @@ class Item(BaseModel):
         AfterValidator(_reject_blank),
         Field(max_length=MAX_TEXT_BYTES),
     ]
-    updated_at: Annotated[
-        AwareDatetime, BeforeValidator(reject_number), AfterValidator(_check_time)
-    ]
+    updated_at: Annotated[AwareDatetime, BeforeValidator(reject_number), AfterValidator(check_time)]
     url: (
         Annotated[
             str, AfterValidator(_normalize), Field(max_length=2_000), AfterValidator(_check_url)

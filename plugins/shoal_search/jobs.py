@@ -1,110 +1,164 @@
 """The job that rebuilds the index from the event log, embedding with Ray Data."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+import pickle
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
 import orjson
 
-from shoal import Event, JobContext, TenantContext
+from shoal import Egress, Event, JobContext, TenantContext
 
-from .embedder import Embedder
-from .index import Index
+from .embedder import EmbeddedItem, Embedder
 from .items import Item
 from .parameters import SearchSettings
-from .stream import latest_states
+from .states import State, Version, newest_states, read_states
+from .writer import Writer
 
 COLUMNS = ("position", "id", "source", "type", "time", "subject", "data")
 BATCH = 512
 """Items that are embedded and stored at once."""
+PART = 20_000
+"""States in memory together, beside those of a day; each time the model is loaded."""
 
 
 class EmbedBatch:
-    """A Ray Data actor that adds vectors to batches of items (JSON)."""
+    """A Ray Data actor that adds passages and vectors to batches of items (JSON)."""
 
-    def __init__(self, settings: SearchSettings) -> None:
-        self._embedder = Embedder(settings)
+    def __init__(self, settings: SearchSettings, egress: Egress | None) -> None:
+        self._embedder = Embedder(settings, egress)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         items = [Item.model_validate_json(row) for row in batch["item"]]
-        return {
-            "item": batch["item"],
-            "vector": self._embedder.encode([item.passage for item in items]),
-        }
+        made = self._embedder.embed_items([(item.title, item.text) for item in items])
+        return {"item": batch["item"], "embedded": [pickle.dumps(one) for one in made]}
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedStates:
+    """What a tenant's whole event log says, the archive included.
+
+    Attributes:
+        newest: The newest version of each item, by its id.
+        deleted: The ids of those that were deleted.
+        oldest: The earliest time of any state, in microseconds since 1970.
+        end: The last place that was read.
+    """
+
+    newest: dict[str, Version]
+    deleted: frozenset[str]
+    oldest: int
+    end: tuple[int, int]
 
 
 def reindex(job: JobContext) -> dict[str, Any]:
     """Index every tenant's items from its event log.
 
-    With the argument `fresh` the index is emptied first, which also drops items that
-    the log never contained; without it, search continues over the old index meanwhile.
+    With the argument `fresh` all items are embedded and written anew, and those that
+    are not in the log are dropped; without it, what is indexed already costs nothing.
+    Searches are answered and changes indexed meanwhile.
     """
     done = {}
     for ctx in job.tenants:
-        done[ctx.tenant] = _reindex(job, ctx, fresh=bool(job.arguments.get("fresh")))
+        fresh = bool(job.arguments.get("fresh"))
+        done[ctx.tenant] = asyncio.run(reindex_tenant(job, ctx, fresh=fresh))
     return {"items": sum(done.values()), "tenants": done}
 
 
-def _reindex(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
+async def reindex_tenant(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
+    """Index a tenant's items from its event log; return how many there are."""
     settings = ctx.services.settings(SearchSettings)
-    index = Index(settings, _no_embedding)
-    known = asyncio.run(archived_states(ctx))
-    changed, position = asyncio.run(changes_since(ctx, "0"))
-    known |= changed
-    job.progress(0, len(known), f"{ctx.tenant}: {len(known):,} items in the log")
+    writer = Writer(settings, ctx.services.backend("embedder").embed)
+    edition = time.time_ns() // 1_000_000 if fresh else 0
+    logged = await read_log(ctx)
+    done, total = 0, len(logged.newest)
+    job.progress(done, total, f"{ctx.tenant}: {total:,} items in the log")
+    async for states in logged_states(ctx, logged):
+        states = [replace(s, version=s.version._replace(edition=edition)) for s in states]
+        news = await writer.unknown(ctx, states)
+        await writer.delete(ctx, news)
+        left = {state.id: state for state in news if state.item is not None}
+        items = {id: state.item for id, state in left.items() if state.item is not None}
+        kept = {} if fresh else await writer.stored(ctx, items.values())
+        await writer.store(ctx, [left.pop(id) for id in kept], kept)
+        done += len(states) - len(left)
+        texts = [items[id] for id in left]
+        for made in embed_items(texts, settings, ctx.services.egress):
+            await writer.store(ctx, [left[id] for id in made], made)
+            done += len(made)
+            job.progress(done, total, ctx.tenant)
+    job.progress(total, total, ctx.tenant)
     if fresh:
-        asyncio.run(index.clear(ctx))
-    todo = known
-    while todo:
-        if gone := [id for id, item in todo.items() if item is None]:
-            asyncio.run(index.delete(ctx, gone))
-        written = len(gone)
-        for some, vectors in embed_items(
-            [item for item in todo.values() if item is not None], settings
-        ):
-            asyncio.run(index.store(ctx, some, vectors))
-            written += len(some)
-            job.progress(written, len(todo), ctx.tenant)
-        # What changed meanwhile is in the index, unless it was just written over with
-        # its older state.
-        changed, position = asyncio.run(changes_since(ctx, position))
-        todo = {id: item for id, item in changed.items() if id in todo}
-        known |= todo
-    return sum(item is not None for item in known.values())
+        await drop_unlogged(ctx, writer, logged, edition)
+    if logged.newest:
+        await writer.forget(ctx, logged.oldest)
+    return total - len(logged.deleted)
 
 
-async def archived_states(ctx: TenantContext) -> dict[str, Item | None]:
-    """The last state of each item in the archived log; None where it was deleted."""
-    import pyarrow.compute as pc
+async def read_log(ctx: TenantContext) -> LoggedStates:
+    """Read a tenant's log.
 
-    lake, rows = ctx.stores.lake, []
-    # By day, so that only the events of items are in memory together.
-    for day in await lake.days("events"):
-        if (found := await lake.read("events", day, day, columns=COLUMNS)) is not None:
-            rows += found.filter(pc.starts_with(found["type"], "item.")).to_pylist()
-    rows.sort(key=lambda row: _order(row["position"]))
-    return latest_states(map(_event, rows))[0]
-
-
-async def changes_since(ctx: TenantContext, position: str) -> tuple[dict[str, Item | None], str]:
-    """The last state of each item that changed after a position of the live log.
-
-    Returns:
-        The states, and the position of the last change.
+    What is live comes first, so that what is archived meanwhile is read, if twice.
     """
-    found = [pair async for pair in ctx.stores.events.read(position, types=("item.*",))]
-    return latest_states(event for _, event in found)[0], found[-1][0] if found else position
+    states = [_without_item(state) async for state in _live_states(ctx)]
+    for day in await ctx.stores.lake.days("events"):
+        states += map(_without_item, await _archived_states(ctx, day))
+    newest = newest_states(states)
+    return LoggedStates(
+        {id: state.version for id, state in newest.items()},
+        frozenset(id for id, state in newest.items() if state.is_deletion),
+        min((state.version.time for state in states), default=0),
+        max((state.version.place for state in states), default=(0, 0)),
+    )
+
+
+async def logged_states(ctx: TenantContext, logged: LoggedStates) -> AsyncIterator[list[State]]:
+    """The newest states that were read, again and with their items, in parts."""
+    left = dict(logged.newest)
+
+    def is_newest(state: State) -> bool:
+        return state.id in left and left[state.id].place == state.version.place
+
+    def take(state: State) -> State:
+        return replace(state, version=left.pop(state.id))
+
+    waiting = [take(state) async for state in _live_states(ctx) if is_newest(state)]
+    for day in await ctx.stores.lake.days("events"):
+        waiting += [take(s) for s in await _archived_states(ctx, day) if is_newest(s)]
+        if len(waiting) >= PART:
+            yield waiting
+            waiting = []
+    yield waiting
+
+
+async def drop_unlogged(
+    ctx: TenantContext, writer: Writer, logged: LoggedStates, edition: int
+) -> None:
+    """Delete the items that were not in the log when it was read."""
+    async for versions in writer.all_versions(ctx):
+        await writer.delete(
+            ctx,
+            [
+                State(id, version._replace(edition=edition), is_deletion=True)
+                for id, version in versions.items()
+                if id not in logged.newest and version.place <= logged.end
+            ],
+        )
 
 
 def embed_items(
-    items: list[Item], settings: SearchSettings
-) -> Iterator[tuple[list[Item], np.ndarray]]:
+    items: Sequence[Item], settings: SearchSettings, egress: Egress | None = None
+) -> Iterator[dict[str, EmbeddedItem]]:
     """Embed items with Ray Data, in an actor that works ahead of the storing.
 
     Yields:
-        Batches of items with their vectors, float32 of shape (items, dimension), the
-        longest texts first: a batch of similar lengths needs little padding.
+        Batches by item id. The longest texts come first: a batch of similar lengths
+        needs little padding.
     """
     if not items:
         return
@@ -116,29 +170,40 @@ def embed_items(
         override_num_blocks=-(-len(items) // BATCH),
     )
     made = rows.map_batches(
-        EmbedBatch, fn_constructor_args=(settings,), batch_size=BATCH, concurrency=1, num_cpus=0
+        EmbedBatch,
+        fn_constructor_args=(settings, egress),
+        batch_size=BATCH,
+        concurrency=1,
+        num_cpus=0,
     )
     for batch in made.iter_batches(batch_size=BATCH, batch_format="numpy"):
-        some = [Item.model_validate_json(row) for row in batch["item"]]
-        yield some, np.stack(list(batch["vector"])).astype(np.float32)
+        ids = [orjson.loads(row)["id"] for row in batch["item"]]
+        yield dict(zip(ids, map(pickle.loads, batch["embedded"]), strict=True))
+
+
+async def _live_states(ctx: TenantContext) -> AsyncIterator[State]:
+    async for position, event in ctx.stores.events.read(types=("item.*",)):
+        for state in read_states([event.at(position)])[0]:
+            yield state
+
+
+async def _archived_states(ctx: TenantContext, day: date) -> list[State]:
+    import pyarrow.compute as pc
+
+    rows = await ctx.stores.lake.read("events", day, day, columns=COLUMNS)
+    if rows is None:
+        return []
+    of_items = rows.filter(pc.starts_with(rows["type"], "item."))
+    return await asyncio.to_thread(
+        lambda: read_states(_event(row) for row in of_items.to_pylist())[0]
+    )
+
+
+def _without_item(state: State) -> State:
+    return replace(state, item=None)
 
 
 def _event(row: dict[str, Any]) -> Event:
-    data = orjson.loads(row["data"]) if row["data"] else None
-    return Event(
-        id=row["id"],
-        source=row["source"],
-        type=row["type"],
-        time=row["time"],
-        subject=row["subject"],
-        data=data,
-    )
-
-
-def _order(position: str) -> tuple[int, ...]:
-    """A position of the log, comparable: numbers joined by `-`."""
-    return tuple(int(part) for part in position.split("-"))
-
-
-async def _no_embedding(call: Any) -> np.ndarray:
-    raise RuntimeError("this job embeds with Ray Data")
+    data = json.loads(row["data"]) if row["data"] else None
+    fields = {name: row[name] for name in ("id", "source", "type", "time", "subject")}
+    return Event(**fields, data=data).at(row["position"])

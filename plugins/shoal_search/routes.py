@@ -1,6 +1,8 @@
 """The HTTP operations of search."""
 
+import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -17,19 +19,22 @@ from shoal import (
     NotFound,
     Services,
     TenantContext,
+    Unavailable,
     off_loop,
     requires,
     rows_body,
 )
 
 from .file_routes import FILE, AddedFile, FileRoutes
-from .index import WRITE_BATCH, Index, ScoredItem, SearchQuery, chunks
 from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items, reject_number
 from .parameters import SearchParameters, SearchSettings
+from .rows import SHOWN, content_digest
+from .searcher import FoundItem, Searcher, SearchQuery
 from .snippets import snippet
+from .states import SOURCE, State, Version
+from .stream import REQUEST_SECONDS
+from .writer import Writer
 
-SOURCE = "shoal/search"
-"""Source of the events that these routes append; the stream does not index them."""
 MAX_TEXTS = 1_000
 """Texts in one request for vectors."""
 METERS: tuple[Meter, ...] = ("items", "embedding_texts")
@@ -38,6 +43,12 @@ METERS: tuple[Meter, ...] = ("items", "embedding_texts")
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class ItemsResult(BatchResult):
+    indexed: int = Field(
+        description="How many of the accepted items can be found now; the others soon will."
+    )
 
 
 class DeletedItem(_Body):
@@ -61,6 +72,17 @@ class HitBody(_Body):
     metadata: dict[str, Any] | None = Field(description="As the item was added with it.")
     score: float
     scores: HitScores
+
+
+class ItemBody(_Body):
+    id: str
+    board_id: str
+    type: ItemType
+    title: str
+    text: str
+    updated_at: datetime
+    url: str | None
+    metadata: dict[str, Any] | None
 
 
 class SearchResults(_Body):
@@ -95,15 +117,17 @@ class SearchRoutes:
     def __init__(self, services: Services) -> None:
         self.settings = services.settings(SearchSettings)
         embedder = services.backend("embedder")
-        self.index = Index(self.settings, embedder.embed, embedder.onnx_model)
+        self.writer = Writer(self.settings, embedder.embed)
+        self.searcher = Searcher(self.settings, embedder.embed, embedder.onnx_model)
 
     async def add_items(
         self, request: Request, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Add items or replace those with the same ids: JSON or NDJSON.
 
-        Valid rows can be found when the response arrives; each invalid row is
-        reported with its index.
+        Valid rows are durable when the response arrives, and `indexed` of them can be
+        found; the others are indexed behind it. Each invalid row is reported with its
+        index, as is each that is older than what is known of the item.
         """
         content_type = request.headers.get("content-type", "")
         batch = await off_loop(read_items, await request.body(), content_type)
@@ -111,30 +135,47 @@ class SearchRoutes:
 
     async def add_batch(self, ctx: TenantContext, batch: ItemBatch) -> dict[str, Any]:
         """Add valid items; see `add_items`."""
-        await self._reject_hidden(ctx, batch)
+        news = await self._reject_known(ctx, batch)
         for meter in METERS:
-            ctx.usage.require(meter, len(batch.accepted))
-        for items in chunks(list(batch.accepted.values()), WRITE_BATCH):
-            # Logged part by part, so that after a fault no item is in the index alone.
-            await self.index.write(ctx, items)
-            await ctx.stores.events.append(
-                [_event("item.updated", item.id, item.model_dump(mode="json")) for item in items]
-            )
-        for meter in METERS:
-            ctx.usage.add(meter, len(batch.accepted))
-        return batch.response()
+            ctx.usage.require(meter, len(news))
+        positions = await ctx.stores.events.append(await off_loop(_updates, news))
+        ctx.usage.add("items", len(news))
+        states = [
+            State(item.id, Version.of(item.updated_at, position), item, by_request=True)
+            for item, position in zip(news, positions, strict=True)
+        ]
+        indexed = len(batch.accepted) - await self._write(ctx, states)
+        return {**batch.response(), "indexed": indexed}
+
+    async def get_item(
+        self, id: Identifier, ctx: TenantContext = Depends(requires("read:boards"))
+    ) -> Response:
+        """Get an item as indexed. 404 when there is none that the caller may see."""
+        row = await self._find(ctx, id, (*SHOWN, "version"))
+        return _json(
+            {
+                "id": id,
+                "board_id": row["board"],
+                "type": row["type"],
+                "title": row["title"],
+                "text": row["body"],
+                "updated_at": Version.parse(row["version"]).updated_at,
+                "url": row["url"],
+                "metadata": row["metadata"],
+            }
+        )
 
     async def delete_item(
         self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
     ) -> Response:
         """Delete an item. 404 when there is none that the caller may see."""
-        board = (await self.index.boards(ctx, [id])).get(id)
-        if board is None or not ctx.may_see(board):
-            raise NotFound(f"no item {id!r}")
-        # The log first: had it failed after the index, a retry would find no item, and
-        # the deletion would never be logged.
-        await ctx.stores.events.append([_event("item.deleted", id, {"id": id, "board_id": board})])
-        await self.index.delete(ctx, [id])
+        row = await self._find(ctx, id, ("board", "version"))
+        time = max(Version.parse(row["version"]).updated_at, datetime.now(UTC))
+        data = {"id": id, "board_id": row["board"], "updated_at": time.isoformat()}
+        [position] = await ctx.stores.events.append([_event("item.deleted", id, data)])
+        version = Version.of(time, position)
+        state = State(id, version, is_deletion=True, by_request=True)
+        await self.writer.write(ctx, [state])
         return _json({"deleted": id})
 
     async def search(
@@ -170,19 +211,19 @@ class SearchRoutes:
             after=round(updated_after.timestamp() * 1000) if updated_after else None,
             limit=limit,
         )
-        found: list[ScoredItem] = []
+        found: list[FoundItem] = []
         total = 0
         if query.boards is None or query.boards:
             parameters = ctx.parameters(SearchParameters)
             now = time.time_ns() // 1_000_000
-            found, total = await self.index.search(ctx, query, parameters, now=now)
+            found, total = await self.searcher.search(ctx, query, parameters, now=now)
         if not total and board:
             for name in board:
-                if not await self.index.has_items(ctx, name):
+                if not await self.searcher.has_items(ctx, name):
                     raise _unknown_board(name)
-        analyzer = self.index.analyzer
+        analyzer = self.searcher.analyzer
         stems = analyzer.stems(q)
-        hits = [_hit(item, snippet(item.text, stems, analyzer)) for item in found]
+        hits = [_hit(one, snippet(one.item.text, stems, analyzer)) for one in found]
         took = round((time.perf_counter() - began) * 1000, 2)
         return _json({"hits": hits, "total": total, "took_ms": took})
 
@@ -191,28 +232,65 @@ class SearchRoutes:
     ) -> Response:
         """Embed texts with the model that search uses, for other capabilities."""
         ctx.usage.require("embedding_texts", len(body.texts))
-        vectors = await self.index.vectors(body.texts, body.kind)
+        vectors = await self.writer.vectors(body.texts, body.kind)
         ctx.usage.add("embedding_texts", len(body.texts))
         return _json(
             {"model": self.settings.model, "dimension": vectors.shape[1], "vectors": vectors}
         )
 
-    async def _reject_hidden(self, ctx: TenantContext, batch: ItemBatch) -> None:
-        """A user writes only to boards they may see, and replaces nothing on others."""
-        if ctx.boards is None:
-            return
-        stored = await self.index.boards(ctx, [item.id for item in batch.accepted.values()])
-        for row, item in list(batch.accepted.items()):
+    async def _find(self, ctx: TenantContext, id: str, fields: Sequence[str]) -> dict[str, Any]:
+        """The row of an item that the caller may see."""
+        row = (await self.writer.rows(ctx, [id], fields)).get(id)
+        if row is None or not ctx.may_see(row["board"]):
+            raise NotFound(f"no item {id!r}")
+        return row
+
+    async def _reject_known(self, ctx: TenantContext, batch: ItemBatch) -> list[Item]:
+        """Reject what the caller may not write, and what is older than what is known.
+
+        A user writes only to boards they may see, and replaces nothing on others.
+
+        Returns:
+            The accepted items that are not as the index has them.
+        """
+        items = list(batch.accepted.items())
+        ids = [item.id for _, item in items]
+        contents = await off_loop(_content_digests, [item for _, item in items])
+        stored = await self.writer.rows(ctx, ids, ("board", "content"))
+        versions = await self.writer.versions(ctx, ids)
+        news: list[Item] = []
+        for (index, item), content in zip(items, contents, strict=True):
+            row, known = stored.get(item.id), versions.get(item.id)
             if not ctx.may_see(item.board_id):
-                batch.reject(row, f"board_id: no board {item.board_id!r} that you may see")
-            elif not ctx.may_see(stored.get(item.id, item.board_id)):
-                batch.reject(row, f"id: {item.id!r} is taken, on a board that you may not see")
+                batch.reject(index, f"board_id: no board {item.board_id!r} that you may see")
+            elif row is not None and not ctx.may_see(row["board"]):
+                batch.reject(index, f"id: {item.id!r} is taken, on a board that you may not see")
+            elif known is not None and known.updated_at > item.updated_at:
+                batch.reject(index, _older(known, is_deleted=row is None))
+            elif row is None or row["content"] != content:
+                news.append(item)
+        return news
+
+    async def _write(self, ctx: TenantContext, states: Sequence[State]) -> int:
+        """Write logged states while the request has time; the stream writes the others.
+
+        Returns:
+            How many of them the index lacks.
+        """
+        seconds = REQUEST_SECONDS if ctx.seconds is None else min(REQUEST_SECONDS, ctx.seconds / 4)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.writer.write(ctx, states)
+        except (TimeoutError, Unavailable):
+            return len(await self.writer.unknown(ctx, states))
+        return 0
 
 
 def routes(services: Services) -> APIRouter:
     """The capability's router."""
     handlers, router = SearchRoutes(services), APIRouter()
-    router.post("/items", response_model=BatchResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
+    router.post("/items", response_model=ItemsResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
+    router.get("/items/{id}", response_model=ItemBody)(handlers.get_item)
     router.delete("/items/{id}", response_model=DeletedItem)(handlers.delete_item)
     router.put("/files/{id}", response_model=AddedFile, openapi_extra=FILE)(
         FileRoutes(handlers.add_batch).add_file
@@ -240,8 +318,14 @@ def _unknown_board(board: str) -> NotFound:
     )
 
 
-def _hit(item: ScoredItem, passage: str) -> dict[str, Any]:
-    scores = item.scores
+def _older(known: Version, *, is_deleted: bool) -> str:
+    what = "the item was deleted" if is_deleted else "the item's current state is"
+    time = known.updated_at.isoformat().replace("+00:00", "Z")
+    return f"updated_at: {what} {'at' if is_deleted else 'of'} {time}, which is later"
+
+
+def _hit(found: FoundItem, passage: str) -> dict[str, Any]:
+    item, scores = found.item, found.scores
     return {
         "id": item.id,
         "board_id": item.board,
@@ -256,6 +340,14 @@ def _hit(item: ScoredItem, passage: str) -> dict[str, Any]:
             part: round(getattr(scores, part), 6) for part in ("semantic", "keyword", "recency")
         },
     }
+
+
+def _content_digests(items: Sequence[Item]) -> list[str]:
+    return [content_digest(item) for item in items]
+
+
+def _updates(items: Sequence[Item]) -> list[Event]:
+    return [_event("item.updated", item.id, item.model_dump(mode="json")) for item in items]
 
 
 def _event(kind: str, id: str, data: dict[str, Any]) -> Event:

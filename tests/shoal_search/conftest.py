@@ -1,12 +1,13 @@
-"""Real Redis, Milvus and model, started once; every test has a tenant of its own."""
+"""Real stores and model, started once; every test has a tenant of its own."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,10 +20,13 @@ from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 from shoal_search.analyzer import Analyzer
 from shoal_search.embedder import Embedder, EmbedRequest
-from shoal_search.index import Index
+from shoal_search.items import Item
 from shoal_search.onnx_encoder import OnnxModel
 from shoal_search.parameters import SearchSettings
 from shoal_search.routes import routes
+from shoal_search.searcher import Searcher
+from shoal_search.states import State, Version
+from shoal_search.writer import Writer
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +45,17 @@ def config(shoal_servers: StoreConfig) -> StoreConfig:
 
 
 class Services:
-    """The services of a replica, with the backend in this process."""
+    """The services of a replica, with the backend in this process.
+
+    Attributes:
+        embedded: The texts that were embedded.
+        trouble: Is awaited before anything is embedded.
+    """
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self.embedded: list[str] = []
+        self.trouble: Callable[[], Awaitable[None]] | None = None
 
     def settings(self, model: type[Any]) -> Any:
         return model()
@@ -53,18 +64,19 @@ class Services:
         assert name == "embedder"
         return self
 
-    async def embed(self, call: EmbedRequest) -> np.ndarray:
+    async def embed(self, call: EmbedRequest) -> Any:
+        if self.trouble is not None:
+            await self.trouble()
+        self.embedded += [text if isinstance(text, str) else text[1] for text in call[1]]
         return self._embedder.embed([call])[0]
 
     async def onnx_model(self) -> OnnxModel | None:
         return self._embedder.onnx_model()
 
 
-@pytest.fixture
-async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantContext]:
-    """The service itself of a tenant that no other test has."""
-    tenant = f"acme-{secrets.token_hex(4)}"
-    yield TenantContext(
+def service(config: StoreConfig, tenant: str, services: Any) -> TenantContext:
+    """The service itself of a tenant."""
+    return TenantContext(
         tenant=tenant,
         role=Role.editor,
         rights=SERVICE_RIGHTS[Role.editor],
@@ -72,17 +84,42 @@ async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantCo
         boards=None,
         request_id="r",
         stores=open_stores(config, tenant),
-        services=Services(embedder),
+        services=services,
         resolve=lambda model: model(),
         operations=lambda name, ctx: None,
     )
+
+
+@pytest.fixture
+async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantContext]:
+    """The service itself of a tenant that no other test has."""
+    yield service(config, f"acme-{secrets.token_hex(4)}", Services(embedder))
     await close_connections()
+
+
+class Index:
+    """Writes items one after the other, as if each came with a later event."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings(SearchSettings)
+        self.writer = Writer(settings, services.embed)
+        self.searcher = Searcher(settings, services.embed, services.onnx_model)
+        self.search, self.collection = self.searcher.search, self.writer.collection
+        self._places = count(1)
+
+    async def write(self, ctx: TenantContext, *rows: dict[str, Any]) -> None:
+        items = [Item.model_validate(row) for row in rows]
+        versions = [Version.of(item.updated_at, f"{next(self._places)}-0") for item in items]
+        await self.writer.write(ctx, map(State, [item.id for item in items], versions, items))
+
+    async def delete(self, ctx: TenantContext, *ids: str) -> None:
+        version = Version.of(datetime.now(UTC), f"{next(self._places)}-0")
+        await self.writer.write(ctx, [State(id, version, is_deletion=True) for id in ids])
 
 
 @pytest.fixture
 def index(ctx: TenantContext) -> Index:
-    embedder = ctx.services.backend("embedder")
-    return Index(ctx.services.settings(SearchSettings), embedder.embed, embedder.onnx_model)
+    return Index(ctx.services)
 
 
 Opener = Callable[..., httpx.AsyncClient]

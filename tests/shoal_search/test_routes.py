@@ -1,5 +1,6 @@
 """The HTTP side, without the router (which has tests of its own)."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from shoal import Role, TenantContext, Unavailable
+from shoal_search.stream import index_events
 
 pytestmark = pytest.mark.anyio
 Make = Callable[..., dict[str, Any]]
@@ -23,7 +25,10 @@ async def test_items_added_are_found_at_once(api: Opener, item: Make) -> None:
                 item("2", "A poem about autumn"),
             ],
         )
-        assert (answer.status_code, answer.json()) == (200, {"accepted": 2, "rejected": []})
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"accepted": 2, "rejected": [], "indexed": 2},
+        )
         body = (await client.get("/search", params={"q": "slow login"})).json()
     first = body["hits"][0]
     assert first["id"] == "1"
@@ -89,6 +94,102 @@ async def test_the_latest_time_and_the_deepest_metadata_are_answered(
         (hit,) = (await client.get("/search", params={"q": "sign-in"})).json()["hits"]
     assert hit["updated_at"] == "9999-12-31T00:00:00Z"
     assert hit["metadata"] == metadata
+
+
+async def test_an_item_is_read_as_it_was_sent(api: Opener, item: Make) -> None:
+    sent = item(
+        "1",
+        title="Title",
+        url="https://example.com/1",
+        updated_at="2026-11-20T10:00:00.123457Z",
+        metadata={"empty": {}, "none": None, "large": 2**64 - 1, "small": -(2**63)},
+    )
+    async with api() as client:
+        await client.post("/search/items", json=[sent, item("2", metadata={}), item("3")])
+        assert (await client.get("/search/items/1")).json() == sent
+        assert (await client.get("/search/items/2")).json()["metadata"] == {}
+        assert (await client.get("/search/items/3")).json()["metadata"] is None
+        assert (await client.get("/search/items/4")).status_code == 404
+    async with api(user="ana", boards=frozenset({"b2"})) as client:
+        assert (await client.get("/search/items/1")).status_code == 404
+
+
+async def test_an_integer_beyond_64_bits_rejects_its_row(api: Opener, item: Make) -> None:
+    rows = [item("1"), item("2", metadata={"size": [2**64]})]
+    async with api() as client:
+        body = (await client.post("/search/items", json=rows)).json()
+    assert body["accepted"] == 1
+    assert body["rejected"][0]["error"].startswith("metadata.size.0: is an integer beyond 64 bits")
+
+
+async def test_an_older_item_is_rejected_with_the_time_of_the_newer(
+    api: Opener, item: Make
+) -> None:
+    async with api() as client:
+        await client.post("/search/items", json=[item("1", "new"), item("2", "gone")])
+        await client.delete("/search/items/2")
+        older = "2026-11-19T10:00:00Z"
+        rows = [item("1", "old", updated_at=older), item("2", "old", updated_at=older), item("3")]
+        body = (await client.post("/search/items", json=rows)).json()
+        assert (body["accepted"], body["indexed"]) == (1, 1)
+        of_item, of_deletion = (fault["error"] for fault in body["rejected"])
+        assert of_item == (
+            "updated_at: the item's current state is of 2026-11-20T10:00:00Z, which is later"
+        )
+        assert of_deletion.startswith("updated_at: the item was deleted at ")
+        assert (await client.get("/search/items/1")).json()["text"] == "new"
+        assert (await client.get("/search/items/2")).status_code == 404
+
+
+async def test_an_item_of_the_future_is_deleted_and_can_return(api: Opener, item: Make) -> None:
+    ahead, later = "2999-01-01T00:00:00Z", "2999-01-02T00:00:00Z"
+    async with api() as client:
+        await client.post("/search/items", json=[item("1", updated_at=ahead)])
+        assert (await client.delete("/search/items/1")).status_code == 200
+        assert (await client.get("/search/items/1")).status_code == 404
+        await client.post("/search/items", json=[item("1", updated_at=later)])
+        assert (await client.get("/search/items/1")).status_code == 200
+
+
+async def test_what_is_known_is_neither_logged_nor_embedded(
+    api: Opener, ctx: Any, item: Make
+) -> None:
+    rows = [item("1", "one"), item("2", "two"), item("3", "two")]
+    async with api() as client:
+        await client.post("/search/items", json=rows)
+        assert sorted(set(ctx.services.embedded) - {"."}) == ["one", "two"]
+        ctx.services.embedded.clear()
+        again = (await client.post("/search/items", json=rows)).json()
+        assert again == {"accepted": 3, "rejected": [], "indexed": 3}
+        assert await ctx.stores.events.length() == 3
+        moved = item("1", "one", board_id="b2", updated_at="2026-11-21T10:00:00Z")
+        await client.post("/search/items", json=[moved])
+        assert (await client.get("/search/items/1")).json()["board_id"] == "b2"
+    assert ctx.services.embedded == []
+
+
+async def never_ready() -> None:
+    await asyncio.sleep(60)
+
+
+async def away() -> None:
+    raise Unavailable("the embedder is unavailable")
+
+
+@pytest.mark.parametrize("trouble", [never_ready, away])
+async def test_what_was_not_indexed_in_time_is_logged_and_counted(
+    api: Opener, ctx: Any, item: Make, trouble: Any
+) -> None:
+    ctx.services.trouble = trouble
+    async with api(seconds=1) as client:
+        body = (await client.post("/search/items", json=[item("1"), item("2")])).json()
+    assert body == {"accepted": 2, "rejected": [], "indexed": 0}
+    assert await ctx.stores.events.length() == 2
+    ctx.services.trouble = None
+    logged = [event.at("1-0") async for _, event in ctx.stores.events.read()]
+    await index_events(ctx, logged)
+    async with api() as client:
+        assert (await client.get("/search/items/2")).status_code == 200
 
 
 async def test_a_deletion_that_could_not_be_logged_can_be_repeated(

@@ -8,12 +8,12 @@ a Ray Data task.
 While its server is unavailable, a store raises `Unavailable`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .events import Event
+from .vectors import Vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,160 +92,6 @@ class Online(Protocol):
         """
 
     def __getattr__(self, command: str) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class VectorSchema:
-    """The columns of a collection.
-
-    Besides these, each row has an `id` (a string of at most 2,048 bytes) and a
-    `vector`.
-
-    Args:
-        dimension: The length of the vectors, which are compared by cosine.
-        fields: Scalar fields that filters may use; None where a row has no value.
-            Strings are at most 65,535 bytes.
-        text: Whether there is a field `text` for BM25 search. Its value must already
-            be stemmed; tokens are runs of letters and digits.
-        bm25_k1: BM25's term frequency saturation.
-        bm25_b: BM25's length normalisation.
-    """
-
-    dimension: int
-    fields: Mapping[str, Literal["string", "integer", "float", "boolean"]] = field(
-        default_factory=dict
-    )
-    text: bool = False
-    bm25_k1: float = 0.9
-    bm25_b: float = 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A row found by a search.
-
-    Args:
-        id: The row's id.
-        score: From `nearest`, the cosine in [-1, 1]; from `matching`, the BM25 score,
-            which is not negative.
-        fields: The values of the fields that were asked for.
-    """
-
-    id: str
-    score: float
-    fields: Mapping[str, Any]
-
-
-class Vectors(Protocol):
-    """Milvus collections, one per tenant and name.
-
-    A collection's name is 1 to 63 of a-z, 0-9 and _, beginning with a letter.
-
-    A `filter` is a Milvus boolean expression, applied before the search. Put values in
-    it as placeholders, never by formatting: `filter="size > {least}"` with
-    `values={"least": 4}`. They are inserted as escaped literals.
-
-    Raises:
-        NotFound: The collection does not exist.
-        Invalid: A filter, name or row is invalid; `errors` locates the fault in a row.
-        Unavailable: Milvus is unavailable.
-    """
-
-    async def ensure(self, name: str, schema: VectorSchema) -> None:
-        """Create the collection if it does not exist, which takes about half a second.
-
-        Raises:
-            Conflict: It exists with another schema.
-        """
-
-    async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Insert or replace whole rows, by id.
-
-        Once this returns, the rows are on disk and searches find them.
-
-        Args:
-            name: The collection.
-            rows: Each with `id`, `vector` and the schema's fields. Of several rows
-                with the same id, the last is stored.
-
-        Returns:
-            The number of distinct ids.
-        """
-
-    async def delete(self, name: str, ids: Sequence[str]) -> int:
-        """Delete rows by id; return how many existed."""
-
-    async def get(
-        self, name: str, ids: Sequence[str], fields: Sequence[str] = ()
-    ) -> list[dict[str, Any]]:
-        """Get rows by id.
-
-        Returns:
-            The rows that exist, in the order of `ids`, each with its `id` and the
-            `fields`.
-        """
-
-    async def nearest(
-        self,
-        name: str,
-        vector: Sequence[float],
-        *,
-        limit: int,
-        filter: str = "",
-        values: Mapping[str, Any] | None = None,
-        fields: Sequence[str] = (),
-    ) -> list[Hit]:
-        """Search by cosine similarity; exact, not approximate.
-
-        Args:
-            name: The collection.
-            vector: Finite numbers, as many as the schema's `dimension`.
-            limit: The largest number of hits.
-            filter: Restricts the rows that are searched.
-            values: The filter's placeholders.
-            fields: The fields to return with each hit.
-
-        Returns:
-            The hits, most similar first.
-        """
-
-    async def matching(
-        self,
-        name: str,
-        text: str,
-        *,
-        limit: int,
-        filter: str = "",
-        values: Mapping[str, Any] | None = None,
-        fields: Sequence[str] = (),
-    ) -> list[Hit]:
-        """Search the field `text` by BM25.
-
-        Args:
-            name: The collection.
-            text: The words to search for, stemmed as in the rows.
-            limit: The largest number of hits.
-            filter: Restricts the rows that are searched.
-            values: The filter's placeholders.
-            fields: The fields to return with each hit.
-
-        Returns:
-            The hits, highest score first. Rows with none of the words are not hits.
-        """
-
-    async def count(
-        self, name: str, *, filter: str = "", values: Mapping[str, Any] | None = None
-    ) -> int:
-        """The number of rows, or of those that pass a filter."""
-
-    async def flush(self, name: str) -> None:
-        """Index the rows written so far for fast search.
-
-        The server does so by itself soon after the last write.
-        """
-
-    async def drop(self, name: str) -> None:
-        """Delete the collection."""
 
 
 class Lake(Protocol):
@@ -380,4 +226,4 @@ class Stores(Protocol):
     def events(self) -> Events: ...
 
 
-__all__ = ["Events", "Hit", "Key", "Lake", "Online", "Stores", "VectorSchema", "Vectors"]
+__all__ = ["Events", "Key", "Lake", "Online", "Stores", "Vectors"]

@@ -5,7 +5,7 @@ data/                0700
     lock             locked by the process that runs the servers
     redis/           the online store, synced every second
     events/          the event log, synced before each answer
-    milvus/          the vector store
+    vectors/         LanceDB, by tenant
     lake/            Parquet
 """
 
@@ -20,7 +20,6 @@ from typing import IO, Any, ClassVar
 from shoal.contract.errors import Conflict, Unavailable
 from shoal.stores.configuration import StoreConfig
 
-from .milvus_process import MilvusProcess
 from .private_files import open_private, write_json
 from .processes import end_process
 from .redis_process import EventsProcess, RedisProcess
@@ -33,7 +32,7 @@ class EmbeddedServers:
     Call `start`, then `supervise_once` every second or so, then `stop`.
     """
 
-    kinds: ClassVar[tuple[type[ServerProcess], ...]] = (RedisProcess, EventsProcess, MilvusProcess)
+    kinds: ClassVar[tuple[type[ServerProcess], ...]] = (RedisProcess, EventsProcess)
 
     def __init__(self, data_dir: Path | str) -> None:
         self.folder = Path(data_dir).absolute()
@@ -81,7 +80,8 @@ class EmbeddedServers:
             if not server.endpoint.port:
                 raise Unavailable(f"No servers were started in {self.folder}")
             settings |= server.store_settings()
-        return StoreConfig(lake=str(self.folder / "lake"), **settings)
+        folders = {name: str(self.folder / name) for name in ("vectors", "lake")}
+        return StoreConfig(**{**folders, **settings})
 
     def check(self) -> dict[str, str | None]:
         """By server: why it is not ready, or None."""

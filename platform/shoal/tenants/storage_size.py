@@ -71,9 +71,9 @@ async def _measured(client: Any, batch: Sequence[tuple[str, bytes]]) -> list[tup
 
 
 async def _vector_rows(config: StoreConfig, tenant: str) -> int:
-    from shoal.stores.vectors import VectorStore
+    from shoal.stores.vectors import open_vectors
 
-    store, rows = VectorStore(config, tenant), 0
+    store, rows = open_vectors(config, tenant), 0
     for name in await store.names():
         try:
             rows += await store.count(name)

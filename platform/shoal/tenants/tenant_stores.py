@@ -8,15 +8,15 @@ from shoal.stores.online import OnlineStore
 from shoal.stores.tenant_store import TenantStore
 
 if TYPE_CHECKING:
+    from shoal.contract.vectors import Vectors
     from shoal.stores.lake import LakeStore
-    from shoal.stores.vectors import VectorStore
 
 
 class TenantStores(TenantStore):
     """The four stores of one tenant; they can be pickled.
 
-    They connect on first use, with one pool per process, event loop and URI. pymilvus
-    and pyarrow are imported on the first use of `vectors` and `lake`, which takes about
+    They connect on first use, with one pool per process, event loop and URI. Their
+    libraries are imported on the first use of `vectors` and `lake`, which takes about
     a second: import `shoal.stores.vectors` and `shoal.stores.lake` beforehand where a
     request should not wait for that.
     """
@@ -32,10 +32,10 @@ class TenantStores(TenantStore):
         object.__setattr__(self, "events", EventStore(config, tenant))
 
     @property
-    def vectors(self) -> "VectorStore":
-        from shoal.stores.vectors import VectorStore
+    def vectors(self) -> "Vectors":
+        from shoal.stores.vectors import open_vectors
 
-        return VectorStore(self._config, self._tenant)
+        return open_vectors(self._config, self._tenant)
 
     @property
     def lake(self) -> "LakeStore":

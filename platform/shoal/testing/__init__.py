@@ -61,7 +61,7 @@ def wait_until(condition: Callable[[], T], seconds: float = 60) -> T:
 
 @pytest.fixture(scope="session")
 def shoal_servers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StoreConfig]":
-    """Redis and Milvus for this test session, as `shoal up` starts them."""
+    """Redis, and folders, for this test session, as `shoal up` starts them."""
     from shoal.local.embedded_servers import EmbeddedServers
 
     servers = EmbeddedServers(tmp_path_factory.mktemp("shoal"))

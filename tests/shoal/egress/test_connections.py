@@ -60,7 +60,6 @@ LOCAL = "a server that `shoal up` started on this machine"
 EXCEPTIONS = {
     "platform/shoal/client/http.py": CLIENT,
     "platform/shoal/egress/": "the guard itself",
-    "platform/shoal/local/milvus_process.py": LOCAL,
     "platform/shoal/local/redis_process.py": LOCAL,
     "platform/shoal/local/server_process.py": LOCAL,
     "platform/shoal/runtime/ray_head.py": "looks whether a port of this machine is free",
@@ -69,7 +68,7 @@ EXCEPTIONS = {
     "plugins/shoal_anomalies/mail.py": "the mail server, which the operator has configured",
     "plugins/shoal_features/aggregation.py": "reads what is registered; fetches no extension",
     "plugins/shoal_features/feast_http.py": CLIENT,
-    "plugins/shoal_search/embedder.py": "a model that the operator has named",
+    "plugins/shoal_search/sentence_encoder.py": "a model that the operator has named",
 }
 """A file or folder that connects by itself, and why: see docs/security.md."""
 

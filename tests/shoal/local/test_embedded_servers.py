@@ -1,4 +1,3 @@
-import asyncio
 import json
 import os
 import signal
@@ -16,10 +15,9 @@ from redis import Redis
 
 from shoal import Conflict, Unavailable
 from shoal.local.embedded_servers import EmbeddedServers
-from shoal.local.redis_process import EventsProcess, RedisProcess
-from shoal.tenants.tenant_stores import open_stores
+from shoal.local.redis_process import RedisProcess
 
-NAMES = ["redis", "events", "milvus"]
+NAMES = ["redis", "events"]
 
 pytestmark = pytest.mark.integration
 
@@ -31,24 +29,12 @@ def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
     made.stop()
 
 
-class RedisAndRemoteMilvus(RedisProcess):
+class RedisAlone(RedisProcess):
     name = "elsewhere"
-
-    def store_settings(self) -> dict[str, str]:
-        return {**super().store_settings(), "vectors": "http://elsewhere:19530"}
-
-
-class EventsAndRemoteMilvus(EventsProcess):
-    def store_settings(self) -> dict[str, str]:
-        return {**super().store_settings(), "vectors": "http://elsewhere:19530"}
 
 
 class OneServer(EmbeddedServers):
-    kinds = (RedisAndRemoteMilvus,)
-
-
-class TwoServers(EmbeddedServers):
-    kinds = (RedisProcess, EventsAndRemoteMilvus)
+    kinds = (RedisAlone,)
 
 
 def pids(servers: EmbeddedServers) -> dict[str, int]:
@@ -86,7 +72,7 @@ def test_servers_start_restart_and_stop(servers: EmbeddedServers) -> None:
     # only the owner can read the files
     for path in [servers.folder, *(servers.folder / name for name in NAMES)]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    private = ["endpoints.json", "lock", "redis/redis.conf", "events/redis.conf", "milvus/token"]
+    private = ["endpoints.json", "lock", "redis/redis.conf", "events/redis.conf"]
     for path in private:
         assert stat.S_IMODE((servers.folder / path).stat().st_mode) == 0o600
     secrets = [
@@ -111,14 +97,6 @@ def test_servers_start_restart_and_stop(servers: EmbeddedServers) -> None:
     client(config.online).set("a", "1")
     client(config.events).xadd("s", {"a": "1"})
 
-    async def search_fails_at_once() -> None:
-        """Searches fail at once; pymilvus by itself would retry for half a minute."""
-        vectors = open_stores(config, "acme").vectors
-        for _ in range(3):
-            async with asyncio.timeout(60):
-                with pytest.raises(Unavailable):
-                    await vectors.names()
-
     # another run is refused
     with pytest.raises(Conflict, match=str(os.getpid())):
         EmbeddedServers(servers.folder).start()
@@ -133,8 +111,7 @@ def test_servers_start_restart_and_stop(servers: EmbeddedServers) -> None:
         os.kill(before[name], signal.SIGKILL)
         assert has_ended(before[name])
     assert all(servers.check().values())
-    asyncio.run(search_fails_at_once())
-    assert len(servers.supervise_once()) == 3
+    assert len(servers.supervise_once()) == 2
     assert servers.supervise_once() == []
     wait_until_ready(servers)
     assert servers.config() == config
@@ -162,11 +139,6 @@ def test_servers_start_restart_and_stop(servers: EmbeddedServers) -> None:
 RUN = """
 import sys, time
 from shoal.local.embedded_servers import EmbeddedServers
-from shoal.local.redis_process import EventsProcess, RedisProcess
-class EventsAndRemoteMilvus(EventsProcess):
-    def store_settings(self):
-        return {**super().store_settings(), "vectors": "http://elsewhere:19530"}
-EmbeddedServers.kinds = (RedisProcess, EventsAndRemoteMilvus)
 EmbeddedServers(sys.argv[1]).start()
 print("ready", flush=True)
 time.sleep(60)
@@ -178,7 +150,7 @@ def test_servers_left_by_a_killed_run_are_replaced(tmp_path: Path) -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
     written = tmp_path / "endpoints.json"
-    known, config = json.loads(written.read_text()), TwoServers(tmp_path).config()
+    known, config = json.loads(written.read_text()), EmbeddedServers(tmp_path).config()
     client(config.events).set("a", "1")
     child.kill()
     child.wait()
@@ -188,7 +160,7 @@ def test_servers_left_by_a_killed_run_are_replaced(tmp_path: Path) -> None:
     known["redis"]["pid"] = 0  # as if it had been killed before it wrote that down
     known["events"] |= {"pid": os.getpid(), "started": 1}  # another process's id by now
     written.write_text(json.dumps(known))
-    servers, lines = TwoServers(tmp_path), list[str]()
+    servers, lines = EmbeddedServers(tmp_path), list[str]()
     assert servers.start(lines.append) == config
     assert all(has_ended(pid) for pid in left)
     assert len([line for line in lines if "earlier run" in line]) == 2

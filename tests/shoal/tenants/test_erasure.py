@@ -24,7 +24,7 @@ async def fill(stores: TenantStores, config: StoreConfig, tenant: str) -> None:
     await RedisEventLog(config).archive(tenant)
     await stores.lake.append("metrics", pa.table({"n": [1]}), date(2026, 3, 1))
     await stores.vectors.ensure("items", VectorSchema(2))
-    await stores.vectors.upsert("items", [{"id": str(i), "vector": [1, 0]} for i in range(4)])
+    await stores.vectors.upsert("items", [{"id": str(i), "vectors": [[1, 0]]} for i in range(4)])
 
 
 async def test_erasing_a_tenant_removes_all_of_it_and_nothing_else(
