@@ -4,17 +4,18 @@ import asyncio
 import json
 import pickle
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from typing import Any
 
 import numpy as np
 import orjson
 
-from shoal import Egress, Event, JobContext, TenantContext
+from shoal import Egress, Event, Invalid, JobContext, TenantContext
 
-from .embedder import EmbeddedItem, Embedder
+from .embedder import EmbeddedItem, Embedder, EmbedRequest
 from .items import Item
 from .parameters import SearchSettings
 from .states import State, Version, newest_states, read_states
@@ -62,18 +63,54 @@ def reindex(job: JobContext) -> dict[str, Any]:
     With the argument `fresh` all items are embedded and written anew, and those that
     are not in the log are dropped; without it, what is indexed already costs nothing.
     Searches are answered and changes indexed meanwhile.
+
+    With the argument `model`, the name of another configured model, its index is
+    written beside that which is searched. With `drop`, the indexes of all other models
+    are dropped in the end; without `model`, as one of them may be searched.
     """
+    fresh, drop = bool(job.arguments.get("fresh")), bool(job.arguments.get("drop"))
+    model = job.arguments.get("model")
+    if model is not None and drop:
+        raise Invalid.at("arguments.drop", "cannot be given together with model")
     done = {}
     for ctx in job.tenants:
-        fresh = bool(job.arguments.get("fresh"))
-        done[ctx.tenant] = asyncio.run(reindex_tenant(job, ctx, fresh=fresh))
+        made = reindex_tenant(job, ctx, fresh=fresh, model=None if model is None else str(model))
+        done[ctx.tenant] = asyncio.run(made)
+        if drop:
+            asyncio.run(drop_others(ctx))
     return {"items": sum(done.values()), "tenants": done}
 
 
-async def reindex_tenant(job: JobContext, ctx: TenantContext, *, fresh: bool) -> int:
+def embedding_here(
+    settings: SearchSettings, egress: Egress
+) -> Callable[[EmbedRequest], Awaitable[Any]]:
+    """Embeds in this process, with a model that the backend has not."""
+    embedder = cache(lambda: Embedder(settings, egress))
+
+    async def embed(request: EmbedRequest) -> Any:
+        return (await asyncio.to_thread(lambda: embedder().embed([request])))[0]
+
+    return embed
+
+
+async def drop_others(ctx: TenantContext) -> None:
+    """Drop the indexes of other models and languages."""
+    collection = ctx.services.settings(SearchSettings).collection
+    for name in await ctx.stores.vectors.names():
+        if name.startswith("items_") and name != collection:
+            await ctx.stores.vectors.drop(name)
+
+
+async def reindex_tenant(
+    job: JobContext, ctx: TenantContext, *, fresh: bool, model: str | None = None
+) -> int:
     """Index a tenant's items from its event log; return how many there are."""
     settings = ctx.services.settings(SearchSettings)
-    writer = Writer(settings, ctx.services.backend("embedder").embed)
+    embed = ctx.services.backend("embedder").embed
+    if model is not None:
+        settings = settings.using(model)
+        embed = embedding_here(settings, ctx.services.egress)
+    writer = Writer(settings, embed)
     edition = time.time_ns() // 1_000_000 if fresh else 0
     logged = await read_log(ctx)
     done, total = 0, len(logged.newest)

@@ -5,7 +5,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoal import Parameters
+from shoal import Invalid, Parameters
 
 
 class SearchParameters(Parameters):
@@ -75,6 +75,20 @@ class SearchSettings(BaseModel):
     """CPU threads for batches; None is all cores, at most four."""
     language: str = "english"
     """A language of the Snowball stemmer."""
+
+    def using(self, model: str) -> "SearchSettings":
+        """The same settings with another model.
+
+        Raises:
+            Invalid: The operator has not configured it.
+        """
+        if model not in {self.model, *self.models}:
+            raise Invalid.at(
+                "arguments.model",
+                f"no model {model!r} in capabilities.search.models; configured are "
+                + ", ".join(sorted({self.model, *self.models})),
+            )
+        return self.model_copy(update={"model": model})
 
     @property
     def collection(self) -> str:
