@@ -1,9 +1,22 @@
-"""BM25 of some documents, from the statistics of the whole corpus."""
+"""BM25 of some documents, from statistics of those that the asker may see."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTerm:
+    """Something that a query asks for.
+
+    Attributes:
+        ways: The terms that stand for it, each with its weight in (0, 1]: 1 as typed,
+            less where it was corrected or completed. In a document the best one counts.
+        times: How often the query has it.
+    """
+
+    ways: tuple[tuple[str, float], ...]
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +25,12 @@ class Corpus:
 
     Attributes:
         documents: How many there are.
-        length: The sum of their lengths, in stems.
+        mean_length: The mean of their lengths, in terms.
         frequency: In how many of them a term occurs.
     """
 
     documents: int
-    length: int
+    mean_length: float
     frequency: Mapping[str, int]
 
     def idf(self, term: str) -> float:
@@ -26,9 +39,25 @@ class Corpus:
         return math.log((self.documents - df + 0.5) / (df + 0.5) + 1)
 
 
+class Document:
+    """A text as its terms, joined by single spaces."""
+
+    __slots__ = ("_terms", "length")
+
+    def __init__(self, terms: str) -> None:
+        # Doubled spaces, so that a term's spaces are its own, and counting is the
+        # library's: texts have up to 10,000 terms.
+        self._terms = f" {terms.replace(' ', '  ')} "
+        self.length = terms.count(" ") + 1 if terms else 0
+
+    def count(self, term: str) -> int:
+        """How often a term occurs."""
+        return self._terms.count(f" {term} ")
+
+
 def bm25(
-    query: Sequence[str],
-    documents: Iterable[Sequence[str]],
+    query: Sequence[QueryTerm],
+    documents: Iterable[Document],
     corpus: Corpus,
     *,
     k1: float = 0.9,
@@ -37,13 +66,13 @@ def bm25(
     """Score documents by BM25.
 
     The score is Σ idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)).
-    The vector store's own BM25 only finds candidates. It may use the statistics of one
-    segment and fixed k1 and b, so the score that counts is computed here.
+    The store's own BM25 only finds candidates: its statistics are those of all rows,
+    also of those that the asker may not see.
 
     Args:
-        query: The stems of the query; a repeated stem counts as often.
-        documents: The stems of each document.
-        corpus: Statistics of all documents.
+        query: What is asked for.
+        documents: The documents.
+        corpus: Statistics of what the asker may see.
         k1: Term-frequency saturation.
         b: Length normalization, in [0, 1].
 
@@ -53,13 +82,20 @@ def bm25(
     Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond
     (2009).
     """
-    mean = max(corpus.length, 1) / max(corpus.documents, 1)
-    weights = [
-        (term, times * corpus.idf(term) * (k1 + 1)) for term, times in Counter(query).items()
+    mean = max(corpus.mean_length, 1)
+    weighted = [
+        [(way, asked.times * weight * corpus.idf(way) * (k1 + 1)) for way, weight in asked.ways]
+        for asked in query
     ]
     scores = []
     for document in documents:
-        norm = k1 * (1 - b + b * len(document) / mean)
-        found = ((weight, document.count(term)) for term, weight in weights)
-        scores.append(sum(weight * tf / (tf + norm) for weight, tf in found if tf))
+        norm = k1 * (1 - b + b * document.length / mean)
+        score = 0.0
+        for ways in weighted:
+            best = 0.0
+            for way, weight in ways:
+                if tf := document.count(way):
+                    best = max(best, weight * tf / (tf + norm))
+            score += best
+        scores.append(score)
     return scores

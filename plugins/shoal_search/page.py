@@ -1,13 +1,12 @@
 """The console's page: search as the signed-in key, with the parts of each score."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 
 from shoal import PageContext, ShoalError
-
-from .analyzer import Analyzer
 
 TYPES = ("item", "update", "doc", "file")
 SINCE = {"": "Any time", "1": "Last day", "7": "Last week", "30": "Last month", "365": "Last year"}
@@ -16,8 +15,6 @@ PARTS = {"semantic": "meaning", "keyword": "words", "recency": "recency"}
 
 def page(context: PageContext) -> None:
     from nicegui import ui
-
-    analyzer = Analyzer()
 
     async def search() -> None:
         if not (query.value or "").strip():
@@ -46,12 +43,13 @@ def page(context: PageContext) -> None:
                 ui.label("Nothing found.").classes("sh-empty").mark("search-nothing")
                 return
             ui.label(
-                f"Best {len(answer['hits'])} of {answer['total']} scored items, "
+                f"Best {len(answer['hits'])} of {answer['total']:,} items, "
                 f"in {answer['took_ms']:.0f} ms"
             ).classes("sh-muted")
-            stems = set(analyzer.stems(query.value))
+            for correction in answer["corrections"]:
+                ui.label(f"“{correction['typed']}” was read as “{correction['meant'][0]}”.")
             for hit in answer["hits"]:
-                _hit(ui, hit, stems, analyzer)
+                _hit(ui, hit)
 
     with ui.row().classes("items-center w-full no-wrap"):
         query = (
@@ -79,18 +77,19 @@ def page(context: PageContext) -> None:
     results = ui.column().classes("w-full").mark("search-results")
 
 
-def _hit(ui: Any, hit: dict[str, Any], stems: set[str], analyzer: Analyzer) -> None:
+def _hit(ui: Any, hit: dict[str, Any]) -> None:
     with (
         ui.element("div").classes("sh-card w-full").mark("search-hit"),
         ui.row().classes("w-full no-wrap items-start"),
     ):
         with ui.column().classes("grow min-w-0 gap-1"):
-            title = highlight(hit["title"] or hit["id"], stems, analyzer)
+            marks = hit["highlights"]
+            title = mark(hit["title"], marks["title"]) if hit["title"] else escape(hit["id"])
             if hit["url"] and re.match(r"https?://", hit["url"]):
                 link = f'href="{escape(hit["url"])}" target="_blank" rel="noopener"'
                 title = f'<a class="sh-link" {link}>{title}</a>'
             ui.html(f'<h2 class="sh-h2">{title}</h2>', sanitize=False)
-            ui.html(highlight(hit["snippet"], stems, analyzer), sanitize=False)
+            ui.html(mark(hit["snippet"], marks["snippet"]), sanitize=False)
             with ui.row().classes("items-center gap-2"):
                 ui.label(hit["type"]).classes("sh-pill")
                 ui.label(hit["board_id"]).classes("sh-pill")
@@ -108,11 +107,10 @@ def _hit(ui: Any, hit: dict[str, Any], stems: set[str], analyzer: Analyzer) -> N
                     ui.linear_progress(value, show_value=False, size="6px").props("rounded")
 
 
-def highlight(text: str, stems: set[str], analyzer: Analyzer) -> str:
-    """Escape `text` as HTML and mark the words of the query."""
+def mark(text: str, ranges: Sequence[Sequence[int]]) -> str:
+    """Escape `text` as HTML and mark parts of it."""
     parts, at = [], 0
-    for stem, start, end in analyzer.tokens(text):
-        if stem in stems and start >= at:
-            parts += [escape(text[at:start]), "<mark>", escape(text[start:end]), "</mark>"]
-            at = end
+    for start, end in ranges:
+        parts += [escape(text[at:start]), "<mark>", escape(text[start:end]), "</mark>"]
+        at = end
     return "".join([*parts, escape(text[at:])])

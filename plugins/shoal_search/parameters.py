@@ -20,7 +20,7 @@ class SearchParameters(Parameters):
     """BM25's term-frequency saturation."""
     bm25_b: float = Field(default=0.4, ge=0, le=1)
     """BM25's length normalization: 0 is none, 1 is full."""
-    candidates: int = Field(default=30, ge=10, le=500)
+    candidates: int = Field(default=100, ge=10, le=500)
     """How many of the nearest by meaning, and of the best by words, are scored."""
 
 

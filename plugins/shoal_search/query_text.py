@@ -95,8 +95,9 @@ def read_query(typed: str, analyzer: Analyzer) -> QueryText:
 
 
 def _names(typed: str) -> Iterator[str]:
-    """The query itself, addresses and their parts, and pieces with digits."""
-    yield typed.strip()
+    """The query if it is one piece, addresses, their parts, and pieces with digits."""
+    if len(typed.split()) == 1:
+        yield typed.strip()
     pieces = [piece for raw in typed.split() for piece in (raw, raw.strip(AROUND))]
     addresses = [piece for piece in dict.fromkeys(pieces) if URL.fullmatch(piece)]
     is_alone = len(typed.split()) == 1

@@ -1,20 +1,18 @@
-"""The HTTP operations of search."""
+"""The HTTP operations of search: writing and reading items, and vectors."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from shoal import (
     BatchResult,
     Event,
     Identifier,
-    Invalid,
     Meter,
     NotFound,
     Services,
@@ -26,11 +24,10 @@ from shoal import (
 )
 
 from .file_routes import FILE, AddedFile, FileRoutes
-from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items, reject_number
-from .parameters import SearchParameters, SearchSettings
+from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items
+from .parameters import SearchSettings
 from .rows import SHOWN, content_digest
-from .searcher import FoundItem, Searcher, SearchQuery
-from .snippets import snippet
+from .search_routes import add_search_routes
 from .states import SOURCE, State, Version
 from .stream import REQUEST_SECONDS
 from .writer import Writer
@@ -55,25 +52,6 @@ class DeletedItem(_Body):
     deleted: str = Field(description="The item's id.")
 
 
-class HitScores(_Body):
-    semantic: float
-    keyword: float
-    recency: float
-
-
-class HitBody(_Body):
-    id: str
-    board_id: str
-    type: ItemType
-    title: str
-    snippet: str
-    updated_at: datetime
-    url: str | None
-    metadata: dict[str, Any] | None = Field(description="As the item was added with it.")
-    score: float
-    scores: HitScores
-
-
 class ItemBody(_Body):
     id: str
     board_id: str
@@ -83,14 +61,6 @@ class ItemBody(_Body):
     updated_at: datetime
     url: str | None
     metadata: dict[str, Any] | None
-
-
-class SearchResults(_Body):
-    hits: list[HitBody]
-    total: int = Field(
-        description="How many items were scored: the nearest by meaning and the best by words."
-    )
-    took_ms: float
 
 
 class Texts(BaseModel):
@@ -118,7 +88,6 @@ class SearchRoutes:
         self.settings = services.settings(SearchSettings)
         embedder = services.backend("embedder")
         self.writer = Writer(self.settings, embedder.embed)
-        self.searcher = Searcher(self.settings, embedder.embed, embedder.onnx_model)
 
     async def add_items(
         self, request: Request, ctx: TenantContext = Depends(requires("write:boards"))
@@ -177,55 +146,6 @@ class SearchRoutes:
         state = State(id, version, is_deletion=True, by_request=True)
         await self.writer.write(ctx, [state])
         return _json({"deleted": id})
-
-    async def search(
-        self,
-        q: Annotated[str, Query(min_length=1, max_length=4_096, description="What to look for.")],
-        limit: Annotated[int, Query(ge=1, le=200)] = 20,
-        board: Annotated[
-            list[Identifier] | None, Query(max_length=1_000, description="Only on these boards.")
-        ] = None,
-        type: Annotated[
-            list[ItemType] | None, Query(max_length=4, description="Only of these types.")
-        ] = None,
-        updated_after: Annotated[
-            Annotated[AwareDatetime, BeforeValidator(reject_number)] | None,
-            Query(description="Only changed after this time."),
-        ] = None,
-        ctx: TenantContext = Depends(requires("read:boards")),
-    ) -> Response:
-        """Find items by meaning, words and recency on the boards the caller may see.
-
-        The best hits come first, each with the three parts of its score.
-        """
-        began = time.perf_counter()
-        if "\0" in q or not q.strip():
-            raise Invalid(
-                "q must not be blank",
-                errors=[{"location": "query.q", "message": "is blank or contains a NUL"}],
-            )
-        query = SearchQuery(
-            q,
-            boards=_searched_boards(ctx, board),
-            types=frozenset(type) if type else None,
-            after=round(updated_after.timestamp() * 1000) if updated_after else None,
-            limit=limit,
-        )
-        found: list[FoundItem] = []
-        total = 0
-        if query.boards is None or query.boards:
-            parameters = ctx.parameters(SearchParameters)
-            now = time.time_ns() // 1_000_000
-            found, total = await self.searcher.search(ctx, query, parameters, now=now)
-        if not total and board:
-            for name in board:
-                if not await self.searcher.has_items(ctx, name):
-                    raise _unknown_board(name)
-        analyzer = self.searcher.analyzer
-        stems = analyzer.stems(q)
-        hits = [_hit(one, snippet(one.item.text, stems, analyzer)) for one in found]
-        took = round((time.perf_counter() - began) * 1000, 2)
-        return _json({"hits": hits, "total": total, "took_ms": took})
 
     async def embed(
         self, body: Texts, ctx: TenantContext = Depends(requires("read:own"))
@@ -295,51 +215,17 @@ def routes(services: Services) -> APIRouter:
     router.put("/files/{id}", response_model=AddedFile, openapi_extra=FILE)(
         FileRoutes(handlers.add_batch).add_file
     )
-    router.get("", response_model=SearchResults, responses={404: {}})(handlers.search)
     router.post("/embed", response_model=Vectors, openapi_extra={"x-shoal-safe": True})(
         handlers.embed
     )
+    add_search_routes(router, services)
     return router
-
-
-def _searched_boards(ctx: TenantContext, wanted: list[str] | None) -> frozenset[str] | None:
-    """The wanted boards, or all that the caller may see (None: every board)."""
-    for name in wanted or ():
-        if not ctx.may_see(name):
-            raise _unknown_board(name)
-    return frozenset(wanted) if wanted else ctx.boards
-
-
-def _unknown_board(board: str) -> NotFound:
-    """The same error for a board that does not exist, is empty, or is not visible."""
-    return NotFound(
-        f"no board {board!r} with items that you may see",
-        errors=[{"location": "query.board", "message": "unknown"}],
-    )
 
 
 def _older(known: Version, *, is_deleted: bool) -> str:
     what = "the item was deleted" if is_deleted else "the item's current state is"
     time = known.updated_at.isoformat().replace("+00:00", "Z")
     return f"updated_at: {what} {'at' if is_deleted else 'of'} {time}, which is later"
-
-
-def _hit(found: FoundItem, passage: str) -> dict[str, Any]:
-    item, scores = found.item, found.scores
-    return {
-        "id": item.id,
-        "board_id": item.board,
-        "type": item.type,
-        "title": item.title,
-        "snippet": passage,
-        "updated_at": datetime.fromtimestamp(item.updated / 1000, UTC),
-        "url": item.url,
-        "metadata": item.metadata,
-        "score": round(scores.total, 6),
-        "scores": {
-            part: round(getattr(scores, part), 6) for part in ("semantic", "keyword", "recency")
-        },
-    }
 
 
 def _content_digests(items: Sequence[Item]) -> list[str]:

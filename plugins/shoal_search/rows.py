@@ -22,10 +22,10 @@ FIELDS: dict[str, FieldKind] = {
     "month": "string",
     "title": "stored",
     "body": "stored",
-    "url": "stored",
+    "url": "string",
     "metadata": "json",
     "words": "tokens",
-    "grams": "tokens",
+    "keys": "strings",
     "surface": "stored",
     "passages": "stored",
     "digest": "string",
@@ -34,9 +34,9 @@ FIELDS: dict[str, FieldKind] = {
 """By field, its kind.
 
 - `updated`: milliseconds since 1970; `month`: that time's, such as `2026-11`.
-- `words`: the stems of title and text, in order; `grams`: the keys of
-  `surface`, see `word_keys`.
-- `surface`: the different words of title and text, folded and not stemmed.
+- `words`: the stems of title and text, in order.
+- `surface`: the different words of title and text, folded and not stemmed; `keys`:
+  those by which words like them are found.
 - `passages`: JSON, [[start, end], …]: the characters of the text that vectors are of.
 - `digest`: of title and text, which all of `words` to `passages` and the vectors follow
   from. `content`: a digest of the whole item.
@@ -44,7 +44,7 @@ FIELDS: dict[str, FieldKind] = {
 SHOWN = ("board", "type", "updated", "title", "body", "url", "metadata")
 """The fields that an item is made of."""
 MAX_FIELD_BYTES = 65_000
-"""UTF-8 bytes that are kept of `words`, `grams` and `surface`."""
+"""UTF-8 bytes that are kept of each of `words`, `keys` and `surface`."""
 
 
 def schema(dimension: int) -> VectorSchema:
@@ -74,7 +74,7 @@ def make_row(
         **shown_fields(item),
         "month": f"{item.updated_at.astimezone(UTC):%Y-%m}",
         "words": analyzer.indexed(item.passage),
-        "grams": join_tokens(word_keys(surface)),
+        "keys": some_texts(word_keys(surface)),
         "surface": join_tokens(surface),
         "passages": orjson.dumps(embedded.passages).decode(),
         "digest": digest(item),
@@ -120,3 +120,13 @@ def join_tokens(tokens: Sequence[str]) -> str:
     if len(joined) * 4 <= MAX_FIELD_BYTES or len(data := joined.encode()) <= MAX_FIELD_BYTES:
         return joined
     return data[:MAX_FIELD_BYTES].decode(errors="ignore").rpartition(" ")[0]
+
+
+def some_texts(texts: Sequence[str]) -> list[str]:
+    """As many of the texts as together have no more than `MAX_FIELD_BYTES`."""
+    size = 0
+    for kept, text in enumerate(texts):
+        size += len(text.encode())
+        if size > MAX_FIELD_BYTES:
+            return list(texts[:kept])
+    return list(texts)

@@ -1,185 +1,238 @@
-"""Searches the index of a tenant's items."""
+"""Finds and orders the items that a query is about."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shoal import AnyOf, Between, Equals, Hit, NotFound, TenantContext, VectorCondition
+from .analyzer import Analyzer
+from .bm25 import Corpus, QueryTerm, bm25
+from .candidates import Candidate, matching_items, named_items, nearest_items
+from .corrections import CERTAINTY, Correction, find_corrections
+from .fusion import Scores, fuse, lift
+from .parameters import SearchParameters
+from .query_text import QueryText, TypedWord, replace_words, typed_words
+from .rare_words import rare_terms
+from .scopes import Scope
+from .word_statistics import WordStatistics
 
-from .bm25 import Corpus, bm25
-from .embedder import EmbedRequest
-from .fusion import Scores, fuse
-from .onnx_encoder import OnnxModel
-from .parameters import SearchParameters, SearchSettings
-from .query_encoder import QueryEncoder
-from .rows import SHOWN
-from .writer import shared_analyzer
+MAX_TERMS = 128
+"""Terms of a query that count, those with digits and the longest first."""
+MAX_RANKED = 200
+"""Items that are ranked; the others follow in the order of their ids."""
+BY_NAME, BY_TITLE = 1_000.0, 100.0
+"""How much a query names an item whose id, address or title it has; a code less."""
+TITLE_SHARE = 0.75
+"""Of a title's different terms, those that a query must have to name the item."""
 
-LENGTH = 40
-"""Terms of an item, where BM25 needs the mean."""
+Encode = Callable[[str, str], Awaitable[np.ndarray]]
+"""(tenant, text) to float32 of shape (dimension,), of length 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class SearchQuery:
-    """What to look for.
+class Found:
+    """An item that was found.
 
     Attributes:
-        text: The query as typed.
-        boards: Only on these boards; None is all.
-        types: Only of these types; None is all.
-        after: Only changed after this time, in milliseconds since 1970.
-        limit: How many hits.
+        candidate: The item.
+        scores: The parts of its score.
+        passage: Which of its passages is nearest by meaning, from 0; None without any.
     """
 
-    text: str
-    boards: frozenset[str] | None = None
-    types: frozenset[str] | None = None
-    after: int | None = None
-    limit: int = 20
-
-    def filter(self) -> list[VectorCondition]:
-        """What is searched."""
-        conditions: list[VectorCondition] = []
-        for name, wanted in (("board", self.boards), ("type", self.types)):
-            if wanted is not None:
-                conditions.append(AnyOf(name, sorted(wanted)))
-        if self.after is not None:
-            conditions.append(Between("updated", above=self.after))
-        return conditions
-
-
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    """An item as the index has it. `updated` is in milliseconds since 1970."""
-
-    id: str
-    board: str
-    type: str
-    updated: int
-    title: str
-    text: str
-    url: str | None
-    metadata: dict[str, Any] | None
-
-    @classmethod
-    def of(cls, id: str, row: Mapping[str, Any]) -> "StoredItem":
-        """The item of a row with the fields `SHOWN`."""
-        return cls(id, *(row[name] for name in SHOWN))
-
-
-@dataclass(frozen=True, slots=True)
-class FoundItem:
-    """An item and its scores."""
-
-    item: StoredItem
+    candidate: Candidate
     scores: Scores
+    passage: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query with what is needed to score items.
+
+    Attributes:
+        vector: Shape (dimension,), of length 1; None where nothing is asked for.
+        terms: What is asked for.
+        corpus: Statistics of the items that the asker may see.
+        corrections: The words that were corrected or completed.
+        parameters: Weights.
+        now: Milliseconds since 1970, for recency.
+    """
+
+    vector: np.ndarray = field(repr=False)
+    terms: tuple[QueryTerm, ...]
+    corpus: Corpus = field(repr=False)
+    corrections: tuple[Correction, ...]
+    parameters: SearchParameters
+    now: int
+
+    @property
+    def ways(self) -> frozenset[str]:
+        """The terms that stand for what is asked for."""
+        return frozenset(way for term in self.terms for way, _ in term.ways)
+
+    def keyword_scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        """BM25 of each, ≥ 0."""
+        documents = [candidate.document for candidate in candidates]
+        k1, b = self.parameters.bm25_k1, self.parameters.bm25_b
+        return bm25(self.terms, documents, self.corpus, k1=k1, b=b)
+
+    def score(self, candidates: Sequence[Candidate], best: float | None = None) -> list[Found]:
+        """Score items in all parts, best first; `best` is the BM25 that counts as 1."""
+        cosines, passages = _similarity(candidates, self.vector)
+        ranked = fuse(
+            cosines,
+            self.keyword_scores(candidates),
+            [candidate.updated for candidate in candidates],
+            [candidate.id for candidate in candidates],
+            now=self.now,
+            parameters=self.parameters,
+            best=best,
+        )
+        return [Found(candidates[i], scores, passages[i]) for i, scores in ranked]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What a search found: the items, best first, and the BM25 that counts as 1."""
+
+    question: Question
+    found: list[Found]
+    best: float
 
 
 class Searcher:
-    """Searches and reads items.
+    """Ranks the items of a scope.
 
     Args:
-        settings: Model and language, which choose the collection.
-        embed: Calls the embedder: float32 (texts, dimension), rows of length 1.
-        fetch_model: Gives the exported model for queries; None leaves them to `embed`.
+        analyzer: Finds words.
+        encode: Makes vectors of queries.
     """
 
-    def __init__(
-        self,
-        settings: SearchSettings,
-        embed: Callable[[EmbedRequest], Awaitable[np.ndarray]],
-        fetch_model: Callable[[], Awaitable[OnnxModel | None]] | None = None,
-    ) -> None:
-        self.collection = settings.collection
-        self.analyzer = shared_analyzer(settings.language)
-        self._encode_query = QueryEncoder(embed, fetch_model)
+    def __init__(self, analyzer: Analyzer, encode: Encode) -> None:
+        self._analyzer, self._encode = analyzer, encode
+        self._statistics = WordStatistics()
 
-    async def search(
-        self, ctx: TenantContext, query: SearchQuery, parameters: SearchParameters, now: int
-    ) -> tuple[list[FoundItem], int]:
-        """Find the best items.
+    async def rank(
+        self, scope: Scope, query: QueryText, parameters: SearchParameters, now: int
+    ) -> Ranking:
+        """Find the best items of a scope, and order them.
 
-        The nearest by meaning and the best by words are searched concurrently. Each
-        candidate is then scored in all parts, so that a score does not depend on which
-        search found the item.
+        The nearest by meaning and those with words of the query are found at the same
+        time. Each is then scored in all parts, so that a score does not depend on how
+        an item was found.
 
         Args:
-            ctx: Whose items.
-            query: What to look for.
+            scope: Where.
+            query: What is looked for.
             parameters: Weights and the number of candidates.
             now: Milliseconds since 1970, for recency.
 
         Returns:
-            The best items in order, and how many candidates were scored.
+            At most `MAX_RANKED` items, the same for every number that is asked for.
         """
-        stems, filter = self.analyzer.stems(query.text), query.filter()
-        vectors, limit = ctx.stores.vectors, max(parameters.candidates, query.limit)
-        fields = (*SHOWN, "words")
-
-        async def by_meaning() -> tuple[np.ndarray, list[Hit]]:
-            vector: Any = await self._encode_query(ctx.tenant, query.text)
-            return vector, await vectors.nearest(
-                self.collection, vector, limit=limit, filter=filter, fields=fields
-            )
-
-        async def by_words() -> list[Hit]:
-            return await vectors.matching(
-                self.collection,
-                "words",
-                stems,
-                limit=limit,
-                filter=filter,
-                fields=(*fields, "vectors"),
-            )
-
-        try:
-            (vector, near), matching, corpus = await asyncio.gather(
-                by_meaning(), by_words() if stems else _no_hits(), self._corpus(ctx, stems, filter)
-            )
-        except NotFound:  # no item was ever written
-            return [], 0
-        candidates = {hit.id: hit for hit in near}
-        others = [hit for hit in matching if hit.id not in candidates]
-        candidates |= {hit.id: hit for hit in others}
-        cosines = [hit.score for hit in near]
-        cosines += [float(np.max(hit.fields["vectors"] @ vector, initial=-1)) for hit in others]
-        hits = list(candidates.values())
-        documents = [hit.fields["words"].split() for hit in hits]
-        ranked = fuse(
-            cosines,
-            bm25(stems, documents, corpus, k1=parameters.bm25_k1, b=parameters.bm25_b),
-            [hit.fields["updated"] for hit in hits],
-            now=now,
-            parameters=parameters,
-            limit=query.limit,
+        words = typed_words(query.text, self._analyzer)
+        (vector, nearest), (matching, frequency), named, documents, mean = await asyncio.gather(
+            self._nearest(scope, query.text, parameters.candidates),
+            matching_items(scope, counted_terms(words), self._statistics),
+            named_items(scope, query.names),
+            scope.count(),
+            self._statistics.mean_length(scope),
         )
-        found = [FoundItem(StoredItem.of(hits[i].id, hits[i].fields), s) for i, s in ranked]
-        return found, len(hits)
-
-    async def has_items(self, ctx: TenantContext, board: str) -> bool:
-        """Whether any item is on this board."""
-        try:
-            on_board = [Equals("board", board)]
-            return await ctx.stores.vectors.count(self.collection, filter=on_board) > 0
-        except NotFound:
-            return False
-
-    async def _corpus(
-        self, ctx: TenantContext, terms: Collection[str], filter: Sequence[VectorCondition]
-    ) -> Corpus:
-        """The statistics of what is searched, which is all that the asker may see."""
-        names = list(dict.fromkeys(terms))
-        total, *frequencies = await asyncio.gather(
-            *(
-                ctx.stores.vectors.count(self.collection, filter=[*filter, *more])
-                for more in ([], *([Equals("words", name)] for name in names))
+        corrections = await find_corrections(scope, query, words, frequency, self._analyzer)
+        terms = asked_terms(words, corrections)
+        if corrections:
+            meant = {way for term in terms for way, _ in term.ways} - frequency.keys()
+            text = replace_words(query.text, [(c.word, c.meant[0]) for c in corrections])
+            (vector, nearest), (more, others) = await asyncio.gather(
+                self._nearest(scope, text, parameters.candidates),
+                matching_items(scope, meant, self._statistics),
             )
+            matching, frequency = [*matching, *more], {**frequency, **others}
+        corpus = Corpus(documents, mean, frequency)
+        question = Question(vector, terms, corpus, tuple(corrections), parameters, now)
+        candidates = list({c.id: c for c in (*nearest, *matching, *named)}.values())
+        best = max(question.keyword_scores(candidates), default=0.0)
+        found = question.score(candidates, best)
+        codes, rare = rare_terms(query.text, words, frequency)
+        names = {candidate.id for candidate in named}
+        lifted = lift(
+            [f.scores for f in found],
+            [
+                BY_NAME * (f.candidate.id in names)
+                + BY_TITLE * self._title_share(f.candidate, question)
+                + rarity(f.candidate, codes, corpus)
+                for f in found
+            ],
+            [rarity(f.candidate, rare, corpus) for f in found],
         )
-        return Corpus(total, total * LENGTH, dict(zip(names, frequencies, strict=True)))
+        found = [replace(found[place], scores=scores) for place, scores in lifted[:MAX_RANKED]]
+        return Ranking(question, found, best)
+
+    async def _nearest(
+        self, scope: Scope, text: str, limit: int
+    ) -> tuple[np.ndarray, list[Candidate]]:
+        vector = await self._encode(scope.tenant, text)
+        return vector, await nearest_items(scope, vector, limit)
+
+    def _title_share(self, candidate: Candidate, question: Question) -> float:
+        """How much of a title a query has, where the title has all of the query."""
+        asked = [[way for way, _ in term.ways] for term in question.terms]
+        if not asked or not candidate.title:
+            return 0.0
+        if not all(any(map(candidate.document.count, ways)) for ways in asked):
+            return 0.0
+        title = set(self._analyzer.stems(candidate.title))
+        if not all(title.intersection(ways) for ways in asked):
+            return 0.0
+        share = len(title & question.ways) / len(title)
+        return share if share >= TITLE_SHARE else 0.0
 
 
-async def _no_hits() -> list[Hit]:
-    return []
+def counted_terms(words: Sequence[TypedWord]) -> list[str]:
+    """The terms of a query that count; of very many, those that say most."""
+    terms = list(dict.fromkeys(term for word in words for term in word.terms))
+    if len(terms) > MAX_TERMS:
+        terms.sort(key=lambda term: (not any(map(str.isdigit, term)), -len(term), term))
+    return terms[:MAX_TERMS]
+
+
+def asked_terms(
+    words: Sequence[TypedWord], corrections: Sequence[Correction] = ()
+) -> tuple[QueryTerm, ...]:
+    """What is asked for: each term as typed, or the terms of what was meant instead."""
+    corrected = {correction.word: correction for correction in corrections}
+    counted = set(counted_terms(words))
+    asked: Counter[tuple[tuple[str, float], ...]] = Counter()
+    for word in words:
+        if (correction := corrected.get(word)) is not None:
+            weight = CERTAINTY[correction.kind]
+            asked[tuple((term, weight) for term in correction.terms)] += 1
+        else:
+            for term in word.terms:
+                if term in counted:
+                    asked[((term, 1.0),)] += 1
+    return tuple(QueryTerm(ways, times) for ways, times in asked.items() if ways)
+
+
+def rarity(candidate: Candidate, terms: Collection[str], corpus: Corpus) -> float:
+    """How rare those of the terms are that an item has."""
+    return sum(corpus.idf(term) for term in sorted(terms) if candidate.document.count(term))
+
+
+def _similarity(
+    candidates: Sequence[Candidate], vector: np.ndarray
+) -> tuple[np.ndarray, list[int | None]]:
+    """The cosine of each candidate's nearest passage, and which it is."""
+    cosines = np.zeros(len(candidates))
+    passages: list[int | None] = [None] * len(candidates)
+    having = [i for i, candidate in enumerate(candidates) if len(candidate.vectors)]
+    if having:
+        each = np.concatenate([candidates[i].vectors for i in having]) @ vector
+        start = 0
+        for i in having:
+            end = start + len(candidates[i].vectors)
+            best = int(each[start:end].argmax())
+            cosines[i], passages[i] = each[start + best], best
+            start = end
+    return cosines, passages

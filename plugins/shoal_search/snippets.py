@@ -1,4 +1,4 @@
-"""The passage of a text that shows why it was found."""
+"""The part of a text that shows why it was found, and the words to mark in it."""
 
 from collections import Counter, deque
 from collections.abc import Collection
@@ -11,16 +11,16 @@ MAX_SCANNED = 20_000
 
 
 def snippet(text: str, query: Collection[str], analyzer: Analyzer, *, length: int = LENGTH) -> str:
-    """The earliest passage of `text` with the most different stems of the query.
+    """The earliest part of `text` with the most different terms of the query.
 
     Args:
-        text: The whole text.
-        query: Stems to show; without any of them the beginning is shown.
-        analyzer: Finds the stems of `text`.
+        text: The whole text, or a passage of it.
+        query: Terms to show; without any of them the beginning is shown.
+        analyzer: Finds the terms of `text`.
         length: About how many characters.
 
     Returns:
-        The passage, cut between words, with `…` where text is omitted.
+        The part, cut between words, with `…` where text is omitted.
     """
     if len(text) <= length:
         return " ".join(text.split())
@@ -65,3 +65,25 @@ def _before_space(text: str, start: int, stop: int) -> int:
     if text[stop].isspace():
         return stop
     return next((i for i in range(stop, start, -1) if text[i - 1].isspace()), stop)
+
+
+def find_highlights(text: str, query: Collection[str], analyzer: Analyzer) -> list[tuple[int, int]]:
+    """Where the words of a query are in a text.
+
+    Args:
+        text: A title or a snippet.
+        query: The terms of the query.
+        analyzer: Finds the terms of `text`.
+
+    Returns:
+        [start, end) of each word, in characters (Unicode code points), in order and
+        apart from each other.
+    """
+    found: list[tuple[int, int]] = []
+    for term, start, end in analyzer.tokens(text) if query else ():
+        if term in query:
+            if found and start < found[-1][1]:
+                found[-1] = (min(found[-1][0], start), max(found[-1][1], end))
+            else:
+                found.append((start, end))
+    return found

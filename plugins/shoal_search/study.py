@@ -1,6 +1,5 @@
 """The offline study: which parameters rank judged queries best."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,18 +9,28 @@ from shoal import Invalid, Parameters, Study
 
 from .analyzer import Analyzer
 from .beir import load_collection, ndcg
-from .bm25 import Corpus, bm25
-from .fusion import fuse
+from .bm25 import Corpus, Document, bm25
+from .candidates import MAX_NEWEST, Candidate, split_terms
+from .fusion import fuse, lift
 from .parameters import SearchParameters
+from .query_text import TypedWord, typed_words
+from .rare_words import rare_terms
+from .searcher import asked_terms, counted_terms, rarity
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The documents of a collection."""
+    """The documents of a collection.
 
-    ids: list[str]
-    stems: list[list[str]]
-    corpus: Corpus
+    Attributes:
+        candidates: As the index gives them, without vectors.
+        postings: By term, the positions of the documents that have it.
+        mean_length: In terms.
+    """
+
+    candidates: list[Candidate]
+    postings: dict[str, list[int]]
+    mean_length: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +38,10 @@ class JudgedQuery:
     """One judged query against all documents of a collection."""
 
     documents: Documents
-    stems: list[str]
+    text: str
+    words: list[TypedWord]
     cosine: np.ndarray
     """Shape (documents,)."""
-    matching: np.ndarray
-    """Positions of the documents that share a stem with the query."""
     relevance: dict[str, int]
 
 
@@ -51,51 +59,62 @@ def load(folder: str) -> list[JudgedQuery]:
         raise Invalid(f"{folder} is not a judged collection in BEIR's layout: {error}") from error
     analyzer, embedder = Analyzer(), Embedder()
     passages = [f"{title}\n{text}" if title else text for _, title, text in collection.documents]
-    stems = [analyzer.stems(passage) for passage in passages]
-    postings: dict[str, set[int]] = {}
-    for position, document in enumerate(stems):
-        for term in set(document):
-            postings.setdefault(term, set()).add(position)
-    corpus = Corpus(
-        len(stems), sum(map(len, stems)), {term: len(found) for term, found in postings.items()}
-    )
+    none = np.zeros((0, 0), np.float32)
+    candidates, postings = [], dict[str, list[int]]()
+    for position, ((id, title, _), passage) in enumerate(
+        zip(collection.documents, passages, strict=True)
+    ):
+        terms = analyzer.stems(passage)
+        candidates.append(Candidate(id, title, 0, Document(" ".join(terms)), none, id))
+        for term in set(terms):
+            postings.setdefault(term, []).append(position)
+    mean = float(np.mean([candidate.document.length for candidate in candidates]))
     texts = [collection.queries[query] for query in collection.relevance]
     cosine = embedder.encode(texts, "query") @ embedder.encode(passages).T
-    documents = Documents([id for id, _, _ in collection.documents], stems, corpus)
-    judged = []
-    for text, row, relevance in zip(texts, cosine, collection.relevance.values(), strict=True):
-        query = analyzer.stems(text)
-        found: set[int] = set().union(*(postings.get(term, ()) for term in query))
-        matching = np.array(sorted(found), int)
-        judged.append(JudgedQuery(documents, query, row, matching, relevance))
-    return judged
+    documents = Documents(candidates, postings, mean)
+    return [
+        JudgedQuery(documents, text, typed_words(text, analyzer), row, relevance)
+        for text, row, relevance in zip(texts, cosine, collection.relevance.values(), strict=True)
+    ]
 
 
 def objective(parameters: Parameters, queries: Sequence[JudgedQuery]) -> float:
     """Mean nDCG@10 of the queries, searched and scored as the index does it."""
     assert isinstance(parameters, SearchParameters)
-    now = time.time_ns() // 1_000_000
-    qualities = [_quality(query, parameters, now) for query in queries]
+    qualities = [_quality(query, parameters) for query in queries]
     return float(np.mean(qualities)) if qualities else 0.0
 
 
-def _quality(query: JudgedQuery, parameters: SearchParameters, now: int) -> float:
-    count, documents = parameters.candidates, query.documents
-    positions = query.matching.tolist()
-    texts = (documents.stems[i] for i in positions)
-    found = bm25(query.stems, texts, documents.corpus, k1=parameters.bm25_k1, b=parameters.bm25_b)
-    scores = dict(zip(positions, found, strict=True))
-    near = np.argsort(-query.cosine, kind="stable")[:count].tolist()
-    matching = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
-    candidates = list(dict.fromkeys([*near, *matching]))
+def _quality(query: JudgedQuery, parameters: SearchParameters) -> float:
+    """nDCG@10 of one query: without corrections, of which such collections need few."""
+    documents, postings = query.documents, query.documents.postings
+    counted = counted_terms(query.words)
+    frequency = {term: len(postings.get(term, ())) for term in counted}
+    rare, frequent = split_terms(counted, frequency)
+    near = np.argsort(-query.cosine, kind="stable")[: parameters.candidates].tolist()
+    matching = [position for term in rare for position in postings.get(term, ())]
+    if len(frequent) > 1:
+        matching += sorted(set(postings[frequent[0]]) & set(postings[frequent[1]]))[:MAX_NEWEST]
+    positions = list(dict.fromkeys([*near, *matching]))
+    candidates = [documents.candidates[position] for position in positions]
+    corpus = Corpus(len(documents.candidates), documents.mean_length, frequency)
+    k1, b = parameters.bm25_k1, parameters.bm25_b
     ranked = fuse(
-        query.cosine[candidates],
-        [scores.get(i, 0.0) for i in candidates],
-        [now] * len(candidates),
-        now=now,
+        query.cosine[positions],
+        bm25(asked_terms(query.words), [c.document for c in candidates], corpus, k1=k1, b=b),
+        [0] * len(candidates),
+        [candidate.id for candidate in candidates],
+        now=0,
         parameters=parameters,
     )
-    return ndcg([documents.ids[candidates[i]] for i, _ in ranked], query.relevance)
+    codes, others = rare_terms(query.text, query.words, frequency)
+    lifted = lift(
+        [scores for _, scores in ranked],
+        [rarity(candidates[i], codes, corpus) for i, _ in ranked],
+        [rarity(candidates[i], others, corpus) for i, _ in ranked],
+    )
+    ids = [candidates[ranked[place][0]].id for place, _ in lifted]
+    return ndcg(ids, query.relevance)
 
 
 STUDY = Study(load, objective, "nDCG@10", fixed=("recency_weight", "half_life_days"))

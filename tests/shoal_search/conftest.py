@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from shoal import Role, ShoalError, TenantContext
+from shoal import Role, ShoalError, TenantContext, VectorCondition
 from shoal.contract.rights import SERVICE_RIGHTS
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
@@ -22,9 +22,12 @@ from shoal_search.analyzer import Analyzer
 from shoal_search.embedder import Embedder, EmbedRequest
 from shoal_search.items import Item
 from shoal_search.onnx_encoder import OnnxModel
-from shoal_search.parameters import SearchSettings
+from shoal_search.parameters import SearchParameters, SearchSettings
+from shoal_search.query_encoder import QueryEncoder
+from shoal_search.query_text import read_query
 from shoal_search.routes import routes
-from shoal_search.searcher import Searcher
+from shoal_search.scopes import Scope, narrow
+from shoal_search.searcher import Found, Searcher
 from shoal_search.states import State, Version
 from shoal_search.writer import Writer
 
@@ -97,20 +100,35 @@ async def ctx(config: StoreConfig, embedder: Embedder) -> AsyncIterator[TenantCo
     await close_connections()
 
 
+NOW = 1_795_392_000_000
+"""2026-11-23, in milliseconds since 1970."""
+
+
 class Index:
     """Writes items one after the other, as if each came with a later event."""
 
     def __init__(self, services: Services) -> None:
         settings = services.settings(SearchSettings)
         self.writer = Writer(settings, services.embed)
-        self.searcher = Searcher(settings, services.embed, services.onnx_model)
-        self.search, self.collection = self.searcher.search, self.writer.collection
+        self.collection, self.analyzer = self.writer.collection, self.writer.analyzer
+        self.searcher = Searcher(self.analyzer, QueryEncoder(services.embed, services.onnx_model))
         self._places = count(1)
 
     async def write(self, ctx: TenantContext, *rows: dict[str, Any]) -> None:
         items = [Item.model_validate(row) for row in rows]
         versions = [Version.of(item.updated_at, f"{next(self._places)}-0") for item in items]
         await self.writer.write(ctx, map(State, [item.id for item in items], versions, items))
+
+    async def rank(
+        self, ctx: TenantContext, text: str, *filter: VectorCondition, **parameters: Any
+    ) -> list[Found]:
+        """What is found, best first, as of `NOW`."""
+        scope = Scope(ctx.stores, ctx.tenant, self.collection, filter)
+        query = read_query(text, self.analyzer)
+        ranking = await self.searcher.rank(
+            await narrow(scope, query, self.analyzer), query, SearchParameters(**parameters), NOW
+        )
+        return ranking.found
 
     async def delete(self, ctx: TenantContext, *ids: str) -> None:
         version = Version.of(datetime.now(UTC), f"{next(self._places)}-0")

@@ -1,14 +1,23 @@
 """BM25."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.bm25 import Corpus, bm25
+from shoal_search.bm25 import Corpus, Document, QueryTerm
+from shoal_search.bm25 import bm25 as score
 
-CORPUS = Corpus(documents=10, length=100, frequency={"rare": 1, "common": 9})
+CORPUS = Corpus(documents=10, mean_length=10, frequency={"rare": 1, "common": 9})
+
+
+def bm25(
+    query: list[str], documents: list[list[str]], corpus: Corpus, **options: float
+) -> list[float]:
+    asked = [QueryTerm(((term, 1.0),), times) for term, times in Counter(query).items()]
+    return score(asked, [Document(" ".join(d)) for d in documents], corpus, **options)
 
 
 def test_it_is_the_formula() -> None:

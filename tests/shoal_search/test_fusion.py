@@ -1,17 +1,24 @@
 """Fusion."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.fusion import DAY_MS, fuse
+from shoal_search.fusion import DAY_MS, Scores, lift
+from shoal_search.fusion import fuse as fuse_ids
 from shoal_search.parameters import SearchParameters
 
 DEFAULT = SearchParameters()
 NOW = 1_800_000_000_000
+
+
+def fuse(cosine: Any, bm25: Any, updated: Any, **options: Any) -> list[tuple[int, Scores]]:
+    ids = [f"{i:03}" for i in range(len(updated))]
+    return fuse_ids(cosine, bm25, updated, ids, **options)
 
 
 def test_the_score_is_seventy_percent_meaning_twenty_words_ten_recency() -> None:
@@ -75,9 +82,45 @@ def test_every_score_is_finite_and_the_order_is_theirs(
         )
 
 
-def test_a_limit_keeps_the_best() -> None:
-    given = ([0.1, 0.9, 0.5], [0.0] * 3, [NOW] * 3)
-    assert (
-        fuse(*given, now=NOW, parameters=DEFAULT, limit=2)
-        == fuse(*given, now=NOW, parameters=DEFAULT)[:2]
-    )
+def test_equals_are_ordered_by_time_then_id() -> None:
+    """Also where both are so old that recency is the same for them."""
+    old = [NOW - days * DAY_MS for days in (4_000, 3_000, 5_000, 3_000)]
+    cosine = [0.5 + noise for noise in (0, 1e-8, 2e-8, -1e-8)]
+    ranked = fuse(cosine, [1.0] * 4, old, now=NOW, parameters=DEFAULT)
+    assert [i for i, _ in ranked] == [1, 3, 0, 2]
+
+
+def test_words_can_be_relative_to_another_best() -> None:
+    ((_, scores),) = fuse([0], [2.0], [NOW], now=NOW, parameters=DEFAULT, best=8.0)
+    assert scores.keyword == 0.25
+
+
+def scores(*totals: float) -> list[Scores]:
+    return [Scores(total, 0, 0, total) for total in totals]
+
+
+weights = st.sampled_from([0.0, 0.0, 1.0, 2.0, 3.0])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), weights, weights), min_size=1, max_size=8))
+def test_what_is_named_is_first_or_second(rows: list[tuple[float, float, float]]) -> None:
+    given = scores(*sorted((total for total, _, _ in rows), reverse=True))
+    named, rare = [one for _, one, _ in rows], [one for _, _, one in rows]
+    lifted = lift(given, named, rare)
+    assert sorted(place for place, _ in lifted) == list(range(len(rows)))
+    totals = [one.total for _, one in lifted]
+    assert totals == sorted(totals, reverse=True)
+    for place, one in lifted:
+        assert one.total == pytest.approx(given[place].total + one.lift, abs=1e-5)
+    top = [place for place, _ in lifted[:2]]
+    most_named = sorted(range(len(rows)), key=lambda i: (-named[i], i))[: min(2, len(rows))]
+    for place in most_named:
+        assert not named[place] or place in top
+    if not any(named) and max(rare) > 0:
+        assert rare.index(max(rare)) in top
+        assert not lifted[0][1].lift
+
+
+def test_nothing_rare_changes_no_order() -> None:
+    given = scores(0.9, 0.5, 0.1)
+    assert lift(given, [0] * 3, [0] * 3) == list(enumerate(given))

@@ -2,14 +2,13 @@
 the console's tests.
 """
 
-from shoal_search.analyzer import Analyzer
-from shoal_search.page import highlight
+from shoal_search.page import mark
 
 
-def test_words_of_the_query_are_marked_and_html_escaped(analyzer: Analyzer) -> None:
-    shown = highlight("<b>Plans</b> & planning", {"plan"}, analyzer)
+def test_ranges_are_marked_and_html_escaped() -> None:
+    shown = mark("<b>Plans</b> & planning", [[3, 8], [15, 23]])
     assert shown == "&lt;b&gt;<mark>Plans</mark>&lt;/b&gt; &amp; <mark>planning</mark>"
 
 
-def test_a_word_of_several_terms_is_marked_once(analyzer: Analyzer) -> None:
-    assert highlight("see ERR-4032", {"err", "4032", "err4032"}, analyzer).count("4032") == 1
+def test_a_text_without_ranges_is_escaped() -> None:
+    assert mark("a < b", []) == "a &lt; b"

@@ -38,6 +38,7 @@ async def test_items_added_are_found_at_once(api: Opener, item: Make) -> None:
         "type",
         "title",
         "snippet",
+        "highlights",
         "updated_at",
         "url",
         "metadata",

@@ -148,6 +148,8 @@ SAMPLES: dict[str, Arguments] = {
     # search
     "search.add_items": {"body": [item("b")]},
     "search.search": {"q": "canary"},
+    "search.suggest": {"q": "canary"},
+    "search.similar": {"id": "i"},
     "search.embed": {"texts": ["canary"]},
     # features
     "features.apply": {"views": [VIEW], "services": {}},

@@ -1,0 +1,193 @@
+"""The bodies of what search answers."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .analyzer import Analyzer
+from .items import ItemType
+from .rows import SHOWN, read_passages
+from .searcher import Found, Question
+from .snippets import find_highlights, snippet
+
+HIT_FIELDS = (*SHOWN, "passages")
+"""The fields of a row that a hit is made of."""
+PARTS = ("semantic", "keyword", "recency")
+
+Range = tuple[int, int]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class HitScores(_Body):
+    semantic: float
+    keyword: float
+    recency: float
+
+
+class Highlights(_Body):
+    """Where the words of the query are: [start, end) in Unicode code points."""
+
+    title: list[Range]
+    snippet: list[Range]
+
+
+class Explanation(_Body):
+    """Why an item is a hit, and where."""
+
+    weights: HitScores = Field(description="What each part of the score is multiplied by.")
+    lift: float = Field(
+        description="Added because the query names the item: its id, address, title, or a "
+        "word that hardly another item has."
+    )
+    words: list[str] = Field(description="The terms of the query that the item has.")
+    passage: Range | None = Field(
+        description="The part of the text that is nearest by meaning: [start, end) in Unicode "
+        "code points. null if the item has no vector."
+    )
+
+
+class HitBody(_Body):
+    id: str
+    board_id: str
+    type: ItemType
+    title: str
+    snippet: str
+    highlights: Highlights
+    updated_at: datetime
+    url: str | None
+    metadata: dict[str, Any] | None = Field(description="As the item was added with it.")
+    score: float | None = Field(description="null where hits are sorted by time.")
+    scores: HitScores | None
+    explanation: Explanation | None = Field(default=None, description="With `explain=true`.")
+
+
+class CorrectionBody(_Body):
+    typed: str
+    meant: list[str] = Field(description="The words that were searched instead, folded.")
+    kind: str = Field(description="`typo`, or `beginning` of a word only begun.")
+
+
+class FacetValue(_Body):
+    value: str | float | bool
+    count: int
+
+
+class SearchResults(_Body):
+    hits: list[HitBody]
+    total: int = Field(description="How many items pass the filters; the pages list them all.")
+    cursor: str | None = Field(description="Of the next page; null on the last.")
+    corrections: list[CorrectionBody] = Field(
+        description="Words of the query that no item has, and what was searched instead."
+    )
+    facets: dict[str, list[FacetValue]] | None = Field(
+        default=None, description="With `facets`: the most frequent values of each."
+    )
+    took_ms: float
+
+
+class SuggestedItem(_Body):
+    id: str
+    board_id: str
+    type: ItemType
+    title: str
+    highlights: list[Range] = Field(description="In the title, in Unicode code points.")
+
+
+class Suggestions(_Body):
+    queries: list[str] = Field(description="The query with its last word completed.")
+    items: list[SuggestedItem] = Field(description="Items with such titles.")
+    took_ms: float
+
+
+class SimilarItems(_Body):
+    hits: list[HitBody]
+    took_ms: float
+
+
+def hit_body(
+    row: Mapping[str, Any],
+    found: Found,
+    question: Question,
+    analyzer: Analyzer,
+    *,
+    explain: bool = False,
+) -> dict[str, Any]:
+    """A hit with its scores.
+
+    Args:
+        row: With an `id` and the fields `HIT_FIELDS`.
+        found: Its scores.
+        question: What was asked for.
+        analyzer: Finds the words to mark.
+        explain: Whether to say why it is a hit.
+    """
+    ways, scores = question.ways, found.scores
+    passage = _passage(row, found.passage)
+    hit = _body(row, passage, ways, analyzer)
+    hit["score"] = round(scores.total, 6)
+    hit["scores"] = {part: round(getattr(scores, part), 6) for part in PARTS}
+    if explain:
+        hit["explanation"] = {
+            "weights": {part: getattr(question.parameters, f"{part}_weight") for part in PARTS},
+            "lift": scores.lift,
+            "words": sorted(way for way in ways if found.candidate.document.count(way)),
+            "passage": None if found.passage is None else passage,
+        }
+    return hit
+
+
+def sorted_hit(
+    row: Mapping[str, Any], terms: Collection[str], analyzer: Analyzer
+) -> dict[str, Any]:
+    """A hit of a list that is sorted by time, which has no scores."""
+    hit = _body(row, (0, len(row["body"])), terms, analyzer)
+    return {**hit, "score": None, "scores": None}
+
+
+def suggested_item(row: Mapping[str, Any], marks: Sequence[Range]) -> dict[str, Any]:
+    """A suggestion of an item, with the marks in its title."""
+    return {
+        "id": row["id"],
+        "board_id": row["board"],
+        "type": row["type"],
+        "title": row["title"],
+        "highlights": marks,
+    }
+
+
+def _body(
+    row: Mapping[str, Any], passage: Range, terms: Collection[str], analyzer: Analyzer
+) -> dict[str, Any]:
+    start, end = passage
+    text = snippet(row["body"][start:end], terms, analyzer)
+    if start > 0 and not text.startswith("…"):
+        text = f"…{text}"
+    if end < len(row["body"]) and not text.endswith("…"):
+        text = f"{text}…"
+    return {
+        "id": row["id"],
+        "board_id": row["board"],
+        "type": row["type"],
+        "title": row["title"],
+        "snippet": text,
+        "highlights": {
+            "title": find_highlights(row["title"], terms, analyzer),
+            "snippet": find_highlights(text, terms, analyzer),
+        },
+        "updated_at": datetime.fromtimestamp(row["updated"] / 1000, UTC),
+        "url": row["url"],
+        "metadata": row["metadata"],
+    }
+
+
+def _passage(row: Mapping[str, Any], number: int | None) -> Range:
+    """Where a passage is in the text; the whole text where none is known."""
+    passages = read_passages(row)
+    if number is None or number >= len(passages):
+        return 0, len(row["body"])
+    return passages[number]

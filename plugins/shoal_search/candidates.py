@@ -1,0 +1,204 @@
+"""The items that may be the best of a search, chosen within what the asker may see.
+
+Which they are depends neither on how many hits are asked for nor on any item that the
+asker may not see: where the store would choose by its own scores, which are made with
+statistics of all items, it is asked for all or for the newest.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shoal import AnyOf, Equals, Hit
+
+from .bm25 import Document
+from .scopes import Scope
+from .word_statistics import WordStatistics
+
+MAX_MATCHING = 400
+"""Items with rare words of a query that are scored."""
+MAX_NEWEST = 200
+"""Items as good as each other that are scored, where there are more."""
+MAX_TOGETHER = 4
+"""Frequent words that items must have together."""
+SAME = 1e-5
+"""Cosines that differ by less are equal but for rounding."""
+MAX_TIED = 8
+"""Different texts that are equally near at the last place."""
+MAX_NAMED = 20
+"""Items with an id or an address of the query."""
+FIELDS = ("title", "words", "updated", "digest", "vectors")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An item that may be a hit.
+
+    Attributes:
+        id: The id of the item.
+        title: Its title.
+        updated: Milliseconds since 1970.
+        document: Its terms.
+        vectors: Shape (passages, dimension), each row of length 1.
+        digest: Equal texts have the same.
+    """
+
+    id: str
+    title: str
+    updated: int
+    document: Document
+    vectors: np.ndarray
+    digest: str
+
+    @classmethod
+    def of(cls, id: str, row: Mapping[str, Any]) -> "Candidate":
+        """The candidate of a row with the fields `FIELDS`."""
+        return cls(
+            id,
+            row["title"] or "",
+            row["updated"],
+            Document(row["words"] or ""),
+            row["vectors"],
+            row["digest"] or "",
+        )
+
+
+async def nearest_items(scope: Scope, vector: Any, limit: int) -> list[Candidate]:
+    """The items nearest to a vector; of those equally near, the newest.
+
+    Args:
+        scope: Where.
+        vector: Shape (dimension,), of length 1.
+        limit: How many at most, unless there are more of the same text.
+    """
+    hits = await scope.stores.vectors.nearest(
+        scope.collection, vector, limit=limit + 1, filter=scope.filter, fields=FIELDS
+    )
+    if len(hits) <= limit or hits[limit].score < hits[limit - 1].score - SAME:
+        return [Candidate.of(hit.id, hit.fields) for hit in hits[:limit]]
+    last = hits[limit].score
+    nearer = [Candidate.of(hit.id, hit.fields) for hit in hits if hit.score > last + SAME]
+    tied = [hit for hit in hits if hit.score <= last + SAME]
+    newest = await _newest_of_same_text(scope, tied, MAX_NEWEST)
+    return [*nearer, *newest][: max(limit, MAX_NEWEST)]
+
+
+async def _newest_of_same_text(scope: Scope, tied: Sequence[Hit], limit: int) -> list[Candidate]:
+    """The newest of the items with the texts of these hits."""
+    found = {hit.id: Candidate.of(hit.id, hit.fields) for hit in tied}
+    for digest in sorted({candidate.digest for candidate in found.values()})[:MAX_TIED]:
+        for candidate in await _newest(scope, "digest", [digest], limit):
+            found[candidate.id] = candidate
+    return sorted(found.values(), key=lambda candidate: (-candidate.updated, candidate.id))
+
+
+async def named_items(scope: Scope, names: Sequence[str]) -> list[Candidate]:
+    """The items whose id or address is one of these."""
+    if not names:
+        return []
+    pages = await asyncio.gather(
+        *(
+            scope.stores.vectors.rows(
+                scope.collection,
+                limit=MAX_NAMED,
+                filter=[*scope.filter, AnyOf(field, names)],
+                fields=FIELDS,
+            )
+            for field in ("id", "url")
+            if field == "id" or any("://" in name for name in names)
+        )
+    )
+    return [Candidate.of(row["id"], row) for page in pages for row in page.rows]
+
+
+async def matching_items(
+    scope: Scope, terms: Collection[str], statistics: WordStatistics
+) -> tuple[list[Candidate], dict[str, int]]:
+    """The items with words of a query, and in how many items of the scope each word is.
+
+    All items with its rarest words are found, as many as there are no more than
+    `MAX_MATCHING` of, and those that have the others together, or the newest of them.
+    """
+    frequency = statistics.known(scope, terms)
+    rare, _ = split_terms(terms, frequency)
+    found = await _all_with(scope, rare)
+    if found is None:
+        frequency |= await statistics.count(scope, rare)
+        rare, _ = split_terms(terms, frequency)
+        found = await _all_with(scope, rare) or {}
+    counted = {
+        term: sum(candidate.document.count(term) > 0 for candidate in found.values())
+        for term in rare
+    }
+    frequency |= counted
+    statistics.remember(scope, counted)
+    if frequent := split_terms(terms, frequency)[1]:
+        for candidate in await _some_with(scope, frequent):
+            found.setdefault(candidate.id, candidate)
+    return list(found.values()), frequency
+
+
+def split_terms(
+    terms: Collection[str], frequency: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """The rare terms, which are looked for, and the frequent ones, the rarest first.
+
+    A term that was not counted yet is taken for a rare one.
+    """
+    ordered = sorted((frequency.get(term, 0), term) for term in terms)
+    items, rare = 0, 0
+    while rare < len(ordered) and items + ordered[rare][0] <= MAX_MATCHING:
+        items += ordered[rare][0]
+        rare += 1
+    return [term for _, term in ordered[:rare]], [term for _, term in ordered[rare:]]
+
+
+async def _all_with(scope: Scope, terms: Sequence[str]) -> dict[str, Candidate] | None:
+    """All items with any of these terms; None if there are more than can be scored."""
+    if not terms:
+        return {}
+    hits = await scope.stores.vectors.matching(
+        scope.collection,
+        "words",
+        terms,
+        limit=MAX_MATCHING + 1,
+        filter=scope.filter,
+        fields=FIELDS,
+    )
+    if len(hits) > MAX_MATCHING:
+        return None
+    return {hit.id: Candidate.of(hit.id, hit.fields) for hit in hits}
+
+
+async def _some_with(scope: Scope, terms: Sequence[str]) -> list[Candidate]:
+    """Items that have some frequent terms together, or the newest with them."""
+    for together in range(min(2, len(terms)), min(len(terms), MAX_TOGETHER) + 1):
+        hits = await scope.stores.vectors.matching(
+            scope.collection,
+            "words",
+            terms[:together],
+            limit=MAX_NEWEST + 1,
+            every=True,
+            filter=scope.filter,
+            fields=FIELDS,
+        )
+        if not hits:
+            break
+        if len(hits) <= MAX_NEWEST:
+            return [Candidate.of(hit.id, hit.fields) for hit in hits]
+    return await _newest(scope, "words", terms[: max(together - (not hits), 1)], MAX_NEWEST)
+
+
+async def _newest(scope: Scope, field: str, values: Sequence[str], limit: int) -> list[Candidate]:
+    page = await scope.stores.vectors.rows(
+        scope.collection,
+        limit=limit,
+        sort="updated",
+        descending=True,
+        filter=[*scope.filter, *(Equals(field, value) for value in values)],
+        fields=FIELDS,
+    )
+    return [Candidate.of(row["id"], row) for row in page.rows]

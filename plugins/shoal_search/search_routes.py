@@ -1,0 +1,337 @@
+"""The HTTP operations that find items."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AwareDatetime, BeforeValidator
+
+from shoal import (
+    AnyOf,
+    Cursor,
+    Equals,
+    Identifier,
+    Invalid,
+    Not,
+    NotFound,
+    Services,
+    TenantContext,
+    VectorCondition,
+    requires,
+)
+
+from .answers import (
+    HIT_FIELDS,
+    SearchResults,
+    SimilarItems,
+    Suggestions,
+    hit_body,
+    sorted_hit,
+    suggested_item,
+)
+from .bm25 import Corpus
+from .candidates import nearest_items
+from .filters import (
+    FACET_VALUES,
+    MAX_FILTERS,
+    conditions,
+    read_facets,
+    read_filters,
+)
+from .items import ItemType, reject_number
+from .pages import Position, page_by_relevance, page_by_time, read_position, write_position
+from .parameters import SearchParameters, SearchSettings
+from .query_encoder import QueryEncoder
+from .query_text import MAX_QUERY, QueryText, read_query, typed_words
+from .scopes import Scope, narrow
+from .searcher import Found, Question, Searcher
+from .suggester import suggest
+from .writer import shared_analyzer
+
+Time = Annotated[AwareDatetime, BeforeValidator(reject_number)] | None
+Typed = Annotated[str, Query(min_length=1, max_length=MAX_QUERY, description="What to look for.")]
+Boards = Annotated[
+    list[Identifier] | None, Query(max_length=1_000, description="Only on these boards.")
+]
+Types = Annotated[list[ItemType] | None, Query(max_length=4, description="Only of these types.")]
+After = Annotated[Time, Query(description="Only changed after this time.")]
+Before = Annotated[Time, Query(description="Only changed before this time.")]
+Filters = Annotated[
+    list[Annotated[str, Query(max_length=2_000)]] | None,
+    Query(
+        max_length=MAX_FILTERS,
+        description="Only with such metadata: `metadata.status=done`, `metadata.size>=3`. All must "
+        'hold; `metadata.status=["open","done"]` is one of several.',
+    ),
+]
+
+
+MAX_SIMILAR = 200
+"""Items nearest to one that are ordered by meaning and recency."""
+MAX_WORDS = 30
+"""Words that an item must have, where hits are sorted by time."""
+
+
+class _Scoped:
+    """The filters that searches have in common."""
+
+    def __init__(
+        self,
+        board: Boards = None,
+        type: Types = None,
+        updated_after: After = None,
+        updated_before: Before = None,
+        filter: Filters = None,
+        ctx: TenantContext = Depends(requires("read:boards")),
+    ) -> None:
+        for name in board or ():
+            if not ctx.may_see(name):
+                raise unknown_board(name)
+        self.ctx, self.wanted_boards = ctx, board or []
+        self.boards = frozenset(board) if board else ctx.boards
+        self.conditions: list[VectorCondition] = [
+            *conditions(self.boards, set(type) if type else None, updated_after, updated_before),
+            *read_filters(filter or ()),
+        ]
+        self.described = repr(
+            (sorted(board or ()), sorted(type or ()), updated_after, updated_before, filter)
+        )
+
+    def scope(self, collection: str) -> Scope:
+        return Scope(self.ctx.stores, self.ctx.tenant, collection, tuple(self.conditions))
+
+
+class SearchRoutes:
+    """The operations, over one searcher per process."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings(SearchSettings)
+        embedder = services.backend("embedder")
+        self._collection = settings.collection
+        self._analyzer = shared_analyzer(settings.language)
+        self._searcher = Searcher(self._analyzer, QueryEncoder(embedder.embed, embedder.onnx_model))
+
+    async def search(
+        self,
+        q: Typed,
+        limit: Annotated[int, Query(ge=1, le=200)] = 20,
+        cursor: Cursor = None,
+        sort: Literal["relevance", "updated_at"] = "relevance",
+        facets: Annotated[
+            str,
+            Query(
+                max_length=2_000,
+                description="Count the values of these among all that pass the filters: `board`, "
+                "`type`, `month`, `metadata.NAME`, separated by commas.",
+            ),
+        ] = "",
+        explain: bool = False,
+        scoped: _Scoped = Depends(_Scoped),
+    ) -> Response:
+        """Find items by meaning, words and recency on the boards the caller may see.
+
+        The best hits come first, each with the three parts of its score. In `q`,
+        `"exact phrases"` must be in an item, and `-words` must not.
+        """
+        began, now = time.perf_counter(), time.time_ns() // 1_000_000
+        query, names = self._read(q), read_facets(facets)
+        described = repr((q, sort, scoped.described))
+        position = read_position(cursor, described, now)
+        answer: dict[str, Any] = {"hits": [], "total": 0, "cursor": None, "corrections": []}
+        if names:
+            answer["facets"] = {name: [] for name in names}
+        try:
+            if scoped.boards is None or scoped.boards:
+                scope = await narrow(scoped.scope(self._collection), query, self._analyzer)
+                if sort == "updated_at" or not query.text:
+                    found = self._newest(scoped, scope, query, position, limit)
+                else:
+                    found = self._best(scoped, scope, query, position, limit, explain=explain)
+                part, counted = await asyncio.gather(found, self._facets(scope, names))
+                next = part.pop("next")
+                answer |= part
+                answer["cursor"] = next and write_position(next, described)
+                answer |= {"facets": counted} if names else {}
+        except NotFound:  # no item was ever written
+            pass
+        if not answer["total"]:
+            await self._require_boards(scoped)
+        return _json({**answer, "took_ms": _milliseconds(began)})
+
+    async def _best(
+        self,
+        scoped: _Scoped,
+        scope: Scope,
+        query: QueryText,
+        position: Position,
+        limit: int,
+        *,
+        explain: bool,
+    ) -> dict[str, Any]:
+        """The best items, with whatever else is answered."""
+        parameters = scoped.ctx.parameters(SearchParameters)
+        ranking = await self._searcher.rank(scope, query, parameters, position.now)
+        page, next = await page_by_relevance(scope, ranking, position, limit)
+        hits = await self._hits(scoped, page, ranking.question, explain=explain)
+        return {
+            "hits": hits,
+            "total": ranking.question.corpus.documents,
+            "next": next,
+            "corrections": [
+                {
+                    "typed": query.text[c.word.start : c.word.end],
+                    "meant": list(c.meant),
+                    "kind": c.kind,
+                }
+                for c in ranking.question.corrections
+            ],
+        }
+
+    async def _newest(
+        self, scoped: _Scoped, scope: Scope, query: QueryText, position: Position, limit: int
+    ) -> dict[str, Any]:
+        """The items that have every word of the query, the newest first."""
+        words = typed_words(query.text, self._analyzer)
+        asked = [AnyOf("words", word.terms) for word in words if word.terms]
+        scope = scope.within(*asked[:MAX_WORDS])
+        (ids, next), total = await asyncio.gather(
+            page_by_time(scope, position, limit), scope.count()
+        )
+        rows = await self._rows(scoped, ids, HIT_FIELDS)
+        terms = {term for word in words for term in word.terms}
+        hits = [sorted_hit(rows[id], terms, self._analyzer) for id in ids if id in rows]
+        return {"hits": hits, "total": total, "next": next, "corrections": []}
+
+    async def _hits(
+        self, scoped: _Scoped, page: Sequence[Found], question: Question, *, explain: bool = False
+    ) -> list[dict[str, Any]]:
+        rows = await self._rows(scoped, [found.candidate.id for found in page], HIT_FIELDS)
+        return [
+            hit_body(rows[found.candidate.id], found, question, self._analyzer, explain=explain)
+            for found in page
+            if found.candidate.id in rows
+        ]
+
+    async def _rows(
+        self, scoped: _Scoped, ids: Sequence[str], fields: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Rows by id, without those that left the caller's boards meanwhile."""
+        rows = await scoped.ctx.stores.vectors.get(self._collection, ids, fields)
+        return {row["id"]: row for row in rows if scoped.ctx.may_see(row["board"])}
+
+    async def _facets(self, scope: Scope, names: Sequence[str]) -> dict[str, Any]:
+        found = await asyncio.gather(
+            *(
+                scope.stores.vectors.facet(
+                    scope.collection, name, limit=FACET_VALUES, filter=scope.filter
+                )
+                for name in names
+            )
+        )
+        return {
+            name: [{"value": value, "count": count} for value, count in values]
+            for name, values in zip(names, found, strict=True)
+        }
+
+    async def suggest(
+        self,
+        q: Typed,
+        limit: Annotated[int, Query(ge=1, le=20)] = 5,
+        scoped: _Scoped = Depends(_Scoped),
+    ) -> Response:
+        """Suggest titles, and ways to complete the last word, while somebody types.
+
+        Both come from the newest items on the boards the caller may see that have what
+        was typed.
+        """
+        began = time.perf_counter()
+        query = self._read(q)
+        answer: dict[str, Any] = {"queries": [], "items": []}
+        if scoped.boards is None or scoped.boards:
+            with suppress(NotFound):  # no item was ever written
+                found = await suggest(scoped.scope(self._collection), query, self._analyzer, limit)
+                answer["queries"] = found.queries
+                answer["items"] = [suggested_item(row, marks) for row, marks in found.rows]
+        return _json({**answer, "took_ms": _milliseconds(began)})
+
+    async def similar(
+        self,
+        id: Identifier,
+        limit: Annotated[int, Query(ge=1, le=200)] = 20,
+        scoped: _Scoped = Depends(_Scoped),
+    ) -> Response:
+        """Find the items most similar to one, by meaning and recency.
+
+        404 when there is no item with this id that the caller may see.
+        """
+        began, now = time.perf_counter(), time.time_ns() // 1_000_000
+        missing = NotFound(f"no item {id!r}")
+        try:
+            rows = await self._rows(scoped, [id], ["board", "vectors"])
+        except NotFound:  # no item was ever written
+            raise missing from None
+        if id not in rows:
+            raise missing
+        hits = []
+        if len(vectors := rows[id]["vectors"]):
+            scope = scoped.scope(self._collection).within(Not(Equals("id", id)))
+            vector = vectors.mean(axis=0)
+            vector = vector / (np.linalg.norm(vector) or 1)
+            parameters = scoped.ctx.parameters(SearchParameters)
+            near = await nearest_items(scope, vector, MAX_SIMILAR)
+            question = Question(vector, (), Corpus(0, 1, {}), (), parameters, now)
+            hits = await self._hits(scoped, question.score(near)[:limit], question)
+        return _json({"hits": hits, "took_ms": _milliseconds(began)})
+
+    def _read(self, q: str) -> QueryText:
+        if "\0" in q or not q.strip():
+            raise Invalid(
+                "q must not be blank",
+                errors=[{"location": "query.q", "message": "is blank or contains a NUL"}],
+            )
+        return read_query(q, self._analyzer)
+
+    async def _require_boards(self, scoped: _Scoped) -> None:
+        """NotFound where a board that was asked for has no items."""
+        for name in scoped.wanted_boards:
+            scope = Scope(
+                scoped.ctx.stores, scoped.ctx.tenant, self._collection, (Equals("board", name),)
+            )
+            try:
+                found = await scope.count()
+            except NotFound:
+                found = 0
+            if not found:
+                raise unknown_board(name)
+
+
+def add_search_routes(router: APIRouter, services: Services) -> None:
+    """Add the operations to the capability's router."""
+    handlers = SearchRoutes(services)
+    router.get("", response_model=SearchResults, responses={404: {}})(handlers.search)
+    router.get("/suggest", response_model=Suggestions, responses={404: {}})(handlers.suggest)
+    router.get("/similar/{id}", response_model=SimilarItems, responses={404: {}})(handlers.similar)
+
+
+def unknown_board(board: str) -> NotFound:
+    """The same error for a board that does not exist, is empty, or is not visible."""
+    return NotFound(
+        f"no board {board!r} with items that you may see",
+        errors=[{"location": "query.board", "message": "unknown"}],
+    )
+
+
+def _milliseconds(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)
+
+
+def _json(value: Any) -> Response:
+    return Response(
+        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z),
+        media_type="application/json",
+    )
