@@ -394,7 +394,7 @@ def test_two_processes_agree_on_the_newest_states(config: StoreConfig, seed: int
 
     async def check() -> None:
         world = World(service(config, tenant, Hashes()))
-        assert await world.ctx.stores.events.length() > 20
+        assert await world.ctx.stores.events.length() > 0
         assert await world.indexed() == await world.expected()
         await close_connections()
 
