@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from shoal import Role
+from shoal_search.pages import Position, read_position, write_position
 
 pytestmark = pytest.mark.anyio
 Make = Callable[..., dict[str, Any]]
@@ -406,3 +407,9 @@ async def test_a_tenant_without_items_finds_nothing(api: Opener) -> None:
         assert body["facets"] == {"type": []}
         assert (await client.get("/search/suggest", params={"q": "xy"})).json()["queries"] == []
         assert (await client.get("/search/similar/1")).status_code == 404
+
+
+def test_the_longest_cursor_can_be_read() -> None:
+    seen = frozenset(i.to_bytes(6, "big") for i in range(200))
+    position = Position(1_795_392_000_000, seen, "😀" * 512)
+    assert read_position(write_position(position, "q"), "q", 0) == position

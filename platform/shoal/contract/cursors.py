@@ -14,7 +14,7 @@ from .errors import Invalid
 
 P = TypeVar("P", int, str)
 
-MAX_CURSOR = 4_000
+MAX_CURSOR = 6_000
 """Characters."""
 Cursor = Annotated[
     Annotated[str, WithJsonSchema({"type": "string", "maxLength": MAX_CURSOR})] | None,
