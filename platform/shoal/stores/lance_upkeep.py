@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from lancedb.index import IvfFlat, IvfRq
+from lancedb.index import IvfFlat, IvfRq, IvfSq
 
 from .lance_connections import UPKEEP_LOCK, OpenTable
 from .lance_tables import VECTORS
@@ -24,11 +24,18 @@ SHARE = 4
 """Times that an optimisation took, until the next may begin."""
 KEEP = timedelta(seconds=60)
 """How long a reader may use a former version."""
-LEAST_ROWS, EXACT_ROWS = 5_000, 200_000
-"""Rows from which vectors are indexed, and up to which the index is exact."""
-PARTITION_ROWS = 1_000
+LEAST_ROWS, FLAT_ROWS, BYTE_ROWS = 5_000, 20_000, 300_000
+"""Rows from which vectors are indexed, and up to which by themselves and by bytes.
+
+A search reads all of such an index, in memory: 100,000 vectors of 384 dimensions are
+154 MB, and as bytes 38. Beyond, an index has a bit for each dimension.
+"""
 GROWTH = 4
 """Times as many rows as an index was made for, with which it is made anew."""
+MANY_PARTS, MOST_PARTS = 8, 32
+"""Parts of an index, each of rows that came later, with which it is made anew: where
+the table has grown by a quarter, and in any case.
+"""
 
 _running: set[str] = set()
 _tasks: "set[asyncio.Task[None]]" = set()
@@ -84,17 +91,20 @@ async def _index_vectors(table: Any) -> None:
     The index's name says for how many rows it was made.
     """
     rows = await table.count_rows()
-    old = [i.name for i in await table.list_indices() if i.columns == [VECTORS]]
+    indexes = [i for i in await table.list_indices() if i.columns == [VECTORS]]
+    old = [index.name for index in indexes]
     made_for = max((int(name.rpartition("_")[2]) for name in old), default=0)
-    outgrown = rows >= GROWTH * made_for or made_for <= EXACT_ROWS < rows
+    parts = sum(index.num_segments or 1 for index in indexes)
+    steps = (FLAT_ROWS, BYTE_ROWS)
+    outgrown = rows >= GROWTH * made_for or any(made_for <= step < rows for step in steps)
+    outgrown |= parts > MOST_PARTS or (parts > MANY_PARTS and rows >= 1.25 * made_for)
     if rows < LEAST_ROWS or not outgrown:
         return
-    config: IvfFlat | IvfRq = IvfRq(distance_type="cosine")
-    if rows <= EXACT_ROWS:
-        partitions = max(1, rows // PARTITION_ROWS)
-        config = IvfFlat(distance_type="cosine", num_partitions=partitions)
-    await table.create_index(VECTORS, config=config, name=f"vectors_{rows}")
-    for name in old:
+    kind = IvfFlat if rows <= FLAT_ROWS else IvfSq if rows <= BYTE_ROWS else IvfRq
+    config = kind(distance_type="cosine")
+    made = f"vectors_{rows}"
+    await table.create_index(VECTORS, config=config, name=made)  # in place of its namesake
+    for name in set(old) - {made}:
         await table.drop_index(name)
 
 

@@ -41,7 +41,7 @@ from .lance_tables import (
     tombstones,
     vector_schema,
 )
-from .lance_upkeep import EXACT_ROWS, note_write, optimize_table
+from .lance_upkeep import BYTE_ROWS, note_write, optimize_table
 from .tenant_store import TenantStore
 from .vector_conditions import can_be_token, field_kind, text_literal, to_sql
 from .vector_rows import check_ids, check_limit, check_name, check_query, check_rows, check_versions
@@ -63,13 +63,16 @@ PROBES = 100_000
 """More than an index has partitions: all are searched."""
 SCANNED_ROWS = 25_000
 """Rows that pass a filter, up to which a large table is searched without its index."""
-SOME_PROBES, REFINE = 60, 10
-"""Partitions that are searched, and how many times the hits are compared exactly.
-
-Chosen on 1,000,000 vectors of clustered noise, for a recall of .99 (benchmarks/).
-"""
 OVERFETCH = 10
 """Vectors that LanceDB takes from an index for each row that it is to find."""
+ALL_REFINED = 4
+"""Times as many rows as are to be found, whose vectors are compared exactly."""
+SOME_PROBES, SOME_ROWS, SOME_REFINED = 64, 5, OVERFETCH
+"""Partitions that are searched, times as many rows as are to be found, and times as
+many as these that are compared exactly.
+
+Chosen on a million and ten million vectors of clustered noise (benchmarks/).
+"""
 MARGIN, TOLERANCE = 8, 1e-5
 """Further rows that are fetched; and how much LanceDB's cosines may be wrong."""
 FACET_KINDS = ("string", "strings", "integer", "float", "boolean", "json")
@@ -383,7 +386,7 @@ class LanceVectors(TenantStore):
         """How to search: all partitions of the index, some of them, or without it."""
 
         async def plan(opened: OpenTable) -> Plan:
-            if await opened.table.count_rows() <= EXACT_ROWS:
+            if await opened.table.count_rows() <= BYTE_ROWS:
                 return "all"
             few = sql and await opened.table.count_rows(sql) <= SCANNED_ROWS
             return "scan" if few else "some"
@@ -401,12 +404,13 @@ class LanceVectors(TenantStore):
             if plan == "scan":
                 found = found.bypass_vector_index()
             elif plan == "all":
-                found = found.nprobes(PROBES)
+                found = found.nprobes(PROBES).refine_factor(ALL_REFINED)
             else:
-                found = found.nprobes(SOME_PROBES).refine_factor(REFINE)
+                found = found.nprobes(SOME_PROBES).refine_factor(SOME_REFINED)
             if sql:
                 found = found.where(sql)
-            return await found.limit(limit).select(names).to_arrow()
+            rows = SOME_ROWS * limit if plan == "some" else limit
+            return await found.limit(rows).select(names).to_arrow()
 
         return await self._use(name, search)
 
