@@ -8,7 +8,7 @@ import orjson
 from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from shoal import Identifier, Invalid, TenantContext, load_json, requires
+from shoal import Identifier, Invalid, NotFound, TenantContext, load_json, requires
 
 from .files import KINDS, FileReader, FileText
 from .items import MAX_METADATA_BYTES, ItemBatch, check_items, reject_number
@@ -72,7 +72,10 @@ class FileRoutes:
         response arrives.
         """
         if not ctx.may_see(board_id):
-            raise Invalid.at("query.board_id", f"no board {board_id!r} that you may see")
+            raise NotFound(
+                f"no board {board_id!r} that you may see",
+                errors=[{"location": "query.board_id", "message": "unknown"}],
+            )
         ctx.usage.require("items", 1)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         found = await self._reader.read(

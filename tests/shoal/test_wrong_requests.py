@@ -139,7 +139,7 @@ def has_rows(answer: httpx.Response) -> bool:
     return answer.status_code < 300 and "rejected" in answer.text
 
 
-@pytest.mark.parametrize("media_type", ["text/html", "application/xml", "multipart/form-data", "x"])
+@pytest.mark.parametrize("media_type", ["image/png", "application/xml", "multipart/form-data", "x"])
 def test_another_media_type_is_415(
     http: httpx.Client, operations: list[Operation], media_type: str
 ) -> None:
@@ -176,7 +176,8 @@ def test_a_cursor_of_no_page_is_refused_in_one_wording(
     paged = [operation for operation in operations if "cursor" in operation.query]
     assert len(paged) >= 8
     for operation in paged:
-        answer = http.request(operation.method, path_of(operation), params={"cursor": cursor})
+        params = {**dict.fromkeys(operation.required, "x"), "cursor": cursor}
+        answer = http.request(operation.method, path_of(operation), params=params)
         if answer.status_code in (403, 404):
             continue
         problem = check_problem(answer, located=True)

@@ -147,6 +147,7 @@ SAMPLES: dict[str, Arguments] = {
     "platform.get_usage": lambda seen: {"id": seen["tenant"]},
     # search
     "search.add_items": {"body": [item("b")]},
+    "search.add_file": {"id": "f", "board_id": "b", "body": b"a file"},
     "search.get_item": {"id": "i"},
     "search.search": {"q": "canary"},
     "search.suggest": {"q": "canary"},
