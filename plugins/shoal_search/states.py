@@ -100,27 +100,26 @@ def newest_states(states: Iterable[State]) -> dict[str, State]:
     return newest
 
 
-def read_states(events: Iterable[Event]) -> tuple[list[State], list[Event]]:
+def read_states(events: Iterable[Event]) -> tuple[list[State], list[tuple[Event, str]]]:
     """The states that events tell of.
 
     Args:
         events: Events of a log; other types than those of items are ignored.
 
     Returns:
-        A state for each event, and a `search.rejected` event for each whose data is not
-        an item.
+        A state for each event, and each event whose data is no item, with the reason.
     """
     states: list[State] = []
-    faults: list[Event] = []
+    faults: list[tuple[Event, str]] = []
     for event in events:
         if event.type not in TYPES:
             continue
         try:
             states.append(read_state(event))
         except ValidationError as error:
-            faults.append(_rejected_event(event, describe_validation_error(error)))
+            faults.append((event, f"data.{describe_validation_error(error)}"))
         except ValueError as error:
-            faults.append(_rejected_event(event, str(error)))
+            faults.append((event, str(error)))
     return states, faults
 
 
@@ -134,7 +133,7 @@ def read_state(event: Event) -> State:
     """
     data: Any = event.data if event.data is not None else {}
     if not isinstance(data, dict):
-        raise ValueError("data is not an object")
+        raise ValueError("data: must be an object")
     by_request = event.source == SOURCE
     given = {"id": event.subject, "updated_at": event.time, **data}
     if event.type == "item.deleted":
@@ -157,14 +156,3 @@ def _read_place(position: str | None) -> tuple[int, int]:
 def microseconds(time: datetime) -> int:
     """A time in microseconds since 1970."""
     return (time - EPOCH) // MICROSECOND
-
-
-def _rejected_event(event: Event, error: str) -> Event:
-    about = {"id": event.id, "source": event.source, "type": event.type}
-    return Event(
-        id=f"{event.source}/{event.id}"[-512:],
-        source=SOURCE,
-        type="search.rejected",
-        subject=event.subject,
-        data={"event": about, "error": error},
-    )

@@ -21,8 +21,7 @@ POLL_SECONDS = 0.05
 async def index_events(ctx: TenantContext, events: Sequence[Event]) -> None:
     """Index the items of `item.created` and `item.updated`; remove deleted ones.
 
-    An event whose data is not an item is answered by a `search.rejected` event that
-    says why.
+    An event whose data is not an item is rejected.
     """
     writer = Writer(ctx.services.settings(SearchSettings), ctx.services.backend("embedder").embed)
     states, faults = read_states(events)
@@ -32,8 +31,8 @@ async def index_events(ctx: TenantContext, events: Sequence[Event]) -> None:
     while await writer.unknown(ctx, [state for state in newest if _is_being_written(state)]):
         await asyncio.sleep(POLL_SECONDS)
     await writer.write(ctx, [state for state in newest if state not in others])
-    if faults:
-        await ctx.stores.events.append(faults)
+    for event, reason in faults:
+        ctx.reject(event, reason)
 
 
 def _is_being_written(state: State) -> bool:

@@ -17,7 +17,7 @@ from shoal.runtime.stream_worker import Worker
 from shoal.testing import wait_until
 from shoal.testing.app import CapabilityApp
 
-from .api.samples import OUTCOME, PERSON, TASK
+from .api.samples import OUTCOME, PERSON, TASK, item
 
 VIEW = {
     "name": "activity",
@@ -34,6 +34,8 @@ RIGHT: dict[str, tuple[str, dict[str, Any]]] = {
     "optimizer outcome": ("task.completed", {**OUTCOME, "quality": 1, "days_early": 1}),
     "anomalies": ("metric", {"metric": "m", "value": 1.0, "labels": {"a": "b"}, "kind": "gauge"}),
     "features": ("item.viewed", {"user_id": "ana"}),
+    "search": ("item.updated", item("b")),
+    "search deletion": ("item.deleted", {"id": "i"}),
 }
 WRONG_FIELDS: dict[str, list[dict[str, Any]]] = {
     "optimizer person": [{"workload": 900}, {"skills": 7}, {"capacity_hours": "much"}, {"id": 7}],
@@ -49,12 +51,21 @@ WRONG_FIELDS: dict[str, list[dict[str, Any]]] = {
         {"labels": {"a": 1}},
     ],
     "features": [{"user_id": None}, {"user_id": 1.5}, {"user_id": "a\nb"}, {"user_id": "x" * 513}],
+    "search": [{"id": 7}, {"board_id": "a\nb"}, {"type": "x"}, {"title": 7}, {"text": " "}],
+    "search deletion": [{"id": 7}, {"id": ""}, {"id": "x" * 513}, {"updated_at": "soon"}],
 }
-NEEDED = {"anomalies": ["metric", "value"], "features": ["user_id"], "optimizer person": ["id"]}
+NEEDED = {
+    "anomalies": ["metric", "value"],
+    "features": ["user_id"],
+    "optimizer person": ["id"],
+    "search": ["id", "board_id", "type", "title", "text"],
+    "search deletion": ["id"],
+}
 GROUPS = {
     "optimizer": "optimizer.records",
     "anomalies": "anomalies.points",
     "features": "features.windows",
+    "search": "search.index",
 }
 
 
@@ -70,7 +81,7 @@ def wrong_data(name: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def app(shoal_app: Callable[..., CapabilityApp]) -> Iterator[CapabilityApp]:
-    app = shoal_app("anomalies", "features", "optimizer")
+    app = shoal_app("anomalies", "features", "optimizer", "search")
 
     async def follow() -> list[asyncio.Task[None]]:
         worker = Worker(app.platform)
