@@ -380,7 +380,7 @@ async def test_titles_and_words_are_suggested_while_typing(api: Opener, item: Ma
         await add(
             client,
             item("1", "x", title="Double charge at the checkout"),
-            item("2", "The checker is broken", title="Chart of the double doors"),
+            item("2", "The checker is broken", title="Chart of the double gates"),
             item("3", "x", title="Notes"),
         )
 
