@@ -13,7 +13,7 @@ else
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
 endif
 
-.PHONY: install demo test test-unit test-integration test-contract test-cluster test-kills coverage lint audit format requirements clean
+.PHONY: install demo test test-unit test-integration test-contract test-cluster test-kills test-milvus coverage lint audit format requirements clean
 
 install: $(STAMP)
 
@@ -31,16 +31,17 @@ demo: install
 	@$(BIN)/python -m shoal.cli.demo
 
 test: lint test-unit test-integration coverage test-cluster
+	@echo "Not run here: make test-milvus, test-contract and test-kills"
 
 # Two processes. Integration tests are distributed by file: tests of one file share the servers they start.
 PYTEST := $(BIN)/python -m pytest -q
 
 test-unit: install
 	@rm -f .coverage .coverage.*
-	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster -m "not integration"
+	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster -m "not integration and not milvus"
 
 test-integration: install
-	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m integration
+	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m "integration and not milvus"
 
 # Every operation against its OpenAPI document, with many generated requests.
 test-contract: install
@@ -52,6 +53,11 @@ test-cluster: install
 # Usage after a hundred kills of its servers, instead of the five of test-integration.
 test-kills: install
 	@SHOAL_KILLS=100 $(PYTEST) -s tests/shoal/tenants/test_usage_kills.py
+
+# The contract of the vectors store, and what is of Milvus alone, with Milvus 2.3 (whose etcd needs
+# port 2380) and milvus-lite.
+test-milvus: install
+	@$(PYTEST) -m milvus tests/shoal/stores
 
 # What the unit and integration tests covered: the total, and the files with the least.
 coverage:

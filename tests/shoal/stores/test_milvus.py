@@ -27,7 +27,7 @@ from shoal.testing.servers import RedisServer
 
 from ...milvus_servers import MilvusServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+pytestmark = [pytest.mark.anyio, pytest.mark.milvus]
 
 SCHEMA = VectorSchema(4, {"board": "string", "labels": "strings", "at": "integer"})
 HOSTILE = [

@@ -74,8 +74,8 @@ class Backend:
 @pytest.fixture(
     params=[
         "lance",
-        pytest.param("milvus_lite", marks=pytest.mark.integration),
-        pytest.param("milvus", marks=pytest.mark.integration),
+        pytest.param("milvus_lite", marks=pytest.mark.milvus),
+        pytest.param("milvus", marks=pytest.mark.milvus),
     ]
 )
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
