@@ -22,6 +22,7 @@ from shoal.tenants.usage_meter import UsageMeter
 from .admission import Admission, AdmittedRequest
 from .ceilings import Ceilings
 from .cors import CORS
+from .deadlines import Deadlines
 from .exposures import ExposureLog
 from .metering import MetricsExporter, RequestMetrics
 from .problems import reject_websocket
@@ -116,6 +117,7 @@ class Router:
             exporter=exporter,
             flush_seconds=self.settings.flush_seconds,
         )
+        self._deadlines = Deadlines()
         self._running: dict[int, tuple[Scope, float]] = {}
         self.watch = ReplicaWatch(
             directory, self.capability, self._heartbeat.id, self._in_progress, exporter
@@ -134,6 +136,7 @@ class Router:
         await self.snapshot.start()
         await self._heartbeat.start()
         self._ceilings.start()
+        self._deadlines.start()
         self.metrics.start()
         self.watch.start()
         await self._usage.start()
@@ -152,6 +155,7 @@ class Router:
         await self.watch.stop()
         await self._usage.close()
         await self._ceilings.stop()
+        await self._deadlines.stop()
         await self._heartbeat.stop()
         await self.snapshot.stop()
 
@@ -181,7 +185,7 @@ class Router:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_at = perf_counter()
         head = RequestHead(scope)
-        response = ResponseGuard(scope, receive, send, head.request_id)
+        response = ResponseGuard(scope, receive, send, head.request_id, self._deadlines)
         if scope["method"] == "HEAD":  # what GET responds, without the body
             scope = {**scope, "method": "GET"}
         scope["shoal.request_id"] = head.request_id
@@ -280,10 +284,13 @@ class Router:
     ) -> None:
         """Run the application within the limits of time and body size."""
         seconds = None if limiter is None else limiter.seconds
-        deadline = response.deadline = asyncio.timeout(seconds)
+        deadline = response.deadline = self._deadlines.begin(seconds)
         try:
             async with deadline:
-                await self.app(scope, receive, response.send)
+                try:
+                    await self.app(scope, receive, response.send)
+                finally:
+                    self._deadlines.end(deadline)
         except Exception:
             if deadline.expired():
                 if response.waits_for_body:

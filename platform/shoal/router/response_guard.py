@@ -9,6 +9,7 @@ from shoal.contract.errors import ShoalError
 from shoal.contract.usage import Usage
 
 from .content_encoding import InflatedBody
+from .deadlines import Deadlines
 from .problems import respond
 from .rate_limiter import body_too_large
 
@@ -32,6 +33,7 @@ class ResponseGuard:
 
     __slots__ = (
         "_body_ended",
+        "_deadlines",
         "_is_head",
         "_limit",
         "_next",
@@ -49,8 +51,16 @@ class ResponseGuard:
         "waits_for_body",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: str,
+        deadlines: Deadlines,
+    ) -> None:
         self._receive, self._send, self.request_id = receive, send, request_id
+        self._deadlines = deadlines
         self._is_head = scope["method"] == "HEAD"
         self._limit = self._remaining = 0
         self._pause = 0.0
@@ -101,8 +111,11 @@ class ResponseGuard:
             return await self._receive()
         self.waits_for_body = True
         try:
-            async with asyncio.timeout(self._pause):
-                message = await self._receive()
+            async with self._deadlines.begin(self._pause) as pause:
+                try:
+                    message = await self._receive()
+                finally:
+                    self._deadlines.end(pause)
         except TimeoutError:
             raise RequestTimeout(f"nothing of the body arrived for {self._pause:g} s") from None
         self.waits_for_body = False
@@ -114,7 +127,7 @@ class ResponseGuard:
             if self.body_error is not None:
                 return
             if self.deadline is not None:
-                self.deadline.reschedule(None)
+                self._deadlines.end(self.deadline)
             self.started = True
             self.status = message["status"]
             if self.usage is not None and self.status < 500 and self.status != 429:
