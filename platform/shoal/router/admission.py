@@ -36,6 +36,7 @@ class AdmittedRequest:
     __slots__ = (
         "caller",
         "held",
+        "is_billed",
         "request_id",
         "session",
         "user",
@@ -54,17 +55,14 @@ class AdmittedRequest:
     ) -> None:
         self.caller, self.user, self.session = caller, user, session
         self.request_id, self.view = request_id, view
+        self.is_billed = caller.kind != "internal"
+        """Whether the tenant made it itself, and not the platform on its behalf."""
         self.held: tuple[RateLimiter | Ceiling, ...] = ()
         """What admitted it and is released when it ends."""
         self.within_limits = False
         """Whether the rate limiter accepted it."""
         self.variants: Mapping[str, str] = {}
         """The variants' names by experiment id, once the context is created."""
-
-    @property
-    def is_billed(self) -> bool:
-        """Whether the tenant made it itself, and not the platform on its behalf."""
-        return self.caller.kind != "internal"
 
 
 class Admission:
@@ -126,7 +124,7 @@ class Admission:
 
     async def context(self, request: AdmittedRequest) -> TenantContext:
         """Create the context that the capability's route gets."""
-        access = await self._access(request)
+        access = None if request.user is None else await self._access(request, request.user)
         rights = self._rights(request, access)
         boards = self._visible_boards(request, access, rights)
         assignments = self._assign(request, boards)
@@ -148,21 +146,19 @@ class Admission:
             seconds=request.view.limiter.seconds,
         )
 
-    async def _access(self, request: AdmittedRequest) -> UserAccess | None:
-        """What the directory says of the request's user; None without a user.
+    async def _access(self, request: AdmittedRequest, user: str) -> UserAccess:
+        """What the directory says of the request's user.
 
         Raises:
             Unauthenticated: The user is deactivated.
         """
-        caller, user = request.caller, request.user
-        if user is None:
-            return None
-        key, state = (caller.tenant, user), request.view.state
+        tenant, state = request.caller.tenant, request.view.state
+        key = (tenant, user)
         cached = self._users.get(key)
         if cached is not None and cached[0] is state:
             access = cached[1]
         else:
-            access = await self._directory.users.access(caller.tenant, user)
+            access = await self._directory.users.access(tenant, user)
             self._users[key] = state, access
             self._users.move_to_end(key)
             if len(self._users) > CACHED_USERS:

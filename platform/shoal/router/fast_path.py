@@ -88,10 +88,9 @@ def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
         scope["app"], scope["route"], scope["path_params"] = app, direct_route.route, {}
         context = require_right(scope, direct_route.route.shoal_requirement)  # type: ignore[attr-defined]
         direct_route.route.shoal_shape.check(scope)  # type: ignore[attr-defined]
-        request = StrictRequest(scope, receive, send)
         arguments: dict[str, Any] = dict.fromkeys(direct_route.contexts, context)
         if direct_route.request is not None:
-            arguments[direct_route.request] = request
+            arguments[direct_route.request] = StrictRequest(scope, receive, send)
         try:
             returned = await direct_route.call(**arguments)
             response = (
@@ -101,6 +100,7 @@ def fast_path(app: FastAPI, routes: APIRouter, prefix: str) -> ASGIApp:
             )
         except CONVERTED as fault:
             kind = next(kind for kind in CONVERTED if isinstance(fault, kind))
+            request = StrictRequest(scope, receive, send)
             response = await app.exception_handlers[kind](request, fault)  # type: ignore[misc]
         await response(scope, receive, send)
 

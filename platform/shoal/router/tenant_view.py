@@ -32,6 +32,7 @@ class TenantView:
     """
 
     __slots__ = (
+        "_rights",
         "ceiling",
         "limiter",
         "limits",
@@ -76,6 +77,8 @@ class TenantView:
         self.plan = Plan(running) if running else None
         self.varied = varied_by(running)
         self.roles = {**platform.roles, **state.roles}
+        self._rights: dict[tuple[str, bool], frozenset[Right]] = {}
+        """By role, and whether the credential is a user's."""
         self.promoted = state.parameters.get(capability, {})
         self.resolved: OrderedDict[Any, Resolved] = OrderedDict()
         """Parameters by model and variants, so that most requests validate none."""
@@ -86,12 +89,17 @@ class TenantView:
         Raises:
             Forbidden: The tenant has no such role.
         """
+        kind = (role, caller.user is not None)
+        if (rights := self._rights.get(kind)) is not None:
+            return rights
         if not self.has_role(role):
             raise Forbidden(
                 f"the role {role!r} of this credential is not defined: an admin of the tenant"
                 " defines it by PUT /platform/roles/<name>"
             )
-        return rights_of(self.state.id, role, self.roles, has_user=caller.user is not None)
+        rights = rights_of(self.state.id, role, self.roles, has_user=kind[1])
+        self._rights[kind] = rights
+        return rights
 
     def has_role(self, role: str) -> bool:
         """Whether the role is built in, the tenant's own or the operator's."""
