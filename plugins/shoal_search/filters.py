@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-from shoal import AnyOf, Between, Equals, Invalid, Not, VectorCondition
+from shoal import AnyOf, Between, Equals, Invalid, Not, VectorCondition, load_json
 
 MAX_FILTERS = 20
 """Conditions on metadata in one search."""
@@ -54,7 +54,12 @@ def _read_filter(index: int, text: str) -> VectorCondition:
     if match is None:
         raise _fault(index, f"{text[:80]!r} is not a filter: {HELP}")
     field, operator, written = match.groups()
-    value = _read_value(written)
+    try:
+        value = _read_value(written)
+    except Invalid:
+        raise _fault(
+            index, "has an integer beyond 64 bits: put it in quotes, as it is found as a text only"
+        ) from None
     if operator in BOUNDS:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise _fault(index, f"{operator} needs a number or a text after it, such as 3")
@@ -78,7 +83,7 @@ def _any_of(index: int, field: str, value: Any, written: str) -> Equals | AnyOf:
 def _read_value(written: str) -> Any:
     """A JSON value; anything else is a text."""
     try:
-        value = orjson.loads(written)
+        value = load_json(written.encode())
     except orjson.JSONDecodeError:
         return written
     return written if isinstance(value, dict) else value

@@ -40,9 +40,9 @@ async def test_file_is_found_by_its_text_as_plain_text(api: Opener) -> None:
     [
         ({"board_id": "b1"}, b"%PDF-1.4", "body"),
         ({"board_id": "b1"}, b"", "body"),
-        ({"board_id": "b2"}, b"text", "query.board_id"),
         ({"board_id": "b1", "metadata": "{"}, b"text", "query.metadata"),
         ({"board_id": "b1", "metadata": "[1]"}, b"text", "query.metadata"),
+        ({"board_id": "b1", "metadata": '{"n": 18446744073709551616}'}, b"text", "query.metadata"),
         ({"board_id": "b1", "url": "javascript:x"}, b"text", "query.url"),
         ({"board_id": "b1", "updated_at": "1969-01-01T00:00Z"}, b"text", "query.updated_at"),
     ],
@@ -55,3 +55,10 @@ async def test_refused_files_say_where_the_fault_is(
         assert answer.status_code == 422
         assert [fault["location"] for fault in answer.json()["errors"]] == [location]
         assert (await client.get("/search", params={"q": "text"})).json()["hits"] == []
+
+
+async def test_a_file_for_a_hidden_board_is_not_found(api: Opener) -> None:
+    async with api(user="ana", boards=frozenset({"b1"})) as client:
+        answer = await client.put("/search/files/f1", params={"board_id": "b2"}, content=b"text")
+        assert answer.status_code == 404
+        assert [fault["location"] for fault in answer.json()["errors"]] == ["query.board_id"]
