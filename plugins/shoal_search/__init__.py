@@ -13,10 +13,9 @@ __all__ = ["SearchParameters", "shoal_capabilities"]
 
 
 def build_embedder(services: Services) -> Any:
-    from .embedder import Embedder
+    from .models import Models
 
-    settings = services.settings(SearchSettings)
-    return Embedder(settings, services.egress, export=settings.query_graph)
+    return Models(services.settings(SearchSettings), services.egress)
 
 
 @hookimpl
@@ -41,7 +40,7 @@ def shoal_capabilities() -> Sequence[Capability]:
                 Job(
                     "reindex",
                     jobs.reindex,
-                    "Rebuilds the index from the event log, for example after a change of model.",
+                    "Rebuilds the index from the event log, or moves to another model.",
                     deadline=timedelta(hours=6),
                 )
             ],

@@ -1,6 +1,7 @@
 """`shoal search …`."""
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from .writer import chunks
 
 BATCH = 200
 """Items in one request, so that even long texts are embedded in time."""
+POLL_SECONDS = 0.3
 
 
 def commands() -> typer.Typer:
@@ -84,7 +86,52 @@ def commands() -> typer.Typer:
         if rejected and not accepted:
             raise typer.Exit(1)
 
+    app.command()(reindex)
     return app
+
+
+def reindex(
+    model: str | None = typer.Option(
+        None, help="Change to this model, one of capabilities.search.models."
+    ),
+    tenant: str | None = typer.Option(None, help="One tenant; all when not given."),
+    fresh: bool = typer.Option(
+        False, "--fresh", help="Embed everything again, and drop what is not in the log."
+    ),
+) -> None:
+    """Write what the index lacks, from the event log; or change to another model.
+
+    Searches are answered meanwhile. Exit status 1 when it fails.
+    """
+    import orjson
+    from rich.console import Console
+    from rich.markup import escape
+
+    from shoal import operator_client
+
+    as_json, console = os.environ.get("SHOAL_JSON_OUTPUT") == "1", Console(stderr=True)
+    arguments = {"fresh": fresh} | ({} if model is None else {"model": model})
+    with (
+        operator_client() as client,
+        console.status("Reindexing") as status,
+    ):
+        run = client.platform.run_job(
+            name="search.reindex", body={"tenant": tenant, "arguments": arguments}
+        )
+        while run["state"] in ("queued", "running"):
+            time.sleep(POLL_SECONDS)
+            run = client.platform.get_run(id=run["id"])
+            progress = run["progress"]
+            message = escape(progress["message"] or run["state"])
+            status.update(f"{message} {progress['done']:,} of {progress['total']:,}")
+    if as_json:
+        print(orjson.dumps(run).decode())
+    elif run["state"] == "succeeded":
+        console.print(f"{run['result']['items']:,} items are indexed.")
+    else:
+        console.print(f"[red]{run['state']}: {escape(run['error'] or '')}")
+    if run["state"] != "succeeded":
+        raise typer.Exit(1)
 
 
 def read_items_file(path: Path, board: str = "") -> Iterator[dict[str, Any]]:

@@ -4,18 +4,18 @@ import asyncio
 import json
 import pickle
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 from typing import Any
 
 import numpy as np
 import orjson
 
-from shoal import Egress, Event, Invalid, JobContext, TenantContext
+from shoal import Egress, Event, JobContext, TenantContext
 
-from .embedder import EmbeddedItem, Embedder, EmbedRequest
+from .embedder import EmbeddedItem, Embedder
+from .indexes import Indexes
 from .items import Item
 from .parameters import SearchSettings
 from .states import State, Version, newest_states, read_states
@@ -26,6 +26,8 @@ BATCH = 512
 """Items that are embedded and stored at once."""
 PART = 20_000
 """States in memory together, beside those of a day; each time the model is loaded."""
+DROP_SECONDS = 60.0
+"""How long after a switch the former index is there: no request lasts longer."""
 
 
 class EmbedBatch:
@@ -64,53 +66,59 @@ def reindex(job: JobContext) -> dict[str, Any]:
     are not in the log are dropped; without it, what is indexed already costs nothing.
     Searches are answered and changes indexed meanwhile.
 
-    With the argument `model`, the name of another configured model, its index is
-    written beside that which is searched. With `drop`, the indexes of all other models
-    are dropped in the end; without `model`, as one of them may be searched.
+    With the argument `model`, the name of a configured model, its index is written
+    beside that which is searched, then searched in its place, and the others are
+    dropped. A run that was killed goes on when it is run again.
     """
-    fresh, drop = bool(job.arguments.get("fresh")), bool(job.arguments.get("drop"))
-    model = job.arguments.get("model")
-    if model is not None and drop:
-        raise Invalid.at("arguments.drop", "cannot be given together with model")
+    fresh, model = bool(job.arguments.get("fresh")), job.arguments.get("model")
     done = {}
     for ctx in job.tenants:
-        made = reindex_tenant(job, ctx, fresh=fresh, model=None if model is None else str(model))
-        done[ctx.tenant] = asyncio.run(made)
-        if drop:
+        if model is None:
+            done[ctx.tenant] = asyncio.run(reindex_tenant(job, ctx, fresh=fresh))
+        else:
+            done[ctx.tenant] = asyncio.run(change_model(job, ctx, str(model), fresh=fresh))
+    if model is not None:
+        time.sleep(DROP_SECONDS)
+        for ctx in job.tenants:
             asyncio.run(drop_others(ctx))
     return {"items": sum(done.values()), "tenants": done}
 
 
-def embedding_here(
-    settings: SearchSettings, egress: Egress
-) -> Callable[[EmbedRequest], Awaitable[Any]]:
-    """Embeds in this process, with a model that the backend has not."""
-    embedder = cache(lambda: Embedder(settings, egress))
+async def change_model(job: JobContext, ctx: TenantContext, model: str, *, fresh: bool) -> int:
+    """Index a tenant's items with a model, then search that index.
 
-    async def embed(request: EmbedRequest) -> Any:
-        return (await asyncio.to_thread(lambda: embedder().embed([request])))[0]
-
-    return embed
+    What changes while the log is read again is written to both.
+    """
+    indexes = Indexes(ctx.services)
+    await reindex_tenant(job, ctx, fresh=fresh, model=model)
+    await indexes.offer(ctx, model)
+    try:
+        total = await reindex_tenant(job, ctx, fresh=False, model=model)
+        await indexes.switch(ctx, model)
+    except BaseException:
+        await indexes.withdraw(ctx)
+        raise
+    return total
 
 
 async def drop_others(ctx: TenantContext) -> None:
-    """Drop the indexes of other models and languages."""
-    collection = ctx.services.settings(SearchSettings).collection
+    """Drop the indexes of models and languages that are not searched any more."""
+    kept = {writer.collection for writer in await Indexes(ctx.services).written(ctx)}
     for name in await ctx.stores.vectors.names():
-        if name.startswith("items_") and name != collection:
+        if name.startswith("items_") and name not in kept:
             await ctx.stores.vectors.drop(name)
 
 
 async def reindex_tenant(
     job: JobContext, ctx: TenantContext, *, fresh: bool, model: str | None = None
 ) -> int:
-    """Index a tenant's items from its event log; return how many there are."""
-    settings = ctx.services.settings(SearchSettings)
-    embed = ctx.services.backend("embedder").embed
-    if model is not None:
-        settings = settings.using(model)
-        embed = embedding_here(settings, ctx.services.egress)
-    writer = Writer(settings, embed)
+    """Index a tenant's items from its event log; return how many there are.
+
+    The index is that of `model`, or that which is searched.
+    """
+    indexes = Indexes(ctx.services)
+    writer = await indexes.serving(ctx) if model is None else indexes.of(model)
+    settings = ctx.services.settings(SearchSettings).using(writer.model)
     edition = time.time_ns() // 1_000_000 if fresh else 0
     logged = await read_log(ctx)
     done, total = 0, len(logged.newest)

@@ -76,17 +76,22 @@ class SearchSettings(BaseModel):
     language: str = "english"
     """A language of the Snowball stemmer."""
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the configured models."""
+        return sorted({self.model, *self.models})
+
     def using(self, model: str) -> "SearchSettings":
         """The same settings with another model.
 
         Raises:
             Invalid: The operator has not configured it.
         """
-        if model not in {self.model, *self.models}:
+        if model not in self.names:
             raise Invalid.at(
                 "arguments.model",
                 f"no model {model!r} in capabilities.search.models; configured are "
-                + ", ".join(sorted({self.model, *self.models})),
+                + ", ".join(self.names),
             )
         return self.model_copy(update={"model": model})
 

@@ -24,13 +24,12 @@ from shoal import (
 )
 
 from .file_routes import FILE, AddedFile, FileRoutes
+from .indexes import Indexes
 from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items
-from .parameters import SearchSettings
 from .rows import SHOWN, content_digest
 from .search_routes import add_search_routes
 from .states import SOURCE, State, Version
 from .stream import REQUEST_SECONDS
-from .writer import Writer
 
 MAX_TEXTS = 1_000
 """Texts in one request for vectors."""
@@ -85,9 +84,7 @@ class SearchRoutes:
     """The operations, over one index per process."""
 
     def __init__(self, services: Services) -> None:
-        self.settings = services.settings(SearchSettings)
-        embedder = services.backend("embedder")
-        self.writer = Writer(self.settings, embedder.embed)
+        self.indexes = Indexes(services)
 
     async def add_items(
         self, request: Request, ctx: TenantContext = Depends(requires("write:boards"))
@@ -144,7 +141,7 @@ class SearchRoutes:
         [position] = await ctx.stores.events.append([_event("item.deleted", id, data)])
         version = Version.of(time, position)
         state = State(id, version, is_deletion=True, by_request=True)
-        await self.writer.write(ctx, [state])
+        await self.indexes.write(ctx, [state])
         return _json({"deleted": id})
 
     async def embed(
@@ -152,15 +149,14 @@ class SearchRoutes:
     ) -> Response:
         """Embed texts with the model that search uses, for other capabilities."""
         ctx.usage.require("embedding_texts", len(body.texts))
-        vectors = await self.writer.vectors(body.texts, body.kind)
+        index = await self.indexes.serving(ctx)
+        vectors = await index.vectors(body.texts, body.kind)
         ctx.usage.add("embedding_texts", len(body.texts))
-        return _json(
-            {"model": self.settings.model, "dimension": vectors.shape[1], "vectors": vectors}
-        )
+        return _json({"model": index.model, "dimension": vectors.shape[1], "vectors": vectors})
 
     async def _find(self, ctx: TenantContext, id: str, fields: Sequence[str]) -> dict[str, Any]:
         """The row of an item that the caller may see."""
-        row = (await self.writer.rows(ctx, [id], fields)).get(id)
+        row = (await (await self.indexes.serving(ctx)).rows(ctx, [id], fields)).get(id)
         if row is None or not ctx.may_see(row["board"]):
             raise NotFound(f"no item {id!r}")
         return row
@@ -176,8 +172,9 @@ class SearchRoutes:
         items = list(batch.accepted.items())
         ids = [item.id for _, item in items]
         contents = await off_loop(_content_digests, [item for _, item in items])
-        stored = await self.writer.rows(ctx, ids, ("board", "content"))
-        versions = await self.writer.versions(ctx, ids)
+        searched = await self.indexes.serving(ctx)
+        stored = await searched.rows(ctx, ids, ("board", "content"))
+        versions = await searched.versions(ctx, ids)
         news: list[Item] = []
         for (index, item), content in zip(items, contents, strict=True):
             row, known = stored.get(item.id), versions.get(item.id)
@@ -200,9 +197,9 @@ class SearchRoutes:
         seconds = REQUEST_SECONDS if ctx.seconds is None else min(REQUEST_SECONDS, ctx.seconds / 4)
         try:
             async with asyncio.timeout(seconds):
-                await self.writer.write(ctx, states)
+                await self.indexes.write(ctx, states)
         except (TimeoutError, Unavailable):
-            return len(await self.writer.unknown(ctx, states))
+            return len(await (await self.indexes.serving(ctx)).unknown(ctx, states))
         return 0
 
 

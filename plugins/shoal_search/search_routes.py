@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -43,10 +44,10 @@ from .filters import (
     read_facets,
     read_filters,
 )
+from .indexes import Indexes
 from .items import ItemType, reject_number
 from .pages import Position, page_by_relevance, page_by_time, read_position, write_position
 from .parameters import SearchParameters, SearchSettings
-from .query_encoder import QueryEncoder
 from .query_text import MAX_QUERY, QueryText, read_query, typed_words
 from .scopes import Scope, narrow
 from .searcher import Found, Question, Searcher
@@ -94,6 +95,7 @@ class _Scoped:
                 raise unknown_board(name)
         self.ctx, self.wanted_boards = ctx, board or []
         self.boards = frozenset(board) if board else ctx.boards
+        self.collection = ""  # chosen once the request is known to be valid
         self.conditions: list[VectorCondition] = [
             *conditions(self.boards, set(type) if type else None, updated_after, updated_before),
             *read_filters(filter or ()),
@@ -102,19 +104,17 @@ class _Scoped:
             (sorted(board or ()), sorted(type or ()), updated_after, updated_before, filter)
         )
 
-    def scope(self, collection: str) -> Scope:
-        return Scope(self.ctx.stores, self.ctx.tenant, collection, tuple(self.conditions))
+    def scope(self) -> Scope:
+        return Scope(self.ctx.stores, self.ctx.tenant, self.collection, tuple(self.conditions))
 
 
 class SearchRoutes:
-    """The operations, over one searcher per process."""
+    """The operations, over one searcher for each model and process."""
 
     def __init__(self, services: Services) -> None:
-        settings = services.settings(SearchSettings)
-        embedder = services.backend("embedder")
-        self._collection = settings.collection
-        self._analyzer = shared_analyzer(settings.language)
-        self._searcher = Searcher(self._analyzer, QueryEncoder(embedder.embed, embedder.onnx_model))
+        self._analyzer = shared_analyzer(services.settings(SearchSettings).language)
+        self._indexes = Indexes(services)
+        self._searchers: dict[str, Searcher] = {}
 
     async def search(
         self,
@@ -145,13 +145,16 @@ class SearchRoutes:
         answer: dict[str, Any] = {"hits": [], "total": 0, "cursor": None, "corrections": []}
         if names:
             answer["facets"] = {name: [] for name in names}
+        searcher = await self._choose_index(scoped)
         try:
             if scoped.boards is None or scoped.boards:
-                scope = await narrow(scoped.scope(self._collection), query, self._analyzer)
+                scope = await narrow(scoped.scope(), query, self._analyzer)
                 if sort == "updated_at" or not query.text:
                     found = self._newest(scoped, scope, query, position, limit)
                 else:
-                    found = self._best(scoped, scope, query, position, limit, explain=explain)
+                    found = self._best(
+                        searcher, scoped, scope, query, position, limit, explain=explain
+                    )
                 part, counted = await asyncio.gather(found, self._facets(scope, names))
                 next = part.pop("next")
                 answer |= part
@@ -163,8 +166,18 @@ class SearchRoutes:
             await self._require_boards(scoped)
         return _json({**answer, "took_ms": _milliseconds(began)})
 
+    async def _choose_index(self, scoped: _Scoped) -> Searcher:
+        """Search in the index that serves now, to the end of the request."""
+        index = await self._indexes.serving(scoped.ctx)
+        scoped.collection = index.collection
+        if index.model not in self._searchers:
+            encoder = self._indexes.query_encoder(index.model)
+            self._searchers[index.model] = Searcher(self._analyzer, encoder)
+        return self._searchers[index.model]
+
     async def _best(
         self,
+        searcher: Searcher,
         scoped: _Scoped,
         scope: Scope,
         query: QueryText,
@@ -175,7 +188,7 @@ class SearchRoutes:
     ) -> dict[str, Any]:
         """The best items, with whatever else is answered."""
         parameters = scoped.ctx.parameters(SearchParameters)
-        ranking = await self._searcher.rank(scope, query, parameters, position.now)
+        ranking = await searcher.rank(scope, query, parameters, position.now)
         page, next = await page_by_relevance(scope, ranking, position, limit)
         hits = await self._hits(scoped, page, ranking.question, explain=explain)
         return {
@@ -221,7 +234,7 @@ class SearchRoutes:
         self, scoped: _Scoped, ids: Sequence[str], fields: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
         """Rows by id, without those that left the caller's boards meanwhile."""
-        rows = await scoped.ctx.stores.vectors.get(self._collection, ids, fields)
+        rows = await scoped.ctx.stores.vectors.get(scoped.collection, ids, fields)
         return {row["id"]: row for row in rows if scoped.ctx.may_see(row["board"])}
 
     async def _facets(self, scope: Scope, names: Sequence[str]) -> dict[str, Any]:
@@ -254,7 +267,8 @@ class SearchRoutes:
         answer: dict[str, Any] = {"queries": [], "items": []}
         if scoped.boards is None or scoped.boards:
             with suppress(NotFound):  # no item was ever written
-                found = await suggest(scoped.scope(self._collection), query, self._analyzer, limit)
+                await self._choose_index(scoped)
+                found = await suggest(scoped.scope(), query, self._analyzer, limit)
                 answer["queries"] = found.queries
                 answer["items"] = [suggested_item(row, marks) for row, marks in found.rows]
         return _json({**answer, "took_ms": _milliseconds(began)})
@@ -271,6 +285,7 @@ class SearchRoutes:
         """
         began, now = time.perf_counter(), time.time_ns() // 1_000_000
         missing = NotFound(f"no item {id!r}")
+        await self._choose_index(scoped)
         try:
             rows = await self._rows(scoped, [id], ["board", "vectors"])
         except NotFound:  # no item was ever written
@@ -279,7 +294,7 @@ class SearchRoutes:
             raise missing
         hits = []
         if len(vectors := rows[id]["vectors"]):
-            scope = scoped.scope(self._collection).within(Not(Equals("id", id)))
+            scope = scoped.scope().within(Not(Equals("id", id)))
             vector = vectors.mean(axis=0)
             vector = vector / (np.linalg.norm(vector) or 1)
             parameters = scoped.ctx.parameters(SearchParameters)
@@ -299,9 +314,7 @@ class SearchRoutes:
     async def _require_boards(self, scoped: _Scoped) -> None:
         """NotFound where a board that was asked for has no items."""
         for name in scoped.wanted_boards:
-            scope = Scope(
-                scoped.ctx.stores, scoped.ctx.tenant, self._collection, (Equals("board", name),)
-            )
+            scope = replace(scoped.scope(), filter=(Equals("board", name),))
             try:
                 found = await scope.count()
             except NotFound:

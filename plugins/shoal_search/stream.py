@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from shoal import Event, TenantContext
 
-from .parameters import SearchSettings
+from .indexes import Indexes
 from .states import State, newest_states, read_states
-from .writer import Writer
 
 REQUEST_SECONDS = 10.0
 """How long a request writes to the index, after its events are in the log. What it has
@@ -23,14 +22,16 @@ async def index_events(ctx: TenantContext, events: Sequence[Event]) -> None:
 
     An event whose data is not an item is rejected.
     """
-    writer = Writer(ctx.services.settings(SearchSettings), ctx.services.backend("embedder").embed)
+    indexes = Indexes(ctx.services)
     states, faults = read_states(events)
     newest = list(newest_states(states).values())
     others = [state for state in newest if not _is_being_written(state)]
-    await writer.write(ctx, others)
-    while await writer.unknown(ctx, [state for state in newest if _is_being_written(state)]):
+    await indexes.write(ctx, others)
+    while waiting := [state for state in newest if _is_being_written(state)]:
+        if not await (await indexes.serving(ctx)).unknown(ctx, waiting):
+            break
         await asyncio.sleep(POLL_SECONDS)
-    await writer.write(ctx, [state for state in newest if state not in others])
+    await indexes.write(ctx, [state for state in newest if state not in others])
     for event, reason in faults:
         ctx.reject(event, reason)
 

@@ -53,7 +53,7 @@ class Writer:
     def __init__(
         self, settings: SearchSettings, embed: Callable[[EmbedRequest], Awaitable[Any]]
     ) -> None:
-        self.collection = settings.collection
+        self.model, self.collection = settings.model, settings.collection
         self.analyzer = shared_analyzer(settings.language)
         self._embed = embed
 
