@@ -10,6 +10,8 @@ SEPARATOR, END = "\x00", "\x01"
 ESCAPES = str.maketrans({"\x00": "\x02\x03", "\x01": "\x02\x04", "\x02": "\x02\x05"})
 """These and the separators compare as the characters do."""
 UNESCAPES = {escaped: chr(plain) for plain, escaped in ESCAPES.items()}
+ANY_TOKEN = ""
+"""Stands beside the tokens of each text that has some."""
 EXPONENT = 20_000
 """More than the smallest exponent of a number is below zero."""
 
@@ -24,6 +26,11 @@ def values_column(name: str) -> str:
 def single_values_column(name: str) -> str:
     """The column with the values of a JSON field that are not in lists, as one text."""
     return f"_{name}_single_values"
+
+
+def tokens_column(name: str) -> str:
+    """The column with the tokens of a field of tokens, each once, and `ANY_TOKEN`."""
+    return f"_{name}_tokens"
 
 
 def leaves(document: Mapping[str, Any]) -> Iterator[tuple[str, Scalar, bool]]:

@@ -11,7 +11,15 @@ from lancedb.index import FTS, Bitmap, BTree, LabelList
 from shoal.contract.errors import Invalid
 from shoal.contract.vectors import FieldKind, VectorSchema
 
-from .json_values import END, leaves, single_values_column, value_token, values_column
+from .json_values import (
+    ANY_TOKEN,
+    END,
+    leaves,
+    single_values_column,
+    tokens_column,
+    value_token,
+    values_column,
+)
 from .vector_rows import NAME
 
 SCHEMA = b"shoal.schema"
@@ -65,6 +73,8 @@ def arrow_schema(schema: VectorSchema) -> pa.Schema:
         if kind == "json":
             columns.append(pa.field(values_column(name), pa.list_(pa.string())))
             columns.append(pa.field(single_values_column(name), pa.string()))
+        elif kind == "tokens":
+            columns.append(pa.field(tokens_column(name), pa.list_(pa.string())))
     text = json.dumps({"dimension": schema.dimension, "fields": dict(schema.fields)})
     return pa.schema(columns, metadata={SCHEMA: text.encode()})
 
@@ -88,6 +98,7 @@ def scalar_indexes(schema: VectorSchema) -> dict[str, Any]:
             indexes[values_column(name)] = LabelList()
         elif kind == "tokens":
             indexes[name] = TOKENS
+            indexes[tokens_column(name)] = LabelList()
     return indexes
 
 
@@ -108,6 +119,8 @@ def to_arrow(schema: VectorSchema, rows: Sequence[Mapping[str, Any]], write: int
             values[values_column(name)] = [tokens for tokens, _ in pairs]
             values[single_values_column(name)] = [text for _, text in pairs]
             column = [None if v is None else json.dumps(v, ensure_ascii=False) for v in column]
+        elif kind == "tokens":
+            values[tokens_column(name)] = [_distinct_tokens(text) for text in column]
         values[name] = column
     return pa.table(
         [
@@ -161,9 +174,9 @@ def check_fields(schema: VectorSchema, fields: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(fields) if name != ID]
 
 
-def _json_columns(document: Mapping[str, Any] | None) -> tuple[list[str] | None, str | None]:
+def _json_columns(document: Mapping[str, Any] | None) -> tuple[list[str], str | None]:
     if document is None:
-        return None, None
+        return [], None
     tokens: dict[str, bool] = {}
     single: dict[str, bool] = {}
     for path, value, listed in leaves(document):
@@ -172,6 +185,11 @@ def _json_columns(document: Mapping[str, Any] | None) -> tuple[list[str] | None,
         if not listed:
             single[token] = True
     return list(tokens), END.join(["", *single, ""])
+
+
+def _distinct_tokens(text: str | None) -> list[str]:
+    tokens = dict.fromkeys((text or "").split(" ")) | {ANY_TOKEN: None}
+    return list(tokens) if len(tokens) > 1 else []
 
 
 def _vectors_array(vectors: Sequence[np.ndarray], kind: pa.DataType) -> pa.Array:

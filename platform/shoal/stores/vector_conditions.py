@@ -8,6 +8,7 @@ from shoal.contract.errors import Invalid
 from shoal.contract.vectors import (
     MAX_CONDITIONS,
     MAX_VALUES,
+    AnyOf,
     Between,
     Condition,
     Equals,
@@ -17,10 +18,12 @@ from shoal.contract.vectors import (
 )
 
 from .json_values import (
+    ANY_TOKEN,
     END,
     path_start,
     single_values_column,
     sortable,
+    tokens_column,
     value_token,
     values_column,
 )
@@ -73,7 +76,7 @@ def field_kind(schema: VectorSchema, name: str) -> tuple[str, FieldKind, str]:
 
 def _condition(schema: VectorSchema, condition: Condition) -> str:
     if isinstance(condition, Not):
-        return f"({_condition(schema, condition.condition)}) IS NOT TRUE"
+        return _negated(schema, condition.condition)
     name, kind, path = field_kind(schema, condition.field)
     if kind == "stored":
         raise Invalid(f"the field {name} is only stored: conditions cannot name it")
@@ -88,14 +91,25 @@ def _condition(schema: VectorSchema, condition: Condition) -> str:
     return _any_of(name, kind, path, condition.values)
 
 
+def _negated(schema: VectorSchema, condition: Equals | AnyOf | Between) -> str:
+    """A condition that does not hold, as indexes answer it where they can."""
+    sql = _condition(schema, condition)
+    name, kind, _ = field_kind(schema, condition.field)
+    if kind == "strings" or (kind == "json" and isinstance(condition, Between)):
+        return f"({sql}) IS NOT TRUE"
+    is_known = kind in ("json", "tokens") or name == "id"
+    is_known |= isinstance(condition, Equals) and condition.value is None
+    return f"NOT ({sql})" if is_known else f"NOT ({sql}) OR {column(name)} IS NULL"
+
+
 def _absent(name: str, kind: FieldKind, path: str) -> str:
     if kind == "json":
-        tokens = column(values_column(name))
-        return f"array_has({tokens}, {text_literal(value_token(path, None))}) IS NOT TRUE"
+        token = _storable(value_token(path, None))
+        return f"NOT {_has_any(column(values_column(name)), [token])}"
+    if kind == "tokens":
+        return f"NOT {_has_any(column(tokens_column(name)), [ANY_TOKEN])}"
     if kind == "strings":
         return f"(array_length({column(name)}) > 0) IS NOT TRUE"
-    if kind == "tokens":
-        return f"{column(name)} IS NULL OR {column(name)} = ''"
     return f"{column(name)} IS NULL"
 
 
@@ -112,7 +126,7 @@ def _any_of(name: str, kind: FieldKind, path: str, values: Collection[Any]) -> s
         if kind == "strings":
             return _has_any(column(name), texts)
         single = {text for text in values if can_be_token(text)}
-        return _has_any(f"string_to_array({column(name)}, ' ')", single)
+        return _has_any(column(tokens_column(name)), single)
     if kind == "boolean":
         if any(not isinstance(value, bool) for value in values):
             raise _wrong(name, "true or false")
