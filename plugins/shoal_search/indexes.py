@@ -1,6 +1,6 @@
 """A tenant's indexes, one for each model: which is searched, and which are written."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from shoal import Conflict, Services, TenantContext, Unavailable
@@ -77,12 +77,21 @@ class Indexes:
         return QueryEncoder(self._embed(model), fetch_model)
 
     async def write(self, ctx: TenantContext, states: Iterable[State]) -> None:
-        """Write states to each index that must have them: see `Writer.write`."""
-        states, done = list(states), set[str]()
-        while left := [one for one in await self.written(ctx) if one.collection not in done]:
-            for writer in left:
-                await writer.write(ctx, states)
-                done.add(writer.collection)
+        """Write states to each index that is written: see `Writer.write`.
+
+        They are in the log already. From there an index has them that is offered after
+        this has begun.
+        """
+        states = list(states)
+        for writer in await self.written(ctx):
+            await writer.write(ctx, states)
+
+    async def unknown(self, ctx: TenantContext, states: Collection[State]) -> list[State]:
+        """Those states that an index lacks which is written: see `Writer.unknown`."""
+        lacking: dict[str, State] = {}
+        for writer in await self.written(ctx):
+            lacking |= {state.id: state for state in await writer.unknown(ctx, states)}
+        return list(lacking.values())
 
     async def offer(self, ctx: TenantContext, model: str) -> None:
         """From now on, write to the index of a model as well."""

@@ -199,7 +199,7 @@ class SearchRoutes:
             async with asyncio.timeout(seconds):
                 await self.indexes.write(ctx, states)
         except (TimeoutError, Unavailable):
-            return len(await (await self.indexes.serving(ctx)).unknown(ctx, states))
+            return len(await self.indexes.unknown(ctx, states))
         return 0
 
 

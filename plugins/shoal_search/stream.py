@@ -27,9 +27,7 @@ async def index_events(ctx: TenantContext, events: Sequence[Event]) -> None:
     newest = list(newest_states(states).values())
     others = [state for state in newest if not _is_being_written(state)]
     await indexes.write(ctx, others)
-    while waiting := [state for state in newest if _is_being_written(state)]:
-        if not await (await indexes.serving(ctx)).unknown(ctx, waiting):
-            break
+    while await indexes.unknown(ctx, [state for state in newest if _is_being_written(state)]):
         await asyncio.sleep(POLL_SECONDS)
     await indexes.write(ctx, [state for state in newest if state not in others])
     for event, reason in faults:

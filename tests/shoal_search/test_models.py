@@ -1,5 +1,6 @@
 """From one model to another, with two small ones at endpoints."""
 
+import asyncio
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -137,6 +138,24 @@ def test_switch_loses_no_change_and_fails_no_search(
     expected |= {row["id"]: row["text"] for row in fixed}
     assert has_only(app, tenant, "large")
     assert indexed(app, tenant) == expected
+
+
+def test_what_changes_last_before_the_switch_is_found_after_it(
+    app: CapabilityApp, tenant: str, item: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, switch = app.client(tenant).search, Indexes.switch
+    search.add_items(body=[item("1", "old"), item("2", "gone"), item("3", "kept")])
+
+    async def change_and_switch(*args: Any) -> None:
+        await asyncio.to_thread(search.add_items, body=[item("1", "new"), item("4", "added")])
+        await asyncio.to_thread(search.delete_item, id="2")
+        await switch(*args)
+
+    monkeypatch.setattr(jobs, "DROP_SECONDS", 0.0)
+    monkeypatch.setattr(Indexes, "switch", change_and_switch)
+    app.job("search.reindex", tenant, model="large")
+    assert has_only(app, tenant, "large")
+    assert indexed(app, tenant) == {"1": "new", "3": "kept", "4": "added"}
 
 
 @pytest.mark.parametrize("killed_in", ["embed_items", "switch", "drop_others"])
