@@ -37,6 +37,8 @@ TYPES: dict[FieldKind, pa.DataType] = {
     "tokens": pa.string(),
     "stored": pa.string(),
 }
+STEP = 250
+"""Rows that Arrow converts at once: other threads of Python stand still meanwhile."""
 TOKENS = FTS(
     with_position=True,
     base_tokenizer="whitespace",
@@ -104,6 +106,11 @@ def scalar_indexes(schema: VectorSchema) -> dict[str, Any]:
 
 def to_arrow(schema: VectorSchema, rows: Sequence[Mapping[str, Any]], write: int) -> pa.Table:
     """Checked rows as Arrow; `write` marks the rows of one call."""
+    starts = range(0, max(len(rows), 1), STEP)
+    return pa.concat_tables([_to_arrow(schema, rows[i : i + STEP], write) for i in starts])
+
+
+def _to_arrow(schema: VectorSchema, rows: Sequence[Mapping[str, Any]], write: int) -> pa.Table:
     columns = arrow_schema(schema)
     values: dict[str, Any] = {
         ID: [row["id"] for row in rows],
@@ -148,6 +155,14 @@ def from_arrow(
     table: pa.Table, schema: VectorSchema, fields: Iterable[str]
 ) -> list[dict[str, Any]]:
     """The rows of an answer, each with its id and the fields."""
+    names = list(fields)
+    parts = (table.slice(i, STEP) for i in range(0, table.num_rows, STEP))
+    return [row for part in parts for row in _from_arrow(part, schema, names)]
+
+
+def _from_arrow(
+    table: pa.Table, schema: VectorSchema, fields: Sequence[str]
+) -> list[dict[str, Any]]:
     columns = {ID: table[ID].to_pylist()}
     for name in fields:
         if name == VECTORS:

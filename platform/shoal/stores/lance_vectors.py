@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering, FullTextOperator, MatchQuery, PhraseQuery
 
+from shoal.contract.batch import off_loop
 from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.vectors import (
     MAX_TOKENS,
@@ -112,17 +114,18 @@ class LanceVectors(TenantStore):
         for start in range(0, len(rows), COMMIT):
             batch = rows[start : start + COMMIT]
             write = random.getrandbits(63)
-            data = await asyncio.to_thread(_rows_to_write, schema, batch, start, write)
+            data = await off_loop(partial(_rows_to_write, schema), batch, start, write)
             refused += await self._merge(name, data, NEWER, write)
         return list(dict.fromkeys(refused))
 
     async def retire(self, name: str, versions: Mapping[str, str]) -> list[str]:
         schema = await self._schema(name)
-        check_versions(versions)
+        await off_loop(check_versions, versions)
         items = list(versions.items())
         for start in range(0, len(items), COMMIT):
             write = random.getrandbits(63)
-            data = tombstones(schema, dict(items[start : start + COMMIT]), write)
+            batch = dict(items[start : start + COMMIT])
+            data = await off_loop(partial(tombstones, schema), batch, write)
             await self._merge(name, data, RETIRABLE, write)
         found = await self.versions(name, list(versions))
         return [key for key, (version, _) in found.items() if version > versions[key]]
@@ -178,7 +181,7 @@ class LanceVectors(TenantStore):
         wanted, plan = limit + MARGIN, await self._plan(name, sql)
         while True:
             found = await self._nearest(name, query, sql, wanted, columns, plan)
-            scores, vectors = cosines(found, query)
+            scores, vectors = await off_loop(cosines, found, query)
             order = np.lexsort((found[ID].to_numpy(zero_copy_only=False), -scores))
             if found.num_rows < wanted:
                 # These rows' vectors may have been all that the index was asked for.
@@ -192,11 +195,8 @@ class LanceVectors(TenantStore):
             if least < scores[order[limit - 1]] - TOLERANCE:
                 break
             wanted *= 4  # others may be as similar
-        rows = from_arrow(found.take(order[:limit]), schema, columns)
-        return [
-            Hit(row[ID], float(score), {f: row[f] for f in fields})
-            for row, score in zip(rows, scores[order[:limit]], strict=True)
-        ]
+        best = order[:limit]
+        return await off_loop(_hits, found.take(best), scores[best], schema, columns, fields)
 
     async def matching(
         self,
@@ -233,12 +233,8 @@ class LanceVectors(TenantStore):
             return await found.limit(limit).select([ID, "_score", *columns]).to_arrow()
 
         found = await self._use(name, search)
-        scores = found["_score"].to_pylist()
-        rows = from_arrow(found, schema, columns)
-        hits = [
-            Hit(row[ID], max(score, 0.0), {f: row[f] for f in fields})
-            for row, score in zip(rows, scores, strict=True)
-        ]
+        scores = np.maximum(found["_score"].to_numpy(), 0)
+        hits = await off_loop(_hits, found, scores, schema, columns, fields)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     async def count(self, name: str, *, filter: Sequence[Condition] = ()) -> int:
@@ -373,7 +369,8 @@ class LanceVectors(TenantStore):
         schema = await self._schema(name)
         columns = check_fields(schema, fields)
 
-        return from_arrow(await self._read(name, sql, [ID, *columns]), schema, columns)
+        found = await self._read(name, sql, [ID, *columns])
+        return await off_loop(from_arrow, found, schema, columns)
 
     async def _read(self, name: str, sql: str, columns: list[str]) -> pa.Table:
         async def read(opened: OpenTable) -> Any:
@@ -417,6 +414,20 @@ class LanceVectors(TenantStore):
 
 async def _read_schema(opened: OpenTable) -> VectorSchema:
     return vector_schema(await opened.table.schema())
+
+
+def _hits(
+    found: pa.Table,
+    scores: np.ndarray,
+    schema: VectorSchema,
+    columns: Sequence[str],
+    fields: Sequence[str],
+) -> list[Hit]:
+    rows = from_arrow(found, schema, columns)
+    return [
+        Hit(row[ID], float(score), {f: row[f] for f in fields})
+        for row, score in zip(rows, scores, strict=True)
+    ]
 
 
 def _rows_to_write(
