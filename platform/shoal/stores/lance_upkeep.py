@@ -77,6 +77,12 @@ async def optimize_table(opened: OpenTable) -> bool:
     return True
 
 
+async def has_flat_index(table: Any) -> bool:
+    """Whether vectors are indexed by themselves, so that its distances are exact."""
+    kinds = [i.index_type for i in await table.list_indices() if i.columns == [VECTORS]]
+    return all(kind == "IvfFlat" for kind in kinds)
+
+
 async def _optimize_quietly(opened: OpenTable) -> None:
     try:
         await optimize_table(opened)

@@ -43,7 +43,7 @@ from .lance_tables import (
     tombstones,
     vector_schema,
 )
-from .lance_upkeep import BYTE_ROWS, note_write, optimize_table
+from .lance_upkeep import BYTE_ROWS, has_flat_index, note_write, optimize_table
 from .tenant_store import TenantStore
 from .vector_conditions import can_be_token, field_kind, text_literal, to_sql
 from .vector_rows import check_ids, check_limit, check_name, check_query, check_rows, check_versions
@@ -60,7 +60,7 @@ RETIRABLE = (
     f" OR (target.version = source.version AND target.{RETIRED} IS NULL)"
 )
 LIVE = f"{RETIRED} IS NULL"
-Plan = Literal["all", "some", "scan"]
+Plan = Literal["flat", "all", "some", "scan"]
 PROBES = 100_000
 """More than an index has partitions: all are searched."""
 SCANNED_ROWS = 25_000
@@ -185,7 +185,7 @@ class LanceVectors(TenantStore):
             order = np.lexsort((found[ID].to_numpy(zero_copy_only=False), -scores))
             if found.num_rows < wanted:
                 # These rows' vectors may have been all that the index was asked for.
-                if plan != "all" or vectors < OVERFETCH * wanted:
+                if plan in ("some", "scan") or vectors < OVERFETCH * wanted:
                     break
                 plan = "scan"
                 continue
@@ -380,11 +380,14 @@ class LanceVectors(TenantStore):
         return found
 
     async def _plan(self, name: str, sql: str) -> Plan:
-        """How to search: all partitions of the index, some of them, or without it."""
+        """How to search: all partitions of the index, some of them, or without it.
+
+        An index of the vectors themselves ("flat") need not be compared with them.
+        """
 
         async def plan(opened: OpenTable) -> Plan:
             if await opened.table.count_rows() <= BYTE_ROWS:
-                return "all"
+                return "flat" if await has_flat_index(opened.table) else "all"
             few = sql and await opened.table.count_rows(sql) <= SCANNED_ROWS
             return "scan" if few else "some"
 
@@ -400,6 +403,8 @@ class LanceVectors(TenantStore):
             found = opened.table.query().nearest_to(query).column(VECTORS).distance_type("cosine")
             if plan == "scan":
                 found = found.bypass_vector_index()
+            elif plan == "flat":
+                found = found.nprobes(PROBES)
             elif plan == "all":
                 found = found.nprobes(PROBES).refine_factor(ALL_REFINED)
             else:
