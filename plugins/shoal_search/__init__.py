@@ -48,5 +48,6 @@ def shoal_capabilities() -> Sequence[Capability]:
             page=page.page,
             commands=commands.commands,
             study=study.STUDY,
+            stores=["vectors"],
         )
     ]

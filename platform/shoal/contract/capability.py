@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fastapi import APIRouter
 
@@ -179,6 +179,8 @@ class Capability:
         page: Draws the console page with `nicegui.ui`.
         commands: Returns a `typer.Typer` that becomes `shoal <name> …`.
         study: How `shoal tune` searches for better parameters.
+        stores: Those whose libraries a replica imports as it starts. Others it imports
+            with the first request that uses them, which delays all requests.
         version: The version of the API.
 
     Raises:
@@ -196,6 +198,7 @@ class Capability:
     page: Callable[[PageContext], Awaitable[None] | None] | None = None
     commands: Callable[[], Any] | None = None
     study: Study | None = None
+    stores: Sequence[Literal["vectors", "lake"]] = ()
     version: str = "0.1.0"
 
     def __post_init__(self) -> None:

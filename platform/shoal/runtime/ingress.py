@@ -15,6 +15,7 @@ from shoal.router.middleware import Router
 from shoal.router.openapi import describe_application
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_rights
+from shoal.tenants.tenant_stores import import_stores
 
 from .context import PlatformContext
 from .ray_metrics import RayMetricsExporter
@@ -36,6 +37,8 @@ def application(
     Its routes are at `/<name>/…`, their OpenAPI document at `/<name>/openapi.json`.
     """
     prefix = f"/{capability.name}"
+    if platform.config.stores is not None:
+        import_stores(platform.config.stores, capability.stores)
     routes = capability.routes(platform.services(capability.name))
     enforce_rights(routes)
     app = FastAPI(

@@ -1,5 +1,6 @@
 """The four stores of one tenant, together."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from shoal.eventlog.event_store import EventStore
@@ -16,9 +17,8 @@ class TenantStores(TenantStore):
     """The four stores of one tenant; they can be pickled.
 
     They connect on first use, with one pool per process, event loop and URI. Their
-    libraries are imported on the first use of `vectors` and `lake`, which takes about
-    a second: import `shoal.stores.vectors` and `shoal.stores.lake` beforehand where a
-    request should not wait for that.
+    libraries are imported on the first use of `vectors` and `lake`, which takes
+    seconds: `import_stores` does it beforehand.
     """
 
     __slots__ = ("events", "online")
@@ -47,3 +47,10 @@ class TenantStores(TenantStore):
 def open_stores(config: StoreConfig, tenant: str) -> TenantStores:
     """The stores of one tenant. ValueError when `tenant` is not a valid id."""
     return TenantStores(config, tenant)
+
+
+def import_stores(config: StoreConfig, names: Iterable[str]) -> None:
+    """Import the libraries of some stores, by the names that `TenantStores` has."""
+    stores = TenantStores(config, "imports")
+    for name in names:
+        getattr(stores, name)
