@@ -26,8 +26,10 @@ BATCH = 512
 """Items that are embedded and stored at once."""
 PART = 20_000
 """States in memory together, beside those of a day; each time the model is loaded."""
-DROP_SECONDS = 60.0
-"""How long after a switch the former index is there: no request lasts longer."""
+DROP_SECONDS = 90.0
+"""How long after a switch the former index is there: longer than the 60 seconds that
+requests may take by default.
+"""
 
 
 class EmbedBatch:
