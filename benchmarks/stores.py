@@ -1,23 +1,17 @@
-"""The stores beside what they stand on: redis-py, and milvus-lite's own server on the
-same data.
+"""The stores, and redis-py beside them. `vectors_peers.py` has the peers of `vectors`.
 
     python benchmarks/stores.py [--items 10000]
 
-Medians and 99th percentiles at one connection, and for Milvus the server's CPU per
-query (which other load on the machine does not change).
+Medians and 99th percentiles at one connection, and for `vectors` this process's CPU per
+query (which other load on the machine changes little).
 """
 
 import argparse
 import asyncio
-import contextlib
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +20,14 @@ import pyarrow as pa
 from common import machine
 from redis.asyncio import Redis
 
-from shoal import Event, VectorSchema
+from shoal import AnyOf, Event, VectorSchema
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.local.embedded_servers import EmbeddedServers
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.connections import close_connections
 from shoal.tenants.tenant_stores import open_stores
 
+SCHEMA = VectorSchema(384, {"board": "string", "at": "integer", "words": "tokens"})
 FIELDS = [f"feature_{i}" for i in range(20)]
 WORDS = np.array([f"w{i}" for i in range(5000)])
 ZIPF = (1 / np.arange(1, 5001)) / (1 / np.arange(1, 5001)).sum()
@@ -107,21 +102,21 @@ async def lake(config: StoreConfig) -> None:
 
 async def fill(config: StoreConfig, items: int) -> None:
     store, random = open_stores(config, "bench").vectors, np.random.default_rng(0)
-    await store.ensure("items", VectorSchema(384, {"board": "string", "at": "integer"}, text=True))
+    await store.ensure("items", SCHEMA)
     start = time.perf_counter()
     for at in range(0, items, 500):
         rows = [
             {
                 "id": str(i),
-                "vector": v,
+                "vectors": v[None],
                 "board": f"b{i % 40}",
                 "at": i,
-                "text": " ".join(random.choice(WORDS, 60, p=ZIPF)),
+                "words": " ".join(random.choice(WORDS, 60, p=ZIPF)),
             }
             for i, v in enumerate(random.normal(size=(min(500, items - at), 384)), at)
         ]
         await store.upsert("items", rows)
-    await store.flush("items")
+    await store.optimize("items")
     print(
         f"{'upsert, items a second (384 dimensions, 60 words)':58s}"
         f"{items / (time.perf_counter() - start):10.0f}"
@@ -129,31 +124,31 @@ async def fill(config: StoreConfig, items: int) -> None:
     await asyncio.sleep(2)
 
 
-async def vectors(config: StoreConfig, server: psutil.Process, whose: str) -> None:
+async def vectors(config: StoreConfig) -> None:
     store, random = open_stores(config, "bench").vectors, np.random.default_rng(1)
-    some: dict[str, Any] = {"filter": "board in {b}", "values": {"b": ["b1", "b2", "b3"]}}
+    server, some = psutil.Process(), [AnyOf("board", ["b1", "b2", "b3"])]
 
-    def words() -> str:
-        return " ".join(random.choice(WORDS[20:], 5))
+    def words() -> list[str]:
+        return [str(word) for word in random.choice(WORDS[20:], 5)]
 
     await timed(
-        f"nearest 100, {whose}",
+        "nearest 100",
         lambda: store.nearest("items", random.normal(size=384), limit=100),
         60,
         server,
     )
     await timed(
-        f"nearest 100 on 3 of 40 boards, {whose}",
-        lambda: store.nearest("items", random.normal(size=384), limit=100, **some),
+        "nearest 100 on 3 of 40 boards",
+        lambda: store.nearest("items", random.normal(size=384), limit=100, filter=some),
         60,
         server,
     )
     await timed(
-        f"matching 100, {whose}", lambda: store.matching("items", words(), limit=100), 60, server
+        "matching 100", lambda: store.matching("items", "words", words(), limit=100), 60, server
     )
     await timed(
-        f"matching 100 on 3 of 40 boards, {whose}",
-        lambda: store.matching("items", words(), limit=100, **some),
+        "matching 100 on 3 of 40 boards",
+        lambda: store.matching("items", "words", words(), limit=100, filter=some),
         60,
         server,
     )
@@ -177,41 +172,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         servers = EmbeddedServers(folder)
         config = servers.start()
-        ours = psutil.Process(servers._servers[2].endpoint.pid)
         try:
             run(
                 lambda: online(config),
                 lambda: events(config),
                 lambda: lake(config),
                 lambda: fill(config, items),
+                lambda: vectors(config),
             )
-            run(lambda: vectors(config, ours, f"{items:,} items"))
         finally:
             servers.stop()
-        port, data = config.vectors.rpartition(":")[2], str(Path(folder, "milvus", "data"))
-        command = [
-            str(Path(sys.executable).with_name("milvus-lite")),
-            "server",
-            "--data-dir",
-            data,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            port,
-        ]
-        peer = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            while peer.poll() is None:
-                with (
-                    contextlib.suppress(OSError),
-                    socket.create_connection(("127.0.0.1", int(port)), 1),
-                ):
-                    break
-                time.sleep(0.1)
-            run(lambda: vectors(config, psutil.Process(peer.pid), "milvus-lite server"))
-        finally:
-            peer.kill()
-            peer.wait()
 
 
 if __name__ == "__main__":
