@@ -59,7 +59,7 @@ class ItemBody(_Body):
     text: str
     updated_at: datetime
     url: str | None
-    metadata: dict[str, Any] | None
+    metadata: dict[str, Any] | None = Field(description="As the item was added with it.")
 
 
 class Texts(BaseModel):

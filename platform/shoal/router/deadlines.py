@@ -36,7 +36,8 @@ class Deadlines:
         """Let those expire that are over at a time of `time.monotonic`."""
         for timeout in [timeout for timeout, when in self._due.items() if when <= now]:
             del self._due[timeout]
-            timeout.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it was left meanwhile
+                timeout.reschedule(asyncio.get_running_loop().time())
 
     def __len__(self) -> int:
         return len(self._due)

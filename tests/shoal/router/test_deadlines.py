@@ -98,3 +98,11 @@ async def test_nothing_is_kept_of_those_that_ended(deadlines: Deadlines) -> None
             finally:
                 deadlines.end(timeout)
     assert len(deadlines) == 0
+
+
+async def test_a_timeout_left_without_ending_stops_no_other(deadlines: Deadlines) -> None:
+    async with deadlines.begin(0.1):
+        pass
+    await asyncio.sleep(0.3)
+    with pytest.raises(TimeoutError):
+        await run(deadlines, 0.1, 5.0)
