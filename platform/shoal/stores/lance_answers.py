@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shoal.contract.errors import Invalid
-from shoal.contract.vectors import Between, Equals, VectorSchema
+from shoal.contract.vectors import Between, Equals, Hit, VectorSchema
 
-from .lance_tables import ID, VECTORS
+from .lance_tables import ID, VECTORS, from_arrow
 from .vector_conditions import NEVER, column, to_sql
 
 
@@ -34,6 +34,21 @@ def cosines(found: pa.Table, query: np.ndarray) -> tuple[np.ndarray, int]:
     counts = pc.list_value_length(column_).to_numpy(zero_copy_only=False).astype(int)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return np.clip(np.maximum.reduceat(values, starts), -1, 1), len(vectors)
+
+
+def hits_of(
+    found: pa.Table,
+    scores: np.ndarray,
+    schema: VectorSchema,
+    columns: Sequence[str],
+    fields: Sequence[str],
+) -> list[Hit]:
+    """Rows that were found, with their scores."""
+    rows = from_arrow(found, schema, columns)
+    return [
+        Hit(row[ID], float(score), {f: row[f] for f in fields})
+        for row, score in zip(rows, scores, strict=True)
+    ]
 
 
 def tally(values: pa.Array, start: str | None) -> Iterable[tuple[Any, int]]:

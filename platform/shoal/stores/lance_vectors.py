@@ -27,7 +27,7 @@ from .configuration import StoreConfig
 from .json_values import original, path_start, values_column
 from .lake import run
 from .lake_location import LakeLocation
-from .lance_answers import after_cursor, comparable, cosines, next_cursor, tally
+from .lance_answers import after_cursor, comparable, cosines, hits_of, next_cursor, tally
 from .lance_connections import OpenTable, use_table, write_lock
 from .lance_tables import (
     ID,
@@ -38,20 +38,18 @@ from .lance_tables import (
     arrow_schema,
     check_fields,
     from_arrow,
+    rows_to_write,
     scalar_indexes,
-    to_arrow,
     tombstones,
     vector_schema,
 )
 from .lance_upkeep import BYTE_ROWS, has_flat_index, note_write, optimize_table
 from .tenant_store import TenantStore
 from .vector_conditions import can_be_token, field_kind, text_literal, to_sql
-from .vector_rows import check_ids, check_limit, check_name, check_query, check_rows, check_versions
+from .vector_rows import check_ids, check_limit, check_name, check_query, check_versions
 
 COMMIT, BATCH = 10_000, 1_000
 """Rows of one commit, and ids of one query."""
-FEW = 0.05
-"""Distinct values of a field, as a share of a commit's rows, to order these by it."""
 OPTIMIZE_WAIT = 0.05
 """Seconds until it is looked again whether another has finished optimising."""
 NEWER = "target.version IS NULL OR source.version IS NULL OR target.version < source.version"
@@ -114,7 +112,7 @@ class LanceVectors(TenantStore):
         for start in range(0, len(rows), COMMIT):
             batch = rows[start : start + COMMIT]
             write = random.getrandbits(63)
-            data = await off_loop(partial(_rows_to_write, schema), batch, start, write)
+            data = await off_loop(partial(rows_to_write, schema), batch, start, write)
             refused += await self._merge(name, data, NEWER, write)
         return list(dict.fromkeys(refused))
 
@@ -196,7 +194,7 @@ class LanceVectors(TenantStore):
                 break
             wanted *= 4  # others may be as similar
         best = order[:limit]
-        return await off_loop(_hits, found.take(best), scores[best], schema, columns, fields)
+        return await off_loop(hits_of, found.take(best), scores[best], schema, columns, fields)
 
     async def matching(
         self,
@@ -234,7 +232,7 @@ class LanceVectors(TenantStore):
 
         found = await self._use(name, search)
         scores = np.maximum(found["_score"].to_numpy(), 0)
-        hits = await off_loop(_hits, found, scores, schema, columns, fields)
+        hits = await off_loop(hits_of, found, scores, schema, columns, fields)
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     async def count(self, name: str, *, filter: Sequence[Condition] = ()) -> int:
@@ -419,52 +417,6 @@ class LanceVectors(TenantStore):
 
 async def _read_schema(opened: OpenTable) -> VectorSchema:
     return vector_schema(await opened.table.schema())
-
-
-def _hits(
-    found: pa.Table,
-    scores: np.ndarray,
-    schema: VectorSchema,
-    columns: Sequence[str],
-    fields: Sequence[str],
-) -> list[Hit]:
-    rows = from_arrow(found, schema, columns)
-    return [
-        Hit(row[ID], float(score), {f: row[f] for f in fields})
-        for row, score in zip(rows, scores, strict=True)
-    ]
-
-
-def _rows_to_write(
-    schema: VectorSchema, rows: Sequence[Mapping[str, Any]], start: int, write: int
-) -> pa.Table:
-    """The rows of a batch as Arrow, of each id the one with the greatest version."""
-    best: dict[str, dict[str, Any]] = {}
-    for row in check_rows(schema, rows, start):
-        other = best.get(row["id"])
-        if (
-            other is None
-            or row["version"] is None
-            or other["version"] is None
-            or row["version"] >= other["version"]
-        ):
-            best[row["id"]] = row
-    return to_arrow(schema, _put_side_by_side(schema, list(best.values())), write)
-
-
-def _put_side_by_side(schema: VectorSchema, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows ordered by the fields with few values, which filters are about.
-
-    Rows that pass such a filter are then read together: of 1,000,000 rows, 1 % in
-    a tenth of the time.
-    """
-    sizes = {
-        name: len({row.get(name) for row in rows})
-        for name, kind in schema.fields.items()
-        if kind == "string"
-    }
-    few = sorted((n, name) for name, n in sizes.items() if 1 < n <= FEW * len(rows))
-    return sorted(rows, key=lambda row: [row.get(name) or "" for _, name in few]) if few else rows
 
 
 def _batches(ids: Sequence[str]) -> Iterable[list[str]]:
