@@ -10,6 +10,10 @@ from .analyzer import Analyzer
 
 MAX_QUERY = 4_096
 """Characters of a query."""
+MAX_TYPED = 32
+"""Words of a query that somebody types, as many as web search reads of one. A longer
+one is pasted.
+"""
 MAX_OPERATORS = 20
 """Phrases and exclusions of one query; further ones are read as words."""
 MAX_NAMES = 20
@@ -65,14 +69,15 @@ class QueryText:
 def read_query(typed: str, analyzer: Analyzer) -> QueryText:
     """Read a query.
 
-    `"exact phrases"` and `-exclusions` are read only in a query of one line: pasted
-    text has quotes and hyphens of its own.
+    `"exact phrases"` and `-exclusions` are read only in a query of one line and of no
+    more than `MAX_TYPED` words: pasted text has quotes and hyphens of its own.
     """
     typed = unicodedata.normalize("NFC", typed).strip("\r\n")
+    is_pasted = "\n" in typed or len(typed.split()) > MAX_TYPED
     phrases: list[str] = []
     excluded: list[str] = []
     kept, at = [], 0
-    for match in OPERATOR.finditer(typed.translate(QUOTES)) if "\n" not in typed else ():
+    for match in () if is_pasted else OPERATOR.finditer(typed.translate(QUOTES)):
         phrase = match["phrase"] or match["word"]
         if not analyzer.words(phrase) or len(phrases) + len(excluded) == MAX_OPERATORS:
             continue

@@ -26,6 +26,8 @@ ANALYZER = Analyzer()
         ("a - b", "a - b", (), ()),
         ('5" pipe', '5" pipe', (), ()),
         ('"" and " "', '"" and " "', (), ()),
+        ("plan " * 31 + "-page", "plan " * 31, (), ("page",)),
+        ('see "page" ' * 16 + "-b2", 'see "page" ' * 16 + "-b2", (), ()),
         ('he said "yes"\n-cancelled', 'he said "yes"\n-cancelled', (), ()),
     ],
 )
