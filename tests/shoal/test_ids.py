@@ -115,6 +115,11 @@ RESOURCES = {
         listed=lambda c: [hit["id"] for hit in c.search.search(q="words", limit=200)["hits"]],
         delete=lambda c, id: c.search.delete_item(id=id),
     ),
+    "search.files": Resource(
+        create=lambda c, id: c.search.add_file(id=id, board_id="b", body=b"words")["id"] == id,
+        read=lambda c, id: c.search.get_item(id=id)["id"],
+        delete=lambda c, id: c.search.delete_item(id=id),
+    ),
     "anomalies.rules": Resource(
         create=lambda c, id: c.anomalies.put_rule(id=id, body=RULE)["id"] == id,
         listed=lambda c: c.anomalies.list_rules()["rules"],
@@ -215,7 +220,7 @@ def test_an_accepted_id_works_everywhere(client: Client, name: str) -> None:
         check(client, RESOURCES[name], id)
 
 
-@pytest.mark.parametrize("name", [name for name in RESOURCES if name != "search.items"])
+@pytest.mark.parametrize("name", [name for name in RESOURCES if not name.startswith("search.")])
 def test_any_text_is_refused_or_works_everywhere(client: Client, name: str) -> None:
     @settings(max_examples=25)
     @given(TEXT)

@@ -80,5 +80,5 @@ def test_rejected_events_are_listed_with_their_reasons(
     monkeypatch.setattr(events, "show", lambda value, text: shown.append((value, text)))
     CliRunner().invoke(main.app, ["events", "rejected", "--tenant", "acme"])
     [(found, table)] = shown
-    assert found["counts"]["cli.x"] == 1 and table.row_count == len(found["events"])
-    assert "data.n: must be text" in [row["reason"] for row in found["events"]]
+    assert found["counts"]["cli.x"] == table.row_count == len(found["events"]) > 0
+    assert {row["reason"] for row in found["events"]} == {"data.n: must be text"}
