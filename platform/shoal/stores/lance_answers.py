@@ -1,20 +1,17 @@
-"""What LanceDB answers, as the contract wants it: cosines, tallies and cursors."""
+"""What LanceDB answers, as the contract wants it: cosines, tallies and listings."""
 
-import base64
-import binascii
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shoal.contract.errors import Invalid
 from shoal.contract.vectors import Between, Equals, Hit, VectorSchema
 
 from .lance_tables import ID, VECTORS, from_arrow
 from .vector_conditions import NEVER, column, to_sql
+from .vector_cursors import Order, Position
 
 
 def cosines(found: pa.Table, query: np.ndarray) -> tuple[np.ndarray, int]:
@@ -66,19 +63,9 @@ def comparable(value: Any) -> tuple[str, Any]:
     return kind or type(value).__name__, value
 
 
-def next_cursor(order: tuple[str, bool], row: Mapping[str, Any]) -> str:
-    text = json.dumps([*order, row[order[0]], row[ID]])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def after_cursor(schema: VectorSchema, order: tuple[str, bool], cursor: str) -> str:
+def after_position(schema: VectorSchema, order: Order, position: Position) -> str:
     """What comes after a page's last row, as SQL; rows without a value come last."""
-    try:
-        sort, descending, value, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if (sort, descending) != order or not isinstance(key, str):
-            raise ValueError
-    except (ValueError, TypeError, binascii.Error):
-        raise Invalid("`after` is not the `next` of such a listing") from None
+    (sort, descending), (value, key) = order, position
     next_id = to_sql(schema, [Between(ID, above=key)])
     if sort == ID:
         return to_sql(schema, [Between(ID, below=key)]) if descending else next_id

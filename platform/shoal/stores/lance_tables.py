@@ -211,18 +211,6 @@ def _from_arrow(
     ]
 
 
-def check_fields(schema: VectorSchema, fields: Sequence[str]) -> list[str]:
-    """The columns that are asked for, besides the id.
-
-    Raises:
-        Invalid: The collection has no such field.
-    """
-    for name in fields:
-        if name not in schema.fields and name not in (ID, VECTORS, VERSION):
-            raise Invalid(f"the collection has no field {name!r}")
-    return [name for name in dict.fromkeys(fields) if name != ID]
-
-
 def _json_columns(document: Mapping[str, Any] | None) -> tuple[list[str], str | None]:
     if document is None:
         return [], None

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering, FullTextOperator, MatchQuery, PhraseQuery
 
 from shoal.contract.batch import off_loop
-from shoal.contract.errors import Conflict, Invalid, NotFound
+from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.vectors import (
     MAX_TOKENS,
     Condition,
@@ -23,11 +23,12 @@ from shoal.contract.vectors import (
 )
 
 from . import lance_connections
+from .condition_values import can_be_token
 from .configuration import StoreConfig
 from .json_values import original, path_start, values_column
 from .lake import run
 from .lake_location import LakeLocation
-from .lance_answers import after_cursor, comparable, cosines, hits_of, next_cursor, tally
+from .lance_answers import after_position, comparable, cosines, hits_of, tally
 from .lance_connections import OpenTable, use_table, write_lock
 from .lance_tables import (
     ID,
@@ -36,7 +37,6 @@ from .lance_tables import (
     VERSION,
     WRITE,
     arrow_schema,
-    check_fields,
     from_arrow,
     rows_to_write,
     scalar_indexes,
@@ -45,8 +45,20 @@ from .lance_tables import (
 )
 from .lance_upkeep import BYTE_ROWS, has_flat_index, note_write, optimize_table
 from .tenant_store import TenantStore
-from .vector_conditions import can_be_token, field_kind, text_literal, to_sql
-from .vector_rows import check_ids, check_limit, check_name, check_query, check_versions
+from .vector_conditions import text_literal, to_sql
+from .vector_cursors import read_position, write_position
+from .vector_rows import (
+    check_facet,
+    check_fields,
+    check_ids,
+    check_limit,
+    check_name,
+    check_query,
+    check_same,
+    check_sort,
+    check_versions,
+    in_batches,
+)
 
 COMMIT, BATCH = 10_000, 1_000
 """Rows of one commit, and ids of one query."""
@@ -75,8 +87,6 @@ Chosen on a million and ten million vectors of clustered noise (benchmarks/).
 """
 MARGIN, TOLERANCE = 8, 1e-5
 """Further rows that are fetched; and how much LanceDB's cosines may be wrong."""
-FACET_KINDS = ("string", "strings", "integer", "float", "boolean", "json")
-SORT_KINDS = ("string", "integer", "float", "boolean")
 
 
 class LanceVectors(TenantStore):
@@ -94,17 +104,7 @@ class LanceVectors(TenantStore):
             indexes = scalar_indexes(schema)
             await lance_connections.create_table(self._location, name, columns, indexes)
             found = await use_table(self._location, name, _read_schema)
-        if found != schema:
-            fields = {**found.fields, "": found.dimension}
-            others = {**schema.fields, "": schema.dimension}
-            differing = sorted(
-                k or "the dimension"
-                for k in fields.keys() | others.keys()
-                if fields.get(k) != others.get(k)
-            )
-            raise Conflict(
-                f"the collection {name} exists with another schema: {', '.join(differing)}"
-            )
+        check_same(name, found, schema)
 
     async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         schema = await self._schema(name)
@@ -129,7 +129,7 @@ class LanceVectors(TenantStore):
         return [key for key, (version, _) in found.items() if version > versions[key]]
 
     async def delete(self, name: str, ids: Sequence[str]) -> None:
-        for batch in _batches(check_ids(ids)):
+        for batch in in_batches(check_ids(ids), BATCH):
             sql = _ids_sql(batch)
             await self._delete(name, sql)
         await self._note(name)
@@ -146,7 +146,7 @@ class LanceVectors(TenantStore):
         self, name: str, ids: Sequence[str], fields: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
         found = {}
-        for batch in _batches(check_ids(ids)):
+        for batch in in_batches(check_ids(ids), BATCH):
             for row in await self._select(name, f"{_ids_sql(batch)} AND {LIVE}", fields):
                 found[row[ID]] = row
         await self._schema(name)
@@ -154,7 +154,7 @@ class LanceVectors(TenantStore):
 
     async def versions(self, name: str, ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
         found = {}
-        for batch in _batches(check_ids(ids)):
+        for batch in in_batches(check_ids(ids), BATCH):
             sql = f"{_ids_sql(batch)} AND {VERSION} IS NOT NULL"
             rows = await self._read(name, sql, [ID, VERSION, RETIRED])
             for row in rows.to_pylist():
@@ -243,9 +243,7 @@ class LanceVectors(TenantStore):
         self, name: str, field: str, *, limit: int, filter: Sequence[Condition] = ()
     ) -> list[tuple[str | int | float | bool, int]]:
         schema = await self._schema(name)
-        own, kind, path = field_kind(schema, field)
-        if kind not in FACET_KINDS or own == ID:
-            raise Invalid(f"the field {field} has no facets")
+        own, kind, path = check_facet(schema, field)
         sql = _live(to_sql(schema, filter))
         if check_limit(limit) < 1:
             return []
@@ -278,13 +276,11 @@ class LanceVectors(TenantStore):
         fields: Sequence[str] = (),
     ) -> Page:
         schema = await self._schema(name)
-        _, kind, path = field_kind(schema, sort)
-        if kind not in SORT_KINDS or path:
-            raise Invalid(f"rows cannot be sorted by {sort}")
+        check_sort(schema, sort)
         sql, columns = _live(to_sql(schema, filter)), check_fields(schema, fields)
         order = (sort, descending)
         if after is not None:
-            sql += f" AND ({after_cursor(schema, order, after)})"
+            sql += f" AND ({after_position(schema, order, read_position(order, after))})"
         if check_limit(limit) < 1:
             return Page([], after)
         ordering = [
@@ -303,11 +299,12 @@ class LanceVectors(TenantStore):
         rows = [{ID: i} for i in ids]
         if columns:
             full: dict[str, dict[str, Any]] = {}
-            for batch in _batches(ids):
+            for batch in in_batches(ids, BATCH):
                 got = await self._select(name, f"{sql} AND {_ids_sql(batch)}", columns)
                 full |= {row[ID]: row for row in got}
             rows = [full[i] for i in ids if i in full]
-        return Page(rows, next_cursor(order, found[-1]) if more else None)
+        further = write_position(order, (found[-1][sort], found[-1][ID])) if more else None
+        return Page(rows, further)
 
     async def optimize(self, name: str) -> None:
         while not await self._use(name, optimize_table):
@@ -348,7 +345,7 @@ class LanceVectors(TenantStore):
         if result.num_updated_rows + result.num_inserted_rows >= data.num_rows:
             return []
         ids, written = data[ID].to_pylist(), set()
-        for batch in _batches(ids):
+        for batch in in_batches(ids, BATCH):
             sql = f"{_ids_sql(batch)} AND {WRITE} = {write}"
             written |= set((await self._read(name, sql, [ID]))[ID].to_pylist())
         return [i for i in ids if i not in written]
@@ -417,10 +414,6 @@ class LanceVectors(TenantStore):
 
 async def _read_schema(opened: OpenTable) -> VectorSchema:
     return vector_schema(await opened.table.schema())
-
-
-def _batches(ids: Sequence[str]) -> Iterable[list[str]]:
-    return (list(ids[i : i + BATCH]) for i in range(0, len(ids), BATCH))
 
 
 def _ids_sql(ids: Sequence[str]) -> str:

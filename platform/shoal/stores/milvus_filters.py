@@ -1,15 +1,11 @@
 """The conditions of a filter in Milvus's expression language."""
 
-import math
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
 
-from shoal.contract.errors import Invalid
 from shoal.contract.vectors import (
-    MAX_CONDITIONS,
-    MAX_VALUES,
     AnyOf,
     Between,
     Condition,
@@ -19,12 +15,26 @@ from shoal.contract.vectors import (
     VectorSchema,
 )
 
+from .condition_values import (
+    Bounds,
+    booleans_of,
+    can_be_token,
+    check_filter,
+    field_kind,
+    is_storable,
+    number_bound,
+    number_of,
+    numbers_of,
+    orderable,
+    resolve,
+    scalar_of,
+    texts_of,
+    type_bounds,
+)
 from .json_values import sortable, value_token
-from .vector_conditions import can_be_token, field_kind
 
 ALWAYS, NEVER = 'tenant != ""', 'tenant == ""'
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-MAX_INTEGER = 2**63 - 1
 TOKEN_COLUMNS = 4
 """Columns of a field of tokens: a list of Milvus has at most 4,096 texts."""
 
@@ -76,8 +86,7 @@ def to_expression(schema: VectorSchema, filter: Sequence[Condition]) -> str:
     Raises:
         Invalid: A field is unknown, or has no values such as the condition's.
     """
-    if len(filter) > MAX_CONDITIONS:
-        raise Invalid(f"a filter has at most {MAX_CONDITIONS} conditions")
+    check_filter(filter)
     return " and ".join(f"({_condition(schema, condition)})" for condition in filter)
 
 
@@ -88,18 +97,12 @@ def _inner(condition: Condition) -> Equals | AnyOf | Between:
 def _condition(schema: VectorSchema, condition: Condition) -> str:
     if isinstance(condition, Not):
         return f"not ({_condition(schema, condition.condition)})"
-    name, kind, path = field_kind(schema, condition.field)
-    if kind == "stored":
-        raise Invalid(f"the field {name} is only stored: conditions cannot name it")
-    if isinstance(condition, Between):
-        return _between(name, kind, path, condition)
-    if isinstance(condition, Equals):
-        if condition.value is None:
-            return _absent(name, kind, path)
-        return _any_of(name, kind, path, [condition.value])
-    if len(condition.values) > MAX_VALUES:
-        raise Invalid(f"a condition on {name} has at most {MAX_VALUES} values")
-    return _any_of(name, kind, path, condition.values)
+    name, kind, path, asked = resolve(schema, condition)
+    if asked is None:
+        return _absent(name, kind, path)
+    if isinstance(asked, dict):
+        return _between(name, kind, path, asked)
+    return _any_of(name, kind, path, asked)
 
 
 def _absent(name: str, kind: FieldKind, path: str) -> str:
@@ -120,122 +123,57 @@ def _column(name: str) -> str:
 
 def _any_of(name: str, kind: FieldKind, path: str, values: Collection[Any]) -> str:
     if kind == "json":
-        tokens = {value_token(path, _scalar(name, value)) for value in values}
+        tokens = {value_token(path, scalar_of(name, value)) for value in values}
         return _contains(f"v_{name}", tokens)
     if kind in ("string", "strings", "tokens"):
-        if any(not isinstance(value, str) for value in values):
-            raise _wrong(name, "texts")
-        texts = {value for value in values if _is_storable(value)}
+        texts = set(texts_of(name, values))
         if kind == "strings":
             return _contains(f"f_{name}", texts)
         if kind == "tokens":
-            return has_tokens(name, {text for text in texts if can_be_token(text)})
-        return _present(name, one_of(_column(name), sorted(texts)))
+            return has_tokens(name, set(filter(can_be_token, texts)))
+        return _present(name, one_of(_column(name), sorted(t for t in texts if is_storable(t))))
     if kind == "boolean":
-        if any(not isinstance(value, bool) for value in values):
-            raise _wrong(name, "true or false")
-        parts = [f"f_{name} == {str(value).lower()}" for value in sorted(set(values))]
+        parts = [f"f_{name} == {value}" for value in booleans_of(name, values)]
         return _present(name, " or ".join(parts)) if parts else NEVER
-    found = (_exact_literal(kind, _number(name, value)) for value in values)
-    exact = sorted({text for text in found if text is not None})
+    exact = numbers_of(name, kind, values)
     return _present(name, f"f_{name} in [{', '.join(exact)}]") if exact else NEVER
 
 
 def _contains(column: str, texts: Collection[str]) -> str:
-    known = sorted(filter(_is_storable, texts))
+    known = sorted(filter(is_storable, texts))
     return f"array_contains_any({column}, [{', '.join(map(literal, known))}])" if known else NEVER
 
 
-def _between(name: str, kind: FieldKind, path: str, condition: Between) -> str:
-    signs = {">=": condition.least, "<=": condition.most, ">": condition.above}
-    signs["<"] = condition.below
-    bounds = {sign: value for sign, value in signs.items() if value is not None}
-    texts = sum(isinstance(value, str) for value in bounds.values())
-    if texts not in (0, len(bounds)):
-        raise Invalid(f"the bounds of {name} are texts and numbers: give one kind")
-    if kind not in ("json", "string", "integer", "float"):
-        raise Invalid(f"the field {name} has no order: it cannot be between bounds")
+def _between(name: str, kind: FieldKind, path: str, bounds: Bounds) -> str:
     if not bounds:
         return f"not ({_absent(name, kind, path)})"
     if kind == "json":
-        return _json_between(name, path, bounds, "s" if texts else "n")
-    if bool(texts) != (kind == "string"):
-        raise _wrong(name, "texts" if kind == "string" else "numbers")
+        return _json_between(name, path, bounds)
     if kind == "string":
         column = _column(name)
-        parts = [f"{column} {sign} {literal(_orderable(str(v)))}" for sign, v in bounds.items()]
+        parts = [f"{column} {sign} {literal(orderable(v))}" for sign, v in bounds.items()]
     else:
-        parts = [_number_bound(name, kind, s, _number(name, v)) for s, v in bounds.items()]
+        parts = [_number_bound(name, kind, *bound) for bound in bounds.items()]
     return _present(name, " and ".join(parts))
 
 
-def _json_between(name: str, path: str, bounds: dict[str, Any], letter: str) -> str:
+def _json_between(name: str, path: str, bounds: Bounds) -> str:
     """Values are kept as texts that compare as they do; the first letter is a type."""
-    if not _is_storable(path):
+    if not is_storable(path):
         return NEVER
     value = f"p_{name}[{literal(json_key(path))}]"
+    sought = [(sign, sortable(scalar_of(name, bound))) for sign, bound in bounds.items()]
     # `exists` first: milvus-lite knows no comparison of a missing value, nor `not`.
-    parts = [f"(exists {value})", f'{value} >= "{letter}"', f'{value} < "{chr(ord(letter) + 1)}"']
+    parts = [f"(exists {value})"]
     parts += [
-        f"{value} {sign} {literal(_orderable(sortable(_scalar(name, bound))))}"
-        for sign, bound in bounds.items()
+        f"{value} {sign} {literal(orderable(bound))}"
+        for sign, bound in (*type_bounds(bounds), *sought)
     ]
     return " and ".join(parts)
 
 
-def _number_bound(name: str, kind: FieldKind, sign: str, bound: int | float) -> str:
-    """A bound as one that the column's type can express."""
-    if kind == "integer":
-        whole = math.ceil(bound) if sign in (">=", "<") else math.floor(bound)
-        if abs(whole) > MAX_INTEGER:
-            return ALWAYS if (whole < 0) == (sign[0] == ">") else NEVER
-        return f"f_{name} {sign} {whole}"
-    try:
-        number = float(bound)
-    except OverflowError:
-        return ALWAYS if (bound < 0) == (sign[0] == ">") else NEVER
-    if number != bound:  # an integer between two floats: no float equals it
-        sign = sign[0] + ("=" if (number > bound) == (sign[0] == ">") else "")
-    return f"f_{name} {sign} {number + 0.0!r}"
-
-
-def _exact_literal(kind: FieldKind, number: int | float) -> str | None:
-    """A number as a literal of the column's type; None where it has no such value."""
-    if kind == "integer":
-        return str(int(number)) if number == int(number) and abs(number) <= MAX_INTEGER else None
-    try:
-        return repr(float(number) + 0.0) if float(number) == number else None
-    except OverflowError:
-        return None
-
-
-def _number(name: str, value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(name, "numbers")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Invalid(f"a condition on {name} has a number that is not finite")
-    return value
-
-
-def _scalar(name: str, value: Any) -> str | int | float | bool:
-    return value if isinstance(value, str | bool) else _number(name, value)
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a row can have this text: none has lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _orderable(text: str) -> str:
-    """A text for comparisons: lone surrogates become the character after them."""
-    if _is_storable(text):
-        return text
-    return "".join("\ue000" if "\ud800" <= c <= "\udfff" else c for c in text)
-
-
-def _wrong(name: str, expected: str) -> Invalid:
-    return Invalid(f"a condition on {name} takes {expected}")
+def _number_bound(name: str, kind: FieldKind, sign: str, bound: Any) -> str:
+    found = number_bound(kind, sign, number_of(name, bound))
+    if isinstance(found, bool):
+        return ALWAYS if found else NEVER
+    return f"f_{name} {' '.join(found)}"

@@ -1,23 +1,16 @@
 """Rows of Milvus by the value of a field. Milvus sorts nothing: all rows are read."""
 
-import base64
-import binascii
-import json
 from typing import Any
 
-from shoal.contract.errors import Invalid
 from shoal.contract.vectors import Between, VectorSchema
 
 from .milvus_filters import to_expression
 from .milvus_rows import value_of
 from .milvus_table import MilvusTable
+from .vector_cursors import Order, Position
 
 Listed = tuple[Any, str, str]
 """A row's value, its id, and the digest of its key."""
-Position = tuple[Any, str]
-"""The value and the id of a page's last row."""
-Order = tuple[str, bool]
-"""The field, and whether the greatest value comes first."""
 
 
 async def first_rows(
@@ -77,19 +70,3 @@ def _onwards(schema: VectorSchema, order: Order, last: Position) -> str:
         return f"a_{sort} >= 0"
     beyond = Between(sort, most=value) if descending else Between(sort, least=value)
     return f"a_{sort} > 0 or ({to_expression(schema, [beyond])})"
-
-
-def write_position(order: Order, row: Listed) -> str:
-    """A page's `next`."""
-    return base64.urlsafe_b64encode(json.dumps([*order, *row[:2]]).encode()).decode()
-
-
-def read_position(order: Order, cursor: str) -> Position:
-    """What a page's `next` stands for; Invalid where it is of another listing."""
-    try:
-        sort, descending, value, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if (sort, descending) != order or not isinstance(key, str):
-            raise ValueError
-    except (ValueError, TypeError, binascii.Error):
-        raise Invalid("`after` is not the `next` of such a listing") from None
-    return value, key

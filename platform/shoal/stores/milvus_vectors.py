@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shoal.contract.errors import Conflict, Invalid, NotFound
+from shoal.contract.errors import Invalid, NotFound
 from shoal.contract.vectors import (
     MAX_TOKENS,
     Condition,
@@ -15,12 +15,13 @@ from shoal.contract.vectors import (
     VectorSchema,
 )
 
+from .condition_values import can_be_token
 from .configuration import StoreConfig
 from .json_values import original, path_start
 from .milvus_client import READ_SECONDS, milvus_client
 from .milvus_faults import translate_errors
 from .milvus_filters import one_of, to_expression
-from .milvus_listing import first_rows, read_position, write_position
+from .milvus_listing import first_rows
 from .milvus_nearest import nearest_rows
 from .milvus_places import Place, Places, Turn, Where
 from .milvus_rows import output_columns, row_of, value_of
@@ -39,14 +40,24 @@ from .milvus_table import MilvusTable
 from .milvus_words import best_rows
 from .milvus_writes import delete_rows, forget_rows, retire_rows, write_rows
 from .tenant_store import TenantStore
-from .vector_conditions import can_be_token, field_kind
-from .vector_rows import check_ids, check_limit, check_name, check_query, check_rows, check_versions
+from .vector_cursors import read_position, write_position
+from .vector_rows import (
+    check_facet,
+    check_fields,
+    check_ids,
+    check_limit,
+    check_name,
+    check_query,
+    check_rows,
+    check_same,
+    check_sort,
+    check_versions,
+    in_batches,
+)
 
 BATCH = 1_000
 """Rows of one turn, and ids of one query."""
 LIVE = f"kind in [{HEAD}, {BARE}]"
-FACET_KINDS = ("string", "strings", "integer", "float", "boolean", "json")
-SORT_KINDS = ("string", "integer", "float", "boolean")
 
 
 class MilvusVectors(TenantStore):
@@ -66,17 +77,7 @@ class MilvusVectors(TenantStore):
                 place = Place(schema.dimension, dict(schema.fields), "own")
             await self._places.add(name, place)
             found = (await self._places.read(name)).place
-        if found.schema != schema:
-            fields = {**found.fields, "": found.dimension}
-            others = {**schema.fields, "": schema.dimension}
-            differing = sorted(
-                k or "the dimension"
-                for k in fields.keys() | others.keys()
-                if fields.get(k) != others.get(k)
-            )
-            raise Conflict(
-                f"the collection {name} exists with another schema: {', '.join(differing)}"
-            )
+        check_same(name, found.schema, schema)
 
     async def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         schema = (await self._reading(name))[0]
@@ -100,7 +101,7 @@ class MilvusVectors(TenantStore):
 
     async def delete(self, name: str, ids: Sequence[str]) -> None:
         await self._reading(name)
-        for batch in _batches(check_ids(ids)):
+        for batch in in_batches(check_ids(ids), BATCH):
             async with self._places.turn(name) as turn:
                 await delete_rows(self._config, self._tenant, name, turn, batch)
 
@@ -115,7 +116,7 @@ class MilvusVectors(TenantStore):
         schema, table = await self._reading(name)
         columns = check_fields(schema, fields)
         found = {}
-        for batch in _batches(check_ids(ids)):
+        for batch in in_batches(check_ids(ids), BATCH):
             keys = [key_of(self._tenant, i) for i in batch]
             for row in (await self._heads(table, schema, keys, columns)).values():
                 found[row["id"]] = row
@@ -124,7 +125,7 @@ class MilvusVectors(TenantStore):
     async def versions(self, name: str, ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
         _, table = await self._reading(name)
         found = {}
-        for batch in _batches(check_ids(ids)):
+        for batch in in_batches(check_ids(ids), BATCH):
             keys = [f"{key_of(self._tenant, i)}00" for i in batch]
             wanted = f'{one_of("pk", keys)} and version != ""'
             for head in await table.query(wanted, ["id", "kind", "version"]):
@@ -193,9 +194,7 @@ class MilvusVectors(TenantStore):
         self, name: str, field: str, *, limit: int, filter: Sequence[Condition] = ()
     ) -> list[tuple[str | int | float | bool, int]]:
         schema, table = await self._reading(name)
-        own, kind, path = field_kind(schema, field)
-        if kind not in FACET_KINDS or own == "id":
-            raise Invalid(f"the field {field} has no facets")
+        own, kind, path = check_facet(schema, field)
         within = _live(to_expression(schema, filter))
         if check_limit(limit) < 1:
             return []
@@ -225,9 +224,7 @@ class MilvusVectors(TenantStore):
         fields: Sequence[str] = (),
     ) -> Page:
         schema, table = await self._reading(name)
-        _, kind, path = field_kind(schema, sort)
-        if kind not in SORT_KINDS or path:
-            raise Invalid(f"rows cannot be sorted by {sort}")
+        check_sort(schema, sort)
         within, columns = _live(to_expression(schema, filter)), check_fields(schema, fields)
         order, last = (sort, descending), None
         if after is not None:
@@ -237,7 +234,7 @@ class MilvusVectors(TenantStore):
         first = await first_rows(table, schema, within, order, last, limit + 1)
         shown = first[:limit]
         rows = await self._heads(table, schema, [key for _, _, key in shown], columns)
-        further = write_position(order, shown[-1]) if len(first) > limit else None
+        further = write_position(order, shown[-1][:2]) if len(first) > limit else None
         return Page([rows[key] for _, _, key in shown if key in rows], further)
 
     async def optimize(self, name: str) -> None:
@@ -298,7 +295,7 @@ class MilvusVectors(TenantStore):
     ) -> dict[str, dict[str, Any]]:
         """The rows by the digests of their keys."""
         found: dict[str, dict[str, Any]] = {}
-        for batch in _batches(keys):
+        for batch in in_batches(keys, BATCH):
             wanted = f"{one_of('pk', [f'{key}00' for key in batch])} and {LIVE}"
             for entity in await table.query(wanted, output_columns(schema, fields)):
                 found[entity["row"]] = row_of(schema, fields, entity)
@@ -310,7 +307,7 @@ class MilvusVectors(TenantStore):
         self, table: MilvusTable, schema: VectorSchema, rows: dict[str, dict[str, Any]]
     ) -> None:
         vectors: dict[str, dict[tuple[int, str], Any]] = {key: {} for key in rows}
-        for batch in _batches(list(rows)):
+        for batch in in_batches(list(rows), BATCH):
             for entity in await table.entities(batch, ["pk", "row", "kind", "stamp", "vector"]):
                 if entity["kind"] in (HEAD, FURTHER):
                     vectors[entity["row"]][entity["stamp"], entity["pk"]] = entity["vector"]
@@ -331,18 +328,6 @@ class MilvusVectors(TenantStore):
         return not await self.table(name, place, "shared", 0).count("")
 
 
-def check_fields(schema: VectorSchema, fields: Sequence[str]) -> list[str]:
-    """The fields that are asked for, besides the id.
-
-    Raises:
-        Invalid: The collection has no such field.
-    """
-    for name in fields:
-        if name not in schema.fields and name not in ("id", "vectors", "version"):
-            raise Invalid(f"the collection has no field {name!r}")
-    return [name for name in dict.fromkeys(fields) if name != "id"]
-
-
 def _live(expression: str) -> str:
     return f"{LIVE} and {expression}" if expression else LIVE
 
@@ -350,10 +335,6 @@ def _live(expression: str) -> str:
 def _comparable(value: Any) -> tuple[str, Any]:
     kind = "n" if isinstance(value, int | float) and not isinstance(value, bool) else ""
     return kind or type(value).__name__, value
-
-
-def _batches(keys: Sequence[str], size: int = BATCH) -> list[list[str]]:
-    return [list(keys[i : i + size]) for i in range(0, len(keys), size)]
 
 
 async def erase(config: StoreConfig, tenant: str) -> int:

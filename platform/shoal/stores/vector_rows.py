@@ -1,13 +1,13 @@
-"""What is checked of rows, vectors and names before a backend gets them."""
+"""What is checked of rows, vectors, fields and names before a backend gets them."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from shoal.contract.errors import Invalid
+from shoal.contract.errors import Conflict, Invalid
 from shoal.contract.vectors import (
     MAX_ID_BYTES,
     MAX_LIMIT,
@@ -17,10 +17,10 @@ from shoal.contract.vectors import (
     VectorSchema,
 )
 
+from .condition_values import MAX_INTEGER, field_kind
 from .json_values import leaves
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-MAX_INTEGER = 2**63 - 1
 MAX_VERSION_BYTES = 255
 
 
@@ -36,6 +36,46 @@ def check_limit(limit: int) -> int:
     if limit > MAX_LIMIT:
         raise Invalid(f"an answer has at most {MAX_LIMIT} rows, not {limit}")
     return limit
+
+
+def check_fields(schema: VectorSchema, fields: Sequence[str]) -> list[str]:
+    """The fields that are asked for, besides the id; Invalid where there is no such."""
+    for name in fields:
+        if name not in schema.fields and name not in ("id", "vectors", "version"):
+            raise Invalid(f"the collection has no field {name!r}")
+    return [name for name in dict.fromkeys(fields) if name != "id"]
+
+
+def check_facet(schema: VectorSchema, field: str) -> tuple[str, FieldKind, str]:
+    """A field whose values can be counted, as `field_kind` has it, or Invalid."""
+    own, kind, path = field_kind(schema, field)
+    if kind in ("tokens", "stored") or own == "id":
+        raise Invalid(f"the field {field} has no facets")
+    return own, kind, path
+
+
+def check_sort(schema: VectorSchema, field: str) -> None:
+    """Invalid where rows cannot be listed by a field."""
+    _, kind, path = field_kind(schema, field)
+    if kind not in ("string", "integer", "float", "boolean") or path:
+        raise Invalid(f"rows cannot be sorted by {field}")
+
+
+def check_same(name: str, found: VectorSchema, wanted: VectorSchema) -> None:
+    """Conflict where a collection has another schema than is wanted."""
+    fields = {**found.fields, "": found.dimension}
+    others = {**wanted.fields, "": wanted.dimension}
+    differing = sorted(
+        k or "the dimension"
+        for k in fields.keys() | others.keys()
+        if fields.get(k) != others.get(k)
+    )
+    if differing:
+        raise Conflict(f"the collection {name} exists with another schema: {', '.join(differing)}")
+
+
+def in_batches(keys: Sequence[str], size: int) -> Iterator[list[str]]:
+    return (list(keys[i : i + size]) for i in range(0, len(keys), size))
 
 
 def check_ids(ids: Sequence[str]) -> list[str]:
