@@ -5,6 +5,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -96,7 +97,9 @@ def change_and_check(search: Any, item: Make, seed: int, expected: dict[str, str
             search.get_item(id=id)
     else:
         expected[id] = f"the text of {seed}"
-        assert search.add_items(body=[item(id, expected[id])])["indexed"] == 1
+        # An item from before its deletion would stay away.
+        new = item(id, expected[id], updated_at=datetime.now(UTC).isoformat())
+        assert search.add_items(body=[new])["indexed"] == 1
         assert search.get_item(id=id)["text"] == expected[id]
 
 
