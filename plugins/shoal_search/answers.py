@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from .analyzer import Analyzer
@@ -19,24 +21,26 @@ PARTS = ("semantic", "keyword", "recency")
 Range = tuple[int, int]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A body that has no other fields than those it declares."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class HitScores(_Body):
+class HitScores(Body):
     semantic: float
     keyword: float
     recency: float
 
 
-class Highlights(_Body):
+class Highlights(Body):
     """Where the words of the query are: [start, end) in Unicode code points."""
 
     title: list[Range]
     snippet: list[Range]
 
 
-class Explanation(_Body):
+class Explanation(Body):
     """Why an item is a hit, and where."""
 
     weights: HitScores = Field(description="What each part of the score is multiplied by.")
@@ -51,7 +55,7 @@ class Explanation(_Body):
     )
 
 
-class HitBody(_Body):
+class HitBody(Body):
     id: str
     board_id: str
     type: ItemType
@@ -66,18 +70,18 @@ class HitBody(_Body):
     explanation: Explanation | None = Field(default=None, description="With `explain=true`.")
 
 
-class CorrectionBody(_Body):
+class CorrectionBody(Body):
     typed: str
     meant: list[str] = Field(description="The words that were searched instead, folded.")
     kind: str = Field(description="`typo`, or `beginning` of a word only begun.")
 
 
-class FacetValue(_Body):
+class FacetValue(Body):
     value: str | float | bool
     count: int
 
 
-class SearchResults(_Body):
+class SearchResults(Body):
     hits: list[HitBody]
     total: int = Field(description="How many items pass the filters; the pages list them all.")
     cursor: str | None = Field(description="Of the next page; null on the last.")
@@ -90,7 +94,7 @@ class SearchResults(_Body):
     took_ms: float
 
 
-class SuggestedItem(_Body):
+class SuggestedItem(Body):
     id: str
     board_id: str
     type: ItemType
@@ -98,13 +102,13 @@ class SuggestedItem(_Body):
     highlights: list[Range] = Field(description="In the title, in Unicode code points.")
 
 
-class Suggestions(_Body):
+class Suggestions(Body):
     queries: list[str] = Field(description="The query with its last word completed.")
     items: list[SuggestedItem] = Field(description="Items with such titles.")
     took_ms: float
 
 
-class SimilarItems(_Body):
+class SimilarItems(Body):
     hits: list[HitBody]
     took_ms: float
 
@@ -191,3 +195,11 @@ def _passage(row: Mapping[str, Any], number: int | None) -> Range:
     if number is None or number >= len(passages):
         return 0, len(row["body"])
     return passages[number]
+
+
+def json_response(value: Any) -> Response:
+    """A response whose body may hold arrays of NumPy and times."""
+    return Response(
+        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z),
+        media_type="application/json",
+    )

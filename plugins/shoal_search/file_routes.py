@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from shoal import Identifier, Invalid, NotFound, TenantContext, load_json, requires
 
+from .answers import Body
 from .files import KINDS, FileReader, FileText
 from .items import MAX_METADATA_BYTES, ItemBatch, check_items, reject_number
 
@@ -26,10 +27,8 @@ PLACES = {"id": "path.id", "text": "body"}
 """Where these fields of an item are in the request; the others are in the query."""
 
 
-class AddedFile(BaseModel):
+class AddedFile(Body):
     """What was read of a file."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     title: str

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from shoal import (
     BatchResult,
@@ -23,6 +22,7 @@ from shoal import (
     rows_body,
 )
 
+from .answers import Body, json_response
 from .file_routes import FILE, AddedFile, FileRoutes
 from .indexes import Indexes
 from .items import MAX_ITEMS, Item, ItemBatch, ItemType, read_items
@@ -37,21 +37,17 @@ METERS: tuple[Meter, ...] = ("items", "embedding_texts")
 """What an item is counted as, once in each."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 class ItemsResult(BatchResult):
     indexed: int = Field(
         description="How many of the accepted items can be found now; the others soon will."
     )
 
 
-class DeletedItem(_Body):
+class DeletedItem(Body):
     deleted: str = Field(description="The item's id.")
 
 
-class ItemBody(_Body):
+class ItemBody(Body):
     id: str
     board_id: str
     type: ItemType
@@ -69,7 +65,7 @@ class Texts(BaseModel):
     kind: Literal["document", "query"] = "document"
 
 
-class Vectors(_Body):
+class Vectors(Body):
     model: str
     dimension: int
     vectors: list[list[float]] = Field(
@@ -80,7 +76,7 @@ class Vectors(_Body):
 _ITEMS_BODY = rows_body(Item.model_json_schema(), MAX_ITEMS)
 
 
-class SearchRoutes:
+class ItemRoutes:
     """The operations, over one index per process."""
 
     def __init__(self, services: Services) -> None:
@@ -97,7 +93,7 @@ class SearchRoutes:
         """
         content_type = request.headers.get("content-type", "")
         batch = await off_loop(read_items, await request.body(), content_type)
-        return _json(await self.add_batch(ctx, batch))
+        return json_response(await self.add_batch(ctx, batch))
 
     async def add_batch(self, ctx: TenantContext, batch: ItemBatch) -> dict[str, Any]:
         """Add valid items; see `add_items`."""
@@ -118,7 +114,7 @@ class SearchRoutes:
     ) -> Response:
         """Get an item as indexed. 404 when there is none that the caller may see."""
         row = await self._find(ctx, id, (*SHOWN, "version"))
-        return _json(
+        return json_response(
             {
                 "id": id,
                 "board_id": row["board"],
@@ -142,7 +138,7 @@ class SearchRoutes:
         version = Version.of(time, position)
         state = State(id, version, is_deletion=True, by_request=True)
         await self.indexes.write(ctx, [state])
-        return _json({"deleted": id})
+        return json_response({"deleted": id})
 
     async def embed(
         self, body: Texts, ctx: TenantContext = Depends(requires("read:own"))
@@ -152,7 +148,9 @@ class SearchRoutes:
         index = await self.indexes.serving(ctx)
         vectors = await index.vectors(body.texts, body.kind)
         ctx.usage.add("embedding_texts", len(body.texts))
-        return _json({"model": index.model, "dimension": vectors.shape[1], "vectors": vectors})
+        return json_response(
+            {"model": index.model, "dimension": vectors.shape[1], "vectors": vectors}
+        )
 
     async def _find(self, ctx: TenantContext, id: str, fields: Sequence[str]) -> dict[str, Any]:
         """The row of an item that the caller may see."""
@@ -205,7 +203,7 @@ class SearchRoutes:
 
 def routes(services: Services) -> APIRouter:
     """The capability's router."""
-    handlers, router = SearchRoutes(services), APIRouter()
+    handlers, router = ItemRoutes(services), APIRouter()
     router.post("/items", response_model=ItemsResult, openapi_extra=_ITEMS_BODY)(handlers.add_items)
     router.get("/items/{id}", response_model=ItemBody)(handlers.get_item)
     router.delete("/items/{id}", response_model=DeletedItem)(handlers.delete_item)
@@ -235,10 +233,3 @@ def _updates(items: Sequence[Item]) -> list[Event]:
 
 def _event(kind: str, id: str, data: dict[str, Any]) -> Event:
     return Event(type=kind, source=SOURCE, subject=id, data=data)
-
-
-def _json(value: Any) -> Response:
-    return Response(
-        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z),
-        media_type="application/json",
-    )

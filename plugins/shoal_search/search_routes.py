@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime, BeforeValidator
 
@@ -32,6 +31,7 @@ from .answers import (
     SimilarItems,
     Suggestions,
     hit_body,
+    json_response,
     sorted_hit,
     suggested_item,
 )
@@ -164,7 +164,7 @@ class SearchRoutes:
             pass
         if not answer["total"]:
             await self._require_boards(scoped)
-        return _json({**answer, "took_ms": _milliseconds(began)})
+        return json_response({**answer, "took_ms": _milliseconds(began)})
 
     async def _choose_index(self, scoped: _Scoped) -> Searcher:
         """Search in the index that serves now, to the end of the request."""
@@ -271,7 +271,7 @@ class SearchRoutes:
                 found = await suggest(scoped.scope(), query, self._analyzer, limit)
                 answer["queries"] = found.queries
                 answer["items"] = [suggested_item(row, marks) for row, marks in found.rows]
-        return _json({**answer, "took_ms": _milliseconds(began)})
+        return json_response({**answer, "took_ms": _milliseconds(began)})
 
     async def similar(
         self,
@@ -301,7 +301,7 @@ class SearchRoutes:
             near = await nearest_items(scope, vector, MAX_SIMILAR)
             question = Question(vector, (), Corpus(0, 1, {}), (), parameters, now)
             hits = await self._hits(scoped, question.score(near)[:limit], question)
-        return _json({"hits": hits, "took_ms": _milliseconds(began)})
+        return json_response({"hits": hits, "took_ms": _milliseconds(began)})
 
     def _read(self, q: str) -> QueryText:
         if "\0" in q or not q.strip():
@@ -341,10 +341,3 @@ def unknown_board(board: str) -> NotFound:
 
 def _milliseconds(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 2)
-
-
-def _json(value: Any) -> Response:
-    return Response(
-        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z),
-        media_type="application/json",
-    )

@@ -54,7 +54,7 @@ class Version(NamedTuple):
         return EPOCH + self.time * MICROSECOND
 
 
-class DeletedItem(BaseModel):
+class Deletion(BaseModel):
     """The data of `item.deleted`; other fields are ignored."""
 
     id: Identifier
@@ -137,7 +137,7 @@ def read_state(event: Event) -> State:
     by_request = event.source == SOURCE
     given = {"id": event.subject, "updated_at": event.time, **data}
     if event.type == "item.deleted":
-        deleted = DeletedItem.model_validate(given)
+        deleted = Deletion.model_validate(given)
         version = Version.of(deleted.updated_at, event.position)
         return State(deleted.id, version, is_deletion=True, by_request=by_request)
     item = Item.model_validate({key: given[key] for key in Item.model_fields if key in given})
