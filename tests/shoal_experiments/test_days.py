@@ -30,6 +30,7 @@ from shoal import (
 )
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.metering import BOUNDS, metric_events
+from shoal.testing import wait_until
 from shoal_experiments import lifecycle, observations, promotion, reporting, transitions
 from shoal_experiments.aggregation import EXPOSURE
 from shoal_experiments.observations import Scope, Task, observe, run_sequentially
@@ -510,7 +511,7 @@ def test_the_job_moves_a_ramp_until_it_is_complete(lab: Lab) -> None:
     lab.app.job("experiments.ramps", tenant=lab.name)
     assert shares(lab) == [] and lab.client.experiments.get(id="w")["status"] == "promoted"
     assert lab.client.platform.get_parameters(capability="warmth")["own"] == {"warmth": 0.9}
-    assert lab.client.warmth.level() == {"warmth": 0.9}
+    wait_until(lambda: lab.client.warmth.level() == {"warmth": 0.9})  # a replica's copy is renewed
     lab.client.experiments.rollback(id="w")
     assert lab.client.platform.get_parameters(capability="warmth")["own"] == {}
 
