@@ -19,13 +19,6 @@ from shoal.runtime.serve_config import declarative_config
 ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
 CAPABILITIES = ["anomalies", "experiments", "features", "optimizer", "search"]
-OF_ONE_MACHINE = {
-    "SHOAL_RUNTIME",
-    "RAY_AUTH_MODE",
-    "RAY_AUTH_TOKEN_PATH",
-    "RAY_SERVE_HAPROXY_BINARY_PATH",
-}
-"""What only `shoal up` sets, for a cluster of its own."""
 
 
 @pytest.fixture
@@ -35,8 +28,10 @@ def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         if name.startswith("SHOAL_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    found = cluster_environment(Config(host="0.0.0.0", proxy="haproxy"), tmp_path / "runtime.json")
-    return {k: v for k, v in found.items() if k not in OF_ONE_MACHINE}
+    config = Config(address="auto", host="0.0.0.0", proxy="haproxy")
+    found = cluster_environment(config, tmp_path / "runtime.json")
+    assert json.loads(found.pop("SHOAL_SETTINGS")) == {"host": "0.0.0.0", "proxy": "haproxy"}
+    return found
 
 
 @pytest.fixture(scope="module")

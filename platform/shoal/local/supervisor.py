@@ -62,9 +62,11 @@ class Supervisor:
         create_state(self.data)
         self._complete_config(progress)
         runtime = self.data / "runtime.json"
-        write_json(runtime, self.config.dump_with_secrets())
         if self.config.address is None:
+            write_json(runtime, self.config.dump_with_secrets())
             _write_ray_token(self.data / TOKEN_FILE)
+        else:  # each machine has its environment, and the deployment brings the rest
+            runtime.unlink(missing_ok=True)
         env = cluster_environment(self.config, runtime)
         os.environ.update(env)
         divert_output(self.data / "driver.log")
@@ -78,7 +80,14 @@ class Supervisor:
         return failed
 
     def _complete_config(self, progress: Progress) -> None:
-        """Fill in what the configuration leaves to `shoal up`, starting the servers."""
+        """Fill in what the configuration leaves to `shoal up`, starting the servers.
+
+        Raises:
+            Invalid: Something is left on a cluster of other machines, which could not
+                know of it.
+        """
+        if self.config.address is not None:
+            self.config.require_complete()
         stores = self.config.stores
         if stores is None:
             self._servers = EmbeddedServers(self.data)

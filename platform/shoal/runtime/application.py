@@ -1,6 +1,7 @@
 """From a capability to its Ray Serve application."""
 
 import pkgutil
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
@@ -47,19 +48,39 @@ def deployment_options(name: str, scaling: Scaling) -> dict[str, Any]:
     return options
 
 
-def capability_application(capability: Capability) -> Application:
-    """A capability's Serve application: its ingress, and the backends behind it."""
+def with_replicas(scaling: Scaling, least: int) -> Scaling:
+    """A scaling with at least so many replicas, unless they need GPUs."""
+    if scaling.gpus:
+        return scaling
+    return replace(
+        scaling,
+        min_replicas=max(scaling.min_replicas, least),
+        max_replicas=max(scaling.max_replicas, least),
+    )
+
+
+def capability_application(capability: Capability, replicas: int = 1) -> Application:
+    """A capability's Serve application: its ingress, and the backends behind it.
+
+    Args:
+        capability: Its scaling may ask for more replicas.
+        replicas: The least number of each that needs no GPU.
+    """
     backends = {}
     for spec in capability.backends:
-        deployment = serve.deployment(**deployment_options(spec.name, spec.scaling))
+        scaling = with_replicas(spec.scaling, replicas)
+        deployment = serve.deployment(**deployment_options(spec.name, scaling))
         backends[spec.name] = deployment(BackendReplica).bind(capability.name, spec.name)
-    deployment = serve.deployment(**deployment_options("ingress", capability.scaling))
+    scaling = with_replicas(capability.scaling, replicas)
+    deployment = serve.deployment(**deployment_options("ingress", scaling))
     return deployment(serve.ingress()(Ingress)).bind(capability.name, **backends)
 
 
 def build(arguments: Arguments) -> Application:
     """Build a capability's application. The Serve configuration names this."""
-    return capability_application(PlatformContext.current().capability(arguments.capability))
+    platform = PlatformContext.current()
+    capability = platform.capability(arguments.capability)
+    return capability_application(capability, platform.config.min_replicas)
 
 
 def build_application(spec: ServeApplication) -> Application:

@@ -6,7 +6,7 @@ from typing import Any
 
 from shoal.contract.errors import Unavailable
 
-from .configuration import Config
+from .configuration import SETTINGS, Config
 from .environment import cluster_environment
 from .serve_config import LOGGING
 from .status import cause
@@ -15,12 +15,20 @@ NAMESPACE = "shoal"
 
 
 def connect(address: str) -> Any:
-    """Become a driver of the cluster at this address."""
+    """Become a driver of the cluster at this address.
+
+    The deployment's settings, if the environment has them, reach all that it starts.
+    """
     import ray
 
     if not ray.is_initialized():
+        settings = {n: v for n, v in os.environ.items() if n == SETTINGS}
         ray.init(
-            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": settings} if settings else None,
         )
     return ray
 

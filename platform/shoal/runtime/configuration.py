@@ -1,8 +1,11 @@
 """Shoal's configuration, from `shoal.toml` and the environment.
 
 The environment takes precedence: `SHOAL_PORT=8001`, `SHOAL_STORES__ONLINE=redis://…`.
+In the processes of a cluster, what the deployment brings takes the file's place: see
+`deployed_settings`.
 """
 
+import json
 import os
 import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -21,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -34,6 +38,8 @@ from shoal.stores.configuration import StoreConfig
 
 from .console_settings import ConsoleSettings
 
+SETTINGS = "SHOAL_SETTINGS"
+"""The variable with a deployment's settings, as JSON, in the cluster's processes."""
 TOKEN_FILE = "ray_token"
 """The file in the data folder with the token of Ray's ports, for its owner alone."""
 
@@ -75,6 +81,8 @@ class Config(BaseSettings):
     timezone: str = "UTC"
     workers: int = Field(1, ge=1, le=64)
     """Stream and schedule workers."""
+    replicas: int | None = Field(None, ge=1, le=64)
+    """At least so many replicas of each ingress, and of each backend without a GPU."""
     jobs_at_once: int = Field(2, ge=1, le=1000)
     """Job runs at the same time; the others wait in the queue."""
     proxy: Literal["auto", "haproxy", "ray"] = "auto"
@@ -109,7 +117,12 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file()))
+        file: PydanticBaseSettingsSource
+        if SETTINGS in os.environ:
+            file = InitSettingsSource(settings_cls, json.loads(os.environ[SETTINGS]))
+        else:
+            file = TomlConfigSettingsSource(settings_cls, _file())
+        return (init_settings, env_settings, file)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -122,7 +135,8 @@ class Config(BaseSettings):
             Invalid: What is wrong and where, without the values, which may be
                 passwords.
         """
-        if "SHOAL_CONFIG" in os.environ and not _file().is_file():
+        is_deployed = SETTINGS in os.environ
+        if "SHOAL_CONFIG" in os.environ and not is_deployed and not _file().is_file():
             raise Invalid(f"{_file()}, which --config or SHOAL_CONFIG names, is not a file")
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
@@ -131,9 +145,22 @@ class Config(BaseSettings):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise Invalid("Invalid configuration", errors=[_toml_fault(error)]) from None
 
+    @property
+    def min_replicas(self) -> int:
+        """By default 2 on a cluster, so that a lost machine leaves one, else 1."""
+        return self.replicas or (1 if self.address is None else 2)
+
+    def require_complete(self) -> None:
+        """Raise Invalid unless the stores and the internal secret are set."""
+        if self.stores is None or self.router.internal_secret is None:
+            raise Invalid(
+                "the configuration is incomplete: set SHOAL_STORES__… and"
+                " SHOAL_ROUTER__INTERNAL_SECRET in the environment of every machine"
+            )
+
     def dump_with_secrets(self) -> dict[str, Any]:
         """The configuration as JSON, for a file that only its owner may read."""
-        return {name: _reveal_secrets(value) for name, value in self.model_dump().items()}
+        return {name: plain_value(value) for name, value in self.model_dump().items()}
 
 
 def _file() -> Path:
@@ -148,11 +175,14 @@ def _toml_fault(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> dict[str
     return {"location": str(_file()), "message": f"not TOML: {error}"}
 
 
-def _reveal_secrets(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """A value of a dumped configuration as JSON has it, secrets revealed."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, dict):
-        return {k: _reveal_secrets(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_reveal_secrets(v) for v in value]
+        return {k: plain_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(v) for v in value]
+    if isinstance(value, set | frozenset):  # in one order everywhere
+        return sorted(map(plain_value, value))
     return str(value) if isinstance(value, Path | IPv4Network | IPv6Network) else value

@@ -59,12 +59,9 @@ class PlatformContext:
     """
 
     def __init__(self, config: Config, plugins: Plugins, platform_capability: Capability) -> None:
+        config.require_complete()
         secret = config.router.internal_secret
-        if config.stores is None or secret is None:
-            raise Invalid(
-                "the configuration is incomplete: set SHOAL_RUNTIME, "
-                "or SHOAL_STORES__… and SHOAL_ROUTER__INTERNAL_SECRET"
-            )
+        assert config.stores is not None and secret is not None
         self.config = config
         self.stores = config.stores
         self.secret = secret.get_secret_value()
@@ -78,7 +75,11 @@ class PlatformContext:
     @classmethod
     @cache
     def current(cls) -> Self:
-        """This process's: from the file in `SHOAL_RUNTIME`, or the environment."""
+        """This process's.
+
+        On one machine from the file in `SHOAL_RUNTIME`, which `shoal up` writes; on a
+        cluster from the deployment's settings and the machine's environment.
+        """
         path = os.environ.get("SHOAL_RUNTIME")
         config = Config(**orjson.loads(Path(path).read_bytes())) if path else Config.load()
         installed = plugin_loader.installed(config.disabled)

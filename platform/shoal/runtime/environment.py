@@ -6,7 +6,8 @@ from pathlib import Path
 import shoal_ray_preload
 
 from .configuration import TOKEN_FILE, Config
-from .haproxy import haproxy_environment
+from .deployed_settings import deployed_environment
+from .haproxy import haproxy_environment, launcher_environment
 from .replica import LOOPBACK
 
 
@@ -30,11 +31,11 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
 
     Args:
         config: The platform's configuration.
-        runtime: The file of it, for `PlatformContext.current`. HAProxy's launcher is
-            written beside it.
+        runtime: Where `shoal up` starts the cluster itself, the file of the
+            configuration, for `PlatformContext.current`. HAProxy's launcher is written
+            beside it. Another cluster has its launchers, on each machine.
     """
     env = {
-        "SHOAL_RUNTIME": str(runtime),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -56,10 +57,13 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "GRPC_VERBOSITY": "ERROR",
         **shoal_ray_preload.ENVIRONMENT,
-        **haproxy_environment(config, runtime.parent),
+        **haproxy_environment(config),
     }
     if config.address is None:
-        env |= token_environment(runtime.parent)
+        env |= token_environment(runtime.parent) | launcher_environment(config, runtime.parent)
+        env["SHOAL_RUNTIME"] = str(runtime)
+    else:
+        env |= deployed_environment(config)
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster listens on
         # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address,

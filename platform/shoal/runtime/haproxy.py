@@ -25,14 +25,13 @@ def find_binary() -> str | None:
         return shutil.which("haproxy")
 
 
-def haproxy_environment(config: Config, folder: Path) -> dict[str, str]:
-    """The environment that makes Serve start HAProxy, hardened; empty to do without it.
+def haproxy_environment(config: Config) -> dict[str, str]:
+    """The environment that makes Serve start HAProxy; empty to do without it.
 
     Raises:
         Unavailable: The configuration demands HAProxy, and there is no binary.
     """
-    binary = find_binary() if config.proxy != "ray" else None
-    if binary is None:
+    if config.proxy == "ray" or find_binary() is None:
         if config.proxy == "haproxy":
             raise Unavailable(
                 "proxy = 'haproxy', but HAProxy is not installed: use 'auto' or 'ray'"
@@ -48,8 +47,15 @@ def haproxy_environment(config: Config, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": os.environ.get(
             "RAY_SERVE_HAPROXY_METRICS_ENABLED", "0"
         ),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, binary, config)),
     }
+
+
+def launcher_environment(config: Config, folder: Path) -> dict[str, str]:
+    """The environment with the launcher that Serve starts, written to a folder."""
+    binary = find_binary() if config.proxy != "ray" else None
+    if binary is None:
+        return {}
+    return {"RAY_SERVE_HAPROXY_BINARY_PATH": str(write_launcher(folder, binary, config))}
 
 
 def write_launcher(folder: Path, binary: str, config: Config) -> Path:

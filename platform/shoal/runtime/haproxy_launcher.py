@@ -178,10 +178,12 @@ def find_missing(config: str) -> Iterator[str]:
 
 
 def limits_by_environment() -> dict[str, Any]:
-    """The limits that the environment sets, as it does for `Config`."""
+    """The limits that the environment or the deployment sets, as for `Config`."""
     names = ("connections", "per_address", "exempt")
     given = {name: os.environ.get(f"SHOAL_INGRESS__{name.upper()}") for name in names}
-    return {name: json.loads(value) for name, value in given.items() if value is not None}
+    deployed = json.loads(os.environ.get("SHOAL_SETTINGS", "{}")).get("ingress", {})
+    own = {name: json.loads(value) for name, value in given.items() if value is not None}
+    return {**deployed, **own}
 
 
 def main(host: str, limits: str, binary: str, *arguments: str) -> None:

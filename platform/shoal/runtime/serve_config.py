@@ -3,11 +3,14 @@
 Imports no Ray.
 """
 
+import copy
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .configuration import Config
+from .configuration import SETTINGS, Config
+from .deployed_settings import deployed_settings
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's access log makes the slowest requests slower; the Router counts requests."""
@@ -46,13 +49,17 @@ def declarative_config(
 ) -> dict[str, Any]:
     """The Ray Serve configuration.
 
-    The replicas read Shoal's own configuration from their environment (`SHOAL_…`).
+    Each application brings Shoal's own settings, where there are any; the replicas read
+    the secrets, and where they listen, from their environment (`SHOAL_…`).
 
     Args:
-        config: Gives the interface and the port.
+        config: Gives the interface, the port and the settings.
         capabilities: The names of those to deploy beside the platform's own.
         host: Another interface than the configured one.
     """
+    settings = {k: v for k, v in deployed_settings(config).items() if k not in ("host", "port")}
+    variables = {SETTINGS: json.dumps(settings, sort_keys=True)}
+    environment = {"runtime_env": {"env_vars": variables}} if settings else {}
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host or config.host, "port": config.port},
@@ -63,6 +70,7 @@ def declarative_config(
                 "route_prefix": application.route_prefix,
                 "import_path": application.import_path,
                 "args": application.args,
+                **copy.deepcopy(environment),
                 "logging_config": {**LOGGING},  # a copy, so that YAML needs no anchors
             }
             for application in serve_applications(capabilities)

@@ -183,7 +183,9 @@ class Worker:
         import ray
 
         ray.remote(num_cpus=0, max_restarts=0)(JobProcess).options(
-            name=f"job {run.job} {run.id}.{run.attempt}", lifetime="detached"
+            name=f"job {run.job} {run.id}.{run.attempt}",
+            lifetime="detached",
+            scheduling_strategy="SPREAD",
         ).remote(run.id)
 
     async def _watch_runs(self) -> None:
@@ -249,6 +251,7 @@ def _get_or_create_worker(number: int) -> Any:
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
+        "scheduling_strategy": "SPREAD",
         "num_cpus": 0,
         "max_restarts": -1,
         "max_task_retries": 0,
