@@ -18,7 +18,8 @@ from shoal import (
     hookimpl,
 )
 
-from .detector import DEFAULT_THRESHOLD, score_series
+from .alarm_policy import DEFAULT_THRESHOLD
+from .detector import score_series
 from .parameters import AnomalyParameters
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from .alarm_policy import DEFAULT_THRESHOLD
 from .alert_state import AlertState, BatchWrites
 from .alerts import Notice
-from .detector import DEFAULT_THRESHOLD
 from .explanation import Explanation, explain
 from .multivariate import CombinationForest, Driver
 from .points import Point, series_id

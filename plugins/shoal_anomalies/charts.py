@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-from .detector import DEFAULT_THRESHOLD
+from .alarm_policy import DEFAULT_THRESHOLD
 
 PRIORITIES = ("P1", "P2", "P3")
 DAYS = 14

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .alarm_policy import AlarmPolicy, DetectorSettings
+from .statistical import MAD_TO_SIGMA
 from .tail_probability import TailModel
 from .timestamps import epoch_seconds
 
-DEFAULT_THRESHOLD = 0.5
 SIGNALS = ("value", "pattern", "shape", "variation", "level", "season")
 
 HISTORY = 2048  # points remembered: a week of five-minute points
@@ -22,28 +23,10 @@ MAX_SURPRISAL = 20.0  # nats per signal
 METHOD_WEIGHT = 0.5  # of one method's nats against the signals' mean: equal false alarm rates
 MAX_VOTE = 1.25  # times the threshold: a method's vote counts up to this
 MAX_MAGNITUDE = 1e100  # its square is still finite
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorSettings:
-    """Settings of a detector. The defaults were measured in `docs/anomalies.md`.
-
-    threshold: combined surprisal, in nats, at which a point is an alarm.
-    refractory: points after an alarm in which another needs `worse_factor` times its
-        surprisal.
-    habituation: nats by which each alarm raises the threshold; it decays over `memory`
-        points.
-    warm_up: values that a signal needs before it counts.
-    tolerance: differences below this share of the series' mean magnitude are noise.
-    """
-
-    threshold: float = 3.2
-    refractory: int = 75
-    worse_factor: float = 1.5
-    habituation: float = 0.2
-    memory: int = 4000
-    warm_up: int = 100
-    tolerance: float = 1e-3
+MIN_THRESHOLD = 2.0  # nats: the least that the parameters allow
+MANY_VALUES = 100  # the most that a signal needs before it counts
+FEW_VALUES = 24  # and the least
+NEARBY = 36  # values
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,55 +37,13 @@ class Verdict:
     surprisal: minus the natural logarithm of the tail probability, in nats, combined
         over the signals.
     signals: the surprisal of each signal that is warmed up, in nats.
+    excursion: see `Detector.excursion`; 0 for a usual point.
     """
 
     score: float
     surprisal: float
     signals: dict[str, float]
-
-
-class AlarmPolicy:
-    """Turns surprisals into scores, taking earlier alarms into account."""
-
-    def __init__(self, settings: DetectorSettings) -> None:
-        self.settings = settings
-        self._since_alarm = 10**9
-        self._alarm_level = 0.0
-        self._habituation = 0.0  # alarms so far, decaying
-
-    @property
-    def threshold(self) -> float:
-        """The surprisal, in nats, at which the next point is an alarm."""
-        return self.settings.threshold + self.settings.habituation * self._habituation
-
-    def score(self, surprisal: float) -> float:
-        """The score of the next point, in [0, 1], from its surprisal in nats."""
-        settings = self.settings
-        self._habituation *= math.exp(-1.0 / settings.memory)
-        self._since_alarm += 1
-        threshold = self.threshold
-        score = surprisal / (surprisal + threshold)
-        if surprisal < threshold:
-            return score
-        resting = self._since_alarm < settings.refractory
-        if resting and surprisal < settings.worse_factor * self._alarm_level:
-            return min(score, DEFAULT_THRESHOLD) * 0.98
-        if not resting:
-            self._habituation += 1.0
-        self._since_alarm, self._alarm_level = 0, surprisal
-        return score
-
-    def state(self) -> dict[str, float]:
-        return {
-            "habituation": self._habituation,
-            "alarm_level": self._alarm_level,
-            "since_alarm": self._since_alarm,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._habituation = float(state["habituation"])
-        self._alarm_level = float(state["alarm_level"])
-        self._since_alarm = int(state["since_alarm"])
+    excursion: float = 0.0
 
 
 class Detector:
@@ -117,9 +58,9 @@ class Detector:
 
     >>> detector = Detector()
     >>> verdicts = [detector.update(60.0 * i, float(i % 7)) for i in range(400)]
-    >>> max(verdict.score for verdict in verdicts) < DEFAULT_THRESHOLD
+    >>> max(verdict.score for verdict in verdicts) < 0.5
     True
-    >>> detector.update(24_000.0, 50.0).score >= DEFAULT_THRESHOLD
+    >>> detector.update(24_000.0, 50.0).score >= 0.5
     True
 
     Nearest neighbours as a measure of novelty: E. Burnaev, V. Ishimtsev, "Conformalized
@@ -132,7 +73,7 @@ class Detector:
         self._outline = _RecentValues()  # means of four points
         self._times = _RecentValues()
         self._steps: deque[float] = deque(maxlen=12)  # squared first differences
-        self._tails = {name: TailModel(self.settings.warm_up) for name in SIGNALS}
+        self._tails = {name: TailModel() for name in SIGNALS}
         self._mean_magnitude = 0.0  # running mean of |value|
         self._count = 0
 
@@ -153,11 +94,11 @@ class Detector:
         value = min(max(value, -MAX_MAGNITUDE), MAX_MAGNITUDE)
         self._append(time, value)
         noise = self.settings.tolerance * self._mean_magnitude
-        signals = {}
+        signals, needed = {}, self.values_needed
         for name, distance in self._distances(time, value).items():
             magnitude = max(distance, noise)
             tail = self._tails[name]
-            signals[name] = min(tail.surprisal(magnitude), MAX_SURPRISAL)
+            signals[name] = min(tail.surprisal(magnitude, needed), MAX_SURPRISAL)
             tail.observe(magnitude)
         surprisal = math.sqrt(sum(s * s for s in signals.values()) / len(SIGNALS))
         weight = surprisal
@@ -168,7 +109,31 @@ class Detector:
             agreed = sum(min(vote, limit) for vote in votes) / len(votes)
             weight = max(agreed, max(votes) / 2 ** len(others))
             surprisal = sum(votes) / len(votes)
-        return Verdict(self._policy.score(weight), surprisal, signals)
+        excursion = self.excursion(time, value) if surprisal >= MIN_THRESHOLD else 0.0
+        return Verdict(self._policy.score(weight, time, excursion), surprisal, signals, excursion)
+
+    @property
+    def values_needed(self) -> float:
+        """How many values a signal needs before it counts: those of a day, or fewer."""
+        times = self.times
+        known = float(times[-1] - times[0]) if len(times) > 1 else 0.0
+        if not known:
+            return MANY_VALUES
+        return min(max(self.settings.warm_up / known * len(times), FEW_VALUES), MANY_VALUES)
+
+    def excursion(self, time: float, value: float) -> float:
+        """How far the newest value is from those at this time on the days before.
+
+        With less than three days, from the last `NEARBY` values. In the series' unit,
+        with its sign; 0 within three scales of their median.
+        """
+        days = self.same_time_values(time)
+        near = self._values.all()[-NEARBY - 1 : -1] if days is None or len(days) < 3 else days
+        if not near.size:
+            return 0.0
+        centre = float(np.median(near))
+        scale = MAD_TO_SIGMA * float(np.median(np.abs(near - centre)))
+        return value - centre if abs(value - centre) > 3 * scale else 0.0
 
     @property
     def settings(self) -> DetectorSettings:
@@ -342,18 +307,32 @@ def score_series(
     Raises:
         ValueError: The lengths differ, or a time cannot be read.
     """
-    return alarm_scores(surprisals(times, values, settings), settings)
+    return alarm_scores(rarity(times, values, settings), settings)
 
 
-def surprisals(
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """How rare each of n points is, which `AnomalyParameters` do not change.
+
+    times: epoch seconds.
+    surprisals: in nats; NaN where the value is not finite.
+    excursions: see `Detector.excursion`.
+    """
+
+    times: NDArray[np.float64]
+    surprisals: NDArray[np.float64]
+    excursions: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def rarity(
     times: ArrayLike | Sequence[Any], values: ArrayLike, settings: DetectorSettings | None = None
-) -> NDArray[np.float64]:
-    """The surprisals of a whole series, which `AnomalyParameters` do not change.
+) -> Rarity:
+    """How rare each point of a whole series is.
 
     Takes the arguments of `score_series`, and raises as it does.
-
-    Returns:
-        n surprisals in nats; NaN where the value is not finite.
     """
     seconds = epoch_seconds(times)
     numbers = np.asarray(values, dtype=np.float64)
@@ -364,13 +343,16 @@ def surprisals(
         )
     detector = Detector(settings)
     pairs = zip(seconds.tolist(), numbers.tolist(), strict=True)
-    found = np.array([detector.update(time, value).surprisal for time, value in pairs])
-    return np.where(np.isfinite(numbers), found, np.nan) if len(numbers) else np.zeros(0)
+    verdicts = [detector.update(time, value) for time, value in pairs]
+    found = np.array([verdict.surprisal for verdict in verdicts], np.float64)
+    excursions = np.array([verdict.excursion for verdict in verdicts], np.float64)
+    return Rarity(seconds, np.where(np.isfinite(numbers), found, np.nan), excursions)
 
 
-def alarm_scores(
-    surprisals: NDArray[np.float64], settings: DetectorSettings | None = None
-) -> NDArray[np.float64]:
-    """The scores of a whole series from its surprisals; 0 where they are NaN."""
+def alarm_scores(rarity: Rarity, settings: DetectorSettings | None = None) -> NDArray[np.float64]:
+    """The scores of a whole series; 0 where a surprisal is NaN."""
     policy = AlarmPolicy(settings or DetectorSettings())
-    return np.array([policy.score(s) if s == s else 0.0 for s in surprisals.tolist()])
+    points = zip(
+        rarity.surprisals.tolist(), rarity.times.tolist(), rarity.excursions.tolist(), strict=True
+    )
+    return np.array([policy.score(*point) if point[0] == point[0] else 0.0 for point in points])

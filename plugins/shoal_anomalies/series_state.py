@@ -12,7 +12,8 @@ import orjson
 from numpy.typing import NDArray
 
 from . import recent_points
-from .detector import DEFAULT_THRESHOLD, HISTORY, Detector, DetectorSettings, Verdict
+from .alarm_policy import CALM, DEFAULT_THRESHOLD, DetectorSettings
+from .detector import HISTORY, Detector, Verdict
 from .points import Labels, Point
 from .seasonal_model import SeasonalModel
 from .statistical import RollingZScore
@@ -20,13 +21,12 @@ from .tail_probability import TailModel
 
 log = logging.getLogger("shoal.anomalies")
 
-FORMAT = 4  # version of the stored state
+FORMAT = 5  # version of the stored state
 BAND = "band"  # the signal of the fitted season
-CALM = 0.6  # a surprisal below this share of the threshold is usual
 Z_WINDOW = 60  # points
 MIN_VALUES = 12
 RECENT = 7_200.0  # seconds
-RECOVERY_POINTS = 10  # points in range after which an alarm is over
+RECOVERY = 3_000.0  # seconds in range after which an alarm is over
 NO_VERDICT = Verdict(0.0, 0.0, {})
 
 
@@ -38,8 +38,9 @@ class SeriesState:
     last_reading: time and value of a counter's last point.
     unusual_since: epoch seconds when the series left its usual range; None within it.
     alarm_range: the usual range before the last alarm; None once that is over.
-    alarm_age: points since that alarm.
-    points_in_range: consecutive points within `alarm_range`.
+    alarm_time: epoch seconds of that alarm.
+    in_range_since: epoch seconds from when on all points were within `alarm_range`;
+        None if the newest is not.
     verdict: on the newest point.
     unsaved_points: points since the state was last stored.
     """
@@ -53,8 +54,8 @@ class SeriesState:
     last_reading: tuple[float, float] | None = None
     unusual_since: float | None = None
     alarm_range: tuple[float, float] | None = None
-    alarm_age: int = 0
-    points_in_range: int = 0
+    alarm_time: float = 0.0
+    in_range_since: float | None = None
     verdict: Verdict = NO_VERDICT
     unsaved_points: int = 0
 
@@ -90,7 +91,7 @@ class SeriesState:
         z = self.model.z(time, value) if self.model else None
         if z is not None:
             magnitude = abs(z) if abs(z) > 1 else 0.0
-            others[BAND] = self.band_tail.surprisal(magnitude)
+            others[BAND] = self.band_tail.surprisal(magnitude, self.detector.values_needed)
             self.band_tail.observe(magnitude)
         self.verdict = self.detector.update(time, value, others)
         if self.verdict.surprisal < CALM * self.detector.settings.threshold:
@@ -110,22 +111,25 @@ class SeriesState:
         if self.verdict.score >= DEFAULT_THRESHOLD and self.alarm_range is None:
             usual = self.usual_range()
             if usual:
-                self.alarm_range, self.alarm_age = usual[1:], 0
+                self.alarm_range, self.alarm_time = usual[1:], time
+                self.in_range_since = None
         elif self.alarm_range is not None:
-            self.alarm_age += 1
             band = self.band(time)
             inside = self.alarm_range[0] <= value <= self.alarm_range[1] or (
                 band is not None and band[1] <= value <= band[2]
             )
-            self.points_in_range = self.points_in_range + 1 if inside else 0
-            accepted = self.alarm_age >= self.detector.settings.refractory
-            if self.points_in_range >= RECOVERY_POINTS or accepted:
-                self.alarm_range, self.points_in_range = None, 0
+            if not inside:
+                self.in_range_since = None
+            elif self.in_range_since is None:
+                self.in_range_since = time
+            recovered = self.in_range_since is not None and time - self.in_range_since >= RECOVERY
+            if recovered or time - self.alarm_time >= self.detector.settings.hold:
+                self.alarm_range = self.in_range_since = None
 
     @property
     def is_calm(self) -> bool:
         """Whether the newest point is in the usual range from before the last alarm."""
-        return self.alarm_range is None or self.points_in_range > 0
+        return self.alarm_range is None or self.in_range_since is not None
 
     def band(self, time: float) -> tuple[float, float, float] | None:
         """(expected, lower, upper) from the fitted season; None without one."""
@@ -185,8 +189,8 @@ class SeriesState:
             "band_tail": self.band_tail.state(),
             "unusual_since": self.unusual_since,
             "alarm_range": self.alarm_range,
-            "alarm_age": self.alarm_age,
-            "points_in_range": self.points_in_range,
+            "alarm_time": self.alarm_time,
+            "in_range_since": self.in_range_since,
         }
         return zlib.compress(orjson.dumps(state), 1)
 
@@ -246,13 +250,14 @@ def _apply_stored(
         saved["detector"], past["time"].copy(), past["value"].copy(), empty.detector.settings
     )
     since, alarm_range = saved["unusual_since"], saved["alarm_range"]
+    in_range_since = saved["in_range_since"]
     state = replace(
         empty,
         detector=detector,
         band_tail=TailModel.from_state(saved["band_tail"]),
         unusual_since=None if since is None else float(since),
         alarm_range=None if alarm_range is None else (float(alarm_range[0]), float(alarm_range[1])),
-        alarm_age=int(saved["alarm_age"]),
-        points_in_range=int(saved["points_in_range"]),
+        alarm_time=float(saved["alarm_time"]),
+        in_range_since=None if in_range_since is None else float(in_range_since),
     )
     return state, records[~scored]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shoal import Invalid
 
-from .detector import DEFAULT_THRESHOLD, alarm_scores, surprisals
+from .alarm_policy import DEFAULT_THRESHOLD
+from .detector import Rarity, alarm_scores, rarity
 from .parameters import AnomalyParameters
 from .timestamps import epoch_seconds
 
@@ -32,13 +32,13 @@ Ranges = tuple[tuple[int, int], ...]  # first and last index, inclusive
 class LabelledSeries:
     """One series with labels.
 
-    surprisals: of each point, in nats; no parameter changes them.
+    rarity: of each point; no parameter changes it.
     windows: where it was anomalous.
     denied: where people said that it was not.
     """
 
     name: str
-    surprisals: NDArray[np.float64]
+    rarity: Rarity
     windows: Ranges
     denied: Ranges = ()
 
@@ -100,7 +100,7 @@ def to_labelled_series(record: Mapping[str, Any]) -> LabelledSeries:
 
     return LabelledSeries(
         name=str(record["name"]),
-        surprisals=surprisals(times, record["values"]),
+        rarity=rarity(times, record["values"]),
         windows=ranges(record["windows"]),
         denied=ranges(record.get("denied", ())),
     )
@@ -114,9 +114,9 @@ def objective(parameters: AnomalyParameters, data: Sequence[LabelledSeries]) -> 
     """
     gained, count = 0.0, 0
     for series in data:
-        scores = alarm_scores(series.surprisals, parameters.settings())
+        scores = alarm_scores(series.rarity, parameters.settings())
         alarms = np.flatnonzero(scores >= DEFAULT_THRESHOLD).tolist()
-        gained += benchmark_gain(alarms, len(series.surprisals), series.windows)
+        gained += benchmark_gain(alarms, len(series.rarity), series.windows)
         gained -= DENIED * sum(any(a <= i <= b for i in alarms) for a, b in series.denied)
         count += len(series.windows)
     return 100 * gained / (2 * max(count, 1))

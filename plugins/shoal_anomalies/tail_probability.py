@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 TAIL = 0.02  # share of the distribution that is modelled as Pareto
 BIN = 0.05  # width of a bin in the logarithm of the magnitude
 SMOOTHING = 0.02  # added to the index, which is 0 for a tail without spread
+ENOUGH = 100  # magnitudes from which the tail is known
+YOUNG_INDEX = 0.5  # added to the index of a tail of which nothing is known, fading out
 SMALLEST = 1e-12  # magnitudes up to this share the first bin
 BINS = 1480  # up to 1e20
 
@@ -32,31 +34,36 @@ class TailModel:
     in streams with extreme value theory", 2017.
     """
 
-    __slots__ = ("above", "above_bins", "count", "counts", "pointer", "warm_up")
+    __slots__ = ("above", "above_bins", "count", "counts", "pointer")
 
-    def __init__(self, warm_up: int = 100) -> None:
-        self.warm_up = warm_up
+    def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int32)
         self.count = 0
         self.pointer = 0  # the bin of the quantile where the tail begins
         self.above = 0  # number of magnitudes in later bins
         self.above_bins = 0  # sum of their bin indices
 
-    def surprisal(self, magnitude: float) -> float:
-        """Surprisal of a magnitude, in nats; 0 while warming up.
+    def surprisal(self, magnitude: float, needed: float = ENOUGH) -> float:
+        """Surprisal of a magnitude, in nats.
 
         The surprisal is minus the natural logarithm of the tail probability: the
         probability of a magnitude at least as large.
+
+        Args:
+            magnitude: Finite, not negative.
+            needed: With fewer magnitudes before, the surprisal is 0.
         """
-        if self.count < self.warm_up:
+        count = self.count
+        if count < needed:
             return 0.0
         place = _bin(magnitude)
         if place <= self.pointer:
-            at_least = int(self.counts[place:].sum()) if place else self.count
-            return max(-log((at_least + 1) / (self.count + 1)), 0.0)
-        index = (self.above_bins - self.above * self.pointer) * BIN / (TAIL * self.count)
+            at_least = int(self.counts[place:].sum()) if place else count
+            return max(-log((at_least + 1) / (count + 1)), 0.0)
+        index = (self.above_bins - self.above * self.pointer) * BIN / (TAIL * count)
         excess = log(magnitude) - log(SMALLEST) - (self.pointer - 0.5) * BIN
-        return -log(TAIL) + excess / (index + SMOOTHING)
+        unknown = YOUNG_INDEX * max(0.0, 1.0 - count / ENOUGH)
+        return -log(max(TAIL, 1 / (count + 1))) + excess / (index + SMOOTHING + unknown)
 
     def observe(self, magnitude: float) -> None:
         """Add a magnitude (finite, not negative) to the past."""
@@ -81,7 +88,7 @@ class TailModel:
     def state(self) -> list[Any]:
         """The model as plain JSON; `from_state` is the inverse."""
         bins = np.flatnonzero(self.counts)
-        return [self.warm_up, self.pointer, bins.tolist(), self.counts[bins].tolist()]
+        return [self.pointer, bins.tolist(), self.counts[bins].tolist()]
 
     @staticmethod
     def from_state(state: list[Any]) -> "TailModel":
@@ -90,16 +97,16 @@ class TailModel:
         Raises:
             ValueError: The state is not valid.
         """
-        warm_up, pointer, bins, occupied = state
+        pointer, bins, occupied = state
         places = np.array(bins, np.int64)
         if len(places) and not (places.min() >= 0 and places.max() < BINS):
             raise ValueError("a bin is out of range")
         counts = np.zeros(BINS, np.int64)
         counts[places] = occupied
-        return TailModel.from_counts(counts, int(pointer), int(warm_up))
+        return TailModel.from_counts(counts, int(pointer))
 
     @staticmethod
-    def from_counts(counts: NDArray[Any], pointer: int, warm_up: int = 100) -> "TailModel":
+    def from_counts(counts: NDArray[Any], pointer: int) -> "TailModel":
         """A model from its histogram (`BINS` counts) and the bin where its tail begins.
 
         Raises:
@@ -107,7 +114,7 @@ class TailModel:
         """
         if counts.shape != (BINS,) or counts.min() < 0 or not 0 <= pointer < BINS:
             raise ValueError("not a histogram of magnitudes")
-        tail = TailModel(warm_up)
+        tail = TailModel()
         tail.counts[:] = counts
         tail.pointer = pointer
         beyond = tail.counts[pointer + 1 :].astype(np.int64)

@@ -132,5 +132,5 @@ def test_feedback_trains_the_job_and_ray_tune(
         and tuned["tried"] == 4
         and tuned["metric"] == "NAB score"
     )
-    assert {"sensitivity_threshold", "refractory_points"} <= set(tuned["parameters"])
+    assert {"sensitivity_threshold", "hold_hours"} <= set(tuned["parameters"])
     assert (tuned["searched_on"], tuned["judged_on"]) == (2, 1)

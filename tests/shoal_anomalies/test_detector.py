@@ -15,7 +15,7 @@ from shoal_anomalies import (
     statistical,
     tail_probability,
 )
-from shoal_anomalies.detector import Detector, alarm_scores, surprisals
+from shoal_anomalies.detector import Detector, alarm_scores, rarity
 from shoal_anomalies.series_state import SeriesState
 
 FIVE_MINUTES = 300.0
@@ -189,12 +189,12 @@ def test_a_method_alone_needs_more_surprisal_against_others():
     assert score(1e9, band=0.0, combination=0.0) >= DEFAULT_THRESHOLD
 
 
-def test_scores_follow_from_surprisals():
+def test_scores_follow_from_rarity():
     times, values = FIVE_MINUTES * np.arange(400), np.random.default_rng(1).normal(size=400)
     values[[150, 390]] = np.nan, 30.0
-    found = surprisals(times, values)
+    found = rarity(times, values)
     assert (
-        np.isnan(found[150])
+        np.isnan(found.surprisals[150])
         and alarm_scores(found).tolist() == score_series(times, values).tolist()
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from shoal import Invalid
 from shoal_anomalies import DEFAULT_THRESHOLD, AnomalyParameters, score_series, shoal_capabilities
+from shoal_anomalies.detector import Rarity
 from shoal_anomalies.study import (
     LabelledSeries,
     load_labelled_series,
@@ -34,6 +35,10 @@ def series(*spikes, windows=(), denied=(), n=1200, size=50.0):
         for w, at in (("windows", windows), ("denied", denied))
     }
     return {"name": "s", "times": times.tolist(), "values": values.tolist(), **around}
+
+
+def rarity(surprisals):
+    return Rarity(300.0 * np.arange(len(surprisals)), surprisals, np.zeros(len(surprisals)))
 
 
 def test_no_alarms_score_0_and_prompt_ones_nearly_100():
@@ -94,7 +99,7 @@ def test_series_are_loaded_from_a_folder_or_a_file(tmp_path):
         load_labelled_series(str(tmp_path / "nab")),
     )
     assert document.windows == file.windows == ((595, 610),)
-    assert np.allclose(document.surprisals, file.surprisals)
+    assert np.allclose(document.rarity.surprisals, file.rarity.surprisals)
     [capability] = shoal_capabilities()
     assert capability.study and capability.study.objective(DEFAULTS, [document]) > 60
 
@@ -120,7 +125,7 @@ def test_denied_alarms_lower_the_suggested_sensitivity():
     true, false = [1000, 2000], [1300, 1600, 2300, 2600, 2900]
     surprisals[true], surprisals[false] = 8.0, 4.2
     spans = [tuple((i - 5, min(i + 10, 2999)) for i in at) for at in (true, false)]
-    data = [LabelledSeries("s", surprisals, *spans)]
+    data = [LabelledSeries("s", rarity(surprisals), *spans)]
     best, value, before = suggest_parameters(data, DEFAULTS)
     assert value > before + 50 and best.sensitivity_threshold + best.habituation > 4.0
     assert suggest_parameters(data, DEFAULTS) == (best, value, before)
@@ -130,6 +135,6 @@ def test_the_current_parameters_are_suggested_if_best():
     surprisals = np.zeros(2000)
     surprisals[1000] = 9.0
     best, value, before = suggest_parameters(
-        [LabelledSeries("s", surprisals, ((1000, 1010),))], DEFAULTS
+        [LabelledSeries("s", rarity(surprisals), ((1000, 1010),))], DEFAULTS
     )
     assert best == DEFAULTS and value == before
