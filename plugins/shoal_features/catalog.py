@@ -9,11 +9,11 @@ from typing import Any
 
 from shoal import TenantContext
 
+from . import keys
 from .errors import RegistryError, error_entry
 from .online import ReadPlan
 from .registry import Registry
 
-REGISTRY_KEY = ("features", "registry")
 MAX_AGE = 1.0
 """Seconds that a replica uses the definitions it read last."""
 
@@ -52,7 +52,7 @@ class Catalog:
         now = time.monotonic()
         if known and now - known[0] < MAX_AGE:
             return known[2]
-        raw = await online.get(REGISTRY_KEY)
+        raw = await online.get(keys.REGISTRY)
         registry = known[2] if known and known[1] == raw else self._parse(raw)
         self._known[tenant] = (now, raw, registry)
         return registry
@@ -67,13 +67,13 @@ class Catalog:
             RegistryError: When the new definitions cannot replace the old ones, or
                 others were registered at the same time. The old ones stay.
         """
-        raw = await online.get(REGISTRY_KEY)
+        raw = await online.get(keys.REGISTRY)
         old = self._parse(raw)
         errors = registry.replacement_errors(old)
         if errors:
             raise RegistryError(errors)
         body = json.dumps(registry.to_dict(), sort_keys=True)
-        if not await online.eval(REPLACE_SCRIPT, [REGISTRY_KEY], [raw or b"", body]):
+        if not await online.eval(REPLACE_SCRIPT, [keys.REGISTRY], [raw or b"", body]):
             message = "they were changed at the same time; apply them again"
             raise RegistryError([error_entry("definitions", message)])
         self._known.pop(tenant, None)

@@ -4,13 +4,10 @@ from typing import Any
 
 import orjson
 
-from .ingest import STATUS, future_events_key, late_events_key
+from . import keys
 from .registry import Registry
 from .values import from_micros
 from .views import View
-
-PROFILES = ("features", "monitored")
-"""Hash: view → JSON of each feature's share of nulls and drift, when last measured."""
 
 
 async def view_freshness(online: Any, registry: Registry, now: int) -> list[dict[str, Any]]:
@@ -31,11 +28,11 @@ async def view_freshness(online: Any, registry: Registry, now: int) -> list[dict
     if not names:
         return []
     pipe = online.pipeline()
-    pipe.hmget(STATUS, names)
-    pipe.hmget(PROFILES, names)
+    pipe.hmget(keys.STATUS, names)
+    pipe.hmget(keys.PROFILES, names)
     for view in registry.views:
-        pipe.hlen(late_events_key(view.name))
-        pipe.zcard(future_events_key(view.name))
+        pipe.hlen(keys.late_events(view.name))
+        pipe.zcard(keys.future_events(view.name))
     statuses, profiles, *counts = await pipe.execute()
     return [
         _freshness(view, orjson.loads(status or b"{}"), late, future, now)

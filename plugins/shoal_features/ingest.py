@@ -8,6 +8,7 @@ import orjson
 
 from shoal import Event
 
+from . import keys
 from .extraction import EventLike, event_row, is_read_by
 from .online import apply_events
 from .registry import Registry
@@ -23,11 +24,6 @@ MAX_DUE = 1_000
 
 LATE_RUNS = "features.late_runs"
 """The metric of job runs that are past their deadline."""
-
-STATUS = ("features", "status")
-"""Hash: view → JSON of the event time of its newest value, when it was last updated,
-and its lag then, all in µs.
-"""
 
 RECORD_INGEST_SCRIPT = """
 -- Record that a stream view was updated.
@@ -49,19 +45,6 @@ local raw = redis.call('HGET', KEYS[1], ARGV[1])
 if raw and cjson.decode(raw).event > tonumber(ARGV[2]) then return end
 redis.call('HSET', KEYS[1], ARGV[1], '{"event":' .. ARGV[2] .. ',"handled":' .. ARGV[3] .. '}')
 """
-
-
-def late_events_key(view: str) -> tuple[str, str, str]:
-    """Hash of events that came too late for a view: member → JSON [entity, µs]."""
-    return ("features", "late", view)
-
-
-def future_events_key(view: str) -> tuple[str, str, str]:
-    """Sorted set, by time, of events that are too far ahead of our clock.
-
-    Each is JSON [member, entity, µs, columns].
-    """
-    return ("features", "ahead", view)
 
 
 async def ingest_events(
@@ -91,7 +74,7 @@ async def ingest_events(
         counts["future"] += len(future)
         if future:
             encoded = {_encode_row(row): row.time for row in future}
-            await online.zadd(future_events_key(view.name), encoded)
+            await online.zadd(keys.future_events(view.name), encoded)
         accepted = [row for row in rows if row.time <= latest] + [_decode_row(raw) for raw in due]
         if not accepted:
             continue
@@ -101,12 +84,12 @@ async def ingest_events(
         counts["late"] += len(result.late)
         pipe = online.pipeline()
         if due:
-            pipe.zrem(future_events_key(view.name), *due)
+            pipe.zrem(keys.future_events(view.name), *due)
         if result.late:
             late = {row.member: orjson.dumps([row.entity, row.time]) for row in result.late}
-            pipe.hset(late_events_key(view.name), mapping=late)
+            pipe.hset(keys.late_events(view.name), mapping=late)
         newest = max(row.time for row in accepted)
-        pipe.eval(RECORD_INGEST_SCRIPT, [STATUS], [view.name, newest, now])
+        pipe.eval(RECORD_INGEST_SCRIPT, [keys.STATUS], [view.name, newest, now])
         await pipe.execute()
     return counts
 
@@ -132,7 +115,7 @@ async def publish_late_runs(log: Any, events: Sequence[Event]) -> None:
 
 async def record_computation(online: Any, view: View, as_of: int, now: int) -> None:
     """Record that a batch view was computed at `now` as of a time, both in µs."""
-    await online.eval(RECORD_COMPUTATION_SCRIPT, [STATUS], [view.name, as_of, now])
+    await online.eval(RECORD_COMPUTATION_SCRIPT, [keys.STATUS], [view.name, as_of, now])
 
 
 def unusable(registry: Registry, event: EventLike) -> str | None:
@@ -166,7 +149,7 @@ async def _due_events(online: Any, views: Sequence[View], latest: int) -> list[l
         return []
     pipe = online.pipeline()
     for view in views:
-        pipe.zrangebyscore(future_events_key(view.name), "-inf", latest, start=0, num=MAX_DUE)
+        pipe.zrangebyscore(keys.future_events(view.name), "-inf", latest, start=0, num=MAX_DUE)
     found: list[list[bytes]] = await pipe.execute()
     return found
 

@@ -11,30 +11,18 @@ from typing import Any
 
 from shoal import Event, InternalError, Invalid, JobContext, TenantContext
 
-from . import batch, rows
+from . import batch, keys, rows
 from .aggregation import open_engine
 from .archive import ACCEPTED_MS, open_archive
 from .catalog import Catalog
 from .datasets import Dataset
 from .freshness import view_freshness
 from .historical_query import all_entities, plan_query
-from .ingest import LATE_RUNS, ingest_events, late_events_key
+from .ingest import LATE_RUNS, ingest_events
 from .monitoring import find_mismatches, profile_features
 from .registry import Registry
 from .values import from_micros
 from .views import Feature, View
-
-CORRECTED = ("features", "corrected")
-"""Hash: view → how many events too late for the stream the batch has covered."""
-
-PROFILED = ("features", "looked")
-"""Exists while nulls and drift have been measured recently."""
-
-REBUILT = ("features", "built")
-"""Hash: stream view → digest of the definition that its windows were filled for."""
-
-LAST_NIGHTLY_RUN = ("features", "ran")
-"""When the nightly run last began, in ms since 1970."""
 
 MAX_BACKFILL_DAYS = 3_660
 """Days of one backfill."""
@@ -142,7 +130,7 @@ async def watch(job: JobContext) -> dict[str, Any]:
         registry = await Catalog().registry(ctx.tenant, online)
         await ingest_events(online, registry, [])
         due = _is_manual(job.scheduled_for) or await online.set(
-            PROFILED, 1, ex=PROFILE_EVERY, nx=True
+            keys.PROFILED, 1, ex=PROFILE_EVERY, nx=True
         )
         points = await profile_features(ctx.stores, registry) if due else []
         # a regular 0 makes a late run stand out
@@ -240,12 +228,12 @@ async def _materialize_tenant(
         job.progress(n + k / len(steps), len(job.tenants), message)
         _add_result(result, await batch.compute_view(ctx.stores, view, at, online=at == times[-1]))
     for view in _select_views(registry, job.arguments, "stream"):
-        if await ctx.stores.online.hget(REBUILT, view.name) != _definition_digest(view):
+        if await ctx.stores.online.hget(keys.REBUILT, view.name) != _definition_digest(view):
             await _rebuild_view(ctx, view)
     await ingest_events(ctx.stores.online, registry, [])  # events that have become due
     await _clear_late_events(ctx, registry)
     if not _is_manual(job.scheduled_for) and not {"date", "views"} & set(job.arguments):
-        await ctx.stores.online.set(LAST_NIGHTLY_RUN, began)
+        await ctx.stores.online.set(keys.LAST_NIGHTLY_RUN, began)
 
 
 async def _backfill_tenant(
@@ -287,7 +275,7 @@ def _add_result(result: dict[str, Any], computed: batch.ComputeResult) -> None:
 async def _rebuild_view(ctx: TenantContext, view: View) -> int:
     """Fill a stream view's windows from the archive; returns the new events."""
     fresh = await batch.rebuild_windows(ctx.stores, view)
-    await ctx.stores.online.hset(REBUILT, view.name, _definition_digest(view))
+    await ctx.stores.online.hset(keys.REBUILT, view.name, _definition_digest(view))
     return fresh
 
 
@@ -307,7 +295,7 @@ async def _times_to_compute(job: JobContext, ctx: TenantContext) -> list[datetim
     if _is_manual(due):
         return [due]
     midnight = due.replace(hour=0, minute=0)
-    first, last = midnight, await ctx.stores.online.get(LAST_NIGHTLY_RUN)
+    first, last = midnight, await ctx.stores.online.get(keys.LAST_NIGHTLY_RUN)
     if last:
         earliest = midnight - MAX_CORRECTION
         missed = _end_of_day(from_micros(int(last) * 1000).astimezone(due.tzinfo).date(), due)
@@ -351,10 +339,10 @@ async def _clear_late_events(ctx: TenantContext, registry: Registry) -> None:
     """
     for view in registry.views:
         if view.kind == "stream":
-            late = await ctx.stores.online.hkeys(late_events_key(view.name))
+            late = await ctx.stores.online.hkeys(keys.late_events(view.name))
             if late:
-                await ctx.stores.online.hdel(late_events_key(view.name), *late)
-                await ctx.stores.online.hincrby(CORRECTED, view.name, len(late))
+                await ctx.stores.online.hdel(keys.late_events(view.name), *late)
+                await ctx.stores.online.hincrby(keys.CORRECTED, view.name, len(late))
 
 
 async def _publish_points(ctx: TenantContext, points: list[dict[str, Any]]) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from . import keys
 from .aggregation import TIME, aggregate, lookback_seconds, open_engine
 from .archive import Archive, accepted_until, open_archive
 from .drift import psi
 from .extraction import event_rows_sql
-from .freshness import PROFILES
 from .historical_query import all_entities, plan_query
-from .ingest import STATUS
 from .offline import CLOSE
 from .online import ReadPlan, ServedValue, read_values
 from .registry import Registry
@@ -99,7 +98,7 @@ async def profile_features(
                     for metric, value in measured.items()
                     if value is not None
                 ]
-            await stores.online.hset(PROFILES, view.name, orjson.dumps(profile))
+            await stores.online.hset(keys.PROFILES, view.name, orjson.dumps(profile))
     return points
 
 
@@ -223,7 +222,7 @@ async def _compare_with_log(
         served: Entity → values in the order of the view's features.
         now: µs since 1970.
     """
-    status = await stores.online.hget(STATUS, view.name)
+    status = await stores.online.hget(keys.STATUS, view.name)
     times = _times_computed(served, orjson.loads(status) if status else None)
     different: list[dict[str, Any]] = []
     for as_of, known_by in times.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import keys
 from .values import CODE_AT, CODES, JSON_AT, WINDOW, StoredValue, fit_number, unpack
 from .views import Feature, View
 from .windows import APPLY_SCRIPT, READ_SCRIPT, EventRow, WindowPlan
@@ -92,7 +93,7 @@ class ReadPlan:
 
     def queue(self, pipe: Any, entity_id: str, now: int) -> None:
         """Queue the commands for one entity. `now` is in µs since 1970."""
-        pipe.hmget((self.entity, entity_id), self.names)
+        pipe.hmget(keys.values(self.entity, entity_id), self.names)
         for window in self._windows:
             window.queue(pipe, self.entity, entity_id, now)
 
@@ -157,7 +158,7 @@ class _WindowRead:
         self.reply_count = len(features) if self._only_counts else 1
 
     def queue(self, pipe: Any, entity: str, entity_id: str, now: int) -> None:
-        events, columns = window_keys(entity, entity_id, self._view)
+        events, columns = keys.window(entity, entity_id, self._view)
         if self._only_counts:
             for feature in self._features:
                 pipe.zcount(events, f"({now - (feature.window or 0) * 1_000_000}", now)
@@ -179,15 +180,6 @@ def _stored_code(view: View, feature: Feature) -> bytes:
         return WINDOW
     code = CODES[feature.scalar]
     return code.upper() if feature.dtype.endswith("[]") else code
-
-
-def window_keys(entity: str, entity_id: str, view: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The keys of an entity's events of a view: their times, and their columns.
-
-    Both are in the Cluster slot of the entity's own key.
-    """
-    times = ("{}", entity, entity_id, "{}", view)
-    return times, (*times, "columns")
 
 
 async def read_values(
@@ -220,7 +212,7 @@ async def _fetch_replies(
 ) -> list[list[Any]]:
     n = plan.reply_count
     if n == 1 and len(ids) == 1:
-        return [[await online.hmget((plan.entity, ids[0]), plan.names)]]
+        return [[await online.hmget(keys.values(plan.entity, ids[0]), plan.names)]]
     pipe = online.pipeline()
     for entity_id in ids:
         plan.queue(pipe, entity_id, now)
@@ -258,7 +250,7 @@ async def _write_chunk(online: Any, view: View, rows: Sequence[OnlineRow], now: 
         arguments: list[Any] = [_lifetime_ms(view, row, now)]
         for name, raw in row.values.items():
             arguments += [name, raw]
-        pipe.eval(WRITE_SCRIPT, [(view.entity, row.entity)], arguments)
+        pipe.eval(WRITE_SCRIPT, [keys.values(view.entity, row.entity)], arguments)
     return sum(await pipe.execute())
 
 
@@ -308,8 +300,11 @@ async def apply_events(
     view = plan.view
     pipe = online.pipeline()
     for entity_id, some in by_entity.items():
-        keys = [(view.entity, entity_id), *window_keys(view.entity, entity_id, view.name)]
-        pipe.eval(APPLY_SCRIPT, keys, plan.apply_arguments(some, now, grace))
+        places = [
+            keys.values(view.entity, entity_id),
+            *keys.window(view.entity, entity_id, view.name),
+        ]
+        pipe.eval(APPLY_SCRIPT, places, plan.apply_arguments(some, now, grace))
     fresh, total, late = 0, 0, []
     for (new, positions), some in zip(await pipe.execute(), by_entity.values(), strict=True):
         fresh, total = fresh + new, total + len(some)

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shoal import Event, InternalError, Invalid, NotFound
-from shoal_features import batch, commands, jobs
+from shoal_features import batch, commands, jobs, keys
 from shoal_features.aggregation import lookback_seconds
 from shoal_features.catalog import Catalog
 from shoal_features.datasets import Dataset
@@ -108,15 +108,15 @@ async def test_a_cancelled_run_ends_as_cancelled(open_tenant, job):
 async def test_only_a_full_nightly_run_is_recorded_as_one(stores, arguments):
     due = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
     await jobs.materialize(Run(stores, due=due - timedelta(days=1)))
-    before = await stores.online.get(jobs.LAST_NIGHTLY_RUN)
+    before = await stores.online.get(keys.LAST_NIGHTLY_RUN)
     await anyio.sleep(0.005)
     await jobs.materialize(
         Run(stores, **{n: v or ago(days=3).date().isoformat() for n, v in arguments.items()})
     )
     await jobs.materialize(Run(stores, due=due, views=["user_boards"]))
-    assert await stores.online.get(jobs.LAST_NIGHTLY_RUN) == before
+    assert await stores.online.get(keys.LAST_NIGHTLY_RUN) == before
     await jobs.materialize(Run(stores, due=due))
-    assert int(await stores.online.get(jobs.LAST_NIGHTLY_RUN)) > int(before)
+    assert int(await stores.online.get(keys.LAST_NIGHTLY_RUN)) > int(before)
 
 
 async def test_a_future_date_is_refused_and_today_means_now(stores):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from shoal import Event, InternalError, Invalid
-from shoal_features import batch, jobs, offline
+from shoal_features import batch, jobs, keys, offline
 from shoal_features.aggregation import offline_schema
 from shoal_features.catalog import Catalog
 from shoal_features.datasets import Dataset
@@ -50,7 +50,7 @@ async def boards(stores, user: str, *times: datetime) -> None:
 
 
 async def online(stores, user: str, feature: str = "boards_30d"):
-    raw = await stores.online.hget(("user", user), feature)
+    raw = await stores.online.hget(keys.values("user", user), feature)
     return json.loads(unpack(raw).json) if raw else None
 
 
@@ -99,11 +99,11 @@ async def test_running_a_day_again_changes_nothing(stores):
     await boards(stores, "1", *(ago(days=d) for d in range(2, 9)))
     day = ago(days=1).date().isoformat()
     first = await jobs.materialize(Run(stores, date=day))
-    rows, value = await offline_rows(stores), await stores.online.hgetall(("user", "1"))
+    rows, value = await offline_rows(stores), await stores.online.hgetall(keys.values("user", "1"))
     again = await jobs.materialize(Run(stores, date=day))
     assert (first["changed"], again["changed"]) == (1, 0)
     assert await offline_rows(stores) == rows
-    assert await stores.online.hgetall(("user", "1")) == value
+    assert await stores.online.hgetall(keys.values("user", "1")) == value
 
 
 async def test_a_late_event_adds_a_correction_to_its_day(stores):
@@ -141,7 +141,7 @@ async def test_missed_nights_are_computed_by_the_next_run(stores):
     run, midnight = Run(stores, due=due), due.replace(hour=0)
     for days, made_up in ((1, [0]), (3, [2, 1, 0]), (30, [7, 6, 5, 4, 3, 2, 1, 0])):
         await stores.online.set(
-            jobs.LAST_NIGHTLY_RUN, int((due - timedelta(days=days)).timestamp() * 1000)
+            keys.LAST_NIGHTLY_RUN, int((due - timedelta(days=days)).timestamp() * 1000)
         )
         moments = await jobs._times_to_compute(run, run.tenants[0])
         assert [(midnight - at).days for at in moments] == made_up
@@ -320,7 +320,7 @@ async def test_a_wrong_value_is_found(stores):
     await boards(stores, "1", ago(days=1))
     await jobs.materialize(Run(stores))
     now = int(datetime.now(UTC).timestamp() * 1e6)
-    await stores.online.hset(("user", "1"), "boards_30d", pack("int64", 77, now, now))
+    await stores.online.hset(keys.values("user", "1"), "boards_30d", pack("int64", 77, now, now))
     found = await jobs.consistency(Run(stores, sample=10, settle=0))
     assert [
         (m["feature"], m["online"], m["offline"])
@@ -337,7 +337,7 @@ async def test_a_value_the_batch_missed_is_found_in_the_log(stores):
     await stores.lake.delete(
         offline.table_name(BOARDS)
     )  # as if the run had missed a user, online and offline alike
-    await stores.online.delete(("user", "2"))
+    await stores.online.delete(keys.values("user", "2"))
     kept = kept.filter(pc.equal(kept["entity"], "1"))
     await offline.append_rows(stores.lake, BOARDS, kept)
     await stores.events.append(
@@ -477,10 +477,10 @@ async def test_the_batch_clears_events_that_came_too_late(stores):
     events = [Event(type="item.viewed", time=ago(days=3), data={"user_id": "1"})]
     await stores.events.append(events)
     await ingest_events(stores.online, REGISTRY, events)
-    assert await stores.online.hlen(("features", "late", "user_activity")) == 1
+    assert await stores.online.hlen(keys.late_events("user_activity")) == 1
     await jobs.materialize(Run(stores))
-    assert await stores.online.hlen(("features", "late", "user_activity")) == 0
-    assert await stores.online.hget(jobs.CORRECTED, "user_activity") == b"1"
+    assert await stores.online.hlen(keys.late_events("user_activity")) == 0
+    assert await stores.online.hget(keys.CORRECTED, "user_activity") == b"1"
 
 
 async def test_an_uploaded_data_set_is_joined_in_pieces(stores):
@@ -546,9 +546,9 @@ async def test_the_parts_of_a_join_cover_all_rows(stores):
 async def test_an_older_batch_does_not_replace_newer_values(stores):
     await boards(stores, "1", ago(days=2))
     await jobs.materialize(Run(stores))
-    value = await stores.online.hget(("user", "1"), "boards_30d")
+    value = await stores.online.hget(keys.values("user", "1"), "boards_30d")
     await batch.compute_view(stores, BOARDS, ago(days=1))
-    assert await stores.online.hget(("user", "1"), "boards_30d") == value
+    assert await stores.online.hget(keys.values("user", "1"), "boards_30d") == value
 
 
 async def test_tenants_own_definitions_replace_the_shared_ones(stores):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shoal import Event
-from shoal_features import jobs
+from shoal_features import jobs, keys
 from shoal_features.aggregation import aggregate, open_engine, register_relation, values_at
 from shoal_features.handlers.requests import PARQUET
 from shoal_features.ingest import ingest_events
@@ -114,7 +114,7 @@ async def test_a_last_without_a_window_expires_by_its_own_event(online, view):
     for age, expected in ((3600, "b"), (3601, None)):
         live, offline, _ = await three_ways(online, one, [(age, {"board": "b"}), (60, {})])
         assert live == offline == {"board": expected, "n": 1}
-        await online.delete(("user", "1"))
+        await online.delete(keys.values("user", "1"))
 
 
 def test_computed_numbers_are_converted_to_the_feature_type():
@@ -144,7 +144,7 @@ async def test_one_huge_number_does_not_stop_the_nightly_run(stores, view):
     cents = view(("cents", "int64", "sum", "amount", 86_400 * 30), kind="batch")
     later = view(("n", "int64", "count", "", 86_400 * 30), kind="batch", name="later")
     registry = Registry((cents, later))
-    await stores.online.set(("features", "registry"), orjson.dumps(registry.to_dict()))
+    await stores.online.set(keys.REGISTRY, orjson.dumps(registry.to_dict()))
     at = datetime.now(UTC) - timedelta(days=2)
     await stores.events.append(
         [Event(type="action.done", time=at, data={"user_id": "1", "amount": 1e300})]
@@ -166,7 +166,7 @@ async def test_a_rounded_sum_of_integers_is_the_same_in_history(stores, view):
             ),
         )
     )
-    await stores.online.set(("features", "registry"), orjson.dumps(registry.to_dict()))
+    await stores.online.set(keys.REGISTRY, orjson.dumps(registry.to_dict()))
     events = [
         Event(
             type="action.done",
@@ -205,7 +205,7 @@ async def test_an_invalid_historical_request_is_refused_with_a_location(stores, 
 
 
 async def test_a_historical_request_without_any_views_is_refused(stores):
-    await stores.online.set(("features", "registry"), orjson.dumps(Registry().to_dict()))
+    await stores.online.set(keys.REGISTRY, orjson.dumps(Registry().to_dict()))
     async with serve(stores) as http:
         assert (
             await http.post("/features/historical", json={"entities": [], "features": ["a"]})

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shoal_features import keys
 from shoal_features.online import ReadPlan, apply_events, read_values
 from shoal_features.windows import EventRow, WindowPlan
 
@@ -114,8 +115,8 @@ async def test_state_outside_the_window_is_dropped(online, counting):
     await apply_events(
         online, WindowPlan.of(counting), [replace(event(0, "x"), time=later)], later, GRACE
     )
-    assert await online.zcard(("{}", "user", "123", "{}", "activity")) == 11
-    assert 0 < await online.pttl(("{}", "user", "123", "{}", "activity")) <= 900_000
+    assert await online.zcard(keys.window("user", "123", "activity")[0]) == 11
+    assert 0 < await online.pttl(keys.window("user", "123", "activity")[0]) <= 900_000
 
 
 async def test_values_of_another_type_are_ignored(online, view):
