@@ -104,7 +104,7 @@ def open_context(config: StoreConfig, tenant: str) -> TenantContext:
         None,
         None,
         "r",
-        open_stores(config, tenant),
+        open_stores(config, tenant, "anomalies"),
         Services(),  # type: ignore[arg-type]
         lambda model: model(),
         lambda name, ctx: None,

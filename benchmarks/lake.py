@@ -62,9 +62,8 @@ async def timed(call: Callable[[], Awaitable[Any]], times: int) -> str:
 
 async def measure(lake: str, files: int) -> list[str]:
     """The figures of one lake: see `LABELS`."""
-    store = open_stores(
-        StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake=lake), "acme"
-    ).lake
+    config = StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake=lake)
+    store = open_stores(config, "acme", "notes").lake
     numbers = iter(range(10**9))
     found = [await timed(lambda: store.append("t", rows(next(numbers)), DAY), files)]
     found.append(await timed(lambda: store.read("t", DAY, DAY), 3))

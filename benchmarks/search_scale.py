@@ -153,7 +153,7 @@ def rows_of(start: int, chunk: Sequence[np.ndarray]) -> list[dict[str, Any]]:
 async def one_tenant(config: StoreConfig, data: Data, rows: int) -> Figures:
     """All rows in one collection."""
     found, truth = Figures(rows, 1), Truth(data.queries)
-    store = open_stores(config, "one").vectors
+    store = open_stores(config, "one", "search").vectors
     await store.ensure("items", SCHEMA)
     with Memory() as memory:
         for number in range(rows // CHUNK):
@@ -185,7 +185,7 @@ async def one_tenant(config: StoreConfig, data: Data, rows: int) -> Figures:
 async def many_tenants(config: StoreConfig, data: Data, tenants: int) -> Figures:
     """10,000 rows in each of many tenants; each query asks another tenant."""
     found = Figures(tenants * CHUNK, tenants)
-    stores = [open_stores(config, f"t{n}").vectors for n in range(tenants)]
+    stores = [open_stores(config, f"t{n}", "search").vectors for n in range(tenants)]
     with Memory() as memory:
         for number, store in enumerate(stores):
             await store.ensure("items", SCHEMA)

@@ -49,15 +49,19 @@ async def timed(
 
 
 async def online(config: StoreConfig) -> None:
-    store, bare = open_stores(config, "bench").online, Redis.from_url(config.online, protocol=2)
+    store = open_stores(config, "bench", "notes").online
+    bare = Redis.from_url(config.online, protocol=2)
     await store.hset(("user", "1"), mapping={f: "0.123456" for f in FIELDS})
-    await timed("HMGET of 20 fields, redis-py", lambda: bare.hmget("bench:user:1", FIELDS), 4000)
+    await timed(
+        "HMGET of 20 fields, redis-py", lambda: bare.hmget("bench:notes:user:1", FIELDS), 4000
+    )
     await timed("HMGET of 20 fields, the store", lambda: store.hmget(("user", "1"), FIELDS), 4000)
     await bare.aclose()
 
 
 async def events(config: StoreConfig) -> None:
-    store, bare = open_stores(config, "bench").events, Redis.from_url(config.online, protocol=2)
+    store = open_stores(config, "bench", "notes").events
+    bare = Redis.from_url(config.online, protocol=2)
     await timed(
         "XADD, synced every second, redis-py", lambda: bare.xadd("s", {"e": "x" * 300}), 500
     )
@@ -90,7 +94,7 @@ async def events(config: StoreConfig) -> None:
 
 
 async def lake(config: StoreConfig) -> None:
-    store = open_stores(config, "bench").lake
+    store = open_stores(config, "bench", "notes").lake
     rows = pa.table({"id": [f"user-{i}" for i in range(10_000)], "value": np.arange(10_000.0)})
     await timed(
         "append 10,000 rows to the lake, on the disk",
@@ -101,7 +105,7 @@ async def lake(config: StoreConfig) -> None:
 
 
 async def fill(config: StoreConfig, items: int) -> None:
-    store, random = open_stores(config, "bench").vectors, np.random.default_rng(0)
+    store, random = open_stores(config, "bench", "notes").vectors, np.random.default_rng(0)
     await store.ensure("items", SCHEMA)
     start = time.perf_counter()
     for at in range(0, items, 500):
@@ -125,7 +129,7 @@ async def fill(config: StoreConfig, items: int) -> None:
 
 
 async def vectors(config: StoreConfig) -> None:
-    store, random = open_stores(config, "bench").vectors, np.random.default_rng(1)
+    store, random = open_stores(config, "bench", "notes").vectors, np.random.default_rng(1)
     server, some = psutil.Process(), [AnyOf("board", ["b1", "b2", "b3"])]
 
     def words() -> list[str]:

@@ -60,7 +60,7 @@ class Shoal(Engine):
 
         folder.mkdir(exist_ok=True)
         config = StoreConfig(online="redis://127.0.0.1:1", vectors=str(folder), lake="/tmp")
-        self._open = lambda tenant: open_stores(config, tenant).vectors
+        self._open = lambda tenant: open_stores(config, tenant, "notes").vectors
         self._schema = VectorSchema(DIMENSION, {"board": "string", "text": "tokens"})
         self._close, self._loop = close_connections, asyncio.new_event_loop()
 

@@ -296,7 +296,7 @@ def tenant() -> str:
 
 @pytest.fixture
 async def stores(config: StoreConfig, tenant: str) -> AsyncIterator[TenantStores]:
-    yield open_stores(config, tenant)
+    yield open_stores(config, tenant, "notes")
     await close_connections()
 
 

@@ -114,7 +114,7 @@ def write_everything(app: Any, tenant: str, word: Canary) -> Counter[str]:
 def work_in_the_background(app: Any, tenant: str, word: Canary) -> None:
     """What workers and jobs write: streams, dead letters, the archive, results."""
     log, config = app.platform.event_log, app.platform.stores
-    stores = open_stores(config, tenant)
+    stores = open_stores(config, tenant, "notes")
 
     async def handle(name: str) -> None:
         capability, stream = app.platform.streams()[name]

@@ -173,7 +173,7 @@ def test_few_and_new_ones_are_kept(app: CapabilityApp, monkeypatch: pytest.Monke
                 asyncio.get_running_loop().call_later(0.2, stop.set)
             return Handled(rejections=[Rejection(event, "no") for event in events])
 
-        await app.platform.open_stores(tenant).events.append(
+        await app.platform.open_stores(tenant, "platform").events.append(
             [Event(id=str(n), type="x") for n in range(20)]
         )
 

@@ -57,7 +57,7 @@ async def ctx(redis_port: int, tmp_path: Path):
         lake=str(tmp_path / "lake"),
     )
     tenant = f"t{os.getpid()}-{next(_tenants)}"
-    stores = open_stores(config, tenant)
+    stores = open_stores(config, tenant, "anomalies")
     yield TenantContext(
         tenant,
         Role.admin,

@@ -291,7 +291,9 @@ async def test_no_point_is_lost_when_series_are_evicted(
         online=f"redis://127.0.0.1:{redis_port}/0", vectors="http://127.0.0.1:1", lake=str(tmp_path)
     )
     names = [f"{ctx.tenant}-{k}" for k in range(4)]
-    others = [replace(ctx, tenant=name, stores=open_stores(config, name)) for name in names]
+    others = [
+        replace(ctx, tenant=name, stores=open_stores(config, name, "anomalies")) for name in names
+    ]
     now = datetime.now(UTC)
     for minute in (2, 1, 0):
         batch = [e for k in range(15) for e in events([1.0], f"m{k}", until=now - minute * MINUTE)]

@@ -35,7 +35,7 @@ def open_tenant(redis_port: int, tmp_path: Path):
         vectors="http://127.0.0.1:1",
         lake=str(tmp_path / "lake"),
     )
-    return lambda: open_stores(config, f"t{os.getpid()}-{next(_tenants)}")
+    return lambda: open_stores(config, f"t{os.getpid()}-{next(_tenants)}", "features")
 
 
 @pytest.fixture

@@ -445,6 +445,7 @@ async def test_without_redis_requests_get_503_with_retry_after(open_tenant):
             online="redis://127.0.0.1:1/0", vectors="http://127.0.0.1:1", lake="/nonexistent"
         ),
         "acme",
+        "features",
     )
     async with serve(unavailable) as http:
         for call in (

@@ -239,6 +239,7 @@ async def test_no_accepted_event_is_lost_when_redis_restarts(tmp_path):
             lake=str(tmp_path / "lake"),
         ),
         "acme",
+        "features",
     )
     redis = start()
     try:

@@ -86,7 +86,7 @@ def service(config: StoreConfig, tenant: str, services: Any) -> TenantContext:
         user=None,
         boards=None,
         request_id="r",
-        stores=open_stores(config, tenant),
+        stores=open_stores(config, tenant, "search"),
         services=services,
         resolve=lambda model: model(),
         operations=lambda name, ctx: None,

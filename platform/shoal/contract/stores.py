@@ -1,9 +1,9 @@
 """The four stores of one tenant, as a plugin sees them.
 
-A store is bound to its tenant when it is created, so no method takes a tenant. Nearly
-every method is a coroutine, so routes never block; a batch job's function may use
-`asyncio.run`. Stores connect on first use and can be pickled, so they can be passed to
-a Ray Data task.
+A store is bound to its tenant when it is created, so no method takes a tenant; the
+online store is bound to its capability as well. Nearly every method is a coroutine, so
+routes never block; a batch job's function may use `asyncio.run`. Stores connect on
+first use and can be pickled, so they can be passed to a Ray Data task.
 
 While its server is unavailable, a store raises `Unavailable`.
 """
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Key = str | tuple[str, ...]
-"""A key within the tenant: `("user", "123")` is the Redis key `acme:user:123`.
+"""A key of the capability: `("user", "123")` is `acme:notes:user:123` in Redis.
 
 Parts are percent-encoded where needed. If the first part is `"{}"`, the parts up to a
 second `"{}"` form one hash tag: `("{}", "user", "123", "{}", "clicks")` is
-`{acme:user:123}:clicks`. All keys with the same hash tag are in the same slot of a
-Redis Cluster.
+`{acme:notes:user:123}:clicks`. All keys with the same hash tag are in the same slot of
+a Redis Cluster.
 """
 
 
 class Online(Protocol):
-    """Redis, within the tenant's keys.
+    """Redis, within the keys that this capability has of this tenant.
+
+    No other capability reads or writes them: ask it by `ctx.capability(name)`.
 
     Single-key commands are methods named as in redis-py. They take a `Key` first and
     redis-py's options after it, and return values as bytes:
@@ -54,7 +56,7 @@ class Online(Protocol):
     """
 
     def key(self, key: Key) -> str:
-        """The full Redis key, including the tenant."""
+        """The full Redis key, including the tenant and the capability."""
 
     async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
         """Call a command by its name.
@@ -86,7 +88,7 @@ class Online(Protocol):
     def scan(self, prefix: Key) -> AsyncIterator[str]:
         """Iterate over the keys below a prefix, each once, in no particular order.
 
-        The keys come without the tenant and still encoded: `user:123`, or
+        The keys come without tenant and capability, still encoded: `user:123`, or
         `{user:123}:clicks` for the prefix `("{}", "user")`. This walks the whole
         keyspace: do not use it on a hot path.
         """

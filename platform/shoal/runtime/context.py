@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -109,8 +109,9 @@ class PlatformContext:
         """Counts what tenants use in this process."""
         return UsageMeter(self.directory, self.config.data / "usage")
 
-    def open_stores(self, tenant: str) -> Stores:
-        return open_stores(self.stores, tenant)
+    def open_stores(self, tenant: str, capability: str) -> Stores:
+        """A tenant's stores, as a capability has them."""
+        return open_stores(self.stores, tenant, capability)
 
     # Capabilities, and what they bring
 
@@ -151,7 +152,7 @@ class PlatformContext:
             capability=capability,
             directory=self.directory,
             services=self.services(capability.name),
-            open_stores=self.open_stores,
+            open_stores=partial(self.open_stores, capability=capability.name),
             operations=self.operations,
             purge_if_erased=self.purge_if_erased,
             usage=self.usage,
@@ -226,7 +227,7 @@ class PlatformContext:
         return await service_context(
             tenant,
             directory=self.directory,
-            stores=self.open_stores(tenant),
+            stores=self.open_stores(tenant, capability),
             services=self.services(capability),
             operations=self.operations,
             capability=capability,

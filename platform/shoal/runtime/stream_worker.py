@@ -216,7 +216,7 @@ class Worker:
                     "state": run.state,
                 },
             )
-            await self._platform.open_stores(tenant).events.append([event])
+            await self._platform.open_stores(tenant, "platform").events.append([event])
 
 
 async def ensure_workers(platform: PlatformContext, stop: asyncio.Event) -> None:

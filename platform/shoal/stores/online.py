@@ -1,4 +1,4 @@
-"""Redis, within one tenant's keys."""
+"""Redis, within the keys of one tenant's capability."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,15 +55,20 @@ def encode_key(parts: Sequence[str]) -> str:
         raise Invalid(f"a part of a key cannot be stored as text: {error}") from None
 
 
-def address(tenant: str, key: Key) -> str:
-    """The Redis key of `key`; it always begins with `tenant:` or `{tenant:`."""
+def address(place: str, key: Key) -> str:
+    """The Redis key of `key`.
+
+    Args:
+        place: `tenant:capability`. The address begins with `place:` or `{place:`.
+        key: The key within it.
+    """
     if isinstance(key, str):
-        return f"{tenant}:{encode_key((key,))}"
+        return f"{place}:{encode_key((key,))}"
     if key and key[0] == "{}":
         end = key.index("{}", 1) if "{}" in key[1:] else len(key)
-        tag = f"{{{tenant}:{encode_key(key[1:end])}}}"
+        tag = f"{{{place}:{encode_key(key[1:end])}}}"
         return f"{tag}:{encode_key(key[end + 1 :])}" if end + 1 < len(key) else tag
-    return f"{tenant}:{encode_key(key)}"
+    return f"{place}:{encode_key(key)}"
 
 
 def _check_arguments(command: str, args: tuple[Any, ...]) -> None:
@@ -72,9 +77,26 @@ def _check_arguments(command: str, args: tuple[Any, ...]) -> None:
 
 
 class OnlineStore(TenantStore):
-    """See `shoal.contract.stores.Online`."""
+    """See `shoal.contract.stores.Online`.
 
-    __slots__ = ()
+    Args:
+        config: Where the stores are.
+        tenant: The tenant's id. ValueError when it is not valid.
+        capability: Whose keys these are. No other capability's store has any of them.
+    """
+
+    __slots__ = ("_capability", "_place")
+
+    _capability: str
+    _place: str
+
+    def __init__(self, config: StoreConfig, tenant: str, capability: str) -> None:
+        super().__init__(config, tenant)
+        object.__setattr__(self, "_capability", capability)
+        object.__setattr__(self, "_place", f"{tenant}:{encode_key((capability,))}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._config, self._tenant, self._capability)
 
     if TYPE_CHECKING:
 
@@ -83,7 +105,7 @@ class OnlineStore(TenantStore):
 
     def key(self, key: Key) -> str:
         """The Redis key for `key`. Invalid when a part is empty or not text."""
-        return address(self._tenant, key)
+        return address(self._place, key)
 
     async def execute(self, command: str, key: Key, *args: Any, **options: Any) -> Any:
         """Run a single-key command by its name, such as `"hget"`."""
@@ -92,19 +114,19 @@ class OnlineStore(TenantStore):
         return await getattr(self, command.lower())(key, *args, **options)
 
     def pipeline(self) -> "Pipeline":
-        return Pipeline(self._config, self._tenant)
+        return Pipeline(self._config, self._place)
 
     async def eval(self, script: str, keys: Sequence[Key], args: Sequence[Any] = ()) -> Any:
         """Run a Lua script; it must touch no key that is not among `keys`."""
         if not keys:
             raise Invalid("a script needs at least one key")
-        addresses = [address(self._tenant, key) for key in keys]
+        addresses = [address(self._place, key) for key in keys]
         with translate_errors():
             return await run_script(async_redis(self._config.online), script, addresses, args)
 
     async def scan(self, prefix: Key) -> AsyncIterator[str]:
-        """The keys below a prefix, each once, encoded, without the tenant."""
-        start = address(self._tenant, prefix)
+        """The keys below a prefix, each once, encoded, without tenant or capability."""
+        start = address(self._place, prefix)
         if start.startswith("{") and list(prefix).count("{}") == 1:
             start = start[:-1]  # an open hash tag: all keys tagged below it
         pattern = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in start)
@@ -116,7 +138,7 @@ class OnlineStore(TenantStore):
                 found = raw.decode()
                 if found[len(start) : len(start) + 1] in ("", ":", "}") and found not in seen:
                     seen.add(found)
-                    yield found.replace(f"{self._tenant}:", "", 1)
+                    yield found.replace(f"{self._place}:", "", 1)
 
 
 def _method(command: str) -> Callable[..., Awaitable[Any]]:
@@ -125,7 +147,7 @@ def _method(command: str) -> Callable[..., Awaitable[Any]]:
             _check_arguments(command, args)
         try:
             return await getattr(async_redis(self._config.online), command)(
-                address(self._tenant, key), *args, **options
+                address(self._place, key), *args, **options
             )
         except REDIS_ERRORS as error:  # written out: a context manager costs more
             unavailable = as_unavailable(error)
@@ -140,7 +162,7 @@ def _iterator(command: str) -> Callable[..., AsyncIterator[Any]]:
     async def method(self: OnlineStore, key: Key, *args: Any, **options: Any) -> AsyncIterator[Any]:
         with translate_errors():
             async for item in getattr(async_redis(self._config.online), command)(
-                address(self._tenant, key), *args, **options
+                address(self._place, key), *args, **options
             ):
                 yield item
 
@@ -160,10 +182,10 @@ class Pipeline:
     after all have run, unless `raise_on_error=False`.
     """
 
-    __slots__ = ("_calls", "_config", "_tenant")
+    __slots__ = ("_calls", "_config", "_place")
 
-    def __init__(self, config: StoreConfig, tenant: str) -> None:
-        self._config, self._tenant = config, tenant
+    def __init__(self, config: StoreConfig, place: str) -> None:
+        self._config, self._place = config, place
         self._calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def __getattr__(self, command: str) -> Callable[..., "Pipeline"]:
@@ -172,7 +194,7 @@ class Pipeline:
 
         def queue(key: Key, *args: Any, **options: Any) -> "Pipeline":
             _check_arguments(command, args)
-            self._calls.append((command, (address(self._tenant, key), *args), options))
+            self._calls.append((command, (address(self._place, key), *args), options))
             return self
 
         return queue
@@ -186,7 +208,7 @@ class Pipeline:
         """Queue a Lua script, as `Online.eval` runs it."""
         if not keys:
             raise Invalid("a script needs at least one key")
-        addresses = [address(self._tenant, key) for key in keys]
+        addresses = [address(self._place, key) for key in keys]
         self._calls.append(("eval", (script, len(addresses), *addresses, *args), {}))
         return self
 

@@ -151,7 +151,7 @@ class Matrix:
                         unordered = {b"hash": redis.hgetall, b"set": redis.smembers}
                         found[name] = await unordered.get(await redis.type(key), redis.dump)(key)
             events = [
-                event async for _, event in platform.open_stores(tenant).events.read()
+                event async for _, event in platform.open_stores(tenant, "platform").events.read()
             ]  # the router appends metrics whenever a minute is over
             found["events"] = [event for event in events if event.type != "metric"]
 

@@ -137,7 +137,7 @@ histories = st.lists(
 @settings(max_examples=25)
 def test_any_history_archives_each_event_once(config: StoreConfig, history: list[Any]):
     tenant, written = f"acme-{secrets.token_hex(4)}", 0
-    log, stores = RedisEventLog(config), open_stores(config, tenant)
+    log, stores = RedisEventLog(config), open_stores(config, tenant, "notes")
 
     async def play(step: tuple[Any, ...]) -> None:
         nonlocal written
@@ -197,7 +197,7 @@ async def test_a_busy_log_is_archived_up_to_where_it_was(
         nonlocal appended
 
         async def more() -> None:
-            await open_stores(config, tenant).events.append(made(appended, appended + 100))
+            await open_stores(config, tenant, "notes").events.append(made(appended, appended + 100))
             await close_connections()
 
         asyncio.run(more())

@@ -57,7 +57,7 @@ async def test_tenants_have_logs_of_their_own(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     await stores.events.append(made(3))
-    assert await open_stores(config, f"{tenant}-2").events.length() == 0
+    assert await open_stores(config, f"{tenant}-2", "notes").events.length() == 0
 
 
 async def test_the_online_store_reaches_no_key_of_the_log(stores: TenantStores, tenant: str):
@@ -111,7 +111,7 @@ async def test_appending_nothing_is_allowed(stores: TenantStores):
 
 async def test_an_unreachable_log_is_unavailable(unreachable: StoreConfig):
     with pytest.raises(Unavailable):
-        await open_stores(unreachable, "acme").events.append(made(1))
+        await open_stores(unreachable, "acme", "notes").events.append(made(1))
 
 
 async def test_a_store_pickles(stores: TenantStores):

@@ -203,7 +203,7 @@ async def test_an_unavailable_store_makes_no_dead_letters(
 async def test_a_failing_tenant_does_not_delay_another(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
-    other = open_stores(config, f"{tenant}-2")
+    other = open_stores(config, f"{tenant}-2", "notes")
     recorder = Recorder(lambda t, _: Unavailable("unavailable") if t == tenant else None)
     await stores.events.append(made(0, 3))
     async with following(config, recorder, tenant, f"{tenant}-2", concurrency=1):
@@ -247,7 +247,7 @@ async def test_workers_share_the_tenants_and_replace_each_other(
 
     async def append(start: int, stop: int) -> None:
         await asyncio.gather(
-            *(open_stores(config, t).events.append(made(start, stop)) for t in tenants)
+            *(open_stores(config, t, "notes").events.append(made(start, stop)) for t in tenants)
         )
 
     async with following(config, one, *tenants, worker="one", lease=0.6):
@@ -379,7 +379,7 @@ async def test_killing_workers_loses_no_event_and_keeps_the_order(
         async with asyncio.timeout(60):
             for start in range(0, total, 100):
                 for name in tenants:
-                    await open_stores(config, name).events.append(made(start, start + 100))
+                    await open_stores(config, name, "notes").events.append(made(start, start + 100))
                 while not killed and not (out.exists() and out.read_text().endswith("\n")):
                     await asyncio.sleep(0.005)
                 if not killed:  # one that is at work, while there is more to come

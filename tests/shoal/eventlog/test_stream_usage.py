@@ -73,7 +73,7 @@ async def test_each_event_is_counted_once_however_often_handled(
     platform = PlatformWithoutJobs(config, [capability])
     await platform.directory.create_tenant("acme")
     events = [Event(id=str(n), type="x.poison" if n == 6 else "x.item") for n in range(10)]
-    await platform.open_stores("acme").events.append(events)
+    await platform.open_stores("acme", "platform").events.append(events)
     worker, log = Worker(platform), RedisEventLog(stores)
     await worker.start()
     try:
@@ -110,7 +110,7 @@ async def test_events_of_a_retry_queue_are_counted_once(
     capability = Capability("shelf", "", routes=lambda services: APIRouter(), streams=[stream])
     platform = PlatformWithoutJobs(config, [capability])
     await platform.directory.create_tenant("acme")
-    await platform.open_stores("acme").events.append([Event(id="1", type="x")])
+    await platform.open_stores("acme", "platform").events.append([Event(id="1", type="x")])
     worker, log = Worker(platform), RedisEventLog(stores)
     await worker.start()
     try:

@@ -64,7 +64,7 @@ async def config(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Sto
 async def append(config: StoreConfig, counts: Mapping[str, int]) -> None:
     for tenant, count in counts.items():
         events = [Event(id=str(i), type="x") for i in range(count)]
-        await open_stores(config, tenant).events.append(events)
+        await open_stores(config, tenant, "notes").events.append(events)
 
 
 def check(handler: Handler, slow: Sequence[str]) -> None:

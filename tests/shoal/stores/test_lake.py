@@ -344,7 +344,7 @@ async def test_concurrent_writes_of_one_table_all_take_effect(lake: LakeStore):
 
 async def test_an_unwritable_lake_is_unavailable(unreachable: StoreConfig):
     with pytest.raises(Unavailable):
-        await open_stores(unreachable, "acme").lake.append("metrics", table(1), DAY)
+        await open_stores(unreachable, "acme", "notes").lake.append("metrics", table(1), DAY)
 
 
 async def test_a_lake_whose_object_store_is_away_is_unavailable(s3: Any):

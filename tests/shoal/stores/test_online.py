@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from shoal import Invalid, Unavailable
-from shoal.contract.names import TENANT
+from shoal.contract.names import CAPABILITY, TENANT
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.online import COMMANDS, OnlineStore, address
 from shoal.stores.redis_client import async_redis
@@ -47,8 +47,9 @@ async def test_a_hostile_key_part_stays_within_the_tenant(
         ("{}", "user", part),
         ("{}", "user", part, "{}", "clicks"),
     ]:
-        assert stores.online.key(key).startswith((f"{tenant}:", f"{{{tenant}:"))
-    assert stores.online.key(("user", part)).count(":") == 2
+        place = f"{tenant}:notes:"
+        assert stores.online.key(key).startswith((place, f"{{{place}"))
+    assert stores.online.key(("user", part)).count(":") == 3
     await stores.online.hset(("user", part), "name", part)
     assert await stores.online.hget(("user", part), "name") == part.encode()
 
@@ -63,17 +64,48 @@ def test_different_parts_are_different_keys(one: list[str], other: list[str]):
     assert len({address("acme", tuple(p)) for p in plain}) == len({tuple(p) for p in plain})
 
 
-@settings(max_examples=30)
-@given(st.from_regex(TENANT, fullmatch=True), parts, st.from_regex(TENANT, fullmatch=True), parts)
-def test_no_two_tenants_share_a_key(a: str, one: list[str], b: str, other: list[str]):
-    assert a == b or address(a, tuple(one)) != address(b, tuple(other))
+NOWHERE = StoreConfig(online="redis://127.0.0.1:1", vectors="http://127.0.0.1:1", lake="/nowhere")
+owners = st.tuples(
+    st.from_regex(TENANT, fullmatch=True),
+    st.from_regex(CAPABILITY, fullmatch=True) | st.sampled_from(HOSTILE),
+)
+
+
+@settings(max_examples=50)
+@given(owners, parts, owners, parts, st.booleans())
+def test_no_two_tenants_or_capabilities_share_a_key(
+    a: tuple[str, str], one: list[str], b: tuple[str, str], other: list[str], is_near: bool
+):
+    if is_near:  # the same text, divided elsewhere
+        b, other = (a[0], one[0]), [a[1], *one[1:]]
+    key, other_key = (
+        OnlineStore(NOWHERE, *owner).key(tuple(parts)) for owner, parts in ((a, one), (b, other))
+    )
+    assert a == b or key != other_key
+
+
+async def test_capabilities_have_keys_of_their_own(
+    stores: TenantStores, config: StoreConfig, tenant: str
+):
+    other = open_stores(config, tenant, "search").online
+    for key in ["n", ("search", "n"), ("..", "search", "n"), ("{}", "n"), ("{}", "n", "{}", "n")]:
+        await stores.online.set(key, "mine")
+        pipe = other.pipeline()
+        pipe.get(key)
+        assert [await other.get(key), *await pipe.execute()] == [None, None]
+        assert await other.eval("return redis.call('get', KEYS[1])", [key]) is None
+    await other.set("n", "theirs")
+    assert await stores.online.get("n") == b"mine"
+    assert [key async for key in other.scan("n")] == ["n"]
 
 
 def test_keys_have_the_documented_addresses():
-    assert address("acme", ("user", "123", "boards_30d")) == "acme:user:123:boards_30d"
-    assert address("acme", ("{}", "user", "123")) == "{acme:user:123}"
-    assert address("acme", ("{}", "user", "1:2", "{}", "clicks")) == "{acme:user:1%3A2}:clicks"
-    assert address("acme", "user:123") == "acme:user%3A123"
+    place = "acme:notes"
+    assert address(place, ("user", "123", "boards_30d")) == "acme:notes:user:123:boards_30d"
+    assert address(place, ("{}", "user", "123")) == "{acme:notes:user:123}"
+    key = ("{}", "user", "1:2", "{}", "clicks")
+    assert address(place, key) == "{acme:notes:user:1%3A2}:clicks"
+    assert address(place, "user:123") == "acme:notes:user%3A123"
 
 
 @pytest.mark.parametrize(
@@ -120,9 +152,10 @@ async def test_commands_of_many_keys_take_one(stores: TenantStores, command: str
 
 
 def test_a_store_cannot_change_its_tenant(config: StoreConfig):
-    online = open_stores(config, "acme").online
+    online = open_stores(config, "acme", "notes").online
     for change in [
         lambda: setattr(online, "_tenant", "globex"),
+        lambda: setattr(online, "_place", "globex:notes"),
         lambda: setattr(online, "x", 1),
         lambda: delattr(online, "_tenant"),
     ]:
@@ -133,18 +166,19 @@ def test_a_store_cannot_change_its_tenant(config: StoreConfig):
         pass
 
     with pytest.raises(ValueError, match="tenant"):
-        Own(config, "globex:user")
+        Own(config, "globex:user", "notes")
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "a:b", "../x", "a\n", "a b", "%00", "_x", "a" * 64])
 def test_an_invalid_tenant_id_is_refused(config: StoreConfig, name: str):
     with pytest.raises(ValueError, match="tenant"):
-        open_stores(config, name)
+        open_stores(config, name, "notes")
 
 
 async def test_a_pickled_store_is_the_same_store(stores: TenantStores):
     await stores.online.set("a", "1")
     again = pickle.loads(pickle.dumps(stores))
+    assert again.online.key("a") == stores.online.key("a")
     assert await again.online.get("a") == b"1"
     assert await pickle.loads(pickle.dumps(stores.online)).get("a") == b"1"
 
@@ -186,7 +220,7 @@ async def test_scan_finds_only_keys_below_a_prefix(
         ("{}", "user", "1", "{}", "clicks"),
     ]:
         await stores.online.set(key, "x")
-    await open_stores(config, f"{tenant}x").online.set(("user", "9"), "x")
+    await open_stores(config, f"{tenant}x", "notes").online.set(("user", "9"), "x")
     assert sorted([k async for k in stores.online.scan("user")]) == ["user:1", "user:2"]
     assert [k async for k in stores.online.scan("user*")] == ["user*:4"]
     assert [k async for k in stores.online.scan(("{}", "user"))] == ["{user:1}:clicks"]
@@ -198,7 +232,7 @@ async def test_iterators_walk_a_large_hash(stores: TenantStores):
 
 
 async def test_an_unreachable_redis_is_unavailable(unreachable: StoreConfig):
-    online = open_stores(unreachable, "acme").online
+    online = open_stores(unreachable, "acme", "notes").online
     for call in [
         lambda: online.get("a"),
         lambda: online.eval("return 1", ["a"]),
@@ -214,7 +248,7 @@ async def test_an_unreachable_redis_is_unavailable(unreachable: StoreConfig):
 async def test_a_wrong_password_is_unavailable(config: StoreConfig):
     wrong = config.model_copy(update={"online": config.online.replace("//:", "//:x")})
     with pytest.raises(Unavailable, match="password"):
-        await open_stores(wrong, "acme").online.get("a")
+        await open_stores(wrong, "acme", "notes").online.get("a")
 
 
 async def test_concurrent_commands_share_a_few_connections(
@@ -238,7 +272,7 @@ async def test_a_failed_command_releases_its_connection(stores: TenantStores):
 
 
 def test_a_store_works_in_one_event_loop_after_another(config: StoreConfig, tenant: str):
-    online = open_stores(config, tenant).online
+    online = open_stores(config, tenant, "notes").online
     for n in range(1, 4):
         assert asyncio.run(online.incrby("loops")) == n
 

@@ -35,7 +35,7 @@ def cluster(redis_cluster: str, tmp_path: Path) -> StoreConfig:
 
 @pytest.fixture
 async def stores(cluster: StoreConfig, tenant: str) -> AsyncIterator[TenantStores]:
-    yield open_stores(cluster, tenant)
+    yield open_stores(cluster, tenant, "notes")
     await close_connections()
 
 

@@ -31,7 +31,7 @@ async def test_erasing_a_tenant_removes_all_of_it_and_nothing_else(
     config: StoreConfig, stores: TenantStores, tenant: str
 ):
     near = f"{tenant}-2"
-    other = open_stores(config, near)
+    other = open_stores(config, near, "notes")
     await fill(stores, config, tenant)
     await fill(other, config, near)
     assert await erase_data(config, tenant) == {"events": 2, "online": 3, "vectors": 4, "lake": 2}

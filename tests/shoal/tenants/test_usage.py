@@ -305,7 +305,7 @@ async def test_full_storage_refuses_what_is_stored(new_meter: Callable[[], Usage
 
 async def test_storage_is_measured_for_each_tenant(config: StoreConfig, tenant: str) -> None:
     other = f"{tenant}-2"
-    stores, text = open_stores(config, tenant), "x" * 100_000
+    stores, text = open_stores(config, tenant, "notes"), "x" * 100_000
     before = await measure_storage(config, [tenant, other])
     await stores.online.set(("a",), text)
     await stores.online.set(("b",), text)
