@@ -64,7 +64,8 @@ class ExposedUnits:
         arm: Index of each unit's variant in the design, shape (n,).
         time: Each unit's first exposure, shape (n,).
         crossovers: How many units were seen in two variants.
-        unknown: How many exposures were to variants that the design does not have.
+        unknown: How many units were seen in a variant that the design does not have.
+            They are left out too.
     """
 
     units: pa.Array
@@ -130,25 +131,25 @@ def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
 def exposed_units(days: Sequence[pa.Table], arms: Sequence[str]) -> ExposedUnits:
     """All units of an experiment, from the EXPOSURES of its days."""
     table = pa.concat_tables(days) if days else EXPOSURES.empty_table()
-    variant = np.asarray(
-        pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), -1),
+    unknown = len(arms)
+    arm = np.asarray(
+        pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), unknown),
         dtype=np.int64,
     )
-    known = variant >= 0
     encoded = table["unit"].combine_chunks().dictionary_encode()
-    position, arm = np.asarray(encoded.indices)[known], variant[known]
+    position = np.asarray(encoded.indices)
     n = len(encoded.dictionary)
-    time, low, high = np.full(n, np.iinfo(np.int64).max), np.full(n, len(arms)), np.full(n, -1)
-    np.minimum.at(time, position, np.asarray(table["time"])[known])
+    time, low, high = np.full(n, np.iinfo(np.int64).max), np.full(n, unknown), np.full(n, -1)
+    np.minimum.at(time, position, np.asarray(table["time"]))
     np.minimum.at(low, position, arm)
     np.maximum.at(high, position, arm)
-    single = low == high
+    single = (low == high) & (high < unknown)
     return ExposedUnits(
         encoded.dictionary.filter(pa.array(single)),
         low[single],
         time[single],
         crossovers=int((low < high).sum()),
-        unknown=int((~known).sum()),
+        unknown=int((high == unknown).sum()),
     )
 
 

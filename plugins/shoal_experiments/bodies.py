@@ -124,7 +124,7 @@ class Assignment(Body):
     status: Status
 
 
-class Crossovers(Body):
+class ExcludedUnits(Body):
     units: int
     note: str
 
@@ -161,7 +161,8 @@ class Health(Body):
 
     units: dict[str, int]
     sample_ratio: SampleRatio
-    crossovers: Crossovers
+    crossovers: ExcludedUnits
+    unknown_variants: ExcludedUnits
     days: Days
     units_per_arm: SmallestArm
     guardrails: dict[str, dict[str, HarmCheck]]

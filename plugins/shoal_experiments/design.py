@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections import Counter
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -175,13 +176,19 @@ class Design(FrozenModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record(
-        self, id: str, *, status: str, layer_range: tuple[int, int] | None = None
+        self,
+        id: str,
+        *,
+        status: str,
+        started_at: datetime | None = None,
+        layer_range: tuple[int, int] | None = None,
     ) -> ExperimentRecord:
         """What the router needs to know of the experiment.
 
         Args:
             id: The experiment's id.
             status: Its status; the router assigns only to running ones.
+            started_at: When it started.
             layer_range: Its buckets in its layer.
         """
         return ExperimentRecord.model_validate(
@@ -190,6 +197,7 @@ class Design(FrozenModel):
                 "capability": self.capability,
                 "unit": self.unit,
                 "status": status,
+                "started_at": started_at,
                 "variants": self.variants,
                 "traffic": self.traffic,
                 "layer": self.layer.name if self.layer and layer_range else None,

@@ -27,8 +27,9 @@ async def log_exposure(ctx: TenantContext, document: Document, unit: str, varian
     that the router gives to an exposure.
     """
     unit_type = document.design.unit
+    start = document.started_at.isoformat() if document.started_at else ""
     digest = hashlib.sha1(
-        "\0".join((document.id, variant, unit_type, unit)).encode(), usedforsecurity=False
+        "\0".join((document.id, variant, unit_type, unit, start)).encode(), usedforsecurity=False
     )
     key = logged_key(document.id)
     if await ctx.stores.online.sismember(key, digest.digest()):

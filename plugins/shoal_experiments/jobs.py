@@ -16,6 +16,7 @@ from shoal import JobContext, ShoalError
 
 from . import observations, promotion, reporting
 from .aggregation import ExposedUnits
+from .control_values import record_changes
 from .repository import Repository
 
 log = logging.getLogger("shoal.experiments")
@@ -37,6 +38,7 @@ async def aggregate(job: JobContext) -> dict[str, Any]:
                 continue
             scope = observations.Scope.of(document, ctx.stores, ctx.tenant)
             try:
+                await record_changes(ctx, document)
                 await observations.observe(scope, datetime.now(UTC), run_with_ray)
                 done += 1
             except Exception:  # one experiment's error must not stop the others

@@ -6,16 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shoal import (
-    Conflict,
-    ExperimentRecord,
-    Invalid,
-    NotFound,
-    TenantContext,
-    overlapping_experiments,
-)
+from shoal import Conflict, ExperimentRecord, Invalid, NotFound, TenantContext
 
 from . import observations
+from .collisions import assign_without_collision, check_collisions, running_besides
+from .control_values import record_changes, values_in_effect
 from .design import Design
 from .exposures import logged_key
 from .history import lookback_days
@@ -101,15 +96,11 @@ async def start(ctx: TenantContext, id: str) -> Document:
             "Set baseline (and variance, for anything but a proportion) or minimum_sample_size",
             errors=[{"location": "baseline", "message": "required, because there is no history"}],
         )
-    platform = platform_operations(ctx)
-    others = [
-        ExperimentRecord.model_validate(record)
-        for record in (await platform.list_experiments())["experiments"]
-    ]
-    running = [r for r in others if r.status == "running" and r.id != id]
+    running = await running_besides(ctx, id)
     layer_range = _free_layer_range(design, running)
-    record = design.record(id, status="running", layer_range=layer_range)
-    _check_collisions(record, running)
+    now = datetime.now(UTC)
+    record = design.record(id, status="running", started_at=now, layer_range=layer_range)
+    check_collisions(record, running)
     after = before.with_change(
         actor(ctx),
         f"started: design frozen, sha256 {design.hash()}",
@@ -117,13 +108,11 @@ async def start(ctx: TenantContext, id: str) -> Document:
         hash=design.hash(),
         plan=plan,
         layer_range=layer_range,
-        started_at=datetime.now(UTC),
+        started_at=now,
+        values=await values_in_effect(ctx, design),
     )
     return await apply_transition(
-        repository,
-        before,
-        after,
-        lambda: platform.put_experiment(id=id, body=record.model_dump(mode="json")),
+        repository, before, after, lambda: assign_without_collision(ctx, record)
     )
 
 
@@ -147,24 +136,6 @@ def _free_layer_range(design: Design, running: list[ExperimentRecord]) -> tuple[
     )
 
 
-def _check_collisions(record: ExperimentRecord, running: list[ExperimentRecord]) -> None:
-    """Refuse two experiments that vary one parameter for the same unit.
-
-    Each of them would measure the other's effect as well.
-    """
-    if overlapping_experiments([record, *running]):
-        raise Conflict("the experiment's range in its layer overlaps another experiment's")
-    mine = {name for v in record.variants for name in v.parameters}
-    for other in running:
-        shared = mine & {name for v in other.variants for name in v.parameters}
-        exclusive = record.layer is not None and record.layer == other.layer
-        if other.capability == record.capability and shared and not exclusive:
-            raise Conflict(
-                f"experiment {other.id!r} already varies {', '.join(sorted(shared))}: "
-                "put both into one layer, or wait until it ends"
-            )
-
-
 async def stop(ctx: TenantContext, id: str, reason: str = "") -> Document:
     """Stop assigning units; the analysis covers what was observed until now.
 
@@ -175,6 +146,7 @@ async def stop(ctx: TenantContext, id: str, reason: str = "") -> Document:
     before = await repository.get(id)
     if before.status != "running":
         raise Conflict(f"experiment {id!r} is {before.status}: only a running one can be stopped")
+    before = await record_changes(ctx, before)
     after = before.with_change(
         actor(ctx),
         "stopped" + (f": {reason}" if reason else ""),

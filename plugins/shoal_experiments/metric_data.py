@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from . import cuped
 from .aggregation import DAY, OUTCOMES, ExposedUnits, Floats, Ints, locate
@@ -57,7 +58,8 @@ def unit_values(days: Sequence[pa.Table], component: str, exposed: ExposedUnits)
         keep = position >= 0
         at = position[keep]
         np.add.at(n, at, np.asarray(rows["events"])[keep])
-        np.add.at(total, at, np.asarray(rows["total"])[keep])
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add.at(total, at, np.asarray(rows["total"])[keep])
         np.maximum.at(highest, at, np.asarray(rows["highest"])[keep])
     return UnitValues(n, total, highest)
 
@@ -122,21 +124,26 @@ def summarize(
     values = unit_values(days, metric.name, exposed)
     value = _metric_values(metric, values)
     counted = np.isfinite(value)
+    overflowed = ~counted & (values.events > 0)
     if metric.window_days is not None and now is not None:
         counted &= exposed.time + metric.window_days * DAY <= now
     denominator = None
     if metric.kind == "ratio":
         denominator = unit_values(days, f"{metric.name}/per", exposed).total
-    if metric.winsorize is not None and counted.any():
-        value = np.minimum(value, np.quantile(value[counted], metric.winsorize))
+    data = MetricData.empty(has_events=bool(values.events.any()))
+    value, flattened = _cap(metric, value, counted)
     before = None
     if metric.cuped_days is not None:
         before = _metric_values(metric, unit_values(past, metric.name, exposed))
-    data = MetricData.empty(has_events=bool(values.events.any()))
     for index, arm in enumerate(design.arms):
         chosen = counted & (exposed.arm == index)
         data.counts[arm] = int(chosen.sum())
+        too_large = int((overflowed & (exposed.arm == index)).sum())
         try:
+            if too_large:
+                raise Undefined(f"the values of {too_large:,} units are too large to add up")
+            if flattened:
+                raise Undefined(flattened)
             data.arms[arm] = _arm_summary(
                 metric, value[chosen], None if denominator is None else denominator[chosen]
             )
@@ -145,6 +152,21 @@ def summarize(
         except Undefined as reason:
             data.undefined[arm] = str(reason)
     return data
+
+
+def _cap(metric: Metric, value: Floats, counted: NDArray[np.bool_]) -> tuple[Floats, str]:
+    """The values, winsorised; and why that leaves nothing to test, if so."""
+    if metric.winsorize is None or not counted.any():
+        return value, ""
+    kept = value[counted]
+    cap = np.quantile(kept, metric.winsorize)
+    flattened = kept.min() == cap < kept.max()
+    return np.minimum(value, cap), (
+        f"capped at their {metric.winsorize:g}-quantile, all units have the value {cap:g}: "
+        "raise `winsorize`, or leave it out"
+        if flattened
+        else ""
+    )
 
 
 def _metric_values(metric: Metric, values: UnitValues) -> Floats:

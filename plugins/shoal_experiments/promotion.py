@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shoal import Conflict, Invalid, TenantContext
+from shoal import Conflict, ExperimentRecord, Invalid, TenantContext
 
+from .collisions import assign_without_collision, check_control_of_others, running_besides
 from .design import RAMP, Design
 from .repository import Document, Ramp, Repository
 from .transitions import actor, apply_transition, platform_operations, stop_assigning
@@ -49,8 +50,10 @@ async def promote(
     winner = _check_winner(before, variant, verdict or {}, override)
     if steps:
         _check_ramp(before.design, winner)
+    names = set(_parameters_of(before.design, winner))
+    check_control_of_others(before.design.capability, names, await running_besides(ctx, id))
     now = datetime.now(UTC)
-    against = (verdict or {}).get("decision") != "ship"
+    against = not _is_shipped(winner, verdict or {})
     note = f"promoted {winner}" + (f" against the verdict: {override}" if against else "")
     stopped = before.stopped_at or now
     if steps:
@@ -61,7 +64,10 @@ async def promote(
             stopped_at=stopped,
             ramp=Ramp(variant=winner, steps=steps, days=days, started_at=now),
         )
-        await apply_transition(repository, before, after, lambda: _assign_ramp(ctx, after))
+        record = _ramp_record(after)
+        await apply_transition(
+            repository, before, after, lambda: assign_without_collision(ctx, record, replaces=id)
+        )
     else:
         previous, values = await _promoted_values(ctx, before.design, winner)
         after = before.with_change(
@@ -99,12 +105,16 @@ def _check_winner(
             errors=[{"location": "variant", "message": f"one of {', '.join(arms)}"}],
         )
     decision = verdict.get("decision")
-    if (decision != "ship" or verdict.get("winner") != winner) and not override:
+    if not _is_shipped(winner, verdict) and not override:
         raise Conflict(
             f"the verdict is {decision or 'not yet known'}, not to ship {winner}: "
             "promoting it needs an `override` with the reason"
         )
     return str(winner)
+
+
+def _is_shipped(winner: str, verdict: Mapping[str, Any]) -> bool:
+    return verdict.get("decision") == "ship" and verdict.get("winner") == winner
 
 
 def _check_ramp(design: Design, winner: str) -> None:
@@ -130,12 +140,16 @@ async def _promoted_values(
 
     Parameters that only other variants set keep the tenant's value.
     """
-    parameters = next(dict(v.parameters) for v in design.variants if v.name == winner)
+    parameters = _parameters_of(design, winner)
     if design.capability is None:
         return None, parameters
     platform = platform_operations(ctx)
     own = dict((await platform.get_parameters(capability=design.capability))["own"])
     return own, {**own, **parameters}
+
+
+def _parameters_of(design: Design, variant: str) -> dict[str, Any]:
+    return next(dict(v.parameters) for v in design.variants if v.name == variant)
 
 
 def ramp_id(id: str) -> str:
@@ -162,8 +176,14 @@ def ramp_design(document: Document) -> Design:
     )
 
 
+def _ramp_record(document: Document) -> ExperimentRecord:
+    assert document.ramp is not None
+    start = document.ramp.started_at
+    return ramp_design(document).record(ramp_id(document.id), status="running", started_at=start)
+
+
 async def _assign_ramp(ctx: TenantContext, document: Document) -> None:
-    record = ramp_design(document).record(ramp_id(document.id), status="running")
+    record = _ramp_record(document)
     await platform_operations(ctx).put_experiment(id=record.id, body=record.model_dump(mode="json"))
 
 

@@ -16,9 +16,10 @@ from shoal import Conflict, TenantContext
 
 from . import aggregation as agg
 from . import always_valid, analysis
+from .control_values import record_changes
 from .design import Design
 from .guardrails import check_for_harm
-from .looks import next_look
+from .looks import Look, next_look
 from .metric_data import MetricData, service_levels, summarize
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .observations import Observed, Runner, Scope, observe, run_sequentially
@@ -58,6 +59,7 @@ async def report(
         now: The time of the report; the current time when None.
     """
     now = now or datetime.now(UTC)
+    document = await record_changes(ctx, document)
     observed = await observe(Scope.of(document, ctx.stores, ctx.tenant), now, run)
     repository = Repository(ctx.stores)
     while True:
@@ -93,11 +95,12 @@ def assess(document: Document, observed: Observed, now: datetime) -> Assessment:
     if design.analysis == "group_sequential":
         return _assess_group_sequential(state, body)
     if design.analysis == "fixed" and state.missing():
-        return Assessment(body | {"verdict": pending_verdict(state.missing()).to_dict()})
+        missing = state.missing() | state.changed_control()
+        return Assessment(body | {"verdict": pending_verdict(missing).to_dict()})
     if waiting := _needed_before_intervals(design, state.data[design.primary.name]):
         reason = f"{waiting}: intervals are shown from there on."
         return Assessment(body | {"verdict": Verdict("inconclusive", None, [reason]).to_dict()})
-    body |= analysis.results(design, state.data, state.counts, planned=state.plan.per_arm)
+    body |= state.results()
     body["timeline"] = timeline(document, observed, now)
     body["verdict"]["reasons"] += state.warnings()
     return _with_first_look(state, body) if design.analysis == "fixed" else Assessment(body)
@@ -149,7 +152,7 @@ class _State:
     def health(self) -> dict[str, Any]:
         design, plan = self.document.design, self.plan
         days = list(self.observed.outcomes.values())
-        crossovers = self.observed.exposed.crossovers
+        crossovers, unknown = self.observed.exposed.crossovers, self.observed.exposed.unknown
         return {
             "units": self.counts,
             "sample_ratio": {
@@ -159,6 +162,12 @@ class _State:
             "crossovers": {
                 "units": crossovers,
                 "note": "seen in more than one variant, and excluded" if crossovers else "none",
+            },
+            "unknown_variants": {
+                "units": unknown,
+                "note": "seen in a variant that the design does not have, and excluded"
+                if unknown
+                else "none",
             },
             "days": {"elapsed": round(self.elapsed, 4), "planned": plan.duration_days},
             "units_per_arm": {"smallest": self.smallest, "planned": plan.per_arm},
@@ -181,6 +190,28 @@ class _State:
             missing["days"] = f"Day {self.elapsed:.1f} of {self.plan.duration_days:g}."
         return missing
 
+    def changed_control(self) -> dict[str, str]:
+        """Why nothing can be concluded although all else is well, as a sentence."""
+        names = self.document.changed_control
+        if not names:
+            return {}
+        return {
+            "control": (
+                f"The tenant's own value of {', '.join(names)} changed while the experiment ran, "
+                "so its control is not what was registered (see the history)."
+            )
+        }
+
+    def results(self, look: Look | None = None) -> dict[str, Any]:
+        """Metrics and verdict, which a changed control makes invalid."""
+        found = analysis.results(
+            self.document.design, self.data, self.counts, planned=self.plan.per_arm, look=look
+        )
+        if reasons := self.changed_control().values():
+            verdict = Verdict("invalid", None, [*reasons, *found["verdict"]["reasons"]])
+            found["verdict"] = verdict.to_dict()
+        return found
+
     def warnings(self) -> list[str]:
         warnings = []
         if self.silent:
@@ -190,6 +221,11 @@ class _State:
             warnings.append(
                 f"{crossovers:,} units (more than {100 * MAX_CROSSOVER_SHARE:g} %) were seen in "
                 "more than one variant and are excluded: look for the cause."
+            )
+        if unknown := self.observed.exposed.unknown:
+            warnings.append(
+                f"{unknown:,} units were exposed to a variant that the design does not have, and "
+                f"are excluded: log one of {', '.join(self.document.design.arms)}."
             )
         return warnings
 
@@ -257,7 +293,7 @@ def _assess_group_sequential(state: _State, body: dict[str, Any]) -> Assessment:
     )
     due = None if is_over else next_look(design, information, taken)
     if due is not None:
-        results = analysis.results(design, state.data, state.counts, planned=plan.per_arm, look=due)
+        results = state.results(due)
         new_look = TakenLook(
             time=due.time, information=information, bound=due.bound, at=state.now, results=results
         )

@@ -88,7 +88,8 @@ class ExperimentFields(_Stored):
     """What everybody may read of an experiment.
 
     `hash` is the design's, computed at the start; the design never changes after it.
-    `previous` are the tenant's own values before the promotion.
+    `previous` are the tenant's own values before the promotion. `changed_control` are
+    the varied parameters whose value in the control changed while it ran.
     """
 
     id: str
@@ -102,6 +103,10 @@ class ExperimentFields(_Stored):
     stopped_at: AwareDatetime | None = None
     promoted: dict[str, Any] | None = Field(default=None, description=VALUES)
     previous: dict[str, Any] | None = Field(default=None, description=VALUES)
+    values: dict[str, Any] | None = Field(
+        default=None, description="Values in effect without the experiment, as last seen."
+    )
+    changed_control: list[str] = []
     ramp: Ramp | None = None
     history: list[Change] = []
 

@@ -131,9 +131,9 @@ def mean_power(
     if shift > 37:  # beyond SciPy's noncentral t, and the power is 1 to all digits
         return 1.0
     critical = float(stdtrit(dof, 1 - alpha / sided))
-    return float(
-        nct.sf(critical, dof, shift) + (nct.cdf(-critical, dof, shift) if sided == 2 else 0.0)
-    )
+    # The far tail is cdf(-critical, dof, shift), which may be NaN in SciPy.
+    far = nct.sf(critical, dof, -shift) if sided == 2 else 0.0
+    return float(nct.sf(critical, dof, shift) + far)
 
 
 def mean_sample_size(

@@ -94,7 +94,8 @@ class Mean:
         """From raw values, one per unit, shape (n,)."""
         array = np.asarray(values, dtype=float)
         _require(array.size >= 2, "a mean needs at least two units: the variance of one is unknown")
-        return cls(array.size, float(array.mean()), float(array.var(ddof=1)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return cls(array.size, float(array.mean()), float(array.var(ddof=1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +123,10 @@ class Pair:
         """From raw values, one of each per unit, both of shape (n,)."""
         ys, xs = np.asarray(y, dtype=float), np.asarray(x, dtype=float)
         _require(ys.size >= 2, "at least two units are needed: the variance of one is unknown")
-        cov = np.cov(ys, xs)
-        return cls(
-            ys.size,
-            float(ys.mean()),
-            float(xs.mean()),
-            float(cov[0, 0]),
-            float(cov[1, 1]),
-            float(cov[0, 1]),
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            cov = np.cov(ys, xs)
+            means = float(ys.mean()), float(xs.mean())
+        return cls(ys.size, *means, float(cov[0, 0]), float(cov[1, 1]), float(cov[0, 1]))
 
 
 @dataclass(frozen=True, slots=True)

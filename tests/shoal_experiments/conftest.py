@@ -8,6 +8,8 @@ import pytest
 
 from shoal import Client
 
+from .lab import WARMTH, Lab
+
 
 @pytest.fixture(scope="session")
 def served(shoal_console: Callable[[Path], Any]) -> Any:
@@ -18,3 +20,13 @@ def served(shoal_console: Callable[[Path], Any]) -> Any:
 def acme(served: Any) -> Iterator[Client]:
     with Client(served.address, served.keys["acme"]["editor"]) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def app(shoal_app: Callable[..., Any]) -> Any:
+    return shoal_app("experiments", capabilities=[WARMTH])
+
+
+@pytest.fixture
+def lab(app: Any, request: pytest.FixtureRequest) -> Lab:
+    return Lab(app, f"lab-{abs(hash(request.node.name)) % 10**8}")

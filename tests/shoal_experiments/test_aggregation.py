@@ -101,9 +101,11 @@ def test_units_seen_in_two_variants_are_excluded_and_counted() -> None:
         exposure("u1", "b", 1),
         exposure("u2", "b", 0),
         exposure("u3", "gone", 0),
+        exposure("u4", "a", 0),
+        exposure("u4", "gone", 30),
     )
     assert found.units.to_pylist() == ["u2"]
-    assert (found.crossovers, found.unknown) == (1, 1)
+    assert (found.crossovers, found.unknown) == (2, 2)
 
 
 def test_crossovers_on_different_days_are_found() -> None:
@@ -181,6 +183,27 @@ def test_a_ratio_joins_its_two_sources() -> None:
     data = summary(design(event="click", kind="ratio", per={"event": "look"}), exposed, *events)
     arm = data.arms["a"]
     assert isinstance(arm, Ratio) and arm.estimate().value == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+@pytest.mark.parametrize("values", [(1e308, 1e308), (1e308, 1e308, -1e308, -1e308)])
+def test_a_sum_too_large_is_reported_not_dropped(aggregate: str, values: tuple[float, ...]) -> None:
+    exposed = who(*TWO, exposure("u3", "a", 0), exposure("u4", "a", 0))
+    events = [event("buy", "u1", 1 + i, value=v) for i, v in enumerate(values)]
+    data = summary(design(kind="mean", aggregate=aggregate), exposed, *events)
+    assert data.undefined["a"] == "the values of 1 units are too large to add up"
+    assert "a" not in data.arms
+
+
+def test_winsorising_says_when_it_leaves_one_value() -> None:
+    exposed = who(*(exposure(f"u{i}", "ab"[i % 2], 0) for i in range(100)))
+    rare = event("buy", "u1", 1, value=70)
+    data = summary(design(kind="mean", winsorize=0.95), exposed, rare)
+    assert data.undefined["b"] == (
+        "capped at their 0.95-quantile, all units have the value 0: raise `winsorize`, or leave "
+        "it out"
+    )
+    assert not summary(design(kind="mean", winsorize=0.95), exposed).undefined
 
 
 def test_winsorising_caps_at_the_quantile_over_all_arms() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.special import ndtr, stdtrit
+from scipy.stats import chi2
 
 from shoal_experiments import calculator
 from shoal_experiments.calculator import SampleSize, sample_size
-from shoal_experiments.sample_size import ImpossibleSample
+from shoal_experiments.sample_size import ImpossibleSample, mean_power
 from shoal_experiments.summaries import Undefined
 
 
@@ -174,3 +178,19 @@ def test_an_impossible_sample_names_its_field(plan: dict[str, Any], field: str) 
     with pytest.raises(ImpossibleSample) as caught:
         sample_size(SampleSize.model_validate({**usual, **plan}))
     assert caught.value.field == field
+
+
+def test_power_has_a_value_at_any_size_and_shift() -> None:
+    """The far tail against an integral over the variance's distribution."""
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        dof, shift = 10 ** rng.uniform(1.5, 4), rng.uniform(0, 37)
+        alpha = 10 ** rng.uniform(-5, -0.1)
+        n = (dof + 2) / 2
+        effect = shift * math.sqrt(2 / n)
+        two = mean_power(n, effect, 1.0, alpha=alpha)
+        one = mean_power(n, effect, 1.0, alpha=alpha / 2, sided=1)
+        critical = stdtrit(dof, 1 - alpha / 2)
+        u = (np.arange(2000) + 0.5) / 2000
+        far = ndtr(-critical * np.sqrt(chi2.ppf(u, dof) / dof) - shift).mean()
+        assert one <= two and two - one == pytest.approx(far, rel=0.02, abs=1e-6)

@@ -5,151 +5,27 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from fastapi import APIRouter, Depends
-from pydantic import Field
 
 from shoal import (
-    Capability,
-    Client,
     Conflict,
     Event,
     Invalid,
-    Parameters,
     TenantContext,
     Unavailable,
-    requires,
 )
-from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.metering import BOUNDS, metric_events
 from shoal.testing import wait_until
-from shoal_experiments import lifecycle, observations, promotion, reporting, transitions
-from shoal_experiments.aggregation import EXPOSURE
-from shoal_experiments.observations import Scope, Task, observe, run_sequentially
-from shoal_experiments.repository import Document, Repository
+from shoal_experiments import collisions, lifecycle, promotion, reporting, transitions
+from shoal_experiments.repository import Document
 from shoal_experiments.summaries import Mean, Proportion
 
-ARMS = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
-PLAIN = {
-    "hypothesis": "h",
-    "variants": ARMS,
-    "primary": {"name": "buys", "event": "buy"},
-    "minimum_effect": 0.1,
-    "baseline": 0.2,
-    "minimum_sample_size": 2,
-    "duration_days": 0,
-}
-ticks = count()
-
-
-class WarmthParameters(Parameters):
-    warmth: float = Field(0.5, ge=0, le=1)
-
-
-def warmth(_: Any) -> APIRouter:
-    router = APIRouter()
-
-    @router.get("/level")
-    async def level(ctx: TenantContext = Depends(requires("read:own"))) -> dict[str, float]:
-        return {"warmth": ctx.parameters(WarmthParameters).warmth}
-
-    return router
-
-
-@pytest.fixture(scope="module")
-def app(shoal_app: Callable[..., Any]) -> Any:
-    return shoal_app(
-        "experiments",
-        capabilities=[
-            Capability("warmth", "Has one parameter.", routes=warmth, parameters=WarmthParameters)
-        ],
-    )
-
-
-class Lab:
-    """One tenant of a test's own."""
-
-    def __init__(self, app: Any, name: str) -> None:
-        self.app, self.name = app, name
-        self.client: Client = app.client(name)
-        self.ctx: TenantContext = app.context(name, "experiments")
-        self.midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-    def start(self, id: str, days_ago: float, **fields: Any) -> Document:
-        """Start an experiment as if it had been so many days ago."""
-        self.client.experiments.draft(id=id, body=PLAIN | fields)
-        self.client.experiments.start(id=id)
-        return self.change(id, lambda d: {"started_at": self.midnight - timedelta(days=days_ago)})
-
-    def change(self, id: str, fields: Callable[[Document], dict[str, Any]]) -> Document:
-        documents = Repository(self.ctx.stores)
-        before = self.document(id)
-        return self.app.run(documents.put(before.model_copy(update=fields(before)), before))
-
-    def document(self, id: str) -> Document:
-        return self.app.run(Repository(self.ctx.stores).get(id))
-
-    def event(self, type: str, unit: str, days_ago: float, /, **data: Any) -> dict[str, Any]:
-        name = f"{type}/{unit}/{days_ago}/{json.dumps(data)}"
-        return {
-            "id": name,
-            "source": "test",
-            "type": type,
-            "time": self.midnight - timedelta(days=days_ago),
-            "subject": unit,
-            "data": data,
-        }
-
-    def exposure(self, id: str, unit: str, arm: str, days_ago: float, /) -> dict[str, Any]:
-        return self.event(
-            EXPOSURE,
-            unit,
-            days_ago,
-            experiment=id,
-            variant=arm,
-            unit=unit,
-            unit_type="user",
-            capability=None,
-        )
-
-    def archive(self, *events: dict[str, Any]) -> None:
-        """Archive events from the log into the lake.
-
-        Only the log's last entry stays there, which no experiment uses.
-        """
-        self.log(*events, self.event("shoal.tick", "clock", -0.00001, n=next(ticks)))
-        self.app.run(RedisEventLog(self.app.platform.stores).archive(self.name, timedelta(0)))
-
-    def log(self, *events: dict[str, Any]) -> None:
-        self.app.run(self.ctx.stores.events.append([Event(**event) for event in events]))
-
-    def observe(self, id: str) -> tuple[list[str], observations.Observed]:
-        """The tables computed, as kind/days ago (except today), and the data."""
-        made: list[str] = []
-
-        async def run(tasks: Sequence[Task]) -> list[pa.Table]:
-            made.extend(
-                f"{t.kind}/{(self.midnight.date() - t.day).days}"
-                for t in tasks
-                if t.day != self.midnight.date()
-            )
-            return await run_sequentially(tasks)
-
-        scope = Scope.of(self.document(id), self.ctx.stores, self.name)
-        return made, self.app.run(observe(scope, datetime.now(UTC), run))
-
-
-@pytest.fixture
-def lab(app: Any, request: pytest.FixtureRequest) -> Lab:
-    return Lab(app, f"lab-{abs(hash(request.node.name)) % 10**8}")
+from .lab import ARMS, PLAIN, WARM, Lab
 
 
 def test_a_day_is_recomputed_only_for_new_events(lab: Lab) -> None:
@@ -246,6 +122,41 @@ def test_an_id_of_a_deleted_experiment_counts_in_its_successor(lab: Lab) -> None
     lab.client.experiments.add_outcomes(id="x", body=[order])
     _, observed = lab.observe("x")
     assert [sum(t["events"].to_pylist()) for t in observed.outcomes.values()] == [1]
+
+
+def test_a_reused_id_logs_exposures_of_units_seen_before(lab: Lab) -> None:
+    """Where a capability's parameter is varied, and the replica has seen the unit."""
+    users = [f"u{i}" for i in range(4)]
+    for _ in range(2):
+        body = PLAIN | {"capability": "warmth", "variants": WARM}
+        lab.client.experiments.draft(id="w", body=body)
+        lab.client.experiments.start(id="w")
+
+        def count() -> int:
+            for user in users:
+                lab.app.client(lab.name, user=user).warmth.level()
+            return sum(lab.client.experiments.results(id="w")["health"]["units"].values())
+
+        wait_until(lambda: count() == len(users))
+        lab.client.experiments.stop(id="w")
+        lab.client.experiments.delete(id="w")
+
+
+def test_exposures_to_an_unknown_variant_are_reported(lab: Lab) -> None:
+    lab.start("x", 0)
+    exposed(lab, "x", (1, 1), (1, 1))
+    lab.log(
+        lab.exposure("x", "u1", "a", -0.0001),
+        lab.exposure("x", "u2", "b", -0.0001),
+        lab.exposure("x", "u3", "c", -0.0001),
+        lab.exposure("x", "u4", "B", -0.0001),
+        lab.exposure("x", "u4", "b", -0.0001),
+    )
+    report = lab.client.experiments.results(id="x")
+    health = report["health"]
+    assert health["units"] == {"a": 2, "b": 2}
+    assert (health["unknown_variants"]["units"], health["crossovers"]["units"]) == (2, 1)
+    assert "2 units were exposed to a variant" in str(report["verdict"]["reasons"])
 
 
 def test_deleting_an_experiment_deletes_its_daily_tables(lab: Lab) -> None:
@@ -459,12 +370,6 @@ def test_an_always_valid_test_shows_intervals_from_100_units(lab: Lab) -> None:
 # Ramps
 
 
-WARM = [
-    {"name": "cool", "allocation": 50},
-    {"name": "warm", "allocation": 50, "parameters": {"warmth": 0.9}},
-]
-
-
 def ramping(lab: Lab, **fields: Any) -> None:
     lab.start("w", 0, capability="warmth", variants=WARM, **fields)
     lab.client.experiments.promote(
@@ -606,7 +511,7 @@ def test_a_transition_is_undone_when_its_action_fails(
             return getattr(self._operations, name)
 
     def use(operations: Any) -> None:
-        for module in (lifecycle, promotion, transitions):
+        for module in (collisions, lifecycle, promotion, transitions):
             monkeypatch.setattr(module, "platform_operations", operations)
 
     experiments = lab.client.experiments

@@ -17,7 +17,9 @@ def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.Monk
 
     async def all_of(self: Any) -> list[Any]:
         return [
-            SimpleNamespace(id=id, status=status, history=[SimpleNamespace(what="moved")])
+            SimpleNamespace(
+                id=id, status=status, values=None, history=[SimpleNamespace(what="moved")]
+            )
             for id, status in (("r", "running"), ("p", "promoting"))
         ]
 

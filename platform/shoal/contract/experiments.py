@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from .bounds import Integer, JsonObject, Text
 from .names import TenantId
@@ -77,6 +77,8 @@ class ExperimentRecord(_Frozen):
     capability: Text | None = None
     unit: Unit = "user"
     status: Status = "draft"
+    started_at: AwareDatetime | None = None
+    """Exposures are logged once per unit and start: an id may be used again."""
     variants: tuple[Variant, ...] = Field(min_length=2, max_length=MAX_VARIANTS)
     traffic: Percent = 100.0
     layer: Name | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from mmh3 import hash as murmur3
@@ -41,6 +42,7 @@ class Assignment:
     variant: str
     unit: Unit
     parameters: Mapping[str, Any]
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class Assigner:
         edges = record.edges()
         by_bucket: list[Assignment] = []
         for i, variant in enumerate(record.variants):
-            assignment = Assignment(record.id, variant.name, record.unit, variant.parameters)
+            assignment = Assignment(
+                record.id, variant.name, record.unit, variant.parameters, record.started_at
+            )
             by_bucket += [assignment] * (edges[i + 1] - edges[i])
         ranges = []
         if record.layer_range is not None:

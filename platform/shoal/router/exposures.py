@@ -118,11 +118,13 @@ class Exposure:
     unit_type: str
     unit: str
     time: datetime
+    started_at: datetime | None = None
 
     @property
     def digest(self) -> bytes:
         """Identifies the exposure on every replica."""
-        text = "\0".join((self.experiment, self.variant, self.unit_type, self.unit))
+        start = self.started_at.isoformat() if self.started_at else ""
+        text = "\0".join((self.experiment, self.variant, self.unit_type, self.unit, start))
         return hashlib.sha1(text.encode(errors="surrogatepass"), usedforsecurity=False).digest()
 
 
@@ -141,12 +143,12 @@ class ExposureLog:
     ) -> None:
         self._directory, self._open_stores = directory, open_stores
         self._capability, self._tenant_exists = capability, tenant_exists
-        self._seen: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[Any, ...], None] = OrderedDict()
         self._outbox: Outbox[Exposure] = Outbox("exposures", self._deliver)
 
     def note(self, tenant: str, assignment: Assignment, unit: str) -> None:
         """Queue an exposure. If the queue is full, the unit's next use queues it."""
-        key = (tenant, assignment.experiment, assignment.variant, unit)
+        key = (tenant, assignment.experiment, assignment.started_at, assignment.variant, unit)
         if key in self._seen:
             return
         exposure = Exposure(
@@ -156,6 +158,7 @@ class ExposureLog:
             assignment.unit,
             unit,
             datetime.now(UTC),
+            assignment.started_at,
         )
         if self._outbox.offer(exposure):
             self._seen[key] = None

@@ -1,0 +1,59 @@
+"""Whether the control of a running experiment still is what it was at the start.
+
+The control uses the tenant's own values. `PUT /platform/parameters` can change them at
+any time, and a new version of the capability its defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shoal import Conflict, TenantContext
+
+from .design import Design
+from .repository import Document, Repository
+from .transitions import platform_operations
+
+
+async def values_in_effect(ctx: TenantContext, design: Design) -> dict[str, Any] | None:
+    """The value of every parameter of the design's capability; None without one."""
+    if design.capability is None:
+        return None
+    found = await platform_operations(ctx).get_parameters(capability=design.capability)
+    return dict(found["effective"])
+
+
+async def record_changes(ctx: TenantContext, document: Document) -> Document:
+    """Add what changed of a running experiment's parameters to its history.
+
+    Returns:
+        The experiment, as it is stored.
+    """
+    if document.status != "running" or document.values is None:
+        return document
+    now = await values_in_effect(ctx, document.design) or {}
+    before = document.values
+    changed = sorted(n for n in {*now, *before} if now.get(n) != before.get(n))
+    if not changed:
+        return document
+    after = document.with_change(
+        "experiments",
+        "the tenant's values changed: " + ", ".join(_describe(n, before, now) for n in changed),
+        values=now,
+        changed_control=sorted({*document.changed_control, *changed} & _left_open(document.design)),
+    )
+    try:
+        return await Repository(ctx.stores).put(after, document)
+    except Conflict:  # another reader has recorded it
+        return await Repository(ctx.stores).get(document.id)
+
+
+def _left_open(design: Design) -> set[str]:
+    """Parameters that some variants set, and others leave at the tenant's own value."""
+    sets = [set(variant.parameters) for variant in design.variants]
+    return {n for names in sets for n in names if not all(n in other for other in sets)}
+
+
+def _describe(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return f"{name} from {before.get(name)!r} to {now.get(name)!r}"
