@@ -4,7 +4,7 @@ A batch of points is written in one step with the alerts that follow from it, so
 crash it is either done or was never begun.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,8 @@ from .alert_manager import AlertManager
 from .alerts import Notice
 from .maintenance import MaintenanceWindow
 from .messages import build_message
-from .rules import DEFAULT_RULES, Rule
+from .rules import Rule
+from .stored_rules import load_alerts, load_rules, load_windows
 
 MAX_ATTEMPTS = 20  # to write while other processes do
 
@@ -104,26 +105,14 @@ async def read_alert_state(ctx: TenantContext) -> AlertState:
     pipe.hgetall(keys.ALERT_STATE).get(keys.FITTED_AT)
     rules, windows, record, fitted_at = await pipe.execute()
     alerts = record.get(b"alerts")
-    manager = AlertManager.from_dict(orjson.loads(alerts)) if alerts else AlertManager()
     return AlertState(
-        rules=effective_rules(rules),
-        windows={k.decode(): MaintenanceWindow.model_validate_json(v) for k, v in windows.items()},
+        rules=load_rules(rules),
+        windows=load_windows(windows),
         version=record.get(b"version", b"0").decode(),
-        manager=manager,
+        manager=load_alerts(alerts),
         stored=alerts or b"",
         fitted_at=fitted_at,
     )
-
-
-def effective_rules(stored: Mapping[bytes, bytes]) -> dict[str, Rule]:
-    """The default rules with the tenant's changes; a stored `null` removes one."""
-    rules = dict(DEFAULT_RULES)
-    for name, text in stored.items():
-        if text == b"null":
-            rules.pop(name.decode(), None)
-        else:
-            rules[name.decode()] = Rule.model_validate_json(text)
-    return rules
 
 
 async def commit(

@@ -15,11 +15,12 @@ from .alarm_policy import DEFAULT_THRESHOLD
 from .alert_state import AlertState, BatchWrites
 from .alerts import Notice
 from .explanation import Explanation, explain
-from .multivariate import CombinationForest, Driver
-from .points import Point, series_id
+from .multivariate import CombinationForest, Driver, column_name
+from .points import Labels, Point, series_id
 from .recent_points import pack
 from .rules import Observation
 from .series_state import SeriesState
+from .stored_series import StoredSeries
 from .timestamps import to_datetime
 
 NOTIFY_WITHIN = timedelta(hours=2)  # older points cause no notices
@@ -103,13 +104,9 @@ class BatchScorer:
 
     def _update_rate(self, state: SeriesState, point: Point) -> float | None:
         rate = state.update_rate(point)
-        info = {
-            "metric": point.metric,
-            "labels": dict(point.labels),
-            "kind": "counter",
-            "last_reading": state.last_reading,
-        }
-        self._writes.series[state.id] = orjson.dumps(info)
+        series = StoredSeries.of(point)
+        series.last_reading = state.last_reading
+        self._writes.series[state.id] = series.to_bytes()
         return rate
 
     def _write_point(self, state: SeriesState, time: float, value: float, score: float) -> None:
@@ -138,7 +135,7 @@ class BatchScorer:
             group = series_id("", state.labels)
             if group in self._forests:
                 row = rows.setdefault(group, {}).setdefault(time, {})
-                row[state.metric] = state.id, value
+                row[column_name(state.metric, state.kind)] = state.id, value
         for group, by_time in rows.items():
             forest = self._forests[group]
             complete = [
@@ -165,12 +162,19 @@ class BatchScorer:
         for metric in metrics:
             if metric in row:
                 continue
-            other = self._series.get(series_id(metric, labels))
+            other = self._find_column(metric, labels)
             index = _index_of(other, time) if other else None
             if other is None or index is None:
                 return False
             row[metric] = other.id, float(other.detector.values[index])
         return True
+
+    def _find_column(self, column: str, labels: Labels) -> SeriesState | None:
+        """The series that a forest calls by this name."""
+        gauge = self._series.get(series_id(column, labels))
+        if gauge or not column.startswith("rate("):
+            return gauge
+        return self._series.get(series_id(column[5:-1], labels, "counter"))
 
     def _apply_rules(
         self, state: SeriesState, time: float, value: float, anomaly: Explanation | None

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Depends
 
 from shoal import (
@@ -18,11 +17,12 @@ from shoal import (
 )
 
 from . import bodies, keys
-from .alert_state import effective_rules
 from .channels import AnyChannel, Channel, Email, Webhook, dump_channel, read_channel
 from .maintenance import MaintenanceWindow
 from .rules import DEFAULT_RULES, Rule
 from .settings import AnomalySettings
+from .stored_rules import load_rules, load_windows
+from .stored_series import load_all_series
 
 MAX_ENTRIES = 1_000  # of each kind
 
@@ -32,7 +32,7 @@ router = APIRouter()
 @router.get("/rules", responses={200: {"model": bodies.Rules}})
 async def list_rules(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the effective rules: the defaults with the tenant's changes."""
-    rules = effective_rules(await ctx.stores.online.hgetall(keys.RULES))
+    rules = load_rules(await ctx.stores.online.hgetall(keys.RULES))
     return {"rules": {name: rule.model_dump(mode="json") for name, rule in sorted(rules.items())}}
 
 
@@ -42,8 +42,8 @@ async def put_rule(
 ) -> dict[str, Any]:
     """Create or replace a rule. `matches` is the number of known series it covers."""
     await put_entry(ctx, keys.RULES, id, body.model_dump_json())
-    known = [orjson.loads(v) for v in (await ctx.stores.online.hgetall(keys.SERIES)).values()]
-    matches = sum(body.match.covers(s["metric"], s["labels"]) for s in known)
+    known = load_all_series(await ctx.stores.online.hgetall(keys.SERIES)).values()
+    matches = sum(body.match.covers(s.metric, s.labels) for s in known)
     return {"id": id, **body.model_dump(mode="json"), "matches": matches}
 
 
@@ -52,7 +52,7 @@ async def delete_rule(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> None:
     """Delete a rule, also a default one; alerts that only it could clear resolve."""
-    if id not in effective_rules(await ctx.stores.online.hgetall(keys.RULES)):
+    if id not in load_rules(await ctx.stores.online.hgetall(keys.RULES)):
         raise NotFound(f"no rule {id!r}")
     if id in DEFAULT_RULES:
         await ctx.stores.online.hset(keys.RULES, id, "null")
@@ -93,11 +93,8 @@ async def delete_channel(
 async def list_maintenance(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List all maintenance windows, and whether each is active now."""
     stored = await ctx.stores.online.hgetall(keys.WINDOWS)
-    listed = {
-        k.decode(): _window(MaintenanceWindow.model_validate_json(v))
-        for k, v in sorted(stored.items())
-    }
-    return {"maintenance": listed}
+    windows = sorted(load_windows(stored).items())
+    return {"maintenance": {name: _window(window) for name, window in windows}}
 
 
 @router.put("/maintenance/{id}", responses={200: {"model": bodies.StoredWindow}, 409: {}})
@@ -118,9 +115,10 @@ async def get_maintenance(
 ) -> dict[str, Any]:
     """One maintenance window, and whether it is active now."""
     stored = await ctx.stores.online.hget(keys.WINDOWS, id)
-    if stored is None:
+    window = load_windows({id.encode(): stored}).get(id) if stored else None
+    if window is None:
         raise NotFound(f"no maintenance window {id!r}")
-    return {"id": id, **_window(MaintenanceWindow.model_validate_json(stored))}
+    return {"id": id, **_window(window)}
 
 
 @router.delete("/maintenance/{id}", status_code=204)

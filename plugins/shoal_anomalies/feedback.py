@@ -1,6 +1,6 @@
 """People's feedback on anomalies, as labelled series to learn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from shoal import TenantContext
 from . import keys, recent_points
 from .archive import Archive
 from .points import RETENTION
+from .stored_series import StoredSeries, load_all_series
 
 POINTS_BEFORE, POINTS_AFTER = 5, 10  # of an anomaly: a verdict covers them too
 Spans = list[tuple[float, float]]  # start and end, epoch seconds
@@ -88,7 +89,8 @@ async def read_labelled_series(
     for text in reports.values():
         report = orjson.loads(text)
         missed.setdefault(report["series"], []).append((report["from"], report["to"]))
-    wanted = sorted(s for s in verdicts.keys() | missed.keys() if s.encode() in known)
+    infos = load_all_series(known)
+    wanted = sorted((verdicts.keys() | missed.keys()) & infos.keys())
     if not wanted:
         return []
     now = datetime.now(UTC)
@@ -106,7 +108,7 @@ async def read_labelled_series(
         if windows or denied:
             labelled.append(
                 {
-                    "name": _name(orjson.loads(known[series.encode()])),
+                    "name": _name(infos[series]),
                     "times": points.times,
                     "values": points.values,
                     "windows": windows,
@@ -116,9 +118,9 @@ async def read_labelled_series(
     return labelled
 
 
-def _name(info: Mapping[str, Any]) -> str:
-    labels = ",".join(f"{key}={value}" for key, value in sorted(info["labels"].items()))
-    return f"{info['metric']}{{{labels}}}" if labels else str(info["metric"])
+def _name(info: StoredSeries) -> str:
+    labels = ",".join(f"{key}={value}" for key, value in sorted(info.labels.items()))
+    return f"{info.metric}{{{labels}}}" if labels else info.metric
 
 
 async def delete_expired_feedback(ctx: TenantContext, before: float) -> None:

@@ -22,6 +22,7 @@ from .parameters import AnomalyParameters
 from .points import RETENTION
 from .recent_points import SeriesPoints
 from .storage import open_archive
+from .stored_series import load_all_series
 
 log = logging.getLogger("shoal.anomalies")
 
@@ -62,7 +63,7 @@ async def fit(job: JobContext) -> Mapping[str, Any]:
         await archive_new_points(ctx)
         history = await read_history(ctx)
         stored = await ctx.stores.online.hgetall(keys.SERIES)
-        infos = {name.decode(): orjson.loads(info) for name, info in stored.items()}
+        infos = load_all_series(stored)
         names = [name for name in history if name in infos]
         for first in range(0, len(names), SERIES_BATCH):
             done = number + first / max(len(names), 1)
@@ -186,7 +187,7 @@ async def archive_new_points(ctx: TenantContext) -> int:
 
 def _archive_rows(waiting: Sequence[bytes], series: Mapping[bytes, bytes]) -> list[Row]:
     """Unarchived points as rows, without those of series that no longer exist."""
-    infos = {name.decode(): orjson.loads(info) for name, info in series.items()}
+    infos = load_all_series(series)
     rows = []
     for item in waiting:
         name, record = item[:8].hex(), np.frombuffer(item[8:], recent_points.RECORD)[0]
@@ -194,8 +195,8 @@ def _archive_rows(waiting: Sequence[bytes], series: Mapping[bytes, bytes]) -> li
             rows.append(
                 Row(
                     series=name,
-                    metric=infos[name]["metric"],
-                    labels=infos[name]["labels"],
+                    metric=infos[name].metric,
+                    labels=infos[name].labels,
                     time=float(record["time"]),
                     value=float(record["value"]),
                     score=float(record["score"]),

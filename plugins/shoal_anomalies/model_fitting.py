@@ -7,10 +7,11 @@ import numpy as np
 import orjson
 
 from . import seasonal
-from .multivariate import CombinationForest
+from .multivariate import CombinationForest, column_name
 from .points import series_id
 from .recent_points import SeriesPoints
 from .seasonal_model import Method
+from .stored_series import StoredSeries
 
 MAX_METRICS = 20  # in one forest
 MIN_ROWS = 200
@@ -70,13 +71,13 @@ def fit_season_batch(
 
 
 def fit_forests(
-    history: Mapping[str, SeriesPoints], infos: Mapping[str, Mapping[str, Any]]
+    history: Mapping[str, SeriesPoints], infos: Mapping[str, StoredSeries]
 ) -> dict[str, CombinationForest]:
     """Fit a forest to each group of metrics that have the same labels and common times.
 
     Args:
         history: Points by series id.
-        infos: Metric and labels by series id.
+        infos: The series by id.
 
     Returns:
         Forests by the id of the group.
@@ -84,8 +85,9 @@ def fit_forests(
     groups: dict[str, dict[str, SeriesPoints]] = {}
     for name, points in history.items():
         if name in infos and len(points) >= MIN_ROWS and points.values.std() > 0:
-            group = groups.setdefault(series_id("", infos[name]["labels"]), {})
-            group[infos[name]["metric"]] = points
+            info = infos[name]
+            group = groups.setdefault(series_id("", info.labels), {})
+            group[column_name(info.metric, info.kind)] = points
     forests = {}
     for group_id, metrics in groups.items():
         longest = sorted(metrics, key=lambda m: (-len(metrics[m]), m))[:MAX_METRICS]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .isolation_forest import IsolationTrees
+from .points import Kind
 from .statistical import MAD_TO_SIGMA
 from .tail_probability import TailModel
 
@@ -32,6 +33,11 @@ class Driver:
     metric: str
     share: float
     z: float
+
+
+def column_name(metric: str, kind: Kind) -> str:
+    """What a series is called among those with the same labels."""
+    return metric if kind == "gauge" else f"rate({metric})"
 
 
 class CombinationForest:

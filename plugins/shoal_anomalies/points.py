@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 Labels = Mapping[str, str]
+Kind = Literal["gauge", "counter"]
 
 RETENTION = timedelta(days=90)
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # between clients and servers
@@ -41,19 +42,21 @@ class Point:
     time: datetime
     value: float
     labels: Labels = field(default_factory=dict)
-    kind: Literal["gauge", "counter"] = "gauge"
+    kind: Kind = "gauge"
 
     @property
     def series(self) -> str:
-        return series_id(self.metric, self.labels)
+        return series_id(self.metric, self.labels, self.kind)
 
 
-def series_id(metric: str, labels: Labels) -> str:
+def series_id(metric: str, labels: Labels, kind: Kind = "gauge") -> str:
     """The id of the series of a metric with these labels: 16 hexadecimal digits.
 
-    The order of the labels makes no difference.
+    The order of the labels makes no difference. A gauge and a counter of one name are
+    two series.
     """
-    text = "\x00".join([metric, *(f"{key}\x01{labels[key]}" for key in sorted(labels))])
+    parts = [metric, *(f"{key}\x01{labels[key]}" for key in sorted(labels))]
+    text = "\x00".join(parts if kind == "gauge" else [*parts, f"\x02{kind}"])
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 

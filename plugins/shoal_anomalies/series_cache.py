@@ -5,8 +5,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-import orjson
-
 from shoal import TenantContext
 
 from . import keys
@@ -16,6 +14,7 @@ from .parameters import AnomalyParameters
 from .points import Point
 from .series_state import SeriesState, restore_series
 from .stored_models import load_forest, load_season
+from .stored_series import StoredSeries, load_series
 
 log = logging.getLogger("shoal.anomalies")
 
@@ -113,10 +112,10 @@ async def _read_series(
     states, seasons, count, *points = await pipe.execute()
     found = {}
     for name, state, season, packed in zip(names, states, seasons, points, strict=True):
-        stored_info = infos[name]
-        if stored_info is None:
+        info = load_series(name, infos[name])
+        if info is None:
             point = wanted[name]
-            if count >= MAX_SERIES:
+            if infos[name] is None and count >= MAX_SERIES:
                 log.warning(
                     "%s has %d series, the maximum; points of %s are ignored",
                     ctx.tenant,
@@ -124,11 +123,9 @@ async def _read_series(
                     point.metric,
                 )
                 continue
-            count += 1
-            info = {"metric": point.metric, "labels": dict(point.labels), "kind": point.kind}
-            writes.series[name] = orjson.dumps(info)
-        else:
-            info = orjson.loads(stored_info)
+            count += infos[name] is None
+            info = StoredSeries.of(point)
+            writes.series[name] = info.to_bytes()
         found[name] = await asyncio.to_thread(
             restore_series, name, info, state, packed, settings, load_season(name, season)
         )

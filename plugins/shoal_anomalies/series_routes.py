@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from .recent_points import SeriesPoints
 from .route_arguments import From, Metric, To, time_range
 from .storage import open_archive
 from .stored_models import load_season
+from .stored_series import StoredSeries, load_all_series, load_series
 from .timestamps import to_rfc3339
 
 MAX_SHOWN = 10_000  # points
@@ -118,7 +118,7 @@ async def _append(ctx: TenantContext, points: list[Point]) -> None:
 async def list_metrics(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
     """List the tenant's series: metric, labels, and the id for `GET /series`."""
     stored = await ctx.stores.online.hgetall(keys.SERIES)
-    series = [{"series": k.decode(), **_public_info(orjson.loads(v))} for k, v in stored.items()]
+    series = [{"series": k, **info.public()} for k, info in load_all_series(stored).items()]
     return {"series": sorted(series, key=lambda s: (s["metric"], sorted(s["labels"].items())))}
 
 
@@ -151,7 +151,7 @@ async def get_series(
     expected, lower, upper = map(finite_or_null, band) if band else [[None] * len(points)] * 3
     return {
         "series": name,
-        **_public_info(info),
+        **info.public(),
         "times": [to_rfc3339(t) for t in points.times.tolist()],
         "values": finite_or_null(points.values),
         "scores": finite_or_null(points.scores),
@@ -181,7 +181,7 @@ async def find_series(
     series: str | None,
     labels: Mapping[str, str],
     within: str = "query.",
-) -> tuple[str, Mapping[str, Any]]:
+) -> tuple[str, StoredSeries]:
     """The id and the info of a series, by its id or by metric and labels.
 
     Args:
@@ -196,32 +196,31 @@ async def find_series(
         Invalid: Neither is given, or several series match.
     """
     if series:
-        text = await ctx.stores.online.hget(keys.SERIES, series)
-        if text is None:
+        info = load_series(series, await ctx.stores.online.hget(keys.SERIES, series))
+        if info is None:
             raise NotFound(f"no series {series!r}")
-        return series, orjson.loads(text)
+        return series, info
     if not metric:
         errors = [{"location": f"{within}metric", "message": "missing"}]
         raise Invalid("a metric or a series is required", errors=errors)
     stored = await ctx.stores.online.hgetall(keys.SERIES)
-    infos = {name.decode(): orjson.loads(info) for name, info in stored.items()}
     matching = {
         name: info
-        for name, info in infos.items()
-        if info["metric"] == metric and labels.items() <= info["labels"].items()
+        for name, info in load_all_series(stored).items()
+        if info.metric == metric and labels.items() <= info.labels.items()
     }
     if not matching:
         raise NotFound(f"no series of {metric!r}" + (f" with {labels}" if labels else ""))
     if len(matching) == 1:
         return next(iter(matching.items()))
-    exact = [name for name, info in matching.items() if info["labels"] == labels]
+    exact = [name for name, info in matching.items() if info.labels == labels]
     if len(exact) == 1:
         return exact[0], matching[exact[0]]
     raise Invalid(
         f"{len(matching)} series of {metric!r}: choose one by its labels "
         "(label.<name>=<value>) or by series=",
         errors=[
-            {"location": f"{within}series", "message": f"{name}: {info['labels']}"}
+            {"location": f"{within}series", "message": f"{name}: {info.kind} {info.labels}"}
             for name, info in list(matching.items())[:20]
         ],
     )
@@ -230,11 +229,3 @@ async def find_series(
 def finite_or_null(numbers: NDArray[np.float64]) -> list[float | None]:
     """The numbers for JSON, which has no NaN and no infinity."""
     return [x if math.isfinite(x) else None for x in numbers.tolist()]
-
-
-def _public_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "metric": info["metric"],
-        "labels": info["labels"],
-        "kind": info.get("kind", "gauge"),
-    }

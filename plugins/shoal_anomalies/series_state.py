@@ -3,9 +3,7 @@
 import logging
 import math
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import orjson
@@ -14,9 +12,10 @@ from numpy.typing import NDArray
 from . import recent_points
 from .alarm_policy import CALM, DEFAULT_THRESHOLD, DetectorSettings
 from .detector import HISTORY, Detector, Verdict
-from .points import Labels, Point
+from .points import Kind, Labels, Point
 from .seasonal_model import SeasonalModel
 from .statistical import RollingZScore
+from .stored_series import StoredSeries
 from .tail_probability import TailModel
 
 log = logging.getLogger("shoal.anomalies")
@@ -58,6 +57,7 @@ class SeriesState:
     in_range_since: float | None = None
     verdict: Verdict = NO_VERDICT
     unsaved_points: int = 0
+    kind: Kind = "gauge"
 
     @property
     def last_time(self) -> float:
@@ -77,16 +77,34 @@ class SeriesState:
         if before is None:
             return None
         increase = point.value - before[1] if point.value >= before[1] else point.value
-        return increase / (time - before[0])
+        rate = increase / (time - before[0])
+        return rate if math.isfinite(rate) else None
 
     def score(self, time: float, value: float, combination: float | None = None) -> Verdict:
         """Score the next point.
+
+        A state that cannot score it is forgotten: the series begins anew.
 
         Args:
             time: Epoch seconds.
             value: The value, or a counter's rate.
             combination: Surprisal of the combination with other metrics, in nats.
         """
+        try:
+            self._score(time, value, combination)
+        except Exception:  # a broken series must not stop the others
+            log.exception("series %s cannot score its point, and begins anew", self.id)
+            self._forget()
+            self.detector.update(time, value)
+        self.unsaved_points += 1
+        return self.verdict
+
+    def _forget(self) -> None:
+        self.detector = Detector(self.detector.settings)
+        self.band_tail, self.model, self.verdict = TailModel(), None, NO_VERDICT
+        self.unusual_since = self.alarm_range = self.in_range_since = None
+
+    def _score(self, time: float, value: float, combination: float | None) -> None:
         others = {} if combination is None else {"combination": combination}
         z = self.model.z(time, value) if self.model else None
         if z is not None:
@@ -99,8 +117,6 @@ class SeriesState:
         elif self.unusual_since is None:
             self.unusual_since = time
         self._update_alarm(time, value)
-        self.unsaved_points += 1
-        return self.verdict
 
     def _update_alarm(self, time: float, value: float) -> None:
         """Begin or end an alarm.
@@ -197,7 +213,7 @@ class SeriesState:
 
 def restore_series(
     series: str,
-    info: Mapping[str, Any],
+    info: StoredSeries,
     stored: bytes | None,
     packed: bytes | None,
     settings: DetectorSettings,
@@ -210,7 +226,7 @@ def restore_series(
 
     Args:
         series: The id of the series.
-        info: Its metric and labels, and a counter's last reading.
+        info: The series.
         stored: The result of `SeriesState.to_bytes`.
         packed: The recent points.
         settings: The settings of the detector.
@@ -218,7 +234,9 @@ def restore_series(
     """
     records = recent_points.unpack(packed)
     records = records[~np.isnan(records["score"])]
-    state = SeriesState(series, info["metric"], info["labels"], Detector(settings), model=model)
+    state = SeriesState(
+        series, info.metric, info.labels, Detector(settings), model=model, kind=info.kind
+    )
     unscored = records
     if stored is not None:
         try:
@@ -227,8 +245,7 @@ def restore_series(
             log.warning("state of series %s is unreadable, replaying points: %s", series, error)
     for record in unscored:
         state.score(float(record["time"]), float(record["value"]))
-    reading = info.get("last_reading")
-    state.last_reading = (reading[0], reading[1]) if reading else None
+    state.last_reading = info.last_reading
     return state
 
 

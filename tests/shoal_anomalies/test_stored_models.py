@@ -20,6 +20,7 @@ from shoal_anomalies.multivariate import CombinationForest
 from shoal_anomalies.points import series_id
 from shoal_anomalies.seasonal_model import SeasonalModel
 from shoal_anomalies.stored_models import load_forest, load_season
+from shoal_anomalies.stored_series import load_all_series
 from shoal_anomalies.stream_processor import StreamProcessor
 
 METRICS = ["load", "latency", "cpu"]
@@ -162,9 +163,7 @@ async def test_processing_continues_until_the_next_fit_replaces_unreadable_model
     found = [orjson.loads(a) for a in await online.zrange(keys.ANOMALIES, 0, -1)]
     assert found[-1]["value"] == 1e6
     await jobs.archive_new_points(ctx)
-    series_info = {
-        k.decode(): orjson.loads(v) for k, v in (await online.hgetall(keys.SERIES)).items()
-    }
+    series_info = load_all_series(await online.hgetall(keys.SERIES))
     await jobs.store_forests(
         ctx, model_fitting.fit_forests(await jobs.read_history(ctx), series_info)
     )

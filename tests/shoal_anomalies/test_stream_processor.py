@@ -26,6 +26,7 @@ from shoal_anomalies.alert_state import read_alert_state
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.notifier import Notifier
 from shoal_anomalies.points import series_id
+from shoal_anomalies.stored_series import load_all_series
 from shoal_anomalies.stream_processor import StreamProcessor
 
 pytestmark = pytest.mark.anyio
@@ -73,12 +74,10 @@ async def anomalies(ctx):
     return [orjson.loads(a) for a in await ctx.stores.online.zrange(keys.ANOMALIES, 0, -1)]
 
 
-async def read_points(ctx, metric="error_rate", labels=None):
-    return recent_points.merge_records(
-        recent_points.unpack(
-            await ctx.stores.online.get(keys.recent_points(series_id(metric, labels or {})))
-        )
-    )
+async def read_points(ctx, metric="error_rate", labels=None, kind="gauge"):
+    series = series_id(metric, labels or {}, kind)
+    packed = await ctx.stores.online.get(keys.recent_points(series))
+    return recent_points.merge_records(recent_points.unpack(packed))
 
 
 async def test_a_high_error_rate_sends_one_explained_page(ctx, processor):
@@ -159,7 +158,8 @@ async def test_a_counter_is_scored_as_its_rate_across_restarts(ctx, processor):
     await without_delivery(StreamProcessor()).handle(
         ctx, events(counted[2:], "hits", kind="counter", until=now)
     )
-    assert (await read_points(ctx, "hits")).values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
+    values = (await read_points(ctx, "hits", kind="counter")).values
+    assert values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -367,10 +367,7 @@ async def fitted_forest(ctx, processor, labels, until):
     for metric, values in (("load", load), ("latency", latency), ("cpu", cpu)):
         await processor.handle(ctx, events(values, metric, labels=labels, until=until))
     await jobs.archive_new_points(ctx)
-    about = {
-        k.decode(): orjson.loads(v)
-        for k, v in (await ctx.stores.online.hgetall(keys.SERIES)).items()
-    }
+    about = load_all_series(await ctx.stores.online.hgetall(keys.SERIES))
     forests = model_fitting.fit_forests(await jobs.read_history(ctx), about)
     await jobs.store_forests(ctx, forests)
     await ctx.stores.online.set(keys.FITTED_AT, "1")
