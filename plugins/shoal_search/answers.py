@@ -10,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .analyzer import Analyzer
 from .items import ItemType
-from .rows import SHOWN, read_passages
+from .rows import read_passages
 from .searcher import Found, Question
 from .snippets import find_highlights, snippet
 
-HIT_FIELDS = (*SHOWN, "passages")
-"""The fields of a row that a hit is made of."""
 PARTS = ("semantic", "keyword", "recency")
 
 Range = tuple[int, int]
@@ -114,7 +112,6 @@ class SimilarItems(Body):
 
 
 def hit_body(
-    row: Mapping[str, Any],
     found: Found,
     question: Question,
     analyzer: Analyzer,
@@ -124,22 +121,21 @@ def hit_body(
     """A hit with its scores.
 
     Args:
-        row: With an `id` and the fields `HIT_FIELDS`.
-        found: Its scores.
+        found: The item and its scores.
         question: What was asked for.
         analyzer: Finds the words to mark.
         explain: Whether to say why it is a hit.
     """
-    ways, scores = question.ways, found.scores
-    passage = _passage(row, found.passage)
-    hit = _body(row, passage, ways, analyzer)
+    ways, scores, candidate = question.ways, found.scores, found.candidate
+    passage = _passage(candidate.row, found.passage)
+    hit = _body(candidate.id, candidate.row, passage, ways, analyzer)
     hit["score"] = round(scores.total, 6)
     hit["scores"] = {part: round(getattr(scores, part), 6) for part in PARTS}
     if explain:
         hit["explanation"] = {
             "weights": {part: getattr(question.parameters, f"{part}_weight") for part in PARTS},
             "lift": scores.lift,
-            "words": sorted(way for way in ways if found.candidate.document.count(way)),
+            "words": sorted(way for way in ways if candidate.document.count(way)),
             "passage": None if found.passage is None else passage,
         }
     return hit
@@ -149,7 +145,7 @@ def sorted_hit(
     row: Mapping[str, Any], terms: Collection[str], analyzer: Analyzer
 ) -> dict[str, Any]:
     """A hit of a list that is sorted by time, which has no scores."""
-    hit = _body(row, (0, len(row["body"])), terms, analyzer)
+    hit = _body(row["id"], row, (0, len(row["body"])), terms, analyzer)
     return {**hit, "score": None, "scores": None}
 
 
@@ -165,7 +161,7 @@ def suggested_item(row: Mapping[str, Any], marks: Sequence[Range]) -> dict[str, 
 
 
 def _body(
-    row: Mapping[str, Any], passage: Range, terms: Collection[str], analyzer: Analyzer
+    id: str, row: Mapping[str, Any], passage: Range, terms: Collection[str], analyzer: Analyzer
 ) -> dict[str, Any]:
     start, end = passage
     text = snippet(row["body"][start:end], terms, analyzer)
@@ -174,7 +170,7 @@ def _body(
     if end < len(row["body"]) and not text.endswith("…"):
         text = f"{text}…"
     return {
-        "id": row["id"],
+        "id": id,
         "board_id": row["board"],
         "type": row["type"],
         "title": row["title"],

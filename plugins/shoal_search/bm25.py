@@ -1,8 +1,10 @@
 """BM25 of some documents, from statistics of those that the asker may see."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,56 @@ class Document:
         return self._terms.count(f" {term} ")
 
 
+@dataclass(frozen=True, slots=True)
+class TermCounts:
+    """How often terms occur in documents.
+
+    Attributes:
+        columns: The column of each term.
+        counts: Shape (documents, terms).
+        lengths: Of the documents, in terms.
+    """
+
+    columns: Mapping[str, int]
+    counts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, documents: Sequence[Document], terms: Iterable[str]) -> "TermCounts":
+        """Count terms in documents."""
+        columns = {term: column for column, term in enumerate(sorted(terms))}
+        counts = [document.count(term) for document in documents for term in columns]
+        lengths = [document.length for document in documents]
+        shape = len(documents), len(columns)
+        return cls(columns, np.array(counts, int).reshape(shape), np.array(lengths, float))
+
+    def ordered(self, order: Sequence[int]) -> "TermCounts":
+        """The documents in another order, or some of them."""
+        return replace(self, counts=self.counts[order], lengths=self.lengths[order])
+
+    def have_all(self, query: Sequence[QueryTerm]) -> np.ndarray:
+        """Which documents have a way of everything that is asked for."""
+        having = np.ones(len(self.lengths), bool)
+        for asked in query:
+            having &= self.counts[:, [self.columns[way] for way, _ in asked.ways]].any(axis=1)
+        return having
+
+    def rarity(self, terms: Collection[str], corpus: Corpus) -> np.ndarray:
+        """The sum of the idf of those of the terms that a document has, for each."""
+        rarity = np.zeros(len(self.lengths))
+        for term in sorted(terms):
+            rarity += corpus.idf(term) * (self.counts[:, self.columns[term]] > 0)
+        return rarity
+
+
 def bm25(
     query: Sequence[QueryTerm],
-    documents: Iterable[Document],
+    found: TermCounts,
     corpus: Corpus,
     *,
     k1: float = 0.9,
     b: float = 0.4,
-) -> list[float]:
+) -> np.ndarray:
     """Score documents by BM25.
 
     The score is Σ idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)).
@@ -71,7 +115,7 @@ def bm25(
 
     Args:
         query: What is asked for.
-        documents: The documents.
+        found: The documents, with all terms of the query counted.
         corpus: Statistics of what the asker may see.
         k1: Term-frequency saturation.
         b: Length normalization, in [0, 1].
@@ -82,20 +126,13 @@ def bm25(
     Source: Robertson & Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond
     (2009).
     """
-    mean = max(corpus.mean_length, 1)
-    weighted = [
-        [(way, asked.times * weight * corpus.idf(way) * (k1 + 1)) for way, weight in asked.ways]
-        for asked in query
-    ]
-    scores = []
-    for document in documents:
-        norm = k1 * (1 - b + b * document.length / mean)
-        score = 0.0
-        for ways in weighted:
-            best = 0.0
-            for way, weight in ways:
-                if tf := document.count(way):
-                    best = max(best, weight * tf / (tf + norm))
-            score += best
-        scores.append(score)
+    norm = k1 * (1 - b + b * found.lengths / max(corpus.mean_length, 1))
+    scores = np.zeros(len(found.lengths))
+    for asked in query:
+        best = np.zeros(len(found.lengths))
+        for way, weight in asked.ways:
+            tf = found.counts[:, found.columns[way]]
+            share = np.divide(tf, tf + norm, out=np.zeros_like(best), where=tf > 0)
+            best = np.maximum(best, weight * corpus.idf(way) * (k1 + 1) * share)
+        scores += asked.times * best
     return scores

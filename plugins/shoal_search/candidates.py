@@ -6,7 +6,7 @@ statistics of all items, it is asked for all or for the newest.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from shoal import AnyOf, Equals, Hit
 
 from .bm25 import Document
+from .rows import SHOWN
 from .scopes import Scope
 from .word_statistics import WordStatistics
 
@@ -30,7 +31,7 @@ MAX_TIED = 8
 """Different texts that are equally near at the last place."""
 MAX_NAMED = 20
 """Items with an id or an address of the query."""
-FIELDS = ("title", "words", "updated", "digest", "vectors")
+FIELDS = (*SHOWN, "passages", "words", "digest", "vectors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Candidate:
         updated: Milliseconds since 1970.
         document: Its terms.
         vectors: Shape (passages, dimension), each row of length 1.
-        digest: Equal texts have the same.
+        row: The fields `FIELDS`.
     """
 
     id: str
@@ -51,19 +52,13 @@ class Candidate:
     updated: int
     document: Document
     vectors: np.ndarray
-    digest: str
+    row: Mapping[str, Any]
 
     @classmethod
     def of(cls, id: str, row: Mapping[str, Any]) -> "Candidate":
         """The candidate of a row with the fields `FIELDS`."""
-        return cls(
-            id,
-            row["title"] or "",
-            row["updated"],
-            Document(row["words"] or ""),
-            row["vectors"],
-            row["digest"] or "",
-        )
+        words = Document(row["words"] or "")
+        return cls(id, row["title"] or "", row["updated"], words, row["vectors"], row)
 
 
 async def nearest_items(scope: Scope, vector: Any, limit: int) -> list[Candidate]:
@@ -89,7 +84,7 @@ async def nearest_items(scope: Scope, vector: Any, limit: int) -> list[Candidate
 async def _newest_of_same_text(scope: Scope, tied: Sequence[Hit], limit: int) -> list[Candidate]:
     """The newest of the items with the texts of these hits."""
     found = {hit.id: Candidate.of(hit.id, hit.fields) for hit in tied}
-    for digest in sorted({candidate.digest for candidate in found.values()})[:MAX_TIED]:
+    for digest in sorted({hit.fields["digest"] or "" for hit in tied})[:MAX_TIED]:
         for candidate in await _newest(scope, "digest", [digest], limit):
             found[candidate.id] = candidate
     return sorted(found.values(), key=lambda candidate: (-candidate.updated, candidate.id))
@@ -115,40 +110,37 @@ async def named_items(scope: Scope, names: Sequence[str]) -> list[Candidate]:
 
 
 async def matching_items(
-    scope: Scope, terms: Collection[str], statistics: WordStatistics
+    scope: Scope, terms: Set[str], statistics: WordStatistics
 ) -> tuple[list[Candidate], dict[str, int]]:
     """The items with words of a query, and in how many items of the scope each word is.
 
-    All items with its rarest words are found, as many as there are no more than
-    `MAX_MATCHING` of, and those that have the others together, or the newest of them.
+    If they are no more than `MAX_MATCHING`, all are found. Else all with its rarest
+    words are, as many as there are no more than `MAX_MATCHING` of, and those that have
+    the others together, or the newest of them.
     """
-    frequency = statistics.known(scope, terms)
-    rare, _ = split_terms(terms, frequency)
-    found = await _all_with(scope, rare)
-    if found is None:
-        frequency |= await statistics.count(scope, rare)
-        rare, _ = split_terms(terms, frequency)
-        found = await _all_with(scope, rare) or {}
-    counted = {
-        term: sum(candidate.document.count(term) > 0 for candidate in found.values())
-        for term in rare
-    }
-    frequency |= counted
-    statistics.remember(scope, counted)
-    if frequent := split_terms(terms, frequency)[1]:
-        for candidate in await _some_with(scope, frequent):
-            found.setdefault(candidate.id, candidate)
-    return list(found.values()), frequency
+    known = statistics.known(scope, terms)
+    are_few = max(known.values(), default=0) <= MAX_MATCHING
+    if are_few and await scope.count(AnyOf("words", terms)) <= MAX_MATCHING:
+        found = await _with(scope, terms)
+        counted = _count(found, terms)
+        statistics.remember(scope, counted)
+        return found, counted
+    known |= await statistics.count(scope, terms - known.keys())
+    rare, frequent = split_terms(known)
+    found, together = await asyncio.gather(_with(scope, rare), _some_with(scope, frequent))
+    candidates = {candidate.id: candidate for candidate in (*found, *together)}
+    return list(candidates.values()), known | _count(found, rare)
 
 
-def split_terms(
-    terms: Collection[str], frequency: Mapping[str, int]
-) -> tuple[list[str], list[str]]:
-    """The rare terms, which are looked for, and the frequent ones, the rarest first.
+def _count(candidates: Sequence[Candidate], terms: Collection[str]) -> dict[str, int]:
+    """How many candidates have each term."""
+    documents = [candidate.document for candidate in candidates]
+    return {term: sum(document.count(term) > 0 for document in documents) for term in terms}
 
-    A term that was not counted yet is taken for a rare one.
-    """
-    ordered = sorted((frequency.get(term, 0), term) for term in terms)
+
+def split_terms(frequency: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """The rare terms, whose items are all found, and the others, the rarest first."""
+    ordered = sorted((count, term) for term, count in frequency.items())
     items, rare = 0, 0
     while rare < len(ordered) and items + ordered[rare][0] <= MAX_MATCHING:
         items += ordered[rare][0]
@@ -156,40 +148,31 @@ def split_terms(
     return [term for _, term in ordered[:rare]], [term for _, term in ordered[rare:]]
 
 
-async def _all_with(scope: Scope, terms: Sequence[str]) -> dict[str, Candidate] | None:
-    """All items with any of these terms; None if there are more than can be scored."""
-    if not terms:
-        return {}
+async def _some_with(scope: Scope, terms: Sequence[str]) -> list[Candidate]:
+    """Items that have some frequent terms together, or the newest with them."""
+    having = min(len(terms), 1)
+    for together in range(2, min(len(terms), MAX_TOGETHER) + 1):
+        items = await scope.count(*(Equals("words", term) for term in terms[:together]))
+        if 0 < items <= MAX_NEWEST:
+            return await _with(scope, terms[:together], every=True)
+        if not items:
+            break
+        having = together
+    return await _newest(scope, "words", terms[:having], MAX_NEWEST) if having else []
+
+
+async def _with(scope: Scope, terms: Collection[str], *, every: bool = False) -> list[Candidate]:
+    """The items with any, or every, of these terms, of which there are few."""
     hits = await scope.stores.vectors.matching(
         scope.collection,
         "words",
-        terms,
-        limit=MAX_MATCHING + 1,
+        sorted(terms),
+        limit=MAX_MATCHING,
+        every=every,
         filter=scope.filter,
         fields=FIELDS,
     )
-    if len(hits) > MAX_MATCHING:
-        return None
-    return {hit.id: Candidate.of(hit.id, hit.fields) for hit in hits}
-
-
-async def _some_with(scope: Scope, terms: Sequence[str]) -> list[Candidate]:
-    """Items that have some frequent terms together, or the newest with them."""
-    for together in range(min(2, len(terms)), min(len(terms), MAX_TOGETHER) + 1):
-        hits = await scope.stores.vectors.matching(
-            scope.collection,
-            "words",
-            terms[:together],
-            limit=MAX_NEWEST + 1,
-            every=True,
-            filter=scope.filter,
-            fields=FIELDS,
-        )
-        if not hits:
-            break
-        if len(hits) <= MAX_NEWEST:
-            return [Candidate.of(hit.id, hit.fields) for hit in hits]
-    return await _newest(scope, "words", terms[: max(together - (not hits), 1)], MAX_NEWEST)
+    return [Candidate.of(hit.id, hit.fields) for hit in hits]
 
 
 async def _newest(scope: Scope, field: str, values: Sequence[str], limit: int) -> list[Candidate]:

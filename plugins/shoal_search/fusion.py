@@ -1,7 +1,7 @@
 """Combines the parts of a score, and orders what was found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ LIFTED = 2
 """The places that items are lifted to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(NamedTuple):
     """Parts in [0, 1], and their weighted sum.
 
     Attributes:
@@ -70,9 +69,9 @@ def fuse(
         + parameters.keyword_weight * keyword
         + parameters.recency_weight * recency
     ).round(DIGITS + 1)
-    order = sorted(range(len(ids)), key=lambda i: (-total[i], -times[i], ids[i]))
+    order = np.lexsort((np.asarray(ids, object), -times, -total)).tolist()
     parts = np.stack([semantic, keyword, recency, total], axis=1).tolist()
-    return [(i, Scores(*parts[i])) for i in order]
+    return [(i, Scores._make((*parts[i], 0.0))) for i in order]
 
 
 def lift(scores: Sequence[Scores], named: Sequence[float], rare: Sequence[float]) -> Ranked:
@@ -114,4 +113,4 @@ def _move(ranked: Ranked, place: int, target: int) -> None:
         _, scores = ranked.pop(at)
         total = ranked[target][1].total
         added = round(total - scores.total, DIGITS + 1)
-        ranked.insert(target, (place, replace(scores, total=total, lift=added)))
+        ranked.insert(target, (place, scores._replace(total=total, lift=added)))

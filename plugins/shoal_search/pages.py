@@ -101,7 +101,7 @@ async def page_by_relevance(
     if len(page) == limit:
         return page, Position(position.now, frozenset(seen))
     others, last = await _others(scope, seen, position.after, limit - len(page))
-    scored = {f.candidate.id: f for f in ranking.question.score(others, ranking.best)}
+    scored = {f.candidate.id: f for f in ranking.question.score(others, ranking.best).found}
     page += [scored[candidate.id] for candidate in others]
     return page, None if last is None else Position(position.now, frozenset(seen), last)
 

@@ -26,7 +26,6 @@ from shoal import (
 )
 
 from .answers import (
-    HIT_FIELDS,
     SearchResults,
     SimilarItems,
     Suggestions,
@@ -49,8 +48,9 @@ from .items import ItemType, reject_number
 from .pages import Position, page_by_relevance, page_by_time, read_position, write_position
 from .parameters import SearchParameters, SearchSettings
 from .query_text import MAX_QUERY, QueryText, read_query, typed_words
+from .rows import SHOWN
 from .scopes import Scope, narrow
-from .searcher import Found, Question, Searcher
+from .searcher import Question, Searcher
 from .suggester import suggest
 from .writer import shared_analyzer
 
@@ -190,10 +190,10 @@ class SearchRoutes:
         parameters = scoped.ctx.parameters(SearchParameters)
         ranking = await searcher.rank(scope, query, parameters, position.now)
         page, next = await page_by_relevance(scope, ranking, position, limit)
-        hits = await self._hits(scoped, page, ranking.question, explain=explain)
+        question = ranking.question
         return {
-            "hits": hits,
-            "total": ranking.question.corpus.documents,
+            "hits": [hit_body(found, question, self._analyzer, explain=explain) for found in page],
+            "total": question.corpus.documents,
             "next": next,
             "corrections": [
                 {
@@ -201,7 +201,7 @@ class SearchRoutes:
                     "meant": list(c.meant),
                     "kind": c.kind,
                 }
-                for c in ranking.question.corrections
+                for c in question.corrections
             ],
         }
 
@@ -215,20 +215,10 @@ class SearchRoutes:
         (ids, next), total = await asyncio.gather(
             page_by_time(scope, position, limit), scope.count()
         )
-        rows = await self._rows(scoped, ids, HIT_FIELDS)
+        rows = await self._rows(scoped, ids, SHOWN)
         terms = {term for word in words for term in word.terms}
         hits = [sorted_hit(rows[id], terms, self._analyzer) for id in ids if id in rows]
         return {"hits": hits, "total": total, "next": next, "corrections": []}
-
-    async def _hits(
-        self, scoped: _Scoped, page: Sequence[Found], question: Question, *, explain: bool = False
-    ) -> list[dict[str, Any]]:
-        rows = await self._rows(scoped, [found.candidate.id for found in page], HIT_FIELDS)
-        return [
-            hit_body(rows[found.candidate.id], found, question, self._analyzer, explain=explain)
-            for found in page
-            if found.candidate.id in rows
-        ]
 
     async def _rows(
         self, scoped: _Scoped, ids: Sequence[str], fields: Sequence[str]
@@ -300,7 +290,8 @@ class SearchRoutes:
             parameters = scoped.ctx.parameters(SearchParameters)
             near = await nearest_items(scope, vector, MAX_SIMILAR)
             question = Question(vector, (), Corpus(0, 1, {}), (), parameters, now)
-            hits = await self._hits(scoped, question.score(near)[:limit], question)
+            best = question.score(near).found[:limit]
+            hits = [hit_body(found, question, self._analyzer) for found in best]
         return json_response({"hits": hits, "took_ms": _milliseconds(began)})
 
     def _read(self, q: str) -> QueryText:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .analyzer import Analyzer
-from .bm25 import Corpus, QueryTerm, bm25
+from .bm25 import Corpus, QueryTerm, TermCounts, bm25
 from .candidates import Candidate, matching_items, named_items, nearest_items
 from .corrections import CERTAINTY, Correction, find_corrections
 from .fusion import Scores, fuse, lift
@@ -45,6 +45,10 @@ class Found:
     scores: Scores
     passage: int | None
 
+    def scored(self, scores: Scores) -> "Found":
+        """The same item with other scores."""
+        return self if scores is self.scores else replace(self, scores=scores)
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -71,34 +75,43 @@ class Question:
         """The terms that stand for what is asked for."""
         return frozenset(way for term in self.terms for way, _ in term.ways)
 
-    def keyword_scores(self, candidates: Sequence[Candidate]) -> list[float]:
-        """BM25 of each, ≥ 0."""
-        documents = [candidate.document for candidate in candidates]
-        k1, b = self.parameters.bm25_k1, self.parameters.bm25_b
-        return bm25(self.terms, documents, self.corpus, k1=k1, b=b)
-
-    def score(self, candidates: Sequence[Candidate], best: float | None = None) -> list[Found]:
-        """Score items in all parts, best first; `best` is the BM25 that counts as 1."""
+    def score(self, candidates: Sequence[Candidate], best: float | None = None) -> "Ranking":
+        """Score items in all parts, best first; `best` is the BM25 that counts as 1, by
+        default theirs.
+        """
         cosines, passages = _similarity(candidates, self.vector)
+        counts = TermCounts.of([candidate.document for candidate in candidates], self.ways)
+        k1, b = self.parameters.bm25_k1, self.parameters.bm25_b
+        words = bm25(self.terms, counts, self.corpus, k1=k1, b=b)
+        best = float(words.max(initial=0)) if best is None else best
         ranked = fuse(
             cosines,
-            self.keyword_scores(candidates),
+            words,
             [candidate.updated for candidate in candidates],
             [candidate.id for candidate in candidates],
             now=self.now,
             parameters=self.parameters,
             best=best,
         )
-        return [Found(candidates[i], scores, passages[i]) for i, scores in ranked]
+        found = [Found(candidates[i], scores, passages[i]) for i, scores in ranked]
+        return Ranking(self, found, best, counts.ordered([i for i, _ in ranked]))
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What a search found: the items, best first, and the BM25 that counts as 1."""
+    """What a search found.
+
+    Attributes:
+        question: What was asked for.
+        found: The items, best first.
+        best: The BM25 that counts as 1.
+        counts: The terms of each item as `score` ordered them.
+    """
 
     question: Question
     found: list[Found]
     best: float
+    counts: TermCounts = field(repr=False)
 
 
 class Searcher:
@@ -134,7 +147,7 @@ class Searcher:
         words = typed_words(query.text, self._analyzer)
         (vector, nearest), (matching, frequency), named, documents, mean = await asyncio.gather(
             self._nearest(scope, query.text, parameters.candidates),
-            matching_items(scope, counted_terms(words), self._statistics),
+            matching_items(scope, frozenset(counted_terms(words)), self._statistics),
             named_items(scope, query.names),
             scope.count(),
             self._statistics.mean_length(scope),
@@ -152,22 +165,16 @@ class Searcher:
         corpus = Corpus(documents, mean, frequency)
         question = Question(vector, terms, corpus, tuple(corrections), parameters, now)
         candidates = list({c.id: c for c in (*nearest, *matching, *named)}.values())
-        best = max(question.keyword_scores(candidates), default=0.0)
-        found = question.score(candidates, best)
+        ranking = question.score(candidates)
         codes, rare = rare_terms(query.text, words, frequency)
         names = {candidate.id for candidate in named}
-        lifted = lift(
-            [f.scores for f in found],
-            [
-                BY_NAME * (f.candidate.id in names)
-                + BY_TITLE * self._title_share(f.candidate, question)
-                + rarity(f.candidate, codes, corpus)
-                for f in found
-            ],
-            [rarity(f.candidate, rare, corpus) for f in found],
-        )
-        found = [replace(found[place], scores=scores) for place, scores in lifted[:MAX_RANKED]]
-        return Ranking(question, found, best)
+        found, counts = ranking.found, ranking.counts
+        naming = BY_TITLE * self._title_shares(ranking) + counts.rarity(codes, corpus)
+        naming += BY_NAME * np.array([f.candidate.id in names for f in found], float)
+        scores = [f.scores for f in found]
+        lifted = lift(scores, naming.tolist(), counts.rarity(rare, corpus).tolist())
+        best = [(found[place], scores) for place, scores in lifted[:MAX_RANKED]]
+        return replace(ranking, found=[f.scored(scores) for f, scores in best])
 
     async def _nearest(
         self, scope: Scope, text: str, limit: int
@@ -175,18 +182,17 @@ class Searcher:
         vector = await self._encode(scope.tenant, text)
         return vector, await nearest_items(scope, vector, limit)
 
-    def _title_share(self, candidate: Candidate, question: Question) -> float:
-        """How much of a title a query has, where the title has all of the query."""
+    def _title_shares(self, ranking: Ranking) -> np.ndarray:
+        """How much of each title a query has, where the title has all of the query."""
+        shares, question = np.zeros(len(ranking.found)), ranking.question
         asked = [[way for way, _ in term.ways] for term in question.terms]
-        if not asked or not candidate.title:
-            return 0.0
-        if not all(any(map(candidate.document.count, ways)) for ways in asked):
-            return 0.0
-        title = set(self._analyzer.stems(candidate.title))
-        if not all(title.intersection(ways) for ways in asked):
-            return 0.0
-        share = len(title & question.ways) / len(title)
-        return share if share >= TITLE_SHARE else 0.0
+        likely = ranking.counts.have_all(question.terms) if asked else shares
+        for place in np.flatnonzero(likely):
+            title = set(self._analyzer.stems(ranking.found[place].candidate.title))
+            if all(title.intersection(ways) for ways in asked):
+                share = len(title & question.ways) / len(title)
+                shares[place] = share if share >= TITLE_SHARE else 0.0
+        return shares
 
 
 def counted_terms(words: Sequence[TypedWord]) -> list[str]:
@@ -213,11 +219,6 @@ def asked_terms(
                 if term in counted:
                     asked[((term, 1.0),)] += 1
     return tuple(QueryTerm(ways, times) for ways, times in asked.items() if ways)
-
-
-def rarity(candidate: Candidate, terms: Collection[str], corpus: Corpus) -> float:
-    """How rare those of the terms are that an item has."""
-    return sum(corpus.idf(term) for term in sorted(terms) if candidate.document.count(term))
 
 
 def _similarity(

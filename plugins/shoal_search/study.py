@@ -1,6 +1,6 @@
 """The offline study: which parameters rank judged queries best."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +9,13 @@ from shoal import Invalid, Parameters, Study
 
 from .analyzer import Analyzer
 from .beir import load_collection, ndcg
-from .bm25 import Corpus, Document, bm25
-from .candidates import MAX_NEWEST, Candidate, split_terms
+from .bm25 import Corpus, Document, TermCounts, bm25
+from .candidates import MAX_MATCHING, MAX_NEWEST, Candidate, split_terms
 from .fusion import fuse, lift
 from .parameters import SearchParameters
 from .query_text import TypedWord, typed_words
 from .rare_words import rare_terms
-from .searcher import asked_terms, counted_terms, rarity
+from .searcher import asked_terms, counted_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def load(folder: str) -> list[JudgedQuery]:
         zip(collection.documents, passages, strict=True)
     ):
         terms = analyzer.stems(passage)
-        candidates.append(Candidate(id, title, 0, Document(" ".join(terms)), none, id))
+        candidates.append(Candidate(id, title, 0, Document(" ".join(terms)), none, {}))
         for term in set(terms):
             postings.setdefault(term, []).append(position)
     mean = float(np.mean([candidate.document.length for candidate in candidates]))
@@ -90,31 +90,45 @@ def _quality(query: JudgedQuery, parameters: SearchParameters) -> float:
     documents, postings = query.documents, query.documents.postings
     counted = counted_terms(query.words)
     frequency = {term: len(postings.get(term, ())) for term in counted}
-    rare, frequent = split_terms(counted, frequency)
     near = np.argsort(-query.cosine, kind="stable")[: parameters.candidates].tolist()
-    matching = [position for term in rare for position in postings.get(term, ())]
-    if len(frequent) > 1:
-        matching += sorted(set(postings[frequent[0]]) & set(postings[frequent[1]]))[:MAX_NEWEST]
-    positions = list(dict.fromkeys([*near, *matching]))
+    positions = list(dict.fromkeys([*near, *_matching(postings, frequency)]))
     candidates = [documents.candidates[position] for position in positions]
     corpus = Corpus(len(documents.candidates), documents.mean_length, frequency)
+    asked = asked_terms(query.words)
+    counts = TermCounts.of([candidate.document for candidate in candidates], frequency)
     k1, b = parameters.bm25_k1, parameters.bm25_b
     ranked = fuse(
         query.cosine[positions],
-        bm25(asked_terms(query.words), [c.document for c in candidates], corpus, k1=k1, b=b),
+        bm25(asked, counts, corpus, k1=k1, b=b),
         [0] * len(candidates),
         [candidate.id for candidate in candidates],
         now=0,
         parameters=parameters,
     )
     codes, others = rare_terms(query.text, query.words, frequency)
+    counts = counts.ordered([i for i, _ in ranked])
     lifted = lift(
         [scores for _, scores in ranked],
-        [rarity(candidates[i], codes, corpus) for i, _ in ranked],
-        [rarity(candidates[i], others, corpus) for i, _ in ranked],
+        counts.rarity(codes, corpus).tolist(),
+        counts.rarity(others, corpus).tolist(),
     )
     ids = [candidates[ranked[place][0]].id for place, _ in lifted]
     return ndcg(ids, query.relevance)
+
+
+def _matching(postings: Mapping[str, list[int]], frequency: Mapping[str, int]) -> set[int]:
+    """The documents with words of a query, as `matching_items` finds them."""
+
+    def having(terms: Sequence[str]) -> set[int]:
+        return {position for term in terms for position in postings.get(term, ())}
+
+    if len(found := having(list(frequency))) <= MAX_MATCHING:
+        return found
+    rare, frequent = split_terms(frequency)
+    found = having(rare)
+    if len(frequent) > 1:
+        found |= set(sorted(having(frequent[:1]) & having(frequent[1:2]))[:MAX_NEWEST])
+    return found
 
 
 STUDY = Study(load, objective, "nDCG@10", fixed=("recency_weight", "half_life_days"))

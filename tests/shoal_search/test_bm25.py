@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.bm25 import Corpus, Document, QueryTerm
+from shoal_search.bm25 import Corpus, Document, QueryTerm, TermCounts
 from shoal_search.bm25 import bm25 as score
 
 CORPUS = Corpus(documents=10, mean_length=10, frequency={"rare": 1, "common": 9})
@@ -17,7 +17,8 @@ def bm25(
     query: list[str], documents: list[list[str]], corpus: Corpus, **options: float
 ) -> list[float]:
     asked = [QueryTerm(((term, 1.0),), times) for term, times in Counter(query).items()]
-    return score(asked, [Document(" ".join(d)) for d in documents], corpus, **options)
+    counts = TermCounts.of([Document(" ".join(d)) for d in documents], set(query))
+    return score(asked, counts, corpus, **options).tolist()
 
 
 def test_it_is_the_formula() -> None:

@@ -96,7 +96,8 @@ class Hit:
         id: The row's id.
         score: From `nearest`, the cosine in [-1, 1] of the row's most similar vector;
             from `matching`, a score ≥ 0 by which rows may be ordered.
-        fields: The values of the fields that were asked for.
+        fields: The values of the fields that were asked for, maybe of others too. Do
+            not change them: other searches may find the same objects.
     """
 
     id: str

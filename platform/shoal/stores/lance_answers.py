@@ -1,6 +1,6 @@
 """What LanceDB answers, as the contract wants it: cosines, tallies and listings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,43 +9,29 @@ import pyarrow.compute as pc
 
 from shoal.contract.vectors import Between, Equals, Hit, VectorSchema
 
-from .lance_tables import ID, VECTORS, from_arrow
+from .lance_tables import ID, VECTORS
 from .vector_conditions import NEVER, column, to_sql
 from .vector_cursors import Order, Position
 
 
-def cosines(found: pa.Table, query: np.ndarray) -> tuple[np.ndarray, int]:
+def cosines(rows: Sequence[Mapping[str, Any]], query: np.ndarray) -> tuple[np.ndarray, int]:
     """The greatest cosine of each row, and how many vectors there are.
 
     LanceDB's differ in the last bits between files, so that equal ones would not be.
     """
-    column_ = found[VECTORS].combine_chunks()
-    if isinstance(column_, pa.ChunkedArray):
-        column_ = pa.concat_arrays(column_.chunks) if column_.num_chunks else None
-    if column_ is None or not len(column_):
+    if not rows:
         return np.zeros(0), 0
-    flat = column_.flatten().flatten().to_numpy(zero_copy_only=False)
-    vectors = flat.reshape(-1, len(query)).astype(np.float64)
+    counts = np.array([len(row[VECTORS]) for row in rows])
+    vectors = np.concatenate([row[VECTORS] for row in rows]).astype(np.float64)
     lengths = np.sqrt((vectors * vectors).sum(axis=1))
     values = (vectors * query.astype(np.float64)).sum(axis=1) / lengths
-    counts = pc.list_value_length(column_).to_numpy(zero_copy_only=False).astype(int)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return np.clip(np.maximum.reduceat(values, starts), -1, 1), len(vectors)
 
 
-def hits_of(
-    found: pa.Table,
-    scores: np.ndarray,
-    schema: VectorSchema,
-    columns: Sequence[str],
-    fields: Sequence[str],
-) -> list[Hit]:
-    """Rows that were found, with their scores."""
-    rows = from_arrow(found, schema, columns)
-    return [
-        Hit(row[ID], float(score), {f: row[f] for f in fields})
-        for row, score in zip(rows, scores, strict=True)
-    ]
+def hit_of(row: Mapping[str, Any], score: float) -> Hit:
+    """A row that was found, with its score."""
+    return Hit(row[ID], float(score), row)
 
 
 def tally(values: pa.Array, start: str | None) -> Iterable[tuple[Any, int]]:

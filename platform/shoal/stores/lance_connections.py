@@ -54,6 +54,8 @@ class OpenTable:
     path: str
     is_local: bool
     upkeep: Any = field(default=None)
+    facts: tuple[int, int, bool] | None = None
+    """A version of the table, and what `index_facts` says of it."""
 
 
 _tables: "OrderedDict[tuple[str, str], OpenTable]" = OrderedDict()

@@ -77,10 +77,16 @@ async def optimize_table(opened: OpenTable) -> bool:
     return True
 
 
-async def has_flat_index(table: Any) -> bool:
-    """Whether vectors are indexed by themselves, so that its distances are exact."""
-    kinds = [i.index_type for i in await table.list_indices() if i.columns == [VECTORS]]
-    return all(kind == "IvfFlat" for kind in kinds)
+async def index_facts(opened: OpenTable) -> tuple[int, bool]:
+    """How many rows a table has, tombstones included, and whether its vectors are
+    indexed by themselves, or not at all, so that its distances are exact.
+    """
+    version = await opened.table.version()
+    if opened.facts is None or opened.facts[0] != version:
+        rows = await opened.table.count_rows()
+        kinds = [i.index_type for i in await opened.table.list_indices() if i.columns == [VECTORS]]
+        opened.facts = version, rows, all(kind == "IvfFlat" for kind in kinds)
+    return opened.facts[1:]
 
 
 async def _optimize_quietly(opened: OpenTable) -> None:

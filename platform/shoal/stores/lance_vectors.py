@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ from .configuration import StoreConfig
 from .json_values import original, path_start, values_column
 from .lake import run
 from .lake_location import LakeLocation
-from .lance_answers import after_position, comparable, cosines, hits_of, tally
+from .lance_answers import after_position, comparable, cosines, hit_of, tally
 from .lance_connections import OpenTable, use_table, write_lock
+from .lance_rows import ADDRESS, rows_at
 from .lance_tables import (
     ID,
     RETIRED,
@@ -43,7 +44,7 @@ from .lance_tables import (
     tombstones,
     vector_schema,
 )
-from .lance_upkeep import BYTE_ROWS, has_flat_index, note_write, optimize_table
+from .lance_upkeep import BYTE_ROWS, index_facts, note_write, optimize_table
 from .tenant_store import TenantStore
 from .vector_conditions import text_literal, to_sql
 from .vector_cursors import read_position, write_position
@@ -71,6 +72,10 @@ RETIRABLE = (
 )
 LIVE = f"{RETIRED} IS NULL"
 Plan = Literal["flat", "all", "some", "scan"]
+Search = Callable[[OpenTable], Awaitable[Any]]
+"""Gives a table with the column `ADDRESS`."""
+SEARCHES = 4
+"""Times that it is searched, where rows are written meanwhile."""
 PROBES = 100_000
 """More than an index has partitions: all are searched."""
 SCANNED_ROWS = 25_000
@@ -178,10 +183,11 @@ class LanceVectors(TenantStore):
             return []
         wanted, plan = limit + MARGIN, await self._plan(name, sql)
         while True:
-            found = await self._nearest(name, query, sql, wanted, columns, plan)
-            scores, vectors = await off_loop(cosines, found, query)
-            order = np.lexsort((found[ID].to_numpy(zero_copy_only=False), -scores))
-            if found.num_rows < wanted:
+            search = _nearest(query, sql, wanted, plan)
+            found, rows = await self._find(name, search, [VECTORS, *columns], keep=True)
+            scores, vectors = await off_loop(cosines, rows, query)
+            order = np.lexsort(([row[ID] for row in rows], -scores))
+            if len(rows) < wanted:
                 # These rows' vectors may have been all that the index was asked for.
                 if plan in ("some", "scan") or vectors < OVERFETCH * wanted:
                     break
@@ -193,8 +199,7 @@ class LanceVectors(TenantStore):
             if least < scores[order[limit - 1]] - TOLERANCE:
                 break
             wanted *= 4  # others may be as similar
-        best = order[:limit]
-        return await off_loop(hits_of, found.take(best), scores[best], schema, columns, fields)
+        return [hit_of(rows[i], scores[i]) for i in order[:limit]]
 
     async def matching(
         self,
@@ -228,12 +233,12 @@ class LanceVectors(TenantStore):
             found = opened.table.query().nearest_to_text(query)
             if sql:
                 found = found.where(sql)
-            return await found.limit(limit).select([ID, "_score", *columns]).to_arrow()
+            return await found.limit(limit).with_row_id().select(["_score"]).to_arrow()
 
-        found = await self._use(name, search)
+        found, rows = await self._find(name, search, columns, keep=True)
         scores = np.maximum(found["_score"].to_numpy(), 0)
-        hits = await off_loop(hits_of, found, scores, schema, columns, fields)
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        order = np.lexsort(([row[ID] for row in rows], -scores))
+        return [hit_of(rows[i], scores[i]) for i in order]
 
     async def count(self, name: str, *, filter: Sequence[Condition] = ()) -> int:
         sql = _live(to_sql(await self._schema(name), filter))
@@ -287,24 +292,19 @@ class LanceVectors(TenantStore):
             ColumnOrdering(column_name=sort, ascending=not descending, nulls_first=False),
             ColumnOrdering(column_name=ID, ascending=True, nulls_first=False),
         ]
-        keys = list(dict.fromkeys([ID, sort]))
 
         async def page(opened: OpenTable) -> Any:
-            query = opened.table.query().where(sql).order_by(ordering[: len(keys)])
-            return await query.limit(limit + 1).select(keys).to_arrow()
+            query = opened.table.query().where(sql).order_by(ordering[: 1 if sort == ID else 2])
+            return await query.limit(limit + 1).with_row_id().select([sort]).to_arrow()
 
-        found = (await self._use(name, page)).to_pylist()
-        more, found = len(found) > limit, found[:limit]
-        ids = [row[ID] for row in found]
-        rows = [{ID: i} for i in ids]
-        if columns:
-            full: dict[str, dict[str, Any]] = {}
-            for batch in in_batches(ids, BATCH):
-                got = await self._select(name, f"{sql} AND {_ids_sql(batch)}", columns)
-                full |= {row[ID]: row for row in got}
-            rows = [full[i] for i in ids if i in full]
-        further = write_position(order, (found[-1][sort], found[-1][ID])) if more else None
-        return Page(rows, further)
+        _, rows = await self._find(name, page, [sort, *columns], keep=False)
+        further = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            further = write_position(order, (last[sort], last[ID]))
+        return Page(
+            [{ID: row[ID], **{f: row[f] for f in columns}} for row in rows[:limit]], further
+        )
 
     async def optimize(self, name: str) -> None:
         while not await self._use(name, optimize_table):
@@ -381,35 +381,56 @@ class LanceVectors(TenantStore):
         """
 
         async def plan(opened: OpenTable) -> Plan:
-            if await opened.table.count_rows() <= BYTE_ROWS:
-                return "flat" if await has_flat_index(opened.table) else "all"
+            rows, is_flat = await index_facts(opened)
+            if rows <= BYTE_ROWS:
+                return "flat" if is_flat else "all"
             few = sql and await opened.table.count_rows(sql) <= SCANNED_ROWS
             return "scan" if few else "some"
 
         found: Plan = await self._use(name, plan)
         return found
 
-    async def _nearest(
-        self, name: str, query: Any, sql: str, limit: int, columns: list[str], plan: Plan
-    ) -> Any:
-        names = list(dict.fromkeys([ID, "_distance", VECTORS, *columns]))
+    async def _find(
+        self, name: str, search: Search, columns: Sequence[str], *, keep: bool
+    ) -> tuple[pa.Table, list[dict[str, Any]]]:
+        """What a search of addresses found, and the rows.
 
-        async def search(opened: OpenTable) -> Any:
-            found = opened.table.query().nearest_to(query).column(VECTORS).distance_type("cosine")
-            if plan == "scan":
-                found = found.bypass_vector_index()
-            elif plan == "flat":
-                found = found.nprobes(PROBES)
-            elif plan == "all":
-                found = found.nprobes(PROBES).refine_factor(ALL_REFINED)
-            else:
-                found = found.nprobes(SOME_PROBES).refine_factor(SOME_REFINED)
-            if sql:
-                found = found.where(sql)
-            rows = SOME_ROWS * limit if plan == "some" else limit
-            return await found.limit(rows).select(names).to_arrow()
+        Where some were written again or moved meanwhile, it is searched again.
+        """
 
-        return await self._use(name, search)
+        async def find(opened: OpenTable) -> tuple[pa.Table, list[dict[str, Any]]]:
+            for _ in range(SEARCHES):
+                found = await search(opened)
+                addresses = found[ADDRESS].to_pylist()
+                rows = await rows_at(opened, addresses, columns, keep=keep)
+                if len(rows) == len(addresses):
+                    return found, [rows[address] for address in addresses]
+            there = [address in rows for address in addresses]
+            return found.filter(pa.array(there)), [rows[a] for a in addresses if a in rows]
+
+        result: tuple[pa.Table, list[dict[str, Any]]] = await self._use(name, find)
+        return result
+
+
+def _nearest(query: np.ndarray, sql: str, limit: int, plan: Plan) -> Search:
+    """A search for the addresses of the rows with the most similar vectors."""
+
+    async def search(opened: OpenTable) -> Any:
+        found = opened.table.query().nearest_to(query).column(VECTORS).distance_type("cosine")
+        if plan == "scan":
+            found = found.bypass_vector_index()
+        elif plan == "flat":
+            found = found.nprobes(PROBES)
+        elif plan == "all":
+            found = found.nprobes(PROBES).refine_factor(ALL_REFINED)
+        else:
+            found = found.nprobes(SOME_PROBES).refine_factor(SOME_REFINED)
+        if sql:
+            found = found.where(sql)
+        rows = SOME_ROWS * limit if plan == "some" else limit
+        return await found.limit(rows).with_row_id().select(["_distance"]).to_arrow()
+
+    return search
 
 
 async def _read_schema(opened: OpenTable) -> VectorSchema:
