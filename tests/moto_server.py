@@ -24,19 +24,19 @@ class MotoServer:
     buckets: int = 0
 
     @classmethod
-    def start(cls) -> "MotoServer":
+    def start(cls, host: str = "127.0.0.1") -> "MotoServer":
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
             port = free.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         for _ in range(300):
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return cls(f"http://127.0.0.1:{port}", process)
+                socket.create_connection((host, port), 1).close()
+                return cls(f"http://{host}:{port}", process)
             except OSError:
                 time.sleep(0.1)
         process.kill()

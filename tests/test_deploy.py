@@ -1,23 +1,28 @@
 """The deployment files agree with the code."""
 
+import gzip
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import ray
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from shoal.runtime.configuration import Config
+from shoal.runtime.deployed_settings import find_secrets
 from shoal.runtime.environment import cluster_environment
 from shoal.runtime.serve_config import declarative_config
 
 ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
+RAY_SERVICE = Path(__file__).parent / "deploy_schemas/rayservice-v1.5.1.json.gz"
 CAPABILITIES = ["anomalies", "experiments", "features", "optimizer", "search"]
 
 
@@ -83,6 +88,58 @@ def test_every_pod_has_the_environment_that_serve_needs(
         found = {e["name"]: e["value"] for e in container["env"]}
         assert found.pop("RAY_SERVE_HAPROXY_BINARY_PATH") == "/usr/local/bin/haproxy"
         assert found == expected
+
+
+def test_every_object_passes_its_published_schema(
+    documents: dict[str, dict[str, Any]],
+) -> None:
+    """Kubernetes' own, strictly; KubeRay 1.5.1's from its repository (Apache-2.0),
+    without the descriptions.
+    """
+    schema = json.loads(gzip.decompress(RAY_SERVICE.read_bytes()))
+    unknown = list(unknown_fields(documents["RayService"], schema))
+    assert not unknown
+    jsonschema.validate(documents["RayService"], schema)
+    others = documents.keys() - {"RayService"}
+    assert others == {"ConfigMap", "NetworkPolicy", "PodDisruptionBudget"}
+    for kind in others:
+        kubernetes_validate.validate(documents[kind], "1.33", strict=True)
+
+
+def unknown_fields(value: Any, schema: dict[str, Any], at: str = "") -> Iterator[str]:
+    """What a schema of Kubernetes would drop: fields that it does not have."""
+    if isinstance(value, dict) and "properties" in schema:
+        for name, inner in value.items():
+            if name in schema["properties"]:
+                yield from unknown_fields(inner, schema["properties"][name], f"{at}.{name}")
+            elif (at, name) != ("", "metadata") and not schema.get("additionalProperties"):
+                yield f"{at}.{name}"
+    elif isinstance(value, list):
+        for inner in value:
+            yield from unknown_fields(inner, schema.get("items", {}), f"{at}[]")
+
+
+def test_the_policies_select_every_pod(documents: dict[str, dict[str, Any]]) -> None:
+    cluster = documents["RayService"]["spec"]["rayClusterConfig"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    labels = [group["template"]["metadata"]["labels"].items() for group in groups]
+    policy = documents["NetworkPolicy"]["spec"]
+    assert all(policy["podSelector"]["matchLabels"].items() <= found for found in labels)
+    budget = documents["PodDisruptionBudget"]["spec"]
+    wanted = budget["selector"]["matchLabels"].items() - {("ray.io/node-type", "worker")}
+    assert wanted <= labels[1] and budget["maxUnavailable"] == 1
+    assert all(group["minReplicas"] > budget["maxUnavailable"] for group in groups[1:])
+
+
+def test_only_the_http_port_is_open_to_everybody(documents: dict[str, dict[str, Any]]) -> None:
+    rules = documents["NetworkPolicy"]["spec"]["ingress"]
+    assert [r["ports"] for r in rules if "from" not in r] == [[{"protocol": "TCP", "port": 8000}]]
+
+
+def test_no_secret_is_written_into_an_object(documents: dict[str, dict[str, Any]]) -> None:
+    assert not list(find_secrets(documents["ConfigMap"]["data"]))
+    options = documents["RayService"]["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]
+    assert options["redisPassword"].keys() == {"valueFrom"} and "@" not in options["redisAddress"]
 
 
 def test_every_pod_is_probed_limited_and_not_root(documents: dict[str, dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from ray.serve import Application
 from shoal.contract.capability import Capability, Scaling
 
 from .backend_replica import BackendReplica
+from .cluster import TOKEN_MEMORY
 from .context import PlatformContext
 from .ingress import Ingress
 from .serve_config import LOGGING, ServeApplication
@@ -26,9 +27,8 @@ class Arguments(BaseModel):
 
 def deployment_options(name: str, scaling: Scaling) -> dict[str, Any]:
     """The options of `serve.deployment` that give a deployment its scaling."""
-    actor: dict[str, Any] = {"num_cpus": scaling.cpus, "num_gpus": scaling.gpus}
-    if scaling.memory is not None:
-        actor["memory"] = scaling.memory
+    memory = scaling.memory or TOKEN_MEMORY
+    actor: dict[str, Any] = {"num_cpus": scaling.cpus, "num_gpus": scaling.gpus, "memory": memory}
     options: dict[str, Any] = {
         "name": name,
         "ray_actor_options": actor,

@@ -12,6 +12,14 @@ from .serve_config import LOGGING
 from .status import cause
 
 NAMESPACE = "shoal"
+TOKEN_MEMORY = 2**20
+"""Bytes that an actor reserves so that Ray's SPREAD takes the machines in turn.
+
+Actors that reserve nothing are scheduled by a random machine, each of which has a turn
+of its own (Ray 2.60, `GcsActorScheduler::SelectForwardingNode`).
+"""
+SPREAD = {"scheduling_strategy": "SPREAD", "num_cpus": 0, "memory": TOKEN_MEMORY}
+"""Options of an actor that any machine may have."""
 
 
 def connect(address: str) -> Any:

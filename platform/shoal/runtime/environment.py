@@ -64,6 +64,9 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         env["SHOAL_RUNTIME"] = str(runtime)
     else:
         env |= deployed_environment(config)
+        # How long the other machines go on serving without Ray's head; then their
+        # raylets end.
+        env["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster listens on
         # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address,

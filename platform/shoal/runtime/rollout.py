@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shoal.contract.errors import NotFound
 
-TIMEOUT = 180.0
+TIMEOUT = 300.0
 """Seconds until the applications must be running."""
 
 Progress = Callable[[str], None]

@@ -21,7 +21,7 @@ from shoal.eventlog.subscription import Handled
 from shoal.router.quotas import BatchUsage
 from shoal.tenants.storage_size import measure_storage
 
-from .cluster import NAMESPACE
+from .cluster import NAMESPACE, SPREAD
 from .context import PlatformContext
 from .job_process import JobProcess
 from .job_runs import FINAL_STATES, Run
@@ -182,11 +182,9 @@ class Worker:
     def _spawn(self, run: Run) -> None:
         import ray
 
-        ray.remote(num_cpus=0, max_restarts=0)(JobProcess).options(
-            name=f"job {run.job} {run.id}.{run.attempt}",
-            lifetime="detached",
-            scheduling_strategy="SPREAD",
-        ).remote(run.id)
+        process: Any = ray.remote(JobProcess)
+        name = f"job {run.job} {run.id}.{run.attempt}"
+        process.options(**SPREAD, name=name, lifetime="detached", max_restarts=0).remote(run.id)
 
     async def _watch_runs(self) -> None:
         for run in await asyncio.to_thread(self._runs.requeue_lost):
@@ -251,8 +249,7 @@ def _get_or_create_worker(number: int) -> Any:
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
-        "scheduling_strategy": "SPREAD",
-        "num_cpus": 0,
+        **SPREAD,
         "max_restarts": -1,
         "max_task_retries": 0,
     }
