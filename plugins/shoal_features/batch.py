@@ -14,7 +14,7 @@ import pyarrow as pa
 from . import offline
 from .aggregation import aggregate, lookback_seconds, offline_schema, open_engine
 from .archive import open_archive
-from .ingest import GRACE, event_rows, record_computation
+from .ingest import GRACE, event_rows, put_off, record_computation
 from .online import OnlineRow, apply_events, write_rows
 from .values import from_micros, pack, to_micros
 from .views import View
@@ -138,9 +138,12 @@ async def rebuild_windows(stores: Any, view: View, *, batch_size: int = 5_000) -
     for batch in archive.batches(batch_size):
         events = (_ArchivedEvent(row) for row in batch.to_pylist())
         latest = now + MAX_AHEAD * 1_000_000
-        due = [row for row in event_rows(view, events) if 0 <= row.time <= latest]
-        if due:
-            fresh += (await apply_events(stores.online, plan, due, now, GRACE)).fresh
+        rows = [row for row in event_rows(view, events) if row.time >= 0]
+        due = [row for row in rows if row.time <= latest]
+        result = await apply_events(stores.online, plan, due, now, GRACE)
+        fresh += result.fresh
+        ahead = [row for row in rows if row.time > latest]
+        await put_off(stores.online, view, [*ahead, *result.future])
     return fresh
 
 

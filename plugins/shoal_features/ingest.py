@@ -70,11 +70,7 @@ async def ingest_events(
     views = [v for v in registry.views if v.kind == "stream"]
     for view, due in zip(views, await _due_events(online, views, latest), strict=True):
         rows = [row for row in event_rows(view, events) if row.time >= 0]
-        future = [row for row in rows if row.time > latest]
-        counts["future"] += len(future)
-        if future:
-            encoded = {_encode_row(row): row.time for row in future}
-            await online.zadd(keys.future_events(view.name), encoded)
+        counts["future"] += await put_off(online, view, (r for r in rows if r.time > latest))
         accepted = [row for row in rows if row.time <= latest] + [_decode_row(raw) for raw in due]
         if not accepted:
             continue
@@ -82,9 +78,11 @@ async def ingest_events(
         counts["applied"] += result.fresh
         counts["known"] += result.known
         counts["late"] += len(result.late)
+        counts["future"] += await put_off(online, view, result.future)
+        done = set(due) - {_encode_row(row) for row in result.future}
         pipe = online.pipeline()
-        if due:
-            pipe.zrem(keys.future_events(view.name), *due)
+        if done:
+            pipe.zrem(keys.future_events(view.name), *done)
         if result.late:
             late = {row.member: orjson.dumps([row.entity, row.time]) for row in result.late}
             pipe.hset(keys.late_events(view.name), mapping=late)
@@ -92,6 +90,14 @@ async def ingest_events(
         pipe.eval(RECORD_INGEST_SCRIPT, [keys.STATUS], [view.name, newest, now])
         await pipe.execute()
     return counts
+
+
+async def put_off(online: Any, view: View, rows: Iterable[EventRow]) -> int:
+    """Store events until they are due; returns how many."""
+    encoded = {_encode_row(row): row.time for row in rows}
+    if encoded:
+        await online.zadd(keys.future_events(view.name), encoded)
+    return len(encoded)
 
 
 async def publish_late_runs(log: Any, events: Sequence[Event]) -> None:

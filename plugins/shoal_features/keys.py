@@ -4,6 +4,8 @@ The ids of entities, and the names of entity types and views, come after it, so 
 tenant's names make one kind of key another.
 """
 
+from collections.abc import Sequence
+
 REGISTRY = ("registry",)
 """String: the tenant's definitions (JSON)."""
 
@@ -33,13 +35,18 @@ def values(entity: str, entity_id: str) -> tuple[str, ...]:
     return ("values", entity, entity_id)
 
 
-def window(entity: str, entity_id: str, view: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The keys of an entity's events of a view: their times, and their columns.
+def window(
+    entity: str, entity_id: str, view: str, distinct: Sequence[str] = ()
+) -> list[tuple[str, ...]]:
+    """The keys of an entity's events of a view, as the scripts of windows take them.
 
-    Both are in the Cluster slot of the entity's own key.
+    They are the events' times, columns and tiles, values ahead of the clock, and for
+    each of the columns `distinct` the latest times of its values. All are in the
+    Cluster slot of the entity's own key.
     """
     times = ("{}", *values(entity, entity_id), "{}", view)
-    return times, (*times, "columns")
+    latest = [(*times, "latest", column) for column in distinct]
+    return [times, *((*times, kind) for kind in ("columns", "tiles", "ahead")), *latest]
 
 
 def late_events(view: str) -> tuple[str, ...]:

@@ -10,9 +10,16 @@ from typing import Any
 from . import keys
 from .values import CODE_AT, CODES, JSON_AT, WINDOW, StoredValue, fit_number, unpack
 from .views import Feature, View
-from .windows import APPLY_SCRIPT, READ_SCRIPT, EventRow, WindowPlan
+from .window_scripts import APPLY_SCRIPT, READ_SCRIPT
+from .windows import EventRow, WindowPlan
 
 DAY = 86_400
+
+EVENTS_PER_SCRIPT = 200
+"""Events of one entity that are sent to a script at most; it may do fewer at a time."""
+
+WINDOWS_PER_SCRIPT = 8
+"""Windows of different lengths that one script reads."""
 
 WRITE_SCRIPT = """
 -- Write values of one entity; each replaces the stored one unless that is newer by
@@ -86,8 +93,8 @@ class ReadPlan:
         self._ttls = [view.ttl * 1_000_000 if view.ttl else None for view, _ in features]
         self._windows = []
         for view in dict.fromkeys(v for v, f in features if v.kind == "stream" and f.window):
-            indexes = [i for i, (v, f) in enumerate(features) if v is view and f.window]
-            self._windows.append(_WindowRead(view, indexes, [features[i][1] for i in indexes]))
+            own = {i: f for i, (v, f) in enumerate(features) if v is view and f.window}
+            self._windows.append(_WindowRead(view, own))
         self.reply_count = 1 + sum(window.reply_count for window in self._windows)
         """How many replies the commands for one entity give."""
 
@@ -95,7 +102,7 @@ class ReadPlan:
         """Queue the commands for one entity. `now` is in µs since 1970."""
         pipe.hmget(keys.values(self.entity, entity_id), self.names)
         for window in self._windows:
-            window.queue(pipe, self.entity, entity_id, now)
+            window.queue(pipe, entity_id, now)
 
     def decode(self, replies: Sequence[Any], now: int) -> list[ServedValue]:
         """The values of one entity, in the order of the features."""
@@ -151,28 +158,32 @@ class ReadPlan:
 class _WindowRead:
     """How to read some windows of one stream view."""
 
-    def __init__(self, view: View, indexes: Sequence[int], features: Sequence[Feature]) -> None:
-        self._view, self._indexes, self._features = view.name, indexes, features
-        self._only_counts = all(not f.column for f in features)
-        self._arguments = WindowPlan.of(view).read_arguments(features)
-        self.reply_count = len(features) if self._only_counts else 1
+    def __init__(self, view: View, features: Mapping[int, Feature]) -> None:
+        self._plan, self._features = WindowPlan.of(view), features
+        self._counts = {i: f for i, f in features.items() if not f.column}
+        others = {i: f for i, f in features.items() if f.column}
+        windows = list(dict.fromkeys(f.window for f in others.values()))
+        self._scripts = []
+        for start in range(0, len(windows), WINDOWS_PER_SCRIPT):
+            some = windows[start : start + WINDOWS_PER_SCRIPT]
+            self._scripts.append({i: f for i, f in others.items() if f.window in some})
+        self._arguments = [self._plan.read_arguments(list(s.values())) for s in self._scripts]
+        self.reply_count = len(self._counts) + len(self._scripts)
 
-    def queue(self, pipe: Any, entity: str, entity_id: str, now: int) -> None:
-        events, columns = keys.window(entity, entity_id, self._view)
-        if self._only_counts:
-            for feature in self._features:
-                pipe.zcount(events, f"({now - (feature.window or 0) * 1_000_000}", now)
-        else:
-            pipe.eval(READ_SCRIPT, [events, columns], [now, *self._arguments])
+    def queue(self, pipe: Any, entity_id: str, now: int) -> None:
+        places = self._plan.keys(entity_id)
+        for feature in self._counts.values():
+            pipe.zcount(places[0], f"({now - (feature.window or 0) * 1_000_000}", now)
+        for arguments in self._arguments:
+            pipe.eval(READ_SCRIPT, places, [now, *arguments])
 
     def decode(self, replies: Sequence[Any]) -> dict[int, bytes]:
         """Index of the feature → its value."""
-        if self._only_counts:
-            return {i: b"%d" % n for i, n in zip(self._indexes, replies, strict=True)}
-        return {
-            i: fit_number(feature.dtype, raw)
-            for i, feature, raw in zip(self._indexes, self._features, replies[0], strict=True)
-        }
+        values = {i: b"%d" % n for i, n in zip(self._counts, replies, strict=False)}
+        for script, reply in zip(self._scripts, replies[len(self._counts) :], strict=True):
+            for (i, feature), raw in zip(script.items(), reply, strict=True):
+                values[i] = fit_number(feature.dtype, raw)
+        return values
 
 
 def _stored_code(view: View, feature: Feature) -> bytes:
@@ -273,11 +284,13 @@ class ApplyResult:
         fresh: How many were new.
         known: How many had been applied before.
         late: Those that came too late.
+        future: Those ahead of our clock beyond what an entity may have of them.
     """
 
     fresh: int
     known: int
     late: tuple[EventRow, ...]
+    future: tuple[EventRow, ...] = ()
 
 
 async def apply_events(
@@ -292,21 +305,22 @@ async def apply_events(
         now: µs since 1970.
         grace: Seconds past its longest window that an event is still accepted.
     """
-    by_entity: dict[str, list[EventRow]] = {}
+    waiting: dict[str, list[EventRow]] = {}
     for event in events:
-        by_entity.setdefault(event.entity, []).append(event)
-    if not by_entity:
-        return ApplyResult(0, 0, ())
-    view = plan.view
-    pipe = online.pipeline()
-    for entity_id, some in by_entity.items():
-        places = [
-            keys.values(view.entity, entity_id),
-            *keys.window(view.entity, entity_id, view.name),
-        ]
-        pipe.eval(APPLY_SCRIPT, places, plan.apply_arguments(some, now, grace))
-    fresh, total, late = 0, 0, []
-    for (new, positions), some in zip(await pipe.execute(), by_entity.values(), strict=True):
-        fresh, total = fresh + new, total + len(some)
-        late += [some[i - 1] for i in positions]
-    return ApplyResult(fresh, total - fresh - len(late) if plan.windowed else 0, tuple(late))
+        waiting.setdefault(event.entity, []).append(event)
+    fresh, total, late, future = 0, sum(map(len, waiting.values())), [], []
+    while waiting:
+        pipe, sent = online.pipeline(), list(waiting.items())
+        for entity_id, rows in sent:
+            arguments = plan.apply_arguments(rows[:EVENTS_PER_SCRIPT], now, grace)
+            places = [*plan.keys(entity_id), keys.values(plan.view.entity, entity_id)]
+            pipe.eval(APPLY_SCRIPT, places, arguments)
+        for (entity_id, rows), reply in zip(sent, await pipe.execute(), strict=True):
+            new, too_late, ahead, done = reply
+            fresh += new
+            late += [rows[i - 1] for i in too_late]
+            future += [rows[i - 1] for i in ahead]
+            waiting[entity_id] = rows[done:]
+        waiting = {entity_id: rows for entity_id, rows in waiting.items() if rows}
+    known = total - fresh - len(late) - len(future) if plan.windowed else 0
+    return ApplyResult(fresh, known, tuple(late), tuple(future))

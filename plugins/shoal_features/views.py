@@ -22,6 +22,8 @@ RESULT_TYPES = {
 """Aggregation functions, and the types that a feature computed by each may have."""
 
 MINUTE, YEAR = 60, 366 * 86_400
+MAX_WINDOW_COLUMNS = 32
+"""Columns that the windows of a stream view read: each costs time in every script."""
 RESERVED_COLUMNS = frozenset(
     {"entity", "at", "event_timestamp", "created", "known_by", "row", "date", "known", "tenant_id"}
 )
@@ -149,6 +151,13 @@ def registration_errors(view: View) -> list[ErrorEntry]:
         errors.append(error_entry(at, message))
     if view.ttl is not None and not 1 <= view.ttl <= 100 * YEAR:
         message = f"a TTL is 1 second to 100 years, or 0 for no limit, not {view.ttl} s"
+        errors.append(error_entry(at, message))
+    columns = {f.column for f in view.features if f.window and f.column}
+    if view.kind == "stream" and len(columns) > MAX_WINDOW_COLUMNS:
+        message = (
+            f"its windows read {len(columns)} columns; at most {MAX_WINDOW_COLUMNS} in a stream"
+            " view: make several views of it"
+        )
         errors.append(error_entry(at, message))
     known: dict[str, str] = {}
     for feature in view.features:

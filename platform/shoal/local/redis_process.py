@@ -28,6 +28,7 @@ appendonly yes
 appendfsync {appendfsync}
 save ""
 maxmemory-policy noeviction
+lazyfree-lazy-expire yes
 tcp-keepalive 60
 loglevel notice
 """
