@@ -11,7 +11,7 @@ from shoal import TenantContext
 
 from . import keys
 from .errors import RegistryError, error_entry
-from .online import ReadPlan
+from .online import ReadPlan, reset_lifetimes
 from .registry import Registry
 
 MAX_AGE = 1.0
@@ -77,6 +77,9 @@ class Catalog:
             message = "they were changed at the same time; apply them again"
             raise RegistryError([error_entry("definitions", message)])
         self._known.pop(tenant, None)
+        before = old.lifetimes
+        changed = {e: t for e, t in registry.lifetimes.items() if before.get(e, 0) != t}
+        await reset_lifetimes(online, changed)
         known = set(old.references)
         return [reference for reference in registry.references if reference not in known]
 

@@ -107,7 +107,7 @@ def _compile_view(view: Any, entities: dict[str, Any]) -> View:
         join_key=join_key,
         kind=kind,
         features=features,
-        ttl=round(view.ttl.total_seconds()) or None if view.ttl else None,
+        ttl=_whole_seconds(view.ttl, f"views.{view.name}", "its TTL"),
         types=types,
         fields=tuple(dict.fromkeys(fields)),
         description=view.description,
@@ -175,7 +175,7 @@ def _compile_aggregations(view: Any) -> tuple[Feature, ...]:
     for aggregation in view.aggregations:
         name = aggregation.resolved_name(aggregation.time_window)
         if name in schema:
-            features.append(_compile_aggregation(aggregation, schema.pop(name)))
+            features.append(_compile_aggregation(view, aggregation, schema.pop(name)))
         else:
             message = "the aggregation has no Field of its name in the schema"
             errors.append(error_entry(f"views.{view.name}.{name}", message))
@@ -188,14 +188,21 @@ def _compile_aggregations(view: Any) -> tuple[Feature, ...]:
     return tuple(features)
 
 
-def _compile_aggregation(aggregation: Any, field: Any) -> Feature:
-    window: timedelta | None = aggregation.time_window
+def _whole_seconds(time: timedelta | None, location: str, what: str) -> int | None:
+    if time and time % timedelta(seconds=1):
+        raise _invalid(location, f"{what} of {time.total_seconds()} s is not whole seconds")
+    return round(time.total_seconds()) or None if time else None
+
+
+def _compile_aggregation(view: Any, aggregation: Any, field: Any) -> Feature:
     return Feature(
         name=field.name,
         dtype=_compile_type(field),
         function=_SYNONYMS.get(aggregation.function, aggregation.function),
         column="" if aggregation.column == "*" else aggregation.column,
-        window=round(window.total_seconds()) if window else None,
+        window=_whole_seconds(
+            aggregation.time_window, f"views.{view.name}.{field.name}", "its window"
+        ),
         description=field.description,
     )
 

@@ -20,6 +20,7 @@ from .freshness import view_freshness
 from .historical_query import all_entities, plan_query
 from .ingest import LATE_RUNS, ingest_events
 from .monitoring import find_mismatches, profile_features
+from .online import reset_lifetimes
 from .registry import Registry
 from .values import from_micros
 from .views import Feature, View
@@ -231,6 +232,7 @@ async def _materialize_tenant(
         if await ctx.stores.online.hget(keys.REBUILT, view.name) != _definition_digest(view):
             await _rebuild_view(ctx, view)
     await ingest_events(ctx.stores.online, registry, [])  # events that have become due
+    await _reset_lifetimes(ctx, registry)
     await _clear_late_events(ctx, registry)
     if not _is_manual(job.scheduled_for) and not {"date", "views"} & set(job.arguments):
         await ctx.stores.online.set(keys.LAST_NIGHTLY_RUN, began)
@@ -264,6 +266,17 @@ async def _backfill_tenant(
         show(view.name)
         start, end = _end_of_day(days[0] - timedelta(days=1), due), _end_of_day(days[-1], due)
         result["values"] += await batch.restore_online(ctx.stores, view, start, end)
+
+
+async def _reset_lifetimes(ctx: TenantContext, registry: Registry) -> None:
+    """Keep values as long as definitions that changed since the last run say.
+
+    That was done as they changed, but a replica may still have used the old ones.
+    """
+    online, lifetimes = ctx.stores.online, json.dumps(registry.lifetimes).encode()
+    if await online.get(keys.LIFETIMES) != lifetimes:
+        await reset_lifetimes(online, registry.lifetimes)
+        await online.set(keys.LIFETIMES, lifetimes)
 
 
 def _add_result(result: dict[str, Any], computed: batch.ComputeResult) -> None:

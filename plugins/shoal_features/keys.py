@@ -26,6 +26,9 @@ CORRECTED = ("corrected",)
 REBUILT = ("rebuilt",)
 """Hash: stream view → digest of the definition that its windows were filled for."""
 
+LIFETIMES = ("lifetimes",)
+"""String: JSON of entity type → seconds that its stored values are kept for."""
+
 LAST_NIGHTLY_RUN = ("last_nightly_run",)
 """String: when the nightly run last began, in ms since 1970."""
 
@@ -33,6 +36,11 @@ LAST_NIGHTLY_RUN = ("last_nightly_run",)
 def values(entity: str, entity_id: str) -> tuple[str, ...]:
     """Hash: feature → its stored value, of one entity."""
     return ("values", entity, entity_id)
+
+
+def values_of(entity: str) -> tuple[str, ...]:
+    """The prefix of the keys of an entity type's values."""
+    return ("values", entity)
 
 
 def window(

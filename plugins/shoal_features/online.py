@@ -6,14 +6,13 @@ Sliding windows are counted when they are read.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from . import keys
 from .values import CODE_AT, CODES, JSON_AT, WINDOW, StoredValue, fit_number, unpack
 from .views import Feature, View
 from .window_scripts import APPLY_SCRIPT, READ_SCRIPT
-from .windows import EventRow, WindowPlan
-
-DAY = 86_400
+from .windows import EventRow, WindowPlan, lifetime_ms
 
 EVENTS_PER_SCRIPT = 200
 """Events of one entity that are sent to a script at most; it may do fewer at a time."""
@@ -258,22 +257,33 @@ async def write_rows(
 async def _write_chunk(online: Any, view: View, rows: Sequence[OnlineRow], now: int) -> int:
     pipe = online.pipeline()
     for row in rows:
-        arguments: list[Any] = [_lifetime_ms(view, row, now)]
+        newest = max((unpack(raw).event for raw in row.values.values()), default=now)
+        arguments: list[Any] = [lifetime_ms(view.ttl, newest, now)]
         for name, raw in row.values.items():
             arguments += [name, raw]
         pipe.eval(WRITE_SCRIPT, [keys.values(view.entity, row.entity)], arguments)
     return sum(await pipe.execute())
 
 
-def _lifetime_ms(view: View, row: OnlineRow, now: int) -> int:
-    """Milliseconds that an entity with this row alone is kept; 0 for no limit.
+async def reset_lifetimes(online: Any, lifetimes: Mapping[str, int | None]) -> None:
+    """Keep the stored values of entity types for as long as their views now say.
 
-    It is removed a day after its values have expired.
+    Args:
+        online: The tenant's online store.
+        lifetimes: Entity type → seconds that its values are served at most; None for no
+            limit.
     """
-    if not view.ttl:
-        return 0
-    newest = max((unpack(raw).event for raw in row.values.values()), default=now)
-    return max((newest - now) // 1000 + view.ttl * 1000, 0) + DAY * 1000
+    for entity, ttl in lifetimes.items():
+        pipe = online.pipeline()
+        async for encoded in online.scan(keys.values_of(entity)):
+            key = tuple(unquote(part) for part in encoded.split(":"))
+            if ttl is None:
+                pipe.persist(key)
+            else:
+                pipe.pexpire(key, lifetime_ms(ttl, 0, 0))
+            if len(pipe) >= 1_000:
+                await pipe.execute()
+        await pipe.execute()
 
 
 @dataclass(frozen=True, slots=True)

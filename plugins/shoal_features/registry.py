@@ -72,6 +72,16 @@ class Registry:
                 return view
         raise KeyError(name)
 
+    @property
+    def lifetimes(self) -> dict[str, int | None]:
+        """Entity type → seconds that its values are served; None for no limit."""
+        found: dict[str, int | None] = {}
+        for view in self.views:
+            known = found.get(view.entity, 0)
+            unlimited = view.ttl is None or known is None
+            found[view.entity] = None if unlimited else max(known or 0, view.ttl or 0)
+        return found
+
     def join_key(self, entity: str) -> str:
         """The join key of an entity type that has views."""
         return next(view.join_key for view in self.views if view.entity == entity)

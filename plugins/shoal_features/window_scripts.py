@@ -353,8 +353,11 @@ if newest then
     end
   end
   drop_expired()
-  if fresh > 0 then
-    for i = 1, #KEYS - 1 do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+  for i = 1, newest > horizon and #KEYS - 1 or 0 do
+    local remains = redis.call('PTTL', KEYS[i])
+    if remains ~= -2 and remains < tonumber(ARGV[3]) then
+      redis.call('PEXPIRE', KEYS[i], ARGV[3])
+    end
   end
 end
 if ARGV[4] == '0' then redis.call('PERSIST', VALUES)

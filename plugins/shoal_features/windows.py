@@ -11,7 +11,7 @@ An event is too late when it is older than every window plus the grace period, s
 it cannot change any value.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -22,6 +22,7 @@ from . import keys
 from .values import pack, to_json
 from .views import Feature, View
 
+DAY = 86_400
 MAX_AHEAD = 300
 """Seconds that an event may be ahead of our clock. Later ones wait until they are due,
 or one wrong clock would decide the latest value indefinitely.
@@ -79,7 +80,7 @@ class WindowPlan:
         """The keys of an entity's windows, as the scripts take them."""
         return keys.window(self.view.entity, entity_id, self.view.name, self.distinct)
 
-    def apply_arguments(self, events: Iterable[EventRow], now: int, grace: int) -> list[Any]:
+    def apply_arguments(self, events: Sequence[EventRow], now: int, grace: int) -> list[Any]:
         """ARGV of `APPLY_SCRIPT` for one entity's events.
 
         Args:
@@ -92,7 +93,7 @@ class WindowPlan:
             now,
             now - retention,
             retention // 1000,
-            (self.view.ttl or 0) * 1000,
+            lifetime_ms(self.view.ttl, max((e.time for e in events), default=now), now),
             len(self.columns),
             len(self.distinct),
             *self.distinct,
@@ -126,6 +127,20 @@ class WindowPlan:
             if text is not None:
                 texts[_stored_name(column, dtype)] = text
         return orjson.dumps(texts) if texts else ""
+
+
+def lifetime_ms(ttl: int | None, newest: int, now: int) -> int:
+    """Milliseconds that an entity's values are kept: a day longer than they are served.
+
+    Args:
+        ttl: Seconds, or None for no limit.
+        newest: The event time of the newest of them, in µs since 1970.
+        now: µs since 1970.
+
+    Returns:
+        0 for no limit.
+    """
+    return max(newest - now, 0) // 1000 + (ttl + DAY) * 1000 if ttl else 0
 
 
 def required_type(feature: Feature) -> str:

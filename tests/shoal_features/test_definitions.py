@@ -226,3 +226,23 @@ def test_an_unknown_feature_suggests_the_nearest():
 
 def test_compiling_nothing_is_an_empty_registry():
     assert compile_objects([]) == Registry()
+
+
+@pytest.mark.parametrize("milliseconds", [400, 1_500])
+def test_times_of_part_of_a_second_are_refused(file, milliseconds):
+    time = f"timedelta(milliseconds={milliseconds})"
+    errors = load_errors(
+        file(
+            f"""
+            a = batch("a", ttl={time})
+            b = BatchFeatureView(
+                name="b", entities=[user], source=source, schema=[Field(name="n", dtype=Int64)],
+                aggregations=[
+                    Aggregation(column="*", function="count", time_window={time}, name="n")
+                ],
+            )
+            """
+        )
+    )
+    assert set(errors) == {"views.a", "views.b.n"}
+    assert all("whole seconds" in message for message in errors.values())
