@@ -12,7 +12,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from scipy.special import ndtr, ndtri
 
 from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
@@ -29,6 +29,7 @@ from .sample_size import (
     mean_sample_size,
     proportion_sample_size,
 )
+from .specification import control_of, read_duration, read_metric, read_variants, spread_metrics
 
 RAMP = "~ramp"
 """Suffix of the id under which a ramp is assigned and exposed."""
@@ -52,19 +53,30 @@ class Layer(FrozenModel):
 
 
 class Design(FrozenModel):
-    """The whole design. The first variant is the control unless `control` names one."""
+    """The whole design. The first variant is the control unless `control` names one.
 
+    Fields may also be written as `specification` reads them.
+    """
+
+    experiment_id: Text | None = Field(
+        None, exclude=True, description="The experiment's id, if it is to be said here too."
+    )
     hypothesis: str = Field(min_length=1, max_length=4000)
     capability: Text | None = None
     unit: Literal["user", "tenant", "session"] = "user"
-    variants: tuple[Variant, ...] = Field(min_length=2, max_length=MAX_VARIANTS)
+    variants: Annotated[tuple[Variant, ...], BeforeValidator(read_variants)] = Field(
+        min_length=2, max_length=MAX_VARIANTS
+    )
     control: Text = ""
-    primary: Metric
-    secondary: tuple[Metric, ...] = Field((), max_length=MAX_METRICS)
+    primary: Annotated[Metric, BeforeValidator(read_metric)]
+    secondary: tuple[Annotated[Metric, BeforeValidator(read_metric)], ...] = Field(
+        (), max_length=MAX_METRICS
+    )
     guardrails: tuple[Guardrail, ...] = Field((), max_length=MAX_METRICS)
-    minimum_effect: Number = Field(
-        description="The smallest effect on the primary metric worth detecting, "
-        "absolute or relative as `effect` says."
+    minimum_effect: Number | None = Field(
+        None,
+        description="The smallest effect on the primary metric worth detecting, absolute or "
+        "relative as `effect` says. It may be left out with a `minimum_sample_size`.",
     )
     effect: Effect = "absolute"
     baseline: Number | None = Field(
@@ -85,7 +97,12 @@ class Design(FrozenModel):
         description="Group-sequential: shares of the sample at which to look.",
     )
     spending: Literal["obrien-fleming", "pocock"] = "obrien-fleming"
-    duration_days: float | None = Field(None, ge=0, le=MAX_DAYS)
+    duration_days: Annotated[float | None, BeforeValidator(read_duration)] = Field(
+        None,
+        ge=0,
+        le=MAX_DAYS,
+        validation_alias=AliasChoices("duration_days", "duration"),
+    )
     units_per_day: float | None = Field(
         None,
         gt=0,
@@ -96,6 +113,7 @@ class Design(FrozenModel):
         None,
         ge=2,
         le=10**15,
+        validation_alias=AliasChoices("minimum_sample_size", "min_sample_size"),
         description="Units per arm; computed from effect and power when not given.",
     )
     traffic: float = Field(100, gt=0, le=100)
@@ -105,14 +123,13 @@ class Design(FrozenModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_control(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("control"):
+    def _read(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
             return values
-        variants = values.get("variants")
-        if isinstance(variants, list | tuple) and variants:
-            first = variants[0]
-            name = first.get("name") if isinstance(first, dict) else getattr(first, "name", "")
-            values = {**values, "control": name or ""}
+        if "metrics" in values:
+            values = spread_metrics(values)
+        if not values.get("control"):
+            values = {**values, "control": control_of(values.get("variants"))}
         return values
 
     @model_validator(mode="after")
@@ -129,8 +146,6 @@ class Design(FrozenModel):
             )
         self._check_metrics()
         self._check_looks()
-        if self.capability is None and any(v.parameters for v in self.variants):
-            raise ValueError("variants override parameters, but no capability is named")
         return self
 
     def _check_metrics(self) -> None:
@@ -140,6 +155,8 @@ class Design(FrozenModel):
             raise ValueError(
                 f"metric names must differ: {', '.join(repeated)} occurs more than once"
             )
+        if self.minimum_effect is None and self.minimum_sample_size is None:
+            raise ValueError("a design needs minimum_effect, or minimum_sample_size instead")
         if self.minimum_effect == 0:
             raise ValueError("minimum_effect must not be zero")
         if self.effect == "relative" and self.baseline is not None and self.baseline <= 0:
@@ -185,6 +202,8 @@ class Design(FrozenModel):
     ) -> ExperimentRecord:
         """What the router needs to know of the experiment.
 
+        The parameters of a product experiment are the product's, so not those.
+
         Args:
             id: The experiment's id.
             status: Its status; the router assigns only to running ones.
@@ -198,7 +217,11 @@ class Design(FrozenModel):
                 "unit": self.unit,
                 "status": status,
                 "started_at": started_at,
-                "variants": self.variants,
+                "variants": [
+                    {"name": v.name, "allocation": v.allocation}
+                    | ({"parameters": v.parameters} if self.capability else {})
+                    for v in self.variants
+                ],
                 "traffic": self.traffic,
                 "layer": self.layer.name if self.layer and layer_range else None,
                 "layer_range": layer_range,
@@ -269,6 +292,8 @@ class Design(FrozenModel):
         baseline = self.baseline if self.baseline is not None else baseline
         variance = self.variance if self.variance is not None else variance
         effect = self.minimum_effect
+        if effect is None:
+            return None
         if self.effect == "relative":
             if baseline is None:
                 return None

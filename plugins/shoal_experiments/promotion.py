@@ -75,6 +75,7 @@ async def promote(
             note,
             status="promoted",
             stopped_at=stopped,
+            winner=winner,
             promoted=values,
             previous=previous,
         )
@@ -243,6 +244,7 @@ async def _complete_ramp(
         "ramp",
         f"ramp completed: promoted {ramp.variant}",
         status="promoted",
+        winner=ramp.variant,
         promoted=values,
         previous=previous,
         ramp=ramp.model_copy(update={"state": "done"}),

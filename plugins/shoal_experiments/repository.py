@@ -101,6 +101,7 @@ class ExperimentFields(_Stored):
     created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     started_at: AwareDatetime | None = None
     stopped_at: AwareDatetime | None = None
+    winner: str | None = Field(default=None, description="The variant that was promoted.")
     promoted: dict[str, Any] | None = Field(default=None, description=VALUES)
     previous: dict[str, Any] | None = Field(default=None, description=VALUES)
     values: dict[str, Any] | None = Field(

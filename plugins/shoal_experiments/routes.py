@@ -140,6 +140,8 @@ async def draft(
     id: Id, body: Design, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
     """Draft an experiment, or replace a draft."""
+    if body.experiment_id not in (None, id):
+        raise Invalid.at("experiment_id", f"must be the id in the path, {id}")
     return _view(await lifecycle.draft(ctx, id, body))
 
 
@@ -254,6 +256,7 @@ async def assignment(
 ) -> dict[str, Any]:
     """A unit's variant; null when it does not take part. A user's own unit is theirs.
 
+    Once a variant is promoted, all units have it.
     In a product experiment, this request is the unit's exposure, unless `expose=false`.
     Where a capability's parameters vary, their first use is the exposure.
     """
@@ -267,10 +270,13 @@ async def assignment(
         )
         if assigner.targets(_attributes(attribute)):
             variant = assigner.assign(unit)
+    elif document.status == "promoted":
+        variant = document.winner
     if variant is not None:
         parameters = next(v.parameters for v in document.design.variants if v.name == variant)
-        if expose if expose is not None else document.design.capability is None:
-            await log_exposure(ctx, document, unit, variant)
+    is_exposed = document.design.capability is None if expose is None else expose
+    if variant is not None and document.status == "running" and is_exposed:
+        await log_exposure(ctx, document, unit, variant)
     return {
         "experiment": id,
         "unit": unit,

@@ -77,7 +77,13 @@ def test_any_json_is_a_design_or_a_validation_error(field: str, value: Any) -> N
         ({"minimum_effect": 0}, "must not be zero"),
         ({"minimum_effect": float("nan")}, "finite"),
         ({"secondary": [{"name": "m"}]}, "more than once"),
-        ({"variants": [ARMS[0], {**ARMS[1], "parameters": {"x": 1}}]}, "no capability"),
+        ({"variants": {"a": 1}}, "variant a must be an object"),
+        (
+            {"variants": {"a": {"allocation": 50, "x": 1, "parameters": {}}, "b": {}}},
+            "x must be among",
+        ),
+        ({"metrics": {"primary": "m"}}, "primary must be given once"),
+        ({"minimum_effect": None}, "minimum_sample_size instead"),
         ({"primary": {"name": "m", "kind": "ratio"}}, "needs `per`"),
         ({"primary": {"name": "m", "kind": "quantile"}}, "needs `quantile`"),
         ({"primary": {"name": "m", "kind": "retention"}}, "window_days"),
@@ -103,6 +109,41 @@ def test_an_invalid_design_is_refused(fields: dict[str, Any], complaint: str) ->
         design(**fields)
 
 
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1, max_size=3),
+        st.dictionaries(st.text("xyz", min_size=1, max_size=2), st.integers(), max_size=2),
+        min_size=2,
+        max_size=4,
+    ),
+    st.integers(1, 90),
+)
+def test_a_design_means_the_same_in_each_form(payloads: dict[str, Any], days: int) -> None:
+    share = 100 / len(payloads)
+    listed = [
+        {"name": name, "allocation": share, "parameters": payload}
+        for name, payload in payloads.items()
+    ]
+    rest = {"hypothesis": "h", "minimum_effect": 0.1}
+    plain = {
+        **rest,
+        "variants": listed,
+        "primary": {"name": "m"},
+        "secondary": [{"name": "n"}],
+        "duration_days": days,
+        "minimum_sample_size": 9,
+    }
+    named = {name: {"allocation": f"{share!r} %", **p} for name, p in payloads.items()}
+    specified = {
+        **rest,
+        "variants": named,
+        "metrics": {"primary": "m", "secondary": ["n"]},
+        "duration": f"{days} days",
+        "min_sample_size": 9,
+    }
+    assert Design.model_validate(specified) == Design.model_validate(plain)
+
+
 def test_the_hash_depends_only_on_the_content() -> None:
     one = design()
     assert one.hash() == Design.model_validate(json.loads(one.model_dump_json())).hash()
@@ -112,6 +153,8 @@ def test_the_hash_depends_only_on_the_content() -> None:
 def test_the_control_is_the_first_variant_unless_it_is_named() -> None:
     assert design().treatments == ["b"]
     assert design(control="b").treatments == ["a"]
+    arms = {"new": {"allocation": 50}, "control": {"allocation": 50}}
+    assert design(variants=arms).control == "control"
 
 
 def test_the_sample_size_is_for_the_smallest_arm_after_correction() -> None:

@@ -180,7 +180,7 @@ def test_an_experiment_from_draft_to_promotion(served: Any, acme: Client, id: st
     assert promoted["status"] == "promoted" and [
         c["what"].split()[0] for c in promoted["history"]
     ] == ["drafted", "started:", "promoted"]
-    assert acme.experiments.assignment(id=id, unit="someone")["variant"] is None
+    assert acme.experiments.assignment(id=id, unit="someone")["variant"] == "green"
     with Client(served.address, served.keys["acme"]["admin"]) as admin:
         wanted = {
             f"{verb} /experiments/{{id}}{end}"
@@ -196,6 +196,39 @@ def test_an_experiment_from_draft_to_promotion(served: Any, acme: Client, id: st
                 }
             )
         )
+
+
+SPECIFIED = {
+    "hypothesis": "The second model recommends better.",
+    "variants": {
+        "control": {"model": "rec_v1", "allocation": "50%"},
+        "treatment": {"model": "rec_v2", "allocation": "50%"},
+    },
+    "metrics": {
+        "primary": "automation_adoption_rate",
+        "secondary": ["click_rate", "retention_7d"],
+    },
+    "duration": "14 days",
+    "min_sample_size": 10000,
+}
+
+
+def test_the_specification_is_accepted_as_it_stands(acme: Client, id: str) -> None:
+    body = {"experiment_id": id, **SPECIFIED}
+    with pytest.raises(Invalid) as refused:
+        acme.experiments.draft(id=f"{id}-other", body=body)
+    assert refused.value.errors[0]["location"] == "experiment_id"
+    running = started(acme, id, body)
+    assert (running["plan"]["per_arm"], running["plan"]["duration_days"]) == (10000, 14)
+    found = [acme.experiments.assignment(id=id, unit=f"u{i}") for i in range(20)]
+    models = {"control": {"model": "rec_v1"}, "treatment": {"model": "rec_v2"}}
+    assert all(a["parameters"] == models[a["variant"]] for a in found)
+    promoted = acme.experiments.promote(id=id, variant="treatment", override="for the test")
+    assert (promoted["winner"], promoted["promoted"]) == ("treatment", {"model": "rec_v2"})
+    for answer in (acme.experiments.assignment(id=id, unit=f"u{i}") for i in range(20)):
+        assert (answer["variant"], answer["parameters"]) == ("treatment", {"model": "rec_v2"})
+    acme.experiments.rollback(id=id)
+    assert acme.experiments.assignment(id=id, unit="u1")["variant"] is None
 
 
 def test_assignment_over_http_equals_offline_assignment(acme: Client, id: str) -> None:
