@@ -14,6 +14,7 @@ import numpy as np
 from common import machine
 
 from shoal_optimizer import OptimizerParameters, solve_assignment
+from shoal_optimizer.calendar import Calendar
 from shoal_optimizer.plan.greedy import greedy_plan
 from shoal_optimizer.plan.problem import build_plan_problem
 from shoal_optimizer.plan.solve import plan_objective, solve_plan
@@ -75,11 +76,11 @@ def tasks(
 
 def find_teams(count: int) -> tuple[list[float], int]:
     """Seconds for each of 20 tasks among so many people, and how many were proved."""
-    everyone, took, proved = people(count), [], 0
+    calendar, took, proved = Calendar(people(count), [], NOW), [], 0
     weights = ObjectiveWeights.from_parameters(PARAMETERS)
     for task in tasks(20, skills=(5, 5), hours=(60, 60)):
         began = time.perf_counter()
-        problem = StaffingProblem.build(task, everyone, Matcher(), History(), PARAMETERS, NOW)
+        problem = StaffingProblem.build(task, calendar, Matcher(), History(), PARAMETERS)
         found = find_team(problem, Constraints.from_task(task, PARAMETERS), weights)
         took.append(time.perf_counter() - began)
         proved += found.status in ("optimal", "infeasible")
@@ -103,7 +104,8 @@ def measure_teams() -> dict[int, float]:
 def measure_plan(planned: list[Task], what: str) -> tuple[float, float]:
     """Plan for 100 people and print a row; seconds until first and last plan."""
     began = time.perf_counter()
-    problem = build_plan_problem(planned, people(100), Matcher(), History(), PARAMETERS, NOW)
+    calendar = Calendar(people(100), [], NOW)
+    problem = build_plan_problem(planned, calendar, Matcher(), History(), PARAMETERS)
     first = plan_objective(problem, greedy_plan(problem))
     first_after = time.perf_counter() - began
     found = solve_plan(problem, time_limit=TIME_LIMIT)

@@ -147,9 +147,9 @@ class Recommendation(TypedDict):
     """A recommended team, and the decision on it.
 
     With a team it has `lead` to `trade_offs`, in an impossible task `conflict` and
-    `relaxations`, after a decision `decided`, `by` and `committed` (person → percentage
-    points of workload), and after a manual assignment `violations`, `override` and
-    `reason`. `root` is the first of its alternatives, and `number` counts them.
+    `relaxations`, after a decision `decided`, `by` and `committed` (person → hours),
+    and after a manual assignment `violations`, `override` and `reason`. `root` is the
+    first of its alternatives, and `number` counts them.
     """
 
     id: str

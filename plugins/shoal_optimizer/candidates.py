@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .calendar import Calendar
 from .parameters import OptimizerParameters
 from .records import Person, Task
 from .skills import Match, Matcher
@@ -45,8 +46,10 @@ class Candidate:
         person: Who.
         score: The weighted sum of the three parts, in [0, 1] as they are.
         skill_match: The mean credit over the requirements; 1 when there are none.
-        availability: The share of capacity that is not committed.
+        availability: The share of their capacity in the task's window that is not
+            committed; 0 without any capacity there.
         past_success: On tasks of this type, see `success.History`.
+        load: Percent of their capacity in the task's window that is committed.
         skills: How each requirement is met, in the order of the task's.
     """
 
@@ -55,6 +58,7 @@ class Candidate:
     skill_match: float
     availability: float
     past_success: float
+    load: float
     skills: tuple[SkillFit, ...]
 
     def row(self) -> dict[str, object]:
@@ -66,7 +70,7 @@ class Candidate:
             "skill_match": round(self.skill_match, 6),
             "availability": round(self.availability, 6),
             "past_success": round(self.past_success, 6),
-            "workload": self.person.workload,
+            "workload": round(self.load, 2),
             "skills": [
                 {
                     "required": skill.required,
@@ -84,43 +88,48 @@ class Candidate:
 
 def score_candidates(
     task: Task,
-    people: Sequence[Person],
+    calendar: Calendar,
     matcher: Matcher,
     history: History,
     parameters: OptimizerParameters,
 ) -> list[Candidate]:
-    """Score everyone for a task.
+    """Score everyone in a calendar for a task.
 
     With the default weights:
     score = 0.5 · skill_match + 0.3 · availability + 0.2 · past_success.
 
     Args:
         task: The task.
-        people: Everyone to score.
+        calendar: Everyone to score, and the work that is committed.
         matcher: Matches required skills with those people have.
         history: Past success.
         parameters: The three weights, which are divided by their sum.
 
     Returns:
-        One candidate for each person, in the order given.
+        One candidate for each person, in the calendar's order.
     """
     weights = (parameters.skill_weight, parameters.availability_weight, parameters.success_weight)
     total = sum(weights)
     # Many people meet a requirement alike: one object for all of them.
     fits: dict[tuple[int, str | None, float], SkillFit] = {}
     found = []
-    for person in people:
+    start, end = task.window(calendar.now)
+    loads = calendar.loads(start, end, parameters.workload_limit)
+    hours = calendar.capacity(start, end)
+    for person, load, capacity in zip(calendar.people, loads, hours, strict=True):
         skills = tuple(
             _fit(matcher, n, requirement.skill, requirement.level, person, fits)
             for n, requirement in enumerate(task.skills)
         )
         skill_match = sum(skill.credit for skill in skills) / len(skills) if skills else 1.0
-        availability = 1 - person.workload / 100
+        availability = max(0.0, 1 - float(load) / 100) if capacity > 0 else 0.0
         success = history.success(person.id, task.type)
         score = (
             weights[0] * skill_match + weights[1] * availability + weights[2] * success
         ) / total
-        found.append(Candidate(person, score, skill_match, availability, success, skills))
+        found.append(
+            Candidate(person, score, skill_match, availability, success, float(load), skills)
+        )
     return found
 
 

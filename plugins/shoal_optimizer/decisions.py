@@ -10,7 +10,7 @@ import orjson
 
 from shoal import Conflict, Event, Invalid, NotFound, TenantContext
 
-from .hours import capacity_hours
+from .calendar import Calendar
 from .inputs import PlanningInputs
 from .outcomes import SOURCE
 from .parameters import OptimizerParameters
@@ -88,12 +88,14 @@ async def recommend(
     return record
 
 
-async def accept(ctx: TenantContext, recommendation: Recommendation) -> dict[str, Any]:
+async def accept(
+    ctx: TenantContext, inputs: PlanningInputs, recommendation: Recommendation
+) -> dict[str, Any]:
     """Commit the recommended team; accepting again changes nothing.
 
     Raises:
-        Conflict: Someone in the team or the task has changed since, or the
-            recommendation was decided otherwise.
+        Conflict: Someone in the team or the task has changed since, the team now breaks
+            a rule, or the recommendation was decided otherwise.
     """
     record = recommendation.record
     if record["state"] != "accepted":
@@ -102,7 +104,11 @@ async def accept(ctx: TenantContext, recommendation: Recommendation) -> dict[str
             raise Conflict("this recommendation has no team to accept")
         people = await RecordStore(ctx).get_many("people", record["team"])
         _check_unchanged(recommendation, people)
-        record = await _commit(ctx, recommendation, record["team"], people, {"state": "accepted"})
+        members = _parse_people(record["team"], people)
+        if violations := team_violations(ctx, inputs, recommendation.task, members):
+            raise _outdated(violations)
+        change = {"state": "accepted"}
+        record = await _commit(ctx, inputs, recommendation, record["team"], people, change)
     await _append_event(ctx, "optimizer.accepted", record)
     return record
 
@@ -188,7 +194,7 @@ async def assign(
             raise _violated(violations)
         details = {"violations": violations, "override": bool(violations), "reason": reason}
         change = {"state": "assigned", "team": list(team), **details}
-        record = await _commit(ctx, recommendation, team, raws, change)
+        record = await _commit(ctx, inputs, recommendation, team, raws, change)
     await _append_event(ctx, "optimizer.assigned", record, details)
     return record
 
@@ -199,10 +205,8 @@ def team_violations(
     """What a team would violate, as answers show it."""
     parameters = ctx.parameters(OptimizerParameters)
     matcher = Matcher(parameters.similarity, inputs.vectors)
-    return [
-        asdict(violation)
-        for violation in find_violations(task, people, matcher, parameters, inputs.now)
-    ]
+    calendar = Calendar(people, inputs.assigned_to({p.id for p in people}), inputs.now)
+    return [asdict(violation) for violation in find_violations(task, calendar, matcher, parameters)]
 
 
 def _check_open(task: Task) -> None:
@@ -246,8 +250,7 @@ def _task_fingerprint(task: Task) -> str:
 def _check_unchanged(recommendation: Recommendation, people: Sequence[bytes | None]) -> None:
     """Raise Conflict when the task's requirements or the team have changed since."""
     record, task = recommendation.record, recommendation.task
-    # Recommendations stored before tasks were compared have no fingerprint of theirs.
-    if record.get("task_fingerprint") not in (None, _task_fingerprint(task)):
+    if record["task_fingerprint"] != _task_fingerprint(task):
         raise _changed([task.id], ["task"])
     changed = [
         id
@@ -275,6 +278,17 @@ def _parse_people(ids: Sequence[str], raws: Sequence[bytes | None]) -> list[Pers
     return [Person.model_validate_json(raw) for raw in raws if raw is not None]
 
 
+def _outdated(violations: Sequence[Mapping[str, Any]]) -> Conflict:
+    messages = "; ".join(violation["message"] for violation in violations)
+    return Conflict(
+        f"the team no longer fits: {messages}; request a new recommendation",
+        errors=[
+            {"location": f"{violation['rule']}.{violation['subject']}", **violation}
+            for violation in violations
+        ],
+    )
+
+
 def _violated(violations: Sequence[Mapping[str, Any]]) -> Invalid:
     messages = "; ".join(violation["message"] for violation in violations)
     return Invalid(
@@ -288,12 +302,13 @@ def _violated(violations: Sequence[Mapping[str, Any]]) -> Invalid:
 
 async def _commit(
     ctx: TenantContext,
+    inputs: PlanningInputs,
     recommendation: Recommendation,
     team: Sequence[str],
     people: Sequence[bytes | None],
     change: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Raise the team's workloads, and close the task and the recommendation.
+    """Assign the task, which commits its hours, and close the recommendation.
 
     Raises:
         Conflict: The task is not open, or a record has changed in the meantime.
@@ -304,32 +319,23 @@ async def _commit(
         ctx.require("write:tenant")
     _check_open(task)
     now = datetime.now(UTC)
-    committed: dict[str, float] = {}
-    changes = []
-    for id, raw in zip(team, people, strict=True):
-        if raw is None:
-            raise Conflict(f"person {id!r} was deleted")
-        person = Person.model_validate_json(raw)
-        after = min(100.0, person.workload + _added_workload(task, person, len(team), now))
-        committed[id] = round(after - person.workload, 6)
-        changed = person.model_copy(update={"workload": round(after, 6)})
-        changes.append(Change("people", id, raw, encode(changed)))
+    if now >= task.deadline:
+        raise Conflict(f"the deadline of task {task.id!r} has passed: {task.deadline.isoformat()}")
+    changes = [Change("people", id, raw, raw) for id, raw in zip(team, people, strict=True)]
     assigned = task.model_copy(
-        update={"state": "assigned", "team": tuple(team), "committed": committed}
+        update={"state": "assigned", "team": tuple(team), "assigned_at": now}
     )
-    decision = {"decided": now.isoformat(), "by": ctx.user, "committed": committed}
+    hours = round(task.estimated_hours / len(team), 2)
+    decision = {
+        "decided": now.isoformat(),
+        "by": ctx.user,
+        "committed": dict.fromkeys(team, hours),
+    }
     record = {**recommendation.record, **change, **decision}
     changes.append(Change("tasks", task.id, recommendation.task_raw, encode(assigned)))
     changes.append(Change("recommendations", record["id"], recommendation.raw, encode(record)))
-    await RecordStore(ctx).compare_and_set(changes)
+    await RecordStore(ctx).compare_and_set(changes, inputs.assigned_key)
     return record
-
-
-def _added_workload(task: Task, person: Person, size: int, now: datetime) -> float:
-    """Percentage points of workload that a share of the task adds."""
-    start, end = task.window(now)
-    hours = capacity_hours(person, start, end) if end > start else 0.0
-    return 100 * task.estimated_hours / size / hours if hours > 0 else 100.0
 
 
 async def _append_event(

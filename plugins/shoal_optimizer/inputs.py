@@ -1,7 +1,7 @@
 """What a solve needs of a tenant, cached by the version of its records."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ import orjson
 from shoal import Operations, ShoalError, TenantContext
 
 from .parameters import OptimizerParameters
+from .records import Task
 from .skills import normalize_skill
 from .store import RecordStore
 
@@ -32,6 +33,8 @@ class PlanningInputs:
         ids: The ids of `people`.
         people: Raw JSON.
         outcomes: Raw JSON.
+        assigned: The tasks that have a team, as raw JSON; those on all boards.
+        assigned_key: The version of `assigned`.
         parameters: The caller's parameters.
         now: The moment at which the work begins.
         vectors: Name of a skill → embedding.
@@ -42,10 +45,20 @@ class PlanningInputs:
     ids: Sequence[str]
     people: Sequence[bytes]
     outcomes: Sequence[bytes]
+    assigned: Sequence[bytes]
+    assigned_key: int
     parameters: OptimizerParameters
     now: datetime
     vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
     success: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    def assigned_to(self, people: Collection[str]) -> list[Task]:
+        """The tasks that have some of these people in their team."""
+        return [
+            Task.model_validate_json(raw)
+            for raw in self.assigned
+            if not set(people).isdisjoint(orjson.loads(raw)["team"])
+        ]
 
 
 def rounded_now() -> datetime:
@@ -77,15 +90,27 @@ class InputsLoader:
 
     async def _load_records(self, ctx: TenantContext) -> PlanningInputs:
         store = RecordStore(ctx)
-        key = (ctx.tenant, await store.version())
+        version, assigned_key = await store.versions()
+        key = (ctx.tenant, version)
         cached = self._records.get(ctx.tenant)
         parameters, now = ctx.parameters(OptimizerParameters), rounded_now()
-        if cached is not None and cached.key == key:
-            return replace(cached, parameters=parameters, now=now)
-        people, outcomes = await store.get_all("people"), await store.get_all("outcomes")
-        inputs = PlanningInputs(
-            key, list(people), list(people.values()), list(outcomes.values()), parameters, now
-        )
+        if cached is None or cached.key != key:
+            people, outcomes = await store.get_all("people"), await store.get_all("outcomes")
+            inputs = PlanningInputs(
+                key,
+                list(people),
+                list(people.values()),
+                list(outcomes.values()),
+                (),
+                -1,
+                parameters,
+                now,
+            )
+        else:
+            inputs = replace(cached, parameters=parameters, now=now)
+        if inputs.assigned_key != assigned_key:
+            assigned = list((await store.get_all("assigned")).values())
+            inputs = replace(inputs, assigned=assigned, assigned_key=assigned_key)
         self._records[ctx.tenant] = inputs
         _shrink(self._records, MAX_TENANTS)
         return inputs

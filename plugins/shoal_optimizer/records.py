@@ -21,6 +21,8 @@ from shoal import Identifier, Text
 
 DEFAULT_LEVEL = 3
 """The level of a person's skill that is given without one."""
+END_OF_TIME = 2100
+"""The year before which tasks end, which bounds every calendar."""
 Level = Annotated[float, Field(gt=0, le=5)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Hours = Annotated[float, Field(gt=0, le=10_000)]
@@ -104,7 +106,7 @@ class Person(Record):
     """Name → level, above 0 (beginner) to 5 (expert)."""
     experience_years: float = Field(0, ge=0, le=80)
     workload: Percent = 0
-    """Percent of `capacity_hours` that is committed."""
+    """Percent of `capacity_hours` that work other than assigned tasks takes."""
     capacity_hours: Annotated[float, Field(gt=0, le=168)] = Field(
         40, validation_alias=AliasChoices("capacity_hours", "hours_per_week")
     )
@@ -197,10 +199,8 @@ class Task(Record):
     """From 1 (lowest) to 5 (critical); also by name, see `PRIORITIES`."""
     state: TaskState = "open"
     team: tuple[Identifier, ...] = Field((), max_length=50)
-    committed: dict[Identifier, Annotated[float, Field(ge=-1e9, le=1e9)]] = Field(
-        default_factory=dict, max_length=50
-    )
-    """Person → percentage points of workload that the assignment added."""
+    assigned_at: AwareDatetime | None = None
+    """When the team got it; its hours are committed from then on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -251,6 +251,8 @@ class Task(Record):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "Task":
+        if self.deadline.year >= END_OF_TIME:
+            raise ValueError(f"the deadline must be before the year {END_OF_TIME}")
         if self.start is not None and self.start >= self.deadline:
             raise ValueError("a task must start before its deadline")
         names = [requirement.skill.casefold() for requirement in self.skills]
@@ -271,6 +273,10 @@ class Task(Record):
         """
         start = self.start if self.start is not None and self.start > now else now
         return start.astimezone(UTC), self.deadline.astimezone(UTC)
+
+    def committed_window(self, now: datetime) -> tuple[datetime, datetime]:
+        """When the team works on it, in UTC: from its start or assignment on."""
+        return self.window(self.assigned_at or now)
 
 
 PRIORITIES = {"lowest": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}

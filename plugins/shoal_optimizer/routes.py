@@ -122,9 +122,12 @@ class OptimizerRoutes:
     ) -> Response:
         """Commit the recommended team. Accepting twice is the same as once.
 
-        409 when anyone in the team, or the task, has changed since.
+        409 when anyone in the team, or the task, has changed since, or when the team
+        now breaks a rule.
         """
-        record = await decisions.accept(ctx, await decisions.get_recommendation(ctx, id))
+        recommendation = await decisions.get_recommendation(ctx, id)
+        inputs = await self.inputs.load(ctx, [recommendation.task_raw])
+        record = await decisions.accept(ctx, inputs, recommendation)
         return json_response(decisions.public(record))
 
     async def alternative(

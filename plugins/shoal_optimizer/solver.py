@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from .calendar import Calendar
 from .candidates import rank
 from .inputs import PlanningInputs
 from .plan.report import make_plan
@@ -35,6 +36,7 @@ class Solver:
 
     def __init__(self) -> None:
         self._records: OrderedDict[Any, tuple[list[Person], list[Outcome]]] = OrderedDict()
+        self._calendars: OrderedDict[Any, Calendar] = OrderedDict()
         self._histories: OrderedDict[Any, History] = OrderedDict()
         self._matchers: OrderedDict[Any, Matcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -99,11 +101,10 @@ class Solver:
         try:
             return make_plan(
                 [Task.model_validate_json(task) for task in tasks],
-                self._parsed(inputs)[0],
+                self._calendar(inputs),
                 self._matcher(inputs),
                 self._history(inputs),
                 inputs.parameters,
-                inputs.now,
                 options,
                 progress.report,
                 stop,
@@ -112,12 +113,17 @@ class Solver:
             progress.close()
 
     def _problem(self, inputs: PlanningInputs, task: Task) -> tuple[StaffingProblem, Matcher]:
-        people, _ = self._parsed(inputs)
-        matcher, history = self._matcher(inputs), self._history(inputs)
-        problem = StaffingProblem.build(
-            task, people, matcher, history, inputs.parameters, inputs.now
-        )
+        calendar, matcher = self._calendar(inputs), self._matcher(inputs)
+        history = self._history(inputs)
+        problem = StaffingProblem.build(task, calendar, matcher, history, inputs.parameters)
         return problem, matcher
+
+    def _calendar(self, inputs: PlanningInputs) -> Calendar:
+        def build() -> Calendar:
+            assigned = [Task.model_validate_json(raw) for raw in inputs.assigned]
+            return Calendar(self._parsed(inputs)[0], assigned, inputs.now)
+
+        return self._cached(self._calendars, (inputs.key, inputs.assigned_key, inputs.now), build)
 
     def _parsed(self, inputs: PlanningInputs) -> tuple[list[Person], list[Outcome]]:
         def parse() -> tuple[list[Person], list[Outcome]]:

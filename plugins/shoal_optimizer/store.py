@@ -11,31 +11,46 @@ from pydantic import BaseModel
 
 from shoal import Conflict, TenantContext
 
-Kind = Literal["people", "tasks", "outcomes", "recommendations"]
+Kind = Literal["people", "tasks", "outcomes", "recommendations", "assigned"]
+"""`assigned` repeats the tasks that have a team, whose hours are committed."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-VERSIONED: tuple[Kind, ...] = ("people", "outcomes")
-"""Kinds whose changes count in the version."""
+VERSION_OF: Mapping[Kind, str] = {
+    "people": "version",
+    "outcomes": "version",
+    "assigned": "assigned_version",
+}
+"""What counts the changes of a kind."""
+VERSIONS = ("version", "assigned_version")
 
 COMPARE_AND_SET = """
--- KEYS: the hash of each kind, in the order of KINDS, then the version.
--- ARGV: the first version when a versioned kind changes, else ''; then for each change
---       the number of its hash in KEYS, the record's id, its value before and its value
---       after ('' where there is none).
--- Returns 0, or the place in ARGV of the first change whose record has changed since.
-for n = 2, #ARGV, 4 do
+-- KEYS: the hash of each kind, in the order of KINDS, then the versions.
+-- ARGV: for both versions the first one when a kind that it counts changes, else '';
+--       the second version that is expected, or ''; then for each change the number of
+--       its hash in KEYS, the record's id, its value before and its value after (''
+--       where there is none). A value before of '*' is not compared.
+-- Returns 0, the place in ARGV of the first change whose record has changed since, or
+-- -1 when the second version has.
+if ARGV[3] ~= '' and (redis.call('GET', KEYS[#KEYS]) or '0') ~= ARGV[3] then return -1 end
+for n = 4, #ARGV, 4 do
   local stored = redis.call('HGET', KEYS[tonumber(ARGV[n])], ARGV[n + 1])
-  if (stored or '') ~= ARGV[n + 2] then return n end
+  if ARGV[n + 2] ~= '*' and (stored or '') ~= ARGV[n + 2] then return n end
 end
-for n = 2, #ARGV, 4 do
+for n = 4, #ARGV, 4 do
   if ARGV[n + 3] == '' then redis.call('HDEL', KEYS[tonumber(ARGV[n])], ARGV[n + 1])
   else redis.call('HSET', KEYS[tonumber(ARGV[n])], ARGV[n + 1], ARGV[n + 3]) end
 end
-if ARGV[1] ~= '' then
-  redis.call('SET', KEYS[#KEYS], ARGV[1], 'NX')
-  redis.call('INCR', KEYS[#KEYS])
+for n = 1, 2 do
+  if ARGV[n] ~= '' then
+    redis.call('SET', KEYS[#KEYS - 2 + n], ARGV[n], 'NX')
+    redis.call('INCR', KEYS[#KEYS - 2 + n])
+  end
 end
 return 0
 """
+
+
+ANYTHING = b"*"
+"""A value before that is not compared."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class Change:
     Attributes:
         kind: The kind of the record.
         id: The id of the record.
-        before: The value it must have, None when it must not exist.
+        before: The value it must have, None when it must not exist, or ANYTHING.
         after: The value it gets, None to delete it.
     """
 
@@ -78,12 +93,14 @@ class RecordStore:
         """The key of a hash; all share one slot of a cluster."""
         return ("{}", "optimizer", "{}", name)
 
-    async def version(self) -> int:
-        """The version of people and outcomes; 0 before the first change.
+    async def versions(self) -> tuple[int, int]:
+        """The versions of people and outcomes, and of assigned tasks.
 
-        It begins at a random number and counts up.
+        A version is 0 before the first change; it begins at a random number and counts
+        up.
         """
-        return int(await self._online.get(self.key("version")) or 0)
+        people, assigned = [await self._online.get(self.key(name)) for name in VERSIONS]
+        return int(people or 0), int(assigned or 0)
 
     async def get(self, kind: Kind, id: str) -> bytes | None:
         """A record, or None."""
@@ -113,26 +130,57 @@ class RecordStore:
             await self._increment_version(kind)
         return existed
 
-    async def compare_and_set(self, changes: Sequence[Change]) -> None:
+    async def compare_and_set(
+        self, changes: Sequence[Change], assigned_version: int | None = None
+    ) -> None:
         """Make all changes or none.
 
+        A task that has a team afterwards is repeated among the assigned ones.
+
+        Args:
+            changes: The changes.
+            assigned_version: The version of assigned tasks that they rest on.
+
         Raises:
-            Conflict: A record is no longer what it was before the change.
+            Conflict: A record, or the version, is no longer what it was before.
         """
-        versioned = any(change.kind in VERSIONED for change in changes)
-        arguments: list[Any] = [_initial_version() if versioned else ""]
+        changes = [*changes, *filter(None, map(_repeated, changes))]
+        counted = {VERSION_OF.get(change.kind) for change in changes if not _is_idle(change)}
+        arguments: list[Any] = [
+            _initial_version() if version in counted else "" for version in VERSIONS
+        ]
+        arguments.append("" if assigned_version is None else assigned_version)
         for change in changes:
             number = KINDS.index(change.kind) + 1
             arguments += [number, change.id, change.before or b"", change.after or b""]
-        keys = [self.key(kind) for kind in KINDS] + [self.key("version")]
-        if failed := int(await self._online.eval(COMPARE_AND_SET, keys, arguments)):
-            change = changes[(failed - 2) // 4]
+        keys = [self.key(name) for name in (*KINDS, *VERSIONS)]
+        failed = int(await self._online.eval(COMPARE_AND_SET, keys, arguments))
+        if failed == -1:
+            raise Conflict("another task was assigned meanwhile; try again")
+        if failed:
+            change = changes[(failed - len(VERSIONS) - 2) // 4]
             raise Conflict(f"{change.kind}/{change.id} was changed by another request; try again")
 
     async def _increment_version(self, kind: Kind) -> None:
-        if kind in VERSIONED:
-            await self._online.set(self.key("version"), _initial_version(), nx=True)
-            await self._online.incrby(self.key("version"), 1)
+        if (version := VERSION_OF.get(kind)) is not None:
+            await self._online.set(self.key(version), _initial_version(), nx=True)
+            await self._online.incrby(self.key(version), 1)
+
+
+def _repeated(change: Change) -> Change | None:
+    """The change of a task among the assigned ones, None when there is none."""
+    if change.kind != "tasks" or not any(map(_is_assigned, (change.before, change.after))):
+        return None
+    after = change.after if _is_assigned(change.after) else None
+    return Change("assigned", change.id, ANYTHING, after)
+
+
+def _is_assigned(task: bytes | None) -> bool:
+    return task is not None and orjson.loads(task)["state"] == "assigned"
+
+
+def _is_idle(change: Change) -> bool:
+    return change.before == change.after
 
 
 def _initial_version() -> int:

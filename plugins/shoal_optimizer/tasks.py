@@ -1,10 +1,11 @@
 """Tasks as they are stored: who may see them, and what replacing one entails."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from shoal import Conflict, NotFound, TenantContext
 
-from .records import Person, Task
+from .records import Task
 from .store import Change, RecordStore, encode
 
 MAX_ATTEMPTS = 5
@@ -39,29 +40,29 @@ async def get_task(ctx: TenantContext, id: str) -> tuple[Task, bytes]:
 
 
 def merge_stored(task: Task, stored: Task | None) -> Task:
-    """A task as it was sent, with the stored state, team and commitment.
+    """A task as it was sent, with the stored state, team and time of assignment.
 
     Each of the three can be overridden by sending it.
     """
-    if stored is None:
-        return task
-    kept = {
+    fields = ("state", "team", "assigned_at")
+    update = {
         name: getattr(stored, name)
-        for name in ("state", "team", "committed")
-        if name not in task.model_fields_set
+        for name in fields
+        if stored is not None and name not in task.model_fields_set
     }
-    state = kept.get("state", task.state)
-    if state != "assigned" and "committed" in kept:
-        kept["committed"] = {}  # Only an assignment commits anybody.
-    if state == "open" and "team" in kept:
-        kept["team"] = ()
-    return task.model_copy(update=kept)
+    merged = task.model_copy(update=update)
+    if merged.state == "assigned" and merged.assigned_at is None:
+        return merged.model_copy(update={"assigned_at": datetime.now(UTC)})
+    if merged.state == "open":
+        team = () if "team" in update else merged.team
+        return merged.model_copy(update={"team": team, "assigned_at": None})
+    return merged
 
 
 async def replace_tasks(
     ctx: TenantContext, ids: Sequence[str], make: Callable[[str, Task | None], Task | None]
 ) -> dict[str, Task | None]:
-    """Replace tasks, and free the workload that they no longer commit.
+    """Replace tasks.
 
     Args:
         ctx: The caller's context.
@@ -80,16 +81,12 @@ async def replace_tasks(
     for attempt in range(MAX_ATTEMPTS):
         stored: dict[str, Task | None] = {}
         changes: list[Change] = []
-        freed: dict[str, float] = {}
         for id, raw in zip(ids, await store.get_many("tasks", ids), strict=True):
             old = None if raw is None else Task.model_validate_json(raw)
             if old is not None and not is_writable(ctx, old.board_id):
                 continue
             stored[id], new = old, make(id, old)
             changes.append(Change("tasks", id, raw, None if new is None else encode(new)))
-            for person, points in _freed_workload(old, new).items():
-                freed[person] = freed.get(person, 0.0) + points
-        changes += await _reduce_workloads(store, freed)
         changes = [change for change in changes if change.before != change.after]
         try:
             if changes:
@@ -104,28 +101,5 @@ async def replace_tasks(
 async def finish_tasks(ctx: TenantContext, ids: Sequence[str]) -> None:
     """Mark tasks as done, which frees their teams; doing so again changes nothing."""
     await replace_tasks(
-        ctx,
-        ids,
-        lambda _, stored: stored and stored.model_copy(update={"state": "done", "committed": {}}),
+        ctx, ids, lambda _, stored: stored and stored.model_copy(update={"state": "done"})
     )
-
-
-def _freed_workload(old: Task | None, new: Task | None) -> dict[str, float]:
-    """Person → percentage points that are no longer committed."""
-    committed = new.committed if new else {}
-    return {
-        person: points - committed.get(person, 0.0)
-        for person, points in (old.committed if old else {}).items()
-        if points > committed.get(person, 0.0)
-    }
-
-
-async def _reduce_workloads(store: RecordStore, freed: Mapping[str, float]) -> list[Change]:
-    changes = []
-    for id, raw in zip(freed, await store.get_many("people", list(freed)), strict=True):
-        if raw is not None:
-            person = Person.model_validate_json(raw)
-            workload = round(max(0.0, person.workload - freed[id]), 6)
-            changed = person.model_copy(update={"workload": workload})
-            changes.append(Change("people", id, raw, encode(changed)))
-    return changes

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_optimizer.hours import capacity_hours
+from shoal_optimizer.calendar import Calendar
 from shoal_optimizer.parameters import OptimizerParameters
 from shoal_optimizer.plan.greedy import greedy_plan
 from shoal_optimizer.plan.problem import PlanProblem, build_plan_problem
@@ -17,6 +17,7 @@ from shoal_optimizer.plan.solve import solve_plan
 from shoal_optimizer.records import Person, Task
 from shoal_optimizer.skills import Matcher
 from shoal_optimizer.success import History
+from shoal_optimizer.working_time import capacity_hours
 
 NOW = datetime(2026, 6, 1, 8, tzinfo=UTC)  # a Monday
 PARAMETERS = OptimizerParameters()
@@ -37,7 +38,8 @@ def task(id: str, hours: float, start: float | None, end: float) -> Task:
 
 
 def problem(tasks: list[Task], people: list[Person]) -> PlanProblem:
-    return build_plan_problem(tasks, people, Matcher(), History(), PARAMETERS, NOW)
+    calendar = Calendar(people, [], NOW)
+    return build_plan_problem(tasks, calendar, Matcher(), History(), PARAMETERS)
 
 
 def test_a_task_is_not_worked_on_before_its_start() -> None:
@@ -99,11 +101,10 @@ def test_contradicting_pins_are_named_within_the_time_limit() -> None:
         options = {"pins": pins, "time_limit": limit}
         answer = make_plan(
             tasks,
-            people,
+            Calendar(people, [], NOW),
             Matcher(),
             History(),
             PARAMETERS,
-            NOW,
             options,
             lambda objective, bound: None,
             threading.Event(),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shoal_optimizer.calendar import Calendar
 from shoal_optimizer.parameters import OptimizerParameters
 from shoal_optimizer.records import Person, Task
 from shoal_optimizer.skills import Matcher
@@ -88,7 +89,9 @@ def staffing_problem(
 ) -> StaffingProblem:
     ids = {person.id for person in team}
     pairs = {(f"p{a}", f"p{b}"): 1 for a, b in together if {f"p{a}", f"p{b}"} <= ids}
-    return StaffingProblem.build(task, team, Matcher(), History(together=pairs), PARAMETERS, NOW)
+    return StaffingProblem.build(
+        task, Calendar(team, [], NOW), Matcher(), History(together=pairs), PARAMETERS
+    )
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -109,7 +112,7 @@ def test_the_team_found_is_the_best_of_all_teams(
     assert found.status == "optimal" and found.team is not None and found.gap == 0
     mine = [team[n] for n in found.team.members]
     assert checker.allowed(task, mine, PARAMETERS, NOW)
-    assert find_violations(task, mine, Matcher(), PARAMETERS, NOW) == []
+    assert find_violations(task, Calendar(mine, [], NOW), Matcher(), PARAMETERS) == []
     assert found.team.objective == pytest.approx(
         checker.value(task, mine, team, pairs, PARAMETERS, NOW)
     )
@@ -178,7 +181,7 @@ def test_shared_hours_follow_daylight_saving(start: datetime, expected: float) -
         team_size={"min": 2, "max": 2},
     )
     pair = [worker("a", "Europe/London"), worker("b", "America/New_York")]
-    case = StaffingProblem.build(task, pair, Matcher(), History(), PARAMETERS, start)
+    case = StaffingProblem.build(task, Calendar(pair, [], start), Matcher(), History(), PARAMETERS)
     assert case.overlap([0, 1]).hours == expected
     found = find_team(case, Constraints.from_task(task, PARAMETERS), ObjectiveWeights())
     assert (found.team is not None) == (expected >= 4)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .problem import TOLERANCE, Booleans, Integers, PlanProblem
+from ..calendar import TOLERANCE
+from .problem import Booleans, PlanProblem
 
 FIRST_MEMBERS = 4
 """How many first members are tried for a team."""
@@ -19,9 +20,7 @@ def greedy_plan(problem: PlanProblem) -> Booleans:
     teams = np.zeros(problem.eligible.shape, bool)
     # left[since, until, person]: hours left between two checkpoints. Since 0 is now, so
     # it is one more than in `released`.
-    releases = range(int(problem.released.max(initial=-1)) + 1)
-    free = problem.free_hours
-    left = np.stack([free, *(free - free[since] for since in releases)])
+    left = problem.free_hours[: int(problem.released.max(initial=-1)) + 2].copy()
     order = sorted(
         range(len(problem.tasks)),
         key=lambda t: (
@@ -78,12 +77,9 @@ def _fill_team(problem: PlanProblem, t: int, eligible: Booleans, team: list[int]
 
 def _compatible_people(problem: PlanProblem, t: int, team: list[int]) -> Booleans:
     """Who shares enough hours with every member, shape (people,)."""
-    schedule_of: Integers = problem.schedule_of
-    compatible = np.ones(schedule_of.size, bool)
-    present = {int(schedule_of[p]) for p in team}
-    for s, u in problem.incompatible.get(t, frozenset()):
-        if s in present or s == u:
-            compatible &= schedule_of != u
-        if u in present:
-            compatible &= schedule_of != s
-    return compatible
+    if t not in problem.compatible:
+        return np.ones(problem.shift_of.size, bool)
+    present = sorted({int(problem.shift_of[p]) for p in team})
+    matrix = problem.compatible[t]
+    alone = matrix.diagonal()
+    return np.asarray((matrix[present].all(axis=0) & alone)[problem.shift_of])

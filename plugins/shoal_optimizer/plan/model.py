@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -88,17 +89,17 @@ def solution_callback(report: Callable[[float, float], None]) -> Any:
 
 
 def _add_shared_hours(model: Any, problem: PlanProblem, t: int, mine: Mapping[int, Any]) -> None:
-    """No two members have schedules that share too few hours."""
-    incompatible = problem.incompatible.get(t)
-    if not incompatible:
+    """No two members have shifts that share too few hours."""
+    if t not in problem.compatible:
         return
+    matrix = problem.compatible[t]
     used: dict[int, Any] = {}
     for p, variable in mine.items():
-        s = int(problem.schedule_of[p])
+        s = int(problem.shift_of[p])
         used.setdefault(s, model.new_bool_var(""))
         model.add_implication(variable, used[s])
-    for s, u in incompatible:
-        if s in used and u in used:
+    for s, u in combinations_with_replacement(used, 2):
+        if not matrix[s, u]:
             model.add_bool_or([used[n].negated() for n in {s, u}])
 
 

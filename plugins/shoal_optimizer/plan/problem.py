@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calendar import TOLERANCE, Calendar
 from ..candidates import score_candidates
-from ..hours import Schedule, capacity_hours, overlap
 from ..parameters import OptimizerParameters
 from ..records import Person, Task
+from ..shared_time import share_enough
 from ..skills import Matcher
 from ..success import History
+from ..working_time import days_around
 
 CHECKPOINTS = 12
 """Distinct deadlines, and as many starts, that a plan tells apart."""
@@ -24,8 +26,6 @@ A team costs at most about 2.
 """
 CHANGE_COST = 0.5
 """Cost of replacing the whole team of an earlier plan."""
-TOLERANCE = 1e-9
-"""Hours by which a share may exceed the time somebody has, for rounding."""
 
 Pin = Literal["in", "out"]
 Floats = NDArray[np.float64]
@@ -49,8 +49,8 @@ class PlanProblem:
         covers: For each task who meets each requirement, shape (requirements, people).
         team_sizes: Each task's team size: the smallest that is allowed and covers the
             skills; 0 where there is none. Shape (tasks,).
-        free_hours: Hours each person has until each checkpoint, shape (checkpoints,
-            people).
+        free_hours: Hours of new work that each person has room for from now (0) or a
+            checkpoint (n + 1) to another, shape (checkpoints + 1, checkpoints, people).
         due: Each task's checkpoint, shape (tasks,).
         released: The checkpoint before which a task is not worked on, -1 when it can
             begin now. Shape (tasks,).
@@ -58,13 +58,13 @@ class PlanProblem:
         previous: The teams of an earlier plan, shape (tasks, people).
         pinned: 1 for a person who must be in the team, -1 for one who must not, shape
             (tasks, people).
-        schedule_of: Index of each person's regular hours, shape (people,).
-        incompatible: For each task the pairs of schedules that share too few hours in
-            its window; (s, s) where one alone does.
+        shift_of: Index of each person's shift, shape (people,).
+        compatible: For each task of several whether two shifts share enough hours in
+            its window, shape (shifts, shifts).
     """
 
     tasks: tuple[Task, ...]
-    people: tuple[Person, ...]
+    calendar: Calendar
     costs: Floats
     eligible: Booleans
     covers: tuple[Booleans, ...]
@@ -75,8 +75,12 @@ class PlanProblem:
     unassigned_costs: Floats
     previous: Booleans
     pinned: Integers
-    schedule_of: Integers
-    incompatible: Mapping[int, frozenset[tuple[int, int]]]
+    shift_of: Integers
+    compatible: Mapping[int, Booleans]
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        return self.calendar.people
 
     def hours_each(self, t: int) -> float:
         """Hours of each member of the task's team."""
@@ -101,11 +105,10 @@ class PlanProblem:
 
 def build_plan_problem(
     tasks: Sequence[Task],
-    people: Sequence[Person],
+    calendar: Calendar,
     matcher: Matcher,
     history: History,
     parameters: OptimizerParameters,
-    now: datetime,
     *,
     pins: Mapping[tuple[str, str], Pin] | None = None,
     previous: Mapping[str, Sequence[str]] | None = None,
@@ -114,29 +117,31 @@ def build_plan_problem(
 
     Args:
         tasks: The tasks to plan.
-        people: Everyone who might do them.
+        calendar: Everyone who might do them, and the work that is committed.
         matcher: Matches required skills with those people have.
         history: Past success.
         parameters: The tenant's parameters.
-        now: The moment at which the plan begins.
         pins: (task, person) → whether they must or must not be in the team.
         previous: Task → team in an earlier plan; changes to it cost.
     """
+    people, now = calendar.people, calendar.now
     shape = (len(tasks), len(people))
     pinned, before = _pins_and_previous(tasks, people, pins or {}, previous or {})
     times, released, due = _checkpoints_of(tasks, now)
-    free = _free_hours(people, parameters, now, times)
-    schedules = tuple(dict.fromkeys(Schedule.of(person) for person in people))
-    number = {schedule: n for n, schedule in enumerate(schedules)}
+    moments = [datetime.fromtimestamp(time, tz=now.tzinfo) for time in times]
+    free = calendar.free_hours([now, *moments], moments, parameters.workload_limit)
+    last = max((task.deadline for task in tasks), default=now)
+    shifts, shift_of = calendar.distinct_shifts(*days_around(now, last))
     rates = np.array([person.cost_per_hour for person in people])
     rates = rates / (rates.max(initial=0) or 1.0)
-    workloads = np.array([person.workload for person in people]) / 100
     costs, eligible = np.zeros(shape), np.zeros(shape, bool)
     covers: list[Booleans] = []
     sizes = np.zeros(len(tasks), np.int64)
-    incompatible: dict[int, frozenset[tuple[int, int]]] = {}
+    matrices: dict[tuple[datetime, datetime], Booleans] = {}
+    compatible: dict[int, Booleans] = {}
     for t, task in enumerate(tasks):
-        scored = score_candidates(task, people, matcher, history, parameters)
+        scored = score_candidates(task, calendar, matcher, history, parameters)
+        loads = np.array([candidate.load for candidate in scored]) / 100
         sufficient = [[skill.is_sufficient for skill in candidate.skills] for candidate in scored]
         covers.append(np.array(sufficient, bool).reshape(len(people), -1).T)
         hours = _hours_in_window(free, released[t], due[t])
@@ -146,15 +151,16 @@ def build_plan_problem(
         costs[t] = (
             parameters.score_importance * (1 - np.array([c.score for c in scored]))
             + parameters.cost_importance * rates
-            + parameters.balance_importance * workloads**2
+            + parameters.balance_importance * loads**2
         ) / size - CHANGE_COST * before[t] / size
         if size > 1 and parameters.overlap_hours:
-            incompatible[t] = _incompatible_schedules(
-                schedules, task, now, parameters.overlap_hours
-            )
+            window = task.window(now)
+            if window not in matrices:
+                matrices[window] = share_enough(shifts, *window, parameters.overlap_hours)
+            compatible[t] = matrices[window]
     return PlanProblem(
         tasks=tuple(tasks),
-        people=tuple(people),
+        calendar=calendar,
         costs=costs,
         eligible=eligible,
         covers=tuple(covers),
@@ -165,14 +171,14 @@ def build_plan_problem(
         unassigned_costs=np.array([UNASSIGNED_COST * 2.0 ** (t.priority - 1) for t in tasks]),
         previous=before,
         pinned=pinned,
-        schedule_of=np.array([number[Schedule.of(person)] for person in people], np.int64),
-        incompatible=incompatible,
+        shift_of=shift_of,
+        compatible=compatible,
     )
 
 
 def hours_between(free_hours: Floats, since: int, until: int) -> Floats:
     """Hours everyone has from one checkpoint (-1: now) to another, shape (people,)."""
-    return np.asarray(free_hours[until] - free_hours[since] if since >= 0 else free_hours[until])
+    return np.asarray(free_hours[since + 1, until])
 
 
 def _pins_and_previous(
@@ -217,22 +223,10 @@ def _thinned(moments: Sequence[datetime]) -> Floats:
     return np.asarray(times[kept])
 
 
-def _free_hours(
-    people: Sequence[Person], parameters: OptimizerParameters, now: datetime, times: Floats
-) -> Floats:
-    """Hours below the workload limit until each checkpoint."""
-    spare = np.array(
-        [max(0.0, parameters.workload_limit - person.workload) / 100 for person in people]
-    )
-    moments = [datetime.fromtimestamp(time, tz=now.tzinfo) for time in times]
-    hours = [[capacity_hours(person, now, moment) for person in people] for moment in moments]
-    return np.asarray(np.array(hours).reshape(len(times), len(people)) * spare)
-
-
 def _hours_in_window(free_hours: Floats, released: int, due: int) -> Floats:
     """Hours everyone has for a task, shape (people,)."""
     if due <= released:
-        return np.zeros(free_hours.shape[1])
+        return np.zeros(free_hours.shape[-1])
     return hours_between(free_hours, released, due)
 
 
@@ -271,15 +265,3 @@ def _can_cover(
         left[best] = False
         missing = missing - covers[:, best]
     return bool(missing.max() <= 0)
-
-
-def _incompatible_schedules(
-    schedules: Sequence[Schedule], task: Task, now: datetime, hours: float
-) -> frozenset[tuple[int, int]]:
-    window = task.window(now)
-    return frozenset(
-        (s, t)
-        for s in range(len(schedules))
-        for t in range(s, len(schedules))
-        if overlap(frozenset((schedules[s], schedules[t])), *window).hours < hours
-    )

@@ -3,13 +3,13 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from ..calendar import Calendar
 from ..parameters import OptimizerParameters
-from ..records import Person, Task
+from ..records import Task
 from ..skills import Matcher
 from ..success import History
 from ..team.conflicts import find_conflict
@@ -27,11 +27,10 @@ MAX_RIVALS = 3
 
 def make_plan(
     tasks: Sequence[Task],
-    people: Sequence[Person],
+    calendar: Calendar,
     matcher: Matcher,
     history: History,
     parameters: OptimizerParameters,
-    now: datetime,
     options: Mapping[str, Any],
     report: Report,
     stop: threading.Event,
@@ -40,11 +39,10 @@ def make_plan(
 
     Args:
         tasks: The tasks to plan.
-        people: Everyone who might do them.
+        calendar: Everyone who might do them, and the work that is committed.
         matcher: Matches required skills with those people have.
         history: Past success.
         parameters: The tenant's parameters.
-        now: The moment at which the plan begins.
         options: `pins` [{task, person, pin: in|out}], `previous` {task: [people]},
             `time_limit` in seconds, `one_each`.
         report: Called with objective and bound of each better plan.
@@ -53,14 +51,14 @@ def make_plan(
     Returns:
         The answer of POST /plan.
     """
-    if not people or not tasks:
+    if not calendar.people or not tasks:
         return _nobody(tasks)
     started = time.monotonic()
     limit = options.get("time_limit") or parameters.plan_time_limit
     pins = {(pin["task"], pin["person"]): pin["pin"] for pin in options.get("pins", ())}
     previous = options.get("previous") or {}
     problem = build_plan_problem(
-        tasks, people, matcher, history, parameters, now, pins=pins, previous=previous
+        tasks, calendar, matcher, history, parameters, pins=pins, previous=previous
     )
     if options.get("one_each"):
         solution = solve_one_each(problem)
@@ -79,13 +77,13 @@ def make_plan(
         left = limit - (time.monotonic() - started)
         infeasible = solution.status == "infeasible"
         return answer | {"contradiction": contradicting_pins(problem, left) if infeasible else []}
-    slots = timeline(problem, solution.teams, now)
+    slots = timeline(problem, solution.teams)
     answer["assignments"] = [
         _assignment(problem, int(t), solution.teams[t], slots)
         for t in np.flatnonzero(solution.teams.any(axis=1))
     ]
-    answer["left_out"] = _unassigned(problem, solution.teams, matcher, history, parameters, now)
-    answer["workloads"] = _workloads(problem, solution.teams)
+    answer["left_out"] = _unassigned(problem, solution.teams, matcher, history, parameters)
+    answer["workloads"] = _workloads(problem, solution.teams, parameters.workload_limit)
     if previous:
         kept = int((problem.previous & solution.teams).sum())
         answer["changes"] = {"kept": kept, "dropped": int(problem.previous.sum()) - kept}
@@ -130,14 +128,13 @@ def _unassigned(
     matcher: Matcher,
     history: History,
     parameters: OptimizerParameters,
-    now: datetime,
 ) -> list[dict[str, Any]]:
     """Every task without a team, and why."""
     rows = []
     for n, t in enumerate(np.flatnonzero(~teams.any(axis=1))):
         task, conflict = problem.tasks[t], None
         if n < MAX_CONFLICTS:
-            alone = StaffingProblem.build(task, problem.people, matcher, history, parameters, now)
+            alone = StaffingProblem.build(task, problem.calendar, matcher, history, parameters)
             constraints = Constraints.from_task(task, parameters)
             conflict = find_conflict(alone, constraints, SECONDS_PER_CONFLICT)
         why = conflict.message if conflict else _rivals(problem, teams, int(t))
@@ -162,16 +159,18 @@ def _rivals(problem: PlanProblem, teams: Booleans, t: int) -> str:
     return f"{text}, with {', '.join(names)}" if names else text
 
 
-def _workloads(problem: PlanProblem, teams: Booleans) -> list[dict[str, Any]]:
+def _workloads(problem: PlanProblem, teams: Booleans, limit: float) -> list[dict[str, Any]]:
     """Hours of everyone with a task in the plan."""
     hours = np.array([problem.hours_each(t) for t in range(len(problem.tasks))])
+    last = max(task.deadline for task in problem.tasks)
+    loads = problem.calendar.loads(problem.calendar.now, last, limit)
     return [
         {
             "person": person.id,
             "name": person.label,
-            "workload": person.workload,
+            "workload": round(float(loads[p]), 2),
             "hours": round(float(hours[teams[:, p]].sum()), 2),
-            "free_hours": round(float(problem.free_hours[-1, p]), 2),
+            "free_hours": round(float(problem.free_hours[0, -1, p]), 2),
             "tasks": int(teams[:, p].sum()),
         }
         for p, person in enumerate(problem.people)

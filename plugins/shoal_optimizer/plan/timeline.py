@@ -1,14 +1,13 @@
 """When each person works on each of their tasks."""
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ..hours import Schedule, stretches, weekly_minutes
-from ..records import Person
+from ..working_time import days_around, working_time
 from .problem import Booleans, PlanProblem
 
 Slot = tuple[datetime, datetime]
@@ -19,8 +18,10 @@ MIN_PACE = 0.01
 """The least share of capacity at which anyone works, however high their workload."""
 
 
-def timeline(problem: PlanProblem, teams: Booleans, now: datetime) -> Slots:
+def timeline(problem: PlanProblem, teams: Booleans) -> Slots:
     """Schedule everyone's tasks, earliest deadline first, in their working hours.
+
+    Work that is committed already takes its turn among them.
 
     Source: Liu & Layland, "Scheduling algorithms for multiprogramming in a
     hard-real-time environment", 1973.
@@ -28,29 +29,32 @@ def timeline(problem: PlanProblem, teams: Booleans, now: datetime) -> Slots:
     Args:
         problem: The tasks and people.
         teams: The plan, shape (tasks, people).
-        now: The moment at which the plan begins.
     """
     return {
         (t, int(p)): slot
         for p in np.flatnonzero(teams.any(axis=0))
-        for t, slot in _slots_of(problem, int(p), np.flatnonzero(teams[:, p]).tolist(), now).items()
+        for t, slot in _slots_of(problem, int(p), np.flatnonzero(teams[:, p]).tolist()).items()
     }
 
 
-def _slots_of(problem: PlanProblem, p: int, tasks: list[int], now: datetime) -> dict[int, Slot]:
-    person = problem.people[p]
-    pace = _pace(person)
-    waiting = sorted((problem.tasks[t].window(now)[0], problem.tasks[t].deadline, t) for t in tasks)
+def _slots_of(problem: PlanProblem, p: int, tasks: list[int]) -> dict[int, Slot]:
+    calendar = problem.calendar
+    windows = {t: problem.tasks[t].window(calendar.now) for t in tasks}
     left = {t: problem.hours_each(t) * 60 for t in tasks}  # minutes of work
+    for n, committed in enumerate(calendar.commitments(p)):
+        start, end = (datetime.fromtimestamp(at, UTC) for at in (committed.start, committed.end))
+        windows[-n - 1], left[-n - 1] = (start, end), committed.hours * 60
+    waiting = deque(sorted((*window, t) for t, window in windows.items()))
+    last = max(end for _, end in windows.values())
+    pace = _pace(problem, p)
     started: dict[int, datetime] = {}
     ready: list[tuple[datetime, int]] = []  # a heap by deadline
     slots: dict[int, Slot] = {}
-    last = max(task.deadline for task in problem.tasks)
-    for begin, until in _working_time(person, now, last):
+    for begin, until in _working_time(problem, p, last):
         at = begin
         while at < until:
             while waiting and waiting[0][0] <= at:
-                _, deadline, t = waiting.pop(0)
+                _, deadline, t = waiting.popleft()
                 heapq.heappush(ready, (deadline, t))
             if not ready:
                 if not waiting or waiting[0][0] >= until:
@@ -69,23 +73,24 @@ def _slots_of(problem: PlanProblem, p: int, tasks: list[int], now: datetime) -> 
         if not ready and not waiting:
             break
     for deadline, t in ready:  # Rounding left some minutes at the deadline.
-        slots[t] = (started.get(t, now), deadline)
-    return slots
+        slots[t] = (started.get(t, calendar.now), deadline)
+    return {t: slots[t] for t in tasks if t in slots}
 
 
-def _pace(person: Person) -> float:
+def _pace(problem: PlanProblem, p: int) -> float:
     """Minutes of work that a minute of working time holds."""
-    share = person.capacity_hours * 60 / weekly_minutes(Schedule.of(person))
+    person, shift = problem.people[p], problem.calendar.shifts[p]
+    share = person.capacity_hours / shift.schedule.weekly_hours
     return share * max(1 - person.workload / 100, MIN_PACE)
 
 
-def _working_time(person: Person, now: datetime, last: datetime) -> Iterator[Slot]:
+def _working_time(problem: PlanProblem, p: int, last: datetime) -> Iterator[Slot]:
     """The stretches that a person works from now until the day of `last`, in UTC."""
-    zone = ZoneInfo(person.time_zone)
-    first_day, last_day = now.date() - timedelta(days=1), last.astimezone(UTC).date()
-    for begin, end in stretches(Schedule.of(person), first_day, last_day):
-        start = max(datetime.fromtimestamp(begin * 60, UTC), now)
-        until = datetime.fromtimestamp(end * 60, UTC)
-        day = datetime.fromtimestamp(begin * 60, zone).date()
-        if start < until and not person.is_absent(day):
+    now = problem.calendar.now
+    first, final = days_around(now, last)
+    time = working_time(problem.calendar.shifts[p].within(first, final), first, final)
+    for begin, end in zip(time.starts.tolist(), time.ends.tolist(), strict=True):
+        start = max(datetime.fromtimestamp(begin, UTC), now)
+        until = datetime.fromtimestamp(end, UTC)
+        if start < until:
             yield start, until

@@ -25,15 +25,14 @@ class CandidatePool:
     Attributes:
         costs: What each adds to the objective, shape (people,).
         covers: Who meets each requirement, shape (requirements, people).
-        schedule: Index of each person's regular hours, shape (people,).
-        compatible: Whether two schedules share enough hours, shape (schedules,
-            schedules).
+        group: Index of each person's group of shifts, shape (people,).
+        compatible: Whether two groups share enough hours, shape (groups, groups).
         size: The team's size.
     """
 
     costs: NDArray[np.float64]
     covers: NDArray[np.bool_]
-    schedule: NDArray[np.int64]
+    group: NDArray[np.int64]
     compatible: NDArray[np.bool_]
     size: int
 
@@ -41,7 +40,7 @@ class CandidatePool:
         """Who shares enough hours with each member and is not one, shape (people,)."""
         mask = np.ones(self.costs.size, bool)
         if team:
-            mask = np.all(self.compatible[self.schedule[list(team)]], axis=0)[self.schedule]
+            mask = np.all(self.compatible[self.group[list(team)]], axis=0)[self.group]
             mask[list(team)] = False
         return mask
 
@@ -102,9 +101,9 @@ def team_lower_bounds(
     bitmasks, skills = skill_bitmasks(pool.covers), min(len(pool.covers), MAX_SKILLS)
     every_skill = (1 << skills) - 1
     found = np.full(people, np.inf)
-    for s in np.unique(pool.schedule):
-        mine = pool.schedule == s
-        others = pool.compatible[s, pool.schedule]
+    for g in np.unique(pool.group):
+        mine = pool.group == g
+        others = pool.compatible[g, pool.group]
         rest = cheapest_covers(optimistic[others], bitmasks[others], skills, pool.size - 1)
         found[mine] = optimistic[mine] + rest[every_skill & ~bitmasks[mine]]
     return found

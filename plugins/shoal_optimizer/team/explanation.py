@@ -91,7 +91,7 @@ def _member(
         reasons.append(f"covers {skill.required} at level {skill.level:g}{how}")
     if not skills:
         reasons.append("adds capacity: the others cover the skills")
-    reasons.append(f"goes from {candidate.person.workload:g} % to {after:.0f} % workload")
+    reasons.append(f"goes from {candidate.load:.0f} % to {after:.0f} % workload")
     if record.tasks:
         reasons.append(_experience(record.tasks, record.days_early))
     return {
@@ -195,10 +195,10 @@ def _why_not_chosen(
     """What would be wrong with this person in the place of one of the members."""
     reasons: list[str] | None = None
     for place in range(len(members) - 1, -1, -1):
-        team = [problem.people[m] for m in members]
-        replaced = team[place]
-        team[place] = problem.people[n]
-        broken = find_violations(problem.task, team, matcher, problem.parameters, problem.now)
+        replaced = problem.people[members[place]]
+        team = [problem.people[m].id for m in (*members[:place], n, *members[place + 1 :])]
+        calendar = problem.calendar.among(team)
+        broken = find_violations(problem.task, calendar, matcher, problem.parameters)
         if not broken:
             return (
                 f"could replace {replaced.label}, but cost, workload and collaboration "

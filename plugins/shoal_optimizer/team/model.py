@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hours import overlap
 from .bounds import CandidatePool, greedy_teams, team_lower_bounds
 from .objective import ObjectiveWeights, eligible_people, member_costs, team_objective
 from .solution import Status, Team
@@ -56,7 +55,7 @@ class TeamModel:
         self.pair_reward = weights.collaboration / math.comb(size, 2) if size > 1 else 0.0
         self.constant = weights.collaboration if size > 1 else 0.0
         self.shares_hours = constraints.overlap_hours is not None and size > 1
-        self.compatible = self._compatible_schedules()
+        self.shift_of, self.group_of, self.compatible = self._group_shifts()
         self.people = np.flatnonzero(eligible_people(problem, constraints, size))
         self.hint: list[int] | None = None
         self.lower = -math.inf
@@ -65,8 +64,8 @@ class TeamModel:
     def solve(self, time_limit: float) -> tuple[Status, Team | None, float]:
         """Search for the best team.
 
-        Schedules that share too few hours only three or more at a time are excluded
-        when a team with them turns up.
+        Shifts that share too few hours only three or more at a time are excluded when
+        a team with them turns up.
 
         Args:
             time_limit: Seconds of wall time.
@@ -82,7 +81,7 @@ class TeamModel:
         model = cp_model.CpModel()
         chosen = {int(n): model.new_bool_var("") for n in self.people}
         self._add_constraints(model, chosen)
-        used = self._add_schedules(model, chosen)
+        self._add_groups(model, chosen)
         self._add_objective(model, chosen)
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
@@ -98,12 +97,12 @@ class TeamModel:
             if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 return "unknown", self._team(self.hint) if self.hint else None, bound
             members = [n for n, variable in chosen.items() if solver.value(variable)]
-            conflict = self._conflicting_schedules(members)
+            conflict = self._conflicting_shifts(members)
             if conflict is None:
                 team = self._team(members)
                 status: Status = "optimal" if code == cp_model.OPTIMAL else "feasible"
                 return status, team, min(bound, team.objective)
-            model.add(sum(used[s] for s in conflict) <= len(conflict) - 1)
+            self._exclude_shifts(model, chosen, conflict)
 
     def _add_constraints(self, model: Any, chosen: dict[int, Any]) -> None:
         model.add(sum(chosen.values()) == self.size)
@@ -113,21 +112,31 @@ class TeamModel:
             if all(n in chosen for n in team):
                 model.add(sum(chosen[n] for n in team) <= self.size - 1)
 
-    def _add_schedules(self, model: Any, chosen: dict[int, Any]) -> dict[int, Any]:
-        """Add a variable for each schedule, and exclude pairs that share too little."""
+    def _add_groups(self, model: Any, chosen: dict[int, Any]) -> None:
+        """Add a variable for each group of shifts, and exclude pairs of groups."""
         if not self.shares_hours:
-            return {}
-        schedule = self.problem.schedule_of
-        used = {int(s): model.new_bool_var("") for s in np.unique(schedule[self.people])}
+            return
+        group = self.group_of[self.shift_of]
+        used = {int(g): model.new_bool_var("") for g in np.unique(group[self.people])}
         for n, variable in chosen.items():
-            model.add_implication(variable, used[int(schedule[n])])
-        for s in used:
-            if not self.compatible[s, s]:
-                model.add(used[s] == 0)
-        for s, t in combinations(used, 2):
-            if not self.compatible[s, t]:
-                model.add_bool_or(used[s].negated(), used[t].negated())
-        return used
+            model.add_implication(variable, used[int(group[n])])
+        for g in used:
+            if not self.compatible[g, g]:
+                model.add(used[g] == 0)
+        for g, h in combinations(used, 2):
+            if not self.compatible[g, h]:
+                model.add_bool_or(used[g].negated(), used[h].negated())
+
+    def _exclude_shifts(self, model: Any, chosen: dict[int, Any], shifts: set[int]) -> None:
+        """No team has people of all these shifts."""
+        absent = []
+        for shift in shifts:
+            used = model.new_bool_var("")
+            for n, variable in chosen.items():
+                if self.shift_of[n] == shift:
+                    model.add_implication(variable, used)
+            absent.append(used.negated())
+        model.add_bool_or(absent)
 
     def _add_objective(self, model: Any, chosen: dict[int, Any]) -> None:
         terms = [variable * round(SCALE * float(self.costs[n])) for n, variable in chosen.items()]
@@ -141,27 +150,32 @@ class TeamModel:
             for n, variable in chosen.items():
                 model.add_hint(variable, n in self.hint)
 
-    def _compatible_schedules(self) -> NDArray[np.bool_]:
-        """Whether two schedules share enough hours: shape (schedules, schedules)."""
-        schedules = range(len(self.problem.schedules))
-        compatible = np.ones((len(schedules), len(schedules)), bool)
-        if self.shares_hours:
-            for s in schedules:
-                for t in schedules[: s + 1]:
-                    compatible[s, t] = compatible[t, s] = self._share_enough({s, t})
-        return compatible
+    def _group_shifts(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Everyone's shift, the group of each shift, and which groups go together.
 
-    def _share_enough(self, schedules: set[int]) -> bool:
-        assert self.constraints.overlap_hours is not None
-        together = frozenset(self.problem.schedules[s] for s in schedules)
-        return overlap(together, *self.problem.window).hours >= self.constraints.overlap_hours
-
-    def _conflicting_schedules(self, members: Sequence[int]) -> set[int] | None:
-        """The schedules of a team that together share too few hours."""
+        Shifts are in one group when they share enough hours with the same others. The
+        shapes are (people,), (shifts,) and (groups, groups).
+        """
+        people = len(self.problem.candidates)
         if not self.shares_hours:
+            zero = np.zeros(people, np.int64)
+            return zero, np.zeros(1, np.int64), np.ones((1, 1), bool)
+        assert self.constraints.overlap_hours is not None
+        available = self.constraints.availability
+        matrix = self.problem.compatible(self.constraints.overlap_hours, available)
+        _, first, group_of = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
+        shift_of = self.problem.shifts(available)[1]
+        return shift_of, group_of.reshape(-1), matrix[np.ix_(first, first)]
+
+    def _conflicting_shifts(self, members: Sequence[int]) -> set[int] | None:
+        """The shifts of a team that together share too few hours."""
+        hours = self.constraints.overlap_hours
+        if not self.shares_hours or hours is None:
             return None
-        used = {int(self.problem.schedule_of[n]) for n in members}
-        return None if self._share_enough(used) else used
+        shared = self.problem.overlap(members, self.constraints.availability).hours
+        return None if shared >= hours - 1e-9 else {int(self.shift_of[n]) for n in members}
 
     def _reduce_people(self, upper: float) -> None:
         """Find a good team, then drop everyone who can be in no better one."""
@@ -197,7 +211,7 @@ class TeamModel:
         allowed = [
             team
             for team in teams
-            if frozenset(team) not in self.excluded and self._conflicting_schedules(team) is None
+            if frozenset(team) not in self.excluded and self._conflicting_shifts(team) is None
         ]
         self.hint = min(
             allowed,
@@ -209,7 +223,7 @@ class TeamModel:
         return CandidatePool(
             self.costs[self.people],
             self.covers[:, self.people],
-            self.problem.schedule_of[self.people],
+            self.group_of[self.shift_of[self.people]],
             self.compatible,
             self.size,
         )
@@ -226,7 +240,7 @@ class TeamModel:
     def _drop_dominated(self) -> None:
         """Drop people whom enough others could replace in any team.
 
-        A replacement has the same regular hours and every needed skill, and costs no
+        A replacement has the same shift and every needed skill, and costs no
         more. A team holds at most size − 1 of the replacements and each excluded team
         rules out one more, so size + len(excluded) of them are enough.
         """
@@ -240,7 +254,7 @@ class TeamModel:
         # Python integers (dtype object): there may be more than 63 requirements.
         bits = pool.covers * (1 << np.arange(len(pool.covers), dtype=object))[:, None]
         skills = bits.sum(axis=0) if len(bits) else np.zeros(people.size, int)
-        group = pool.schedule if self.shares_hours else np.zeros(people.size, int)
+        group = self.shift_of[people]
         known: dict[int, dict[int, list[float]]] = {}  # group → skills → sorted costs
         keep = np.zeros(people.size, bool)
         for n in np.argsort(pool.costs, kind="stable"):

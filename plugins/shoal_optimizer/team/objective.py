@@ -78,10 +78,11 @@ def eligible_people(
     """Who may be in a team of this size as far as time and workload go: (people,)."""
     eligible = np.ones(len(problem.candidates), bool)
     if constraints.availability:
-        eligible &= problem.hours > 0
+        eligible &= problem.hours() > 0
     if constraints.workload_limit is not None:
-        after = problem.workloads_after(size, constraints.availability)
-        eligible &= after <= constraints.workload_limit + 1e-9
+        limit = constraints.workload_limit
+        after = problem.workloads_after(size, constraints.availability, limit)
+        eligible &= after <= limit + 1e-9
     return eligible
 
 

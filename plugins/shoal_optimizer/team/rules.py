@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..hours import Schedule, capacity_hours, overlap
+from ..calendar import Calendar
 from ..parameters import OptimizerParameters
 from ..records import Person, Task
+from ..shared_time import overlap
 from ..skills import Matcher
+from ..working_time import Shift
 
 Window = tuple[datetime, datetime]
 
@@ -36,29 +38,27 @@ class Violation:
 
 def find_violations(
     task: Task,
-    team: Sequence[Person],
+    calendar: Calendar,
     matcher: Matcher,
     parameters: OptimizerParameters,
-    now: datetime,
 ) -> list[Violation]:
     """Check a team against every hard rule.
 
     Args:
         task: The task.
-        team: Its members.
+        calendar: The calendar of the team, and of nobody else.
         matcher: Matches required skills with those people have.
         parameters: The limits on workload and shared hours.
-        now: The moment from which working time counts.
 
     Returns:
         The violations; empty when the team may do the task.
     """
-    window = task.window(now)
+    window, team = task.window(calendar.now), calendar.people
     return [
         *_deadline(task, window),
         *_team_size(task, team),
         *_skills(task, team, matcher),
-        *_workloads(task, team, parameters, window),
+        *_workloads(task, calendar.without(task.id), parameters, window),
         *_overlap(task, team, parameters, window),
     ]
 
@@ -97,19 +97,20 @@ def _skills(task: Task, team: Sequence[Person], matcher: Matcher) -> Iterator[Vi
 
 
 def _workloads(
-    task: Task, team: Sequence[Person], parameters: OptimizerParameters, window: Window
+    task: Task, calendar: Calendar, parameters: OptimizerParameters, window: Window
 ) -> Iterator[Violation]:
-    start, end = window
-    if end <= start:
+    if window[1] <= window[0]:
         return
+    team = calendar.people
     hours_each = task.estimated_hours / max(len(team), 1)
-    for person in team:
-        hours = capacity_hours(person, start, end)
+    capacity = calendar.capacity(*window)
+    loads = calendar.loads(*window, parameters.workload_limit)
+    for person, hours, load in zip(team, capacity.tolist(), loads.tolist(), strict=True):
         if hours <= 0:
             text = f"{person.label} has no working time before the deadline"
             yield Violation("availability", person.id, hours_each, "hours", text)
             continue
-        after = person.workload + 100 * hours_each / hours
+        after = load + 100 * hours_each / hours
         over = after - parameters.workload_limit
         if over > 1e-9:
             text = (
@@ -125,8 +126,8 @@ def _overlap(
     start, end = window
     if len(team) < 2 or end <= start or not parameters.overlap_hours:
         return
-    shared = overlap(frozenset(Schedule.of(person) for person in team), start, end).hours
-    if shared < parameters.overlap_hours:
+    shared = overlap(frozenset(Shift.of(person) for person in team), start, end).hours
+    if shared < parameters.overlap_hours - 1e-9:
         short = parameters.overlap_hours - shared
         text = (
             f"The team shares {shared:g} working hours a day, {short:g} fewer than the "

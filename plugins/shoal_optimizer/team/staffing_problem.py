@@ -3,22 +3,26 @@
 The model, the conflict search and the explanation all read from here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calendar import Calendar
 from ..candidates import Candidate, score_candidates
-from ..hours import Overlap, Schedule, capacity_hours, overlap
 from ..parameters import OptimizerParameters
 from ..records import Person, Task
+from ..shared_time import Overlap, overlap, share_enough
 from ..skills import Matcher
 from ..success import History
+from ..working_time import Shift, days_around
 
 MAX_TEAM = 50
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,13 @@ class Constraints:
 
 @dataclass(frozen=True, eq=False)
 class StaffingProblem:
-    """A task at a moment, with everyone scored for it.
+    """A task and a calendar, with everyone scored for the task.
 
     People are the columns of every array, in the order of `candidates`.
     """
 
     task: Task
-    now: datetime
+    calendar: Calendar
     candidates: tuple[Candidate, ...]
     history: History
     parameters: OptimizerParameters
@@ -77,29 +81,29 @@ class StaffingProblem:
     def build(
         cls,
         task: Task,
-        people: Sequence[Person],
+        calendar: Calendar,
         matcher: Matcher,
         history: History,
         parameters: OptimizerParameters,
-        now: datetime,
     ) -> "StaffingProblem":
         """Score the people for the task.
 
         Args:
             task: The task to staff.
-            people: Everyone who might do it.
+            calendar: Everyone who might do it, and the work that is committed; of this
+                task, which might be assigned already, it does not count.
             matcher: Matches required skills with those people have.
             history: Past success, and who has worked with whom.
             parameters: The tenant's parameters.
-            now: The moment from which working time counts.
         """
-        scored = score_candidates(task, people, matcher, history, parameters)
-        return cls(task, now, tuple(scored), history, parameters)
+        calendar = calendar.without(task.id)
+        scored = score_candidates(task, calendar, matcher, history, parameters)
+        return cls(task, calendar, tuple(scored), history, parameters)
 
     def with_deadline(self, deadline: datetime) -> "StaffingProblem":
         """The same problem with another deadline."""
         task = self.task.model_copy(update={"deadline": deadline})
-        return StaffingProblem(task, self.now, self.candidates, self.history, self.parameters)
+        return replace(self, task=task)
 
     @cached_property
     def people(self) -> list[Person]:
@@ -113,7 +117,7 @@ class StaffingProblem:
     @cached_property
     def window(self) -> tuple[datetime, datetime]:
         """When the task can be worked on."""
-        return self.task.window(self.now)
+        return self.task.window(self.calendar.now)
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -125,11 +129,6 @@ class StaffingProblem:
         return np.array([person.cost_per_hour for person in self.people], dtype=float)
 
     @cached_property
-    def workloads(self) -> NDArray[np.float64]:
-        """Percent of capacity that is committed already."""
-        return np.array([person.workload for person in self.people], dtype=float)
-
-    @cached_property
     def levels(self) -> NDArray[np.float64]:
         """Level of the matching skill, 0 without one: shape (requirements, people)."""
         rows = [
@@ -138,44 +137,28 @@ class StaffingProblem:
         ]
         return np.array(rows, dtype=float).reshape(len(self.candidates), len(self.task.skills)).T
 
-    @cached_property
-    def hours(self) -> NDArray[np.float64]:
-        """Hours of each person's capacity in the task's window, without leave."""
-        # People with the same regular hours and no leave have the same share of the
-        # window, so it is computed once for each schedule.
-        regular: dict[int, float] = {}
-        hours = np.empty(len(self.candidates))
-        for n, person in enumerate(self.people):
-            if person.has_absences:
-                hours[n] = capacity_hours(person, *self.window)
-                continue
-            s = int(self.schedule_of[n])
-            if s not in regular:
-                regular[s] = capacity_hours(person, *self.window) / person.capacity_hours
-            hours[n] = regular[s] * person.capacity_hours
-        return hours
-
-    @cached_property
-    def hours_ignoring_leave(self) -> NDArray[np.float64]:
-        bare = {"leave": (), "available_from": None, "available_until": None}
-        return np.array(
-            [capacity_hours(person.model_copy(update=bare), *self.window) for person in self.people]
+    def hours(self, availability: bool = True) -> NDArray[np.float64]:
+        """Hours of each person's capacity in the task's window, shape (people,)."""
+        return self._cached(
+            ("hours", availability),
+            lambda: self.calendar.capacity(*self.window, absences=availability),
         )
 
-    @cached_property
-    def _schedules_of_people(self) -> list[Schedule]:
-        return [Schedule.of(person) for person in self.people]
+    def shifts(self, availability: bool = True) -> tuple[list[Shift], NDArray[np.int64]]:
+        """The distinct shifts in the window, and the index of each person's."""
+        return self._cached(
+            ("shifts", availability),
+            lambda: self.calendar.distinct_shifts(
+                *days_around(*self.window), absences=availability
+            ),
+        )
 
-    @cached_property
-    def schedules(self) -> tuple[Schedule, ...]:
-        """The distinct regular working hours."""
-        return tuple(dict.fromkeys(self._schedules_of_people))
-
-    @cached_property
-    def schedule_of(self) -> NDArray[np.int64]:
-        """Each person's index in `schedules`."""
-        index = {schedule: n for n, schedule in enumerate(self.schedules)}
-        return np.array([index[schedule] for schedule in self._schedules_of_people], np.int64)
+    def compatible(self, hours: float, availability: bool = True) -> NDArray[np.bool_]:
+        """Whether two shifts share that many hours a day: shape (shifts, shifts)."""
+        return self._cached(
+            ("compatible", hours, availability),
+            lambda: share_enough(self.shifts(availability)[0], *self.window, hours),
+        )
 
     @cached_property
     def collaborators(self) -> NDArray[np.int64]:
@@ -186,27 +169,30 @@ class StaffingProblem:
         ]
         return np.array(pairs, dtype=np.int64).reshape(len(pairs), 2)
 
-    @cached_property
-    def _workloads_after(self) -> dict[tuple[int, bool], NDArray[np.float64]]:
-        return {}
-
-    def workloads_after(self, size: int, availability: bool = True) -> NDArray[np.float64]:
-        """Everyone's workload with their share of the task.
+    def workloads_after(
+        self, size: int, availability: bool = True, limit: float | None = None
+    ) -> NDArray[np.float64]:
+        """Everyone's load in the window with their share of the task.
 
         Args:
             size: The team's size, which decides each member's share.
             availability: Whether leave counts as time off.
+            limit: Up to which committed work may be done outside of the window; by
+                default the tenant's limit.
 
         Returns:
             Percent, shape (people,); +inf for people without time in the window.
         """
-        key = (size, availability)
-        if key not in self._workloads_after:
-            hours = self.hours if availability else self.hours_ignoring_leave
-            with np.errstate(divide="ignore"):
-                added = 100 * np.where(hours > 0, self.hours_each(size) / hours, np.inf)
-            self._workloads_after[key] = np.asarray(self.workloads + added)
-        return self._workloads_after[key]
+        limit = self.parameters.workload_limit if limit is None else limit
+        hours = self.hours(availability)
+        loads = self._cached(
+            ("loads", availability, limit),
+            lambda: self.calendar.loads(*self.window, limit, absences=availability),
+        )
+        with np.errstate(divide="ignore"):
+            return np.asarray(
+                loads + 100 * np.where(hours > 0, self.hours_each(size) / hours, np.inf)
+            )
 
     def hours_each(self, size: int) -> float:
         """Hours of each member of a team of this size."""
@@ -217,13 +203,21 @@ class StaffingProblem:
         needed = np.array(constraints.levels).reshape(-1, 1)
         return np.asarray((self.levels >= needed) & (self.levels > 0))
 
-    def overlap(self, members: Sequence[int]) -> Overlap:
+    def overlap(self, members: Sequence[int], availability: bool = True) -> Overlap:
         """The working time that these people share in the task's window."""
-        return overlap(
-            frozenset(self.schedules[self.schedule_of[n]] for n in members), *self.window
-        )
+        shifts, shift_of = self.shifts(availability)
+        return overlap(frozenset(shifts[shift_of[n]] for n in members), *self.window)
 
     def sizes(self, constraints: Constraints) -> range:
         """The sizes a team may have."""
         largest = min(constraints.max_size, len(self.candidates), MAX_TEAM)
         return range(constraints.min_size, largest + 1)
+
+    def _cached(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        if key not in self._known:
+            self._known[key] = make()
+        return cast(T, self._known[key])
+
+    @cached_property
+    def _known(self) -> dict[tuple[Any, ...], Any]:
+        return {}
