@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .analyzer import Analyzer
 from .items import ItemType
-from .rows import read_passages
+from .rows import passage_range
 from .searcher import Found, Question
 from .snippets import find_highlights, snippet
 
@@ -45,6 +45,10 @@ class Explanation(Body):
     lift: float = Field(
         description="Added because the query names the item: its id, address, title, or a "
         "word that hardly another item has."
+    )
+    relevance: float | None = Field(
+        description="By which the first hits are ordered, where a reranker is configured; null of "
+        "others."
     )
     words: list[str] = Field(description="The terms of the query that the item has.")
     passage: Range | None = Field(
@@ -127,7 +131,7 @@ def hit_body(
         explain: Whether to say why it is a hit.
     """
     ways, scores, candidate = question.ways, found.scores, found.candidate
-    passage = _passage(candidate.row, found.passage)
+    passage = passage_range(candidate.row, found.passage)
     hit = _body(candidate.id, candidate.row, passage, ways, analyzer)
     hit["score"] = round(scores.total, 6)
     hit["scores"] = {part: round(getattr(scores, part), 6) for part in PARTS}
@@ -135,6 +139,7 @@ def hit_body(
         hit["explanation"] = {
             "weights": {part: getattr(question.parameters, f"{part}_weight") for part in PARTS},
             "lift": scores.lift,
+            "relevance": found.relevance,
             "words": sorted(way for way in ways if candidate.document.count(way)),
             "passage": None if found.passage is None else passage,
         }
@@ -183,14 +188,6 @@ def _body(
         "url": row["url"],
         "metadata": row["metadata"],
     }
-
-
-def _passage(row: Mapping[str, Any], number: int | None) -> Range:
-    """Where a passage is in the text; the whole text where none is known."""
-    passages = read_passages(row)
-    if number is None or number >= len(passages):
-        return 0, len(row["body"])
-    return passages[number]
 
 
 def json_response(value: Any) -> Response:

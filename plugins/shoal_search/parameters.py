@@ -65,6 +65,9 @@ class SearchSettings(BaseModel):
     is packaged."""
     models: dict[str, ModelSettings] = Field(default_factory=dict, max_length=16)
     """More models by name, for `model` and for reindexing with another one."""
+    reranker: str | None = None
+    """A cross-encoder of sentence-transformers, a folder or a hub's name, that orders
+    the first 50 hits; None leaves them in the order of their scores."""
     device: str | None = None
     """Such as `cuda`; None chooses what is available."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -87,6 +87,14 @@ def read_passages(row: Mapping[str, Any]) -> list[tuple[int, int]]:
     return [(start, end) for start, end in orjson.loads(row["passages"])]
 
 
+def passage_range(row: Mapping[str, Any], number: int | None) -> tuple[int, int]:
+    """Where a passage is in the text; the whole text where none is known."""
+    passages = read_passages(row)
+    if number is None or number >= len(passages):
+        return 0, len(row["body"])
+    return passages[number]
+
+
 def shown_fields(item: Item) -> dict[str, Any]:
     """The fields of a row that an item is made of."""
     return {

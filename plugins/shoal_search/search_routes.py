@@ -48,6 +48,7 @@ from .items import ItemType, reject_number
 from .pages import Position, page_by_relevance, page_by_time, read_position, write_position
 from .parameters import SearchParameters, SearchSettings
 from .query_text import MAX_QUERY, QueryText, read_query, typed_words
+from .reranker import rerank
 from .rows import SHOWN
 from .scopes import Scope, narrow
 from .searcher import Question, Searcher
@@ -115,6 +116,8 @@ class SearchRoutes:
         self._analyzer = shared_analyzer(services.settings(SearchSettings).language)
         self._indexes = Indexes(services)
         self._searchers: dict[str, Searcher] = {}
+        is_reranked = services.settings(SearchSettings).reranker is not None
+        self._compare = services.backend("embedder").compare if is_reranked else None
 
     async def search(
         self,
@@ -189,6 +192,8 @@ class SearchRoutes:
         """The best items, with whatever else is answered."""
         parameters = scoped.ctx.parameters(SearchParameters)
         ranking = await searcher.rank(scope, query, parameters, position.now)
+        if self._compare is not None:
+            ranking = await rerank(ranking, query.text, self._compare)
         page, next = await page_by_relevance(scope, ranking, position, limit)
         question = ranking.question
         return {

@@ -39,11 +39,13 @@ class Found:
         candidate: The item.
         scores: The parts of its score.
         passage: Which of its passages is nearest by meaning, from 0; None without any.
+        relevance: What a reranker says of it; None where none was asked.
     """
 
     candidate: Candidate
     scores: Scores
     passage: int | None
+    relevance: float | None = None
 
     def scored(self, scores: Scores) -> "Found":
         """The same item with other scores."""
