@@ -36,6 +36,12 @@ store's own online keys begin with `features` as well.
 """
 
 
+PUBLIC = "public_to"
+"""The tag of a view whose features every user may read; its value is `users`."""
+USER = "user"
+"""The entity type whose ids are those of the tenant's users."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One feature of a view.
@@ -100,6 +106,11 @@ class View:
             object.__setattr__(self, "ttl", None)
 
     @property
+    def is_public(self) -> bool:
+        """Whether every user of the tenant may read the view, of all entities."""
+        return self.tags.get(PUBLIC) == "users"
+
+    @property
     def retention(self) -> int:
         """Seconds of events that the windows need.
 
@@ -158,6 +169,9 @@ def registration_errors(view: View) -> list[ErrorEntry]:
             f"its windows read {len(columns)} columns; at most {MAX_WINDOW_COLUMNS} in a stream"
             " view: make several views of it"
         )
+        errors.append(error_entry(at, message))
+    if (public := view.tags.get(PUBLIC, "users")) != "users":
+        message = f"the tag {PUBLIC} must be 'users', which lets all users read, not {public!r:.60}"
         errors.append(error_entry(at, message))
     known: dict[str, str] = {}
     for feature in view.features:

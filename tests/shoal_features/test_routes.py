@@ -1,4 +1,5 @@
 import io
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -8,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from shoal import Event, Role, TenantContext
-from shoal.contract.rights import SERVICE_RIGHTS
+from shoal.contract.rights import SERVICE_RIGHTS, USER_RIGHTS
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_rights
 from shoal_features.handlers.requests import PARQUET
@@ -37,7 +38,10 @@ PLAIN = View(
 )
 
 
-def serve(stores, role: Role = Role.editor) -> httpx.AsyncClient:
+BOARD = View("board_facts", "board", "board_id", "plain", (Feature("name", "string"),))
+
+
+def serve(stores, role: Role = Role.editor, user: str | None = None) -> httpx.AsyncClient:
     router = routes(None)  # type: ignore[arg-type]
     enforce_rights(router)
     app = FastAPI()
@@ -46,8 +50,8 @@ def serve(stores, role: Role = Role.editor) -> httpx.AsyncClient:
     context = TenantContext(
         stores.online._tenant,
         role,
-        SERVICE_RIGHTS[role],
-        None,
+        (USER_RIGHTS if user else SERVICE_RIGHTS)[role],
+        user,
         None,
         "r1",
         stores,
@@ -162,6 +166,39 @@ async def test_values_keep_their_types_and_nan_is_null(profile):
         '{"user_id":"7","features":{"score":2.0,"plan":"é\\"\\\\","tags":["a","b"],'
         '"n":9007199254740993}}'
     )
+
+
+async def test_a_user_has_their_own_features_and_public_views(stores):
+    public = replace(BOARD, name="board_names", tags={"public_to": "users"})
+    private = replace(BOARD, features=(Feature("secret", "string"),))
+    async with serve(stores) as service, serve(stores, user="ana") as ana:
+        views = [asdict(v) for v in (PLAIN, public, private)]
+        assert (await service.put("/features/definitions", json={"views": views})).is_success
+        for view, key in (("board_names", "board"), ("board_facts", "board"), ("profile", "user")):
+            feature = {"profile": "n", "board_names": "name", "board_facts": "secret"}[view]
+            value = 1 if feature == "n" else "x"
+            for id in ("ana", "bo"):
+                row = {key: id, "event_timestamp": now(), feature: value}
+                path = f"/features/views/{view}/rows"
+                assert (await service.post(path, json={"rows": [row]})).is_success
+                allowed = view == "profile" and id == "ana"
+                got = await ana.post(path, json={"rows": [row]})
+                assert got.status_code == (200 if allowed else 403), got.text
+                both = {"rows": [row | {key: "ana"}, row | {key: "bo"}]}
+                assert (await ana.post(path, json=both)).status_code == 403
+                allowed |= view == "board_names"
+                got = await ana.get(f"/features?{key}={id}&features={feature}")
+                assert got.status_code == (200 if allowed else 403), got.text
+        mixed = {"entity": "board", "ids": ["bo"], "features": ["name", "secret"]}
+        assert (await ana.post("/features/batch", json=mixed)).status_code == 403
+        mixed["features"] = ["name"]
+        assert (await ana.post("/features/batch", json=mixed)).status_code == 200
+
+
+async def test_a_public_view_names_whom_it_is_public_to(http):
+    view = asdict(replace(PLAIN, tags={"public_to": "everyone"}))
+    answer = await http.put("/features/definitions", json={"views": [view]})
+    assert answer.status_code == 422 and "'users'" in answer.text
 
 
 async def test_an_unknown_feature_is_answered_with_the_nearest(http):

@@ -9,6 +9,7 @@ from shoal import Invalid, TenantContext, Text, off_loop, requires
 
 from ..catalog import load_registry
 from ..online import write_rows
+from ..views import USER
 from .requests import PARQUET, check_time, encode_parquet, find_view, import_offline_modules
 
 MAX_WRITTEN, MAX_FEATURES = 10_000, 500
@@ -40,22 +41,30 @@ PUSH_SCHEMA = {
 
 
 async def push(
-    view: Text, request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
+    view: Text,
+    request: Request,
+    ctx: TenantContext = Depends(requires("write:own", others="write:tenant")),
 ) -> dict[str, Any]:
     """Write values of a view online, offline or both.
 
     Each row has the entity's id by its type or join key, `event_timestamp`, perhaps
     `created`, and values. A value replaces the stored one unless that is newer by
     (event time, created time). Valid rows are written even if others are rejected.
+    Users push their own rows of the entity type `user`.
     """
     await import_offline_modules()
     from ..rows import append_offline, read_pushed
 
-    target = find_view(await load_registry(ctx), view)
+    registry = await load_registry(ctx)
+    if not any(known.name == view and known.entity == USER for known in registry.views):
+        ctx.require("write:tenant")
+    target = find_view(registry, view)
     if target.kind == "stream":
         raise Invalid(f"{view} is computed from events: append events to the log instead")
     to, batch = await off_loop(read_pushed, await request.body(), target, DESTINATIONS, MAX_WRITTEN)
     rows = list(batch.accepted.values())
+    if any(row.entity != ctx.user for row in rows):
+        ctx.require("write:tenant")
     now = time.time_ns() // 1000
     if to != "offline":
         encoded = [row.to_online(target, now) for row in rows]

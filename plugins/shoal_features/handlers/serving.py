@@ -15,6 +15,7 @@ from ..errors import error_entry, invalid
 from ..online import ReadPlan, ServedValue, read_json, read_values
 from ..registry import Registry
 from ..values import from_micros
+from ..views import USER
 from .requests import JSON, resolve
 
 MAX_IDS = 1_000
@@ -76,7 +77,7 @@ async def get(
         registry, entity, query.getlist("features"), "query.features", f"query.{entity}"
     )
     _check_id(entity_id, f"query.{entity}")
-    _require_to_read(ctx, entity, [entity_id])
+    _require_to_read(ctx, plan, [entity_id])
     with_metadata = query.get("metadata", "").lower() in ("1", "true", "yes")
     results = await _read_results(ctx, registry, plan, [entity_id], with_metadata)
     return Response(results[0], media_type=JSON)
@@ -91,15 +92,19 @@ async def batch(
     ids = [str(i) for i in body.ids]
     for n, entity_id in enumerate(ids):
         _check_id(entity_id, f"ids.{n}")
-    _require_to_read(ctx, body.entity, ids)
+    _require_to_read(ctx, plan, ids)
     results = await _read_results(ctx, registry, plan, ids, body.metadata)
     head = b'{"entity":' + orjson.dumps(body.entity)
     return Response(head + b',"results":[' + b",".join(results) + b"]}", media_type=JSON)
 
 
-def _require_to_read(ctx: TenantContext, entity: str, ids: Sequence[str]) -> None:
-    """A user's own features are theirs; all others are the tenant's."""
-    if entity != "user" or any(id != ctx.user for id in ids):
+def _require_to_read(ctx: TenantContext, plan: ReadPlan, ids: Sequence[str]) -> None:
+    """A user's own features are theirs, and public views are all users'.
+
+    All others are the tenant's.
+    """
+    is_own = plan.entity == USER and all(id == ctx.user for id in ids)
+    if not is_own and not all(view.is_public for view, _ in plan.features):
         ctx.require("read:tenant")
 
 
