@@ -55,10 +55,24 @@ class RegisteredDefinitions(_Body, json_schema_serialization_defaults_required=T
     services: dict[str, list[str]] = Field(description="The features of each service.")
 
 
+Setting = str | int | None | list[str] | dict[str, str]
+
+
+class ChangedDefinition(_Body):
+    """One field of a view, feature or service that stays."""
+
+    name: str = Field(description="`view NAME`, `view:feature` or `service NAME`.")
+    field: str
+    old: Setting
+    new: Setting
+
+
 class AppliedDefinitions(_Body):
     views: list[str]
     services: list[str]
-    new: list[str] = Field(description="The features that are new, as `view:feature`.")
+    new: list[str] = Field(description="Features, as `view:feature`, and `service NAME`.")
+    removed: list[str] = Field(description="As `new`.")
+    changed: list[ChangedDefinition]
 
 
 class FeatureProfile(_Body):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shoal import TenantContext
+from shoal import Conflict, TenantContext
 
 from . import keys
 from .errors import RegistryError, error_entry
@@ -57,13 +57,30 @@ class Catalog:
         self._known[tenant] = (now, raw, registry)
         return registry
 
-    async def replace(self, tenant: str, online: Any, registry: Registry) -> list[str]:
+    async def replace(
+        self,
+        tenant: str,
+        online: Any,
+        registry: Registry,
+        *,
+        prune: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
         """Register new definitions in place of a tenant's old ones.
 
+        Args:
+            tenant: The tenant.
+            online: The tenant's online store.
+            registry: The new definitions.
+            prune: Whether features and services of the tenant's own that the new
+                definitions lack are removed. The shared ones always are.
+            dry_run: Whether to only say what would change.
+
         Returns:
-            The features that are new, as `view:feature`.
+            What changes: see `Registry.changes`.
 
         Raises:
+            Conflict: Something would be removed without `prune`.
             RegistryError: When the new definitions cannot replace the old ones, or
                 others were registered at the same time. The old ones stay.
         """
@@ -72,6 +89,14 @@ class Catalog:
         errors = registry.replacement_errors(old)
         if errors:
             raise RegistryError(errors)
+        changes = registry.changes(old)
+        if dry_run:
+            return changes
+        if raw and changes["removed"] and not prune:
+            raise Conflict(
+                f"these would be removed: {', '.join(changes['removed'][:50])}. Define them too,"
+                " or confirm with --prune (over HTTP: prune=true)"
+            )
         body = json.dumps(registry.to_dict(), sort_keys=True)
         if not await online.eval(REPLACE_SCRIPT, [keys.REGISTRY], [raw or b"", body]):
             message = "they were changed at the same time; apply them again"
@@ -80,8 +105,7 @@ class Catalog:
         before = old.lifetimes
         changed = {e: t for e, t in registry.lifetimes.items() if before.get(e, 0) != t}
         await reset_lifetimes(online, changed)
-        known = set(old.references)
-        return [reference for reference in registry.references if reference not in known]
+        return changes
 
     def read_plan(self, registry: Registry, entity: str, names: str) -> ReadPlan:
         """The plan for reading comma-separated features of an entity type.

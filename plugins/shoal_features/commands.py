@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
 import typer
 
-from shoal import InternalError, Invalid, operator_client
+from shoal import Conflict, InternalError, Invalid, operator_client
+
+if TYPE_CHECKING:
+    from .registry import Registry
 
 TENANT = typer.Option(..., "--tenant", help="The tenant.")
 ROWS_PER_REQUEST = 200_000
@@ -38,28 +41,41 @@ def apply(
     file: Path = typer.Argument(help="A Python file of Feast definitions."),
     tenant: str = typer.Option("", "--tenant", help="The tenant; all tenants without."),
     check: bool = typer.Option(False, "--check", help="Only validate the file."),
+    prune: bool = typer.Option(False, "--prune", help="Remove what the file does not define."),
 ) -> None:
     """Validate definitions and register them in place of the old ones."""
-    from .definitions import load_definitions
-    from .errors import RegistryError
-    from .registry import Registry
-
-    try:
-        registry = load_definitions(file)
-        if errors := registry.replacement_errors(Registry()):
-            raise RegistryError(errors)
-    except RegistryError as error:
-        raise Invalid(f"{file} cannot be registered: {error}", errors=error.errors) from error
+    registry = _load(file)
     if check:
         _print({"views": [v.name for v in registry.views], "services": list(registry.services)})
         return
     if tenant:
-        _print(_call(tenant, "apply", body=registry.to_dict()))
+        _print(_call(tenant, "apply", body=registry.to_dict(), prune=prune))
         return
-    results = {name: _apply_to(name, registry.to_dict()) for name in _all_tenants()}
+    results = {name: _apply_to(name, registry.to_dict(), prune) for name in _all_tenants()}
     _print({"tenants": results})
     if any("error" in result for result in results.values()):
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    file: Path = typer.Argument(help="A Python file of Feast definitions."),
+    tenant: str = TENANT,
+) -> None:
+    """Show what `apply` would add, remove and change; it changes nothing."""
+    found = _call(tenant, "apply", body=_load(file).to_dict(), dry_run=True)
+    if _is_json():
+        _print({name: found[name] for name in ("new", "removed", "changed")})
+        return
+    for name in found["new"]:
+        typer.echo(f"+ {name}")
+    for name in found["removed"]:
+        typer.echo(f"- {name}")
+    for change in found["changed"]:
+        old, new = (orjson.dumps(change[which]).decode() for which in ("old", "new"))
+        typer.echo(f"~ {change['name']}: {change['field']}: {old} → {new}")
+    if not any(found[name] for name in ("new", "removed", "changed")):
+        typer.echo("no changes")
 
 
 @app.command()
@@ -222,10 +238,25 @@ def _all_tenants() -> list[str]:
                 return names
 
 
-def _apply_to(tenant: str, registry: dict[str, Any]) -> dict[str, Any]:
+def _load(file: Path) -> "Registry":
+    """The registry that a file defines, or Invalid with every fault."""
+    from .definitions import load_definitions
+    from .errors import RegistryError
+    from .registry import Registry
+
     try:
-        return dict(_call(tenant, "apply", body=registry))
-    except Invalid as error:
+        registry = load_definitions(file)
+        if errors := registry.replacement_errors(Registry()):
+            raise RegistryError(errors)
+    except RegistryError as error:
+        raise Invalid(f"{file} cannot be registered: {error}", errors=error.errors) from error
+    return registry
+
+
+def _apply_to(tenant: str, registry: dict[str, Any], prune: bool) -> dict[str, Any]:
+    try:
+        return dict(_call(tenant, "apply", body=registry, prune=prune))
+    except (Conflict, Invalid) as error:
         return {"error": str(error)}
 
 

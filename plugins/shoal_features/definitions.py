@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import ErrorEntry, RegistryError, error_entry
 from .registry import Registry
+from .unsupported import EVENTS, option_errors, service_errors, source_errors
 from .views import Feature, View
 
 TENANT_KEY = "tenant_id"
@@ -15,10 +16,8 @@ TENANT_KEY = "tenant_id"
 the tenant from the credential.
 """
 
-EVENTS = "shoal://events/"
-"""A source's path is this and the event types, separated by commas:
-`shoal://events/board.created,board.opened`.
-"""
+EVENT_TIME = ("event_timestamp", "time")
+"""The names of an event's time as the `timestamp_field` of a source of events."""
 
 _TYPES = {
     "Int32": "int32",
@@ -57,18 +56,24 @@ def compile_objects(objects: Iterable[Any]) -> Registry:
     """Compile Feast's entities, feature views and feature services.
 
     Args:
-        objects: Any objects; those of other types are ignored.
+        objects: Any objects; those that define nothing in Feast are ignored.
 
     Raises:
         RegistryError: With every fault found.
     """
     from feast import Entity, FeatureService, FeatureView
+    from feast.base_feature_view import BaseFeatureView
 
     distinct = list({id(o): o for o in objects}.values())
     entities = [o for o in distinct if isinstance(o, Entity)]
     by_name = {e.name: e for e in entities}
     views, errors = [], _repeated_entities(entities)
-    for view in (o for o in distinct if isinstance(o, FeatureView)):
+    errors += [e for entity in entities for e in option_errors(f"entities.{entity.name}", entity)]
+    for view in (o for o in distinct if isinstance(o, BaseFeatureView)):
+        if not isinstance(view, FeatureView):
+            message = f"a {type(view).__name__} is not computed here; `feast apply` registers it"
+            errors.append(error_entry(f"views.{view.name}", message))
+            continue
         try:
             views.append(_compile_view(view, by_name))
         except RegistryError as error:
@@ -77,6 +82,7 @@ def compile_objects(objects: Iterable[Any]) -> Registry:
     for service in (o for o in distinct if isinstance(o, FeatureService)):
         if service.name in services:
             errors.append(error_entry(f"services.{service.name}", "two services have this name"))
+        errors += service_errors(service)
         services[service.name] = tuple(
             f"{p.name}:{f.name}" for p in service.feature_view_projections for f in p.features
         )
@@ -93,11 +99,12 @@ def _compile_view(view: Any, entities: dict[str, Any]) -> View:
     _check_supported(view)
     entity, join_key = _find_entity(view, entities)
     types, source = _find_source(view)
+    _check_times(view, source)
     if getattr(view, "aggregations", None):
         if not types:
             message = f"its source must be a FileSource whose path begins with {EVENTS}"
             raise _invalid(f"views.{view.name}", message)
-        kind, features = _find_kind(view), _compile_aggregations(view)
+        kind, features = _find_kind(view), _compile_aggregations(view, source)
     else:
         kind, features = "plain", tuple(_compile_field(f) for f in view.features)
     fields = [*_mapped_fields(source, join_key), f"data.{join_key}", f"data.{entity}", "subject"]
@@ -119,10 +126,33 @@ def _compile_view(view: Any, entities: dict[str, Any]) -> View:
 def _check_supported(view: Any) -> None:
     at = f"views.{view.name}"
     _check_cycles(view, ())
+    sources = (getattr(view, "stream_source", None), view.batch_source)
+    errors = [*option_errors(at, view), *(e for s in sources for e in source_errors(at, s))]
+    for field in view.features:
+        errors += option_errors(f"{at}.{field.name}", field)
+    for aggregation in getattr(view, "aggregations", None) or ():
+        errors += _aggregation_errors(at, aggregation)
+    if not view.online:
+        message = "every view is served: write online=True (a BatchFeatureView has False otherwise)"
+        errors.append(error_entry(at, message))
+    if errors:
+        raise RegistryError([dict(e) for e in dict.fromkeys(tuple(e.items()) for e in errors)])
     if getattr(view, "source_views", None):
         raise _invalid(at, "a view over other views is not supported; read the events themselves")
     if getattr(view, "udf", None) or getattr(view, "feature_transformation", None):
         raise _invalid(at, "a transformation in Python is not supported; use aggregations")
+
+
+def _check_times(view: Any, source: Any) -> None:
+    """Refuse a time other than the event's own, for a view of events."""
+    for owner in (source, view):
+        field = getattr(owner, "timestamp_field", None)
+        if source is not None and field not in (None, "", *EVENT_TIME):
+            message = (
+                f"timestamp_field {field!r}: the time of an event is its own `time`; append the"
+                f" events with that time, and write {EVENT_TIME[0]}"
+            )
+            raise _invalid(f"views.{view.name}", message)
 
 
 def _check_cycles(view: Any, above: tuple[Any, ...]) -> None:
@@ -164,18 +194,32 @@ def _find_kind(view: Any) -> str:
     return "batch" if isinstance(view, BatchFeatureView) else "plain"
 
 
-def _mapped_fields(source: Any, join_key: str) -> list[str]:
-    """The fields of an event that the source's `field_mapping` maps to the join key."""
-    return [k for k, v in (getattr(source, "field_mapping", None) or {}).items() if v == join_key]
+def _mapped_fields(source: Any, name: str) -> list[str]:
+    """The fields of an event that the source's `field_mapping` maps to a name."""
+    return [k for k, v in (getattr(source, "field_mapping", None) or {}).items() if v == name]
 
 
-def _compile_aggregations(view: Any) -> tuple[Feature, ...]:
+def _aggregation_errors(at: str, aggregation: Any) -> list[ErrorEntry]:
+    name = aggregation.resolved_name(aggregation.time_window)
+    errors = option_errors(f"{at}.{name}", aggregation)
+    if aggregation.slide_interval != aggregation.time_window:
+        message = "windows slide with every event and every read: leave slide_interval out"
+        errors.append(error_entry(f"{at}.{name}", message))
+    return errors
+
+
+def _compile_aggregations(view: Any, source: Any) -> tuple[Feature, ...]:
     schema = {f.name: f for f in view.features}
     features, errors = [], []
     for aggregation in view.aggregations:
         name = aggregation.resolved_name(aggregation.time_window)
+        mapped = _mapped_fields(source, aggregation.column)
+        if len(mapped) > 1:
+            message = f"field_mapping has several fields for {aggregation.column}: a column is one"
+            errors.append(error_entry(f"views.{view.name}.{name}", message))
         if name in schema:
-            features.append(_compile_aggregation(view, aggregation, schema.pop(name)))
+            column = mapped[0] if mapped else aggregation.column
+            features.append(_compile_aggregation(view, aggregation, column, schema.pop(name)))
         else:
             message = "the aggregation has no Field of its name in the schema"
             errors.append(error_entry(f"views.{view.name}.{name}", message))
@@ -194,12 +238,12 @@ def _whole_seconds(time: timedelta | None, location: str, what: str) -> int | No
     return round(time.total_seconds()) or None if time else None
 
 
-def _compile_aggregation(view: Any, aggregation: Any, field: Any) -> Feature:
+def _compile_aggregation(view: Any, aggregation: Any, column: str, field: Any) -> Feature:
     return Feature(
         name=field.name,
         dtype=_compile_type(field),
         function=_SYNONYMS.get(aggregation.function, aggregation.function),
-        column="" if aggregation.column == "*" else aggregation.column,
+        column="" if column == "*" else column,
         window=_whole_seconds(
             aggregation.time_window, f"views.{view.name}.{field.name}", "its window"
         ),

@@ -136,6 +136,7 @@ class ShoalOnlineStore(OnlineStore):
                 config.online_store,
                 "PUT",
                 "/features/definitions",
+                params={"prune": "true"},
                 json=Registry(views, services).to_dict(),
             )
 

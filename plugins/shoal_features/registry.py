@@ -141,6 +141,40 @@ class Registry:
                     errors.append(error_entry(f"views.{view.name}.{feature.name}", message))
         return errors
 
+    def changes(self, old: "Registry") -> dict[str, Any]:
+        """What would change if this registry took the place of another.
+
+        Returns:
+            `new` and `removed`: features as `view:feature`, and services as
+            `service NAME`. `changed`: views and features that stay, each with the
+            `field` that differs, its `old` and its `new` value.
+        """
+        before, after = old._parts(), self._parts()
+        changed = [
+            {"name": name, "field": field, "old": before[name][field], "new": value}
+            for name, fields in after.items()
+            if name in before
+            for field, value in fields.items()
+            if value != before[name][field]
+        ]
+        return {
+            "new": [name for name in after if name not in before and _is_removable(name)],
+            "removed": [name for name in before if name not in after and _is_removable(name)],
+            "changed": changed,
+        }
+
+    def _parts(self) -> dict[str, dict[str, Any]]:
+        """Every view (`view NAME`), feature (`view:feature`) and service, as fields."""
+        parts: dict[str, dict[str, Any]] = {}
+        for view in self.views:
+            fields = asdict(view)
+            del fields["name"], fields["features"]
+            parts[f"view {view.name}"] = fields
+            for feature in view.features:
+                parts[f"{view.name}:{feature.name}"] = asdict(feature)
+        services = self.services.items()
+        return parts | {f"service {name}": {"features": list(refs)} for name, refs in services}
+
     def to_dict(self) -> dict[str, Any]:
         """The registry as JSON-compatible data."""
         return {
@@ -174,6 +208,11 @@ class Registry:
             for reference in references
             if reference not in known
         ]
+
+
+def _is_removable(name: str) -> bool:
+    """Whether it is a feature's or a service's: a view comes with its features."""
+    return not name.startswith("view ")
 
 
 class _Body(TypedDict):

@@ -1,3 +1,4 @@
+import inspect
 from textwrap import dedent
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from shoal_features.definitions import compile_objects, load_definitions
 from shoal_features.errors import RegistryError, UnknownFeature
 from shoal_features.registry import Registry
+from shoal_features.unsupported import DONE, FOR_PEOPLE
 from shoal_features.views import Feature, View
 
 from .shared import REGISTRY
@@ -35,6 +37,7 @@ def batch(
             Aggregation(column=c, function=f, time_window=d and timedelta(days=d), name=n)
             for c, f, d, n in aggregations
         ],
+        online=True,
         **options,
     )
 """
@@ -236,7 +239,8 @@ def test_times_of_part_of_a_second_are_refused(file, milliseconds):
             f"""
             a = batch("a", ttl={time})
             b = BatchFeatureView(
-                name="b", entities=[user], source=source, schema=[Field(name="n", dtype=Int64)],
+                name="b", entities=[user], source=source, online=True,
+                schema=[Field(name="n", dtype=Int64)],
                 aggregations=[
                     Aggregation(column="*", function="count", time_window={time}, name="n")
                 ],
@@ -246,3 +250,155 @@ def test_times_of_part_of_a_second_are_refused(file, milliseconds):
     )
     assert set(errors) == {"views.a", "views.b.n"}
     assert all("whole seconds" in message for message in errors.values())
+
+
+SET = {
+    "FeatureView": {
+        "online": "False",
+        "mode": "'pandas'",
+        "enable_validation": "True",
+        "version": "'v2'",
+        "enabled": "False",
+    },
+    "BatchFeatureView": {
+        "online": "False",
+        "batch_engine": "{'a': 1}",
+        "enable_validation": "True",
+        "version": "'v2'",
+    },
+    "StreamFeatureView": {
+        "online": "False",
+        "timestamp_field": "'paid_at'",
+        "stream_engine": "{'a': 1}",
+        "enable_tiling": "True",
+        "tiling_hop_size": "timedelta(minutes=1)",
+        "enable_validation": "True",
+        "version": "'v2'",
+    },
+    "Field": {
+        "vector_index": "True",
+        "vector_length": "3",
+        "vector_search_metric": "'L2'",
+    },
+    "Aggregation": {"slide_interval": "timedelta(hours=1)"},
+    "FileSource": {
+        "timestamp_field": "'paid_at'",
+        "file_format": "feast.data_format.ParquetFormat()",
+        "s3_endpoint_override": "'x'",
+        "connection_ref": "feast.credentials.ConnectionRef('Secret', 'x')",
+    },
+    "FeatureService": {"precompute_online": "True", "logging_config": "logging_config"},
+}
+"""By class, an option at a value that Shoal does not do."""
+IGNORED = {
+    "FileSource": {"event_timestamp_column"},  # by Feast
+    "FeatureView": {"sink_source"},
+    "BatchFeatureView": {"sink_source"},
+    "StreamFeatureView": {"sink_source"},
+}
+
+
+def test_every_option_of_feast_is_done_or_tried():
+    import feast
+    from feast.aggregation import Aggregation
+
+    for name, tried in SET.items():
+        kind = Aggregation if name == "Aggregation" else getattr(feast, name)
+        rest = set(inspect.signature(kind).parameters) - DONE[name] - FOR_PEOPLE
+        assert rest - IGNORED.get(name, set()) == set(tried) - DONE[name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [(kind, option) for kind, options in SET.items() for option in options]
+)
+def test_what_is_not_done_is_refused_by_name(file, kind, option):
+    more = {k: f"{option}={SET[k][option]}," if k == kind else "" for k in SET}
+    view = kind if kind.endswith("View") else "BatchFeatureView"
+    special = {
+        "FeatureView": "",
+        "BatchFeatureView": "aggregations=[count],",
+        "StreamFeatureView": "aggregations=[count],",
+    }[view]
+    if view == "StreamFeatureView" and option != "timestamp_field":
+        special += "timestamp_field='event_timestamp',"
+    online = "" if option == "online" else "online=True,"
+    time = "" if (kind, option) == ("FileSource", "timestamp_field") else "timestamp_field='time',"
+    body = f"""
+    import feast.credentials, feast.data_format
+    from feast.feature_logging import LoggingConfig
+    from feast.infra.offline_stores.file_source import FileLoggingDestination
+    logging_config = LoggingConfig(destination=FileLoggingDestination(path="x"))
+    source = FileSource(name="s", path="shoal://events/a", {time} {more["FileSource"]})
+    if "{view}" == "StreamFeatureView":
+        source = PushSource(name="p", batch_source=source)
+    count = Aggregation(
+        column="*", function="count", time_window=timedelta(days=1), name="n", {more["Aggregation"]}
+    )
+    v = {view}(
+        name="v", entities=[user], source=source, {special} {online} {more[view]}
+        schema=[Field(name="n", dtype=Int64, {more["Field"]})],
+    )
+    s = FeatureService(name="s", features=[v], {more["FeatureService"]})
+    """
+    errors = load_errors(file(body))
+    assert any(option in message for message in errors.values()), errors
+    assert set(errors) <= {"views.v", "views.v.n", "services.s"}
+
+
+def test_sources_that_are_not_read_are_refused(file):
+    body = """
+    from feast import KafkaSource, BigQuerySource, RequestSource
+    from feast.data_format import JsonFormat
+    from feast.on_demand_feature_view import on_demand_feature_view
+    kafka = KafkaSource(
+        name="k", batch_source=source, timestamp_field="event_timestamp",
+        kafka_bootstrap_servers="k:9092", topic="t", message_format=JsonFormat("a int"),
+    )
+    schema = [Field(name="n", dtype=Int64)]
+    count = Aggregation(column="*", function="count", time_window=timedelta(days=1), name="n")
+    k = StreamFeatureView(
+        name="k", entities=[user], source=kafka, schema=schema, aggregations=[count],
+        timestamp_field="event_timestamp",
+    )
+    q = FeatureView(
+        name="q", entities=[user], schema=schema, source=BigQuerySource(table="t", name="b")
+    )
+    o = on_demand_feature_view(
+        sources=[RequestSource(name="r", schema=schema)],
+        schema=[Field(name="m", dtype=Int64)], mode="python",
+    )(lambda inputs: {"m": inputs["n"]})
+    """
+    errors = load_errors(file(body))
+    assert "KafkaSource is not read" in errors["views.k"]
+    assert "BigQuerySource is not read" in errors["views.q"]
+    assert any("OnDemandFeatureView" in message for message in errors.values())
+
+
+def test_a_service_does_not_rename_its_views(file):
+    body = """
+    v = batch()
+    s = FeatureService(name="s", features=[v.with_name("w")])
+    """
+    assert "name_alias" in load_errors(file(body))["services.s"]
+
+
+def test_a_field_mapping_locates_a_value(file):
+    body = """
+    mapped = FileSource(
+        name="m", path="shoal://events/a", timestamp_field="event_timestamp",
+        field_mapping={"data.total.cents": "amount"},
+    )
+    v = batch(source=mapped, aggregations=(("amount", "sum", 30, "n"),))
+    """
+    assert load_definitions(file(body)).view("v").features[0].column == "data.total.cents"
+
+
+def test_a_field_mapping_gives_a_value_one_field(file):
+    body = """
+    mapped = FileSource(
+        name="m", path="shoal://events/a", timestamp_field="event_timestamp",
+        field_mapping={"a": "amount", "b": "amount"},
+    )
+    v = batch(source=mapped, aggregations=(("amount", "sum", 30, "n"),))
+    """
+    assert "several fields" in load_errors(file(body))["views.v.n"]

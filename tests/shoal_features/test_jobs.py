@@ -555,5 +555,5 @@ async def test_tenants_own_definitions_replace_the_shared_ones(stores):
     catalog = Catalog()
     mine = Registry((View("mine", "user", "user_id", "plain", (Feature("x", "int64"),)),))
     assert await catalog.registry("t", stores.online) == REGISTRY
-    assert await catalog.replace("t", stores.online, mine) == ["mine:x"]
+    assert (await catalog.replace("t", stores.online, mine))["new"] == ["mine:x"]
     assert await catalog.registry("t", stores.online) == mine

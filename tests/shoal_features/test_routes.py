@@ -201,6 +201,26 @@ async def test_a_public_view_names_whom_it_is_public_to(http):
     assert answer.status_code == 422 and "'users'" in answer.text
 
 
+async def test_nothing_is_removed_without_prune(profile):
+    path, services = "/features/definitions", {"scores": ["profile:score", "profile:n"]}
+    smaller = replace(PLAIN, ttl=60, features=PLAIN.features[:1])
+    body = Registry((*REGISTRY.views, PLAIN), {**REGISTRY.services, **services}).to_dict()
+    assert (await profile.put(path, json=body)).json()["new"] == ["service scores"]
+    before = (await profile.get("/features/views")).json()
+    removed = ["profile:plan", "profile:tags", "profile:n", "service scores"]
+    body = Registry((*REGISTRY.views, smaller), REGISTRY.services).to_dict()
+    refused = await profile.put(path, json=body)
+    assert refused.status_code == 409 and ", ".join(removed) in refused.json()["detail"]
+    planned = (await profile.put(f"{path}?dry_run=1&prune=1", json=body)).json()
+    assert (await profile.get("/features/views")).json() == before
+    done = (await profile.put(f"{path}?prune=1", json=body)).json()
+    assert done == planned and (done["new"], done["removed"]) == ([], removed)
+    assert done["changed"] == [{"name": "view profile", "field": "ttl", "old": 3600, "new": 60}]
+    assert (await profile.put(path, json={"views": []})).status_code == 409
+    assert (await profile.put(f"{path}?prune=1", json={"views": []})).status_code == 200
+    assert (await profile.get("/features/views")).json()["views"] == []
+
+
 async def test_an_unknown_feature_is_answered_with_the_nearest(http):
     answer = await http.get("/features?user=1&features=boards_30,actions")
     assert answer.status_code == 422

@@ -34,18 +34,27 @@ async def views(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[s
 
 
 async def apply(
-    body: Definitions, ctx: TenantContext = Depends(requires("write:tenant"))
+    body: Definitions,
+    prune: bool = False,
+    dry_run: bool = False,
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
-    """Register definitions in place of the old ones, all or nothing."""
+    """Register definitions in place of the old ones, all or nothing.
+
+    What the tenant has registered and the body lacks is removed with `prune` only, else
+    the answer is 409. With `dry_run`, nothing changes: the answer is what would.
+    """
     try:
         registry = Registry.from_dict(body.model_dump())
-        new = await catalog.replace(ctx.tenant, ctx.stores.online, registry)
+        changes = await catalog.replace(
+            ctx.tenant, ctx.stores.online, registry, prune=prune, dry_run=dry_run
+        )
     except RegistryError as error:
         raise Invalid(f"invalid definitions: {error}", errors=error.errors) from error
     return {
         "views": [v.name for v in registry.views],
         "services": list(registry.services),
-        "new": new,
+        **changes,
     }
 
 
