@@ -67,6 +67,11 @@ def cluster_environment(config: Config, runtime: Path) -> dict[str, str]:
         # How long the other machines go on serving without Ray's head; then their
         # raylets end.
         env["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"
+        # A machine without power is given up after 10 to 15 s, and not 65: calls to its
+        # replicas wait until then.
+        env["RAY_health_check_period_ms"] = "1000"
+        env["RAY_health_check_timeout_ms"] = "2000"
+        env["RAY_health_check_failure_threshold"] = "5"
     if config.host in LOOPBACK:
         # Ray's documented switch for desktops: every server of the cluster listens on
         # loopback only. Without it, Ray replaces 127.0.0.1 by the machine's address,

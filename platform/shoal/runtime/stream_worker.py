@@ -21,6 +21,7 @@ from shoal.eventlog.subscription import Handled
 from shoal.router.quotas import BatchUsage
 from shoal.tenants.storage_size import measure_storage
 
+from .backlog import BacklogExporter, measure_backlog, measure_index
 from .cluster import NAMESPACE, SPREAD
 from .context import PlatformContext
 from .job_process import JobProcess
@@ -35,6 +36,7 @@ START_JOBS_SECONDS = 0.5
 SCHEDULE_SECONDS = 1.0
 WATCH_RUNS_SECONDS = 5.0
 ARCHIVE_SECONDS = 30.0
+BACKLOG_SECONDS = 30.0
 MEASURE_SECONDS = 3600.0
 ARCHIVE_WAIT = timedelta(minutes=5)
 """How long events wait to be archived together, where fewer than 10,000 do."""
@@ -49,9 +51,10 @@ class Worker:
 
     Args:
         platform: By default this process's, whose rejections are then exported.
+        number: Which of the workers this is; the first exports what waits.
     """
 
-    def __init__(self, platform: PlatformContext | None = None) -> None:
+    def __init__(self, platform: PlatformContext | None = None, number: int = 1) -> None:
         self.id = uuid4().hex[:12]
         self._rejected = RejectionCounter() if platform is None else None
         self._platform = platform or PlatformContext.current()
@@ -61,6 +64,7 @@ class Worker:
         self._zone = ZoneInfo(self._platform.config.timezone)
         self._tenants: list[str] = []
         self._tasks: list[asyncio.Future[None]] = []
+        self._backlog = BacklogExporter(list(self._platform.streams())) if number == 0 else None
 
     async def start(self) -> str:
         """Start all loops that do not run yet; the worker's id."""
@@ -76,6 +80,14 @@ class Worker:
                 self._repeat(WATCH_RUNS_SECONDS, self._watch_runs),
                 self._repeat(ARCHIVE_SECONDS, self._archive),
                 self._repeat(MEASURE_SECONDS, self._measure_storage),
+                *(
+                    (
+                        self._repeat(BACKLOG_SECONDS, self._export_backlog),
+                        self._repeat(MEASURE_SECONDS, self._export_index),
+                    )
+                    if self._backlog
+                    else ()
+                ),
                 *(
                     self._follow(group, capability.name, stream)
                     for group, (capability, stream) in self._platform.streams().items()
@@ -165,6 +177,14 @@ class Worker:
             for tenant in sizes.keys() - erased:
                 await ledger.set_storage(tenant, sizes[tenant])
 
+    async def _export_backlog(self) -> None:
+        assert self._backlog is not None
+        self._backlog.export(await measure_backlog(self._platform, self._tenants))
+
+    async def _export_index(self) -> None:
+        assert self._backlog is not None
+        self._backlog.export_index(await measure_index(self._platform, self._tenants))
+
     # Jobs
 
     async def _schedule(self) -> None:
@@ -253,7 +273,7 @@ def _get_or_create_worker(number: int) -> Any:
         "max_restarts": -1,
         "max_task_retries": 0,
     }
-    return worker.options(**options).remote()
+    return worker.options(**options).remote(None, number)
 
 
 async def stop_workers(platform: PlatformContext) -> None:

@@ -41,7 +41,7 @@ async def measure_storage(config: StoreConfig, tenants: Sequence[str]) -> dict[s
                 sizes[owner] += size
     for tenant in tenants:
         sizes[tenant] += await lake.size(config, tenant)
-        sizes[tenant] += ROW_BYTES * await _vector_rows(config, tenant)
+        sizes[tenant] += ROW_BYTES * await count_vector_rows(config, tenant)
     return dict(sizes)
 
 
@@ -70,7 +70,8 @@ async def _measured(client: Any, batch: Sequence[tuple[str, bytes]]) -> list[tup
     return [(owner, size or 0) for (owner, _), size in zip(batch, sizes, strict=True)]
 
 
-async def _vector_rows(config: StoreConfig, tenant: str) -> int:
+async def count_vector_rows(config: StoreConfig, tenant: str) -> int:
+    """How many rows a tenant has in the vectors store."""
     from shoal.stores.vectors import open_vectors
 
     store, rows = open_vectors(config, tenant), 0
