@@ -137,8 +137,9 @@ def process(series: dict[str, Array]) -> tuple[list[tuple[datetime, Notice]], in
             observation = Observation(
                 metric, LABELS, state.id, at, value, expected, is_anomaly, state.is_calm
             )
-            notices += [(at, n) for n in manager.observe(observation, rules, windows)]
-        notices += [(at, n) for n in manager.advance(at, rules, windows)]
+            manager.observe(observation, rules, at)
+        due, _ = manager.advance(at, rules, windows)
+        notices += [(at, n) for n in due]
     return notices, anomalies
 
 

@@ -22,7 +22,7 @@ from shoal import (
 from . import bodies, keys
 from .alert_manager import AlertManager
 from .alert_state import MAX_ATTEMPTS, commit, read_alert_state
-from .alerts import Alert, Notice
+from .alerts import Alert
 from .notifier import Notifier
 from .route_arguments import Limit
 from .timestamps import to_rfc3339
@@ -79,10 +79,9 @@ async def acknowledge_alert(
     Conflict if it is already resolved.
     """
 
-    def acknowledge(manager: AlertManager) -> list[Notice]:
+    def acknowledge(manager: AlertManager) -> None:
         if not manager.acknowledge(id, ctx.user, datetime.now(UTC)):
             raise Conflict("the alert is already resolved")
-        return []
 
     return await _change_alert(ctx, id, acknowledge)
 
@@ -96,7 +95,7 @@ async def resolve_alert(
 
 
 async def _change_alert(
-    ctx: TenantContext, id: str, change: Callable[[AlertManager], list[Notice]]
+    ctx: TenantContext, id: str, change: Callable[[AlertManager], None]
 ) -> dict[str, Any]:
     """Change an alert, again if other processes changed the alerts meanwhile."""
     for _ in range(MAX_ATTEMPTS):
@@ -104,8 +103,8 @@ async def _change_alert(
         alert = state.manager.alerts.get(id)
         if alert is None:
             raise NotFound(f"no alert {id!r}, or it was resolved hours ago")
-        notices = change(state.manager)
-        if await commit(ctx, state, notices):
+        change(state.manager)
+        if await commit(ctx, state):
             _notifier().schedule_delivery(ctx)
             return alert.to_response()
     raise Conflict("the alerts keep changing; try again")

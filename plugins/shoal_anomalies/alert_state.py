@@ -4,6 +4,7 @@ A batch of points is written in one step with the alerts that follow from it, so
 crash it is either done or was never begun.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -15,10 +16,11 @@ from shoal import TenantContext
 
 from . import keys
 from .alert_manager import AlertManager
-from .alerts import Notice
+from .alerts import Alert
 from .maintenance import MaintenanceWindow
 from .messages import build_message
 from .rules import Rule
+from .settings import AnomalySettings
 from .stored_rules import load_alerts, load_rules, load_windows
 
 MAX_ATTEMPTS = 20  # to write while other processes do
@@ -70,6 +72,8 @@ class AlertState:
 
     version: changes with every write of the alerts.
     stored: the alerts as they are stored, to tell whether they changed.
+    due: when somebody may have to be told next, once the state is written; None if
+        nothing is waited for.
     fitted_at: when the tenant's models were last fitted.
     """
 
@@ -78,6 +82,7 @@ class AlertState:
     version: str
     manager: AlertManager
     stored: bytes
+    due: float | None = None
     fitted_at: bytes | None = None
 
 
@@ -118,27 +123,26 @@ async def read_alert_state(ctx: TenantContext) -> AlertState:
 async def commit(
     ctx: TenantContext,
     state: AlertState,
-    notices: Sequence[Notice],
     writes: BatchWrites | None = None,
     now: datetime | None = None,
 ) -> bool:
-    """Write a batch, the alerts and the notices in one step.
+    """Write a batch, the alerts and the notices that are due, in one step.
 
     Args:
         ctx: The tenant.
         state: The alerts as they were read, changed by the batch.
-        notices: What to put into the outbox.
         writes: The rest of the batch.
         now: The current time.
 
     Returns:
         False if the alerts have changed since they were read; then nothing is written.
     """
-    writes, now = writes or BatchWrites(), now or datetime.now(UTC)
-    old_alerts = state.manager.remove_old(now)
-    alerts = orjson.dumps(state.manager.to_dict())
+    writes, settings = writes or BatchWrites(), ctx.services.settings(AnomalySettings)
+    alerts, notices, old_alerts = await asyncio.to_thread(
+        _advance, ctx.tenant, state, now or datetime.now(UTC), settings.public_url
+    )
     args: list[Any] = [state.version, b"" if alerts == state.stored else alerts]
-    args += _counted(_outbox_entries(ctx, state.manager, notices))
+    args += _counted(notices)
     args += _counted(writes.anomalies)
     args += _counted([(point,) for point in writes.unarchived])
     args += _counted(list(writes.series.items()))
@@ -149,22 +153,27 @@ async def commit(
     return bool(await ctx.stores.online.eval(COMMIT, places, args))
 
 
-def _outbox_entries(
-    ctx: TenantContext, manager: AlertManager, notices: Sequence[Notice]
-) -> list[tuple[str, bytes]]:
+def _advance(
+    tenant: str, state: AlertState, now: datetime, url: str | None
+) -> tuple[bytes, list[tuple[str, bytes]], list[Alert]]:
+    """The alerts to store, the outbox's new entries, and alerts for the history."""
+    manager = state.manager
+    notices, state.due = manager.advance(now, state.rules, state.windows)
     entries = []
     for notice in notices:
-        alert = manager.alerts.get(notice.alert)
-        if alert is not None:
-            message = build_message(ctx.tenant, alert, notice.reason, notice.key)
-            entry = {
-                "channel": notice.channel,
-                "attempts": 0,
-                "due": 0,
-                "message": asdict(message),
-            }
-            entries.append((notice.key, orjson.dumps(entry)))
-    return entries
+        alert = manager.alerts[notice.alert]
+        message = build_message(tenant, alert, notice, now.timestamp(), url)
+        entry = {
+            "channel": notice.channel,
+            "alert": notice.alert,
+            "number": notice.number,
+            "attempts": 0,
+            "due": 0,
+            "message": asdict(message),
+        }
+        entries.append((notice.key, orjson.dumps(entry)))
+    old_alerts = manager.remove_old(now)
+    return orjson.dumps(manager.to_dict()), entries, old_alerts
 
 
 def _counted(rows: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -4,8 +4,8 @@ Pure computation, so it runs in a thread.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import orjson
 
 from .alarm_policy import DEFAULT_THRESHOLD
 from .alert_state import AlertState, BatchWrites
-from .alerts import Notice
 from .explanation import Explanation, explain
 from .multivariate import CombinationForest, Driver, column_name
 from .points import Labels, Point, series_id
@@ -23,7 +22,6 @@ from .series_state import SeriesState
 from .stored_series import StoredSeries
 from .timestamps import to_datetime
 
-NOTIFY_WITHIN = timedelta(hours=2)  # older points cause no notices
 SAVE_EVERY = 16  # points of a series between writes of its state; the rest is replayed
 SAME_TIME = 600.0  # seconds within which metrics count as turning unusual together
 UNUSUAL_COMBINATION = 6.0  # nats from which a combination is unusual
@@ -59,9 +57,8 @@ class BatchScorer:
         self._writes = writes
         self._now = now
 
-    def score(self, points: Sequence[Point]) -> list[Notice]:
-        """Score points, and return the notices that are due."""
-        notices: list[Notice] = []
+    def score(self, points: Sequence[Point]) -> None:
+        """Score points, and apply the rules to them."""
         new_points = self._select_new(points)
         surprisals, drivers = self._score_combinations(new_points)
         for state, time, value in new_points:
@@ -71,11 +68,11 @@ class BatchScorer:
             if verdict.score >= DEFAULT_THRESHOLD:
                 anomaly = self._explain(state, time, value, drivers.get((state.id, time), ()))
                 self._write_anomaly(state, time, anomaly)
-            notices += self._apply_rules(state, time, value, anomaly)
+            self._apply_rules(state, time, value, anomaly)
             if state.unsaved_points >= SAVE_EVERY:
                 self._writes.states[state.id] = state.to_bytes()
                 state.unsaved_points = 0
-        return notices
+        self._describe_alerts(new_points, drivers)
 
     def _select_new(self, points: Sequence[Point]) -> list[ScoredPoint]:
         """The points to score, ordered by time.
@@ -178,14 +175,14 @@ class BatchScorer:
 
     def _apply_rules(
         self, state: SeriesState, time: float, value: float, anomaly: Explanation | None
-    ) -> list[Notice]:
+    ) -> None:
         rules = {
             name: rule
             for name, rule in self._alert_state.rules.items()
             if rule.applies_to(state.metric, state.labels)
         }
         if not rules:
-            return []
+            return
         needs_expected = any(rule.condition in ("drop", "rise") for rule in rules.values())
         observation = Observation(
             metric=state.metric,
@@ -202,21 +199,42 @@ class BatchScorer:
             explanation = anomaly or self._explain(state, time, value, ())
             return explanation.sentence, explanation.to_dict()
 
-        return self._alert_state.manager.observe(
+        self._alert_state.manager.observe(
             observation,
             rules,
-            self._alert_state.windows,
+            self._now,
             correlation=self._correlation,
             explain=explain_point,
-            notify=self._now - observation.time <= NOTIFY_WITHIN,
         )
 
+    def _describe_alerts(
+        self,
+        new_points: Sequence[ScoredPoint],
+        drivers: Mapping[PointKey, Sequence[Driver]],
+    ) -> None:
+        """Let open alerts say what the newest points of these series are."""
+        newest = {state.id: (state, time, value) for state, time, value in new_points}
+        unusual = [s for s in self._series.values() if s.unusual_since is not None]
+
+        def explain_newest(name: str) -> tuple[str, dict[str, Any]]:
+            state, time, value = newest[name]
+            driving = drivers.get((name, time), ())
+            explanation = self._explain(state, time, value, driving, unusual)
+            return explanation.sentence, explanation.to_dict()
+
+        self._alert_state.manager.describe(newest, explain_newest)
+
     def _explain(
-        self, state: SeriesState, time: float, value: float, drivers: Sequence[Driver]
+        self,
+        state: SeriesState,
+        time: float,
+        value: float,
+        drivers: Sequence[Driver],
+        unusual: Iterable[SeriesState] | None = None,
     ) -> Explanation:
         together = {
             other.metric
-            for other in self._series.values()
+            for other in (self._series.values() if unusual is None else unusual)
             if other.unusual_since is not None and abs(other.last_time - time) <= SAME_TIME
         }
         return explain(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, with_config
 from typing_extensions import TypedDict
 
-from .alerts import Reason, State
+from .alerts import State
 from .maintenance import MaintenanceWindow
 from .parameters import AnomalyParameters
 from .rules import Priority, Rule
@@ -135,43 +135,55 @@ class Suggestion(Body):
 
 
 class Member(Body):
-    """A rule on a series that fired within an alert."""
+    """A rule on a series that fired within an alert, see `alerts.Member`."""
 
     rule: str
+    rule_name: str
+    condition: str
+    limit: float | None
     series: str
     metric: str
     labels: dict[str, str]
     priority: Priority
     since: str
     fired: str
+    first_value: float
+    time: str
     value: float
     sentence: str
     detail: Explanation | None
     cleared: str | None
+    acknowledged: bool
+    told: list[str]
+
+
+class Told(Body):
+    """When a channel was told of an alert first and last, and how often."""
+
+    first: str
+    last: str
+    notices: int
+    resolved: bool
 
 
 class Alert(Body):
-    """An incident, see `alerts.Alert`."""
+    """An incident, see `alerts.Alert`. `notified` is when somebody was told first."""
 
     id: str
-    priority: Priority
     state: State
+    priority: Priority
+    sentence: str
     opened: str
-    members: list[Member]
     updated: str
+    resolved: str | None
+    reopened: int
     acknowledged: str | None
     acknowledged_by: str | None
-    resolved: str | None
     suppressed_by: list[str]
     inhibited_by: str | None
     notified: str | None
-    reminded: str | None
-    reminders: int
-    escalated: str | None
-    told: list[str]
-    reopened: int
-    owed: list[Reason]
-    sentence: str
+    told: dict[str, Told]
+    members: list[Member]
 
 
 class Alerts(Body):

@@ -13,7 +13,7 @@ import orjson
 from shoal import JobContext, TenantContext
 
 from . import feedback, keys, model_fitting, recent_points, study
-from .alert_state import MAX_ATTEMPTS, commit, read_alert_state
+from .alert_clock import advance_alerts
 from .alerts import Alert
 from .archive import Row
 from .multivariate import CombinationForest
@@ -119,7 +119,8 @@ async def keep(job: JobContext) -> Mapping[str, Any]:
         job.progress(number, len(job.tenants), ctx.tenant)
         archived += await archive_new_points(ctx)
         await delete_expired(ctx)
-        tenants[ctx.tenant] = count_open_alerts(await advance_alerts(ctx))
+        open_alerts, _ = await advance_alerts(ctx)
+        tenants[ctx.tenant] = count_open_alerts(open_alerts)
         deliveries.append(asyncio.create_task(notifier.deliver(ctx)))
     for error in await asyncio.gather(*deliveries, return_exceptions=True):
         if isinstance(error, BaseException):
@@ -236,16 +237,6 @@ async def delete_expired(ctx: TenantContext) -> None:
 async def _trim(ctx: TenantContext, series: str) -> None:
     size = recent_points.TRIMMED_LENGTH * recent_points.RECORD.itemsize
     await ctx.stores.online.eval(TRIM, [keys.recent_points(series)], [size])
-
-
-async def advance_alerts(ctx: TenantContext) -> list[Alert]:
-    """Put notices that are due by now into the outbox, and return the open alerts."""
-    for _ in range(MAX_ATTEMPTS):
-        state = await read_alert_state(ctx)
-        notices = state.manager.advance(datetime.now(UTC), state.rules, state.windows)
-        if await commit(ctx, state, notices):
-            break
-    return state.manager.open_alerts()
 
 
 def count_open_alerts(alerts: Sequence[Alert]) -> dict[str, int]:

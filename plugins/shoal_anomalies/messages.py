@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from .alerts import Alert, Reason
-from .timestamps import to_rfc3339
+from .alerts import Alert, Member, Notice, Reason
+from .explanation import format_number
+from .timestamps import to_datetime, to_rfc3339
 
 MAX_ATTEMPTS = 8
 FIRST_DELAY = 2.0  # seconds; doubled with each attempt
@@ -20,7 +21,7 @@ class Message:
     """A message to send.
 
     key: the same at every attempt, so that receivers can drop duplicates.
-    data: the alert's id, tenant, priority, state, metrics, and the time it changed.
+    data: the alert as plain JSON, see docs/anomalies.md; `time` is that of the message.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Message:
 
 _TITLE_PREFIXES: dict[Reason, str] = {
     "opened": "",
+    "updated": "More: ",
     "worsened": "Worse: ",
     "reopened": "Again: ",
     "reminder": "Still open: ",
@@ -51,29 +53,95 @@ _TITLE_PREFIXES: dict[Reason, str] = {
 }
 
 
-def build_message(tenant: str, alert: Alert, reason: Reason, key: str) -> Message:
-    """The message about an alert."""
-    metrics = sorted({member.metric for member in alert.members})
+def build_message(
+    tenant: str, alert: Alert, notice: Notice, time: float, public_url: str | None = None
+) -> Message:
+    """The message that a notice is sent as.
+
+    Args:
+        tenant: The tenant.
+        alert: The alert as it is now.
+        notice: The notice.
+        time: Now, epoch seconds.
+        public_url: Where people reach the console, for the link.
+    """
+    metrics = sorted({member.metric for member in alert.active_members or alert.members})
     shown = ", ".join(metrics[:3]) + (" …" if len(metrics) > 3 else "")
-    title = f"[{alert.priority}] {_TITLE_PREFIXES[reason]}{shown} ({tenant})"
+    title = f"[{alert.priority}] {_TITLE_PREFIXES[notice.reason]}{shown} ({tenant})"
+    # The new ones, then those that still fire: those may be too many to name all.
+    members = sorted(
+        alert.members, key=lambda m: (not _is_news(m, notice), not m.is_active, m.priority, m.fired)
+    )
+    link = f"{public_url}/console/anomalies?alert={alert.id}" if public_url else None
     lines = [alert.sentence, ""]
-    for member in alert.members[:MAX_MEMBERS]:
-        labels = ", ".join(f"{k}={v}" for k, v in member.labels.items())
-        name = f"{member.metric} ({labels})" if labels else member.metric
-        state = "recovered" if member.cleared is not None else "firing"
-        lines.append(f"- {name}: {state}. {member.sentence}".rstrip())
-    if (others := len(alert.members) - MAX_MEMBERS) > 0:
+    lines += [_line(member, notice) for member in members[:MAX_MEMBERS]]
+    if (others := len(members) - MAX_MEMBERS) > 0:
         lines.append(f"- and {others} more")
-    lines += ["", f"Alert {alert.id}, {alert.state}."]
+    lines += ["", f"Alert {alert.id}, {alert.state}.", *([link] if link else [])]
     data = {
         "alert": alert.id,
         "tenant": tenant,
         "priority": alert.priority,
         "state": alert.state,
         "metrics": metrics[:MAX_MEMBERS],
-        "time": to_rfc3339(alert.updated),
+        "labels": _common_labels(alert),
+        "opened": to_rfc3339(alert.opened),
+        "resolved": to_rfc3339(alert.resolved),
+        "link": link,
+        "series_count": len(members),
+        "series": [_series(member, notice) for member in members[:MAX_MEMBERS]],
+        "time": to_rfc3339(time),
     }
-    return Message(key, title, "\n".join(lines), reason, alert.priority, data)
+    return Message(notice.key, title, "\n".join(lines), notice.reason, alert.priority, data)
+
+
+def _is_news(member: Member, notice: Notice) -> bool:
+    return f"{member.rule}/{member.series}" in notice.news
+
+
+def _line(member: Member, notice: Notice) -> str:
+    """A series, what its rule says, and how it is."""
+    labels = ", ".join(f"{key}={value}" for key, value in member.labels.items())
+    name = f"{member.metric} ({labels})" if labels else member.metric
+    state = "firing" if member.is_active else "recovered"
+    state = f"new, {state}" if notice.reason != "opened" and _is_news(member, notice) else state
+    named = f"{member.rule_name} ({member.rule})" if member.rule_name else member.rule
+    limit = "" if member.limit is None else f", {member.condition} {format_number(member.limit)}"
+    since = f"{to_datetime(member.since):%Y-%m-%d %H:%M} UTC"
+    values = format_number(member.value)
+    if member.value != member.first_value:
+        values += f", was {format_number(member.first_value)} as it fired"
+    return f"- {name}: {state} since {since}; now {values}. Rule: {named}{limit}."
+
+
+def _series(member: Member, notice: Notice) -> dict[str, Any]:
+    return {
+        "series": member.series,
+        "metric": member.metric,
+        "labels": member.labels,
+        "state": "firing" if member.is_active else "recovered",
+        "new": _is_news(member, notice),
+        "priority": member.priority,
+        "rule": member.rule,
+        "rule_name": member.rule_name,
+        "condition": member.condition,
+        "limit": member.limit,
+        "value": member.value,
+        "first_value": member.first_value,
+        "time": to_rfc3339(member.time),
+        "since": to_rfc3339(member.since),
+        "sentence": member.sentence,
+    }
+
+
+def _common_labels(alert: Alert) -> dict[str, str]:
+    """The labels that all series of an alert have in common."""
+    first, *others = (member.labels for member in alert.members)
+    return {
+        key: value
+        for key, value in first.items()
+        if all(labels.get(key) == value for labels in others)
+    }
 
 
 def retry_delay(attempt: int) -> float:

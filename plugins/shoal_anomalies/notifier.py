@@ -9,7 +9,7 @@ the notice is sent again under the same key when the claim expires.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ redis.call('del', KEYS[3])
 return 1
 """
 
-Entry = dict[str, Any]  # of the outbox: channel, attempts, due, message
+Entry = dict[str, Any]  # of the outbox: channel, alert, number, attempts, due, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,34 +115,45 @@ class Notifier:
         pipe = ctx.stores.online.pipeline()
         pipe.hgetall(keys.OUTBOX).hgetall(keys.CHANNELS)
         outbox, channels = await pipe.execute()
-        now = time.time()
-        next_due: list[float] = []
-        by_channel: dict[str, list[tuple[str, Entry]]] = {}
+        by_channel: dict[str, dict[str, list[tuple[str, Entry]]]] = {}
         for key, text in outbox.items():
             entry = orjson.loads(text)
-            if entry["due"] <= now:
-                by_channel.setdefault(entry["channel"], []).append((key.decode(), entry))
-            else:
-                next_due.append(entry["due"])
+            by_alert = by_channel.setdefault(entry["channel"], {})
+            by_alert.setdefault(entry["alert"], []).append((key.decode(), entry))
         results = await asyncio.gather(
-            *(self._send_to_channel(ctx, entries, channels) for entries in by_channel.values())
+            *(
+                self._send_to_channel(ctx, by_alert.values(), channels.get(name.encode()))
+                for name, by_alert in by_channel.items()
+            )
         )
-        next_due += [due for result in results for due in result]
-        return min(next_due, default=None)
+        return min((due for result in results for due in result), default=None)
 
     async def _send_to_channel(
-        self, ctx: TenantContext, entries: list[tuple[str, Entry]], channels: Mapping[bytes, bytes]
+        self,
+        ctx: TenantContext,
+        alerts: Iterable[list[tuple[str, Entry]]],
+        stored: bytes | None,
     ) -> list[float]:
-        """Send in order, resolutions last; when those not sent are due again."""
-        entries.sort(key=lambda item: (item[1]["message"]["reason"] == "resolved", item[0]))
-        stored = channels.get(entries[0][1]["channel"].encode())
+        """Send what is due; when those not sent are due again.
+
+        The notices of an alert are sent in order, each once the one before it was sent
+        or given up: an incident that is resolved before it is opened would stay open.
+        """
         channel = None
         try:
             channel = read_channel(stored) if stored else None
         except ValidationError:  # without its text, which has the channel's secrets
             log.warning("a channel of %s cannot be read, and counts as not defined", ctx.tenant)
-        results = [await self._send_notice(ctx, key, entry, channel) for key, entry in entries]
-        return [due for due in results if due is not None]
+        waiting: list[float] = []
+        for entries in alerts:
+            for key, entry in sorted(entries, key=lambda item: item[1]["number"]):
+                due: float | None = entry["due"]
+                if entry["due"] <= time.time():
+                    due = await self._send_notice(ctx, key, entry, channel)
+                if due is not None:
+                    waiting.append(due)
+                    break
+        return waiting
 
     async def _send_notice(
         self, ctx: TenantContext, key: str, entry: Entry, channel: AnyChannel | None

@@ -1,16 +1,17 @@
 """Rules: which points raise an alert, with which priority, and who is notified."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shoal import Identifier, Number
 
 from .maintenance import Match
-from .points import Labels
+from .points import MAX_LABELS, MAX_NAME_LENGTH, Labels
 
 Priority = Literal["P1", "P2", "P3"]
 
@@ -44,10 +45,15 @@ class Rule(BaseModel):
         detector and takes no limit.
     margin: hysteresis, as a share of the limit: how far a value must be within the
         limit to count as recovered.
-    channels: notified at once.
+    group_by: labels; series of one metric with equal values of them are one alert.
+        `...` stands for all labels.
+    channels: notified of what fires, `group_wait` minutes after it, with all that fires
+        meanwhile. Of further series no sooner than `group_interval` minutes after the
+        last notice.
     escalation: channels notified if nobody acknowledges within `escalate_after`
-        minutes.
-    renotify_after: minutes between reminders while the alert is open; None for none.
+        minutes of the first notice.
+    renotify_after: minutes from the last notice to a reminder, until somebody
+        acknowledges; None for none.
     """
 
     model_config = ConfigDict(
@@ -65,6 +71,11 @@ class Rule(BaseModel):
     points: int = Field(default=1, ge=1, le=1000)
     recovery: int = Field(default=3, ge=1, le=1000)
     margin: float = Field(default=0.1, ge=0, lt=1)
+    group_by: tuple[Annotated[str, Field(max_length=MAX_NAME_LENGTH)], ...] = Field(
+        default=(), max_length=MAX_LABELS
+    )
+    group_wait: float = Field(default=0.5, ge=0, le=1_440)
+    group_interval: float = Field(default=5, ge=0, le=1_440)
     channels: tuple[Identifier, ...] = Field(default=(), max_length=20)
     escalation: tuple[Identifier, ...] = Field(default=(), max_length=20)
     escalate_after: float = Field(default=30, gt=0, le=10_080)
@@ -85,6 +96,13 @@ class Rule(BaseModel):
     def applies_to(self, metric: str, labels: Labels) -> bool:
         """Whether the rule is enabled and covers a series."""
         return self.enabled and self.match.covers(metric, labels)
+
+    def group(self, name: str, metric: str, labels: Labels) -> str:
+        """What the series that are told together have in common, as text."""
+        names = labels if "..." in self.group_by else self.group_by
+        return json.dumps(
+            [name, metric, {key: labels[key] for key in sorted(names) if key in labels}]
+        )
 
     def is_met(self, observation: Observation) -> bool:
         """Whether the point meets the condition."""

@@ -35,9 +35,14 @@ class AnomalySettings(BaseModel):
 
     series: `influxdb://…`; empty for the lake.
     email: without it, there are no channels of the type `email`.
+    public_url: where people reach the console, `https://shoal.example.com`, for the
+        links in notices; None for no links.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     series: str = Field("", repr=False)
     email: MailServer | None = None
+    public_url: str | None = Field(
+        None, max_length=300, pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?$"
+    )

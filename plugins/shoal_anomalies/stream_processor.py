@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from shoal import Event, TenantContext
 
+from .alert_clock import AlertClock
 from .alert_state import MAX_ATTEMPTS, BatchWrites, commit, read_alert_state
 from .batch_scoring import BatchScorer
 from .notifier import Notifier
@@ -29,6 +30,7 @@ class StreamProcessor:
     def __init__(self) -> None:
         self.cache = SeriesCache()
         self.notifier = Notifier()
+        self.alert_clock = AlertClock(self.notifier)
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def handle(self, ctx: TenantContext, events: Sequence[Event]) -> None:
@@ -42,14 +44,22 @@ class StreamProcessor:
         points = [point for event in events if (point := _read_point(ctx, event, now)) is not None]
         async with self._locks.setdefault(ctx.tenant, asyncio.Lock()):
             for _ in range(MAX_ATTEMPTS):
-                if await self._process(ctx, points, now):
+                written, due = await self._process(ctx, points, now)
+                if written:
                     break
             else:
                 raise RuntimeError("the alerts kept changing while the batch was processed")
         self.notifier.schedule_delivery(ctx)
+        self.alert_clock.schedule(ctx, due)
 
-    async def _process(self, ctx: TenantContext, points: list[Point], now: datetime) -> bool:
-        """Score points and write the result; False if the alerts changed meanwhile."""
+    async def _process(
+        self, ctx: TenantContext, points: list[Point], now: datetime
+    ) -> tuple[bool, float | None]:
+        """Score points and write the result.
+
+        Returns:
+            False if the alerts changed meanwhile; when to advance the alerts next.
+        """
         alert_state = await read_alert_state(ctx)
         await self.cache.reload_models(ctx, alert_state.fitted_at)
         writes = BatchWrites()
@@ -59,13 +69,12 @@ class StreamProcessor:
         try:
             forests = self.cache.forests(ctx.tenant)
             scorer = BatchScorer(series, forests, alert_state, writes, now)
-            notices = await asyncio.to_thread(scorer.score, points)
-            notices += alert_state.manager.advance(now, alert_state.rules, alert_state.windows)
-            written = await commit(ctx, alert_state, notices, writes, now)
+            await asyncio.to_thread(scorer.score, points)
+            written = await commit(ctx, alert_state, writes, now)
         finally:
             if not written:  # in memory the series are ahead of what is stored
                 self.cache.evict(ctx.tenant, wanted)
-        return written
+        return written, alert_state.due
 
 
 def _read_point(ctx: TenantContext, event: Event, now: datetime) -> Point | None:

@@ -21,8 +21,18 @@ PAGE = Rule(
     escalate_after=30,
     renotify_after=15,
     recovery=2,
+    group_wait=0,
 )
-RULES = {"errors": PAGE, "unusual": Rule(priority="P3", condition="unusual", recovery=2)}
+UNUSUAL = Rule(priority="P3", condition="unusual", recovery=2, channels=("chat",), group_wait=0)
+SLOW = Rule(
+    priority="P2",
+    condition="above",
+    limit=1.0,
+    match=Match(metric="latency"),
+    channels=("mail",),
+    group_wait=0,
+)
+RULES = {"errors": PAGE, "unusual": UNUSUAL.model_copy(update={"channels": ()})}
 
 
 def observation(minute, value, metric="error_rate", *, labels=None, alarm=False, expected=None):
@@ -39,12 +49,28 @@ def observation(minute, value, metric="error_rate", *, labels=None, alarm=False,
     )
 
 
+def at(minute):
+    return START + timedelta(minutes=minute)
+
+
+def tell(manager, minute, rules=RULES, windows=None):
+    """The notices that are due at a minute by the clock on the wall."""
+    return [(n.reason, n.channel) for n in manager.advance(at(minute), rules, windows)[0]]
+
+
+def see(manager, minute, value, metric="error_rate", rules=RULES, correlation=None, **rest):
+    """Let a point arrive in the minute that it is of."""
+    seen = observation(minute, value, metric, **rest)
+    manager.observe(seen, rules, at(minute), correlation=correlation)
+
+
 def play(manager, values, rules=RULES, windows=None, start=0, **rest):
-    notices = []
+    """A point a minute; the reasons of all notices."""
+    reasons = []
     for minute, value in enumerate(values, start):
-        notices += manager.observe(observation(minute, value, **rest), rules, windows)
-        notices += manager.advance(START + timedelta(minutes=minute), rules, windows)
-    return [n.reason for n in notices]
+        see(manager, minute, value, rules=rules, **rest)
+        reasons += [reason for reason, _ in tell(manager, minute, rules, windows)]
+    return reasons
 
 
 def test_an_incident_sends_one_notice_and_one_resolution():
@@ -79,7 +105,7 @@ def test_an_unacknowledged_alert_sends_reminders_and_one_escalation():
     reasons = play(manager, [0.5] * 46)
     assert reasons == ["opened", "reminder", "escalated", "reminder", "reminder"]
     (alert,) = manager.alerts.values()
-    assert alert.told == ["page", "boss"]
+    assert list(alert.told) == ["page", "boss"]
 
 
 def test_acknowledging_stops_reminders_and_escalation():
@@ -94,27 +120,14 @@ def test_acknowledging_stops_reminders_and_escalation():
 
 
 def test_error_rate_and_latency_rising_together_are_one_alert():
-    rules = {
-        **RULES,
-        "slow": Rule(
-            priority="P2",
-            condition="above",
-            limit=1.0,
-            match=Match(metric="latency"),
-            channels=("mail",),
-        ),
-    }
-    manager = AlertManager()
-    notices = manager.observe(observation(0, 2.0, "latency"), rules, correlation=lambda a, b: 0.9)
-    notices += manager.observe(observation(1, 0.5), rules, correlation=lambda a, b: 0.9)
+    rules, manager = {**RULES, "slow": SLOW}, AlertManager()
+    see(manager, 0, 2.0, "latency", rules, lambda a, b: 0.9)
+    assert tell(manager, 0, rules) == [("opened", "mail")]
+    see(manager, 1, 0.5, "error_rate", rules, lambda a, b: 0.9)
     (alert,) = manager.alerts.values()
     assert {m.metric for m in alert.members} == {"latency", "error_rate"}
     assert alert.priority == "P1"
-    assert [(n.reason, n.channel) for n in notices] == [
-        ("opened", "mail"),
-        ("worsened", "mail"),
-        ("worsened", "page"),
-    ]
+    assert tell(manager, 1, rules) == [("worsened", "mail"), ("opened", "page")]
 
 
 @pytest.mark.parametrize(
@@ -125,62 +138,193 @@ def test_error_rate_and_latency_rising_together_are_one_alert():
 def test_unrelated_series_open_separate_alerts(minute, labels, correlation):
     rules = {"high": Rule(priority="P2", condition="above", limit=0.1)}
     manager = AlertManager()
-    manager.observe(observation(0, 2.0, "a", labels={"region": "eu"}), rules)
-    manager.observe(
-        observation(minute, 2.0, "b", labels=labels or {"region": "eu"}),
-        rules,
-        correlation=lambda a, b: correlation,
-    )
+    see(manager, 0, 2.0, "a", rules, labels={"region": "eu"})
+    labels = labels or {"region": "eu"}
+    see(manager, minute, 2.0, "b", rules, lambda a, b: correlation, labels=labels)
     assert len(manager.alerts) == 2
 
 
 def test_another_rule_on_the_same_series_joins_its_alert():
     manager = AlertManager()
-    manager.observe(observation(0, 0.05, alarm=True), RULES)
-    manager.observe(observation(60, 0.5), RULES)
+    see(manager, 0, 0.05, alarm=True)
+    see(manager, 60, 0.5)
     (alert,) = manager.alerts.values()
     assert alert.priority == "P1" and {m.rule for m in alert.members} == {"unusual", "errors"}
 
 
 def test_an_alert_resolves_when_all_its_members_have_recovered():
-    rules = {
-        "high": Rule(priority="P2", condition="above", limit=0.1, channels=("mail",), recovery=1)
-    }
+    rules = {"high": SLOW.model_copy(update={"match": Match(), "recovery": 1})}
     manager = AlertManager()
-    manager.observe(observation(0, 2.0, "a"), rules)
-    manager.observe(observation(0, 2.0, "b"), rules)
-    assert manager.observe(observation(1, 0.0, "a"), rules) == []
-    assert [n.reason for n in manager.observe(observation(1, 0.0, "b"), rules)] == ["resolved"]
+    for metric in "ab":
+        see(manager, 0, 2.0, metric, rules)
+    assert tell(manager, 0, rules) == [("opened", "mail")]
+    see(manager, 1, 0.0, "a", rules)
+    assert tell(manager, 1, rules) == []
+    see(manager, 1, 0.0, "b", rules)
+    assert tell(manager, 1, rules) == [("resolved", "mail")]
 
 
 def test_an_open_p1_silences_p3s_with_compatible_labels():
-    rules = {**RULES, "unusual": Rule(priority="P3", condition="unusual", channels=("chat",))}
-    manager = AlertManager()
-    manager.observe(observation(0, 0.5, labels={"service": "shop"}), rules)
-    assert (
-        manager.observe(observation(30, 1.0, "cpu", labels={"service": "shop"}, alarm=True), rules)
-        == []
-    )
-    inhibited = next(a for a in manager.alerts.values() if a.priority == "P3")
-    assert inhibited.inhibited_by == next(
-        a.id for a in manager.alerts.values() if a.priority == "P1"
-    )
-    notices = manager.observe(
-        observation(30, 1.0, "cpu", labels={"service": "bank"}, alarm=True), rules
-    )
-    assert [n.channel for n in notices] == ["chat"]
+    rules, manager = {"errors": PAGE, "unusual": UNUSUAL}, AlertManager()
+    see(manager, 0, 0.5, rules=rules, labels={"service": "shop"})
+    see(manager, 30, 1.0, "cpu", rules, labels={"service": "shop"}, alarm=True)
+    assert "chat" not in dict(reversed(pair) for pair in tell(manager, 30, rules))
+    first, inhibited = manager.alerts.values()
+    assert inhibited.priority == "P3" and inhibited.inhibited_by == first.id
+    see(manager, 30, 1.0, "cpu", rules, labels={"service": "bank"}, alarm=True)
+    assert tell(manager, 30, rules) == [("opened", "chat")]
 
 
 def test_an_open_p1_silences_reminders_of_earlier_p3s():
+    reminded = UNUSUAL.model_copy(update={"renotify_after": 10})
+    rules, manager = {"unusual": reminded, "errors": PAGE}, AlertManager()
+    see(manager, 0, 1.0, "cpu", rules, alarm=True)
+    assert tell(manager, 0, rules) == [("opened", "chat")]
+    see(manager, 12, 0.5, rules=rules)
+    assert tell(manager, 12, rules) == [("opened", "page")] and len(manager.alerts) == 2
+
+
+@pytest.mark.parametrize("lead", [1, 5, 25])
+def test_a_p3_shortly_before_its_p1_is_not_told(lead):
+    waiting = {"group_wait": 0.5}
     rules = {
-        "unusual": Rule(priority="P3", condition="unusual", channels=("chat",), renotify_after=10),
-        "errors": PAGE,
+        "errors": PAGE.model_copy(update=waiting),
+        "unusual": UNUSUAL.model_copy(update=waiting),
     }
+    manager, told = AlertManager(), []
+    for second in range(0, 120):
+        if second == 10:
+            see(manager, second / 60, 1.0, "cpu", rules, alarm=True)
+        if second == 10 + lead:
+            see(manager, second / 60, 0.5, rules=rules)
+        told += tell(manager, second / 60, rules)
+    assert told == [("opened", "page")]
+
+
+# News
+
+
+DISK = Rule(
+    priority="P1",
+    condition="above",
+    limit=0.9,
+    match=Match(metric="disk"),
+    channels=("disks",),
+    group_wait=0.5,
+)
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+@pytest.mark.parametrize("channel", ["page", "disks"])
+def test_a_second_trouble_in_an_alert_is_told(acknowledged, channel):
+    disk = DISK.model_copy(update={"channels": (channel,)})
+    rules, manager = {"errors": PAGE, "disk": disk}, AlertManager()
+    see(manager, 0, 0.5, rules=rules, labels={"host": "a"})
+    tell(manager, 0, rules)
+    (alert,) = manager.alerts.values()
+    if acknowledged:
+        manager.acknowledge(alert.id, "ana", at(1))
+    see(manager, 8, 0.95, "disk", rules, labels={"host": "a"})
+    assert list(manager.alerts) == [alert.id] and alert.state == "open"
+    assert tell(manager, 8, rules) == []
+    expected = ("updated", "page") if channel == "page" else ("opened", "disks")
+    assert tell(manager, 8.5, rules) == [expected]
+    assert tell(manager, 9, rules) == []
+
+
+def test_each_channel_is_reminded_at_its_own_rules_pace():
+    slow = SLOW.model_copy(update={"renotify_after": 240})
+    page = PAGE.model_copy(update={"escalation": ()})
+    rules, manager, told = {"slow": slow, "errors": page}, AlertManager(), []
+    see(manager, 0, 2.0, "latency", rules)
+    for minute in range(0, 8 * 60 + 1):
+        if minute == 5:
+            see(manager, minute, 0.5, rules=rules)
+        told += [(minute, *pair) for pair in tell(manager, minute, rules)]
+    assert len(manager.alerts) == 1
+    assert [minute for minute, _, channel in told if channel == "mail"] == [0, 5, 245]
+    assert [m for m, _, channel in told if channel == "page"] == list(range(5, 8 * 60 + 1, 15))
+
+
+def test_thirty_hosts_of_one_rule_are_one_page():
+    rules = {"errors": PAGE.model_copy(update={"group_wait": 0.5, "renotify_after": None})}
+    manager, told = AlertManager(), []
+    for second in range(60):
+        if second < 30:
+            see(manager, second / 60, 0.5, rules=rules, labels={"host": f"h{second}"})
+        told += tell(manager, second / 60, rules)
+    assert told == [("opened", "page")]
+    (alert,) = manager.alerts.values()
+    assert len(alert.members) == 30 and all(m.told == ["page"] for m in alert.members)
+
+
+def test_further_hosts_are_told_after_the_groups_interval():
+    rules = {"errors": PAGE.model_copy(update={"renotify_after": None})}
+    manager, told = AlertManager(), []
+    for minute in range(20):
+        if minute in (0, 2, 3, 9):
+            see(manager, minute, 0.5, rules=rules, labels={"host": f"h{minute}"})
+        told += [(minute, *pair) for pair in tell(manager, minute, rules)]
+    assert told == [(0, "opened", "page"), (5, "updated", "page"), (10, "updated", "page")]
+
+
+def test_frequent_reminders_do_not_hold_news_back():
+    rules = {"errors": PAGE.model_copy(update={"renotify_after": 2, "group_interval": 5})}
+    manager, told = AlertManager(), []
+    for minute in range(10):
+        if minute in (0, 1):
+            see(manager, minute, 0.5, rules=rules, labels={"host": f"h{minute}"})
+        told += [reason for reason, _ in tell(manager, minute, rules)]
+    assert told[:3] == ["opened", "updated", "reminder"]
+
+
+@pytest.mark.parametrize(
+    ("group_by", "alerts"), [((), 1), (("region",), 2), (("region", "host"), 4), (("...",), 4)]
+)
+def test_series_are_grouped_by_labels(group_by, alerts):
+    rules = {"errors": PAGE.model_copy(update={"group_by": group_by})}
     manager = AlertManager()
-    manager.observe(observation(0, 1.0, "cpu", alarm=True), rules)
-    manager.observe(observation(12, 0.5), rules)
-    notices = manager.advance(START + timedelta(minutes=13), rules)
-    assert len(manager.alerts) == 2 and notices == []
+    for region, host in ("eu", "a"), ("eu", "b"), ("us", "a"), ("us", "b"):
+        see(manager, 0, 0.5, rules=rules, labels={"region": region, "host": host})
+    assert len(manager.alerts) == alerts
+
+
+def test_all_waiting_is_by_the_clock_on_the_wall():
+    manager, told = AlertManager(), []
+    late = -180  # the points are three hours old
+    for minute in range(40):
+        point = observation(late + 4 * minute, 0.5)
+        manager.observe(point, RULES, at(minute))
+        told += [(minute, *pair) for pair in tell(manager, minute)]
+    assert told == [
+        (0, "opened", "page"),
+        (15, "reminder", "page"),
+        (30, "escalated", "boss"),
+        (30, "reminder", "page"),
+    ]
+
+
+def test_an_alert_shows_its_latest_value():
+    manager = AlertManager()
+    play(manager, [0.5, 0.6, 0.9])
+    (member,) = next(iter(manager.alerts.values())).members
+    assert (member.first_value, member.value) == (0.5, 0.9)
+    assert (member.fired, member.time) == (START.timestamp(), at(2).timestamp())
+    manager.describe({member.series}, lambda series: ("error_rate is 0.9", {}))
+    assert next(iter(manager.alerts.values())).sentence == "error_rate is 0.9"
+
+
+def test_a_rule_made_more_urgent_is_told_again():
+    slow = SLOW.model_copy(update={"match": Match()})
+    rules, manager = {"slow": slow}, AlertManager()
+    see(manager, 0, 2.0, rules=rules)
+    assert tell(manager, 0, rules) == [("opened", "mail")]
+    rules = {"slow": slow.model_copy(update={"priority": "P1", "channels": ("page", "mail")})}
+    see(manager, 1, 2.0, rules=rules)
+    assert tell(manager, 1, rules) == [("worsened", "mail"), ("opened", "page")]
+
+
+# Maintenance
 
 
 def maintenance(start, end, **match):
@@ -217,34 +361,23 @@ def test_reminders_and_escalation_wait_for_the_end_of_maintenance():
 
 
 def test_reminders_follow_the_rules_of_members_outside_maintenance():
-    rules = {
-        **RULES,
-        "slow": Rule(
-            priority="P2",
-            condition="above",
-            limit=1,
-            match=Match(metric="latency"),
-            channels=("mail",),
-        ),
-    }
-    manager, windows = AlertManager(), maintenance(2, 60, metric="error_rate")
-    manager.observe(observation(0, 0.5), rules, windows)
-    manager.observe(observation(1, 2.0, "latency"), rules, windows)
+    rules, manager = {**RULES, "slow": SLOW}, AlertManager()
+    windows = maintenance(2, 60, metric="error_rate")
+    see(manager, 0, 0.5, rules=rules)
+    see(manager, 1, 2.0, "latency", rules)
     assert len(manager.alerts) == 1
-    assert manager.advance(START + timedelta(minutes=40), rules, windows) == []
+    assert tell(manager, 1, rules, windows) == [("opened", "page"), ("opened", "mail")]
+    assert tell(manager, 40, rules, windows) == []
 
 
 def test_an_alert_worsened_in_maintenance_notifies_after_it():
-    rules = {**RULES, "unusual": Rule(priority="P3", condition="unusual", channels=("chat",))}
-    manager, windows = AlertManager(), maintenance(1, 10)
-    assert [
-        n.reason for n in manager.observe(observation(0, 0.05, alarm=True), rules, windows)
-    ] == ["opened"]
+    rules, manager, windows = {**RULES, "unusual": UNUSUAL}, AlertManager(), maintenance(1, 10)
+    see(manager, 0, 0.05, rules=rules, alarm=True)
+    assert tell(manager, 0, rules, windows) == [("opened", "chat")]
     assert play(manager, [0.5] * 9, rules, windows, start=1, alarm=True) == []
     assert {a.priority for a in manager.alerts.values()} == {"P1"}
-    notices = manager.advance(START + timedelta(minutes=10), rules, windows)
-    assert [(n.reason, n.channel) for n in notices] == [("worsened", "chat"), ("worsened", "page")]
-    assert manager.advance(START + timedelta(minutes=11), rules, windows) == []
+    assert tell(manager, 10, rules, windows) == [("worsened", "chat"), ("opened", "page")]
+    assert tell(manager, 11, rules, windows) == []
 
 
 @pytest.mark.parametrize(
@@ -278,9 +411,11 @@ def test_maintenance_of_another_metric_or_label_suppresses_nothing():
 def test_deciding_again_after_a_crash_gives_the_same_keys():
     manager = AlertManager()
     before = json.dumps(manager.to_dict())
-    first = manager.observe(observation(0, 0.5), RULES)
-    second = AlertManager.from_dict(json.loads(before)).observe(observation(0, 0.5), RULES)
-    assert [n.key for n in first] == [n.key for n in second] != []
+    keys = []
+    for restored in (manager, AlertManager.from_dict(json.loads(before))):
+        see(restored, 0, 0.5)
+        keys.append([notice.key for notice in restored.advance(at(0), RULES)[0]])
+    assert keys[0] == keys[1] != []
 
 
 def test_alerts_survive_a_round_trip_through_json():
@@ -295,9 +430,8 @@ def test_resolving_by_hand_notifies_and_resets_the_conditions():
     manager = AlertManager()
     play(manager, [0.5] * 2)
     (alert,) = manager.alerts.values()
-    assert [n.reason for n in manager.resolve(alert.id, START + timedelta(minutes=2))] == [
-        "resolved"
-    ]
+    manager.resolve(alert.id, at(2))
+    assert tell(manager, 2) == [("resolved", "page")]
     assert play(manager, [0.5], start=3) == ["reopened"]
 
 
@@ -317,7 +451,7 @@ def test_a_rule_that_no_longer_applies_resolves_its_alerts(change):
     manager = AlertManager()
     play(manager, [0.5])
     rules = {"errors": PAGE.model_copy(update=change)}
-    assert [n.reason for n in manager.advance(START + timedelta(minutes=1), rules)] == ["resolved"]
+    assert tell(manager, 1, rules) == [("resolved", "page")]
     assert not manager.conditions
 
 
@@ -329,10 +463,11 @@ def test_resolved_alerts_are_removed_once_they_cannot_reopen():
     assert not manager.alerts
 
 
-def test_old_points_notify_only_if_the_alert_stays_active():
+def test_what_cleared_before_it_was_told_is_not_told():
     manager = AlertManager()
-    assert manager.observe(observation(0, 0.5), RULES, notify=False) == []
-    assert [n.reason for n in manager.advance(START + timedelta(hours=5), RULES)] == ["opened"]
+    for minute, value in enumerate([0.5, 0.5, 0.0, 0.0]):
+        see(manager, minute, value)
+    assert tell(manager, 5) == [] and manager.open_alerts() == []
 
 
 def test_a_drop_is_measured_against_the_expected_value():

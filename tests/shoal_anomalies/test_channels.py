@@ -229,6 +229,8 @@ def test_a_tenants_alert_reaches_what_the_operator_allows(shoal_app: Any, webhoo
     allowed.client("closed").anomalies.put_channel(id="page", **webhook.channel)
     allowed.client("allowed").anomalies.put_channel(id="page", **webhook.channel)
     for app, tenant in ((closed, "closed"), (allowed, "allowed")):
+        rule = app.client(tenant).anomalies.list_rules()["rules"]["error-rate"]
+        app.client(tenant).anomalies.put_rule(id="error-rate", **{**rule, "group_wait": 0})
         app.stream("anomalies.points", points, tenant)
         app.job("anomalies.keep", tenant)
     assert {notice["tenant"] for notice in webhook.received} == {"allowed"}

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.anyio
 NOBODY = {"type": "webhook", "url": "http://127.0.0.1:1/nobody"}
 
 
-async def add_notice(ctx, key="a1/opened/page", channel="page", title="Ünusual", attempts=0):
+async def add_notice(
+    ctx, key="a1/opened/page", channel="page", title="Ünusual", attempts=0, number=1, due=0
+):
     text = {
         "key": key,
         "title": title,
@@ -28,7 +30,16 @@ async def add_notice(ctx, key="a1/opened/page", channel="page", title="Ünusual"
     await ctx.stores.online.hset(
         keys.OUTBOX,
         key,
-        orjson.dumps({"channel": channel, "attempts": attempts, "due": 0, "message": text}),
+        orjson.dumps(
+            {
+                "channel": channel,
+                "alert": "a1",
+                "number": number,
+                "attempts": attempts,
+                "due": due,
+                "message": text,
+            }
+        ),
     )
 
 
@@ -72,6 +83,17 @@ async def test_an_unreachable_channel_delays_no_other(ctx, webhook):
     await add_notice(ctx, "b/opened/page", "page")
     assert await Notifier().deliver(ctx) is not None
     assert len(webhook.received) == 1
+
+
+async def test_a_resolution_waits_for_the_notice_before_it(ctx, webhook):
+    await add_channel(ctx, "page", webhook.channel)
+    later = time.time() + 3600
+    await add_notice(ctx, "a1/opened/page/1", title="opened", attempts=1, due=later)
+    await add_notice(ctx, "a1/resolved/page/2", title="resolved", number=2)
+    assert await Notifier().deliver(ctx) == later and not webhook.received
+    await add_notice(ctx, "a1/opened/page/1", title="opened", attempts=1)
+    assert await Notifier().deliver(ctx) is None
+    assert [m["title"] for m in webhook.received] == ["opened", "resolved"]
 
 
 async def test_a_notice_is_given_up_after_the_last_attempt(ctx):

@@ -457,7 +457,8 @@ async def test_a_reader_cannot_write(ctx):
 
 async def test_lists_are_paged(ctx, http):
     for n in range(3):
-        await http.post("/metrics", json=points([0.9, 0.9], "error_rate", labels={"n": str(n)}))
+        metric = f"{n}.error_rate"
+        await http.post("/metrics", json=points([0.9, 0.9], metric, labels={"n": str(n)}))
     await follow(ctx)
     first = (await http.get("/alerts", params={"limit": 2})).json()
     rest = (await http.get("/alerts", params={"limit": 2, "cursor": first["cursor"]})).json()

@@ -22,10 +22,12 @@ from shoal_anomalies import (
     shoal_capabilities,
     stream_processor,
 )
+from shoal_anomalies.alert_clock import advance_alerts
 from shoal_anomalies.alert_state import read_alert_state
 from shoal_anomalies.archive import LakeArchive
 from shoal_anomalies.notifier import Notifier
 from shoal_anomalies.points import series_id
+from shoal_anomalies.rules import DEFAULT_RULES
 from shoal_anomalies.stored_series import load_all_series
 from shoal_anomalies.stream_processor import StreamProcessor
 
@@ -63,6 +65,12 @@ def noise(n, level=0.01, spread=0.001, seed=0):
     return level + spread * np.random.default_rng(seed).random(n)
 
 
+async def at_once(ctx):
+    """Let the rule of the error rate wait for nothing."""
+    rule = DEFAULT_RULES["error-rate"].model_copy(update={"group_wait": 0})
+    await ctx.stores.online.hset(keys.RULES, "error-rate", rule.model_dump_json())
+
+
 async def outbox(ctx):
     return {
         k.decode(): orjson.loads(v)
@@ -82,6 +90,8 @@ async def read_points(ctx, metric="error_rate", labels=None, kind="gauge"):
 
 async def test_a_high_error_rate_sends_one_explained_page(ctx, processor):
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
+    assert not await outbox(ctx)
+    await advance_alerts(ctx, datetime.now(UTC) + MINUTE)
     box = await outbox(ctx)
     assert [e["channel"] for e in box.values()] == ["page"]
     (alert,) = (await read_alert_state(ctx)).manager.alerts.values()
@@ -98,8 +108,10 @@ async def test_the_capabilitys_stream_handler_processes_points(ctx):
 
 
 async def test_repeated_events_change_nothing(ctx, processor):
+    await at_once(ctx)
     batch = events([*noise(200), 0.4, 0.5])
     await processor.handle(ctx, batch)
+    assert len(await outbox(ctx)) == 1
     before = (await outbox(ctx), await anomalies(ctx), (await read_points(ctx)).times.tolist())
     await processor.handle(ctx, batch)
     await without_delivery(StreamProcessor()).handle(ctx, batch)
@@ -124,6 +136,7 @@ async def test_scores_do_not_depend_on_batches_or_restarts(ctx, processor):
 async def test_alerts_survive_a_restart_and_resolve_after_it(ctx, processor):
     start = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
     await processor.handle(ctx, events([*noise(200), 0.5, 0.5], until=start))
+    await advance_alerts(ctx, datetime.now(UTC) + MINUTE)
     await without_delivery(StreamProcessor()).handle(
         ctx, events(noise(10), until=start + 10 * MINUTE)
     )
@@ -195,16 +208,16 @@ async def test_a_concurrent_acknowledgement_is_not_lost(ctx, processor):
     (alert,) = state.manager.alerts.values()
     state.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
     await processor.handle(ctx, events([0.6, 0.6], until=start + 2 * MINUTE))
-    assert not await commit(ctx, state, []), "the stream wrote first"
+    assert not await commit(ctx, state), "the stream wrote first"
     state = await read_alert_state(ctx)
     state.manager.acknowledge(alert.id, "ana", datetime.now(UTC))
-    assert await commit(ctx, state, [])
+    assert await commit(ctx, state)
     await processor.handle(ctx, events([0.6], until=start + 3 * MINUTE))
     assert (await read_alert_state(ctx)).manager.alerts[alert.id].state == "acknowledged"
 
 
 async def test_a_batch_that_crashed_is_processed_completely_next_time(ctx, processor, monkeypatch):
-
+    await at_once(ctx)
     batch = events([*noise(200), 0.4, 0.5])
 
     async def dies(*args, **kwargs):
@@ -392,6 +405,7 @@ async def test_an_unusual_combination_is_explained_by_its_drivers(ctx, processor
 async def test_the_job_sends_notices_of_a_dead_worker(ctx, processor, webhook):
     channel = orjson.dumps(webhook.channel)
     await ctx.stores.online.hset(keys.CHANNELS, "page", channel)
+    await at_once(ctx)
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
     assert len(await outbox(ctx)) == 1 and not webhook.received
     job = SimpleNamespace(tenants=[ctx], arguments={}, progress=lambda *_: None)
@@ -411,11 +425,14 @@ async def test_points_are_replayed_over_a_state_of_another_version(ctx, processo
     assert (await anomalies(ctx))[-1]["value"] == 0.9
 
 
-async def test_the_background_task_delivers_and_ends(ctx, webhook):
+async def test_a_waiting_notice_is_sent_without_new_points(ctx, webhook):
     await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps(webhook.channel))
+    rule = DEFAULT_RULES["error-rate"].model_copy(update={"group_wait": 0.02})
+    await ctx.stores.online.hset(keys.RULES, "error-rate", rule.model_dump_json())
     processor = StreamProcessor()
     await processor.handle(ctx, events([*noise(200), 0.4, 0.5]))
-    for _ in range(200):
+    assert not await outbox(ctx) and not webhook.received
+    for _ in range(1_000):
         if webhook.received and not await outbox(ctx):
             break
         await asyncio.sleep(0.02)
