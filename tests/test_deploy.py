@@ -20,6 +20,7 @@ from shoal.runtime.configuration import Config
 from shoal.runtime.deployed_settings import find_secrets
 from shoal.runtime.environment import cluster_environment
 from shoal.runtime.serve_config import declarative_config
+from shoal.testing.servers import RedisServer
 
 ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
@@ -236,6 +237,42 @@ def test_the_files_that_the_image_copies_exist() -> None:
             *sources, _ = [w for w in line.split()[1:] if not w.startswith("--")]
             for source in sources:
                 assert (ROOT / source).exists(), f"{line}: there is no {source}"
+
+
+# The stores
+
+COMPOSE = ROOT / "deploy/compose.yaml"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("service", ["redis-online", "redis-events", "redis-ray"])
+def test_each_redis_takes_its_command_and_is_durable(service: str, tmp_path: Path) -> None:
+    command = yaml.safe_load(COMPOSE.read_text())["services"][service]["command"]
+    options = command.replace("--requirepass ${REDIS_PASSWORD:?}", "").split()[1:]
+    assert "--requirepass ${REDIS_PASSWORD:?}" in command
+    server = RedisServer(tmp_path, *options)
+    try:
+        asked = ("appendonly", "appendfsync", "maxmemory-policy")
+        found = [next(iter(server.client.config_get(name).values())) for name in asked]
+    finally:
+        server.stop()
+    wanted = "always" if service == "redis-events" else "everysec"
+    assert found == ["yes", wanted, "noeviction"]
+
+
+def test_the_stores_addresses_make_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = COMPOSE.read_text()
+    exports = re.findall(r"^#   export (.*)$", text, re.M)
+    for name, value in re.findall(r"(SHOAL_\w+)=(\S+)", "\n".join(exports)):
+        monkeypatch.setenv(name, value.replace("$REDIS_PASSWORD", "x" * 24))
+    stores = Config.load().stores
+    assert stores is not None
+    published = {
+        int(port.split(":")[0])
+        for service in yaml.safe_load(text)["services"].values()
+        for port in service.get("ports", ())
+    }
+    assert {int(port) for port in re.findall(r"stores:(\d+)", "\n".join(exports))} == published
 
 
 # Grafana
