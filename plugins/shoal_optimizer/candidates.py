@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .calendar import Calendar
 from .parameters import OptimizerParameters
-from .records import Person, Task
+from .records import Person, Requirement, Task
 from .skills import Match, Matcher
 from .success import History
 
@@ -19,16 +19,25 @@ class SkillFit:
         needed_level: The level it is required at.
         match: Their skill that answers it, None without one.
         level: Their level of it, 0 without one.
+        accept_similar: Whether a skill near in meaning meets the requirement.
     """
 
     required: str
     needed_level: float
     match: Match | None
     level: float
+    accept_similar: bool = False
+
+    @property
+    def counted_level(self) -> float:
+        """The level that counts for the requirement: 0 for a skill only near."""
+        if self.match is None or not (self.match.is_same or self.accept_similar):
+            return 0.0
+        return self.level
 
     @property
     def is_sufficient(self) -> bool:
-        return self.match is not None and self.level >= self.needed_level
+        return self.counted_level >= self.needed_level
 
     @property
     def credit(self) -> float:
@@ -118,7 +127,7 @@ def score_candidates(
     hours = calendar.capacity(start, end)
     for person, load, capacity in zip(calendar.people, loads, hours, strict=True):
         skills = tuple(
-            _fit(matcher, n, requirement.skill, requirement.level, person, fits)
+            _fit(matcher, n, requirement, person, fits, parameters.accept_similar)
             for n, requirement in enumerate(task.skills)
         )
         skill_match = sum(skill.credit for skill in skills) / len(skills) if skills else 1.0
@@ -141,14 +150,14 @@ def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _fit(
     matcher: Matcher,
     n: int,
-    required: str,
-    level: float,
+    requirement: Requirement,
     person: Person,
     fits: dict[tuple[int, str | None, float], SkillFit],
+    accept_similar: bool,
 ) -> SkillFit:
-    match = matcher.best(required, person.skills)
+    match = matcher.best(requirement.skill, person.skills)
     has = person.skills[match.found] if match else 0.0
     key = (n, match.found if match else None, has)
     if (fit := fits.get(key)) is None:
-        fit = fits[key] = SkillFit(required, level, match, has)
+        fit = fits[key] = SkillFit(requirement.skill, requirement.level, match, has, accept_similar)
     return fit

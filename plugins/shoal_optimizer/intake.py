@@ -1,5 +1,8 @@
 """Records as they arrive: read from a request's body, validated and stored."""
 
+import csv
+import io
+import re
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -26,6 +29,7 @@ from .tasks import is_writable, merge_stored, replace_tasks
 MAX_ROWS = 10_000
 STORED_AT_ONCE = 100
 """Records between which other requests get their turn."""
+DECIMAL_COMMA = re.compile(r"^(\s*-?\d+),(\d+\s*)$")
 UNKNOWN_BOARD = "board_id: no such board that you may see"
 M = TypeVar("M", bound=BaseModel)
 AnyRecord = Person | Task | Outcome
@@ -35,12 +39,17 @@ MODELS: dict[Kind, type[AnyRecord]] = {"people": Person, "tasks": Task, "outcome
 def read_records(body: bytes, content_type: str) -> list[Any]:
     """Read the rows of a request's body, see `shoal.read_rows`.
 
-    In CSV skills may be written `Python:4; Rust:2` and people `ana; bo`.
+    In CSV skills may be written `Python:4; Rust:2` and people `ana; bo`. A header with
+    semicolons separates cells by semicolons, as spreadsheets do where the comma is the
+    decimal mark.
     """
+    if content_type.partition(";")[0].strip().casefold() != "text/csv":
+        return read_rows(body, content_type, limit=MAX_ROWS)
+    header = body.partition(b"\n")[0]
+    if b";" in header and b"," not in header:
+        body = _with_commas(body)
     rows = read_rows(body, content_type, limit=MAX_ROWS)
-    if content_type.partition(";")[0].strip().casefold() == "text/csv":
-        return [row if isinstance(row, RowError) else _split_lists(row) for row in rows]
-    return rows
+    return [row if isinstance(row, RowError) else _split_lists(row) for row in rows]
 
 
 def validate_record(model: type[M], row: Any, id: str | None = None) -> M:
@@ -130,6 +139,20 @@ async def _store_visible_outcomes(
     hidden = await hidden_outcomes(ctx, outcomes)
     await store_outcomes(ctx, [outcome for id, outcome in outcomes.items() if id not in hidden])
     return {id: f"task: {outcomes[id].task!r} not found" for id in hidden}
+
+
+def _with_commas(body: bytes) -> bytes:
+    """CSV with commas from CSV with semicolons; a number's decimal comma is a point."""
+    written = io.StringIO()
+    to = csv.writer(written, lineterminator="\n")
+    try:
+        for row in csv.reader(
+            io.StringIO(body.decode("utf-8-sig"), ""), delimiter=";", strict=True
+        ):
+            to.writerow([DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row])
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Malformed(f"the body is not CSV: {error}") from None
+    return written.getvalue().encode()
 
 
 def _split_lists(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from shoal import Event, TenantContext, off_loop
 
 from .records import Outcome, Task
-from .store import RecordStore, encode
+from .store import RecordStore, encode, fingerprint
 from .tasks import finish_tasks, is_writable
 
 SOURCE = "shoal/optimizer"
@@ -16,13 +16,12 @@ EVENT_BATCH = 200
 def with_id(outcome: Outcome) -> Outcome:
     """An outcome with an id.
 
-    Without one of its own it is identified by its task (or people) and the moment it
-    was finished.
+    Without one of its own it is a digest of what identifies it, so that the same
+    outcome in another offset, or as an event, replaces it.
     """
     if outcome.id:
         return outcome
-    subject = outcome.task or ",".join(sorted(outcome.people))
-    return outcome.model_copy(update={"id": f"{subject}@{outcome.finished_at.isoformat()}"})
+    return outcome.model_copy(update={"id": fingerprint(encode({"of": outcome.identity}))})
 
 
 async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -> set[str]:
@@ -53,6 +52,7 @@ async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -
 
 async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
     """Store outcomes, finish their tasks and append an event for everyone involved."""
+    outcomes = await _with_types(ctx, outcomes)
     ctx.usage.require("events", len(outcomes))
     await RecordStore(ctx).put("outcomes", await off_loop(_encoded, outcomes))
     await finish_tasks(ctx, list(dict.fromkeys(o.task for o in outcomes if o.task)))
@@ -61,6 +61,22 @@ async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> Non
         events = [_event(*each) for each in involved[at : at + EVENT_BATCH]]
         await ctx.stores.events.append(events)
     ctx.usage.add("events", len(outcomes))
+
+
+async def _with_types(ctx: TenantContext, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes; those without a type get that of their task."""
+    ids = sorted({o.task for o in outcomes if o.task and "type" not in o.model_fields_set})
+    types = {
+        id: Task.model_validate_json(raw).type
+        for id, raw in zip(ids, await RecordStore(ctx).get_many("tasks", ids), strict=True)
+        if raw is not None
+    }
+    return [
+        outcome
+        if "type" in outcome.model_fields_set
+        else outcome.model_copy(update={"type": types.get(outcome.task, outcome.type)})
+        for outcome in outcomes
+    ]
 
 
 def _encoded(outcomes: Sequence[Outcome]) -> dict[str, bytes]:

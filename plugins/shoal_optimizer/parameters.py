@@ -25,6 +25,8 @@ class OptimizerParameters(Parameters):
     # Matching of skills, and past success.
     similarity: float = Field(0.6, ge=0, le=1)
     """Cosine from which the names of two skills mean the same."""
+    accept_similar: bool = False
+    """Whether a skill near in meaning meets a requirement, and not only ranks."""
     half_life_days: float = Field(180, gt=0, le=3650)
     """Age at which an outcome counts half."""
     prior_strength: float = Field(4, gt=0, le=100)

@@ -14,7 +14,9 @@ from shoal import Event, NotFound, ShoalError, TenantContext
 
 from .inputs import PlanningInputs
 from .outcomes import SOURCE
+from .plan.reasons import BUSY
 from .store import RecordStore
+from .tasks import is_visible
 
 LIFETIME = 7 * 86_400
 """Seconds."""
@@ -62,6 +64,9 @@ class PlanRuns:
             "state": "running",
             "created": datetime.now(UTC).isoformat(),
             "by": "" if ctx.user is None else ctx.user,
+            "boards": orjson.dumps(
+                {id: orjson.loads(raw)["board_id"] for id, raw in tasks.items()}
+            ),
         }
         await ctx.stores.online.hset(run.key, mapping=state)
         await ctx.stores.online.expire(run.key, LIFETIME)
@@ -122,7 +127,30 @@ async def read_run(ctx: TenantContext, id: str) -> dict[str, Any]:
     }
     for part in ("progress", "result"):
         answer[part] = orjson.loads(fields[part]) if part in fields else None
+    if answer["result"] is not None:
+        boards = orjson.loads(fields["boards"])
+        moved = await RecordStore(ctx).get_many("tasks", list(boards))
+        for task, raw in zip(list(boards), moved, strict=True):
+            if raw is not None:
+                boards[task] = orjson.loads(raw)["board_id"]
+        hidden = {task for task, board in boards.items() if not is_visible(ctx, board)}
+        answer["result"] = _without(answer["result"], hidden)
     return answer
+
+
+def _without(result: dict[str, Any], hidden: set[str]) -> dict[str, Any]:
+    """A plan without the tasks that the reader may not see."""
+    if not hidden or "error" in result:
+        return result
+    shown: dict[str, Any] = {
+        part: [row for row in result[part] if row["task"] not in hidden]
+        for part in ("assignments", "left_out", "contradiction")
+        if part in result
+    }
+    for row in shown["left_out"]:
+        if row["why"].startswith(BUSY):
+            row["why"] = BUSY  # It may name a hidden task.
+    return {**result, **shown}
 
 
 async def cancel_run(ctx: TenantContext, id: str) -> str:

@@ -237,7 +237,13 @@ class Task(Record):
     @classmethod
     def _read_start(cls, value: Any) -> Any:
         """Also a date, which means its first moment in UTC."""
-        return f"{value}T00:00:00Z" if isinstance(value, str) and len(value) == 10 else value
+        return f"{value}T00:00:00Z" if _is_date(value) else value
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _read_deadline(cls, value: Any) -> Any:
+        """Also a date, which means until its last moment in UTC."""
+        return _end_of_day(value)
 
     @field_validator("skills", mode="before")
     @classmethod
@@ -296,6 +302,12 @@ class Outcome(Record):
     """Days before the deadline; negative when it was late."""
     finished_at: AwareDatetime = Field(validation_alias=AliasChoices("finished_at", "completed_at"))
 
+    @field_validator("finished_at", mode="before")
+    @classmethod
+    def _read_finished_at(cls, value: Any) -> Any:
+        """Also a date, which means its last moment in UTC."""
+        return _end_of_day(value)
+
     @model_validator(mode="before")
     @classmethod
     def _read_days_early(cls, value: Any) -> Any:
@@ -309,16 +321,41 @@ class Outcome(Record):
         finished = value.get("finished_at", value.get("completed_at"))
         try:
             days = (
-                datetime.fromisoformat(str(deadline)) - datetime.fromisoformat(str(finished))
+                datetime.fromisoformat(str(_end_of_day(deadline)))
+                - datetime.fromisoformat(str(_end_of_day(finished)))
             ).total_seconds() / 86_400
         except (TypeError, ValueError):
             raise ValueError("deadline and finished_at must be times with an offset") from None
         return {**value, "days_early": round(days, 4)}
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes it the same outcome: its task, people and moment.
+
+        A time in another offset is the same moment.
+        """
+        moment = self.finished_at.astimezone(UTC).isoformat()
+        return (self.task, ",".join(sorted(set(self.people))), moment)
+
+    @property
     def success(self) -> float:
         """The mean of quality and min(1, estimated / actual hours), in [0, 1]."""
         return (self.quality + min(1.0, self.estimated_hours / self.actual_hours)) / 2
+
+
+def _is_date(value: Any) -> bool:
+    """Whether it is a date without a time, such as 2026-05-12."""
+    if not isinstance(value, str) or len(value) != 10:
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _end_of_day(value: Any) -> Any:
+    return f"{value}T23:59:59Z" if _is_date(value) else value
 
 
 def _skill_levels(value: Any) -> Any:

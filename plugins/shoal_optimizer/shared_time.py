@@ -23,10 +23,12 @@ class Overlap:
     Attributes:
         hours: On the day with the least of it.
         days: How many days have any.
+        most: On the day with the most of it.
     """
 
     hours: float
     days: int
+    most: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +55,24 @@ def overlap(shifts: frozenset[Shift], start: datetime, end: datetime) -> Overlap
     The first and last day count whole.
     """
     if end <= start:
-        return Overlap(0.0, 0)
+        return Overlap(0.0, 0, 0.0)
     first, last = days_around(start, end)
     members = tuple(dict.fromkeys(shift.within(first - 1, last + 1) for shift in shifts))
     common = _common(members, first - 1, last + 1)
     hours, inside = _hours_of_days(common, start, end)
     shared = hours[inside]
-    return Overlap(float(shared.min(initial=np.inf)) if shared.size else 0.0, int(shared.size))
+    if not shared.size:
+        return Overlap(0.0, 0, 0.0)
+    return Overlap(float(shared.min()), int(shared.size), float(shared.max()))
 
 
 def share_enough(
     shifts: Sequence[Shift], start: datetime, end: datetime, hours: float
-) -> NDArray[np.bool_]:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether each two of some shifts share that many hours a day.
+
+    A third person can take away the days on which two share too few. So two who share
+    enough on some day may be in a team, and two who do not may not.
 
     Args:
         shifts: Distinct shifts.
@@ -74,12 +81,13 @@ def share_enough(
         hours: The hours that the two must share on each of their common days.
 
     Returns:
-        Shape (shifts, shifts).
+        Whether they do on each day on which both work, and whether on some day; both
+        have the shape (shifts, shifts).
     """
     count = len(shifts)
-    enough = np.zeros((count, count), bool)
+    enough = np.zeros((2, count, count), bool)
     if end <= start:
-        return enough
+        return enough[0], enough[1]
     first, last = days_around(start, end)
     groups: dict[Schedule, list[int]] = {}
     for n, shift in enumerate(shifts):
@@ -97,22 +105,25 @@ def share_enough(
                         [_shares(shifts[a], shifts[b], start, end, hours) for b in theirs]
                         for a in mine
                     ]
-                )
+                ).transpose(2, 0, 1)
             else:
                 common = _common((Shift(s), Shift(t)), first - 1, last + 1)
                 window = (start.timestamp(), end.timestamp())
                 found = _pairs_share(common, present[mine], present[theirs], days[0], window, hours)
-            enough[np.ix_(mine, theirs)] = found
-            enough[np.ix_(theirs, mine)] = found.T
-    return enough
+            enough[np.ix_([0, 1], mine, theirs)] = found
+            enough[np.ix_([0, 1], theirs, mine)] = found.transpose(0, 2, 1)
+    return enough[0], enough[1]
 
 
 def _is_overlapped(schedule: Schedule, first: int, last: int) -> bool:
     return working_time(Shift(schedule), first - 1, last + 1).overlapped
 
 
-def _shares(one: Shift, other: Shift, start: datetime, end: datetime, hours: float) -> bool:
-    return overlap(frozenset({one, other}), start, end).hours >= hours - 1e-9
+def _shares(
+    one: Shift, other: Shift, start: datetime, end: datetime, hours: float
+) -> tuple[bool, bool]:
+    found = overlap(frozenset({one, other}), start, end)
+    return found.hours >= hours - 1e-9 and found.days > 0, found.most >= hours - 1e-9
 
 
 def _pairs_share(
@@ -123,13 +134,13 @@ def _pairs_share(
     window: tuple[float, float],
     hours: float,
 ) -> NDArray[np.bool_]:
-    """Whether each pair of absences leaves enough, shape (mine, theirs)."""
+    """Whether each pair of absences leaves enough, shape (2, mine, theirs)."""
     low, high = window
     lasted = (common.ends - common.starts) / 3600
     touches = (common.starts < high) & (common.ends > low)
     here = mine[:, common.owners[0] - first].astype(float)
     there = theirs[:, common.owners[1] - first].astype(float)
-    some, short = np.zeros((2, len(mine), len(theirs)), bool)
+    long, short = np.zeros((2, len(mine), len(theirs)), bool)
     _, day_of = np.unique(common.days, return_inverse=True)
     inside = np.bincount(day_of, touches) > 0
     owners = np.abs(np.diff(common.owners, axis=1)).sum(axis=0)
@@ -137,15 +148,15 @@ def _pairs_share(
     whole = np.flatnonzero(np.append(True, np.diff(day_of) > 0)[: day_of.size])
     whole = whole[(inside & ~mixed)[day_of[whole]]]  # one cell stands for such a day
     few = np.bincount(day_of, lasted)[day_of[whole]] < hours - 1e-9
-    some |= here[:, whole] @ there[:, whole].T > 0
+    long |= here[:, whole[~few]] @ there[:, whole[~few]].T > 0
     short |= here[:, whole[few]] @ there[:, whole[few]].T > 0
     for day in np.flatnonzero(inside & mixed):
         cells = np.flatnonzero(day_of == day)
         a, b = here[:, cells], there[:, cells]
         total, touched = (a * lasted[cells]) @ b.T, (a * touches[cells]) @ b.T > 0
-        some |= touched
+        long |= touched & (total >= hours - 1e-9)
         short |= touched & (total < hours - 1e-9)
-    return some & ~short
+    return np.stack([long & ~short, long])
 
 
 def _hours_of_days(

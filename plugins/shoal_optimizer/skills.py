@@ -66,6 +66,11 @@ class Match:
     how: How
     similarity: float
 
+    @property
+    def is_same(self) -> bool:
+        """Whether both are one skill, and not only near in meaning."""
+        return self.how != "meaning"
+
 
 def normalize_skill(name: str) -> str:
     """A skill's name without differences of case, accents, hyphens and spacing."""
@@ -106,8 +111,8 @@ class Matcher:
             skills: Somebody's skills, name → level.
 
         Returns:
-            The nearest, of equally near ones that of the highest level; None when none
-            matches.
+            One that is the same skill before one that is only near in meaning, then the
+            nearest, then that of the highest level; None when none matches.
         """
         best: Match | None = None
         compared = self._compared.setdefault(required, {})
@@ -115,10 +120,7 @@ class Matcher:
             if name not in compared:
                 compared[name] = self._compare(required, name)
             match = compared[name]
-            if match is not None and (
-                best is None
-                or (match.similarity, skills[match.found]) > (best.similarity, skills[best.found])
-            ):
+            if match is not None and (best is None or _rank(match, skills) > _rank(best, skills)):
                 best = match
         return best
 
@@ -133,6 +135,10 @@ class Matcher:
             if cosine >= self.similarity:
                 return Match(required, found, "meaning", min(1.0, cosine))
         return None
+
+
+def _rank(match: Match, skills: Mapping[str, float]) -> tuple[bool, float, float]:
+    return match.is_same, match.similarity, skills[match.found]
 
 
 def _unit(vector: ArrayLike) -> NDArray[np.float64]:

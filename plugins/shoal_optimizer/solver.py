@@ -151,7 +151,7 @@ class Solver:
 
     def _matcher(self, inputs: PlanningInputs) -> Matcher:
         similarity = inputs.parameters.similarity
-        key = (inputs.key, similarity, len(inputs.vectors))
+        key = (similarity, frozenset(inputs.vectors))
         return self._cached(self._matchers, key, lambda: Matcher(similarity, inputs.vectors))
 
     def _cached(self, cache: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
@@ -223,15 +223,16 @@ def _best_team(
     start, end = problem.window
     if end <= start or not problem.candidates:
         return answer
+    shown = [
+        frozenset(problem.index[id] for id in team)
+        for team in excluded
+        if all(id in problem.index for id in team)
+    ]
     solution = find_team(
         problem,
         constraints,
         ObjectiveWeights.from_parameters(problem.parameters),
-        excluded=[
-            frozenset(problem.index[id] for id in team)
-            for team in excluded
-            if all(id in problem.index for id in team)
-        ],
+        excluded=shown,
         time_limit=problem.parameters.time_limit,
     )
     answer |= {"status": solution.status, "bound": solution.bound, "gap": solution.gap}
@@ -240,7 +241,7 @@ def _best_team(
     members = solution.team.members
     team = [problem.people[m].id for m in members]
     answer |= {"objective": solution.team.objective, "team": team, "lead": team[0]}
-    answer |= explain(problem, members, matcher, constraints)
+    answer |= explain(problem, members, matcher, constraints, shown)
     answer["trade_offs"] = _trade_offs(problem, constraints, members)
     return answer
 
@@ -258,7 +259,7 @@ def _trade_offs(
             "currency",
         ),
         "workload": (
-            ObjectiveWeights(0, 0, 1, 0),
+            ObjectiveWeights(0, 0, 0, 0, workload=1),
             lambda team: float(sum(after[m] for m in team)) / size,
             "percent, mean",
         ),

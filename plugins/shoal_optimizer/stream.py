@@ -31,8 +31,10 @@ async def apply_events(ctx: TenantContext, events: Sequence[Event]) -> None:
         if not isinstance(data, dict):
             ctx.reject(event, "data: must be an object")
             continue
-        default = event.id if event.type == "task.completed" else None
-        id = data.get("id") or event.subject or default
+        if event.type == "task.completed":
+            data, id = _outcome(event, data)
+        else:
+            id = data.get("id") or event.subject
         if not isinstance(id, str):
             fault = "missing; it may also be the event's subject" if id is None else "must be text"
             ctx.reject(event, f"data.id: {fault}")
@@ -41,7 +43,15 @@ async def apply_events(ctx: TenantContext, events: Sequence[Event]) -> None:
         elif event.type == "task.deleted":
             await replace_tasks(ctx, [id], lambda id, stored: None)
         elif event.type in KIND_OF:
-            await _store_record(ctx, event, {**data, "id": id})
+            await _store_record(ctx, event, {**data, "id": id} if id else data)
+
+
+def _outcome(event: Event, data: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """An outcome and its id: its content is one if it has a task, else the event's."""
+    if "task" not in data and "task_id" not in data and event.subject:
+        data = {**data, "task": event.subject}
+    known = data.get("task") or data.get("task_id")
+    return data, data.get("id", "" if known else event.id)
 
 
 async def _store_record(ctx: TenantContext, event: Event, record: dict[str, Any]) -> None:

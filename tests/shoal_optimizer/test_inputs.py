@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Depends
 
 from shoal import Capability, Malformed, NotFound, RowError, requires
 from shoal_optimizer.intake import read_records
+from shoal_optimizer.records import Task
 from shoal_optimizer.store import KINDS, RecordStore
 
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
@@ -75,7 +76,25 @@ def test_skills_match_by_meaning_and_success_comes_from_features(
     assert (
         ana["skills"][0]["how"] == "meaning" and ana["skills"][0]["found"] == "Quantitative finance"
     )
-    assert client.optimizer.recommend(id="t")["team"] == ["ana"]
+    # Likeness ranks, and does not satisfy a requirement unless the tenant says so.
+    assert ana["score"] > bo["score"] and not ana["skills"][0]["enough"]
+    assert client.optimizer.recommend(id="t")["status"] == "infeasible"
+    broken = client.optimizer.check_team(id="t", body={"people": ["ana"]})["violations"]
+    assert [violation["rule"] for violation in broken] == ["skill"]
+
+
+def test_a_question_does_not_change_the_answers_to_later_ones(
+    shoal_app: Callable[..., Any],
+) -> None:
+    others = [Capability("search", "", routes=stand_in_search)]
+    app, tenant = shoal_app("optimizer", capabilities=others), f"acme-{secrets.token_hex(4)}"
+    api = app.client(tenant).optimizer
+    api.put_person(id="ana", body={"skills": {"Quantitative finance": 3, "Botany": 3}})
+    for id, skill in (("a", "Quants"), ("b", "Biology")):
+        task = {"estimated_hours": 5, "deadline": DEADLINE, "skills": [skill]}
+        api.put_task(id=id, body=task)
+    found = [api.candidates(id=id)["candidates"][0]["skills"][0]["found"] for id in ("a", "b")]
+    assert found == ["Quantitative finance", "Botany"]
 
 
 def test_synonyms_need_no_embeddings(shoal_app: Callable[..., Any]) -> None:
@@ -108,6 +127,23 @@ def test_events_store_people_tasks_and_outcomes(shoal_app: Callable[..., Any]) -
     events = [event | {"source": "hr"} for event in events]
     for _ in range(2):
         app.stream("optimizer.records", events, tenant)
+    moment = datetime.now(UTC).replace(microsecond=0)
+    elsewhere = moment.astimezone(timezone(timedelta(hours=5)))
+    done = outcome | {"task": "t", "people": ["cy", "di"], "finished_at": moment.isoformat()}
+    client.optimizer.add_outcomes(body=done)
+    client.optimizer.add_outcomes(body=done | {"finished_at": elsewhere.isoformat()})
+    client.optimizer.add_outcomes(body=done | {"id": "own"})
+    body = {"id": "5", "type": "task.completed", "subject": "t", "source": "hr", "data": done}
+    app.stream("optimizer.records", [body], tenant)
+    people = ("cy", "di")
+    for id in people:
+        client.optimizer.put_person(id=id, body=ana | {"workload": 0})
+    client.optimizer.put_task(id="u", body=task | {"team_size": 2})
+    answer = client.optimizer.recommend(id="u")
+    assert set(answer["team"]) == set(people) and answer["history"]["similar_tasks"] == 1
+    assert {member["similar_tasks"] for member in answer["members"]} == {1}
+    for id in people:
+        client.optimizer.delete_person(id=id)
     row = client.optimizer.candidates(id="t")["candidates"]
     assert [r["person"] for r in row] == ["ana"] and row[0]["past_success"] > 0.5
 
@@ -146,6 +182,26 @@ def test_alternative_forms_of_fields_are_accepted(shoal_app: Callable[..., Any])
     }
     assert client.optimizer.add_outcomes(body=[outcome]) == {"accepted": 1, "rejected": []}
     assert client.optimizer.get_task(id="t")["state"] == "done"
+
+
+def test_an_outcome_has_the_type_of_its_task(shoal_app: Callable[..., Any]) -> None:
+    api = shoal_app("optimizer").client(f"acme-{secrets.token_hex(4)}").optimizer
+    api.put_person(id="ana", body={})
+    hours = {"estimated_hours": 5, "actual_hours": 5}
+    for id in ("t", "u"):
+        task = {"estimated_hours": 5, "deadline": DEADLINE, "type": "audit"}
+        api.put_task(id=id, body=task)
+    finished = {"people": ["ana"], "task": "t", "finished_at": datetime.now(UTC).isoformat()}
+    api.add_outcomes(body=hours | finished)
+    assert api.recommend(id="u")["members"][0]["similar_tasks"] == 1
+
+
+def test_a_spreadsheets_export_is_read() -> None:
+    text = '\ufeffid;estimated_hours;deadline;skills\nt;12,5;2030-05-12;"Python:4; Rust"\n'
+    [row] = read_records(text.encode(), "text/csv")
+    task = Task.model_validate(row)
+    assert (task.estimated_hours, task.deadline.isoformat()) == (12.5, "2030-05-12T23:59:59+00:00")
+    assert {need.skill: need.level for need in task.skills} == {"Python": 4, "Rust": 3}
 
 
 @pytest.mark.parametrize(

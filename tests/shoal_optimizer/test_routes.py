@@ -376,6 +376,28 @@ def test_a_task_on_a_hidden_board_cannot_be_changed(
     assert owner.optimizer.get_task(id="new")["state"] == "done"
 
 
+def test_a_plan_hides_tasks_of_boards_unseen(shoal_app: Callable[..., Any]) -> None:
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    app.members("open", ["eve"], tenant)
+    owner, eve = app.client(tenant), app.client(tenant, user="eve")
+    owner.optimizer.put_person(id="ana", body=person())
+    tasks = {
+        f"{name}-{n}": task(title=f"{name} {n}", board_id="open", estimated_hours=40, team_size=1)
+        for name in ("kept", "moved")
+        for n in range(4)
+    }
+    for id, body in tasks.items():
+        owner.optimizer.put_task(id=id, body=body)
+    plan = eve.optimizer.plan(body={"time_limit": 2})
+    assert "moved" in str(eve.optimizer.get_plan(id=plan["id"])["result"])
+    for id, body in tasks.items():
+        if id.startswith("moved"):
+            owner.optimizer.put_task(id=id, body=body | {"board_id": "secret"})
+    shown = eve.optimizer.get_plan(id=plan["id"])["result"]
+    assert "moved" not in str(shown) and "kept" in str(shown)
+    assert "moved" in str(owner.optimizer.get_plan(id=plan["id"])["result"])
+
+
 def assigned(shoal_app: Callable[..., Any]) -> tuple[Any, str, Any]:
     """The app, a tenant whose one person is assigned to a task, and its operations."""
     app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"

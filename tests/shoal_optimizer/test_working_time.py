@@ -102,12 +102,13 @@ def test_shared_hours_are_what_a_walk_through_time_counts(zone: str, data: Any) 
     assert found.days == len(days)
     assert found.hours == pytest.approx(min(days.values(), default=0.0))
     distinct = list(dict.fromkeys(shifts))
-    enough = share_enough(distinct, start, end, 4)
+    enough, some = share_enough(distinct, start, end, 4)
     for a, one in enumerate(distinct):
         for b, other in enumerate(distinct):
             pair = [team[shifts.index(one)], team[shifts.index(other)]]
             expected = checker.days_in_common(pair, start, end)
             assert enough[a, b] == (min(expected.values(), default=0.0) >= 4)
+            assert some[a, b] == (max(expected.values(), default=0.0) >= 4)
 
 
 def capacity_of(hours: list[tuple[int, int]], **fields: Any) -> float:

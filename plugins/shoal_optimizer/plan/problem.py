@@ -58,6 +58,8 @@ class PlanProblem:
         previous: The teams of an earlier plan, shape (tasks, people).
         pinned: 1 for a person who must be in the team, -1 for one who must not, shape
             (tasks, people).
+        has_time: Who has time for the least share of the task, pinned or not, shape
+            (tasks, people).
         shift_of: Index of each person's shift, shape (people,).
         compatible: For each task of several whether two shifts share enough hours in
             its window, shape (shifts, shifts).
@@ -75,6 +77,7 @@ class PlanProblem:
     unassigned_costs: Floats
     previous: Booleans
     pinned: Integers
+    has_time: Booleans
     shift_of: Integers
     compatible: Mapping[int, Booleans]
 
@@ -135,6 +138,7 @@ def build_plan_problem(
     rates = np.array([person.cost_per_hour for person in people])
     rates = rates / (rates.max(initial=0) or 1.0)
     costs, eligible = np.zeros(shape), np.zeros(shape, bool)
+    has_time = np.zeros(shape, bool)
     covers: list[Booleans] = []
     sizes = np.zeros(len(tasks), np.int64)
     matrices: dict[tuple[datetime, datetime], Booleans] = {}
@@ -147,6 +151,7 @@ def build_plan_problem(
         hours = _hours_in_window(free, released[t], due[t])
         sizes[t] = _smallest_team_size(task, covers[t], hours, pinned[t])
         eligible[t] = _eligible_people(task, int(sizes[t]), hours, pinned[t])
+        has_time[t] = hours >= task.estimated_hours / task.team_size.most - TOLERANCE
         size = max(int(sizes[t]), 1)
         costs[t] = (
             parameters.score_importance * (1 - np.array([c.score for c in scored]))
@@ -156,7 +161,7 @@ def build_plan_problem(
         if size > 1 and parameters.overlap_hours:
             window = task.window(now)
             if window not in matrices:
-                matrices[window] = share_enough(shifts, *window, parameters.overlap_hours)
+                matrices[window] = share_enough(shifts, *window, parameters.overlap_hours)[0]
             compatible[t] = matrices[window]
     return PlanProblem(
         tasks=tuple(tasks),
@@ -171,6 +176,7 @@ def build_plan_problem(
         unassigned_costs=np.array([UNASSIGNED_COST * 2.0 ** (t.priority - 1) for t in tasks]),
         previous=before,
         pinned=pinned,
+        has_time=has_time,
         shift_of=shift_of,
         compatible=compatible,
     )

@@ -15,14 +15,13 @@ from ..success import History
 from ..team.conflicts import find_conflict
 from ..team.staffing_problem import Constraints, StaffingProblem
 from .problem import Booleans, PlanProblem, build_plan_problem
+from .reasons import rivals
 from .solve import Report, contradicting_pins, solve_one_each, solve_plan
 from .timeline import Slots, timeline
 
 MAX_CONFLICTS = 20
 """Unassigned tasks for which a conflict is searched."""
 SECONDS_PER_CONFLICT = 0.5
-MAX_RIVALS = 3
-"""Tasks that are named as the reason why another is unassigned."""
 
 
 def make_plan(
@@ -137,26 +136,13 @@ def _unassigned(
             alone = StaffingProblem.build(task, problem.calendar, matcher, history, parameters)
             constraints = Constraints.from_task(task, parameters)
             conflict = find_conflict(alone, constraints, SECONDS_PER_CONFLICT)
-        why = conflict.message if conflict else _rivals(problem, teams, int(t))
+        why = conflict.message if conflict else rivals(problem, teams, int(t))
         rows.append(_unassigned_row(task, why))
     return rows
 
 
 def _unassigned_row(task: Task, why: str) -> dict[str, Any]:
     return {"task": task.id, "title": task.label, "priority": task.priority, "why": why}
-
-
-def _rivals(problem: PlanProblem, teams: Booleans, t: int) -> str:
-    """Which tasks occupy the people who could do this one, the most important first."""
-    able = problem.eligible[t]
-    if problem.tasks[t].skills:
-        able = able & problem.covers[t].any(axis=0)
-    rivals = np.flatnonzero((teams & able[None, :]).any(axis=1)).tolist()
-    costs = problem.unassigned_costs
-    heavier = sorted((r for r in rivals if costs[r] >= costs[t]), key=lambda r: -costs[r])
-    names = [problem.tasks[r].label for r in (heavier or rivals)[:MAX_RIVALS]]
-    text = "everyone who could do it is busy until its deadline"
-    return f"{text}, with {', '.join(names)}" if names else text
 
 
 def _workloads(problem: PlanProblem, teams: Booleans, limit: float) -> list[dict[str, Any]]:

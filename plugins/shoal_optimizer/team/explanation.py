@@ -5,6 +5,7 @@ from typing import Any
 
 from ..skills import Matcher
 from .conflict_messages import enumeration
+from .objective import ObjectiveWeights, team_objective
 from .rules import find_violations
 from .staffing_problem import Constraints, StaffingProblem
 
@@ -12,7 +13,11 @@ MAX_NOT_CHOSEN = 3
 
 
 def explain(
-    problem: StaffingProblem, members: Sequence[int], matcher: Matcher, constraints: Constraints
+    problem: StaffingProblem,
+    members: Sequence[int],
+    matcher: Matcher,
+    constraints: Constraints,
+    excluded: Sequence[frozenset[int]] = (),
 ) -> dict[str, Any]:
     """What the team covers and costs, with a reason for every member.
 
@@ -21,6 +26,7 @@ def explain(
         members: The team's columns, the lead first.
         matcher: Matches required skills with those people have.
         constraints: What the team satisfies.
+        excluded: Teams that were not to be found again.
 
     Returns:
         `members`, `coverage`, `criteria`, `history`, `sentences` and `left_out`, as the
@@ -49,7 +55,7 @@ def explain(
         "criteria": criteria,
         "history": history,
         "sentences": _sentences(problem, members, criteria, history),
-        "left_out": _not_chosen(problem, members, matcher),
+        "left_out": _not_chosen(problem, members, matcher, excluded),
     }
 
 
@@ -117,9 +123,8 @@ def _experience(tasks: int, days_early: float) -> str:
 def _history(
     problem: StaffingProblem, members: Sequence[int], pairs: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    records = [problem.history.record(problem.people[m].id, problem.task.type) for m in members]
-    tasks = sum(record.tasks for record in records)
-    early = sum(record.tasks * record.days_early for record in records) / tasks if tasks else 0.0
+    team = [problem.people[m].id for m in members]
+    tasks, early = problem.history.team_record(team, problem.task.type)
     together = [{"people": list(pair), "tasks": problem.history.together[pair]} for pair in pairs]
     return {"similar_tasks": tasks, "days_early": round(early, 2), "together": together}
 
@@ -169,7 +174,10 @@ def _collaboration(pairs: int, of: int) -> str:
 
 
 def _not_chosen(
-    problem: StaffingProblem, members: Sequence[int], matcher: Matcher
+    problem: StaffingProblem,
+    members: Sequence[int],
+    matcher: Matcher,
+    excluded: Sequence[frozenset[int]],
 ) -> list[dict[str, Any]]:
     """The best candidates who are not in the team, and why."""
     worst = min(problem.candidates[m].score for m in members)
@@ -183,23 +191,33 @@ def _not_chosen(
         {
             "person": problem.people[n].id,
             "score": round(problem.candidates[n].score, 6),
-            "why": _why_not_chosen(problem, members, n, matcher),
+            "why": _why_not_chosen(problem, members, n, matcher, excluded),
         }
         for n in better[:MAX_NOT_CHOSEN]
     ]
 
 
 def _why_not_chosen(
-    problem: StaffingProblem, members: Sequence[int], n: int, matcher: Matcher
+    problem: StaffingProblem,
+    members: Sequence[int],
+    n: int,
+    matcher: Matcher,
+    excluded: Sequence[frozenset[int]],
 ) -> str:
     """What would be wrong with this person in the place of one of the members."""
+    weights = ObjectiveWeights.from_parameters(problem.parameters)
+    value = team_objective(problem, members, weights)
     reasons: list[str] | None = None
     for place in range(len(members) - 1, -1, -1):
         replaced = problem.people[members[place]]
-        team = [problem.people[m].id for m in (*members[:place], n, *members[place + 1 :])]
-        calendar = problem.calendar.among(team)
+        team = (*members[:place], n, *members[place + 1 :])
+        calendar = problem.calendar.among([problem.people[m].id for m in team])
         broken = find_violations(problem.task, calendar, matcher, problem.parameters)
         if not broken:
+            if frozenset(team) in excluded:
+                return f"could replace {replaced.label}: that team was shown before"
+            if team_objective(problem, team, weights) < value:
+                return f"could replace {replaced.label}, which was not found in time"
             return (
                 f"could replace {replaced.label}, but cost, workload and collaboration "
                 "together would be worse"

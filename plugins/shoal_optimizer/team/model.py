@@ -64,8 +64,8 @@ class TeamModel:
     def solve(self, time_limit: float) -> tuple[Status, Team | None, float]:
         """Search for the best team.
 
-        Shifts that share too few hours only three or more at a time are excluded when
-        a team with them turns up.
+        Two people who share enough hours on some day may be in a team. Shifts that
+        together share too few on another are excluded when a team of them turns up.
 
         Args:
             time_limit: Seconds of wall time.
@@ -128,15 +128,18 @@ class TeamModel:
                 model.add_bool_or(used[g].negated(), used[h].negated())
 
     def _exclude_shifts(self, model: Any, chosen: dict[int, Any], shifts: set[int]) -> None:
-        """No team has people of all these shifts."""
-        absent = []
+        """No team has people of all these shifts and of no other.
+
+        With one more shift there may be fewer common days, and those be long enough.
+        """
+        literals = [variable for n, variable in chosen.items() if self.shift_of[n] not in shifts]
         for shift in shifts:
             used = model.new_bool_var("")
             for n, variable in chosen.items():
                 if self.shift_of[n] == shift:
                     model.add_implication(variable, used)
-            absent.append(used.negated())
-        model.add_bool_or(absent)
+            literals.append(used.negated())
+        model.add_bool_or(literals)
 
     def _add_objective(self, model: Any, chosen: dict[int, Any]) -> None:
         terms = [variable * round(SCALE * float(self.costs[n])) for n, variable in chosen.items()]

@@ -22,12 +22,14 @@ class ObjectiveWeights:
         cost: The mean rate, relative to the highest rate.
         balance: The mean of the squared workload after the assignment.
         collaboration: The share of pairs who have not worked together.
+        workload: The mean workload after the assignment.
     """
 
     score: float = 1.0
     cost: float = 0.3
     balance: float = 0.3
     collaboration: float = 0.1
+    workload: float = 0.0
 
     @classmethod
     def from_parameters(cls, parameters: OptimizerParameters) -> "ObjectiveWeights":
@@ -68,6 +70,7 @@ def member_costs(
         weights.score * (1 - problem.scores)
         + weights.cost * problem.rates / highest
         + weights.balance * after**2
+        + weights.workload * after
     )
     return np.asarray(total / size)
 

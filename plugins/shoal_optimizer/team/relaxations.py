@@ -119,12 +119,17 @@ def _extend_deadline(
     def with_days(days: int) -> tuple[str, ...] | None:
         return solve(problem.with_deadline(base + timedelta(days=days)), constraints)
 
-    found = _smallest(EXTENSIONS, with_days)
-    if found is None:
+    # From the least on: what is possible in a week may not be in a month, because a
+    # longer window can hold a day with fewer common hours.
+    before = 0
+    for extension in EXTENSIONS:
+        if (team := with_days(extension)) is not None:
+            break
+        before = extension
+    else:
         return []
-    days, team = found
-    place = EXTENSIONS.index(days)
-    for fewer in range(EXTENSIONS[place - 1] + 1 if place else 1, days):
+    days = extension
+    for fewer in range(before + 1, extension):
         if (their := with_days(fewer)) is not None:
             days, team = fewer, their
             break

@@ -57,7 +57,7 @@ def find_violations(
     return [
         *_deadline(task, window),
         *_team_size(task, team),
-        *_skills(task, team, matcher),
+        *_skills(task, team, matcher, parameters.accept_similar),
         *_workloads(task, calendar.without(task.id), parameters, window),
         *_overlap(task, team, parameters, window),
     ]
@@ -81,12 +81,15 @@ def _team_size(task: Task, team: Sequence[Person]) -> Iterator[Violation]:
         yield Violation("team_size", task.id, size - most, "people", text)
 
 
-def _skills(task: Task, team: Sequence[Person], matcher: Matcher) -> Iterator[Violation]:
+def _skills(
+    task: Task, team: Sequence[Person], matcher: Matcher, accept_similar: bool
+) -> Iterator[Violation]:
     for requirement in task.skills:
         able = 0
         for person in team:
             match = matcher.best(requirement.skill, person.skills)
-            able += match is not None and person.skills[match.found] >= requirement.level
+            if match is not None and (match.is_same or accept_similar):
+                able += person.skills[match.found] >= requirement.level
         if able < requirement.people:
             text = (
                 f"{requirement.people} with {requirement.skill} at level {requirement.level:g} "

@@ -130,10 +130,9 @@ class StaffingProblem:
 
     @cached_property
     def levels(self) -> NDArray[np.float64]:
-        """Level of the matching skill, 0 without one: shape (requirements, people)."""
+        """Level that counts for each requirement: shape (requirements, people)."""
         rows = [
-            [skill.level if skill.match else 0.0 for skill in candidate.skills]
-            for candidate in self.candidates
+            [skill.counted_level for skill in candidate.skills] for candidate in self.candidates
         ]
         return np.array(rows, dtype=float).reshape(len(self.candidates), len(self.task.skills)).T
 
@@ -154,10 +153,10 @@ class StaffingProblem:
         )
 
     def compatible(self, hours: float, availability: bool = True) -> NDArray[np.bool_]:
-        """Whether two shifts share that many hours a day: shape (shifts, shifts)."""
+        """Whether two shifts share that many hours on some day: (shifts, shifts)."""
         return self._cached(
             ("compatible", hours, availability),
-            lambda: share_enough(self.shifts(availability)[0], *self.window, hours),
+            lambda: share_enough(self.shifts(availability)[0], *self.window, hours)[1],
         )
 
     @cached_property
