@@ -13,7 +13,7 @@ else
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
 endif
 
-.PHONY: install demo test test-unit test-integration test-contract test-cluster test-kills test-milvus coverage lint audit format requirements clean
+.PHONY: install demo test test-unit test-integration test-contract test-cluster test-kills test-milvus test-engines coverage lint audit format requirements clean
 
 install: $(STAMP)
 
@@ -31,17 +31,17 @@ demo: install
 	@$(BIN)/python -m shoal.cli.demo
 
 test: lint test-unit test-integration coverage test-cluster
-	@echo "Not run here: make test-milvus, test-contract and test-kills"
+	@echo "Not run here: make test-milvus, test-engines, test-contract and test-kills"
 
 # Two processes. Integration tests are distributed by file: tests of one file share the servers they start.
 PYTEST := $(BIN)/python -m pytest -q
 
 test-unit: install
 	@rm -f .coverage .coverage.*
-	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster -m "not integration and not milvus"
+	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster -m "not integration and not milvus and not engines"
 
 test-integration: install
-	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m "integration and not milvus"
+	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m "integration and not milvus and not engines"
 
 # Every operation against its OpenAPI document, with many generated requests.
 test-contract: install
@@ -58,6 +58,10 @@ test-kills: install
 # port 2380) and milvus-lite.
 test-milvus: install
 	@$(PYTEST) -m milvus tests/shoal/stores
+
+# What stands on Redis, on Redis alone, a Redis Cluster, Sentinel, TLS and Valkey, with failovers.
+test-engines: install
+	@$(PYTEST) tests/shoal/stores/test_redis_engines.py tests/shoal/stores/test_redis_failover.py
 
 # What the unit and integration tests covered: the total, and the files with the least.
 coverage:

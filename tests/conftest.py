@@ -25,6 +25,7 @@ settings.load_profile("shoal")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start servers, processes or models as integration tests."""
     slow = {"shoal_servers", "shoal_console", "browser", "cluster", "embedder", "nursery", "s3"}
+    slow |= {"redis_engines", "engine"}
     for item in items:
         if slow & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")

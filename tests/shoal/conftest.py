@@ -10,7 +10,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +33,9 @@ from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.tenant_stores import TenantStores, open_stores
 from shoal.tenants.usage_meter import UsageMeter
-from shoal.testing.servers import RedisServer, free_port
+from shoal.testing.servers import RedisServer
+
+from ..redis_engines import Engines
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -47,16 +48,16 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture(scope="session")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a Redis Cluster of one node."""
-    port = free_port() % 40_000 + 10_000  # the cluster's bus takes the port 10,000 above
-    folder = tmp_path_factory.mktemp("cluster")
-    server = RedisServer(folder, "--cluster-enabled", "yes", port=port)
-    server.client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-    while b"cluster_state:ok" not in server.client.execute_command("CLUSTER", "INFO"):
-        time.sleep(0.05)
-    yield f"redis+cluster://127.0.0.1:{port}"
-    server.stop()
+def redis_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    engines = Engines(tmp_path_factory.mktemp)
+    yield engines
+    engines.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(redis_engines: Engines) -> str:
+    """The URI of a Redis Cluster of three masters with replicas."""
+    return redis_engines["cluster"].uri
 
 
 @pytest.fixture

@@ -44,11 +44,11 @@ class EventStore(TenantStore):
                 page = entries[start : start + PAGE]
                 commands = [append_command(log, entry) for entry in page]
                 if is_cluster(client):  # there a script's keys are of one slot
-                    replies = await run_atomically(client, commands)
+                    replies = await run_atomically(client, commands, self._config.replicas)
                     await announce(client, self._tenant)
                 else:  # all in one script: one wait for the disk
                     commands += announce_commands(self._tenant)
-                    replies = await run_atomically(client, commands)
+                    replies = await run_atomically(client, commands, self._config.replicas)
                 positions += [position.decode() for position in replies[: len(page)]]
         return positions
 

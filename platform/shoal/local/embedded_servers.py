@@ -81,7 +81,7 @@ class EmbeddedServers:
                 raise Unavailable(f"No servers were started in {self.folder}")
             settings |= server.store_settings()
         folders = {name: str(self.folder / name) for name in ("vectors", "lake")}
-        return StoreConfig(**{**folders, **settings})
+        return StoreConfig.model_validate(folders | settings)
 
     def check(self) -> dict[str, str | None]:
         """By server: why it is not ready, or None."""

@@ -298,7 +298,7 @@ class RequestMetrics:
         with translate_errors():
             pipe = self._directory.redis.pipeline(transaction=False)
             pipe.hgetall(counts_key)
-            pipe.pfcount(users_key)
+            pipe.execute_command("PFCOUNT", users_key)  # a cluster's pipeline has no `pfcount`
             counts, users = await pipe.execute()
         events = metric_events(self._capability, minute, counts, users)
         await self._open_stores(tenant).events.append(events)

@@ -6,11 +6,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMES = {
-    "online": ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://"),
-    "vectors": ("http://", "https://", "tcp://", "s3://", "/"),
-    "events": ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://"),
-}
+from .redis_address import parse_address
+
+VECTORS = ("http://", "https://", "tcp://", "s3://", "/")
 UNSUITABLE = frozenset("%[]\\\0")
 """Characters that Delta Lake does not take in the name of a folder."""
 
@@ -18,8 +16,8 @@ UNSUITABLE = frozenset("%[]\\\0")
 class StoreConfig(BaseModel):
     """URIs of the four stores; it can be pickled, and its repr shows no secret.
 
-    `online` and `events` are Redis (`redis://:password@host:port/0`, `rediss://…` with
-    TLS, `redis+cluster://…`); `events` is `online` where it is not given. What is
+    `online` and `events` are Redis: see `redis_address` for the URIs of a server, a
+    Redis Cluster and Sentinels; `events` is `online` where it is not given. What is
     appended to `events` is as durable as that server's `appendfsync` makes it: use
     `always`. `vectors` is Milvus (`http://host:19530`) with `token`, or, as
     `lake`, a folder or `s3://bucket/prefix?endpoint_override=…&region=…`.
@@ -33,6 +31,12 @@ class StoreConfig(BaseModel):
     events: str = Field("", repr=False)
     token: str = Field("", repr=False)
     """Milvus's token (`user:password`, or an API key)."""
+    replicas: int = Field(0, ge=0, le=10)
+    """Replicas of the events' Redis that must have an event before it is accepted.
+
+    With 0 a failover may lose what was accepted in its last moments. A master needs
+    more replicas than this, or it accepts nothing while one of them is unavailable.
+    """
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -51,9 +55,13 @@ class StoreConfig(BaseModel):
                 "lake: expected a folder, or s3://bucket/prefix without credentials,"
                 " which belong in the environment"
             )
-        for name, schemes in SCHEMES.items():
-            if not getattr(self, name).startswith(schemes):
-                raise ValueError(
-                    f"{name}: expected a URI that begins with one of {', '.join(schemes)}"
-                )
+        for name in ("online", "events"):
+            try:
+                parse_address(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        if not self.vectors.startswith(VECTORS):
+            raise ValueError(
+                f"vectors: expected a URI that begins with one of {', '.join(VECTORS)}"
+            )
         return self

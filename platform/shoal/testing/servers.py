@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ConnectionError
@@ -30,6 +32,7 @@ class RedisServer:
         options: More of its command-line options.
         port: By default a free one.
         binary: By default the one that `shoal up` would start.
+        access: What a client needs besides the address, such as a password.
 
     Attributes:
         url: Of its first database.
@@ -37,16 +40,25 @@ class RedisServer:
     """
 
     def __init__(
-        self, folder: Path, *options: str, port: int | None = None, binary: str | None = None
+        self,
+        folder: Path,
+        *options: str,
+        port: int | None = None,
+        binary: str | None = None,
+        access: Mapping[str, Any] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = Redis.from_url(self.url)
-        command = [
+        self.client = Redis(host="127.0.0.1", port=self.port, **(access or {}))
+        self._command = [
             *(binary or redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--save", "", "--dir", str(folder), *options),
         ]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after `kill`."""
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             assert time.monotonic() < deadline, "redis-server did not start"
@@ -64,6 +76,10 @@ class RedisServer:
 
     def resume(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         self.client.close()

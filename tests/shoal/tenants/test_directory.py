@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from shoal import Conflict, Invalid, NotFound, Role, Unavailable
 from shoal.contract.experiments import ExperimentRecord, Variant
 from shoal.contract.names import TENANT, encode
-from shoal.stores.connections import close_connections
 from shoal.tenants.directory import Directory
 from shoal.tenants.keyspace import PREFIX, tenant_key
 from shoal.tenants.records import PLATFORM, AuditEntry, GroupRecord, Limits, UserRecord
-from shoal.tenants.snapshot import Snapshot
 from shoal.testing.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -332,24 +330,3 @@ async def test_a_pickled_directory_works_in_every_event_loop(directory: Director
 async def test_an_unreachable_redis_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Directory("redis://127.0.0.1:1/0").tenant_ids()
-
-
-async def test_the_directory_works_on_a_redis_cluster(redis_cluster: str) -> None:
-    cluster = Directory(redis_cluster)
-    await cluster.redis.flushall()
-    await cluster.create_tenant("acme")
-    _, key = await cluster.create_key("acme", "editor")
-    await cluster.boards.replace("acme", "b1", ["ana"])
-    await cluster.append_audit("acme", [entry(1)])
-    await cluster.put_experiment(ExperimentRecord(id="ranking", tenant="acme", variants=ARMS))
-    snapshot = Snapshot(cluster, poll_seconds=0.05)
-    await snapshot.start()
-    assert snapshot.fresh()
-    assert key.split("_")[1].encode() in snapshot.keys
-    await cluster.create_tenant("globex")
-    async with asyncio.timeout(60):
-        while "globex" not in snapshot.tenants:
-            await asyncio.sleep(0.01)
-    await snapshot.stop()
-    assert (await cluster.delete_tenant("acme"))["memberships"] == 1
-    await close_connections()
