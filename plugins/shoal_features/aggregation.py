@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from .extraction import event_rows_sql, read_columns
+from .extraction import event_rows_sql, read_columns, register_functions
 from .views import YEAR, Feature, View
 from .windows import required_type
 
@@ -67,6 +67,7 @@ def open_engine(memory: str = "2GB", threads: int = 2) -> Iterator[duckdb.DuckDB
         )
         try:
             con.execute("SET TimeZone = 'UTC'")
+            register_functions(con)
             con.execute("SET enable_progress_bar = false")
             yield con
         finally:

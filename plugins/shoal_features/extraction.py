@@ -5,12 +5,20 @@ Both sides give the same rows for the same events.
 
 from typing import Any, Protocol
 
+import orjson
+
+from .values import parse_time, to_micros
 from .views import View
 from .windows import EventRow, required_type
 
 ATTRIBUTES = ("type", "id", "source", "subject")
 """Columns that are attributes of the event. Every other name is a field of its data;
 `data.type` is the field where both have the name.
+"""
+
+TIME_MICROS, REAL_TEXT = "shoal_time_micros", "shoal_real_text"
+"""Functions of the engine: the parser of times and the formatter of numbers that are
+used online, from JSON text. See `register_functions`.
 """
 
 _CONTROL = "[\\x00-\\x1f\\x7f]"
@@ -63,6 +71,26 @@ def event_member(source: str, event_id: str) -> str:
 def read_columns(view: View) -> list[tuple[str, str]]:
     """Column and type of all that a view's aggregations read, each pair once."""
     return list(dict.fromkeys((f.column, required_type(f)) for f in view.features if f.column))
+
+
+def register_functions(con: Any) -> None:
+    """Give a DuckDB connection the functions that `event_rows_sql` uses."""
+    for name, function, result in (
+        (TIME_MICROS, _time_micros, "BIGINT"),
+        (REAL_TEXT, _real_text, "VARCHAR"),
+    ):
+        con.create_function(name, function, ["VARCHAR"], result, null_handling="special")
+
+
+def _time_micros(text: str | None) -> int | None:
+    try:
+        return None if text is None else to_micros(parse_time(text))
+    except ValueError:
+        return None
+
+
+def _real_text(json: str | None) -> str | None:
+    return None if json is None else orjson.dumps(orjson.loads(json)).decode()
 
 
 def event_rows_sql(view: View, relation: str) -> str:
@@ -158,15 +186,16 @@ def _value_sql(json: str | None, column: str, dtype: str) -> str:
     )
     is_text = f"starts_with({json}, '\"')"
     is_scalar = f"left({json}, 1) NOT IN ('{{', '[', 'n')"
+    is_real = f"left({json}, 1) IN ({_DIGITS}) AND NOT {_INTEGER.format(json)}"
+    scalar = f"CASE WHEN {is_real} THEN {REAL_TEXT}({json}) WHEN {is_scalar} THEN {json} END"
     if dtype == "":
-        return f"CASE WHEN {is_scalar} THEN {json} END"
+        return scalar
     if dtype == "string":
-        return f"CASE WHEN {is_text} THEN {text} WHEN {is_scalar} THEN {json} END"
+        return f"CASE WHEN {is_text} THEN {text} ELSE {scalar} END"
     if dtype == "bool":
         return f"CASE WHEN {json} IN ('true', 'false') THEN {json} = 'true' END"
     if dtype == "unix_timestamp":
-        has_zone = f"regexp_matches({json}, '(Z|[+-][0-9]{{2}}:?[0-9]{{2}})\"$')"
-        return f"CASE WHEN {is_text} AND {has_zone} THEN try_cast({text} AS TIMESTAMPTZ) END"
+        return f"CASE WHEN {is_text} THEN make_timestamptz({TIME_MICROS}({text})) END"
     return _number_sql(json, dtype)
 
 
@@ -175,9 +204,11 @@ def _number_sql(json: str, dtype: str) -> str:
     double = f"try_cast({json} AS DOUBLE)"
     if dtype in ("int32", "int64"):
         sql_type = "INTEGER" if dtype == "int32" else "BIGINT"
-        is_integer = f"({_INTEGER.format(json)} OR {double} = floor({double}))"
-        exact = f"try_cast(try_cast({json} AS DECIMAL(38, 0)) AS {sql_type})"
-        return f"CASE WHEN {is_number} AND {is_integer} THEN {exact} END"
+        return (
+            f"CASE WHEN NOT {is_number} THEN NULL"
+            f" WHEN {_INTEGER.format(json)} THEN try_cast({json} AS {sql_type})"
+            f" WHEN {double} = floor({double}) THEN try_cast({double} AS {sql_type}) END"
+        )
     return f"CASE WHEN {is_number} AND isfinite({double}) THEN {double} END"
 
 

@@ -6,7 +6,7 @@ import orjson
 
 from . import keys
 from .registry import Registry
-from .values import from_micros
+from .values import format_time, from_micros
 from .views import View
 
 
@@ -50,9 +50,9 @@ def _freshness(
     entry: dict[str, Any] = {
         "view": view.name,
         "kind": view.kind,
-        "newest": from_micros(event).isoformat() if event is not None else None,
+        "newest": format_time(from_micros(event)) if event is not None else None,
         "age_seconds": max(0.0, (now - event) / 1e6) if event is not None else None,
-        "computed": from_micros(handled).isoformat() if handled is not None else None,
+        "computed": format_time(from_micros(handled)) if handled is not None else None,
     }
     if view.kind == "stream":
         entry |= {

@@ -13,8 +13,8 @@ from shoal import Invalid, RowError
 from .aggregation import TIME
 from .errors import error_entry, invalid
 from .registry import Registry
-from .rows import EARLIEST, LATEST, entity_id, parse_time
-from .values import to_micros
+from .rows import EARLIEST, LATEST, entity_id
+from .values import parse_time, to_micros
 
 FIELDS = frozenset({"entities", "features", "entity", "as_of", "known_by", "tenant"})
 MAX_ERRORS = 100

@@ -22,7 +22,7 @@ from .ingest import LATE_RUNS, ingest_events
 from .monitoring import find_mismatches, profile_features
 from .online import reset_lifetimes
 from .registry import Registry
-from .values import from_micros
+from .values import from_micros, parse_time
 from .views import Feature, View
 
 MAX_BACKFILL_DAYS = 3_660
@@ -387,7 +387,7 @@ def _parse_time(arguments: Mapping[str, Any], name: str) -> datetime | None:
     if not arguments.get(name):
         return None
     try:
-        return rows.parse_time(arguments[name])
+        return parse_time(arguments[name])
     except ValueError as error:
         raise Invalid(f"the argument {name}: {error}") from None
 

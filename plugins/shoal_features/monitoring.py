@@ -20,7 +20,7 @@ from .historical_query import all_entities, plan_query
 from .offline import CLOSE
 from .online import ReadPlan, ServedValue, read_values
 from .registry import Registry
-from .values import from_micros
+from .values import format_time, from_micros
 from .views import Feature, View
 
 WEEK = timedelta(days=7)
@@ -275,7 +275,7 @@ def _difference(
 
 def _is_same(feature: Feature, online: Any, other: Any) -> bool:
     if hasattr(other, "isoformat"):
-        other = other.isoformat()
+        other = format_time(other)
     numbers = isinstance(online, int | float) and isinstance(other, int | float)
     if numbers and feature.dtype in ("float32", "float64"):
         return bool(abs(online - other) <= CLOSE * max(abs(online), abs(other), 1e-300))

@@ -17,7 +17,7 @@ from .aggregation import TIME, arrow_type, offline_schema
 from .errors import invalid
 from .offline import append_rows
 from .online import OnlineRow
-from .values import from_micros, pack, pack_times, to_json, to_micros
+from .values import from_micros, pack, pack_times, parse_time, to_json, to_micros
 from .views import View
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -140,25 +140,6 @@ def entity_id(value: Any) -> str:
     return value
 
 
-def parse_time(text: Any) -> datetime:
-    """An RFC 3339 time, in UTC.
-
-    Raises:
-        ValueError: When it is not a time or has no zone.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"a time must be a text like 2026-11-23T10:00:00Z, not {text!r:.60}")
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r:.60} is not a time like 2026-11-23T10:00:00Z") from None
-    to_micros(time)
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"the time {text} is out of range") from None
-
-
 async def append_offline(lake: Any, view: View, rows: Sequence[PushedRow], now: int) -> int:
     """Append rows to the view's offline table.
 
@@ -209,7 +190,7 @@ def _to_arrow_value(dtype: str, value: Any) -> Any:
         return [_to_arrow_value(dtype[:-2], v) for v in value]
     plain = orjson.loads(to_json(dtype, value))
     if dtype == "unix_timestamp":
-        return datetime.fromisoformat(plain)
+        return parse_time(plain)
     if dtype == "bytes":
         return base64.b64decode(plain)
     return plain

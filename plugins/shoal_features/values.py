@@ -68,6 +68,32 @@ def from_micros(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
+def format_time(time: datetime) -> str:
+    """A time as every answer and every stored value has it: RFC 3339 in UTC, with Z."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def parse_time(text: Any) -> datetime:
+    """A time in ISO 8601 with a zone, such as RFC 3339's, in UTC.
+
+    What is finer than a microsecond is cut off.
+
+    Raises:
+        ValueError: When it is not a time, has no zone or is not in the years 1 to 9999.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a time must be a text like 2026-11-23T10:00:00Z, not {text!r:.60}")
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r:.60} is not a time like 2026-11-23T10:00:00Z") from None
+    to_micros(time)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"the time {text} is out of range") from None
+
+
 def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
     """Encode a value for the online store.
 
@@ -155,9 +181,9 @@ def _to_plain(dtype: str, value: Any) -> Any:
         return value
     if dtype == "unix_timestamp":
         if isinstance(value, str):
-            value = datetime.fromisoformat(value)
+            value = parse_time(value)
         if isinstance(value, datetime):
-            return from_micros(to_micros(value)).isoformat()
+            return format_time(from_micros(to_micros(value)))
     if dtype == "bytes":
         if isinstance(value, str):
             value = base64.b64decode(value, validate=True)

@@ -8,6 +8,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shoal import Event
 from shoal_features import jobs, keys
@@ -16,6 +18,7 @@ from shoal_features.handlers.requests import PARQUET
 from shoal_features.ingest import ingest_events
 from shoal_features.online import ReadPlan, apply_events, read_values
 from shoal_features.registry import Registry
+from shoal_features.rows import encode_json_rows
 from shoal_features.values import fit_number, pack, unpack
 from shoal_features.windows import EventRow, WindowPlan
 
@@ -311,3 +314,76 @@ def test_an_offline_push_from_feast_sends_the_tenant(monkeypatch):
     assert sent == [{"tenant": "globex"}]  # and Shoal refuses a tenant that is not the key's
     with pytest.raises(ShoalError, match="2 tenants"):
         write("globex", "acme")
+
+
+SPELLINGS = [
+    "2026-01-01T00:00:00Z",
+    "2026-01-01T00:00:00.5+00:00",
+    "2026-01-01T00:00:00.123456789Z",
+    "2026-01-01 00:00:00+00",
+    "20260101T000000Z",
+    "2026-W01-1T00:00:00Z",
+    "2026-01-01T00:00:00,5Z",
+    "2026-01-01T00:00Z",
+    "2026-01-01T24:00:00Z",
+    "2026-01-01T00:00:60Z",
+    "2026-01-01T00:00:00+23:59",
+    "2026-01-01t00:00:00z",
+    "2026-1-1T0:0:0Z",
+    "0000-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.9999999+00:00",
+    "9999-12-31T23:59:59.999999-14:00",
+    "10000-01-01T00:00:00Z",
+    "2026-01-01T00:00:00+00:00:30",
+    "2026-01-01T00:00:00 +00:00",
+    "2026-02-30T00:00:00Z",
+    "2026-01-01T00:00:00",
+    "\u0662026-01-01T00:00:00Z",
+    "2026-01-01T00:00:00Z\u0000",
+]
+NUMBERS = st.one_of(
+    st.integers(-(2**63), 2**64 - 1),
+    st.sampled_from([2**53, 2**63, -(2**63), 2**63 - 1, 10**16]).flatmap(
+        lambda n: st.integers(max(n - 3, -(2**63)), n + 3)
+    ),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(2**53, 2**63).map(float),
+)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(NUMBERS | st.sampled_from([*SPELLINGS, True, "1e16"]), min_size=1, max_size=8))
+async def test_values_read_the_same_online_and_in_history(stores, open_tenant, view, values):
+    functions = [
+        (dtype, function)
+        for dtype in ("int32", "int64", "float32", "float64")
+        for function in ("min", "max", "last")
+    ] + [("string", "last"), ("bool", "last"), ("unix_timestamp", "last")]
+    features = [
+        (f"{function}_{dtype}_{window}", dtype, function, "x", window)
+        for dtype, function in functions
+        for window in ((W, None) if function == "last" else (W,))
+    ]
+    everything = view(*features, ("kinds", "int64", "count_distinct", "x", W))
+    online = open_tenant().online
+    events = [(len(values) - i, {"x": x}) for i, x in enumerate(values)]
+    live, *others = await three_ways(online, everything, events)
+    for other in others:
+        assert live == orjson.loads(encode_json_rows(pa.Table.from_pylist([other])))["rows"][0]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_a_time_is_read_the_same_however_it_is_written(online, view, spelling):
+    one = view(("x", "unix_timestamp", "last", "x", W), ("n", "int64", "count", "", W))
+    live, *others = await three_ways(online, one, [(1, {"x": spelling})])
+    try:
+        expected = datetime.fromisoformat(spelling).astimezone(UTC)
+    except (ValueError, OverflowError):
+        expected = None
+    if spelling == "2026-01-01T00:00:00":
+        expected = None
+    assert [other["x"] for other in others] == [expected] * 2
+    assert live["x"] == (expected and expected.isoformat().replace("+00:00", "Z"))

@@ -9,6 +9,7 @@ from shoal import Invalid, TenantContext, Text, off_loop, requires
 
 from ..catalog import load_registry
 from ..online import write_rows
+from ..values import parse_time
 from ..views import USER
 from .requests import PARQUET, check_time, encode_parquet, find_view, import_offline_modules
 
@@ -87,7 +88,7 @@ async def rows(
     """
     await import_offline_modules()
     from ..offline import read_range
-    from ..rows import parse_time, rename_columns
+    from ..rows import rename_columns
 
     target = find_view(await load_registry(ctx), view)
     since = check_time(parse_time, start, "query.start") if start else None

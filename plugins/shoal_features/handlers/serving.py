@@ -14,7 +14,7 @@ from ..catalog import catalog, load_registry
 from ..errors import error_entry, invalid
 from ..online import ReadPlan, ServedValue, read_json, read_values
 from ..registry import Registry
-from ..values import from_micros
+from ..values import format_time, from_micros
 from ..views import USER
 from .requests import JSON, resolve
 
@@ -163,8 +163,8 @@ def _encode_metadata(plan: ReadPlan, values: Sequence[ServedValue], now: int) ->
         entry: dict[str, Any] = {"type": feature.dtype, "status": value.reason or "present"}
         if value.event is not None and value.created is not None:
             entry |= {
-                "event_timestamp": from_micros(value.event).isoformat(),
-                "created": from_micros(value.created).isoformat(),
+                "event_timestamp": format_time(from_micros(value.event)),
+                "created": format_time(from_micros(value.created)),
                 "age_seconds": max(0.0, (now - value.event) / 1e6),
             }
         metadata[feature.name] = entry
