@@ -557,3 +557,21 @@ async def test_tenants_own_definitions_replace_the_shared_ones(stores):
     assert await catalog.registry("t", stores.online) == REGISTRY
     assert (await catalog.replace("t", stores.online, mine))["new"] == ["mine:x"]
     assert await catalog.registry("t", stores.online) == mine
+
+
+async def test_events_at_the_ends_of_the_calendar_fail_no_job(stores):
+    end = datetime.max.replace(tzinfo=UTC)
+    start = datetime.min.replace(tzinfo=UTC)
+    for kind in ("board.created", "item.viewed"):
+        events = [
+            Event(type=kind, time=t, data={"user_id": u})
+            for u, t in (("1", end), ("2", start), ("1", ago(days=1)))
+        ]
+        await stores.events.append(events)
+        await ingest_events(stores.online, REGISTRY, events)
+    today = datetime.now(UTC).date().isoformat()
+    await jobs.materialize(Run(stores))
+    await jobs.backfill(Run(stores, start=today, end=today))
+    assert (await jobs.consistency(Run(stores, settle=0.0)))["mismatches"] == []
+    await jobs.watch(Run(stores))
+    assert await online(stores, "1") == 1

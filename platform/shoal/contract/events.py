@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -61,6 +62,15 @@ class Event(BaseModel):
         placed = self.model_copy()
         placed._position = position
         return placed
+
+    @field_validator("time")
+    @classmethod
+    def _check_time(cls, time: datetime) -> datetime:
+        try:
+            time.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("must be between the years 1 and 9999 in UTC") from None
+        return time
 
     @model_validator(mode="after")
     def _check_extensions(self) -> Self:
