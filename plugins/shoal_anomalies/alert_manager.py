@@ -233,7 +233,8 @@ class AlertManager:
             identity = f"{member.rule}/{member.series}/{member.fired}"
             alert_id = blake2b(identity.encode(), digest_size=8).hexdigest()
             alert = self.alerts[alert_id] = Alert(alert_id, member.fired, member.fired, [])
-        alert.members.append(member)
+        key = member.rule, member.series
+        alert.members = [m for m in alert.members if (m.rule, m.series) != key] + [member]
         alert.updated = member.fired
         self._index(alert, member)
 

@@ -211,10 +211,13 @@ class Rules(Body):
     rules: dict[str, Rule]
 
 
-class StoredRule(Rule):
+class NamedRule(Rule):
+    id: str
+
+
+class StoredRule(NamedRule):
     """A rule, and the number of known series that it covers."""
 
-    id: str
     matches: int
 
 

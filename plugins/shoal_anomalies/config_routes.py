@@ -40,11 +40,30 @@ async def list_rules(ctx: TenantContext = Depends(requires("read:tenant"))) -> d
 async def put_rule(
     id: Identifier, body: Rule, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> dict[str, Any]:
-    """Create or replace a rule. `matches` is the number of known series it covers."""
+    """Create or replace a rule. `matches` is the number of known series it covers.
+
+    The channels that it names must be defined, but for those that it named before: the
+    default rules name some that a tenant may not have.
+    """
+    pipe = ctx.stores.online.pipeline()
+    pipe.hkeys(keys.CHANNELS).hgetall(keys.RULES)
+    channels, stored = await pipe.execute()
+    _check_channel_names(body, {name.decode() for name in channels}, load_rules(stored).get(id))
     await put_entry(ctx, keys.RULES, id, body.model_dump_json())
     known = load_all_series(await ctx.stores.online.hgetall(keys.SERIES)).values()
     matches = sum(body.match.covers(s.metric, s.labels) for s in known)
     return {"id": id, **body.model_dump(mode="json"), "matches": matches}
+
+
+@router.get("/rules/{id}", responses={200: {"model": bodies.NamedRule}})
+async def get_rule(
+    id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
+) -> dict[str, Any]:
+    """One effective rule."""
+    rule = load_rules(await ctx.stores.online.hgetall(keys.RULES)).get(id)
+    if rule is None:
+        raise NotFound(f"no rule {id!r}")
+    return {"id": id, **rule.model_dump(mode="json")}
 
 
 @router.delete("/rules/{id}", status_code=204)
@@ -80,11 +99,30 @@ async def put_channel(
     return {"id": id, **body.shown()}
 
 
-@router.delete("/channels/{id}", status_code=204)
+@router.get("/channels/{id}", responses={200: {"model": bodies.ShownChannel}})
+async def get_channel(
+    id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
+) -> dict[str, Any]:
+    """One channel, without its secrets."""
+    stored = await ctx.stores.online.hget(keys.CHANNELS, id)
+    if stored is None:
+        raise NotFound(f"no channel {id!r}")
+    return {"id": id, **read_channel(stored).shown()}
+
+
+@router.delete("/channels/{id}", status_code=204, responses={409: {}})
 async def delete_channel(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> None:
-    """Delete a channel."""
+    """Delete a channel.
+
+    Conflict while a rule of the tenant's own names it: nobody would be notified.
+    """
+    rules = load_rules(await ctx.stores.online.hgetall(keys.RULES))
+    naming = [n for n, rule in rules.items() if id in (*rule.channels, *rule.escalation)]
+    naming = [name for name in naming if rules[name] != DEFAULT_RULES.get(name)]
+    if naming:
+        raise Conflict(f"the rule {sorted(naming)[0]!r} names the channel; change the rule first")
     if not await ctx.stores.online.hdel(keys.CHANNELS, id):
         raise NotFound(f"no channel {id!r}")
 
@@ -145,6 +183,17 @@ async def put_entry(ctx: TenantContext, place: tuple[str, ...], id: str, text: s
     if not known and count >= MAX_ENTRIES:
         raise Conflict(f"there are {count} entries already; at most {MAX_ENTRIES} are allowed")
     await ctx.stores.online.hset(place, id, text)
+
+
+def _check_channel_names(rule: Rule, defined: set[str], replaced: Rule | None) -> None:
+    """Raise Invalid for names of channels that do not exist."""
+    known = defined.union(*((replaced.channels, replaced.escalation) if replaced else ()))
+    for field in ("channels", "escalation"):
+        for index, name in enumerate(getattr(rule, field)):
+            if name not in known:
+                raise _invalid(
+                    f"{field}.{index}", f"no channel {name!r}; define it first, or correct the name"
+                )
 
 
 def _check_channel(services: Services, channel: AnyChannel) -> None:

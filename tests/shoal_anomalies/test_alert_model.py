@@ -276,6 +276,7 @@ class Model:
     def check_states(self) -> None:
         for alert in self.manager.alerts.values():
             members = {(m.rule, m.series) for m in alert.active_members}
+            assert len({(m.rule, m.series) for m in alert.members}) == len(alert.members)
             expected = "open" if members - self.acknowledged else "acknowledged"
             assert alert.state == (expected if members else "resolved")
 

@@ -422,6 +422,30 @@ async def test_a_tenant_can_change_the_default_rules(http):
     assert (await http.delete("/rules/unusual")).status_code == 404
 
 
+async def test_one_rule_and_one_channel_are_read_by_id(http):
+    listed = (await http.get("/rules")).json()["rules"]["error-rate"]
+    assert (await http.get("/rules/error-rate")).json() == {"id": "error-rate", **listed}
+    channel = {"type": "slack", "token": f"T0000000/B0000000/{'x' * 24}"}
+    put = (await http.put("/channels/chat", json=channel)).json()
+    assert (await http.get("/channels/chat")).json() == put
+    for path in ("/rules/none", "/channels/none"):
+        assert (await http.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("field", ["channels", "escalation"])
+async def test_a_rule_names_defined_channels_only(http, field):
+    rule = {"priority": "P3", "condition": "unusual", field: ["chat"]}
+    answer = await http.put("/rules/r", json=rule)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["location"] == f"{field}.0"
+    channel = {"type": "slack", "token": f"T0000000/B0000000/{'x' * 24}"}
+    await http.put("/channels/chat", json=channel)
+    assert (await http.put("/rules/r", json=rule)).status_code == 200
+    assert (await http.delete("/channels/chat")).status_code == 409
+    assert (await http.delete("/rules/r")).status_code == 204
+    assert (await http.delete("/channels/chat")).status_code == 204
+
+
 async def test_deleted_rules_do_not_count_towards_the_limit(http, monkeypatch):
     monkeypatch.setattr(config_routes, "MAX_ENTRIES", 2)
     rule = {"priority": "P3", "condition": "above", "limit": 1}

@@ -416,6 +416,38 @@ async def test_the_job_sends_notices_of_a_dead_worker(ctx, processor, webhook):
     assert len(webhook.received) == 1
 
 
+async def test_a_webhook_gets_the_alert_as_data(ctx, processor, webhook):
+    ctx.services.section = {"public_url": "https://shoal.example.com"}
+    await ctx.stores.online.hset(keys.CHANNELS, "page", orjson.dumps(webhook.channel))
+    await at_once(ctx)
+    now = datetime.now(UTC).replace(second=0, microsecond=0) - 10 * MINUTE
+    for n, values in enumerate(([*noise(200), 0.4, 0.5], [0.75], noise(9))):
+        labels = {"service": "shop"}
+        until = (now, now + MINUTE, now + 10 * MINUTE)[n]
+        await processor.handle(ctx, events(values, until=until, labels=labels))
+        await Notifier().deliver(ctx)
+    opened, resolved = webhook.received
+    (alert,) = (await read_alert_state(ctx)).manager.alerts.values()
+    assert opened["alert"] == resolved["alert"] == alert.id
+    assert opened["link"] == f"https://shoal.example.com/console/anomalies?alert={alert.id}"
+    assert (opened["state"], resolved["state"]) == ("open", "resolved")
+    series = opened["series"][0]  # the most urgent
+    expected = {
+        "labels": {"service": "shop"},
+        "rule": "error-rate",
+        "rule_name": "Error rate above 10 %",
+        "condition": "above",
+        "limit": 0.1,
+        "value": 0.5,
+        "state": "firing",
+    }
+    assert expected.items() <= series.items()
+    assert opened["labels"] == {"service": "shop"} and opened["resolved"] is None
+    assert resolved["resolved"] is not None and resolved["series"][0]["value"] < 0.1
+    text = "error_rate (service=shop): firing since"
+    assert text in opened["text"] and "(error-rate), above 0.1." in opened["text"]
+
+
 async def test_points_are_replayed_over_a_state_of_another_version(ctx, processor):
     await processor.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
     await ctx.stores.online.hset(
