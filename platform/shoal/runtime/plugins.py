@@ -12,12 +12,13 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pluggy
-from croniter import croniter
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from shoal.contract import hookspecs
 from shoal.contract.capability import Capability
+
+from .schedules import check_schedule
 
 GROUP = "shoal"
 SHOAL = importlib.metadata.version("shoal")
@@ -149,8 +150,10 @@ def check_shoal_version(entry: importlib.metadata.EntryPoint) -> None:
 def fault_of(capability: Capability) -> str | None:
     """What keeps a capability from being used, or None."""
     for job in capability.jobs:
-        if job.cron is not None and not croniter.is_valid(job.cron):
-            return f"job {job.name}: cron {job.cron!r} cannot be read; write five fields"
+        try:
+            check_schedule(job.cron)
+        except ValueError as error:
+            return f"job {job.name}: {error}"
         if job.timezone is not None:
             try:
                 ZoneInfo(job.timezone)

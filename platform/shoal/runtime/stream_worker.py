@@ -64,6 +64,7 @@ class Worker:
         self._zone = ZoneInfo(self._platform.config.timezone)
         self._tenants: list[str] = []
         self._tasks: list[asyncio.Future[None]] = []
+        self._unscheduled: set[str] = set()
         self._backlog = BacklogExporter(list(self._platform.streams())) if number == 0 else None
 
     async def start(self) -> str:
@@ -190,7 +191,13 @@ class Worker:
     async def _schedule(self) -> None:
         now = datetime.now(UTC)
         for name, job in self._platform.jobs().items():
-            when = last_due(job, self._zone, now)
+            try:
+                when = last_due(job, self._zone, now)
+            except Exception as error:  # one job's schedule must not stop those of others
+                if name not in self._unscheduled:
+                    self._unscheduled.add(name)
+                    log.error("job %s is not scheduled: %s", name, error)
+                continue
             if when is not None:
                 await asyncio.to_thread(self._runs.schedule, name, when)
 
