@@ -66,6 +66,7 @@ class ExposedUnits:
         crossovers: How many units were seen in two variants.
         unknown: How many units were seen in a variant that the design does not have.
             They are left out too.
+        cluster: Where these are people: the index of each one's unit, shape (n,).
     """
 
     units: pa.Array
@@ -73,6 +74,7 @@ class ExposedUnits:
     time: Ints
     crossovers: int = 0
     unknown: int = 0
+    cluster: Ints | None = None
 
     def counts(self, arms: int) -> list[int]:
         """Units per arm, in the design's order."""

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from scipy.special import ndtr, ndtri
 
+from .clusters import Clusters
 from .comparison import Comparison, contrast
 from .contrast import Effect
 from .summaries import Estimate, Proportion, Summary
@@ -64,8 +65,8 @@ def p_value(z: float, n: int, planned: int, alpha: float = 0.05) -> float:
 
 
 def compare(
-    control: Summary | Estimate,
-    treatment: Summary | Estimate,
+    control: Summary | Clusters | Estimate,
+    treatment: Summary | Clusters | Estimate,
     *,
     units: int,
     planned: int,
@@ -106,7 +107,7 @@ def units_for_events(rate: float) -> int:
     return math.ceil(MIN_EVENTS / max(min(rate, 1 - rate), 1e-12))
 
 
-def what_is_missing(arms: Sequence[Summary | Estimate], units: Sequence[int]) -> str:
+def what_is_missing(arms: Sequence[Summary | Clusters | Estimate], units: Sequence[int]) -> str:
     """What arms need before intervals are shown, as a clause; empty when nothing.
 
     Args:

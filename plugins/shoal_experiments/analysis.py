@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from . import always_valid
 from .bayes import summarize_posteriors
+from .clusters import Clusters
 from .comparison import (
     Comparison,
     compare,
@@ -127,7 +128,9 @@ def _metric_results(
     return result
 
 
-def _arm_row(arm: Summary | Estimate | None, data: MetricData, name: str) -> dict[str, Any]:
+def _arm_row(
+    arm: Summary | Clusters | Estimate | None, data: MetricData, name: str
+) -> dict[str, Any]:
     undefined = data.why_undefined(name)
     if arm is not None:
         try:
@@ -137,6 +140,7 @@ def _arm_row(arm: Summary | Estimate | None, data: MetricData, name: str) -> dic
         else:
             row: dict[str, Any] = {
                 "n": data.counts[name],
+                **({"people": data.people[name]} if name in data.people else {}),
                 "value": estimate.value,
                 "standard_error": estimate.error,
                 "interval": list(own_interval(arm)),
@@ -214,7 +218,7 @@ def _correct(rows: list[dict[str, Any]], correction: Correction, alpha: float) -
 
 def _compare_pair(
     design: Design,
-    pair: tuple[Summary | Estimate, Summary | Estimate],
+    pair: tuple[Summary | Clusters | Estimate, Summary | Clusters | Estimate],
     effect: Effect,
     alpha: float,
     units: int,

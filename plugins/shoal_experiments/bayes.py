@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
+from .clusters import Clusters
 from .comparison import estimate_of
 from .summaries import Estimate, Proportion, Summary, Undefined
 
@@ -43,7 +44,10 @@ class PosteriorSummary:
 
 
 def summarize_posteriors(
-    arms: Mapping[str, Summary | Estimate], control: str, *, higher_is_better: bool = True
+    arms: Mapping[str, Summary | Clusters | Estimate],
+    control: str,
+    *,
+    higher_is_better: bool = True,
 ) -> dict[str, PosteriorSummary]:
     """Summarize every arm's posterior distribution.
 
@@ -90,7 +94,7 @@ def _expectation(values: NDArray[np.float64], cdf: NDArray[np.float64]) -> float
     )
 
 
-def _posterior(arm: Summary | Estimate) -> Any:
+def _posterior(arm: Summary | Clusters | Estimate) -> Any:
     if isinstance(arm, Proportion):
         return beta(arm.successes + 1, arm.n - arm.successes + 1)
     estimate = estimate_of(arm)

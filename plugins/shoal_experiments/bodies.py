@@ -175,6 +175,7 @@ class ArmRow(TypedDict):
     """An arm's value; `undefined` is why it has none."""
 
     n: int
+    people: NotRequired[int]
     value: float | None
     standard_error: float | None
     interval: NotRequired[Ends]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shoal import Number, Text
 
 from . import group_sequential as gs
+from .clusters import cluster_variance
 from .comparison import compare, estimate_of, interval_ends, own_interval
 from .contrast import Effect
 from .correction import Correction, adjust, interval_alpha
@@ -26,6 +27,14 @@ from .summaries import Mean, Proportion, Summary, Undefined
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class ClusterSizes(_Model):
+    """People per cluster, and how alike they are (intra-cluster correlation)."""
+
+    mean_size: float = Field(ge=1, le=1e12)
+    size_cv: float = Field(0, ge=0, le=100, description="Standard deviation over the mean.")
+    icc: float = Field(ge=0, le=1)
 
 
 class SampleSize(_Model):
@@ -50,6 +59,10 @@ class SampleSize(_Model):
         description="Treatments compared with the control: alpha is divided by it (Bonferroni).",
     )
 
+    clusters: ClusterSizes | None = Field(
+        None, description="Where units are companies or boards, and people are observed."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.metric == "mean" and self.variance is None:
@@ -60,7 +73,7 @@ class SampleSize(_Model):
 
 
 def sample_size(plan: SampleSize) -> dict[str, Any]:
-    """Units needed: `per_arm` are the control's, rounded up.
+    """Units needed: `per_arm` are the control's, rounded up; clusters where these are.
 
     Raises:
         ImpossibleSample: No sample can detect the effect.
@@ -77,6 +90,10 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
     else:
         assert plan.variance is not None
         n = mean_sample_size(effect, plan.variance, **options)
+    if plan.clusters is not None:
+        c, person = plan.clusters, plan.variance or plan.baseline * (1 - plan.baseline)
+        spread = cluster_variance(person, c.mean_size, c.size_cv, c.icc)
+        n = mean_sample_size(effect, spread, **options)
     if n > 1e11:
         raise ImpossibleSample(
             "minimum_effect",

@@ -5,6 +5,7 @@ p-value always agree:
 
     proportions     pooled z test; score intervals by Mee (absolute), Koopman (relative)
     … of few events exact unconditional test, and the intervals that invert it
+    clusters        permutation of clusters, or t with a cluster-robust variance (CR2)
     quantiles       order statistics' intervals, combined by MOVER
     everything else Welch's t test; for relative effects Fieller's interval
 """
@@ -12,11 +13,12 @@ p-value always agree:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from .clusters import Clusters, PermutationContrast, can_permute
 from .contrast import Contrast, Effect
 from .exact import ExactContrast
 from .proportions import (
@@ -62,8 +64,8 @@ class Comparison:
 
 
 def compare(
-    control: Summary | Estimate,
-    treatment: Summary | Estimate,
+    control: Summary | Clusters | Estimate,
+    treatment: Summary | Clusters | Estimate,
     *,
     effect: Effect = "absolute",
     alpha: float = 0.05,
@@ -100,8 +102,8 @@ def compare(
 
 
 def contrast(
-    control: Summary | Estimate,
-    treatment: Summary | Estimate,
+    control: Summary | Clusters | Estimate,
+    treatment: Summary | Clusters | Estimate,
     scale: Effect,
     *,
     tail: float = 0.025,
@@ -129,15 +131,20 @@ def contrast(
         return (ExactContrast if few else ScoreContrast)(control, treatment, scale)
     if isinstance(control, Quantile) and isinstance(treatment, Quantile):
         return QuantileContrast.of(control, treatment, scale)
+    if isinstance(control, Clusters) and isinstance(treatment, Clusters):
+        found = EstimateContrast.of(control.estimate(), treatment.estimate(), scale)
+        if can_permute(control, treatment, tail):
+            return PermutationContrast(control, treatment, scale)
+        return replace(found, method="cluster-robust t")
     return EstimateContrast.of(estimate_of(control), estimate_of(treatment), scale)
 
 
-def estimate_of(arm: Summary | Estimate) -> Estimate:
+def estimate_of(arm: Summary | Clusters | Estimate) -> Estimate:
     """The estimate of an arm, which may already be one."""
     return arm if isinstance(arm, Estimate) else arm.estimate()
 
 
-def own_interval(arm: Summary | Estimate, alpha: float = 0.05) -> tuple[float, float]:
+def own_interval(arm: Summary | Clusters | Estimate, alpha: float = 0.05) -> tuple[float, float]:
     """The confidence interval of one arm's value, with confidence 1 - alpha.
 
     It is exact for a proportion (Clopper and Pearson's, which is conservative), and

@@ -19,9 +19,11 @@ from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
 
 from . import always_valid
 from . import group_sequential as gs
+from .clusters import cluster_variance
 from .contrast import Effect
 from .correction import Correction
 from .metrics import SERVICE, FrozenModel, Guardrail, Metric, Name
+from .people import People
 from .sample_size import (
     MIN_SPACING,
     days_to_fill,
@@ -64,6 +66,9 @@ class Design(FrozenModel):
     hypothesis: str = Field(min_length=1, max_length=4000)
     capability: Text | None = None
     unit: Literal["user", "tenant", "session"] = "user"
+    people: People | None = Field(
+        None, description="Where units are companies or boards: who belongs to which."
+    )
     variants: Annotated[tuple[Variant, ...], BeforeValidator(read_variants)] = Field(
         min_length=2, max_length=MAX_VARIANTS
     )
@@ -145,6 +150,7 @@ class Design(FrozenModel):
                 f"every variant needs at least 0.01 percent of the units: {', '.join(empty)}"
             )
         self._check_metrics()
+        self._check_people()
         self._check_looks()
         return self
 
@@ -165,6 +171,18 @@ class Design(FrozenModel):
             raise ValueError("request metrics belong to a capability, but none is named")
         if self.primary.event.startswith(SERVICE):
             raise ValueError("the primary metric cannot be one of the router's request metrics")
+
+    def _check_people(self) -> None:
+        if self.people is None:
+            return
+        if self.capability is not None or self.unit != "user":
+            raise ValueError(
+                "people are observed in a product experiment, whose units the product names"
+            )
+        if wrong := [m.name for m in self.metrics() if m.kind == "quantile" or m.cuped_days]:
+            raise ValueError(
+                f"{', '.join(wrong)}: quantiles and `cuped_days` are not available with people"
+            )
 
     def _check_looks(self) -> None:
         looks = list(self.looks)
@@ -304,21 +322,33 @@ class Design(FrozenModel):
         least = always_valid.MIN_UNITS if self.analysis == "always_valid" else 2
         if self.analysis == "always_valid":
             alpha = 2 * float(ndtr(-always_valid.radius(1, 1, alpha)))
+        if self.primary.binary and baseline is None:
+            return None
         if self.primary.binary:
-            if baseline is None:
-                return None
-            if self.analysis == "always_valid":
+            assert baseline is not None
+            if self.analysis == "always_valid" and self.people is None:
                 mean = baseline + effect * ratio / (1 + ratio)
                 least = max(least, always_valid.units_for_events(mean))
             n = proportion_sample_size(baseline, effect, alpha=alpha, power=self.power, ratio=ratio)
-        else:
-            if variance is None:
+            variance = baseline * (1 - baseline)
+        if self.people is not None or not self.primary.binary:
+            spread = self._unit_variance(variance)
+            if spread is None:
                 return None
-            n = mean_sample_size(effect, variance, alpha=alpha, power=self.power, ratio=ratio)
+            n = mean_sample_size(effect, spread, alpha=alpha, power=self.power, ratio=ratio)
         return max(
             least,
             math.ceil(n * min(1.0, ratio) * self._inflation(alpha)),
         )
+
+    def _unit_variance(self, variance: float | None) -> float | None:
+        """The variance of one unit; with people, of a cluster's contribution."""
+        people = self.people
+        if people is None or variance is None:
+            return variance
+        if people.mean_size is None or people.icc is None:
+            return None
+        return cluster_variance(variance, people.mean_size, people.size_cv, people.icc)
 
     def _inflation(self, alpha: float) -> float:
         """The largest sample of a group-sequential plan, over that of a single look."""

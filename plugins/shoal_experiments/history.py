@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from shoal import Stores
 
 from . import aggregation as agg
+from .clusters import Clusters
 from .design import Design
 from .event_fields import TEXT, read_fields
 from .metric_data import summarize
@@ -74,7 +75,7 @@ async def read_history(
         undefined for units of type "tenant", of which a tenant has only one.
     """
     metric, days = design.primary, lookback_days(design)
-    if design.unit == "tenant":
+    if design.unit == "tenant" or design.people is not None:
         return None
     scope = Scope(stores, tenant, id, design, now - timedelta(days=days), now)
     tail = await EventTail.read(scope, now, ())
@@ -102,7 +103,7 @@ async def read_history(
         return None
     data = summarize(design, metric, exposed, tables, (), int(now.timestamp() * 1e6))
     summary = data.arms.get(design.arms[0])
-    if summary is None:
+    if summary is None or isinstance(summary, Clusters):
         return None
     try:
         estimate = summary.estimate()

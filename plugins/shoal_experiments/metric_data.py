@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from . import cuped
 from .aggregation import DAY, OUTCOMES, ExposedUnits, Floats, Ints, locate
+from .clusters import Clusters
 from .design import Design
 from .metrics import SERVICE, Metric
 from .summaries import Estimate, Mean, Pair, Proportion, Quantile, Ratio, Summary, Undefined
 
-Arms = Mapping[str, Summary | Estimate]
+Arms = Mapping[str, Summary | Clusters | Estimate]
 """Arms' summaries, by name."""
 
 
@@ -72,15 +73,17 @@ class MetricData:
         arms: Summaries of the arms that have one.
         undefined: Why each other arm has none.
         counts: Units of each arm that were counted.
+        people: Where people are observed in units, how many of each arm were counted.
         pairs: Moments of each arm's values with those of its past, for CUPED.
         has_events: Whether any event of the metric was logged for any unit.
     """
 
-    arms: dict[str, Summary]
+    arms: dict[str, Summary | Clusters]
     undefined: dict[str, str]
     counts: dict[str, int]
     pairs: dict[str, Pair]
     has_events: bool = True
+    people: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, has_events: bool = True) -> MetricData:
@@ -144,6 +147,12 @@ def summarize(
                 raise Undefined(f"the values of {too_large:,} units are too large to add up")
             if flattened:
                 raise Undefined(flattened)
+            if exposed.cluster is not None:
+                data.people[arm] = data.counts[arm]
+                data.counts[arm] = np.unique(exposed.cluster[chosen]).size
+                size = None if denominator is None else denominator[chosen]
+                data.arms[arm] = _clusters(exposed.cluster[chosen], value[chosen], size)
+                continue
             data.arms[arm] = _arm_summary(
                 metric, value[chosen], None if denominator is None else denominator[chosen]
             )
@@ -152,6 +161,14 @@ def summarize(
         except Undefined as reason:
             data.undefined[arm] = str(reason)
     return data
+
+
+def _clusters(cluster: Ints, value: Floats, size: Floats | None) -> Clusters:
+    """The sums of people's values, and their number or denominators, by cluster."""
+    _, position = np.unique(cluster, return_inverse=True)
+    sizes = np.ones(value.size) if size is None else size
+    total, people = (np.bincount(position, weights=w).astype(float) for w in (value, sizes))
+    return Clusters(total, people)
 
 
 def _cap(metric: Metric, value: Floats, counted: NDArray[np.bool_]) -> tuple[Floats, str]:

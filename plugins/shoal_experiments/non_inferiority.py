@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .clusters import Clusters
 from .comparison import contrast
 from .contrast import Effect
 from .summaries import Estimate, Summary
@@ -37,8 +38,8 @@ class GuardrailResult:
 
 
 def non_inferiority(
-    control: Summary | Estimate,
-    treatment: Summary | Estimate,
+    control: Summary | Clusters | Estimate,
+    treatment: Summary | Clusters | Estimate,
     *,
     margin: float,
     better: Direction = "increase",

@@ -25,6 +25,7 @@ from shoal import Stores
 
 from . import aggregation as agg
 from .design import Design
+from .memberships import first_memberships, people_within
 from .repository import Document
 
 COLUMNS = ["id", "source", "type", "time", "subject", "data"]
@@ -40,13 +41,17 @@ SCHEMA = pa.schema(
 )
 """Columns of events; `data` is JSON text."""
 
-Kind = Literal["exposures", "outcomes", "past", "keys"]
+Kind = Literal["exposures", "outcomes", "past", "keys", "members"]
 """A kind of daily table.
 
+"members" says which people belong to which unit, where people are observed in units.
 "past" has the outcomes before the start, for CUPED. "keys" has those of the events that
 a day's outcomes were computed from, so that an event that is sent again on another day
 counts once.
 """
+
+MEMBERSHIP_DAYS = 90
+"""Days before the start from which on events say who belongs to which unit."""
 
 KEYS = pa.schema([("key", pa.int64())])
 
@@ -95,10 +100,15 @@ class Scope:
         first = self.start.astimezone(UTC).date()
         return [first - timedelta(days=n) for n in range(most, 0, -1)]
 
+    def membership_days(self, now: datetime) -> list[date]:
+        """The days whose events say who belongs to which unit."""
+        return days_between(self.start - timedelta(days=MEMBERSHIP_DAYS), now)
+
     def types(self) -> set[str]:
         """Event types that the experiment needs."""
         found = {source.event for metric in self.design.metrics() for _, source in metric.sources()}
-        return {*found, agg.EXPOSURE, agg.REQUEST_METRIC}
+        people = {self.design.people.event} if self.design.people else set()
+        return {*found, *people, agg.EXPOSURE, agg.REQUEST_METRIC}
 
 
 def days_between(first: datetime, last: datetime) -> list[date]:
@@ -240,6 +250,9 @@ def compute_table(
     if kind == "past":
         adjusted = [m for m in design.metrics() if m.cuped_days]
         return agg.daily_outcomes(agg.deduplicate(events), adjusted, id, None, design.unit, tenant)
+    if kind == "members":
+        assert design.people is not None
+        return first_memberships(events, design.people)
     # Cut before duplicates are dropped. An exposure's id follows from its content, and
     # an outcome's from its order, so those of an earlier experiment with this id must
     # not hide this one's.
@@ -277,6 +290,14 @@ class Observed:
     exposures: dict[date, pa.Table] = field(default_factory=dict)
     outcomes: dict[date, pa.Table] = field(default_factory=dict)
     past: dict[date, pa.Table] = field(default_factory=dict)
+    members: dict[date, pa.Table] = field(default_factory=dict)
+    people: agg.ExposedUnits | None = None
+
+    def people_until(self, exposed: agg.ExposedUnits, day: date) -> agg.ExposedUnits:
+        """The exposed units, or the people who were in them by a day."""
+        if self.people is None:
+            return exposed
+        return people_within(exposed, [t for joined, t in self.members.items() if joined <= day])
 
 
 async def observe(scope: Scope, now: datetime, run: Runner = run_sequentially) -> Observed:
@@ -289,13 +310,20 @@ async def observe(scope: Scope, now: datetime, run: Runner = run_sequentially) -
     exposed = await anyio.to_thread.run_sync(
         agg.exposed_units, list(exposures.values()), scope.design.arms
     )
+    people: agg.ExposedUnits | None = None
+    members: dict[date, pa.Table] = {}
+    if scope.design.people is not None:
+        members, member_prints = await tables.get("members", scope.membership_days(now))
+        people = await anyio.to_thread.run_sync(people_within, exposed, list(members.values()))
+        # Later memberships are among the days' own events, which are in `prints`.
+        prints = [_digest(prints[0], *member_prints[:MEMBERSHIP_DAYS]), *prints[1:]]
     outcomes: dict[date, pa.Table] = {}
     if len(exposed.units):
-        outcomes, _ = await tables.get("outcomes", scope.days(now), exposed, prints)
+        outcomes, _ = await tables.get("outcomes", scope.days(now), people or exposed, prints)
     past: dict[date, pa.Table] = {}
     if scope.past():
         past, _ = await tables.get("past", scope.past())
-    return Observed(exposed, exposures, outcomes, past)
+    return Observed(exposed, exposures, outcomes, past, members, people)
 
 
 async def _known(scope: Scope) -> dict[str, str]:

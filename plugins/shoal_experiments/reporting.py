@@ -130,10 +130,8 @@ class _State:
         design, plan = document.design, document.plan
         assert plan is not None and document.started_at is not None
         days, past = list(observed.outcomes.values()), list(observed.past.values())
-        data = {
-            m.name: summarize(design, m, observed.exposed, days, past, int(now.timestamp() * 1e6))
-            for m in design.metrics()
-        }
+        counted, end = observed.people or observed.exposed, int(now.timestamp() * 1e6)
+        data = {m.name: summarize(design, m, counted, days, past, end) for m in design.metrics()}
         counts = dict(zip(design.arms, observed.exposed.counts(len(design.arms)), strict=True))
         until = min(now, document.stopped_at or now)
         return cls(
@@ -357,7 +355,7 @@ def _data_until(
     return summarize(
         design,
         design.primary,
-        exposed,
+        observed.people_until(exposed, days[-1]),
         [observed.outcomes[day] for day in days if day in observed.outcomes],
         list(observed.past.values()),
         min(int(now.timestamp() * 1e6), int(midnight.timestamp() * 1e6) + agg.DAY),
