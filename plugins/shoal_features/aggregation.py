@@ -180,9 +180,12 @@ def values_at(
     if view.ttl:
         alive += f" AND t - newest <= {view.ttl * 1_000_000}"
     query = f"SELECT row, newest, {alive} AS alive FROM seen"
+    if any(f.function != "last" for f in view.features):
+        query = f"SELECT * FROM ({query}) JOIN ({_windows_at_sql(view)}) USING (row)"
     for i, feature in enumerate(view.features):
-        value = _value_at_sql(view, feature, f"v{i}")
-        query = f"SELECT * FROM ({query}) LEFT JOIN ({value}) USING (row)"
+        if feature.function == "last":
+            value = _last_at_sql(view, feature, f"v{i}")
+            query = f"SELECT * FROM ({query}) LEFT JOIN ({value}) USING (row)"
     values = ", ".join(
         f"CASE WHEN alive THEN {_fit_sql(f, f'v{i}')} END AS {_quote(f)}"
         for i, f in enumerate(view.features)
@@ -255,18 +258,27 @@ def _quote(feature: Feature) -> str:
     return f'"{feature.name}"'
 
 
-def _value_at_sql(view: View, feature: Feature, name: str) -> str:
-    """One feature per row of `seen` that has events in the window."""
-    if feature.function == "last":
-        return _last_at_sql(view, feature, name)
-    c = _column_sql(view, feature) if feature.column else "1"
-    function = _SQL_FUNCTIONS.get(feature.function or "", feature.function)
-    distinct = "DISTINCT " if feature.function == "count_distinct" else ""
+def _windows_at_sql(view: View) -> str:
+    """The features of `view` that have a window, as `v0…`, per row of `seen`.
+
+    The rows are put among the events in order of time, and each takes the frame before
+    it: DuckDB aggregates frames by trees of partial aggregates, so the time grows with
+    the rows and events together, not with their product.
+    """
+    windows = [(i, f) for i, f in enumerate(view.features) if f.function != "last"]
+    columns = ", ".join(f"{_column_sql(view, f) if f.column else 1} AS w{i}" for i, f in windows)
+    values = []
+    for i, feature in windows:
+        function = _SQL_FUNCTIONS.get(feature.function or "", feature.function)
+        distinct = "DISTINCT " if feature.function == "count_distinct" else ""
+        frame = f"RANGE BETWEEN {(feature.window or 0) * 1_000_000 - 1} PRECEDING AND CURRENT ROW"
+        over = f"OVER (PARTITION BY entity ORDER BY ts {frame})"
+        values.append(f"{function}({distinct}w{i}) {over} AS v{i}")
     return (
-        f"SELECT row, {function}({distinct}{c}) AS {name}"
-        f" FROM seen JOIN event_rows e ON seen.entity = e.entity"
-        f" AND e.ts <= seen.t AND e.ts > seen.t - {(feature.window or 0) * 1_000_000}"
-        f" WHERE {c} IS NOT NULL GROUP BY row"
+        f"SELECT row, {', '.join(values)} FROM ("
+        f" SELECT NULL AS row, entity, ts, {columns} FROM event_rows"
+        f" UNION ALL BY NAME SELECT row, entity, t AS ts FROM seen"
+        f") QUALIFY row IS NOT NULL"
     )
 
 

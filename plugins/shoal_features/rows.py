@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,8 +18,9 @@ from .aggregation import TIME, arrow_type, offline_schema
 from .errors import invalid
 from .offline import append_rows
 from .online import OnlineRow
-from .values import from_micros, pack, pack_times, parse_time, to_json, to_micros
+from .values import format_time, from_micros, pack, pack_times, parse_time, to_json, to_micros
 from .views import View
+from .windows import MAX_AHEAD
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -108,6 +110,8 @@ def _parse_row(view: View, types: Mapping[str, str], row: Any, complete: bool) -
     created = values.pop("created", None)
     created = to_micros(parse_time(created)) if created is not None else None
     pack_times(event, event if created is None else created)
+    _check_not_ahead(event, "event_timestamp")
+    _check_not_ahead(created or 0, "created")
     missing = [name for name in types if name not in values]
     if complete and missing:
         raise ValueError(
@@ -122,6 +126,14 @@ def _parse_row(view: View, types: Mapping[str, str], row: Any, complete: bool) -
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return PushedRow(entity, event, created, values)
+
+
+def _check_not_ahead(micros: int, name: str) -> None:
+    if micros > time.time_ns() // 1000 + MAX_AHEAD * 1_000_000:
+        raise ValueError(
+            f"{name}: {format_time(from_micros(micros))} is more than {MAX_AHEAD // 60} minutes"
+            " ahead of the clock; its values would hide all until then"
+        )
 
 
 def entity_id(value: Any) -> str:

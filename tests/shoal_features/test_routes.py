@@ -317,6 +317,17 @@ async def test_invalid_rows_are_rejected_by_index_and_others_written(profile):
     assert answer["rejected"][1]["error"] == "n: '1' is not an int64"
 
 
+@pytest.mark.parametrize("to", ["online", "offline", "online_and_offline"])
+@pytest.mark.parametrize("field", ["event_timestamp", "created"])
+async def test_a_row_dated_ahead_is_rejected_and_others_written(profile, field, to):
+    for ahead, accepted in ((400 * 86_400, 0), (360, 0), (240, 1)):
+        row = {"user": "1", "event_timestamp": now(-10), "n": 1}
+        row[field] = now(ahead)
+        answer = await push(profile, row, to=to)
+        assert answer["accepted"] == accepted
+        assert accepted or "ahead of the clock" in answer["rejected"][0]["error"]
+
+
 async def test_values_of_a_stream_view_cannot_be_pushed(http):
     answer = await http.post("/features/views/user_activity/rows", json={"rows": []})
     assert answer.status_code == 422 and "append events" in answer.json()["detail"]
