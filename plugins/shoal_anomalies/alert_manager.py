@@ -14,14 +14,19 @@ from typing import Any
 
 from .alert_notices import NoticeDecider
 from .alerts import Alert, Member, Notice, compatible_labels
+from .explanation import format_number
 from .maintenance import MaintenanceWindow
+from .rhythm import Rhythm
 from .rules import Condition, Observation, Rule
+from .timestamps import to_datetime
 
 JOIN_WITHIN = timedelta(minutes=10)  # of an alert's last member
 REOPEN_WITHIN = timedelta(minutes=30)  # within which a rule that fires again is no news
 RESOLVED_RETENTION = timedelta(hours=2)  # until a resolved alert moves to the history
 MIN_CORRELATION = 0.6
 UNKNOWN_CORRELATION = 0.5  # how strongly two series are taken to be related then
+NO_DATA = "no data"
+MAX_SILENCE = timedelta(days=90)  # after which a series is forgotten
 CHECK_EVERY = 60.0  # seconds, while an alert is open
 
 Rules = Mapping[str, Rule]
@@ -37,10 +42,12 @@ class AlertManager:
     """All alerts of one tenant, and the state of its rules on each series.
 
     conditions: by `<rule>/<series>`.
+    rhythms: by series, of those that a rule watches for silence.
     """
 
     alerts: dict[str, Alert] = field(default_factory=dict)
     conditions: dict[str, Condition] = field(default_factory=dict)
+    rhythms: dict[str, Rhythm] = field(default_factory=dict)
     _members: dict[tuple[str, str], tuple[Alert, Member]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -72,6 +79,7 @@ class AlertManager:
             explain: Called when a rule fires.
         """
         time, series = observation.time.timestamp(), observation.series
+        self._hear(observation, rules, now.timestamp())
         for name, rule in rules.items():
             if not rule.applies_to(observation.metric, observation.labels):
                 continue
@@ -125,6 +133,7 @@ class AlertManager:
             else happens; None if there is nothing to wait for.
         """
         self._clear_orphans(rules, now)
+        checks = self._check_silence(rules, now.timestamp())
         active_windows = {
             name: window for name, window in (windows or {}).items() if window.is_active(now)
         }
@@ -133,6 +142,7 @@ class AlertManager:
         decider.add_inhibitors(unresolved)
         for alert in self.alerts.values():
             decider.decide(alert)
+        decider.due += checks
         if unresolved:
             decider.due.append(now.timestamp() + CHECK_EVERY)
         return decider.notices, min(decider.due, default=None)
@@ -191,6 +201,7 @@ class AlertManager:
         return {
             "alerts": [asdict(alert) for alert in self.alerts.values()],
             "conditions": {key: asdict(condition) for key, condition in self.conditions.items()},
+            "rhythms": {series: asdict(rhythm) for series, rhythm in self.rhythms.items()},
         }
 
     @staticmethod
@@ -198,7 +209,10 @@ class AlertManager:
         """The manager that `to_dict` was called on."""
         alerts = [Alert.from_dict(alert) for alert in record.get("alerts", ())]
         conditions = {key: Condition(**c) for key, c in record.get("conditions", {}).items()}
-        return AlertManager({alert.id: alert for alert in alerts}, conditions)
+        rhythms = {key: Rhythm(**rhythm) for key, rhythm in record.get("rhythms", {}).items()}
+        for rhythm in rhythms.values():
+            rhythm.gaps = [(start, end) for start, end in rhythm.gaps]
+        return AlertManager({alert.id: alert for alert in alerts}, conditions, rhythms)
 
     def _index(self, alert: Alert, member: Member) -> None:
         self._members[member.rule, member.series] = alert, member
@@ -211,14 +225,78 @@ class AlertManager:
     def _is_recovering(self, member: Member) -> bool:
         """Whether its last points have recovered, so that it is no news by now."""
         condition = self.conditions.get(f"{member.rule}/{member.series}")
-        return condition is not None and condition.recovered > 0
+        return condition is not None and condition.is_firing and condition.recovered > 0
+
+    def _hear(self, observation: Observation, rules: Rules, now: float) -> None:
+        """Note when a point came, if a rule watches for silence; data is back."""
+        series, time = observation.series, observation.time.timestamp()
+        for name, rule in rules.items():
+            member = self._active_member(name, series)
+            if member is not None and member.condition == NO_DATA:
+                member.time, member.value, member.cleared = time, observation.value, time
+            if rule.no_data != "keep" and rule.applies_to(observation.metric, observation.labels):
+                if series not in self.rhythms:
+                    labels = dict(observation.labels)
+                    self.rhythms[series] = Rhythm(observation.metric, labels, time, now, now)
+                self.rhythms[series].hear(time, now)
+
+    def _check_silence(self, rules: Rules, now: float) -> list[float]:
+        """Let rules act on series that stopped; when to check again."""
+        checks: list[float] = []
+        for series, rhythm in list(self.rhythms.items()):
+            watching = {
+                name: rule
+                for name, rule in rules.items()
+                if rule.no_data != "keep" and rule.applies_to(rhythm.metric, rhythm.labels)
+            }
+            if not watching or now - rhythm.seen > MAX_SILENCE.total_seconds():
+                del self.rhythms[series]
+            elif rhythm.is_overdue(now) and not rhythm.is_silent:
+                rhythm.is_silent = True
+                for name, rule in watching.items():
+                    self._fall_silent(name, rule, series, rhythm, now)
+            elif rhythm.patience is not None and not rhythm.is_silent:
+                due = rhythm.seen + rhythm.patience
+                checks.append(due + 0.001 if due >= now else now + CHECK_EVERY)
+        return checks
+
+    def _fall_silent(self, name: str, rule: Rule, series: str, rhythm: Rhythm, now: float) -> None:
+        active = self._active_member(name, series)
+        if rule.no_data == "resolve" and active is not None:
+            active.cleared = now
+            self.conditions.pop(f"{name}/{series}", None)
+        elif rule.no_data == "alert" and active is None:
+            usual = f"usually every {format_number(rhythm.interval or 0.0)} s"
+            last = f"{to_datetime(rhythm.time):%Y-%m-%d %H:%M} UTC"
+            member = Member(
+                rule=name,
+                rule_name=rule.name,
+                condition=NO_DATA,
+                limit=None,
+                series=series,
+                metric=rhythm.metric,
+                labels=rhythm.labels,
+                group=rule.group(name, rhythm.metric, rhythm.labels),
+                priority=rule.priority,
+                since=rhythm.seen,
+                fired=now,
+                first_value=None,
+                time=rhythm.time,
+                value=None,
+                news=now,
+                sentence=f"{rhythm.metric} has no data since {last} ({usual}).",
+            )
+            self._fire(member, None)
 
     def _clear_orphans(self, rules: Rules, now: datetime) -> None:
         """Clear members whose rule is gone: no later point can clear them."""
         for alert in self.alerts.values():
             for member in alert.active_members:
                 rule = rules.get(member.rule)
-                if rule is None or not rule.applies_to(member.metric, member.labels):
+                applies = rule is not None and rule.applies_to(member.metric, member.labels)
+                if rule is not None and member.condition == NO_DATA:
+                    applies = applies and rule.no_data == "alert"
+                if not applies:
                     member.cleared = now.timestamp()
                     self.conditions.pop(f"{member.rule}/{member.series}", None)
 

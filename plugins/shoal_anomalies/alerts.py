@@ -16,7 +16,8 @@ Reason = Literal["opened", "updated", "worsened", "reopened", "reminder", "escal
 class Member:
     """One rule on one series within an alert. Times are epoch seconds.
 
-    limit: of the rule, as it fired; None for a rule without one.
+    condition: of the rule, or "no data" where the series stopped, without a value.
+    limit: of the rule; None for a rule without one.
     group: what the series that are told together have in common.
     since, fired, time, cleared: times of points: the first that met the rule, the one
         that opened the alert, the latest, and the one that cleared it.
@@ -36,9 +37,9 @@ class Member:
     priority: Priority
     since: float
     fired: float
-    first_value: float
+    first_value: float | None
     time: float
-    value: float
+    value: float | None
     news: float
     sentence: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
@@ -146,7 +147,7 @@ class Alert:
         members = self.active_members or self.members
         lead = min(members, key=lambda member: (member.priority, member.fired))
         others = sorted({member.metric for member in members} - {lead.metric})
-        sentence = lead.sentence or f"{lead.metric} = {lead.value:g}"
+        sentence = lead.sentence or f"{lead.metric} = {lead.value}"
         return f"{sentence} Also: {', '.join(others)}." if others else sentence
 
     def notice(

@@ -147,9 +147,9 @@ class Member(Body):
     priority: Priority
     since: str
     fired: str
-    first_value: float
+    first_value: float | None
     time: str
-    value: float
+    value: float | None
     sentence: str
     detail: Explanation | None
     cleared: str | None

@@ -108,10 +108,14 @@ def _line(member: Member, notice: Notice) -> str:
     named = f"{member.rule_name} ({member.rule})" if member.rule_name else member.rule
     limit = "" if member.limit is None else f", {member.condition} {format_number(member.limit)}"
     since = f"{to_datetime(member.since):%Y-%m-%d %H:%M} UTC"
-    values = format_number(member.value)
-    if member.value != member.first_value:
-        values += f", was {format_number(member.first_value)} as it fired"
-    return f"- {name}: {state} since {since}; now {values}. Rule: {named}{limit}."
+    last = f"{to_datetime(member.time):%Y-%m-%d %H:%M} UTC"
+    if member.value is None:
+        values = f"no data since the point of {last}"
+    else:
+        values = f"{format_number(member.value)} at {last}"
+        if member.first_value is not None and member.value != member.first_value:
+            values += f", {format_number(member.first_value)} as it fired"
+    return f"- {name}: {state} since {since}; {values}. Rule: {named}{limit}."
 
 
 def _series(member: Member, notice: Notice) -> dict[str, Any]:

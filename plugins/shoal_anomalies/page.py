@@ -275,6 +275,8 @@ def _alert_status(alert: dict[str, Any]) -> str:
         parts.append("muted while a P1 alert is open")
     if alert["reopened"]:
         parts.append(f"reopened {alert['reopened']} times")
+    latest = max(m["time"] for m in alert["members"])
+    parts.append(f"last point {_short_time(latest)}")
     metrics = sorted({m["metric"] for m in alert["members"]})
     return "; ".join([*parts, f"metrics: {', '.join(metrics)}"])
 

@@ -52,6 +52,8 @@ class Rule(BaseModel):
         last notice.
     escalation: channels notified if nobody acknowledges within `escalate_after`
         minutes of the first notice.
+    no_data: when points stop for longer than usual: `alert` says so, until one comes;
+        `resolve` lets go of what fires; `keep` changes nothing.
     renotify_after: minutes from the last notice to a reminder, until somebody
         acknowledges; None for none.
     """
@@ -80,6 +82,7 @@ class Rule(BaseModel):
     escalation: tuple[Identifier, ...] = Field(default=(), max_length=20)
     escalate_after: float = Field(default=30, gt=0, le=10_080)
     renotify_after: float | None = Field(default=None, gt=0, le=10_080)
+    no_data: Literal["keep", "alert", "resolve"] = "keep"
     enabled: bool = True
 
     @model_validator(mode="after")
