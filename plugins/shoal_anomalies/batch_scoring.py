@@ -23,6 +23,7 @@ from .stored_series import StoredSeries
 from .timestamps import to_datetime
 
 SAVE_EVERY = 16  # points of a series between writes of its state; the rest is replayed
+INTERVALS = 30  # that the usual one is taken from
 SAME_TIME = 600.0  # seconds within which metrics count as turning unusual together
 UNUSUAL_COMBINATION = 6.0  # nats from which a combination is unusual
 CORRELATED_POINTS = 60
@@ -184,6 +185,7 @@ class BatchScorer:
         if not rules:
             return
         needs_expected = any(rule.condition in ("drop", "rise") for rule in rules.values())
+        needs_interval = any(rule.points > 1 or rule.duration for rule in rules.values())
         observation = Observation(
             metric=state.metric,
             labels=state.labels,
@@ -193,6 +195,7 @@ class BatchScorer:
             expected=state.expected_value(time) if needs_expected else None,
             is_anomaly=anomaly is not None,
             is_calm=state.is_calm,
+            interval=_usual_interval(state) if needs_interval else None,
         )
 
         def explain_point() -> tuple[str, dict[str, Any]]:
@@ -253,6 +256,12 @@ class BatchScorer:
         """Recent correlation of two series; None if it is unknown."""
         first, second = self._series.get(a), self._series.get(b)
         return _correlation(first, second) if first and second else None
+
+
+def _usual_interval(state: SeriesState) -> float | None:
+    """The median of the last intervals before the newest point; None without any."""
+    steps = np.diff(state.detector.times[-INTERVALS - 2 : -1])
+    return float(np.median(steps)) if len(steps) else None
 
 
 def _correlation(a: SeriesState, b: SeriesState) -> float | None:

@@ -16,6 +16,9 @@ from .points import MAX_LABELS, MAX_NAME_LENGTH, Labels
 Priority = Literal["P1", "P2", "P3"]
 
 
+MAX_PAUSE = 3.0  # usual intervals, within which points are consecutive
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One scored point.
@@ -23,6 +26,7 @@ class Observation:
     expected: the expected value; None while there is none.
     is_anomaly: whether the detector raised an alarm.
     is_calm: whether the series is in its usual range.
+    interval: usual seconds between points of the series; None while unknown.
     """
 
     metric: str
@@ -33,12 +37,15 @@ class Observation:
     expected: float | None = None
     is_anomaly: bool = False
     is_calm: bool = True
+    interval: float | None = None
 
 
 class Rule(BaseModel):
-    """Opens an alert after `points` consecutive points that meet the condition.
+    """Opens an alert when the condition is met `for` some minutes, and by `points`.
 
-    The alert resolves after `recovery` consecutive points that do not.
+    All points of that time must meet it, `points` of them at least, and a longer pause
+    than usual begins the time anew. The alert resolves after `recovery` consecutive
+    points that do not.
 
     condition: `above` and `below` compare the value with `limit`; `drop` and `rise`
         compare the relative difference from the expected value; `unusual` follows the
@@ -62,6 +69,8 @@ class Rule(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        populate_by_name=True,
+        serialize_by_alias=True,
         json_schema_serialization_defaults_required=True,
     )
 
@@ -70,6 +79,7 @@ class Rule(BaseModel):
     condition: Literal["above", "below", "drop", "rise", "unusual"]
     limit: Number | None = None
     match: Match = Match()
+    duration: float = Field(default=0, ge=0, le=10_080, alias="for")
     points: int = Field(default=1, ge=1, le=1000)
     recovery: int = Field(default=3, ge=1, le=1000)
     margin: float = Field(default=0.1, ge=0, lt=1)
@@ -182,7 +192,8 @@ class Condition:
     Each time it fires again within `FLAP_POINTS` of clearing, recovery takes twice as
     long, so that a flapping series stays in one alert.
 
-    matching: consecutive points that meet the condition.
+    matching: consecutive points that meet the condition, without a long pause.
+    last: epoch seconds of the last of them.
     recovered: consecutive points that have recovered, while firing.
     flaps: times it fired in quick succession, at most `MAX_FLAPS`.
     since: epoch seconds of the first matching point.
@@ -190,6 +201,7 @@ class Condition:
     """
 
     matching: int = 0
+    last: float | None = None
     recovered: int = 0
     is_firing: bool = False
     flaps: int = 0
@@ -210,15 +222,19 @@ class Condition:
 
     def update(self, rule: Rule, observation: Observation) -> Literal["fired", "cleared"] | None:
         """Take in the next point; what changed, if anything."""
-        is_met = rule.is_met(observation)
-        self.matching = self.matching + 1 if is_met else 0
+        is_met, time = rule.is_met(observation), observation.time.timestamp()
+        pause = time - (time if self.last is None else self.last)
+        if observation.interval is not None and pause > MAX_PAUSE * observation.interval:
+            self.matching = 0
+        self.matching, self.last = (self.matching + 1, time) if is_met else (0, None)
         if not self.is_firing:
             self.points_since_cleared += 1
             if self.matching == 1:
-                self.since = observation.time.timestamp()
+                self.since = time
             if self.points_since_cleared > self.FLAP_POINTS:
                 self.flaps = 0
-            if self.matching < rule.points:
+            lasted = time - (time if self.since is None else self.since)
+            if self.matching < rule.points or lasted < 60 * rule.duration:
                 return None
             self.flaps = min(self.flaps + 1, self.MAX_FLAPS)
             self.is_firing, self.recovered = True, 0

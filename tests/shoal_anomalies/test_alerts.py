@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -98,6 +99,37 @@ def test_a_rule_can_require_several_consecutive_points():
     rule = PAGE.model_copy(update={"points": 3})
     assert play(AlertManager(), [0.5, 0.5, 0.0, 0.5, 0.5], {"errors": rule}) == []
     assert play(AlertManager(), [0.5, 0.5, 0.5], {"errors": rule}) == ["opened"]
+
+
+@pytest.mark.parametrize(
+    ("step", "minutes", "points", "fires"),
+    [(1, 5, 1, 5), (1, 0, 3, 2), (1, 5, 8, 7), (0.5, 5, 3, 5), (10, 5, 1, 10), (2, 0, 1, 0)],
+)
+def test_a_rule_waits_for_time_and_for_points(step, minutes, points, fires):
+    rule = PAGE.model_copy(update={"duration": minutes, "points": points})
+    manager, told = AlertManager(), []
+    for number in range(20):
+        see(manager, number * step, 0.5, rules={"errors": rule})
+        if manager.alerts:
+            told.append(number * step)
+    assert told[0] == fires
+
+
+@pytest.mark.parametrize(("pause", "fires"), [(1, True), (3, True), (4_320, False)])
+@pytest.mark.parametrize("change", [{"points": 5}, {"duration": 4}])
+def test_a_long_pause_begins_the_time_of_a_rule_anew(pause, fires, change):
+    rule = PAGE.model_copy(update=change)
+    manager, minute = AlertManager(), 0
+    for number in range(5):
+        minute += pause if number == 3 else 1
+        point = replace(observation(minute, 0.5), interval=60.0)
+        manager.observe(point, {"errors": rule}, at(minute))
+    assert bool(manager.alerts) is fires
+
+
+def test_a_rule_is_read_and_shown_with_its_time():
+    rule = Rule.model_validate({"priority": "P1", "condition": "unusual", "for": 5})
+    assert rule.duration == 5 and json.loads(rule.model_dump_json())["for"] == 5
 
 
 def test_an_unacknowledged_alert_sends_reminders_and_one_escalation():

@@ -448,6 +448,17 @@ async def test_a_webhook_gets_the_alert_as_data(ctx, processor, webhook):
     assert text in opened["text"] and "(error-rate), above 0.1." in opened["text"]
 
 
+async def test_five_points_with_days_between_them_do_not_fire(ctx, processor):
+    rule = DEFAULT_RULES["error-rate"].model_copy(update={"points": 5})
+    await ctx.stores.online.hset(keys.RULES, "error-rate", rule.model_dump_json())
+    now = datetime.now(UTC)
+    await processor.handle(ctx, events([0.5] * 3, until=now - timedelta(days=3)))
+    await processor.handle(ctx, events([0.5] * 2, until=now))
+    assert not (await read_alert_state(ctx)).manager.alerts
+    await processor.handle(ctx, events([0.5] * 3, until=now + 3 * MINUTE))
+    assert len((await read_alert_state(ctx)).manager.alerts) == 1
+
+
 async def test_points_are_replayed_over_a_state_of_another_version(ctx, processor):
     await processor.handle(ctx, events(noise(150), until=datetime.now(UTC) - MINUTE))
     await ctx.stores.online.hset(
