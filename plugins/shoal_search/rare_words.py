@@ -32,11 +32,11 @@ def rare_terms(
         which are all in a query of a sentence, and in a longer one those with a capital
         inside a sentence, which are names.
     """
-    is_short = len({term for word in words for term in word.terms}) <= SENTENCE
+    short = is_short(words)
     codes: set[str] = set()
     others: set[str] = set()
     for word in words:
-        is_name = is_short or _is_name(text, word)
+        is_name = short or _is_name(text, word)
         for term in word.terms:
             items = frequency.get(term, 0)
             if CODE.fullmatch(term) and 0 < items <= MAX_CODE:
@@ -44,6 +44,11 @@ def rare_terms(
             elif items == 1 and is_name:
                 others.add(term)
     return codes, others
+
+
+def is_short(words: Sequence[TypedWord]) -> bool:
+    """Whether a query is no longer than a sentence."""
+    return len({term for word in words for term in word.terms}) <= SENTENCE
 
 
 def _is_name(text: str, word: TypedWord) -> bool:

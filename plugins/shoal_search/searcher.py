@@ -14,7 +14,7 @@ from .corrections import CERTAINTY, Correction, find_corrections
 from .fusion import Scores, fuse, lift
 from .parameters import SearchParameters
 from .query_text import QueryText, TypedWord, replace_words, typed_words
-from .rare_words import rare_terms
+from .rare_words import is_short, rare_terms
 from .scopes import Scope
 from .word_statistics import WordStatistics
 
@@ -158,12 +158,11 @@ class Searcher:
         terms = asked_terms(words, corrections)
         if corrections:
             meant = {way for term in terms for way, _ in term.ways} - frequency.keys()
-            text = replace_words(query.text, [(c.word, c.meant[0]) for c in corrections])
-            (vector, nearest), (more, others) = await asyncio.gather(
-                self._nearest(scope, text, parameters.candidates),
-                matching_items(scope, meant, self._statistics),
-            )
+            more, others = await matching_items(scope, meant, self._statistics)
             matching, frequency = [*matching, *more], {**frequency, **others}
+            if is_short(words):  # else the other words say what it is about
+                text = replace_words(query.text, [(c.word, c.meant[0]) for c in corrections])
+                vector, nearest = await self._nearest(scope, text, parameters.candidates)
         corpus = Corpus(documents, mean, frequency)
         question = Question(vector, terms, corpus, tuple(corrections), parameters, now)
         candidates = list({c.id: c for c in (*nearest, *matching, *named)}.values())
