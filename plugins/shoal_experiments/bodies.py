@@ -35,6 +35,17 @@ class SampleSize(Body):
     exact: float
 
 
+class Power(Body):
+    """The power of `true_effect`, and the smallest effects that are detected.
+
+    An effect is null where the units detect none in that direction.
+    """
+
+    power: float | None
+    increase: float | None
+    decrease: float | None
+
+
 class SampleRatio(Body):
     p_value: float
     mismatch: bool

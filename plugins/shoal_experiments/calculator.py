@@ -19,7 +19,9 @@ from .sample_size import (
     MIN_SPACING,
     ImpossibleSample,
     has_close_looks,
+    mean_power,
     mean_sample_size,
+    proportion_power,
     proportion_sample_size,
 )
 from .summaries import Mean, Proportion, Summary, Undefined
@@ -37,15 +39,11 @@ class ClusterSizes(_Model):
     icc: float = Field(ge=0, le=1)
 
 
-class SampleSize(_Model):
-    """The effect to detect, and with which error rates.
-
-    `minimum_effect` is absolute, or a share of the baseline when `effect` is relative.
-    """
+class _Test(_Model):
+    """What a test compares, and with which error rate."""
 
     metric: Literal["proportion", "mean"]
     baseline: Number
-    minimum_effect: Number
     effect: Effect = "absolute"
     alpha: float = Field(0.05, gt=0, lt=1)
     power: float = Field(0.8, gt=0, lt=1)
@@ -58,7 +56,6 @@ class SampleSize(_Model):
         le=100,
         description="Treatments compared with the control: alpha is divided by it (Bonferroni).",
     )
-
     clusters: ClusterSizes | None = Field(
         None, description="Where units are companies or boards, and people are observed."
     )
@@ -71,6 +68,36 @@ class SampleSize(_Model):
             raise ValueError("`variance` is for means; a proportion's follows from its baseline")
         return self
 
+    def absolute(self, effect: float) -> float:
+        """An effect on the scale of the metric."""
+        return effect * (self.baseline if self.effect == "relative" else 1)
+
+    def options(self) -> dict[str, Any]:
+        return {"alpha": self.alpha / self.comparisons, "sided": self.sided, "ratio": self.ratio}
+
+    def unit_variance(self) -> float | None:
+        """Variance of one unit for the t test; None where rates are compared."""
+        if self.clusters is None:
+            return self.variance
+        c, person = self.clusters, self.variance or self.baseline * (1 - self.baseline)
+        return cluster_variance(person, c.mean_size, c.size_cv, c.icc)
+
+
+class SampleSize(_Test):
+    """The effect to detect, and with which error rates.
+
+    `minimum_effect` is absolute, or a share of the baseline when `effect` is relative.
+    """
+
+    minimum_effect: Number
+
+
+class Power(_Test):
+    """The units that there are, and the effect if its power is asked for."""
+
+    n: int = Field(ge=2, le=10**12, description="Control units, or clusters where these are.")
+    true_effect: Number | None = None
+
 
 def sample_size(plan: SampleSize) -> dict[str, Any]:
     """Units needed: `per_arm` are the control's, rounded up; clusters where these are.
@@ -78,22 +105,8 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
     Raises:
         ImpossibleSample: No sample can detect the effect.
     """
-    effect = plan.minimum_effect * (plan.baseline if plan.effect == "relative" else 1)
-    options: dict[str, Any] = {
-        "alpha": plan.alpha / plan.comparisons,
-        "power": plan.power,
-        "sided": plan.sided,
-        "ratio": plan.ratio,
-    }
-    if plan.metric == "proportion":
-        n = proportion_sample_size(plan.baseline, effect, **options)
-    else:
-        assert plan.variance is not None
-        n = mean_sample_size(effect, plan.variance, **options)
-    if plan.clusters is not None:
-        c, person = plan.clusters, plan.variance or plan.baseline * (1 - plan.baseline)
-        spread = cluster_variance(person, c.mean_size, c.size_cv, c.icc)
-        n = mean_sample_size(effect, spread, **options)
+    effect = plan.absolute(plan.minimum_effect)
+    n = _control_units(plan, effect)
     if n > 1e11:
         raise ImpossibleSample(
             "minimum_effect",
@@ -107,6 +120,65 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
         "total": per_arm + plan.comparisons * treatment,
         "exact": n,
     }
+
+
+def _control_units(plan: _Test, effect: float) -> float:
+    n, spread, options = 0.0, plan.unit_variance(), plan.options()
+    if plan.metric == "proportion":
+        n = proportion_sample_size(plan.baseline, effect, power=plan.power, **options)
+    if spread is not None:
+        n = mean_sample_size(effect, spread, power=plan.power, **options)
+    return n
+
+
+def power(plan: Power) -> dict[str, Any]:
+    """The power to detect an effect, and the smallest one that `power` detects.
+
+    Raises:
+        ImpossibleSample: The effect or the units are impossible.
+    """
+    found = None
+    if plan.true_effect is not None:
+        effect = plan.absolute(plan.true_effect)
+        _control_units(plan, effect)  # checks that it is possible
+        spread, options = plan.unit_variance(), plan.options()
+        found = (
+            proportion_power(plan.n, plan.baseline, effect, **options)
+            if spread is None
+            else mean_power(plan.n, effect, spread, **options)
+        )
+    return {
+        "power": found,
+        "increase": _detectable(plan, 1),
+        "decrease": _detectable(plan, -1),
+    }
+
+
+def _detectable(plan: Power, sign: int) -> float | None:
+    """The smallest effect in a direction that the units detect; None if none does."""
+    unit = plan.absolute(1.0)
+    if unit <= 0:
+        raise ImpossibleSample("baseline", "a relative effect needs a baseline above zero")
+
+    def missing(logarithm: float) -> float:
+        try:
+            return _control_units(plan, sign * math.exp(logarithm)) - plan.n
+        except ImpossibleSample as error:
+            if error.field != "minimum_effect":
+                raise
+            return math.inf  # so small that no sample detects it
+
+    room = 1 - plan.baseline if sign > 0 else plan.baseline
+    if plan.metric == "mean":
+        room = 1e3 * math.sqrt(plan.variance or 1.0)
+    high = math.log(max(room * (1 - 1e-9), 1e-300))
+    low = high - 60
+    if missing(high) > 0:
+        return None
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if missing(middle) > 0 else (low, middle)
+    return sign * math.exp(high) / unit
 
 
 def _round_up(n: float) -> int:

@@ -92,6 +92,18 @@ def sample_size(
         raise Invalid.at(error.field, str(error)) from None
 
 
+@router.post("/power", openapi_extra=SAFE, responses={200: {"model": bodies.Power}})
+def power(
+    body: calculator.Power, ctx: TenantContext = Depends(requires("read:own"))
+) -> dict[str, Any]:
+    """The power of a number of units, and the smallest effect that they detect."""
+    try:
+        return calculator.power(body)
+    except ImpossibleSample as error:
+        field = "true_effect" if error.field == "minimum_effect" else error.field
+        raise Invalid.at(field, str(error)) from None
+
+
 @router.post("/analyze", openapi_extra=SAFE, responses={200: {"model": bodies.Analysis}})
 def analyze(
     body: calculator.Analyze, ctx: TenantContext = Depends(requires("read:own"))

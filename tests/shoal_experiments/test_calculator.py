@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.special import ndtr, stdtrit
 from scipy.stats import chi2
+from statsmodels.stats.power import TTestIndPower
 
 from shoal_experiments import calculator
-from shoal_experiments.calculator import SampleSize, sample_size
+from shoal_experiments.calculator import Power, SampleSize, sample_size
 from shoal_experiments.sample_size import ImpossibleSample, mean_power
 from shoal_experiments.summaries import Undefined
 
@@ -194,3 +195,31 @@ def test_power_has_a_value_at_any_size_and_shift() -> None:
         u = (np.arange(2000) + 0.5) / 2000
         far = ndtr(-critical * np.sqrt(chi2.ppf(u, dof) / dof) - shift).mean()
         assert one <= two and two - one == pytest.approx(far, rel=0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize("sided", [1, 2])
+@pytest.mark.parametrize("n", [20, 400, 30_000])
+def test_power_and_detectable_effect_agree_with_statsmodels(n: int, sided: int) -> None:
+    side = "two-sided" if sided == 2 else "larger"
+    plan = {"metric": "mean", "baseline": 5, "variance": 4, "n": n, "ratio": 0.5, "sided": sided}
+    found = calculator.power(Power.model_validate({**plan, "true_effect": 6 / math.sqrt(n)}))
+    theirs = TTestIndPower()
+    expected = theirs.power(3 / math.sqrt(n), n, 0.05, 0.5, alternative=side)
+    assert found["power"] == pytest.approx(expected, rel=1e-3)
+    deviations = theirs.solve_power(None, n, 0.05, 0.8, 0.5, alternative=side)
+    assert found["increase"] == pytest.approx(2 * deviations, rel=1e-3)
+    assert found["decrease"] == pytest.approx(-found["increase"])
+
+
+@given(
+    rate=st.floats(0.01, 0.99),
+    n=st.integers(50, 10**7),
+    scale=st.sampled_from(["absolute", "relative"]),
+)
+def test_the_detectable_rate_needs_just_these_units(rate: float, n: int, scale: str) -> None:
+    plan = {"metric": "proportion", "baseline": rate, "effect": scale}
+    found = calculator.power(Power.model_validate({**plan, "n": n}))
+    for effect in (found["increase"], found["decrease"]):
+        if effect is not None:
+            needed = sample_size(SampleSize.model_validate({**plan, "minimum_effect": effect}))
+            assert needed["exact"] == pytest.approx(n, rel=1e-3)

@@ -198,6 +198,7 @@ SAMPLES: dict[str, Arguments] = {
     "anomalies.get_maintenance": {"id": "w"},
     "anomalies.list_maintenance": {},
     # experiments
+    "experiments.power": {"metric": "proportion", "baseline": 0.2, "n": 500, "true_effect": 0.1},
     "experiments.sample_size": {"metric": "proportion", "baseline": 0.2, "minimum_effect": 0.1},
     "experiments.analyze": {
         "metric": "proportion",
