@@ -17,6 +17,7 @@ from typer.main import get_command
 from shoal.cli import main
 from shoal.contract.operations import operations
 from shoal.egress.egress import Egress
+from shoal.eventlog.kafka_settings import KafkaSink, KafkaSource
 from shoal.router.route_guard import enforce_rights
 from shoal.router.settings import RouterSettings
 from shoal.runtime import plugins
@@ -168,7 +169,7 @@ def test_commands_and_their_options_exist(page: Path, commands: Any) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [Config, IngressSettings, StoreConfig, RouterSettings, Limits, Egress],
+    [Config, IngressSettings, StoreConfig, RouterSettings, Limits, Egress, KafkaSource, KafkaSink],
     ids=lambda m: m.__name__,
 )
 def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
@@ -180,7 +181,9 @@ def test_operations_explains_every_setting(model: type[BaseModel]) -> None:
 def test_operations_explains_no_setting_that_there_is_not() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     section = text[text.index("## Configuration") : text.index("## Tenants, keys and limits")]
-    models: list[type[BaseModel]] = [Config, IngressSettings, StoreConfig, RouterSettings, Egress]
+    models: list[type[BaseModel]] = [
+        *(Config, IngressSettings, StoreConfig, RouterSettings, Egress, KafkaSource, KafkaSink)
+    ]
     known = {field for model in models for field in model.model_fields}
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) <= known
 

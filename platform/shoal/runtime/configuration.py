@@ -21,6 +21,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +34,7 @@ from pydantic_settings import (
 from shoal.contract.batch import validation_errors
 from shoal.contract.errors import Invalid
 from shoal.egress.egress import Egress
+from shoal.eventlog.kafka_settings import KafkaSink, KafkaSource, check_loops
 from shoal.router.settings import RouterSettings
 from shoal.stores.configuration import StoreConfig
 
@@ -90,6 +92,10 @@ class Config(BaseSettings):
     ingress: IngressSettings = Field(default_factory=IngressSettings)
     stores: StoreConfig | None = None
     """Servers by URI; None: embedded ones, started by `shoal up`."""
+    sources: tuple[KafkaSource, ...] = Field(default=(), max_length=100)
+    """Topics of Kafka that are taken into the event log."""
+    sinks: tuple[KafkaSink, ...] = Field(default=(), max_length=100)
+    """Topics of Kafka that events are mirrored to."""
     router: RouterSettings = Field(default_factory=RouterSettings)
     egress: Egress = Field(default_factory=Egress)
     """Where the platform may connect to."""
@@ -107,6 +113,11 @@ class Config(BaseSettings):
         except Exception:
             raise ValueError(f"unknown time zone {name!r}") from None
         return name
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        check_loops(self.sources, self.sinks)
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -26,6 +26,7 @@ from .cluster import NAMESPACE, SPREAD
 from .context import PlatformContext
 from .job_process import JobProcess
 from .job_runs import FINAL_STATES, Run
+from .kafka import kafka_loops
 from .ray_metrics import RejectionCounter
 from .schedules import last_due
 
@@ -56,6 +57,7 @@ class Worker:
 
     def __init__(self, platform: PlatformContext | None = None, number: int = 1) -> None:
         self.id = uuid4().hex[:12]
+        self._exports = platform is None
         self._rejected = RejectionCounter() if platform is None else None
         self._platform = platform or PlatformContext.current()
         self._runs = self._platform.job_runs
@@ -88,6 +90,9 @@ class Worker:
                     )
                     if self._backlog
                     else ()
+                ),
+                *kafka_loops(
+                    self._platform, self.id, self._known_tenants, self._stop, self._exports
                 ),
                 *(
                     self._follow(group, capability.name, stream)
@@ -123,6 +128,9 @@ class Worker:
     async def _refresh_tenants(self) -> None:
         self._tenants = await self._platform.directory.tenant_ids()
 
+    async def _known_tenants(self) -> list[str]:
+        return self._tenants
+
     # Streams
 
     async def _follow(self, group: str, capability: str, stream: Stream) -> None:
@@ -139,9 +147,6 @@ class Worker:
             finally:
                 await self._platform.purge_if_erased(tenant)
 
-        async def tenants() -> list[str]:
-            return self._tenants
-
         while not self._stop.is_set():
             try:
                 await self._log.consume(
@@ -149,7 +154,7 @@ class Worker:
                     self.id,
                     handle,
                     types=stream.types,
-                    tenants=tenants,
+                    tenants=self._known_tenants,
                     stop=self._stop,
                     batch_size=stream.batch_size,
                 )
