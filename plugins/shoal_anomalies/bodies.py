@@ -45,6 +45,23 @@ class SeriesPoints(SeriesInfo):
     upper: list[float | None]
 
 
+class InfluxTable(Body):
+    name: str
+    columns: list[str]
+    values: list[list[str]]
+
+
+class InfluxResult(Body):
+    statement_id: int
+    series: list[InfluxTable] = []
+
+
+class InfluxResults(Body):
+    """What InfluxDB answers to a statement."""
+
+    results: list[InfluxResult]
+
+
 class Driver(Body):
     metric: str
     share: float

@@ -4,12 +4,21 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from shoal import Batch, Event, Malformed, read_rows, split_lines, validate_rows
+from shoal import (
+    Batch,
+    Event,
+    Malformed,
+    TenantContext,
+    read_rows,
+    split_lines,
+    validate_rows,
+)
 
 from .line_protocol import Precision, parse_line
 from .points import MAX_LABELS, MAX_NAME_LENGTH, Point, parse_point
 
 MAX_POINTS = 50_000
+EVENTS_AT_ONCE = 1000
 JSON = "application/json"
 POINT_SCHEMA = {
     "type": "object",
@@ -78,3 +87,16 @@ def point_event(point: Point) -> Event:
         time=point.time,
         data=data,
     )
+
+
+async def append_points(ctx: TenantContext, points: list[Point]) -> None:
+    """Append points to the tenant's events, which the stream scores.
+
+    Raises:
+        QuotaExceeded: They are over the tenant's quota.
+    """
+    ctx.usage.require("events", len(points))
+    for first in range(0, len(points), EVENTS_AT_ONCE):
+        part = points[first : first + EVENTS_AT_ONCE]
+        await ctx.stores.events.append([point_event(point) for point in part])
+    ctx.usage.add("events", len(points))

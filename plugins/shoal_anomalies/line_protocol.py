@@ -12,10 +12,10 @@ Source: https://docs.influxdata.com/influxdb/v1/write_protocols/line_protocol_re
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
-from .points import InvalidPoint, Labels
+from .points import InvalidPoint, Labels, time_from_epoch
 
 Precision = Literal["ns", "n", "us", "u", "ms", "s", "m", "h"]
 """The unit of a timestamp."""
@@ -30,7 +30,6 @@ UNITS_PER_SECOND: dict[Precision, float] = {
     "h": 1 / 3600,
 }
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_line(line: str, precision: Precision = "ns") -> list[dict[str, Any]]:
@@ -127,7 +126,4 @@ def _parse_value(name: str, text: str) -> float | None:
 def _parse_time(text: str, precision: Precision) -> datetime:
     if not re.fullmatch(r"-?\d{1,30}", text):
         raise InvalidPoint("timestamp", f"{text[:60]!r} is not a whole number")
-    try:
-        return _EPOCH + timedelta(microseconds=int(text) * 1_000_000 / UNITS_PER_SECOND[precision])
-    except OverflowError as error:
-        raise InvalidPoint("timestamp", "is out of range") from error
+    return time_from_epoch(int(text), UNITS_PER_SECOND[precision])

@@ -14,6 +14,7 @@ Kind = Literal["gauge", "counter"]
 RETENTION = timedelta(days=90)
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # between clients and servers
 MAX_LABELS = 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_NAME_LENGTH = 200
 _TIME_FORMAT = "must be RFC 3339 text, such as 2026-03-02T09:00:00+01:00"
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
@@ -90,6 +91,18 @@ def parse_point(record: Any, now: datetime | None = None) -> Point:
         _labels(record.get("labels")),
         kind,
     )
+
+
+def time_from_epoch(units: int, per_second: float) -> datetime:
+    """The time so many units after 1970, of which a second has `per_second`.
+
+    Raises:
+        InvalidPoint: It is out of range.
+    """
+    try:
+        return EPOCH + timedelta(microseconds=units * 1_000_000 / per_second)
+    except OverflowError as error:
+        raise InvalidPoint("timestamp", "is out of range") from error
 
 
 def _name(location: str, text: Any) -> str:

@@ -4,7 +4,15 @@ from fastapi import APIRouter
 
 from shoal import Services
 
-from . import alert_routes, anomaly_routes, config_routes, feedback_routes, series_routes
+from . import (
+    alert_routes,
+    anomaly_routes,
+    collector_routes,
+    config_routes,
+    feedback_routes,
+    influx_routes,
+    series_routes,
+)
 from .settings import AnomalySettings
 
 
@@ -12,6 +20,14 @@ def routes(services: Services) -> APIRouter:
     """All operations."""
     services.settings(AnomalySettings)  # an invalid setting must fail at the start
     router = APIRouter()
-    for module in (series_routes, anomaly_routes, feedback_routes, alert_routes, config_routes):
+    for module in (
+        series_routes,
+        influx_routes,
+        collector_routes,
+        anomaly_routes,
+        feedback_routes,
+        alert_routes,
+        config_routes,
+    ):
         router.routes.extend(module.router.routes)  # `include_router` refuses the path ""
     return router

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from shoal import BatchResult, Invalid, NotFound, TenantContext, off_loop, requires, rows_body
 
 from . import bodies, keys, recent_points
-from .intake import JSON, MAX_POINTS, POINT_SCHEMA, point_event, read_points
-from .line_protocol import Precision
-from .points import Point
+from .influx_routes import TimestampUnit
+from .intake import JSON, MAX_POINTS, POINT_SCHEMA, append_points, read_points
 from .recent_points import SeriesPoints
 from .route_arguments import From, Metric, To, time_range
 from .storage import open_archive
@@ -24,24 +23,8 @@ from .stored_series import StoredSeries, load_all_series, load_series
 from .timestamps import to_rfc3339
 
 MAX_SHOWN = 10_000  # points
-EVENTS_AT_ONCE = 1000
 METRICS_BODY = rows_body(POINT_SCHEMA, MAX_POINTS, "text/plain")
-TimestampUnit = Annotated[Precision, Query(description="unit of line protocol's timestamps")]
 
-LINES_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "text/plain": {
-                "schema": {
-                    "type": "string",
-                    "maxLength": MAX_POINTS * 2**16,
-                    "description": "InfluxDB line protocol",
-                }
-            }
-        },
-    }
-}
 LABELS = {
     "parameters": [
         {
@@ -60,8 +43,6 @@ LABELS = {
     ]
 }
 
-Ignored = Annotated[str | None, Query(max_length=200, description="Has no effect.")]
-
 router = APIRouter()
 
 
@@ -78,40 +59,8 @@ async def add_metrics(
     content_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     batch = await off_loop(read_points, await request.body(), content_type, precision)
     points = list(chain.from_iterable(batch.accepted.values()))
-    await _append(ctx, points)
+    await append_points(ctx, points)
     return {**batch.response(), "accepted": len(points)}
-
-
-@router.post("/write", status_code=204, openapi_extra=LINES_BODY)
-async def write(
-    request: Request,
-    precision: TimestampUnit = "ns",
-    db: Ignored = None,
-    rp: Ignored = None,
-    consistency: Ignored = None,
-    ctx: TenantContext = Depends(requires("write:tenant")),
-) -> None:
-    """InfluxDB's own write operation, for Telegraf.
-
-    Line protocol, rejected as a whole if a line is invalid. `db`, `rp` and
-    `consistency`, which InfluxDB takes, have no effect.
-    """
-    batch = await off_loop(read_points, await request.body(), "text/plain", precision)
-    if batch.rejected:
-        errors = [
-            {"location": f"line {index + 1}", "message": error}
-            for index, error in list(batch.rejected.items())[:50]
-        ]
-        raise Invalid("some lines are invalid", errors=errors)
-    await _append(ctx, list(chain.from_iterable(batch.accepted.values())))
-
-
-async def _append(ctx: TenantContext, points: list[Point]) -> None:
-    ctx.usage.require("events", len(points))
-    for first in range(0, len(points), EVENTS_AT_ONCE):
-        part = points[first : first + EVENTS_AT_ONCE]
-        await ctx.stores.events.append([point_event(point) for point in part])
-    ctx.usage.add("events", len(points))
 
 
 @router.get("/metrics", responses={200: {"model": bodies.SeriesList}})

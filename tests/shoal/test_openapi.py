@@ -25,11 +25,13 @@ NOT_HTTP = "Invalid HTTP request received."
 """What uvicorn answers, before any application."""
 JUDGED_BY_ROW = {
     *("append_events", "add_items", "add_metrics", "add_people", "add_tasks", "add_outcomes"),
-    "push",
+    *("push", "write_prometheus", "export_metrics"),
 }
 """Operations that accept a batch and report its invalid rows."""
-FILES = {"application/vnd.apache.parquet"}
+FILES = {"application/vnd.apache.parquet", "application/x-protobuf"}
 """Media types of bodies that no JSON schema describes."""
+
+schemathesis.serializer.alias("application/x-protobuf", "application/octet-stream")
 
 
 class Platform:

@@ -319,7 +319,7 @@ async def test_telegraf_can_write_with_a_precision(http):
         "/write?precision=s&db=any&rp=", content=f"mem,host=a used=1i {now:.0f}\n"
     )
     assert answer.status_code == 204
-    assert (await http.post("/write", content="broken\n")).status_code == 422
+    assert (await http.post("/write", content="broken\n")).status_code == 400
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe"])
@@ -506,7 +506,6 @@ async def test_lists_are_paged(ctx, http):
         ("GET", "/series", None, "query.metric"),
         ("POST", "/metrics?precision=q", [], "query.precision"),
         ("POST", "/write?precision=q", "a 1", "query.precision"),
-        ("POST", "/write", "a value=1\nb", "line 2"),
     ],
 )
 async def test_a_fault_is_located_where_it_was_sent(http, method, path, body, location):

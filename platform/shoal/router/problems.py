@@ -32,7 +32,7 @@ class UnsupportedEncoding(UnsupportedMediaType):
     """The body's Content-Encoding is not one of those in `TAKEN`."""
 
     location = "header.content-encoding"
-    TAKEN: ClassVar[str] = "gzip, zstd"
+    TAKEN: ClassVar[str] = "gzip, snappy, zstd"
 
     def __init__(self) -> None:
         super().__init__(f"Content-Encoding must be one of {self.TAKEN}, or absent")

@@ -104,13 +104,18 @@ class RequestHead:
                 raise Malformed.at("query", "it is neither percent-encoded nor UTF-8") from None
 
     def token(self) -> bytes:
-        """The bearer token. Raises Unauthenticated if there is none."""
+        """The bearer token, which InfluxDB's clients call `Token`.
+
+        Raises:
+            Unauthenticated: There is none.
+        """
         value = self._authorization
         if value is None:
             raise Unauthenticated(MISSING_CREDENTIAL)
-        if value[:7].lower() != b"bearer ":
+        scheme, _, token = value.partition(b" ")
+        if scheme.lower() not in (b"bearer", b"token"):
             raise Unauthenticated("the credential must be a bearer token")
-        return value[7:].strip()
+        return token.strip()
 
 
 def routing_path(scope: Scope) -> str:

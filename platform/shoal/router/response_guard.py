@@ -12,6 +12,7 @@ from .content_encoding import InflatedBody
 from .deadlines import Deadlines
 from .problems import respond
 from .rate_limiter import body_too_large
+from .snappy_body import SnappyBody
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,10 @@ class ResponseGuard:
         """
         self._limit = self._remaining = size
         self._pause = pause
-        if encoding is not None:
+        if encoding is not None and encoding.strip().lower() == b"snappy":
+            too_large = body_too_large(size)
+            self._next = SnappyBody(self._receive_in_time, size, too_large).receive
+        elif encoding is not None:
             self._next = InflatedBody(self._receive_in_time, encoding).receive
         return self.receive
 

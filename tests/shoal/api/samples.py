@@ -177,6 +177,12 @@ SAMPLES: dict[str, Arguments] = {
     # anomalies
     "anomalies.add_metrics": {"body": [{"metric": "m", "value": 1.0, "time": NOW}]},
     "anomalies.write": {"body": b"m value=1"},
+    "anomalies.write_v2": {"body": b"m value=1"},
+    "anomalies.ping": {},
+    "anomalies.query": {"q": "SHOW DATABASES"},
+    "anomalies.post_query": {"q": "CREATE DATABASE d"},
+    "anomalies.write_prometheus": {"body": b""},
+    "anomalies.export_metrics": {"body": b""},
     "anomalies.list_metrics": {},
     "anomalies.get_series": {"metric": "m"},
     "anomalies.list_anomalies": {},

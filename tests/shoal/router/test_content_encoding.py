@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import cramjam
 import pytest
 from backports import zstd
 from hypothesis import given
@@ -129,9 +130,9 @@ async def test_other_encodings_are_415_with_those_taken(world: World, encoding: 
     headers = {"content-encoding": encoding.encode("latin-1")}
     answer = await world.call("POST", "/raw", content=b"x", headers=headers)
     refused = problem(answer, 415)
-    assert "gzip, zstd" in refused["detail"]
+    assert "gzip, snappy, zstd" in refused["detail"]
     assert refused["errors"][0]["location"] == "header.content-encoding"
-    assert answer.headers["accept-encoding"] == "gzip, zstd"
+    assert answer.headers["accept-encoding"] == "gzip, snappy, zstd"
     plain = {"content-encoding": "identity"}
     assert (await world.call("POST", "/raw", content=b"x", headers=plain)).status_code == 200
 
@@ -142,3 +143,20 @@ async def test_a_body_in_no_encoding_is_400(world: World, encoding: str) -> None
     for path, method in (("/raw", "POST"), ("/items/1", "PUT")):
         answer = await world.call(method, path, content=b"{}", headers=headers)
         assert encoding in problem(answer, 400)["detail"]
+
+
+async def test_snappys_block_format_is_inflated_within_the_limit(
+    new_world: Callable[..., Any],
+) -> None:
+    world: World = await new_world(limits=Limits(body_bytes=2**20))
+    headers = {"content-encoding": "Snappy"}
+
+    async def send(body: bytes) -> Any:
+        return await world.call("POST", "/raw", content=body, headers=headers)
+
+    for body in (b"", RANDOM, bytes(2**20)):
+        raw = await send(bytes(cramjam.snappy.compress_raw(body)))
+        assert raw.json() == {"length": len(body)}
+    over = bytes(cramjam.snappy.compress_raw(bytes(2**20 + 1)))
+    assert "limit of 1048576 bytes" in problem(await send(over), 413)["detail"]
+    assert problem(await send(b"\x05abc"), 400)

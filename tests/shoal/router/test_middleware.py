@@ -110,8 +110,9 @@ async def test_two_credentials_are_rejected_in_any_order(world: World) -> None:
         problem(await world.client.get("/who", headers=headers), 400)
 
 
-async def test_the_scheme_is_case_insensitive(world: World) -> None:
-    headers = {"authorization": f"bEARER {world.keys['acme-reader']}"}
+@pytest.mark.parametrize("scheme", ["bEARER", "Token", "token"])
+async def test_the_scheme_is_case_insensitive(world: World, scheme: str) -> None:
+    headers = {"authorization": f"{scheme} {world.keys['acme-reader']}"}
     assert (await world.call("GET", "/who", None, headers)).status_code == 200
 
 
