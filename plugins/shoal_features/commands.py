@@ -134,7 +134,10 @@ def materialize(
 @app.command()
 def historical(
     entities: Path = typer.Argument(
-        help="Entity rows as Parquet: the entity's id and event_timestamp, perhaps known_by."
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="Entity rows as Parquet: the entity's id and event_timestamp, perhaps known_by.",
     ),
     output: Path = typer.Argument(help="The Parquet file to write."),
     features: str = typer.Option(..., help="Names, separated by commas."),
@@ -182,7 +185,11 @@ def _upload_rows(client: Any, name: str, file: Path, entity: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(file).iter_batches(ROWS_PER_REQUEST):
+    try:
+        rows = pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise Invalid(f"{file} is not a Parquet file: {error}") from error
+    for batch in rows.iter_batches(ROWS_PER_REQUEST):
         names = batch.schema.names
         ids = [n for n in names if n not in NOT_IDS]
         if entity and len(ids) == 1:  # unlike a join key, the type's name is unique
@@ -199,6 +206,8 @@ def _join(
     upload: Callable[[Any, str], None] | None = None,
 ) -> None:
     """Run the job `features.historical` on a new data set, and save its result."""
+    if not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="OUTPUT")
     name = f"cli_{uuid4().hex[:12]}"
     arguments = {"dataset": name, **{k: v for k, v in arguments.items() if v}}
     with operator_client(tenant) as client:
@@ -206,13 +215,14 @@ def _join(
             if upload:
                 upload(client, name)
             result = _run_job(tenant, "historical", arguments, quiet=True)
-            _save_result(client, name, output)
+            _save_result(client, name, output, arguments)
         finally:
             client.features.forget(name=name)
     _print({"rows": result["rows"], "output": str(output)})
 
 
-def _save_result(client: Any, name: str, output: Path) -> None:
+def _save_result(client: Any, name: str, output: Path, arguments: dict[str, Any]) -> None:
+    """Write the parts of a result to one file; without any, a file without rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -221,9 +231,24 @@ def _save_result(client: Any, name: str, output: Path) -> None:
         table = pq.read_table(pa.BufferReader(client.features.download(name=name, part=part)))
         writer = writer or pq.ParquetWriter(temporary, table.schema)
         writer.write_table(table)
-    if writer:
-        writer.close()
-        temporary.replace(output)
+    writer = writer or pq.ParquetWriter(temporary, _result_schema(client, arguments))
+    writer.close()
+    temporary.replace(output)
+
+
+def _result_schema(client: Any, arguments: dict[str, Any]) -> Any:
+    """The columns of a result: the entity's id, the time, and the features."""
+    import pyarrow as pa
+
+    from .aggregation import TIME, arrow_type
+    from .registry import Registry
+
+    found = client.features.views()
+    registry = Registry.from_dict({name: found[name] for name in ("views", "services")})
+    entity = arguments.get("entity") or registry.entities[0]  # the job takes none of several
+    columns = {registry.join_key(entity): pa.string(), "event_timestamp": TIME}
+    resolved = registry.resolve(entity, arguments["features"])
+    return pa.schema(columns | {f.name: arrow_type(f.dtype) for _, f in resolved})
 
 
 def _all_tenants() -> list[str]:

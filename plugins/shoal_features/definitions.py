@@ -9,7 +9,7 @@ from typing import Any
 from .errors import ErrorEntry, RegistryError, error_entry
 from .registry import Registry
 from .unsupported import EVENTS, option_errors, service_errors, source_errors
-from .views import Feature, View
+from .views import USER, Feature, View
 
 TENANT_KEY = "tenant_id"
 """The join key of the tenant in a Feast project that tenants share. The platform knows
@@ -29,6 +29,9 @@ _TYPES = {
     "UnixTimestamp": "unix_timestamp",
     "Bytes": "bytes",
 }
+WITHOUT_ENTITY = "__dummy"
+"""The entity that Feast gives a view which has none."""
+
 _SYNONYMS = {"avg": "mean", "nunique": "count_distinct", "approx_count_distinct": "count_distinct"}
 
 
@@ -107,7 +110,9 @@ def _compile_view(view: Any, entities: dict[str, Any]) -> View:
         kind, features = _find_kind(view), _compile_aggregations(view, source)
     else:
         kind, features = "plain", tuple(_compile_field(f) for f in view.features)
-    fields = [*_mapped_fields(source, join_key), f"data.{join_key}", f"data.{entity}", "subject"]
+    fields = [*_mapped_fields(source, join_key), f"data.{join_key}", f"data.{entity}"]
+    if entity == USER:  # of another type, the subject may be anything
+        fields.append("subject")
     return View(
         name=view.name,
         entity=entity,
@@ -167,7 +172,7 @@ def _check_cycles(view: Any, above: tuple[Any, ...]) -> None:
 def _find_entity(view: Any, entities: dict[str, Any]) -> tuple[str, str]:
     """The view's entity type and its join key."""
     keys = {n: entities[n].join_key if n in entities else n for n in view.entities}
-    keys = {n: k for n, k in keys.items() if k != TENANT_KEY}
+    keys = {n: k for n, k in keys.items() if k != TENANT_KEY and n != WITHOUT_ENTITY}
     if len(keys) != 1:
         found = ", ".join(keys) or "none"
         message = f"a view has one entity besides the tenant; this one has {found}"

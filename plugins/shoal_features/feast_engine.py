@@ -18,7 +18,9 @@ from feast.infra.compute_engines.base import ComputeEngine
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
+from .feast_files import has_file
 from .feast_http import ShoalError, call
+from .feast_offline import load_offline
 
 DONE = {"succeeded", "failed", "cancelled"}
 
@@ -79,14 +81,17 @@ class ShoalComputeEngine(ComputeEngine):
             "start": _day(task.start_time),
             "end": _day(task.end_time - timedelta(microseconds=1)),
         }
-        arguments = {**days, "views": [task.feature_view.name]}
+        view = task.feature_view
+        arguments = {**days, "views": [view.name]}
         try:
+            if has_file(view.batch_source):
+                load_offline(self.repo_config, view, task.start_time, task.end_time)
             path = "/platform/jobs/features.backfill/runs"
             run = call(shoal, "POST", path, json={"arguments": arguments}).json()
             while run["state"] not in DONE:
                 time.sleep(self._poll)
                 run = call(shoal, "GET", f"/platform/jobs/runs/{run['id']}").json()
-        except ShoalError as refused:
+        except (ShoalError, ValueError, OSError) as refused:
             return ShoalMaterializationJob("", refused)
         error = None
         if run["state"] != "succeeded":

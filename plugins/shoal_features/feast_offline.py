@@ -23,6 +23,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.saved_dataset import SavedDatasetStorage
 
 from .definitions import TENANT_KEY
+from .feast_files import has_file, load_file
 from .feast_http import (
     PARQUET,
     ShoalConfig,
@@ -187,10 +188,7 @@ class ShoalOfflineStore(OfflineStore):
         for some in chunked(table.to_pylist(), ROWS_PER_WRITE):
             rows = []
             for row in some:
-                mine = {
-                    names.get(n, n): rfc3339(v) if isinstance(v, datetime) else v
-                    for n, v in row.items()
-                }
+                mine = {names.get(n, n): v for n, v in row.items()}
                 rows.append({n: v for n, v in mine.items() if n != TENANT_KEY})
             push_rows(config.offline_store, feature_view.name, rows, "offline", tenant_query(some))
             if progress:
@@ -310,7 +308,10 @@ def _join_key(view: FeatureView) -> str:
 
 def _view_of(config: RepoConfig, source: DataSource, features: Iterable[str]) -> FeatureView:
     """The view of the project that reads a source, since Feast identifies by source."""
-    for view in FeatureStore(config=config).registry.list_all_feature_views(config.project):
+    # A relative path of the registry begins at the repository.
+    path = str(config.repo_path) if config.repo_path else None
+    registry = FeatureStore(repo_path=path, config=config).registry
+    for view in registry.list_all_feature_views(config.project):
         own = getattr(view, "batch_source", None)
         if (
             isinstance(view, FeatureView)
@@ -334,7 +335,8 @@ def _pull_rows(
     latest: bool,
 ) -> RetrievalJob:
     """The offline rows of the view that reads a source."""
-    view = _view_of(config, source, features)
+    mapped = source.field_mapping or {}  # Feast asks for the names that a file has
+    view = _view_of(config, source, [mapped.get(f, f) for f in features])
     if getattr(view, "aggregations", None):
         raise ShoalError(
             f"{view.name} is computed by Shoal from events: set"
@@ -342,6 +344,8 @@ def _pull_rows(
         )
 
     def fetch() -> pa.Table:
+        if has_file(source):
+            load_offline(config, view, start, end)
         query = {"latest": str(latest).lower()}
         for name, bound in (("start", start), ("end", end)):
             if bound is not None:
@@ -350,13 +354,24 @@ def _pull_rows(
         response = call(config.offline_store, "GET", path, params=query)
         table = pq.read_table(io.BytesIO(response.content))
         columns = {key: _key_column(config, view, table, key) for key in join_keys}
-        columns |= {f: table[f] for f in features}
+        columns |= {f: table[mapped.get(f, f)] for f in features}
         columns[time_column] = table["event_timestamp"]
         if created_column:
             columns[created_column] = table["created"]
         return pa.table(columns)
 
     return ShoalRetrievalJob(fetch)
+
+
+def load_offline(
+    config: RepoConfig, view: FeatureView, start: datetime | None, end: datetime | None
+) -> None:
+    """Load a view's file into its offline table: see `feast_files.load_file`."""
+
+    def write(rows: pa.Table) -> None:
+        ShoalOfflineStore.offline_write_batch(config, view, rows, None)
+
+    load_file(config, view, start, end, write)
 
 
 def _key_column(config: RepoConfig, view: FeatureView, table: pa.Table, key: str) -> Any:

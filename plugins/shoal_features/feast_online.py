@@ -6,8 +6,10 @@ shoal_features.feast_online.ShoalOnlineStore, url: …, key: …}`.
 
 import asyncio
 import base64
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import httpx
@@ -17,9 +19,10 @@ from feast.infra.supported_async_methods import SupportedAsyncMethods
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
+from pydantic import SecretStr
 
 from .definitions import TENANT_KEY, compile_objects
-from .feast_http import ShoalConfig, call, chunked, tenant_query
+from .feast_http import ShoalConfig, ShoalError, call, chunked, tenant_query
 from .registry import Registry
 
 IDS_PER_REQUEST = 1_000
@@ -54,7 +57,7 @@ class ShoalOnlineStore(OnlineStore):
         names = requested_features or [f.name for f in table.features]
         types = {f.name: f.dtype.to_value_type() for f in table.features}
         body = {
-            "entity": _entity(table),
+            "entity": _entity(config.online_store, table),
             "features": [f"{table.name}:{n}" for n in names],
             "metadata": True,
         }
@@ -95,12 +98,12 @@ class ShoalOnlineStore(OnlineStore):
             rows = []
             for key, (_, values, event, created) in zip(keys, some, strict=True):
                 row = {
-                    "event_timestamp": rfc3339(event),
-                    **{n: _to_json_value(v) for n, v in values.items()},
+                    "event_timestamp": event,
+                    **{n: feast_value_type_to_python_type(v) for n, v in values.items()},
                 }
                 if created is not None:
-                    row["created"] = rfc3339(created)
-                rows.append({_entity(table): _id(key), **row})
+                    row["created"] = created
+                rows.append({**_entity_key(key), **row})
             push_rows(config.online_store, table.name, rows, "online", tenant_query(keys))
             if progress:
                 progress(len(some))
@@ -149,13 +152,14 @@ class ShoalOnlineStore(OnlineStore):
 def push_rows(
     config: ShoalConfig, view: str, rows: list[dict[str, Any]], to: str, query: dict[str, str]
 ) -> httpx.Response:
-    """Write rows of a view.
+    """Write rows of a view, with values as Python has them.
 
     Raises:
         ValueError: When rows were rejected.
     """
+    sent = [_to_json_row(n, row) for n, row in enumerate(rows)]
     answer = call(
-        config, "POST", f"/features/views/{view}/rows", json={"rows": rows, "to": to}, params=query
+        config, "POST", f"/features/views/{view}/rows", json={"rows": sent, "to": to}, params=query
     )
     rejected = answer.json()["rejected"]
     if rejected:
@@ -167,14 +171,30 @@ def push_rows(
     return answer
 
 
+def utc_time(time: datetime) -> datetime:
+    """A time with a zone. Feast's times without one are UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
 def rfc3339(time: datetime) -> str:
-    """A time as RFC 3339. Feast's times without a zone are UTC."""
-    return (time.replace(tzinfo=UTC) if time.tzinfo is None else time).isoformat()
+    """A time as RFC 3339."""
+    return utc_time(time).isoformat()
 
 
-def _entity(table: FeatureView) -> str:
+def _entity(config: ShoalConfig, table: FeatureView) -> str:
     """The view's entity type, besides the tenant."""
-    return next(n for n in table.entities if n != "tenant")
+    if len(table.entities) == 1:
+        return table.entities[0]
+    return _registered_entity(config.url, config.key.get_secret_value(), table.name)
+
+
+@lru_cache(maxsize=1000)  # a view's entity type never changes
+def _registered_entity(url: str, key: str, view: str) -> str:
+    config = ShoalConfig(url=url, key=SecretStr(key))
+    for known in call(config, "GET", "/features/views").json()["views"]:
+        if known["name"] == view:
+            return str(known["entity"])
+    raise ShoalError(f"the view {view} is not registered; run `feast apply`")
 
 
 def _key(key: EntityKey) -> dict[str, Any]:
@@ -184,8 +204,13 @@ def _key(key: EntityKey) -> dict[str, Any]:
     }
 
 
+def _entity_key(key: dict[str, Any]) -> dict[str, str]:
+    """The join key besides the tenant's, and the id."""
+    return next({n: str(v)} for n, v in key.items() if n != TENANT_KEY)
+
+
 def _id(key: dict[str, Any]) -> str:
-    return next(str(v) for n, v in key.items() if n != TENANT_KEY)
+    return next(iter(_entity_key(key).values()))
 
 
 def _parse_result(
@@ -196,10 +221,11 @@ def _parse_result(
         return None, None
     values = {}
     for name, value in result["features"].items():
-        if value is not None and result["metadata"][name]["type"].startswith(
-            ("unix_timestamp", "bytes")
-        ):
-            value = _decode(result["metadata"][name]["type"], value)
+        dtype = result["metadata"][name]["type"]
+        if value is not None and dtype.startswith(("unix_timestamp", "bytes")):
+            value = _decode(dtype, value)
+        if dtype in ("float32[]", "float64[]") and value is not None:
+            value = [math.nan if v is None else v for v in value]
         values[name] = (
             Value() if value is None else python_values_to_proto_values([value], types[name])[0]
         )
@@ -216,13 +242,24 @@ def _decode(dtype: str, value: Any) -> Any:
     )
 
 
-def _to_json_value(value: Value) -> Any:
-    """A value as JSON has it."""
-    plain = feast_value_type_to_python_type(value)
+def _to_json_row(index: int, row: dict[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it: times in RFC 3339, bytes in base64, NaN as null.
 
-    def one(v: Any) -> Any:
-        if isinstance(v, datetime):
-            return rfc3339(v)
-        return base64.b64encode(v).decode() if isinstance(v, bytes) else v
+    Raises:
+        ValueError: For an infinite number, with the row.
+    """
 
-    return [one(v) for v in plain] if isinstance(plain, list) else one(plain)
+    def convert(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert(name, v) for v in value]
+        if isinstance(value, datetime):
+            return rfc3339(value)
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
+        if isinstance(value, float) and not math.isfinite(value):
+            if math.isnan(value):
+                return None
+            raise ValueError(f"row {index}: {name}: {value} is not a finite number")
+        return value
+
+    return {name: convert(name, value) for name, value in row.items()}

@@ -118,6 +118,8 @@ def _parse_row(view: View, types: Mapping[str, str], row: Any, complete: bool) -
             f"it has no {', '.join(missing)}: an offline row must give every feature,"
             " null where there is no value"
         )
+    if not values:
+        raise ValueError(f"it has no feature of {view.name}")
     for name, value in values.items():
         if name not in types:
             raise ValueError(f"{view.name} has no feature {name!r}")

@@ -22,6 +22,9 @@ RESULT_TYPES = {
 """Aggregation functions, and the types that a feature computed by each may have."""
 
 MINUTE, YEAR = 60, 366 * 86_400
+MAX_FEATURES = 500
+"""Features of a view: a script writes all those of an entity at once."""
+
 MAX_WINDOW_COLUMNS = 32
 """Columns that the windows of a stream view read: each costs time in every script."""
 RESERVED_COLUMNS = frozenset(
@@ -163,6 +166,9 @@ def registration_errors(view: View) -> list[ErrorEntry]:
     if view.ttl is not None and not 1 <= view.ttl <= 100 * YEAR:
         message = f"a TTL is 1 second to 100 years, or 0 for no limit, not {view.ttl} s"
         errors.append(error_entry(at, message))
+    if len(view.features) > MAX_FEATURES:
+        message = f"it has {len(view.features)} features; a view has at most {MAX_FEATURES}"
+        errors.append(error_entry(at, message + ": make several views of it"))
     columns = {f.column for f in view.features if f.window and f.column}
     if view.kind == "stream" and len(columns) > MAX_WINDOW_COLUMNS:
         message = (

@@ -402,3 +402,21 @@ def test_a_field_mapping_gives_a_value_one_field(file):
     v = batch(source=mapped, aggregations=(("amount", "sum", 30, "n"),))
     """
     assert "several fields" in load_errors(file(body))["views.v.n"]
+
+
+def test_only_users_are_named_by_the_subject(file):
+    body = """
+    board = Entity(name="board", join_keys=["board_id"], value_type=ValueType.STRING)
+    mapped = FileSource(
+        name="m", path="shoal://events/a", timestamp_field="time",
+        field_mapping={"subject": "board_id"},
+    )
+    u = batch()
+    b = batch(name="b", entities=(board,))
+    m = batch(name="m", entities=(board,), source=mapped, aggregations=(("*", "count", 30, "m"),),
+              features=(("m", Int64),))
+    """
+    registry = load_definitions(file(body))
+    assert registry.view("v").fields[-1] == "subject"
+    assert registry.view("b").fields == ("data.board_id", "data.board")
+    assert registry.view("m").fields[0] == "subject"

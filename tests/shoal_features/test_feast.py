@@ -40,7 +40,7 @@ from feast import (  # noqa: E402
     ValueType,
 )
 from feast.data_source import PushMode  # noqa: E402
-from feast.types import Array, Bool, Float64, Int64, String, UnixTimestamp  # noqa: E402
+from feast.types import Array, Bool, Bytes, Float64, Int64, String, UnixTimestamp  # noqa: E402
 
 HOUR = timedelta(hours=1)
 
@@ -412,3 +412,145 @@ def test_teardown_removes_no_values(applied):
     assert applied.get_online_features(["driver_stats:rate"], [{"driver_id": 1}]).to_dict()[
         "rate"
     ] == [0.5]
+
+
+blobs = FeatureView(
+    name="blobs",
+    entities=[driver],
+    schema=[
+        Field(name="raw", dtype=Bytes),
+        Field(name="raws", dtype=Array(Bytes)),
+        Field(name="times", dtype=Array(UnixTimestamp)),
+        Field(name="rates", dtype=Array(Float64)),
+    ],
+    source=PushSource(
+        name="blobs_push",
+        batch_source=FileSource(name="b", path="shoal://b", timestamp_field="event_timestamp"),
+    ),
+)
+TIMES = [datetime(2020, 1, 2, tzinfo=UTC), datetime(2021, 1, 2, tzinfo=UTC)]
+
+
+def blob_rows(rates) -> pd.DataFrame:
+    columns = {"driver_id": [1, 2], "event_timestamp": [now() - HOUR] * 2}
+    values = {"raw": [b"\xff\x00"] * 2, "raws": [[b"a", b"\xfe"]] * 2, "times": [TIMES] * 2}
+    return pd.DataFrame({**columns, **values, "rates": [[1.0], rates]})
+
+
+def test_bytes_and_lists_are_pushed_online_and_offline(store):
+    store.apply([driver, blobs])
+    store.push("blobs_push", blob_rows([2.0]), to=PushMode.ONLINE_AND_OFFLINE)
+    names = [f"blobs:{n}" for n in ("raw", "raws", "times", "rates")]
+    online = store.get_online_features(names, [{"driver_id": 2}]).to_dict()
+    asked = pd.DataFrame({"driver_id": [2], "event_timestamp": [now()]})
+    history = store.get_historical_features(asked, names).to_arrow().to_pylist()[0]
+    assert (online["raw"], list(online["raws"][0])) == ([b"\xff\x00"], [b"a", b"\xfe"])
+    assert (history["raw"], history["raws"]) == (b"\xff\x00", [b"a", b"\xfe"])
+    assert [t.timestamp() for t in history["times"]] == [t.timestamp() for t in TIMES]
+
+
+@pytest.mark.parametrize("to", [PushMode.ONLINE, PushMode.OFFLINE])
+def test_an_infinite_number_names_its_row(store, to):
+    store.apply([driver, blobs])
+    with pytest.raises(ValueError, match="row 1: rates: inf"):
+        store.push("blobs_push", blob_rows([2.0, float("inf")]), to=to)
+
+
+def test_nan_in_a_list_stays_nan(store):
+    store.apply([driver, blobs])
+    store.push("blobs_push", blob_rows([2.0, float("nan")]), to=PushMode.ONLINE)
+    rates = store.get_online_features(["blobs:rates"], [{"driver_id": 2}]).to_dict()["rates"][0]
+    assert rates[0] == 2.0 and rates[1] != rates[1]
+
+
+def test_the_tenants_entity_may_have_any_name(store, shoal):
+    company = Entity(name="company", join_keys=["tenant_id"], value_type=ValueType.STRING)
+    view = FeatureView(
+        name="company_drivers",
+        entities=[company, driver],
+        schema=[
+            Field(name="tenant_id", dtype=String),
+            Field(name="driver_id", dtype=Int64),
+            Field(name="stars", dtype=Int64),
+        ],
+        source=PushSource(name="stars_push", batch_source=source),
+    )
+    store.apply([company, driver, view])
+    key = {"tenant_id": shoal.tenant, "driver_id": 7}
+    rows = pd.DataFrame([{**key, "stars": 5, "event_timestamp": now(), "created": now()}])
+    store.push("stars_push", rows, to=PushMode.ONLINE)
+    got = store.get_online_features(["company_drivers:stars"], [key]).to_dict()
+    assert got["stars"] == [5]
+
+
+def test_a_view_without_an_entity_is_refused(store):
+    view = FeatureView(
+        name="nobody",
+        entities=[],
+        schema=[Field(name="n", dtype=Int64)],
+        source=PushSource(name="nobody_push", batch_source=source),
+    )
+    with pytest.raises(ValueError, match=r"has one entity .* this one has none"):
+        store.apply([view])
+
+
+def test_pushing_works_outside_the_repositorys_folder(shoal, tmp_path, monkeypatch):
+    where = f'url: "http://127.0.0.1:{shoal.port}", key: shoal_id_secret'
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    repository.mkdir()
+    elsewhere.mkdir()
+    (repository / "feature_store.yaml").write_text(
+        f"""
+project: shoal
+provider: local
+registry: registry.db
+online_store: {{type: shoal_features.feast_online.ShoalOnlineStore, {where}}}
+offline_store: {{type: shoal_features.feast_offline.ShoalOfflineStore, {where}}}
+entity_key_serialization_version: 3
+"""
+    )
+    monkeypatch.chdir(elsewhere)
+    store = FeatureStore(repo_path=str(repository))
+    store.apply([driver, stats])
+    store.push("stats_push", frame(driver_id=[1]), to=PushMode.ONLINE_AND_OFFLINE)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ["shoal", "local"])
+def test_materialize_loads_a_views_parquet_file(store, tmp_path, engine):
+    if engine == "local":
+        config = store.config.model_copy()
+        config.batch_engine_config = "local"
+        store = FeatureStore(config=config)
+    t = now() - 10 * HOUR
+    rows = frame(driver_id=[1, 1, 2], rate=[0.1, 0.2, 0.9])
+    rows["event_timestamp"] = [t, t + HOUR, t + 2 * HOUR]
+    rows.rename(columns={"rate": "conv_rate"}).to_parquet(tmp_path / "driver_stats.parquet")
+    hourly = FeatureView(
+        name="driver_hourly_stats",
+        entities=[driver],
+        ttl=timedelta(days=1),
+        schema=[
+            Field(name="rate", dtype=Float64),
+            Field(name="trips", dtype=Int64),
+            Field(name="last_five", dtype=Array(Int64)),
+        ],
+        source=FileSource(
+            name="hourly",
+            path=str(tmp_path / "driver_stats.parquet"),
+            timestamp_field="event_timestamp",
+            created_timestamp_column="created",
+            field_mapping={"conv_rate": "rate"},
+        ),
+    )
+    names = [f"driver_hourly_stats:{n}" for n in ("rate", "trips", "last_five")]
+    store.apply([driver, hourly])
+    store.materialize(t, t + HOUR)
+    got = store.get_online_features(names, [{"driver_id": 1}, {"driver_id": 2}]).to_dict()
+    assert got["rate"] == [0.2, None]
+    store.materialize_incremental(now())
+    got = store.get_online_features(names, [{"driver_id": 1}, {"driver_id": 2}]).to_dict()
+    assert got["rate"] == [0.2, 0.9]
+    assert list(got["last_five"][0]) == [1, 2, 3]
+    asked = pd.DataFrame({"driver_id": [1, 1], "event_timestamp": [t, t + 3 * HOUR]})
+    assert store.get_historical_features(asked, names).to_df()["rate"].tolist() == [0.1, 0.2]

@@ -17,7 +17,7 @@ from shoal_features.handlers.serving import MAX_IDS
 from shoal_features.ingest import ingest_events
 from shoal_features.registry import Registry
 from shoal_features.routes import routes
-from shoal_features.views import Feature, View
+from shoal_features.views import MAX_FEATURES, Feature, View
 
 from .shared import REGISTRY
 
@@ -193,6 +193,31 @@ async def test_a_user_has_their_own_features_and_public_views(stores):
         assert (await ana.post("/features/batch", json=mixed)).status_code == 403
         mixed["features"] = ["name"]
         assert (await ana.post("/features/batch", json=mixed)).status_code == 200
+
+
+async def test_a_row_without_any_feature_is_rejected(profile):
+    bare = {"user": "1", "event_timestamp": now()}
+    for to in ("online", "offline"):
+        body = {"rows": [bare, bare | {"n": 1}], "to": to}
+        answer = (await profile.post("/features/views/profile/rows", json=body)).json()
+        assert "no feature of profile" in answer["rejected"][0]["error"] or to == "offline"
+
+
+@pytest.mark.parametrize("count", [MAX_FEATURES, MAX_FEATURES + 1])
+async def test_every_registered_view_can_be_pushed_to(http, count):
+    wide = replace(
+        PLAIN, name="wide", features=tuple(Feature(f"f{n}", "int64") for n in range(count))
+    )
+    body = {"views": [*(asdict(v) for v in REGISTRY.views), asdict(wide)]}
+    answer = await http.put("/features/definitions", json=body)
+    if count > MAX_FEATURES:
+        assert answer.status_code == 422 and "several views" in answer.text
+        return
+    row = {"user": "1", "event_timestamp": now(), **{f"f{n}": n for n in range(count)}}
+    answer = await http.post("/features/views/wide/rows", json={"rows": [row]})
+    assert answer.status_code == 200 and not answer.json()["rejected"]
+    got = await http.get(f"/features?user=1&features=f0,f{count - 1}")
+    assert got.json()["features"] == {"f0": 0, f"f{count - 1}": count - 1}
 
 
 async def test_a_public_view_names_whom_it_is_public_to(http):

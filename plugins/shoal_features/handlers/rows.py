@@ -10,11 +10,12 @@ from shoal import Invalid, TenantContext, Text, off_loop, requires
 from ..catalog import load_registry
 from ..online import write_rows
 from ..values import parse_time
-from ..views import USER
+from ..views import MAX_FEATURES, USER
 from .requests import PARQUET, check_time, encode_parquet, find_view, import_offline_modules
 
-MAX_WRITTEN, MAX_FEATURES = 10_000, 500
-
+MAX_WRITTEN = 10_000
+MAX_FIELDS = MAX_FEATURES + 4
+"""Features of a row, and its entity, tenant and times."""
 
 DESTINATIONS = ("online", "offline", "online_and_offline")
 PUSH_SCHEMA = {
@@ -30,7 +31,7 @@ PUSH_SCHEMA = {
                         "rows": {
                             "type": "array",
                             "maxItems": MAX_WRITTEN,
-                            "items": {"type": "object", "maxProperties": MAX_FEATURES},
+                            "items": {"type": "object", "maxProperties": MAX_FIELDS},
                         },
                         "to": {"enum": DESTINATIONS, "default": "online"},
                     },
