@@ -144,12 +144,13 @@ def historical(
     tenant: str = TENANT,
     entity: str = typer.Option("", help="The entity type, where several have the join key."),
     known_by: str = typer.Option("", help="Only what was known by this time."),
+    time_zone: str = typer.Option("", help="Of times without a zone, such as Europe/Lisbon."),
 ) -> None:
     """Join features to entity rows, point in time; the result is in no order."""
     arguments = {"features": features.split(","), "entity": entity, "known_by": known_by}
 
     def upload(client: Any, name: str) -> None:
-        _upload_rows(client, name, entities, entity)
+        _upload_rows(client, name, entities, entity, time_zone)
 
     _join(tenant, output, arguments, upload)
 
@@ -180,7 +181,7 @@ def consistency(
         raise typer.Exit(1)
 
 
-def _upload_rows(client: Any, name: str, file: Path, entity: str) -> None:
+def _upload_rows(client: Any, name: str, file: Path, entity: str, time_zone: str) -> None:
     """Upload the rows of a Parquet file to a data set."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -196,7 +197,8 @@ def _upload_rows(client: Any, name: str, file: Path, entity: str) -> None:
             names = [entity if n in ids else n for n in names]
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_batches([batch]).rename_columns(names), sink)
-        client.features.upload(name=name, body=sink.getvalue().to_pybytes())
+        zone = {"time_zone": time_zone} if time_zone else {}
+        client.features.upload(name=name, body=sink.getvalue().to_pybytes(), **zone)
 
 
 def _join(

@@ -185,16 +185,17 @@ def rename_columns(table: pa.Table, key: str) -> pa.Table:
 
 
 def encode_json_rows(table: pa.Table) -> bytes:
-    """`{"rows": [{…}, …]}`; NaN and infinities become null, bytes base64."""
+    """`{"rows": [{…}, …]}`; NaN and infinities become null, bytes base64.
+
+    What JSON has no type for, such as a decimal, becomes text.
+    """
     return orjson.dumps({"rows": table.to_pylist()}, default=_to_plain, option=orjson.OPT_UTC_Z)
 
 
 def _to_plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _to_arrow_value(dtype: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -73,13 +74,18 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def parse_time(text: Any) -> datetime:
+def parse_time(text: Any, zone: ZoneInfo | None = None) -> datetime:
     """A time in ISO 8601 with a zone, such as RFC 3339's, in UTC.
 
     What is finer than a microsecond is cut off.
 
+    Args:
+        text: The time.
+        zone: Where a time without a zone is; None where it must have one.
+
     Raises:
-        ValueError: When it is not a time, has no zone or is not in the years 1 to 9999.
+        ValueError: When it is not a time, has no zone, is not in the years 1 to 9999, or
+            is one of those that `zone` has twice or never, as its clocks change.
     """
     if not isinstance(text, str):
         raise ValueError(f"a time must be a text like 2026-11-23T10:00:00Z, not {text!r:.60}")
@@ -87,6 +93,10 @@ def parse_time(text: Any) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r:.60} is not a time like 2026-11-23T10:00:00Z") from None
+    if time.tzinfo is None and zone is not None:
+        time = time.replace(tzinfo=zone)
+        if time.utcoffset() != time.replace(fold=1).utcoffset():
+            raise ValueError(f"{text} is when clocks change in {zone.key}: write its offset")
     to_micros(time)
     try:
         return time.astimezone(UTC)

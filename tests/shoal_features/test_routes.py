@@ -580,3 +580,97 @@ async def test_a_data_set_needs_a_name_and_rows(http):
     )
     answer = await http.post("/features/datasets/mine", content=parquet(naive))
     assert answer.status_code == 422 and "with a zone" in answer.json()["detail"]
+
+
+async def join(http, rows, accept_parquet=False, send_parquet=False, **body):
+    body = {"features": ["n"], "entity": "user", **body}
+    headers, options = {}, {"json": {"entities": rows, **body}}
+    if accept_parquet:
+        headers["accept"] = PARQUET
+    if send_parquet:
+        sink = io.BytesIO()
+        pq.write_table(rows, sink)
+        query = {k: ",".join(v) if isinstance(v, list) else v for k, v in body.items()}
+        headers["content-type"] = PARQUET
+        options = {"content": sink.getvalue(), "params": query}
+    answer = await http.post("/features/historical", headers=headers, **options)
+    if not answer.is_success:
+        return answer
+    if accept_parquet:
+        return pq.read_table(io.BytesIO(answer.content)).to_pylist()
+    return answer.json()["rows"]
+
+
+OWN = {
+    "label": [True, None, False],
+    "weight": [1, 2, 3],
+    "board": ["b", None, "é"],
+    "score": [0.5, 2.5, None],
+}
+
+
+@pytest.mark.parametrize("send", [False, True])
+@pytest.mark.parametrize("accept", [False, True])
+async def test_other_columns_are_given_back(profile, send, accept):
+    await push(profile, {"user": "1", "event_timestamp": now(-60), "n": 7}, to="offline")
+    ids, at = ["2", "1", "1"], datetime.now(UTC) - timedelta(seconds=9)
+    names = ["user", "event_timestamp", *OWN, "n"]
+    expected = [{n: OWN[n][i] for n in OWN} | {"n": (None, 7, 7)[i]} for i in range(3)]
+    if send:
+        rows = pa.table({"user": ids, "event_timestamp": pa.array([at] * 3), **OWN})
+    else:
+        rows = [
+            {"user": id, "event_timestamp": at.isoformat(), **{n: OWN[n][i] for n in OWN}}
+            for i, id in enumerate(ids)
+        ]
+    got = await join(profile, rows, accept, send)
+    assert [list(row) for row in got] == [names] * 3
+    assert [{n: row[n] for n in expected[0]} for row in got] == expected
+    assert [row["user"] for row in got] == ids
+
+
+async def test_columns_that_cannot_be_given_back_are_refused(profile):
+    for more, message in (
+        ({"n": 1}, "a feature has this name"),
+        ({"label": {"a": 1}}, "must all be text"),
+        ({f"c{i}": 1 for i in range(100)}, "at most 100 columns"),
+    ):
+        answer = await join(profile, [{"user": "1", "event_timestamp": now(), **more}])
+        assert answer.status_code == 422 and message in answer.text, answer.text
+    both = [{"user": "1", "user_id": "1", "event_timestamp": now()}]
+    assert (await join(profile, both)).status_code == 422
+
+
+@pytest.mark.parametrize("send", [False, True])
+@pytest.mark.parametrize(
+    ("naive", "zone", "utc"),
+    [
+        (datetime(2026, 7, 1, 12), "Europe/Lisbon", datetime(2026, 7, 1, 11, tzinfo=UTC)),
+        (datetime(2026, 1, 1, 12), "Asia/Kolkata", datetime(2026, 1, 1, 6, 30, tzinfo=UTC)),
+        (datetime(2026, 1, 1, 12), None, None),
+        (datetime(2026, 1, 1, 12), "Mars/Olympus", None),
+        (datetime(2026, 1, 1, 12), "../etc/passwd", None),
+        (datetime(2026, 10, 25, 1, 30), "Europe/Lisbon", None),  # twice
+        (datetime(2026, 3, 29, 1, 30), "Europe/Lisbon", None),  # never
+    ],
+)
+async def test_naive_times_are_of_the_stated_zone(profile, send, naive, zone, utc):
+    if send:
+        rows = pa.table({"user": ["1"], "event_timestamp": pa.array([naive], pa.timestamp("us"))})
+    else:
+        rows = [{"user": "1", "event_timestamp": naive.isoformat()}]
+    got = await join(profile, rows, True, send, **({"time_zone": zone} if zone else {}))
+    if utc is None:
+        assert got.status_code == 422, got.text
+        assert "zone" in got.text or "clocks change" in got.text
+    else:
+        assert got[0]["event_timestamp"] == utc
+
+
+async def test_a_data_set_refuses_columns_that_it_would_lose(http):
+    sink = io.BytesIO()
+    at = pa.array([datetime.now(UTC)])
+    pq.write_table(pa.table({"user": ["1"], "event_timestamp": at, "label": [1]}), sink)
+    headers = {"content-type": PARQUET}
+    answer = await http.post("/features/datasets/x", content=sink.getvalue(), headers=headers)
+    assert answer.status_code == 422 and "label" in answer.text

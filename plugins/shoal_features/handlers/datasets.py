@@ -26,7 +26,13 @@ UPLOAD_SCHEMA = {
             "in": "query",
             "schema": {"type": "string", "maxLength": 512},
             "description": "the entity type, where several have the join key",
-        }
+        },
+        {
+            "name": "time_zone",
+            "in": "query",
+            "schema": {"type": "string", "maxLength": 64},
+            "description": "where times without a zone are, such as Europe/Lisbon",
+        },
     ],
     "requestBody": {
         "required": True,
@@ -42,16 +48,26 @@ async def upload(
     dataset, registry = await _open_dataset(name), await load_registry(ctx)
     import pyarrow as pa
 
-    from ..historical_request import check_entity_rows, parse_entity_rows
+    from ..historical_request import (
+        check_entity_rows,
+        own_columns,
+        parse_entity_rows,
+        parse_zone,
+    )
 
     entity = request.query_params.get("entity") or None
+    zone = parse_zone(request.query_params.get("time_zone"))
 
     def read(body: bytes) -> pa.Table:
         try:
-            rows, _, _ = parse_entity_rows(decode_parquet(body), registry, entity, [])
+            table = decode_parquet(body)
+            rows, key, _ = parse_entity_rows(table, registry, entity, [], zone)
         except (pa.ArrowException, OSError) as error:
             raise Malformed(f"the body is not Parquet: {error}") from error
         check_entity_rows(rows)
+        if own := own_columns(table, key).column_names:
+            message = f"a data set has no other columns, as its result has no order: {own[0]}"
+            raise invalid("body", message)
         return rows
 
     rows = await off_loop(read, await request.body())

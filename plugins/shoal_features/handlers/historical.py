@@ -34,7 +34,7 @@ HISTORICAL_SCHEMA = {
             "schema": {"type": "string", "maxLength": 100_000},
             "description": "with a Parquet body, in place of the field",
         }
-        for name in ("features", "entity", "known_by")
+        for name in ("features", "entity", "known_by", "time_zone")
     ],
     "requestBody": {
         "content": {
@@ -46,7 +46,7 @@ HISTORICAL_SCHEMA = {
                         "entities": {
                             "type": "array",
                             "maxItems": MAX_ROWS,
-                            "items": {"type": "object", "maxProperties": 5},
+                            "items": {"type": "object", "maxProperties": 100},
                         },
                         "features": {
                             "type": "array",
@@ -57,6 +57,7 @@ HISTORICAL_SCHEMA = {
                         "entity": {"type": "string", "maxLength": 512},
                         "as_of": {"type": "string", "format": "date-time"},
                         "known_by": {"type": "string", "format": "date-time"},
+                        "time_zone": {"type": "string", "maxLength": 64},
                     },
                 }
             },
@@ -73,11 +74,12 @@ async def historical(
     """Features at the times of entity rows, or with `as_of` of all entities.
 
     JSON in and out, or Parquet by Content-Type and Accept; with a Parquet body,
-    `features`, `entity` and `known_by` are in the query.
+    `features`, `entity`, `known_by` and `time_zone` are in the query. Other columns of
+    the entity rows are given back.
     """
     await import_offline_modules()
     from ..historical_query import all_entities, plan_query
-    from ..historical_request import check_entity_rows
+    from ..historical_request import check_entity_rows, check_text
     from ..rows import encode_json_rows, rename_columns
 
     registry = await load_registry(ctx)
@@ -95,6 +97,8 @@ async def historical(
             " use the job features.historical"
         )
     check_entity_rows(rows)
+    if wanted.own is not None:
+        check_text(wanted.own)
     try:
         query = await plan_query(
             ctx.stores, features, rows, known_by=wanted.known_by, cutoff=wanted.cutoff
@@ -102,6 +106,7 @@ async def historical(
     except ValueError as error:
         raise invalid("entities.0.known_by", str(error)) from error
     table = rename_columns(await anyio.to_thread.run_sync(query.run), wanted.key)
+    table = wanted.add_own(table)
     if PARQUET in request.headers.get("accept", ""):
         return Response(encode_parquet(table), media_type=PARQUET)
     return Response(await anyio.to_thread.run_sync(encode_json_rows, table), media_type=JSON)
