@@ -84,8 +84,8 @@ def parse_time(text: Any, zone: ZoneInfo | None = None) -> datetime:
         zone: Where a time without a zone is; None where it must have one.
 
     Raises:
-        ValueError: When it is not a time, has no zone, is not in the years 1 to 9999, or
-            is one of those that `zone` has twice or never, as its clocks change.
+        ValueError: When it is not a time, has no zone, is not in the years 1 to 9999,
+            or is one that `zone` has twice or never, as its clocks change.
     """
     if not isinstance(text, str):
         raise ValueError(f"a time must be a text like 2026-11-23T10:00:00Z, not {text!r:.60}")

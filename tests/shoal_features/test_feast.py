@@ -554,3 +554,28 @@ def test_materialize_loads_a_views_parquet_file(store, tmp_path, engine):
     assert list(got["last_five"][0]) == [1, 2, 3]
     asked = pd.DataFrame({"driver_id": [1, 1], "event_timestamp": [t, t + 3 * HOUR]})
     assert store.get_historical_features(asked, names).to_df()["rate"].tolist() == [0.1, 0.2]
+
+
+def test_services_are_registered_and_removed(shoal, store):
+    from shoal_features.feast_http import call
+
+    def registered() -> dict:
+        return call(store.config.online_store, "GET", "/features/views").json()["services"]
+
+    shared = registered()
+    config = store.config.model_copy()
+    config.registry_config = {
+        "path": store.config.registry.path,
+        "registry_store_type": "shoal_features.feast_registry.ShoalRegistryStore",
+        "url": f"http://127.0.0.1:{shoal.port}",
+        "key": "shoal_id_secret",
+    }
+    config._registry = None
+    kept = FeatureStore(config=config)
+    kept.apply([driver, stats, profile])
+    assert registered() == shared | {"profile": ["driver_stats:rate", "driver_stats:city"]}
+    kept.push("stats_push", frame(driver_id=[1]))
+    answer = call(store.config.online_store, "GET", "/features?driver=1&features=profile").json()
+    assert answer["features"] == {"rate": 0.5, "city": "é"}
+    kept.apply([driver, stats], objects_to_delete=[profile], partial=False)
+    assert registered() == shared
