@@ -26,7 +26,7 @@ def hash_per_entity(client: redis.Redis) -> None:
     pipe = client.pipeline(transaction=False)
     for i in range(N):
         fields = {
-            n: pack("int64" if k % 2 else "float64", v, now, now)
+            n: pack(b"abcd", "int64" if k % 2 else "float64", v, now, now)
             for k, (n, v) in enumerate(zip(NAMES, values(i), strict=True))
         }
         pipe.hset(f"acme:user:{i}", mapping=fields)

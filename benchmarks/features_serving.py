@@ -275,13 +275,17 @@ async def run(
     import redis.asyncio as redis
 
     from shoal_features.values import pack
+    from shoal_features.views import Feature, View
 
     client = redis.from_url(redis_url)
     now = time.time_ns() // 1000
+    features = tuple(Feature(n, "float64") for n in NAMES)
+    view = View("wide", "user", "user_id", "plain", features)
+    ids = {f.name: view.identity(f) for f in features}
     for row in rows():
         await client.hset(
-            f"bench:user:{row['user_id']}",
-            mapping={n: pack("float64", row[n], now, now) for n in NAMES},
+            f"bench:features:values:user:{row['user_id']}",
+            mapping={n: pack(ids[n], "float64", row[n], now, now) for n in NAMES},
         )
     for peer_port in filter(None, (feast_port, floor_port)):
         await wait_for(peer_port)  # nothing starts while something is measured

@@ -16,6 +16,7 @@ HLL_ABOVE = 10_000
 """Distinct values of one entity above which HyperLogLog estimates their number."""
 
 DAY = 86_400
+IDENTITY = b"shoal_identity"
 TIME = pa.timestamp("us", "UTC")
 _ARROW = {
     "int32": pa.int32(),
@@ -40,14 +41,19 @@ def arrow_type(dtype: str) -> pa.DataType:
 def offline_schema(view: View) -> pa.Schema:
     """The columns of a view's offline table.
 
-    `entity`, `event_timestamp`, `created`, then a column per feature.
+    `entity`, `event_timestamp`, `created`, then a column per feature, whose metadata
+    has its identity.
     """
     head = [
         pa.field("entity", pa.string()),
         pa.field("event_timestamp", TIME),
         pa.field("created", TIME),
     ]
-    return pa.schema(head + [pa.field(f.name, arrow_type(f.dtype)) for f in view.features])
+    columns = [
+        pa.field(f.name, arrow_type(f.dtype), metadata={IDENTITY: view.identity(f).hex()})
+        for f in view.features
+    ]
+    return pa.schema(head + columns)
 
 
 @contextmanager

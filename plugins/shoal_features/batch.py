@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -101,12 +101,20 @@ def _run_on_ray(part: Callable[[int], pa.Table], parts: int) -> Iterator[pa.Tabl
     yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def encode_rows(view: View, rows: pa.Table) -> Iterable[OnlineRow]:
-    """The rows of an offline table as they are stored online."""
+def encode_rows(
+    view: View, rows: pa.Table, names: Collection[str] | None = None
+) -> Iterable[OnlineRow]:
+    """The rows of an offline table as they are stored online.
+
+    `names`: only these features.
+    """
     events, created = (rows[n].cast(pa.int64()).to_pylist() for n in ("event_timestamp", "created"))
-    columns = [(f, rows[f.name].to_pylist()) for f in view.features]
+    wanted = [f for f in view.features if names is None or f.name in names]
+    columns = [(f, rows[f.name].to_pylist()) for f in wanted]
     for n, entity in enumerate(rows["entity"].to_pylist()):
-        values = {f.name: pack(f.dtype, c[n], events[n], created[n]) for f, c in columns}
+        values = {
+            f.name: pack(view.identity(f), f.dtype, c[n], events[n], created[n]) for f, c in columns
+        }
         yield OnlineRow(entity, values)
 
 
@@ -116,9 +124,11 @@ async def restore_online(stores: Any, view: View, start: datetime, end: datetime
     Returns:
         How many values replaced others or are new.
     """
-    rows = await offline.read_range(stores.lake, view, start, end, latest=True)
-    now = time.time_ns() // 1000
-    return await write_rows(stores.online, view, encode_rows(view, rows), now)
+    now, written = time.time_ns() // 1000, 0
+    for names, rows in await offline.read_newest(stores.lake, view, start, end):
+        encoded = encode_rows(view, rows, names)
+        written += await write_rows(stores.online, view, encoded, now)
+    return written
 
 
 async def rebuild_windows(stores: Any, view: View, *, batch_size: int = 5_000) -> int:

@@ -17,7 +17,7 @@ from .aggregation import TIME, arrow_type, offline_schema, open_engine, values_a
 from .archive import Archive, accepted_until, open_archive
 from .asof import as_of
 from .extraction import event_rows_sql
-from .offline import ParquetFiles, history_files, part_numbers
+from .offline import NULLS, ParquetFiles, group_by_given, history_files, part_numbers
 from .values import to_micros
 from .views import Feature, View
 
@@ -91,11 +91,15 @@ class HistoricalQuery:
         entities = pl.from_arrow(rows["entity"])
         assert isinstance(entities, pl.Series)
         wanted = {"entity", "event_timestamp", "created", *names}
-        columns = pa.schema([f for f in offline_schema(view) if f.name in wanted])
+        columns = pa.schema([f for f in offline_schema(view) if f.name in wanted] + [NULLS])
         few = entities.unique() if len(entities) <= MAX_ENTITIES_TO_FILTER else None
         history = self.tables[view.name].rows(columns, few, (k, self.parts))
         known_by = "known_by" if self.cutoff else self.known_by
-        return as_of(rows, history, names, view.ttl, known_by)
+        found: dict[str, pa.ChunkedArray] = {}
+        for mask, some in group_by_given(history, [columns.field(n) for n in names]):
+            joined = as_of(rows, history.filter(mask), some, view.ttl, known_by)
+            found |= {name: joined[name] for name in some}
+        return pa.table(found)
 
     def _count_windows(self, view: View, rows: pa.Table) -> pa.Table:
         if self.archive is None or not self.archive.count() or not rows.num_rows:

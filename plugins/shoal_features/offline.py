@@ -8,16 +8,23 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from .aggregation import offline_schema
+from .aggregation import IDENTITY, offline_schema
 from .views import View
 
-COLUMNS = ("entity", "event_timestamp", "created", "at", "known_by")
+NULLS = pa.field("nulls:", pa.string())
+"""The identities of the features that a row gives as null, separated by spaces.
+
+It says nothing of a feature that is null and not among them: the view had none such.
+"""
+
+COLUMNS = ("entity", "event_timestamp", "created", "at", "known_by", NULLS.name)
 """Columns that are no feature's."""
 
 CLOSE = 1e-9
@@ -38,18 +45,14 @@ def table_name(view: View) -> str:
 
 
 def stored_name(column: pa.Field) -> str:
-    """The name of a column in the lake: a feature's has its type, `boards_30d:int64`.
+    """The name of a column in the lake: a feature's has its identity, `n:1f0c33ab`.
 
-    For a feature may be removed and its name used again with another type. The lake
-    does not tell upper from lower case, so a name with both also has a hash.
+    For a feature may be removed, and its name used again for something else. It also
+    tells names apart that differ by case only, which the lake does not.
     """
     if column.name in COLUMNS:
         return str(column.name)
-    kind = re.sub(r"[^a-z0-9]+", "_", str(column.type).lower()).strip("_")
-    name = f"{column.name}:{kind}"
-    if column.name == column.name.lower():
-        return name
-    return f"{name}:{hashlib.sha256(column.name.encode()).hexdigest()[:8]}"
+    return f"{column.name}:{column.metadata[IDENTITY].decode()}"
 
 
 def utc_day(time: datetime) -> date:
@@ -146,19 +149,70 @@ async def read_range(
         end: None for no end.
         latest: Only the newest row of each entity.
     """
+    columns = offline_schema(view)
+    table = await _read_between(lake, view, start, end, columns)
+    return _newest(table, columns) if latest else table
+
+
+async def read_newest(
+    lake: Any, view: View, start: datetime | None, end: datetime | None
+) -> list[tuple[list[str], pa.Table]]:
+    """Each entity's newest row of those in [start, end] that give some features.
+
+    Returns:
+        Names of features, and the rows that are newest of those that give them.
+    """
+    columns = offline_schema(view)
+    table = await _read_between(lake, view, start, end, columns.append(NULLS))
+    fields = [columns.field(f.name) for f in view.features]
+    return [
+        (names, _newest(table.filter(mask), columns))
+        for mask, names in group_by_given(table, fields)
+    ]
+
+
+async def _read_between(
+    lake: Any, view: View, start: datetime | None, end: datetime | None, columns: pa.Schema
+) -> pa.Table:
     end = end or datetime(9999, 12, 30, tzinfo=UTC)
-    table = (await history_files(lake, view, start, end)).rows(offline_schema(view), None)
+    table = (await history_files(lake, view, start, end)).rows(columns, None)
     times = table["event_timestamp"]
     inside = pc.less_equal(times, pa.scalar(end, times.type))
     if start:
         inside = pc.and_(inside, pc.greater_equal(times, pa.scalar(start, times.type)))
-    table = table.filter(inside)
-    if not latest or not table.num_rows:
-        return table
+    return table.filter(inside)
+
+
+def _newest(table: pa.Table, columns: pa.Schema) -> pa.Table:
+    """The newest row of each entity."""
+    if not table.num_rows:
+        return table.select(columns.names)
     frame = pl.DataFrame(pl.from_arrow(table))
     frame = frame.sort("event_timestamp", "created", maintain_order=True)
     newest = frame.unique("entity", keep="last", maintain_order=True)
-    return _conform(newest.to_arrow(), offline_schema(view))
+    return _conform(newest.to_arrow(), columns)
+
+
+def group_by_given(
+    rows: pa.Table, columns: Sequence[pa.Field]
+) -> list[tuple[pa.ChunkedArray, list[str]]]:
+    """Which rows give which features: masks of rows, and the features of each."""
+    groups: dict[bytes, tuple[pa.ChunkedArray, list[str]]] = {}
+    for column in columns:
+        mask = _given_mask(rows, column)
+        key = np.packbits(mask.to_numpy()).tobytes()
+        groups.setdefault(key, (mask, []))[1].append(column.name)
+    return list(groups.values())
+
+
+def _given_mask(rows: pa.Table, column: pa.Field) -> pa.ChunkedArray:
+    """Which rows, read with the column `NULLS`, give a feature, as null or not."""
+    value = rows[column.name]
+    if not value.null_count:
+        return pa.chunked_array([pa.array(np.ones(rows.num_rows, bool))])
+    identity = column.metadata[IDENTITY].decode()
+    as_null = pc.fill_null(pc.match_substring(rows[NULLS.name], identity), False)
+    return pc.or_(pc.is_valid(value), as_null)
 
 
 async def append_rows(lake: Any, view: View, rows: pa.Table) -> int:
@@ -168,7 +222,16 @@ async def append_rows(lake: Any, view: View, rows: pa.Table) -> int:
         How many rows.
     """
     columns = offline_schema(view)
-    rows = _conform(rows, columns).rename_columns([stored_name(f) for f in columns])
+    rows = _conform(rows, columns)
+    nulls = [
+        pc.if_else(pc.is_null(rows[f.name]), view.identity(f).hex(), pa.scalar(None, pa.string()))
+        for f in view.features
+        if rows[f.name].null_count
+    ]
+    rows = rows.rename_columns([stored_name(f) for f in columns])
+    if nulls:
+        joined = pc.binary_join_element_wise(*nulls, " ", null_handling="skip")
+        rows = rows.append_column(NULLS, joined)
     days = pc.cast(rows["event_timestamp"], pa.date32())
     for day in sorted(set(days.to_pylist())):
         of_day = rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))

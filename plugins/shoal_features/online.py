@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import keys
-from .values import CODE_AT, CODES, JSON_AT, WINDOW, StoredValue, fit_number, unpack
+from .values import IDENTITY_AT, JSON_AT, StoredValue, fit_number, unpack
 from .views import Feature, View
 from .window_scripts import APPLY_SCRIPT, READ_SCRIPT
 from .windows import EventRow, WindowPlan, lifetime_ms
@@ -21,8 +21,8 @@ WINDOWS_PER_SCRIPT = 8
 """Windows of different lengths that one script reads."""
 
 WRITE_SCRIPT = """
--- Write values of one entity; each replaces the stored one unless that is newer by
--- (event time, created time). Returns the number of values written.
+-- Write values of one entity; each replaces the stored one unless that is of the same
+-- feature and newer by (event time, created time). Returns the number of values written.
 -- KEYS: 1 the entity's values (hash)
 -- ARGV: 1 lifetime of the entity in ms (0: no limit), then field, stored value, …
 local left = redis.call('PTTL', KEYS[1])  -- -2: no such key, -1: no expiry
@@ -31,7 +31,7 @@ for at = 2, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
 local now = redis.call('HMGET', KEYS[1], unpack(fields))
 for i, field in ipairs(fields) do
   local raw, newer = ARGV[2 * i + 1], true
-  if now[i] then
+  if now[i] and now[i]:sub(15, 18) == raw:sub(15, 18) then
     local event, created = struct.unpack('>I7I7', raw)
     local old, known = struct.unpack('>I7I7', now[i])
     newer = event > old or (event == old and created >= known)
@@ -88,7 +88,7 @@ class ReadPlan:
         self.features = list(features)
         self.names = [f.name for _, f in features]
         self._prefixes = [b'"%s":' % n.encode() for n in self.names]
-        self._codes = [_stored_code(v, f) for v, f in features]
+        self._identities = [v.identity(f) for v, f in features]
         self._ttls = [view.ttl * 1_000_000 if view.ttl else None for view, _ in features]
         self._windows = []
         for view in dict.fromkeys(v for v, f in features if v.kind == "stream" and f.window):
@@ -113,7 +113,7 @@ class ReadPlan:
                 continue
             stored: StoredValue = unpack(raw)
             ttl = self._ttls[i]
-            if stored.code != self._codes[i]:  # of a removed feature with this name
+            if stored.identity != self._identities[i]:  # of another feature with this name
                 values.append(ServedValue(b"null", reason="missing"))
             elif ttl is not None and stored.event + ttl < now:
                 values.append(ServedValue(b"null", stored.event, stored.created, "expired"))
@@ -134,7 +134,7 @@ class ReadPlan:
             if raw is not None:
                 ttl = self._ttls[i]
                 fresh = ttl is None or int.from_bytes(raw[:7], "big") + ttl >= now
-                if fresh and raw[CODE_AT:JSON_AT] == self._codes[i]:
+                if fresh and raw[IDENTITY_AT:JSON_AT] == self._identities[i]:
                     json = counted[i] if counted and i in counted else raw[JSON_AT:]
             parts.append(self._prefixes[i] + json)
         return b"{" + b",".join(parts) + b"}"
@@ -183,13 +183,6 @@ class _WindowRead:
             for (i, feature), raw in zip(script.items(), reply, strict=True):
                 values[i] = fit_number(feature.dtype, raw)
         return values
-
-
-def _stored_code(view: View, feature: Feature) -> bytes:
-    if view.kind == "stream" and feature.window:
-        return WINDOW
-    code = CODES[feature.scalar]
-    return code.upper() if feature.dtype.endswith("[]") else code
 
 
 async def read_values(

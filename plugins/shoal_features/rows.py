@@ -48,8 +48,8 @@ class PushedRow:
     def to_online(self, view: View, now: int) -> OnlineRow:
         """The row as it is stored online. `now` is in µs since 1970."""
         created = now if self.created is None else self.created
-        types = {f.name: f.dtype for f in view.features}
-        values = {n: pack(types[n], v, self.event, created) for n, v in self.values.items()}
+        features = {f.name: (view.identity(f), f.dtype) for f in view.features}
+        values = {n: pack(*features[n], v, self.event, created) for n, v in self.values.items()}
         return OnlineRow(self.entity, values)
 
 

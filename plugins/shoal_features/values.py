@@ -1,8 +1,9 @@
 """The stored form of a value in the online store.
 
-Event time and created time come first (µs since 1970, 7 bytes each, big-endian), then a
-byte for the type, then the value as JSON. Lua scripts compare the times at their fixed
-places, and responses are put together from the stored JSON without parsing it.
+Event time and created time come first (µs since 1970, 7 bytes each, big-endian), then
+four bytes for the feature (`View.identity`), then the value as JSON. Lua scripts
+compare these at their fixed places, and responses are put together from the stored JSON
+without parsing it.
 """
 
 import base64
@@ -15,26 +16,11 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-CODES = {
-    "int64": b"l",
-    "int32": b"i",
-    "float64": b"d",
-    "float32": b"f",
-    "string": b"s",
-    "bool": b"b",
-    "unix_timestamp": b"t",
-    "bytes": b"y",
-}
-"""Scalar type → its byte. A list has the code of its elements in upper case."""
-
-WINDOW = b"w"
-"""The code of a placeholder: the value is counted from the window on reading."""
-
 TIME_LIMIT = 2**53
 """Times are below this (in the year 2255), since Lua's numbers are doubles."""
 
-CODE_AT, JSON_AT = 14, 15
-"""Offsets of the type's byte and of the JSON."""
+IDENTITY_AT, JSON_AT = 14, 18
+"""Offsets of the feature's identity and of the JSON."""
 
 _BITS = {"int32": 31, "int64": 63}
 _FLOAT32 = struct.Struct("<f")
@@ -47,7 +33,7 @@ class StoredValue:
 
     event: int
     created: int
-    code: bytes
+    identity: bytes
     json: bytes
 
 
@@ -104,10 +90,11 @@ def parse_time(text: Any, zone: ZoneInfo | None = None) -> datetime:
         raise ValueError(f"the time {text} is out of range") from None
 
 
-def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
+def pack(identity: bytes, dtype: str, value: Any, event: int, created: int) -> bytes:
     """Encode a value for the online store.
 
     Args:
+        identity: The feature's (`View.identity`).
         dtype: The feature's type.
         value: As JSON or Python gives it; None for null.
         event: Event time, µs since 1970.
@@ -117,12 +104,7 @@ def pack(dtype: str, value: Any, event: int, created: int) -> bytes:
         ValueError: When the value is not of the type, or a time is before 1970 or after
             2255.
     """
-    code = CODES[dtype.removesuffix("[]")]
-    return (
-        pack_times(event, created)
-        + (code.upper() if dtype.endswith("[]") else code)
-        + to_json(dtype, value)
-    )
+    return pack_times(event, created) + identity + to_json(dtype, value)
 
 
 def pack_times(event: int, created: int) -> bytes:
@@ -141,8 +123,8 @@ def unpack(raw: bytes) -> StoredValue:
     """Decode a stored value."""
     return StoredValue(
         int.from_bytes(raw[:7], "big"),
-        int.from_bytes(raw[7:CODE_AT], "big"),
-        raw[CODE_AT:JSON_AT],
+        int.from_bytes(raw[7:IDENTITY_AT], "big"),
+        raw[IDENTITY_AT:JSON_AT],
         raw[JSON_AT:],
     )
 

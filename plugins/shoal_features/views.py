@@ -1,8 +1,10 @@
 """Feature views: what they compute, as plain data, and what makes one invalid."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import ErrorEntry, error_entry
 
@@ -122,6 +124,17 @@ class View:
         """
         unlimited = YEAR if self.kind == "batch" else 0
         return max((f.window or unlimited for f in self.features), default=0)
+
+    def identity(self, feature: Feature) -> bytes:
+        """Four bytes that tell the feature's values from those of any other.
+
+        A feature of this name in another view, of another type or computed otherwise
+        has others; descriptions and the TTL do not matter.
+        """
+        parts: list[Any] = [self.name, self.kind, feature.name, feature.dtype]
+        if self.kind != "plain":
+            parts += [feature.function, feature.column, feature.window, self.types, self.fields]
+        return hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
 
     @property
     def columns(self) -> tuple[str, ...]:

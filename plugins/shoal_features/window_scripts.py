@@ -137,8 +137,8 @@ APPLY_SCRIPT = (
 --       3 lifetime of the windows' keys in ms, 4 lifetime of the values in ms (0: no limit),
 --       5 number of columns,
 --       number of columns with distinct counts, their names…,
---       number of windowed features, their names…,
---       number of features without a window, their names…,
+--       number of windowed features, their names…, the number again, their identities…,
+--       number of features without a window, their names…, and identities…,
 --       then per event: time in µs, member, its columns as JSON (or ''),
 --       and a stored value (or '') per feature without a window
 """
@@ -154,7 +154,9 @@ local function read_names()
   at = at + #names + 1
   return names
 end
-local distinct, windowed, last = read_names(), read_names(), read_names()
+local distinct, windowed, windowed_ids = read_names(), read_names(), read_names()
+local last, last_ids = read_names(), read_names()
+local function is_of(stored, identity) return stored and stored:sub(15, 18) == identity end
 local changed, held = {}, {}
 
 local function tile_to_change(shift, index)
@@ -315,7 +317,8 @@ local fresh, newest, late, future, index = 0, nil, {}, {}, 0
 local best, seen = {}, {}
 for i, name in ipairs(last) do
   local now = redis.call('HMGET', VALUES, name, name .. ':by')
-  seen[i] = {now[1] and struct.unpack('>I7', now[1]), now[2] or ''}
+  if is_of(now[1], last_ids[i]) then seen[i] = {struct.unpack('>I7', now[1]), now[2] or ''}
+  else seen[i] = {nil, ''} end
 end
 if #distinct > 0 then record_due() end
 while at <= #ARGV and work < MAX_WORK do
@@ -346,10 +349,11 @@ for i, value in pairs(best) do
   redis.call('HSET', VALUES, last[i], value, last[i] .. ':by', seen[i][2])
 end
 if newest then
-  for _, name in ipairs(windowed) do
+  for i, name in ipairs(windowed) do
     local now = redis.call('HGET', VALUES, name)
-    if not now or struct.unpack('>I7', now) < newest then
-      redis.call('HSET', VALUES, name, struct.pack('>I7I7', newest, clock) .. 'wnull')
+    if not is_of(now, windowed_ids[i]) or struct.unpack('>I7', now) < newest then
+      local times = struct.pack('>I7I7', newest, clock)
+      redis.call('HSET', VALUES, name, times .. windowed_ids[i] .. 'null')
     end
   end
   drop_expired()

@@ -97,18 +97,23 @@ class WindowPlan:
             len(self.columns),
             len(self.distinct),
             *self.distinct,
-            len(self.windowed),
-            *(f.name for f in self.windowed),
-            len(self.last),
-            *(f.name for f in self.last),
+            *self._names(self.windowed),
+            *self._names(self.last),
         ]
         for event in events:
             arguments += [event.time, event.member, self._encode_columns(event)]
             for feature in self.last:
                 value = coerce(feature.dtype, event.columns.get(feature.column))
-                stored = "" if value is None else pack(feature.dtype, value, event.time, now)
-                arguments.append(stored)
+                if value is None:
+                    arguments.append("")
+                    continue
+                identity = self.view.identity(feature)
+                arguments.append(pack(identity, feature.dtype, value, event.time, now))
         return arguments
+
+    def _names(self, features: Sequence[Feature]) -> list[Any]:
+        names, identities = [f.name for f in features], map(self.view.identity, features)
+        return [len(names), *names, len(names), *identities]
 
     def read_arguments(self, features: Sequence[Feature]) -> list[Any]:
         """ARGV of `READ_SCRIPT` after the time, for features with a window."""

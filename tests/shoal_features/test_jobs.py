@@ -320,7 +320,8 @@ async def test_a_wrong_value_is_found(stores):
     await boards(stores, "1", ago(days=1))
     await jobs.materialize(Run(stores))
     now = int(datetime.now(UTC).timestamp() * 1e6)
-    await stores.online.hset(keys.values("user", "1"), "boards_30d", pack("int64", 77, now, now))
+    wrong = pack(BOARDS.identity(BOARDS.features[0]), "int64", 77, now, now)
+    await stores.online.hset(keys.values("user", "1"), "boards_30d", wrong)
     found = await jobs.consistency(Run(stores, sample=10, settle=0))
     assert [
         (m["feature"], m["online"], m["offline"])

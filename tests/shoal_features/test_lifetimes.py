@@ -28,7 +28,7 @@ def plain(ttl: int | None) -> View:
 @pytest.mark.parametrize("ttls", [(60, 48 * 3600), (60, None), (None, 60), (48 * 3600, 60, None)])
 async def test_values_are_kept_as_long_as_the_new_ttl_says(stores, ttls):
     online, catalog = stores.online, Catalog()
-    row = OnlineRow(ID, {"n": pack("int64", 1, NOW, NOW)})
+    row = OnlineRow(ID, {"n": pack(b"abcd", "int64", 1, NOW, NOW)})
     for step, ttl in enumerate(ttls):
         await catalog.replace("t", online, Registry((plain(ttl),)))
         if not step:
@@ -39,7 +39,7 @@ async def test_values_are_kept_as_long_as_the_new_ttl_says(stores, ttls):
 
 async def test_a_run_at_night_keeps_what_old_definitions_wrote(stores):
     online, registry = stores.online, Registry((plain(48 * 3600),))
-    row = OnlineRow(ID, {"n": pack("int64", 1, NOW, NOW)})
+    row = OnlineRow(ID, {"n": pack(b"abcd", "int64", 1, NOW, NOW)})
     await write_rows(online, plain(60), [row], NOW)
     ctx = type("Context", (), {"stores": stores})()
     await _reset_lifetimes(ctx, registry)

@@ -138,9 +138,9 @@ def test_computed_numbers_are_converted_to_the_feature_type():
 
 
 def test_a_float32_is_stored_in_single_precision_or_refused():
-    assert orjson.loads(unpack(pack("float32", 0.1, NOW, NOW)).json) == single(0.1)
+    assert orjson.loads(unpack(pack(b"abcd", "float32", 0.1, NOW, NOW)).json) == single(0.1)
     with pytest.raises(ValueError, match="too large for a float32"):
-        pack("float32", 1e39, NOW, NOW)
+        pack(b"abcd", "float32", 1e39, NOW, NOW)
 
 
 async def test_one_huge_number_does_not_stop_the_nightly_run(stores, view):
