@@ -13,7 +13,7 @@ else
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on
 endif
 
-.PHONY: install demo test test-unit test-integration test-contract test-cluster test-kills test-milvus test-engines coverage lint audit format requirements clean
+.PHONY: install demo test test-unit test-integration test-contract test-cluster test-nodes test-kills test-milvus test-engines coverage lint audit format requirements clean
 
 install: $(STAMP)
 
@@ -31,17 +31,17 @@ demo: install
 	@$(BIN)/python -m shoal.cli.demo
 
 test: lint test-unit test-integration coverage test-cluster
-	@echo "Not run here: make test-milvus, test-engines, test-contract and test-kills"
+	@echo "Not run here: make test-milvus, test-engines, test-contract, test-kills and test-nodes"
 
 # Two processes. Integration tests are distributed by file: tests of one file share the servers they start.
 PYTEST := $(BIN)/python -m pytest -q
 
 test-unit: install
 	@rm -f .coverage .coverage.*
-	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster -m "not integration and not milvus and not engines"
+	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster --ignore=tests/nodes -m "not integration and not milvus and not engines"
 
 test-integration: install
-	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster -m "integration and not milvus and not engines"
+	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster --ignore=tests/nodes -m "integration and not milvus and not engines"
 
 # Every operation against its OpenAPI document, with many generated requests.
 test-contract: install
@@ -49,6 +49,11 @@ test-contract: install
 
 test-cluster: install
 	@$(PYTEST) tests/cluster
+
+# Three hosts in network namespaces of this machine, their stores, and what their ends cost. Needs
+# root, iproute2, 12 GiB of memory and about 10 minutes.
+test-nodes: install
+	@$(PYTEST) -s tests/nodes
 
 # Usage after a hundred kills of its servers, instead of the five of test-integration.
 test-kills: install
