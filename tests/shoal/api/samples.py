@@ -180,7 +180,7 @@ SAMPLES: dict[str, Arguments] = {
     "anomalies.write_v2": {"body": b"m value=1"},
     "anomalies.ping": {},
     "anomalies.query": {"q": "SHOW DATABASES"},
-    "anomalies.post_query": {"q": "CREATE DATABASE d"},
+    "anomalies.post_query": {"body": b"q=SHOW+DATABASES"},
     "anomalies.write_prometheus": {"body": b""},
     "anomalies.export_metrics": {"body": b""},
     "anomalies.list_metrics": {},
