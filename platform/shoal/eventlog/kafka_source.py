@@ -132,9 +132,9 @@ class KafkaSourceReader:
         for tenant, found in events.items():
             await self._open(tenant).append(found)
         for tenant, message, reason in poison:
-            await self._bury(tenant, message, reason)
+            await self._dead_letter(tenant, message, reason)
 
-    async def _bury(self, tenant: str, message: Message, reason: str) -> None:
+    async def _dead_letter(self, tenant: str, message: Message, reason: str) -> None:
         """Keep a message that is no event among the tenant's dead letters."""
         value = (message.value or b"")[:10_000].decode("utf-8", "replace")
         kept = Event(
