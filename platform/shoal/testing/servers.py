@@ -83,6 +83,7 @@ class RedisServer:
 
     def stop(self) -> None:
         self.client.close()
-        self.resume()
-        self.process.terminate()
-        self.process.wait()
+        if self.process.poll() is None:
+            self.resume()
+            self.process.terminate()
+            self.process.wait()
