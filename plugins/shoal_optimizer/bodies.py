@@ -142,6 +142,14 @@ class TradeOff(Body):
     unit: str
 
 
+class Repairs(Body):
+    """The team that a broken assignment has, and who leaves and joins it."""
+
+    team: list[str]
+    leave: list[str]
+    join: list[str]
+
+
 @with_config(ConfigDict(extra="forbid"))
 class Recommendation(TypedDict):
     """A recommended team, and the decision on it.
@@ -149,7 +157,8 @@ class Recommendation(TypedDict):
     With a team it has `lead` to `trade_offs`, in an impossible task `conflict` and
     `relaxations`, after a decision `decided`, `by` and `committed` (person → hours),
     and after a manual assignment `violations`, `override` and `reason`. `root` is the
-    first of its alternatives, and `number` counts them.
+    first of its alternatives, and `number` counts them. A repair of a broken assignment
+    has `repairs`.
     """
 
     id: str
@@ -174,6 +183,7 @@ class Recommendation(TypedDict):
     trade_offs: NotRequired[list[TradeOff]]
     conflict: NotRequired[Conflict | None]
     relaxations: NotRequired[list[Relaxation]]
+    repairs: NotRequired[Repairs]
     decided: NotRequired[str]
     by: NotRequired[str | None]
     committed: NotRequired[dict[str, float]]

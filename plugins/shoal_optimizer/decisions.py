@@ -10,9 +10,9 @@ import orjson
 
 from shoal import Conflict, Event, Invalid, NotFound, TenantContext
 
+from .assignments import SOURCE, check_assignments
 from .calendar import Calendar
 from .inputs import PlanningInputs
-from .outcomes import SOURCE
 from .parameters import OptimizerParameters
 from .records import Person, Task
 from .skills import Matcher
@@ -77,15 +77,29 @@ async def recommend(
     Returns:
         The stored recommendation.
 
+    For an assignment that is broken it is a repair: as few people as possible leave or
+    join the team.
+
     Raises:
-        Conflict: The task is not open.
+        Conflict: The task is not open, and its assignment is not broken.
     """
-    _check_open(task)
+    if not task.broken:
+        _check_open(task)
     record = _new_record(task, inputs, await solver.recommend(inputs, task_raw))
+    if task.broken:
+        record["repairs"] = _repairs(task.team, record["team"])
     record |= {"root": record["id"], "shown": [record["team"]] if record["team"] else []}
     await RecordStore(ctx).put("recommendations", {record["id"]: encode(record)})
     await _append_event(ctx, "optimizer.recommended", record)
     return record
+
+
+def _repairs(before: Sequence[str], after: Sequence[str]) -> dict[str, Any]:
+    return {
+        "team": list(before),
+        "leave": [id for id in before if id not in after],
+        "join": [id for id in after if id not in before],
+    }
 
 
 async def accept(
@@ -134,7 +148,8 @@ async def suggest_alternative(
     root = recommendation
     if record["root"] != record["id"]:
         root = await get_recommendation(ctx, record["root"])
-    _check_open(task)
+    if not task.broken:
+        _check_open(task)
     shown = root.record["shown"]
     if len(shown) >= MAX_ALTERNATIVES:
         return _no_alternative(
@@ -147,6 +162,8 @@ async def suggest_alternative(
         return _no_alternative(record, "unknown", "no other team was found in time")
     new = _new_record(task, inputs, answer)
     new |= {"root": root.record["id"], "number": len(shown) + 1}
+    if task.broken:
+        new["repairs"] = _repairs(task.team, new["team"])
     root_record = {**root.record, "shown": [*shown, answer["team"]]}
     await RecordStore(ctx).compare_and_set(
         [
@@ -317,13 +334,24 @@ async def _commit(
     task = recommendation.task
     if not is_writable(ctx, task.board_id):
         ctx.require("write:tenant")
-    _check_open(task)
+    if "repairs" not in recommendation.record:
+        _check_open(task)
+    elif list(task.team) != recommendation.record["repairs"]["team"]:
+        raise Conflict(f"the team of task {task.id!r} has changed; request a new repair")
     now = datetime.now(UTC)
     if now >= task.deadline:
         raise Conflict(f"the deadline of task {task.id!r} has passed: {task.deadline.isoformat()}")
     changes = [Change("people", id, raw, raw) for id, raw in zip(team, people, strict=True)]
     assigned = task.model_copy(
-        update={"state": "assigned", "team": tuple(team), "assigned_at": now}
+        update={
+            "state": "assigned",
+            "team": tuple(team),
+            "assigned_at": now,
+            "broken": (),
+            "waived": tuple(
+                f"{row['rule']}:{row['subject']}" for row in change.get("violations", ())
+            ),
+        }
     )
     hours = round(task.estimated_hours / len(team), 2)
     decision = {
@@ -335,6 +363,7 @@ async def _commit(
     changes.append(Change("tasks", task.id, recommendation.task_raw, encode(assigned)))
     changes.append(Change("recommendations", record["id"], recommendation.raw, encode(record)))
     await RecordStore(ctx).compare_and_set(changes, inputs.assigned_key)
+    await check_assignments(ctx, {*team, *task.team})
     return record
 
 

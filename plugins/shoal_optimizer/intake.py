@@ -21,6 +21,7 @@ from shoal import (
     validation_errors,
 )
 
+from .assignments import check_assignments
 from .outcomes import hidden_outcomes, store_outcomes, with_id
 from .records import DEFAULT_LEVEL, Outcome, Person, Task
 from .store import Kind, RecordStore, encode
@@ -122,8 +123,22 @@ async def _store_part(
     if kind == "outcomes":
         outcomes = {id: record for id, record in records.items() if isinstance(record, Outcome)}
         return await _store_visible_outcomes(ctx, outcomes)
-    await RecordStore(ctx).put(kind, {id: encode(record) for id, record in records.items()})
+    await put_people(ctx, {id: encode(record) for id, record in records.items()})
     return {}
+
+
+async def put_people(ctx: TenantContext, people: dict[str, bytes]) -> None:
+    """Store people, and mark the assignments that this breaks."""
+    await RecordStore(ctx).put("people", people)
+    await check_assignments(ctx, people)
+
+
+async def delete_person(ctx: TenantContext, id: str) -> bool:
+    """Delete a person, and mark their assignments; whether there was one."""
+    existed = await RecordStore(ctx).delete("people", id)
+    if existed:
+        await check_assignments(ctx, [id])
+    return existed
 
 
 async def _store_tasks(ctx: TenantContext, tasks: dict[str, Task]) -> dict[str, str]:

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from shoal import Event, TenantContext, off_loop
 
+from .assignments import SOURCE
 from .records import Outcome, Task
 from .store import RecordStore, encode, fingerprint
 from .tasks import finish_tasks, is_writable
 
-SOURCE = "shoal/optimizer"
-"""Source of the events that the optimizer appends; its stream skips them."""
 EVENT_BATCH = 200
 
 

@@ -12,8 +12,8 @@ import orjson
 
 from shoal import Event, NotFound, ShoalError, TenantContext
 
+from .assignments import SOURCE
 from .inputs import PlanningInputs
-from .outcomes import SOURCE
 from .plan.reasons import BUSY
 from .store import RecordStore
 from .tasks import is_visible

@@ -21,7 +21,8 @@ from shoal import (
 )
 
 from .bodies import People, Tasks
-from .intake import MAX_ROWS, read_records, store_records, validate_record
+from .intake import MAX_ROWS, put_people, read_records, store_records, validate_record
+from .intake import delete_person as remove_person
 from .outcomes import hidden_outcomes, store_outcomes, with_id
 from .records import Outcome, Person, Task
 from .responses import json_response, raw_response
@@ -68,7 +69,7 @@ async def put_person(
 ) -> Response:
     """Create or replace a person."""
     person = encode(validate_record(Person, await _single_row(request), id))
-    await RecordStore(ctx).put("people", {id: person})
+    await put_people(ctx, {id: person})
     return raw_response(person)
 
 
@@ -88,7 +89,7 @@ async def delete_person(
     id: Identifier, ctx: TenantContext = Depends(requires("write:tenant"))
 ) -> None:
     """Delete a person."""
-    if not await RecordStore(ctx).delete("people", id):
+    if not await remove_person(ctx, id):
         raise _person_not_found(id)
 
 

@@ -23,6 +23,7 @@ DEFAULT_LEVEL = 3
 """The level of a person's skill that is given without one."""
 END_OF_TIME = 2100
 """The year before which tasks end, which bounds every calendar."""
+MAX_BROKEN = 200
 Level = Annotated[float, Field(gt=0, le=5)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Hours = Annotated[float, Field(gt=0, le=10_000)]
@@ -201,6 +202,10 @@ class Task(Record):
     team: tuple[Identifier, ...] = Field((), max_length=50)
     assigned_at: AwareDatetime | None = None
     """When the team got it; its hours are committed from then on."""
+    broken: tuple[Annotated[str, Field(max_length=2_000)], ...] = Field((), max_length=MAX_BROKEN)
+    """What later changes made the assignment violate; what requests send is ignored."""
+    waived: tuple[Annotated[str, Field(max_length=1_000)], ...] = Field((), max_length=MAX_BROKEN)
+    """Rules that an override waived; what requests send is ignored."""
 
     @model_validator(mode="before")
     @classmethod

@@ -102,7 +102,8 @@ class OptimizerRoutes:
     ) -> Response:
         """Recommend the best team for a task, proved and explained.
 
-        Where there is none, the answer says why, and what would make one possible.
+        Where there is none, the answer says why, and what would make one possible. For
+        a broken assignment it is a repair: as few people as possible change.
         """
         task, raw = await get_task(ctx, id)
         inputs = await self.inputs.load(ctx, [raw])

@@ -5,9 +5,9 @@ from typing import Any
 
 from shoal import Event, TenantContext
 
-from .intake import store_records
-from .outcomes import SOURCE
-from .store import Kind, RecordStore
+from .assignments import SOURCE
+from .intake import delete_person, store_records
+from .store import Kind
 from .tasks import replace_tasks
 
 KIND_OF: dict[str, Kind] = {
@@ -39,7 +39,7 @@ async def apply_events(ctx: TenantContext, events: Sequence[Event]) -> None:
             fault = "missing; it may also be the event's subject" if id is None else "must be text"
             ctx.reject(event, f"data.id: {fault}")
         elif event.type == "person.deleted":
-            await RecordStore(ctx).delete("people", id)
+            await delete_person(ctx, id)
         elif event.type == "task.deleted":
             await replace_tasks(ctx, [id], lambda id, stored: None)
         elif event.type in KIND_OF:

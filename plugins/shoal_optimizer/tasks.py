@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from shoal import Conflict, NotFound, TenantContext
 
+from .assignments import check_assignments
 from .records import Task
 from .store import Change, RecordStore, encode
 
@@ -50,12 +51,14 @@ def merge_stored(task: Task, stored: Task | None) -> Task:
         for name in fields
         if stored is not None and name not in task.model_fields_set
     }
+    update |= {name: getattr(stored, name) if stored else () for name in ("broken", "waived")}
     merged = task.model_copy(update=update)
     if merged.state == "assigned" and merged.assigned_at is None:
         return merged.model_copy(update={"assigned_at": datetime.now(UTC)})
     if merged.state == "open":
         team = () if "team" in update else merged.team
-        return merged.model_copy(update={"team": team, "assigned_at": None})
+        open_ = {"team": team, "assigned_at": None, "broken": (), "waived": ()}
+        return merged.model_copy(update=open_)
     return merged
 
 
@@ -80,17 +83,25 @@ async def replace_tasks(
     store = RecordStore(ctx)
     for attempt in range(MAX_ATTEMPTS):
         stored: dict[str, Task | None] = {}
+        made: dict[str, Task | None] = {}
         changes: list[Change] = []
         for id, raw in zip(ids, await store.get_many("tasks", ids), strict=True):
             old = None if raw is None else Task.model_validate_json(raw)
             if old is not None and not is_writable(ctx, old.board_id):
                 continue
             stored[id], new = old, make(id, old)
+            made[id] = new
             changes.append(Change("tasks", id, raw, None if new is None else encode(new)))
         changes = [change for change in changes if change.before != change.after]
         try:
             if changes:
                 await store.compare_and_set(changes)
+            teams = [task for id in stored for task in (stored[id], made[id])]
+            involved = {
+                id for task in teams if task and task.state == "assigned" for id in task.team
+            }
+            if involved:
+                await check_assignments(ctx, involved)
             return stored
         except Conflict:
             if attempt == MAX_ATTEMPTS - 1:
@@ -101,5 +112,7 @@ async def replace_tasks(
 async def finish_tasks(ctx: TenantContext, ids: Sequence[str]) -> None:
     """Mark tasks as done, which frees their teams; doing so again changes nothing."""
     await replace_tasks(
-        ctx, ids, lambda _, stored: stored and stored.model_copy(update={"state": "done"})
+        ctx,
+        ids,
+        lambda _, stored: stored and stored.model_copy(update={"state": "done", "broken": ()}),
     )

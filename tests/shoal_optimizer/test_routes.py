@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from shoal import Client, Conflict, Invalid, NotFound
+from shoal.testing import wait_until
 
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
@@ -469,3 +470,97 @@ def test_accepting_conflicts_when_the_requirements_have_changed(staffed: Client)
 def test_an_invalid_cursor_is_rejected(staffed: Client, cursor: str) -> None:
     with pytest.raises(Invalid):
         staffed.optimizer.candidates(id="t", cursor=cursor)
+
+
+def week_of_leave() -> list[dict[str, str]]:
+    return [{"from": days(-1)[:10], "to": days(30)[:10]}]
+
+
+def broken_by_leave(api: Any) -> None:
+    api.put_person(id="ana", body=person(leave=week_of_leave()))
+
+
+def broken_by_deletion(api: Any) -> None:
+    api.delete_person(id="ana")
+
+
+def broken_by_import(api: Any) -> None:
+    api.add_people(body=[{"id": "ana", **person(skills={})}])
+
+
+def broken_by_growth(api: Any) -> None:
+    api.put_task(id="t", body=task(estimated_hours=400))
+
+
+def broken_by_deadline(api: Any) -> None:
+    api.put_task(id="t", body=task(deadline=days(0.5)))
+
+
+def broken_by_override(api: Any) -> None:
+    api.put_task(id="u", body=task(estimated_hours=90))
+    override = {"people": ["ana"], "override": True, "reason": "urgent"}
+    api.assign(id=api.recommend(id="u")["id"], body=override)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        broken_by_leave,
+        broken_by_deletion,
+        broken_by_import,
+        broken_by_growth,
+        broken_by_deadline,
+        broken_by_override,
+    ],
+)
+def test_a_later_change_marks_the_assignment_it_breaks(
+    shoal_app: Callable[..., Any], change: Callable[[Any], None]
+) -> None:
+    app, tenant, api = assigned(shoal_app)
+    assert api.get_task(id="t")["broken"] == []
+    change(api)
+    assert api.get_task(id="t")["broken"]
+    if change is broken_by_override:
+        assert api.get_task(id="u")["broken"] == []  # the override waived it
+        api.delete_task(id="u")
+    elif change in (broken_by_growth, broken_by_deadline):
+        api.put_task(id="t", body=task())
+    else:
+        api.put_person(id="ana", body=person())
+    assert api.get_task(id="t")["broken"] == []
+
+    async def types_of_events() -> list[str]:
+        found = app.context(tenant, "optimizer").stores.events.read()
+        return [event.type async for _, event in found if event.subject == "t"]
+
+    types = app.run(types_of_events())
+    assert types[-2:] == ["optimizer.broken", "optimizer.mended"]
+
+
+def test_a_repair_changes_as_few_people_as_possible(shoal_app: Callable[..., Any]) -> None:
+    app, tenant = shoal_app("optimizer"), f"acme-{secrets.token_hex(4)}"
+    api = app.client(tenant).optimizer
+    for id, rate in (("ana", 10), ("bo", 10), ("cy", 60), ("di", 70)):
+        api.put_person(id=id, body=person(cost_per_hour=rate, workload=0))
+    api.put_task(id="t", body=task(team_size=2, estimated_hours=30))
+    with_ana = api.recommend(id="t")
+    assert set(with_ana["team"]) == {"ana", "bo"}
+    api.accept(id=with_ana["id"])
+    with pytest.raises(Conflict):
+        api.recommend(id="t")
+    api.put_person(id="bo", body=person(cost_per_hour=10, leave=week_of_leave()))
+    repair = api.recommend(id="t")
+    assert repair["repairs"] == {"team": with_ana["team"], "leave": ["bo"], "join": ["cy"]}
+    api.accept(id=repair["id"])
+    mended = api.get_task(id="t")
+    assert set(mended["team"]) == {"ana", "cy"} and mended["broken"] == []
+
+
+def test_a_past_deadline_cannot_be_accepted(client: Client) -> None:
+    client.optimizer.put_person(id="ana", body=person())
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    client.optimizer.put_task(id="t", body=task(estimated_hours=0.0001, deadline=soon))
+    answer = client.optimizer.recommend(id="t")
+    wait_until(lambda: datetime.now(UTC).isoformat() > soon)
+    with pytest.raises(Conflict):
+        client.optimizer.accept(id=answer["id"])

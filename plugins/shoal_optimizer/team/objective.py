@@ -41,6 +41,8 @@ class ObjectiveWeights:
         )
 
 
+CHANGE_COST = 10.0
+"""Cost of each person who joins a team that is repaired; above any other difference."""
 NO_OBJECTIVE = ObjectiveWeights(0, 0, 0, 0)
 """For questions of feasibility."""
 
@@ -72,6 +74,8 @@ def member_costs(
         + weights.balance * after**2
         + weights.workload * after
     )
+    if problem.is_kept.any() and weights != NO_OBJECTIVE:
+        return np.asarray(total / size + CHANGE_COST * np.where(problem.is_kept, -1, 1))
     return np.asarray(total / size)
 
 

@@ -35,6 +35,11 @@ class Violation:
     unit: str
     message: str
 
+    @property
+    def key(self) -> str:
+        """The rule and whom it concerns."""
+        return f"{self.rule}:{self.subject}"
+
 
 def find_violations(
     task: Task,

@@ -77,6 +77,12 @@ class StaffingProblem:
     history: History
     parameters: OptimizerParameters
 
+    @cached_property
+    def is_kept(self) -> NDArray[np.bool_]:
+        """Who is in the team that the task has already, shape (people,)."""
+        team = self.task.team if self.task.state == "assigned" else ()
+        return np.isin([person.id for person in self.people], list(team))
+
     @classmethod
     def build(
         cls,
