@@ -16,8 +16,9 @@ from common import machine
 from shoal_optimizer import OptimizerParameters, solve_assignment
 from shoal_optimizer.calendar import Calendar
 from shoal_optimizer.plan.greedy import greedy_plan
+from shoal_optimizer.plan.neighborhoods import plan_objective
 from shoal_optimizer.plan.problem import build_plan_problem
-from shoal_optimizer.plan.solve import plan_objective, solve_plan
+from shoal_optimizer.plan.solve import solve_plan
 from shoal_optimizer.records import Person, Task
 from shoal_optimizer.skills import Matcher
 from shoal_optimizer.success import History

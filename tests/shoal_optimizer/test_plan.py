@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from shoal_optimizer.calendar import Calendar
 from shoal_optimizer.parameters import OptimizerParameters
+from shoal_optimizer.plan.bound import plan_bound
 from shoal_optimizer.plan.greedy import greedy_plan
+from shoal_optimizer.plan.neighborhoods import NeighborhoodSearch
 from shoal_optimizer.plan.problem import PlanProblem, build_plan_problem
 from shoal_optimizer.plan.report import make_plan
 from shoal_optimizer.plan.solve import solve_plan
-from shoal_optimizer.records import Person, Task
+from shoal_optimizer.records import Person, Requirement, Task, TeamSize
 from shoal_optimizer.skills import Matcher
 from shoal_optimizer.success import History
+from shoal_optimizer.team.rules import find_violations
 from shoal_optimizer.working_time import capacity_hours
 
 NOW = datetime(2026, 6, 1, 8, tzinfo=UTC)  # a Monday
@@ -114,3 +117,40 @@ def test_contradicting_pins_are_named_within_the_time_limit() -> None:
 
     assert contradiction(60) == [{"task": "t0", "person": "p0"}, {"task": "t0", "person": "p1"}]
     assert {"task": "t0", "person": "p0"} in contradiction(0.5)
+
+
+def test_equal_tasks_are_spread_over_equal_people() -> None:
+    people = [Person(id=f"p{n}") for n in range(3)]
+    tasks = [task(f"t{n}", 4, None, 20) for n in range(12)]
+    found = solve_plan(problem(tasks, people), time_limit=10)
+    assert found.teams is not None and found.teams.sum(axis=0).tolist() == [4, 4, 4]
+
+
+def test_neighbourhoods_improve_the_greedy_plan_within_the_bound() -> None:
+    people = [
+        Person(id=f"p{n}", skills={"a": 3} if n % 2 else {"b": 3}, cost_per_hour=n)
+        for n in range(14)
+    ]
+    wanted = (["a"], ["b"], ["a", "b"])
+    tasks = [
+        task(f"t{n}", 20 + n % 7, None, 4 + n % 3).model_copy(
+            update={
+                "skills": tuple(Requirement(skill=skill) for skill in wanted[n % 3]),
+                "team_size": TeamSize(least=1, most=5),
+                "priority": 1 + n % 5,
+            }
+        )
+        for n in range(30)
+    ]
+    case = problem(tasks, people)
+    search = NeighborhoodSearch(case, greedy_plan(case))
+    before = search.objective()
+    for _ in range(6):
+        search.step()
+    search.fill()
+    assert plan_bound(case, 60) <= search.objective() < before
+    for t, team in enumerate(search.teams):
+        members = [people[p] for p in team.nonzero()[0]]
+        if members:
+            calendar = Calendar(members, [], NOW)
+            assert find_violations(tasks[t], calendar, Matcher(), PARAMETERS) == []

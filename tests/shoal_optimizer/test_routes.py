@@ -528,10 +528,10 @@ def test_a_later_change_marks_the_assignment_it_breaks(
     else:
         api.put_person(id="ana", body=person())
     assert api.get_task(id="t")["broken"] == []
+    log = app.context(tenant, "optimizer").stores.events
 
     async def types_of_events() -> list[str]:
-        found = app.context(tenant, "optimizer").stores.events.read()
-        return [event.type async for _, event in found if event.subject == "t"]
+        return [event.type async for _, event in log.read() if event.subject == "t"]
 
     types = app.run(types_of_events())
     assert types[-2:] == ["optimizer.broken", "optimizer.mended"]

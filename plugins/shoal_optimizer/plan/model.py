@@ -1,13 +1,13 @@
 """The plan as a CP-SAT model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
-from .problem import CHANGE_COST, Booleans, PlanProblem, hours_between
+from .problem import CHANGE_COST, PlanProblem, hours_between
 
 SCALE = 10_000
 """CP-SAT computes with integers: costs are multiplied by this."""
@@ -27,13 +27,6 @@ class PlanModel:
     model: Any
     chosen: Mapping[tuple[int, int], Any]
     assigned: Mapping[int, Any]
-
-    def add_hint(self, teams: Booleans) -> None:
-        """Start from these teams, shape (tasks, people)."""
-        for (t, p), variable in self.chosen.items():
-            self.model.add_hint(variable, bool(teams[t, p]))
-        for t, variable in self.assigned.items():
-            self.model.add_hint(variable, bool(teams[t].any()))
 
 
 def build_model(problem: PlanProblem) -> PlanModel:
@@ -70,22 +63,6 @@ def build_model(problem: PlanProblem) -> PlanModel:
     _add_capacity(model, problem, chosen)
     model.minimize(sum(terms) + round(SCALE * constant))
     return PlanModel(model, chosen, assigned)
-
-
-def rounding_error(problem: PlanProblem) -> float:
-    """How far the model's whole numbers can be from the objective."""
-    return float(problem.team_sizes.sum() + len(problem.tasks)) / SCALE / 2
-
-
-def solution_callback(report: Callable[[float, float], None]) -> Any:
-    """A CP-SAT callback that reports objective and bound of each better plan."""
-    from ortools.sat.python import cp_model
-
-    class SolutionCallback(cp_model.CpSolverSolutionCallback):
-        def on_solution_callback(self) -> None:
-            report(self.objective_value / SCALE, self.best_objective_bound / SCALE)
-
-    return SolutionCallback()
 
 
 def _add_shared_hours(model: Any, problem: PlanProblem, t: int, mine: Mapping[int, Any]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..calendar import TOLERANCE, Calendar
 from ..candidates import score_candidates
 from ..parameters import OptimizerParameters
 from ..records import Person, Task
-from ..shared_time import share_enough
+from ..shared_time import overlap, share_enough
 from ..skills import Matcher
 from ..success import History
 from ..working_time import days_around
@@ -24,6 +25,8 @@ UNASSIGNED_COST = 3.0
 
 A team costs at most about 2.
 """
+BALANCE = 1 / 3
+"""Share of `balance_importance` that it costs to use up somebody's room."""
 CHANGE_COST = 0.5
 """Cost of replacing the whole team of an earlier plan."""
 
@@ -33,7 +36,7 @@ Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanProblem:
     """A planning problem.
 
@@ -61,6 +64,11 @@ class PlanProblem:
         has_time: Who has time for the least share of the task, pinned or not, shape
             (tasks, people).
         shift_of: Index of each person's shift, shape (people,).
+        raw_costs: What each person costs alone, without changes, shape (tasks, people).
+        overlap_hours: Hours that a team must share on each common day.
+        balance_weight: What it costs when a person's room is used up.
+        together: Who has worked with whom, shape (people, people).
+        collaboration: What a team costs in which nobody has worked with another.
         compatible: For each task of several whether two shifts share enough hours in
             its window, shape (shifts, shifts).
     """
@@ -80,14 +88,66 @@ class PlanProblem:
     has_time: Booleans
     shift_of: Integers
     compatible: Mapping[int, Booleans]
+    raw_costs: Floats
+    overlap_hours: float
+    balance_weight: float
+    together: Booleans
+    collaboration: float
 
     @property
     def people(self) -> tuple[Person, ...]:
         return self.calendar.people
 
     def hours_each(self, t: int) -> float:
-        """Hours of each member of the task's team."""
+        """Hours of each member of the task's smallest team."""
         return self.tasks[t].estimated_hours / max(int(self.team_sizes[t]), 1)
+
+    @cached_property
+    def room(self) -> Floats:
+        """Hours that everyone has until the last deadline, shape (people,)."""
+        if not self.free_hours.size:
+            return np.zeros(len(self.people))
+        return np.asarray(np.maximum(self.free_hours[0, -1], 0.0))
+
+    def sizes(self, t: int) -> range:
+        """The sizes that the task's team may have."""
+        size, forced = self.tasks[t].team_size, int((self.pinned[t] > 0).sum())
+        most = min(size.most, len(self.people))
+        return range(max(size.least, forced, 1), most + 1)
+
+    def needed(self, t: int) -> Integers:
+        """How many people each requirement needs, shape (requirements,)."""
+        return np.array([need.people for need in self.tasks[t].skills], np.int64)
+
+    def team_cost(self, t: int, members: Sequence[int]) -> float:
+        """What a team costs: its mean, its new pairs, less what it keeps of before."""
+        team = list(members)
+        kept = self.previous[t, team].sum()
+        cost = float((self.raw_costs[t, team].sum() - CHANGE_COST * kept) / len(team))
+        if len(team) > 1 and self.collaboration:
+            known = self.together[np.ix_(team, team)].sum() / (len(team) * (len(team) - 1))
+            cost += self.collaboration * (1 - float(known))
+        return cost
+
+    def has_room(self, t: int, size: int) -> Booleans:
+        """Who has time for a share in a team of this size, shape (people,)."""
+        hours = _hours_in_window(self.free_hours, int(self.released[t]), int(self.due[t]))
+        return np.asarray(hours >= self.tasks[t].estimated_hours / size - TOLERANCE)
+
+    def fits_with(self, t: int, p: int) -> Booleans:
+        """Who shares enough hours with a person on each common day, shape (people,)."""
+        if t not in self.compatible:
+            return np.ones(len(self.people), bool)
+        return np.asarray(self.compatible[t][self.shift_of[p]][self.shift_of])
+
+    def share_hours(self, t: int, members: Sequence[int]) -> bool:
+        """Whether a team shares enough hours on each day on which all of it works."""
+        if self.overlap_hours <= 0:
+            return True
+        calendar = self.calendar
+        shifts = frozenset(calendar.shifts[p] for p in members)
+        found = overlap(shifts, *self.tasks[t].window(calendar.now))
+        return found.hours >= self.overlap_hours - TOLERANCE
 
     def with_only_pins(self, pins: Sequence[tuple[int, int]]) -> "PlanProblem":
         """The problem of satisfying some pins, with all other tasks unassigned.
@@ -138,7 +198,7 @@ def build_plan_problem(
     rates = np.array([person.cost_per_hour for person in people])
     rates = rates / (rates.max(initial=0) or 1.0)
     costs, eligible = np.zeros(shape), np.zeros(shape, bool)
-    has_time = np.zeros(shape, bool)
+    has_time, raw = np.zeros(shape, bool), np.zeros(shape)
     covers: list[Booleans] = []
     sizes = np.zeros(len(tasks), np.int64)
     matrices: dict[tuple[datetime, datetime], Booleans] = {}
@@ -153,12 +213,13 @@ def build_plan_problem(
         eligible[t] = _eligible_people(task, int(sizes[t]), hours, pinned[t])
         has_time[t] = hours >= task.estimated_hours / task.team_size.most - TOLERANCE
         size = max(int(sizes[t]), 1)
-        costs[t] = (
+        raw[t] = (
             parameters.score_importance * (1 - np.array([c.score for c in scored]))
             + parameters.cost_importance * rates
             + parameters.balance_importance * loads**2
-        ) / size - CHANGE_COST * before[t] / size
-        if size > 1 and parameters.overlap_hours:
+        )
+        costs[t] = (raw[t] - CHANGE_COST * before[t]) / size
+        if task.team_size.most > 1 and parameters.overlap_hours:
             window = task.window(now)
             if window not in matrices:
                 matrices[window] = share_enough(shifts, *window, parameters.overlap_hours)[0]
@@ -179,12 +240,26 @@ def build_plan_problem(
         has_time=has_time,
         shift_of=shift_of,
         compatible=compatible,
+        raw_costs=raw,
+        overlap_hours=parameters.overlap_hours,
+        together=_together(people, history),
+        collaboration=parameters.collaboration_importance,
+        balance_weight=parameters.balance_importance * BALANCE,
     )
 
 
 def hours_between(free_hours: Floats, since: int, until: int) -> Floats:
     """Hours everyone has from one checkpoint (-1: now) to another, shape (people,)."""
     return np.asarray(free_hours[since + 1, until])
+
+
+def _together(people: Sequence[Person], history: History) -> Booleans:
+    column = {person.id: n for n, person in enumerate(people)}
+    together = np.zeros((len(people), len(people)), bool)
+    for a, b in history.together:
+        if a in column and b in column:
+            together[column[a], column[b]] = together[column[b], column[a]] = True
+    return together
 
 
 def _pins_and_previous(

@@ -14,6 +14,7 @@ from ..skills import Matcher
 from ..success import History
 from ..team.conflicts import find_conflict
 from ..team.staffing_problem import Constraints, StaffingProblem
+from .balance import hours_of
 from .problem import Booleans, PlanProblem, build_plan_problem
 from .reasons import rivals
 from .solve import Report, contradicting_pins, solve_one_each, solve_plan
@@ -111,7 +112,7 @@ def _assignment(problem: PlanProblem, t: int, team: Booleans, slots: Slots) -> d
         "priority": task.priority,
         "deadline": task.deadline.isoformat(),
         "team": [problem.people[p].id for p in people],
-        "hours_each": round(problem.hours_each(t), 2),
+        "hours_each": round(task.estimated_hours / len(people), 2),
         "start": min(start for start, _ in times.values()).isoformat() if times else None,
         "end": max(end for _, end in times.values()).isoformat() if times else None,
         "slots": [
@@ -147,7 +148,7 @@ def _unassigned_row(task: Task, why: str) -> dict[str, Any]:
 
 def _workloads(problem: PlanProblem, teams: Booleans, limit: float) -> list[dict[str, Any]]:
     """Hours of everyone with a task in the plan."""
-    hours = np.array([problem.hours_each(t) for t in range(len(problem.tasks))])
+    hours = hours_of(problem, teams)
     last = max(task.deadline for task in problem.tasks)
     loads = problem.calendar.loads(problem.calendar.now, last, limit)
     return [
@@ -155,7 +156,7 @@ def _workloads(problem: PlanProblem, teams: Booleans, limit: float) -> list[dict
             "person": person.id,
             "name": person.label,
             "workload": round(float(loads[p]), 2),
-            "hours": round(float(hours[teams[:, p]].sum()), 2),
+            "hours": round(float(hours[p]), 2),
             "free_hours": round(float(problem.free_hours[0, -1, p]), 2),
             "tasks": int(teams[:, p].sum()),
         }

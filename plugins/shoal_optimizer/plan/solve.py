@@ -9,14 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .bound import plan_bound
+from .columns import Column, enumerate_columns
 from .greedy import greedy_plan
-from .model import SCALE, build_model, rounding_error, solution_callback
+from .model import build_model
+from .neighborhoods import NeighborhoodSearch, plan_objective
+from .packing import SCALE, choose_columns
 from .problem import CHANGE_COST, Booleans, PlanProblem
 
 MAX_SECONDS_PER_PIN_CHECK = 2.0
+PROVED = 1e-6
+"""A plan this near to the bound is the best."""
 FORBIDDEN = 1e6
 """A cost above that of any plan."""
 
+Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 Report = Callable[[float, float | None], None]
 """Called with objective and bound."""
 
@@ -26,15 +33,15 @@ class PlanSolution:
     """The outcome of a search.
 
     Attributes:
-        status: "optimal" is proved. "infeasible" means that pins contradict each other
-            or the rules. "feasible" is the best plan when the time was up, "unknown"
-            no plan by then.
+        status: "optimal" is proved of all plans, with teams of any size. "infeasible"
+            means that pins contradict each other or the rules. "feasible" is the best
+            plan when the time was up, "unknown" no plan by then.
         objective: The plan's objective, which is minimized.
         bound: No plan has a lower objective.
         teams: Shape (tasks, people).
     """
 
-    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    status: Status
     objective: float | None
     bound: float | None
     teams: Booleans | None
@@ -50,14 +57,6 @@ class PlanSolution:
 INFEASIBLE = PlanSolution("infeasible", None, None, None)
 
 
-def plan_objective(problem: PlanProblem, teams: Booleans) -> float:
-    """What a plan costs: unassigned tasks, teams, and changes to an earlier plan."""
-    assigned = teams.any(axis=1)
-    changes = CHANGE_COST * problem.previous.any(axis=1).sum()
-    unassigned = problem.unassigned_costs[~assigned].sum()
-    return float(unassigned + problem.costs[teams].sum() + changes)
-
-
 def solve_plan(
     problem: PlanProblem,
     *,
@@ -66,6 +65,9 @@ def solve_plan(
     stop: threading.Event | None = None,
 ) -> PlanSolution:
     """Find the plan of least objective.
+
+    Where all teams can be tried, the plan is proved the best of all. Otherwise a greedy
+    plan is improved in large neighbourhoods, beside a bound of the whole problem.
 
     Args:
         problem: The tasks and people.
@@ -77,37 +79,113 @@ def solve_plan(
     Returns:
         The best plan with its bound, or that there is none.
     """
-    from ortools.sat.python import cp_model
+    deadline = time.monotonic() + time_limit
+    report = progress or (lambda objective, bound: None)
+    greedy = greedy_plan(problem)
+    first = None if np.any((problem.pinned > 0) & ~greedy) else greedy
+    if first is not None:
+        report(plan_objective(problem, first), None)
+    if (columns := enumerate_columns(problem)) is not None:
+        return _choose_best(problem, columns, first, deadline, report, stop)
+    if first is None:
+        found = _satisfy_pins(problem, deadline - time.monotonic(), stop)
+        if found.teams is None:
+            return found
+        first = found.teams
+    return _improve(problem, first, deadline, report, stop)
 
-    started = time.monotonic()
-    first = greedy_plan(problem)
-    satisfies_pins = not np.any((problem.pinned > 0) & ~first)
-    best: Booleans | None = first if satisfies_pins else None
-    if best is not None and progress is not None:
-        progress(plan_objective(problem, best), None)
-    model = build_model(problem)
-    model.add_hint(first)
-    solver = _configured_solver(problem, max(0.05, time_limit - (time.monotonic() - started)))
-    callback = solution_callback(progress or (lambda objective, bound: None))
-    with _stopped_by(stop, solver):
-        code = solver.solve(model.model, callback)
-    if code == cp_model.INFEASIBLE:
+
+def _choose_best(
+    problem: PlanProblem,
+    columns: Sequence[Column],
+    first: Booleans | None,
+    deadline: float,
+    report: Report,
+    stop: threading.Event | None,
+) -> PlanSolution:
+    """The best of all plans, by CP-SAT over all teams."""
+    search = NeighborhoodSearch(problem, np.zeros(problem.eligible.shape, bool))
+    start = {} if first is None else NeighborhoodSearch(problem, first).chosen
+    tasks = range(len(problem.tasks))
+    with _stoppable(stop) as configure:
+        code, picked, bound = choose_columns(
+            problem,
+            tasks,
+            columns,
+            problem.free_hours,
+            np.zeros(len(problem.people)),
+            start,
+            max(0.05, deadline - time.monotonic()),
+            configure=configure,
+        )
+    if code == "INFEASIBLE":
         return INFEASIBLE
-    bound: float | None = None
-    if np.isfinite(solver.best_objective_bound):
-        bound = max(solver.best_objective_bound / SCALE - rounding_error(problem), 0.0)
-    if code in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        teams = np.zeros(problem.eligible.shape, bool)
-        for (t, p), variable in model.chosen.items():
-            teams[t, p] = solver.value(variable)
-        if best is None or plan_objective(problem, teams) <= plan_objective(problem, best):
-            best = teams
+    bound += CHANGE_COST * float(problem.previous.any(axis=1).sum())
+    bound = max(bound - (len(problem.tasks) + 4 * len(problem.people)) / SCALE, 0.0)
+    best = first
+    if picked is not None:
+        search.chosen = picked
+        if best is None or search.objective() <= plan_objective(problem, best):
+            best = search.teams
     if best is None:
         return PlanSolution("unknown", None, bound, None)
     objective = plan_objective(problem, best)
-    if code == cp_model.OPTIMAL:
+    report(objective, min(bound, objective))
+    if code == "OPTIMAL":
         return PlanSolution("optimal", objective, objective, best)
-    return PlanSolution("feasible", objective, bound, best)
+    return PlanSolution("feasible", objective, min(bound, objective), best)
+
+
+def _improve(
+    problem: PlanProblem,
+    first: Booleans,
+    deadline: float,
+    report: Report,
+    stop: threading.Event | None,
+) -> PlanSolution:
+    """Improve a plan in large neighbourhoods until the time is up."""
+    bounds: list[float] = []
+    left = deadline - time.monotonic()
+    bounding = threading.Thread(
+        target=lambda: bounds.append(plan_bound(problem, left)), daemon=True
+    )
+    bounding.start()
+    search, reported = NeighborhoodSearch(problem, first), 0
+    with _stoppable(stop) as configure:
+        while (left := deadline - time.monotonic()) > 0 and not (stop and stop.is_set()):
+            better = search.step(left, configure)
+            if better or len(bounds) > reported:
+                reported = len(bounds)
+                report(search.objective(), max(bounds, default=None))
+    search.fill()
+    if not (stop and stop.is_set()):
+        bounding.join(2)
+    objective = search.objective()
+    bound = min(max(bounds, default=0.0), objective)
+    status: Status = "optimal" if objective - bound <= PROVED else "feasible"
+    return PlanSolution(status, objective, bound, search.teams)
+
+
+def _satisfy_pins(
+    problem: PlanProblem, time_limit: float, stop: threading.Event | None
+) -> PlanSolution:
+    """A plan of the smallest teams that satisfies the pins."""
+    from ortools.sat.python import cp_model
+
+    model = build_model(problem)
+    solver = _configured_solver(problem, max(0.05, time_limit))
+    solver.parameters.stop_after_first_solution = True
+    with _stoppable(stop) as configure:
+        configure(solver)
+        code = solver.solve(model.model)
+    if code == cp_model.INFEASIBLE:
+        return INFEASIBLE
+    if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return PlanSolution("unknown", None, None, None)
+    teams = np.zeros(problem.eligible.shape, bool)
+    for (t, p), variable in model.chosen.items():
+        teams[t, p] = solver.value(variable)
+    return PlanSolution("feasible", plan_objective(problem, teams), None, teams)
 
 
 def solve_one_each(problem: PlanProblem) -> PlanSolution:
@@ -199,19 +277,20 @@ def _configured_solver(problem: PlanProblem, time_limit: float) -> Any:
 
 
 @contextmanager
-def _stopped_by(stop: threading.Event | None, solver: Any) -> Iterator[None]:
-    """Stop the solver's search once the event is set."""
-    ended = threading.Event()
+def _stoppable(stop: threading.Event | None) -> Iterator[Callable[[Any], None]]:
+    """Gives what makes a solver stop once the event is set."""
+    ended, running = threading.Event(), list[Any]()
 
     def watch() -> None:
         while stop is not None and not ended.is_set():
-            if stop.wait(0.1):
-                solver.stop_search()
+            if stop.wait(0.1) and running:
+                running[-1].stop_search()
+                ended.wait(0.1)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield
+        yield running.append
     finally:
         ended.set()
         watcher.join()

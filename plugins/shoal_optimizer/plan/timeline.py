@@ -33,14 +33,14 @@ def timeline(problem: PlanProblem, teams: Booleans) -> Slots:
     return {
         (t, int(p)): slot
         for p in np.flatnonzero(teams.any(axis=0))
-        for t, slot in _slots_of(problem, int(p), np.flatnonzero(teams[:, p]).tolist()).items()
+        for t, slot in _slots_of(problem, int(p), teams).items()
     }
 
 
-def _slots_of(problem: PlanProblem, p: int, tasks: list[int]) -> dict[int, Slot]:
-    calendar = problem.calendar
+def _slots_of(problem: PlanProblem, p: int, teams: Booleans) -> dict[int, Slot]:
+    calendar, tasks = problem.calendar, np.flatnonzero(teams[:, p]).tolist()
     windows = {t: problem.tasks[t].window(calendar.now) for t in tasks}
-    left = {t: problem.hours_each(t) * 60 for t in tasks}  # minutes of work
+    left = {t: problem.tasks[t].estimated_hours / teams[t].sum() * 60 for t in tasks}  # minutes
     for n, committed in enumerate(calendar.commitments(p)):
         start, end = (datetime.fromtimestamp(at, UTC) for at in (committed.start, committed.end))
         windows[-n - 1], left[-n - 1] = (start, end), committed.hours * 60
