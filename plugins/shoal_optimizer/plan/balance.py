@@ -8,7 +8,9 @@ import numpy as np
 
 from .problem import Booleans, Floats, PlanProblem
 
-TANGENTS = tuple((2 * u, -u * u) for u in np.arange(0.025, 1, 0.05).tolist())
+TANGENTS: tuple[tuple[float, float], ...] = tuple(
+    (2 * u, -u * u) for u in np.arange(0.025, 1, 0.05).tolist()
+)
 """Slope and offset of lines that touch the square."""
 
 
@@ -21,7 +23,7 @@ def hours_of(problem: PlanProblem, teams: Booleans) -> Floats:
 
 def line_cost(weight: float, used: float) -> float:
     """What one person costs of whose room this share is used."""
-    return weight * max(0.0, *(slope * used + offset for slope, offset in TANGENTS))
+    return float(weight * max(slope * used + offset for slope, offset in ((0.0, 0.0), *TANGENTS)))
 
 
 def balance_cost(problem: PlanProblem, hours: Floats) -> float:
