@@ -21,6 +21,8 @@ TRIES = 3
 """Teams of each size that are built for a task in each neighbourhood."""
 WORK = 0.3
 """CP-SAT's measure of the work on a neighbourhood; about as many seconds."""
+BALANCED = 0.2
+"""Share of the neighbourhoods in which the spread of work counts."""
 LEARNING = 0.3
 """Share by which a price follows what is seen."""
 
@@ -69,9 +71,11 @@ class NeighborhoodSearch:
         left, hours = self._rest(set(tasks))
         columns = [each for t in tasks for each in self._columns(t, left)]
         old = {t: self.chosen[t] for t in tasks if t in self.chosen}
+        # The spread of work makes a model much harder, so it is not always in it.
+        spread = hours if self.random.random() < BALANCED else None
         before = self.objective()
         _, picked, _ = choose_columns(
-            self.problem, tasks, columns, left, hours, old, seconds, WORK, configure
+            self.problem, tasks, columns, left, spread, old, seconds, WORK, configure
         )
         if picked is None:
             return False

@@ -23,7 +23,7 @@ def choose_columns(
     tasks: Sequence[int],
     columns: Sequence[Column],
     left: Floats,
-    hours: Floats,
+    hours: Floats | None,
     current: Mapping[int, Column],
     time_limit: float,
     work_limit: float = inf,
@@ -36,7 +36,8 @@ def choose_columns(
         tasks: The tasks to choose for; a pinned one must get a column.
         columns: The columns of these tasks.
         left: Room that all other tasks leave, as `PlanProblem.free_hours`.
-        hours: Hours that all other tasks take of everyone, shape (people,).
+        hours: Hours that all other tasks take of everyone, shape (people,); None leaves
+            the spread of work out.
         current: The columns chosen so far, to start from.
         time_limit: Seconds.
         work_limit: Of CP-SAT's own measure of work, which no other load changes.
@@ -64,7 +65,8 @@ def choose_columns(
             for n in of_task[t]
         ]
     _add_room(model, problem, columns, chosen, left)
-    terms += _balance_terms(model, problem, columns, chosen, hours, current)
+    if hours is not None:
+        terms += _balance_terms(model, problem, columns, chosen, hours, current)
     model.minimize(sum(terms))
     for n, each in enumerate(columns):
         model.add_hint(chosen[n], current.get(each.task) == each)
