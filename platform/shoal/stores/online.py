@@ -67,7 +67,8 @@ def address(place: str, key: Key) -> str:
     if key and key[0] == "{}":
         end = key.index("{}", 1) if "{}" in key[1:] else len(key)
         tag = f"{{{place}:{encode_key(key[1:end])}}}"
-        return f"{tag}:{encode_key(key[end + 1 :])}" if end + 1 < len(key) else tag
+        rest = key[end + 1 :]
+        return tag if end == len(key) else f"{tag}:{encode_key(rest) if rest else ''}"
     return f"{place}:{encode_key(key)}"
 
 

@@ -60,6 +60,7 @@ LOCAL = "a server that `shoal up` started on this machine"
 EXCEPTIONS = {
     "platform/shoal/client/http.py": CLIENT,
     "platform/shoal/egress/": "the guard itself",
+    "platform/shoal/eventlog/kafka_": "the brokers, which the operator has configured",
     "platform/shoal/local/redis_process.py": LOCAL,
     "platform/shoal/local/server_process.py": LOCAL,
     "platform/shoal/runtime/ray_head.py": "looks whether a port of this machine is free",
