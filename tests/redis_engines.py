@@ -1,5 +1,6 @@
 """What may stand behind the URIs of `online` and `events`: real servers, small ones."""
 
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from . import leaks
 PASSWORD = "engines-" + "p4ss"
 SECURED = ("--requirepass", PASSWORD, "--masterauth", PASSWORD)
 ACCESS = {"password": PASSWORD}
+BUS = 10_000
+"""A cluster's nodes talk to each other at the port that is so much above their own."""
 SENTINEL = """\
 port {port}
 bind 127.0.0.1
@@ -29,6 +32,16 @@ sentinel auth-pass shoal {password}
 sentinel down-after-milliseconds shoal 1000
 sentinel failover-timeout shoal 3000
 """
+
+
+def is_free(port: int) -> bool:
+    """Whether it is a port, and nothing listens on it."""
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
 
 
 class Engine:
@@ -87,7 +100,9 @@ class Cluster(Engine):
         return f"redis+cluster://:{PASSWORD}@{hosts}"
 
     def _node(self) -> RedisServer:
-        port = free_port() % 40_000 + 10_000  # the cluster's bus takes the port 10,000 above
+        port = free_port()
+        while not is_free(port + BUS):
+            port = free_port()
         folder = self.folder / str(port)
         folder.mkdir()
         # Alone it would wait for half a minute before it takes a replica's place.

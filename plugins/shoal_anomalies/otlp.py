@@ -10,9 +10,10 @@ Source: https://opentelemetry.io/docs/specs/otlp/
 import math
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from json import JSONDecodeError
 from typing import Any
 
-from shoal import Batch, Invalid, Malformed, TooLarge
+from shoal import Batch, Invalid, Malformed, TooLarge, load_json
 
 from .points import InvalidPoint, Point, parse_point, time_from_epoch
 
@@ -86,10 +87,13 @@ def _parse(body: bytes, is_json: bool) -> Any:
     message = service.ExportMetricsServiceRequest()
     try:
         if is_json:
-            json_format.Parse(body, message, ignore_unknown_fields=True)
+            content = load_json(body)
+            if not isinstance(content, dict):
+                raise json_format.ParseError("it is not a JSON object")
+            json_format.ParseDict(content, message, ignore_unknown_fields=True)
         else:
             message.ParseFromString(body)
-    except (json_format.ParseError, DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (json_format.ParseError, DecodeError, JSONDecodeError, RecursionError) as error:
         reason = str(error)[:200]
         raise Malformed(f"the body is not OpenTelemetry's metrics: {reason}") from None
     return message

@@ -72,7 +72,7 @@ async def test_events_of_the_first_and_last_day_are_archived(
     stores: TenantStores, config: StoreConfig, tenant: str
 ):
     await stores.events.append(
-        made(0, 1, time="0001-01-01T00:00:00+14:00") + made(1, 2, time="9999-12-31T23:59:59-12:00")
+        made(0, 1, time="0001-01-01T14:00:00+14:00") + made(1, 2, time="9999-12-31T11:59:59-12:00")
     )
     await RedisEventLog(config).archive(tenant)
     assert await ids(stores) == [0, 1]

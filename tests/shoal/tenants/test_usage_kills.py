@@ -188,7 +188,7 @@ async def test_usage_equals_the_traffic_after_kills(
         assert sending.answered["requests"] > KILLS
         # What was stored is between what was counted and what was sent.
         stored = {
-            "items": int(redis_server.client.get(f"{tenant}:notes:stored") or 0),  # type: ignore[arg-type]
+            "items": int(redis_server.client.get(f"{tenant}:shelf:stored") or 0),  # type: ignore[arg-type]
             "events": redis_server.client.xlen(f"@events:{{{tenant}}}"),
         }
         for kind, count in stored.items():
