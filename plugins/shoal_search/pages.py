@@ -8,7 +8,7 @@ page to the last is on exactly one of them, whatever changes meanwhile.
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import orjson
@@ -140,8 +140,3 @@ async def page_by_time(
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=DIGEST).digest()
-
-
-def describe(parts: Sequence[object]) -> str:
-    """The parameters of a search as one text, for its cursors."""
-    return repr(parts)

@@ -3,13 +3,12 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from lancedb.query import ColumnOrdering, FullTextOperator, MatchQuery, PhraseQuery
 
 from shoal.contract.batch import off_loop
@@ -28,13 +27,12 @@ from .configuration import StoreConfig
 from .json_values import original, path_start, values_column
 from .lake import run
 from .lake_location import LakeLocation
-from .lance_answers import after_position, comparable, cosines, hit_of, tally
+from .lance_answers import after_position, comparable, hit_of, tally
 from .lance_connections import OpenTable, use_table, write_lock
-from .lance_rows import ADDRESS, rows_at
+from .lance_search import find_rows, nearest_rows
 from .lance_tables import (
     ID,
     RETIRED,
-    VECTORS,
     VERSION,
     WRITE,
     arrow_schema,
@@ -44,7 +42,7 @@ from .lance_tables import (
     tombstones,
     vector_schema,
 )
-from .lance_upkeep import BYTE_ROWS, index_facts, note_write, optimize_table
+from .lance_upkeep import note_write, optimize_table
 from .tenant_store import TenantStore
 from .vector_conditions import text_literal, to_sql
 from .vector_cursors import read_position, write_position
@@ -71,27 +69,6 @@ RETIRABLE = (
     f" OR (target.version = source.version AND target.{RETIRED} IS NULL)"
 )
 LIVE = f"{RETIRED} IS NULL"
-Plan = Literal["flat", "all", "some", "scan"]
-Search = Callable[[OpenTable], Awaitable[Any]]
-"""Gives a table with the column `ADDRESS`."""
-SEARCHES = 4
-"""Times that it is searched, where rows are written meanwhile."""
-PROBES = 100_000
-"""More than an index has partitions: all are searched."""
-SCANNED_ROWS = 25_000
-"""Rows that pass a filter, up to which a large table is searched without its index."""
-OVERFETCH = 10
-"""Vectors that LanceDB takes from an index for each row that it is to find."""
-ALL_REFINED = 4
-"""Times as many rows as are to be found, whose vectors are compared exactly."""
-SOME_PROBES, SOME_ROWS, SOME_REFINED = 64, 5, OVERFETCH
-"""Partitions that are searched, times as many rows as are to be found, and times as
-many as these that are compared exactly.
-
-Chosen on a million and ten million vectors of clustered noise (benchmarks/).
-"""
-MARGIN, TOLERANCE = 8, 1e-5
-"""Further rows that are fetched; and how much LanceDB's cosines may be wrong."""
 
 
 class LanceVectors(TenantStore):
@@ -181,25 +158,10 @@ class LanceVectors(TenantStore):
         columns = check_fields(schema, fields)
         if check_limit(limit) < 1:
             return []
-        wanted, plan = limit + MARGIN, await self._plan(name, sql)
-        while True:
-            search = _nearest(query, sql, wanted, plan)
-            found, rows = await self._find(name, search, [VECTORS, *columns], keep=True)
-            scores, vectors = await off_loop(cosines, rows, query)
-            order = np.lexsort(([row[ID] for row in rows], -scores))
-            if len(rows) < wanted:
-                # These rows' vectors may have been all that the index was asked for.
-                if plan in ("some", "scan") or vectors < OVERFETCH * wanted:
-                    break
-                plan = "scan"
-                continue
-            if plan == "some":
-                break
-            least = 1 - float(pc.max(found["_distance"]).as_py())
-            if least < scores[order[limit - 1]] - TOLERANCE:
-                break
-            wanted *= 4  # others may be as similar
-        return [hit_of(rows[i], scores[i]) for i in order[:limit]]
+        hits: list[Hit] = await self._use(
+            name, lambda t: nearest_rows(t, query, sql, limit, columns)
+        )
+        return hits
 
     async def matching(
         self,
@@ -235,7 +197,7 @@ class LanceVectors(TenantStore):
                 found = found.where(sql)
             return await found.limit(limit).with_row_id().select(["_score"]).to_arrow()
 
-        found, rows = await self._find(name, search, columns, keep=True)
+        found, rows = await self._use(name, lambda t: find_rows(t, search, columns, keep=True))
         scores = np.maximum(found["_score"].to_numpy(), 0)
         order = np.lexsort(([row[ID] for row in rows], -scores))
         return [hit_of(rows[i], scores[i]) for i in order]
@@ -263,10 +225,10 @@ class LanceVectors(TenantStore):
                     counts[value] += number
             return counts
 
-        counts = await self._use(name, count_values)
-        if kind == "json":
-            counts = {original(t[len(start) :]): n for t, n in counts.items() if t != start}
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], comparable(item[0])))
+        counts = (await self._use(name, count_values)).items()
+        if kind == "json":  # pairs, as True and 1 would be one key
+            counts = [(original(t[len(start) :]), n) for t, n in counts if t != start]
+        ranked = sorted(counts, key=lambda pair: (-pair[1], comparable(pair[0])))
         return ranked[:limit]
 
     async def rows(
@@ -297,7 +259,8 @@ class LanceVectors(TenantStore):
             query = opened.table.query().where(sql).order_by(ordering[: 1 if sort == ID else 2])
             return await query.limit(limit + 1).with_row_id().select([sort]).to_arrow()
 
-        _, rows = await self._find(name, page, [sort, *columns], keep=False)
+        names = [sort, *columns]
+        _, rows = await self._use(name, lambda t: find_rows(t, page, names, keep=False))
         further = None
         if len(rows) > limit:
             last = rows[limit - 1]
@@ -373,64 +336,6 @@ class LanceVectors(TenantStore):
 
         found: pa.Table = await self._use(name, read)
         return found
-
-    async def _plan(self, name: str, sql: str) -> Plan:
-        """How to search: all partitions of the index, some of them, or without it.
-
-        An index of the vectors themselves ("flat") need not be compared with them.
-        """
-
-        async def plan(opened: OpenTable) -> Plan:
-            rows, is_flat = await index_facts(opened)
-            if rows <= BYTE_ROWS:
-                return "flat" if is_flat else "all"
-            few = sql and await opened.table.count_rows(sql) <= SCANNED_ROWS
-            return "scan" if few else "some"
-
-        found: Plan = await self._use(name, plan)
-        return found
-
-    async def _find(
-        self, name: str, search: Search, columns: Sequence[str], *, keep: bool
-    ) -> tuple[pa.Table, list[dict[str, Any]]]:
-        """What a search of addresses found, and the rows.
-
-        Where some were written again or moved meanwhile, it is searched again.
-        """
-
-        async def find(opened: OpenTable) -> tuple[pa.Table, list[dict[str, Any]]]:
-            for _ in range(SEARCHES):
-                found = await search(opened)
-                addresses = found[ADDRESS].to_pylist()
-                rows = await rows_at(opened, addresses, columns, keep=keep)
-                if len(rows) == len(addresses):
-                    return found, [rows[address] for address in addresses]
-            there = [address in rows for address in addresses]
-            return found.filter(pa.array(there)), [rows[a] for a in addresses if a in rows]
-
-        result: tuple[pa.Table, list[dict[str, Any]]] = await self._use(name, find)
-        return result
-
-
-def _nearest(query: np.ndarray, sql: str, limit: int, plan: Plan) -> Search:
-    """A search for the addresses of the rows with the most similar vectors."""
-
-    async def search(opened: OpenTable) -> Any:
-        found = opened.table.query().nearest_to(query).column(VECTORS).distance_type("cosine")
-        if plan == "scan":
-            found = found.bypass_vector_index()
-        elif plan == "flat":
-            found = found.nprobes(PROBES)
-        elif plan == "all":
-            found = found.nprobes(PROBES).refine_factor(ALL_REFINED)
-        else:
-            found = found.nprobes(SOME_PROBES).refine_factor(SOME_REFINED)
-        if sql:
-            found = found.where(sql)
-        rows = SOME_ROWS * limit if plan == "some" else limit
-        return await found.limit(rows).with_row_id().select(["_distance"]).to_arrow()
-
-    return search
 
 
 async def _read_schema(opened: OpenTable) -> VectorSchema:

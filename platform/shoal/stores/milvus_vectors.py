@@ -203,14 +203,15 @@ class MilvusVectors(TenantStore):
         async for page in table.pages(within, columns):
             for entity in page:
                 if kind == "json":
-                    tokens = {t for t in entity[f"v_{own}"] if t.startswith(start) and t != start}
-                    counts.update(original(t[len(start) :]) for t in tokens)
+                    counts.update({t for t in entity[f"v_{own}"] if t.startswith(start)} - {start})
                     continue
                 value = value_of(schema, own, entity)
                 if value is not None:
                     counts.update(set(value) if kind == "strings" else [value])
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], _comparable(item[0])))
-        return ranked[:limit]
+        found = [*counts.items()]
+        if kind == "json":  # pairs, as True and 1 would be one key
+            found = [(original(t[len(start) :]), n) for t, n in found]
+        return sorted(found, key=lambda pair: (-pair[1], _comparable(pair[0])))[:limit]
 
     async def rows(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shoal.contract.errors import Conflict, Invalid, NotFound
@@ -453,6 +453,7 @@ ROWS = st.fixed_dictionaries(
         "words": st.none() | st.lists(TOKENS, max_size=4).map(" ".join),
     }
 )
+NOTHING = dict.fromkeys(["board", "labels", "at", "weight", "open", "metadata", "words"])
 PATHS = st.sampled_from(["size", "it's", "a", "a.b", 'q"', "é", "nothing", "é.b"])
 VALUES = {
     "board": TEXTS,
@@ -699,6 +700,11 @@ async def test_tokens_that_no_row_can_have_match_nothing(vectors: Vectors):
 # Facets and listings
 
 
+@example(  # True is not 1
+    items=[{**NOTHING, "metadata": {"size": value}} for value in (True, 1)],
+    optimized=False,
+    limit=2,
+)
 @given(items=st.lists(ROWS, max_size=12), optimized=st.booleans(), limit=st.integers(0, 5))
 @OPEN
 async def test_facets_and_listings_are_those_of_plain_python(
