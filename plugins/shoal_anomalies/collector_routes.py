@@ -8,10 +8,9 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from shoal import Invalid, TenantContext, UnsupportedMediaType, off_loop, requires
 
 from . import otlp, prometheus
-from .intake import MAX_POINTS, append_points
+from .intake import MAX_POINTS, append_points, named_faults
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
-MAX_NAMED = 20  # samples that an error names
 MESSAGE = {"type": "string", "format": "binary", "maxLength": prometheus.MAX_BYTES}
 EXPORT = {
     "type": "object",
@@ -63,10 +62,7 @@ async def write_prometheus(
     batch = await off_loop(prometheus.read_samples, await request.body(), MAX_POINTS)
     await append_points(ctx, list(batch.accepted.values()))
     if batch.rejected:
-        faults = [
-            {"location": f"sample {index}", "message": error}
-            for index, error in list(batch.rejected.items())[:MAX_NAMED]
-        ]
+        faults = named_faults(batch, "sample", 0)
         raise Invalid(f"{len(batch.rejected)} samples were not written", errors=faults)
 
 

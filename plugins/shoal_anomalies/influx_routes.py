@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from shoal import Malformed, ShoalError, TenantContext, off_loop, requires
 
 from . import bodies
-from .intake import MAX_POINTS, append_points, read_points
+from .intake import MAX_POINTS, append_points, named_faults, read_points
 from .line_protocol import Precision
 
 VERSION = "1.8.10"
@@ -18,7 +18,6 @@ VERSION = "1.8.10"
 VERSION_HEADERS = {"x-influxdb-version": VERSION, "x-influxdb-build": "Shoal"}
 DATABASE = "shoal"
 MAX_QUERY = 10_000  # characters
-MAX_NAMED = 20  # lines that an error names
 
 LINES_BODY = {
     "requestBody": {
@@ -170,10 +169,7 @@ async def _write(request: Request, precision: Precision, ctx: TenantContext) -> 
     batch = await off_loop(read_points, await request.body(), "text/plain", precision)
     await append_points(ctx, list(chain.from_iterable(batch.accepted.values())))
     if batch.rejected:
-        faults = [
-            {"location": f"line {index + 1}", "message": error}
-            for index, error in list(batch.rejected.items())[:MAX_NAMED]
-        ]
+        faults = named_faults(batch, "line", 1)
         first = f"{faults[0]['location']}: {faults[0]['message']}"
         dropped = len(batch.rejected)
         raise PartialWrite(f"partial write: {first} dropped={dropped}", errors=faults)

@@ -19,6 +19,7 @@ from .points import MAX_LABELS, MAX_NAME_LENGTH, Point, parse_point
 
 MAX_POINTS = 50_000
 EVENTS_AT_ONCE = 1000
+MAX_NAMED = 20  # rows that an error names
 JSON = "application/json"
 POINT_SCHEMA = {
     "type": "object",
@@ -37,6 +38,20 @@ POINT_SCHEMA = {
         "kind": {"enum": ["gauge", "counter"]},
     },
 }
+
+
+def named_faults(batch: Batch[Any], what: str, first: int) -> list[dict[str, str]]:
+    """The errors of a batch's first rejected rows.
+
+    Args:
+        batch: Some accepted and rejected rows.
+        what: A row, such as `line`.
+        first: The number of the first row.
+    """
+    return [
+        {"location": f"{what} {index + first}", "message": error}
+        for index, error in list(batch.rejected.items())[:MAX_NAMED]
+    ]
 
 
 def read_points(body: bytes, content_type: str, precision: Precision) -> Batch[list[Point]]:

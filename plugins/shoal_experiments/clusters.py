@@ -144,7 +144,7 @@ class PermutationContrast:
     def _sides(self) -> Floats:
         """Whether each cluster is treated, shape (1 + draws, clusters)."""
         c, t = self.control.n, self.treatment.n
-        draws = min(MAX_DRAWS, MAX_CELLS // (c + t))
+        draws = _draws(c + t)
         order = np.random.default_rng(_SEED).random((draws, c + t))
         chosen = np.argpartition(order, t - 1, axis=1)[:, :t]
         sides = np.zeros((draws + 1, c + t))
@@ -189,8 +189,11 @@ def _ratio(size: Floats, square: Floats, sums: Floats, n: int) -> tuple[Floats, 
 def can_permute(control: Clusters, treatment: Clusters, tail: float) -> bool:
     """Whether draws of the clusters can tell an error rate of `tail` from others."""
     clusters = control.n + treatment.n
-    draws = min(MAX_DRAWS, MAX_CELLS // clusters)
-    return clusters <= MAX_CLUSTERS and tail * (draws + 1) >= DRAWS_IN_TAIL
+    return clusters <= MAX_CLUSTERS and tail * (_draws(clusters) + 1) >= DRAWS_IN_TAIL
+
+
+def _draws(clusters: int) -> int:
+    return min(MAX_DRAWS, MAX_CELLS // clusters)
 
 
 def cluster_variance(variance: float, mean_size: float, size_cv: float, icc: float) -> float:

@@ -11,14 +11,14 @@ from typing import Any
 from .errors import ErrorEntry, error_entry
 
 FOR_PEOPLE = frozenset({"name", "description", "tags", "owner", "org"})
+VIEW = {"source", "schema", "entities", "ttl", "online", "offline"}
+TRANSFORMED = VIEW | {"aggregations", "mode", "udf", "udf_string", "feature_transformation"}
 DONE = {
     "Entity": {"join_keys", "value_type"},
     "Field": {"dtype"},
-    "FeatureView": {"source", "schema", "entities", "ttl", "online", "offline"},
-    "BatchFeatureView": {"source", "schema", "entities", "ttl", "online", "offline"}
-    | {"aggregations", "mode", "udf", "udf_string", "feature_transformation"},
-    "StreamFeatureView": {"source", "schema", "entities", "ttl", "online", "offline"}
-    | {"aggregations", "mode", "udf", "udf_string", "feature_transformation", "timestamp_field"},
+    "FeatureView": VIEW,
+    "BatchFeatureView": TRANSFORMED,
+    "StreamFeatureView": TRANSFORMED | {"timestamp_field"},
     "Aggregation": {"column", "function", "time_window", "slide_interval"},
     "FeatureService": {"features"},
     "FileSource": {"path", "timestamp_field", "created_timestamp_column", "field_mapping"},

@@ -16,7 +16,16 @@ from datetime import datetime
 import numpy as np
 
 from .records import Person, Task
-from .working_time import Floats, Integers, Schedule, Shift, WorkingTime, days_around, working_time
+from .working_time import (
+    Floats,
+    Integers,
+    Schedule,
+    Shift,
+    WorkingTime,
+    days_around,
+    days_around_seconds,
+    working_time,
+)
 
 Window = tuple[datetime, datetime]
 TOLERANCE = 1e-9
@@ -197,7 +206,7 @@ class Calendar:
         finish = np.array([c.end for c in mine])
         work = np.array([c.hours for c in mine])
         a, b = np.unique(np.concatenate([since, begin])), np.unique(np.concatenate([until, finish]))
-        first, last = _days_of(min(a[0], b[0])) - 2, _days_of(max(a[-1], b[-1])) + 1
+        first, last = days_around_seconds(min(a[0], b[0]), max(a[-1], b[-1]))
         shift = self.shifts[n]
         time = self._time(
             shift.within(first, last) if absences else Shift(shift.schedule), first, last
@@ -235,7 +244,3 @@ class Calendar:
 
 def _seconds(moments: Sequence[datetime]) -> Floats:
     return np.array([moment.timestamp() for moment in moments], float)
-
-
-def _days_of(second: float) -> int:
-    return int(second // 86_400) + 719_163

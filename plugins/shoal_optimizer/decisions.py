@@ -296,25 +296,21 @@ def _parse_people(ids: Sequence[str], raws: Sequence[bytes | None]) -> list[Pers
 
 
 def _outdated(violations: Sequence[Mapping[str, Any]]) -> Conflict:
-    messages = "; ".join(violation["message"] for violation in violations)
+    messages, errors = _described(violations)
     return Conflict(
-        f"the team no longer fits: {messages}; request a new recommendation",
-        errors=[
-            {"location": f"{violation['rule']}.{violation['subject']}", **violation}
-            for violation in violations
-        ],
+        f"the team no longer fits: {messages}; request a new recommendation", errors=errors
     )
 
 
 def _violated(violations: Sequence[Mapping[str, Any]]) -> Invalid:
-    messages = "; ".join(violation["message"] for violation in violations)
-    return Invalid(
-        f"{messages}. Send override: true to assign the team anyway.",
-        errors=[
-            {"location": f"{violation['rule']}.{violation['subject']}", **violation}
-            for violation in violations
-        ],
-    )
+    messages, errors = _described(violations)
+    return Invalid(f"{messages}. Send override: true to assign the team anyway.", errors=errors)
+
+
+def _described(violations: Sequence[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Violations as one text, and as the errors of a problem."""
+    errors = [{"location": f"{v['rule']}.{v['subject']}", **v} for v in violations]
+    return "; ".join(v["message"] for v in violations), errors
 
 
 async def _commit(

@@ -5,7 +5,7 @@ Moments are seconds since the epoch and days are ordinals (`date.toordinal`), in
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -141,7 +141,12 @@ def working_time(shift: Shift, first: int, last: int) -> WorkingTime:
 
 def days_around(start: datetime, end: datetime) -> Stretch:
     """The first and last day whose stretches may touch the time between two moments."""
-    return start.astimezone(UTC).toordinal() - 2, end.astimezone(UTC).toordinal() + 1
+    return days_around_seconds(start.timestamp(), end.timestamp())
+
+
+def days_around_seconds(start: float, end: float) -> Stretch:
+    """The same, of moments in seconds since the epoch."""
+    return int(start // DAY) + EPOCH - 2, int(end // DAY) + EPOCH + 1
 
 
 def capacity_hours(person: Person, start: datetime, end: datetime) -> float:

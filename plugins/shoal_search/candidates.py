@@ -40,25 +40,34 @@ class Candidate:
 
     Attributes:
         id: The id of the item.
-        title: Its title.
-        updated: Milliseconds since 1970.
         document: Its terms.
-        vectors: Shape (passages, dimension), each row of length 1.
         row: The fields `FIELDS`.
     """
 
     id: str
-    title: str
-    updated: int
     document: Document
-    vectors: np.ndarray
     row: Mapping[str, Any]
 
     @classmethod
     def of(cls, id: str, row: Mapping[str, Any]) -> "Candidate":
         """The candidate of a row with the fields `FIELDS`."""
-        words = Document(row["words"] or "")
-        return cls(id, row["title"] or "", row["updated"], words, row["vectors"], row)
+        return cls(id, Document(row["words"] or ""), row)
+
+    @property
+    def title(self) -> str:
+        """Its title."""
+        return self.row["title"] or ""
+
+    @property
+    def updated(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.row["updated"])
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Shape (passages, dimension), each row of length 1."""
+        found: np.ndarray = self.row["vectors"]
+        return found
 
 
 async def nearest_items(scope: Scope, vector: Any, limit: int) -> list[Candidate]:

@@ -59,13 +59,12 @@ def load(folder: str) -> list[JudgedQuery]:
         raise Invalid(f"{folder} is not a judged collection in BEIR's layout: {error}") from error
     analyzer, embedder = Analyzer(), Embedder()
     passages = [f"{title}\n{text}" if title else text for _, title, text in collection.documents]
-    none = np.zeros((0, 0), np.float32)
     candidates, postings = [], dict[str, list[int]]()
-    for position, ((id, title, _), passage) in enumerate(
+    for position, ((id, _, _), passage) in enumerate(
         zip(collection.documents, passages, strict=True)
     ):
         terms = analyzer.stems(passage)
-        candidates.append(Candidate(id, title, 0, Document(" ".join(terms)), none, {}))
+        candidates.append(Candidate(id, Document(" ".join(terms)), {}))
         for term in set(terms):
             postings.setdefault(term, []).append(position)
     mean = float(np.mean([candidate.document.length for candidate in candidates]))

@@ -13,6 +13,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from shoal.contract.batch import off_loop
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
 from shoal.stores.configuration import StoreConfig
@@ -123,7 +124,7 @@ class KafkaSourceReader:
                 logger.error("source %s: %s is of no tenant", self._source.name, message.place)
                 continue
             try:
-                event = await off_loop_if_large(message, self._source)
+                event = await off_loop(self._read, message.value or b"", message)
                 if event is not None:
                     encode_event(event)
                     events.setdefault(tenant, []).append(event)
@@ -133,6 +134,9 @@ class KafkaSourceReader:
             await self._open(tenant).append(found)
         for tenant, message, reason in poison:
             await self._dead_letter(tenant, message, reason)
+
+    def _read(self, _: bytes, message: Message) -> Event | None:
+        return read_message(self._source, message)
 
     async def _dead_letter(self, tenant: str, message: Message, reason: str) -> None:
         """Keep a message that is no event among the tenant's dead letters."""
@@ -166,16 +170,6 @@ class KafkaSourceReader:
                 _, high = consumer.get_watermark_offsets(at, cached=True)
                 if at.offset >= 0 and high >= 0:
                     self._report(at.topic, at.partition, max(high - at.offset, 0))
-
-
-LARGE_BYTES = 20_000
-
-
-async def off_loop_if_large(message: Message, source: KafkaSource) -> Event | None:
-    """Read a message, in a thread where that takes long."""
-    if len(message.value or b"") > LARGE_BYTES:
-        return await asyncio.to_thread(read_message, source, message)
-    return read_message(source, message)
 
 
 def _message(raw: Any) -> Message:
