@@ -51,7 +51,8 @@ def frame(
     _set_colours()
     dark = ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
     menu = _draw_header(session, dark)
-    menu.on_click(_draw_navigation(capabilities, current).toggle)
+    navigation = _draw_navigation(capabilities, current)
+    menu.on_click(lambda: navigation.run_method("toggle"))
     yield
 
 
@@ -95,12 +96,20 @@ def _draw_header(session: Session, dark: ui.dark_mode) -> ui.button:
     return menu
 
 
-def _draw_navigation(capabilities: Sequence[dict[str, Any]], current: str) -> ui.left_drawer:
-    """Draw the list of capabilities."""
-    # Quasar's own property opens it on wide screens. With value=None, NiceGUI would ask
-    # each browser, and log an error for those that left before answering.
-    drawer = ui.left_drawer(value=False, fixed=True)
-    drawer.props("show-if-above width=232 breakpoint=900").style("padding:14px 12px; gap:2px")
+def _draw_navigation(capabilities: Sequence[dict[str, Any]], current: str) -> ui.element:
+    """Draw the list of capabilities.
+
+    A drawer of Quasar's, which opens on wide screens and closes on narrow ones by
+    itself. NiceGUI's own keeps its state on the server, whose late answer would open it
+    again over a page that has become narrow.
+    """
+    client = ui.context.client
+    client.layout.props('view="hHh Lpr fff"')  # Both stay in place; the bar is above the drawer.
+    with client.layout:
+        drawer = ui.element("q-drawer").classes("nicegui-drawer")
+    drawer.move(target_index=client.layout.default_slot.children.index(client.page_container))
+    drawer.props("show-if-above side=left width=232 breakpoint=900")
+    drawer.style("padding:14px 12px; gap:2px")
     with drawer:
         _draw_link("/", "Overview", current == "", icon="grid_view")
         ui.html('<div class="sh-navhead">Capabilities</div>', sanitize=False)
