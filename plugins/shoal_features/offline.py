@@ -224,13 +224,14 @@ async def append_rows(lake: Any, view: View, rows: pa.Table) -> int:
     columns = offline_schema(view)
     rows = _conform(rows, columns)
     nulls = [
-        pc.if_else(pc.is_null(rows[f.name]), view.identity(f).hex(), pa.scalar(None, pa.string()))
+        pc.if_else(pc.is_null(rows[f.name]), view.identity(f).hex(), "")
         for f in view.features
         if rows[f.name].null_count
     ]
     rows = rows.rename_columns([stored_name(f) for f in columns])
     if nulls:
-        joined = pc.binary_join_element_wise(*nulls, " ", null_handling="skip")
+        # Not of nulls with `skip`, which leaves out rows of nulls alone (Arrow 26).
+        joined = pc.binary_join_element_wise(*nulls, " ")
         rows = rows.append_column(NULLS, joined)
     days = pc.cast(rows["event_timestamp"], pa.date32())
     for day in sorted(set(days.to_pylist())):

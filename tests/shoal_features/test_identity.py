@@ -111,3 +111,24 @@ async def test_a_null_that_a_row_gives_hides_older_values(stores):
     await write(stores, PLAIN, 5, NOW - 10_000_000)
     await write(stores, PLAIN, None)
     assert await read(stores, PLAIN) == [None, None]
+
+
+@pytest.mark.parametrize("sizes", [[7], [1, 2], [2, 2, 2], [3, 0, 1]])
+async def test_rows_with_and_without_nulls_keep_them(stores, sizes):
+    two = replace(PLAIN, features=(Feature("a", "int64"), Feature("b", "string")))
+    values = [(None if n % 2 else n, None if n % 3 else str(n)) for n in range(sum(sizes))]
+    rows = [
+        {"entity": str(n), "event_timestamp": AT, "created": AT, "a": a, "b": b}
+        for n, (a, b) in enumerate(values)
+    ]
+    schema, starts = offline_schema(two), [sum(sizes[:k]) for k in range(len(sizes))]
+    parts = [rows[start : start + n] for start, n in zip(starts, sizes, strict=True)]
+    table = pa.concat_tables(pa.Table.from_pylist(part, schema) for part in parts)
+    await write(stores, replace(PLAIN, features=two.features[:1]), 7, NOW - 1)
+    await append_rows(stores.lake, two, table)
+    wanted = pa.table(
+        {"entity": [r["entity"] for r in rows], "at": pa.array([AT] * len(rows), TIME)}
+    )
+    history = await plan_query(stores, [(two, f) for f in two.features], wanted)
+    answer = history.run()
+    assert list(zip(answer["a"].to_pylist(), answer["b"].to_pylist(), strict=True)) == values
