@@ -22,6 +22,7 @@ from common import machine
 from shoal_experiments.clusters import Clusters, cluster_variance
 from shoal_experiments.comparison import compare
 from shoal_experiments.design import Design
+from shoal_experiments.required_units import required_units
 from shoal_experiments.sample_size import mean_sample_size
 from shoal_experiments.summaries import Mean, Proportion, Summary
 
@@ -48,7 +49,7 @@ def plan(split: int, **fields: object) -> tuple[int, int]:
     """Units of control and treatment by the design's own plan."""
     arms = [{"name": "a", "allocation": split}, {"name": "b", "allocation": 100 - split}]
     design = Design.model_validate({"hypothesis": "h", "variants": arms, **fields})
-    smallest = design.sample_size() or 0
+    smallest = required_units(design) or 0
     return design.planned_units(smallest, "b") - smallest, smallest
 
 

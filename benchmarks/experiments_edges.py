@@ -19,6 +19,7 @@ from scipy.stats import binom
 from shoal_experiments import always_valid
 from shoal_experiments.comparison import compare, contrast
 from shoal_experiments.design import Design
+from shoal_experiments.required_units import required_units
 from shoal_experiments.summaries import Proportion, Quantile
 
 SEED = 20261128
@@ -101,7 +102,7 @@ def always_valid_power(runs: int = 200_000) -> None:
                 "analysis": "always_valid",
             }
         )
-        n2 = design.sample_size() or 0
+        n2 = required_units(design) or 0
         both = design.planned_units(n2, "b")
         rate = baseline * (1 + minimum) if effect == "relative" else baseline + minimum
         rng = np.random.default_rng(SEED)

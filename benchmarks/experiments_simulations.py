@@ -28,6 +28,7 @@ from shoal_experiments.looks import Look
 from shoal_experiments.metrics import Guardrail
 from shoal_experiments.mismatch import sample_ratio_p_value
 from shoal_experiments.non_inferiority import non_inferiority
+from shoal_experiments.required_units import required_units
 from shoal_experiments.sample_size import mean_sample_size, proportion_sample_size
 from shoal_experiments.summaries import Mean, Pair, Proportion, Quantile, Ratio
 
@@ -360,7 +361,7 @@ def always_valid_power(rng: Generator, runs: int) -> None:
             "analysis": "always_valid",
         }
     )
-    n = design.sample_size() or 0
+    n = required_units(design) or 0
     looks = np.array([math.ceil(n * (d + 1) / DAYS) for d in range(DAYS)])
     steps = np.diff(looks, prepend=0)
     a = rng.binomial(steps, 0.12, (runs, DAYS)).cumsum(1)

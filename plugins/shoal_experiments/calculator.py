@@ -14,6 +14,7 @@ from .clusters import cluster_variance
 from .comparison import compare, estimate_of, interval_ends, own_interval
 from .contrast import Effect
 from .correction import Correction, adjust, interval_alpha
+from .exact_power import detectable_difference, rates_power, rates_sample_size
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .sample_size import (
     MIN_SPACING,
@@ -21,8 +22,8 @@ from .sample_size import (
     has_close_looks,
     mean_power,
     mean_sample_size,
-    proportion_power,
     proportion_sample_size,
+    rates_variance,
 )
 from .summaries import Mean, Proportion, Summary, Undefined
 
@@ -75,12 +76,26 @@ class _Test(_Model):
     def options(self) -> dict[str, Any]:
         return {"alpha": self.alpha / self.comparisons, "sided": self.sided, "ratio": self.ratio}
 
-    def unit_variance(self) -> float | None:
-        """Variance of one unit for the t test; None where rates are compared."""
+    def side(self) -> dict[str, Any]:
+        """The error rate of one side, and whether it is the only one."""
+        return {
+            "tail": self.alpha / self.comparisons / self.sided,
+            "one_sided": self.sided == 1,
+        }
+
+    def unit_variance(self, effect: float) -> float | None:
+        """Variance of one unit for the t test; None where rates are compared.
+
+        Args:
+            effect: The absolute effect, with which a rate's variance changes.
+        """
         if self.clusters is None:
             return self.variance
-        c, person = self.clusters, self.variance or self.baseline * (1 - self.baseline)
-        return cluster_variance(person, c.mean_size, c.size_cv, c.icc)
+        rates = self.baseline, self.baseline + effect
+        person = self.variance or rates_variance(rates, self.ratio)
+        return cluster_variance(
+            person, self.clusters.mean_size, self.clusters.size_cv, self.clusters.icc
+        )
 
 
 class SampleSize(_Test):
@@ -107,6 +122,9 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
     """
     effect = plan.absolute(plan.minimum_effect)
     n = _control_units(plan, effect)
+    if plan.unit_variance(effect) is None:
+        rates = plan.baseline, plan.baseline + effect
+        n = rates_sample_size(rates, power=plan.power, ratio=plan.ratio, **plan.side())
     if n > 1e11:
         raise ImpossibleSample(
             "minimum_effect",
@@ -123,7 +141,7 @@ def sample_size(plan: SampleSize) -> dict[str, Any]:
 
 
 def _control_units(plan: _Test, effect: float) -> float:
-    n, spread, options = 0.0, plan.unit_variance(), plan.options()
+    n, spread, options = 0.0, plan.unit_variance(effect), plan.options()
     if plan.metric == "proportion":
         n = proportion_sample_size(plan.baseline, effect, power=plan.power, **options)
     if spread is not None:
@@ -141,11 +159,13 @@ def power(plan: Power) -> dict[str, Any]:
     if plan.true_effect is not None:
         effect = plan.absolute(plan.true_effect)
         _control_units(plan, effect)  # checks that it is possible
-        spread, options = plan.unit_variance(), plan.options()
+        spread = plan.unit_variance(effect)
         found = (
-            proportion_power(plan.n, plan.baseline, effect, **options)
+            rates_power(
+                plan.n, (plan.baseline, plan.baseline + effect), ratio=plan.ratio, **plan.side()
+            )
             if spread is None
-            else mean_power(plan.n, effect, spread, **options)
+            else mean_power(plan.n, effect, spread, **plan.options())
         )
     return {
         "power": found,
@@ -178,7 +198,12 @@ def _detectable(plan: Power, sign: int) -> float | None:
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if missing(middle) > 0 else (low, middle)
-    return sign * math.exp(high) / unit
+    found = sign * math.exp(high)
+    if plan.unit_variance(found) is None:
+        found = detectable_difference(
+            found, plan.n, plan.baseline, power=plan.power, ratio=plan.ratio, **plan.side()
+        )
+    return found / unit
 
 
 def _round_up(n: float) -> int:

@@ -13,13 +13,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
-from scipy.special import ndtr, ndtri
 
 from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
 
-from . import always_valid
-from . import group_sequential as gs
-from .clusters import cluster_variance
 from .contrast import Effect
 from .correction import Correction
 from .metrics import SERVICE, FrozenModel, Guardrail, Metric, Name
@@ -28,8 +24,6 @@ from .sample_size import (
     MIN_SPACING,
     days_to_fill,
     has_close_looks,
-    mean_sample_size,
-    proportion_sample_size,
 )
 from .specification import control_of, read_duration, read_metric, read_variants, spread_metrics
 
@@ -285,75 +279,3 @@ class Design(FrozenModel):
         if share <= 0:
             return None
         return float(7 * math.ceil(days_to_fill(per_arm, share, units_per_day) / 7))
-
-    def sample_size(
-        self, baseline: float | None = None, variance: float | None = None
-    ) -> int | None:
-        """Units that the smallest arm needs.
-
-        Each comparison is planned at its corrected alpha, between the control and the
-        smallest treatment. A group-sequential design needs more at most: its factor is
-        applied. An always-valid one is planned at the critical value that its interval
-        has at the planned end, where both scales have the same test, and needs at least
-        the units and events below which it shows nothing.
-
-        Args:
-            baseline: The primary metric's value today, if the design does not say it.
-            variance: Variance of one unit, if the design does not say it.
-
-        Returns:
-            Units, or None when the baseline or variance is not known.
-
-        Raises:
-            ValueError: No sample can detect the effect.
-        """
-        baseline = self.baseline if self.baseline is not None else baseline
-        variance = self.variance if self.variance is not None else variance
-        effect = self.minimum_effect
-        if effect is None:
-            return None
-        if self.effect == "relative":
-            if baseline is None:
-                return None
-            effect *= baseline
-        alpha = self.alpha if self.correction == "none" else self.alpha / len(self.treatments)
-        shares = self.shares()
-        ratio = min(shares[t] for t in self.treatments) / shares[self.control]
-        least = always_valid.MIN_UNITS if self.analysis == "always_valid" else 2
-        if self.analysis == "always_valid":
-            alpha = 2 * float(ndtr(-always_valid.radius(1, 1, alpha)))
-        if self.primary.binary and baseline is None:
-            return None
-        if self.primary.binary:
-            assert baseline is not None
-            if self.analysis == "always_valid" and self.people is None:
-                mean = baseline + effect * ratio / (1 + ratio)
-                least = max(least, always_valid.units_for_events(mean))
-            n = proportion_sample_size(baseline, effect, alpha=alpha, power=self.power, ratio=ratio)
-            variance = baseline * (1 - baseline)
-        if self.people is not None or not self.primary.binary:
-            spread = self._unit_variance(variance)
-            if spread is None:
-                return None
-            n = mean_sample_size(effect, spread, alpha=alpha, power=self.power, ratio=ratio)
-        return max(
-            least,
-            math.ceil(n * min(1.0, ratio) * self._inflation(alpha)),
-        )
-
-    def _unit_variance(self, variance: float | None) -> float | None:
-        """The variance of one unit; with people, of a cluster's contribution."""
-        people = self.people
-        if people is None or variance is None:
-            return variance
-        if people.mean_size is None or people.icc is None:
-            return None
-        return cluster_variance(variance, people.mean_size, people.size_cv, people.icc)
-
-    def _inflation(self, alpha: float) -> float:
-        """The largest sample of a group-sequential plan, over that of a single look."""
-        single = float(ndtri(1 - alpha / 2) + ndtri(self.power))
-        if self.analysis == "group_sequential":
-            bounds = gs.spending_bounds(self.looks, alpha, spending=self.spending)
-            return (gs.drift_for_power(bounds.times, bounds.z, self.power) / single) ** 2
-        return 1.0

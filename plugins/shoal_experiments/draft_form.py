@@ -7,10 +7,12 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio.to_thread
 from nicegui import ui
 from pydantic import ValidationError
 
 from .design import Design
+from .required_units import required_units
 
 PRODUCT = "(a product experiment)"
 ANALYSES = {
@@ -38,6 +40,7 @@ class DraftForm:
         save: Callable[[str, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self._schemas, self._save_draft = schemas, save
+        self._asked = 0
         with ui.element("div").classes("sh-card w-full flex flex-col"):
             self._draw_variants()
         with ui.element("div").classes("sh-card w-full flex flex-col"):
@@ -96,7 +99,7 @@ class DraftForm:
         label: str,
         options: list[str] | dict[str, str],
         width: str,
-        on_change: Callable[[], None] | None = None,
+        on_change: Callable[[], Any] | None = None,
     ) -> ui.select:
         field = ui.select(options, value=next(iter(options)), label=label, on_change=on_change)
         return field.props("outlined dense").classes(width)
@@ -112,17 +115,21 @@ class DraftForm:
         names = ", ".join(f"{name} ({_describe_type(schema)})" for name, schema in fields.items())
         self.hint.set_text(f"Parameters: {names}" if names else "")
 
-    def _show_sample_size(self) -> None:
+    async def _show_sample_size(self) -> None:
         """Show the sample size as it would be registered, or why there is none yet."""
+        self._asked += 1
+        asked = self._asked
         try:
-            self.needed.set_text(self._sample_size())
+            text = await self._sample_size()
         except ValidationError as error:
             messages = [e["msg"].removeprefix("Value error, ") for e in error.errors()]
-            self.needed.set_text(f"No sample size yet: {'; '.join(messages)}")
+            text = f"No sample size yet: {'; '.join(messages)}"
         except ValueError as error:
-            self.needed.set_text(f"No sample size yet: {error}")
+            text = f"No sample size yet: {error}"
+        if asked == self._asked:  # else something else was typed meanwhile
+            self.needed.set_text(text)
 
-    def _sample_size(self) -> str:
+    async def _sample_size(self) -> str:
         numbers = {
             "baseline": self.baseline.value,
             "minimum_effect": self.effect.value,
@@ -142,7 +149,7 @@ class DraftForm:
                 **numbers,
             }
         )
-        per_arm = design.sample_size()
+        per_arm = await anyio.to_thread.run_sync(required_units, design)
         if per_arm is None:
             raise ValueError("a mean needs the variance between units")
         shares = design.shares().values()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+import anyio.to_thread
+
 from shoal import Invalid, TenantContext
 
 from .design import MAX_DAYS, Design
 from .history import DEFAULT_DAYS, History, read_history
 from .repository import Plan
+from .required_units import required_units
 from .sample_size import ImpossibleSample
 
 MAX_PER_ARM = 10**12
@@ -32,7 +35,7 @@ async def make_plan(ctx: TenantContext, id: str, design: Design) -> Plan | None:
         baseline = history.baseline if baseline is None else baseline
         variance = history.variance if variance is None else variance
         per_day = history.units_per_day if per_day is None else per_day
-    per_arm = _units_per_arm(design, baseline, variance)
+    per_arm = await anyio.to_thread.run_sync(_units_per_arm, design, baseline, variance)
     if per_arm is None:
         return None
     duration, note = _duration(design, per_arm, per_day)
@@ -63,7 +66,7 @@ def _units_per_arm(design: Design, baseline: float | None, variance: float | Non
         fault = {"location": "effect", "message": f"the primary metric's baseline is {baseline:g}"}
         raise Invalid("a relative effect needs a baseline above zero", errors=[fault])
     try:
-        per_arm = design.minimum_sample_size or design.sample_size(baseline, variance)
+        per_arm = design.minimum_sample_size or required_units(design, baseline, variance)
     except ValueError as error:
         raise Invalid(
             f"no sample size follows from the design: {error}",

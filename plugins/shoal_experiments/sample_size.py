@@ -109,6 +109,12 @@ def proportion_sample_size(
     return _smallest_root(missing, min(1.0, 1.0 / ratio))
 
 
+def rates_variance(rates: tuple[float, float], ratio: float) -> float:
+    """The variance of one unit that gives the difference of two rates its variance."""
+    control, treatment = rates
+    return (ratio * control * (1 - control) + treatment * (1 - treatment)) / (1 + ratio)
+
+
 def mean_power(
     n: float,
     effect: float,

@@ -212,8 +212,8 @@ def test_power_and_detectable_effect_agree_with_statsmodels(n: int, sided: int) 
 
 
 @given(
-    rate=st.floats(0.01, 0.99),
-    n=st.integers(50, 10**7),
+    rate=st.floats(0.05, 0.95),
+    n=st.integers(1000, 10**7),
     scale=st.sampled_from(["absolute", "relative"]),
 )
 def test_the_detectable_rate_needs_just_these_units(rate: float, n: int, scale: str) -> None:
@@ -223,3 +223,13 @@ def test_the_detectable_rate_needs_just_these_units(rate: float, n: int, scale: 
         if effect is not None:
             needed = sample_size(SampleSize.model_validate({**plan, "minimum_effect": effect}))
             assert needed["exact"] == pytest.approx(n, rel=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "ratio"), [(0.002, 1.0), (0.01, 0.05), (0.98, 1.0)])
+def test_few_events_are_planned_with_the_exact_power(rate: float, ratio: float) -> None:
+    plan = {"metric": "proportion", "baseline": rate, "n": 1000, "ratio": ratio}
+    found = calculator.power(Power.model_validate(plan))
+    for effect in (found["increase"], found["decrease"]):
+        if effect is not None:
+            own = calculator.power(Power.model_validate({**plan, "true_effect": effect}))
+            assert 0.8 <= own["power"] < 0.84

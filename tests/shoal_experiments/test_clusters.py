@@ -15,6 +15,7 @@ from shoal_experiments import clusters
 from shoal_experiments.calculator import SampleSize, sample_size
 from shoal_experiments.clusters import Clusters, cluster_variance
 from shoal_experiments.comparison import EstimateContrast, compare, contrast
+from shoal_experiments.required_units import required_units
 from shoal_experiments.summaries import Undefined
 
 from .lab import Lab
@@ -125,10 +126,10 @@ def test_the_planned_variance_of_clusters_is_the_simulated_one() -> None:
 
 def test_a_plan_with_people_counts_clusters() -> None:
     people = {"event": "joined", "mean_size": 50, "icc": 0.05}
-    n = design(people=people, baseline=0.3, minimum_effect=0.1).sample_size() or 0
-    alone = design(baseline=0.3, minimum_effect=0.1).sample_size() or 0
+    n = required_units(design(people=people, baseline=0.3, minimum_effect=0.1)) or 0
+    alone = required_units(design(baseline=0.3, minimum_effect=0.1)) or 0
     assert n * 50 == pytest.approx(alone * (1 + 49 * 0.05), rel=0.15)
-    assert design(people={"event": "joined"}).sample_size() is None
+    assert required_units(design(people={"event": "joined"})) is None
 
 
 def test_people_count_for_the_company_they_belong_to(lab: Lab) -> None:
@@ -169,3 +170,24 @@ def test_the_calculator_counts_clusters() -> None:
     found = sample_size(SampleSize.model_validate({**plan, "clusters": sizes}))
     # the design effect is 1 + (2 · 21 - 1) · .1 = 5.1, over 21 people each
     assert found["exact"] == pytest.approx(62.8 * 5.1 / 21 + 0.97, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("rate", "effect"), [(0.01, 0.02), (0.05, 0.05), (0.1, 0.02), (0.1, -0.05), (0.9, -0.1)]
+)
+@pytest.mark.parametrize("ratio", [0.25, 1.0])
+def test_rates_in_clusters_of_one_need_as_many_units(
+    rate: float, effect: float, ratio: float
+) -> None:
+    plan = {
+        "metric": "proportion",
+        "baseline": rate,
+        "minimum_effect": effect,
+        "ratio": ratio,
+        "alpha": 0.1,
+    }
+    own = rate * (1 - rate) + (rate + effect) * (1 - rate - effect) / ratio
+    unpooled = (1.6449 + 0.8416) ** 2 * own / effect**2  # Fleiss, Levin & Paik, 4.2
+    alone = {"mean_size": 1, "icc": 0}
+    found = sample_size(SampleSize.model_validate({**plan, "clusters": alone}))
+    assert found["exact"] == pytest.approx(unpooled, rel=0.03)

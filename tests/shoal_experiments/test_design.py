@@ -24,6 +24,7 @@ from shoal_experiments.observations import Observed
 from shoal_experiments.promotion import due_step, ramp_design
 from shoal_experiments.reporting import assess
 from shoal_experiments.repository import Document, Plan, Ramp
+from shoal_experiments.required_units import required_units
 from shoal_experiments.sample_size import proportion_sample_size
 from shoal_experiments.summaries import Mean, Proportion
 from shoal_experiments.verdict import Finding, GuardrailFinding, decide, format_number
@@ -158,25 +159,23 @@ def test_the_control_is_the_first_variant_unless_it_is_named() -> None:
 
 
 def test_the_sample_size_is_for_the_smallest_arm_after_correction() -> None:
-    n = design(variants=THREE).sample_size()
+    n = required_units(design(variants=THREE))
     control = proportion_sample_size(0.1, 0.02, alpha=0.025, ratio=0.5)
     assert n == pytest.approx(control / 2, abs=1)
-    assert design(baseline=None).sample_size() is None
-    assert design(primary={"name": "m", "kind": "mean"}).sample_size() is None
-    assert design(
-        primary={"name": "m", "kind": "mean"}, variance=4.0
-    ).sample_size() == pytest.approx(157_000, rel=0.01)
+    assert required_units(design(baseline=None)) is None
+    assert required_units(design(primary={"name": "m", "kind": "mean"})) is None
+    mean = design(primary={"name": "m", "kind": "mean"}, variance=4.0)
+    assert required_units(mean) == pytest.approx(157_000, rel=0.01)
 
 
 def test_sequential_designs_need_more_units() -> None:
     fixed, gs, always = (
-        design(analysis=a).sample_size() for a in ("fixed", "group_sequential", "always_valid")
+        required_units(design(analysis=a)) for a in ("fixed", "group_sequential", "always_valid")
     )
     assert fixed is not None and gs is not None and always is not None
     assert 1.01 < gs / fixed < 1.05 < 1.5 < always / fixed < 2.2
-    assert (
-        design(analysis="always_valid", minimum_effect=0.5).sample_size() == 100
-    )  # fewer are never shown
+    least = required_units(design(analysis="always_valid", minimum_effect=0.5))
+    assert least == 100  # fewer are never shown
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_always_valid_samples_have_the_power_that_was_planned(
         minimum_effect=minimum,
         analysis="always_valid",
     )
-    per_arm = plan.sample_size()
+    per_arm = required_units(plan)
     assert per_arm is not None
     both = plan.planned_units(per_arm, "b")
     n1, n2 = (both - per_arm, per_arm) if split >= 50 else (per_arm, both - per_arm)
