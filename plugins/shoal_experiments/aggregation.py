@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .design import RAMP
 from .event_fields import NUMBER, TEXT, field_type, read_fields
-from .metrics import OUTCOME, SERVICE, Metric, Source
+from .metrics import OUTCOME, SERVICE, VALUE, Metric, Source
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,8 +51,12 @@ OUTCOMES = pa.schema(
 """One row per metric component and unit with events.
 
 It has their number, the sum of their values and the largest value. A metric's component
-is the metric itself, or a ratio's denominator.
+is the metric itself, or a ratio's denominator. Events without a number are counted as
+a component of their own.
 """
+
+UNREADABLE = "/unreadable"
+"""Suffix of the component that counts a component's events without a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +196,31 @@ def daily_outcomes(
                 position, labels = np.asarray(encoded.indices, dtype=np.int64), encoded.dictionary
             else:
                 position, labels = _counted_units(exposed, unit, time, metric), exposed.units
-            n, total, highest = totals(position, value, len(labels))
-            present = np.flatnonzero(n)
-            parts.append(
-                pa.table(
-                    {
-                        "component": pa.array([component] * len(present), pa.string()),
-                        "unit": labels.take(pa.array(present)),
-                        "events": n[present],
-                        "total": total[present],
-                        "highest": highest[present],
-                    },
-                    schema=OUTCOMES,
-                )
-            )
+            if not metric.reads_values:
+                value = np.ones(value.size)
+            readable = np.isfinite(value)
+            parts.append(_by_unit(component, position, value, readable, labels))
+            ones = np.ones(value.size)
+            parts.append(_by_unit(component + UNREADABLE, position, ones, ~readable, labels))
     return pa.concat_tables(parts) if parts else OUTCOMES.empty_table()
+
+
+def _by_unit(
+    component: str, position: Ints, value: Floats, counts: NDArray[np.bool_], labels: pa.Array
+) -> pa.Table:
+    """OUTCOMES of one component, from its events that count."""
+    n, total, highest = totals(np.where(counts, position, -1), value, len(labels))
+    present = np.flatnonzero(n)
+    return pa.table(
+        {
+            "component": pa.array([component] * len(present), pa.string()),
+            "unit": labels.take(pa.array(present)),
+            "events": n[present],
+            "total": total[present],
+            "highest": highest[present],
+        },
+        schema=OUTCOMES,
+    )
 
 
 def _counted_units(exposed: ExposedUnits, unit: pa.Array, time: Ints, metric: Metric) -> Ints:
@@ -268,7 +282,8 @@ def select_events(
 ) -> tuple[pa.Array, Ints, Floats]:
     """Unit, time and value of the events that a source counts, each of shape (events,).
 
-    Events without a unit or without a finite value are ignored.
+    Events without a unit are ignored. A value is NaN where the event has no number. An
+    event without a field `value` counts 1, unless the source names another field.
     """
     matching = events.filter(pc.equal(events["type"], source.event)) if events.num_rows else events
     if not matching.num_rows:
@@ -282,8 +297,10 @@ def select_events(
         unit = fields["session"]
     else:
         unit = pa.array([tenant] * matching.num_rows, pa.string())
-    value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), 1.0))
-    keep = np.isfinite(value) & np.asarray(pc.is_valid(unit))
+    missing = 1.0 if source.value == VALUE else math.nan
+    value = np.asarray(pc.fill_null(fields[source.value].cast(pa.float64()), missing))
+    value = np.where(np.isfinite(value), value, math.nan)
+    keep = np.asarray(pc.is_valid(unit))
     keep &= _meets_conditions(matching, source)
     if source.event == OUTCOME:
         ids = pa.array([None, experiment, experiment.removesuffix(RAMP)], pa.string())

@@ -49,8 +49,8 @@ def results(
 
     The treatments on the primary metric are corrected by the design's correction.
     Secondary metrics are exploratory, corrected among themselves by
-    Benjamini-Hochberg. Guardrails are each tested at alpha, since all of them must rule
-    out harm.
+    Benjamini-Hochberg, unless the design corrects nothing. Guardrails are each tested
+    at alpha, since all of them must rule out harm.
 
     Args:
         design: The experiment's design.
@@ -69,7 +69,7 @@ def results(
     ]
     _correct(
         [row for m in metrics if m["role"] == "secondary" for row in m["comparisons"].values()],
-        "benjamini-hochberg",
+        _correction(design, "secondary"),
         design.alpha,
     )
     verdict = decide(
@@ -98,7 +98,7 @@ def _metric_results(
 ) -> dict[str, Any]:
     arms, narrowing = data.adjusted_arms()
     role: Role
-    family = len(design.treatments)
+    family = 1
     if isinstance(metric, Guardrail):
         role = "guardrail"
         rows = {
@@ -109,10 +109,11 @@ def _metric_results(
         }
     else:
         role = "primary" if metric is design.primary else "secondary"
-        correction: Correction = design.correction if role == "primary" else "none"
-        rows = compare_treatments(design, arms, data, correction, planned=planned, look=look)
-        if role == "secondary":
-            family *= len(design.secondary)
+        family = len(design.treatments) * (1 if role == "primary" else len(design.secondary))
+        alpha = interval_alpha(design.alpha, family, _correction(design, role))
+        rows = compare_treatments(design, arms, data, alpha, planned=planned, look=look)
+        if role == "primary":
+            _correct(list(rows.values()), design.correction, design.alpha)
     result: dict[str, Any] = {
         "metric": metric.name,
         "kind": metric.kind,
@@ -122,10 +123,18 @@ def _metric_results(
         "comparisons": rows,
         "beliefs": _bayesian_view(arms, design.control, metric),
         "family": family,
+        "correction": _correction(design, role),
     }
     if narrowing is not None:
         result["cuped"] = {"days": metric.cuped_days, "interval_factor": narrowing}
     return result
+
+
+def _correction(design: Design, role: Role) -> Correction:
+    """How the comparisons of metrics of a role are corrected for their number."""
+    if role == "guardrail" or design.correction == "none":
+        return "none"
+    return design.correction if role == "primary" else "benjamini-hochberg"
 
 
 def _arm_row(
@@ -158,22 +167,23 @@ def compare_treatments(
     design: Design,
     arms: Arms,
     data: MetricData,
-    correction: Correction,
+    alpha: float,
     *,
     planned: int,
     look: Look | None,
 ) -> Rows:
     """Compare each treatment with the control, absolutely and relatively.
 
+    P-values are not adjusted yet.
+
     Args:
         design: The experiment's design.
         arms: The arms' summaries, adjusted by their past where that applies.
         data: The metric's data.
-        correction: The correction over the treatments.
+        alpha: Error rate of each interval.
         planned: Planned units of the smallest arm.
         look: The look of a group-sequential design.
     """
-    alpha = interval_alpha(design.alpha, len(design.treatments), correction)
     other: Effect = "relative" if design.effect == "absolute" else "absolute"
     rows: Rows = {}
     for treatment in design.treatments:
@@ -204,7 +214,6 @@ def compare_treatments(
             row[other] = {"effect": finite_or_none(c.effect), "interval": interval_ends(c)}
         except Undefined as reason:
             row[other] = {"effect": None, "interval": None, "undefined": str(reason)}
-    _correct(list(rows.values()), correction, design.alpha)
     return rows
 
 
@@ -236,7 +245,9 @@ def _compare_pair(
     # A repeated confidence interval (Jennison & Turnbull 2000, ch. 9): the bound in
     # place of the single look's critical value. The p-value is the error rate at which
     # this look's bound would just be reached, so p < alpha means that it was crossed.
-    level = 2 * upper_tail(look.bound)
+    # The bound is the primary metric's; a smaller error rate shrinks its level as much.
+    planned_alpha = interval_alpha(design.alpha, len(design.treatments), design.correction)
+    level = 2 * upper_tail(look.bound) * alpha / planned_alpha
     repeated = compare(control, treatment, effect=effect, alpha=max(level, 1e-300))
     p_value = min(1.0, repeated.p_value * alpha / level) if level > 0 else 1.0
     return replace(repeated, p_value=p_value, alpha=alpha)

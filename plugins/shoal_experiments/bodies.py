@@ -179,6 +179,7 @@ class Health(Body):
     guardrails: dict[str, dict[str, HarmCheck]]
     service: dict[str, ServiceLevels]
     no_events: list[str]
+    unreadable: dict[str, int]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -252,7 +253,11 @@ class Cuped(Body):
 
 @with_config(ConfigDict(extra="forbid"))
 class MetricResults(TypedDict):
-    """A metric by arm and by treatment; `family` counts the comparisons."""
+    """A metric by arm and by treatment.
+
+    `family` counts the comparisons that `correction` covers, with those of the other
+    secondary metrics.
+    """
 
     metric: str
     kind: Kind
@@ -262,6 +267,7 @@ class MetricResults(TypedDict):
     comparisons: dict[str, ComparisonRow | GuardrailRow]
     beliefs: dict[str, Belief] | None
     family: int
+    correction: Correction
     cuped: NotRequired[Cuped]
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 
-from shoal import Event, TenantContext
+from shoal import Event, ExperimentRecord, TenantContext
 
 from .aggregation import EXPOSURE
-from .repository import Document
 
 LIFETIME_SECONDS = 180 * 86_400
 
@@ -20,18 +19,19 @@ def logged_key(id: str) -> tuple[str, ...]:
     return ("experiments", "exposed", id)
 
 
-async def log_exposure(ctx: TenantContext, document: Document, unit: str, variant: str) -> None:
-    """Log a unit's first exposure.
+async def log_exposure(
+    ctx: TenantContext, record: ExperimentRecord, unit: str, variant: str
+) -> None:
+    """Log a unit's first exposure to an experiment or ramp.
 
     It is logged at least once, always with the same event id, which is also the one
     that the router gives to an exposure.
     """
-    unit_type = document.design.unit
-    start = document.started_at.isoformat() if document.started_at else ""
+    start = record.started_at.isoformat() if record.started_at else ""
     digest = hashlib.sha1(
-        "\0".join((document.id, variant, unit_type, unit, start)).encode(), usedforsecurity=False
+        "\0".join((record.id, variant, record.unit, unit, start)).encode(), usedforsecurity=False
     )
-    key = logged_key(document.id)
+    key = logged_key(record.id)
     if await ctx.stores.online.sismember(key, digest.digest()):
         return
     event = Event(
@@ -40,11 +40,11 @@ async def log_exposure(ctx: TenantContext, document: Document, unit: str, varian
         type=EXPOSURE,
         subject=unit,
         data={
-            "experiment": document.id,
+            "experiment": record.id,
             "variant": variant,
             "unit": unit,
-            "unit_type": unit_type,
-            "capability": document.design.capability,
+            "unit_type": record.unit,
+            "capability": record.capability,
         },
     )
     await ctx.stores.events.append([event])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ from .clusters import Clusters
 from .design import Design
 from .event_fields import TEXT, read_fields
 from .metric_data import summarize
+from .metrics import Metric
 from .observations import EventTail, Scope, days_between, events_between, read_events
 from .summaries import Undefined
 
@@ -113,9 +115,17 @@ async def read_history(
         baseline=estimate.value,
         variance=estimate.variance * summary.n,
         units=summary.n,
-        units_per_day=len(time) / days,
+        units_per_day=_counted_units(metric, tables, len(time)) / days,
         days=days,
     )
+
+
+def _counted_units(metric: Metric, tables: Sequence[pa.Table], active: int) -> int:
+    """How many of the active units have a value."""
+    if not metric.needs_events:
+        return active
+    rows = pa.concat_tables(tables)
+    return len(pc.unique(rows.filter(pc.equal(rows["component"], metric.name))["unit"]))
 
 
 def _first_events(events: pa.Table, unit_type: str) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shoal import Conflict, ExperimentRecord, Invalid, NotFound, TenantContext
 
-from . import observations
+from . import observations, promotion
 from .collisions import assign_without_collision, check_collisions, running_besides
 from .control_values import record_changes, values_in_effect
 from .design import Design
@@ -171,4 +171,5 @@ async def delete(ctx: TenantContext, id: str) -> None:
             observations.Scope.of(document, ctx.stores, ctx.tenant)
         )
     await repository.delete(document)
-    await ctx.stores.online.delete(logged_key(id))
+    for name in (id, promotion.ramp_id(id)):
+        await ctx.stores.online.delete(logged_key(name))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from . import cuped
-from .aggregation import DAY, OUTCOMES, ExposedUnits, Floats, Ints, locate
+from .aggregation import DAY, OUTCOMES, UNREADABLE, ExposedUnits, Floats, Ints, locate
 from .clusters import Clusters
 from .design import Design
 from .metrics import SERVICE, Metric
@@ -76,6 +76,7 @@ class MetricData:
         people: Where people are observed in units, how many of each arm were counted.
         pairs: Moments of each arm's values with those of its past, for CUPED.
         has_events: Whether any event of the metric was logged for any unit.
+        unreadable: Events that were left out, because they have no number.
     """
 
     arms: dict[str, Summary | Clusters]
@@ -84,10 +85,11 @@ class MetricData:
     pairs: dict[str, Pair]
     has_events: bool = True
     people: dict[str, int] = field(default_factory=dict)
+    unreadable: int = 0
 
     @classmethod
-    def empty(cls, has_events: bool = True) -> MetricData:
-        return cls({}, {}, {}, {}, has_events)
+    def empty(cls, has_events: bool = True, unreadable: int = 0) -> MetricData:
+        return cls({}, {}, {}, {}, has_events, unreadable=unreadable)
 
     def why_undefined(self, arm: str) -> str:
         return self.undefined.get(arm, "no units")
@@ -133,7 +135,12 @@ def summarize(
     denominator = None
     if metric.kind == "ratio":
         denominator = unit_values(days, f"{metric.name}/per", exposed).total
-    data = MetricData.empty(has_events=bool(values.events.any()))
+    unreadable = [
+        int(unit_values(days, component + UNREADABLE, exposed).events.sum())
+        for component, _ in metric.sources()
+        if metric.reads_values
+    ]
+    data = MetricData.empty(bool(values.events.any()), sum(unreadable))
     value, flattened = _cap(metric, value, counted)
     before = None
     if metric.cuped_days is not None:

@@ -15,6 +15,9 @@ from .non_inferiority import Direction
 OUTCOME = "experiment.outcome"
 """Event type of outcomes that were posted to an experiment."""
 
+VALUE = "value"
+"""The field with an event's number, where a metric names no other."""
+
 SERVICE = "service."
 """Prefix of the events that stand for the router's request metrics."""
 
@@ -38,9 +41,11 @@ class Source(FrozenModel):
 
     event: str = Field(OUTCOME, min_length=1, max_length=512)
     value: str = Field(
-        "value",
+        VALUE,
         max_length=512,
-        description="Field of the event's data with the number; a.b is a field of an object.",
+        description="Field of the event's data with the number; a.b is a field of an object. "
+        "An event without a field `value` counts 1; one without another field that is named "
+        "here is left out, and reported.",
     )
     where: dict[Text, Scalar] = Field(
         {}, max_length=20, description="Fields of the event's data that must have these values."
@@ -122,6 +127,16 @@ class Metric(Source):
     def binary(self) -> bool:
         """Whether a unit's value is 0 or 1."""
         return self.kind in ("proportion", "retention")
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether a unit's value depends on its events' numbers."""
+        return not self.binary and self.aggregate != "count"
+
+    @property
+    def needs_events(self) -> bool:
+        """Whether a unit without any event has no value."""
+        return self.kind in ("mean", "quantile") and self.aggregate in ("mean", "max")
 
     def sources(self) -> Iterator[tuple[str, Source]]:
         """Components with their sources: the metric, and a ratio's denominator."""

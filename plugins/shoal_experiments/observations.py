@@ -95,10 +95,9 @@ class Scope:
         return days_between(self.start, last)
 
     def past(self) -> list[date]:
-        """The whole days before the start that CUPED uses."""
+        """The days with what CUPED uses, of which the first and last are not whole."""
         most = max((m.cuped_days or 0 for m in self.design.metrics()), default=0)
-        first = self.start.astimezone(UTC).date()
-        return [first - timedelta(days=n) for n in range(most, 0, -1)]
+        return days_between(self.start - timedelta(days=most), self.start) if most else []
 
     def membership_days(self, now: datetime) -> list[date]:
         """The days whose events say who belongs to which unit."""
@@ -248,8 +247,22 @@ def compute_table(
     design, id = scope.design, scope.id
     tenant = scope.tenant if design.unit == "tenant" else None
     if kind == "past":
-        adjusted = [m for m in design.metrics() if m.cuped_days]
-        return agg.daily_outcomes(agg.deduplicate(events), adjusted, id, None, design.unit, tenant)
+        before = scope.start - timedelta(microseconds=1)
+        events = agg.deduplicate(events_between(events, datetime.min.replace(tzinfo=UTC), before))
+        return pa.concat_tables(
+            [
+                agg.daily_outcomes(
+                    events_between(events, scope.start - timedelta(days=m.cuped_days), None),
+                    [m],
+                    id,
+                    None,
+                    design.unit,
+                    tenant,
+                )
+                for m in design.metrics()
+                if m.cuped_days
+            ]
+        )
     if kind == "members":
         assert design.people is not None
         return first_memberships(events, design.people)

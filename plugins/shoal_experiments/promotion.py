@@ -64,7 +64,7 @@ async def promote(
             stopped_at=stopped,
             ramp=Ramp(variant=winner, steps=steps, days=days, started_at=now),
         )
-        record = _ramp_record(after)
+        record = ramp_record(after)
         await apply_transition(
             repository, before, after, lambda: assign_without_collision(ctx, record, replaces=id)
         )
@@ -119,11 +119,11 @@ def _is_shipped(winner: str, verdict: Mapping[str, Any]) -> bool:
 
 
 def _check_ramp(design: Design, winner: str) -> None:
-    must_be_0 = [{"location": "days", "message": "must be 0"}]
     if winner == design.control:
-        raise Invalid("the control is already in use: there is nothing to ramp", errors=must_be_0)
-    if design.capability is None:
-        raise Invalid("a product experiment has no parameters to ramp", errors=must_be_0)
+        raise Invalid(
+            "the control is already in use: there is nothing to ramp",
+            errors=[{"location": "days", "message": "must be 0"}],
+        )
 
 
 async def _set_parameters(
@@ -177,14 +177,14 @@ def ramp_design(document: Document) -> Design:
     )
 
 
-def _ramp_record(document: Document) -> ExperimentRecord:
+def ramp_record(document: Document) -> ExperimentRecord:
     assert document.ramp is not None
     start = document.ramp.started_at
     return ramp_design(document).record(ramp_id(document.id), status="running", started_at=start)
 
 
 async def _assign_ramp(ctx: TenantContext, document: Document) -> None:
-    record = _ramp_record(document)
+    record = ramp_record(document)
     await platform_operations(ctx).put_experiment(id=record.id, body=record.model_dump(mode="json"))
 
 

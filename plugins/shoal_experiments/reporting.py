@@ -17,6 +17,7 @@ from shoal import Conflict, TenantContext
 from . import aggregation as agg
 from . import always_valid, analysis
 from .control_values import record_changes
+from .correction import interval_alpha
 from .design import Design
 from .guardrails import check_for_harm
 from .looks import Look, next_look
@@ -175,7 +176,12 @@ class _State:
             },
             "service": service_levels(design, days) if design.capability else {},
             "no_events": self.silent,
+            "unreadable": self.unreadable(),
         }
+
+    def unreadable(self) -> dict[str, int]:
+        """How many events of each metric have no number, where there are any."""
+        return {name: found.unreadable for name, found in self.data.items() if found.unreadable}
 
     def missing(self) -> dict[str, str]:
         """What the registered plan still needs, as sentences."""
@@ -214,6 +220,11 @@ class _State:
         warnings = []
         if self.silent:
             warnings.append(f"No {', '.join(self.silent)} was logged since the start.")
+        for name, events in self.unreadable().items():
+            warnings.append(
+                f"{events:,} events of {name} have no number in the field that the metric reads, "
+                "and are left out: correct the metric's `value`, or what is logged."
+            )
         crossovers = self.observed.exposed.crossovers
         if crossovers > MAX_CROSSOVER_SHARE * (sum(self.counts.values()) + crossovers):
             warnings.append(
@@ -273,7 +284,7 @@ def _with_first_look(state: _State, body: dict[str, Any]) -> Assessment:
             f"The data of now would say {now}, but each later look raises the chance of a false "
             "positive: promoting on it needs an override."
         )
-        body["verdict"] = {**first["verdict"], "reasons": [*first["verdict"]["reasons"], reason]}
+        body["verdict"] = {**first["verdict"], "reasons": [reason, *first["verdict"]["reasons"]]}
     return Assessment(body)
 
 
@@ -366,9 +377,8 @@ def _effects(document: Document, data: MetricData) -> dict[str, Mapping[str, Any
     design, plan = document.design, document.plan
     assert plan is not None
     arms, _ = data.adjusted_arms()
-    rows = analysis.compare_treatments(
-        design, arms, data, design.correction, planned=plan.per_arm, look=None
-    )
+    alpha = interval_alpha(design.alpha, len(design.treatments), design.correction)
+    rows = analysis.compare_treatments(design, arms, data, alpha, planned=plan.per_arm, look=None)
     return {
         arm: {"effect": row["effect"], "interval": row["interval"]} for arm, row in rows.items()
     }

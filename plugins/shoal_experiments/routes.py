@@ -12,6 +12,7 @@ from shoal import (
     Assigner,
     BatchResult,
     Cursor,
+    ExperimentRecord,
     Identifier,
     Invalid,
     TenantContext,
@@ -276,10 +277,9 @@ async def assignment(
     if document.design.unit != "user" or unit != ctx.user:
         ctx.require("read:tenant")
     variant, parameters = None, {}
-    if document.status == "running":
-        assigner = Assigner.compile(
-            document.design.record(id, status="running", layer_range=document.layer_range)
-        )
+    record = _assigned_record(document)
+    if record is not None:
+        assigner = Assigner.compile(record)
         if assigner.targets(_attributes(attribute)):
             variant = assigner.assign(unit)
     elif document.status == "promoted":
@@ -287,8 +287,8 @@ async def assignment(
     if variant is not None:
         parameters = next(v.parameters for v in document.design.variants if v.name == variant)
     is_exposed = document.design.capability is None if expose is None else expose
-    if variant is not None and document.status == "running" and is_exposed:
-        await log_exposure(ctx, document, unit, variant)
+    if variant is not None and record is not None and is_exposed:
+        await log_exposure(ctx, record, unit, variant)
     return {
         "experiment": id,
         "unit": unit,
@@ -296,6 +296,20 @@ async def assignment(
         "parameters": parameters,
         "status": document.status,
     }
+
+
+def _assigned_record(document: Document) -> ExperimentRecord | None:
+    """What units are assigned by: the running experiment or its ramp, if any."""
+    if document.status == "promoting":
+        return promotion.ramp_record(document)
+    if document.status != "running":
+        return None
+    return document.design.record(
+        document.id,
+        status="running",
+        started_at=document.started_at,
+        layer_range=document.layer_range,
+    )
 
 
 @router.post(

@@ -234,7 +234,25 @@ def test_events_with_invalid_data_are_ignored() -> None:
         event("buy", "u1", 1, value="much"),
         {**bad, "subject": None},
     )
-    assert data.arms == {"a": Proportion(1, 0), "b": Proportion(1, 0)}
+    assert data.arms == {"a": Proportion(1, 1), "b": Proportion(1, 0)}
+
+
+def test_events_without_a_number_are_left_out_and_counted() -> None:
+    """Where `value` names a field; an event without the field `value` counts 1."""
+    numbers = [{"amount": 5.0}, {}, {"amount": None}, {"amount": "50"}, {"amount": [1]}]
+    events = [event("buy", "u1", 1 + i, **n) for i, n in enumerate(numbers)]
+    pairs = who(exposure("u1", "a", 0), exposure("u2", "a", 0))
+    for kind in ({"kind": "mean"}, {"kind": "ratio", "per": {"event": "buy", "value": "amount"}}):
+        plan = design(value="amount", **kind)
+        data = summary(plan, pairs, *events)
+        assert data.unreadable == 4 * (2 if "per" in kind else 1)
+    data = summary(design(kind="mean", value="amount"), pairs, *events)
+    assert data.arms["a"] == Mean.of([5.0, 0.0])
+    data = summary(design(kind="mean"), pairs, event("buy", "u1", 1))
+    assert data.arms["a"] == Mean.of([1.0, 0.0]) and data.unreadable == 0
+    count = design(kind="mean", aggregate="count", value="amount")
+    data = summary(count, pairs, *events)
+    assert data.arms["a"] == Mean.of([5.0, 0.0]) and data.unreadable == 0
 
 
 def test_a_condition_on_the_value_may_have_another_type() -> None:
@@ -243,9 +261,9 @@ def test_a_condition_on_the_value_may_have_another_type() -> None:
         event("buy", "u2", 1, value="no", n=2**53 + 1),
     ]
     assert summary(design(where={"value": "yes"}), who(*TWO), *events).arms == {
-        "a": Proportion(1, 0),
+        "a": Proportion(1, 1),
         "b": Proportion(1, 0),
-    }, "yes is no number"
+    }
     assert summary(design(where={"n": 2**53 + 1}), who(*TWO), event("buy", "u1", 1, n=3)).arms[
         "a"
     ] == Proportion(1, 0)

@@ -21,9 +21,9 @@ from shoal import (
 )
 from shoal.router.metering import BOUNDS, metric_events
 from shoal.testing import wait_until
-from shoal_experiments import collisions, lifecycle, promotion, reporting, transitions
+from shoal_experiments import collisions, cuped, lifecycle, promotion, reporting, transitions
 from shoal_experiments.repository import Document
-from shoal_experiments.summaries import Mean, Proportion
+from shoal_experiments.summaries import Mean, Pair, Proportion
 
 from .lab import ARMS, PLAIN, WARM, Lab
 
@@ -200,6 +200,44 @@ def test_cuped_reads_the_past_from_the_lake(lab: Lab) -> None:
     assert ours == pytest.approx([e * metric["cuped"]["interval_factor"] for e in plain], rel=0.1)
     low, high = metric["comparisons"]["b"]["interval"]
     assert low < 1 < high and high - low < 2
+
+
+def test_each_metric_has_its_own_past_to_the_minute(lab: Lab) -> None:
+    """Against moments computed here: 3 and 14 days before a start at noon."""
+    rng = np.random.default_rng(7)
+    arm = {f"u{i}": "ab"[i % 2] for i in range(40)}
+    at = (1.6, 4.4, 4.6, 15.4, 15.6)  # the start is at 1.5
+    past = {u: rng.gamma(2, 5, len(at)) for u in arm}
+    after = {u: float(v.sum() + rng.normal()) for u, v in past.items()}
+    metric = {"event": "buy", "kind": "mean"}
+    lab.archive(
+        *(
+            lab.event("buy", u, t, value=v)
+            for u, vs in past.items()
+            for t, v in zip(at, vs, strict=True)
+        )
+    )
+    lab.archive(
+        *(lab.exposure("x", u, a, 1.4) for u, a in arm.items()),
+        *(lab.event("buy", u, 1.2, value=v) for u, v in after.items()),
+    )
+    lab.start(
+        "x",
+        1.5,
+        primary={"name": "short", "cuped_days": 3, **metric},
+        secondary=[{"name": "long", "cuped_days": 14, **metric}],
+        variance=1.0,
+    )
+    for row, counted in zip(lab.client.experiments.results(id="x")["metrics"], (2, 4), strict=True):
+        pairs = {
+            name: Pair.of(
+                [after[u] for u in arm if arm[u] == name],
+                [past[u][:counted].sum() for u in arm if arm[u] == name],
+            )
+            for name in "ab"
+        }
+        expected = [mean.mean for mean in cuped.adjust(pairs).values()]
+        assert [row["arms"][name]["value"] for name in "ab"] == pytest.approx(expected)
 
 
 # Before the start
@@ -464,7 +502,7 @@ def test_a_latency_guardrail_rolls_back_a_slow_winner(lab: Lab) -> None:
         "margin": 0.1,
     }
     ramping(lab, guardrails=[guardrail])
-    begun(lab, 1)
+    begun(lab, 1.2)  # so that all the minutes are in it at any time of day
     rng = np.random.default_rng(8)
 
     now = int(lab.midnight.timestamp()) // 60

@@ -505,7 +505,7 @@ def test_the_first_look_of_a_fixed_test_stays_visible() -> None:
     assert new_look is None and later["first_look"]["verdict"]["decision"] == "inconclusive"
     assert (
         "The registered look was the first, on 2026-03-09 00:00 UTC with 1,000 units"
-        in later["verdict"]["reasons"][-1]
+        in later["verdict"]["reasons"][0]
     )
     assert (later["verdict"]["decision"], later["verdict"]["winner"]) == ("inconclusive", None)
     assert "would say ship" in later["verdict"]["reasons"][-1]

@@ -511,6 +511,21 @@ def test_a_ramp_assigns_a_share_and_can_be_rolled_back(acme: Client, id: str) ->
     assert f"{id}~ramp" not in str(acme.platform.list_experiments())
 
 
+def test_a_product_experiment_is_ramped_too(acme: Client, id: str) -> None:
+    variants = [{**v, "parameters": {"colour": v["name"]}} for v in HALVES]
+    started(acme, id, design(variants=variants))
+    request = {"variant": "green", "override": "for the test", "days": 4, "steps": [20, 100]}
+    acme.experiments.promote(id=id, body=request)
+    ramp = [{"name": "green", "allocation": 20}, {"name": "blue", "allocation": 80}]
+    assigner = Assigner.compile({"id": f"{id}~ramp", "variants": ramp})
+    for i in range(30):
+        found = acme.experiments.assignment(id=id, unit=f"u{i}")
+        assert found["variant"] == assigner.assign(f"u{i}")
+        assert found["parameters"] == {"colour": found["variant"]}
+    acme.experiments.rollback(id=id)
+    assert acme.experiments.assignment(id=id, unit="u0")["variant"] is None
+
+
 def test_another_tenant_sees_nothing(served: Any, acme: Client, id: str) -> None:
     acme.experiments.draft(id=id, body=design())
     with Client(served.address, served.keys["globex"]["admin"]) as other:
