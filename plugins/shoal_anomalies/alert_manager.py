@@ -96,6 +96,7 @@ class AlertManager:
             elif (member := self._active_member(name, series)) is not None:
                 member.time, member.value = time, observation.value
                 member.priority, member.limit = rule.priority, rule.limit
+                member.others = _other_values(rule, observation)
                 if change == "cleared":
                     member.cleared = time
             if condition.is_idle:
@@ -377,9 +378,15 @@ def _member(
         time=time,
         value=observation.value,
         news=now.timestamp(),
+        others=_other_values(rule, observation),
         sentence=sentence,
         detail=detail,
     )
+
+
+def _other_values(rule: Rule, observation: Observation) -> dict[str, float]:
+    names, others = rule.other_metrics(observation.metric), observation.others
+    return {name: others[name].value for name in names if name in others}
 
 
 def _relation(a: Member, b: Member, correlation: Correlation | None) -> float:

@@ -60,7 +60,7 @@ class NoticeDecider:
         unacknowledged = [m for m in audible if not m.is_acknowledged]
         lasting = [m for m in unacknowledged if not self.is_recovering(m)]
         for member in lasting:
-            if self._is_due(member.news + 60 * self.rules[member.rule].group_wait):
+            if self._is_due(member.news + self.rules[member.rule].first_wait):
                 alert.announced.setdefault(member.rule, self.now)
         channels = [c for m in lasting for c in self.rules[m.rule].channels]
         for channel in dict.fromkeys([*alert.told, *channels]):
@@ -131,7 +131,7 @@ class NoticeDecider:
             news = worse + [m for m in unknown if m not in worse]
         if not news:
             return
-        due = min(m.news + 60 * self.rules[m.rule].group_wait for m in news)
+        due = min(m.news + self.rules[m.rule].first_wait for m in news)
         known_rules = {m.rule for m in alert.members if channel in m.told}
         if told and reason == "updated" and known_rules.issuperset(m.rule for m in news):
             interval = min(self.rules[m.rule].group_interval for m in news)

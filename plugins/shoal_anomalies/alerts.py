@@ -22,6 +22,7 @@ class Member:
     since, fired, time, cleared: times of points: the first that met the rule, the one
         that opened the alert, the latest, and the one that cleared it.
     first_value, value: at `fired`, and the latest.
+    others: the latest values of the other metrics that the rule looks at.
     news: when, by the clock on the wall, it fired.
     told: the channels that were told that it fired.
     """
@@ -41,6 +42,7 @@ class Member:
     time: float
     value: float | None
     news: float
+    others: dict[str, float] = field(default_factory=dict)
     sentence: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
     cleared: float | None = None

@@ -4,8 +4,10 @@ Pure computation, so it runs in a thread.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,9 @@ from .alarm_policy import DEFAULT_THRESHOLD
 from .alert_state import AlertState, BatchWrites
 from .explanation import Explanation, explain
 from .multivariate import CombinationForest, Driver, column_name
-from .points import Labels, Point, series_id
+from .points import KINDS, Labels, Point, series_id
 from .recent_points import pack
-from .rules import Observation
+from .rules import MAX_PAUSE, Observation, Rule
 from .series_state import SeriesState
 from .stored_series import StoredSeries
 from .timestamps import to_datetime
@@ -57,23 +59,43 @@ class BatchScorer:
         self._alert_state = alert_state
         self._writes = writes
         self._now = now
+        self._unusual = {s.id: s for s in series.values() if s.unusual_since is not None}
 
     def score(self, points: Sequence[Point]) -> None:
         """Score points, and apply the rules to them."""
         new_points = self._select_new(points)
         surprisals, drivers = self._score_combinations(new_points)
-        for state, time, value in new_points:
-            verdict = state.score(time, value, surprisals.get((state.id, time)))
-            self._write_point(state, time, value, verdict.score)
-            anomaly = None
-            if verdict.score >= DEFAULT_THRESHOLD:
-                anomaly = self._explain(state, time, value, drivers.get((state.id, time), ()))
-                self._write_anomaly(state, time, anomaly)
-            self._apply_rules(state, time, value, anomaly)
+        for _, group in groupby(new_points, key=lambda point: point[1]):
+            points_of_time = list(group)  # rules compare metrics of the same time
+            found = [self._score(*point, surprisals, drivers) for point in points_of_time]
+            for point, anomaly in zip(points_of_time, found, strict=True):
+                self._apply_rules(*point, anomaly)
+        for state, *_ in new_points:
             if state.unsaved_points >= SAVE_EVERY:
                 self._writes.states[state.id] = state.to_bytes()
                 state.unsaved_points = 0
         self._describe_alerts(new_points, drivers)
+
+    def _score(
+        self,
+        state: SeriesState,
+        time: float,
+        value: float,
+        surprisals: Mapping[PointKey, float],
+        drivers: Mapping[PointKey, Sequence[Driver]],
+    ) -> Explanation | None:
+        """Score a point and write it; the explanation if it is an anomaly."""
+        verdict = state.score(time, value, surprisals.get((state.id, time)))
+        self._write_point(state, time, value, verdict.score)
+        if state.unusual_since is None:
+            self._unusual.pop(state.id, None)
+        else:
+            self._unusual[state.id] = state
+        if verdict.score < DEFAULT_THRESHOLD:
+            return None
+        anomaly = self._explain(state, time, value, drivers.get((state.id, time), ()))
+        self._write_anomaly(state, time, anomaly)
+        return anomaly
 
     def _select_new(self, points: Sequence[Point]) -> list[ScoredPoint]:
         """The points to score, ordered by time.
@@ -184,18 +206,14 @@ class BatchScorer:
         }
         if not rules:
             return
-        needs_expected = any(rule.condition in ("drop", "rise") for rule in rules.values())
         needs_interval = any(rule.points > 1 or rule.duration for rule in rules.values())
-        observation = Observation(
-            metric=state.metric,
-            labels=state.labels,
-            series=state.id,
-            time=to_datetime(time),
-            value=value,
-            expected=state.expected_value(time) if needs_expected else None,
+        names = {name for rule in rules.values() for name in rule.other_metrics(state.metric)}
+        observation = replace(
+            _observation(state, time, value, rules.values()),
             is_anomaly=anomaly is not None,
             is_calm=state.is_calm,
             interval=_usual_interval(state) if needs_interval else None,
+            others=self._others(state, time, names, rules.values()) if names else {},
         )
 
         def explain_point() -> tuple[str, dict[str, Any]]:
@@ -210,6 +228,21 @@ class BatchScorer:
             explain=explain_point,
         )
 
+    def _others(
+        self, state: SeriesState, time: float, names: Iterable[str], rules: Collection[Rule]
+    ) -> dict[str, Observation]:
+        """Other metrics with the labels of a series, as they were at a time."""
+        found = {}
+        for name in names:
+            for kind in KINDS:
+                other = self._series.get(series_id(name, state.labels, kind))
+                index = _latest_index(other, time) if other else None
+                if other is not None and index is not None:
+                    value = float(other.detector.values[index])
+                    found[name] = _observation(other, time, value, rules)
+                    break
+        return found
+
     def _describe_alerts(
         self,
         new_points: Sequence[ScoredPoint],
@@ -217,12 +250,11 @@ class BatchScorer:
     ) -> None:
         """Let open alerts say what the newest points of these series are."""
         newest = {state.id: (state, time, value) for state, time, value in new_points}
-        unusual = [s for s in self._series.values() if s.unusual_since is not None]
 
         def explain_newest(name: str) -> tuple[str, dict[str, Any]]:
             state, time, value = newest[name]
             driving = drivers.get((name, time), ())
-            explanation = self._explain(state, time, value, driving, unusual)
+            explanation = self._explain(state, time, value, driving)
             return explanation.sentence, explanation.to_dict()
 
         self._alert_state.manager.describe(newest, explain_newest)
@@ -233,12 +265,11 @@ class BatchScorer:
         time: float,
         value: float,
         drivers: Sequence[Driver],
-        unusual: Iterable[SeriesState] | None = None,
     ) -> Explanation:
         together = {
             other.metric
-            for other in (self._series.values() if unusual is None else unusual)
-            if other.unusual_since is not None and abs(other.last_time - time) <= SAME_TIME
+            for other in self._unusual.values()
+            if abs(other.last_time - time) <= SAME_TIME
         }
         return explain(
             metric=state.metric,
@@ -256,6 +287,39 @@ class BatchScorer:
         """Recent correlation of two series; None if it is unknown."""
         first, second = self._series.get(a), self._series.get(b)
         return _correlation(first, second) if first and second else None
+
+
+def _observation(
+    state: SeriesState, time: float, value: float, rules: Iterable[Rule]
+) -> Observation:
+    """A point without what only rules on it need."""
+    needs_expected = any(rule.needs_expected for rule in rules)
+    return Observation(
+        metric=state.metric,
+        labels=state.labels,
+        series=state.id,
+        time=to_datetime(time),
+        value=value,
+        expected=state.expected_value(time) if needs_expected else None,
+        seconds=_seconds(state, time) if state.kind == "counter" else 1.0,
+    )
+
+
+def _seconds(state: SeriesState, time: float) -> float:
+    """How long a counter counted for its rate at a time."""
+    times = state.detector.times
+    index = int(np.searchsorted(times, time, "right")) - 1
+    return float(times[index] - times[index - 1]) if index > 0 else 1.0
+
+
+def _latest_index(state: SeriesState, time: float) -> int | None:
+    """The index of the point at a time, or of one shortly before; None without any."""
+    times = state.detector.times
+    index = int(np.searchsorted(times, time, "right")) - 1
+    if index < 0:
+        return None
+    pause, interval = time - times[index], _usual_interval(state) or 0.0
+    return index if pause <= MAX_PAUSE * interval else None
 
 
 def _usual_interval(state: SeriesState) -> float | None:

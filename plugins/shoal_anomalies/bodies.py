@@ -167,6 +167,7 @@ class Member(Body):
     first_value: float | None
     time: str
     value: float | None
+    others: dict[str, float]
     sentence: str
     detail: Explanation | None
     cleared: str | None

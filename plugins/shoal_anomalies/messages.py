@@ -115,7 +115,8 @@ def _line(member: Member, notice: Notice) -> str:
         values = f"{format_number(member.value)} at {last}"
         if member.first_value is not None and member.value != member.first_value:
             values += f", {format_number(member.first_value)} as it fired"
-    return f"- {name}: {state} since {since}; {values}. Rule: {named}{limit}."
+    others = "".join(f", {key} {format_number(value)}" for key, value in member.others.items())
+    return f"- {name}: {state} since {since}; {values}{others}. Rule: {named}{limit}."
 
 
 def _series(member: Member, notice: Notice) -> dict[str, Any]:
@@ -132,6 +133,7 @@ def _series(member: Member, notice: Notice) -> dict[str, Any]:
         "limit": member.limit,
         "value": member.value,
         "first_value": member.first_value,
+        "others": member.others,
         "time": to_rfc3339(member.time),
         "since": to_rfc3339(member.since),
         "sentence": member.sentence,

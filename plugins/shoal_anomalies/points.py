@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 Labels = Mapping[str, str]
 Kind = Literal["gauge", "counter"]
+KINDS: tuple[Kind, ...] = ("gauge", "counter")
 
 RETENTION = timedelta(days=90)
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # between clients and servers

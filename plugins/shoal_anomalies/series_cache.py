@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from shoal import TenantContext
 
@@ -59,7 +59,11 @@ class SeriesCache:
         self._fitted_at[ctx.tenant] = fitted_at
 
     async def load(
-        self, ctx: TenantContext, wanted: Mapping[str, Point], writes: BatchWrites
+        self,
+        ctx: TenantContext,
+        wanted: Mapping[str, Point],
+        writes: BatchWrites,
+        others: Collection[str] = (),
     ) -> dict[str, SeriesState]:
         """The tenant's series in memory, after reading the wanted ones.
 
@@ -71,27 +75,31 @@ class SeriesCache:
             wanted: A point of each wanted series, by series id. New series beyond
                 `MAX_SERIES` are left out.
             writes: New series are added to it.
+            others: Ids of series to read besides, where they are known.
         """
         if not wanted:
             return {}
-        infos = dict(
-            zip(wanted, await ctx.stores.online.hmget(keys.SERIES, list(wanted)), strict=True)
-        )
+        names = [*wanted, *others]
+        infos = dict(zip(names, await ctx.stores.online.hmget(keys.SERIES, names), strict=True))
         series = self.of_tenant(ctx.tenant)
         if any(info is None and name in series for name, info in infos.items()):
             # The tenant or the series was erased since, so nothing in memory is valid.
             self.evict(ctx.tenant, series)
             series = {}
-        missing = {name: info for name, info in infos.items() if name not in series}
+        missing = {
+            name: info
+            for name, info in infos.items()
+            if name not in series and (name in wanted or load_series(name, info) is not None)
+        }
         if missing:
             series |= await _read_series(ctx, missing, wanted, writes)
         settings = ctx.parameters(AnomalyParameters).settings()
-        for name in wanted:
+        for name in names:
             if name in series:
                 series[name].detector.settings = settings
                 self._series[ctx.tenant, name] = series[name]
                 self._series.move_to_end((ctx.tenant, name))
-        while len(self._series) > max(MAX_CACHED, len(wanted)):
+        while len(self._series) > max(MAX_CACHED, len(names)):
             self._series.popitem(last=False)
         return series
 

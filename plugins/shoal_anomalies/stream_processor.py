@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from shoal import Event, TenantContext
@@ -11,7 +11,8 @@ from .alert_clock import AlertClock
 from .alert_state import MAX_ATTEMPTS, BatchWrites, commit, read_alert_state
 from .batch_scoring import BatchScorer
 from .notifier import Notifier
-from .points import InvalidPoint, Point, parse_point
+from .points import KINDS, InvalidPoint, Point, parse_point, series_id
+from .rules import Rule
 from .series_cache import SeriesCache
 
 log = logging.getLogger("shoal.anomalies")
@@ -64,7 +65,8 @@ class StreamProcessor:
         await self.cache.reload_models(ctx, alert_state.fitted_at)
         writes = BatchWrites()
         wanted = {point.series: point for point in points}
-        series = await self.cache.load(ctx, wanted, writes)
+        others = _other_series(alert_state.rules, wanted.values())
+        series = await self.cache.load(ctx, wanted, writes, others - wanted.keys())
         written = False
         try:
             forests = self.cache.forests(ctx.tenant)
@@ -75,6 +77,18 @@ class StreamProcessor:
             if not written:  # in memory the series are ahead of what is stored
                 self.cache.evict(ctx.tenant, wanted)
         return written, alert_state.due
+
+
+def _other_series(rules: Mapping[str, Rule], points: Iterable[Point]) -> set[str]:
+    """The ids of series that rules look at beside those of the points."""
+    return {
+        series_id(name, point.labels, kind)
+        for point in points
+        for rule in rules.values()
+        if (rule.also or rule.volume) and rule.applies_to(point.metric, point.labels)
+        for name in rule.other_metrics(point.metric)
+        for kind in KINDS
+    }
 
 
 def _read_point(ctx: TenantContext, event: Event, now: datetime) -> Point | None:

@@ -218,7 +218,7 @@ def test_an_open_p1_silences_reminders_of_earlier_p3s():
 
 @pytest.mark.parametrize("lead", [1, 5, 25])
 def test_a_p3_shortly_before_its_p1_is_not_told(lead):
-    waiting = {"group_wait": 0.5}
+    waiting = {"group_wait": None}  # the defaults of their priorities
     rules = {
         "errors": PAGE.model_copy(update=waiting),
         "unusual": UNUSUAL.model_copy(update=waiting),
@@ -229,8 +229,8 @@ def test_a_p3_shortly_before_its_p1_is_not_told(lead):
             see(manager, second / 60, 1.0, "cpu", rules, alarm=True)
         if second == 10 + lead:
             see(manager, second / 60, 0.5, rules=rules)
-        told += tell(manager, second / 60, rules)
-    assert told == [("opened", "page")]
+        told += [(second, *notice) for notice in tell(manager, second / 60, rules)]
+    assert told == [(10 + lead, "opened", "page")]
 
 
 # News
