@@ -11,7 +11,7 @@ from shoal.contract.context import TenantContext, requires
 from shoal.contract.errors import NotFound
 from shoal.contract.names import TenantId
 from shoal.runtime.context import PlatformContext
-from shoal.runtime.job_runs import Run, RunSummary
+from shoal.runtime.job_runs import FOR_ALL, Progress, Run, RunSummary
 
 from .access import is_operator, require_tenant_access
 from .bodies import Body
@@ -89,9 +89,18 @@ async def list_runs(
     limit: int = Query(50, ge=1, le=1000),
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
-    """List the newest runs first, without their arguments."""
-    tenant = None if is_operator(ctx) else ctx.tenant
-    found = await asyncio.to_thread(platform.job_runs.recent, tenant=tenant, limit=limit)
+    """List the newest runs first, without their arguments.
+
+    A tenant sees those for itself, and those for all tenants without what they found.
+    """
+    recent = platform.job_runs.recent
+    if is_operator(ctx):
+        found = await asyncio.to_thread(recent, limit=limit)
+    else:
+        own = await asyncio.to_thread(recent, tenant=ctx.tenant, limit=limit)
+        shared = await asyncio.to_thread(recent, tenant=FOR_ALL, limit=limit)
+        found = sorted(own + list(map(redact_run, shared)), key=lambda run: run.created)
+        found = found[: -limit - 1 : -1]
     return {"runs": [r.model_dump(mode="json", exclude={"arguments"}) for r in found]}
 
 
@@ -99,7 +108,10 @@ async def list_runs(
 async def get_run(
     id: Text, platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
-    """The state and progress of a run."""
+    """The state and progress of a run; of one for all tenants, not what it found."""
+    run = await asyncio.to_thread(platform.job_runs.get, id)
+    if run.tenant is None and not is_operator(ctx):
+        return redact_run(run).model_dump(mode="json")
     return (await visible_run(platform, ctx, id)).model_dump(mode="json")
 
 
@@ -110,6 +122,18 @@ async def cancel_run(
     """Cancel a run. 409 when it has finished."""
     await visible_run(platform, ctx, id)
     return (await asyncio.to_thread(platform.job_runs.cancel, id)).model_dump(mode="json")
+
+
+def redact_run(run: Run) -> Run:
+    """A run for all tenants as one tenant may see it: when it ran and how it ended."""
+    error = None if run.error is None else "The job failed. The operator sees the cause."
+    hidden: dict[str, Any] = {
+        "result": None,
+        "error": error,
+        "arguments": {},
+        "progress": Progress(),
+    }
+    return run.model_copy(update=hidden)
 
 
 async def visible_run(platform: PlatformContext, ctx: TenantContext, run_id: str) -> Run:

@@ -27,6 +27,8 @@ PAGE = 200
 
 ALL = f"{PREFIX}runs"
 """Sorted set: every run by its creation time; with `:<tenant>`, those of a tenant."""
+FOR_ALL = ""
+"""What stands in keys for a tenant's id in the case of a run for all tenants."""
 QUEUE = f"{PREFIX}runs:queue"
 """With `:<tenant>`, a list: the tenant's waiting runs, oldest first."""
 TURNS = f"{PREFIX}runs:turns"
@@ -246,7 +248,7 @@ class JobRuns:
         """The newest runs first, without their arguments.
 
         Args:
-            tenant: Only those for this tenant alone.
+            tenant: Only those for this tenant alone; `FOR_ALL` for those of no tenant.
             limit: The largest number of runs.
         """
         key = ALL if tenant is None else f"{ALL}:{tenant}"

@@ -30,7 +30,7 @@ from shoal.eventlog.dead_letters import add_dead_letter
 from shoal.router.credentials import mint_internal
 from shoal.runtime import context
 from shoal.runtime.job_process import execute_run
-from shoal.runtime.job_runs import JobRuns
+from shoal.runtime.job_runs import JobRuns, Progress
 from shoal.runtime.stream_worker import Worker
 from shoal.stores.redis_client import async_redis
 from shoal.tenants.erasure import stores_with_data
@@ -145,6 +145,31 @@ def test_a_tenant_cannot_fill_the_queue(
     with pytest.raises(LimitExceeded):
         app.client("flood").platform.run_job(name="diary.nightly")
     assert app.client("other").platform.run_job(name="diary.nightly")["state"] == "queued"
+
+
+def test_a_tenant_sees_shared_runs_without_their_results(shoal_app: Callable[..., Any]) -> None:
+    app = shoal_app(capabilities=[DIARY])
+    runs = JobRuns(app.platform.stores.online)
+    shared, broken = runs.add("diary.nightly"), runs.add("diary.nightly")
+    foreign = runs.add("diary.nightly", tenant="globex")
+    runs.update(shared.id, progress=Progress(done=1, total=2, message="of globex"))
+    runs.finish(shared.id, "succeeded", result={"globex": 7})
+    runs.finish(broken.id, "failed", error="globex is too large")
+    platform = app.client("acme").platform
+    own = platform.run_job(name="diary.nightly")
+    seen = {run["id"]: run for run in platform.list_runs()["runs"]}
+    assert foreign.id not in seen
+    assert [seen[id]["state"] for id in (own["id"], shared.id, broken.id)] == [
+        "queued",
+        "succeeded",
+        "failed",
+    ]
+    single = [platform.get_run(id=run.id) for run in (shared, broken)]
+    assert "globex" not in str([seen, single])
+    assert list(seen) == sorted(seen, key=lambda id: seen[id]["created"], reverse=True)
+    assert len(platform.list_runs(limit=2)["runs"]) == 2
+    with pytest.raises(NotFound):
+        platform.cancel_run(id=shared.id)
 
 
 def test_one_failed_archive_does_not_stop_the_others() -> None:
