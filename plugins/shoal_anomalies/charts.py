@@ -1,7 +1,7 @@
 """ECharts options for the console's page."""
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from .alarm_policy import DEFAULT_THRESHOLD
@@ -11,6 +11,14 @@ DAYS = 14
 """Days shown by the heat map of metrics."""
 MAX_TENANTS = 100
 MAX_LABELLED_CELLS = 400
+# Readable on light and on dark: ECharts cannot read the console's CSS variables.
+MUTED, LINE, ACCENT, ANOMALY = "#8a99a3", "rgba(138, 153, 163, 0.25)", "#1098ad", "#e03131"
+HEAT = ["rgba(138, 153, 163, 0.12)", "#f59f00", "#e03131"]
+AXIS = {
+    "axisLabel": {"color": MUTED},
+    "axisLine": {"lineStyle": {"color": LINE}},
+    "splitLine": {"lineStyle": {"color": LINE}},
+}
 HIDDEN_LINE = {
     "type": "line",
     "symbol": "none",
@@ -34,9 +42,10 @@ def series_chart(series: dict[str, Any]) -> dict[str, Any]:
         if score is not None and score >= DEFAULT_THRESHOLD
     ]
     return {
+        "aria": {"enabled": True, "label": {"description": f"Values of {series['metric']}"}},
         "tooltip": {"trigger": "axis"},
-        "xAxis": {"type": "time"},
-        "yAxis": {"type": "value", "scale": True},
+        "xAxis": {"type": "time", **AXIS},
+        "yAxis": {"type": "value", "scale": True, **AXIS},
         "dataZoom": [{"type": "inside"}, {"type": "slider", "height": 18, "bottom": 6}],
         "grid": {"left": 60, "right": 20, "top": 20, "bottom": 60},
         "animation": False,
@@ -47,14 +56,14 @@ def series_chart(series: dict[str, Any]) -> dict[str, Any]:
                 "name": series["metric"],
                 "symbol": "none",
                 "data": _pairs(times, values),
-                "lineStyle": {"width": 1.5},
+                "lineStyle": {"width": 1.5, "color": ACCENT},
             },
             {
                 "type": "scatter",
                 "name": "anomaly",
                 "data": anomalies,
                 "symbolSize": 9,
-                "itemStyle": {"color": "#d32f2f"},
+                "itemStyle": {"color": ANOMALY},
                 "z": 5,
             },
         ],
@@ -73,13 +82,13 @@ def _band_lines(series: dict[str, Any]) -> list[dict[str, Any]]:
             **HIDDEN_LINE,
             "name": "band",
             "data": _pairs(times, width),
-            "areaStyle": {"opacity": 0.18},
+            "areaStyle": {"opacity": 0.18, "color": ACCENT},
         },
         {
             "type": "line",
             "name": "expected",
             "symbol": "none",
-            "lineStyle": {"type": "dashed", "width": 1},
+            "lineStyle": {"type": "dashed", "width": 1, "color": MUTED},
             "data": _pairs(times, series["expected"]),
         },
     ]
@@ -112,15 +121,19 @@ def alerts_heat_map(open_alerts: dict[str, dict[str, int]]) -> tuple[dict[str, A
 
 
 def anomalies_heat_map(
-    anomalies: list[dict[str, Any]], now: datetime
+    anomalies: list[dict[str, Any]], now: datetime, zone: tzinfo
 ) -> tuple[dict[str, Any], int]:
     """Anomalies by metric (rows) and day (columns, the last `DAYS`).
 
     Returns:
         The options, and the number of rows.
     """
-    days = [f"{now - timedelta(days=DAYS - 1 - i):%d %b}" for i in range(DAYS)]
-    counts = Counter((a["metric"], f"{datetime.fromisoformat(a['time']):%d %b}") for a in anomalies)
+    today = now.astimezone(zone).date()
+    days = [f"{today - timedelta(days=DAYS - 1 - i):%d %b}" for i in range(DAYS)]
+    times = [datetime.fromisoformat(a["time"]).astimezone(zone) for a in anomalies]
+    counts = Counter(
+        (a["metric"], f"{time:%d %b}") for a, time in zip(anomalies, times, strict=True)
+    )
     metrics = sorted({metric for metric, _ in counts})
     cells = [
         [x, y, counts[metric, day]]
@@ -132,23 +145,25 @@ def anomalies_heat_map(
 
 def _heat_map(columns: list[str], rows: list[str], cells: list[list[Any]]) -> dict[str, Any]:
     largest = max((count for _, _, count in cells), default=0)
+    drawn = [{"value": cell, "label": {"show": cell[2] > 0}} for cell in cells]
     return {
+        "aria": {"enabled": True, "label": {"description": "Counts by row and column"}},
         "tooltip": {},
-        "xAxis": {"type": "category", "data": columns, "position": "top"},
-        "yAxis": {"type": "category", "data": rows, "inverse": True},
+        "xAxis": {"type": "category", "data": columns, "position": "top", **AXIS},
+        "yAxis": {"type": "category", "data": rows, "inverse": True, **AXIS},
         "visualMap": {
             "min": 0,
             "max": max(largest, 1),
             "show": False,
-            "inRange": {"color": ["#eceff1", "#ffb74d", "#c62828"]},
+            "inRange": {"color": HEAT},
         },
         "grid": {"left": 160, "right": 20, "top": 40, "bottom": 20},
         "animation": False,
         "series": [
             {
                 "type": "heatmap",
-                "data": cells,
-                "label": {"show": len(columns) * len(rows) <= MAX_LABELLED_CELLS},
+                "data": drawn if len(cells) <= MAX_LABELLED_CELLS else cells,
+                "label": {"show": False, "color": "#16232c"},
             }
         ],
     }

@@ -11,6 +11,8 @@ import anyio.to_thread
 from nicegui import ui
 from pydantic import ValidationError
 
+from shoal import PageContext
+
 from .design import Design
 from .required_units import required_units
 
@@ -30,16 +32,18 @@ class DraftForm:
     """The fields of a design. The sample size below them follows what is typed.
 
     Args:
+        page: Whom it is drawn for.
         schemas: JSON schema of the parameters of each capability.
         save: Saves a design under an experiment's id.
     """
 
     def __init__(
         self,
+        page: PageContext,
         schemas: Mapping[str, dict[str, Any]],
         save: Callable[[str, dict[str, Any]], Awaitable[None]],
     ) -> None:
-        self._schemas, self._save_draft = schemas, save
+        self._page, self._schemas, self._save_draft = page, schemas, save
         self._asked = 0
         with ui.element("div").classes("sh-card w-full flex flex-col"):
             self._draw_variants()
@@ -59,7 +63,7 @@ class DraftForm:
             self.unit = self._select("Unit", ["user", "tenant", "session"], "w-36")
         self.hypothesis = self._text("Hypothesis", "").classes("w-full")
         self.hint = ui.label().classes("sh-muted break-all")
-        ui.label("Variants; the first is the control").classes("sh-h3")
+        self._page.heading("Variants; the first is the control", 3)
         self.variants = self._lines("Variants", VARIANTS_HINT, "control 50\ntreatment 50")
 
     def _draw_metric(self) -> None:
@@ -84,11 +88,11 @@ class DraftForm:
                 "Analysis", ANALYSES, "w-48", on_change=self._show_sample_size
             )
             self.duration = self._number("Days (optional)", None)
-        ui.label("Guardrails").classes("sh-h3")
+        self._page.heading("Guardrails", 3)
         self.guardrails = self._lines("Guardrails", GUARDRAILS_HINT, "")
 
     def _text(self, label: str, value: str) -> ui.input:
-        return ui.input(label, value=value).props("outlined dense").classes("w-56")
+        return ui.input(label, value=value).props("outlined dense").classes("w-56 max-w-full")
 
     def _number(self, label: str, value: float | None) -> ui.number:
         field = ui.number(label, value=value, on_change=self._show_sample_size)

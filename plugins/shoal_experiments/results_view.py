@@ -7,27 +7,30 @@ from typing import Any
 
 from nicegui import ui
 
+from shoal import PageContext
+
 from . import charts
 
 DECISION_STYLES = {"ship": "good", "do not ship": "bad", "invalid": "bad", "inconclusive": "off"}
 
 
-def draw_results(document: dict[str, Any], report: dict[str, Any]) -> None:
+def draw_results(page: PageContext, document: dict[str, Any], report: dict[str, Any]) -> None:
     """Draw a report.
 
     Args:
+        page: Whom it is drawn for.
         document: The experiment, as the API returns it.
         report: Its results, as the API returns them.
     """
     design = document["design"]
-    _draw_verdict(report["verdict"])
-    _draw_health(report["health"])
+    _draw_verdict(page, report["verdict"])
+    _draw_health(page, report["health"])
     if not report["metrics"]:
         return
     relative = design["effect"] == "relative"
-    _draw_effects(report["metrics"], relative)
+    _draw_effects(page, report["metrics"], relative)
     treatments = [v["name"] for v in design["variants"] if v["name"] != design["control"]]
-    _draw_timeline(report["timeline"] or [], treatments, relative)
+    _draw_timeline(page, report["timeline"] or [], treatments, relative)
 
 
 def pill(text: str, style: str = "") -> None:
@@ -36,19 +39,19 @@ def pill(text: str, style: str = "") -> None:
     ui.html(f'<span class="{classes}">{escape(text)}</span>', sanitize=False)
 
 
-def _draw_verdict(verdict: dict[str, Any]) -> None:
+def _draw_verdict(page: PageContext, verdict: dict[str, Any]) -> None:
     with ui.element("div").classes("sh-card w-full").mark("verdict"):
         with ui.row().classes("items-center"):
-            ui.label("Verdict").classes("sh-h2")
+            page.heading("Verdict")
             pill(verdict["decision"], DECISION_STYLES[verdict["decision"]])
         for reason in verdict["reasons"]:
             ui.label(reason)
 
 
-def _draw_health(health: dict[str, Any]) -> None:
+def _draw_health(page: PageContext, health: dict[str, Any]) -> None:
     units, days, ratio = health["units_per_arm"], health["days"], health["sample_ratio"]
     with ui.element("div").classes("sh-card w-full").mark("health"):
-        ui.label("Health").classes("sh-h2")
+        page.heading("Health")
         _draw_progress(
             f"{units['smallest']:,} of {units['planned']:,} units in the smallest arm",
             units["smallest"] / max(units["planned"], 1),
@@ -80,29 +83,32 @@ def _draw_health(health: dict[str, Any]) -> None:
 
 def _draw_progress(text: str, share: float) -> None:
     ui.label(text).classes("sh-muted")
-    ui.linear_progress(min(1.0, share), show_value=False, size="6px").props("rounded")
+    bar = ui.linear_progress(min(1.0, share), show_value=False, size="6px").props("rounded")
+    bar.props["aria-label"] = text
 
 
-def _draw_effects(metrics: list[dict[str, Any]], relative: bool) -> None:
+def _draw_effects(page: PageContext, metrics: list[dict[str, Any]], relative: bool) -> None:
     intervals = charts.effect_intervals(metrics)
     with ui.element("div").classes("sh-card w-full").mark("results"):
         scale = "relative to the control" if relative else "absolute"
-        ui.label(f"Effects, {scale}").classes("sh-h2")
+        page.heading(f"Effects, {scale}")
         if intervals:
             options = charts.interval_chart(intervals, relative=relative)
             height = charts.interval_chart_height(intervals)
             chart = ui.echart(options).classes("w-full").style(f"height: {height}px")
             chart.mark("intervals")
         for metric in metrics:
-            _draw_metric(metric, relative)
+            _draw_metric(page, metric, relative)
 
 
-def _draw_timeline(points: list[dict[str, Any]], treatments: list[str], relative: bool) -> None:
+def _draw_timeline(
+    page: PageContext, points: list[dict[str, Any]], treatments: list[str], relative: bool
+) -> None:
     found = [(arm, charts.timeline_chart(points, arm, relative=relative)) for arm in treatments]
     if not any(options for _, options in found):
         return
     with ui.element("div").classes("sh-card w-full").mark("timeline"):
-        ui.label("Results over time").classes("sh-h2")
+        page.heading("Results over time")
         for arm, options in found:
             ui.label(arm).classes("sh-muted")
             if options:
@@ -111,8 +117,8 @@ def _draw_timeline(points: list[dict[str, Any]], treatments: list[str], relative
                 ui.label("No bounded interval yet.").classes("sh-muted")
 
 
-def _draw_metric(metric: dict[str, Any], relative: bool) -> None:
-    ui.label(f"{metric['metric']} ({metric['role']})").classes("sh-h3").style("margin-top: 12px")
+def _draw_metric(page: PageContext, metric: dict[str, Any], relative: bool) -> None:
+    page.heading(f"{metric['metric']} ({metric['role']})", 3).style("margin-top: 12px")
     is_share = metric["kind"] in ("proportion", "retention")
     rows = []
     for arm, values in metric["arms"].items():

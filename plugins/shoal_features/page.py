@@ -1,6 +1,7 @@
 """The console's page: the views with their freshness, and a look-up of one entity."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from shoal import PageContext, ShoalError
 
@@ -11,45 +12,50 @@ async def page(context: PageContext) -> None:
     """Draw the page."""
     from nicegui import ui
 
+    context.require("read:tenant")
     client = context.client.features
-    try:
-        views, fresh = (await client.views())["views"], (await client.freshness())["views"]
-    except ShoalError as error:
-        ui.label(str(error)).classes("sh-empty").mark("features-error")
-        return
+    views = (await client.views())["views"]
     if not any(view["features"] for view in views):
         ui.label("No features are defined yet: `shoal features apply FILE`.").classes("sh-empty")
         return
-    _draw_lookup(client, views)
-    rows = _feature_rows(views, {f["view"]: f for f in fresh})
+    await _draw_lookup(context, views)
+    context.heading("Features")
     columns = _columns("feature", "view", "kind", "type", "age", "nulls", "drift", "late")
-    ui.table(rows=rows, columns=columns, row_key="key", pagination=25).classes("w-full").mark(
-        "features-views"
-    )
+    table = ui.table(rows=[], columns=columns, row_key="key", pagination=25).classes("w-full")
+    table.mark("features-views")
+
+    async def refresh() -> None:
+        fresh = (await client.freshness())["views"]
+        table.rows = _feature_rows(views, {f["view"]: f for f in fresh})
+
+    await refresh()
+    context.on_change(refresh)
 
 
-def _draw_lookup(client: Any, views: list[dict[str, Any]]) -> None:
+async def _draw_lookup(context: PageContext, views: list[dict[str, Any]]) -> None:
+    """Draw the look-up; the address says whose features are shown."""
     from nicegui import ui
 
-    async def look_up() -> None:
-        result.clear()
-        entity_id = (entity.value or "").strip()
-        if entity_id:
-            features = [
-                f["name"] for v in views if v["entity"] == kind.value for f in v["features"]
-            ]
-            with result:
-                await _draw_entity(client, kind.value, entity_id, features)
+    kinds = sorted({v["entity"] for v in views})
+    chosen, id = context.query.get("entity"), context.query.get("id", "").strip()
 
-    with ui.row().classes("items-center w-full no-wrap"):
-        kinds = sorted({v["entity"] for v in views})
-        kind = ui.select(kinds, value=kinds[0], label="Entity")
+    def look_up() -> None:
+        if entity.value and entity.value.strip():
+            query = urlencode({"entity": kind.value, "id": entity.value.strip()})
+            ui.navigate.to(f"/features?{query}")
+
+    context.heading("Look up an entity")
+    with ui.row().classes("items-center w-full"):
+        kind = ui.select(kinds, value=chosen if chosen in kinds else kinds[0], label="Entity")
         kind.props("outlined dense").classes("w-40")
-        entity = ui.input(placeholder="Entity ID")
-        entity.props("outlined dense clearable aria-label='Entity ID'").classes("grow")
+        entity = ui.input("Entity ID", value=id)
+        entity.props("outlined dense clearable").classes("grow")
         entity.mark("features-entity").on("keydown.enter", look_up)
         ui.button("Look up", on_click=look_up).props("unelevated").mark("features-go")
-    result = ui.column().classes("w-full")
+    if id:
+        features = [f["name"] for v in views if v["entity"] == kind.value for f in v["features"]]
+        with ui.column().classes("w-full"):
+            await _draw_entity(context.client.features, kind.value, id, features)
 
 
 async def _draw_entity(client: Any, kind: str, entity_id: str, features: list[str]) -> None:

@@ -7,13 +7,20 @@ from .task_panel import TaskPanel
 
 
 async def draw(page: PageContext) -> None:
-    """Draw the two tabs."""
+    """Draw a task, or with `?show=plan` a plan."""
     from nicegui import ui
 
-    with ui.tabs().classes("w-full") as tabs:
-        task, plan = ui.tab("Task"), ui.tab("Plan")
-    with ui.tab_panels(tabs, value=task).classes("w-full"):
-        with ui.tab_panel(task):
-            await TaskPanel(ui, page).draw()
-        with ui.tab_panel(plan):
-            PlanPanel(ui, page).draw()
+    page.require("read:boards")
+    shows_plan = page.query.get("show") == "plan"
+    with ui.element("nav").classes("sh-tabs").props('aria-label="Task or plan"'):
+        for text, target, is_here in (
+            ("Task", "/optimizer", not shows_plan),
+            ("Plan", "/optimizer?show=plan", shows_plan),
+        ):
+            link = ui.link(text, target).classes(replace=f"sh-tab{' sh-here' if is_here else ''}")
+            if is_here:
+                link.props("aria-current=page")
+    if shows_plan:
+        await PlanPanel(ui, page).draw()
+    else:
+        await TaskPanel(ui, page).draw()

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from shoal import PageContext, ShoalError
 
@@ -15,39 +16,47 @@ class PlanPanel:
     """Starts a plan, shows its progress, then one row of tasks for each person."""
 
     def __init__(self, ui: Any, page: PageContext) -> None:
-        self.ui, self.api = ui, page.client.optimizer
+        self.ui, self.page, self.api = ui, page, page.client.optimizer
 
-    def draw(self) -> None:
+    async def draw(self) -> None:
+        """Draw the form, and the plan that the address names."""
         ui = self.ui
         with ui.row().classes("items-center"):
-            self.limit = ui.number("Seconds", value=10, min=1, max=120).classes("w-24")
-            ui.button("Plan all open tasks", on_click=self.start).mark("optimizer-plan")
+            if self.page.may("write:boards"):
+                self.limit = ui.number("Seconds to plan", value=10, min=1, max=120).classes("w-32")
+                ui.button("Plan all open tasks", on_click=self.start).mark("optimizer-plan")
             self.stop = ui.button("Stop with the best so far", on_click=self.cancel)
             self.stop.props("outline")
             self.stop.visible = False
         self.state = ui.label().classes("sh-muted").mark("optimizer-plan-state")
         self.result = ui.column().classes("w-full").mark("optimizer-timeline")
         self.timer = ui.timer(POLL_SECONDS, self.poll, active=False)
-        self.id = ""
+        self.id = self.page.query.get("plan", "")
+        if self.id:
+            self.timer.activate()
+            await self.poll()
 
     async def start(self) -> None:
         body = {"wait": False, "time_limit": float(self.limit.value or 10)}
         try:
             started = await self.api.plan(body=body)
         except ShoalError as error:
-            self.ui.notify(str(error), type="negative")
+            self.page.notify_error(error)
             return
-        self.id, self.stop.visible, self.state.text = started["id"], True, "Planning …"
-        self.result.clear()
-        self.timer.activate()
+        self.ui.navigate.to(f"/optimizer?{urlencode({'show': 'plan', 'plan': started['id']})}")
 
     async def cancel(self) -> None:
         await self.api.cancel_plan(id=self.id)
 
     async def poll(self) -> None:
         """Show the progress, or the result once it is there."""
-        plan = await self.api.get_plan(id=self.id)
+        try:
+            plan = await self.api.get_plan(id=self.id)
+        except ShoalError:
+            self.timer.deactivate()
+            raise
         if plan["state"] == "running":
+            self.state.text, self.stop.visible = "Planning …", self.page.may("write:boards")
             if progress := plan["progress"]:
                 objective, gap = progress["objective"], _gap(progress["gap"], 1)
                 self.state.text = f"Planning: best objective so far {objective:.2f}{gap}"
@@ -74,14 +83,20 @@ class PlanPanel:
             return
         start = min(datetime.fromisoformat(slot["start"]) for _, slot in slots)
         end = max(datetime.fromisoformat(slot["end"]) for _, slot in slots)
-        ui.label(f"{_date(start)} – {_date(end)}").classes("sh-muted")
+        ui.label(f"{self.page.format_time(start)} to {self.page.format_time(end)}").classes(
+            "sh-muted"
+        )
         colors = {
             task["task"]: COLORS[n % len(COLORS)] for n, task in enumerate(result["assignments"])
         }
         for row in result["workloads"]:
             with ui.row().classes("w-full no-wrap items-center"):
-                ui.label(row["name"]).classes("w-40 truncate")
-                with ui.element("div").classes("relative grow h-6 bg-gray-100"):
+                ui.label(row["name"]).classes("w-40 truncate").style("flex:0 1 160px")
+                with (
+                    ui.element("div")
+                    .classes("relative grow h-6")
+                    .style("background:var(--sh-sunken); min-width:80px")
+                ):
                     for task, slot in slots:
                         if slot["person"] == row["person"]:
                             self._draw_bar(task, slot, colors[task["task"]], start, end)
@@ -98,14 +113,10 @@ class PlanPanel:
         bar = self.ui.element("div").classes("absolute h-6 rounded opacity-80")
         width = max(right - left, MIN_WIDTH)
         bar.style(f"left:{left:.2f}%;width:{width:.2f}%;background:{color}").mark("optimizer-bar")
-        deadline = _date(datetime.fromisoformat(task["deadline"]))
+        due = self.page.format_time(task["deadline"])
         with bar:
-            self.ui.tooltip(f"{task['title']}: {task['hours_each']:g} h until {deadline}")
+            self.ui.tooltip(f"{task['title']}: {task['hours_each']:g} h of work each, due {due}")
 
 
 def _gap(gap: float | None, digits: int) -> str:
     return "" if gap is None else f", gap {100 * gap:.{digits}f} %"
-
-
-def _date(moment: datetime) -> str:
-    return f"{moment.day} {moment:%b}"

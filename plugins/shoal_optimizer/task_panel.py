@@ -1,7 +1,7 @@
 """One task on the console's page: candidates, recommended team, decision."""
 
-from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from shoal import PageContext, ShoalError
 
@@ -17,7 +17,8 @@ class TaskPanel:
     """Shows a task that is chosen, and takes the decision on its recommendation."""
 
     def __init__(self, ui: Any, page: PageContext) -> None:
-        self.ui, self.api = ui, page.client.optimizer
+        self.ui, self.page, self.api = ui, page, page.client.optimizer
+        self.may_decide = page.may("write:boards")
         self.recommendation: dict[str, Any] = {}
 
     async def draw(self) -> None:
@@ -32,27 +33,37 @@ class TaskPanel:
             ui.label("There are no open tasks yet.").classes("sh-empty").mark("optimizer-no-tasks")
             return
         self.tasks = {task["id"]: task for task in tasks}
+        chosen = self.page.query.get("task", tasks[0]["id"])
+        if chosen not in self.tasks:
+            ui.label("There is no such open task.").classes("sh-empty")
+            chosen = tasks[0]["id"]
         self.choice = ui.select(
             {id: task["title"] or id for id, task in self.tasks.items()},
             label="Task",
-            value=tasks[0]["id"],
+            value=chosen,
         )
-        self.choice.classes("w-96").mark("optimizer-task").on_value_change(self.show)
+        self.choice.classes("w-96 max-w-full").mark("optimizer-task").on_value_change(self.open)
         self.about = ui.label().classes("sh-muted")
         self.team = ui.column().classes("w-full").mark("optimizer-team")
         self.table = ui.column().classes("w-full").mark("optimizer-candidates")
         await self.show()
 
+    def open(self) -> None:
+        """Go to the address of the chosen task."""
+        self.ui.navigate.to(f"/optimizer?{urlencode({'task': self.choice.value})}")
+
     async def show(self) -> None:
         """Show the chosen task, its candidates and a new recommendation."""
         task = self.tasks[self.choice.value]
-        self.about.text = _describe(task)
+        self.about.text = _describe(task, self.page)
         try:
             table = await self.api.candidates(id=task["id"], limit=50)
             self._show_candidates(table["candidates"])
+            if not self.may_decide:
+                return
             self.recommendation = await self.api.recommend(id=task["id"])
         except ShoalError as error:
-            self.ui.notify(str(error), type="negative")
+            self.page.notify_error(error)
             return
         self._show_recommendation()
 
@@ -73,7 +84,7 @@ class TaskPanel:
         ]
         self.table.clear()
         with self.table:
-            ui.label("Candidates").classes("text-lg")
+            self.page.heading("Candidates")
             table = ui.table(columns=columns, rows=cells, row_key="name", pagination=10)
             table.classes("w-full").props("dense flat")
 
@@ -86,7 +97,7 @@ class TaskPanel:
                 return
             gap = 100 * (answer["gap"] or 0)
             proof = "proved optimal" if answer["status"] == "optimal" else f"gap {gap:.1f} %"
-            ui.label(f"Recommended team, {proof}").classes("text-lg")
+            self.page.heading(f"Recommended team, {proof}")
             with ui.row().classes("w-full"):
                 for member in answer["members"]:
                     with ui.card().classes("w-64"):
@@ -96,6 +107,8 @@ class TaskPanel:
             for sentence in answer["sentences"]:
                 ui.label(sentence).mark("optimizer-sentence")
             with ui.row():
+                if not self.may_decide:
+                    return
                 ui.button("Accept", on_click=self.accept).mark("optimizer-accept")
                 other = ui.button("Suggest alternative", on_click=self.suggest_alternative)
                 other.props("outline").mark("optimizer-alternative")
@@ -114,6 +127,8 @@ class TaskPanel:
         self._draw_assign_button()
 
     def _draw_assign_button(self) -> None:
+        if not (self.may_decide and self.page.may("read:tenant")):
+            return
         button = self.ui.button("Assign manually", on_click=self.assign_manually)
         button.props("outline").mark("optimizer-assign")
 
@@ -121,7 +136,7 @@ class TaskPanel:
         try:
             self.recommendation = await self.api.accept(id=self.recommendation["id"])
         except ShoalError as error:
-            self.ui.notify(str(error), type="negative")
+            self.page.notify_error(error)
             return
         self._show_decision("Accepted. The team's workloads now include the task.")
 
@@ -129,7 +144,7 @@ class TaskPanel:
         try:
             answer = await self.api.alternative(id=self.recommendation["id"])
         except ShoalError as error:
-            self.ui.notify(str(error), type="negative")
+            self.page.notify_error(error)
             return
         if not answer["team"]:
             self.ui.notify(answer["message"])
@@ -143,7 +158,7 @@ class TaskPanel:
         people = (await self.api.list_people(limit=1000))["people"]
         names = {person["id"]: person["name"] or person["id"] for person in people}
         with ui.dialog() as dialog, ui.card().classes("w-96"):
-            ui.label("Assign manually").classes("text-lg")
+            self.page.heading("Assign manually")
             team = list(self.recommendation["team"])
             chosen = ui.select(names, multiple=True, value=team, label="People")
             chosen.props("use-chips").classes("w-full").mark("optimizer-people")
@@ -185,15 +200,15 @@ class TaskPanel:
             self.ui.label(", ".join(self.recommendation["team"]))
 
 
-def _describe(task: dict[str, Any]) -> str:
+def _describe(task: dict[str, Any], page: PageContext) -> str:
     needs = ", ".join(
         f"{need['skill']} ≥ {need['level']:g}"
         + (f" × {need['people']}" if need["people"] > 1 else "")
         for need in task["skills"]
     )
-    deadline = datetime.fromisoformat(task["deadline"])
     return (
-        f"{task['estimated_hours']:g} hours until {deadline.day} {deadline:%b}, "
+        f"About {task['estimated_hours']:g} hours of work, "
+        f"due {page.format_time(task['deadline'])}, "
         f"priority {task['priority']}. Required: {needs or 'no skill'}."
     )
 

@@ -1,83 +1,86 @@
 """The console's page: search as the signed-in key, with the parts of each score."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
-from shoal import PageContext, ShoalError
+from shoal import PageContext
 
 TYPES = ("item", "update", "doc", "file")
 SINCE = {"": "Any time", "1": "Last day", "7": "Last week", "30": "Last month", "365": "Last year"}
+MAX_HITS = 20
 PARTS = {"semantic": "meaning", "keyword": "words", "recency": "recency"}
 
 
-def page(context: PageContext) -> None:
+async def page(context: PageContext) -> None:
+    """Draw the form, and what the query in the address finds."""
     from nicegui import ui
 
-    async def search() -> None:
-        if not (query.value or "").strip():
-            return
-        results.clear()
-        wanted: dict[str, Any] = {"q": query.value, "limit": 20}
-        if kinds.value:
-            wanted["type"] = list(kinds.value)
-        if board.value:
-            wanted["board"] = [part.strip() for part in board.value.split(",") if part.strip()]
-        if since.value:
-            wanted["updated_after"] = (
-                datetime.now(UTC) - timedelta(days=int(since.value))
-            ).isoformat()
-        spinner.visible = True
-        try:
-            answer = await context.client.search.search(**wanted)
-        except ShoalError as error:
-            with results:
-                ui.label(str(error)).classes("sh-empty").mark("search-error")
-            return
-        finally:
-            spinner.visible = False
-        with results:
-            if not answer["hits"]:
-                ui.label("Nothing found.").classes("sh-empty").mark("search-nothing")
-                return
-            ui.label(
-                f"Best {len(answer['hits'])} of {answer['total']:,} items, "
-                f"in {answer['took_ms']:.0f} ms"
-            ).classes("sh-muted")
-            for correction in answer["corrections"]:
-                ui.label(f"“{correction['typed']}” was read as “{correction['meant'][0]}”.")
-            for hit in answer["hits"]:
-                _hit(ui, hit)
+    context.require("read:boards")
+    asked = context.query
+    _draw_form(ui, asked)
+    if asked.get("q", "").strip():
+        with ui.column().classes("w-full").mark("search-results"):
+            await _draw_results(ui, context, _request(asked))
+
+
+def _draw_form(ui: Any, asked: Mapping[str, str]) -> None:
+    def search() -> None:
+        if (query.value or "").strip():
+            chosen = {
+                "q": query.value.strip(),
+                "type": ",".join(kinds.value or ()),
+                "board": (board.value or "").strip(),
+                "days": since.value,
+            }
+            ui.navigate.to(f"/search?{urlencode({k: v for k, v in chosen.items() if v})}")
 
     with ui.row().classes("items-center w-full no-wrap"):
-        query = (
-            ui.input(placeholder="Search by meaning or by words")
-            .props("outlined clearable autofocus aria-label='Search'")
-            .classes("grow")
-            .mark("search-query")
-        )
+        query = ui.input("Search by meaning or by words", value=asked.get("q", ""))
+        query.props("outlined clearable autofocus").classes("grow").mark("search-query")
         query.on("keydown.enter", search)
         ui.button("Search", on_click=search).props("unelevated").mark("search-go")
-        spinner = ui.spinner(size="sm")
-        spinner.visible = False
     with ui.row().classes("items-center w-full"):
-        kinds = (
-            ui.select(list(TYPES), multiple=True, label="Types")
-            .props("outlined dense use-chips")
-            .classes("w-64")
-        )
-        board = (
-            ui.input(label="Boards", placeholder="all that you may see")
-            .props("outlined dense clearable")
-            .classes("w-64")
-        )
-        since = ui.select(SINCE, value="", label="Changed").props("outlined dense").classes("w-40")
-    results = ui.column().classes("w-full").mark("search-results")
+        chosen = [kind for kind in asked.get("type", "").split(",") if kind in TYPES]
+        kinds = ui.select(list(TYPES), multiple=True, label="Types", value=chosen)
+        kinds.props("outlined dense use-chips").classes("w-64")
+        board = ui.input("Boards, separated by commas", value=asked.get("board", ""))
+        board.props("outlined dense clearable").classes("w-64")
+        days = asked.get("days", "")
+        since = ui.select(SINCE, value=days if days in SINCE else "", label="Changed")
+        since.props("outlined dense").classes("w-40")
 
 
-def _hit(ui: Any, hit: dict[str, Any]) -> None:
+def _request(asked: Mapping[str, str]) -> dict[str, Any]:
+    """The search that an address asks for, as the API takes it."""
+    wanted: dict[str, Any] = {"q": asked["q"], "limit": MAX_HITS}
+    for name in ("type", "board"):
+        if parts := [part.strip() for part in asked.get(name, "").split(",") if part.strip()]:
+            wanted[name] = parts
+    if asked.get("days") in SINCE and asked["days"]:
+        start = datetime.now(UTC) - timedelta(days=int(asked["days"]))
+        wanted["updated_after"] = start.isoformat()
+    return wanted
+
+
+async def _draw_results(ui: Any, context: PageContext, wanted: dict[str, Any]) -> None:
+    answer = await context.client.search.search(**wanted)
+    if not answer["hits"]:
+        ui.label("Nothing found.").classes("sh-empty").mark("search-nothing")
+        return
+    ui.label(
+        f"Best {len(answer['hits'])} of {answer['total']:,} items, in {answer['took_ms']:.0f} ms"
+    ).classes("sh-muted")
+    for correction in answer["corrections"]:
+        ui.label(f"“{correction['typed']}” was read as “{correction['meant'][0]}”.")
+    for hit in answer["hits"]:
+        _hit(ui, context, hit)
+
+
+def _hit(ui: Any, context: PageContext, hit: dict[str, Any]) -> None:
     with (
         ui.element("div").classes("sh-card w-full").mark("search-hit"),
         ui.row().classes("w-full no-wrap items-start"),
@@ -93,7 +96,7 @@ def _hit(ui: Any, hit: dict[str, Any]) -> None:
             with ui.row().classes("items-center gap-2"):
                 ui.label(hit["type"]).classes("sh-pill")
                 ui.label(hit["board_id"]).classes("sh-pill")
-                ui.label(f"changed {hit['updated_at'][:10]}").classes("sh-muted")
+                ui.label(f"changed {context.format_time(hit['updated_at'])}").classes("sh-muted")
         with ui.column().classes("w-44 shrink-0 gap-1"):
             ui.label(f"{hit['score']:.3f}").classes("sh-mono self-end")
             for part, name in PARTS.items():
@@ -104,7 +107,8 @@ def _hit(ui: Any, hit: dict[str, Any]) -> None:
                     .tooltip(f"{name}: {value:.3f}")
                 ):
                     ui.label(name).classes("sh-muted w-16 text-xs")
-                    ui.linear_progress(value, show_value=False, size="6px").props("rounded")
+                    bar = ui.linear_progress(value, show_value=False, size="6px").props("rounded")
+                    bar.props["aria-label"] = f"{name}: {value:.3f}"
 
 
 def mark(text: str, ranges: Sequence[Sequence[int]]) -> str:

@@ -48,10 +48,10 @@ def test_an_experiment_runs_from_draft_to_decision(served: Any, page: Any, tmp_p
     page.get_by_label("Variants", exact=True).fill("control 80\ntreatment 20")
     expect(page.get_by_text("in the smallest arm,")).to_be_visible()
     page.get_by_label("Variants", exact=True).fill("control 50\ntreatment 50")
-    page.get_by_label("Analysis").click()
+    page.get_by_role("combobox", name="Analysis").press("Enter")
     page.get_by_role("option", name="Always valid").click()
     expect(page.get_by_text("units per arm")).to_contain_text("100 units per arm")
-    page.get_by_label("Analysis").click()
+    page.get_by_role("combobox", name="Analysis").press("Enter")
     page.get_by_role("option", name="Fixed horizon").click()
     expect(page.get_by_text("units per arm")).to_contain_text("32 units per arm")
     page.get_by_label("Experiment ID").fill("green-button")
@@ -70,8 +70,10 @@ def test_an_experiment_runs_from_draft_to_decision(served: Any, page: Any, tmp_p
             arm = client.experiments.assignment(id="green-button", unit=f"u{i}")["variant"]
             if rng.random() < (0.8 if arm == "treatment" else 0.1):
                 client.experiments.add_outcomes(id="green-button", body=[{"unit": f"u{i}"}])
-    page.get_by_role("button", name="All experiments").click()
-    page.get_by_text("green-button").click()
+    page.get_by_role("link", name="All experiments").click()
+    page.get_by_role("link", name="green-button").press("Enter")
+    page.wait_for_url("**/experiments?id=green-button")
+    page.reload()
     expect(page.get_by_text("ship", exact=True)).to_be_visible()
     for description in ("Effects with their intervals", "The effect of treatment over time"):
         expect(page.get_by_label(description).locator("canvas")).to_be_visible()
@@ -81,7 +83,8 @@ def test_an_experiment_runs_from_draft_to_decision(served: Any, page: Any, tmp_p
     assert [series["name"] for series in timeline["series"]] == ["lower", "interval", "effect"]
     expect(page.get_by_text("Chance to be best")).to_be_visible()
     page.screenshot(path=str(tmp_path / "results.png"), full_page=True)
-    page.get_by_role("button", name="Promote the winner").click()
+    page.get_by_role("button", name="Promote…").click()
+    page.get_by_role("button", name="Promote", exact=True).click()
     expect(page.get_by_text("promoted", exact=True)).to_be_visible()
 
 

@@ -46,7 +46,8 @@ def test_a_task_is_planned_explained_and_accepted(window: Any) -> None:
         window.get_by_text("Accepted. The team's workloads now include the task.")
     ).to_be_visible()
 
-    window.get_by_role("tab", name="Plan").click()
+    window.get_by_role("link", name="Plan", exact=True).click()
     window.get_by_role("button", name="Plan all open tasks").click()
     expect(window.get_by_text("1 of 2 tasks have a team; optimal", exact=False)).to_be_visible()
+    window.reload()  # the plan has an address
     expect(window.get_by_text("Payroll has no team: nobody has Cobol")).to_be_visible()

@@ -38,6 +38,7 @@ class Console:
             platform.plugins.capabilities,
             address=f"http://{host}:{config.port}",
             secret=platform.secret,
+            stores=platform.stores,
             dashboard=dashboard,
             sign_in=config.console.sign_in,
             egress=config.egress,

@@ -1,14 +1,17 @@
 """The frame of every console page, and the elements that several pages share."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 from nicegui import ui
 
-from shoal.contract.errors import ShoalError
-
+from .elements import draw_pill
+from .open_pages import OpenPage
+from .reader_times import describe_zone, format_time
 from .session import Session
 from .theme import ACCENT, ACCENT_DARK, CONSOLE, LOGO
 
@@ -29,31 +32,44 @@ def describe_state(status: str) -> tuple[str, str]:
     return STATES.get(status, ("sh-warn", status.lower().replace("_", " ")))
 
 
-def draw_pill(text: str, style: str = "") -> ui.html:
-    """Draw a small label, with a dot in the colour of `style`."""
-    dot = f'<span class="sh-dot {style}"></span>' if style else ""
-    return ui.html(f'<span class="sh-pill {style}">{dot}{escape(text)}</span>', sanitize=False)
-
-
 @contextmanager
 def frame(
-    session: Session, capabilities: Sequence[dict[str, Any]], *, current: str, theme: str | None
+    page: OpenPage, capabilities: Sequence[dict[str, Any]], *, current: str, theme: str | None
 ) -> Iterator[None]:
     """Draw the bar on top and the navigation, around the page's content.
 
     Args:
-        session: Who is signed in.
+        page: What is drawn, and for whom.
         capabilities: The capabilities, as the platform lists them.
         current: The name of the current capability; empty on the overview.
         theme: "light", "dark", or None for the system's.
     """
     ui.add_head_html(f"<style>{CONSOLE}</style>")  # add_css would write a script
+    zone = escape(str(page.timezone))
+    ui.add_head_html(f'<meta name="shoal-zone" content="{zone}">')
+    nonce = page.browser.request.scope["shoal.nonce"]
+    ui.add_body_html(f'<script nonce="{nonce}" defer src="/console/browser.js"></script>')
     _set_colours()
     dark = ui.dark_mode({"dark": True, "light": False}.get(theme or ""))
-    menu = _draw_header(session, dark)
+    menu = _draw_header(page.session, dark)
     navigation = _draw_navigation(capabilities, current)
     menu.on_click(lambda: navigation.run_method("toggle"))
-    yield
+    _draw_status(page)
+    with ui.element("main").classes("sh-main"):
+        yield
+
+
+def _draw_status(page: OpenPage) -> None:
+    """Draw how old the page is, and in which zone its times are.
+
+    The browser's script writes the age, and says when the connection is lost.
+    """
+    now = datetime.now(UTC)
+    drawn = f"As of {format_time(now, page.timezone)}"
+    with ui.element("p").classes("sh-status"):
+        page.status = ui.element("span").props(f"data-shoal-stamp={time.time_ns()}")
+        page.status.props["data-shoal-drawn"] = drawn
+        ui.label(f"Times in {describe_zone(page.timezone)}")
 
 
 def _set_colours() -> None:
@@ -63,7 +79,7 @@ def _set_colours() -> None:
         accent=ACCENT_DARK,
         dark="#162026",
         dark_page="#0e1519",
-        positive="#2b8a3e",
+        positive="#237032",
         negative="#c92a2a",
         warning="#a85a00",
         info=ACCENT,
@@ -141,30 +157,3 @@ async def _toggle_theme(dark: ui.dark_mode) -> None:
       document.cookie = `shoal_theme=${theme}; path=/; max-age=31536000; samesite=lax`;
       return dark;
     })()""")
-
-
-def draw_error(error: Exception) -> None:
-    """Draw an error; only a `ShoalError` shows its details."""
-    title, detail = "Something went wrong on this page", "The cause is in the console's log."
-    request_id = None
-    if isinstance(error, ShoalError):
-        title, detail, request_id = error.title, error.detail, error.request_id
-    with (
-        ui.element("div")
-        .classes("sh-card w-full")
-        .props("role=alert")
-        .style("border-color:color-mix(in srgb, var(--sh-bad) 45%, transparent)")
-    ):
-        with ui.row().classes("items-center no-wrap").style("gap:10px"):
-            ui.icon("error_outline", size="22px").style("color:var(--sh-bad)")
-            ui.label(title).classes("sh-h2")
-        ui.label(detail[:1].upper() + detail[1:]).classes("sh-muted").style(
-            "white-space:pre-line; overflow-wrap:anywhere"
-        )
-        if request_id:
-            ui.label(f"Request {request_id}").classes("sh-mono sh-muted")
-
-
-def draw_empty(text: str) -> None:
-    """Draw a text where there is nothing to show."""
-    ui.label(text).classes("sh-empty")

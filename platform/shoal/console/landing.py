@@ -91,7 +91,7 @@ limits, experiments and data, so that an API key opens exactly what its tenant m
 
 def sign_in_page(
     *,
-    error: str | None,
+    notice: str | None,
     user: str,
     after: str,
     provider: tuple[str, str] | None,
@@ -101,7 +101,7 @@ def sign_in_page(
     """The sign-in form.
 
     Args:
-        error: Why the last attempt failed.
+        notice: Why the last attempt failed, or why the session before ended.
         user: The user that was entered.
         after: The console page to open after signing in.
         provider: What signing in with the identity provider is called, and where it
@@ -109,10 +109,10 @@ def sign_in_page(
         theme: "light", "dark", or None for the system's.
         nonce: Of the page's scripts and styles.
     """
-    notice = ""
-    if error:
-        message = escape(error[:1].upper() + error[1:])
-        notice = f'<div class="error" role="alert">{message}</div>'
+    alert = ""
+    if notice:
+        message = escape(notice[:1].upper() + notice[1:])
+        alert = f'<div class="error" role="alert">{message}</div>'
     other, focus = "", " autofocus"
     if provider is not None:
         label, start = map(escape, provider)
@@ -121,7 +121,7 @@ def sign_in_page(
     body = f"""<div class="sign-in"><div class="sh-card">
 <div class="brand">{LOGO}Shoal</div>
 <h1>Sign in</h1>
-{notice}
+{alert}
 {other}<p>With an API key of your tenant. The console can do what the key can.</p>
 <form method="post" action="/console/sign-in">
 <input type="hidden" name="after" value="{escape(after)}">
@@ -133,7 +133,8 @@ required{focus}></label>
 <button class="button{"" if other else " primary"}" type="submit">Sign in</button>
 </form>
 </div></div>"""
-    return _document("Sign in · Shoal", body, theme, nonce)
+    script = f'<script nonce="{nonce}" src="/console/browser.js"></script>'
+    return _document("Sign in · Shoal", body, theme, nonce, head=script)
 
 
 def signed_out_page(address: str, *, theme: str | None, nonce: str) -> str:

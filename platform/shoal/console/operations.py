@@ -7,7 +7,7 @@ from nicegui import ui
 from shoal.client.http import AsyncClient
 from shoal.contract.operations import OperationRequest
 
-from .frame import draw_empty
+from .elements import draw_empty
 
 VERBS = ("get", "post", "put", "patch", "delete")
 
@@ -34,6 +34,8 @@ async def draw_operations(client: AsyncClient, capability: str) -> None:
     with ui.element("div").classes("sh-card w-full").style("padding:6px 0"):
         for verb, path, operation in found:
             with ui.expansion().classes("w-full").props("dense-toggle expand-separator") as item:
+                summary = _description(operation).split("\n")[0]
+                item.props["toggle-aria-label"] = f"{verb.upper()} {path} {summary}"
                 with item.add_slot("header"):
                     _draw_header(verb, path, operation)
                 _draw_details(capability, verb, path, operation)

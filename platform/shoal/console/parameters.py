@@ -6,10 +6,11 @@ from typing import Any
 import orjson
 from nicegui import ui
 
-from shoal.client.http import AsyncClient
 from shoal.contract.errors import Invalid
 
-from .frame import draw_empty, draw_pill
+from .elements import draw_empty, draw_pill
+from .messages import describe_error, plain_message, sentence
+from .open_pages import OpenPage
 
 Field = dict[str, Any]
 """The JSON schema of one parameter."""
@@ -74,10 +75,9 @@ class ParameterForm:
         self.values = {name: field.get("default") for name, field in self.fields.items()}
 
 
-async def draw_parameters(
-    client: AsyncClient, capability: dict[str, Any], *, editable: bool
-) -> None:
+async def draw_parameters(page: OpenPage, capability: dict[str, Any]) -> None:
     """Draw the form, with its buttons where the key may change values."""
+    client, editable = page.client, page.may("write:tenant")
     name, schema = capability["name"], capability["parameters"]
     if not schema or not schema.get("properties"):
         draw_empty("This capability has no parameters.")
@@ -108,9 +108,9 @@ async def draw_parameters(
             for fault in error.errors:
                 key = fault["location"].split(".")[0]
                 if key in errors:
-                    errors[key].set_text(fault["message"])
+                    errors[key].set_text(sentence(plain_message(fault["message"])))
                     errors[key].set_visibility(True)
-            ui.notify(error.detail, type="negative")
+            ui.notify(describe_error(error), type="negative", multi_line=True)
             return
         form.own = saved["own"]
         rows.refresh()

@@ -5,8 +5,10 @@ The console stores nothing, and any replica can read the cookie.
 
 import base64
 import hashlib
+import secrets
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
 import orjson
@@ -31,9 +33,13 @@ class Session:
     """The tenant's name for people."""
     role: str
     rights: Sequence[Right]
+    expires: float = field(default_factory=lambda: time.time() + LIFETIME.total_seconds())
+    """When it ends, in seconds since 1970."""
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    """Of this sign-in: another one with the same key is another session."""
 
     def may(self, right: Right) -> bool:
-        """Whether the key had a right at sign-in. The platform checks it again."""
+        """Whether the key has a right. The platform checks it again."""
         return right in self.rights
 
     @property
@@ -61,9 +67,10 @@ class SessionCodec:
             return None
         try:
             text = self._fernet.decrypt(cookie.encode(), ttl=int(LIFETIME.total_seconds()))
-            return Session(**orjson.loads(text))
+            session = Session(**orjson.loads(text))
         except (InvalidToken, TypeError, ValueError):
             return None
+        return session if session.expires > time.time() else None
 
 
 def fernet(secret: str, purpose: bytes) -> Fernet:
@@ -78,13 +85,13 @@ def fernet(secret: str, purpose: bytes) -> Fernet:
 
 
 def set_session(
-    response: Response, request: Request, sessions: SessionCodec, session: Session, seconds: int
+    response: Response, request: Request, sessions: SessionCodec, session: Session
 ) -> None:
-    """Set a session's cookie, for so many seconds."""
+    """Set a session's cookie, until it ends."""
     response.set_cookie(
         COOKIE,
         sessions.encode(session),
-        max_age=seconds,
+        max_age=int(session.expires - time.time()),
         path="/console",
         secure=is_secure(request),
         httponly=True,

@@ -1,6 +1,7 @@
 """Signing in to the console and out of it: with an API key, or an identity provider."""
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -15,11 +16,18 @@ from shoal.contract.errors import Invalid, ShoalError, Unauthenticated
 
 from .landing import sign_in_page, signed_out_page
 from .oidc import Attempt, IdentityProvider
-from .session import COOKIE, LIFETIME, Session, SessionCodec, fernet, is_secure, set_session
+from .open_pages import OpenPages
+from .session import COOKIE, Session, SessionCodec, fernet, is_secure, set_session
 from .site_guard import plain_policy
 
 HOME = "/console/"
 MAX_FORM_BYTES = 16_384
+REASONS = {
+    "signed-out": "You signed out in another tab.",
+    "expired": "Your session has expired. Sign in again to go on where you were.",
+    "revoked": "This key no longer has access: it was revoked, or its role or user changed.",
+}
+"""Why a page ended: what the form says of it."""
 ATTEMPT_COOKIE = "shoal_sign_in"
 ATTEMPT_PATH = "/console/oidc"
 ATTEMPT_SECONDS = 600
@@ -34,6 +42,7 @@ class SignIn:
         secret: Encrypts the cookies.
         sessions: Encodes the sessions.
         provider: The identity provider; None where people use an API key only.
+        pages: The open pages, which end with their session.
     """
 
     def __init__(
@@ -42,8 +51,10 @@ class SignIn:
         secret: str,
         sessions: SessionCodec,
         provider: IdentityProvider | None,
+        pages: OpenPages,
     ) -> None:
         self._address, self._sessions, self._provider = address, sessions, provider
+        self._pages = pages
         self._attempts = fernet(secret, b"shoal.sign-in")
 
     def register(self, app: FastAPI) -> None:
@@ -56,7 +67,9 @@ class SignIn:
             app.get(f"{ATTEMPT_PATH}/callback")(self.complete)
 
     async def show_form(self, request: Request) -> HTMLResponse:
-        return self._form(request, after=request.query_params.get("after", HOME))
+        """The form. `because` says why a page came here by itself."""
+        reason = REASONS.get(request.query_params.get("because", ""))
+        return self._form(request, after=request.query_params.get("after", HOME), reason=reason)
 
     async def sign_in_with_key(self, request: Request) -> Response:
         fields = await read_form(request)
@@ -65,7 +78,7 @@ class SignIn:
             session = await identify(self._address, key, user or None)
         except ShoalError as error:
             return self._form(request, after=after, user=user, error=error)
-        return self._signed_in(request, session, after, int(LIFETIME.total_seconds()))
+        return self._signed_in(request, session, after)
 
     async def begin(self, request: Request) -> Response:
         """Send the browser to the identity provider."""
@@ -106,7 +119,8 @@ class SignIn:
         except ShoalError as error:
             response: Response = self._form(request, after=after, error=error)
         else:
-            response = self._signed_in(request, session, after, seconds)
+            session = replace(session, expires=time.time() + seconds)
+            response = self._signed_in(request, session, after)
         response.delete_cookie(ATTEMPT_COOKIE, path=ATTEMPT_PATH)
         return response
 
@@ -114,6 +128,8 @@ class SignIn:
         """Forget the session; one of the identity provider is ended there as well."""
         session = self._sessions.decode(request.cookies.get(COOKIE))
         address = None
+        if session is not None:
+            self._pages.end(session, "signed-out")
         if session is not None and not session.is_key and self._provider is not None:
             address = await self._provider.sign_out_address()
         response: Response = RedirectResponse("/console/sign-in", 303)
@@ -133,20 +149,29 @@ class SignIn:
         except (InvalidToken, TypeError, ValueError):
             return None
 
-    def _signed_in(self, request: Request, session: Session, after: str, seconds: int) -> Response:
+    def _signed_in(self, request: Request, session: Session, after: str) -> Response:
+        before = self._sessions.decode(request.cookies.get(COOKIE))
+        if before is not None:
+            self._pages.end(before, "signed-out")
         response = RedirectResponse(local_path(after), 303)
-        set_session(response, request, self._sessions, session, seconds)
+        set_session(response, request, self._sessions, session)
         return response
 
     def _form(
-        self, request: Request, *, after: str, user: str = "", error: ShoalError | None = None
+        self,
+        request: Request,
+        *,
+        after: str,
+        user: str = "",
+        error: ShoalError | None = None,
+        reason: str | None = None,
     ) -> HTMLResponse:
         provider = None
         if self._provider is not None:
             start = f"{ATTEMPT_PATH}/start?{urlencode({'after': local_path(after)})}"
             provider = (self._provider.settings.label, start)
         page = sign_in_page(
-            error=None if error is None else error.detail,
+            notice=reason if error is None else error.detail,
             user=user,
             after=local_path(after),
             provider=provider,
@@ -177,15 +202,14 @@ async def identify(address: str, key: str, user: str | None) -> Session:
     if user and not (user.isascii() and user.isprintable()):
         raise Invalid("a user's id must be plain ASCII")
     async with AsyncClient(address, key, user=user, timeout=10, retries=1) as client:
-        me: dict[str, Any] = await client.platform.whoami()
-    return Session(
-        key,
-        user or me.get("user"),
-        me["tenant"],
-        me.get("name") or me["tenant"],
-        me["role"],
-        me["rights"],
-    )
+        return await describe_session(client, key, user)
+
+
+async def describe_session(client: AsyncClient, key: str, user: str | None) -> Session:
+    """A new session of a key, as the platform describes the key now."""
+    me: dict[str, Any] = await client.platform.whoami()
+    user, name = user or me.get("user"), me.get("name") or me["tenant"]
+    return Session(key, user, me["tenant"], name, me["role"], me["rights"])
 
 
 async def read_form(request: Request) -> dict[str, str]:

@@ -23,7 +23,7 @@ FAVICON = (
 _LIGHT = """
   --sh-page:#f4f6f8; --sh-surface:#ffffff; --sh-sunken:#eef2f4; --sh-line:#dfe5e9;
   --sh-text:#16232c; --sh-muted:#566570; --sh-accent:#0b7285; --sh-accent-soft:#e3f3f6;
-  --sh-good:#2b8a3e; --sh-warn:#a85a00; --sh-bad:#c92a2a;
+  --sh-good:#1d6b2c; --sh-warn:#8f4c00; --sh-bad:#b02020;
   --sh-shadow:0 1px 2px rgb(16 32 44/.06), 0 4px 14px rgb(16 32 44/.05); color-scheme:light;"""
 _DARK = """
   --sh-page:#0e1519; --sh-surface:#162026; --sh-sunken:#111a1f; --sh-line:#27343c;
@@ -77,6 +77,8 @@ body.body--dark {{ {_DARK} }}
 {BASE}
 .nicegui-content {{ padding:28px clamp(16px, 3vw, 40px) 64px; max-width:1280px; margin:0 auto;
   width:100%; gap:20px; align-items:flex-start }}
+body.body--dark {{ --q-primary:{ACCENT_DARK} !important; --q-info:#1098ad !important }}
+body.body--dark .q-btn.bg-primary .q-btn__content {{ color:#08252b }}
 body, .q-field, .q-btn, .q-table, .q-tab, .q-menu, .q-dialog {{ font-family:var(--sh-font) }}
 .q-btn {{ text-transform:none; font-weight:550; letter-spacing:0; border-radius:8px }}
 .q-header {{ background:var(--sh-surface) !important; color:var(--sh-text) !important;
@@ -102,6 +104,11 @@ h3, .sh-h3 {{ font-size:14px; line-height:1.4; font-weight:640; margin:0 }}
   gap:16px; width:100% }}
 a.sh-link, .sh-link a {{ color:var(--sh-accent); text-decoration:none; font-weight:550 }}
 a.sh-link:hover {{ text-decoration:underline }}
+.sh-main {{ display:flex; flex-direction:column; gap:20px; width:100%; align-items:flex-start;
+  min-width:0 }}
+.sh-status {{ display:flex; flex-wrap:wrap; gap:4px 16px; justify-content:flex-end; width:100%;
+  margin:-16px 0 -12px; font-size:13px; color:var(--sh-muted) }}
+.sh-stale {{ color:var(--sh-bad); font-weight:600 }}
 a.sh-nav {{ display:flex; align-items:center; gap:10px; padding:7px 12px; border-radius:8px;
   color:var(--sh-text); text-decoration:none; font-size:14.5px; width:100% }}
 a.sh-nav:hover {{ background:color-mix(in srgb, var(--sh-text) 6%, transparent) }}

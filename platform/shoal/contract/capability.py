@@ -2,12 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, Protocol
 
 from fastapi import APIRouter
 
 from .context import Services, TenantContext
+from .errors import ShoalError
 from .events import Event
 from .names import CAPABILITY
 from .parameters import Parameters
@@ -158,8 +159,48 @@ class PageContext(Protocol):
     @property
     def tenant(self) -> str: ...
 
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The parameters of the page's address, such as `{"id": "a"}` of `?id=a`."""
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The reader's time zone, which the console names on the page."""
+
+    def format_time(self, time: str | datetime | None) -> str:
+        """A time of RFC 3339 in the reader's zone: "28 Nov, 14:05"; "" for None."""
+
     def may(self, right: Right) -> bool:
         """Whether the key that signed in has a right."""
+
+    def require(self, right: Right) -> None:
+        """Draw the page only for a key with a right; others are told what is missing.
+
+        Raises:
+            Forbidden: The console shows it in place of the page.
+        """
+
+    def notify_error(self, error: ShoalError) -> None:
+        """Show an error in plain words, naming the fields that it is about."""
+
+    def heading(self, text: str, level: Literal[1, 2, 3] = 2) -> Any:
+        """Draw a heading; returns NiceGUI's element."""
+
+    async def ask(self, question: str, explanation: str, action: str) -> bool:
+        """Ask before something that cannot be undone; False where the reader declines.
+
+        Args:
+            question: Names what would be done, and to what.
+            explanation: What follows from it.
+            action: The text of the button that does it.
+        """
+
+    def on_change(self, refresh: Callable[[], Awaitable[None] | None]) -> None:
+        """Call `refresh` when something of the tenant changed, or half a minute passed.
+
+        Within a second or two of an event, of a write through the API and of a change
+        of a job run. The page then says how old it is.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def _serving(script: Path, *arguments: str) -> Iterator[Any]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # ends it with the traceback of each thread
             raise

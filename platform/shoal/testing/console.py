@@ -86,6 +86,7 @@ def _application(
         platform.plugins.capabilities,
         address=address,
         secret=platform.secret,
+        stores=platform.stores,
         sign_in=platform.config.console.sign_in,
         egress=platform.config.egress,
     )

@@ -41,6 +41,7 @@ def routes(_: Any) -> APIRouter:
 async def page(page: Any) -> None:
     name = ui.input("Name").props("outlined dense")
     answer = ui.label().mark("answer")
+    ui.label(f"Rehearsed {page.format_time('2026-07-01T06:05:00Z')}")
 
     async def greet() -> None:
         answer.set_text((await page.client.greeting.hello(name=name.value))["greeting"])

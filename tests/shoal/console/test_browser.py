@@ -73,7 +73,7 @@ def test_the_overview_shows_each_capability_and_its_state(visit: Callable[..., A
     expect(page.get_by_text("2 of 3 capabilities are running.")).to_be_visible()
     expect(page.get_by_text("unhealthy · 0.1.0")).to_be_visible()
     expect(page.get_by_text("No module named 'absent'")).to_be_visible()
-    expect(page.get_by_role("link", name="Open").first).to_have_attribute(
+    expect(page.get_by_role("link", name="Open greeting")).to_have_attribute(
         "href", "/console/greeting"
     )
 
@@ -106,7 +106,7 @@ def test_parameters_are_saved_and_invalid_ones_refused(
     expect(page.get_by_text("own value")).to_have_count(1)
     page.get_by_role("spinbutton", name="warmth").fill("7")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("less than or equal to 1")).to_be_visible()
+    expect(page.get_by_text("Must be less than or equal to 1.", exact=True)).to_be_visible()
     page.get_by_role("button", name="Reset to defaults").click()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("own value")).to_have_count(0)
