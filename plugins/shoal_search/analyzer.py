@@ -8,7 +8,7 @@ Milvus's own analyzers cannot do this, so it gets terms joined by spaces. Its `s
 tokenizer splits exactly there: a term consists of letters and digits only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -80,8 +80,21 @@ class Analyzer:
                 for term in self._terms_of_word(word):
                     yield Token(term, start, end)
             if len(words) > 1:
-                for term in self._terms_of_compound(tuple(word.text for word in words)):
-                    yield Token(term, words[0].start, words[-1].end)
+                for term in self._terms_of_compound(tuple(word for word, _, _ in words)):
+                    yield Token(term, words[0][1], words[-1][2])
+
+    def places(self, text: str, terms: Collection[str]) -> Iterator[tuple[int, int]]:
+        """Where the words with some terms are in a text, in order: as of `tokens`, but
+        without what most of their time goes into.
+        """
+        for words in find_words(text):
+            for word, start, end in words:
+                if any(term in terms for term in self._terms_of_word(word)):
+                    yield start, end
+            if len(words) > 1:
+                joined = self._terms_of_compound(tuple(word for word, _, _ in words))
+                if any(term in terms for term in joined):
+                    yield words[0][1], words[-1][2]
 
     def stems(self, text: str) -> list[str]:
         """The terms of a text, in order, without stop words."""
@@ -96,8 +109,8 @@ class Analyzer:
         return [
             part
             for words in find_words(text)
-            for word in words
-            for part in self._folded_parts(word.text)
+            for word, _, _ in words
+            for part in self._folded_parts(word)
         ]
 
     def indexed(self, text: str) -> str:

@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from .analyzer import Analyzer
+from .bm25 import has_term
 from .items import ItemType
 from .rows import passage_range
 from .searcher import Found, Question
@@ -140,7 +141,7 @@ def hit_body(
             "weights": {part: getattr(question.parameters, f"{part}_weight") for part in PARTS},
             "lift": scores.lift,
             "relevance": found.relevance,
-            "words": sorted(way for way in ways if candidate.document.count(way)),
+            "words": sorted(way for way in ways if has_term(candidate.words, way)),
             "passage": None if found.passage is None else passage,
         }
     return hit

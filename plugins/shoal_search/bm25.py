@@ -1,7 +1,7 @@
 """BM25 of some documents, from statistics of those that the asker may see."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,20 +41,14 @@ class Corpus:
         return math.log((self.documents - df + 0.5) / (df + 0.5) + 1)
 
 
-class Document:
-    """A text as its terms, joined by single spaces."""
+def has_term(words: str, term: str) -> bool:
+    """Whether a text, as its terms joined by single spaces, has a term."""
+    return f" {term} " in f" {words} "
 
-    __slots__ = ("_terms", "length")
 
-    def __init__(self, terms: str) -> None:
-        # Doubled spaces, so that a term's spaces are its own, and counting is the
-        # library's: texts have up to 10,000 terms.
-        self._terms = f" {terms.replace(' ', '  ')} "
-        self.length = terms.count(" ") + 1 if terms else 0
-
-    def count(self, term: str) -> int:
-        """How often a term occurs."""
-        return self._terms.count(f" {term} ")
+def count_terms(words: str) -> int:
+    """How many terms such a text has."""
+    return words.count(" ") + 1 if words else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +66,20 @@ class TermCounts:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, documents: Sequence[Document], terms: Iterable[str]) -> "TermCounts":
-        """Count terms in documents."""
+    def of(cls, texts: Sequence[str], terms: Iterable[str]) -> "TermCounts":
+        """Count terms in texts, each its terms joined by single spaces."""
         columns = {term: column for column, term in enumerate(sorted(terms))}
-        counts = [document.count(term) for document in documents for term in columns]
-        lengths = [document.length for document in documents]
-        shape = len(documents), len(columns)
-        return cls(columns, np.array(counts, int).reshape(shape), np.array(lengths, float))
+        counts = np.zeros((len(texts), len(columns)), int)
+        # One text of them all, searched by the library: its spaces are doubled, so that
+        # each term has its own.
+        spaced = [f" {text} ".replace(" ", "  ") for text in texts]
+        ends = np.cumsum([len(text) for text in spaced])
+        joined = "".join(spaced)
+        for term, column in columns.items():
+            places = list(_places(joined, f" {term} "))
+            found = np.searchsorted(ends, places, side="right")
+            counts[:, column] = np.bincount(found, minlength=len(texts))
+        return cls(columns, counts, np.array([count_terms(text) for text in texts], float))
 
     def ordered(self, order: Sequence[int]) -> "TermCounts":
         """The documents in another order, or some of them."""
@@ -97,6 +98,13 @@ class TermCounts:
         for term in sorted(terms):
             rarity += corpus.idf(term) * (self.counts[:, self.columns[term]] > 0)
         return rarity
+
+
+def _places(text: str, part: str) -> Iterator[int]:
+    at = text.find(part)
+    while at >= 0:
+        yield at
+        at = text.find(part, at + len(part))
 
 
 def bm25(

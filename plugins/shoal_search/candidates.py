@@ -7,14 +7,13 @@ statistics of all items, it is asked for all or for the newest.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shoal import AnyOf, Equals, Hit
 
-from .bm25 import Document
+from .bm25 import TermCounts
 from .rows import SHOWN
 from .scopes import Scope
 from .word_statistics import WordStatistics
@@ -34,24 +33,21 @@ MAX_NAMED = 20
 FIELDS = (*SHOWN, "passages", "words", "digest", "vectors")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An item that may be a hit.
 
     Attributes:
         id: The id of the item.
-        document: Its terms.
         row: The fields `FIELDS`.
     """
 
     id: str
-    document: Document
     row: Mapping[str, Any]
 
-    @classmethod
-    def of(cls, id: str, row: Mapping[str, Any]) -> "Candidate":
-        """The candidate of a row with the fields `FIELDS`."""
-        return cls(id, Document(row["words"] or ""), row)
+    @property
+    def words(self) -> str:
+        """Its terms, joined by spaces."""
+        return self.row["words"] or ""
 
     @property
     def title(self) -> str:
@@ -82,9 +78,9 @@ async def nearest_items(scope: Scope, vector: Any, limit: int) -> list[Candidate
         scope.collection, vector, limit=limit + 1, filter=scope.filter, fields=FIELDS
     )
     if len(hits) <= limit or hits[limit].score < hits[limit - 1].score - SAME:
-        return [Candidate.of(hit.id, hit.fields) for hit in hits[:limit]]
+        return [Candidate(hit.id, hit.fields) for hit in hits[:limit]]
     last = hits[limit].score
-    nearer = [Candidate.of(hit.id, hit.fields) for hit in hits if hit.score > last + SAME]
+    nearer = [Candidate(hit.id, hit.fields) for hit in hits if hit.score > last + SAME]
     tied = [hit for hit in hits if hit.score <= last + SAME]
     newest = await _newest_of_same_text(scope, tied, MAX_NEWEST)
     return [*nearer, *newest][: max(limit, MAX_NEWEST)]
@@ -92,7 +88,7 @@ async def nearest_items(scope: Scope, vector: Any, limit: int) -> list[Candidate
 
 async def _newest_of_same_text(scope: Scope, tied: Sequence[Hit], limit: int) -> list[Candidate]:
     """The newest of the items with the texts of these hits."""
-    found = {hit.id: Candidate.of(hit.id, hit.fields) for hit in tied}
+    found = {hit.id: Candidate(hit.id, hit.fields) for hit in tied}
     for digest in sorted({hit.fields["digest"] or "" for hit in tied})[:MAX_TIED]:
         for candidate in await _newest(scope, "digest", [digest], limit):
             found[candidate.id] = candidate
@@ -115,7 +111,7 @@ async def named_items(scope: Scope, names: Sequence[str]) -> list[Candidate]:
             if field == "id" or any("://" in name for name in names)
         )
     )
-    return [Candidate.of(row["id"], row) for page in pages for row in page.rows]
+    return [Candidate(row["id"], row) for page in pages for row in page.rows]
 
 
 async def matching_items(
@@ -136,15 +132,19 @@ async def matching_items(
         return found, counted
     known |= await statistics.count(scope, terms - known.keys())
     rare, frequent = split_terms(known)
-    found, together = await asyncio.gather(_with(scope, rare), _some_with(scope, frequent))
-    candidates = {candidate.id: candidate for candidate in (*found, *together)}
-    return list(candidates.values()), known | _count(found, rare)
+    together, are_few = await _frequent_together(scope, frequent)
+    wanted: list[str | tuple[str, ...]] = [*rare, *([together] if are_few else [])]
+    newest = [] if are_few or not together else [_newest(scope, "words", together, MAX_NEWEST)]
+    pages = await asyncio.gather(_with(scope, wanted), *newest)
+    candidates = {candidate.id: candidate for page in pages for candidate in page}
+    return list(candidates.values()), known | _count(pages[0], rare)
 
 
 def _count(candidates: Sequence[Candidate], terms: Collection[str]) -> dict[str, int]:
     """How many candidates have each term."""
-    documents = [candidate.document for candidate in candidates]
-    return {term: sum(document.count(term) > 0 for document in documents) for term in terms}
+    counts = TermCounts.of([candidate.words for candidate in candidates], terms)
+    numbers = (counts.counts > 0).sum(axis=0).tolist()
+    return {term: numbers[counts.columns[term]] for term in terms}
 
 
 def split_terms(frequency: Mapping[str, int]) -> tuple[list[str], list[str]]:
@@ -157,31 +157,34 @@ def split_terms(frequency: Mapping[str, int]) -> tuple[list[str], list[str]]:
     return [term for _, term in ordered[:rare]], [term for _, term in ordered[rare:]]
 
 
-async def _some_with(scope: Scope, terms: Sequence[str]) -> list[Candidate]:
-    """Items that have some frequent terms together, or the newest with them."""
+async def _frequent_together(scope: Scope, terms: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """The frequent terms that items must have together, and whether those items are so
+    few that all are found, not only the newest.
+    """
     having = min(len(terms), 1)
     for together in range(2, min(len(terms), MAX_TOGETHER) + 1):
         items = await scope.count(*(Equals("words", term) for term in terms[:together]))
         if 0 < items <= MAX_NEWEST:
-            return await _with(scope, terms[:together], every=True)
+            return tuple(terms[:together]), True
         if not items:
             break
         having = together
-    return await _newest(scope, "words", terms[:having], MAX_NEWEST) if having else []
+    return tuple(terms[:having]), False
 
 
-async def _with(scope: Scope, terms: Collection[str], *, every: bool = False) -> list[Candidate]:
-    """The items with any, or every, of these terms, of which there are few."""
+async def _with(scope: Scope, wanted: Collection[str | tuple[str, ...]]) -> list[Candidate]:
+    """The items with any of these terms, or terms together, all of which are few."""
+    if not wanted:
+        return []
     hits = await scope.stores.vectors.matching(
         scope.collection,
         "words",
-        sorted(terms),
-        limit=MAX_MATCHING,
-        every=every,
+        list(wanted),
+        limit=MAX_MATCHING + MAX_NEWEST,
         filter=scope.filter,
         fields=FIELDS,
     )
-    return [Candidate.of(hit.id, hit.fields) for hit in hits]
+    return [Candidate(hit.id, hit.fields) for hit in hits]
 
 
 async def _newest(scope: Scope, field: str, values: Sequence[str], limit: int) -> list[Candidate]:
@@ -193,4 +196,4 @@ async def _newest(scope: Scope, field: str, values: Sequence[str], limit: int) -
         filter=[*scope.filter, *(Equals(field, value) for value in values)],
         fields=FIELDS,
     )
-    return [Candidate.of(row["id"], row) for row in page.rows]
+    return [Candidate(row["id"], row) for row in page.rows]

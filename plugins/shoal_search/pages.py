@@ -118,7 +118,7 @@ async def _others(
     unseen = [id for id in ids if _digest(id) not in seen]
     chosen = unseen[:limit]
     rows = await scope.stores.vectors.get(scope.collection, chosen, FIELDS) if chosen else []
-    found = [Candidate.of(row["id"], row) for row in rows]
+    found = [Candidate(row["id"], row) for row in rows]
     return found, chosen[-1] if len(unseen) > limit else None
 
 

@@ -36,7 +36,7 @@ async def rerank(ranking: Ranking, text: str, compare: Compare) -> Ranking:
     for place, total, i in zip(places, totals, order, strict=True):
         moved = ranking.found[places[i]]
         scores = moved.scores._replace(total=total)
-        found[place] = replace(moved, scores=scores, relevance=float(values[i]))
+        found[place] = moved._replace(scores=scores, relevance=float(values[i]))
     return replace(ranking, found=found)
 
 

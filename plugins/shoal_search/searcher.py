@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +32,7 @@ Encode = Callable[[str, str], Awaitable[np.ndarray]]
 """(tenant, text) to float32 of shape (dimension,), of length 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An item that was found.
 
     Attributes:
@@ -49,7 +49,7 @@ class Found:
 
     def scored(self, scores: Scores) -> "Found":
         """The same item with other scores."""
-        return self if scores is self.scores else replace(self, scores=scores)
+        return self if scores is self.scores else self._replace(scores=scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Question:
         default theirs.
         """
         cosines, passages = _similarity(candidates, self.vector)
-        counts = TermCounts.of([candidate.document for candidate in candidates], self.ways)
+        counts = TermCounts.of([candidate.words for candidate in candidates], self.ways)
         k1, b = self.parameters.bm25_k1, self.parameters.bm25_b
         words = bm25(self.terms, counts, self.corpus, k1=k1, b=b)
         best = float(words.max(initial=0)) if best is None else best
@@ -228,13 +228,13 @@ def _similarity(
     """The cosine of each candidate's nearest passage, and which it is."""
     cosines = np.zeros(len(candidates))
     passages: list[int | None] = [None] * len(candidates)
-    having = [i for i, candidate in enumerate(candidates) if len(candidate.vectors)]
-    if having:
-        each = np.concatenate([candidates[i].vectors for i in having]) @ vector
-        start = 0
-        for i in having:
-            end = start + len(candidates[i].vectors)
-            best = int(each[start:end].argmax())
-            cosines[i], passages[i] = each[start + best], best
-            start = end
+    sizes = np.array([len(candidate.vectors) for candidate in candidates], int)
+    having = np.flatnonzero(sizes)
+    if len(having):
+        each = np.concatenate([candidate.vectors for candidate in candidates]) @ vector
+        starts = np.cumsum(sizes)[having] - sizes[having]
+        cosines[having] = np.maximum.reduceat(each, starts)
+        for i, start in zip(having.tolist(), starts.tolist(), strict=True):
+            size = len(candidates[i].vectors)
+            passages[i] = int(each[start : start + size].argmax()) if size > 1 else 0
     return cosines, passages

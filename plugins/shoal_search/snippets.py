@@ -80,10 +80,9 @@ def find_highlights(text: str, query: Collection[str], analyzer: Analyzer) -> li
         apart from each other.
     """
     found: list[tuple[int, int]] = []
-    for term, start, end in analyzer.tokens(text) if query else ():
-        if term in query:
-            if found and start < found[-1][1]:
-                found[-1] = (min(found[-1][0], start), max(found[-1][1], end))
-            else:
-                found.append((start, end))
+    for start, end in analyzer.places(text, query) if query else ():
+        if found and start < found[-1][1]:
+            found[-1] = (min(found[-1][0], start), max(found[-1][1], end))
+        else:
+            found.append((start, end))
     return found

@@ -9,7 +9,7 @@ from shoal import Invalid, Parameters, Study
 
 from .analyzer import Analyzer
 from .beir import load_collection, ndcg
-from .bm25 import Corpus, Document, TermCounts, bm25
+from .bm25 import Corpus, TermCounts, bm25, count_terms
 from .candidates import MAX_MATCHING, MAX_NEWEST, Candidate, split_terms
 from .fusion import fuse, lift
 from .parameters import SearchParameters
@@ -64,10 +64,10 @@ def load(folder: str) -> list[JudgedQuery]:
         zip(collection.documents, passages, strict=True)
     ):
         terms = analyzer.stems(passage)
-        candidates.append(Candidate(id, Document(" ".join(terms)), {}))
+        candidates.append(Candidate(id, {"words": " ".join(terms)}))
         for term in set(terms):
             postings.setdefault(term, []).append(position)
-    mean = float(np.mean([candidate.document.length for candidate in candidates]))
+    mean = float(np.mean([count_terms(candidate.words) for candidate in candidates]))
     texts = [collection.queries[query] for query in collection.relevance]
     cosine = embedder.encode(texts, "query") @ embedder.encode(passages).T
     documents = Documents(candidates, postings, mean)
@@ -94,7 +94,7 @@ def _quality(query: JudgedQuery, parameters: SearchParameters) -> float:
     candidates = [documents.candidates[position] for position in positions]
     corpus = Corpus(len(documents.candidates), documents.mean_length, frequency)
     asked = asked_terms(query.words)
-    counts = TermCounts.of([candidate.document for candidate in candidates], frequency)
+    counts = TermCounts.of([candidate.words for candidate in candidates], frequency)
     k1, b = parameters.bm25_k1, parameters.bm25_b
     ranked = fuse(
         query.cosine[positions],

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from anyascii import anyascii
 from icu4py.breakers import WordBreaker
@@ -20,25 +19,20 @@ IDEOGRAPH = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 """Han, Hiragana and Katakana."""
+Word = tuple[str, int, int]
+
 HANGUL = re.compile("[\uac00-\ud7a3]{2,}")
 CODE = re.compile(r"([^\W\d_]{2,})(\d{2,})")
 """Letters, then digits."""
 
 
-class Word(NamedTuple):
-    """A word and its place in the text, in characters."""
-
-    text: str
-    start: int
-    end: int
-
-
 def find_words(text: str) -> Iterator[list[Word]]:
     """Split a text into words; those that single hyphens join come together.
 
-    Places are those in the text's composed form (NFC), which items have.
+    Each is the word and its place, [start, end) in characters of the text's composed
+    form (NFC), which items have.
 
-    >>> [[word.text for word in words] for words in find_words("See ERR-4032, please")]
+    >>> [[word for word, _, _ in words] for words in find_words("See ERR-4032, please")]
     [['See'], ['ERR', '4032'], ['please']]
 
     Source: Unicode Standard Annex #29, with ICU's dictionaries for Thai, Lao, Khmer,
@@ -55,7 +49,7 @@ def find_words(text: str) -> Iterator[list[Word]]:
             joined = []
         after_hyphen = not is_word and bool(joined)
         if is_word:
-            joined.append(Word(segment, start, end))
+            joined.append((segment, start, end))
     if joined:
         yield joined
 

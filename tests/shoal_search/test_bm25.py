@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.bm25 import Corpus, Document, QueryTerm, TermCounts
+from shoal_search.bm25 import Corpus, QueryTerm, TermCounts
 from shoal_search.bm25 import bm25 as score
 
 CORPUS = Corpus(documents=10, mean_length=10, frequency={"rare": 1, "common": 9})
@@ -17,7 +17,7 @@ def bm25(
     query: list[str], documents: list[list[str]], corpus: Corpus, **options: float
 ) -> list[float]:
     asked = [QueryTerm(((term, 1.0),), times) for term, times in Counter(query).items()]
-    counts = TermCounts.of([Document(" ".join(d)) for d in documents], set(query))
+    counts = TermCounts.of([" ".join(d) for d in documents], set(query))
     return score(asked, counts, corpus, **options).tolist()
 
 
@@ -43,6 +43,16 @@ def test_a_word_that_is_asked_twice_counts_twice() -> None:
     assert bm25(["rare", "rare"], [["rare"]], CORPUS)[0] == pytest.approx(
         2 * bm25(["rare"], [["rare"]], CORPUS)[0]
     )
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "ab", "ba", "ˑ"]), max_size=9), max_size=6))
+def test_terms_are_counted_as_by_a_dictionary(documents: list[list[str]]) -> None:
+    terms = ["ab", "a", "b", "missing"]
+    found = TermCounts.of([" ".join(document) for document in documents], terms)
+    assert found.lengths.tolist() == [len(document) for document in documents]
+    for row, document in zip(found.counts.tolist(), documents, strict=True):
+        assert {t: row[found.columns[t]] for t in terms} == {t: document.count(t) for t in terms}
 
 
 @settings(deadline=None)

@@ -67,6 +67,11 @@ class Answers:
             async with self.client() as client:
                 assert (await client.post("/search/items", json=items)).json()["rejected"] == []
 
+    async def optimize(self) -> None:
+        vectors = self._ctx.stores.vectors
+        for name in await vectors.names():
+            await vectors.optimize(name)
+
     async def read(self, q: str) -> Mapping[str, Any]:
         asked = {
             "search": ("/search", {"q": q, "limit": 5, "facets": "type,metadata.status"}),

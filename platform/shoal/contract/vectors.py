@@ -31,7 +31,7 @@ MAX_CONDITIONS = 64
 MAX_VALUES = 16_384
 """Values of one condition."""
 MAX_TOKENS = 4_096
-"""Tokens of one search."""
+"""Tokens of one search, those of tuples included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +215,9 @@ class Vectors(Protocol):
         self,
         name: str,
         field: str,
-        tokens: Sequence[str],
+        tokens: Sequence[str | tuple[str, ...]],
         *,
         limit: int,
-        every: bool = False,
-        phrase: bool = False,
         filter: Sequence[Condition] = (),
         fields: Sequence[str] = (),
     ) -> list[Hit]:
@@ -231,15 +229,14 @@ class Vectors(Protocol):
         Args:
             name: The collection.
             field: The field.
-            tokens: What to look for.
+            tokens: What to look for: tokens, and tuples of tokens that a row must have
+                together.
             limit: The largest number of hits.
-            every: Whether a row must have all the tokens.
-            phrase: Whether a row must have them one after the other.
             filter: Restricts the rows that are searched.
             fields: The fields to return with each hit.
 
         Returns:
-            The hits, highest score first. Rows with none of the tokens are not hits.
+            The hits, highest score first. Rows with none of `tokens` are not hits.
         """
 
     async def count(self, name: str, *, filter: Sequence[Condition] = ()) -> int:

@@ -6,14 +6,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from lancedb.query import BooleanQuery, FullTextOperator, MatchQuery, Occur
 
 from shoal.contract.batch import off_loop
 from shoal.contract.vectors import Hit
 
 from .lance_answers import cosines, hit_of
 from .lance_connections import OpenTable
+from .lance_counts import count_rows
 from .lance_rows import ADDRESS, rows_at
-from .lance_tables import ID, VECTORS
+from .lance_tables import ID, STEP, VECTORS
 from .lance_upkeep import BYTE_ROWS, index_facts
 
 Row = dict[str, Any]
@@ -83,7 +85,8 @@ async def nearest_rows(
     while True:
         search = _nearest(query, sql, wanted, plan)
         found, rows = await find_rows(opened, search, [VECTORS, *columns], keep=True)
-        scores, vectors = await off_loop(cosines, rows, query)
+        few = len(rows) <= STEP
+        scores, vectors = cosines(rows, query) if few else await off_loop(cosines, rows, query)
         order = np.lexsort(([row[ID] for row in rows], -scores))
         if len(rows) < wanted:
             # These rows' vectors may have been all that the index was asked for.
@@ -100,11 +103,56 @@ async def nearest_rows(
     return [hit_of(rows[i], scores[i]) for i in order[:limit]]
 
 
+async def matching_rows(
+    opened: OpenTable,
+    field: str,
+    sought: Sequence[tuple[str, ...]],
+    sql: str,
+    limit: int,
+    columns: Sequence[str],
+) -> list[Hit]:
+    """The rows that have all tokens of one of these tuples, highest BM25 first.
+
+    Args:
+        opened: The table.
+        field: The column.
+        sought: Tuples of tokens, at least one.
+        sql: The filter.
+        limit: The largest number of rows, at least 1.
+        columns: Of the rows.
+    """
+    query = _words_query(field, sought)
+
+    async def search(opened: OpenTable) -> Any:
+        found = opened.table.query().nearest_to_text(query)
+        if sql:
+            found = found.where(sql)
+        return await found.limit(limit).with_row_id().select(["_score"]).to_arrow()
+
+    found, rows = await find_rows(opened, search, columns, keep=True)
+    scores = np.maximum(found["_score"].to_numpy(), 0)
+    order = np.lexsort(([row[ID] for row in rows], -scores))
+    return [hit_of(rows[i], scores[i]) for i in order]
+
+
+def _words_query(field: str, sought: Sequence[tuple[str, ...]]) -> Any:
+    """One search for them all, as most of what one costs is its planning."""
+    single = " ".join(group[0] for group in sought if len(group) == 1)
+    together = [" ".join(group) for group in sought if len(group) > 1]
+    parts: list[Any] = [
+        MatchQuery(text, field, operator=FullTextOperator.AND)  # type: ignore[call-arg]
+        for text in together
+    ]
+    if single:
+        parts.append(MatchQuery(single, field))  # type: ignore[call-arg]
+    return parts[0] if len(parts) == 1 else BooleanQuery([(Occur.SHOULD, p) for p in parts])
+
+
 async def _choose_plan(opened: OpenTable, sql: str) -> Plan:
     rows, is_flat = await index_facts(opened)
     if rows <= BYTE_ROWS:
         return "flat" if is_flat else "all"
-    few = sql and await opened.table.count_rows(sql) <= SCANNED_ROWS
+    few = sql and await count_rows(opened, sql) <= SCANNED_ROWS
     return "scan" if few else "some"
 
 

@@ -42,7 +42,7 @@ FEW = 0.05
 STEP = 250
 """Rows that Arrow converts at once: other threads of Python stand still meanwhile."""
 TOKENS = FTS(
-    with_position=True,
+    with_position=False,
     base_tokenizer="whitespace",
     max_token_length=None,
     lower_case=False,

@@ -13,7 +13,7 @@ from typing import Any
 
 from lancedb.index import IvfFlat, IvfRq, IvfSq
 
-from .lance_connections import UPKEEP_LOCK, OpenTable
+from .lance_connections import UPKEEP_LOCK, OpenTable, latest_version
 from .lance_tables import VECTORS
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ async def index_facts(opened: OpenTable) -> tuple[int, bool]:
     """How many rows a table has, tombstones included, and whether its vectors are
     indexed by themselves, or not at all, so that its distances are exact.
     """
-    version = await opened.table.version()
+    version = await latest_version(opened)
     if opened.facts is None or opened.facts[0] != version:
         rows = await opened.table.count_rows()
         kinds = [i.index_type for i in await opened.table.list_indices() if i.columns == [VECTORS]]

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from lancedb.query import ColumnOrdering, FullTextOperator, MatchQuery, PhraseQuery
+from lancedb.query import ColumnOrdering
 
 from shoal.contract.batch import off_loop
-from shoal.contract.errors import Invalid, NotFound
+from shoal.contract.errors import NotFound
 from shoal.contract.vectors import (
-    MAX_TOKENS,
     Condition,
     Hit,
     Page,
@@ -22,14 +20,14 @@ from shoal.contract.vectors import (
 )
 
 from . import lance_connections
-from .condition_values import can_be_token
 from .configuration import StoreConfig
 from .json_values import original, path_start, values_column
 from .lake import run
 from .lake_location import LakeLocation
-from .lance_answers import after_position, comparable, hit_of, tally
+from .lance_answers import after_position, comparable, tally
 from .lance_connections import OpenTable, use_table, write_lock
-from .lance_search import find_rows, nearest_rows
+from .lance_counts import count_rows
+from .lance_search import find_rows, matching_rows, nearest_rows
 from .lance_tables import (
     ID,
     RETIRED,
@@ -55,12 +53,15 @@ from .vector_rows import (
     check_query,
     check_same,
     check_sort,
+    check_tokens,
     check_versions,
     in_batches,
 )
 
 COMMIT, BATCH = 10_000, 1_000
 """Rows of one commit, and ids of one query."""
+KEPT_PAGE = 200
+"""Rows of a page up to which a process keeps them: jobs read larger ones, once."""
 OPTIMIZE_WAIT = 0.05
 """Seconds until it is looked again whether another has finished optimising."""
 NEWER = "target.version IS NULL OR source.version IS NULL OR target.version < source.version"
@@ -167,44 +168,25 @@ class LanceVectors(TenantStore):
         self,
         name: str,
         field: str,
-        tokens: Sequence[str],
+        tokens: Sequence[str | tuple[str, ...]],
         *,
         limit: int,
-        every: bool = False,
-        phrase: bool = False,
         filter: Sequence[Condition] = (),
         fields: Sequence[str] = (),
     ) -> list[Hit]:
         schema = await self._schema(name)
-        if schema.fields.get(field) != "tokens":
-            raise Invalid(f"the collection has no field {field!r} of tokens")
+        sought = check_tokens(schema, field, tokens)
         sql, columns = to_sql(schema, filter), check_fields(schema, fields)
-        if len(tokens) > MAX_TOKENS:
-            raise Invalid(f"a search is for at most {MAX_TOKENS} tokens")
-        sought = [token for token in tokens if can_be_token(token)]
-        if check_limit(limit) < 1 or not sought or ((every or phrase) and sought != list(tokens)):
+        if check_limit(limit) < 1 or not sought:
             return []
-        text = " ".join(sought)
-        if phrase:
-            query: Any = PhraseQuery(text, field)  # type: ignore[call-arg]
-        else:
-            operator = FullTextOperator.AND if every else FullTextOperator.OR
-            query = MatchQuery(text, field, operator=operator)  # type: ignore[call-arg]
-
-        async def search(opened: OpenTable) -> Any:
-            found = opened.table.query().nearest_to_text(query)
-            if sql:
-                found = found.where(sql)
-            return await found.limit(limit).with_row_id().select(["_score"]).to_arrow()
-
-        found, rows = await self._use(name, lambda t: find_rows(t, search, columns, keep=True))
-        scores = np.maximum(found["_score"].to_numpy(), 0)
-        order = np.lexsort(([row[ID] for row in rows], -scores))
-        return [hit_of(rows[i], scores[i]) for i in order]
+        hits: list[Hit] = await self._use(
+            name, lambda t: matching_rows(t, field, sought, sql, limit, columns)
+        )
+        return hits
 
     async def count(self, name: str, *, filter: Sequence[Condition] = ()) -> int:
         sql = _live(to_sql(await self._schema(name), filter))
-        return int(await self._use(name, lambda t: t.table.count_rows(sql)))
+        return int(await self._use(name, lambda t: count_rows(t, sql)))
 
     async def facet(
         self, name: str, field: str, *, limit: int, filter: Sequence[Condition] = ()
@@ -250,17 +232,27 @@ class LanceVectors(TenantStore):
             sql += f" AND ({after_position(schema, order, read_position(order, after))})"
         if check_limit(limit) < 1:
             return Page([], after)
+        names = list(dict.fromkeys([sort, ID]))
         ordering = [
-            ColumnOrdering(column_name=sort, ascending=not descending, nulls_first=False),
-            ColumnOrdering(column_name=ID, ascending=True, nulls_first=False),
+            ColumnOrdering(
+                column_name=column,
+                ascending=column != sort or not descending,
+                nulls_first=False,
+            )
+            for column in names
         ]
 
         async def page(opened: OpenTable) -> Any:
-            query = opened.table.query().where(sql).order_by(ordering[: 1 if sort == ID else 2])
-            return await query.limit(limit + 1).with_row_id().select([sort]).to_arrow()
+            query = opened.table.query().where(sql).order_by(ordering)
+            return await query.limit(limit + 1).with_row_id().select(names).to_arrow()
 
-        names = [sort, *columns]
-        _, rows = await self._use(name, lambda t: find_rows(t, page, names, keep=False))
+        async def find(opened: OpenTable) -> list[dict[str, Any]]:
+            if set(names).issuperset(columns):
+                return from_arrow(await page(opened), schema, [sort])
+            keep = limit <= KEPT_PAGE
+            return (await find_rows(opened, page, [sort, *columns], keep=keep))[1]
+
+        rows = await self._use(name, find)
         further = None
         if len(rows) > limit:
             last = rows[limit - 1]

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from shoal.contract.errors import Invalid, NotFound
+from shoal.contract.errors import NotFound
 from shoal.contract.vectors import (
-    MAX_TOKENS,
     Condition,
     Hit,
     Page,
     VectorSchema,
 )
 
-from .condition_values import can_be_token
 from .configuration import StoreConfig
 from .json_values import original, path_start
 from .milvus_client import READ_SECONDS, milvus_client
@@ -51,6 +49,7 @@ from .vector_rows import (
     check_rows,
     check_same,
     check_sort,
+    check_tokens,
     check_versions,
     in_batches,
 )
@@ -159,26 +158,18 @@ class MilvusVectors(TenantStore):
         self,
         name: str,
         field: str,
-        tokens: Sequence[str],
+        tokens: Sequence[str | tuple[str, ...]],
         *,
         limit: int,
-        every: bool = False,
-        phrase: bool = False,
         filter: Sequence[Condition] = (),
         fields: Sequence[str] = (),
     ) -> list[Hit]:
         schema, table = await self._reading(name)
-        if schema.fields.get(field) != "tokens":
-            raise Invalid(f"the collection has no field {field!r} of tokens")
+        sought = check_tokens(schema, field, tokens)
         within, columns = _live(to_expression(schema, filter)), check_fields(schema, fields)
-        if len(tokens) > MAX_TOKENS:
-            raise Invalid(f"a search is for at most {MAX_TOKENS} tokens")
-        sought = [token for token in tokens if can_be_token(token)]
-        if check_limit(limit) < 1 or not sought or ((every or phrase) and sought != list(tokens)):
+        if check_limit(limit) < 1 or not sought:
             return []
-        found = await best_rows(
-            table, within, field, sought, every=every, phrase=phrase, limit=limit
-        )
+        found = await best_rows(table, within, field, sought, limit)
         rows = await self._heads(table, schema, [key for key, _, _ in found], columns)
         return [
             Hit(row_id, score, {f: rows[key][f] for f in fields})

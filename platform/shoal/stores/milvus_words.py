@@ -17,7 +17,7 @@ MOST_ROWS = 10_000
 """Rows that are read and scored."""
 PAGE = 500
 MOST_COUNTED = 256
-"""Tokens whose rows are counted, where there are too many rows."""
+"""Of what is looked for, how many are counted, where there are too many rows."""
 K1, B = 1.2, 0.75
 
 
@@ -25,43 +25,36 @@ async def best_rows(
     table: MilvusTable,
     within: str,
     field: str,
-    tokens: Sequence[str],
-    *,
-    every: bool,
-    phrase: bool,
+    sought: Sequence[tuple[str, ...]],
     limit: int,
 ) -> list[tuple[str, str, float]]:
-    """The rows with some of these tokens, or all, or all in this order.
+    """The rows with the tokens of one of these tuples.
 
-    Where more than `MOST_ROWS` rows have one, tokens that are in many rows choose none;
+    Where more than `MOST_ROWS` rows are such, those that are in many rows choose none;
     of one that is in more by itself, only so many rows are read.
 
     Args:
         table: The tenant's rows.
         within: The expression that they must pass.
         field: The field of tokens.
-        tokens: What to look for, at least one.
-        every: Whether a row must have all.
-        phrase: Whether it must have them one after the other.
+        sought: What to look for, at least one, all without repetition.
         limit: The largest number of rows.
 
     Returns:
         The digest of each row's key, its id and its score, the highest score first.
     """
-    wanted = f"({within}) and {has_tokens(field, tokens, every or phrase)}"
+    wanted = f"({within}) and {_has_some(field, sought)}"
     total, matches = await asyncio.gather(table.count(within), table.count(wanted))
-    if matches > MOST_ROWS and not (every or phrase):
-        chosen = await _rarest(table, within, field, list(dict.fromkeys(tokens)))
-        wanted = f"({within}) and {has_tokens(field, chosen)}"
+    if matches > MOST_ROWS and len(sought) > 1:
+        chosen = await _rarest(table, within, field, sought)
+        wanted = f"({within}) and {_has_some(field, chosen)}"
     found: list[dict[str, Any]] = []
     async for page in table.pages(wanted, ["row", "id", f"f_{field}"], PAGE):
         found += page
         if len(found) >= MOST_ROWS:
             break
-    if phrase:
-        text = f" {' '.join(tokens)} "
-        found = [row for row in found if text in f" {row[f'f_{field}']} "]
-    scores = _bm25([row[f"f_{field}"] for row in found], set(tokens), max(total, len(found)))
+    tokens = {token for group in sought for token in group}
+    scores = _bm25([row[f"f_{field}"] for row in found], tokens, max(total, len(found)))
     ranked = sorted(
         ((row["row"], row["id"], score) for row, score in zip(found, scores, strict=True)),
         key=lambda entry: (-entry[2], entry[1]),
@@ -69,20 +62,29 @@ async def best_rows(
     return ranked[:limit]
 
 
-async def _rarest(table: MilvusTable, within: str, field: str, tokens: Sequence[str]) -> list[str]:
-    """The tokens that the fewest rows have: at most `MOST_ROWS`, or one token."""
-    counted = tokens[:MOST_COUNTED]
+def _has_some(field: str, sought: Sequence[tuple[str, ...]]) -> str:
+    """The condition that a field has the tokens of one of these tuples."""
+    single = [group[0] for group in sought if len(group) == 1]
+    parts = [has_tokens(field, group, every=True) for group in sought if len(group) > 1]
+    return f"({' or '.join([*parts, *([has_tokens(field, single)] if single else [])])})"
+
+
+async def _rarest(
+    table: MilvusTable, within: str, field: str, sought: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Those that the fewest rows have: at most `MOST_ROWS` rows, or one of them."""
+    counted = sought[:MOST_COUNTED]
     numbers = await asyncio.gather(
-        *(table.count(f"({within}) and {has_tokens(field, [token])}") for token in counted)
+        *(table.count(f"({within}) and {_has_some(field, [group])}") for group in counted)
     )
-    chosen, rows = list[str](), 0
-    for number, token in sorted(zip(numbers, counted, strict=True)):
+    chosen, rows = list[tuple[str, ...]](), 0
+    for number, group in sorted(zip(numbers, counted, strict=True)):
         if chosen and rows + number > MOST_ROWS:
             break
         if number:
-            chosen.append(token)
+            chosen.append(group)
             rows += number
-    return chosen
+    return chosen or [counted[0]]
 
 
 def _bm25(texts: Sequence[str], tokens: set[str], total: int) -> list[float]:

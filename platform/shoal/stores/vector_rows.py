@@ -12,12 +12,13 @@ from shoal.contract.vectors import (
     MAX_ID_BYTES,
     MAX_LIMIT,
     MAX_TEXT_BYTES,
+    MAX_TOKENS,
     MAX_VECTORS,
     FieldKind,
     VectorSchema,
 )
 
-from .condition_values import MAX_INTEGER, field_kind
+from .condition_values import MAX_INTEGER, can_be_token, field_kind
 from .json_values import leaves
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -52,6 +53,22 @@ def check_facet(schema: VectorSchema, field: str) -> tuple[str, FieldKind, str]:
     if kind in ("tokens", "stored") or own == "id":
         raise Invalid(f"the field {field} has no facets")
     return own, kind, path
+
+
+def check_tokens(
+    schema: VectorSchema, field: str, tokens: Sequence[str | tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """What a search for tokens looks for: tuples that a row must have all tokens of.
+
+    Those that no row can have are left out; Invalid where there are too many, or where
+    the field has none.
+    """
+    if schema.fields.get(field) != "tokens":
+        raise Invalid(f"the collection has no field {field!r} of tokens")
+    groups = [(token,) if isinstance(token, str) else tuple(token) for token in tokens]
+    if sum(map(len, groups)) > MAX_TOKENS:
+        raise Invalid(f"a search is for at most {MAX_TOKENS} tokens")
+    return [group for group in dict.fromkeys(groups) if group and all(map(can_be_token, group))]
 
 
 def check_sort(schema: VectorSchema, field: str) -> None:

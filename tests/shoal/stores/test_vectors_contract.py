@@ -650,11 +650,12 @@ async def test_invalid_query_vectors_are_refused(vectors: Vectors, query: list[A
 @given(
     texts=st.lists(st.lists(TOKENS, max_size=6), min_size=1, max_size=8),
     sought=st.lists(TOKENS, min_size=1, max_size=3),
+    other=TOKENS,
     optimized=st.booleans(),
 )
 @OPEN
 async def test_matching_rows_are_those_with_the_tokens(
-    backend: Backend, texts: list[list[str]], sought: list[str], optimized: bool
+    backend: Backend, texts: list[list[str]], sought: list[str], other: str, optimized: bool
 ):
     store = backend.open("acme")
     if backend.is_done():
@@ -668,20 +669,17 @@ async def test_matching_rows_are_those_with_the_tokens(
         await store.optimize("items")
     await store.upsert("items", rows[1::2])
 
-    async def found(**how: bool) -> set[str]:
-        hits = await store.matching("items", "words", sought, limit=100, **how)
+    async def found(*tokens: str | tuple[str, ...]) -> set[str]:
+        hits = await store.matching("items", "words", tokens, limit=100)
         assert all(h.score >= 0 for h in hits)
         assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
         return {h.id for h in hits}
 
     by_id = {f"i{i}": tokens for i, tokens in enumerate(texts)}
-    assert await found() == {k for k, t in by_id.items() if set(sought) & set(t)}
-    assert await found(every=True) == {k for k, t in by_id.items() if set(sought) <= set(t)}
-    size_ = len(sought)
-    assert await found(phrase=True) == {
-        k
-        for k, t in by_id.items()
-        if any(t[i : i + size_] == sought for i in range(len(t) - size_ + 1))
+    assert await found(*sought) == {k for k, t in by_id.items() if set(sought) & set(t)}
+    assert await found(tuple(sought)) == {k for k, t in by_id.items() if set(sought) <= set(t)}
+    assert await found(tuple(sought), other, (other, sought[0])) == {
+        k for k, t in by_id.items() if set(sought) <= set(t) or other in t
     }
 
 
@@ -689,7 +687,7 @@ async def test_tokens_that_no_row_can_have_match_nothing(vectors: Vectors):
     await vectors.upsert("items", [row("a", words="one two")])
     assert await vectors.matching("items", "words", [], limit=5) == []
     assert await vectors.matching("items", "words", ["", "one two"], limit=5) == []
-    assert await vectors.matching("items", "words", ["one", "\ud800"], limit=5, every=True) == []
+    assert await vectors.matching("items", "words", [("one", "\ud800"), ()], limit=5) == []
     assert [h.id for h in await vectors.matching("items", "words", ["one", "\ud800"], limit=5)] == [
         "a"
     ]
