@@ -287,6 +287,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--plot")
     given = parser.parse_args()
+    if any(rows % CHUNK for rows in given.rows):
+        parser.error(f"--rows: give multiples of {CHUNK:,}")
     done: list[Figures] = []
     for rows, tenants in sizes(given.rows, given.tenants):
         print(f"{rows:,} rows in {tenants:,} tenants: {machine()}", flush=True)

@@ -2,7 +2,7 @@
 
 A word that people write in several ways has several terms, so that each way finds
 the others: `München` is `munchen` and `muenchen`; `ERR-4032` is `err`, `4032` and
-`err4032`.
+`err4032`; `会社` is `会`, `社` and `会社`, which tells it from `社会`.
 
 Milvus's own analyzers cannot do this, so it gets terms joined by spaces. Its `standard`
 tokenizer splits exactly there: a term consists of letters and digits only.
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import snowballstemmer
 
-from .words import compound, find_words, fold, parts
+from .words import compound, find_words, fold, pairs, parts
 
 MAX_TOKEN = 64
 """Characters of a word that count."""
@@ -122,7 +122,7 @@ class Analyzer:
 
     def _find_terms(self, word: str) -> tuple[str, ...]:
         found = [term for part in parts(word) for term in self._spellings(part)]
-        return (*found, *self._join_terms((word,)))
+        return (*found, *pairs(word), *self._join_terms((word,)))
 
     def _join_terms(self, words: tuple[str, ...]) -> tuple[str, ...]:
         whole = compound(words)

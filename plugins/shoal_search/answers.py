@@ -8,12 +8,17 @@ import orjson
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from shoal import off_loop
+
 from .analyzer import Analyzer
 from .bm25 import has_term
+from .candidates import Candidate
+from .corrections import Correction
 from .items import ItemType
-from .rows import passage_range
+from .query_text import QueryText, marked_terms
+from .rows import passage_range, read_passages
 from .searcher import Found, Question
-from .snippets import find_highlights, snippet
+from .snippets import MAX_SCANNED, find_highlights, snippet
 
 PARTS = ("semantic", "keyword", "recency")
 
@@ -133,7 +138,8 @@ def hit_body(
     """
     ways, scores, candidate = question.ways, found.scores, found.candidate
     passage = passage_range(candidate.row, found.passage)
-    hit = _body(candidate.id, candidate.row, passage, ways, analyzer)
+    shown = _wordy_passage(candidate, passage, ways, analyzer)
+    hit = _body(candidate.id, candidate.row, shown, ways, analyzer)
     hit["score"] = round(scores.total, 6)
     hit["scores"] = {part: round(getattr(scores, part), 6) for part in PARTS}
     if explain:
@@ -145,6 +151,45 @@ def hit_body(
             "passage": None if found.passage is None else passage,
         }
     return hit
+
+
+async def hit_bodies(
+    page: Sequence[Found], question: Question, analyzer: Analyzer, *, explain: bool = False
+) -> list[dict[str, Any]]:
+    """As `hit_body`, of several; in the background where their texts are long."""
+
+    def make(page: Sequence[Found]) -> list[dict[str, Any]]:
+        return [hit_body(found, question, analyzer, explain=explain) for found in page]
+
+    size = sum(len(found.candidate.row["body"]) for found in page)
+    return make(page) if size <= MAX_SCANNED else await off_loop(make, page)
+
+
+def correction_bodies(query: QueryText, corrections: Sequence[Correction]) -> list[dict[str, Any]]:
+    """Which words of a query were corrected, and how."""
+    return [
+        {"typed": query.text[c.word.start : c.word.end], "meant": list(c.meant), "kind": c.kind}
+        for c in corrections
+    ]
+
+
+def _wordy_passage(
+    candidate: Candidate, nearest: Range, ways: Collection[str], analyzer: Analyzer
+) -> Range:
+    """The passage with the most different words of a query; of equals the nearest."""
+    body = candidate.row["body"]
+    if nearest == (0, len(body)):
+        return nearest
+    having = {way for way in ways if has_term(candidate.words, way)}
+    start, end = nearest
+    if having.issubset(analyzer.stems(body[start:end])):
+        return nearest
+    places = [(t.start, t.stem) for t in analyzer.tokens(body) if t.stem in having]
+
+    def count_words(passage: Range) -> int:
+        return len({term for at, term in places if passage[0] <= at < passage[1]})
+
+    return max([nearest, *read_passages(candidate.row)], key=count_words)
 
 
 def sorted_hit(
@@ -170,6 +215,7 @@ def _body(
     id: str, row: Mapping[str, Any], passage: Range, terms: Collection[str], analyzer: Analyzer
 ) -> dict[str, Any]:
     start, end = passage
+    terms = marked_terms(terms)
     text = snippet(row["body"][start:end], terms, analyzer)
     if start > 0 and not text.startswith("…"):
         text = f"…{text}"

@@ -1,11 +1,11 @@
 """What was meant by words that were mistyped or only begun."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from shoal import AnyOf, Equals, VectorCondition
+from shoal import AnyOf, Equals, Not, VectorCondition, off_loop
 
 from .analyzer import Analyzer
 from .query_text import QueryText, TypedWord
@@ -16,6 +16,7 @@ from .word_keys import (
     may_be_typo,
     similar_words,
     typo_keys,
+    word_keys,
     words_beginning,
 )
 
@@ -25,6 +26,8 @@ MAX_MEANT = 5
 """Words that one may be the beginning of."""
 SAMPLE = 50
 """Of the items with such words, how many are read, the newest first."""
+ROUNDS = 4
+"""Times that they are read, without the words of those before, until one is like it."""
 CERTAINTY: dict[str, float] = {"typo": 0.9, "beginning": 0.9}
 """What the words that may have been meant weigh, beside 1 as typed."""
 
@@ -75,7 +78,7 @@ async def find_corrections(
         kind: Kind = "beginning"
         meant = await _complete(scope, word, known) if word.end == last else []
         if not meant:
-            kind, meant = "typo", await _without_typos(scope, word)
+            kind, meant = "typo", await _without_typos(scope, word, analyzer)
         terms = dict.fromkeys(term for other in meant for term in analyzer.stems(other))
         return Correction(word, tuple(meant), tuple(terms), kind) if terms else None
 
@@ -90,20 +93,43 @@ async def _complete(scope: Scope, word: TypedWord, beside: str | None) -> list[s
         begun = Equals("keys", beginning_key(word.text))
         places = [scope, *([scope.within(Equals("words", beside))] if beside else [])]
         seen = await asyncio.gather(*(words_near(place, begun) for place in places))
-        meant = [other for words in reversed(seen) for other in words_beginning(word.text, words)]
+        meant = [
+            other for words, _ in reversed(seen) for other in words_beginning(word.text, words)
+        ]
     return list(dict.fromkeys(meant))[:MAX_MEANT]
 
 
-async def _without_typos(scope: Scope, word: TypedWord) -> list[str]:
+async def _without_typos(scope: Scope, word: TypedWord, analyzer: Analyzer) -> list[str]:
     """What a word with a mistake may stand for."""
     if not may_be_typo(word.text):
         return []
-    seen = await words_near(scope, AnyOf("keys", typo_keys(word.text)))
-    return [other for other, _ in similar_words(word.text, seen)]
+    keys = typo_keys(word.text)
+    unlike = set[str]()
+    for _ in range(ROUNDS):
+        place = scope.within(Not(AnyOf("words", unlike))) if unlike else scope
+        seen, items = await words_near(place, AnyOf("keys", keys))
+        meant = [other for other, _ in similar_words(word.text, seen)]
+        if meant or items < SAMPLE:
+            return meant
+        # Words with the same keys fill the sample, without being like this one.
+        others = await off_loop(_with_keys, set(seen), keys)
+        terms = {term for other in others for term in analyzer.stems(other)}
+        if terms <= unlike:
+            break
+        unlike |= terms
+    return []
 
 
-async def words_near(scope: Scope, condition: VectorCondition) -> list[str]:
-    """The words of the newest items that fulfil a condition, once for each item."""
+def _with_keys(words: Collection[str], keys: Set[str]) -> list[str]:
+    return [word for word in words if not keys.isdisjoint(word_keys([word]))]
+
+
+async def words_near(scope: Scope, condition: VectorCondition) -> tuple[list[str], int]:
+    """The words of the newest items that fulfil a condition, once for each item.
+
+    Returns:
+        The words, and the number of items.
+    """
     page = await scope.stores.vectors.rows(
         scope.collection,
         limit=SAMPLE,
@@ -112,4 +138,5 @@ async def words_near(scope: Scope, condition: VectorCondition) -> list[str]:
         filter=[*scope.filter, condition],
         fields=["surface"],
     )
-    return [word for row in page.rows for word in (row["surface"] or "").split()]
+    words = [word for row in page.rows for word in (row["surface"] or "").split()]
+    return words, len(page.rows)

@@ -54,6 +54,8 @@ def _read_filter(index: int, text: str) -> VectorCondition:
     if match is None:
         raise _fault(index, f"{text[:80]!r} is not a filter: {HELP}")
     field, operator, written = match.groups()
+    if written[:1] in ("=", "<", ">"):
+        raise _fault(index, f"there is no operator {operator}{written[:1]}: {HELP}")
     try:
         value = _read_value(written)
     except Invalid:

@@ -2,11 +2,12 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from .analyzer import Analyzer
+from .words import pairs
 
 MAX_QUERY = 4_096
 """Characters of a query."""
@@ -45,6 +46,15 @@ class TypedWord:
     start: int
     end: int
 
+    @property
+    def ways(self) -> list[tuple[str, ...]]:
+        """What an item must have that has the word: one term of each of these.
+
+        Ideographs in another order are another word.
+        """
+        both: list[tuple[str, ...]] = [(term,) for term in self.terms if pairs(term) == [term]]
+        return both or ([self.terms] if self.terms else [])
+
 
 @dataclass(frozen=True, slots=True)
 class QueryText:
@@ -57,6 +67,7 @@ class QueryText:
         is_complete: Whether the last word was typed to its end: a space or a mark
             follows.
         names: What may be the id or the address of an item.
+        typed: All that was typed.
     """
 
     text: str
@@ -64,6 +75,7 @@ class QueryText:
     excluded: tuple[str, ...] = ()
     is_complete: bool = True
     names: tuple[str, ...] = ()
+    typed: str = ""
 
 
 def read_query(typed: str, analyzer: Analyzer) -> QueryText:
@@ -96,6 +108,7 @@ def read_query(typed: str, analyzer: Analyzer) -> QueryText:
         tuple(dict.fromkeys(excluded)),
         is_complete=not text[-1:].isalnum(),
         names=tuple(dict.fromkeys(_names(typed)))[:MAX_NAMES],
+        typed=typed,
     )
 
 
@@ -141,6 +154,16 @@ def typed_words(text: str, analyzer: Analyzer) -> list[TypedWord]:
         )
         for (start, end), terms in sorted(found.items())
     ]
+
+
+def marked_terms(terms: Collection[str]) -> set[str]:
+    """The terms of a query that are marked in an item.
+
+    Of ideographs that stand side by side the two are, and neither by itself.
+    """
+    wide = [term for term in terms if not term.isascii()]
+    single = {letter for term in wide for pair in pairs(term) for letter in pair}
+    return {term for term in terms if term not in single}
 
 
 def replace_words(text: str, replacements: Sequence[tuple[TypedWord, str]]) -> str:

@@ -49,8 +49,13 @@ class Scope:
 
 
 async def narrow(scope: Scope, query: QueryText, analyzer: Analyzer) -> Scope:
-    """The scope without items that lack a phrase of the query or have an exclusion."""
-    for excluded in query.excluded:
+    """The scope without items that lack a phrase of the query or have an exclusion.
+
+    What stands in an item as it was typed, hyphens included, was pasted and excludes
+    nothing.
+    """
+    is_pasted = query.excluded and await _items_with(scope, query.typed, analyzer, literally=True)
+    for excluded in () if is_pasted else query.excluded:
         words = analyzer.words(excluded)
         terms = analyzer.stems(excluded)
         if len(words) == 1 and terms:
@@ -62,9 +67,12 @@ async def narrow(scope: Scope, query: QueryText, analyzer: Analyzer) -> Scope:
     return scope
 
 
-async def _items_with(scope: Scope, phrase: str, analyzer: Analyzer) -> list[str]:
+async def _items_with(
+    scope: Scope, phrase: str, analyzer: Analyzer, *, literally: bool = False
+) -> list[str]:
     """The items whose title or text has a phrase, word for word, without regard to case
-    and accents; of more than `MAX_PHRASE_ITEMS` with its words, the newest are read.
+    and accents, or literally but for case and the width of spaces; of more than
+    `MAX_PHRASE_ITEMS` with its words, the newest are read.
     """
     terms = list(dict.fromkeys(analyzer.stems(phrase)))[:MAX_PHRASE_TERMS]
     page = await scope.stores.vectors.rows(
@@ -75,16 +83,23 @@ async def _items_with(scope: Scope, phrase: str, analyzer: Analyzer) -> list[str
         filter=[*scope.filter, *(Equals("words", term) for term in terms)],
         fields=["title", "body"],
     )
-    wanted = analyzer.words(phrase)
+    wanted, text = analyzer.words(phrase), _in_one_case(phrase)
+
+    def has_phrase(part: str) -> bool:
+        return text in _in_one_case(part) if literally else _has(analyzer.words(part), wanted)
 
     def having(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return sorted(
             row["id"]
             for row in rows
-            if any(_has(analyzer.words(row[part] or ""), wanted) for part in ("title", "body"))
+            if any(has_phrase(row[part] or "") for part in ("title", "body"))
         )
 
     return await off_loop(having, page.rows)
+
+
+def _in_one_case(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _has(words: Sequence[str], phrase: Sequence[str]) -> bool:

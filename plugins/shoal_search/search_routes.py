@@ -29,13 +29,15 @@ from .answers import (
     SearchResults,
     SimilarItems,
     Suggestions,
-    hit_body,
+    correction_bodies,
+    hit_bodies,
     json_response,
     sorted_hit,
     suggested_item,
 )
 from .bm25 import Corpus
 from .candidates import nearest_items
+from .corrections import Correction
 from .filters import (
     FACET_VALUES,
     MAX_FILTERS,
@@ -153,7 +155,7 @@ class SearchRoutes:
             if scoped.boards is None or scoped.boards:
                 scope = await narrow(scoped.scope(), query, self._analyzer)
                 if sort == "updated_at" or not query.text:
-                    found = self._newest(scoped, scope, query, position, limit)
+                    found = self._newest(searcher, scoped, scope, query, position, limit)
                 else:
                     found = self._best(
                         searcher, scoped, scope, query, position, limit, explain=explain
@@ -197,33 +199,44 @@ class SearchRoutes:
         page, next = await page_by_relevance(scope, ranking, position, limit)
         question = ranking.question
         return {
-            "hits": [hit_body(found, question, self._analyzer, explain=explain) for found in page],
+            "hits": await hit_bodies(page, question, self._analyzer, explain=explain),
             "total": question.corpus.documents,
             "next": next,
-            "corrections": [
-                {
-                    "typed": query.text[c.word.start : c.word.end],
-                    "meant": list(c.meant),
-                    "kind": c.kind,
-                }
-                for c in question.corrections
-            ],
+            "corrections": correction_bodies(query, question.corrections),
         }
 
     async def _newest(
-        self, scoped: _Scoped, scope: Scope, query: QueryText, position: Position, limit: int
+        self,
+        searcher: Searcher,
+        scoped: _Scoped,
+        scope: Scope,
+        query: QueryText,
+        position: Position,
+        limit: int,
     ) -> dict[str, Any]:
         """The items that have every word of the query, the newest first."""
-        words = typed_words(query.text, self._analyzer)
-        asked = [AnyOf("words", word.terms) for word in words if word.terms]
-        scope = scope.within(*asked[:MAX_WORDS])
-        (ids, next), total = await asyncio.gather(
-            page_by_time(scope, position, limit), scope.count()
-        )
+        words, corrections = typed_words(query.text, self._analyzer), list[Correction]()
+        ways = {word: word.ways for word in words}
+        while True:
+            asked = [AnyOf("words", way) for each in ways.values() for way in each]
+            having = scope.within(*asked[:MAX_WORDS])
+            (ids, next), total = await asyncio.gather(
+                page_by_time(having, position, limit), having.count()
+            )
+            if total or corrections:
+                break
+            corrections = await searcher.correct(scope, query, words)
+            if not corrections:
+                break
+            ways |= {correction.word: [correction.terms] for correction in corrections}
         rows = await self._rows(scoped, ids, SHOWN)
-        terms = {term for word in words for term in word.terms}
-        hits = [sorted_hit(rows[id], terms, self._analyzer) for id in ids if id in rows]
-        return {"hits": hits, "total": total, "next": next, "corrections": []}
+        terms = {term for each in ways.values() for way in each for term in way}
+        return {
+            "hits": [sorted_hit(rows[id], terms, self._analyzer) for id in ids if id in rows],
+            "total": total,
+            "next": next,
+            "corrections": correction_bodies(query, corrections),
+        }
 
     async def _rows(
         self, scoped: _Scoped, ids: Sequence[str], fields: Sequence[str]
@@ -296,7 +309,7 @@ class SearchRoutes:
             near = await nearest_items(scope, vector, MAX_SIMILAR)
             question = Question(vector, (), Corpus(0, 1, {}), (), parameters, now)
             best = question.score(near).found[:limit]
-            hits = [hit_body(found, question, self._analyzer) for found in best]
+            hits = await hit_bodies(best, question, self._analyzer)
         return json_response({"hits": hits, "took_ms": _milliseconds(began)})
 
     def _read(self, q: str) -> QueryText:

@@ -177,6 +177,15 @@ class Searcher:
         best = [(found[place], scores) for place, scores in lifted[:MAX_RANKED]]
         return replace(ranking, found=[f.scored(scores) for f, scores in best])
 
+    async def correct(
+        self, scope: Scope, query: QueryText, words: Sequence[TypedWord]
+    ) -> list[Correction]:
+        """What may have been meant by those words of a query that no item has."""
+        terms = set(counted_terms(words))
+        known = self._statistics.known(scope, terms)
+        known |= await self._statistics.count(scope, terms - known.keys())
+        return await find_corrections(scope, query, words, known, self._analyzer)
+
     async def _nearest(
         self, scope: Scope, text: str, limit: int
     ) -> tuple[np.ndarray, list[Candidate]]:

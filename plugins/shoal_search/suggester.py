@@ -39,7 +39,7 @@ async def suggest(scope: Scope, query: QueryText, analyzer: Analyzer, limit: int
     """
     words = typed_words(query.text, analyzer)
     begun = None if query.is_complete or not words else words[-1]
-    having = [AnyOf("words", word.terms) for word in words if word.terms and word != begun]
+    having = [AnyOf("words", way) for word in words if word != begun for way in word.ways]
     conditions: list[VectorCondition] = [*having[-MAX_WORDS:]]
     if begun is not None and len(begun.text) >= MIN_BEGINNING:
         conditions.append(Equals("keys", beginning_key(begun.text)))

@@ -2,8 +2,9 @@
 
 A word's keys are its beginnings, its two halves, and what is around its middle. One
 mistake (a letter too many, too few or wrong, or two swapped) leaves one of the last
-three as it is, so a mistyped word has a key of the right one. The halves' keys have the
-word's length, so that few other words share them.
+three as it is, so a mistyped word has a key of the right one. Two mistakes leave one of
+a longer word's three parts as it is, unless two swaps are across both of their borders.
+The keys of halves and parts have the word's length, so that few other words share them.
 """
 
 from collections import Counter
@@ -15,7 +16,9 @@ from rapidfuzz.distance import OSA
 MIN_BEGINNING, MAX_BEGINNING = 2, 6
 """Letters of a beginning that is a key; of a longer one, the first six count."""
 MIN_TYPO, MIN_TWO_TYPOS = 4, 9
-"""Letters of words in which one mistake, and two, are put right."""
+"""Letters of words, as typed, in which one mistake, and two, are put right."""
+MIN_PARTS = MIN_TWO_TYPOS - 1
+"""Letters of words with keys of their parts: in shorter ones these have two letters."""
 MAX_WORD = 32
 """Letters of the longest word that has keys."""
 
@@ -39,6 +42,8 @@ def word_keys(words: Iterable[str]) -> list[str]:
             keys.update(_beginnings(word))
             if len(word) >= MIN_TYPO - 1 and word.isalpha():
                 keys.update(_halves(word, len(word)))
+                if len(word) >= MIN_PARTS:
+                    keys.update(_parts(word, len(word), 0))
     return sorted(keys)
 
 
@@ -52,10 +57,13 @@ def beginning_key(beginning: str) -> str:
     return f"<{beginning[:MAX_BEGINNING]}"
 
 
-def typo_keys(word: str) -> list[str]:
-    """The keys that a word has one of, if a mistake made it this one."""
+def typo_keys(word: str) -> set[str]:
+    """The keys that a word has one of, if a mistake made it this one, or two did."""
     keys = {key for size in (-1, 0, 1) for key in _halves(word, len(word) + size)}
-    return sorted(keys)
+    if len(word) >= MIN_TWO_TYPOS:
+        lengths = range(max(len(word) - 2, MIN_PARTS), len(word) + 3)
+        keys |= {key for size in lengths for at in range(-2, 3) for key in _parts(word, size, at)}
+    return keys
 
 
 def may_be_typo(word: str) -> bool:
@@ -97,6 +105,22 @@ def words_beginning(beginning: str, found: Iterable[str], *, limit: int = 5) -> 
 
 def _beginnings(word: str) -> Iterable[str]:
     return (f"<{word[:size]}" for size in range(MIN_BEGINNING, min(len(word), MAX_BEGINNING) + 1))
+
+
+def _parts(word: str, length: int, shift: int) -> tuple[str, str, str]:
+    """The first third, the last, and what is between them.
+
+    Args:
+        word: Gives the letters.
+        length: Of the word whose keys these would be.
+        shift: How many letters later the part between them is.
+    """
+    third = length // 3
+    return (
+        f"{length}^{word[:third]}",
+        f"{length}${word[-third:]}",
+        f"{length}~{word[third + shift : length - third + shift]}",
+    )
 
 
 def _halves(word: str, length: int) -> tuple[str, str, str]:

@@ -15,12 +15,13 @@ POINT = "\u02d1"
 """A letter to tokenizers that stands in no text: between the numbers of `2.10.1`, and
 before the code of a mark that is no accent.
 """
-IDEOGRAPH = re.compile(
-    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-"""Han, Hiragana and Katakana."""
+_HAN_AND_KANA = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+IDEOGRAPH, IDEOGRAPHS = re.compile(_HAN_AND_KANA), re.compile(f"{_HAN_AND_KANA}{{2,}}")
+"""One, or several, of Han, Hiragana and Katakana."""
 Word = tuple[str, int, int]
 
+PROLONGED = "ー"
+"""Makes the sound before it longer; by itself it is nothing."""
 HANGUL = re.compile("[\uac00-\ud7a3]{2,}")
 CODE = re.compile(r"([^\W\d_]{2,})(\d{2,})")
 """Letters, then digits."""
@@ -66,7 +67,8 @@ def parts(word: str) -> list[str]:
     found: list[str] = []
     for run in _runs(word):
         if IDEOGRAPH.search(run):
-            found += [part for part in IDEOGRAPH.sub(r" \g<0> ", run).split() if part]
+            parted = IDEOGRAPH.sub(r" \g<0> ", run).split()
+            found += [part for part in parted if part != PROLONGED]
         elif HANGUL.fullmatch(run):
             found += [run[i : i + 2] for i in range(len(run) - 1)]
         else:
@@ -74,6 +76,16 @@ def parts(word: str) -> list[str]:
             if code := CODE.fullmatch(run):
                 found += code.groups()
     return found
+
+
+def pairs(word: str) -> list[str]:
+    """The ideographs of a word that stand side by side, two and two.
+
+    >>> pairs("会社員"), pairs("社")
+    (['会社', '社員'], [])
+    """
+    runs = (run for whole in _runs(word) for run in IDEOGRAPHS.findall(whole))
+    return [run[i : i + 2] for run in runs for i in range(len(run) - 1)]
 
 
 def compound(words: Sequence[str]) -> str | None:

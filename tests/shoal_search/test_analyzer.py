@@ -67,6 +67,10 @@ def test_one_spelling_has_a_term_of_the_other(one: str, other: str, analyzer: An
     assert set(analyzer.stems(other.upper())) & found
 
 
+def test_a_long_sound_is_no_word(analyzer: Analyzer) -> None:
+    assert not set(analyzer.stems("ラーメン")) & set(analyzer.stems("タワー"))
+
+
 @pytest.mark.parametrize("one, other", [("मेल", "माल"), ("ก่อน", "กอน"), ("が", "か"), ("हूँ", "हू")])
 def test_marks_that_make_another_word_are_kept(one: str, other: str) -> None:
     assert set(Analyzer("german").stems(one)) != set(Analyzer("german").stems(other))
@@ -88,8 +92,9 @@ def test_tokens_stand_where_they_say(text: str) -> None:
         assert stem == "" or stem in ANALYZER.stems(text[start:end])
 
 
-def test_scripts_without_spaces_are_split_into_characters(analyzer: Analyzer) -> None:
-    assert analyzer.stems("产品路线图") == ["产", "品", "路", "线", "图"]
+def test_scripts_without_spaces_are_split_into_characters_and_pairs(analyzer: Analyzer) -> None:
+    assert set(analyzer.stems("产品")) == {"产", "品", "产品"}
+    assert analyzer.words("产品路线图") == ["产", "品", "路", "线", "图"]
 
 
 def test_another_language_has_its_own_stems() -> None:

@@ -202,6 +202,55 @@ async def test_mistyped_and_begun_words_are_found(
         assert correction["typed"] in q
 
 
+async def test_a_word_like_others_of_newer_items_is_corrected(api: Opener, item: Make) -> None:
+    newer = [
+        item(f"x{i}", f"Facet filler {i}", updated_at="2026-11-21T10:00:00Z") for i in range(60)
+    ]
+    async with api() as client:
+        await add(client, item("1", "The whole family", title="Attachment"), *newer)
+        for q in ("famiy", "famill", "faxily", "atachmentt", "attahcmemt"):
+            for sort in ("relevance", "updated_at"):
+                answer = await client.get("/search", params={"q": q, "sort": sort})
+                assert answer.json()["hits"][0]["id"] == "1", (q, sort)
+                assert [c["typed"] for c in answer.json()["corrections"]] == [q]
+
+
+async def test_ideographs_in_another_order_are_another_word(api: Opener, item: Make) -> None:
+    async with api() as client:
+        await add(
+            client,
+            item("1", "会社の社会科見学。", title="会社"),
+            item("2", "社会の問題。", title="社会", updated_at="2026-11-21T10:00:00Z"),
+        )
+        for q, first in (("会社", "1"), ("社会", "2")):
+            assert (await ids(client, q))[0] == first
+        assert await ids(client, "会社", sort="updated_at") == ["1"]
+        found = (await client.get("/search", params={"q": "会社"})).json()["hits"]
+        assert {hit["id"]: hit["highlights"]["title"] for hit in found} == {"1": [[0, 2]], "2": []}
+
+
+async def test_pasted_hyphens_exclude_nothing(api: Opener, item: Make) -> None:
+    async with api() as client:
+        await add(
+            client,
+            item("1", "tar -xzf fails on archive"),
+            item("2", "An archive of tar"),
+            item("3", "tar xzf fails"),
+        )
+        assert set(await ids(client, "Tar  -xzf fails")) == {"1", "2", "3"}
+        assert await ids(client, "archive -xzf") == ["2"]
+        assert await ids(client, "tar -fails") == ["2"]
+
+
+async def test_a_snippet_shows_the_words_that_were_typed(api: Opener, item: Make) -> None:
+    text = " ".join(f"Chapter {n} discusses the red upload of a report." for n in range(300))
+    async with api() as client:
+        await add(client, item("1", text), item("2", "A poem"))
+        for q in ("147", "Chapter 212"):
+            (hit,) = (await client.get("/search", params={"q": q, "limit": 1})).json()["hits"]
+            assert q.split()[-1] in hit["snippet"]
+
+
 async def test_corrections_use_only_words_that_the_asker_may_see(api: Opener, item: Make) -> None:
     async with api() as client:
         await add(client, item("1", "layoffs", board_id="closed"), item("2", "budget"))
@@ -289,6 +338,9 @@ async def test_filters_on_metadata(api: Opener, item: Make, filters: list[str], 
         {"filter": "status=done"},
         {"filter": "metadata.status"},
         {"filter": "metadata.size>=[1]"},
+        {"filter": "metadata.size==1"},
+        {"filter": "metadata.size=>1"},
+        {"filter": "metadata.size<>1"},
         {"filter": "metadata.size=[[1]]"},
         {"filter": "metadata.size=[]"},
         {"filter": "metadata.size=18446744073709551616"},

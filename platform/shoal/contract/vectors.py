@@ -107,7 +107,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows of a listing, and where it goes on: None after the last."""
+    """Some rows of a listing, and where it goes on: None after the last.
+
+    Do not change the values of rows: other answers may have the same objects.
+    """
 
     rows: list[dict[str, Any]]
     next: str | None
