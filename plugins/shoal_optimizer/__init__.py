@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from shoal import Backend, Capability, Scaling, Services, Stream, TenantContext, hookimpl
+from shoal import (
+    Backend,
+    Capability,
+    Job,
+    JobContext,
+    Scaling,
+    Services,
+    Stream,
+    TenantContext,
+    hookimpl,
+)
 
 from .assignment.problem import Assignment
 from .assignment.solve import solve_assignment
@@ -38,6 +48,18 @@ async def _apply_events(ctx: TenantContext, events: "Sequence[Event]") -> None:
     await apply_events(ctx, events)
 
 
+def _commands() -> Any:
+    from .commands import app
+
+    return app
+
+
+async def _check_assignments(job: JobContext) -> dict[str, int]:
+    from .assignments import check_everybody
+
+    return {"broken": sum([await check_everybody(ctx) for ctx in job.tenants])}
+
+
 async def _draw_page(page: "PageContext") -> None:
     from .page import draw
 
@@ -66,6 +88,15 @@ def shoal_capabilities() -> Sequence[Capability]:
                     _apply_events,
                 )
             ],
+            jobs=[
+                Job(
+                    "assignments",
+                    _check_assignments,
+                    summary="Marks assignments that break the parameters of today.",
+                    cron="23 * * * *",
+                )
+            ],
+            commands=_commands,
             page=_draw_page,
         )
     ]

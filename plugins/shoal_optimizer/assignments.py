@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from shoal import Conflict, Event, TenantContext
+from shoal import Conflict, Event, TenantContext, off_loop
 
 from .calendar import Calendar
 from .parameters import OptimizerParameters
@@ -40,12 +40,8 @@ async def check_assignments(ctx: TenantContext, people: Collection[str]) -> None
             if raw is not None
         }
         parameters = ctx.parameters(OptimizerParameters)
-        marked = {
-            task.id: task.model_copy(
-                update={"broken": broken_rules(task, known, list(tasks.values()), parameters)}
-            )
-            for task in concerned
-        }
+        judged = await off_loop(_judge, concerned, known, list(tasks.values()), parameters)
+        marked = {task.id: task.model_copy(update={"broken": broken}) for task, broken in judged}
         marked = {id: task for id, task in marked.items() if task.broken != tasks[id].broken}
         if not marked:
             return
@@ -58,6 +54,27 @@ async def check_assignments(ctx: TenantContext, people: Collection[str]) -> None
         return
 
 
+async def check_everybody(ctx: TenantContext) -> int:
+    """Check every assignment; how many are broken.
+
+    Changed parameters are noticed by this only.
+    """
+    assigned = await RecordStore(ctx).get_all("assigned")
+    tasks = [Task.model_validate_json(raw) for raw in assigned.values()]
+    await check_assignments(ctx, {person for task in tasks for person in task.team})
+    assigned = await RecordStore(ctx).get_all("assigned")
+    return sum(bool(Task.model_validate_json(raw).broken) for raw in assigned.values())
+
+
+def _judge(
+    concerned: Sequence[Task],
+    people: dict[str, Person],
+    assigned: Sequence[Task],
+    parameters: OptimizerParameters,
+) -> list[tuple[Task, tuple[str, ...]]]:
+    return [(task, broken_rules(task, people, assigned, parameters)) for task in concerned]
+
+
 def broken_rules(
     task: Task,
     people: dict[str, Person],
@@ -68,19 +85,21 @@ def broken_rules(
 
     It is looked at as of its assignment, so that the passing of time breaks nothing.
     """
-    begun, end = task.committed_window(datetime.now(UTC))
-    if end <= datetime.now(UTC):
+    now = datetime.now(UTC)
+    if task.deadline <= now:
         return task.broken
     gone = [f"{id} was deleted" for id in task.team if id not in people]
     team = [people[id] for id in task.team if id in people]
     theirs = [other for other in assigned if not set(other.team).isdisjoint(task.team)]
-    calendar = Calendar(team, theirs, begun)
+    calendar = Calendar(team, theirs, task.assigned_at or now)
     alone = task.model_copy(
         update={"estimated_hours": task.estimated_hours * len(team) / len(task.team)}
     )
     found = find_violations(alone, calendar, Matcher(parameters.similarity), parameters)
     if gone:  # The rest of the team is judged by its own time only.
         found = [violation for violation in found if violation.rule in ("workload", "availability")]
+    if parameters.accept_similar:  # That takes embeddings, which only a solve has.
+        found = [violation for violation in found if violation.rule != "skill"]
     broken = [violation.message for violation in found if violation.key not in task.waived]
     return tuple([*gone, *broken][:MAX_BROKEN])
 

@@ -5,7 +5,7 @@ from typing import Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, with_config
 from typing_extensions import TypedDict
 
-from .records import Person, Task
+from .records import Outcome, Person, Task
 from .skills import How
 from .team.conflicts import Conflict
 from .team.relaxations import Relaxation
@@ -21,6 +21,11 @@ class Body(BaseModel):
 
 class People(Body):
     people: list[Person]
+    cursor: str | None
+
+
+class Outcomes(Body):
+    outcomes: list[Outcome]
     cursor: str | None
 
 
@@ -50,6 +55,7 @@ class CandidateRow(Body):
     skill_match: float
     availability: float
     past_success: float
+    experience: float
     workload: float
     skills: list[SkillFitRow]
 
@@ -67,7 +73,7 @@ class Member(CandidateRow):
     role: Literal["lead", "support"]
     covers: list[str]
     hours: float
-    workload_after: float
+    workload_after: float | None
     similar_tasks: int
     days_early: float
     reasons: list[str]
@@ -88,11 +94,14 @@ class Amount(Body):
 
 
 class TeamWorkload(Body):
-    """Workloads after the assignment: mean, highest, and highest minus lowest."""
+    """Workloads after the assignment: mean, highest, and highest minus lowest.
 
-    combined: float
-    highest: float
-    spread: float
+    Null where a team was assigned by hand and somebody has no time in the window.
+    """
+
+    combined: float | None
+    highest: float | None
+    spread: float | None
     unit: str
 
 
@@ -157,7 +166,8 @@ class Recommendation(TypedDict):
     With a team it has `lead` to `trade_offs`, in an impossible task `conflict` and
     `relaxations`, after a decision `decided`, `by` and `committed` (person → hours),
     and after a manual assignment `violations`, `override` and `reason`. `root` is the
-    first of its alternatives, and `number` counts them. A repair of a broken assignment
+    first of its alternatives, and `number` counts them. `include` and `exclude` are the
+    people who had to be, and not to be, in the team. A repair of a broken assignment
     has `repairs`.
     """
 
@@ -172,6 +182,8 @@ class Recommendation(TypedDict):
     team: list[str]
     seconds: float
     root: str
+    include: list[str]
+    exclude: list[str]
     number: NotRequired[int]
     lead: NotRequired[str]
     members: NotRequired[list[Member]]
@@ -190,6 +202,23 @@ class Recommendation(TypedDict):
     violations: NotRequired[list[Violation]]
     override: NotRequired[bool]
     reason: NotRequired[str]
+
+
+class ListedRecommendation(Body):
+    id: str
+    task: str
+    state: Literal["proposed", "accepted", "assigned"]
+    created: str
+    status: Status
+    team: list[str]
+    objective: float | None
+    decided: str | None
+    by: str | None
+
+
+class Recommendations(Body):
+    recommendations: list[ListedRecommendation]
+    cursor: str | None
 
 
 class NoAlternative(Body):
@@ -301,6 +330,87 @@ class PlanRun(Body):
     created: str
     progress: Progress | None
     result: Plan | PlanFailure | None
+
+
+class ListedPlan(Body):
+    id: str
+    state: Literal["running", "done", "cancelled", "failed"]
+    created: str
+    by: str | None
+
+
+class Plans(Body):
+    plans: list[ListedPlan]
+    cursor: str | None
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ForecastRow(TypedDict):
+    """Hours of a week, and the load in percent; null without capacity.
+
+    `person` or `skill` is whose they are.
+    """
+
+    week: str
+    person: NotRequired[str]
+    skill: NotRequired[str]
+    total: NotRequired[str]
+    capacity_hours: float
+    base_hours: float
+    committed_hours: float
+    open_hours: float
+    load: float | None
+
+
+class Forecast(Body):
+    weeks: list[ForecastRow]
+    total: int
+    cursor: str | None
+
+
+class Scenarios(Body):
+    scenarios: list[str]
+
+
+class ConstraintSum(Body):
+    """What one constraint adds to the objective, and to that of the other plan."""
+
+    constraint: Literal[
+        "unassigned", "score", "rate", "workload", "collaboration", "changes", "balance"
+    ]
+    value: float
+    before: float | None
+    change: float | None
+
+
+class ScoreTerm(ConstraintSum):
+    """A part of it for one task, one person or both."""
+
+    task: str | None
+    person: str | None
+
+
+class PlanScore(Body):
+    plan: str
+    against: str | None
+    objective: float
+    constraints: list[ConstraintSum]
+    terms: list[ScoreTerm]
+    total: int
+    cursor: str | None
+
+
+class RefusedTask(Body):
+    task: str
+    why: str
+
+
+class AcceptedPlan(Body):
+    """The tasks that have their teams now, and those that no longer fit."""
+
+    plan: str
+    accepted: list[str]
+    refused: list[RefusedTask]
 
 
 class PlanState(Body):

@@ -168,6 +168,37 @@ class Calendar:
                 free[:, :, n] = self._free_of(n, starts, ends, limit, absences)
         return free
 
+    def committed_hours(self, starts: Sequence[datetime], ends: Sequence[datetime]) -> Floats:
+        """Hours of committed work in some spans, spread evenly over each one's window.
+
+        That is over the working time of its window, or where there is none, over the
+        window.
+
+        Args:
+            starts: When each span begins.
+            ends: When it ends.
+
+        Returns:
+            Shape (spans, people).
+        """
+        found = np.zeros((len(starts), len(self.people)))
+        since, until = _seconds(starts), _seconds(ends)
+        for n, mine in enumerate(self._commitments):
+            for work in mine:
+                first, last = days_around_seconds(work.start, work.end)
+                time = self._time(self.shifts[n].within(first, last), first, last)
+                begin, finish = (
+                    np.clip(since, work.start, work.end),
+                    np.clip(until, work.start, work.end),
+                )
+                parts = time.before(finish) - time.before(begin)
+                whole = time.before(np.array([work.start, work.end]))
+                total = float(whole[1] - whole[0])
+                if total <= 0:
+                    parts, total = finish - begin, work.end - work.start
+                found[:, n] += work.hours * np.asarray(parts) / total
+        return found
+
     def loads(
         self, start: datetime, end: datetime, limit: float, *, absences: bool = True
     ) -> Floats:

@@ -9,6 +9,9 @@ from .records import Person, Requirement, Task
 from .skills import Match, Matcher
 from .success import History
 
+YEARS_PER_DEGREE = 2
+"""Years of experience that each degree of a task's complexity asks for."""
+
 
 @dataclass(frozen=True)
 class SkillFit:
@@ -53,11 +56,13 @@ class Candidate:
 
     Attributes:
         person: Who.
-        score: The weighted sum of the three parts, in [0, 1] as they are.
+        score: The weighted sum of the four parts, in [0, 1] as they are.
         skill_match: The mean credit over the requirements; 1 when there are none.
         availability: The share of their capacity in the task's window that is not
             committed; 0 without any capacity there.
         past_success: On tasks of this type, see `success.History`.
+        experience: Their years of experience, of two for each degree of the task's
+            complexity; at most 1.
         load: Percent of their capacity in the task's window that is committed.
         skills: How each requirement is met, in the order of the task's.
     """
@@ -67,6 +72,7 @@ class Candidate:
     skill_match: float
     availability: float
     past_success: float
+    experience: float
     load: float
     skills: tuple[SkillFit, ...]
 
@@ -79,6 +85,7 @@ class Candidate:
             "skill_match": round(self.skill_match, 6),
             "availability": round(self.availability, 6),
             "past_success": round(self.past_success, 6),
+            "experience": round(self.experience, 6),
             "workload": round(self.load, 2),
             "skills": [
                 {
@@ -112,12 +119,17 @@ def score_candidates(
         calendar: Everyone to score, and the work that is committed.
         matcher: Matches required skills with those people have.
         history: Past success.
-        parameters: The three weights, which are divided by their sum.
+        parameters: The four weights, which are divided by their sum.
 
     Returns:
         One candidate for each person, in the calendar's order.
     """
-    weights = (parameters.skill_weight, parameters.availability_weight, parameters.success_weight)
+    weights = (
+        parameters.skill_weight,
+        parameters.availability_weight,
+        parameters.success_weight,
+        parameters.experience_weight,
+    )
     total = sum(weights)
     # Many people meet a requirement alike: one object for all of them.
     fits: dict[tuple[int, str | None, float], SkillFit] = {}
@@ -133,12 +145,10 @@ def score_candidates(
         skill_match = sum(skill.credit for skill in skills) / len(skills) if skills else 1.0
         availability = max(0.0, 1 - float(load) / 100) if capacity > 0 else 0.0
         success = history.success(person.id, task.type)
-        score = (
-            weights[0] * skill_match + weights[1] * availability + weights[2] * success
-        ) / total
-        found.append(
-            Candidate(person, score, skill_match, availability, success, float(load), skills)
-        )
+        experience = min(1.0, person.experience_years / (YEARS_PER_DEGREE * task.complexity))
+        parts = (skill_match, availability, success, experience)
+        score = sum(weight * part for weight, part in zip(weights, parts, strict=True)) / total
+        found.append(Candidate(person, score, *parts, float(load), skills))
     return found
 
 

@@ -1,10 +1,9 @@
 """Recommendations and decisions on them: accept, alternative, manual assignment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
@@ -16,15 +15,20 @@ from .inputs import PlanningInputs
 from .parameters import OptimizerParameters
 from .records import Person, Task
 from .skills import Matcher
-from .store import Change, RecordStore, encode, fingerprint
-from .tasks import get_task, is_writable
+from .store import Change, RecordStore, encode, fingerprint, new_id
+from .tasks import get_task, is_visible, is_writable, requirements_of, with_team
 from .team.rules import find_violations
 
+OF_SEARCH = ("trade_offs", "conflict", "relaxations")
+"""What a search tells and a team that is chosen by hand does not have."""
+BY_HAND = {"status": "unknown", "bound": None, "gap": None}
 MAX_ALTERNATIVES = 200
-REQUIREMENTS = {"type", "estimated_hours", "start", "deadline", "skills", "team_size"}
-"""The fields of a task that decide which team is the best."""
+Wishes = Mapping[str, Sequence[str]]
+"""`include` and `exclude`: who must, and who must not, be in a team."""
 INTERNAL = ("people_fingerprints", "task_fingerprint", "shown")
 """Fields of a stored recommendation that no answer contains."""
+LISTED = ("id", "task", "state", "created", "status", "team", "objective", "decided", "by")
+READ_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,51 @@ async def get_recommendation(ctx: TenantContext, id: str) -> Recommendation:
     return Recommendation(record, raw, *await get_task(ctx, record["task"]))
 
 
+async def list_recommendations(
+    ctx: TenantContext, task: str | None, before: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """What lists show of recommendations that the caller may see, the latest first.
+
+    Args:
+        ctx: The caller's context.
+        task: Only those for this task.
+        before: Only those made before the one of this id.
+        limit: The most rows.
+    """
+    store = RecordStore(ctx)
+    ids = [id for id in await store.ids("recommendations") if before is None or id < before]
+    rows: list[dict[str, Any]] = []
+    while ids and len(rows) < limit:
+        part, ids = ids[-READ_AT_ONCE:][::-1], ids[:-READ_AT_ONCE]
+        raws = filter(None, await store.get_many("recommendations", part))
+        records = [orjson.loads(raw) for raw in raws]
+        records = [record for record in records if task is None or record["task"] == task]
+        tasks = sorted({record["task"] for record in records})
+        boards = {
+            id: orjson.loads(raw)["board_id"]
+            for id, raw in zip(tasks, await store.get_many("tasks", tasks), strict=True)
+            if raw is not None
+        }
+        rows += [
+            {field: record.get(field) for field in LISTED}
+            for record in records
+            if record["task"] in boards and is_visible(ctx, boards[record["task"]])
+        ]
+    return rows[:limit]
+
+
 def public(record: Mapping[str, Any]) -> dict[str, Any]:
     """A recommendation as answers show it."""
     return {name: value for name, value in record.items() if name not in INTERNAL}
 
 
 async def recommend(
-    ctx: TenantContext, solver: Any, inputs: PlanningInputs, task: Task, task_raw: bytes
+    ctx: TenantContext,
+    solver: Any,
+    inputs: PlanningInputs,
+    task: Task,
+    task_raw: bytes,
+    wishes: Wishes,
 ) -> dict[str, Any]:
     """Recommend a team for a task.
 
@@ -73,6 +115,7 @@ async def recommend(
         inputs: The tenant's records.
         task: The task.
         task_raw: The same as it is stored.
+        wishes: Who must, and who must not, be in the team.
 
     Returns:
         The stored recommendation.
@@ -85,7 +128,9 @@ async def recommend(
     """
     if not task.broken:
         _check_open(task)
-    record = _new_record(task, inputs, await solver.recommend(inputs, task_raw))
+    _check_wishes(wishes, inputs)
+    answer = await solver.recommend(inputs, task_raw, (), wishes)
+    record = _new_record(task, inputs, {**answer, **wishes})
     if task.broken:
         record["repairs"] = _repairs(task.team, record["team"])
     record |= {"root": record["id"], "shown": [record["team"]] if record["team"] else []}
@@ -128,7 +173,12 @@ async def accept(
 
 
 async def suggest_alternative(
-    ctx: TenantContext, solver: Any, inputs: PlanningInputs, recommendation: Recommendation
+    ctx: TenantContext,
+    solver: Any,
+    inputs: PlanningInputs,
+    recommendation: Recommendation,
+    wishes: Wishes,
+    replaced: Sequence[str],
 ) -> dict[str, Any]:
     """Recommend the best team that was not shown before.
 
@@ -137,6 +187,10 @@ async def suggest_alternative(
         solver: The backend, see `solver.Solver`.
         inputs: The tenant's records.
         recommendation: Any of the task's chain of recommendations.
+        wishes: Who must, and who must not, be in the team, beside those that this
+            recommendation was made with.
+        replaced: Members of its team who must not be in the new one, while all others
+            must.
 
     Returns:
         The stored recommendation; with an empty team when there is no other.
@@ -155,12 +209,14 @@ async def suggest_alternative(
         return _no_alternative(
             record, "none", f"{MAX_ALTERNATIVES} teams were shown; there may be others"
         )
-    answer = await solver.recommend(inputs, recommendation.task_raw, shown)
+    wishes = _combined_wishes(record, wishes, replaced)
+    _check_wishes(wishes, inputs)
+    answer = await solver.recommend(inputs, recommendation.task_raw, shown, wishes)
     if not answer["team"]:
         if answer["status"] == "infeasible":
             return _no_alternative(record, "none", "no other team satisfies the constraints")
         return _no_alternative(record, "unknown", "no other team was found in time")
-    new = _new_record(task, inputs, answer)
+    new = _new_record(task, inputs, {**answer, **wishes})
     new |= {"root": root.record["id"], "number": len(shown) + 1}
     if task.broken:
         new["repairs"] = _repairs(task.team, new["team"])
@@ -177,6 +233,7 @@ async def suggest_alternative(
 
 async def assign(
     ctx: TenantContext,
+    solver: Any,
     inputs: PlanningInputs,
     recommendation: Recommendation,
     team: Sequence[str],
@@ -187,6 +244,7 @@ async def assign(
 
     Args:
         ctx: The caller's context.
+        solver: The backend, see `solver.Solver`.
         inputs: The tenant's records.
         recommendation: The recommendation that it replaces.
         team: The ids of the team.
@@ -202,7 +260,7 @@ async def assign(
     """
     record = recommendation.record
     details: dict[str, Any] = {}
-    if record["state"] != "assigned" or record["team"] != list(team):
+    if record["state"] != "assigned" or set(record["team"]) != set(team):
         _check_proposed(record)
         raws = await RecordStore(ctx).get_many("people", list(team))
         people = _parse_people(team, raws)
@@ -210,8 +268,11 @@ async def assign(
         if violations and not override:
             raise _violated(violations)
         details = {"violations": violations, "override": bool(violations), "reason": reason}
-        change = {"state": "assigned", "team": list(team), **details}
-        record = await _commit(ctx, inputs, recommendation, team, raws, change)
+        described = await solver.describe(inputs, recommendation.task_raw, list(team))
+        change = {**described, **BY_HAND, "state": "assigned", **details}
+        left = {name: value for name, value in record.items() if name not in OF_SEARCH}
+        chosen = replace(recommendation, record=left)
+        record = await _commit(ctx, inputs, chosen, team, raws, change)
     await _append_event(ctx, "optimizer.assigned", record, details)
     return record
 
@@ -224,6 +285,29 @@ def team_violations(
     matcher = Matcher(parameters.similarity, inputs.vectors)
     calendar = Calendar(people, inputs.assigned_to({p.id for p in people}), inputs.now)
     return [asdict(violation) for violation in find_violations(task, calendar, matcher, parameters)]
+
+
+def _combined_wishes(
+    record: Mapping[str, Any], wishes: Wishes, replaced: Sequence[str]
+) -> dict[str, list[str]]:
+    """The latest wish about a person counts."""
+    if strangers := [id for id in replaced if id not in record["team"]]:
+        raise Invalid.at("replace", f"{', '.join(strangers)}: not in this recommendation's team")
+    kept = [id for id in record["team"] if replaced and id not in replaced]
+    include, exclude = [*wishes["include"], *kept], [*wishes["exclude"], *replaced]
+    return {
+        "include": [*include, *(id for id in record["include"] if id not in {*include, *exclude})],
+        "exclude": [*exclude, *(id for id in record["exclude"] if id not in {*include, *exclude})],
+    }
+
+
+def _check_wishes(wishes: Wishes, inputs: PlanningInputs) -> None:
+    known = set(inputs.ids)
+    for field, ids in wishes.items():
+        if unknown := [id for id in ids if id not in known]:
+            raise Invalid.at(field, f"unknown people: {', '.join(unknown)}")
+    if both := sorted(set(wishes["include"]) & set(wishes["exclude"])):
+        raise Invalid.at("include", f"{', '.join(both)}: also in exclude")
 
 
 def _check_open(task: Task) -> None:
@@ -240,7 +324,7 @@ def _new_record(task: Task, inputs: PlanningInputs, answer: Mapping[str, Any]) -
     """A recommendation as it is stored, without its place in a chain."""
     team = set(answer["team"])
     return {
-        "id": uuid4().hex,
+        "id": new_id(),
         "task": task.id,
         "state": "proposed",
         "created": datetime.now(UTC).isoformat(),
@@ -250,7 +334,7 @@ def _new_record(task: Task, inputs: PlanningInputs, answer: Mapping[str, Any]) -
             for id, raw in zip(inputs.ids, inputs.people, strict=True)
             if id in team
         },
-        "task_fingerprint": _task_fingerprint(task),
+        "task_fingerprint": requirements_of(task),
     }
 
 
@@ -259,15 +343,10 @@ def _no_alternative(record: Mapping[str, Any], status: str, message: str) -> dic
     return {**kept, "status": status, "team": [], "message": message}
 
 
-def _task_fingerprint(task: Task) -> str:
-    """What the task requires: a new title does not change it."""
-    return fingerprint(encode(task.model_dump(mode="json", include=REQUIREMENTS)))
-
-
 def _check_unchanged(recommendation: Recommendation, people: Sequence[bytes | None]) -> None:
     """Raise Conflict when the task's requirements or the team have changed since."""
     record, task = recommendation.record, recommendation.task
-    if record["task_fingerprint"] != _task_fingerprint(task):
+    if record["task_fingerprint"] != requirements_of(task):
         raise _changed([task.id], ["task"])
     changed = [
         id
@@ -338,17 +417,9 @@ async def _commit(
     if now >= task.deadline:
         raise Conflict(f"the deadline of task {task.id!r} has passed: {task.deadline.isoformat()}")
     changes = [Change("people", id, raw, raw) for id, raw in zip(team, people, strict=True)]
-    assigned = task.model_copy(
-        update={
-            "state": "assigned",
-            "team": tuple(team),
-            "assigned_at": now,
-            "broken": (),
-            "waived": tuple(
-                f"{row['rule']}:{row['subject']}" for row in change.get("violations", ())
-            ),
-        }
-    )
+    waived = [f"{row['rule']}:{row['subject']}" for row in change.get("violations", ())]
+    # As of the moment at which the team was judged, so that it has the same time.
+    assigned = with_team(task, team, inputs.now, waived)
     hours = round(task.estimated_hours / len(team), 2)
     decision = {
         "decided": now.isoformat(),

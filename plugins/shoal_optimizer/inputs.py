@@ -1,7 +1,7 @@
 """What a solve needs of a tenant, cached by the version of its records."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +16,8 @@ from .skills import normalize_skill
 from .store import RecordStore
 
 MAX_TENANTS = 16
+MAX_MODELS = 10_000
+"""Tenants whose model is remembered."""
 MAX_NAMES = 5000
 """Names of skills that are embedded for one request."""
 EMBED_BATCH = 128
@@ -29,7 +31,8 @@ class PlanningInputs:
     """A tenant's records at a moment, as they travel to the solver.
 
     Attributes:
-        key: The tenant and the version of its records: a replica parses them once.
+        key: The tenant and the version of its records: a replica parses them once. In a
+            scenario also a digest of its people.
         ids: The ids of `people`.
         people: Raw JSON.
         outcomes: Raw JSON.
@@ -38,10 +41,11 @@ class PlanningInputs:
         parameters: The caller's parameters.
         now: The moment at which the work begins.
         vectors: Name of a skill → embedding.
+        model: The model that made the embeddings.
         success: (person, type of task) → past success from the feature store.
     """
 
-    key: tuple[str, int]
+    key: tuple[str | int, ...]
     ids: Sequence[str]
     people: Sequence[bytes]
     outcomes: Sequence[bytes]
@@ -50,6 +54,7 @@ class PlanningInputs:
     parameters: OptimizerParameters
     now: datetime
     vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    model: str = ""
     success: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def assigned_to(self, people: Collection[str]) -> list[Task]:
@@ -73,18 +78,34 @@ class InputsLoader:
     def __init__(self) -> None:
         self._records: OrderedDict[str, PlanningInputs] = OrderedDict()
         self._success: OrderedDict[Any, dict[str, float]] = OrderedDict()
-        self._vectors: OrderedDict[str, list[float]] = OrderedDict()
-        self._skills: tuple[tuple[str, int] | None, set[str]] = (None, set())
+        self._vectors: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
+        """By model and name."""
+        self._models: OrderedDict[str, tuple[str, datetime]] = OrderedDict()
+        """Tenant → the model that it had at a moment."""
+        self._skills: tuple[tuple[str | int, ...] | None, set[str]] = (None, set())
 
-    async def load(self, ctx: TenantContext, tasks: Sequence[bytes]) -> PlanningInputs:
-        """The inputs for these tasks (raw JSON)."""
-        inputs = await self._load_records(ctx)
+    async def load(
+        self,
+        ctx: TenantContext,
+        tasks: Sequence[bytes],
+        change: Callable[[PlanningInputs], PlanningInputs] = lambda inputs: inputs,
+    ) -> PlanningInputs:
+        """The inputs for these tasks (raw JSON).
+
+        Args:
+            ctx: The caller's context.
+            tasks: The tasks.
+            change: What a scenario makes of the records.
+        """
+        inputs = change(await self._load_records(ctx))
         parsed = [orjson.loads(raw) for raw in tasks]
         names = {normalize_skill(need["skill"]) for task in parsed for need in task["skills"]}
         types = {task["type"] for task in parsed}
+        model, vectors = await self._load_vectors(ctx, inputs, names)
         return replace(
             inputs,
-            vectors=await self._load_vectors(ctx, inputs, names),
+            vectors=vectors,
+            model=model,
             success=await self._load_success(ctx, inputs, types),
         )
 
@@ -136,22 +157,40 @@ class InputsLoader:
 
     async def _load_vectors(
         self, ctx: TenantContext, inputs: PlanningInputs, names: set[str]
-    ) -> dict[str, list[float]]:
-        """Embeddings of skills from `search`; none when it is not available."""
+    ) -> tuple[str, dict[str, list[float]]]:
+        """Embeddings of skills from `search`, and their model.
+
+        There are none when `search` is not available. The tenant's model is asked for
+        again at every STEP, so that no two models are compared for longer.
+        """
         search = ctx.as_service().capability("search")
         if search is None or not names:
-            return {}
+            return "", {}
         names = names | self._names_of_skills(inputs)
-        missing = sorted(name for name in names if name not in self._vectors)[:MAX_NAMES]
+        model, moment = self._models.get(ctx.tenant, ("", None))
+        missing = self._missing(model, names)
+        if not missing and moment != inputs.now:
+            missing = [min(names)]
         try:
-            for at in range(0, len(missing), EMBED_BATCH):
-                texts = missing[at : at + EMBED_BATCH]
+            while missing:
+                texts, missing = missing[:EMBED_BATCH], missing[EMBED_BATCH:]
                 answer = await search.embed(body={"texts": texts})
-                self._vectors.update(zip(texts, answer["vectors"], strict=True))
+                rows = zip(texts, answer["vectors"], strict=True)
+                self._vectors.update({(answer["model"], name): vector for name, vector in rows})
+                if answer["model"] != model:
+                    model = answer["model"]
+                    missing = self._missing(model, names)
+            self._models[ctx.tenant] = (model, inputs.now)
         except ShoalError:
             pass  # Skills then match by word and synonym.
         _shrink(self._vectors, 4 * MAX_NAMES)
-        return {name: self._vectors[name] for name in sorted(names) if name in self._vectors}
+        _shrink(self._models, MAX_MODELS)
+        found = ((name, self._vectors.get((model, name))) for name in sorted(names))
+        return model, {name: vector for name, vector in found if vector is not None}
+
+    def _missing(self, model: str, names: set[str]) -> list[str]:
+        """Names without an embedding by a model."""
+        return sorted(name for name in names if (model, name) not in self._vectors)[:MAX_NAMES]
 
     def _names_of_skills(self, inputs: PlanningInputs) -> set[str]:
         """The names of all people's skills; those of the last inputs are cached."""

@@ -22,6 +22,7 @@ from shoal import (
 )
 
 from .assignments import check_assignments
+from .exchange import read_todos
 from .outcomes import hidden_outcomes, store_outcomes, with_id
 from .records import DEFAULT_LEVEL, Outcome, Person, Task
 from .store import Kind, RecordStore, encode
@@ -40,11 +41,14 @@ MODELS: dict[Kind, type[AnyRecord]] = {"people": Person, "tasks": Task, "outcome
 def read_records(body: bytes, content_type: str) -> list[Any]:
     """Read the rows of a request's body, see `shoal.read_rows`.
 
-    In CSV skills may be written `Python:4; Rust:2` and people `ana; bo`. A header with
-    semicolons separates cells by semicolons, as spreadsheets do where the comma is the
-    decimal mark.
+    A calendar's to-dos are rows of tasks. In CSV skills may be written
+    `Python:4; Rust:2` and people `ana; bo`. A header with semicolons separates cells
+    by semicolons, as spreadsheets do where the comma is the decimal mark.
     """
-    if content_type.partition(";")[0].strip().casefold() != "text/csv":
+    media_type = content_type.partition(";")[0].strip().casefold()
+    if media_type == "text/calendar":
+        return list(read_todos(body, MAX_ROWS))
+    if media_type != "text/csv":
         return read_rows(body, content_type, limit=MAX_ROWS)
     header = body.partition(b"\n")[0]
     if b";" in header and b"," not in header:
@@ -170,7 +174,7 @@ def _with_commas(body: bytes) -> bytes:
     return written.getvalue().encode()
 
 
-def _split_lists(row: dict[str, Any]) -> dict[str, Any]:
+def _split_lists(row: dict[str, Any]) -> dict[str, Any] | RowError:
     """A row of CSV with its lists, which are separated by semicolons."""
     lists = {
         name: [part.strip() for part in row[name].split(";") if part.strip()]
@@ -182,5 +186,7 @@ def _split_lists(row: dict[str, Any]) -> dict[str, Any]:
             part.rpartition(":") if ":" in part else (part, "", DEFAULT_LEVEL)
             for part in lists["skills"]
         )
+        if any(":" in part.rpartition(":")[0] for part in lists["skills"]):
+            return RowError(f"skills: {row['skills']!r} is not of the form 'Python:4; Rust:2'")
         return {**row, **lists, "skills": {skill.strip(): level for skill, _, level in pairs}}
     return {**row, **lists}

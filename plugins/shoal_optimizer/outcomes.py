@@ -1,13 +1,16 @@
 """Outcomes: what follows from a finished task."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
 
 from shoal import Event, TenantContext, off_loop
 
 from .assignments import SOURCE
 from .records import Outcome, Task
 from .store import RecordStore, encode, fingerprint
-from .tasks import finish_tasks, is_writable
+from .tasks import finish_tasks, is_visible, is_writable
 
 EVENT_BATCH = 200
 
@@ -49,8 +52,30 @@ async def hidden_outcomes(ctx: TenantContext, outcomes: Mapping[str, Outcome]) -
     }
 
 
-async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> None:
-    """Store outcomes, finish their tasks and append an event for everyone involved."""
+async def visible_outcomes(
+    ctx: TenantContext, rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Those outcomes that the caller may see: of a task that they see.
+
+    An outcome without a stored task is the whole tenant's.
+    """
+    if ctx.boards is None and ctx.may("read:tenant"):
+        return list(rows)
+    ids = sorted({row["task"] for row in rows})
+    boards = {
+        id: orjson.loads(raw)["board_id"]
+        for id, raw in zip(ids, await RecordStore(ctx).get_many("tasks", ids), strict=True)
+        if raw is not None
+    }
+    return [row for row in rows if is_visible(ctx, boards.get(row["task"]))]
+
+
+async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Store outcomes, finish their tasks and append an event for everyone involved.
+
+    Returns:
+        The outcomes as they are stored.
+    """
     outcomes = await _with_types(ctx, outcomes)
     ctx.usage.require("events", len(outcomes))
     await RecordStore(ctx).put("outcomes", await off_loop(_encoded, outcomes))
@@ -60,6 +85,7 @@ async def store_outcomes(ctx: TenantContext, outcomes: Sequence[Outcome]) -> Non
         events = [_event(*each) for each in involved[at : at + EVENT_BATCH]]
         await ctx.stores.events.append(events)
     ctx.usage.add("events", len(outcomes))
+    return outcomes
 
 
 async def _with_types(ctx: TenantContext, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -12,6 +12,7 @@ class OptimizerParameters(Parameters):
     skill_weight: float = Field(0.5, ge=0, le=1)
     availability_weight: float = Field(0.3, ge=0, le=1)
     success_weight: float = Field(0.2, ge=0, le=1)
+    experience_weight: float = Field(0, ge=0, le=1)
     # Weights of a team's objective.
     score_importance: float = Field(1.0, ge=0, le=10)
     cost_importance: float = Field(0.3, ge=0, le=10)
@@ -38,8 +39,10 @@ class OptimizerParameters(Parameters):
 
     @model_validator(mode="after")
     def _check_weights(self) -> "OptimizerParameters":
-        if self.skill_weight + self.availability_weight + self.success_weight <= 0:
+        weights = ("skill", "availability", "success", "experience")
+        if not any(getattr(self, f"{name}_weight") for name in weights):
             raise ValueError(
-                "one of skill_weight, availability_weight and success_weight must be above 0"
+                "one of skill_weight, availability_weight, success_weight and "
+                "experience_weight must be above 0"
             )
         return self

@@ -1,5 +1,6 @@
 """The HTTP operations on people, tasks and outcomes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -20,10 +21,10 @@ from shoal import (
     write_cursor,
 )
 
-from .bodies import People, Tasks
+from .bodies import Outcomes, People, Tasks
 from .intake import MAX_ROWS, put_people, read_records, store_records, validate_record
 from .intake import delete_person as remove_person
-from .outcomes import hidden_outcomes, store_outcomes, with_id
+from .outcomes import hidden_outcomes, store_outcomes, visible_outcomes, with_id
 from .records import Outcome, Person, Task
 from .responses import json_response, raw_response
 from .store import Kind, RecordStore, encode
@@ -38,7 +39,8 @@ router = APIRouter()
 
 def record_body(model: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
     """OpenAPI of a body that the handler reads itself."""
-    return rows_body(model.model_json_schema(), MAX_ROWS if many else 1, "text/csv")
+    more = ("text/csv", "text/calendar") if model is Task and many else ("text/csv",)
+    return rows_body(model.model_json_schema(), MAX_ROWS if many else 1, *more)
 
 
 @router.get("/people", responses={200: {"model": People}})
@@ -111,7 +113,7 @@ async def list_tasks(
 async def add_tasks(
     request: Request, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
 ) -> Response:
-    """Create or replace tasks: a JSON array, NDJSON, or CSV with a header."""
+    """Create or replace tasks: a JSON array, NDJSON, CSV, or to-dos of iCalendar."""
     return json_response((await store_records(ctx, "tasks", await _rows(request))).response())
 
 
@@ -174,6 +176,61 @@ async def add_outcomes(
     return json_response({"accepted": 1, "rejected": []})
 
 
+@router.get("/outcomes", responses={200: {"model": Outcomes}})
+async def list_outcomes(
+    task: Identifier | None = None,
+    person: Identifier | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    ctx: TenantContext = Depends(requires("read:boards")),
+) -> Response:
+    """List outcomes by id: of a task, of a person, or all."""
+    wanted = {"task": task, "people": person}
+    return await _list(ctx, "outcomes", limit, cursor, wanted)
+
+
+@router.get("/outcomes/{id}", responses={200: {"model": Outcome}})
+async def get_outcome(
+    id: Identifier, ctx: TenantContext = Depends(requires("read:boards"))
+) -> Response:
+    """Get an outcome."""
+    raw = await RecordStore(ctx).get("outcomes", id)
+    if raw is None or not await visible_outcomes(ctx, [orjson.loads(raw)]):
+        raise _outcome_not_found(id)
+    return raw_response(raw)
+
+
+@router.put(
+    "/outcomes/{id}",
+    openapi_extra=record_body(Outcome),
+    responses={200: {"model": Outcome}, 404: {}, 409: {}},
+)
+async def put_outcome(
+    id: Identifier,
+    request: Request,
+    ctx: TenantContext = Depends(requires("write:boards", others="write:tenant")),
+) -> Response:
+    """Create or correct an outcome."""
+    outcome = validate_record(Outcome, await _single_row(request), id)
+    if await hidden_outcomes(ctx, {id: outcome}):
+        raise _outcome_not_found(id)
+    [stored] = await store_outcomes(ctx, [outcome])
+    return raw_response(encode(stored))
+
+
+@router.delete("/outcomes/{id}", status_code=204)
+async def delete_outcome(
+    id: Identifier, ctx: TenantContext = Depends(requires("write:boards", others="write:tenant"))
+) -> None:
+    """Delete an outcome, which then counts for nobody; its task stays done."""
+    store = RecordStore(ctx)
+    raw = await store.get("outcomes", id)
+    outcome = None if raw is None else Outcome.model_validate_json(raw)
+    if outcome is None or await hidden_outcomes(ctx, {id: outcome}):
+        raise _outcome_not_found(id)
+    await store.delete("outcomes", id)
+
+
 async def _rows(request: Request) -> list[Any]:
     content_type = request.headers.get("content-type", "")
     return await off_loop(read_records, await request.body(), content_type)
@@ -186,14 +243,37 @@ async def _single_row(request: Request) -> Any:
     return rows[0]
 
 
-async def _list(ctx: TenantContext, kind: Kind, limit: int, cursor: str | None) -> Response:
-    """A page of the records that the caller may see, by id."""
+async def _list(
+    ctx: TenantContext,
+    kind: Kind,
+    limit: int,
+    cursor: str | None,
+    wanted: Mapping[str, str | None] | None = None,
+) -> Response:
+    """A page of the records that the caller may see, by id.
+
+    Of `wanted` (field → value) those are listed that have the value or contain it.
+    """
     after = read_cursor(f"optimizer.{kind}", cursor, str) or ""
     stored = await RecordStore(ctx).get_all(kind)
     rows = [orjson.loads(raw) for id, raw in stored.items() if id > after]
-    rows = [row for row in rows if is_visible(ctx, row.get("board_id"))]
+    for field, value in (wanted or {}).items():
+        if value is not None:
+            rows = [row for row in rows if value in _values(row[field])]
+    if kind == "outcomes":
+        rows = await visible_outcomes(ctx, rows)
+    else:
+        rows = [row for row in rows if is_visible(ctx, row.get("board_id"))]
     more = write_cursor(f"optimizer.{kind}", rows[limit - 1]["id"]) if len(rows) > limit else None
     return json_response({kind: rows[:limit], "cursor": more})
+
+
+def _values(field: Any) -> list[Any]:
+    return field if isinstance(field, list) else [field]
+
+
+def _outcome_not_found(id: str) -> NotFound:
+    return NotFound(f"outcome {id!r} not found")
 
 
 def _person_not_found(id: str) -> NotFound:

@@ -1,14 +1,11 @@
-"""The HTTP operations that solve: candidates, recommendations and plans."""
+"""The HTTP operations on one task: candidates, recommendations and decisions."""
 
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shoal import (
-    Conflict,
     Cursor,
     Identifier,
     Invalid,
@@ -19,51 +16,35 @@ from shoal import (
     write_cursor,
 )
 
-from . import bodies, decisions, record_routes
-from .inputs import InputsLoader, PlanningInputs
-from .parameters import OptimizerParameters
-from .plan_runs import PlanRuns, cancel_run, read_run
+from . import bodies, decisions, exchange_routes, plan_routes, record_routes, scenario_routes
+from .checks import RequestBody, check_distinct, check_people
+from .inputs import InputsLoader
 from .record_routes import Limit
 from .records import Person
-from .responses import json_response
+from .responses import answers, json_response
 from .store import RecordStore
-from .tasks import get_task, is_visible
+from .tasks import get_task
 
-MAX_PEOPLE = 5000
-MAX_TASKS = 1000
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {}}
 
 
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+People = Annotated[list[Identifier], Field(max_length=50)]
 
 
-class Pin(Body):
-    task: Identifier
-    person: Identifier
-    pin: Literal["in", "out"] = "in"
+class Wishes(RequestBody):
+    """Who must, and who must not, be in the recommended team."""
+
+    include: People = Field([])
+    exclude: People = Field([])
 
 
-class PlanRequest(Body):
-    """Without `tasks`, all open ones are planned.
+class AlternativeWishes(Wishes):
+    """Also members to replace: the new team has all the others, and none of these."""
 
-    Changes to the teams in `previous` (task → team) have a cost. With `wait` false the
-    answer comes immediately, and the plan can be polled at /plans/{id}.
-    """
-
-    tasks: list[Identifier] | None = Field(None, max_length=MAX_TASKS)
-    pins: list[Pin] = Field([], max_length=2_000)
-    previous: dict[Identifier, Annotated[list[Identifier], Field(max_length=50)]] | None = Field(
-        None, max_length=MAX_TASKS
-    )
-    one_each: bool = Field(
-        False, description="At most one task for each person, one person for each task."
-    )
-    time_limit: float | None = Field(None, gt=0, le=300, description="Seconds.")
-    wait: bool = True
+    replace: People = Field([])
 
 
-class Assignment(Body):
+class Assignment(RequestBody):
     people: list[Identifier] = Field(min_length=1, max_length=50)
     override: bool = False
     reason: str = Field("", max_length=1000)
@@ -75,7 +56,6 @@ class OptimizerRoutes:
     def __init__(self, services: Services) -> None:
         self.solver = services.backend("solver")
         self.inputs = InputsLoader()
-        self.plans = PlanRuns(self.solver)
 
     async def candidates(
         self,
@@ -98,7 +78,10 @@ class OptimizerRoutes:
         )
 
     async def recommend(
-        self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
+        self,
+        id: Identifier,
+        body: Wishes | None = None,
+        ctx: TenantContext = Depends(requires("write:boards")),
     ) -> Response:
         """Recommend the best team for a task, proved and explained.
 
@@ -107,8 +90,9 @@ class OptimizerRoutes:
         """
         task, raw = await get_task(ctx, id)
         inputs = await self.inputs.load(ctx, [raw])
-        _check_size(inputs)
-        record = await decisions.recommend(ctx, self.solver, inputs, task, raw)
+        check_people(inputs)
+        wishes = (body or Wishes.model_validate({})).model_dump()
+        record = await decisions.recommend(ctx, self.solver, inputs, task, raw, wishes)
         return json_response(decisions.public(record))
 
     async def get_recommendation(
@@ -117,6 +101,21 @@ class OptimizerRoutes:
         """Get a recommendation and the decision on it."""
         recommendation = await decisions.get_recommendation(ctx, id)
         return json_response(decisions.public(recommendation.record))
+
+    async def list_recommendations(
+        self,
+        task: Identifier | None = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+        ctx: TenantContext = Depends(requires("read:boards")),
+    ) -> Response:
+        """List recommendations, of one task or of all, the latest first."""
+        before = read_cursor("optimizer.recommendations", cursor, str)
+        rows = await decisions.list_recommendations(ctx, task, before, limit + 1)
+        more = None
+        if len(rows) > limit:
+            more = write_cursor("optimizer.recommendations", rows[limit - 1]["id"])
+        return json_response({"recommendations": rows[:limit], "cursor": more})
 
     async def accept(
         self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
@@ -132,7 +131,10 @@ class OptimizerRoutes:
         return json_response(decisions.public(record))
 
     async def alternative(
-        self, id: Identifier, ctx: TenantContext = Depends(requires("write:boards"))
+        self,
+        id: Identifier,
+        body: AlternativeWishes | None = None,
+        ctx: TenantContext = Depends(requires("write:boards")),
     ) -> Response:
         """Recommend the next best team, never one that was shown before.
 
@@ -140,7 +142,11 @@ class OptimizerRoutes:
         """
         recommendation = await decisions.get_recommendation(ctx, id)
         inputs = await self.inputs.load(ctx, [recommendation.task_raw])
-        record = await decisions.suggest_alternative(ctx, self.solver, inputs, recommendation)
+        wishes = (body or AlternativeWishes.model_validate({})).model_dump()
+        replaced = wishes.pop("replace")
+        record = await decisions.suggest_alternative(
+            ctx, self.solver, inputs, recommendation, wishes, replaced
+        )
         return json_response(decisions.public(record))
 
     async def assign(
@@ -154,50 +160,19 @@ class OptimizerRoutes:
         422 when it violates a rule, with the amount; `override` assigns it anyway, and
         the violations are recorded.
         """
-        _check_distinct("people", body.people)
+        check_distinct("people", body.people)
         recommendation = await decisions.get_recommendation(ctx, id)
         inputs = await self.inputs.load(ctx, [recommendation.task_raw])
         record = await decisions.assign(
-            ctx, inputs, recommendation, body.people, body.override, body.reason
+            ctx,
+            self.solver,
+            inputs,
+            recommendation,
+            body.people,
+            body.override,
+            body.reason,
         )
         return json_response(decisions.public(record))
-
-    async def plan(
-        self,
-        body: PlanRequest | None = None,
-        ctx: TenantContext = Depends(requires("write:boards")),
-    ) -> Response:
-        """Plan tasks against all people together."""
-        body = body or PlanRequest.model_validate({})
-        tasks = await _tasks_to_plan(ctx, body)
-        inputs = await self.inputs.load(ctx, list(tasks.values()))
-        _check_size(inputs)
-        _check_pins(body.pins, tasks, set(inputs.ids))
-        options = body.model_dump(include={"pins", "previous", "one_each"})
-        options["time_limit"] = (
-            body.time_limit or ctx.parameters(OptimizerParameters).plan_time_limit
-        )
-        run = await self.plans.create(ctx, inputs, tasks, options)
-        if body.wait:
-            return json_response({"state": "done", **await self.plans.solve(ctx, run)})
-        self.plans.solve_in_background(ctx, run)
-        return json_response({"id": run.id, "state": "running"}, 202)
-
-    async def get_plan(
-        self,
-        id: Identifier,
-        ctx: TenantContext = Depends(requires("read:own", others="read:tenant")),
-    ) -> Response:
-        """Get a plan: state, progress (objective, bound, gap, seconds) and result."""
-        return json_response(await read_run(ctx, id))
-
-    async def cancel_plan(
-        self,
-        id: Identifier,
-        ctx: TenantContext = Depends(requires("write:own", others="write:tenant")),
-    ) -> Response:
-        """Cancel a running plan; it ends within a second with the best found so far."""
-        return json_response({"id": id, "state": await cancel_run(ctx, id)}, 202)
 
     async def check_team(
         self,
@@ -225,77 +200,23 @@ def routes(services: Services) -> APIRouter:
     """The capability's router."""
     handlers, router = OptimizerRoutes(services), APIRouter()
     router.include_router(record_routes.router)
-    recommendation = _answer(bodies.Recommendation)
+    router.include_router(scenario_routes.router)
+    router.include_router(exchange_routes.router)
+    router.include_router(plan_routes.routes(services, handlers.inputs))
+    recommendation = answers(bodies.Recommendation)
     decision = {**recommendation, **CONFLICT}
-    alternative = {**_answer(bodies.Recommendation | bodies.NoAlternative), **CONFLICT}
-    plan = {**_answer(bodies.FinishedPlan), **_answer(bodies.PlanState, 202)}
-    cancelled = {**_answer(bodies.PlanState, 202), **CONFLICT}
-    router.get("/tasks/{id}/candidates", responses=_answer(bodies.Candidates))(handlers.candidates)
+    alternative = {**answers(bodies.Recommendation | bodies.NoAlternative), **CONFLICT}
+    listed = answers(bodies.Recommendations)
+    router.get("/tasks/{id}/candidates", responses=answers(bodies.Candidates))(handlers.candidates)
     router.post("/tasks/{id}/recommendation", responses=decision)(handlers.recommend)
+    router.get("/recommendations", responses=listed)(handlers.list_recommendations)
     router.get("/recommendations/{id}", responses=recommendation)(handlers.get_recommendation)
     router.post("/recommendations/{id}/accept", responses=decision)(handlers.accept)
     router.post("/recommendations/{id}/alternative", responses=alternative)(handlers.alternative)
     router.post("/recommendations/{id}/assign", responses=decision)(handlers.assign)
-    router.post("/plan", responses={**plan, **CONFLICT, 404: {}})(handlers.plan)
-    router.get("/plans/{id}", responses=_answer(bodies.PlanRun))(handlers.get_plan)
-    router.delete("/plans/{id}", status_code=202, responses=cancelled)(handlers.cancel_plan)
     router.post(
         "/violations/{id}",
         openapi_extra={"x-shoal-safe": True},
-        responses=_answer(bodies.Violations),
+        responses=answers(bodies.Violations),
     )(handlers.check_team)
     return router
-
-
-def _answer(model: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": model}}
-
-
-async def _tasks_to_plan(ctx: TenantContext, body: PlanRequest) -> dict[str, bytes]:
-    """The named tasks, or every open one that the caller may see; id → raw JSON."""
-    if body.tasks is not None:
-        _check_distinct("tasks", body.tasks)
-        tasks = {id: await get_task(ctx, id) for id in body.tasks}
-        if closed := [id for id, (task, _) in tasks.items() if task.state != "open"]:
-            raise Conflict(f"not open: {', '.join(closed)}")
-        return {id: raw for id, (_, raw) in tasks.items()}
-    found = {}
-    for id, raw in (await RecordStore(ctx).get_all("tasks")).items():
-        row = orjson.loads(raw)
-        if row["state"] == "open" and is_visible(ctx, row["board_id"]):
-            found[id] = raw
-    if len(found) > MAX_TASKS:
-        raise Invalid(
-            f"{len(found):,} open tasks; at most {MAX_TASKS:,} can be planned together: "
-            "name some in `tasks`"
-        )
-    return found
-
-
-def _check_distinct(location: str, ids: Collection[str]) -> None:
-    if len(set(ids)) < len(ids):
-        raise Invalid(
-            f"{location} must be distinct",
-            errors=[{"location": location, "message": "must be distinct"}],
-        )
-
-
-def _check_pins(pins: list[Pin], tasks: Collection[str], people: Collection[str]) -> None:
-    errors: list[dict[str, Any]] = []
-    for n, pin in enumerate(pins):
-        for field, value, known in (("task", pin.task, tasks), ("person", pin.person, people)):
-            if value not in known:
-                message = f"{field} {value!r} is not in this plan"
-                errors.append({"location": f"pins.{n}.{field}", "message": message})
-    seen: dict[tuple[str, str], str] = {}
-    for n, pin in enumerate(pins):
-        if seen.setdefault((pin.task, pin.person), pin.pin) != pin.pin:
-            message = f"person {pin.person!r} is pinned both in and out of task {pin.task!r}"
-            errors.append({"location": f"pins.{n}", "message": message})
-    if errors:
-        raise Invalid(errors[0]["message"], errors=errors)
-
-
-def _check_size(inputs: PlanningInputs) -> None:
-    if len(inputs.people) > MAX_PEOPLE:
-        raise Invalid(f"{len(inputs.people):,} people; one solve takes at most {MAX_PEOPLE:,}")

@@ -3,6 +3,8 @@
 A common moment belongs to the earliest of the days on which its people's stretches
 start. A rule of hours a day holds on each day on which all of them work: a day on which
 somebody is absent does not count, and without a common day nothing is shared.
+Days count whole, so that a task may begin or end within one. But a team shares no more
+than it does in the window altogether, which matters for a window within one day.
 """
 
 from collections.abc import Sequence
@@ -21,9 +23,9 @@ class Overlap:
     """Working time that a team shares.
 
     Attributes:
-        hours: On the day with the least of it.
+        hours: On the day with the least of it, or in the whole window if that is less.
         days: How many days have any.
-        most: On the day with the most of it.
+        most: On the day with the most of it, or in the whole window if that is less.
     """
 
     hours: float
@@ -50,10 +52,7 @@ class Common:
 
 @lru_cache(maxsize=65_536)
 def overlap(shifts: frozenset[Shift], start: datetime, end: datetime) -> Overlap:
-    """The working time that these people share between two moments.
-
-    The first and last day count whole.
-    """
+    """The working time that these people share between two moments."""
     if end <= start:
         return Overlap(0.0, 0, 0.0)
     first, last = days_around(start, end)
@@ -63,7 +62,9 @@ def overlap(shifts: frozenset[Shift], start: datetime, end: datetime) -> Overlap
     shared = hours[inside]
     if not shared.size:
         return Overlap(0.0, 0, 0.0)
-    return Overlap(float(shared.min()), int(shared.size), float(shared.max()))
+    total = float(_hours_within(common, start.timestamp(), end.timestamp()).sum())
+    least, most = float(shared.min()), float(shared.max())
+    return Overlap(min(least, total), int(shared.size), min(most, total))
 
 
 def share_enough(
@@ -140,6 +141,7 @@ def _pairs_share(
     touches = (common.starts < high) & (common.ends > low)
     here = mine[:, common.owners[0] - first].astype(float)
     there = theirs[:, common.owners[1] - first].astype(float)
+    enough = (here * _hours_within(common, low, high)) @ there.T >= hours - 1e-9
     long, short = np.zeros((2, len(mine), len(theirs)), bool)
     _, day_of = np.unique(common.days, return_inverse=True)
     inside = np.bincount(day_of, touches) > 0
@@ -156,7 +158,13 @@ def _pairs_share(
         total, touched = (a * lasted[cells]) @ b.T, (a * touches[cells]) @ b.T > 0
         long |= touched & (total >= hours - 1e-9)
         short |= touched & (total < hours - 1e-9)
-    return np.stack([long & ~short, long])
+    return np.stack([long & ~short & enough, long & enough])
+
+
+def _hours_within(common: Common, low: float, high: float) -> Floats:
+    """Hours of each interval that lie between two moments."""
+    inside = np.minimum(common.ends, high) - np.maximum(common.starts, low)
+    return np.asarray(np.maximum(inside, 0.0) / 3600)
 
 
 def _hours_of_days(

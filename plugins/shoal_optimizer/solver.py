@@ -5,13 +5,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import orjson
 
 from .calendar import Calendar
 from .candidates import rank
+from .forecast import Grouping, forecast
 from .inputs import PlanningInputs
 from .plan.report import make_plan
 from .records import Outcome, Person, Task
@@ -19,7 +20,7 @@ from .skills import Matcher
 from .success import History
 from .team.conflicts import find_conflict
 from .team.explanation import explain
-from .team.objective import ObjectiveWeights
+from .team.objective import ObjectiveWeights, change_cost, team_objective
 from .team.relaxations import find_relaxations
 from .team.search import find_team
 from .team.staffing_problem import Constraints, StaffingProblem
@@ -49,7 +50,11 @@ class Solver:
         return [candidate.row() for candidate in rank(problem.candidates)]
 
     def recommend(
-        self, inputs: PlanningInputs, task: bytes, excluded: Sequence[Sequence[str]] = ()
+        self,
+        inputs: PlanningInputs,
+        task: bytes,
+        excluded: Sequence[Sequence[str]] = (),
+        wishes: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, Any]:
         """The best team for a task, explained.
 
@@ -57,6 +62,8 @@ class Solver:
             inputs: The tenant's records.
             task: The task, as raw JSON.
             excluded: Teams that are not to be recommended again, as ids.
+            wishes: `include` and `exclude`: ids of people who must, and must not, be in
+                the team.
 
         Returns:
             The answer of POST /tasks/{id}/recommendation. Without any team it has the
@@ -65,6 +72,11 @@ class Solver:
         started = time.monotonic()
         problem, matcher = self._problem(inputs, Task.model_validate_json(task))
         constraints = Constraints.from_task(problem.task, inputs.parameters)
+        include, exclude = (
+            frozenset(problem.index[id] for id in (wishes or {}).get(field, ()))
+            for field in ("include", "exclude")
+        )
+        constraints = replace(constraints, include=include, exclude=exclude)
         answer = _best_team(problem, constraints, matcher, excluded)
         if answer["status"] == "infeasible" and not excluded:
             conflict = find_conflict(problem, constraints)
@@ -74,6 +86,28 @@ class Solver:
             ]
         answer["seconds"] = round(time.monotonic() - started, 4)
         return answer
+
+    def forecast(
+        self, inputs: PlanningInputs, tasks: Sequence[bytes], weeks: int, by: Grouping
+    ) -> list[dict[str, Any]]:
+        """Capacity and load week by week, see `forecast.forecast`.
+
+        Args:
+            inputs: The tenant's records.
+            tasks: The open tasks, as raw JSON.
+            weeks: How many.
+            by: Whose rows are given.
+        """
+        open_tasks = [Task.model_validate_json(task) for task in tasks]
+        return forecast(self._calendar(inputs), open_tasks, weeks, by)
+
+    def describe(self, inputs: PlanningInputs, task: bytes, team: Sequence[str]) -> dict[str, Any]:
+        """A team that was chosen by hand, as `recommend` describes one."""
+        problem, matcher = self._problem(inputs, Task.model_validate_json(task))
+        constraints = Constraints.from_task(problem.task, inputs.parameters)
+        return _described(
+            problem, problem.lead_first([problem.index[id] for id in team]), matcher, constraints
+        )
 
     def plan(
         self,
@@ -151,7 +185,7 @@ class Solver:
 
     def _matcher(self, inputs: PlanningInputs) -> Matcher:
         similarity = inputs.parameters.similarity
-        key = (similarity, frozenset(inputs.vectors))
+        key = (similarity, inputs.model, frozenset(inputs.vectors))
         return self._cached(self._matchers, key, lambda: Matcher(similarity, inputs.vectors))
 
     def _cached(self, cache: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
@@ -239,11 +273,29 @@ def _best_team(
     if solution.team is None:
         return answer
     members = solution.team.members
-    team = [problem.people[m].id for m in members]
-    answer |= {"objective": solution.team.objective, "team": team, "lead": team[0]}
-    answer |= explain(problem, members, matcher, constraints, shown)
+    answer |= _described(problem, members, matcher, constraints, shown)
     answer["trade_offs"] = _trade_offs(problem, constraints, members)
+    if solution.bound is not None:  # The objective does not show the cost of changes.
+        changes = change_cost(problem, members)
+        bound = min(max(solution.bound - changes, 0.0), answer["objective"])
+        gap = (answer["objective"] - bound) / max(answer["objective"], 1e-9)
+        answer |= {"bound": bound, "gap": gap}
     return answer
+
+
+def _described(
+    problem: StaffingProblem,
+    members: Sequence[int],
+    matcher: Matcher,
+    constraints: Constraints,
+    shown: Sequence[frozenset[int]] = (),
+) -> dict[str, Any]:
+    """A team, the lead first, with what it is worth and why."""
+    team = [problem.people[m].id for m in members]
+    weights = ObjectiveWeights.from_parameters(problem.parameters)
+    objective = team_objective(problem, members, weights) - change_cost(problem, members)
+    explained = explain(problem, members, matcher, constraints, shown)
+    return {"objective": objective, "team": team, "lead": team[0], **explained}
 
 
 def _trade_offs(

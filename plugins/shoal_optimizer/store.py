@@ -4,15 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from secrets import randbits
+from time import time_ns
 from typing import Any, Literal, get_args
+from uuid import uuid4
 
 import orjson
 from pydantic import BaseModel
 
 from shoal import Conflict, TenantContext
 
-Kind = Literal["people", "tasks", "outcomes", "recommendations", "assigned"]
-"""`assigned` repeats the tasks that have a team, whose hours are committed."""
+Kind = Literal["people", "tasks", "outcomes", "recommendations", "assigned", "plans", "scenarios"]
+"""`assigned` repeats the tasks that have a team, whose hours are committed.
+
+`plans` names the runs of a week, see `plan_runs`.
+"""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 VERSION_OF: Mapping[Kind, str] = {
     "people": "version",
@@ -70,6 +75,15 @@ class Change:
     after: bytes | None
 
 
+def new_id(milliseconds: int | None = None) -> str:
+    """An id of now, or of a time since the epoch; ids are in the order of their times.
+
+    Source: RFC 9562, 5.7 (UUID version 7).
+    """
+    time = time_ns() // 1_000_000 if milliseconds is None else milliseconds
+    return f"{time:012x}7{uuid4().hex[13:]}"
+
+
 def encode(value: BaseModel | Mapping[str, Any]) -> bytes:
     """A record as it is stored and answered, with the names of requests."""
     if isinstance(value, BaseModel):
@@ -110,6 +124,11 @@ class RecordStore:
     async def get_many(self, kind: Kind, ids: Sequence[str]) -> list[bytes | None]:
         """Records in the order of their ids, None for those that do not exist."""
         return list(await self._online.hmget(self.key(kind), list(ids))) if ids else []
+
+    async def ids(self, kind: Kind) -> list[str]:
+        """The ids of a kind, in their order."""
+        found: Sequence[bytes | str] = await self._online.hkeys(self.key(kind))
+        return sorted(id.decode() if isinstance(id, bytes) else id for id in found)
 
     async def get_all(self, kind: Kind) -> dict[str, bytes]:
         """Every record of a kind, by id and in the order of the ids."""

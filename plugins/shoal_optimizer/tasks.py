@@ -7,10 +7,24 @@ from shoal import Conflict, NotFound, TenantContext
 
 from .assignments import check_assignments
 from .records import Task
-from .store import Change, RecordStore, encode
+from .store import Change, RecordStore, encode, fingerprint
 
 MAX_ATTEMPTS = 5
 """How often a replacement is tried when other requests change the same records."""
+
+REQUIREMENTS = {"type", "complexity", "estimated_hours", "start", "deadline", "skills", "team_size"}
+"""The fields of a task that decide which team is the best."""
+
+
+def requirements_of(task: Task) -> str:
+    """A digest of what a task requires, which a new title does not change."""
+    return fingerprint(encode(task.model_dump(mode="json", include=REQUIREMENTS)))
+
+
+def with_team(task: Task, team: Sequence[str], at: datetime, waived: Sequence[str] = ()) -> Task:
+    """A task that a team got at a moment."""
+    update = {"state": "assigned", "team": tuple(team), "assigned_at": at, "broken": ()}
+    return task.model_copy(update=update | {"waived": tuple(waived)})
 
 
 def is_visible(ctx: TenantContext, board_id: str | None) -> bool:

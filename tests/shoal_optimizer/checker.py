@@ -65,22 +65,27 @@ def grid(start: datetime, end: datetime) -> tuple[datetime, int]:
     return first, int((end - first) / STEP) + 7 * 96
 
 
-def days_in_common(team: Sequence[Person], start: datetime, end: datetime) -> dict[date, float]:
-    """The hours shared on each day that touches the window."""
+def days_in_common(
+    team: Sequence[Person], start: datetime, end: datetime
+) -> tuple[dict[date, float], float]:
+    """The hours shared on each day that touches the window, and those within it."""
     first, steps = grid(start, end)
     mine = [working_steps(person, first, steps) for person in team]
     hours: dict[date, float] = defaultdict(float)
-    inside = set()
+    inside, within = set(), 0.0
     for n in set.intersection(*(set(steps) for steps in mine)):
         day = min(steps[n] for steps in mine)
         hours[day] += 0.25
         if first + n * STEP < end and first + (n + 1) * STEP > start:
             inside.add(day)
-    return {day: hours[day] for day in inside}
+            since, until = max(first + n * STEP, start), min(first + (n + 1) * STEP, end)
+            within += (until - since) / timedelta(hours=1)
+    return {day: hours[day] for day in inside}, within
 
 
 def common_hours(team: Sequence[Person], start: datetime, end: datetime) -> float:
-    return min(days_in_common(team, start, end).values(), default=0.0)
+    days, within = days_in_common(team, start, end)
+    return min(within, *days.values()) if days else 0.0
 
 
 def free_hours(person: Person, start: datetime, end: datetime) -> float:

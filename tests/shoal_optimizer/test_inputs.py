@@ -9,6 +9,7 @@ import pytest
 from fastapi import APIRouter, Body, Depends
 
 from shoal import Capability, Malformed, NotFound, RowError, requires
+from shoal_optimizer.inputs import STEP, rounded_now
 from shoal_optimizer.intake import read_records
 from shoal_optimizer.records import Task
 from shoal_optimizer.store import KINDS, RecordStore
@@ -16,8 +17,12 @@ from shoal_optimizer.store import KINDS, RecordStore
 DEADLINE = (datetime.now(UTC) + timedelta(days=21)).isoformat()
 
 
+MODEL = ["first"]
+"""The letter by which the model of `stand_in_search` compares words."""
+
+
 def stand_in_search(services: Any) -> APIRouter:
-    """`search` as the optimizer uses it: a shared first letter is a shared meaning."""
+    """`search` as the optimizer uses it: a shared letter is a shared meaning."""
     router = APIRouter()
 
     @router.post(
@@ -26,11 +31,13 @@ def stand_in_search(services: Any) -> APIRouter:
         dependencies=[Depends(requires("read:own"))],
     )
     async def embed(texts: list[str] = Body(embed=True)) -> dict[str, Any]:
+        letter = {"first": 0, "last": -1}[MODEL[0]]
         return {
+            "model": MODEL[0],
             "vectors": [
-                [1.0 if text[0] == letter else 0.0 for letter in "abcdefghijklmnopqrstuvwxyz"]
+                [1.0 if text[letter] == other else 0.0 for other in "abcdefghijklmnopqrstuvwxyz"]
                 for text in texts
-            ]
+            ],
         }
 
     return router
@@ -95,6 +102,31 @@ def test_a_question_does_not_change_the_answers_to_later_ones(
         api.put_task(id=id, body=task)
     found = [api.candidates(id=id)["candidates"][0]["skills"][0]["found"] for id in ("a", "b")]
     assert found == ["Quantitative finance", "Botany"]
+
+
+def test_another_model_is_not_compared_with_the_former(
+    shoal_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = rounded_now()
+    monkeypatch.setattr("shoal_optimizer.inputs.rounded_now", lambda: moment)
+    others = [Capability("search", "", routes=stand_in_search)]
+    app, tenant = shoal_app("optimizer", capabilities=others), f"acme-{secrets.token_hex(4)}"
+    api = app.client(tenant).optimizer
+    api.put_person(id="ana", body={"skills": {"Quantitative finance": 3, "Economics": 3}})
+    deadline = {"estimated_hours": 5, "deadline": DEADLINE}
+    api.put_task(id="t", body=deadline | {"skills": ["Quants"]})
+
+    def found() -> str:
+        return str(api.candidates(id="t")["candidates"][0]["skills"][0]["found"])
+
+    assert found() == "Quantitative finance"
+    monkeypatch.setattr(f"{__name__}.MODEL", ["last"])
+    moment += STEP
+    assert found() == "Economics"
+    monkeypatch.setattr(f"{__name__}.MODEL", ["first"])
+    api.put_task(id="u", body=deadline | {"skills": ["Botany"]})  # a name that is new
+    api.candidates(id="u")
+    assert found() == "Quantitative finance"
 
 
 def test_synonyms_need_no_embeddings(shoal_app: Callable[..., Any]) -> None:
@@ -202,6 +234,11 @@ def test_a_spreadsheets_export_is_read() -> None:
     task = Task.model_validate(row)
     assert (task.estimated_hours, task.deadline.isoformat()) == (12.5, "2030-05-12T23:59:59+00:00")
     assert {need.skill: need.level for need in task.skills} == {"Python": 4, "Rust": 3}
+
+
+def test_skills_that_are_separated_by_commas_are_rejected() -> None:
+    [row] = read_records(b'id,skills\na,"Python:4, Rust:2"\n', "text/csv")
+    assert isinstance(row, RowError) and "Python:4; Rust:2" in row.error
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,56 @@ def test_a_manual_assignment_is_checked_unless_overridden(staffed: Client) -> No
     assert done["state"] == "assigned" and done["violations"] and done["override"]
 
 
+def test_an_assigned_team_is_the_one_described(client: Client) -> None:
+    api = client.optimizer
+    for id, rate in (("la", 10), ("lb", 20), ("lc", 90)):
+        api.put_person(id=id, body=person(name=id.title(), cost_per_hour=rate, workload=0))
+    api.put_task(id="t", body=task(team_size=1, estimated_hours=8))
+    answer = api.recommend(id="t")
+    assert answer["team"] == ["la"]
+    done = api.assign(id=answer["id"], body={"people": ["lc", "lb"], "override": True})
+    assert set(done["team"]) == {"lb", "lc"} and done["lead"] == done["team"][0]
+    assert [(row["person"], row["hours"]) for row in done["members"]] == [
+        (id, 4) for id in done["team"]
+    ]
+    assert done["criteria"]["cost"]["value"] == 4 * (20 + 90)
+    assert done["bound"] is None and "trade_offs" not in done
+    assert done == api.get_recommendation(id=done["id"])
+    again = api.assign(id=answer["id"], body={"people": ["lb", "lc"], "override": True})
+    assert again["decided"] == done["decided"]
+
+
+def test_somebody_without_time_can_be_assigned_all_the_same(staffed: Client) -> None:
+    api = staffed.optimizer
+    api.put_person(id="bo", body=person(leave=week_of_leave()))
+    answer = api.recommend(id="t")
+    done = api.assign(id=answer["id"], body={"people": ["bo"], "override": True})
+    assert done["members"][0]["workload_after"] is None
+    assert "has no working time before the deadline" in done["members"][0]["reasons"]
+
+
+def test_wishes_for_a_team_are_kept_by_alternatives(staffed: Client) -> None:
+    api = staffed.optimizer
+    api.put_person(id="di", body=person(workload=60))
+    api.put_task(id="t", body=task(team_size={"min": 1, "max": 2}))
+    assert api.recommend(id="t", exclude=["ana"])["team"] == ["bo"]
+    pair = api.recommend(id="t", include=["cy"])
+    assert set(pair["team"]) == {"ana", "cy"} and pair["include"] == ["cy"]
+    other = api.alternative(id=pair["id"], replace=["ana"])
+    assert set(other["team"]) == {"bo", "cy"} and other["exclude"] == ["ana"]
+    for field, wishes in (
+        ("include", {"include": ["nobody"]}),
+        ("include", {"include": ["bo"], "exclude": ["bo"]}),
+        ("replace", {"replace": ["di"]}),
+    ):
+        with pytest.raises(Invalid) as refused:
+            api.alternative(id=pair["id"], **wishes)
+        assert refused.value.errors[0]["location"] == field
+    none = api.recommend(id="t", exclude=["ana", "bo", "di"])
+    assert none["status"] == "infeasible" and "a team without" in none["conflict"]["message"]
+    assert "allow Ana" in [way["message"] for way in none["relaxations"]]
+
+
 def test_people_of_a_team_that_do_not_exist_are_named(staffed: Client) -> None:
     with pytest.raises(Invalid) as refused:
         staffed.optimizer.check_team(id="t", body={"people": ["nobody", "cy", "none"]})
@@ -550,6 +600,7 @@ def test_a_repair_changes_as_few_people_as_possible(shoal_app: Callable[..., Any
         api.recommend(id="t")
     api.put_person(id="bo", body=person(cost_per_hour=10, leave=week_of_leave()))
     repair = api.recommend(id="t")
+    assert repair["objective"] < 1 and repair["gap"] == pytest.approx(0, abs=1e-6)
     assert repair["repairs"] == {"team": with_ana["team"], "leave": ["bo"], "join": ["cy"]}
     api.accept(id=repair["id"])
     mended = api.get_task(id="t")

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Set
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from shoal_optimizer.calendar import Calendar
 from shoal_optimizer.parameters import OptimizerParameters
-from shoal_optimizer.records import Person, Task
+from shoal_optimizer.records import Person, Task, TeamSize
 from shoal_optimizer.skills import Matcher
 from shoal_optimizer.success import History
 from shoal_optimizer.team.conflicts import find_conflict
@@ -94,16 +95,32 @@ def staffing_problem(
     )
 
 
+wishes = st.dictionaries(st.integers(0, 4), st.booleans(), max_size=2)
+"""The place of a person → whether they must, or must not, be in the team."""
+
+
+def wished(task: Task, team: list[Person], wishes: dict[int, bool]) -> Constraints:
+    include, exclude = (
+        frozenset(n for n, wish in wishes.items() if wish == wanted and n < len(team))
+        for wanted in (True, False)
+    )
+    constraints = Constraints.from_task(task, PARAMETERS)
+    return replace(constraints, include=include, exclude=exclude)
+
+
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-@given(team=people, task=tasks, together=known)
+@given(team=people, task=tasks, together=known, wishes=wishes)
 def test_the_team_found_is_the_best_of_all_teams(
-    team: list[Person], task: Task, together: set[tuple[int, int]]
+    team: list[Person], task: Task, together: set[tuple[int, int]], wishes: dict[int, bool]
 ) -> None:
     case = staffing_problem(task, team, together)
-    found = find_team(
-        case, Constraints.from_task(task, PARAMETERS), ObjectiveWeights.from_parameters(PARAMETERS)
-    )
-    every = checker.teams(task, team, PARAMETERS, NOW)
+    constraints = wished(task, team, wishes)
+    found = find_team(case, constraints, ObjectiveWeights.from_parameters(PARAMETERS))
+    every = [
+        candidate
+        for candidate in checker.teams(task, team, PARAMETERS, NOW)
+        if all((team[n] in candidate) == wish for n, wish in wishes.items() if n < len(team))
+    ]
     if not every:
         assert found.status == "infeasible" and found.team is None
         return
@@ -144,14 +161,19 @@ def test_alternatives_list_every_team_once(team: list[Person], task: Task) -> No
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(team=people, task=tasks)
-def test_a_conflict_means_no_team_and_relaxations_allow_one(team: list[Person], task: Task) -> None:
-    case = staffing_problem(task, team)
-    clash = find_conflict(case, Constraints.from_task(task, PARAMETERS))
-    assert (clash is None) == bool(checker.teams(task, team, PARAMETERS, NOW))
+@given(team=people, task=tasks, wishes=wishes)
+def test_a_conflict_means_no_team_and_relaxations_allow_one(
+    team: list[Person], task: Task, wishes: dict[int, bool]
+) -> None:
+    case, constraints = staffing_problem(task, team), wished(task, team, wishes)
+    clash = find_conflict(case, constraints)
+    assert (clash is None) == any(
+        all((team[n] in candidate) == wish for n, wish in wishes.items() if n < len(team))
+        for candidate in checker.teams(task, team, PARAMETERS, NOW)
+    )
     if clash is not None:
         assert clash.verified and clash.message
-        for way in find_relaxations(case, Constraints.from_task(task, PARAMETERS)):
+        for way in find_relaxations(case, constraints):
             if way.change == "workload_limit":
                 loose = OptimizerParameters(workload_limit=way.amount)
                 assert checker.allowed(task, [p for p in team if p.id in way.team], loose, NOW)
@@ -162,6 +184,53 @@ def test_a_conflict_means_no_team_and_relaxations_allow_one(team: list[Person], 
                 assert checker.allowed(
                     later, [p for p in team if p.id in way.team], PARAMETERS, NOW
                 )
+
+
+def test_pairs_of_changes_are_as_small_as_they_can_be() -> None:
+    """Two people have too few hours in the time, and nobody has the level."""
+    team = [
+        Person(id=f"p{n}", skills={"python": 3} if n < 2 else {}, workload=30) for n in range(6)
+    ]
+    task = Task.model_validate(
+        {
+            "id": "t",
+            "estimated_hours": 40,
+            "deadline": NOW + timedelta(days=2),
+            "skills": [{"skill": "python", "level": 5, "people": 3}],
+            "team_size": {"min": 1, "max": 2},
+        }
+    )
+    case, constraints = staffing_problem(task, team), Constraints.from_task(task, PARAMETERS)
+    ways = find_relaxations(case, constraints)
+    assert ways and all(way.change == "several" for way in ways)
+    messages = [way.message for way in ways]
+    sizes = [size for size in range(3, 7) for text in messages if f"team of {size}" in text]
+    for way in ways:
+        assert len(way.team) <= 6 and "do without python" in way.message
+    later = [text for text in messages if "deadline" in text]
+    needed = next(
+        days
+        for days in range(1, 29)
+        if checker.teams(
+            task.model_copy(update={"skills": (), "deadline": NOW + timedelta(days=2 + days)}),
+            team,
+            PARAMETERS,
+            NOW,
+        )
+    )
+    day = NOW + timedelta(days=2 + needed)
+    assert later and f"{day.day} {day:%b}" in later[0]
+    smallest = next(
+        size
+        for size in range(3, 7)
+        if checker.teams(
+            task.model_copy(update={"skills": (), "team_size": TeamSize(least=1, most=size)}),
+            team,
+            PARAMETERS,
+            NOW,
+        )
+    )
+    assert sizes == [smallest]
 
 
 def worker(id: str, zone: str) -> Person:

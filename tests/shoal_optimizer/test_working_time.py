@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,17 +99,16 @@ def test_shared_hours_are_what_a_walk_through_time_counts(zone: str, data: Any) 
     start, end = window(data.draw, near)
     shifts = [Shift.of(each) for each in team]
     found = overlap(frozenset(shifts), start, end)
-    days = checker.days_in_common(team, start, end)
-    assert found.days == len(days)
-    assert found.hours == pytest.approx(min(days.values(), default=0.0))
+    assert found.days == len(checker.days_in_common(team, start, end)[0])
+    assert found.hours == pytest.approx(checker.common_hours(team, start, end))
     distinct = list(dict.fromkeys(shifts))
     enough, some = share_enough(distinct, start, end, 4)
     for a, one in enumerate(distinct):
         for b, other in enumerate(distinct):
             pair = [team[shifts.index(one)], team[shifts.index(other)]]
-            expected = checker.days_in_common(pair, start, end)
-            assert enough[a, b] == (min(expected.values(), default=0.0) >= 4)
-            assert some[a, b] == (max(expected.values(), default=0.0) >= 4)
+            days, within = checker.days_in_common(pair, start, end)
+            assert enough[a, b] == (checker.common_hours(pair, start, end) >= 4)
+            assert some[a, b] == (min(within, max(days.values(), default=0.0)) >= 4)
 
 
 def capacity_of(hours: list[tuple[int, int]], **fields: Any) -> float:
@@ -138,6 +138,19 @@ def test_two_common_stretches_of_a_day_add_up() -> None:
     assert overlap(pair, monday, monday + timedelta(days=5)).hours == 1
     same = frozenset({Shift.of(Person(id="a", working_hours=split))})
     assert overlap(same, monday, monday + timedelta(days=5)).hours == 4
+
+
+def test_hours_outside_of_the_window_are_not_shared_in_it() -> None:
+    def works(id: str, start: int, end: int) -> Shift:
+        hours = (WorkingHours(start=time(start), end=time(end)),)
+        return Shift.of(Person(id=id, working_hours=hours))
+
+    pair = frozenset({works("a", 9, 17), works("b", 13, 21)})
+    monday = datetime(2027, 3, 8, tzinfo=UTC)
+    begin, end = monday + timedelta(hours=9), monday + timedelta(hours=13.5)
+    assert overlap(pair, begin, end).hours == 0.5
+    assert not np.any(share_enough(sorted(pair, key=repr), begin, end, 4)[1][0, 1])
+    assert overlap(pair, begin, end + timedelta(days=1)).hours == 4
 
 
 def test_people_never_there_together_share_nothing() -> None:

@@ -26,8 +26,13 @@ def line_cost(weight: float, used: float) -> float:
     return float(weight * max(slope * used + offset for slope, offset in ((0.0, 0.0), *TANGENTS)))
 
 
-def balance_cost(problem: PlanProblem, hours: Floats) -> float:
-    """What the spread of these hours costs."""
+def balance_costs(problem: PlanProblem, hours: Floats) -> Floats:
+    """What these hours cost of each person, of shape (…, people) as they are."""
     used = hours / np.where(problem.room > 0, problem.room, np.inf)
     lines = [slope * used + offset for slope, offset in TANGENTS]
-    return float(problem.balance_weight * np.maximum(np.max(lines, axis=0), 0.0).sum())
+    return np.asarray(problem.balance_weight * np.maximum(np.max(lines, axis=0), 0.0))
+
+
+def balance_cost(problem: PlanProblem, hours: Floats) -> float:
+    """What the spread of these hours costs."""
+    return float(balance_costs(problem, hours).sum())

@@ -65,6 +65,9 @@ class PlanProblem:
             (tasks, people).
         shift_of: Index of each person's shift, shape (people,).
         raw_costs: What each person costs alone, without changes, shape (tasks, people).
+        score_costs: The part of it that is for the score, shape (tasks, people).
+        rate_costs: The part that is for the rate, shape (people,); the rest is for the
+            workload.
         overlap_hours: Hours that a team must share on each common day.
         balance_weight: What it costs when a person's room is used up.
         together: Who has worked with whom, shape (people, people).
@@ -89,6 +92,8 @@ class PlanProblem:
     shift_of: Integers
     compatible: Mapping[int, Booleans]
     raw_costs: Floats
+    score_costs: Floats
+    rate_costs: Floats
     overlap_hours: float
     balance_weight: float
     together: Booleans
@@ -104,10 +109,16 @@ class PlanProblem:
 
     @cached_property
     def room(self) -> Floats:
-        """Hours that everyone has until the last deadline, shape (people,)."""
-        if not self.free_hours.size:
-            return np.zeros(len(self.people))
-        return np.asarray(np.maximum(self.free_hours[0, -1], 0.0))
+        """Hours that everyone has while any task can be worked on, shape (people,)."""
+        spans = sorted({(int(r) + 1, int(d)) for r, d in zip(self.released, self.due, strict=True)})
+        room = np.zeros(len(self.people))
+        while spans:
+            since, until = spans.pop(0)
+            while spans and spans[0][0] <= until:  # The next begins before this has ended.
+                until = max(until, spans.pop(0)[1])
+            if since <= until:
+                room += np.maximum(self.free_hours[since, until], 0.0)
+        return room
 
     def sizes(self, t: int) -> range:
         """The sizes that the task's team may have."""
@@ -198,7 +209,8 @@ def build_plan_problem(
     rates = np.array([person.cost_per_hour for person in people])
     rates = rates / (rates.max(initial=0) or 1.0)
     costs, eligible = np.zeros(shape), np.zeros(shape, bool)
-    has_time, raw = np.zeros(shape, bool), np.zeros(shape)
+    rate_costs = parameters.cost_importance * rates
+    has_time, raw, score_costs = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape)
     covers: list[Booleans] = []
     sizes = np.zeros(len(tasks), np.int64)
     matrices: dict[tuple[datetime, datetime], Booleans] = {}
@@ -213,11 +225,8 @@ def build_plan_problem(
         eligible[t] = _eligible_people(task, int(sizes[t]), hours, pinned[t])
         has_time[t] = hours >= task.estimated_hours / task.team_size.most - TOLERANCE
         size = max(int(sizes[t]), 1)
-        raw[t] = (
-            parameters.score_importance * (1 - np.array([c.score for c in scored]))
-            + parameters.cost_importance * rates
-            + parameters.balance_importance * loads**2
-        )
+        score_costs[t] = parameters.score_importance * (1 - np.array([c.score for c in scored]))
+        raw[t] = score_costs[t] + rate_costs + parameters.balance_importance * loads**2
         costs[t] = (raw[t] - CHANGE_COST * before[t]) / size
         if task.team_size.most > 1 and parameters.overlap_hours:
             window = task.window(now)
@@ -241,6 +250,8 @@ def build_plan_problem(
         shift_of=shift_of,
         compatible=compatible,
         raw_costs=raw,
+        score_costs=score_costs,
+        rate_costs=rate_costs,
         overlap_hours=parameters.overlap_hours,
         together=_together(people, history),
         collaboration=parameters.collaboration_importance,

@@ -18,6 +18,7 @@ from .balance import hours_of
 from .problem import Booleans, PlanProblem, build_plan_problem
 from .reasons import rivals
 from .solve import Report, contradicting_pins, solve_one_each, solve_plan
+from .terms import plan_terms
 from .timeline import Slots, timeline
 
 MAX_CONFLICTS = 20
@@ -49,7 +50,7 @@ def make_plan(
         stop: Ends the search once it is set.
 
     Returns:
-        The answer of POST /plan.
+        The answer of POST /plan, and the `terms` of its objective.
     """
     if not calendar.people or not tasks:
         return _nobody(tasks)
@@ -84,6 +85,7 @@ def make_plan(
     ]
     answer["left_out"] = _unassigned(problem, solution.teams, matcher, history, parameters)
     answer["workloads"] = _workloads(problem, solution.teams, parameters.workload_limit)
+    answer["terms"] = plan_terms(problem, solution.teams)
     if previous:
         kept = int((problem.previous & solution.teams).sum())
         answer["changes"] = {"kept": kept, "dropped": int(problem.previous.sum()) - kept}
@@ -100,6 +102,7 @@ def _nobody(tasks: Sequence[Task]) -> dict[str, Any]:
         "assignments": [],
         "workloads": [],
         "left_out": [_unassigned_row(task, "there are no people") for task in tasks],
+        "terms": [],
     }
 
 
@@ -157,7 +160,7 @@ def _workloads(problem: PlanProblem, teams: Booleans, limit: float) -> list[dict
             "name": person.label,
             "workload": round(float(loads[p]), 2),
             "hours": round(float(hours[p]), 2),
-            "free_hours": round(float(problem.free_hours[0, -1, p]), 2),
+            "free_hours": round(float(problem.room[p]), 2),
             "tasks": int(teams[:, p].sum()),
         }
         for p, person in enumerate(problem.people)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .balance import balance_costs
 from .bound import plan_bound
 from .columns import Column, enumerate_columns
 from .greedy import greedy_plan
@@ -18,6 +19,8 @@ from .packing import SCALE, choose_columns
 from .problem import CHANGE_COST, Booleans, PlanProblem
 
 MAX_SECONDS_PER_PIN_CHECK = 2.0
+PROVING = 0.5
+"""Share of the time in which all teams are tried, before neighbourhoods are."""
 PROVED = 1e-6
 """A plan this near to the bound is the best."""
 FORBIDDEN = 1e6
@@ -66,8 +69,9 @@ def solve_plan(
 ) -> PlanSolution:
     """Find the plan of least objective.
 
-    Where all teams can be tried, the plan is proved the best of all. Otherwise a greedy
-    plan is improved in large neighbourhoods, beside a bound of the whole problem.
+    Where all teams can be tried in time, the plan is proved the best of all. Otherwise
+    a first plan is improved in large neighbourhoods, beside a bound of the whole
+    problem.
 
     Args:
         problem: The tasks and people.
@@ -85,14 +89,18 @@ def solve_plan(
     first = None if np.any((problem.pinned > 0) & ~greedy) else greedy
     if first is not None:
         report(plan_objective(problem, first), None)
+    bound = 0.0
     if (columns := enumerate_columns(problem)) is not None:
-        return _choose_best(problem, columns, first, deadline, report, stop)
+        found = _choose_best(problem, columns, first, deadline, report, stop)
+        if found.status != "feasible" or found.teams is None or (stop and stop.is_set()):
+            return found
+        first, bound = found.teams, found.bound or 0.0
     if first is None:
         found = _satisfy_pins(problem, deadline - time.monotonic(), stop)
         if found.teams is None:
             return found
         first = found.teams
-    return _improve(problem, first, deadline, report, stop)
+    return _improve(problem, first, bound, deadline, report, stop)
 
 
 def _choose_best(
@@ -115,13 +123,14 @@ def _choose_best(
             problem.free_hours,
             np.zeros(len(problem.people)),
             start,
-            max(0.05, deadline - time.monotonic()),
+            max(0.05, PROVING * (deadline - time.monotonic())),
             configure=configure,
         )
     if code == "INFEASIBLE":
         return INFEASIBLE
-    bound += CHANGE_COST * float(problem.previous.any(axis=1).sum())
-    bound = max(bound - (len(problem.tasks) + 4 * len(problem.people)) / SCALE, 0.0)
+    bound -= (len(problem.tasks) + 4 * len(problem.people)) / SCALE  # rounding
+    bound = max(bound, _cheapest_teams(problem, columns))
+    bound = max(bound + CHANGE_COST * float(problem.previous.any(axis=1).sum()), 0.0)
     best = first
     if picked is not None:
         search.chosen = picked
@@ -136,32 +145,41 @@ def _choose_best(
     return PlanSolution("feasible", objective, min(bound, objective), best)
 
 
+def _cheapest_teams(problem: PlanProblem, columns: Sequence[Column]) -> float:
+    """A bound: each task has its cheapest team, or none where that is cheaper."""
+    costs = problem.unassigned_costs.copy()
+    for each in columns:
+        costs[each.task] = min(costs[each.task], each.cost)
+    return float(costs.sum())
+
+
 def _improve(
     problem: PlanProblem,
     first: Booleans,
+    bound: float,
     deadline: float,
     report: Report,
     stop: threading.Event | None,
 ) -> PlanSolution:
     """Improve a plan in large neighbourhoods until the time is up."""
-    bounds: list[float] = []
+    bounds = [bound]
     left = deadline - time.monotonic()
     bounding = threading.Thread(
         target=lambda: bounds.append(plan_bound(problem, left)), daemon=True
     )
     bounding.start()
-    search, reported = NeighborhoodSearch(problem, first), 0
+    search, reported = NeighborhoodSearch(problem, first), len(bounds)
     with _stoppable(stop) as configure:
         while (left := deadline - time.monotonic()) > 0 and not (stop and stop.is_set()):
             better = search.step(left, configure)
             if better or len(bounds) > reported:
                 reported = len(bounds)
-                report(search.objective(), max(bounds, default=None))
+                report(search.objective(), max(bounds) or None)
     search.fill()
     if not (stop and stop.is_set()):
         bounding.join(2)
     objective = search.objective()
-    bound = min(max(bounds, default=0.0), objective)
+    bound = min(max(bounds), objective)
     status: Status = "optimal" if objective - bound <= PROVED else "feasible"
     return PlanSolution(status, objective, bound, search.teams)
 
@@ -199,8 +217,10 @@ def solve_one_each(problem: PlanProblem) -> PlanSolution:
     tasks, people = problem.eligible.shape
     covered = np.array([has.all(axis=0) for has in problem.covers]).reshape(tasks, people)
     eligible = problem.eligible & covered & (problem.team_sizes == 1)[:, None]
-    costs = np.where(eligible, problem.costs, FORBIDDEN)
-    costs = np.where((problem.pinned > 0) & eligible, problem.costs - FORBIDDEN, costs)
+    hours = np.array([task.estimated_hours for task in problem.tasks])
+    alone = problem.costs + balance_costs(problem, np.tile(hours[:, None], (1, people)))
+    costs = np.where(eligible, alone, FORBIDDEN)
+    costs = np.where((problem.pinned > 0) & eligible, alone - FORBIDDEN, costs)
     unassigned = np.where(np.eye(tasks, dtype=bool), problem.unassigned_costs[None, :], FORBIDDEN)
     rows, columns = linear_sum_assignment(np.hstack([costs, unassigned]))
     teams = np.zeros((tasks, people), bool)

@@ -1,6 +1,6 @@
 """Conflicts in words."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from .staffing_problem import Constraints, StaffingProblem
@@ -108,5 +108,13 @@ def _about_anything(
     if "team_size" in kinds:
         phrases.append(f"a team of {constraints.min_size} to {constraints.max_size}")
     if "availability" in kinds:
-        phrases.append(f"people available before {by}")
+        phrases.append("everybody's leave and dates of availability")
+    if "include" in kinds:
+        phrases.append(f"{_names(problem, constraints.include)} in the team")
+    if "exclude" in kinds:
+        phrases.append(f"a team without {_names(problem, constraints.exclude)}")
     return f"no team can have all of: {', '.join(phrases)}"
+
+
+def _names(problem: StaffingProblem, columns: Collection[int]) -> str:
+    return enumeration([problem.people[n].label for n in sorted(columns)])

@@ -18,7 +18,8 @@ from .staffing_problem import MAX_TEAM, Constraints, StaffingProblem
 Requirement = tuple[str, int]
 """A requirement that can be dropped.
 
-("skill", its index), or ("workload" | "overlap" | "team_size" | "availability", 0).
+("skill", its index), or ("workload" | "overlap" | "team_size" | "availability" |
+"include" | "exclude", 0).
 """
 
 MAX_ENUMERATED = 4
@@ -114,6 +115,10 @@ def _requirements(constraints: Constraints) -> list[Requirement]:
         found.append(("workload", 0))
     if constraints.overlap_hours is not None:
         found.append(("overlap", 0))
+    if constraints.include:
+        found.append(("include", 0))
+    if constraints.exclude:
+        found.append(("exclude", 0))
     return [*found, ("availability", 0), ("team_size", 0)]
 
 
@@ -128,6 +133,8 @@ def _keep_only(constraints: Constraints, active: frozenset[Requirement]) -> Cons
         workload_limit=constraints.workload_limit if ("workload", 0) in active else None,
         overlap_hours=constraints.overlap_hours if ("overlap", 0) in active else None,
         availability=("availability", 0) in active,
+        include=constraints.include if ("include", 0) in active else frozenset(),
+        exclude=constraints.exclude if ("exclude", 0) in active else frozenset(),
         min_size=1 if any_size else constraints.min_size,
         max_size=MAX_TEAM if any_size else constraints.max_size,
     )

@@ -1,5 +1,6 @@
 """Why this team: as data, and as sentences."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,8 +55,8 @@ def explain(
         "coverage": coverage,
         "criteria": criteria,
         "history": history,
-        "sentences": _sentences(problem, members, criteria, history),
-        "left_out": _not_chosen(problem, members, matcher, excluded),
+        "sentences": _sentences(problem, members, coverage, criteria, history),
+        "left_out": _not_chosen(problem, members, matcher, constraints, excluded),
     }
 
 
@@ -69,9 +70,9 @@ def _criteria(
     return {
         "cost": {"value": round(cost, 2), "unit": "currency"},
         "workload": {
-            "combined": round(sum(workloads) / size, 2),
-            "highest": round(max(workloads), 2),
-            "spread": round(max(workloads) - min(workloads), 2),
+            "combined": _percent(sum(workloads) / size),
+            "highest": _percent(max(workloads)),
+            "spread": _percent(max(workloads) - min(workloads)),
             "unit": "percent",
         },
         "collaborators": {"value": len(pairs), "of": size * (size - 1) // 2, "unit": "pairs"},
@@ -81,6 +82,11 @@ def _criteria(
         },
         "overlap": {"value": round(shared.hours, 2), "days": shared.days, "unit": "hours a day"},
     }
+
+
+def _percent(value: float) -> float | None:
+    """Rounded; None for somebody without any time in the window."""
+    return round(float(value), 2) if math.isfinite(value) else None
 
 
 def _member(
@@ -97,14 +103,17 @@ def _member(
         reasons.append(f"covers {skill.required} at level {skill.level:g}{how}")
     if not skills:
         reasons.append("adds capacity: the others cover the skills")
-    reasons.append(f"goes from {candidate.load:.0f} % to {after:.0f} % workload")
+    if _percent(after) is None:
+        reasons.append("has no working time before the deadline")
+    else:
+        reasons.append(f"goes from {candidate.load:.0f} % to {after:.0f} % workload")
     if record.tasks:
         reasons.append(_experience(record.tasks, record.days_early))
     return {
         **candidate.row(),
         "covers": [skill.required for skill in skills],
         "hours": round(problem.hours_each(size), 2),
-        "workload_after": round(float(after), 2),
+        "workload_after": _percent(after),
         "similar_tasks": record.tasks,
         "days_early": round(record.days_early, 2),
         "reasons": reasons,
@@ -132,21 +141,28 @@ def _history(
 def _sentences(
     problem: StaffingProblem,
     members: Sequence[int],
+    coverage: Sequence[dict[str, Any]],
     criteria: dict[str, Any],
     history: dict[str, Any],
 ) -> list[str]:
     lead, *others = (problem.people[m].label for m in members)
     skills = problem.task.skills
     workload = criteria["workload"]
+    missing = [row["skill"] for row in coverage if len(row["by"]) < row["people"]]
     said = [f"{lead} leads, with {enumeration(others)}." if others else f"{lead} works alone."]
     if len(skills) > 1:
-        said.append(f"Together they cover all {len(skills)} required skills.")
+        said.append(
+            f"Together they lack {enumeration(missing)}."
+            if missing
+            else f"Together they cover all {len(skills)} required skills."
+        )
     elif skills:
-        said.append(f"{skills[0].skill} is covered.")
-    said.append(
-        f"With the task, the mean workload is {workload['combined']:.0f} %, "
-        f"the highest {workload['highest']:.0f} %."
-    )
+        said.append(f"{skills[0].skill} is {'not ' if missing else ''}covered.")
+    if workload["highest"] is not None:
+        said.append(
+            f"With the task, the mean workload is {workload['combined']:.0f} %, "
+            f"the highest {workload['highest']:.0f} %."
+        )
     if history["similar_tasks"]:
         text = _experience(history["similar_tasks"], history["days_early"])
         said.append(f"{text[0].upper()}{text[1:]}.")
@@ -155,7 +171,9 @@ def _sentences(
     if others:
         overlap = criteria["overlap"]
         said.append(
-            f"They share at least {overlap['value']:g} working hours "
+            f"They share {overlap['value']:g} working hours on the one day of theirs."
+            if overlap["days"] == 1
+            else f"They share at least {overlap['value']:g} working hours "
             f"on each of {overlap['days']} days."
         )
         collaborators = criteria["collaborators"]
@@ -177,6 +195,7 @@ def _not_chosen(
     problem: StaffingProblem,
     members: Sequence[int],
     matcher: Matcher,
+    constraints: Constraints,
     excluded: Sequence[frozenset[int]],
 ) -> list[dict[str, Any]]:
     """The best candidates who are not in the team, and why."""
@@ -191,7 +210,7 @@ def _not_chosen(
         {
             "person": problem.people[n].id,
             "score": round(problem.candidates[n].score, 6),
-            "why": _why_not_chosen(problem, members, n, matcher, excluded),
+            "why": _why_not_chosen(problem, members, n, matcher, constraints, excluded),
         }
         for n in better[:MAX_NOT_CHOSEN]
     ]
@@ -202,13 +221,18 @@ def _why_not_chosen(
     members: Sequence[int],
     n: int,
     matcher: Matcher,
+    constraints: Constraints,
     excluded: Sequence[frozenset[int]],
 ) -> str:
     """What would be wrong with this person in the place of one of the members."""
+    if n in constraints.exclude:
+        return "the team was to be without this person"
     weights = ObjectiveWeights.from_parameters(problem.parameters)
     value = team_objective(problem, members, weights)
     reasons: list[str] | None = None
     for place in range(len(members) - 1, -1, -1):
+        if members[place] in constraints.include:
+            continue
         replaced = problem.people[members[place]]
         team = (*members[:place], n, *members[place + 1 :])
         calendar = problem.calendar.among([problem.people[m].id for m in team])
@@ -224,4 +248,6 @@ def _why_not_chosen(
             )
         if reasons is None or len(broken) < len(reasons):
             reasons = [violation.message for violation in broken]
-    return "; ".join(reasons or [])
+    if reasons is None:
+        return "everyone in the team had to be in it"
+    return "; ".join(reasons)

@@ -56,6 +56,7 @@ class TeamModel:
         self.constant = weights.collaboration if size > 1 else 0.0
         self.shares_hours = constraints.overlap_hours is not None and size > 1
         self.shift_of, self.group_of, self.compatible = self._group_shifts()
+        self.included = np.array(sorted(constraints.include), np.int64)
         self.people = np.flatnonzero(eligible_people(problem, constraints, size))
         self.hint: list[int] | None = None
         self.lower = -math.inf
@@ -76,7 +77,7 @@ class TeamModel:
         from ortools.sat.python import cp_model
 
         deadline = time.monotonic() + time_limit
-        if self.people.size < self.size:
+        if self.people.size < self.size or not np.isin(self.included, self.people).all():
             return "infeasible", None, math.inf
         model = cp_model.CpModel()
         chosen = {int(n): model.new_bool_var("") for n in self.people}
@@ -106,6 +107,8 @@ class TeamModel:
 
     def _add_constraints(self, model: Any, chosen: dict[int, Any]) -> None:
         model.add(sum(chosen.values()) == self.size)
+        for n in self.included.tolist():
+            model.add(chosen[n] == 1)
         for has, people in zip(self.covers, self.needed, strict=True):
             model.add(sum(chosen[n] for n in chosen if has[n]) >= int(people))
         for team in self.excluded:
@@ -214,7 +217,9 @@ class TeamModel:
         allowed = [
             team
             for team in teams
-            if frozenset(team) not in self.excluded and self._conflicting_shifts(team) is None
+            if frozenset(team) not in self.excluded
+            and self.constraints.include.issubset(team)
+            and self._conflicting_shifts(team) is None
         ]
         self.hint = min(
             allowed,
@@ -245,7 +250,8 @@ class TeamModel:
 
         A replacement has the same shift and every needed skill, and costs no
         more. A team holds at most size − 1 of the replacements and each excluded team
-        rules out one more, so size + len(excluded) of them are enough.
+        rules out one more, so size + len(excluded) of them are enough. Nobody replaces
+        those who must be in the team.
         """
         enough = self.size + len(self.excluded)
         people = self.people
@@ -259,7 +265,7 @@ class TeamModel:
         skills = bits.sum(axis=0) if len(bits) else np.zeros(people.size, int)
         group = self.shift_of[people]
         known: dict[int, dict[int, list[float]]] = {}  # group → skills → sorted costs
-        keep = np.zeros(people.size, bool)
+        keep = np.isin(people, self.included)
         for n in np.argsort(pool.costs, kind="stable"):
             seen = known.setdefault(int(group[n]), {})
             better = 0
@@ -275,5 +281,5 @@ class TeamModel:
 
     def _team(self, members: Sequence[int]) -> Team:
         """A team with its members by score, the lead first."""
-        order = sorted(members, key=lambda n: (-self.problem.scores[n], self.problem.people[n].id))
-        return Team(tuple(order), team_objective(self.problem, order, self.weights))
+        order = self.problem.lead_first(members)
+        return Team(order, team_objective(self.problem, order, self.weights))

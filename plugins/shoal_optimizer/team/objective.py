@@ -56,6 +56,14 @@ def team_objective(
     return float(costs + weights.collaboration * (1 - _familiarity(problem, members)))
 
 
+def change_cost(problem: StaffingProblem, members: Sequence[int]) -> float:
+    """What a repair's objective has for those who join, less those who stay."""
+    if not problem.is_kept.any():
+        return 0.0
+    kept = int(problem.is_kept[list(members)].sum())
+    return CHANGE_COST * (len(members) - 2 * kept)
+
+
 def member_costs(
     problem: StaffingProblem, weights: ObjectiveWeights, size: int
 ) -> NDArray[np.float64]:
@@ -82,7 +90,7 @@ def member_costs(
 def eligible_people(
     problem: StaffingProblem, constraints: Constraints, size: int
 ) -> NDArray[np.bool_]:
-    """Who may be in a team of this size as far as time and workload go: (people,)."""
+    """Who may be in a team of this size by time, workload and wishes: (people,)."""
     eligible = np.ones(len(problem.candidates), bool)
     if constraints.availability:
         eligible &= problem.hours() > 0
@@ -90,6 +98,7 @@ def eligible_people(
         limit = constraints.workload_limit
         after = problem.workloads_after(size, constraints.availability, limit)
         eligible &= after <= limit + 1e-9
+    eligible[list(constraints.exclude)] = False
     return eligible
 
 
@@ -100,6 +109,8 @@ def size_bound(
     eligible = eligible_people(problem, constraints, size)
     covering = (problem.covers(constraints) & eligible).sum(axis=1)
     if eligible.sum() < size or np.any(covering < np.array(constraints.people)):
+        return math.inf
+    if len(constraints.include) > size or not eligible[list(constraints.include)].all():
         return math.inf
     return float(np.sort(member_costs(problem, weights, size)[eligible])[:size].sum())
 

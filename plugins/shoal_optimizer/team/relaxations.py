@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import combinations
 from typing import TypeVar
 
@@ -17,6 +18,10 @@ T = TypeVar("T")
 EXTENSIONS = (1, 2, 3, 5, 7, 10, 14, 21, 28, 42, 56, 84)
 """Days by which the deadline may be moved; in between, single days are tried."""
 MORE_PEOPLE = (1, 2, 3, 5, 8, 13)
+MAX_PAIRS = 5
+"""Pairs of changes that are made as small as they can be."""
+MAX_WISHES = 10
+"""Of people who must, or must not, be in the team, that are tried without."""
 
 Case = tuple[StaffingProblem, Constraints]
 Solve = Callable[[StaffingProblem, Constraints], tuple[str, ...] | None]
@@ -55,7 +60,7 @@ def find_relaxations(
         time_limit: Seconds for each of the solves it takes.
 
     Returns:
-        The changes by cost. Where no single one is enough, pairs of large ones.
+        The changes by cost. Where no single one is enough, pairs of them.
     """
     if not problem.candidates:
         return []
@@ -71,6 +76,7 @@ def find_relaxations(
         _enlarge_team,
         _shrink_team,
         _lower_skills,
+        _drop_wishes,
     )
     found = [way for attempt in attempts for way in attempt(problem, constraints, solve)]
     found = found or _change_two(problem, constraints, solve)
@@ -165,6 +171,20 @@ def _shrink_team(
     return [Relaxation("team_size_min", float(size), "people", 1.5 * (least - size), text, team)]
 
 
+def _drop_wishes(
+    problem: StaffingProblem, constraints: Constraints, solve: Solve
+) -> list[Relaxation]:
+    ways = []
+    for n in sorted(constraints.include | constraints.exclude)[:MAX_WISHES]:
+        include, exclude = constraints.include - {n}, constraints.exclude - {n}
+        relaxed = replace(constraints, include=include, exclude=exclude)
+        if (team := solve(problem, relaxed)) is not None:
+            person, wish = problem.people[n], "include" if n in constraints.include else "exclude"
+            text = f"{'do without' if wish == 'include' else 'allow'} {person.label}"
+            ways.append(Relaxation(f"{wish}:{person.id}", 1, "people", 2.0, text, team))
+    return ways
+
+
 def _lower_skills(
     problem: StaffingProblem, constraints: Constraints, solve: Solve
 ) -> list[Relaxation]:
@@ -217,41 +237,86 @@ def _ask_for_fewer(
 def _change_two(
     problem: StaffingProblem, constraints: Constraints, solve: Solve
 ) -> list[Relaxation]:
-    """Two changes at once, each as large as it can be."""
+    """Two changes at once: the first as small as it can be, then the second."""
+
+    def team_with(one: Change, other: Change) -> tuple[str, ...] | None:
+        return solve(*other.apply(*one.apply(problem, constraints)))
+
+    pairs = [
+        pair
+        for pair in combinations(_possible_changes(problem, constraints), 2)
+        if team_with(pair[0][-1], pair[1][-1]) is not None
+    ]
+    pairs.sort(key=lambda pair: pair[0][-1].cost + pair[1][-1].cost)
     ways = []
-    changes = _large_changes(problem, constraints)
-    for (text, cost, change), (text2, cost2, change2) in combinations(changes, 2):
-        if (team := solve(*change2(*change(problem, constraints)))) is not None:
-            message = f"{text} and {text2}"
-            ways.append(Relaxation("several", 2, "changes", cost + cost2, message, team))
+    for ones, others in pairs[:MAX_PAIRS]:
+        least = _smallest(ones, partial(team_with, others[-1]))
+        assert least is not None
+        one = least[0]
+        found = _smallest(others, partial(team_with, one))
+        if found is not None:
+            other, team = found
+            message = f"{one.text} and {other.text}"
+            ways.append(Relaxation("several", 2, "changes", one.cost + other.cost, message, team))
     return ways
 
 
-def _large_changes(
-    problem: StaffingProblem, constraints: Constraints
-) -> list[tuple[str, float, Callable[[StaffingProblem, Constraints], Case]]]:
-    """Message, cost and effect of each."""
-    later = max(problem.window) + timedelta(days=28)
-    larger = min(MAX_TEAM, constraints.max_size + 5)
+@dataclass(frozen=True)
+class Change:
+    """One change of the requirements, as a message, a cost and what it does."""
 
-    def drop_skill(n: int) -> Callable[[StaffingProblem, Constraints], Case]:
-        return lambda p, c: (p, c.without_skill(n))
+    text: str
+    cost: float
+    apply: Callable[[StaffingProblem, Constraints], Case]
 
-    changes: list[tuple[str, float, Callable[[StaffingProblem, Constraints], Case]]] = []
-    if constraints.workload_limit is not None and constraints.workload_limit < 100:
-        text = "allow a workload of 100 %"
-        changes.append((text, 4.0, lambda p, c: (p, replace(c, workload_limit=100.0))))
-    if (hours := constraints.overlap_hours) is not None:
-        text = "ask for no common working hours"
-        changes.append((text, hours, lambda p, c: (p, replace(c, overlap_hours=None))))
-    text = f"move the deadline to {day(later)}"
-    changes.append((text, 9.0, lambda p, c: (p.with_deadline(later), c)))
-    text = f"allow a team of {larger}"
-    changes.append((text, 5.0, lambda p, c: (p, replace(c, max_size=larger))))
+
+def _possible_changes(problem: StaffingProblem, constraints: Constraints) -> list[list[Change]]:
+    """For each requirement its changes, the smallest first."""
+    found = []
+    limit, hours, most = (
+        constraints.workload_limit,
+        constraints.overlap_hours,
+        constraints.max_size,
+    )
+    if limit is not None and limit < 100:
+        steps = [min(100.0, limit + step) for step in range(1, int(np.ceil(100 - limit)) + 1)]
+        found.append([_change_workload(value, limit) for value in steps])
+    if hours is not None:
+        shorter = [half / 2 for half in range(int(np.ceil(hours * 2)) - 1, -1, -1)]
+        found.append([_change_overlap(value, hours) for value in shorter])
+    end = max(problem.window)
+    found.append([_change_deadline(end + timedelta(days=days), days) for days in range(1, 29)])
+    sizes = range(most + 1, min(MAX_TEAM, most + 5, len(problem.candidates)) + 1)
+    if sizes:
+        found.append([_change_size(size, most) for size in sizes])
     for n, requirement in enumerate(problem.task.skills):
         if constraints.people[n]:
-            changes.append((f"do without {requirement.skill}", 5.0, drop_skill(n)))
-    return changes
+            found.append([_drop_skill(n, requirement.skill)])
+    return found
+
+
+def _change_workload(value: float, limit: float) -> Change:
+    text = f"allow a workload of {value:g} %"
+    return Change(text, (value - limit) / 5, lambda p, c: (p, replace(c, workload_limit=value)))
+
+
+def _change_overlap(value: float, hours: float) -> Change:
+    text = f"accept {value:g} common working hours a day"
+    return Change(text, hours - value, lambda p, c: (p, replace(c, overlap_hours=value or None)))
+
+
+def _change_deadline(later: datetime, days: int) -> Change:
+    text = f"move the deadline to {day(later)}"
+    return Change(text, days / 3, lambda p, c: (p.with_deadline(later), c))
+
+
+def _change_size(size: int, most: int) -> Change:
+    text = f"allow a team of {size}"
+    return Change(text, float(size - most), lambda p, c: (p, replace(c, max_size=size)))
+
+
+def _drop_skill(n: int, skill: str) -> Change:
+    return Change(f"do without {skill}", 5.0, lambda p, c: (p, c.without_skill(n)))
 
 
 def _replace_item(values: tuple[T, ...], n: int, value: T) -> tuple[T, ...]:

@@ -3,7 +3,7 @@
 The model, the conflict search and the explanation all read from here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -37,6 +37,8 @@ class Constraints:
         min_size: The smallest team.
         max_size: The largest team.
         availability: Whether leave counts as time off.
+        include: The columns of people who must be in the team.
+        exclude: The columns of people who must not be in it.
     """
 
     levels: tuple[float, ...]
@@ -46,6 +48,8 @@ class Constraints:
     min_size: int
     max_size: int
     availability: bool = True
+    include: frozenset[int] = frozenset()
+    exclude: frozenset[int] = frozenset()
 
     @classmethod
     def from_task(cls, task: Task, parameters: OptimizerParameters) -> "Constraints":
@@ -119,6 +123,10 @@ class StaffingProblem:
     def index(self) -> dict[str, int]:
         """Person id → column."""
         return {candidate.person.id: n for n, candidate in enumerate(self.candidates)}
+
+    def lead_first(self, members: Iterable[int]) -> tuple[int, ...]:
+        """The members of a team by score, the lead first."""
+        return tuple(sorted(members, key=lambda n: (-self.scores[n], self.people[n].id)))
 
     @cached_property
     def window(self) -> tuple[datetime, datetime]:
