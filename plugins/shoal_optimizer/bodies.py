@@ -221,6 +221,27 @@ class Recommendations(Body):
     cursor: str | None
 
 
+class WhyTerm(Body):
+    """What a criterion adds to the objective of the best team, and of the other."""
+
+    term: Literal["score", "cost", "balance", "collaboration"]
+    best: float
+    team: float
+    change: float
+
+
+class Why(Body):
+    """The best team, and the best that has a person; null where there is none."""
+
+    person: str
+    why: str
+    best: list[str] | None
+    team: list[str] | None
+    terms: list[WhyTerm]
+    conflict: Conflict | None
+    relaxations: list[Relaxation]
+
+
 class NoAlternative(Body):
     """There is no other team, or none was found in time."""
 

@@ -111,7 +111,7 @@ def _encoded(outcomes: Sequence[Outcome]) -> dict[str, bytes]:
 def _event(outcome: Outcome, person: str) -> Event:
     """An event from which features of a person's success can be computed."""
     return Event(
-        id=f"{outcome.id}:{person}",
+        id=fingerprint(encode({"outcome": outcome.id, "person": person})),
         source=SOURCE,
         type="optimizer.outcome",
         time=outcome.finished_at,

@@ -19,7 +19,7 @@ from .plan_runs import read_fields, show_run
 from .records import Person, Task
 from .scenarios import Scenario, changed_people, changed_tasks
 from .skills import Matcher
-from .store import Change, RecordStore, encode
+from .store import Change, RecordStore, encode, fingerprint
 from .tasks import is_writable, requirements_of, with_team
 from .team.rules import find_violations
 
@@ -220,6 +220,5 @@ def _outdated(
 def _event(ctx: TenantContext, plan: str, task: Task) -> Event:
     type = "optimizer.accepted"
     data = {"plan": plan, "task": task.id, "team": task.team, "by": ctx.user}
-    return Event(
-        id=f"{plan}:{task.id}:accepted", source=SOURCE, type=type, subject=task.id, data=data
-    )
+    id = fingerprint(encode({"plan": plan, "task": task.id}))
+    return Event(id=id, source=SOURCE, type=type, subject=task.id, data=data)

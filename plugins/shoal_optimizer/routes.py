@@ -77,6 +77,24 @@ class OptimizerRoutes:
             {"task": id, "candidates": rows[start:end], "total": len(rows), "cursor": more}
         )
 
+    async def why(
+        self,
+        id: Identifier,
+        person: Identifier,
+        ctx: TenantContext = Depends(requires("read:boards")),
+    ) -> Response:
+        """Tell why a person is not in the best team, and what would have to change.
+
+        The best team is compared, term by term, with the best that has the person.
+        Where no team may, the answer has the conflict and the changes that would help.
+        """
+        _, raw = await get_task(ctx, id)
+        inputs = await self.inputs.load(ctx, [raw])
+        check_people(inputs)
+        if person not in inputs.ids:
+            raise Invalid.at("person", f"there is no person {person!r}")
+        return json_response(await self.solver.why(inputs, raw, person))
+
     async def recommend(
         self,
         id: Identifier,
@@ -208,6 +226,7 @@ def routes(services: Services) -> APIRouter:
     alternative = {**answers(bodies.Recommendation | bodies.NoAlternative), **CONFLICT}
     listed = answers(bodies.Recommendations)
     router.get("/tasks/{id}/candidates", responses=answers(bodies.Candidates))(handlers.candidates)
+    router.get("/tasks/{id}/why", responses=answers(bodies.Why))(handlers.why)
     router.post("/tasks/{id}/recommendation", responses=decision)(handlers.recommend)
     router.get("/recommendations", responses=listed)(handlers.list_recommendations)
     router.get("/recommendations/{id}", responses=recommendation)(handlers.get_recommendation)

@@ -24,6 +24,7 @@ from .team.objective import ObjectiveWeights, change_cost, team_objective
 from .team.relaxations import find_relaxations
 from .team.search import find_team
 from .team.staffing_problem import Constraints, StaffingProblem
+from .team.why import explain_absence
 
 T = TypeVar("T")
 
@@ -86,6 +87,12 @@ class Solver:
             ]
         answer["seconds"] = round(time.monotonic() - started, 4)
         return answer
+
+    def why(self, inputs: PlanningInputs, task: bytes, person: str) -> dict[str, Any]:
+        """Why somebody is not in the best team, see `team.why.explain_absence`."""
+        problem, _ = self._problem(inputs, Task.model_validate_json(task))
+        constraints = Constraints.from_task(problem.task, inputs.parameters)
+        return explain_absence(problem, constraints, problem.index[person])
 
     def forecast(
         self, inputs: PlanningInputs, tasks: Sequence[bytes], weeks: int, by: Grouping

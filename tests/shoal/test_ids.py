@@ -89,6 +89,12 @@ ITEM = {
     "updated_at": "2026-11-20T10:00:00Z",
 }
 TASK = {"estimated_hours": 4, "deadline": "2099-01-01T00:00:00Z"}
+OUTCOME = {
+    "people": ["ana"],
+    "estimated_hours": 4,
+    "actual_hours": 4,
+    "finished_at": "2026-01-01T00:00:00Z",
+}
 HALVES = [{"name": "a", "allocation": 50}, {"name": "b", "allocation": 50}]
 DESIGN = {
     "hypothesis": "b is better",
@@ -160,6 +166,18 @@ RESOURCES = {
             lambda c, id: c.optimizer.candidates(id=id),
             lambda c, id: accepted(c.optimizer.add_tasks(body=[{**TASK, "id": id}])),
         ),
+    ),
+    "optimizer.outcomes": Resource(
+        create=lambda c, id: c.optimizer.put_outcome(id=id, body=OUTCOME)["id"] == id,
+        read=lambda c, id: c.optimizer.get_outcome(id=id)["id"],
+        listed=lambda c: [o["id"] for o in c.optimizer.list_outcomes(limit=1000)["outcomes"]],
+        delete=lambda c, id: c.optimizer.delete_outcome(id=id),
+    ),
+    "optimizer.scenarios": Resource(
+        create=lambda c, name: c.optimizer.put_scenario(name=name, body={}),
+        listed=lambda c: c.optimizer.list_scenarios()["scenarios"],
+        delete=lambda c, name: c.optimizer.delete_scenario(name=name),
+        more=(lambda c, name: c.optimizer.get_scenario(name=name),),
     ),
     "platform.boards": Resource(
         create=lambda c, id: c.platform.put_members(board=id, users=["ana"])["board"] == id,

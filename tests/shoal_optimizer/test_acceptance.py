@@ -129,12 +129,12 @@ def test_some_tasks_of_a_plan_can_be_accepted(planned: tuple[Any, dict[str, Any]
     assert states(api) == {"c": "open", "g": "assigned"}
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(st.integers(1, 60), st.integers(0, 12), st.integers(1, 12), st.integers(1, 2)),
         min_size=1,
-        max_size=12,
+        max_size=8,
     )
 )
 def test_accepted_plans_break_no_rule(shoal_app: Callable[..., Any], rows: list[Any]) -> None:

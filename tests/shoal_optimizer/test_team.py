@@ -21,6 +21,7 @@ from shoal_optimizer.team.relaxations import find_relaxations
 from shoal_optimizer.team.rules import find_violations
 from shoal_optimizer.team.search import find_team
 from shoal_optimizer.team.staffing_problem import Constraints, StaffingProblem
+from shoal_optimizer.team.why import explain_absence
 
 _spec = importlib.util.spec_from_file_location("checker", Path(__file__).with_name("checker.py"))
 assert _spec and _spec.loader
@@ -184,6 +185,29 @@ def test_a_conflict_means_no_team_and_relaxations_allow_one(
                 assert checker.allowed(
                     later, [p for p in team if p.id in way.team], PARAMETERS, NOW
                 )
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(team=people, task=tasks, data=st.data())
+def test_absence_is_explained_by_teams_that_are_the_best(
+    team: list[Person], task: Task, data: st.DataObject
+) -> None:
+    case, constraints = staffing_problem(task, team), Constraints.from_task(task, PARAMETERS)
+    person = data.draw(st.integers(0, len(team) - 1))
+    answer = explain_absence(case, constraints, person)
+    every = checker.teams(task, team, PARAMETERS, NOW)
+    theirs = [each for each in every if team[person] in each]
+    assert (answer["best"] is None, answer["team"] is None) == (not every, not theirs)
+    if not theirs:
+        assert answer["conflict"] or not case.candidates
+        return
+
+    def least(teams: list[tuple[Person, ...]]) -> float:
+        return min(checker.value(task, each, team, set(), PARAMETERS, NOW) for each in teams)
+
+    assert sum(row["best"] for row in answer["terms"]) == pytest.approx(least(every), abs=2e-5)
+    assert sum(row["team"] for row in answer["terms"]) == pytest.approx(least(theirs), abs=2e-5)
+    assert ("is in the best team" in answer["why"]) == (team[person].id in answer["best"])
 
 
 def test_pairs_of_changes_are_as_small_as_they_can_be() -> None:

@@ -56,6 +56,24 @@ def team_objective(
     return float(costs + weights.collaboration * (1 - _familiarity(problem, members)))
 
 
+def objective_terms(
+    problem: StaffingProblem, members: Sequence[int], weights: ObjectiveWeights
+) -> dict[str, float]:
+    """What score, cost, balance and collaboration add to a team's objective.
+
+    They add up to it, but for the cost of changes in a repair.
+    """
+    team = list(members)
+    after = np.minimum(problem.workloads_after(len(team)), 1000.0) / 100
+    highest = max(float(problem.rates.max(initial=0)), 1e-9)
+    return {
+        "score": weights.score * float((1 - problem.scores[team]).mean()),
+        "cost": weights.cost * float(problem.rates[team].mean()) / highest,
+        "balance": weights.balance * float((after[team] ** 2).mean()),
+        "collaboration": weights.collaboration * (1 - _familiarity(problem, team)),
+    }
+
+
 def change_cost(problem: StaffingProblem, members: Sequence[int]) -> float:
     """What a repair's objective has for those who join, less those who stay."""
     if not problem.is_kept.any():
