@@ -16,6 +16,7 @@ from .alert_notices import NoticeDecider
 from .alerts import Alert, Member, Notice, compatible_labels
 from .explanation import format_number
 from .maintenance import MaintenanceWindow
+from .points import Labels
 from .rhythm import Rhythm
 from .rules import Condition, Observation, Rule
 from .timestamps import to_datetime
@@ -24,7 +25,7 @@ JOIN_WITHIN = timedelta(minutes=10)  # of an alert's last member
 REOPEN_WITHIN = timedelta(minutes=30)  # within which a rule that fires again is no news
 RESOLVED_RETENTION = timedelta(hours=2)  # until a resolved alert moves to the history
 MIN_CORRELATION = 0.6
-UNKNOWN_CORRELATION = 0.5  # how strongly two series are taken to be related then
+UNKNOWN_CORRELATION = 0.5  # of two series with equal labels
 NO_DATA = "no data"
 MAX_SILENCE = timedelta(days=90)  # after which a series is forgotten
 CHECK_EVERY = 60.0  # seconds, while an alert is open
@@ -314,7 +315,8 @@ class AlertManager:
             alert = self.alerts[alert_id] = Alert(alert_id, member.fired, member.fired, [])
         key = member.rule, member.series
         alert.members = [m for m in alert.members if (m.rule, m.series) != key] + [member]
-        alert.updated = member.fired
+        alert.updated = max(alert.updated, member.fired)
+        alert.opened = min(alert.opened, member.fired)
         self._index(alert, member)
 
     def _fire_again(self, member: Member) -> bool:
@@ -333,7 +335,7 @@ class AlertManager:
         if not is_news:
             member.told, member.is_acknowledged = old.told, old.is_acknowledged
         alert.members[alert.members.index(old)] = member
-        alert.updated = member.fired
+        alert.updated = max(alert.updated, member.fired)
         self._index(alert, member)
         return True
 
@@ -343,8 +345,10 @@ class AlertManager:
         for alert in self.open_alerts():
             active = alert.active_members
             has_series = any(m.series == member.series for m in active)
-            age = member.fired - alert.updated
+            age = max(member.fired - alert.updated, alert.opened - member.fired)
             if not has_series and age > JOIN_WITHIN.total_seconds():
+                continue  # of a replay, too
+            if _contradicts(member.labels, active):
                 continue
             strength = max(_relation(member, m, correlation) for m in active)
             if strength > 0 and (best is None or strength > best[0]):
@@ -389,6 +393,15 @@ def _other_values(rule: Rule, observation: Observation) -> dict[str, float]:
     return {name: others[name].value for name in names if name in others}
 
 
+def _contradicts(labels: Labels, members: list[Member]) -> bool:
+    """Whether a label has another value than in all the members that have it."""
+    known: dict[str, set[str]] = {}
+    for member in members:
+        for key, value in member.labels.items():
+            known.setdefault(key, set()).add(value)
+    return any(key in known and value not in known[key] for key, value in labels.items())
+
+
 def _relation(a: Member, b: Member, correlation: Correlation | None) -> float:
     """How strongly two members are related, in [0, 1]."""
     if a.series == b.series:
@@ -397,5 +410,5 @@ def _relation(a: Member, b: Member, correlation: Correlation | None) -> float:
         return 0.0
     strength = correlation(a.series, b.series) if correlation else None
     if strength is None:
-        return UNKNOWN_CORRELATION
+        return UNKNOWN_CORRELATION if a.labels == b.labels else 0.0
     return abs(strength) if abs(strength) >= MIN_CORRELATION else 0.0

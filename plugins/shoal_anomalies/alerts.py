@@ -195,7 +195,7 @@ class Alert:
             "priority": self.priority,
             "sentence": self.sentence,
             "opened": to_rfc3339(self.opened),
-            "updated": to_rfc3339(self.updated),
+            "updated": to_rfc3339(max(self.updated, self.resolved or 0.0)),
             "resolved": to_rfc3339(self.resolved),
             "reopened": self.reopened,
             "acknowledged": to_rfc3339(self.acknowledged),

@@ -105,6 +105,7 @@ class BatchScorer:
         """
         new_points: list[ScoredPoint] = []
         latest: dict[str, float] = {}
+        places: dict[str, int] = {}  # of the latest
         for point in sorted(points, key=lambda p: p.time):
             state = self._series.get(point.series)
             if state is None:
@@ -116,8 +117,10 @@ class BatchScorer:
                     continue
                 value = rate
             if time > latest.get(state.id, state.last_time):
-                latest[state.id] = time
+                latest[state.id], places[state.id] = time, len(new_points)
                 new_points.append((state, time, value))
+            elif time == latest.get(state.id):  # a correction of a point before it
+                new_points[places[state.id]] = (state, time, value)
             elif not _is_known(state, time, value):
                 self._write_point(state, time, value, math.nan)
         return new_points
@@ -330,11 +333,17 @@ def _usual_interval(state: SeriesState) -> float | None:
 
 def _correlation(a: SeriesState, b: SeriesState) -> float | None:
     """Correlation over the last common points; None with few, or of a constant."""
-    last = slice(-CORRELATED_POINTS, None)
-    _, i, j = np.intersect1d(a.detector.times[last], b.detector.times[last], return_indices=True)
-    if len(i) < MIN_CORRELATED_POINTS:
+    times, values = (a.detector.times[-CORRELATED_POINTS:], a.detector.values[-CORRELATED_POINTS:])
+    others = b.detector.times
+    if len(others) < MIN_CORRELATED_POINTS:
         return None
-    x, y = a.detector.values[last][i], b.detector.values[last][j]
+    # The nearest points are common: two collectors measure at different seconds.
+    after = np.clip(np.searchsorted(others, times), 1, len(others) - 1)
+    nearest = after - (times - others[after - 1] <= others[after] - times)
+    common = np.abs(others[nearest] - times) <= (_usual_interval(b) or 0.0) / 2
+    if common.sum() < MIN_CORRELATED_POINTS:
+        return None
+    x, y = values[common], b.detector.values[nearest[common]]
     if x.std() < 1e-12 * (1 + abs(x).max()) or y.std() < 1e-12 * (1 + abs(y).max()):
         return None
     return float(np.corrcoef(x, y)[0, 1])

@@ -4,6 +4,7 @@ Each service has a model of its own. A tenant gives ids and tokens of strict for
 hosts are the services'. Only a webhook has a URL, which the platform's guard checks.
 """
 
+import logging
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -21,8 +22,11 @@ from pydantic import (
     GetJsonSchemaHandler,
     SecretStr,
     TypeAdapter,
+    ValidationError,
 )
 from pydantic_core import CoreSchema, core_schema
+
+log = logging.getLogger("shoal.anomalies")
 
 MAX_URL = 2_000
 MAX_RECIPIENTS = 20
@@ -214,9 +218,15 @@ Channel = Annotated[AnyChannel, Discriminator("type")]
 _channel: TypeAdapter[AnyChannel] = TypeAdapter(Channel)
 
 
-def read_channel(stored: bytes) -> AnyChannel:
-    """A channel as `dump_channel` wrote it; ValidationError if it is none."""
-    return _channel.validate_json(stored)
+def load_channel(name: str, stored: bytes | None) -> AnyChannel | None:
+    """A channel as `dump_channel` wrote it; None if there is none that can be read."""
+    if stored is None:
+        return None
+    try:
+        return _channel.validate_json(stored)
+    except ValidationError:  # without its text, which has the channel's secrets
+        log.warning("the channel %r cannot be read, and counts as not defined", name)
+        return None
 
 
 def dump_channel(channel: AnyChannel) -> bytes:

@@ -17,7 +17,7 @@ from shoal import (
 )
 
 from . import bodies, keys
-from .channels import AnyChannel, Channel, Email, Webhook, dump_channel, read_channel
+from .channels import AnyChannel, Channel, Email, Webhook, dump_channel, load_channel
 from .maintenance import MaintenanceWindow
 from .rules import DEFAULT_RULES, Rule
 from .settings import AnomalySettings
@@ -81,9 +81,13 @@ async def delete_rule(
 
 @router.get("/channels", responses={200: {"model": bodies.Channels}})
 async def list_channels(ctx: TenantContext = Depends(requires("read:tenant"))) -> dict[str, Any]:
-    """List the channels by name, without their secrets."""
-    stored = await ctx.stores.online.hgetall(keys.CHANNELS)
-    return {"channels": {k.decode(): read_channel(v).shown() for k, v in sorted(stored.items())}}
+    """List the channels by name, without their secrets.
+
+    One whose stored form cannot be read is left out, as nothing is sent to it.
+    """
+    stored = sorted((await ctx.stores.online.hgetall(keys.CHANNELS)).items())
+    channels = {name.decode(): load_channel(name.decode(), text) for name, text in stored}
+    return {"channels": {name: c.shown() for name, c in channels.items() if c is not None}}
 
 
 @router.put("/channels/{id}", responses={200: {"model": bodies.ShownChannel}, 409: {}})
@@ -104,10 +108,10 @@ async def get_channel(
     id: Identifier, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
     """One channel, without its secrets."""
-    stored = await ctx.stores.online.hget(keys.CHANNELS, id)
-    if stored is None:
-        raise NotFound(f"no channel {id!r}")
-    return {"id": id, **read_channel(stored).shown()}
+    channel = load_channel(id, await ctx.stores.online.hget(keys.CHANNELS, id))
+    if channel is None:
+        raise NotFound(f"no channel {id!r}, or it cannot be read: define it again")
+    return {"id": id, **channel.shown()}
 
 
 @router.delete("/channels/{id}", status_code=204, responses={409: {}})

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from shoal import ShoalError, TenantContext
 
 from . import keys
-from .channels import AnyChannel, read_channel
+from .channels import AnyChannel, load_channel
 from .messages import MAX_ATTEMPTS, Message, retry_delay
 from .sender import send
 
@@ -33,10 +32,10 @@ RETRY_LATER = 5.0  # seconds until a claimed notice, or unavailable storage, is 
 
 # Claim a notice for sending.
 # KEYS  1 outbox (hash), 2 the notice's claim (string)
-# ARGV  1 notice key, 2 seconds until the claim expires
-# Returns 1, or 0 if the notice is gone or claimed.
+# ARGV  1 notice key, 2 seconds until the claim expires, 3 the entry as it was read
+# Returns 1, or 0 if the notice is gone, claimed, or was tried since it was read.
 CLAIM = """
-if redis.call('hexists', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('hget', KEYS[1], ARGV[1]) ~= ARGV[3] then return 0 end
 return redis.call('set', KEYS[2], '1', 'NX', 'EX', ARGV[2]) and 1 or 0
 """
 # Remove a notice that was sent or given up, and remember its key.
@@ -115,14 +114,14 @@ class Notifier:
         pipe = ctx.stores.online.pipeline()
         pipe.hgetall(keys.OUTBOX).hgetall(keys.CHANNELS)
         outbox, channels = await pipe.execute()
-        by_channel: dict[str, dict[str, list[tuple[str, Entry]]]] = {}
+        by_channel: dict[str, dict[str, list[tuple[str, Entry, bytes]]]] = {}
         for key, text in outbox.items():
             entry = orjson.loads(text)
             by_alert = by_channel.setdefault(entry["channel"], {})
-            by_alert.setdefault(entry["alert"], []).append((key.decode(), entry))
+            by_alert.setdefault(entry["alert"], []).append((key.decode(), entry, text))
         results = await asyncio.gather(
             *(
-                self._send_to_channel(ctx, by_alert.values(), channels.get(name.encode()))
+                self._send_to_channel(ctx, name, by_alert.values(), channels.get(name.encode()))
                 for name, by_alert in by_channel.items()
             )
         )
@@ -131,7 +130,8 @@ class Notifier:
     async def _send_to_channel(
         self,
         ctx: TenantContext,
-        alerts: Iterable[list[tuple[str, Entry]]],
+        name: str,
+        alerts: Iterable[list[tuple[str, Entry, bytes]]],
         stored: bytes | None,
     ) -> list[float]:
         """Send what is due; when those not sent are due again.
@@ -139,28 +139,24 @@ class Notifier:
         The notices of an alert are sent in order, each once the one before it was sent
         or given up: an incident that is resolved before it is opened would stay open.
         """
-        channel = None
-        try:
-            channel = read_channel(stored) if stored else None
-        except ValidationError:  # without its text, which has the channel's secrets
-            log.warning("a channel of %s cannot be read, and counts as not defined", ctx.tenant)
+        channel = load_channel(name, stored)
         waiting: list[float] = []
         for entries in alerts:
-            for key, entry in sorted(entries, key=lambda item: item[1]["number"]):
+            for key, entry, text in sorted(entries, key=lambda item: item[1]["number"]):
                 due: float | None = entry["due"]
                 if entry["due"] <= time.time():
-                    due = await self._send_notice(ctx, key, entry, channel)
+                    due = await self._send_notice(ctx, key, entry, text, channel)
                 if due is not None:
                     waiting.append(due)
                     break
         return waiting
 
     async def _send_notice(
-        self, ctx: TenantContext, key: str, entry: Entry, channel: AnyChannel | None
+        self, ctx: TenantContext, key: str, entry: Entry, text: bytes, channel: AnyChannel | None
     ) -> float | None:
         online = ctx.stores.online
         claim = keys.delivery_claim(key)
-        if not await online.eval(CLAIM, [keys.OUTBOX, claim], [key, CLAIM_TTL]):
+        if not await online.eval(CLAIM, [keys.OUTBOX, claim], [key, CLAIM_TTL, text]):
             is_waiting = await online.hexists(keys.OUTBOX, key)
             return time.time() + RETRY_LATER if is_waiting else None
         attempt = entry["attempts"] + 1

@@ -184,6 +184,27 @@ def test_another_rule_on_the_same_series_joins_its_alert():
     assert alert.priority == "P1" and {m.rule for m in alert.members} == {"unusual", "errors"}
 
 
+@pytest.mark.parametrize("minutes", [9, 11, 20 * 60, 60 * 24 * 60])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_alerts_join_within_ten_minutes_in_either_order(minutes, is_late):
+    manager, rules = AlertManager(), {"high": SLOW.model_copy(update={"match": Match()})}
+    for metric, minute in (("a", 0), ("b", -minutes if is_late else minutes)):
+        see(manager, minute, 2.0, metric, rules)
+    assert len(manager.alerts) == (1 if minutes < 10 else 2)
+    shown = [alert.to_response() for alert in manager.alerts.values()]
+    assert all(alert["opened"] <= alert["updated"] for alert in shown)
+
+
+@pytest.mark.parametrize("correlation", [lambda a, b: 1.0, None])
+def test_no_labels_of_an_alert_contradict_each_other(correlation):
+    manager, rules = AlertManager(), {"high": SLOW.model_copy(update={"match": Match()})}
+    for metric, labels in (("a", {"dc": "1"}), ("b", {}), ("c", {"dc": "2"})):
+        see(manager, 0, 2.0, metric, rules, correlation, labels=labels)
+    for alert in manager.alerts.values():
+        assert len({m.labels["dc"] for m in alert.members if m.labels}) <= 1
+    assert len(manager.alerts) == (2 if correlation else 3)
+
+
 def test_an_alert_resolves_when_all_its_members_have_recovered():
     rules = {"high": SLOW.model_copy(update={"match": Match(), "recovery": 1})}
     manager = AlertManager()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from shoal import Egress, Event, Invalid
-from shoal_anomalies.channels import AnyChannel, Channel, dump_channel, read_channel
+from shoal_anomalies import keys
+from shoal_anomalies.channels import AnyChannel, Channel, dump_channel, load_channel
 from shoal_anomalies.config_routes import router
 
 from .channel_samples import CANARY, CHANNELS, WEBHOOK_SECRET, channel
@@ -53,7 +54,7 @@ channels: TypeAdapter[AnyChannel] = TypeAdapter(Channel)
 @pytest.mark.parametrize("kind", CHANNELS)
 def test_a_channel_is_stored_and_read_back(kind: str) -> None:
     made = channels.validate_python(channel(kind, enabled=False))
-    assert read_channel(dump_channel(made)) == made
+    assert load_channel("c", dump_channel(made)) == made
     assert json.loads(dump_channel(made)).items() >= channel(kind, enabled=False).items()
 
 
@@ -210,6 +211,15 @@ async def test_e_mail_goes_to_the_operators_domains_only(ctx: Any) -> None:
         assert good.json()["to"] == ["ops@EXAMPLE.com"]
         bad = await http.put("/channels/c", json=channel("email", to=["a@example.com", "a@b.co"]))
         assert bad.status_code == 422 and bad.json()["errors"][0]["location"] == "to.1"
+
+
+@pytest.mark.anyio
+async def test_a_channel_that_cannot_be_read_hides_no_other(ctx: Any) -> None:
+    await ctx.stores.online.hset(keys.CHANNELS, "broken", b'{"type": "nothing"}')
+    async with serve(ctx) as http:
+        await http.put("/channels/good", json=channel("pagerduty"))
+        assert list((await http.get("/channels")).json()["channels"]) == ["good"]
+        assert (await http.get("/channels/broken")).status_code == 404
 
 
 METRICS = [{"metric": "error_rate", "value": value} for value in [0.001] * 200 + [0.5, 0.6]]

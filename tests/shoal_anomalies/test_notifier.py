@@ -120,13 +120,25 @@ async def test_concurrent_senders_send_a_notice_once(ctx, webhook):
     assert len(webhook.received) == 1
 
 
+async def test_an_attempt_is_not_made_again_by_a_late_sender(ctx, webhook):
+    webhook.status = 500
+    await add_channel(ctx, "page", webhook.channel)
+    await add_notice(ctx)
+    early = await ctx.stores.online.hget(keys.OUTBOX, "a1/opened/page")
+    await Notifier().deliver(ctx)
+    places = [keys.OUTBOX, keys.delivery_claim("a1/opened/page")]
+    assert not await ctx.stores.online.eval(module.CLAIM, places, ["a1/opened/page", 1, early])
+    late = await ctx.stores.online.hget(keys.OUTBOX, "a1/opened/page")
+    assert await ctx.stores.online.eval(module.CLAIM, places, ["a1/opened/page", 1, late])
+
+
 async def test_a_dead_senders_notice_is_sent_after_the_claim_expires(ctx, webhook, monkeypatch):
     await add_channel(ctx, "page", webhook.channel)
     await add_notice(ctx)
     monkeypatch.setattr(module, "CLAIM_TTL", 1)
-    assert await ctx.stores.online.eval(
-        module.CLAIM, [keys.OUTBOX, keys.delivery_claim("a1/opened/page")], ["a1/opened/page", 1]
-    )
+    text = await ctx.stores.online.hget(keys.OUTBOX, "a1/opened/page")
+    places = [keys.OUTBOX, keys.delivery_claim("a1/opened/page")]
+    assert await ctx.stores.online.eval(module.CLAIM, places, ["a1/opened/page", 1, text])
     assert await Notifier().deliver(ctx) is not None
     assert not webhook.received
     await asyncio.sleep(1.1)

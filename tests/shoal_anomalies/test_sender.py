@@ -12,7 +12,7 @@ import trustme
 from standardwebhooks import Webhook as Verifier
 
 from shoal import Egress
-from shoal_anomalies.channels import read_channel
+from shoal_anomalies.channels import load_channel
 from shoal_anomalies.messages import Message
 from shoal_anomalies.sender import send
 from shoal_anomalies.service_requests import build_request
@@ -45,7 +45,7 @@ def message(reason: Any = "opened", title: str = "Ünusual", body: str = "one\nt
 
 
 def read(fields: dict[str, Any]) -> Any:
-    return read_channel(json.dumps(fields).encode())
+    return load_channel("c", json.dumps(fields).encode())
 
 
 def content(kind: str, sent: Message) -> Any:

@@ -25,9 +25,12 @@ from shoal_anomalies import (
 from shoal_anomalies.alert_clock import advance_alerts
 from shoal_anomalies.alert_state import read_alert_state
 from shoal_anomalies.archive import LakeArchive
+from shoal_anomalies.batch_scoring import _correlation
+from shoal_anomalies.detector import Detector
 from shoal_anomalies.notifier import Notifier
 from shoal_anomalies.points import series_id
 from shoal_anomalies.rules import DEFAULT_RULES
+from shoal_anomalies.series_state import SeriesState
 from shoal_anomalies.stored_series import load_all_series
 from shoal_anomalies.stream_processor import StreamProcessor
 
@@ -103,6 +106,32 @@ async def test_the_capabilitys_stream_handler_processes_points(ctx):
     [capability] = shoal_capabilities()
     await capability.streams[0].handle(ctx, events(noise(5)))
     assert len(await read_points(ctx)) == 5
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_last_value_of_a_time_counts(ctx, processor, together):
+    until = datetime.now(UTC).replace(second=0, microsecond=0)
+    first, last = (events([value], until=until, labels={}) for value in (2, 99))
+    if together:
+        await processor.handle(ctx, [*first, *last])
+    else:
+        await processor.handle(ctx, first)
+        await processor.handle(ctx, last)
+    assert (await read_points(ctx)).values.tolist() == [99]
+
+
+@pytest.mark.parametrize("offset", [0, 30])
+async def test_series_correlate_by_their_nearest_points(offset):
+    rng, start = np.random.default_rng(0), 1.8e9
+    common, other = rng.normal(size=80).cumsum(), rng.normal(size=80)
+    states = []
+    for name, values, late in (("a", common, 0), ("b", common, offset), ("c", other, offset)):
+        state = SeriesState(name, name, {}, Detector())
+        for minute, value in enumerate(values):
+            state.detector.update(start + 60 * minute + late, float(value))
+        states.append(state)
+    a, b, c = states
+    assert _correlation(a, b) > 0.9 and abs(_correlation(a, c)) < 0.6
 
 
 async def test_repeated_events_change_nothing(ctx, processor):
