@@ -87,3 +87,29 @@ def shoal_capabilities() -> Sequence[Capability]:
             commands=_commands,
         )
     ]
+
+
+@hookimpl
+async def shoal_entity_events(ctx: TenantContext, entity: str, id: str) -> Callable[[Event], bool]:
+    from .catalog import load_registry
+    from .extraction import is_about
+
+    registry = await load_registry(ctx)
+    views = [view for view in registry.views if view.entity == entity]
+    return lambda event: any(is_about(view, event, id) for view in views)
+
+
+@hookimpl
+async def shoal_events_retracted(ctx: TenantContext, events: Sequence[Event]) -> Mapping[str, int]:
+    from .catalog import load_registry
+    from .retraction import retract_events
+
+    return await retract_events(ctx.stores, await load_registry(ctx), events)
+
+
+@hookimpl
+async def shoal_entity_erased(ctx: TenantContext, entity: str, id: str) -> Mapping[str, int]:
+    from .catalog import load_registry
+    from .erasure import erase_entity
+
+    return await erase_entity(ctx.stores, await load_registry(ctx), entity, id)

@@ -1,6 +1,6 @@
 """The archive of a tenant's events: the lake, and the end of the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,9 @@ import orjson
 import pyarrow as pa
 
 from .aggregation import open_engine
+from .extraction import event_rows_sql
 from .offline import ParquetFiles, utc_day
+from .views import View
 
 TABLE = "events"
 EVENT_SCHEMA = pa.schema(
@@ -52,6 +54,19 @@ class Archive(ParquetFiles):
     def count(self) -> int:
         """How many events, duplicates included."""
         return self.row_count() + (self.tail.num_rows if self.tail else 0)
+
+    def events_of(self, view: View, entities: Sequence[str]) -> pa.Table:
+        """The events that a view reads of some entities, as `EVENT_SCHEMA`."""
+        with open_engine() as con:
+            con.register("wanted", pa.table({"entity": pa.array(entities, pa.string())}))
+            relation = self.relation(con)
+            own = event_rows_sql(view, relation)
+            table = con.sql(
+                f"SELECT {', '.join(EVENT_SCHEMA.names)} FROM {relation}"
+                f" WHERE source || chr(31) || id IN (SELECT member FROM ({own})"
+                f" WHERE entity IN (SELECT entity FROM wanted))"
+            )
+            return table.to_arrow_table().cast(EVENT_SCHEMA)
 
     def batches(self, size: int) -> Iterator[pa.RecordBatch]:
         """The events in batches of at most `size`."""

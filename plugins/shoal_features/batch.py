@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from . import offline
-from .aggregation import aggregate, lookback_seconds, offline_schema, open_engine
-from .archive import open_archive
+from . import keys, offline
+from .aggregation import TIME, aggregate, lookback_seconds, offline_schema, open_engine
+from .archive import Archive, open_archive
 from .ingest import GRACE, event_rows, put_off, record_computation
 from .online import OnlineRow, apply_events, write_rows
 from .values import from_micros, pack, to_micros
@@ -46,6 +48,7 @@ async def compute_view(
 ) -> ComputeResult:
     """Compute a batch view as of a time.
 
+    It is done again where events were retracted or an entity was erased meanwhile.
     Running it again changes nothing; after late events it writes what they change.
 
     The offline rows appear at once at the end, and each entity's online values change
@@ -57,17 +60,28 @@ async def compute_view(
         as_of: The time.
         online: Whether to write the values online as well.
     """
-    as_of_us, now = to_micros(as_of), time.time_ns() // 1000
+    while True:
+        before, now = await stores.online.get(keys.RETRACTIONS), time.time_ns() // 1000
+        result, rows = await _compute_once(stores, view, as_of, online, now)
+        if await stores.online.get(keys.RETRACTIONS) == before:
+            return result
+        await _take_back(stores, view, rows, as_of, now)
+
+
+async def _compute_once(
+    stores: Any, view: View, as_of: datetime, online: bool, now: int
+) -> tuple[ComputeResult, pa.Table]:
+    as_of_us = to_micros(as_of)
     archive = await open_archive(stores, as_of - timedelta(seconds=lookback_seconds(view)), as_of)
+    schema = offline_schema(view)
     if not archive.count():
-        return ComputeResult(0, 0, 0)
+        return ComputeResult(0, 0, 0), schema.empty_table()
     parts = 1 + archive.count() // EVENTS_PER_PART
 
     def compute_part(k: int) -> pa.Table:
         with open_engine() as con:
             return aggregate(con, view, archive.relation(con), as_of_us, now, (k, parts))
 
-    schema = offline_schema(view)
     tables = [schema.empty_table()]
     async for table in run_parts(compute_part, parts):
         tables.append(table.cast(schema))
@@ -76,7 +90,40 @@ async def compute_view(
     if online and rows.num_rows:
         values = await write_rows(stores.online, view, encode_rows(view, rows), now)
         await record_computation(stores.online, view, as_of_us, now)
-    return ComputeResult(rows.num_rows, changed, values)
+    return ComputeResult(rows.num_rows, changed, values), rows
+
+
+async def _take_back(stores: Any, view: View, rows: pa.Table, as_of: datetime, now: int) -> None:
+    """Remove what a computation wrote that may have read retracted events."""
+    at, created = pa.scalar(as_of, TIME), pa.scalar(from_micros(now), TIME)
+
+    def change(batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        mine = pc.and_(pc.equal(batch["event_timestamp"], at), pc.equal(batch["created"], created))
+        return batch.filter(pc.invert(mine)) if pc.any(mine).as_py() else None
+
+    day = offline.utc_day(as_of)
+    await stores.lake.rewrite(offline.table_name(view), change, day, day)
+    own = rows.filter(pc.equal(rows["created"], created))["entity"].to_pylist()
+    await restore_entities(stores, view, own)
+
+
+async def restore_entities(stores: Any, view: View, entities: Sequence[str]) -> int:
+    """Put what the offline table has of some entities in place of what is online.
+
+    Returns:
+        How many values were written.
+    """
+    if not entities:
+        return 0
+    pipe = stores.online.pipeline()
+    for entity in entities:
+        pipe.hdel(keys.values(view.entity, entity), *(f.name for f in view.features))
+    await pipe.execute()
+    now, written, wanted = time.time_ns() // 1000, 0, pl.Series(list(entities), dtype=pl.String)
+    for names, rows in await offline.read_newest(stores.lake, view, None, None, wanted):
+        encoded = encode_rows(view, rows, names)
+        written += await write_rows(stores.online, view, encoded, now)
+    return written
 
 
 async def run_parts(part: Callable[[int], pa.Table], parts: int) -> AsyncIterator[pa.Table]:
@@ -131,11 +178,23 @@ async def restore_online(stores: Any, view: View, start: datetime, end: datetime
     return written
 
 
-async def rebuild_windows(stores: Any, view: View, *, batch_size: int = 5_000) -> int:
+async def rebuild_windows(
+    stores: Any,
+    view: View,
+    *,
+    entities: Sequence[str] | None = None,
+    batch_size: int = 5_000,
+) -> int:
     """Fill a stream view's windows from the archive.
 
     For new definitions, or after Redis was lost. It may run beside the stream, since an
     event counts once.
+
+    Args:
+        stores: The tenant's stores.
+        view: A stream view.
+        entities: Only those of these entities; None for all.
+        batch_size: Events that are read at once.
 
     Returns:
         How many events were new.
@@ -144,6 +203,9 @@ async def rebuild_windows(stores: Any, view: View, *, batch_size: int = 5_000) -
     plan = WindowPlan.of(view)
     since = None if plan.last else from_micros(now - (view.retention + GRACE) * 1_000_000)
     archive = await open_archive(stores, since)
+    if entities is not None:
+        own = await asyncio.to_thread(archive.events_of, view, entities)
+        archive = Archive((), archive.filesystem, own)
     fresh = 0
     for batch in archive.batches(batch_size):
         events = (_ArchivedEvent(row) for row in batch.to_pylist())

@@ -18,6 +18,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 ENTITY_TYPE = "entity_type"
 """The column of the entity rows that has their entity type."""
 
+ROWS, JOINED = "features_asked_", "features_joined_"
+"""How the names of the tables with entity rows, and with results, begin."""
+
 
 class Dataset:
     """A named set of entity rows, and the result of the last join of it.
@@ -33,7 +36,7 @@ class Dataset:
                 f" not {name!r:.60}"
             )
         self.name = name
-        self._rows, self._result = f"features_asked_{name}", f"features_joined_{name}"
+        self._rows, self._result = ROWS + name, JOINED + name
 
     async def add_rows(self, lake: Any, rows: pa.Table) -> int:
         """Add entity rows (see `historical_query.ENTITY_ROWS`); returns how many.

@@ -63,6 +63,12 @@ def event_row(view: View, event: EventLike, time: int) -> EventRow | None:
     return None
 
 
+def is_about(view: View, event: EventLike, entity: str) -> bool:
+    """Whether a view reads an event, and as one of an entity."""
+    row = event_row(view, event, 0) if is_read_by(view, event.type) else None
+    return row is not None and row.entity == entity
+
+
 def event_member(source: str, event_id: str) -> str:
     """A unique name of an event, made of its source and id (CloudEvents 1.0, 3.1.1)."""
     return f"{source}\x1f{event_id}"

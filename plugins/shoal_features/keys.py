@@ -32,6 +32,12 @@ LIFETIMES = ("lifetimes",)
 LAST_NIGHTLY_RUN = ("last_nightly_run",)
 """String: when the nightly run last began, in ms since 1970."""
 
+RETRACTIONS = ("retractions",)
+"""Counter: grows when an entity is erased and when events are retracted."""
+
+ERASED = ("erased",)
+"""Hash: JSON of entity type and id → when it was erased, in µs since 1970."""
+
 
 def values(entity: str, entity_id: str) -> tuple[str, ...]:
     """Hash: feature → its stored value, of one entity."""
@@ -55,6 +61,16 @@ def window(
     times = ("{}", *values(entity, entity_id), "{}", view)
     latest = [(*times, "latest", column) for column in distinct]
     return [times, *((*times, kind) for kind in ("columns", "tiles", "ahead")), *latest]
+
+
+def erased(entity: str, entity_id: str) -> tuple[str, ...]:
+    """String: when the entity was erased, in µs since 1970."""
+    return ("{}", *values(entity, entity_id), "{}", ".erased")  # no view's name
+
+
+def retracted(entity: str, entity_id: str) -> tuple[str, ...]:
+    """Set: members of the entity's retracted events."""
+    return ("{}", *values(entity, entity_id), "{}", ".retracted")
 
 
 def late_events(view: str) -> tuple[str, ...]:

@@ -155,15 +155,26 @@ async def read_range(
 
 
 async def read_newest(
-    lake: Any, view: View, start: datetime | None, end: datetime | None
+    lake: Any,
+    view: View,
+    start: datetime | None,
+    end: datetime | None,
+    entities: pl.Series | None = None,
 ) -> list[tuple[list[str], pa.Table]]:
     """Each entity's newest row of those in [start, end] that give some features.
+
+    Args:
+        lake: The tenant's lake.
+        view: The view.
+        start: None for the beginning.
+        end: None for no end.
+        entities: Only these entities; None for all.
 
     Returns:
         Names of features, and the rows that are newest of those that give them.
     """
     columns = offline_schema(view)
-    table = await _read_between(lake, view, start, end, columns.append(NULLS))
+    table = await _read_between(lake, view, start, end, columns.append(NULLS), entities)
     fields = [columns.field(f.name) for f in view.features]
     return [
         (names, _newest(table.filter(mask), columns))
@@ -172,10 +183,15 @@ async def read_newest(
 
 
 async def _read_between(
-    lake: Any, view: View, start: datetime | None, end: datetime | None, columns: pa.Schema
+    lake: Any,
+    view: View,
+    start: datetime | None,
+    end: datetime | None,
+    columns: pa.Schema,
+    entities: pl.Series | None = None,
 ) -> pa.Table:
     end = end or datetime(9999, 12, 30, tzinfo=UTC)
-    table = (await history_files(lake, view, start, end)).rows(columns, None)
+    table = (await history_files(lake, view, start, end)).rows(columns, entities)
     times = table["event_timestamp"]
     inside = pc.less_equal(times, pa.scalar(end, times.type))
     if start:
@@ -221,23 +237,29 @@ async def append_rows(lake: Any, view: View, rows: pa.Table) -> int:
     Returns:
         How many rows.
     """
+    rows = _conform(rows, offline_schema(view))
+    days = pc.cast(rows["event_timestamp"], pa.date32())
+    stored = stored_rows(view, rows)
+    for day in sorted(set(days.to_pylist())):
+        of_day = stored.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+        await lake.append(table_name(view), of_day, day)
+    return int(rows.num_rows)
+
+
+def stored_rows(view: View, rows: pa.Table) -> pa.Table:
+    """Rows of a view as the lake has them, without their dates."""
     columns = offline_schema(view)
-    rows = _conform(rows, columns)
     nulls = [
         pc.if_else(pc.is_null(rows[f.name]), view.identity(f).hex(), "")
         for f in view.features
         if rows[f.name].null_count
     ]
-    rows = rows.rename_columns([stored_name(f) for f in columns])
+    joined: Any = pa.nulls(rows.num_rows, NULLS.type)
     if nulls:
         # Not of nulls with `skip`, which leaves out rows of nulls alone (Arrow 26).
         joined = pc.binary_join_element_wise(*nulls, " ")
-        rows = rows.append_column(NULLS, joined)
-    days = pc.cast(rows["event_timestamp"], pa.date32())
-    for day in sorted(set(days.to_pylist())):
-        of_day = rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))
-        await lake.append(table_name(view), of_day, day)
-    return int(rows.num_rows)
+    rows = rows.rename_columns([stored_name(f) for f in columns])
+    return rows.append_column(NULLS, joined)
 
 
 async def append_changes(lake: Any, view: View, rows: pa.Table) -> tuple[pa.Table, int]:

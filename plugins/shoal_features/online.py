@@ -22,16 +22,20 @@ WINDOWS_PER_SCRIPT = 8
 
 WRITE_SCRIPT = """
 -- Write values of one entity; each replaces the stored one unless that is of the same
--- feature and newer by (event time, created time). Returns the number of values written.
--- KEYS: 1 the entity's values (hash)
+-- feature and newer by (event time, created time), or was created before the entity was
+-- erased. Returns the number of values written.
+-- KEYS: 1 the entity's values (hash), 2 when it was erased, in µs
 -- ARGV: 1 lifetime of the entity in ms (0: no limit), then field, stored value, …
 local left = redis.call('PTTL', KEYS[1])  -- -2: no such key, -1: no expiry
 local fields, out = {}, {}
 for at = 2, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
 local now = redis.call('HMGET', KEYS[1], unpack(fields))
+local erased = tonumber(redis.call('GET', KEYS[2]) or -1)
 for i, field in ipairs(fields) do
   local raw, newer = ARGV[2 * i + 1], true
-  if now[i] and now[i]:sub(15, 18) == raw:sub(15, 18) then
+  local _, known_at = struct.unpack('>I7I7', raw)
+  if known_at <= erased then newer = false
+  elseif now[i] and now[i]:sub(15, 18) == raw:sub(15, 18) then
     local event, created = struct.unpack('>I7I7', raw)
     local old, known = struct.unpack('>I7I7', now[i])
     newer = event > old or (event == old and created >= known)
@@ -254,7 +258,8 @@ async def _write_chunk(online: Any, view: View, rows: Sequence[OnlineRow], now: 
         arguments: list[Any] = [lifetime_ms(view.ttl, newest, now)]
         for name, raw in row.values.items():
             arguments += [name, raw]
-        pipe.eval(WRITE_SCRIPT, [keys.values(view.entity, row.entity)], arguments)
+        of = view.entity, row.entity
+        pipe.eval(WRITE_SCRIPT, [keys.values(*of), keys.erased(*of)], arguments)
     return sum(await pipe.execute())
 
 
@@ -316,7 +321,8 @@ async def apply_events(
         pipe, sent = online.pipeline(), list(waiting.items())
         for entity_id, rows in sent:
             arguments = plan.apply_arguments(rows[:EVENTS_PER_SCRIPT], now, grace)
-            places = [*plan.keys(entity_id), keys.values(plan.view.entity, entity_id)]
+            of = plan.view.entity, entity_id
+            places = [*plan.keys(entity_id), keys.retracted(*of), keys.values(*of)]
             pipe.eval(APPLY_SCRIPT, places, arguments)
         for (entity_id, rows), reply in zip(sent, await pipe.execute(), strict=True):
             new, too_late, ahead, done = reply

@@ -132,7 +132,7 @@ APPLY_SCRIPT = (
     """
 -- Apply events to one entity. Returns the number of new events, the indexes (from 1) of
 -- those that came too late, of those too many ahead of the clock, and how many were done.
--- KEYS: as of the tiles, and at last the entity's values (hash)
+-- KEYS: as of the tiles, then the entity's retracted events (set), and its values (hash)
 -- ARGV: 1 now in µs, 2 the time in µs up to which events are too late,
 --       3 lifetime of the windows' keys in ms, 4 lifetime of the values in ms (0: no limit),
 --       5 number of columns,
@@ -146,7 +146,8 @@ APPLY_SCRIPT = (
     + f"local MAX_WORK, MAX_AHEAD = {MAX_WORK}, {MAX_AHEAD_VALUES}"
     + """
 local MAX_EXPIRED, FEW = 200, 64
-local VALUES = KEYS[#KEYS]
+local RETRACTED, VALUES = KEYS[#KEYS - 1], KEYS[#KEYS]
+local some_retracted = redis.call('EXISTS', RETRACTED) == 1
 local clock, horizon, at = tonumber(ARGV[1]), tonumber(ARGV[2]), 6
 local function read_names()
   local names = {}
@@ -325,15 +326,16 @@ while at <= #ARGV and work < MAX_WORK do
   index = index + 1
   local t, member, columns = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   work = work + 1
-  local waits = #distinct > 0 and t > clock and columns ~= ''
+  local gone = some_retracted and redis.call('SISMEMBER', RETRACTED, member) == 1
+  local waits = not gone and #distinct > 0 and t > clock and columns ~= ''
     and redis.call('ZCARD', AHEAD) >= MAX_AHEAD and has_distinct(cjson.decode(columns))
   if waits then future[#future + 1] = index
-  elseif #windowed > 0 then
+  elseif not gone and #windowed > 0 then
     if not newest or t > newest then newest = t end
     if t <= horizon then late[#late + 1] = index
     elseif store_event(t, member, columns) then fresh = fresh + 1 end
   end
-  for i = 1, waits and 0 or #last do
+  for i = 1, (gone or waits) and 0 or #last do
     local value, now = ARGV[at + 2 + i], seen[i]
     if value ~= '' and (not now[1] or t > now[1]
         or (t == now[1] and is_before(now[2], member))) then
@@ -357,7 +359,7 @@ if newest then
     end
   end
   drop_expired()
-  for i = 1, newest > horizon and #KEYS - 1 or 0 do
+  for i = 1, newest > horizon and #KEYS - 2 or 0 do
     local remains = redis.call('PTTL', KEYS[i])
     if remains ~= -2 and remains < tonumber(ARGV[3]) then
       redis.call('PEXPIRE', KEYS[i], ARGV[3])

@@ -1,4 +1,4 @@
-"""Changes of membership, for the audit log."""
+"""What a request added and removed, for the audit log."""
 
 from fastapi import Request
 
@@ -7,7 +7,7 @@ from shoal.tenants.records import MAX_CHANGES
 
 
 def audit_changes(request: Request, changes: MemberChanges) -> None:
-    """Have the audit entry of a request name the members it added and removed."""
+    """Have the audit entry of a request name what it added and removed."""
     named = [f"+{user}" for user in changes.added] + [f"-{user}" for user in changes.removed]
     named = [*request.scope.get("shoal.changes", ()), *named]
     more = len(named) - MAX_CHANGES

@@ -15,6 +15,7 @@ from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import Identifier
 from shoal.eventlog.codec import check_position, encode_event
+from shoal.eventlog.tombstones import find_retracted
 
 from .bodies import Body
 from .dependencies import Platform
@@ -109,7 +110,9 @@ def reject_unwritable(batch: Batch[Event]) -> None:
     responses={202: {"model": BatchResult}},
 )
 async def append_events(
-    request: Request, ctx: TenantContext = Depends(requires("write:tenant"))
+    request: Request,
+    platform: Platform,
+    ctx: TenantContext = Depends(requires("write:tenant")),
 ) -> dict[str, Any]:
     """Append one CloudEvent, an array of them, or NDJSON.
 
@@ -119,6 +122,9 @@ async def append_events(
     """
     content_type = request.headers.get("content-type", "")
     batch = await off_loop(read_events, await request.body(), content_type)
+    indexes = list(batch.accepted)
+    for n in await find_retracted(platform.stores, ctx.tenant, list(batch.accepted.values())):
+        batch.reject(indexes[n], "id: the event was retracted")
     ctx.usage.require("events", len(batch.accepted))
     try:
         await ctx.stores.events.append(list(batch.accepted.values()))

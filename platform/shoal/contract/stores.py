@@ -8,7 +8,7 @@ first use and can be pickled, so they can be passed to a Ray Data task.
 While its server is unavailable, a store raises `Unavailable`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -164,6 +164,29 @@ class Lake(Protocol):
 
         Returns:
             The number of deleted files.
+        """
+
+    async def rewrite(
+        self,
+        table: str,
+        change: Callable[["pa.RecordBatch"], "pa.RecordBatch | None"],
+        start: date | None = None,
+        end: date | None = None,
+    ) -> int:
+        """Change or remove rows, and delete the files that had them at once.
+
+        Rows that are added to a day meanwhile are kept.
+
+        Args:
+            table: The table.
+            change: Gives what takes the place of a batch of rows, with their columns;
+                None where nothing changes. It runs in a thread, and may be called again
+                for the same rows.
+            start: The first day; None for the earliest.
+            end: The last day, inclusive; None for the latest.
+
+        Returns:
+            How many rows fewer there are.
         """
 
     async def compact(self, table: str | None = None) -> int:

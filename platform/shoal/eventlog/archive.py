@@ -192,10 +192,11 @@ def archived_events(table: LakeTable, after: str, before: str | None) -> list[tu
             if low < at and (high is None or at < high):
                 found.append((at, row))
     found.sort(key=lambda pair: pair[0])
-    return [(row["position"], _event(row)) for _, row in found]
+    return [(row["position"], archived_event(row)) for _, row in found]
 
 
-def _event(row: dict[str, Any]) -> Event:
+def archived_event(row: dict[str, Any]) -> Event:
+    """The event of a row of the lake's table `events`."""
     extra = json.loads(row["attributes"] or "{}")
     fields = {name: row[name] for name in ("id", "source", "type", "time", "subject")}
     return Event(**fields, data=json.loads(row["data"]), **extra)

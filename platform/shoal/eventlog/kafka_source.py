@@ -24,6 +24,7 @@ from .dead_letters import add_dead_letter
 from .event_store import EventStore
 from .kafka_messages import Message, read_message
 from .kafka_settings import KafkaSource
+from .tombstones import find_retracted
 
 logger = logging.getLogger("shoal.kafka")
 
@@ -131,7 +132,8 @@ class KafkaSourceReader:
             except Exception as error:  # whatever a message holds, those behind it go on
                 poison.append((tenant, message, str(error)))
         for tenant, found in events.items():
-            await self._open(tenant).append(found)
+            retracted = set(await find_retracted(self._config, tenant, found))
+            await self._open(tenant).append([e for n, e in enumerate(found) if n not in retracted])
         for tenant, message, reason in poison:
             await self._dead_letter(tenant, message, reason)
 

@@ -48,6 +48,18 @@ def archive(tenant: str) -> str:
     return f"{log(tenant)}:archive"
 
 
+def retracted(tenant: str) -> str:
+    """Sorted set: digests of retracted events, by when they may be accepted again, in
+    seconds since 1970.
+    """
+    return f"{log(tenant)}:retracted"
+
+
+def retracting(tenant: str) -> str:
+    """Stream: events that are retracted and that capabilities are yet to be told of."""
+    return f"{log(tenant)}:retracting"
+
+
 KEPT_DAYS, KEPT_MONTHS = 100, 36
 """How long the usage of a day, and of a month, is kept."""
 EXPIRY_SECONDS = {"day": KEPT_DAYS * 86_400, "month": KEPT_MONTHS * 31 * 86_400}

@@ -94,6 +94,12 @@ async def forget_rejections(events: Any, tenant: str, group: str) -> int:
     return int(removed) + int(await events.hdel(keys.rejection_counts(tenant), group))
 
 
+def event_name(raw: bytes) -> tuple[str, str]:
+    """Source and id of the event of a stored rejection."""
+    stored = msgspec.json.decode(raw, type=_Stored)
+    return stored.source, stored.id
+
+
 def _rejected_event(group: str, id: str, raw: bytes) -> RejectedEvent:
     stored = msgspec.json.decode(raw, type=_Stored)
     return RejectedEvent(

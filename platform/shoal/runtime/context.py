@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -42,6 +42,15 @@ from .plugins import Plugins
 
 log = logging.getLogger("shoal.runtime")
 M = TypeVar("M")
+
+
+def counts_by_kind(results: Mapping[str, Mapping[str, int] | None]) -> dict[str, int]:
+    """What a hook's plugins counted, by `<plugin>.<kind>`."""
+    return {
+        f"{plugin}.{kind}": count
+        for plugin, by_kind in results.items()
+        for kind, count in (by_kind or {}).items()
+    }
 
 
 class PlatformContext:
@@ -170,7 +179,7 @@ class PlatformContext:
         """Create a tenant and tell every plugin: see `lifecycle.create_tenant`."""
 
         async def notify(tenant: str) -> None:
-            await self._call_tenant_hook("shoal_tenant_added", tenant)
+            await self.call_hook("shoal_tenant_added", tenant)
 
         return await lifecycle.create_tenant(
             tenant, name, directory=self.directory, notify_plugins=notify
@@ -180,12 +189,7 @@ class PlatformContext:
         """Erase a tenant from the platform: see `lifecycle.erase_tenant`."""
 
         async def notify(tenant: str) -> dict[str, int]:
-            counts = await self._call_tenant_hook("shoal_tenant_removed", tenant)
-            return {
-                f"{plugin}.{kind}": count
-                for plugin, by_kind in counts.items()
-                for kind, count in (by_kind or {}).items()
-            }
+            return counts_by_kind(await self.call_hook("shoal_tenant_removed", tenant))
 
         return await lifecycle.erase_tenant(
             tenant,
@@ -195,11 +199,11 @@ class PlatformContext:
             notify_plugins=notify,
         )
 
-    async def _call_tenant_hook(self, hook: str, tenant: str) -> dict[str, Any]:
+    async def call_hook(self, hook: str, tenant: str, **arguments: Any) -> dict[str, Any]:
         """Call a hook of every plugin, once each; the results by the plugin's name."""
         results = {}
         for plugin, caller in self.plugins.hook_callers(hook):
-            [result] = caller(ctx=await self.context(tenant, plugin))
+            [result] = caller(ctx=await self.context(tenant, plugin), **arguments)
             results[plugin] = await result
         return results
 

@@ -14,7 +14,7 @@ from shoal.contract.errors import Invalid, Unavailable
 from .configuration import StoreConfig
 from .lake_location import LakeLocation
 from .lake_schema import with_date
-from .lake_table import LakeTable
+from .lake_table import Change, LakeTable
 from .tenant_store import TenantStore
 
 T = TypeVar("T")
@@ -104,6 +104,17 @@ class LakeStore(TenantStore):
 
     async def delete(self, table: str, before: date | None = None) -> int:
         return await run(self._table(table).delete, before)
+
+    async def rewrite(
+        self, table: str, change: Change, start: date | None = None, end: date | None = None
+    ) -> int:
+        to = self._table(table, writing=True)
+
+        def work() -> int:
+            days = to.days()
+            return to.rewrite(change, [d for d in days if (start or d) <= d and d <= (end or d)])
+
+        return await run(work)
 
     async def compact(self, table: str | None = None, least: int = 8) -> int:
         """Merge the small files of each day that has at least `least` of them.

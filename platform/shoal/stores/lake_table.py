@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from functools import partial
@@ -31,6 +31,8 @@ from .lake_schema import DATE, conform
 T = TypeVar("T")
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
+Change: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch | None]
+"""What takes the place of a batch of a table's rows; None where nothing changes."""
 NO_MARKS: Mapping[str, tuple[int | None, int]] = {}
 
 RETENTION_HOURS = 1
@@ -144,11 +146,60 @@ class LakeTable:
                 commit_properties=CommitProperties(app_transactions=[_rewrite(delta)]),
             )
             self._sync(delta, seen)
-            # Not `full`: that would delete files whose commit is to come.
-            delta.vacuum(0, dry_run=False, enforce_retention_duration=False)
+            self._vacuum()
             return int(done["num_removed_files"])
 
         return _with_retries(work)
+
+    def batches(self, day: date) -> Iterator[pa.RecordBatch]:
+        """A day's rows, `MERGE_ROWS` of them at most at a time."""
+        delta = self._open()
+        rows = None if delta is None else self._dataset(delta, day, day)
+        if rows is not None:
+            yield from rows.to_batches(batch_size=MERGE_ROWS)
+
+    def rewrite(self, change: Change, days: Sequence[date]) -> int:
+        """Change or remove rows of some days, and delete the files that had them.
+
+        Each day is one commit. The folder of the table's log keeps for an hour what the
+        log says of the old files.
+
+        Args:
+            change: It may be called again for the same rows.
+            days: The days to look at.
+
+        Returns:
+            How many rows fewer there are.
+        """
+        removed = sum(_with_retries(partial(self._rewrite_day, day, change)) for day in days)
+        _with_retries(self._vacuum)
+        return removed
+
+    def _rewrite_day(self, day: date, change: Change) -> int:
+        delta = self._open()
+        rows = None if delta is None else self._dataset(delta, day, day)
+        if delta is None or rows is None:
+            return 0
+        before = after = 0
+
+        def changed() -> Iterator[pa.RecordBatch]:
+            nonlocal before, after
+            for batch in rows.to_batches(batch_size=MERGE_ROWS):
+                new = change(batch)
+                new = batch if new is None else new
+                before, after = before + batch.num_rows, after + new.num_rows
+                yield new
+
+        if all(change(batch) is None for batch in rows.to_batches(batch_size=MERGE_ROWS)):
+            return 0
+        self._replace(delta, pa.RecordBatchReader.from_batches(rows.schema, changed()), day)
+        return before - after
+
+    def _vacuum(self) -> None:
+        """Delete the files that commits have removed, at once."""
+        if (delta := self._open()) is not None:
+            # Not `full`: that would delete files whose commit is to come.
+            delta.vacuum(0, dry_run=False, enforce_retention_duration=False)
 
     def compact(self, least: int) -> int:
         """Merge the small files of each day with at least `least` of them.

@@ -19,7 +19,7 @@ PARQUET = "application/vnd.apache.parquet"
 
 T = TypeVar("T")
 
-_OFFLINE_MODULES = ("historical_query", "historical_request", "rows", "datasets")
+_OFFLINE_MODULES = ("historical_query", "historical_request", "rows", "datasets", "erasure")
 
 
 async def import_offline_modules() -> None:

@@ -55,7 +55,8 @@ async def push(
     Users push their own rows of the entity type `user`.
     """
     await import_offline_modules()
-    from ..rows import append_offline, read_pushed
+    from ..erasure import append_pushed
+    from ..rows import read_pushed
 
     registry = await load_registry(ctx)
     if not any(known.name == view and known.entity == USER for known in registry.views):
@@ -72,7 +73,7 @@ async def push(
         encoded = [row.to_online(target, now) for row in rows]
         await write_rows(ctx.stores.online, target, encoded, now)
     if to != "online" and rows:
-        await append_offline(ctx.stores.lake, target, rows, now)
+        await append_pushed(ctx.stores, target, rows, now)
     return batch.response()
 
 

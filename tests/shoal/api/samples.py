@@ -268,6 +268,8 @@ SAMPLES: dict[str, Arguments] = {
     "optimizer.get_outcome": {"id": "o"},
     "optimizer.list_outcomes": {},
     # what removes or ends comes last
+    "platform.retract_events": {"events": [{"source": "test", "id": "e"}]},
+    "platform.erase_entity": {"entity": "user", "id": "member"},
     "platform.cancel_run": lambda seen: {"id": seen["platform.run_job"]["id"]},
     "platform.delete_key": lambda seen: {"id": seen["platform.create_key"]["id"]},
     "platform.delete_role": {"name": "analyst"},

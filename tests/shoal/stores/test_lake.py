@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import polars
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from shoal import Invalid, Unavailable
@@ -288,6 +289,7 @@ WRITER = """
 import asyncio, sys
 from datetime import date
 import pyarrow as pa
+import pyarrow.compute as pc
 from shoal.stores.configuration import StoreConfig
 from shoal.stores.lake import LakeStore
 
@@ -398,3 +400,21 @@ async def test_polars_reads_a_table(lake: LakeStore):
 async def test_a_store_pickles(lake: LakeStore):
     await pickle.loads(pickle.dumps(lake)).append("metrics", table(1), DAY)
     assert await numbers(lake) == [1]
+
+
+async def test_rewritten_rows_are_in_no_file(lake: LakeStore):
+    for day, numbers_of in ((DAY, (1, 2, 3)), (DAY, (2,)), (NEXT, (4,))):
+        await lake.append("metrics", table(*numbers_of), day)
+
+    def change(batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        kept = batch.filter(pc.not_equal(batch["n"], 2))
+        return None if kept.num_rows == batch.num_rows else kept
+
+    [untouched] = await lake.files("metrics", NEXT)
+    assert await lake.rewrite("metrics", change) == 2
+    assert await numbers(lake) == [1, 3, 4]
+    on_disk = list(Path(untouched).parents[1].rglob("date=*/*.parquet"))
+    assert sorted(map(str, on_disk)) == sorted(await lake.files("metrics"))
+    assert untouched in map(str, on_disk)
+    assert await lake.rewrite("metrics", change) == 0
+    assert await lake.rewrite("missing", change) == 0
