@@ -29,7 +29,8 @@ _ARROW = {
     "bytes": pa.binary(),
 }
 _SQL = {"int32": "INTEGER", "int64": "BIGINT", "float32": "FLOAT", "float64": "DOUBLE"}
-_SQL_FUNCTIONS = {"count": "count", "mean": "avg", "count_distinct": "count"}
+_SQL_FUNCTIONS = {"count_distinct": "count", "sum": "fsum", "mean": "favg"}
+"""The functions of the engine. Sums keep what rounding lost, as they do online."""
 _ZERO_WHEN_EMPTY = ("count", "sum", "count_distinct")
 
 
@@ -212,7 +213,7 @@ def _aggregate_sql(view: View, feature: Feature, as_of: int) -> str:
     where = f"FILTER ({inside} AND {c} IS NOT NULL)"
     if feature.function == "last":
         return f"arg_max({c}, (ts, member)) {where}"
-    return f"{'avg' if feature.function == 'mean' else feature.function}({c}) {where}"
+    return f"{_SQL_FUNCTIONS.get(str(feature.function), feature.function)}({c}) {where}"
 
 
 def _fit_sql(feature: Feature, raw: str) -> str:

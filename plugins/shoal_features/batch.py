@@ -175,6 +175,9 @@ async def restore_online(stores: Any, view: View, start: datetime, end: datetime
     for names, rows in await offline.read_newest(stores.lake, view, start, end):
         encoded = encode_rows(view, rows, names)
         written += await write_rows(stores.online, view, encoded, now)
+        if rows.num_rows:
+            newest = to_micros(pc.max(rows["event_timestamp"]).as_py())
+            await record_computation(stores.online, view, newest, now)
     return written
 
 

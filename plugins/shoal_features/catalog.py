@@ -10,7 +10,7 @@ from typing import Any
 from shoal import Conflict, TenantContext
 
 from . import keys
-from .errors import RegistryError, error_entry
+from .errors import RegistryError
 from .online import ReadPlan, reset_lifetimes
 from .registry import Registry
 
@@ -80,9 +80,10 @@ class Catalog:
             What changes: see `Registry.changes`.
 
         Raises:
-            Conflict: Something would be removed without `prune`.
-            RegistryError: When the new definitions cannot replace the old ones, or
-                others were registered at the same time. The old ones stay.
+            Conflict: Something would be removed without `prune`, or others were
+                registered at the same time.
+            RegistryError: When the new definitions cannot replace the old ones, which
+                stay.
         """
         raw = await online.get(keys.REGISTRY)
         old = self._parse(raw)
@@ -99,8 +100,7 @@ class Catalog:
             )
         body = json.dumps(registry.to_dict(), sort_keys=True)
         if not await online.eval(REPLACE_SCRIPT, [keys.REGISTRY], [raw or b"", body]):
-            message = "they were changed at the same time; apply them again"
-            raise RegistryError([error_entry("definitions", message)])
+            raise Conflict("the definitions were changed at the same time: apply them again")
         self._known.pop(tenant, None)
         before = old.lifetimes
         changed = {e: t for e, t in registry.lifetimes.items() if before.get(e, 0) != t}

@@ -223,7 +223,7 @@ def _join(
     null features.
     """
     result = pa.Table.from_pandas(frame, preserve_index=False)
-    times = pa.array(pd.to_datetime(frame[time_column], utc=True), TIME)
+    times = pa.array(pd.to_datetime(frame[time_column], utc=True).dt.floor("us"), TIME)
     for column, wanted in _by_entity_column(views, refs).items():
         if column not in frame.columns:
             raise ValueError(f"the entity rows have no column {column!r}")

@@ -91,6 +91,8 @@ def parse_historical_request(body: Any, registry: Registry) -> HistoricalRequest
         key = registry.join_key(entity) if entity else ""
         return HistoricalRequest(entity, key, features, None, as_of, known_by, False)
     rows, key, entity = parse_entity_rows(entities, registry, entity, features, zone)
+    if known_by is not None and "known_by" in rows.column_names:
+        raise invalid("known_by", "give it either for all rows or as their column")
     cutoff, own = "known_by" in rows.column_names, own_columns(entities, key)
     return HistoricalRequest(entity, key, features, rows, None, known_by, cutoff, own)
 
@@ -247,7 +249,7 @@ def _column(values: list[Any], dtype: pa.DataType) -> pa.ChunkedArray:
 
 
 def _rows_of_table(table: pa.Table, key: str, zone: ZoneInfo | None) -> pa.Table:
-    columns = {"entity": table[key].cast(pa.string())}
+    columns = {"entity": _ids(table[key], key)}
     for name, column in (("at", "event_timestamp"), ("known_by", "known_by")):
         if column in table.column_names:
             columns[name] = _times(table[column], column, zone)
@@ -255,6 +257,37 @@ def _rows_of_table(table: pa.Table, key: str, zone: ZoneInfo | None) -> pa.Table
         if column.null_count:
             raise invalid(name, f"{column.null_count} of its values are null")
     return pa.table(columns)
+
+
+def _ids(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Ids as text, checked as those in JSON are."""
+    values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    is_text = any(is_kind(values.type) for is_kind in texts)
+    if not is_text and not pa.types.is_integer(values.type) and values.null_count < len(values):
+        raise invalid(name, f"ids must be text or integers, not {column.type}")
+    ids = values.cast(pa.string())
+    lengths = pc.utf8_length(ids)
+    wrong = pc.or_(pc.less(lengths, 1), pc.greater(lengths, 512))
+    wrong = pc.or_(wrong, pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"))
+    if pc.any(wrong).as_py():
+        raise invalid(name, "an id has 1 to 512 characters, none of them a control character")
+    return ids
+
+
+def check_tenant(entities: Any, tenant: str) -> None:
+    """Refuse entity rows of another tenant.
+
+    Raises:
+        Invalid: A row's `tenant_id` is not the tenant's.
+    """
+    found: Collection[Any] = ()
+    if isinstance(entities, pa.Table) and "tenant_id" in entities.column_names:
+        found = entities["tenant_id"].unique().to_pylist()
+    elif isinstance(entities, list):
+        found = [row.get("tenant_id") for row in entities if isinstance(row, dict)]
+    if any(other not in (None, tenant) for other in found):
+        raise invalid("tenant_id", "must be the tenant of the credential")
 
 
 def _times(times: pa.ChunkedArray, name: str, zone: ZoneInfo | None) -> pa.ChunkedArray:

@@ -38,7 +38,7 @@ redis.call('HSET', KEYS[1], ARGV[1], status)
 """
 
 RECORD_COMPUTATION_SCRIPT = """
--- Record that a batch view was computed, unless it was computed as of a later time.
+-- Record that a view was computed or written, unless it was as of a later time.
 -- KEYS: 1 the status of the views (hash)
 -- ARGV: 1 view, 2 the time it was computed as of in µs, 3 now in µs
 local raw = redis.call('HGET', KEYS[1], ARGV[1])
@@ -120,7 +120,7 @@ async def publish_late_runs(log: Any, events: Sequence[Event]) -> None:
 
 
 async def record_computation(online: Any, view: View, as_of: int, now: int) -> None:
-    """Record that a batch view was computed at `now` as of a time, both in µs."""
+    """Record that a view was computed or written at `now` as of a time, both in µs."""
     await online.eval(RECORD_COMPUTATION_SCRIPT, [keys.STATUS], [view.name, as_of, now])
 
 

@@ -54,6 +54,7 @@ async def materialize(job: JobContext) -> dict[str, Any]:
     as of now, or with `date` as of that day's end. What fails for one tenant fails the
     run after the others are done.
     """
+    _check_arguments(job, "date", "views")
     today = datetime.now(job.scheduled_for.tzinfo).date()
     if "date" in job.arguments and _parse_date(job.arguments, "date") > today:
         raise Invalid(
@@ -76,6 +77,7 @@ async def backfill(job: JobContext) -> dict[str, Any]:
     newest offline rows of those days of plain views are written online. `views`: only
     these.
     """
+    _check_arguments(job, "start", "end", "views")
     start, end = _parse_date(job.arguments, "start"), _parse_date(job.arguments, "end")
     if end < start:
         raise Invalid(f"the end {end} is before the start {start}")
@@ -98,6 +100,7 @@ async def consistency(job: JobContext) -> dict[str, Any]:
 
     A difference counts if it is still there after `settle` seconds.
     """
+    _check_arguments(job, "sample", "settle")
     sample = int(job.arguments.get("sample", 200))
     settle = float(job.arguments.get("settle", 2.0))
     result: dict[str, Any] = {"checked": 0, "mismatches": []}
@@ -122,6 +125,7 @@ async def watch(job: JobContext) -> dict[str, Any]:
 
     Every six hours, and in every run by hand, also the nulls and drift of features.
     """
+    _check_arguments(job)
     count = 0
 
     async def work(n: int, ctx: TenantContext) -> None:
@@ -162,6 +166,7 @@ async def historical(job: JobContext) -> dict[str, Any]:
     cutoff. Ray Data works on the parts (as many as the rows need, or `parts` if that is
     more), so memory does not grow with the rows.
     """
+    _check_arguments(job, "dataset", "features", "entity", "as_of", "known_by", "parts")
     if len(job.tenants) != 1:
         raise Invalid("the job features.historical runs for one tenant: name it")
     ctx, names = job.tenants[0], job.arguments.get("features")
@@ -173,6 +178,8 @@ async def historical(job: JobContext) -> dict[str, Any]:
     entity = str(job.arguments.get("entity") or ("" if as_of else await dataset.entity_type(lake)))
     if not entity and len(registry.entities) == 1:
         entity = registry.entities[0]
+    if not entity:
+        raise Invalid(f"the data set {dataset.name!r} has no rows: upload them, or name the entity")
     features = _resolve_features(registry, entity, names)
     if as_of:
         await dataset.delete(lake)
@@ -381,6 +388,12 @@ def _select_views(registry: Registry, arguments: Mapping[str, Any], kind: str) -
         known = ", ".join(v.name for v in registry.views)
         raise Invalid(f"no view {min(unknown)!r}; known views: {known}")
     return [v for v in registry.views if v.kind == kind and v.name in names]
+
+
+def _check_arguments(job: JobContext, *names: str) -> None:
+    if unknown := sorted(set(job.arguments) - set(names)):
+        known = ", ".join(names) or "none"
+        raise Invalid(f"unknown argument {unknown[0]!r:.60}; the job takes: {known}")
 
 
 def _parse_time(arguments: Mapping[str, Any], name: str) -> datetime | None:

@@ -11,11 +11,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NotRequired
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from .errors import ErrorEntry, RegistryError, UnknownEntity, UnknownFeature, error_entry
-from .views import Feature, View, registration_errors, view_errors
+from .views import Feature, View, is_name, registration_errors, view_errors
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,16 @@ class Registry:
         entity type. Reserved names are refused as well (see `registration_errors`).
         """
         errors = [error for view in self.views for error in registration_errors(view)]
+        errors += [
+            error_entry(f"services.{service}", message)
+            for service, references in self.services.items()
+            for message in _service_messages(service, references)
+        ]
+        keys: dict[str, str] = {}
+        for view in self.views:
+            if keys.setdefault(view.entity, view.join_key) != view.join_key:
+                message = f"the join key of {view.entity} is {keys[view.entity]!r} in another view"
+                errors.append(error_entry(f"views.{view.name}", message))
         known_views = {view.name: view for view in reversed(old.views)}
         for view in self.views:
             before = known_views.get(view.name)
@@ -190,7 +201,7 @@ class Registry:
             RegistryError: For anything else.
         """
         try:
-            parts = _ADAPTER.validate_python(body)
+            parts = _ADAPTER.validate_json(orjson.dumps(body), strict=True)
         except ValidationError as error:
             raise RegistryError(
                 [
@@ -208,6 +219,13 @@ class Registry:
             for reference in references
             if reference not in known
         ]
+
+
+def _service_messages(name: str, references: Sequence[str]) -> Iterable[str]:
+    if not is_name(name):
+        yield f"invalid name {name!r:.60}: use letters, digits, _ and -, at most 128"
+    if not references:
+        yield "a service needs at least one feature"
 
 
 def _is_removable(name: str) -> bool:

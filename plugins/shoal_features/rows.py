@@ -54,7 +54,7 @@ class PushedRow:
 
 
 def read_pushed(
-    body: bytes, view: View, destinations: Collection[str], limit: int
+    body: bytes, view: View, destinations: Collection[str], limit: int, tenant: str
 ) -> tuple[str, Batch[PushedRow]]:
     """Where the rows of a body go, and the rows (see `parse_rows`).
 
@@ -63,6 +63,7 @@ def read_pushed(
         view: The view.
         destinations: What `to` may be.
         limit: The largest number of rows.
+        tenant: The caller's tenant.
     """
     fields, rows = read_object(body, "rows", limit=limit)
     to = fields.pop("to", "online")
@@ -72,10 +73,12 @@ def read_pushed(
         raise invalid("rows", "is missing")
     if fields:
         raise invalid(min(fields), "unknown field; the body has `rows` and `to`")
-    return to, parse_rows(view, rows, complete=to != "online")
+    return to, parse_rows(view, rows, complete=to != "online", tenant=tenant)
 
 
-def parse_rows(view: View, rows: Sequence[Any], *, complete: bool = False) -> Batch[PushedRow]:
+def parse_rows(
+    view: View, rows: Sequence[Any], *, complete: bool = False, tenant: str = ""
+) -> Batch[PushedRow]:
     """Parse rows of a view.
 
     Args:
@@ -84,6 +87,7 @@ def parse_rows(view: View, rows: Sequence[Any], *, complete: bool = False) -> Ba
             perhaps `created`, and values.
         complete: Whether each row must give every feature. An offline row is all that
             was known at its time, so a feature left out would be null from then on.
+        tenant: What a row's `tenant_id` must be; empty where any is accepted.
 
     Returns:
         The valid rows, and the errors of the others.
@@ -92,6 +96,10 @@ def parse_rows(view: View, rows: Sequence[Any], *, complete: bool = False) -> Ba
 
     def parse(row: Any) -> PushedRow:
         try:
+            if not isinstance(row, dict):
+                raise ValueError("a row is an object")
+            if tenant and row.get("tenant_id") not in (None, tenant):
+                raise ValueError("tenant_id: must be the tenant of the credential")
             return _parse_row(view, types, row, complete)
         except (TypeError, OverflowError) as error:
             raise ValueError(str(error)) from None

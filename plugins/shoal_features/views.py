@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ConfigDict, with_config
+
 from .errors import ErrorEntry, error_entry
+
+_STRICT = ConfigDict(extra="forbid")
+"""Of definitions in JSON: a field that is not known is an error."""
 
 INTEGERS = frozenset({"int32", "int64"})
 FLOATS = frozenset({"float32", "float64"})
@@ -47,6 +52,7 @@ USER = "user"
 """The entity type whose ids are those of the tenant's users."""
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One feature of a view.
@@ -74,6 +80,7 @@ class Feature:
         return self.dtype.removesuffix("[]")
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class View:
     """Features of one entity type that are computed together.
@@ -150,7 +157,7 @@ def view_errors(view: View) -> list[ErrorEntry]:
     errors = [
         error_entry(at, f"invalid {what} name {name!r}: use letters, digits, _ and -, at most 128")
         for what, name in names
-        if not _is_name(name)
+        if not is_name(name)
     ]
     if view.kind not in ("batch", "stream", "plain"):
         errors.append(error_entry(at, f"kind {view.kind!r} is not one of batch, stream, plain"))
@@ -173,6 +180,7 @@ def registration_errors(view: View) -> list[ErrorEntry]:
     if re.match("(joined|asked)[_-]", view.name.lower()):
         message = "view names must not begin with joined_ or asked_, as tables of data sets do"
         errors.append(error_entry(at, message))
+    errors += _name_errors(view, at)
     if view.entity in RESERVED_PARAMETERS:
         message = f"{view.entity!r} cannot name an entity type: `GET /features` has that parameter"
         errors.append(error_entry(at, message))
@@ -195,7 +203,7 @@ def registration_errors(view: View) -> list[ErrorEntry]:
     known: dict[str, str] = {}
     for feature in view.features:
         location, lower = f"{at}.{feature.name}", feature.name.lower()
-        if lower in RESERVED_COLUMNS or lower == view.join_key.lower():
+        if lower in RESERVED_COLUMNS | {view.join_key.lower(), view.entity.lower()}:
             message = f"{feature.name!r} cannot name a feature: the name is reserved for a column"
             errors.append(error_entry(location, message))
         other = known.setdefault(lower, feature.name)
@@ -203,6 +211,37 @@ def registration_errors(view: View) -> list[ErrorEntry]:
             message = f"differs from {other!r} only by upper and lower case"
             errors.append(error_entry(location, message))
     return errors
+
+
+def _name_errors(view: View, at: str) -> list[ErrorEntry]:
+    """What is wrong with the join key, and with how a view reads events."""
+    messages = []
+    if not is_name(view.join_key) or view.join_key.lower() in RESERVED_COLUMNS:
+        messages.append(
+            f"{view.join_key!r:.60} cannot be a join key: use letters, digits, _ and -, at most"
+            " 128, and no name that is reserved for a column"
+        )
+    if view.kind != "plain" and not view.fields:
+        messages.append("a computed view needs `fields`, which say where an event names the entity")
+    messages += [
+        f"no event has the type {t!r:.60}: a type has no blanks and commas, and * only at its end"
+        for t in view.types
+        if not re.fullmatch(r"[^\s,*]*(\*|[^\s,*])", t)
+    ]
+    paths = [*view.fields, *(f.column for f in view.features if f.column)]
+    messages += [
+        f"{path!r:.60} is no field of an event: use names with dots between them, without * and \\"
+        " (a `count` of all events has no column)"
+        for path in paths
+        if not _is_path(path)
+    ]
+    return [error_entry(at, message) for message in messages]
+
+
+def _is_path(path: str) -> bool:
+    """Whether a field of an event can be read by it: parts with dots between them."""
+    parts = path.removeprefix("data.").split(".")
+    return len(path) <= 512 and all(parts) and not set("*\\") & set(path)
 
 
 def _feature_errors(view: View, feature: Feature) -> list[ErrorEntry]:
@@ -233,5 +272,6 @@ def _aggregation_messages(feature: Feature) -> list[str]:
     return messages
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a view, an entity type, a feature or a service may have the name."""
     return len(name) <= 128 and re.fullmatch("[_-]*[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None

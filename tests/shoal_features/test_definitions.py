@@ -1,4 +1,6 @@
 import inspect
+import re
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -420,3 +422,67 @@ def test_only_users_are_named_by_the_subject(file):
     assert registry.view("v").fields[-1] == "subject"
     assert registry.view("b").fields == ("data.board_id", "data.board")
     assert registry.view("m").fields[0] == "subject"
+
+
+def test_the_documentations_views_can_be_registered(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "features.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    file = tmp_path / "features.py"
+    file.write_text("\n".join(block for block in blocks if "from feast" in block))
+    views = {view.name: view for view in load_definitions(file).views}
+    assert {n: v.kind for n, v in views.items()} == {"user_spend": "batch", "spend_1h": "stream"}
+    assert all(view.types == ("invoice.paid",) for view in views.values())
+
+
+WRONG = {
+    "column of every field": {"features": ({"column": "*"},)},
+    "column of all below": {"features": ({"column": "x.*"},)},
+    "column of a backslash": {"features": ({"column": "\\"},)},
+    "empty part at the end": {"features": ({"column": "a."},)},
+    "empty part at the start": {"features": ({"column": ".a"},)},
+    "empty part": {"features": ({"column": "a..b"},)},
+    "no fields": {"fields": ()},
+    "wildcard field": {"fields": ("data.*",)},
+    "feature named as its entity": {"features": ({"name": "user"},)},
+    "quote in the join key": {"join_key": 'a" b'},
+    "empty join key": {"join_key": ""},
+    "reserved join key": {"join_key": "event_timestamp"},
+    "no type": {"types": ("",)},
+    "blank in a type": {"types": (" h.x",)},
+    "wildcard at the start": {"types": ("*.x",)},
+    "several types in one": {"types": ("h.x,h.y",)},
+    "unknown field": {"TTL": 5},
+    "true as a TTL": {"ttl": True},
+    "text as a window": {"features": ({"window": "60"},)},
+    "unknown field of a feature": {"features": ({"windw": 60},)},
+}
+
+
+def registry_with(changes: dict) -> dict:
+    """A registry as JSON, with changes to its one view and that view's feature."""
+    feature = {"name": "n", "dtype": "int64", "function": "count", "column": "x", "window": 86_400}
+    feature |= changes.get("features", ({},))[0]
+    view = {"name": "v", "entity": "user", "join_key": "user_id", "kind": "stream"}
+    view |= {"types": ["a.b"], "fields": ["data.user_id"]}
+    return {"views": [{**view, **changes, "features": [feature]}]}
+
+
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+def test_what_could_not_be_computed_is_refused(changes):
+    assert not Registry.from_dict(registry_with({})).replacement_errors(Registry())
+    with pytest.raises(RegistryError):
+        errors = Registry.from_dict(registry_with(changes)).replacement_errors(Registry())
+        raise RegistryError(errors) if errors else AssertionError("accepted")
+
+
+@pytest.mark.parametrize("services", [{"s": []}, {"": ["v:n"]}, {"a,b": ["v:n"]}])
+def test_services_without_a_name_or_features_are_refused(services):
+    registry = Registry.from_dict({**registry_with({}), "services": services})
+    assert registry.replacement_errors(Registry())
+
+
+def test_an_entity_has_one_join_key():
+    [one] = registry_with({})["views"]
+    features = [{**one["features"][0], "name": "m"}]
+    other = {**one, "name": "w", "join_key": "id", "features": features}
+    assert Registry.from_dict({"views": [one, other]}).replacement_errors(Registry())

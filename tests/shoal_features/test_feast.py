@@ -331,6 +331,17 @@ def test_times_without_a_zone_are_utc(applied):
     ].tolist() == [2**53 + 1]
 
 
+def test_nanoseconds_of_entity_rows_are_rounded_down(applied):
+    at = pd.Timestamp(now() - HOUR).floor("us")
+    row = frame(driver_id=[1], event_timestamp=[at + pd.Timedelta(microseconds=1)])
+    applied.push("stats_push", row, to=PushMode.OFFLINE)
+    times = [at + pd.Timedelta(nanoseconds=n) for n in (0, 999, 1_000, 1_999)]
+    entity_rows = pd.DataFrame({"driver_id": [1] * 4, "event_timestamp": times})
+    found = applied.get_historical_features(entity_rows, ["driver_stats:trips"]).to_df()
+    assert found["trips"].isna().tolist() == [True, True, False, False]
+    assert found["event_timestamp"].tolist() == times
+
+
 @pytest.mark.parametrize("engine", ["shoal", "local"])
 def test_materialize_writes_the_newest_offline_rows_online(shoal, store, engine):
     config = store.config.model_copy()

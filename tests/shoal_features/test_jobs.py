@@ -365,9 +365,7 @@ async def test_an_event_after_the_batch_is_no_mismatch(stores):
     await jobs.materialize(Run(stores))
     await anyio.sleep(0.005)  # the log counts in milliseconds
     await boards(stores, "1", ago(days=2))
-    assert (await jobs.consistency(Run(stores, settle=0, views=["user_boards"])))[
-        "mismatches"
-    ] == []
+    assert (await jobs.consistency(Run(stores, settle=0)))["mismatches"] == []
 
 
 async def test_events_ahead_of_the_clock_are_no_mismatch(stores):

@@ -1,6 +1,7 @@
 """Extreme numbers, times and ids: the same online, offline and in batch."""
 
 import io
+import math
 import struct
 from datetime import UTC, datetime, timedelta
 
@@ -103,6 +104,21 @@ async def test_a_number_is_the_same_however_it_is_computed(
         online, one, [(10 + i, {"x": x}) for i, x in enumerate(amounts)] + [(5, {})]
     )
     assert [a["x"] for a in answers] == [expected] * 3
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(-10_000, 10_000), min_size=1, max_size=90))
+async def test_sums_of_fractions_keep_what_rounding_lost(open_tenant, view, cents):
+    one = view(("total", "float64", "sum", "x", W), ("middle", "float64", "mean", "x", W))
+    values = [n / 100 for n in cents]
+    events = [(1 + i % 100, {"x": x}) for i, x in enumerate(values)]
+    exact = math.fsum(values)
+    slack = math.ulp(max(abs(exact), math.ulp(1) * sum(map(abs, values))))
+    for answer in await three_ways(open_tenant().online, one, events):
+        assert abs(answer["total"] - exact) <= slack
+        assert abs(answer["middle"] * len(values) - exact) <= 4 * slack
 
 
 async def test_a_last_float32_has_single_precision(online, view):

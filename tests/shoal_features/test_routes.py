@@ -12,6 +12,7 @@ from shoal import Event, Role, TenantContext
 from shoal.contract.rights import SERVICE_RIGHTS, USER_RIGHTS
 from shoal.router.problems import install_problem_handlers
 from shoal.router.route_guard import enforce_rights
+from shoal_features.aggregation import TIME
 from shoal_features.handlers.requests import PARQUET
 from shoal_features.handlers.serving import MAX_IDS
 from shoal_features.ingest import ingest_events
@@ -527,6 +528,77 @@ async def test_freshness_gives_age_and_lateness(http, stores):
     assert views["user_boards"]["age_seconds"] is None
     assert views["user_activity"]["too_late"] == 2
     assert views["user_activity"]["lag_seconds"] >= 0
+
+
+HISTORY = "/features/historical"
+IGNORED = {
+    "known_by beside a body": (HISTORY + "?known_by=2000-01-01T00:00:00Z", {}),
+    "entity beside a body": (HISTORY + "?entity=user", {}),
+    "known_by twice": (HISTORY, {"known_by": "2000-01-01T00:00:00Z"}),
+    "another tenant": (
+        HISTORY,
+        {"entities": [{"user": "1", "event_timestamp": now(), "tenant_id": "x"}]},
+    ),
+    "true as an id": ("/features/batch", {"entity": "user", "ids": [True], "features": ["n"]}),
+    "half an id": ("/features/batch", {"entity": "user", "ids": [1.0], "features": ["n"]}),
+}
+
+
+@pytest.mark.parametrize(("path", "changes"), IGNORED.values(), ids=IGNORED)
+async def test_what_would_be_ignored_is_refused(profile, path, changes):
+    row = {"user": "1", "event_timestamp": now(), "known_by": now()}
+    body = {"entities": [row], "features": ["n"]} if path.startswith(HISTORY) else {}
+    assert (await profile.post(path, json=body | changes)).status_code == 422
+
+
+@pytest.mark.parametrize("query", ["user=%ff", "user=1&metadata=maybe", "user=1&metadata="])
+async def test_a_query_is_never_taken_for_another(profile, query):
+    assert (await profile.get(f"/features?{query}&features=n")).status_code == 422
+
+
+@pytest.mark.parametrize("ids", [[""], ["a\0b"], ["a\nb"], ["x" * 513], [True], [2.5]])
+async def test_ids_in_parquet_are_checked_as_in_json(profile, ids):
+    table = pa.table({"user": ids, "event_timestamp": pa.array([datetime.now(UTC)], TIME)})
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    headers = {"content-type": PARQUET}
+    for path in (HISTORY + "?features=n", "/features/datasets/hard"):
+        answer = await profile.post(path, content=sink.getvalue(), headers=headers)
+        assert answer.status_code == 422, answer.text
+
+
+async def test_rows_of_another_tenant_and_pairs_are_rejected(profile):
+    good = {"user": "1", "event_timestamp": now(), "n": 1}
+    rows = [{**good, "tenant_id": "other"}, [list(pair) for pair in good.items()], 5, "ab"]
+    answer = await push(profile, good)
+    assert answer["accepted"] == 1
+    body = {"rows": rows}
+    answer = (await profile.post("/features/views/profile/rows", json=body)).json()
+    assert answer["accepted"] == 0 and len(answer["rejected"]) == 4
+    assert "tenant_id" in answer["rejected"][0]["error"]
+    assert {r["error"] for r in answer["rejected"][1:]} == {"a row is an object"}
+
+
+async def test_users_push_online_only(stores, profile):
+    async with serve(stores, Role.editor, "ana") as ana:
+        row = {"user": "ana", "event_timestamp": now(), "score": 1, "plan": "", "tags": [], "n": 1}
+        for to, status in (("online", 200), ("offline", 403), ("online_and_offline", 403)):
+            body = {"rows": [row], "to": to}
+            answer = await ana.post("/features/views/profile/rows", json=body)
+            assert answer.status_code == status, answer.text
+
+
+async def test_freshness_of_pushed_views_is_their_newest_row(profile):
+    now = datetime.now(UTC).replace(microsecond=0)
+    for seconds, to in ((60, "online_and_offline"), (90, "online"), (30, "offline")):
+        row = {"user": "1", "event_timestamp": (now - timedelta(seconds=seconds)).isoformat()}
+        body = {"rows": [{**row, "score": 1, "plan": "", "tags": [], "n": 1}], "to": to}
+        answer = await profile.post("/features/views/profile/rows", json=body)
+        assert answer.json() == {"accepted": 1, "rejected": []}
+    views = {v["view"]: v for v in (await profile.get("/features/freshness")).json()["views"]}
+    newest = datetime.fromisoformat(views["profile"]["newest"])
+    assert newest == now - timedelta(seconds=60)
+    assert views["profile"]["age_seconds"] >= 60
 
 
 async def test_without_redis_requests_get_503_with_retry_after(open_tenant):

@@ -50,6 +50,7 @@ async def upload(
 
     from ..historical_request import (
         check_entity_rows,
+        check_tenant,
         own_columns,
         parse_entity_rows,
         parse_zone,
@@ -61,6 +62,7 @@ async def upload(
     def read(body: bytes) -> pa.Table:
         try:
             table = decode_parquet(body)
+            check_tenant(table, ctx.tenant)
             rows, key, _ = parse_entity_rows(table, registry, entity, [], zone)
         except (pa.ArrowException, OSError) as error:
             raise Malformed(f"the body is not Parquet: {error}") from error

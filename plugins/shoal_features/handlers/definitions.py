@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Any
 
 from fastapi import Depends
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from shoal import Invalid, JsonObject, TenantContext, Text, requires
 
@@ -22,6 +22,7 @@ MAX_SERVED = 500
 class Definitions(BaseModel):
     """A compiled registry, as `shoal features apply` sends it."""
 
+    model_config = ConfigDict(extra="forbid")
     views: list[JsonObject] = Field(max_length=MAX_VIEWS)
     services: dict[Text, Annotated[list[Text], Field(max_length=MAX_SERVED)]] = Field(
         {}, max_length=MAX_VIEWS

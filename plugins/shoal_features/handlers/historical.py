@@ -83,7 +83,7 @@ async def historical(
     from ..rows import encode_json_rows, rename_columns
 
     registry = await load_registry(ctx)
-    wanted = await _parse_request(request, registry)
+    wanted = await _parse_request(request, registry, ctx.tenant)
     features = resolve(
         lambda: registry.resolve(wanted.entity, wanted.features), "features", "entity"
     )
@@ -112,18 +112,20 @@ async def historical(
     return Response(await anyio.to_thread.run_sync(encode_json_rows, table), media_type=JSON)
 
 
-async def _parse_request(request: Request, registry: Registry) -> "HistoricalRequest":
+async def _parse_request(request: Request, registry: Registry, tenant: str) -> "HistoricalRequest":
     media_type = request.headers.get("content-type", JSON).split(";")[0].strip()
     query = dict(request.query_params)
-    return await off_loop(_read_request, await request.body(), media_type, query, registry)
+    query.pop("tenant", None)
+    raw = await request.body()
+    return await off_loop(_read_request, raw, media_type, query, registry, tenant)
 
 
 def _read_request(
-    raw: bytes, media_type: str, query: Mapping[str, str], registry: Registry
+    raw: bytes, media_type: str, query: Mapping[str, str], registry: Registry, tenant: str
 ) -> "HistoricalRequest":
     import pyarrow as pa
 
-    from ..historical_request import parse_historical_request
+    from ..historical_request import check_tenant, parse_historical_request
 
     try:
         if media_type in (PARQUET, "application/octet-stream"):
@@ -131,11 +133,15 @@ def _read_request(
             body: Any = {**query, "features": names, "entities": decode_parquet(raw)}
         else:
             body, entities = read_object(raw, "entities", limit=MAX_ROWS)
+            if query:
+                name = min(query)
+                raise invalid(f"query.{name}", "with JSON, parameters are fields of the body")
             if entities is not None:
                 body["entities"] = entities
     except (pa.ArrowException, OSError) as error:
         raise Malformed(f"the body is not {media_type}: {error}") from error
     try:
+        check_tenant(body.get("entities"), tenant)
         return parse_historical_request(body, registry)
     except pa.ArrowException as error:
         raise invalid("entities", f"the rows cannot be read: {error}") from error

@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Response
 from shoal import Invalid, TenantContext, Text, off_loop, requires
 
 from ..catalog import load_registry
+from ..ingest import record_computation
 from ..online import write_rows
 from ..values import parse_time
 from ..views import MAX_FEATURES, USER
@@ -52,7 +53,7 @@ async def push(
     Each row has the entity's id by its type or join key, `event_timestamp`, perhaps
     `created`, and values. A value replaces the stored one unless that is newer by
     (event time, created time). Valid rows are written even if others are rejected.
-    Users push their own rows of the entity type `user`.
+    Users push their own rows of the entity type `user`, online only.
     """
     await import_offline_modules()
     from ..erasure import append_pushed
@@ -64,7 +65,11 @@ async def push(
     target = find_view(registry, view)
     if target.kind == "stream":
         raise Invalid(f"{view} is computed from events: append events to the log instead")
-    to, batch = await off_loop(read_pushed, await request.body(), target, DESTINATIONS, MAX_WRITTEN)
+    to, batch = await off_loop(
+        read_pushed, await request.body(), target, DESTINATIONS, MAX_WRITTEN, ctx.tenant
+    )
+    if to != "online":
+        ctx.require("write:tenant")
     rows = list(batch.accepted.values())
     if any(row.entity != ctx.user for row in rows):
         ctx.require("write:tenant")
@@ -72,6 +77,9 @@ async def push(
     if to != "offline":
         encoded = [row.to_online(target, now) for row in rows]
         await write_rows(ctx.stores.online, target, encoded, now)
+        if rows:
+            newest = max(row.event for row in rows)
+            await record_computation(ctx.stores.online, target, newest, now)
     if to != "online" and rows:
         await append_pushed(ctx.stores, target, rows, now)
     return batch.response()

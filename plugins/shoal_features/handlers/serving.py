@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from fastapi import Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from shoal import Integer, Invalid, TenantContext, Text, requires
 
@@ -29,7 +30,7 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     entity: Text = Field(description="entity type, such as `user`")
-    ids: list[Text | Integer] = Field(min_length=1, max_length=MAX_IDS)
+    ids: list[Text | Annotated[Integer, Strict()]] = Field(min_length=1, max_length=MAX_IDS)
     features: list[Text] = Field(min_length=1, max_length=MAX_FEATURES)
     metadata: bool = False
 
@@ -70,6 +71,7 @@ async def get(
 
     With `metadata=true`, also the type, times and status of each value.
     """
+    _check_utf8(request.scope["query_string"])
     query = request.query_params
     registry = await load_registry(ctx)
     entity, entity_id = _parse_entity(query.multi_items())
@@ -78,7 +80,7 @@ async def get(
     )
     _check_id(entity_id, f"query.{entity}")
     _require_to_read(ctx, plan, [entity_id])
-    with_metadata = query.get("metadata", "").lower() in ("1", "true", "yes")
+    with_metadata = _parse_flag(query.get("metadata", "false"))
     results = await _read_results(ctx, registry, plan, [entity_id], with_metadata)
     return Response(results[0], media_type=JSON)
 
@@ -128,6 +130,22 @@ def _plan_read(
     if not names.strip(", ") or names.count(",") >= MAX_FEATURES:
         raise invalid(location, f"say which features, 1 to {MAX_FEATURES} of them")
     return resolve(lambda: catalog.read_plan(registry, entity, names), location, entity_location)
+
+
+def _check_utf8(query: bytes) -> None:
+    """Refuse a query that is not UTF-8: its parameters would be taken for others."""
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        raise invalid("query", "is not UTF-8") from None
+
+
+def _parse_flag(text: str) -> bool:
+    """`metadata`, as FastAPI reads a boolean."""
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if (flag := known.get(text.lower())) is None:
+        raise invalid("query.metadata", f"must be true or false, not {text!r:.60}")
+    return flag
 
 
 def _check_id(entity_id: str, location: str) -> None:

@@ -160,7 +160,7 @@ SAMPLES: dict[str, Arguments] = {
     "features.push": {
         "view": "profile",
         "rows": [{"user_id": "member", "event_timestamp": NOW, "n": 7}],
-        "to": "online_and_offline",
+        "to": "online",
     },
     "features.rows": {"view": "profile"},
     "features.get": {"user": "member", "features": "n", "metadata": True},
