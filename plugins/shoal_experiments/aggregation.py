@@ -80,6 +80,15 @@ class ExposedUnits:
     unknown: int = 0
     cluster: Ints | None = None
 
+    def where(self, chosen: NDArray[np.bool_]) -> ExposedUnits:
+        """Only these units, shape (n,)."""
+        return ExposedUnits(
+            self.units.filter(pa.array(chosen)),
+            self.arm[chosen],
+            self.time[chosen],
+            cluster=None if self.cluster is None else self.cluster[chosen],
+        )
+
     def counts(self, arms: int) -> list[int]:
         """Units per arm, in the design's order."""
         return [int(n) for n in np.bincount(self.arm, minlength=arms)]

@@ -271,6 +271,39 @@ class MetricResults(TypedDict):
     cuped: NotRequired[Cuped]
 
 
+class Heterogeneity(Body):
+    """Whether the effect differs between groups (Cochran's Q)."""
+
+    groups: int
+    p_value: float | None
+    p_value_adjusted: float | None
+    significant: bool
+
+
+class GroupResults(Body):
+    value: str
+    units: dict[str, int]
+    arms: dict[str, float | None]
+    comparisons: dict[str, ComparisonRow]
+
+
+class AttributeResults(Body):
+    """The groups of an attribute, and by treatment whether they differ."""
+
+    attribute: str
+    groups: list[GroupResults]
+    heterogeneity: dict[str, Heterogeneity]
+
+
+class Breakdowns(Body):
+    """The primary metric by attributes; p-values are corrected over the family."""
+
+    warning: str
+    family: int
+    correction: Correction
+    attributes: list[AttributeResults]
+
+
 class DailyEffect(Body):
     effect: float | None
     interval: Ends | None
@@ -307,6 +340,7 @@ class Results(TypedDict):
     health: Health
     complete: bool
     metrics: list[MetricResults] | None
+    breakdowns: Breakdowns | None
     timeline: list[DailyResults] | None
     verdict: Verdict
     looks: NotRequired[list[Look]]

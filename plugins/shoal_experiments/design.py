@@ -16,6 +16,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from shoal import Condition, ExperimentRecord, Holdout, Number, Text, Variant
 
+from .attributes import Attribute
 from .contrast import Effect
 from .correction import Correction
 from .metrics import SERVICE, FrozenModel, Guardrail, Metric, Name
@@ -36,6 +37,7 @@ MAX_VARIANTS = 20
 MAX_METRICS = 50
 """Secondary metrics, and guardrails as many."""
 MAX_CONDITIONS = 10
+MAX_BREAKDOWNS = 5
 
 
 class Layer(FrozenModel):
@@ -56,6 +58,11 @@ class Design(FrozenModel):
 
     experiment_id: Text | None = Field(
         None, exclude=True, description="The experiment's id, if it is to be said here too."
+    )
+    breakdowns: tuple[Attribute, ...] = Field(
+        (),
+        max_length=MAX_BREAKDOWNS,
+        description="Attributes of units by which the primary metric is broken down.",
     )
     hypothesis: str = Field(min_length=1, max_length=4000)
     capability: Text | None = None
@@ -165,6 +172,15 @@ class Design(FrozenModel):
             raise ValueError("request metrics belong to a capability, but none is named")
         if self.primary.event.startswith(SERVICE):
             raise ValueError("the primary metric cannot be one of the router's request metrics")
+
+        attributes = Counter(a.name for a in self.breakdowns)
+        if repeated := sorted(name for name, count in attributes.items() if count > 1):
+            raise ValueError(f"breakdowns must differ: {', '.join(repeated)} occurs more than once")
+        if self.capability is not None and any(a.event is None for a in self.breakdowns):
+            raise ValueError(
+                "a breakdown needs the `event` with the attribute: only in product experiments "
+                "it may come with the assignment"
+            )
 
     def _check_people(self) -> None:
         if self.people is None:

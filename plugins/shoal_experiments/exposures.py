@@ -6,6 +6,7 @@ Where a capability's parameters vary, the router logs the exposure itself.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from shoal import Event, ExperimentRecord, TenantContext
 
@@ -20,7 +21,11 @@ def logged_key(id: str) -> tuple[str, ...]:
 
 
 async def log_exposure(
-    ctx: TenantContext, record: ExperimentRecord, unit: str, variant: str
+    ctx: TenantContext,
+    record: ExperimentRecord,
+    unit: str,
+    variant: str,
+    attributes: Mapping[str, str],
 ) -> None:
     """Log a unit's first exposure to an experiment or ramp.
 
@@ -45,6 +50,7 @@ async def log_exposure(
             "unit": unit,
             "unit_type": record.unit,
             "capability": record.capability,
+            **({"attributes": attributes} if attributes else {}),
         },
     )
     await ctx.stores.events.append([event])

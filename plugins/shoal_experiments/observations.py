@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from shoal import Stores
 
 from . import aggregation as agg
+from .attribute_values import daily_attributes
 from .design import Design
 from .memberships import first_memberships, people_within
 from .repository import Document
@@ -41,10 +42,11 @@ SCHEMA = pa.schema(
 )
 """Columns of events; `data` is JSON text."""
 
-Kind = Literal["exposures", "outcomes", "past", "keys", "members"]
+Kind = Literal["exposures", "outcomes", "past", "keys", "members", "attributes"]
 """A kind of daily table.
 
 "members" says which people belong to which unit, where people are observed in units.
+"attributes" has what the events say of units, for breakdowns.
 "past" has the outcomes before the start, for CUPED. "keys" has those of the events that
 a day's outcomes were computed from, so that an event that is sent again on another day
 counts once.
@@ -107,7 +109,8 @@ class Scope:
         """Event types that the experiment needs."""
         found = {source.event for metric in self.design.metrics() for _, source in metric.sources()}
         people = {self.design.people.event} if self.design.people else set()
-        return {*found, *people, agg.EXPOSURE, agg.REQUEST_METRIC}
+        attributes = {a.event for a in self.design.breakdowns if a.event is not None}
+        return {*found, *people, *attributes, agg.EXPOSURE, agg.REQUEST_METRIC}
 
 
 def days_between(first: datetime, last: datetime) -> list[date]:
@@ -266,6 +269,8 @@ def compute_table(
     if kind == "members":
         assert design.people is not None
         return first_memberships(events, design.people)
+    if kind == "attributes":
+        return daily_attributes(events, design.breakdowns, id, design.unit)
     # Cut before duplicates are dropped. An exposure's id follows from its content, and
     # an outcome's from its order, so those of an earlier experiment with this id must
     # not hide this one's.
@@ -304,6 +309,7 @@ class Observed:
     outcomes: dict[date, pa.Table] = field(default_factory=dict)
     past: dict[date, pa.Table] = field(default_factory=dict)
     members: dict[date, pa.Table] = field(default_factory=dict)
+    attributes: dict[date, pa.Table] = field(default_factory=dict)
     people: agg.ExposedUnits | None = None
 
     def people_until(self, exposed: agg.ExposedUnits, day: date) -> agg.ExposedUnits:
@@ -336,7 +342,10 @@ async def observe(scope: Scope, now: datetime, run: Runner = run_sequentially) -
     past: dict[date, pa.Table] = {}
     if scope.past():
         past, _ = await tables.get("past", scope.past())
-    return Observed(exposed, exposures, outcomes, past, members, people)
+    attributes: dict[date, pa.Table] = {}
+    if scope.design.breakdowns:
+        attributes, _ = await tables.get("attributes", scope.membership_days(now))
+    return Observed(exposed, exposures, outcomes, past, members, attributes, people)
 
 
 async def _known(scope: Scope) -> dict[str, str]:

@@ -16,6 +16,8 @@ from shoal import Conflict, TenantContext
 
 from . import aggregation as agg
 from . import always_valid, analysis
+from .attribute_values import attribute_values
+from .breakdowns import break_down
 from .control_values import record_changes
 from .correction import interval_alpha
 from .design import Design
@@ -89,6 +91,7 @@ def assess(document: Document, observed: Observed, now: datetime) -> Assessment:
         "health": state.health(),
         "complete": not state.missing(),
         "metrics": None,
+        "breakdowns": None,
         "timeline": None,
     }
     if mismatch:
@@ -208,13 +211,36 @@ class _State:
 
     def results(self, look: Look | None = None) -> dict[str, Any]:
         """Metrics and verdict, which a changed control makes invalid."""
+        design = self.document.design
         found = analysis.results(
-            self.document.design, self.data, self.counts, planned=self.plan.per_arm, look=look
+            design, self.data, self.counts, planned=self.plan.per_arm, look=look
         )
+        if design.breakdowns:
+            found["breakdowns"] = break_down(
+                design, self.groups(), planned=self.plan.per_arm, look=look
+            )
         if reasons := self.changed_control().values():
             verdict = Verdict("invalid", None, [*reasons, *found["verdict"]["reasons"]])
             found["verdict"] = verdict.to_dict()
         return found
+
+    def groups(self) -> dict[str, dict[str, MetricData]]:
+        """Data of the primary metric by attribute and value."""
+        design, observed, end = self.document.design, self.observed, _microseconds(self.now)
+        tables = list(observed.attributes.values())
+        days, past = list(observed.outcomes.values()), list(observed.past.values())
+        groups: dict[str, dict[str, MetricData]] = {}
+        for attribute in design.breakdowns:
+            groups[attribute.name] = {}
+            values = attribute_values(observed.exposed, tables, attribute.name)
+            for value, chosen in values.items():
+                counted = observed.exposed.where(chosen)
+                if observed.people is not None and observed.people.cluster is not None:
+                    counted = observed.people.where(chosen[observed.people.cluster])
+                groups[attribute.name][value] = summarize(
+                    design, design.primary, counted, days, past, end
+                )
+        return groups
 
     def warnings(self) -> list[str]:
         warnings = []
@@ -237,6 +263,11 @@ class _State:
                 f"are excluded: log one of {', '.join(self.document.design.arms)}."
             )
         return warnings
+
+
+def _microseconds(time: datetime) -> int:
+    """Since 1970."""
+    return int(time.timestamp() * 1e6)
 
 
 def _needed_before_intervals(design: Design, primary: MetricData) -> str:

@@ -277,10 +277,10 @@ async def assignment(
     if document.design.unit != "user" or unit != ctx.user:
         ctx.require("read:tenant")
     variant, parameters = None, {}
-    record = _assigned_record(document)
+    record, attributes = _assigned_record(document), _attributes(attribute)
     if record is not None:
         assigner = Assigner.compile(record)
-        if assigner.targets(_attributes(attribute)):
+        if assigner.targets(attributes):
             variant = assigner.assign(unit)
     elif document.status == "promoted":
         variant = document.winner
@@ -288,7 +288,9 @@ async def assignment(
         parameters = next(v.parameters for v in document.design.variants if v.name == variant)
     is_exposed = document.design.capability is None if expose is None else expose
     if variant is not None and record is not None and is_exposed:
-        await log_exposure(ctx, record, unit, variant)
+        names = [a.name for a in document.design.breakdowns if a.event is None]
+        known = {name: attributes[name][0] for name in names if name in attributes}
+        await log_exposure(ctx, record, unit, variant, known)
     return {
         "experiment": id,
         "unit": unit,
