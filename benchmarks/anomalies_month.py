@@ -133,7 +133,7 @@ def process(series: dict[str, Array]) -> tuple[list[tuple[datetime, Notice]], in
             value = float(series[metric][i])
             is_anomaly = state.score(at.timestamp(), value).score >= DEFAULT_THRESHOLD
             anomalies += is_anomaly
-            expected = state.expected_value(at.timestamp())
+            expected = state.expected_value(at.timestamp(), value)
             observation = Observation(
                 metric, LABELS, state.id, at, value, expected, is_anomaly, state.is_calm
             )

@@ -303,7 +303,7 @@ def _observation(
         series=state.id,
         time=to_datetime(time),
         value=value,
-        expected=state.expected_value(time) if needs_expected else None,
+        expected=state.expected_value(time, value) if needs_expected else None,
         seconds=_seconds(state, time) if state.kind == "counter" else 1.0,
     )
 

@@ -68,6 +68,14 @@ class SeasonalModel:
         score = (value - float(expected[0])) / float(scale[0])
         return score if math.isfinite(score) else None
 
+    def expected_near(self, time: float, value: float) -> float:
+        """Of what is expected within a slot of a time, what is nearest to a value.
+
+        Where the season jumps between two slots, nobody knows when exactly.
+        """
+        around = self._look_up(np.array([time - self.step, time, time + self.step]))[0]
+        return float(np.clip(value, np.nanmin(around), np.nanmax(around)))
+
     def _look_up(
         self, seconds: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -154,8 +154,8 @@ class SeriesState:
         expected, lower, upper = (float(x[0]) for x in self.model.band(time))
         return (expected, lower, upper) if math.isfinite(expected) else None
 
-    def expected_value(self, time: float) -> float | None:
-        """The value to compare a drop or a rise with; None while there is none.
+    def expected_value(self, time: float, value: float) -> float | None:
+        """What to compare a value with for a drop or a rise; None while there is none.
 
         In this order: the season of the week; the same time a week before; the season
         of the day; the median of the same time on the days before; the median of the
@@ -163,12 +163,12 @@ class SeriesState:
         """
         band = self.band(time)
         if band and self.model and self.model.weekly:
-            return band[0]
+            return self.model.expected_near(time, value)
         days = self.detector.same_time_values(time)
         if days is not None and len(days) == 7:
             return float(np.median(days[-1]))
-        if band:
-            return band[0]
+        if band and self.model:
+            return self.model.expected_near(time, value)
         if days is not None and len(days):
             return float(np.median(days))
         recent = self.detector.values[:-1][self.detector.times[:-1] >= time - RECENT]

@@ -240,4 +240,4 @@ def test_the_second_weekend_is_compared_with_the_first():
     for time, value in zip(times.tolist(), values.tolist(), strict=True):
         subject.score(time, value)
     assert not subject.model.weekly and subject.band(times[-1])[0] > 50
-    assert subject.expected_value(times[-1]) == pytest.approx(20, abs=5)
+    assert subject.expected_value(times[-1], 0.0) == pytest.approx(20, abs=5)

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from shoal_anomalies import seasonal
+from shoal_anomalies.detector import Detector
+from shoal_anomalies.rules import DEFAULT_RULES, Condition, Observation
 from shoal_anomalies.seasonal import TooShort, fit
 from shoal_anomalies.seasonal_model import DAY, WEEK, SeasonalModel
+from shoal_anomalies.series_state import SeriesState
+from shoal_anomalies.timestamps import to_datetime
 
 START = 1_772_409_600.0  # a Monday, 00:00 UTC
 
@@ -122,3 +126,29 @@ def test_a_table_of_prophet_ends():
     assert np.abs(fitted.band(ahead(after=21))[0] - truth(ahead(after=21))).mean() < 8
     assert fitted.z(START + 60 * DAY, 100.0) is None
     assert seasonal.HORIZON_DAYS == 8
+
+
+@pytest.mark.parametrize("step", [60.0, 300.0])
+@pytest.mark.parametrize("weeks", [2, 3])
+def test_office_hours_are_no_drop_in_a_young_season(step, weeks):
+    """Ordinary working days of traffic that begins and ends on the hour."""
+    rng, rule = np.random.default_rng(0), DEFAULT_RULES["request-drop"]
+    times = START + step * np.arange((weeks + 1) * 7 * DAY / step)
+    hours, days = times % DAY / 3600, (times - START) // DAY % 7
+    is_office = (hours >= 9) & (hours < 17) & (days < 5)
+    values = rng.poisson(np.where(is_office, 1000, 50)).astype(float)
+    past = times < START + weeks * 7 * DAY
+    model = fit(times[past], values[past])
+    state = SeriesState("s", "requests", {}, Detector(), model=model)
+    condition, fired = Condition(), []
+    for time, value in zip(times[~past].tolist(), values[~past].tolist(), strict=True):
+        seen = Observation(
+            "requests", {}, "s", to_datetime(time), value, state.expected_value(time, value)
+        )
+        if condition.update(rule, seen) == "fired":
+            fired.append(time)
+    assert fired == []
+    noon = START + weeks * 7 * DAY + DAY / 2
+    assert rule.is_met(
+        Observation("requests", {}, "s", to_datetime(noon), 400, state.expected_value(noon, 400))
+    )
