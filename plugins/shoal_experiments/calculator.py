@@ -324,7 +324,7 @@ class Looks(_Model):
         max_length=200,
         description="Information times, above 0, increasing, at most 1.",
     )
-    alpha: float = Field(0.05, gt=0, lt=1)
+    alpha: float = Field(0.05, ge=1e-9, le=0.5)
     sided: Literal[1, 2] = 2
     spending: Literal["obrien-fleming", "pocock", "power", "hwang-shih-decani"] = "obrien-fleming"
     parameter: Number | None = Field(None, ge=-20, le=20)

@@ -13,10 +13,16 @@ from .transitions import platform_operations, stop_assigning
 
 
 async def running_besides(ctx: TenantContext, *ids: str) -> list[ExperimentRecord]:
-    """The tenant's other running experiments and ramps, as the router knows them."""
+    """Other running experiments and ramps on the tenant's units, the operator's too."""
     listed = (await platform_operations(ctx).list_experiments())["experiments"]
-    records = map(ExperimentRecord.model_validate, listed)
-    return [r for r in records if r.status == "running" and r.id not in ids]
+    records = [ExperimentRecord.model_validate(record) for record in listed]
+    own = {r.id for r in records if r.tenant == ctx.tenant}
+    return [
+        r
+        for r in records
+        if r.status == "running"
+        and not (r.id in ids and (r.tenant == ctx.tenant or r.id not in own))
+    ]
 
 
 def check_collisions(record: ExperimentRecord, running: Sequence[ExperimentRecord]) -> None:

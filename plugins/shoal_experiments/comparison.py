@@ -225,8 +225,9 @@ def welch_dof(control: Estimate, treatment: Estimate) -> float:
 
     (v1 + v2)² / (v1² / d1 + v2² / d2), v the variances of the means
     """
-    spread = control.variance**2 / control.dof + treatment.variance**2 / treatment.dof
-    return (control.variance + treatment.variance) ** 2 / spread if spread > 0 else math.inf
+    share = control.variance / (control.variance + treatment.variance)
+    spread = share**2 / control.dof + (1 - share) ** 2 / treatment.dof
+    return 1 / spread if spread > 0 else math.inf
 
 
 # Everything but proportions and quantiles: estimates with standard errors

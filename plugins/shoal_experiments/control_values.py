@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shoal import Conflict, TenantContext
+from shoal import Conflict, ExperimentRecord, TenantContext
 
 from .design import Design
 from .repository import Document, Repository
@@ -30,23 +30,44 @@ async def record_changes(ctx: TenantContext, document: Document) -> Document:
     Returns:
         The experiment, as it is stored.
     """
-    if document.status != "running" or document.values is None:
+    if document.status != "running":
         return document
     now = await values_in_effect(ctx, document.design) or {}
-    before = document.values
+    before = document.values or {}
     changed = sorted(n for n in {*now, *before} if now.get(n) != before.get(n))
-    if not changed:
+    is_altered = not document.changed_assignment and await _is_altered(ctx, document)
+    if not (changed or is_altered):
         return document
-    after = document.with_change(
-        "experiments",
-        "the tenant's values changed: " + ", ".join(_describe(n, before, now) for n in changed),
-        values=now,
-        changed_control=sorted({*document.changed_control, *changed} & _left_open(document.design)),
-    )
+    after = document
+    if is_altered:
+        after = after.with_change(
+            "experiments",
+            "its assignment was changed or deleted at /platform/experiments, not here",
+            changed_assignment=True,
+        )
+    if changed:
+        after = after.with_change(
+            "experiments",
+            "the tenant's values changed: " + ", ".join(_describe(n, before, now) for n in changed),
+            values=now,
+            changed_control=sorted(
+                {*document.changed_control, *changed} & _left_open(document.design)
+            ),
+        )
     try:
         return await Repository(ctx.stores).put(after, document)
     except Conflict:  # another reader has recorded it
         return await Repository(ctx.stores).get(document.id)
+
+
+async def _is_altered(ctx: TenantContext, document: Document) -> bool:
+    """Whether the router assigns otherwise than the frozen design says."""
+    listed = (await platform_operations(ctx).list_experiments())["experiments"]
+    records = map(ExperimentRecord.model_validate, listed)
+    own = [r for r in records if r.id == document.id and r.tenant in (ctx.tenant, None)]
+    unlike = {"tenant": None, "started_at": None}
+    expected = document.record().model_copy(update=unlike)
+    return all(r.model_copy(update=unlike) != expected for r in own)
 
 
 def _left_open(design: Design) -> set[str]:

@@ -145,6 +145,8 @@ class Design(FrozenModel):
             raise ValueError(
                 f"the control {self.control!r} is not among the variants {', '.join(self.arms)}"
             )
+        if self.participation() < 1e-4:
+            raise ValueError("traffic, layer and holdout leave less than 0.01 percent of the units")
         empty = [v.name for v in self.variants if v.allocation < 0.01]
         if empty:
             raise ValueError(

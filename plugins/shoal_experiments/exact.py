@@ -93,6 +93,8 @@ def _search(excluded: Callable[[float], bool], point: float, guess: float, limit
         return limit
     while abs(outside - inside) > 1e-3 * abs(outside - point):
         middle = (inside + outside) / 2
+        if middle in (inside, outside):  # there is no number between them
+            break
         inside, outside = (inside, middle) if excluded(middle) else (middle, outside)
     return outside
 

@@ -18,6 +18,9 @@ from .design import Design
 from .metrics import SERVICE, Metric
 from .summaries import Estimate, Mean, Pair, Proportion, Quantile, Ratio, Summary, Undefined
 
+LARGEST = 1e60
+"""The largest value of a unit that is compared."""
+
 Arms = Mapping[str, Summary | Clusters | Estimate]
 """Arms' summaries, by name."""
 
@@ -154,15 +157,14 @@ def summarize(
                 raise Undefined(f"the values of {too_large:,} units are too large to add up")
             if flattened:
                 raise Undefined(flattened)
+            own_denominator = None if denominator is None else denominator[chosen]
+            _check_size(value[chosen], own_denominator, None if before is None else before[chosen])
             if exposed.cluster is not None:
                 data.people[arm] = data.counts[arm]
                 data.counts[arm] = np.unique(exposed.cluster[chosen]).size
-                size = None if denominator is None else denominator[chosen]
-                data.arms[arm] = _clusters(exposed.cluster[chosen], value[chosen], size)
+                data.arms[arm] = _clusters(exposed.cluster[chosen], value[chosen], own_denominator)
                 continue
-            data.arms[arm] = _arm_summary(
-                metric, value[chosen], None if denominator is None else denominator[chosen]
-            )
+            data.arms[arm] = _arm_summary(metric, value[chosen], own_denominator)
             if before is not None:
                 data.pairs[arm] = Pair.of(value[chosen], before[chosen])
         except Undefined as reason:
@@ -191,6 +193,13 @@ def _cap(metric: Metric, value: Floats, counted: NDArray[np.bool_]) -> tuple[Flo
         if flattened
         else ""
     )
+
+
+def _check_size(*values: Floats | None) -> None:
+    """Refuse values whose fourth powers cannot be added up."""
+    for value in values:
+        if value is not None and value.size and np.abs(value).max() > LARGEST:
+            raise Undefined(f"some units' values are too large to compare: beyond {LARGEST:g}")
 
 
 def _metric_values(metric: Metric, values: UnitValues) -> Floats:

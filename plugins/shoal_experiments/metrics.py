@@ -161,3 +161,12 @@ class Guardrail(Metric):
 
     margin: float = Field(gt=0, le=1e150)
     margin_scale: Effect = "relative"
+
+    @model_validator(mode="after")
+    def _check_margin(self) -> Self:
+        if self.binary and self.margin_scale == "absolute" and self.margin >= 1:
+            raise ValueError(
+                "an absolute margin of a share must be below 1, or it rules nothing out: "
+                "2 percentage points are 0.02"
+            )
+        return self

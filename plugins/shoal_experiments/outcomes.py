@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shoal import Batch, Event, Identifier, JsonObject, Number, read_rows, validate_rows
@@ -14,7 +18,7 @@ MAX_OUTCOMES = 10_000
 
 
 class Outcome(BaseModel):
-    """What one unit did. With an `id`, sending it twice has no effect."""
+    """What one unit did. With an `id`, sending it twice for the unit has no effect."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,7 +50,18 @@ def _event(document: Document, accepted: list[str], outcome: Outcome) -> Event:
                 else "all metrics of this experiment come from logged events"
             )
         )
-    optional = {name: getattr(outcome, name) for name in ("id", "time")}
+    found = next(m for m in document.design.metrics() if m.name == metric)
+    if found.binary and outcome.value != 1:
+        raise ValueError(
+            f"value: {metric!r} counts the units that have an outcome: send none for a unit without"
+        )
+    end, time = document.stopped_at, outcome.time or datetime.now(UTC)
+    if end is not None and time > end and found.window_days is None:
+        raise ValueError(f"time: the experiment was stopped at {end.isoformat()}; this is later")
+    optional: dict[str, Any] = {"time": outcome.time}
+    if outcome.id is not None:  # an id is the unit's own: of another unit it is another outcome
+        own = f"{outcome.unit}\0{outcome.id}"
+        optional["id"] = hashlib.sha256(own.encode()).hexdigest()
     return Event(
         # A source per metric: one order (one id) may be an outcome of several metrics.
         source=f"experiments/{document.id}/{metric}",

@@ -271,12 +271,30 @@ async def roll_back(ctx: TenantContext, id: str, reason: str = "") -> Document:
         raise Conflict(
             f"experiment {id!r} is {before.status}: only a promoted one can be rolled back"
         )
-    after = before.with_change(
-        actor(ctx), "rolled back" + (f": {reason}" if reason else ""), status="rolled back"
-    )
+    values, kept = await _restored_values(ctx, before)
+    what = "rolled back" + (f": {reason}" if reason else "")
+    if kept:
+        what += f" (changed since the promotion, so left as they are: {', '.join(kept)})"
+    after = before.with_change(actor(ctx), what, status="rolled back")
     return await apply_transition(
-        repository,
-        before,
-        after,
-        lambda: _set_parameters(ctx, before.design.capability, before.previous),
+        repository, before, after, lambda: _set_parameters(ctx, before.design.capability, values)
     )
+
+
+async def _restored_values(
+    ctx: TenantContext, document: Document
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The tenant's own values without the promoted ones, and those changed since."""
+    capability = document.design.capability
+    if capability is None or document.winner is None:
+        return None, []
+    own = dict((await platform_operations(ctx).get_parameters(capability=capability))["own"])
+    previous, kept = document.previous or {}, []
+    for name, promoted in _parameters_of(document.design, document.winner).items():
+        if own.get(name) != promoted:
+            kept.append(name)
+        elif name in previous:
+            own[name] = previous[name]
+        else:
+            del own[name]
+    return own, kept

@@ -36,6 +36,12 @@ FINAL_DECISIONS = ("ship", "do not ship")
 TIMELINE_DAYS = 60
 """Days of results over time that are shown at most: the latest."""
 
+INVALID_CROSSOVER_SHARE = 0.1
+"""The share from which nothing can be concluded.
+
+Who crosses over may depend on the outcome, so the others are no longer comparable.
+"""
+
 MAX_CROSSOVER_SHARE = 0.01
 """Share of units in two variants above which the report warns."""
 
@@ -99,7 +105,7 @@ def assess(document: Document, observed: Observed, now: datetime) -> Assessment:
     if design.analysis == "group_sequential":
         return _assess_group_sequential(state, body)
     if design.analysis == "fixed" and state.missing():
-        missing = state.missing() | state.changed_control()
+        missing = state.missing() | state.faults()
         return Assessment(body | {"verdict": pending_verdict(missing).to_dict()})
     if waiting := _needed_before_intervals(design, state.data[design.primary.name]):
         reason = f"{waiting}: intervals are shown from there on."
@@ -197,17 +203,26 @@ class _State:
             missing["days"] = f"Day {self.elapsed:.1f} of {self.plan.duration_days:g}."
         return missing
 
-    def changed_control(self) -> dict[str, str]:
-        """Why nothing can be concluded although all else is well, as a sentence."""
-        names = self.document.changed_control
-        if not names:
-            return {}
-        return {
-            "control": (
+    def faults(self) -> dict[str, str]:
+        """Why nothing can be concluded although all else is well, as sentences."""
+        faults = {}
+        if names := self.document.changed_control:
+            faults["control"] = (
                 f"The tenant's own value of {', '.join(names)} changed while the experiment ran, "
                 "so its control is not what was registered (see the history)."
             )
-        }
+        if self.document.changed_assignment:
+            faults["assignment"] = (
+                "The router's assignment was changed or deleted at /platform/experiments while "
+                "the experiment ran, so units did not get what the frozen design says."
+            )
+        crossovers = self.observed.exposed.crossovers
+        if crossovers > INVALID_CROSSOVER_SHARE * (sum(self.counts.values()) + crossovers):
+            faults["crossovers"] = (
+                f"{crossovers:,} units were seen in more than one variant, more than "
+                f"{100 * INVALID_CROSSOVER_SHARE:g} %: those left are no longer comparable."
+            )
+        return faults
 
     def results(self, look: Look | None = None) -> dict[str, Any]:
         """Metrics and verdict, which a changed control makes invalid."""
@@ -219,7 +234,7 @@ class _State:
             found["breakdowns"] = break_down(
                 design, self.groups(), planned=self.plan.per_arm, look=look
             )
-        if reasons := self.changed_control().values():
+        if reasons := self.faults().values():
             verdict = Verdict("invalid", None, [*reasons, *found["verdict"]["reasons"]])
             found["verdict"] = verdict.to_dict()
         return found

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shoal import Conflict, NotFound, Stores
+from shoal import Conflict, ExperimentRecord, NotFound, Stores
 
 from .design import Design
 
@@ -108,6 +108,9 @@ class ExperimentFields(_Stored):
         default=None, description="Values in effect without the experiment, as last seen."
     )
     changed_control: list[str] = []
+    changed_assignment: bool = Field(
+        default=False, description="Whether the router's assignment was changed while it ran."
+    )
     ramp: Ramp | None = None
     history: list[Change] = []
 
@@ -116,6 +119,12 @@ class Document(ExperimentFields):
     """One experiment, without its data."""
 
     looks: list[TakenLook] = []
+
+    def record(self) -> ExperimentRecord:
+        """What the router is told of the experiment while it runs."""
+        return self.design.record(
+            self.id, status="running", started_at=self.started_at, layer_range=self.layer_range
+        )
 
     def with_change(self, by: str, what: str, **fields: Any) -> Document:
         """A copy with these fields changed, and the change added to its history."""

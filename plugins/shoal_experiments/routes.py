@@ -287,6 +287,8 @@ async def assignment(
     if variant is not None:
         parameters = next(v.parameters for v in document.design.variants if v.name == variant)
     is_exposed = document.design.capability is None if expose is None else expose
+    if is_exposed and unit != ctx.user:
+        ctx.require("write:tenant")  # it counts in the results
     if variant is not None and record is not None and is_exposed:
         names = [a.name for a in document.design.breakdowns if a.event is None]
         known = {name: attributes[name][0] for name in names if name in attributes}
@@ -304,14 +306,7 @@ def _assigned_record(document: Document) -> ExperimentRecord | None:
     """What units are assigned by: the running experiment or its ramp, if any."""
     if document.status == "promoting":
         return promotion.ramp_record(document)
-    if document.status != "running":
-        return None
-    return document.design.record(
-        document.id,
-        status="running",
-        started_at=document.started_at,
-        layer_range=document.layer_range,
-    )
+    return document.record() if document.status == "running" else None
 
 
 @router.post(

@@ -151,6 +151,7 @@ class Ratio:
         p = self.pair
         _require(p.mean_x != 0, "the ratio's denominator is zero over all units")
         ratio = p.mean_y / p.mean_x
+        _require(abs(ratio) < 1e60, "the ratio is too large to compare: beyond 1e60")
         spread = p.variance_y - 2 * ratio * p.covariance + ratio**2 * p.variance_x
         return Estimate(ratio, max(spread, 0.0) / (p.n * p.mean_x**2), p.n - 1)
 

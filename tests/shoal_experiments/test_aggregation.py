@@ -195,6 +195,14 @@ def test_a_sum_too_large_is_reported_not_dropped(aggregate: str, values: tuple[f
     assert "a" not in data.arms
 
 
+@pytest.mark.parametrize("value", [1e80, -1e150])
+def test_a_huge_value_is_reported_and_breaks_nothing(value: float) -> None:
+    pairs = who(exposure("u1", "a", 0), exposure("u2", "a", 0), exposure("u3", "b", 0))
+    for kind in ({"kind": "mean"}, {"kind": "ratio", "per": {"event": "buy"}}):
+        data = summary(design(**kind), pairs, event("buy", "u1", 1, value=value))
+        assert "too large" in data.undefined["a"]
+
+
 def test_winsorising_says_when_it_leaves_one_value() -> None:
     exposed = who(*(exposure(f"u{i}", "ab"[i % 2], 0) for i in range(100)))
     rare = event("buy", "u1", 1, value=70)

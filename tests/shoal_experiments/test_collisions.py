@@ -117,6 +117,29 @@ def test_a_control_that_changes_makes_the_verdict_invalid(lab: Lab) -> None:
         lab.client.experiments.promote(id="x", variant="warm")
 
 
+def test_an_assignment_altered_elsewhere_makes_the_verdict_invalid(lab: Lab) -> None:
+    begin(lab, "x")
+    lab.client.platform.delete_experiment(id="x")
+    assert lab.client.experiments.results(id="x")["verdict"]["decision"] != "ship"
+    assert lab.client.experiments.get(id="x")["changed_assignment"] is True
+
+
+def test_a_rollback_keeps_what_was_changed_since(lab: Lab) -> None:
+    begin(lab, "x")
+    lab.client.experiments.promote(id="x", body={"variant": "warm", "override": "for the test"})
+    lab.client.platform.put_parameters(capability="warmth", body={"warmth": 0.9, "depth": 4})
+    lab.client.experiments.rollback(id="x")
+    assert lab.client.platform.get_parameters(capability="warmth")["own"] == {"depth": 4}
+
+
+def test_an_id_is_its_units_own_and_a_value_of_a_share_is_refused(lab: Lab) -> None:
+    lab.start("p", 0, primary={"name": "bought"})
+    rows = [{"unit": unit, "id": "1"} for unit in ("u1", "u2", "u1")]
+    rows.append({"unit": "u3", "value": 0})  # type: ignore[dict-item]
+    answer = lab.client.experiments.add_outcomes(id="p", body=rows)
+    assert answer["accepted"] == 2 + 1 and len(answer["rejected"]) == 1
+
+
 def test_a_parameter_that_nobody_varies_may_change(lab: Lab) -> None:
     begin(lab, "x")
     lab.client.platform.put_parameters(capability="warmth", body={"depth": 2})

@@ -226,7 +226,8 @@ def test_the_duration_is_whole_weeks_for_the_smallest_arm() -> None:
     )
     assert plan.participation() == pytest.approx(0.18)
     assert plan.whole_weeks(1000, 1000) == 28  # 1000 / (1000 · .25 · .18) = 22.2 days
-    assert design(holdout={"name": "h", "percent": 100}).whole_weeks(1000, 1000) is None
+    with pytest.raises(ValueError, match="traffic, layer and holdout"):
+        design(holdout={"name": "h", "percent": 100})
 
 
 def decided(

@@ -38,6 +38,7 @@ def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.Monk
     monkeypatch.setattr(jobs.observations, "observe", fail_for_acme)
     monkeypatch.setattr(jobs.reporting, "harm_of_ramp", fail_for_acme)
     monkeypatch.setattr(jobs.promotion, "advance_ramp", advance)
+    monkeypatch.setattr(jobs, "record_changes", advance)
     job: Any = SimpleNamespace(
         tenants=[SimpleNamespace(tenant=t, stores=None) for t in ("acme", "globex")],
         progress=lambda *_: None,

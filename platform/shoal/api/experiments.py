@@ -57,8 +57,13 @@ async def put_experiment(
 async def list_experiments(
     platform: Platform, ctx: TenantContext = Depends(requires("read:tenant"))
 ) -> dict[str, Any]:
-    """List this tenant's experiments that the router knows."""
+    """List the experiments that assign this tenant's units.
+
+    They are its own, and the operator's on all tenants, whose `tenant` is null.
+    """
     found = await platform.directory.list_experiments(ctx.tenant)
+    if not is_operator(ctx):
+        found += await platform.directory.list_experiments(None)
     return {"experiments": [e.model_dump(mode="json") for e in found]}
 
 
