@@ -176,10 +176,10 @@ def _fit_stl(
     trend = np.asarray(parts.trend)
     period = week if weekly else day
     cycles = len(slots) // period
+    reach = 0
     if cycles < FEW_CYCLES:  # else their noise would be taken for a season
-        season = _smoothed(season[-period:], max(day // 12, 3))[
-            (np.arange(len(slots)) - len(slots)) % period
-        ]
+        reach = max(day // 12, 3) // 2
+        season = _smoothed(season[-period:], reach)[(np.arange(len(slots)) - len(slots)) % period]
         trend = np.full(len(slots), np.median(slots - season))
     # Residuals of single points against the cycle that will be looked up: noise that
     # was averaged or fitted away is back in tomorrow's points.
@@ -209,6 +209,7 @@ def _fit_stl(
         True,
         float(seconds[-1]),
         slope,
+        reach * step,
     )
 
 
@@ -218,12 +219,10 @@ def _jumps(period: int) -> dict[str, int]:
     return {"seasonal_jump": 1, "trend_jump": jump, "low_pass_jump": jump}
 
 
-def _smoothed(cycle: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Running medians around one cycle: they keep its jumps, as of office hours."""
-    from scipy.ndimage import median_filter
-
-    smooth = median_filter(cycle, size=2 * (width // 2) + 1, mode="wrap")
-    return np.asarray(smooth)
+def _smoothed(cycle: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """Running means around one cycle, over `half` slots to both sides."""
+    wide = np.concatenate([cycle[-half:], cycle, cycle[:half]])
+    return np.convolve(wide, np.ones(2 * half + 1) / (2 * half + 1), "valid")
 
 
 def _sigma(numbers: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from .timestamps import epoch_seconds
 
 Method = Literal["stl", "prophet"]
 
-FORMAT = 1  # version of the stored form
+FORMAT = 2  # version of the stored form
 DAY = 86_400
 WEEK = 7 * DAY
 BAND = 3.0  # half the width of the band, in scales
@@ -31,6 +31,8 @@ class SeasonalModel:
     fitted_to: epoch seconds of the last point.
     slope: gain of the expected value per second after `fitted_to`, faded out over a
         week.
+    smoothed: seconds to both sides that the table is a mean over, as long as it is
+        young.
     """
 
     method: Method
@@ -41,6 +43,7 @@ class SeasonalModel:
     periodic: bool
     fitted_to: float
     slope: float = 0.0
+    smoothed: float = 0.0
 
     @property
     def weekly(self) -> bool:
@@ -69,11 +72,14 @@ class SeasonalModel:
         return score if math.isfinite(score) else None
 
     def expected_near(self, time: float, value: float) -> float:
-        """Of what is expected within a slot of a time, what is nearest to a value.
+        """Of what is expected about a time, what is nearest to a value.
 
-        Where the season jumps between two slots, nobody knows when exactly.
+        Within a slot, and what the table was smoothed over: where the season jumps,
+        nobody knows when exactly.
         """
-        around = self._look_up(np.array([time - self.step, time, time + self.step]))[0]
+        slots = round(self.smoothed / self.step) + 1
+        times = time + self.step * np.arange(-slots, slots + 1)
+        around = self._look_up(times.astype(np.float64))[0]
         return float(np.clip(value, np.nanmin(around), np.nanmax(around)))
 
     def _look_up(
@@ -106,6 +112,7 @@ class SeasonalModel:
             "periodic": self.periodic,
             "fitted_to": self.fitted_to,
             "slope": self.slope,
+            "smoothed": self.smoothed,
             "expected": [float(f"{x:.7g}") for x in self.expected],
             "scale": [float(f"{x:.7g}") for x in self.scale],
         }
@@ -129,6 +136,7 @@ class SeasonalModel:
                 periodic=bool(record["periodic"]),
                 fitted_to=float(record["fitted_to"]),
                 slope=float(record["slope"]),
+                smoothed=float(record["smoothed"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a season: {type(error).__name__}: {error}") from error
@@ -155,5 +163,7 @@ class SeasonalModel:
         table = np.concatenate([self.expected, self.scale, [self.start, self.fitted_to]])
         if not np.isfinite(table).all() or not math.isfinite(self.slope):
             raise ValueError("a season has finite numbers only")
+        if not 0 <= self.smoothed <= DAY:
+            raise ValueError("a season is smoothed over a day at most")
         if not 0 < self.step < math.inf or self.scale.min() <= 0:
             raise ValueError("the step and the scales of a season are above 0")
