@@ -12,22 +12,39 @@ from .log import DeadLetter
 from .streams import PAGE, append_command
 
 ERROR_LENGTH = 2000
-_PAGE_OF_GROUPS = """
--- KEYS: the dead letters. ARGV: where to begin, how many to look at.
--- Returns the groups of these, and where the next begin: empty after the last.
-local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
-local groups, seen = {}, {}
-for _, letter in ipairs(page) do
-  for i = 1, #letter[2], 2 do
-    local name = letter[2][i + 1]
-    if letter[2][i] == 'group' and not seen[name] then
-      seen[name] = true
-      groups[#groups + 1] = name
-    end
+_TAKE = """
+-- Removes a dead letter. Returns its fields; nil where it is gone.
+-- KEYS: the dead letters, how many each group has.
+local function take(id)
+  local letter = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if not letter then return nil end
+  local fields = {}
+  for i = 1, #letter[2], 2 do fields[letter[2][i]] = letter[2][i + 1] end
+  redis.call('XDEL', KEYS[1], id)
+  if redis.call('HINCRBY', KEYS[2], fields.group, -1) <= 0 then
+    redis.call('HDEL', KEYS[2], fields.group)
+  end
+  return fields
+end
+local count = 0
+"""
+_DELETE = f"""{_TAKE}
+-- ARGV: ids. Returns how many there were.
+for _, id in ipairs(ARGV) do
+  if take(id) then count = count + 1 end
+end
+return count
+"""
+_REQUEUE = f"""{_TAKE}
+-- KEYS[3]: a retry queue. ARGV: ids in the log's order. Returns how many there were.
+for _, id in ipairs(ARGV) do
+  local letter = take(id)
+  if letter then
+    redis.call('XADD', KEYS[3], '*', 't', letter.t, 'e', letter.e, 'p', letter.position)
+    count = count + 1
   end
 end
-local full = #page == tonumber(ARGV[2])
-return {groups, full and '(' .. page[#page][1] or ''}
+return count
 """
 
 
@@ -36,15 +53,19 @@ async def add_dead_letter(
 ) -> None:
     """Keep an event that a group could not handle."""
     position, fields = entry
-    letter: dict[str, Any] = {
-        "group": group,
+    letter: dict[str, bytes] = {
+        "group": group.encode(),
         "position": fields.get(b"p", position),
         "error": error[:ERROR_LENGTH].encode(errors="replace"),
-        "deliveries": deliveries,
+        "deliveries": b"%d" % deliveries,
         "t": fields[b"t"],
         "e": fields[b"e"],
     }
-    await events.xadd(keys.dead_letters(tenant), letter)
+    commands = [
+        append_command(keys.dead_letters(tenant), letter),
+        ("HINCRBY", keys.dead_letter_counts(tenant), group, 1),
+    ]
+    await run_atomically(events, commands)
 
 
 async def list_dead_letters(
@@ -62,32 +83,30 @@ async def list_dead_letters(
     return found[:limit]
 
 
-async def groups_with_dead_letters(events: Any, tenant: str) -> set[str]:
-    """The groups that a tenant's dead letters are of."""
-    letters, position, groups = keys.dead_letters(tenant), b"-", set[str]()
-    while position:
-        found, position = await run_script(events, _PAGE_OF_GROUPS, [letters], [position, PAGE])
-        groups.update(name.decode() for name in found)
-    return groups
+async def count_dead_letters(events: Any, tenant: str) -> dict[str, int]:
+    """How many dead letters each group has."""
+    counts = await events.hgetall(keys.dead_letter_counts(tenant))
+    return {group.decode(): int(count) for group, count in sorted(counts.items())}
+
+
+async def delete_dead_letters(events: Any, tenant: str, ids: Sequence[str | bytes]) -> int:
+    """Delete dead letters; return how many there were."""
+    if not ids:
+        return 0
+    where = [keys.dead_letters(tenant), keys.dead_letter_counts(tenant)]
+    return int(await run_script(events, _DELETE, where, ids))
 
 
 async def requeue_dead_letters(events: Any, tenant: str, group: str, ids: Sequence[str]) -> int:
     """Move dead letters of a group to its retry queue, in the log's order."""
-    dead, retry_queue = keys.dead_letters(tenant), keys.retry_queue(tenant, group)
-    letters = []
-    for position in dict.fromkeys(map(check_position, ids)):
-        found = await events.xrange(dead, position, position)
+    dead, places = keys.dead_letters(tenant), list[tuple[tuple[int, int], str]]()
+    for id in dict.fromkeys(map(check_position, ids)):
+        found = await events.xrange(dead, id, id)
         if not found or found[0][1][b"group"].decode() != group:
-            raise NotFound(f"{group} has no dead letter {position}")
-        letters.append(found[0])
-    letters.sort(key=lambda letter: sort_key(letter[1][b"position"].decode()))
-    commands: list[tuple[Any, ...]] = []
-    for position, fields in letters:
-        entry = {"t": fields[b"t"], "e": fields[b"e"], "p": fields[b"position"]}
-        commands.append(append_command(retry_queue, entry))
-        commands.append(("XDEL", dead, position))
-    await run_atomically(events, commands)
-    return len(letters)
+            raise NotFound(f"{group} has no dead letter {id}")
+        places.append((sort_key(found[0][1][b"position"].decode()), id))
+    where = [dead, keys.dead_letter_counts(tenant), keys.retry_queue(tenant, group)]
+    return int(await run_script(events, _REQUEUE, where, [id for _, id in sorted(places)]))
 
 
 def _dead_letter(entry: Entry) -> DeadLetter:

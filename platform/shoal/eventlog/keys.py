@@ -26,6 +26,11 @@ def dead_letters(tenant: str) -> str:
     return f"{log(tenant)}:dead"
 
 
+def dead_letter_counts(tenant: str) -> str:
+    """Hash: how many dead letters each group has."""
+    return f"{log(tenant)}:dead-counts"
+
+
 def rejections(tenant: str, group: str) -> str:
     """Stream: events that a group's handler rejected, with the reasons."""
     return f"{log(tenant)}:rejected:{group}"

@@ -131,6 +131,9 @@ class EventLog(Protocol):
     async def delete_dead_letters(self, tenant: str, ids: Sequence[str]) -> int:
         """Delete dead letters; return how many there were."""
 
+    async def dead_letter_counts(self, tenant: str) -> dict[str, int]:
+        """How many dead letters each group has."""
+
     async def rejections(
         self,
         tenant: str,

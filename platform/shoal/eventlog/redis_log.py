@@ -96,9 +96,9 @@ class RedisEventLog:
     async def group_names(self, tenant: str) -> list[str]:
         with translate_errors():
             names = await self._events.hkeys(keys.groups(check_tenant(tenant)))
-            letters = await dead_letters.groups_with_dead_letters(self._events, tenant)
+            letters = await dead_letters.count_dead_letters(self._events, tenant)
             rejected = await rejections.count_rejections(self._events, tenant)
-        return sorted({name.decode() for name in names} | letters | set(rejected))
+        return sorted({name.decode() for name in names} | letters.keys() | rejected.keys())
 
     async def forget_group(self, tenant: str, group: str) -> bool:
         online, retry_queue = async_redis(self._config.online), keys.retry_queue(tenant, group)
@@ -120,11 +120,14 @@ class RedisEventLog:
 
     async def delete_dead_letters(self, tenant: str, ids: Sequence[str]) -> int:
         positions = [check_position(letter) for letter in ids]
-        if not positions:
-            return 0
+        check_tenant(tenant)
         with translate_errors():
-            letters = keys.dead_letters(check_tenant(tenant))
-            return int(await self._events.xdel(letters, *positions))
+            return await dead_letters.delete_dead_letters(self._events, tenant, positions)
+
+    async def dead_letter_counts(self, tenant: str) -> dict[str, int]:
+        check_tenant(tenant)
+        with translate_errors():
+            return await dead_letters.count_dead_letters(self._events, tenant)
 
     async def rejections(
         self,

@@ -31,6 +31,7 @@ from shoal.stores.redis_client import async_redis, run_atomically, translate_err
 from . import keys, rejections
 from .archive import LEASE_SECONDS, archived_event
 from .codec import Entry, decode_event, encode_event, sort_key
+from .dead_letters import delete_dead_letters
 from .streams import PAGE, append_command
 from .tombstones import KEPT_SECONDS, digest
 
@@ -186,11 +187,10 @@ class _Retraction:
                 self.counts["retry queues"] += len(found)
 
     async def remove_dead_letters(self) -> None:
-        letters = keys.dead_letters(self._tenant)
-        async for page in self._pages(letters):
+        async for page in self._pages(keys.dead_letters(self._tenant)):
             if found := await asyncio.to_thread(self._matching, page):
-                self.counts["dead letters"] += await self._events.xdel(
-                    letters, *(position for position, _ in found)
+                self.counts["dead letters"] += await delete_dead_letters(
+                    self._events, self._tenant, [position for position, _ in found]
                 )
 
     async def remove_rejections(self, group: str) -> None:

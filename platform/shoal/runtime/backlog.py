@@ -10,9 +10,6 @@ from shoal.tenants.storage_size import count_vector_rows
 
 from .context import PlatformContext
 
-MAX_DEAD_LETTERS = 1_000
-"""Dead letters that are counted of one tenant."""
-
 
 @dataclass
 class Backlog:
@@ -22,7 +19,7 @@ class Backlog:
         lag_events: By group: the most events that one tenant's log has after the
             group's position, counted up to 10,000.
         lag_seconds: By group: since when the oldest of these waits.
-        dead_letters: By group: how many there are, up to 1,000 of each tenant.
+        dead_letters: By group: how many there are.
         job_runs: By state: `queued`, `running`, and `late`, which is one of these past
             its job's deadline.
         job_wait_seconds: How long the run that has waited longest is past its time.
@@ -47,8 +44,7 @@ async def measure_backlog(platform: PlatformContext, tenants: Sequence[str]) -> 
             group = state.group
             found.lag_events[group] = max(found.lag_events[group], state.lag)
             found.lag_seconds[group] = max(found.lag_seconds.get(group, 0.0), state.behind)
-        letters = await log.dead_letters(tenant, limit=MAX_DEAD_LETTERS)
-        found.dead_letters.update(letter.group for letter in letters)
+        found.dead_letters.update(await log.dead_letter_counts(tenant))
     now = datetime.now(UTC)
     for run in await asyncio.to_thread(platform.job_runs.unfinished):
         found.job_runs[run.state] += 1
