@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shoal.contract.errors import InternalError, ShoalError
-from shoal.runtime.configuration import TOKEN_FILE, Config
+from shoal.runtime.configuration import Config
 
+from .addresses import address_lines
 from .output import Spinner, error_line, fail, out, show
 
 if TYPE_CHECKING:
@@ -41,21 +42,10 @@ def up(
             f"[green]✓[/] Shoal is ready at [bold]{supervisor.address}[/]"
             f" after {seconds:.0f} s (Ctrl-C stops it)"
         )
-        out.print(dashboard_line(config), soft_wrap=True)
+        out.print(address_lines(config), soft_wrap=True)
 
     run_until_stopped(config, ready)
     out.print("[green]✓[/] stopped")
-
-
-def dashboard_line(config: Config) -> str:
-    """Where Ray's dashboard is, and the token that it asks for."""
-    if config.address is not None:
-        return f"  The Ray dashboard is that of the cluster {config.address}"
-    token = config.data.resolve() / TOKEN_FILE
-    return (
-        f"  The Ray dashboard is at [bold]http://{config.host}:{config.dashboard_port}[/]"
-        f"; its token is in {token}"
-    )
 
 
 def run_until_stopped(config: Config, ready: Callable[["Supervisor", float], None]) -> None:
@@ -129,7 +119,7 @@ def _up_detached(config: Config) -> None:
     show(
         {"address": address, "pid": child.pid, "failed": failed},
         f"[green]✓[/] Shoal is ready at [bold]{address}[/] (`shoal down` stops it)\n"
-        + dashboard_line(config),
+        + address_lines(config),
     )
     if failed:
         raise ShoalError(

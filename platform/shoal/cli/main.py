@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from shoal import __version__
 from shoal.contract.errors import Invalid, ShoalError
 
 from . import deployment, events, jobs, keys, lifecycle, roles, status, tenants, tune, vectors
@@ -23,6 +24,10 @@ class RootGroup(TyperGroup):
     """
 
     _has_plugin_commands = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self._answer_scripts_in_json(self)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         self._add_plugin_commands()
@@ -54,10 +59,19 @@ class RootGroup(TyperGroup):
             self.commands[name] = command
 
     def _add_global_options(self, command: Any) -> None:
+        self._answer_scripts_in_json(command)
         taken = {option for parameter in command.params for option in parameter.opts}
-        command.params += [p for p in self.params if taken.isdisjoint(p.opts)]
+        command.params += [
+            p for p in self.params if p.name.startswith("shoal_") and taken.isdisjoint(p.opts)
+        ]
         for subcommand in getattr(command, "commands", {}).values():
             self._add_global_options(subcommand)
+
+    @staticmethod
+    def _answer_scripts_in_json(command: Any) -> None:
+        """A group without a command is then an error, where people get its help."""
+        if is_json():
+            command.no_args_is_help = False
 
 
 def _set_environment(parameter: typer.CallbackParam, value: Any) -> None:
@@ -79,12 +93,17 @@ def _global_option(name: str, help: str, metavar: str | None = None, **rules: An
     )
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        show({"version": __version__}, f"shoal {__version__}")
+        raise typer.Exit()
+
+
 app = typer.Typer(
     name="shoal",
     cls=RootGroup,
     help="A company's AI features on one Ray cluster.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -105,8 +124,14 @@ def global_options(
             dir_okay=False,
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
-    """Each parameter is named after the environment variable that it sets."""
+    """Those that begin with `shoal_` are global, and set the variable of that name."""
 
 
 app.command()(lifecycle.up)
@@ -129,18 +154,26 @@ def main() -> None:
     if "--json" in sys.argv:  # wrong usage hides it from the parser
         os.environ["SHOAL_JSON_OUTPUT"] = "1"
     try:
-        status = app(standalone_mode=not is_json())
+        status = app(prog_name="shoal", standalone_mode=not is_json())
     except ShoalError as error:
         fail(error)
     except typer.TyperException as error:
-        if message := error.format_message():  # else the help has been printed
-            show(Invalid(message).problem())
+        show(Invalid(_describe_usage(error)).problem())
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)  # a command may return a value
+
+
+def _describe_usage(error: typer.TyperException) -> str:
+    """What is wrong with a command line; the commands, where one is missing."""
+    message, ctx = error.format_message(), getattr(error, "ctx", None)
+    if message == "Missing command.":
+        names = ", ".join(ctx.command.list_commands(ctx)) if ctx else ""
+        return f"`{ctx.command_path if ctx else 'shoal'}` needs one of its commands: {names}"
+    return message
 
 
 if __name__ == "__main__":

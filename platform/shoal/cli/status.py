@@ -3,13 +3,14 @@
 import typer
 
 from shoal.runtime.configuration import Config
-from shoal.runtime.operator_client import operator_client
+from shoal.runtime.operator_client import operator_client, running_config
 
-from .output import error_line, is_json, show, table, warn_of_problems, warning_line
+from .addresses import address_lines, addresses_of
+from .output import error_line, is_json, out, show, table, warn_of_problems, warning_line
 
 
 def status() -> None:
-    """Show each capability's state, and the plugins that failed to load."""
+    """Show the addresses, each capability's state, and plugins that failed to load."""
     from shoal.local.state import running_state
     from shoal.runtime import plugins
 
@@ -28,8 +29,16 @@ def status() -> None:
         answer = client.platform.list_capabilities()
         groups = client.platform.list_groups()["groups"]
     removed = [group for group in groups if not group["installed"]]
+    running = running_config()
+    if not is_json():
+        out.print(address_lines(running) + "\n", soft_wrap=True)
     show(
-        {"running": True, **answer, "removed_streams": removed},
+        {
+            "running": True,
+            "addresses": addresses_of(running),
+            **answer,
+            "removed_streams": removed,
+        },
         table(answer["capabilities"], "name", "status", "version", "summary"),
     )
     for capability in answer["capabilities"]:

@@ -1,20 +1,33 @@
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+import shoal
 from shoal.cli import main
 from shoal.contract.capability import Capability
+from shoal.local.private_files import write_json
+from shoal.local.state import create_state
 from shoal.runtime import plugins
+from shoal.testing import CapabilityApp
+
+GROUPS = [
+    name for name, c in typer.main.get_command(main.app).commands.items() if hasattr(c, "commands")
+]
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "shoal.cli.main", *words],
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -108,3 +121,44 @@ def test_commands_that_fail_to_load_are_reported(monkeypatch: pytest.MonkeyPatch
     result = CliRunner().invoke(main.app, ["--help"])
     assert result.exit_code == 0 and "tenants" in result.stdout
     assert warnings == ["The commands of broken failed to load: ImportError: no module [x]"]
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version").stdout == f"shoal {shoal.__version__}\n"
+    for words in (("--json", "--version"), ("--version", "--json")):
+        assert json.loads(run(*words).stdout) == {"version": shoal.__version__}
+
+
+@pytest.mark.parametrize("group", [None, *GROUPS])
+def test_a_group_without_a_command_is_json_for_scripts(group: str | None) -> None:
+    done = run("--json", *([group] if group else []))
+    said = json.loads(done.stdout)["detail"]
+    assert done.returncode == 2
+    assert said.startswith(f"`shoal {group}` needs" if group else "`shoal` needs")
+
+
+def test_the_shell_completes_commands_of_plugins_too() -> None:
+    asked = {"_SHOAL_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    found = {
+        words: run(environment={**asked, "COMP_WORDS": f"shoal {words}"}).stdout.split()
+        for words in ("ten", "optim")
+    }
+    assert found == {"ten": ["tenants"], "optim": ["optimizer"]}
+
+
+def test_status_shows_the_addresses(
+    shoal_app: Callable[..., CapabilityApp], tmp_path: Path
+) -> None:
+    config = shoal_app().platform.config.model_copy(update={"data": tmp_path})
+    write_json(tmp_path / "runtime.json", config.dump_with_secrets())
+    create_state(tmp_path)
+    api = f"http://127.0.0.1:{config.port}"
+    answer = json.loads(run("status", "--json", "--data", str(tmp_path)).stdout)
+    assert answer["addresses"] == {
+        "api": api,
+        "console": f"{api}/console",
+        "ray_client": "ray://127.0.0.1:10001",
+        "ray_dashboard": "http://127.0.0.1:8265",
+    }
+    printed = run("status", "--data", str(tmp_path)).stdout
+    assert [url for url in answer["addresses"].values() if url not in printed] == []
