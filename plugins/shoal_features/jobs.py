@@ -2,20 +2,20 @@
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from shoal import Event, InternalError, Invalid, JobContext, TenantContext
+from shoal import Event, Invalid, JobContext, TenantContext
 
 from . import batch, keys, rows
 from .aggregation import open_engine
 from .archive import ACCEPTED_MS, open_archive
 from .catalog import Catalog
 from .datasets import Dataset
+from .failures import Failures
 from .freshness import view_freshness
 from .historical_query import all_entities, plan_query
 from .ingest import LATE_RUNS, ingest_events
@@ -35,15 +35,13 @@ PROFILE_EVERY = 6 * 3600 - 600
 change slowly. A little less than six hours, so a run every quarter of an hour is due.
 """
 
-MAX_NAMED = 20
-"""Failed tenants that a run's error names."""
-
 MAX_MISMATCHES = 100
 """Mismatches of one tenant in a run's result."""
 
 MAX_PARTS = 1_000
 
-log = logging.getLogger("shoal.features")
+DUE = "events that became due"
+"""What a failure to apply them is named."""
 
 
 async def materialize(job: JobContext) -> dict[str, Any]:
@@ -51,8 +49,8 @@ async def materialize(job: JobContext) -> dict[str, Any]:
 
     The nightly run computes as of the midnight before, and of those of the past week
     that no run computed or that events have arrived for since. A run by hand computes
-    as of now, or with `date` as of that day's end. What fails for one tenant fails the
-    run after the others are done.
+    as of now, or with `date` as of that day's end. What fails for one view or tenant
+    fails the run after the others are done.
     """
     _check_arguments(job, "date", "views")
     today = datetime.now(job.scheduled_for.tzinfo).date()
@@ -106,15 +104,19 @@ async def consistency(job: JobContext) -> dict[str, Any]:
     result: dict[str, Any] = {"checked": 0, "mismatches": []}
 
     async def work(n: int, ctx: TenantContext) -> None:
-        job.progress(n, len(job.tenants), ctx.tenant)
         registry = await Catalog().registry(ctx.tenant, ctx.stores.online)
-        await ingest_events(ctx.stores.online, registry, [])
-        found = await find_mismatches(ctx.stores, registry, sample=sample, seed=n, settle=settle)
+        failures = Failures("views")
+        with failures.set_aside(DUE):
+            await ingest_events(ctx.stores.online, registry, [])
+        found = await find_mismatches(
+            ctx.stores, registry, failures, sample=sample, seed=n, settle=settle
+        )
         mismatches = found["mismatches"]
         result["checked"] += found["checked"]
         result["mismatches"] += [{"tenant": ctx.tenant, **m} for m in mismatches][:MAX_MISMATCHES]
         point = {"metric": "features.mismatches", "value": len(mismatches), "labels": {}}
         await _publish_points(ctx, [point])
+        failures.raise_any(len(registry.views))
 
     await _for_each_tenant(job, work)
     return result
@@ -130,14 +132,15 @@ async def watch(job: JobContext) -> dict[str, Any]:
 
     async def work(n: int, ctx: TenantContext) -> None:
         nonlocal count
-        job.progress(n, len(job.tenants), ctx.tenant)
         online = ctx.stores.online
         registry = await Catalog().registry(ctx.tenant, online)
-        await ingest_events(online, registry, [])
+        failures = Failures("views")
+        with failures.set_aside(DUE):
+            await ingest_events(online, registry, [])
         due = _is_manual(job.scheduled_for) or await online.set(
             keys.PROFILED, 1, ex=PROFILE_EVERY, nx=True
         )
-        points = await profile_features(ctx.stores, registry) if due else []
+        points = await profile_features(ctx.stores, registry, failures) if due else []
         # a regular 0 makes a late run stand out
         points.append({"metric": LATE_RUNS, "value": 0, "labels": {}})
         for view in await view_freshness(online, registry, time.time_ns() // 1000):
@@ -152,6 +155,7 @@ async def watch(job: JobContext) -> dict[str, Any]:
             ]
         await _publish_points(ctx, points)
         count += len(points)
+        failures.raise_any(len(registry.views))
 
     await _for_each_tenant(job, work)
     return {"points": count}
@@ -202,25 +206,16 @@ async def _for_each_tenant(
     job: JobContext, work: Callable[[int, TenantContext], Awaitable[None]]
 ) -> None:
     """Do the work of every tenant; a failure of one fails the run after the others."""
-    failed: dict[str, Exception] = {}
+    failures, total = Failures("tenants"), len(job.tenants)
     for n, ctx in enumerate(job.tenants):
-        try:
+        job.progress(n, total, ctx.tenant)  # in a cancelled run this raises
+        if total == 1:
             await work(n, ctx)
-        except Exception as error:
-            if len(job.tenants) == 1:
-                raise
-            # in a cancelled run this raises again, and the run ends
-            job.progress(n + 1, len(job.tenants), f"{ctx.tenant} failed")
-            log.exception("features: %s failed in run %s", ctx.tenant, job.run_id)
-            failed[ctx.tenant] = error
-    if failed:
-        names = ", ".join(list(failed)[:MAX_NAMED]) + (", …" if len(failed) > MAX_NAMED else "")
-        first = next(iter(failed.values()))
-        raise InternalError(
-            f"{len(failed)} of {len(job.tenants)} tenants failed ({names}),"
-            f" the first with {type(first).__name__}: {first}"
-        )
-    job.progress(len(job.tenants), len(job.tenants), "done")
+            continue
+        with failures.set_aside(ctx.tenant):
+            await work(n, ctx)
+    job.progress(total, total, "done")
+    failures.raise_any(total)
 
 
 async def _materialize_tenant(
@@ -231,16 +226,22 @@ async def _materialize_tenant(
     began = time.time_ns() // 1_000_000
     times = await _times_to_compute(job, ctx)
     steps = [(view, at) for view in views for at in times]
+    failures = Failures("views")
     for k, (view, at) in enumerate(steps):
         message = f"{ctx.tenant}: {view.name} as of {at.isoformat()}"
         job.progress(n + k / len(steps), len(job.tenants), message)
-        _add_result(result, await batch.compute_view(ctx.stores, view, at, online=at == times[-1]))
+        with failures.set_aside(view.name):
+            newest = at == times[-1]
+            _add_result(result, await batch.compute_view(ctx.stores, view, at, online=newest))
     for view in _select_views(registry, job.arguments, "stream"):
         if await ctx.stores.online.hget(keys.REBUILT, view.name) != _definition_digest(view):
-            await _rebuild_view(ctx, view)
-    await ingest_events(ctx.stores.online, registry, [])  # events that have become due
+            with failures.set_aside(view.name):
+                await _rebuild_view(ctx, view)
+    with failures.set_aside(DUE):
+        await ingest_events(ctx.stores.online, registry, [])
     await _reset_lifetimes(ctx, registry)
     await _clear_late_events(ctx, registry)
+    failures.raise_any(len(registry.views))
     if not _is_manual(job.scheduled_for) and not {"date", "views"} & set(job.arguments):
         await ctx.stores.online.set(keys.LAST_NIGHTLY_RUN, began)
 
@@ -252,6 +253,7 @@ async def _backfill_tenant(
     batches, streams, plain = (
         _select_views(registry, job.arguments, kind) for kind in ("batch", "stream", "plain")
     )
+    failures = Failures("views")
     steps, step = len(batches) * len(days) + len(streams) + len(plain), 0
 
     def show(message: str) -> None:
@@ -265,14 +267,18 @@ async def _backfill_tenant(
             show(f"{view.name} {day}")
             at = min(_end_of_day(day, due), datetime.now(UTC))
             online = day == days[-1]
-            _add_result(result, await batch.compute_view(ctx.stores, view, at, online=online))
+            with failures.set_aside(view.name):
+                _add_result(result, await batch.compute_view(ctx.stores, view, at, online=online))
     for view in streams:
         show(view.name)
-        result["events"] += await _rebuild_view(ctx, view)
+        with failures.set_aside(view.name):
+            result["events"] += await _rebuild_view(ctx, view)
     for view in plain:
         show(view.name)
         start, end = _end_of_day(days[0] - timedelta(days=1), due), _end_of_day(days[-1], due)
-        result["values"] += await batch.restore_online(ctx.stores, view, start, end)
+        with failures.set_aside(view.name):
+            result["values"] += await batch.restore_online(ctx.stores, view, start, end)
+    failures.raise_any(len(batches) + len(streams) + len(plain))
 
 
 async def _reset_lifetimes(ctx: TenantContext, registry: Registry) -> None:

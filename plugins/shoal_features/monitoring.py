@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from .aggregation import TIME, aggregate, lookback_seconds, open_engine
 from .archive import Archive, accepted_until, open_archive
 from .drift import psi
 from .extraction import event_rows_sql
+from .failures import Failures
 from .historical_query import all_entities, plan_query
 from .offline import CLOSE
 from .online import ReadPlan, ServedValue, read_values
@@ -27,7 +28,13 @@ WEEK = timedelta(days=7)
 
 
 async def find_mismatches(
-    stores: Any, registry: Registry, *, sample: int = 200, seed: int = 0, settle: float = 2.0
+    stores: Any,
+    registry: Registry,
+    failures: Failures,
+    *,
+    sample: int = 200,
+    seed: int = 0,
+    settle: float = 2.0,
 ) -> dict[str, Any]:
     """Compare served values with the offline tables and the log, for sampled entities.
 
@@ -39,6 +46,7 @@ async def find_mismatches(
     Args:
         stores: The tenant's stores.
         registry: The tenant's definitions.
+        failures: Where views that cannot be compared go.
         sample: Entities per entity type.
         seed: Of the random sample.
         settle: Seconds.
@@ -49,29 +57,30 @@ async def find_mismatches(
     """
     checked, mismatches = 0, []
     for entity in registry.entities:
-        features = [
-            (v, f)
-            for v in registry.views
-            if v.entity == entity and v.kind != "plain"
-            for f in v.features
-        ]
-        ids = await _sample_entities(stores, features, sample, seed) if features else []
-        different = await _compare(stores, features, ids)
-        if different:
+        views = [v for v in registry.views if v.entity == entity and v.kind != "plain"]
+        ids = await _sample_entities(stores, views, failures, sample, seed)
+        found: list[tuple[View, dict[str, Any]]] = []
+        for view in (v for v in views if v.name not in failures):
+            with failures.set_aside(view.name):
+                found += [(view, d) for d in await _compare(stores, view, ids)]
+                checked += len(ids) * len(view.features)
+        if found:
             await asyncio.sleep(settle)
-            again = sorted({d["entity"] for d in different})
-            different = await _compare(stores, features, again)
-        checked += len(ids) * len(features)
-        mismatches += [{"type": entity, **d} for d in different]
+        for view in dict.fromkeys(v for v, _ in found):
+            again = sorted({d["entity"] for v, d in found if v is view})
+            with failures.set_aside(view.name):
+                different = await _compare(stores, view, again)
+                mismatches += [{"type": entity, **d} for d in different]
     return {"checked": checked, "mismatches": mismatches}
 
 
 async def profile_features(
-    stores: Any, registry: Registry, *, sample: int = 5_000
+    stores: Any, registry: Registry, failures: Failures, *, sample: int = 5_000
 ) -> list[dict[str, Any]]:
     """Measure each feature's share of nulls, and its drift against a week before (PSI).
 
     Over a sample of the entities. The result is stored for `GET /features/freshness`.
+    Views that cannot be measured go to `failures`.
 
     Returns:
         Points `{metric, value, labels}`.
@@ -79,27 +88,33 @@ async def profile_features(
     now = from_micros(time.time_ns() // 1000)
     points: list[dict[str, Any]] = []
     for entity in registry.entities:
-        features = [(v, f) for v in registry.views if v.entity == entity for f in v.features]
-        ids = await _sample_entities(stores, features, sample, 0)
-        if not ids:
-            continue
-        tables = []
-        for at in (now - WEEK, now):
-            query = await plan_query(stores, features, _entity_rows(ids, at))
-            tables.append(await asyncio.to_thread(query.run))
-        for view in dict.fromkeys(v for v, _ in features):
-            profile = {
-                f.name: _profile(*(t[f.name].to_pylist() for t in tables)) for f in view.features
-            }
-            for name, measured in profile.items():
-                labels = {"view": view.name, "feature": name}
-                points += [
-                    {"metric": f"features.{metric}", "value": value, "labels": labels}
-                    for metric, value in measured.items()
-                    if value is not None
-                ]
-            await stores.online.hset(keys.PROFILES, view.name, orjson.dumps(profile))
+        views = [v for v in registry.views if v.entity == entity]
+        ids = await _sample_entities(stores, views, failures, sample, 0)
+        for view in (v for v in views if ids and v.name not in failures):
+            with failures.set_aside(view.name):
+                points += await _profile_view(stores, view, ids, now)
     return points
+
+
+async def _profile_view(
+    stores: Any, view: View, ids: Sequence[str], now: datetime
+) -> list[dict[str, Any]]:
+    tables = []
+    for at in (now - WEEK, now):
+        query = await plan_query(stores, _features(view), _entity_rows(ids, at))
+        tables.append(await asyncio.to_thread(query.run))
+    profile = {f.name: _profile(*(t[f.name].to_pylist() for t in tables)) for f in view.features}
+    await stores.online.hset(keys.PROFILES, view.name, orjson.dumps(profile))
+    return [
+        {
+            "metric": f"features.{metric}",
+            "value": value,
+            "labels": {"view": view.name, "feature": name},
+        }
+        for name, measured in profile.items()
+        for metric, value in measured.items()
+        if value is not None
+    ]
 
 
 def _profile(before: list[Any], after: list[Any]) -> dict[str, float | None]:
@@ -110,71 +125,70 @@ def _profile(before: list[Any], after: list[Any]) -> dict[str, float | None]:
     }
 
 
+def _features(view: View) -> list[tuple[View, Feature]]:
+    return [(view, feature) for feature in view.features]
+
+
 async def _sample_entities(
-    stores: Any, features: Sequence[tuple[View, Feature]], size: int, seed: int
+    stores: Any, views: Sequence[View], failures: Failures, size: int, seed: int
 ) -> list[str]:
-    rows = await all_entities(stores, features, from_micros(time.time_ns() // 1000))
-    entities = rows["entity"].to_pylist()
-    return sorted(random.Random(seed).sample(entities, min(size, len(entities))))
+    """Some of the entities that any of the views has."""
+    now, entities = from_micros(time.time_ns() // 1000), set[str]()
+    for view in views:
+        with failures.set_aside(view.name):
+            entities |= set(
+                (await all_entities(stores, _features(view), now))["entity"].to_pylist()
+            )
+    return sorted(random.Random(seed).sample(sorted(entities), min(size, len(entities))))
 
 
 def _entity_rows(ids: Sequence[str], at: Any) -> pa.Table:
     return pa.table({"entity": pa.array(ids, pa.string()), "at": pa.array([at] * len(ids), TIME)})
 
 
-async def _compare(
-    stores: Any, features: Sequence[tuple[View, Feature]], ids: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The differences of some entities."""
+async def _compare(stores: Any, view: View, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The differences of some entities in one view."""
     if not ids:
         return []
     now = time.time_ns() // 1000
-    plan = ReadPlan(features[0][0].entity, features)
+    plan = ReadPlan(view.entity, _features(view))
     served = dict(zip(ids, await read_values(stores.online, plan, ids, now), strict=True))
-    different = await _compare_with_offline(stores, features, served, now)
-    different = await _drop_entities_ahead(stores, features, different, now)
+    different = await _compare_with_offline(stores, view, served, now)
+    if view.kind == "stream":
+        return await _drop_entities_ahead(stores, view, different, now)
     found = {(d["entity"], d["feature"]) for d in different}
-    for view in dict.fromkeys(v for v, _ in features if v.kind == "batch"):
-        indexes = [i for i, (v, _) in enumerate(features) if v is view]
-        of_view = {entity: [values[i] for i in indexes] for entity, values in served.items()}
-        again = await _compare_with_log(stores, view, of_view, now)
-        different += [d for d in again if (d["entity"], d["feature"]) not in found]
-    return different
+    again = await _compare_with_log(stores, view, served, now)
+    return different + [d for d in again if (d["entity"], d["feature"]) not in found]
 
 
 async def _compare_with_offline(
-    stores: Any,
-    features: Sequence[tuple[View, Feature]],
-    served: Mapping[str, Sequence[ServedValue]],
-    now: int,
+    stores: Any, view: View, served: Mapping[str, Sequence[ServedValue]], now: int
 ) -> list[dict[str, Any]]:
-    query = await plan_query(stores, features, _entity_rows(list(served), from_micros(now)))
+    query = await plan_query(stores, _features(view), _entity_rows(list(served), from_micros(now)))
     table = await asyncio.to_thread(query.run)
     different = []
     for n, (entity, values) in enumerate(served.items()):
-        for (view, feature), value in zip(features, values, strict=True):
+        for feature, value in zip(view.features, values, strict=True):
             offline = table[feature.name][n].as_py()
             different += _difference(entity, view, feature, value, "offline", offline)
     return different
 
 
 async def _drop_entities_ahead(
-    stores: Any, features: Sequence[tuple[View, Feature]], different: list[dict[str, Any]], now: int
+    stores: Any, view: View, different: list[dict[str, Any]], now: int
 ) -> list[dict[str, Any]]:
-    """Drop stream features of entities with events ahead of our clock.
+    """Drop the differences of entities with events ahead of our clock.
 
     These are served up to `windows.MAX_AHEAD` seconds early.
     """
-    kept = different
-    for view in dict.fromkeys(v for v, _ in features if v.kind == "stream"):
-        if any(d["view"] == view.name for d in kept):
-            archive = await open_archive(stores, from_micros(now))
-            with open_engine() as con:
-                rows = event_rows_sql(view, archive.relation(con))
-                query = f"SELECT DISTINCT entity FROM ({rows}) WHERE ts > {now}"
-                ahead = {row[0] for row in con.execute(query).fetchall()}
-            kept = [d for d in kept if d["view"] != view.name or d["entity"] not in ahead]
-    return kept
+    if not different:
+        return []
+    archive = await open_archive(stores, from_micros(now))
+    with open_engine() as con:
+        rows = event_rows_sql(view, archive.relation(con))
+        query = f"SELECT DISTINCT entity FROM ({rows}) WHERE ts > {now}"
+        ahead = {row[0] for row in con.execute(query).fetchall()}
+    return [d for d in different if d["entity"] not in ahead]
 
 
 @dataclass(frozen=True)

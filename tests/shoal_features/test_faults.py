@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shoal import Event, InternalError, Invalid, NotFound
-from shoal_features import batch, commands, jobs, keys
+from shoal_features import batch, commands, jobs, keys, offline
 from shoal_features.aggregation import lookback_seconds
 from shoal_features.catalog import Catalog
 from shoal_features.datasets import Dataset
@@ -32,6 +32,13 @@ pytestmark = pytest.mark.anyio
 DAY = 86_400
 COUNT = Feature("n", "int64", "count", "", 3600)
 TIME = pa.timestamp("us", "UTC")
+
+
+def arguments_of(job: str) -> dict:
+    """What a job needs to do a little."""
+    today = datetime.now(UTC).date().isoformat()
+    arguments = {"backfill": {"start": today, "end": today}, "consistency": {"settle": 0}}
+    return arguments.get(job, {})
 
 
 class Cancelled(Exception):
@@ -78,8 +85,7 @@ async def test_a_failing_tenant_does_not_stop_the_others(open_tenant, monkeypatc
         return await registry(self, tenant, online)
 
     monkeypatch.setattr(Catalog, "registry", known)
-    today = datetime.now(UTC).date().isoformat()
-    run = Run(*tenants, start=today, end=today, settle=0)
+    run = Run(*tenants, **arguments_of(job))
     with pytest.raises(
         InternalError,
         match=f"1 of 3 tenants failed \\({first.online._tenant}\\).*{type(fault).__name__}",
@@ -90,8 +96,7 @@ async def test_a_failing_tenant_does_not_stop_the_others(open_tenant, monkeypatc
 
 @pytest.mark.parametrize("job", ["materialize", "backfill", "consistency", "watch"])
 async def test_a_cancelled_run_ends_as_cancelled(open_tenant, job):
-    today = datetime.now(UTC).date().isoformat()
-    run = Run(open_tenant(), open_tenant(), start=today, end=today)
+    run = Run(open_tenant(), open_tenant(), **arguments_of(job))
     calls: list[tuple] = []
 
     def progress(*shown) -> None:
@@ -102,6 +107,47 @@ async def test_a_cancelled_run_ends_as_cancelled(open_tenant, job):
     with pytest.raises(Cancelled):
         await getattr(jobs, job)(run)
     assert max(done for done, *_ in calls) <= 1  # not tried on the second tenant
+
+
+@pytest.mark.parametrize("kind", ["batch", "stream"])
+@pytest.mark.parametrize("job", ["materialize", "backfill", "consistency", "watch"])
+async def test_a_failing_view_does_not_stop_the_others(stores, job, kind):
+    broken = view("broken", kind=kind)
+    later = view("later", replace(COUNT, name="later_n"))
+    live = view("live", replace(COUNT, name="live_n"), kind="stream")
+    registry = await define(stores, broken, later, live)
+    await stores.events.append([Event(type="a.x", time=ago(seconds=9), data={"user_id": "1"})])
+    if job == "consistency":
+        await jobs.materialize(Run(stores))
+    if kind == "batch":  # a file that is no Parquet
+        table, today = offline.table_name(broken), datetime.now(UTC).date()
+        await stores.lake.append(table, pa.table({"entity": ["1"]}), today)
+        (path,) = (await stores.lake.files(table))[-1:]
+        filesystem = stores.lake.filesystem()
+        with filesystem.open_output_stream(path) as file:
+            file.write(b"not Parquet")
+    else:  # a key of another type than the scripts expect
+        place = keys.window("user", "1", "broken")[0]
+        await stores.online.delete(place)
+        await stores.online.set(place, "x")
+    run = Run(stores, **arguments_of(job))
+    if (job, kind) == ("watch", "stream"):  # it measures streams by the archive alone
+        await jobs.watch(run)
+    else:
+        with pytest.raises(InternalError, match=r"1 of 3 views failed \(broken\), the first with"):
+            await getattr(jobs, job)(run)
+    if job in ("materialize", "backfill"):
+        now = int(datetime.now(UTC).timestamp() * 1e6)
+        plan = ReadPlan("user", registry.resolve("user", ["later_n", "live_n"]))
+        assert [v.json for v in (await read_values(stores.online, plan, ["1"], now))[0]] == [
+            b"1",
+            b"1",
+        ]
+    if job == "watch":
+        assert set(await stores.online.hkeys(keys.PROFILES)) >= {b"later", b"live"}
+    if job == "consistency":
+        points = [e.data async for _, e in stores.events.read("0") if e.type == "metric"]
+        assert [p["value"] for p in points if p["metric"] == "features.mismatches"] == [0]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"views": ["user_boards"]}, {"date": ""}])

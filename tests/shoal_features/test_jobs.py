@@ -258,7 +258,7 @@ async def test_a_backfill_writes_each_day_and_shows_progress(stores):
     result = await jobs.backfill(run)
     assert result["days"] == 3
     assert len({r["event_timestamp"] for r in await offline_rows(stores)}) == 3
-    assert run.shown[0][:2] == (0, 1) and run.shown[-1][:2] == (1, 1) and len(run.shown) == 4
+    assert run.shown[0][:2] == (0, 1) and run.shown[-1][:2] == (1, 1) and len(run.shown) == 5
 
 
 @pytest.mark.parametrize(
