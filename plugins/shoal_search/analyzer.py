@@ -8,13 +8,14 @@ Milvus's own analyzers cannot do this, so it gets terms joined by spaces. Its `s
 tokenizer splits exactly there: a term consists of letters and digits only.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import snowballstemmer
 
-from .words import compound, find_words, fold, pairs, parts
+from .words import compound, find_words, fold, pairs, parts, pieces
 
 MAX_TOKEN = 64
 """Characters of a word that count."""
@@ -83,18 +84,35 @@ class Analyzer:
                 for term in self._terms_of_compound(tuple(word for word, _, _ in words)):
                     yield Token(term, words[0][1], words[-1][2])
 
-    def places(self, text: str, terms: Collection[str]) -> Iterator[tuple[int, int]]:
-        """Where the words with some terms are in a text, in order: as of `tokens`, but
-        without what most of their time goes into.
+    def places(self, text: str, terms: Set[str]) -> Iterator[tuple[int, int]]:
+        """Where the words with some terms are in a text, in order; of a word of several
+        parts such as `10.2.0.7`, only the parts with these terms.
         """
         for words in find_words(text):
+            joined = len(words) > 1 and self._terms_of_compound(tuple(w for w, _, _ in words))
+            if joined and not terms.isdisjoint(joined):
+                yield words[0][1], words[-1][2]
+                continue
             for word, start, end in words:
-                if any(term in terms for term in self._terms_of_word(word)):
-                    yield start, end
-            if len(words) > 1:
-                joined = self._terms_of_compound(tuple(word for word, _, _ in words))
-                if any(term in terms for term in joined):
-                    yield words[0][1], words[-1][2]
+                if not terms.isdisjoint(self._terms_of_word(word)):
+                    yield from self._places_in(word, start, end, terms)
+
+    def _places_in(
+        self, word: str, start: int, end: int, terms: Set[str]
+    ) -> Iterator[tuple[int, int]]:
+        parted = pieces(word)
+        marks = [
+            (start + place, start + stop)
+            for piece, place, stop in parted
+            if not terms.isdisjoint(self._terms_of_word(piece))
+        ]
+        marks += [
+            (start + place, start + stop)
+            for (one, place, _), (other, _, stop) in pairwise(parted)
+            if not terms.isdisjoint(pairs(one + other))
+        ]
+        is_whole = len(marks) == len(parted) or not terms.isdisjoint(self._join_terms((word,)))
+        yield from [(start, end)] if is_whole or not marks else sorted(marks)
 
     def stems(self, text: str) -> list[str]:
         """The terms of a text, in order, without stop words."""

@@ -19,9 +19,14 @@ MAX_FACETS = 10
 FACET_VALUES = 50
 """Values of one facet that are counted: the most frequent."""
 
-PATH = r"metadata(?:\.[^\s.=<>!\"'\x00-\x1f]{1,100}){1,8}"
+KEY = r"""[^\s.=<>!"'\x00-\x1f]{1,100}"""
+QUOTED = r'"(?:[^"\\\x00-\x1f]|\\.){1,100}"'
+PATH = rf"metadata(?:\.(?:{KEY}|{QUOTED})){{1,8}}"
 FILTER = re.compile(rf"({PATH})\s*(!=|<=|>=|=|<|>)\s*(.*)", re.S)
 FACET = re.compile(rf"board|type|month|{PATH}")
+FACETS = re.compile(rf"(?:{QUOTED}|[^,])+")
+FURTHER = re.compile(r"\s(AND|OR)\s|&&|\|\||\s(?i:and|or)\s+[^\s=<>!]+\s*[=<>!]")
+"""What joins conditions elsewhere."""
 BOUNDS: dict[str, Literal["least", "most", "above", "below"]] = {
     ">=": "least",
     "<=": "most",
@@ -32,8 +37,7 @@ HELP = (
     "write a field, an operator (=, !=, <, <=, >, >=) and a value, such as "
     'metadata.status=done, metadata.size>=3 or metadata.status=["open","done"]'
 )
-
-Scalar = str | int | float | bool
+IN_QUOTES = 'put a plain text in double quotes, such as metadata.status="[done]"'
 
 
 def read_filters(filters: Sequence[str]) -> list[VectorCondition]:
@@ -41,7 +45,7 @@ def read_filters(filters: Sequence[str]) -> list[VectorCondition]:
 
     A value is JSON (`3`, `true`, `"3"`, `["open", "done"]`) or a plain text. A number
     without quotes is found as a number and as a text. With `=` and `!=`, a list is any
-    of its values, and `null` is no value.
+    of its values, and `null` is no value. Keys may be in quotes, as JSON.
 
     Raises:
         Invalid: One cannot be read; the error names it.
@@ -54,14 +58,13 @@ def _read_filter(index: int, text: str) -> VectorCondition:
     if match is None:
         raise _fault(index, f"{text[:80]!r} is not a filter: {HELP}")
     field, operator, written = match.groups()
-    if written[:1] in ("=", "<", ">"):
+    if written[:1] in ("=", "<", ">", "~"):
         raise _fault(index, f"there is no operator {operator}{written[:1]}: {HELP}")
     try:
-        value = _read_value(written)
-    except Invalid:
-        raise _fault(
-            index, "has an integer beyond 64 bits: put it in quotes, as it is found as a text only"
-        ) from None
+        field = field_name(field)
+    except orjson.JSONDecodeError:
+        raise _fault(index, f"{field[:80]!r} has a key that is not valid JSON") from None
+    value = _read_value(index, written)
     if operator in BOUNDS:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise _fault(index, f"{operator} needs a number or a text after it, such as 3")
@@ -82,26 +85,46 @@ def _any_of(index: int, field: str, value: Any, written: str) -> Equals | AnyOf:
     return AnyOf(field, [*values, *both])
 
 
-def _read_value(written: str) -> Any:
-    """A JSON value; anything else is a text."""
+def _read_value(index: int, written: str) -> Any:
+    """A JSON value, or else a text, which neither begins as JSON nor has conditions."""
     try:
-        value = load_json(written.encode())
+        return load_json(written.encode())
+    except Invalid:
+        fault = "has an integer beyond 64 bits: put it in quotes, as it is found as a text only"
     except orjson.JSONDecodeError:
-        return written
-    return written if isinstance(value, dict) else value
+        if written[:1] in ("[", "{", '"'):
+            fault = f"{written[:80]!r} is not valid JSON; {IN_QUOTES}"
+        elif joined := FURTHER.search(written):
+            fault = (
+                f"has {joined[0].strip()[:80]!r}: send each condition as a filter of its own, all "
+                f"of which must hold; {IN_QUOTES}"
+            )
+        else:
+            return written
+    raise _fault(index, fault)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def read_facets(facets: str) -> list[str]:
-    """The names of facets, separated by commas.
+def field_name(written: str) -> str:
+    """The field of a path or facet, without the quotes of its keys.
+
+    Raises:
+        orjson.JSONDecodeError: A key in quotes is not JSON.
+    """
+    return re.sub(QUOTED, lambda key: str(orjson.loads(key[0])), written)
+
+
+def read_facets(facets: str) -> dict[str, str]:
+    """The fields of facets, by their names, which commas separate.
 
     Raises:
         Invalid: There is none of a name, or they are too many.
     """
-    names = list(dict.fromkeys(name.strip() for name in facets.split(",") if name.strip()))
+    found = (name.strip() for name in FACETS.findall(facets))
+    names = list(dict.fromkeys(name for name in found if name))
     for name in names:
         if not FACET.fullmatch(name):
             raise Invalid.at(
@@ -111,7 +134,10 @@ def read_facets(facets: str) -> list[str]:
             )
     if len(names) > MAX_FACETS:
         raise Invalid.at("query.facets", f"are {len(names)}, over the limit of {MAX_FACETS}")
-    return names
+    try:
+        return {name: field_name(name) for name in names}
+    except orjson.JSONDecodeError:
+        raise Invalid.at("query.facets", "have a key in quotes that is not valid JSON") from None
 
 
 def conditions(

@@ -12,6 +12,8 @@ DIGITS = 5
 """Decimals of a part that count: what differs by less is ordered by time."""
 LIFTED = 2
 """The places that items are lifted to."""
+WHOLE = 200.0
+"""How much of a query names an item that it is the whole name of."""
 
 
 class Scores(NamedTuple):
@@ -83,7 +85,8 @@ def lift(scores: Sequence[Scores], named: Sequence[float], rare: Sequence[float]
     Args:
         scores: Of the items, best first.
         named: How much of the query names each item: its id, its title, its codes; 0
-            of other items. The two with the most become first and second.
+            of other items. The two with the most become first and second, in the order
+            of their scores, but before others that which the query is the name of.
         rare: How rare the words are that hardly another item has in common with the
             query. The item with the rarest becomes second, where that place is free.
 
@@ -93,7 +96,7 @@ def lift(scores: Sequence[Scores], named: Sequence[float], rare: Sequence[float]
     """
     lifted = list(enumerate(scores))
     first = _most(named)[:LIFTED]
-    for target, place in enumerate(sorted(first)):
+    for target, place in enumerate(sorted(first, key=lambda at: (-(named[at] // WHOLE), at))):
         _move(lifted, place, target)
     if len(first) < LIFTED and (others := _most(rare)):
         _move(lifted, others[0], LIFTED - 1)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -144,12 +144,12 @@ class SearchRoutes:
         `"exact phrases"` must be in an item, and `-words` must not.
         """
         began, now = time.perf_counter(), time.time_ns() // 1_000_000
-        query, names = self._read(q), read_facets(facets)
+        query, fields = self._read(q), read_facets(facets)
         described = repr((q, sort, scoped.described))
         position = read_position(cursor, described, now)
         answer: dict[str, Any] = {"hits": [], "total": 0, "cursor": None, "corrections": []}
-        if names:
-            answer["facets"] = {name: [] for name in names}
+        if fields:
+            answer["facets"] = {name: [] for name in fields}
         searcher = await self._choose_index(scoped)
         try:
             if scoped.boards is None or scoped.boards:
@@ -160,11 +160,11 @@ class SearchRoutes:
                     found = self._best(
                         searcher, scoped, scope, query, position, limit, explain=explain
                     )
-                part, counted = await asyncio.gather(found, self._facets(scope, names))
+                part, counted = await asyncio.gather(found, self._facets(scope, fields))
                 next = part.pop("next")
                 answer |= part
                 answer["cursor"] = next and write_position(next, described)
-                answer |= {"facets": counted} if names else {}
+                answer |= {"facets": counted} if fields else {}
         except NotFound:  # no item was ever written
             pass
         if not answer["total"]:
@@ -245,18 +245,18 @@ class SearchRoutes:
         rows = await scoped.ctx.stores.vectors.get(scoped.collection, ids, fields)
         return {row["id"]: row for row in rows if scoped.ctx.may_see(row["board"])}
 
-    async def _facets(self, scope: Scope, names: Sequence[str]) -> dict[str, Any]:
+    async def _facets(self, scope: Scope, fields: Mapping[str, str]) -> dict[str, Any]:
         found = await asyncio.gather(
             *(
                 scope.stores.vectors.facet(
-                    scope.collection, name, limit=FACET_VALUES, filter=scope.filter
+                    scope.collection, field, limit=FACET_VALUES, filter=scope.filter
                 )
-                for name in names
+                for field in fields.values()
             )
         )
         return {
             name: [{"value": value, "count": count} for value, count in values]
-            for name, values in zip(names, found, strict=True)
+            for name, values in zip(fields, found, strict=True)
         }
 
     async def suggest(

@@ -12,7 +12,7 @@ from .analyzer import Analyzer
 from .bm25 import Corpus, QueryTerm, TermCounts, bm25
 from .candidates import Candidate, matching_items, named_items, nearest_items
 from .corrections import CERTAINTY, Correction, find_corrections
-from .fusion import Scores, fuse, lift
+from .fusion import WHOLE, Scores, fuse, lift
 from .parameters import SearchParameters
 from .query_text import QueryText, TypedWord, replace_words, typed_words
 from .rare_words import is_short, rare_terms
@@ -24,7 +24,9 @@ MAX_TERMS = 128
 MAX_RANKED = 200
 """Items that are ranked; the others follow in the order of their ids."""
 BY_NAME, BY_TITLE = 1_000.0, 100.0
-"""How much a query names an item whose id, address or title it has; a code less."""
+"""How much a query names an item whose id, address or title it has, `WHOLE` where the
+title is the query; a code less.
+"""
 TITLE_SHARE = 0.75
 """Of a title's different terms, those that a query must have to name the item."""
 
@@ -170,7 +172,8 @@ class Searcher:
         codes, rare = rare_terms(query.text, words, frequency)
         names = {candidate.id for candidate in named}
         found, counts = ranking.found, ranking.counts
-        naming = BY_TITLE * self._title_shares(ranking) + counts.rarity(codes, corpus)
+        naming = self._by_title(ranking, query.typed or query.text)
+        naming += counts.rarity(codes, corpus)
         naming += BY_NAME * np.array([f.candidate.id in names for f in found], float)
         scores = [f.scores for f in found]
         lifted = lift(scores, naming.tolist(), counts.rarity(rare, corpus).tolist())
@@ -192,17 +195,22 @@ class Searcher:
         vector = await self._encode(scope.tenant, text)
         return vector, await nearest_items(scope, vector, limit)
 
-    def _title_shares(self, ranking: Ranking) -> np.ndarray:
-        """How much of each title a query has, where the title has all of the query."""
-        shares, question = np.zeros(len(ranking.found)), ranking.question
+    def _by_title(self, ranking: Ranking, typed: str) -> np.ndarray:
+        """How much a query names each item by its title, which has all of the query."""
+        naming, question = np.zeros(len(ranking.found)), ranking.question
+        words = self._analyzer.words(typed)
         asked = [[way for way, _ in term.ways] for term in question.terms]
-        likely = ranking.counts.have_all(question.terms) if asked else shares
+        likely = ranking.counts.have_all(question.terms) if asked else naming == 0
         for place in np.flatnonzero(likely):
-            title = set(self._analyzer.stems(ranking.found[place].candidate.title))
-            if all(title.intersection(ways) for ways in asked):
-                share = len(title & question.ways) / len(title)
-                shares[place] = share if share >= TITLE_SHARE else 0.0
-        return shares
+            title = ranking.found[place].candidate.title
+            if words and self._analyzer.words(title) == words:
+                naming[place] = WHOLE
+            elif asked:
+                terms = set(self._analyzer.stems(title))
+                if all(terms.intersection(ways) for ways in asked):
+                    share = len(terms & question.ways) / len(terms)
+                    naming[place] = BY_TITLE * share if share >= TITLE_SHARE else 0.0
+        return naming
 
 
 def counted_terms(words: Sequence[TypedWord]) -> list[str]:

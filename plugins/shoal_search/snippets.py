@@ -80,7 +80,7 @@ def find_highlights(text: str, query: Collection[str], analyzer: Analyzer) -> li
         apart from each other.
     """
     found: list[tuple[int, int]] = []
-    for start, end in analyzer.places(text, query) if query else ():
+    for start, end in analyzer.places(text, frozenset(query)) if query else ():
         if found and start < found[-1][1]:
             found[-1] = (min(found[-1][0], start), max(found[-1][1], end))
         else:

@@ -8,10 +8,11 @@ from typing import Any
 from shoal import AnyOf, Equals, VectorCondition
 
 from .analyzer import Analyzer
-from .query_text import QueryText, TypedWord, typed_words
+from .query_text import QueryText, marked_terms, typed_words
 from .scopes import Scope
 from .snippets import find_highlights
 from .word_keys import MIN_BEGINNING, beginning_key
+from .words import IDEOGRAPH, find_words, pieces
 
 MAX_WORDS = 8
 """Words before the last that an item must have."""
@@ -28,6 +29,47 @@ class Suggested:
     rows: list[tuple[dict[str, Any], list[tuple[int, int]]]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """What was typed.
+
+    Attributes:
+        words: All words, the parts of codes and names apart, folded.
+        ways: One term of each of these an item must have.
+        begun: The last word, where it may be only begun.
+        start: Where that begins, in characters.
+    """
+
+    words: list[str]
+    ways: list[tuple[str, ...]]
+    begun: str | None = None
+    start: int = 0
+
+
+def _read(query: QueryText, analyzer: Analyzer) -> _Typed:
+    """The words of a query; of a last one such as `O'Re` or `ERR-40`, the last part is
+    begun, and those before it are not. Ideographs are words that are complete.
+    """
+    text = query.text
+    words, typed = typed_words(text, analyzer), _parts(text, analyzer)
+    last = [word for word in words if word.end == words[-1].end]
+    before = [way for word in words if word not in last for way in word.ways]
+    if not last or query.is_complete or IDEOGRAPH.search(text, last[-1].start):
+        return _Typed(typed, before + [way for word in last for way in word.ways])
+    *known, begun = _parts(text[last[-1].start :], analyzer)
+    before += [tuple(terms) for part in known if (terms := analyzer.stems(part))]
+    start = last[-1].end - len(begun) if known else last[-1].start
+    return _Typed(typed, before, begun, start)
+
+
+def _parts(text: str, analyzer: Analyzer) -> list[str]:
+    """The words of a text; codes in their parts only."""
+    words = analyzer.words(text)
+    return [
+        w for i, w in enumerate(words) if len(words) < i + 3 or w != words[i + 1] + words[i + 2]
+    ]
+
+
 async def suggest(scope: Scope, query: QueryText, analyzer: Analyzer, limit: int) -> Suggested:
     """Suggest from the newest items that have what was typed.
 
@@ -37,12 +79,10 @@ async def suggest(scope: Scope, query: QueryText, analyzer: Analyzer, limit: int
         analyzer: Finds words.
         limit: How many items, and how many queries at most.
     """
-    words = typed_words(query.text, analyzer)
-    begun = None if query.is_complete or not words else words[-1]
-    having = [AnyOf("words", way) for word in words if word != begun for way in word.ways]
-    conditions: list[VectorCondition] = [*having[-MAX_WORDS:]]
-    if begun is not None and len(begun.text) >= MIN_BEGINNING:
-        conditions.append(Equals("keys", beginning_key(begun.text)))
+    typed = _read(query, analyzer)
+    conditions: list[VectorCondition] = [AnyOf("words", way) for way in typed.ways[-MAX_WORDS:]]
+    if typed.begun is not None and len(typed.begun) >= MIN_BEGINNING:
+        conditions.append(Equals("keys", beginning_key(typed.begun)))
     elif not conditions:
         return Suggested([], [])
     page = await scope.stores.vectors.rows(
@@ -54,60 +94,68 @@ async def suggest(scope: Scope, query: QueryText, analyzer: Analyzer, limit: int
         fields=FIELDS,
     )
     rows = page.rows
-    if begun is not None:
-        rows = [row for row in rows if _completions(row, begun)]
-    titles = _titles(rows, words, begun, analyzer)[:limit]
-    return Suggested(_queries(rows, query.text, begun)[:limit], titles)
+    if typed.begun is not None:
+        rows = [row for row in rows if _completions(row, typed.begun)]
+    return Suggested(
+        _queries(rows, query.text, typed)[:limit], _titles(rows, typed, analyzer)[:limit]
+    )
 
 
-def _completions(row: Mapping[str, Any], begun: TypedWord) -> list[str]:
-    return [word for word in row["surface"].split() if word.startswith(begun.text)]
+def _completions(row: Mapping[str, Any], begun: str) -> list[str]:
+    return [word for word in row["surface"].split() if word.startswith(begun)]
 
 
-def _queries(rows: Sequence[Mapping[str, Any]], text: str, begun: TypedWord | None) -> list[str]:
+def _queries(rows: Sequence[Mapping[str, Any]], text: str, typed: _Typed) -> list[str]:
     """The query with its last word completed, the most frequent words first."""
-    if begun is None:
+    if typed.begun is None:
         return []
-    counts = Counter(word for row in rows for word in _completions(row, begun))
-    counts.pop(begun.text, None)
+    counts = Counter(word for row in rows for word in _completions(row, typed.begun))
+    counts.pop(typed.begun, None)
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    return [text[: begun.start] + word for word in ordered]
+    return [text[: typed.start] + word for word in ordered]
 
 
 def _titles(
-    rows: Sequence[dict[str, Any]],
-    words: Sequence[TypedWord],
-    begun: TypedWord | None,
-    analyzer: Analyzer,
+    rows: Sequence[dict[str, Any]], typed: _Typed, analyzer: Analyzer
 ) -> list[tuple[dict[str, Any], list[tuple[int, int]]]]:
     """The titles that have what was typed: first those that begin so."""
-    typed = [word.text for word in words]
-    asked = {term for word in words if word != begun for term in word.terms}
+    asked = marked_terms({term for way in typed.ways for term in way})
     found = []
     for place, row in enumerate(rows):
-        in_title = analyzer.words(row["title"])
-        if begun is not None and not any(word.startswith(begun.text) for word in in_title):
-            continue
+        in_title = _parts(row["title"], analyzer)
         marks = find_highlights(row["title"], asked, analyzer)
-        if begun is not None:
-            marks = sorted({*marks, *_begun(row["title"], begun, analyzer)})
+        if typed.begun is not None:
+            begun = _begun(row["title"], typed.begun, analyzer)
+            if not begun:
+                continue
+            apart = [
+                (a, b) for a, b in begun if all(b <= start or end <= a for start, end in marks)
+            ]
+            marks = sorted([*marks, *apart])
         if not marks:
             continue
-        is_start = in_title[: len(typed) - 1] == typed[:-1] and (
-            in_title[len(typed) - 1 : len(typed)] or [""]
-        )[0].startswith(typed[-1])
-        found.append((not is_start, place, row, marks))
+        found.append((not _begins(in_title, typed), place, row, marks))
     distinct: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {}
     for _, _, row, marks in sorted(found, key=lambda one: one[:2]):
         distinct.setdefault(row["title"], (row, marks))
     return list(distinct.values())
 
 
-def _begun(title: str, begun: TypedWord, analyzer: Analyzer) -> list[tuple[int, int]]:
+def _begins(title: Sequence[str], typed: _Typed) -> bool:
+    """Whether a title begins with what was typed."""
+    *before, last = typed.words
+    size = len(before)
+    return title[:size] == before and title[size : size + 1] != [] and title[size].startswith(last)
+
+
+def _begun(title: str, begun: str, analyzer: Analyzer) -> list[tuple[int, int]]:
     """Where words of a title begin as the last word does, as far as it was typed."""
-    size = begun.end - begun.start
-    return [
-        (word.start, min(word.start + size, word.end))
-        for word in typed_words(title, analyzer)
-        if word.text.startswith(begun.text)
-    ]
+    marks = []
+    for word, at, _ in (word for words in find_words(title) for word in words):
+        for piece, start, end in pieces(word):
+            first, *others = analyzer.words(piece) or [""]
+            if first.startswith(begun):
+                marks.append((at + start, at + min(start + len(begun), end)))
+            elif any(other.startswith(begun) for other in others):
+                marks.append((at + start, at + end))
+    return marks

@@ -18,6 +18,7 @@ before the code of a mark that is no accent.
 _HAN_AND_KANA = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 IDEOGRAPH, IDEOGRAPHS = re.compile(_HAN_AND_KANA), re.compile(f"{_HAN_AND_KANA}{{2,}}")
 """One, or several, of Han, Hiragana and Katakana."""
+PIECE = re.compile(rf"{_HAN_AND_KANA}|(?:(?!{_HAN_AND_KANA})\S)+")
 Word = tuple[str, int, int]
 
 PROLONGED = "ー"
@@ -78,6 +79,22 @@ def parts(word: str) -> list[str]:
     return found
 
 
+def pieces(word: str) -> list[Word]:
+    """What of a word can be marked by itself: its runs, and each ideograph.
+
+    Each is as it is written, with its place in the word, [start, end).
+
+    >>> pieces("O'Reilly"), [piece for piece, _, _ in pieces("Q京都")]
+    ([('O', 0, 1), ('Reilly', 2, 8)], ['Q', '京', '都'])
+    """
+    kept = "".join(c if _is_kept(c) or _is_ignorable(c) else " " for c in word)
+    return [
+        (match[0], match.start(), match.end())
+        for match in PIECE.finditer(kept)
+        if any(map(str.isalnum, match[0]))
+    ]
+
+
 def pairs(word: str) -> list[str]:
     """The ideographs of a word that stand side by side, two and two.
 
@@ -129,12 +146,12 @@ def fold(word: str) -> str:
 def _runs(word: str) -> list[str]:
     """The runs of letters, marks and digits, in compatibility form and without case."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
-    kept = [
-        c if c.isalnum() or unicodedata.category(c)[0] == "M" else " "
-        for c in folded
-        if not _is_ignorable(c)
-    ]
+    kept = [c if _is_kept(c) else " " for c in folded if not _is_ignorable(c)]
     return [run for run in "".join(kept).split() if any(c.isalnum() for c in run)]
+
+
+def _is_kept(c: str) -> bool:
+    return c.isalnum() or unicodedata.category(c)[0] == "M"
 
 
 def _is_ignorable(c: str) -> bool:

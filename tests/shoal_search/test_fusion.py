@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal_search.fusion import DAY_MS, Scores, lift
+from shoal_search.fusion import DAY_MS, WHOLE, Scores, lift
 from shoal_search.fusion import fuse as fuse_ids
 from shoal_search.parameters import SearchParameters
 
@@ -124,3 +124,9 @@ def test_what_is_named_is_first_or_second(rows: list[tuple[float, float, float]]
 def test_nothing_rare_changes_no_order() -> None:
     given = scores(0.9, 0.5, 0.1)
     assert lift(given, [0] * 3, [0] * 3) == list(enumerate(given))
+
+
+def test_what_the_query_is_the_name_of_is_first() -> None:
+    lifted = lift(scores(0.9, 0.5, 0.3), [3.0, 0.0, WHOLE + 1], [0.0] * 3)
+    assert [place for place, _ in lifted] == [2, 0, 1]
+    assert [one.total for _, one in lifted] == [0.9, 0.9, 0.5]

@@ -1,5 +1,6 @@
 """What is found over HTTP, without the router."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -332,6 +333,18 @@ async def test_filters_on_metadata(api: Opener, item: Make, filters: list[str], 
     assert answer["total"] == len(found)
 
 
+@pytest.mark.parametrize("key", ["sp ace", "a=b", "a,b", "<", 'say "hi"', "it's", "ü\\"])
+async def test_keys_in_quotes_may_have_any_character(api: Opener, item: Make, key: str) -> None:
+    name = f"metadata.{json.dumps(key)}"
+    async with api() as client:
+        await add(client, item("1", metadata={key: "R AND D"}), item("2", metadata={key: 2}))
+        params = {"q": "x", "filter": f'{name}="R AND D"', "facets": f"type, {name}"}
+        body = (await client.get("/search", params=params)).json()
+        assert [hit["id"] for hit in body["hits"]] == ["1"]
+        assert body["facets"][name] == [{"value": "R AND D", "count": 1}]
+        assert await ids(client, "x", filter=f"{name}>1") == ["2"]
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -341,6 +354,18 @@ async def test_filters_on_metadata(api: Opener, item: Make, filters: list[str], 
         {"filter": "metadata.size==1"},
         {"filter": "metadata.size=>1"},
         {"filter": "metadata.size<>1"},
+        {"filter": "metadata.size=~1"},
+        {"filter": "metadata.size>5 AND metadata.size<8"},
+        {"filter": "metadata.size=5 OR 6"},
+        {"filter": "metadata.size>5 and metadata.size<8"},
+        {"filter": "metadata.size>5&&metadata.size<8"},
+        {"filter": "metadata.status=[open,done]"},
+        {"filter": 'metadata.status="open'},
+        {"filter": 'metadata.status={"a":1}'},
+        {"filter": "metadata.sp ace=1"},
+        {"filter": 'metadata."sp \\ace"=1'},
+        {"facets": 'metadata."sp \\ace"'},
+        {"facets": 'metadata."sp'},
         {"filter": "metadata.size=[[1]]"},
         {"filter": "metadata.size=[]"},
         {"filter": "metadata.size=18446744073709551616"},
@@ -451,6 +476,48 @@ async def test_titles_and_words_are_suggested_while_typing(api: Opener, item: Ma
             "Double",
             "cha",
         ]
+
+
+@pytest.mark.parametrize(
+    ("title", "typed", "marked"),
+    [
+        ("Error ERR-4032 in gateway", "ERR-40", ["ERR", "40"]),
+        ("Error ERR-4032 in gateway", "Error ERR-4", ["Error", "ERR", "4"]),
+        ("Error ERR-4032 in gateway", "err40", ["ERR", "40"]),
+        ("Error ERR-4032 in gateway", "err-4032 gat", ["ERR-4032", "gat"]),
+        ("Rock'n'roll O'Reilly", "o'reilly", ["O", "Reilly"]),
+        ("Rock'n'roll O'Reilly", "O'Re", ["O", "Re"]),
+        ("Rock'n'roll O'Reilly", "rock'n'ro", ["Rock", "n", "ro"]),
+        ("PROJ_77b moved", "proj_7", ["PROJ", "7"]),
+        ("京都", "京都", ["京都"]),
+        ("京都の社会", "社", ["社"]),
+        ("北京欢迎你", "北京", ["北京"]),
+        ("東京タワー", "東京タ", ["東京", "タ"]),
+        ("서울시청 앞", "서울시", ["서울시청"]),
+        ("한국어를 배웁니다", "한국어", ["한국어를"]),
+        ("Straße", "stras", ["Straß"]),
+    ],
+)
+async def test_titles_are_suggested_by_any_beginning(
+    api: Opener, item: Make, title: str, typed: str, marked: list[str]
+) -> None:
+    async with api() as client:
+        await add(client, item("1", "x", title=title), item("2", "x", title="Others"))
+        body = (await client.get("/search/suggest", params={"q": typed})).json()
+        assert [one["id"] for one in body["items"]] == ["1"]
+        (found,) = body["items"]
+        assert [title[a:b] for a, b in found["highlights"]] == marked
+
+
+@pytest.mark.parametrize("title", ["Long manual", "It is what it is", "会社", "Tar -xzf fails"])
+async def test_an_item_whose_whole_title_is_typed_comes_first(
+    api: Opener, item: Make, title: str
+) -> None:
+    rows = [item(str(i), title, title=f"Very {title}") for i in range(3)]
+    async with api() as client:
+        await add(client, *rows, item("9", "Lamps and cables.", title=title))
+        for typed in (title, title.lower()):
+            assert (await ids(client, typed))[0] == "9"
 
 
 async def test_a_tenant_without_items_finds_nothing(api: Opener) -> None:
