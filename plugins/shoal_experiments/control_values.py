@@ -7,6 +7,7 @@ any time, and a new version of the capability its defaults.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from shoal import Conflict, ExperimentRecord, TenantContext
@@ -16,12 +17,13 @@ from .repository import Document, Repository
 from .transitions import platform_operations
 
 
-async def values_in_effect(ctx: TenantContext, design: Design) -> dict[str, Any] | None:
-    """The value of every parameter of the design's capability; None without one."""
+async def values_in_effect(ctx: TenantContext, design: Design) -> dict[str, Any]:
+    """The fields `values` and `values_changed_at` of a document, as of now."""
     if design.capability is None:
-        return None
+        return {"values": None, "values_changed_at": {}}
     found = await platform_operations(ctx).get_parameters(capability=design.capability)
-    return dict(found["effective"])
+    times = {name: datetime.fromisoformat(time) for name, time in found["changed_at"].items()}
+    return {"values": found["effective"], "values_changed_at": times}
 
 
 async def record_changes(ctx: TenantContext, document: Document) -> Document:
@@ -32,9 +34,14 @@ async def record_changes(ctx: TenantContext, document: Document) -> Document:
     """
     if document.status != "running":
         return document
-    now = await values_in_effect(ctx, document.design) or {}
-    before = document.values or {}
-    changed = sorted(n for n in {*now, *before} if now.get(n) != before.get(n))
+    found = await values_in_effect(ctx, document.design)
+    now, before = found["values"] or {}, document.values or {}
+    times, seen = found["values_changed_at"], document.values_changed_at
+    changed = sorted(
+        n
+        for n in {*now, *before}
+        if now.get(n) != before.get(n) or times.get(n) != seen.get(n)  # or changed back
+    )
     is_altered = not document.changed_assignment and await _is_altered(ctx, document)
     if not (changed or is_altered):
         return document
@@ -49,7 +56,8 @@ async def record_changes(ctx: TenantContext, document: Document) -> Document:
         after = after.with_change(
             "experiments",
             "the tenant's values changed: " + ", ".join(_describe(n, before, now) for n in changed),
-            values=now,
+            at=max((times[n] for n in changed if times.get(n) != seen.get(n)), default=None),
+            **found,
             changed_control=sorted(
                 {*document.changed_control, *changed} & _left_open(document.design)
             ),
@@ -77,4 +85,6 @@ def _left_open(design: Design) -> set[str]:
 
 
 def _describe(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if before.get(name) == now.get(name):
+        return f"{name}, and back to {now.get(name)!r}"
     return f"{name} from {before.get(name)!r} to {now.get(name)!r}"

@@ -109,7 +109,7 @@ async def start(ctx: TenantContext, id: str) -> Document:
         plan=plan,
         layer_range=layer_range,
         started_at=now,
-        values=await values_in_effect(ctx, design),
+        **await values_in_effect(ctx, design),
     )
     return await apply_transition(
         repository, before, after, lambda: assign_without_collision(ctx, record)

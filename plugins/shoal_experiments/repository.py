@@ -107,6 +107,9 @@ class ExperimentFields(_Stored):
     values: dict[str, Any] | None = Field(
         default=None, description="Values in effect without the experiment, as last seen."
     )
+    values_changed_at: dict[str, AwareDatetime] = Field(
+        default={}, description="When each of these last got another value, as last seen."
+    )
     changed_control: list[str] = []
     changed_assignment: bool = Field(
         default=False, description="Whether the router's assignment was changed while it ran."
@@ -126,9 +129,11 @@ class Document(ExperimentFields):
             self.id, status="running", started_at=self.started_at, layer_range=self.layer_range
         )
 
-    def with_change(self, by: str, what: str, **fields: Any) -> Document:
+    def with_change(
+        self, by: str, what: str, at: datetime | None = None, **fields: Any
+    ) -> Document:
         """A copy with these fields changed, and the change added to its history."""
-        change = Change(at=datetime.now(UTC), by=by, what=what)
+        change = Change(at=at or datetime.now(UTC), by=by, what=what)
         return self.model_copy(update={**fields, "history": [*self.history, change]})
 
 

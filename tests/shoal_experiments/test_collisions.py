@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from itertools import product
 from typing import Any
 
@@ -115,6 +116,33 @@ def test_a_control_that_changes_makes_the_verdict_invalid(lab: Lab) -> None:
     )
     with pytest.raises(Conflict, match="override"):
         lab.client.experiments.promote(id="x", variant="warm")
+
+
+@pytest.mark.parametrize("is_read_meanwhile", [False, True])
+def test_a_control_put_back_before_anyone_reads_is_invalid(
+    lab: Lab, is_read_meanwhile: bool
+) -> None:
+    lab.client.platform.put_parameters(capability="warmth", body={"warmth": 0.4})
+    lab.start("x", 0, capability="warmth", variants=WARM)
+    for body in ({"warmth": 0.2}, {"warmth": 0.4, "depth": 1}):
+        lab.client.platform.put_parameters(capability="warmth", body=body)
+        if is_read_meanwhile:
+            lab.client.experiments.results(id="x")
+    for arm in ("cool", "warm"):
+        lab.log(*(lab.exposure("x", f"{arm}{i}", arm, -0.0001) for i in range(9)))
+    lab.log(*(lab.event("buy", f"warm{i}", -0.0002) for i in range(9)))
+    assert lab.client.experiments.results(id="x")["verdict"]["decision"] == "invalid"
+    found = lab.client.experiments.get(id="x")
+    changes = [c for c in found["history"] if c["what"].startswith("the tenant's values")]
+    assert found["changed_control"] == ["warmth"]
+    assert [c["what"].partition(": ")[2] for c in changes] == (
+        ["warmth from 0.4 to 0.2", "warmth from 0.2 to 0.4"]
+        if is_read_meanwhile
+        else ["warmth, and back to 0.4"]
+    )
+    times = lab.client.platform.get_parameters(capability="warmth")["changed_at"]
+    assert list(times) == ["warmth"]
+    assert datetime.fromisoformat(changes[-1]["at"]) == datetime.fromisoformat(times["warmth"])
 
 
 def test_an_assignment_altered_elsewhere_makes_the_verdict_invalid(lab: Lab) -> None:

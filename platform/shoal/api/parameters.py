@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import Field, RootModel, ValidationError
+from pydantic import AwareDatetime, Field, RootModel, ValidationError
 
 from shoal.contract.batch import validation_errors
 from shoal.contract.bounds import JsonObject, Text
@@ -21,6 +21,9 @@ router = APIRouter()
 class ParameterValues(Body):
     own: dict[str, Any] = Field(description="The values that the tenant has set, by parameter.")
     effective: dict[str, Any] = Field(description="The value of every parameter.")
+    changed_at: dict[str, AwareDatetime] = Field(
+        description="When each parameter last got another value, if it ever did."
+    )
 
 
 class EffectiveValues(RootModel[dict[str, Any]]):
@@ -34,9 +37,10 @@ async def get_parameters(
     ctx: TenantContext = Depends(requires("read:tenant")),
 ) -> dict[str, Any]:
     """The tenant's own values, and the values in effect with them."""
-    model = parameters_model(platform, capability)
+    defaults = parameters_model(platform, capability)().model_dump(mode="json")
     own = await platform.directory.get_parameters(ctx.tenant, capability)
-    return {"own": own, "effective": {**model().model_dump(mode="json"), **own}}
+    changed = await platform.directory.get_changes(ctx.tenant, capability)
+    return {"own": own, "effective": {**defaults, **own}, "changed_at": changed}
 
 
 @router.put("/parameters/{capability}", responses={200: {"model": ParameterValues}, 404: {}})
@@ -48,7 +52,11 @@ async def put_parameters(
 ) -> dict[str, Any]:
     """Replace the tenant's own values; `{}` restores the defaults."""
     validate_values(platform, capability, body)
-    await platform.directory.put_parameters(ctx.tenant, capability, body)
+    before = (await get_parameters(capability, platform, ctx))["effective"]
+    defaults = parameters_model(platform, capability)().model_dump(mode="json")
+    after = {**defaults, **body}
+    changed = [name for name in after if after[name] != before.get(name)]
+    await platform.directory.put_parameters(ctx.tenant, capability, body, changed)
     return await get_parameters(capability, platform, ctx)
 
 

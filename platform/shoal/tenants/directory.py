@@ -7,6 +7,7 @@ import secrets
 import time
 from base64 import b32encode
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -282,10 +283,33 @@ class Directory:
         fields = await self.fields(tenant, "limits")
         return {name: Limits.model_validate_json(raw) for name, raw in fields.items()}
 
-    async def put_parameters(self, tenant: str, capability: str, values: Mapping[str, Any]) -> None:
-        """Replace the tenant's own values; the others keep their defaults."""
+    async def put_parameters(
+        self,
+        tenant: str,
+        capability: str,
+        values: Mapping[str, Any],
+        changed: Collection[str] = (),
+    ) -> None:
+        """Replace the tenant's own values; the others keep their defaults.
+
+        Args:
+            tenant: The tenant.
+            capability: The capability.
+            values: All its own values.
+            changed: The parameters that have another value than before: the time is
+                kept with each, so that a change is known after it was undone.
+        """
         raw = orjson.dumps(dict(values)).decode() if values else ""
-        await self.edit(tenant, {f"parameters/{_capability(capability)}": raw}, guard="old")
+        now = datetime.now(UTC).isoformat()
+        marks = {f"changed/{capability}/{name}": now for name in changed}
+        await self.edit(
+            tenant, {f"parameters/{_capability(capability)}": raw, **marks}, guard="old"
+        )
+
+    async def get_changes(self, tenant: str, capability: str) -> dict[str, datetime]:
+        """When each parameter of a capability was last changed, if it ever was."""
+        marks = await self.fields(tenant, f"changed/{capability}")
+        return {name: datetime.fromisoformat(raw.decode()) for name, raw in marks.items()}
 
     async def get_parameters(self, tenant: str, capability: str) -> dict[str, Any]:
         with translate_errors():

@@ -5,6 +5,7 @@ digit) and are in one Cluster slot. Below that prefix:
 
     tenant:<tenant>                   hash: tenant, key/<id>, role/<name>,
                                       limits/<capability>, parameters/<capability>,
+                                      changed/<capability>/<parameter> (a time),
                                       experiment/<id>
     keys                              hash: key id → tenant
     version                           counts changes; each is published to `changed`
