@@ -37,7 +37,13 @@ REQUEST_METRIC = "metric"
 """Event type of the router's request metrics."""
 
 EXPOSURES = pa.schema([("unit", pa.string()), ("variant", pa.string()), ("time", pa.int64())])
-"""One row per unit and variant: the day's first exposure."""
+"""One row per unit and variant: the day's first exposure.
+
+An exposure without a usable unit or variant is a row without either.
+"""
+
+ID = r"^[^\x00-\x1f\x7f]{1,512}$"
+"""What an id is on the platform: a text, so a number is none."""
 
 OUTCOMES = pa.schema(
     [
@@ -70,6 +76,8 @@ class ExposedUnits:
         crossovers: How many units were seen in two variants.
         unknown: How many units were seen in a variant that the design does not have.
             They are left out too.
+        unusable: How many exposures have no id of a unit of the design's type, or none
+            of a variant.
         cluster: Where these are people: the index of each one's unit, shape (n,).
     """
 
@@ -78,6 +86,7 @@ class ExposedUnits:
     time: Ints
     crossovers: int = 0
     unknown: int = 0
+    unusable: int = 0
     cluster: Ints | None = None
 
     def where(self, chosen: NDArray[np.bool_]) -> ExposedUnits:
@@ -128,25 +137,36 @@ def to_microseconds(time: pa.ChunkedArray) -> pa.Array:
 # Exposures
 
 
-def first_exposures(events: pa.Table, experiment: str) -> pa.Table:
+def first_exposures(events: pa.Table, experiment: str, unit_type: str = "user") -> pa.Table:
     """The EXPOSURES of one day, from that day's events."""
     matching = events.filter(pc.equal(events["type"], EXPOSURE)) if events.num_rows else events
     if not matching.num_rows:
         return EXPOSURES.empty_table()
-    fields = read_fields(matching["data"], {"experiment": TEXT, "variant": TEXT, "unit": TEXT})
-    table = pa.table({**fields, "time": to_microseconds(matching["time"])})
-    table = table.filter(pc.fill_null(pc.equal(table["experiment"], experiment), False)).drop_null()
-    first = table.group_by(["unit", "variant"]).aggregate([("time", "min")])
-    return pa.table(
-        {"unit": first["unit"], "variant": first["variant"], "time": first["time_min"]},
-        schema=EXPOSURES,
+    kinds = dict.fromkeys(("experiment", "variant", "unit", "unit_type"), TEXT)
+    table = pa.table(
+        {**read_fields(matching["data"], kinds), "time": to_microseconds(matching["time"])}
+    )
+    table = table.filter(pc.fill_null(pc.equal(table["experiment"], experiment), False))
+    usable = pc.fill_null(pc.equal(table["unit_type"], unit_type), True)
+    for name in ("unit", "variant"):
+        is_id = pc.fill_null(pc.match_substring_regex(table[name], ID), False)
+        usable = pc.and_(usable, is_id)
+    first = table.filter(usable).group_by(["unit", "variant"]).aggregate([("time", "min")])
+    rest = table.filter(pc.invert(usable))["time"]
+    nobody = pa.nulls(len(rest), pa.string())
+    return pa.concat_tables(
+        [
+            pa.table([first["unit"], first["variant"], first["time_min"]], schema=EXPOSURES),
+            pa.table([nobody, nobody, rest], schema=EXPOSURES),
+        ]
     )
 
 
 def exposed_units(days: Sequence[pa.Table], arms: Sequence[str]) -> ExposedUnits:
     """All units of an experiment, from the EXPOSURES of its days."""
     table = pa.concat_tables(days) if days else EXPOSURES.empty_table()
-    unknown = len(arms)
+    unusable, unknown = table["unit"].null_count, len(arms)
+    table = table.drop_null()
     arm = np.asarray(
         pc.fill_null(pc.index_in(table["variant"], value_set=pa.array(list(arms))), unknown),
         dtype=np.int64,
@@ -165,6 +185,7 @@ def exposed_units(days: Sequence[pa.Table], arms: Sequence[str]) -> ExposedUnits
         time[single],
         crossovers=int((low < high).sum()),
         unknown=int((high == unknown).sum()),
+        unusable=unusable,
     )
 
 

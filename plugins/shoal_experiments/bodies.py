@@ -180,6 +180,7 @@ class Health(Body):
     service: dict[str, ServiceLevels]
     no_events: list[str]
     unreadable: dict[str, int]
+    unusable_exposures: int
 
 
 @with_config(ConfigDict(extra="forbid"))

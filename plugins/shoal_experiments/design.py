@@ -145,6 +145,7 @@ class Design(FrozenModel):
             raise ValueError(
                 f"the control {self.control!r} is not among the variants {', '.join(self.arms)}"
             )
+        self._check_targeting()
         if self.participation() < 1e-4:
             raise ValueError("traffic, layer and holdout leave less than 0.01 percent of the units")
         empty = [v.name for v in self.variants if v.allocation < 0.01]
@@ -168,8 +169,7 @@ class Design(FrozenModel):
             raise ValueError("a design needs minimum_effect, or minimum_sample_size instead")
         if self.minimum_effect == 0:
             raise ValueError("minimum_effect must not be zero")
-        if self.effect == "relative" and self.baseline is not None and self.baseline <= 0:
-            raise ValueError("a relative effect needs a baseline above zero")
+        self._check_effect()
         if self.capability is None and any(m.event.startswith(SERVICE) for m in self.metrics()):
             raise ValueError("request metrics belong to a capability, but none is named")
         if self.primary.event.startswith(SERVICE):
@@ -183,6 +183,37 @@ class Design(FrozenModel):
                 "a breakdown needs the `event` with the attribute: only in product experiments "
                 "it may come with the assignment"
             )
+
+    def _check_effect(self) -> None:
+        primary, effect, baseline = self.primary, self.minimum_effect, self.baseline
+        if effect is not None and (effect > 0) != (primary.better == "increase"):
+            raise ValueError(
+                f"minimum_effect is {effect:g}, but the primary metric is better when it "
+                f"{primary.better}s: give {-effect:g}, or change `better`"
+            )
+        if baseline is None:
+            return
+        if self.effect == "relative" and baseline <= 0:
+            raise ValueError("a relative effect needs a baseline above zero")
+        reached = baseline + (effect or 0) * (baseline if self.effect == "relative" else 1)
+        if primary.binary and not (0 <= baseline <= 1 and -1e-12 <= reached <= 1 + 1e-12):
+            raise ValueError(
+                f"the primary metric is a share of the units, so baseline ({baseline:g}) and what "
+                f"minimum_effect makes of it ({reached:g}) must be from 0 to 1: 5 percent are 0.05"
+            )
+
+    def _check_targeting(self) -> None:
+        refused: dict[str, set[str]] = {}
+        for condition in self.targeting:
+            if condition.operator == "not_in":
+                refused.setdefault(condition.attribute, set()).update(condition.values)
+        for condition in self.targeting:
+            values = {*condition.values}
+            if condition.operator == "in" and values <= refused.get(condition.attribute, set()):
+                raise ValueError(
+                    f"targeting asks for {condition.attribute} in and not in "
+                    f"{', '.join(sorted(values))}, so no unit can take part"
+                )
 
     def _check_people(self) -> None:
         if self.people is None:

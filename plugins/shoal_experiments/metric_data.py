@@ -80,6 +80,7 @@ class MetricData:
         pairs: Moments of each arm's values with those of its past, for CUPED.
         has_events: Whether any event of the metric was logged for any unit.
         unreadable: Events that were left out, because they have no number.
+        overflowed: Units whose values are too large to add up.
     """
 
     arms: dict[str, Summary | Clusters]
@@ -89,10 +90,11 @@ class MetricData:
     has_events: bool = True
     people: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
+    overflowed: int = 0
 
     @classmethod
-    def empty(cls, has_events: bool = True, unreadable: int = 0) -> MetricData:
-        return cls({}, {}, {}, {}, has_events, unreadable=unreadable)
+    def empty(cls, has_events: bool = True, unreadable: int = 0, overflowed: int = 0) -> MetricData:
+        return cls({}, {}, {}, {}, has_events, unreadable=unreadable, overflowed=overflowed)
 
     def why_undefined(self, arm: str) -> str:
         return self.undefined.get(arm, "no units")
@@ -143,7 +145,7 @@ def summarize(
         for component, _ in metric.sources()
         if metric.reads_values
     ]
-    data = MetricData.empty(bool(values.events.any()), sum(unreadable))
+    data = MetricData.empty(bool(values.events.any()), sum(unreadable), int(overflowed.sum()))
     value, flattened = _cap(metric, value, counted)
     before = None
     if metric.cuped_days is not None:

@@ -276,7 +276,8 @@ def compute_table(
     # not hide this one's.
     events = agg.deduplicate(events_between(events, scope.start, None))
     if kind == "exposures":
-        return agg.first_exposures(events_between(events, scope.start, scope.end), id)
+        within = events_between(events, scope.start, scope.end)
+        return agg.first_exposures(within, id, design.unit)
     assert exposed is not None
     if repeated is not None:
         events = agg.without_events(events, repeated)

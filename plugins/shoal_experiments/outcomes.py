@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shoal import Batch, Event, Identifier, JsonObject, Number, read_rows, validate_rows
 
@@ -17,6 +17,13 @@ MAX_OUTCOMES = 10_000
 """Outcomes in one request."""
 
 
+def _check_time(value: Any) -> Any:
+    # Pydantic would read a number, or the text of one, as seconds or milliseconds.
+    if value is not None and (not isinstance(value, str) or "T" not in value.upper()):
+        raise ValueError("must be RFC 3339 text, such as 2026-03-02T09:00:00+01:00")
+    return value
+
+
 class Outcome(BaseModel):
     """What one unit did. With an `id`, sending it twice for the unit has no effect."""
 
@@ -24,8 +31,8 @@ class Outcome(BaseModel):
 
     unit: Identifier
     metric: Name | None = Field(None, description="The primary metric when not given.")
-    value: Number = 1.0
-    time: AwareDatetime | None = None
+    value: Annotated[Number, Field(strict=True)] = 1.0
+    time: Annotated[AwareDatetime | None, BeforeValidator(_check_time)] = None
     id: Identifier | None = None
     data: JsonObject = {}
 

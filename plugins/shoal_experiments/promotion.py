@@ -106,7 +106,7 @@ def _check_winner(
             errors=[{"location": "variant", "message": f"one of {', '.join(arms)}"}],
         )
     decision = verdict.get("decision")
-    if not _is_shipped(winner, verdict) and not override:
+    if not _is_shipped(winner, verdict) and not any(map(str.isalnum, override)):
         raise Conflict(
             f"the verdict is {decision or 'not yet known'}, not to ship {winner}: "
             "promoting it needs an `override` with the reason"

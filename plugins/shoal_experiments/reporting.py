@@ -105,7 +105,7 @@ def assess(document: Document, observed: Observed, now: datetime) -> Assessment:
     if design.analysis == "group_sequential":
         return _assess_group_sequential(state, body)
     if design.analysis == "fixed" and state.missing():
-        missing = state.missing() | state.faults()
+        missing = [*state.missing().values(), *state.faults().values(), *state.causes()]
         return Assessment(body | {"verdict": pending_verdict(missing).to_dict()})
     if waiting := _needed_before_intervals(design, state.data[design.primary.name]):
         reason = f"{waiting}: intervals are shown from there on."
@@ -186,6 +186,7 @@ class _State:
             "service": service_levels(design, days) if design.capability else {},
             "no_events": self.silent,
             "unreadable": self.unreadable(),
+            "unusable_exposures": self.observed.exposed.unusable,
         }
 
     def unreadable(self) -> dict[str, int]:
@@ -223,6 +224,20 @@ class _State:
                 f"{100 * INVALID_CROSSOVER_SHARE:g} %: those left are no longer comparable."
             )
         return faults
+
+    def causes(self) -> list[str]:
+        """What keeps units from being counted, as sentences."""
+        causes = [
+            f"The values of {found.overflowed:,} units of {name} are too large to add up."
+            for name, found in self.data.items()
+            if found.overflowed
+        ]
+        if unusable := self.observed.exposed.unusable:
+            causes.append(
+                f"{unusable:,} exposures are left out: `unit` and `variant` must be texts (a "
+                f"number is none), and `unit_type`, if given, {self.document.design.unit!r}."
+            )
+        return causes
 
     def results(self, look: Look | None = None) -> dict[str, Any]:
         """Metrics and verdict, which a changed control makes invalid."""
@@ -272,6 +287,7 @@ class _State:
                 f"{crossovers:,} units (more than {100 * MAX_CROSSOVER_SHARE:g} %) were seen in "
                 "more than one variant and are excluded: look for the cause."
             )
+        warnings += self.causes()
         if unknown := self.observed.exposed.unknown:
             warnings.append(
                 f"{unknown:,} units were exposed to a variant that the design does not have, and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -142,7 +142,7 @@ def _mismatch(p_value: float, threshold: float) -> Verdict:
     )
 
 
-def pending_verdict(missing: Mapping[str, str]) -> Verdict:
+def pending_verdict(missing: Sequence[str]) -> Verdict:
     """The verdict of a fixed-horizon experiment before its registered end."""
     return Verdict(
         "inconclusive",
@@ -150,7 +150,7 @@ def pending_verdict(missing: Mapping[str, str]) -> Verdict:
         [
             "The registered end is not reached. Effects and p-values are shown only then, "
             "so that nobody stops at a lucky moment.",
-            *missing.values(),
+            *missing,
         ],
     )
 

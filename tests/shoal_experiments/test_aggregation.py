@@ -108,6 +108,35 @@ def test_units_seen_in_two_variants_are_excluded_and_counted() -> None:
     assert (found.crossovers, found.unknown) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"unit": 10001},
+        {"unit": None},
+        {"unit": ""},
+        {"unit": "a\nb"},
+        {"unit": "x" * 513},
+        {"unit": ["u9"]},
+        {"variant": 1},
+        {"variant": None},
+        {"unit_type": "session"},
+        {"unit_type": "martian"},
+    ],
+)
+def test_exposures_without_ids_are_left_out_and_counted(data: dict[str, Any]) -> None:
+    fields = {"experiment": "x", "variant": "a", "unit": "u9", "unit_type": "user"} | data
+    wrong = [event(agg.EXPOSURE, "u9", hour, **fields) for hour in (1, 2)]
+    days = [agg.first_exposures(table(*events), "x") for events in ((*TWO, *wrong), wrong[:1])]
+    found = agg.exposed_units(days, ["a", "b"])
+    assert found.units.to_pylist() == ["u1", "u2"]
+    assert (found.unusable, found.unknown) == (3, 0)
+
+
+def test_an_exposure_may_leave_out_its_unit_type() -> None:
+    bare = {"experiment": "x", "variant": "a", "unit": "é" * 512}
+    assert who(event(agg.EXPOSURE, None, 1, **bare)).counts(2) == [1, 0]
+
+
 def test_crossovers_on_different_days_are_found() -> None:
     days = [agg.first_exposures(table(exposure("u1", v, 24 * i)), "x") for i, v in enumerate("ab")]
     assert agg.exposed_units(days, ["a", "b"]).crossovers == 1

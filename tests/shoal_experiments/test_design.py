@@ -35,6 +35,8 @@ THREE = [
     {"name": "b", "allocation": 25},
     {"name": "c", "allocation": 25},
 ]
+IN_AB = {"attribute": "x", "values": ["a", "b"]}
+LESS = {"name": "m", "better": "decrease"}
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
 
@@ -101,6 +103,48 @@ def test_any_json_is_a_design_or_a_validation_error(field: str, value: Any) -> N
         ({"looks": [n / 200 for n in range(1, 201)]}, "most 100"),
         ({"effect": "relative", "baseline": -10}, "above zero"),
         ({"alpha": 0}, "greater than 0"),
+        (
+            {"primary": {"name": "m", "better": "decrease"}},
+            "the primary metric is better",
+        ),
+        ({"minimum_effect": -0.02}, "give 0.02, or change `better`"),
+        *(
+            ({"minimum_sample_size": 9} | fields, "must be from 0 to 1")
+            for fields in (
+                {"baseline": -0.5},
+                {"baseline": 2},
+                {"baseline": 0.5, "minimum_effect": 0.9},
+                {"baseline": 0.5, "effect": "relative", "minimum_effect": 1.1},
+                {"primary": LESS, "minimum_effect": -0.2},
+                {"primary": LESS, "effect": "relative", "minimum_effect": -1.1},
+            )
+        ),
+        ({"targeting": [IN_AB, {**IN_AB, "operator": "not_in"}]}, "no unit can take part"),
+        (
+            {
+                "targeting": [
+                    IN_AB,
+                    {"attribute": "x", "operator": "not_in", "values": ["a"]},
+                    {"attribute": "x", "operator": "not_in", "values": ["b", "c"]},
+                ]
+            },
+            "asks for x in and not in a, b",
+        ),
+        *(
+            ({"traffic": traffic, "layer": layer, "holdout": holdout}, "less than 0.01 percent")
+            for traffic, layer, holdout in (
+                (1e-9, None, None),
+                (100, {"name": "l", "percent": 1e-9}, None),
+                (100, None, {"name": "h", "percent": 100}),
+            )
+        ),
+        *(
+            (
+                {"guardrails": [{"name": "g", "margin": margin, "margin_scale": "absolute"}]},
+                "absolute margin of a share must be below 1",
+            )
+            for margin in (1, 1.01, 2, 1e150)
+        ),
         ({"layer": {"name": "ui", "percent": 101}}, "less than or equal to 100"),
         ({"hypothesis": ""}, "at least 1"),
     ],
@@ -108,6 +152,16 @@ def test_any_json_is_a_design_or_a_validation_error(field: str, value: Any) -> N
 def test_an_invalid_design_is_refused(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         design(**fields)
+
+
+def test_designs_at_the_edges_of_the_possible_are_accepted() -> None:
+    not_a = {"attribute": "x", "operator": "not_in", "values": ["a"]}
+    design(targeting=[IN_AB, not_a, {**IN_AB, "attribute": "y", "operator": "not_in"}])
+    design(baseline=0.9, minimum_effect=0.1)
+    design(primary=LESS, baseline=0.1, minimum_effect=-0.1)
+    design(primary=LESS, baseline=0.1, minimum_effect=-1, effect="relative")
+    design(primary={"name": "m", "kind": "mean"}, baseline=-5, minimum_effect=9)
+    design(guardrails=[{"name": "g", "margin": 0.99, "margin_scale": "absolute"}])
 
 
 @given(
@@ -296,16 +350,20 @@ def test_a_sample_ratio_mismatch_makes_the_verdict_invalid() -> None:
 
 
 def observed(
-    counts: dict[str, tuple[int, int]], plan: Design, days: int = 1, crossed: int = 0
+    counts: dict[str, tuple[int, int]], plan: Design, crossed: int = 0, unusable: int = 0
 ) -> Observed:
-    """(units, successes) by arm, all on the first of some days."""
-    units, arms, hits = [], [], []
-    for index, arm in enumerate(plan.arms):
+    """(units, successes) by arm on one day, and units seen in all arms."""
+    units: list[str | None] = []
+    arms: list[str | None] = []
+    hits: list[str] = []
+    for arm in plan.arms:
         n, successes = counts[arm]
         units += [f"{arm}{i}" for i in range(n)]
         arms += [arm] * n
         hits += [f"{arm}{i}" for i in range(successes)]
-        assert index < 9
+        units += [f"crossed{i}" for i in range(crossed)]
+        arms += [arm] * crossed
+    units, arms = units + [None] * unusable, arms + [None] * unusable
     time = [int(START.timestamp() * 1e6)] * len(units)
     exposures = pa.table({"unit": units, "variant": arms, "time": time}, schema=agg.EXPOSURES)
     one = np.ones(len(hits))
@@ -386,6 +444,39 @@ def test_results_are_shown_at_the_registered_end() -> None:
         and row["relative"]["effect"] == pytest.approx(0.6)
     )
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("crossed", "decision"), [(0, "ship"), (222, "ship"), (223, "invalid"), (1000, "invalid")]
+)
+def test_more_than_a_tenth_in_two_variants_is_invalid(crossed: int, decision: str) -> None:
+    plan = design()
+    found, _ = assess(document(plan), observed(COUNTS, plan, crossed), START + timedelta(days=7))
+    reasons = found["verdict"]["reasons"]
+    assert found["verdict"]["decision"] == decision
+    assert found["health"]["crossovers"]["units"] == crossed
+    assert ("no longer comparable" in reasons[0]) == (decision == "invalid")
+    assert ("look for the cause" in reasons[-1]) == (crossed > 0)
+
+
+@pytest.mark.parametrize("per_arm", [1000, 2000])
+def test_exposures_left_out_are_a_reason(per_arm: int) -> None:
+    plan = design()
+    data = observed(COUNTS, plan, unusable=1234)
+    found, _ = assess(document(plan, per_arm), data, START + timedelta(days=7))
+    assert found["health"]["unusable_exposures"] == 1234
+    assert "1,234 exposures are left out" in found["verdict"]["reasons"][-1]
+
+
+def test_sums_too_large_are_a_reason_before_the_end() -> None:
+    plan = design(primary={"name": "m", "kind": "mean"}, variance=1)
+    data = observed({"a": (40, 40), "b": (40, 40)}, plan)
+    [(day, table)] = data.outcomes.items()
+    data.outcomes[day] = table.set_column(3, "total", pa.array([np.inf] * 80))
+    found, _ = assess(document(plan, 2), data, START + timedelta(days=8))
+    assert found["verdict"]["reasons"][-1] == (
+        "The values of 80 units of m are too large to add up."
+    )
 
 
 def test_a_stopped_experiment_below_its_registered_size_shows_nothing() -> None:

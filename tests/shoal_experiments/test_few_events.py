@@ -327,3 +327,12 @@ def test_group_sequential_plans_of_uneven_rates_have_their_power() -> None:
         assert look is not None
         crossed |= score(x[:, i], 9 * size, y[:, i], size, 0.0, "absolute") > look.bound
     assert 0.78 < crossed.mean() < 0.82
+
+
+@pytest.mark.parametrize("n", [10**9, 10**12, 10**15])
+def test_exact_intervals_end_where_numbers_do(n: int) -> None:
+    """Near -1, the interval's ends are closer than neighbouring numbers."""
+    found = compare(Proportion(1, 1), Proportion(n, 0), effect="relative")
+    assert found.effect == -1 and found.interval is not None
+    low, high = found.interval
+    assert low == -1 and -1 < high < -0.5

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shoal import Assigner, Client, Conflict, Invalid, NotFound
+from shoal import Assigner, Client, Conflict, Forbidden, Invalid, NotFound
 
 numbers = count()
 HALVES = [{"name": "blue", "allocation": 50}, {"name": "green", "allocation": 50}]
@@ -456,17 +456,35 @@ def test_invalid_outcomes_are_rejected_individually(acme: Client, id: str) -> No
         {"unit": "u", "value": "much"},
         7,
         {"unit": "u", "surprise": 1},
+        {"unit": 10001},
+        *({"unit": "u", "value": value} for value in ("1", "1_0", True)),
+        *({"unit": "u", "time": time} for time in (5, 1795907350.5, "5", "1795907350.1", True)),
+        *({"unit": "u", "time": time} for time in ("2026-03-02", "2026-03-02T09:00:00")),
     ]
     answer = acme.experiments.add_outcomes(id=id, body=rows)
-    assert answer["accepted"] == 1 and [r["index"] for r in answer["rejected"]] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-    ]
+    rejected = [r["index"] for r in answer["rejected"]]
+    assert answer["accepted"] == 1 and rejected == list(range(1, len(rows)))
     assert "bought" in answer["rejected"][2]["error"]
+
+
+def test_readers_cannot_expose_others(served: Any, acme: Client, id: str) -> None:
+    started(acme, id, design())
+    with Client(served.address, served.keys["acme"]["reader"]) as reader:
+        for expose in (None, True):
+            asked = {} if expose is None else {"expose": expose}
+            with pytest.raises(Forbidden):
+                reader.experiments.assignment(id=id, unit="somebody", **asked)
+        seen = reader.experiments.assignment(id=id, unit="somebody", expose=False)
+    assert seen["variant"] in ("blue", "green")
+    assert set(acme.experiments.results(id=id)["health"]["units"].values()) == {0}
+
+
+def test_an_override_is_a_reason_in_words(acme: Client, id: str) -> None:
+    started(acme, id, design())
+    for override in ("", " ", "\u200b", "\u2060\u00ad", "...", "\u2800"):
+        with pytest.raises(Conflict, match="needs an `override` with the reason"):
+            acme.experiments.promote(id=id, variant="green", override=override)
+    assert acme.experiments.get(id=id)["status"] == "running"
 
 
 def test_a_parameter_is_varied_exposed_and_promoted(served: Any, acme: Client, id: str) -> None:
