@@ -38,9 +38,14 @@ async def _draw_list(page: PageContext) -> None:
             button.on_click(lambda: ui.navigate.to("/experiments?new=yes"))
             button.props("unelevated").mark("new")
     column = ui.column().classes("w-full")
+    drawn: Any = None
 
     async def draw_cards() -> None:
+        nonlocal drawn
         found = await page.client.experiments.list_experiments(limit=1000)
+        if found == drawn:  # drawn again, a link would lose the focus
+            return
+        drawn = found
         column.clear()
         with column:
             if not found["experiments"]:
