@@ -329,6 +329,15 @@ class FirstLook(Body):
     verdict: Verdict
 
 
+class RampStep(Body):
+    """The units first exposed in a step, and their values by metric and arm."""
+
+    percent: float
+    since: AwareDatetime
+    units: dict[str, int]
+    values: dict[str, dict[str, float | None]]
+
+
 @with_config(ConfigDict(extra="forbid"))
 class Results(TypedDict):
     """Health, and what the registered plan allows to be shown: null until then."""
@@ -346,3 +355,4 @@ class Results(TypedDict):
     verdict: Verdict
     looks: NotRequired[list[Look]]
     first_look: NotRequired[FirstLook]
+    ramp: NotRequired[list[RampStep]]

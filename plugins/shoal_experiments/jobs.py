@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from shoal import JobContext, ShoalError
 
-from . import observations, promotion, reporting
+from . import observations, promotion, ramps
 from .aggregation import ExposedUnits
 from .control_values import record_changes
 from .repository import Repository
@@ -91,7 +91,7 @@ async def advance_ramps(job: JobContext) -> dict[str, Any]:
             now = datetime.now(UTC)
             name = f"{ctx.tenant}/{document.id}"
             try:
-                harm = await reporting.harm_of_ramp(ctx, document, now)
+                harm = await ramps.harm_of_ramp(ctx, document, now)
                 after = await promotion.advance_ramp(ctx, document, harm, now)
                 changes[name] = after.history[-1].what
             except Exception as error:  # one ramp's error must not leave the others unchecked

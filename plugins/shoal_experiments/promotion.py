@@ -1,7 +1,8 @@
 """Promotion: a variant's parameters become the tenant's own, at once or over a ramp.
 
-A ramp assigns the winner to a growing share of the units, as an experiment of its own
-against the control, and is rolled back when a guardrail shows harm.
+A ramp assigns the winner to a growing share of the units that do not have it, as an
+experiment of its own against the control, and is rolled back when a guardrail shows
+harm.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ async def promote(
         verdict: The verdict of the current report, if there is one.
         override: Why to promote it although the verdict is not to ship it.
         days: How long the ramp takes.
-        steps: The ramp's steps, as increasing percentages of the units; None promotes
-            at once.
+        steps: The ramp's steps, as increasing percentages of the units that the
+            experiment did not give the winner, who keep it; None promotes at once.
 
     Raises:
         Conflict: It is not running or stopped, or the verdict is against it and there
@@ -62,7 +63,7 @@ async def promote(
             f"{note}, over {days:g} days",
             status="promoting",
             stopped_at=stopped,
-            ramp=Ramp(variant=winner, steps=steps, days=days, started_at=now),
+            ramp=Ramp(variant=winner, steps=steps, days=days, started_at=now, reached={0: now}),
         )
         record = ramp_record(after)
         await apply_transition(
@@ -178,9 +179,13 @@ def ramp_design(document: Document) -> Design:
 
 
 def ramp_record(document: Document) -> ExperimentRecord:
-    assert document.ramp is not None
-    start = document.ramp.started_at
-    return ramp_design(document).record(ramp_id(document.id), status="running", started_at=start)
+    """What the router is told of the ramp: who has the winner keeps it."""
+    ramp = document.ramp
+    assert ramp is not None
+    record = ramp_design(document).record(
+        ramp_id(document.id), status="running", started_at=ramp.started_at
+    )
+    return record.keeping(ramp.variant, document.record())
 
 
 async def _assign_ramp(ctx: TenantContext, document: Document) -> None:
@@ -231,7 +236,9 @@ async def advance_ramp(
     if step == ramp.step:
         return document
     after = document.with_change(
-        "ramp", f"ramp at {ramp.steps[step]:g} percent", ramp=ramp.model_copy(update={"step": step})
+        "ramp",
+        f"ramp at {ramp.steps[step]:g} percent",
+        ramp=ramp.model_copy(update={"step": step, "reached": {**ramp.reached, step: now}}),
     )
     return await apply_transition(repository, document, after, lambda: _assign_ramp(ctx, after))
 

@@ -26,7 +26,7 @@ from .looks import Look, next_look
 from .metric_data import MetricData, service_levels, summarize
 from .mismatch import THRESHOLD, sample_ratio_p_value
 from .observations import Observed, Runner, Scope, observe, run_sequentially
-from .promotion import ramp_design, ramp_id
+from .ramps import ramp_steps
 from .repository import Document, Plan, Repository, TakenLook
 from .verdict import Verdict, decide, pending_verdict
 
@@ -70,9 +70,12 @@ async def report(
     now = now or datetime.now(UTC)
     document = await record_changes(ctx, document)
     observed = await observe(Scope.of(document, ctx.stores, ctx.tenant), now, run)
+    ramp = await ramp_steps(ctx, document, now) if document.ramp else None
     repository = Repository(ctx.stores)
     while True:
         found, look = await anyio.to_thread.run_sync(assess, document, observed, now)
+        if ramp is not None:
+            found["ramp"] = ramp
         if look is None:
             return found
         after = document.model_copy(update={"looks": [*document.looks, look]})
@@ -444,25 +447,3 @@ def _effects(document: Document, data: MetricData) -> dict[str, Mapping[str, Any
     return {
         arm: {"effect": row["effect"], "interval": row["interval"]} for arm, row in rows.items()
     }
-
-
-async def harm_of_ramp(ctx: TenantContext, document: Document, now: datetime) -> str:
-    """Why a ramp must be rolled back, as a sentence; empty when it need not be.
-
-    It is a sequential test, which may be made at any time.
-    """
-    assert document.ramp is not None
-    design, id = ramp_design(document), ramp_id(document.id)
-    scope = Scope(ctx.stores, ctx.tenant, id, design, document.ramp.started_at, None)
-    observed = await observe(scope, now)
-    planned = document.plan.per_arm if document.plan else 1000
-    days = list(observed.outcomes.values())
-    for guardrail in design.guardrails:
-        data = summarize(design, guardrail, observed.exposed, days, (), int(now.timestamp() * 1e6))
-        for arm, row in check_for_harm(design, guardrail, data, planned).items():
-            if row["harm_shown"]:
-                return (
-                    f"{arm} harms guardrail {guardrail.name} beyond its margin, "
-                    "as the sequential test shows"
-                )
-    return ""

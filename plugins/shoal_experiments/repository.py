@@ -65,13 +65,17 @@ class TakenLook(_Stored):
 
 
 class Ramp(_Stored):
-    """A promotion in steps: growing percentages of the units, over some days."""
+    """A promotion in steps: growing percentages of the units, over some days.
+
+    `reached` says when each step began, by its index. A step may be skipped.
+    """
 
     variant: str
     steps: list[float]
     days: float
     started_at: AwareDatetime
     step: int = 0
+    reached: dict[int, AwareDatetime] = {}
     state: Literal["running", "done", "rolled back"] = "running"
     reason: str = ""
 

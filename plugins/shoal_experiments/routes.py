@@ -64,7 +64,7 @@ class Reason(_Body):
 class Promotion(_Body):
     """At once without `days`; else over `days`, in `steps` of equal length.
 
-    `steps` are percentages of the units.
+    `steps` are percentages of the units that do not have the winner yet.
     """
 
     variant: Name | None = None

@@ -21,7 +21,15 @@ from shoal import (
 )
 from shoal.router.metering import BOUNDS, metric_events
 from shoal.testing import wait_until
-from shoal_experiments import collisions, cuped, lifecycle, promotion, reporting, transitions
+from shoal_experiments import (
+    collisions,
+    cuped,
+    lifecycle,
+    promotion,
+    ramps,
+    reporting,
+    transitions,
+)
 from shoal_experiments.repository import Document
 from shoal_experiments.summaries import Mean, Pair, Proportion
 
@@ -459,6 +467,32 @@ def test_the_job_moves_a_ramp_until_it_is_complete(lab: Lab) -> None:
     assert lab.client.platform.get_parameters(capability="warmth")["own"] == {}
 
 
+def test_each_step_of_a_ramp_has_its_own_numbers(lab: Lab) -> None:
+    ramping(lab, guardrails=REFUNDS)
+    lab.change("w", lambda d: {"ramp": moved(d, {0: 1.0, 2: 0.5})})
+    early = [(f"{arm}{i}", arm, 0.9) for arm in ("cool", "warm") for i in range(2)]
+    late = [("late1", "warm", 0.4), ("cool0", "cool", 0.3)]
+    lab.log(*(lab.exposure("w~ramp", *exposure) for exposure in early + late))
+    lab.log(*(lab.event("buy", unit, 0.2) for unit in ("cool0", "warm0", "warm1", "late1")))
+    lab.log(lab.event("refund", "cool1", 0.2))
+    first, second = lab.client.experiments.results(id="w")["ramp"]
+    assert (first["percent"], second["percent"]) == (10, 100)
+    assert (first["units"], second["units"]) == ({"cool": 2, "warm": 2}, {"cool": 0, "warm": 1})
+    assert first["values"] == {
+        "buys": {"cool": 0.5, "warm": 1.0},
+        "refunds": {"cool": 0.5, "warm": 0.0},
+    }
+    assert second["values"]["buys"] == {"cool": None, "warm": 1.0}
+
+
+def moved(document: Document, reached: dict[int, float]) -> Any:
+    """The ramp as if its steps had begun so many days ago."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    times = {step: midnight - timedelta(days=days) for step, days in reached.items()}
+    assert document.ramp is not None
+    return document.ramp.model_copy(update={"started_at": times[0], "reached": times})
+
+
 REFUNDS = [
     {
         "name": "refunds",
@@ -587,14 +621,14 @@ def test_the_error_of_one_ramp_does_not_stop_others(
             "created_at": d.created_at - timedelta(days=1),
         },
     )
-    healthy = reporting.harm_of_ramp
+    healthy = ramps.harm_of_ramp
 
     async def look(ctx: TenantContext, document: Document, now: datetime) -> str:
         if document.id == "p":
             raise Unavailable("the lake is unavailable")
         return await healthy(ctx, document, now)
 
-    monkeypatch.setattr(reporting, "harm_of_ramp", look)
+    monkeypatch.setattr(ramps, "harm_of_ramp", look)
     done = lab.app.job("experiments.ramps", tenant=lab.name)[0]["ramps"]
     assert done == {
         f"{lab.name}/p": "not checked: the lake is unavailable",

@@ -36,7 +36,7 @@ def test_the_error_of_one_experiment_does_not_stop_jobs(monkeypatch: pytest.Monk
     monkeypatch.setattr(jobs.Repository, "all", all_of)
     monkeypatch.setattr(jobs.observations.Scope, "of", lambda document, stores, tenant: tenant)
     monkeypatch.setattr(jobs.observations, "observe", fail_for_acme)
-    monkeypatch.setattr(jobs.reporting, "harm_of_ramp", fail_for_acme)
+    monkeypatch.setattr(jobs.ramps, "harm_of_ramp", fail_for_acme)
     monkeypatch.setattr(jobs.promotion, "advance_ramp", advance)
     monkeypatch.setattr(jobs, "record_changes", advance)
     job: Any = SimpleNamespace(

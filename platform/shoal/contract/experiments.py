@@ -66,6 +66,22 @@ class Condition(_Frozen):
     values: tuple[Text, ...] = Field(min_length=1, max_length=MAX_ATTRIBUTE_VALUES)
 
 
+class Kept(_Frozen):
+    """Units that have a variant because an earlier experiment gave it to them.
+
+    They are those that take part in the earlier one by its traffic, layer and holdout,
+    and are in its variant's buckets.
+    """
+
+    variant: Name
+    experiment: Name
+    buckets: tuple[Integer, Integer]
+    traffic: Percent = 100.0
+    layer: Name | None = None
+    layer_range: tuple[Integer, Integer] | None = None
+    holdout: Holdout | None = None
+
+
 class ExperimentRecord(_Frozen):
     """The part of an experiment that decides assignments.
 
@@ -86,6 +102,7 @@ class ExperimentRecord(_Frozen):
     """The layer's buckets that belong to this experiment: first, and last plus one."""
     holdout: Holdout | None = None
     targeting: tuple[Condition, ...] = Field(default=(), max_length=MAX_CONDITIONS)
+    kept: Kept | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,6 +113,8 @@ class ExperimentRecord(_Frozen):
         total = sum(variant.allocation for variant in self.variants)
         if abs(total - 100) > 1e-6:
             raise ValueError(f"the variants' allocations must sum to 100 percent, not {total:g}")
+        if self.kept is not None and self.kept.variant not in {v.name for v in self.variants}:
+            raise ValueError(f"kept.variant {self.kept.variant!r} is not among the variants")
         if (self.layer is None) != (self.layer_range is None):
             raise ValueError("layer and layer_range go together")
         if (
@@ -106,6 +125,21 @@ class ExperimentRecord(_Frozen):
                 f"layer_range must satisfy 0 <= start < end <= {BUCKETS}, not {self.layer_range}"
             )
         return self
+
+    def keeping(self, variant: str, earlier: ExperimentRecord) -> Self:
+        """This record, where units keep a variant that `earlier` gave them."""
+        index = [v.name for v in earlier.variants].index(variant)
+        low, high = earlier.edges()[index : index + 2]
+        kept = Kept(
+            variant=variant,
+            experiment=earlier.id,
+            buckets=(low, high),
+            traffic=earlier.traffic,
+            layer=earlier.layer,
+            layer_range=earlier.layer_range,
+            holdout=earlier.holdout,
+        )
+        return self.model_copy(update={"kept": kept})
 
     def shares(self) -> dict[str, float]:
         """The exact share of units of each variant, in [0, 1].

@@ -9,6 +9,8 @@ Each hash is 32-bit x86 MurmurHash3 with seed 0, unsigned, of UTF-8 text, modulo
 
 Each has its own salt, so the answers are independent: more traffic lets new units in
 and moves none. An experiment's id contains no "/", so the keys never collide.
+
+`kept` goes first: units of a variant of an earlier experiment, by that one's hashes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 from mmh3 import hash as murmur3
 
-from shoal.contract.experiments import BUCKETS, Condition, ExperimentRecord, Unit
+from shoal.contract.experiments import BUCKETS, Condition, ExperimentRecord, Kept, Unit
 
 Attributes = Mapping[str, str | Iterable[str] | None]
 
@@ -60,6 +62,8 @@ class Assigner:
     """Of length 10,000."""
     _ranges: tuple[tuple[str, int, int], ...]
     """(prefix, low, high): a unit takes part if low <= bucket < high for each."""
+    _kept: tuple[Assignment, tuple[tuple[str, int, int], ...]] | None = None
+    """What the units get that keep a variant, and the ranges that they are in."""
 
     @classmethod
     def compile(cls, record: ExperimentRecord | Mapping[str, Any]) -> Assigner:
@@ -74,25 +78,29 @@ class Assigner:
         if not isinstance(record, ExperimentRecord):
             record = ExperimentRecord.model_validate(record)
         edges = record.edges()
+        assignments = {
+            v.name: Assignment(record.id, v.name, record.unit, v.parameters, record.started_at)
+            for v in record.variants
+        }
         by_bucket: list[Assignment] = []
-        for i, variant in enumerate(record.variants):
-            assignment = Assignment(
-                record.id, variant.name, record.unit, variant.parameters, record.started_at
-            )
+        for i, assignment in enumerate(assignments.values()):
             by_bucket += [assignment] * (edges[i + 1] - edges[i])
-        ranges = []
-        if record.layer_range is not None:
-            ranges.append((f"layer/{record.layer}:", *record.layer_range))
-        if record.holdout is not None and record.holdout.percent > 0:
-            ranges.append(
-                (f"holdout/{record.holdout.name}:", _below(record.holdout.percent), BUCKETS)
-            )
-        if record.traffic < 100:
-            ranges.append((f"inclusion/{record.id}:", 0, _below(record.traffic)))
-        return cls(record, f"{record.id}:", tuple(by_bucket), tuple(ranges))
+        kept = None
+        if record.kept is not None:
+            own = (f"{record.kept.experiment}:", *record.kept.buckets)
+            ranges = (own, *_ranges(record.kept, record.kept.experiment))
+            kept = assignments[record.kept.variant], ranges
+        return cls(record, f"{record.id}:", tuple(by_bucket), _ranges(record, record.id), kept)
 
     def place(self, unit_id: str) -> Assignment | None:
         """The unit's assignment, or None if it takes no part; ignores `targeting`."""
+        if self._kept is not None:
+            assignment, ranges = self._kept
+            if all(
+                low <= murmur3(prefix + unit_id, 0, False) % BUCKETS < high
+                for prefix, low, high in ranges
+            ):
+                return assignment
         for prefix, low, high in self._ranges:
             if not low <= murmur3(prefix + unit_id, 0, False) % BUCKETS < high:
                 return None
@@ -106,7 +114,7 @@ class Assigner:
     def assign_many(self, unit_ids: Iterable[str]) -> list[str | None]:
         """The variants of many units, in order."""
         by_bucket, prefix = self._by_bucket, self._prefix
-        if self._ranges:
+        if self._ranges or self._kept:
             return [self.assign(unit_id) for unit_id in unit_ids]
         return [
             by_bucket[murmur3(prefix + unit_id, 0, False) % BUCKETS].variant for unit_id in unit_ids
@@ -115,6 +123,18 @@ class Assigner:
     def targets(self, attributes: Attributes) -> bool:
         """Whether a caller with these attributes meets all targeting conditions."""
         return all(_meets(condition, attributes) for condition in self.record.targeting)
+
+
+def _ranges(record: ExperimentRecord | Kept, id: str) -> tuple[tuple[str, int, int], ...]:
+    """(prefix, low, high) by layer, holdout and traffic."""
+    ranges = []
+    if record.layer_range is not None:
+        ranges.append((f"layer/{record.layer}:", *record.layer_range))
+    if record.holdout is not None and record.holdout.percent > 0:
+        ranges.append((f"holdout/{record.holdout.name}:", _below(record.holdout.percent), BUCKETS))
+    if record.traffic < 100:
+        ranges.append((f"inclusion/{id}:", 0, _below(record.traffic)))
+    return tuple(ranges)
 
 
 def _meets(condition: Condition, attributes: Attributes) -> bool:

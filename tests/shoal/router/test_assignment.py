@@ -259,3 +259,32 @@ def test_bucket_ranges_equal_growthbooks(shared: Path) -> None:
         assert edges == [0] + [round(high * 10_000) for _, high in ranges]
         checked += 1
     assert checked >= 3
+
+
+@given(
+    st.sampled_from(["control", "treatment"]),
+    st.sampled_from([0, 10, 100]),
+    st.fixed_dictionaries(
+        {
+            "traffic": st.sampled_from([7, 100]),
+            "layer": st.sampled_from([None, "l"]),
+            "holdout": st.sampled_from([None, {"name": "h", "percent": 30}]),
+        }
+    ),
+)
+def test_kept_units_keep_and_others_follow_the_record(
+    variant: str, percent: float, fields: dict[str, object]
+) -> None:
+    layer_range = (2000, 7000) if fields["layer"] else None
+    earlier = experiment("old", layer_range=layer_range, **fields)
+    arms = [
+        {"name": "treatment", "allocation": percent},
+        {"name": "control", "allocation": 100 - percent},
+    ]
+    later = experiment("new", variants=arms)
+    before, alone = (Assigner.compile(r) for r in (earlier, later))
+    kept = Assigner.compile(later.keeping(variant, earlier))
+    expected = [
+        variant if before.assign(unit) == variant else alone.assign(unit) for unit in UNITS[:500]
+    ]
+    assert kept.assign_many(UNITS[:500]) == expected == [kept.assign(u) for u in UNITS[:500]]
