@@ -65,6 +65,8 @@ def _units_per_arm(design: Design, baseline: float | None, variance: float | Non
     if design.effect == "relative" and baseline is not None and baseline <= 0:
         fault = {"location": "effect", "message": f"the primary metric's baseline is {baseline:g}"}
         raise Invalid("a relative effect needs a baseline above zero", errors=[fault])
+    if baseline is not None and design.primary.binary:
+        _check_rates(design, baseline)
     try:
         per_arm = design.minimum_sample_size or required_units(design, baseline, variance)
     except ValueError as error:
@@ -78,6 +80,19 @@ def _units_per_arm(design: Design, baseline: float | None, variance: float | Non
             errors=[{"location": "minimum_effect", "message": f"{per_arm} units per arm"}],
         )
     return per_arm
+
+
+def _check_rates(design: Design, baseline: float) -> None:
+    """Refuse a baseline that is no share of the units, or an effect beyond 0 or 1."""
+    effect = design.minimum_effect or 0
+    reached = baseline + effect * (baseline if design.effect == "relative" else 1)
+    for field, rate in (("baseline", baseline), ("minimum_effect", reached)):
+        if not -1e-12 <= rate <= 1 + 1e-12:
+            raise Invalid.at(
+                field,
+                f"the primary metric is a share of the units, from 0 to 1 (5 percent are 0.05), "
+                f"but this makes it {rate:g}",
+            )
 
 
 def _location(error: ValueError) -> str:

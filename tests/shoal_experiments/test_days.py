@@ -256,6 +256,9 @@ def test_each_metric_has_its_own_past_to_the_minute(lab: Lab) -> None:
     [
         ({"baseline": 1.5, "minimum_effect": 0.1}, "baseline"),
         ({"baseline": 0.95, "minimum_effect": 0.1}, "minimum_effect"),
+        ({"baseline": -0.5, "minimum_sample_size": 9}, "baseline"),
+        ({"baseline": 0.5, "minimum_effect": 0.9, "minimum_sample_size": 9}, "minimum_effect"),
+        ({"baseline": 0.5, "minimum_effect": 1.1, "effect": "relative"}, "minimum_effect"),
     ],
 )
 def test_an_impossible_sample_names_the_field_at_fault(

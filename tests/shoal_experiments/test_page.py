@@ -41,7 +41,7 @@ def test_an_experiment_runs_from_draft_to_decision(served: Any, page: Any, tmp_p
     page.get_by_label("Minimum effect").fill("0.3")
     expect(page.get_by_text("units per arm")).to_contain_text("32 units per arm")
     page.get_by_label("Minimum effect").fill("0.95")
-    expect(page.get_by_text("No sample size yet")).to_contain_text("must be from 0 to 1")
+    expect(page.get_by_text("No sample size yet")).to_contain_text("between 0 and 1")
     page.get_by_label("Minimum effect").fill("0.3")
     page.get_by_label("Units per day").fill("10")
     expect(page.get_by_text("units per arm")).to_contain_text("At 10 units per day: 7 days.")
