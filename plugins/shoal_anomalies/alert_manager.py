@@ -53,7 +53,9 @@ class AlertManager:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """The newest by rule and series."""
-    _groups: dict[str, Alert] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _groups: dict[str, list[Alert]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         members = [(a, member) for a in self.alerts.values() for member in a.members]
@@ -99,7 +101,7 @@ class AlertManager:
                 member.priority, member.limit = rule.priority, rule.limit
                 member.others = _other_values(rule, observation)
                 if change == "cleared":
-                    member.cleared = time
+                    member.recover(time, observation.value)
             if condition.is_idle:
                 del self.conditions[key]
 
@@ -190,7 +192,10 @@ class AlertManager:
                 key = member.rule, member.series
                 if self._members[key][0] is alert:
                     del self._members[key]
-                if self._groups.get(member.group) is alert:
+                self._groups[member.group] = [
+                    other for other in self._groups.get(member.group, ()) if other is not alert
+                ]
+                if not self._groups[member.group]:
                     del self._groups[member.group]
         return old
 
@@ -218,7 +223,9 @@ class AlertManager:
 
     def _index(self, alert: Alert, member: Member) -> None:
         self._members[member.rule, member.series] = alert, member
-        self._groups[member.group] = alert
+        of_group = self._groups.setdefault(member.group, [])
+        if not any(other is alert for other in of_group):
+            of_group.append(alert)
 
     def _active_member(self, rule: str, series: str) -> Member | None:
         found = self._members.get((rule, series))
@@ -235,7 +242,7 @@ class AlertManager:
         for name, rule in rules.items():
             member = self._active_member(name, series)
             if member is not None and member.condition == NO_DATA:
-                member.time, member.value, member.cleared = time, observation.value, time
+                member.recover(time, observation.value)
             if rule.no_data != "keep" and rule.applies_to(observation.metric, observation.labels):
                 if series not in self.rhythms:
                     labels = dict(observation.labels)
@@ -306,9 +313,7 @@ class AlertManager:
         """Add what fired to the alert it belongs to, or to a new one."""
         if self._fire_again(member):
             return
-        alert = self._groups.get(member.group)
-        if alert is None or not alert.active_members:
-            alert = self._find_related(member, correlation)
+        alert = self._find_group(member) or self._find_related(member, correlation)
         if alert is None:
             identity = f"{member.rule}/{member.series}/{member.fired}"
             alert_id = blake2b(identity.encode(), digest_size=8).hexdigest()
@@ -338,6 +343,15 @@ class AlertManager:
         alert.updated = max(alert.updated, member.fired)
         self._index(alert, member)
         return True
+
+    def _find_group(self, member: Member) -> Alert | None:
+        """The newest open alert of a new member's group that did not begin after it."""
+        begun = [
+            alert
+            for alert in self._groups.get(member.group, ())
+            if alert.active_members and alert.opened - member.fired <= JOIN_WITHIN.total_seconds()
+        ]
+        return max(begun, key=lambda alert: alert.opened, default=None)
 
     def _find_related(self, member: Member, correlation: Correlation | None) -> Alert | None:
         """The open alert that a new member is most strongly related to, if any."""

@@ -29,12 +29,12 @@ MAX_ATTEMPTS = 20  # to write while other processes do
 #
 # KEYS  1 alert state (hash), 2 outbox (hash), 3 keys of sent notices (sorted set),
 #       4 anomalies (sorted set), 5 unarchived points (list), 6 series (hash),
-#       7 detector states (hash), 8 alert history (sorted set),
-#       9… the recent points (strings), one per series with new points
+#       7 detector states (hash), 8 alert history (sorted set), 9 readings (hash),
+#       10… the recent points (strings), one per series with new points
 # ARGV  1 the version that was read, 2 the new alerts or "" if unchanged,
 #       then, each list preceded by its length: (notice key, message), (time, anomaly),
-#       point, (series id, series), (series id, state), (time, alert);
-#       then the bytes to append, one per key from 9 on
+#       point, (series id, series), (series id, state), (time, alert),
+#       (series id, readings); then the bytes to append, one per key from 10 on
 # Returns 1, or 0 if the version differs.
 COMMIT = """
 local version = redis.call('hget', KEYS[1], 'version') or '0'
@@ -51,7 +51,8 @@ for i = 1, take() do redis.call('rpush', KEYS[5], take()) end
 for i = 1, take() do local id = take() redis.call('hset', KEYS[6], id, take()) end
 for i = 1, take() do local id = take() redis.call('hset', KEYS[7], id, take()) end
 for i = 1, take() do local time = take() redis.call('zadd', KEYS[8], time, take()) end
-for i = 9, #KEYS do redis.call('append', KEYS[i], take()) end
+for i = 1, take() do local id = take() redis.call('hset', KEYS[9], id, take()) end
+for i = 10, #KEYS do redis.call('append', KEYS[i], take()) end
 return 1
 """
 COMMIT_KEYS = (
@@ -63,6 +64,7 @@ COMMIT_KEYS = (
     keys.SERIES,
     keys.STATES,
     keys.ALERT_HISTORY,
+    keys.READINGS,
 )
 
 
@@ -92,7 +94,7 @@ class BatchWrites:
 
     anomalies: (epoch seconds, JSON).
     unarchived: points for the long-term store.
-    series, states: what to store, by series id.
+    series, states, readings: what to store, by series id.
     recent_points: packed points to append, by series id.
     """
 
@@ -100,6 +102,7 @@ class BatchWrites:
     unarchived: list[bytes] = field(default_factory=list)
     series: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, bytes] = field(default_factory=dict)
+    readings: dict[str, bytes] = field(default_factory=dict)
     recent_points: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -148,6 +151,7 @@ async def commit(
     args += _counted(list(writes.series.items()))
     args += _counted(list(writes.states.items()))
     args += _counted([(alert.opened, orjson.dumps(asdict(alert))) for alert in old_alerts])
+    args += _counted(list(writes.readings.items()))
     args += writes.recent_points.values()
     places = [*COMMIT_KEYS, *map(keys.recent_points, writes.recent_points)]
     return bool(await ctx.stores.online.eval(COMMIT, places, args))

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from .explanation import format_number
 from .points import Labels
 from .rules import Priority
-from .timestamps import to_rfc3339
+from .timestamps import to_datetime, to_rfc3339
 
 State = Literal["open", "acknowledged", "resolved"]
 Reason = Literal["opened", "updated", "worsened", "reopened", "reminder", "escalated", "resolved"]
@@ -53,6 +54,15 @@ class Member:
     def is_active(self) -> bool:
         """Whether it has not cleared."""
         return self.cleared is None
+
+    def recover(self, time: float, value: float) -> None:
+        """Clear by a point, and say so."""
+        self.time, self.value, self.cleared = time, value, time
+        was = "it had no data"
+        if self.first_value is not None:
+            was = f"it was {format_number(self.first_value)}"
+        began = f"{to_datetime(self.fired):%Y-%m-%d %H:%M} UTC"
+        self.sentence = f"{self.metric} is {format_number(value)} again; {was} at {began}."
 
 
 @dataclass(slots=True)

@@ -18,10 +18,10 @@ from .alert_state import AlertState, BatchWrites
 from .explanation import Explanation, explain
 from .multivariate import CombinationForest, Driver, column_name
 from .points import KINDS, Labels, Point, series_id
+from .readings import NO_START
 from .recent_points import pack
 from .rules import MAX_PAUSE, Observation, Rule
 from .series_state import SeriesState
-from .stored_series import StoredSeries
 from .timestamps import to_datetime
 
 SAVE_EVERY = 16  # points of a series between writes of its state; the rest is replayed
@@ -103,34 +103,29 @@ class BatchScorer:
         A point that is not newer than its series is a repetition, a correction or late:
         it is written, but not scored.
         """
-        new_points: list[ScoredPoint] = []
-        latest: dict[str, float] = {}
-        places: dict[str, int] = {}  # of the latest
+        values: dict[PointKey, ScoredPoint] = {}  # the last of a time counts
         for point in sorted(points, key=lambda p: p.time):
             state = self._series.get(point.series)
-            if state is None:
-                continue  # beyond the maximum number of series
-            time, value = point.time.timestamp(), point.value
-            if point.kind == "counter":
-                rate = self._update_rate(state, point)
-                if rate is None:
-                    continue
-                value = rate
-            if time > latest.get(state.id, state.last_time):
-                latest[state.id], places[state.id] = time, len(new_points)
+            if state is not None:  # else beyond the maximum number of series
+                for time, value in self._values(state, point):
+                    values[state.id, time] = state, time, value
+        new_points: list[ScoredPoint] = []
+        for state, time, value in sorted(values.values(), key=lambda found: found[1]):
+            if time > state.last_time:
                 new_points.append((state, time, value))
-            elif time == latest.get(state.id):  # a correction of a point before it
-                new_points[places[state.id]] = (state, time, value)
-            elif not _is_known(state, time, value):
+            elif state.correct(time, value):
                 self._write_point(state, time, value, math.nan)
         return new_points
 
-    def _update_rate(self, state: SeriesState, point: Point) -> float | None:
-        rate = state.update_rate(point)
-        series = StoredSeries.of(point)
-        series.last_reading = state.last_reading
-        self._writes.series[state.id] = series.to_bytes()
-        return rate
+    def _values(self, state: SeriesState, point: Point) -> list[tuple[float, float]]:
+        """What a point says of its series: times and values, or rates of a counter."""
+        time = point.time.timestamp()
+        if point.kind == "gauge":
+            return [(time, point.value)]
+        start = point.start.timestamp() if point.start else NO_START
+        rates = state.readings.add(time, point.value, start)
+        self._writes.readings[state.id] = state.readings.to_bytes()
+        return rates
 
     def _write_point(self, state: SeriesState, time: float, value: float, score: float) -> None:
         record = pack(time, value, score)
@@ -186,7 +181,7 @@ class BatchScorer:
             if metric in row:
                 continue
             other = self._find_column(metric, labels)
-            index = _index_of(other, time) if other else None
+            index = other.index_of(time) if other else None
             if other is None or index is None:
                 return False
             row[metric] = other.id, float(other.detector.values[index])
@@ -279,7 +274,7 @@ class BatchScorer:
             value=value,
             time=time,
             verdict=state.verdict,
-            band=state.band(time) or state.usual_range(),
+            band=state.expected_range(time),
             z=state.z(),
             since=state.unusual_since,
             with_it=sorted(together - {state.metric}),
@@ -347,16 +342,3 @@ def _correlation(a: SeriesState, b: SeriesState) -> float | None:
     if x.std() < 1e-12 * (1 + abs(x).max()) or y.std() < 1e-12 * (1 + abs(y).max()):
         return None
     return float(np.corrcoef(x, y)[0, 1])
-
-
-def _index_of(state: SeriesState, time: float) -> int | None:
-    """The index of the point at this time; None if there is none."""
-    times = state.detector.times
-    index = int(np.searchsorted(times, time))
-    return index if index < len(times) and times[index] == time else None
-
-
-def _is_known(state: SeriesState, time: float, value: float) -> bool:
-    """Whether this very point was scored before."""
-    index = _index_of(state, time)
-    return index is not None and bool(state.detector.values[index] == value)

@@ -41,8 +41,8 @@ class Explanation:
 
     methods: those that found it.
     signals: surprisal of each signal, in nats.
-    expected, lower, upper: in the metric's unit, by the fitted season, else by the
-        values before; None without either.
+    expected, lower, upper: in the metric's unit, by the fitted season, else by the same
+        time of the days before, or the values before; None without any.
     z: robust z-score against the values before.
     one_in: such a point is expected once in so many points.
     since: epoch seconds when the series left its usual range.

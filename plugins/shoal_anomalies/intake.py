@@ -36,6 +36,7 @@ POINT_SCHEMA = {
             "additionalProperties": {"type": "string", "maxLength": MAX_NAME_LENGTH},
         },
         "kind": {"enum": ["gauge", "counter"]},
+        "start": {"type": "string", "format": "date-time"},
     },
 }
 
@@ -95,6 +96,8 @@ def point_event(point: Point) -> Event:
         "labels": dict(point.labels),
         "kind": point.kind,
     }
+    if point.start is not None:
+        data["start"] = point.start.isoformat()
     return Event(
         id=f"{point.series}/{point.time.isoformat()}/{point.value!r}",
         source="shoal/anomalies",

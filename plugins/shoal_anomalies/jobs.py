@@ -226,7 +226,7 @@ async def delete_expired(ctx: TenantContext) -> None:
         for name, packed in zip(part, await pipe.execute(), strict=True):
             records = recent_points.unpack(packed)
             if len(records) and records["time"].max() < limit.timestamp():
-                for place in (keys.SERIES, keys.STATES, keys.SEASONS):
+                for place in (keys.SERIES, keys.READINGS, keys.STATES, keys.SEASONS):
                     pipe.hdel(place, name)
                 pipe.unlink(keys.recent_points(name))
             elif len(records) > recent_points.MAX_LENGTH:

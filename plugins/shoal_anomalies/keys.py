@@ -10,6 +10,7 @@ def key(*parts: str) -> tuple[str, ...]:
 
 
 SERIES = key("series")  # hash: series id → metric, labels, kind (JSON)
+READINGS = key("readings")  # hash: series id → a counter's last readings (packed)
 STATES = key("states")  # hash: series id → state of its detector (compressed JSON)
 SEASONS = key("seasons")  # hash: series id → fitted season (JSON)
 FORESTS = key("forests")  # hash: group of series → fitted forest (NumPy archive)

@@ -160,7 +160,10 @@ def _counted(point: Any, value: float, temporality: int) -> dict[str, Any]:
     """A count so far is a counter's reading; one of an interval becomes its rate."""
     if temporality == DELTA:
         return {"kind": "gauge", "value": _rate(point, value)}
-    return {"kind": "counter", "value": value}
+    counted = {"kind": "counter", "value": value}
+    if 0 < point.start_time_unix_nano < point.time_unix_nano:  # else it is unknown
+        counted["start"] = time_from_epoch(point.start_time_unix_nano, 1_000_000_000)
+    return counted
 
 
 def _rate(point: Any, value: float) -> float:

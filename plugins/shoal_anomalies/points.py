@@ -38,6 +38,7 @@ class Point:
 
     kind: the value of a gauge is scored as it is. A counter only grows (and may restart
         at 0), and its rate per second is scored.
+    start: when a counter began to count from 0; None if that is unknown.
     """
 
     metric: str
@@ -45,6 +46,7 @@ class Point:
     value: float
     labels: Labels = field(default_factory=dict)
     kind: Kind = "gauge"
+    start: datetime | None = None
 
     @property
     def series(self) -> str:
@@ -66,8 +68,8 @@ def parse_point(record: Any, now: datetime | None = None) -> Point:
     """Read a point.
 
     Args:
-        record: `{metric, value, time?, labels?, kind?}`, with the time as RFC 3339 text
-            or `datetime`; None for `now`.
+        record: `{metric, value, time?, labels?, kind?, start?}`, with times as RFC 3339
+            text or `datetime`; no time is `now`.
         now: The current time.
 
     Raises:
@@ -76,22 +78,22 @@ def parse_point(record: Any, now: datetime | None = None) -> Point:
     if not isinstance(record, Mapping):
         raise InvalidPoint("", "a point is an object with metric, time and value")
     now = now or datetime.now(UTC)
-    unknown = sorted(set(record) - {"metric", "time", "value", "labels", "kind"})
+    unknown = sorted(set(record) - {"metric", "time", "value", "labels", "kind", "start"})
     if unknown:
         raise InvalidPoint(
-            unknown[0], "unknown field; a point has metric, time, value, labels and kind"
+            unknown[0], "unknown field; a point has metric, time, value, labels, kind and start"
         )
     metric = _name("metric", record.get("metric"))
     kind = record.get("kind", "gauge")
     if kind not in ("gauge", "counter"):
         raise InvalidPoint("kind", "must be gauge or counter")
-    return Point(
-        metric,
-        _time(record.get("time"), now),
-        _value(record.get("value")),
-        _labels(record.get("labels")),
-        kind,
-    )
+    time, start = _time(record.get("time"), now), None
+    if record.get("start") is not None:
+        start = _utc("start", record["start"])
+        if kind != "counter" or start > time:
+            raise InvalidPoint("start", "is of a counter, and not after the point's time")
+    value, labels = _value(record.get("value")), _labels(record.get("labels"))
+    return Point(metric, time, value, labels, kind, start)
 
 
 def time_from_epoch(units: int, per_second: float) -> datetime:
@@ -143,22 +145,26 @@ def _labels(labels: Any) -> dict[str, str]:
 def _time(time: Any, now: datetime) -> datetime:
     if time is None:
         return now
-    if isinstance(time, str):
-        try:
-            time = datetime.fromisoformat(time)
-        except ValueError as error:
-            raise InvalidPoint("time", _TIME_FORMAT) from error
-    if not isinstance(time, datetime):
-        raise InvalidPoint("time", _TIME_FORMAT)
-    if time.tzinfo is None:
-        raise InvalidPoint("time", "has no UTC offset, such as Z or +01:00")
-    try:
-        utc = time.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidPoint("time", "is out of range") from error
+    utc = _utc("time", time)
     if utc > now + MAX_CLOCK_SKEW:
         minutes = MAX_CLOCK_SKEW.seconds // 60
         raise InvalidPoint("time", f"is more than {minutes} minutes in the future")
     if utc < now - RETENTION:
         raise InvalidPoint("time", f"is older than {RETENTION.days} days, the retention of series")
     return utc
+
+
+def _utc(location: str, time: Any) -> datetime:
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise InvalidPoint(location, _TIME_FORMAT) from error
+    if not isinstance(time, datetime):
+        raise InvalidPoint(location, _TIME_FORMAT)
+    if time.tzinfo is None:
+        raise InvalidPoint(location, "has no UTC offset, such as Z or +01:00")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidPoint(location, "is out of range") from error

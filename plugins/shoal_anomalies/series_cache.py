@@ -114,12 +114,14 @@ async def _read_series(
     settings = ctx.parameters(AnomalyParameters).settings()
     pipe = ctx.stores.online.pipeline()
     names = list(infos)
-    pipe.hmget(keys.STATES, names).hmget(keys.SEASONS, names).hlen(keys.SERIES)
+    pipe.hmget(keys.STATES, names).hmget(keys.READINGS, names).hmget(keys.SEASONS, names)
+    pipe.hlen(keys.SERIES)
     for name in names:
         pipe.get(keys.recent_points(name))
-    states, seasons, count, *points = await pipe.execute()
+    states, readings, seasons, count, *points = await pipe.execute()
     found = {}
-    for name, state, season, packed in zip(names, states, seasons, points, strict=True):
+    stored = zip(names, states, readings, seasons, points, strict=True)
+    for name, state, read, season, packed in stored:
         info = load_series(name, infos[name])
         if info is None:
             point = wanted[name]
@@ -135,7 +137,7 @@ async def _read_series(
             info = StoredSeries.of(point)
             writes.series[name] = info.to_bytes()
         found[name] = await asyncio.to_thread(
-            restore_series, name, info, state, packed, settings, load_season(name, season)
+            restore_series, name, info, state, packed, read, settings, load_season(name, season)
         )
     return found
 

@@ -1,5 +1,6 @@
 """Operations on metrics and series: points in, series out."""
 
+import asyncio
 import math
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,12 +18,15 @@ from .influx_routes import TimestampUnit
 from .intake import JSON, MAX_POINTS, POINT_SCHEMA, append_points, read_points
 from .recent_points import SeriesPoints
 from .route_arguments import From, Metric, To, time_range
+from .seasonal_model import SeasonalModel
 from .storage import open_archive
 from .stored_models import load_season
 from .stored_series import StoredSeries, load_all_series, load_series
 from .timestamps import to_rfc3339
+from .usual_range import usual_ranges
 
 MAX_SHOWN = 10_000  # points
+BEFORE = timedelta(days=7)  # what is shown, for what to expect of it
 METRICS_BODY = rows_body(POINT_SCHEMA, MAX_POINTS, "text/plain")
 
 LABELS = {
@@ -84,20 +88,23 @@ async def get_series(
 ) -> dict[str, Any]:
     """One series: times, values, the expected band, and scores.
 
-    From `from` (default: a day ago) to `to` (exclusive, default: now). A number that is
+    From `from` (default: a day ago) to `to` (exclusive, default: now). Without a fitted
+    season, the band is from the days or the points before each point. A number that is
     unknown is null. If a metric has several series, `label.<name>=<value>` selects one.
     """
     low, high = time_range(start, end, timedelta(days=1))
     labels = {k[6:]: v for k, v in request.query_params.multi_items() if k.startswith("label.")}
     name, info = await find_series(ctx, metric, series, labels)
-    points = await _read_points(ctx, name, low, high)
+    season = load_season(name, await ctx.stores.online.hget(keys.SEASONS, name))
+    before = 0.0 if season else BEFORE.total_seconds()
+    known = await _read_points(ctx, name, low - before, high)
+    points = known.between(low, high)
     if len(points) > MAX_SHOWN:
         raise Invalid(
             f"{len(points)} points; at most {MAX_SHOWN} at once: choose a shorter time range"
         )
-    season = load_season(name, await ctx.stores.online.hget(keys.SEASONS, name))
-    band = season.band(points.times) if season and len(points) else None
-    expected, lower, upper = map(finite_or_null, band) if band else [[None] * len(points)] * 3
+    band = await asyncio.to_thread(_expected, season, known, len(known) - len(points))
+    expected, lower, upper = map(finite_or_null, band)
     return {
         "series": name,
         **info.public(),
@@ -108,6 +115,15 @@ async def get_series(
         "lower": lower,
         "upper": upper,
     }
+
+
+def _expected(season: SeasonalModel | None, known: SeriesPoints, first: int) -> NDArray[np.float64]:
+    """Rows: the expected values, the lower and the upper ends, from a point on."""
+    usual = usual_ranges(known.times, known.values, first)
+    if season is None or first == len(known):
+        return usual
+    band = np.stack(season.band(known.times[first:]))
+    return np.where(np.isfinite(band[0]), band, usual)
 
 
 async def _read_points(ctx: TenantContext, name: str, start: float, end: float) -> SeriesPoints:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from . import recent_points
 from .alarm_policy import CALM, DEFAULT_THRESHOLD, DetectorSettings
 from .detector import HISTORY, Detector, Verdict
-from .points import Kind, Labels, Point
+from .points import Kind, Labels
+from .readings import CounterReadings
 from .seasonal_model import SeasonalModel
 from .statistical import RollingZScore
 from .stored_series import StoredSeries
 from .tail_probability import TailModel
+from .usual_range import usual_ranges
 
 log = logging.getLogger("shoal.anomalies")
 
@@ -34,7 +36,9 @@ class SeriesState:
     """The state of one series.
 
     band_tail: tail of the distances from the fitted season.
-    last_reading: time and value of a counter's last point.
+    readings: of a counter.
+    corrected: the values now stored of points that were scored with another one, by
+        their time.
     unusual_since: epoch seconds when the series left its usual range; None within it.
     alarm_range: the usual range before the last alarm; None once that is over.
     alarm_time: epoch seconds of that alarm.
@@ -50,7 +54,8 @@ class SeriesState:
     detector: Detector
     band_tail: TailModel = field(default_factory=TailModel)
     model: SeasonalModel | None = None
-    last_reading: tuple[float, float] | None = None
+    readings: CounterReadings = field(default_factory=CounterReadings)
+    corrected: dict[float, float] = field(default_factory=dict)
     unusual_since: float | None = None
     alarm_range: tuple[float, float] | None = None
     alarm_time: float = 0.0
@@ -65,20 +70,27 @@ class SeriesState:
         times = self.detector.times
         return float(times[-1]) if len(times) else -math.inf
 
-    def update_rate(self, point: Point) -> float | None:
-        """A counter's rate per second since its last reading; None for the first.
+    def index_of(self, time: float) -> int | None:
+        """The index of the scored point at this time; None if there is none."""
+        times = self.detector.times
+        index = int(np.searchsorted(times, time))
+        return index if index < len(times) and times[index] == time else None
 
-        A counter that fell has restarted at 0.
+    def correct(self, time: float, value: float) -> bool:
+        """Take in a value that is not newer than the series.
+
+        Returns:
+            Whether it has to be stored: it is late, or not the value of its time.
         """
-        time, before = point.time.timestamp(), self.last_reading
-        if before and time <= before[0]:
-            return None
-        self.last_reading = (time, point.value)
-        if before is None:
-            return None
-        increase = point.value - before[1] if point.value >= before[1] else point.value
-        rate = increase / (time - before[0])
-        return rate if math.isfinite(rate) else None
+        index, times = self.index_of(time), self.detector.times
+        if index is None:
+            return True
+        if value == self.corrected.get(time, float(self.detector.values[index])):
+            return False
+        self.corrected[time] = value
+        if len(self.corrected) > len(times):
+            self.corrected = {t: v for t, v in self.corrected.items() if t >= times[0]}
+        return True
 
     def score(self, time: float, value: float, combination: float | None = None) -> Verdict:
         """Score the next point.
@@ -154,6 +166,20 @@ class SeriesState:
         expected, lower, upper = (float(x[0]) for x in self.model.band(time))
         return (expected, lower, upper) if math.isfinite(expected) else None
 
+    def expected_range(self, time: float) -> tuple[float, float, float] | None:
+        """(expected, lower, upper) of the newest point; None with too few before it.
+
+        By the fitted season, else by `usual_ranges`.
+
+        Args:
+            time: Of the newest point, epoch seconds.
+        """
+        if band := self.band(time):
+            return band
+        times, values = self.detector.times, self.detector.values
+        expected, lower, upper = usual_ranges(times, values, len(times) - 1)[:, 0].tolist()
+        return (expected, lower, upper) if math.isfinite(expected) else None
+
     def expected_value(self, time: float, value: float) -> float | None:
         """What to compare a value with for a drop or a rise; None while there is none.
 
@@ -216,6 +242,7 @@ def restore_series(
     info: StoredSeries,
     stored: bytes | None,
     packed: bytes | None,
+    readings: bytes | None,
     settings: DetectorSettings,
     model: SeasonalModel | None,
 ) -> SeriesState:
@@ -229,11 +256,13 @@ def restore_series(
         info: The series.
         stored: The result of `SeriesState.to_bytes`.
         packed: The recent points.
+        readings: A counter's readings, as `CounterReadings.to_bytes` gave them.
         settings: The settings of the detector.
         model: The fitted season.
     """
     records = recent_points.unpack(packed)
-    records = records[~np.isnan(records["score"])]
+    is_scored = ~np.isnan(records["score"])
+    corrections, records = records[~is_scored], records[is_scored]
     state = SeriesState(
         series, info.metric, info.labels, Detector(settings), model=model, kind=info.kind
     )
@@ -245,7 +274,9 @@ def restore_series(
             log.warning("state of series %s is unreadable, replaying points: %s", series, error)
     for record in unscored:
         state.score(float(record["time"]), float(record["value"]))
-    state.last_reading = info.last_reading
+    state.readings = CounterReadings.from_bytes(readings)
+    for record in corrections:
+        state.correct(float(record["time"]), float(record["value"]))
     return state
 
 

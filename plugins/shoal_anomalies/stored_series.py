@@ -16,7 +16,6 @@ class StoredSeries(BaseModel):
     """A series as it is stored.
 
     version: of the stored form.
-    last_reading: epoch seconds and value of a counter's last point.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -25,10 +24,9 @@ class StoredSeries(BaseModel):
     metric: str
     labels: dict[str, str]
     kind: Kind = "gauge"
-    last_reading: tuple[float, float] | None = None
 
     def to_bytes(self) -> bytes:
-        return orjson.dumps(self.model_dump(exclude_none=True))
+        return orjson.dumps(self.model_dump())
 
     def public(self) -> dict[str, Any]:
         """What the API tells of it."""

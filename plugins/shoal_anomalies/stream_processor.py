@@ -97,7 +97,8 @@ def _read_point(ctx: TenantContext, event: Event, now: datetime) -> Point | None
     if not isinstance(data, Mapping):
         ctx.reject(event, "data: must be an object with metric and value")
         return None
-    known = {name: data[name] for name in ("metric", "value", "labels", "kind") if name in data}
+    names = ("metric", "value", "labels", "kind", "start")
+    known = {name: data[name] for name in names if name in data}
     if str(known.get("metric", "")).startswith(VARIANT_METRICS):
         return None
     try:

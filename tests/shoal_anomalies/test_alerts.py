@@ -3,6 +3,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shoal_anomalies.alert_manager import AlertManager
@@ -193,6 +195,16 @@ def test_alerts_join_within_ten_minutes_in_either_order(minutes, is_late):
     assert len(manager.alerts) == (1 if minutes < 10 else 2)
     shown = [alert.to_response() for alert in manager.alerts.values()]
     assert all(alert["opened"] <= alert["updated"] for alert in shown)
+
+
+def test_a_replay_of_the_same_rule_is_an_alert_of_its_own():
+    manager, rules = AlertManager(), {"high": SLOW}
+    fired = [(0, "a"), (-3000, "b"), (1, "c"), (-2990, "d"), (60, "e")]
+    for minute, host in fired:
+        see(manager, minute, 2.0, "latency", rules, labels={"host": host})
+        manager = AlertManager.from_dict(manager.to_dict())
+    hosts = [{m.labels["host"] for m in alert.members} for alert in manager.alerts.values()]
+    assert hosts == [{"a", "c", "e"}, {"b", "d"}]
 
 
 @pytest.mark.parametrize("correlation", [lambda a, b: 1.0, None])
@@ -514,6 +526,24 @@ def test_resolved_alerts_are_removed_once_they_cannot_reopen():
     assert manager.remove_old(START + timedelta(minutes=40)) == []
     assert len(manager.remove_old(START + timedelta(hours=3))) == 1
     assert not manager.alerts
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([0.01, 0.5, 0.6]), max_size=12), st.booleans())
+def test_a_sentence_says_the_value_of_its_series(values, is_described):
+    manager = AlertManager()
+    for minute, value in enumerate(values):
+        seen = observation(minute, value)
+        explained = f"error_rate is {value:g}", {}
+        manager.observe(seen, RULES, at(minute), explain=lambda told=explained: told)
+        if is_described:
+            manager.describe({seen.series}, lambda _, told=explained: told)
+        for alert in manager.alerts.values():
+            for member in alert.members:
+                if is_described or not member.is_active:
+                    assert f"is {member.value:g}" in member.sentence
+            if alert.state == "resolved":
+                assert "it was 0." in alert.sentence
 
 
 def test_what_cleared_before_it_was_told_is_not_told():

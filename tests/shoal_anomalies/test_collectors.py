@@ -21,6 +21,8 @@ from shoal import Malformed
 from shoal.router.snappy_body import inflated_size
 from shoal_anomalies import otlp, prometheus
 from shoal_anomalies.intake import MAX_POINTS
+from shoal_anomalies.points import parse_point
+from shoal_anomalies.readings import CounterReadings
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
@@ -219,3 +221,27 @@ def test_a_delta_without_its_start_is_rejected():
     body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "m", "sum": data}]}]}]}
     batch = otlp.read_metrics(json.dumps(body).encode(), 10, is_json=True)
     assert "the time it began at" in batch.rejected[0]
+
+
+def test_opentelemetrys_start_time_is_a_counters_restart(app, tenant, http):
+    now, second = time.time_ns(), 1_000_000_000
+
+    def point(ago, value, start):
+        times = {"timeUnixNano": now - ago * second, "startTimeUnixNano": now - start * second}
+        return {"asDouble": value} | {name: str(when) for name, when in times.items()}
+
+    data = [point(180, 100, 240), point(120, 160, 240), point(60, 300, 90), point(0, 360, 90)]
+    total = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": data}
+    metrics = [{"name": "orders", "sum": total}]
+    body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}
+    assert http.post("/v1/metrics", json=body).status_code == 200
+    context, readings, rates = app.context(tenant, "anomalies"), CounterReadings(), []
+
+    async def read():
+        return [event async for _, event in context.stores.events.read()]
+
+    for event in app.run(read()):
+        point_read = parse_point({**event.data, "time": event.time})
+        start = point_read.start.timestamp()
+        rates += readings.add(point_read.time.timestamp(), point_read.value, start)
+    assert [rate for _, rate in rates] == pytest.approx([1.0, 5.0, 1.0])

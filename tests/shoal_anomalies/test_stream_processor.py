@@ -64,6 +64,12 @@ def events(values, metric="error_rate", *, until=None, step=MINUTE, **data):
     ]
 
 
+def changed(event, value):
+    return event.model_copy(
+        update={"id": f"{event.id}={value}", "data": {**event.data, "value": value}}
+    )
+
+
 def noise(n, level=0.01, spread=0.001, seed=0):
     return level + spread * np.random.default_rng(seed).random(n)
 
@@ -184,10 +190,7 @@ async def test_late_points_are_stored_but_not_scored(ctx, processor):
 async def test_a_corrected_value_is_stored_with_its_first_score(ctx, processor):
     batch = events(noise(50))
     await processor.handle(ctx, batch)
-    changed = batch[10].model_copy(
-        update={"id": "correction", "data": {"metric": "error_rate", "value": 5.0}}
-    )
-    await processor.handle(ctx, [changed])
+    await processor.handle(ctx, [changed(batch[10], 5.0)])
     kept = await read_points(ctx)
     assert len(kept) == 50 and kept.values[10] == 5.0 and not np.isnan(kept.scores[10])
 
@@ -200,6 +203,27 @@ async def test_a_counter_is_scored_as_its_rate_across_restarts(ctx, processor):
     )
     values = (await read_points(ctx, "hits", kind="counter")).values
     assert values == pytest.approx([1.0, 2.0, 0.5, 1.0], rel=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_late_and_corrected_readings_of_a_counter_count(ctx, processor, at_once):
+    minutes = events([0.0, 60.0, 120.0, 180.0, 240.0, 330.0], "hits", kind="counter")
+    arriving = [minutes[i] for i in (0, 5, 2, 1, 4, 3)]
+    arriving.append(changed(minutes[1], 90.0))
+    for batch in [arriving] if at_once else [[event] for event in arriving]:
+        await processor.handle(ctx, batch)
+        await without_delivery(StreamProcessor()).handle(ctx, batch)  # and again, elsewhere
+    values = (await read_points(ctx, "hits", kind="counter")).values
+    assert values.tolist() == [1.5, 0.5, 1.0, 1.0, 1.5]
+
+
+async def test_a_correction_can_be_taken_back(ctx, processor):
+    batch = events(noise(20))
+    await processor.handle(ctx, batch)
+    for value in (5.0, 6.0, batch[3].data["value"]):
+        await processor.handle(ctx, [changed(batch[3], value)])
+        assert (await read_points(ctx)).values[3] == value
+        processor = without_delivery(StreamProcessor())
 
 
 @pytest.mark.parametrize(
