@@ -1,5 +1,6 @@
 """A capability's HTTP operations on the console, drawn from its OpenAPI."""
 
+from html import escape
 from typing import Any
 
 from nicegui import ui
@@ -42,13 +43,16 @@ async def draw_operations(client: AsyncClient, capability: str) -> None:
 
 
 def _draw_header(verb: str, path: str, operation: dict[str, Any]) -> None:
-    row = ui.row().classes("items-center no-wrap w-full")
-    with row.style("gap:12px; padding:4px 0; min-width:0; overflow:hidden"):
-        ui.label(verb.upper()).classes(f"sh-verb sh-{verb}")
-        label = ui.label(path).classes("sh-mono")
-        label.style("font-weight:600; flex:0 1 auto; min-width:max-content")
-        summary = ui.label(_description(operation).split("\n")[0])
-        summary.classes("sh-muted gt-sm ellipsis").style("min-width:0")
+    # As one text, with spaces between: together they are the row's label.
+    summary = escape(_description(operation).split("\n")[0])
+    row = ui.html(
+        f'<span class="sh-verb sh-{verb}">{verb.upper()}</span> '
+        f'<span class="sh-mono" style="font-weight:600; min-width:max-content">{escape(path)}'
+        f'</span> <span class="sh-muted gt-sm ellipsis" style="min-width:0">{summary}</span>',
+        sanitize=False,
+    )
+    row.classes("row items-center no-wrap w-full")
+    row.style("gap:12px; padding:4px 0; min-width:0; overflow:hidden")
 
 
 def _draw_details(capability: str, verb: str, path: str, operation: dict[str, Any]) -> None:
