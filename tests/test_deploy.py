@@ -316,7 +316,11 @@ def exported_by_shoal() -> set[str]:
     for path in (ROOT / "platform/shoal/runtime").glob("*.py"):
         for call in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)):
             kind = getattr(call.func, "id", None)
-            if kind in ("Counter", "Gauge") and isinstance(call.args[0], ast.Constant):
+            if (
+                kind in ("Counter", "Gauge")
+                and call.args
+                and isinstance(call.args[0], ast.Constant)
+            ):
                 total = "_total" if kind == "Counter" else ""
                 found.add(f"ray_{call.args[0].value}{total}")
     return found

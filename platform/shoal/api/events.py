@@ -15,6 +15,7 @@ from shoal.contract.errors import Conflict, Invalid, NotFound
 from shoal.contract.events import Event
 from shoal.contract.names import Identifier
 from shoal.eventlog.codec import check_position, encode_event
+from shoal.eventlog.kafka_letters import replay_messages
 from shoal.eventlog.tombstones import find_retracted
 
 from .bodies import Body
@@ -211,9 +212,10 @@ async def replay(
     """Have a stream handle events again.
 
     Either the dead letters `ids`, or everything after the position `after`; without
-    both, the oldest 1,000 dead letters of the group.
+    both, the oldest 1,000 dead letters of the group. Messages of a Kafka source are
+    read as it is configured now; those that are still no events remain.
     """
-    groups = list(platform.streams())
+    groups = platform.groups()
     # An unknown group's position would keep the log from ever being trimmed.
     if body.group not in groups:
         raise NotFound(f"no stream {body.group!r}; available: {', '.join(groups)}")
@@ -227,25 +229,30 @@ async def replay(
         ids = [
             d.id for d in await log.dead_letters(ctx.tenant, group=body.group, limit=MAX_REPLAYED)
         ]
-    return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}
+    if (source := platform.sources().get(body.group)) is None:
+        return {"replayed": await log.replay(ctx.tenant, body.group, ids=ids, after=body.after)}
+    if ids is None:
+        raise Invalid.at("after", "a source of Kafka follows no log: give ids, or neither")
+    found = await replay_messages(platform.stores, source, ctx.tenant, ids, ctx.usage)
+    return {"replayed": found}
 
 
 @router.get("/events/groups", responses={200: {"model": StreamGroups}})
 async def list_groups(
     platform: Platform, ctx: TenantContext = Depends(requires("admin:platform"))
 ) -> dict[str, Any]:
-    """List the streams' groups over all tenants, with those of removed plugins.
+    """List the groups over all tenants: of streams, of Kafka's sinks and sources.
 
-    A group that no installed plugin has keeps every log that it follows from being
-    trimmed, until it is forgotten.
+    One that is of no installed plugin, sink or source keeps every log that it follows
+    from being trimmed, until it is forgotten.
     """
     tenants: Counter[str] = Counter()
     for tenant in await platform.event_log.tenants():
         tenants.update(await platform.event_log.group_names(tenant))
-    streams = platform.streams()
+    installed = platform.groups()
     return {
         "groups": [
-            {"group": group, "installed": group in streams, "tenants": count}
+            {"group": group, "installed": group in installed, "tenants": count}
             for group, count in sorted(tenants.items())
         ]
     }
@@ -257,12 +264,13 @@ async def forget_group(
     platform: Platform,
     ctx: TenantContext = Depends(requires("admin:platform")),
 ) -> dict[str, Any]:
-    """Forget the group of a removed plugin: positions, retry queues, dead letters.
+    """Forget the group of a removed plugin, sink or source.
 
-    In all tenants, so that their logs can be trimmed. 409 while it is installed.
+    Its positions, retry queues and dead letters in all tenants, so that their logs can
+    be trimmed. 409 while it is installed.
     """
-    if group in platform.streams():
-        raise Conflict(f"the stream {group} is installed; remove its plugin first")
+    if group in platform.groups():
+        raise Conflict(f"{group} is installed; remove its plugin, sink or source first")
     log, tenants, letters = platform.event_log, 0, 0
     for tenant in await log.tenants():
         count = 0

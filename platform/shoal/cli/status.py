@@ -49,6 +49,6 @@ def status() -> None:
     warn_of_problems(answer["problems"])
     for group in removed if not is_json() else ():
         warning_line(
-            f"The stream {group['group']} is of no installed plugin, and keeps the logs of "
+            f"{group['group']} is of no installed plugin, sink or source, and keeps the logs of "
             f"{group['tenants']} tenants from being trimmed: shoal events forget {group['group']}"
         )

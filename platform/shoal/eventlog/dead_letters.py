@@ -97,16 +97,26 @@ async def delete_dead_letters(events: Any, tenant: str, ids: Sequence[str | byte
     return int(await run_script(events, _DELETE, where, ids))
 
 
-async def requeue_dead_letters(events: Any, tenant: str, group: str, ids: Sequence[str]) -> int:
-    """Move dead letters of a group to its retry queue, in the log's order."""
-    dead, places = keys.dead_letters(tenant), list[tuple[tuple[int, int], str]]()
+async def find_dead_letters(
+    events: Any, tenant: str, group: str, ids: Sequence[str]
+) -> list[DeadLetter]:
+    """Dead letters of a group by their ids; NotFound where it has not all of them."""
+    letters = []
     for id in dict.fromkeys(map(check_position, ids)):
-        found = await events.xrange(dead, id, id)
+        found = await events.xrange(keys.dead_letters(tenant), id, id)
         if not found or found[0][1][b"group"].decode() != group:
             raise NotFound(f"{group} has no dead letter {id}")
-        places.append((sort_key(found[0][1][b"position"].decode()), id))
-    where = [dead, keys.dead_letter_counts(tenant), keys.retry_queue(tenant, group)]
-    return int(await run_script(events, _REQUEUE, where, [id for _, id in sorted(places)]))
+        letters.append(_dead_letter(found[0]))
+    return letters
+
+
+async def requeue_dead_letters(events: Any, tenant: str, group: str, ids: Sequence[str]) -> int:
+    """Move dead letters of a group to its retry queue, in the log's order."""
+    letters = await find_dead_letters(events, tenant, group, ids)
+    letters.sort(key=lambda letter: sort_key(letter.position))
+    where = [keys.dead_letters(tenant), keys.dead_letter_counts(tenant)]
+    where.append(keys.retry_queue(tenant, group))
+    return int(await run_script(events, _REQUEUE, where, [letter.id for letter in letters]))
 
 
 def _dead_letter(entry: Entry) -> DeadLetter:

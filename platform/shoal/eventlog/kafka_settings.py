@@ -47,6 +47,11 @@ class KafkaConnection(BaseModel):
         return self
 
     @property
+    def events_group(self) -> str:
+        """The group in the log that has a sink's positions, and the dead letters."""
+        return f"kafka.{self.name}"
+
+    @property
     def brokers(self) -> str:
         return urlsplit(self.servers).netloc
 
@@ -118,10 +123,9 @@ class KafkaSink(KafkaConnection):
 
 def check_loops(sources: tuple[KafkaSource, ...], sinks: tuple[KafkaSink, ...]) -> None:
     """Raise ValueError where events would come back, or a name is given twice."""
-    for kind in (sources, sinks):
-        names = [each.name for each in kind]
-        if len(set(names)) < len(names):
-            raise ValueError("two sources or two sinks have the same name")
+    names = [each.name for each in (*sources, *sinks)]
+    if len(set(names)) < len(names):
+        raise ValueError("two of the sources and sinks have the same name")
     for sink in sinks:
         for source in sources:
             shared = set(source.brokers.split(",")) & set(sink.brokers.split(","))

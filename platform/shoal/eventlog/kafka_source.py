@@ -7,24 +7,24 @@ take events, the partitions pause, so that messages wait in Kafka.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from shoal.contract.batch import off_loop
 from shoal.contract.errors import Unavailable
 from shoal.contract.events import Event
+from shoal.contract.usage import Usage
 from shoal.stores.configuration import StoreConfig
-from shoal.stores.redis_client import async_redis, translate_errors
 
 from .codec import encode_event
-from .dead_letters import add_dead_letter
-from .event_store import EventStore
+from .kafka_letters import add_message, append_accepted, count_allowed
 from .kafka_messages import Message, read_message
 from .kafka_settings import KafkaSource
-from .tombstones import find_retracted
 
 logger = logging.getLogger("shoal.kafka")
 
@@ -35,8 +35,31 @@ RETRY_SECONDS = 1.0
 MAX_QUEUED_KILOBYTES = 16_384
 """What is fetched ahead of each partition."""
 
-OpenEvents = Callable[[str], EventStore]
+OpenUsage = Callable[[str], Awaitable[Usage]]
 Tenants = Callable[[], Awaitable[Sequence[str]]]
+
+
+class SourceMonitor(Protocol):
+    """Is told what a source does."""
+
+    def report_lag(self, source: str, topic: str, partition: int, messages: int) -> None:
+        """How many messages of a partition wait, after each batch."""
+
+    def count_refused(self, source: str, topic: str) -> None:
+        """A message was of no tenant that may have events here."""
+
+
+@dataclass
+class _Batch:
+    """What is left to do of some messages.
+
+    Attributes:
+        events: By tenant: messages with their events, to be appended.
+        letters: The tenant, a message that cannot be taken, and why.
+    """
+
+    events: dict[str, list[tuple[Message, Event]]] = field(default_factory=dict)
+    letters: deque[tuple[str, Message, str]] = field(default_factory=deque)
 
 
 class KafkaSourceReader:
@@ -45,23 +68,21 @@ class KafkaSourceReader:
     Args:
         config: Where the log is.
         source: The topics.
-        open_events: A tenant's event log.
         tenants: The tenants that exist.
-        report: Called with (topic, partition, messages that wait) after each batch.
+        open_usage: Where a tenant's events are counted, with its quotas as they are.
+        monitor: Is told what the source does.
     """
 
     def __init__(
         self,
         config: StoreConfig,
         source: KafkaSource,
-        open_events: OpenEvents,
         tenants: Tenants,
-        report: Callable[[str, int, int], None] = lambda *_: None,
+        open_usage: OpenUsage,
+        monitor: SourceMonitor | None = None,
     ) -> None:
-        self._config, self._source, self._open = config, source, open_events
-        self._tenants, self._report = tenants, report
-        self.refused = 0
-        """Messages of no tenant that may have events here."""
+        self._config, self._source, self._tenants = config, source, tenants
+        self._open_usage, self._monitor = open_usage, monitor
 
     async def run(self, stop: asyncio.Event) -> None:
         consumer = Consumer(
@@ -95,10 +116,10 @@ class KafkaSourceReader:
         self, consumer: Consumer, messages: Sequence[Message], stop: asyncio.Event
     ) -> bool:
         """Append messages, waiting for the log; whether all of them are in it."""
-        paused = False
+        paused, batch = False, await self._sort(messages)
         while not stop.is_set():
             try:
-                await self._append(messages)
+                await self._append(batch)
                 if paused:
                     consumer.resume(consumer.assignment())
                 return True
@@ -114,46 +135,42 @@ class KafkaSourceReader:
                 consumer.seek(TopicPartition(found.topic, found.partition, found.offset))
         return False
 
-    async def _append(self, messages: Sequence[Message]) -> None:
+    async def _sort(self, messages: Sequence[Message]) -> _Batch:
+        """Read messages, and sort them by tenant."""
         known = self._source.tenants & set(await self._tenants())
-        events: dict[str, list[Event]] = {}
-        poison: list[tuple[str, Message, str]] = []
+        batch = _Batch()
         for message in messages:
             tenant = self._source.tenant_of(message.topic, message.key, message.headers)
             if tenant not in known:
-                self.refused += 1
                 logger.error("source %s: %s is of no tenant", self._source.name, message.place)
+                if self._monitor is not None:
+                    self._monitor.count_refused(self._source.name, message.topic)
                 continue
             try:
                 event = await off_loop(self._read, message.value or b"", message)
                 if event is not None:
                     encode_event(event)
-                    events.setdefault(tenant, []).append(event)
+                    batch.events.setdefault(tenant, []).append((message, event))
             except Exception as error:  # whatever a message holds, those behind it go on
-                poison.append((tenant, message, str(error)))
-        for tenant, found in events.items():
-            retracted = set(await find_retracted(self._config, tenant, found))
-            await self._open(tenant).append([e for n, e in enumerate(found) if n not in retracted])
-        for tenant, message, reason in poison:
-            await self._dead_letter(tenant, message, reason)
+                batch.letters.append((tenant, message, str(error)))
+        return batch
+
+    async def _append(self, batch: _Batch) -> None:
+        """Append events and dead letters; what is done leaves the batch."""
+        for tenant, found in list(batch.events.items()):
+            usage = await self._open_usage(tenant)
+            allowed, reason = count_allowed(usage, len(found))
+            events = [event for _, event in found[:allowed]]
+            await append_accepted(self._config, tenant, events, usage)
+            batch.letters += [(tenant, message, reason) for message, _ in found[allowed:]]
+            del batch.events[tenant]
+        while batch.letters:
+            tenant, message, reason = batch.letters[0]
+            await add_message(self._config, self._source, tenant, message, reason)
+            batch.letters.popleft()
 
     def _read(self, _: bytes, message: Message) -> Event | None:
         return read_message(self._source, message)
-
-    async def _dead_letter(self, tenant: str, message: Message, reason: str) -> None:
-        """Keep a message that is no event among the tenant's dead letters."""
-        value = (message.value or b"")[:10_000].decode("utf-8", "replace")
-        kept = Event(
-            id=message.place,
-            source=f"kafka/{message.topic}",
-            type="kafka.message",
-            data={"value": value, "bytes": len(message.value or b"")},
-        )
-        group = f"kafka.{self._source.name}"
-        with translate_errors():
-            client = async_redis(self._config.events)
-            fields = {name.encode(): value for name, value in encode_event(kept).items()}
-            await add_dead_letter(client, tenant, group, (b"0-0", fields), reason, 1)
 
     async def _commit(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         last = {(m.topic, m.partition): m.offset for m in messages}
@@ -167,11 +184,14 @@ class KafkaSourceReader:
             logger.warning("source %s: offsets not committed: %s", self._source.name, error)
 
     def _report_lag(self, consumer: Consumer) -> None:
+        if self._monitor is None:
+            return
         with suppress(KafkaException, RuntimeError):
             for at in consumer.position(consumer.assignment()):
                 _, high = consumer.get_watermark_offsets(at, cached=True)
                 if at.offset >= 0 and high >= 0:
-                    self._report(at.topic, at.partition, max(high - at.offset, 0))
+                    lag = max(high - at.offset, 0)
+                    self._monitor.report_lag(self._source.name, at.topic, at.partition, lag)
 
 
 def _message(raw: Any) -> Message:

@@ -18,6 +18,7 @@ from shoal.contract.operations import Operation, OperationRequest, decode, opera
 from shoal.contract.stores import Stores
 from shoal.contract.usage import Usage
 from shoal.egress.egress import Egress
+from shoal.eventlog.kafka_settings import KafkaSource
 from shoal.eventlog.log import EventLog
 from shoal.eventlog.redis_log import RedisEventLog
 from shoal.router.credentials import mint_internal
@@ -148,6 +149,15 @@ class PlatformContext:
             for capability in self.capabilities.values()
             for stream in capability.streams
         }
+
+    def sources(self) -> dict[str, KafkaSource]:
+        """The sources of Kafka by the group of their dead letters, `kafka.<name>`."""
+        return {source.events_group: source for source in self.config.sources}
+
+    def groups(self) -> list[str]:
+        """The groups of the event log: of streams, and of Kafka's sinks and sources."""
+        sinks = [sink.events_group for sink in self.config.sinks]
+        return [*self.streams(), *sinks, *self.sources()]
 
     def services(self, capability: str) -> "PlatformServices":
         return PlatformServices(self, capability)

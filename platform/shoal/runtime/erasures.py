@@ -100,6 +100,6 @@ async def _retract(
             )
         )
 
-    groups = sorted({*platform.streams(), *await platform.event_log.group_names(tenant)})
+    groups = sorted({*platform.groups(), *await platform.event_log.group_names(tenant)})
     removed = await retract_events(platform.stores, tenant, selection, groups, tell)
     return {f"events.{place}": n for place, n in removed.items()} | dict(counts)

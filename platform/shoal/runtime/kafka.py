@@ -5,8 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from shoal.eventlog.event_store import EventStore
+from shoal.contract.usage import Usage
 from shoal.eventlog.kafka_settings import KafkaSink, KafkaSource
+from shoal.router.quotas import TenantUsage
+from shoal.tenants.usage_ledger import ALL
 
 from .context import PlatformContext
 
@@ -29,27 +31,20 @@ def kafka_loops(
         export: Whether to export how many messages wait, through Ray's metrics.
     """
     config = platform.config
-    report = export_lag() if export and config.sources else None
+    exporter = KafkaExporter() if export and config.sources else None
 
     async def take(source: KafkaSource) -> None:
         from shoal.eventlog.kafka_source import KafkaSourceReader
 
-        def note(topic: str, partition: int, lag: int) -> None:
-            if report is not None:
-                report(source.name, topic, partition, lag)
-
-        def open_events(tenant: str) -> EventStore:
-            return EventStore(platform.stores, tenant)
-
-        reader = KafkaSourceReader(platform.stores, source, open_events, tenants, note)
-        await reader.run(stop)
+        open_usage = partial(open_event_usage, platform)
+        await KafkaSourceReader(platform.stores, source, tenants, open_usage, exporter).run(stop)
 
     async def mirror(sink: KafkaSink) -> None:
         from shoal.eventlog.kafka_sink import KafkaSinkWriter
 
         writer = KafkaSinkWriter(sink)
         await platform.event_log.consume(
-            f"kafka.{sink.name}",
+            sink.events_group,
             worker,
             writer.handle,
             types=sink.types,
@@ -71,17 +66,40 @@ def kafka_loops(
     ]
 
 
-def export_lag() -> Callable[[str, str, int, int], None]:
-    """Exports `ray_shoal_kafka_lag_messages`: what waits in a partition of a source."""
-    from ray.util.metrics import Gauge
+async def open_event_usage(platform: PlatformContext, tenant: str) -> Usage:
+    """Where a tenant's events are counted, as `POST /platform/events` counts them."""
+    limits = await platform.directory.get_limits(tenant)
+    quotas = {name: limits[name] for name in ("platform", ALL) if name in limits}
+    usage = TenantUsage(platform.usage, tenant, "platform", quotas)
+    if usage.has_quotas:
+        await platform.usage.watch(tenant)
+    return usage
 
-    gauge = Gauge(
-        "shoal_kafka_lag_messages",
-        "Messages of a partition that a source has not taken yet.",
-        ("source", "topic", "partition"),
-    )
 
-    def report(source: str, topic: str, partition: int, lag: int) -> None:
-        gauge.set(lag, {"source": source, "topic": topic, "partition": str(partition)})
+class KafkaExporter:
+    """Exports what the sources of one worker do.
 
-    return report
+    - `ray_shoal_kafka_lag_messages`: what waits in a partition, by source and topic.
+    - `ray_shoal_kafka_refused_messages_total`: messages of no tenant that the source
+      has, by source and topic.
+    """
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self._lag = Gauge(
+            "shoal_kafka_lag_messages",
+            "Messages of a partition that a source has not taken yet.",
+            ("source", "topic", "partition"),
+        )
+        self._refused = Counter(
+            "shoal_kafka_refused_messages",
+            "Messages of no tenant that a source has.",
+            ("source", "topic"),
+        )
+
+    def report_lag(self, source: str, topic: str, partition: int, messages: int) -> None:
+        self._lag.set(messages, {"source": source, "topic": topic, "partition": str(partition)})
+
+    def count_refused(self, source: str, topic: str) -> None:
+        self._refused.inc(1, {"source": source, "topic": topic})

@@ -67,7 +67,7 @@ class Worker:
         self._tenants: list[str] = []
         self._tasks: list[asyncio.Future[None]] = []
         self._unscheduled: set[str] = set()
-        self._backlog = BacklogExporter(list(self._platform.streams())) if number == 0 else None
+        self._backlog = BacklogExporter(self._platform.groups()) if number == 0 else None
 
     async def start(self) -> str:
         """Start all loops that do not run yet; the worker's id."""

@@ -2,14 +2,21 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shoal import Event
+from shoal.contract.events import MAX_EVENT_BYTES
+from shoal.contract.usage import UNCOUNTED, Usage
 from shoal.eventlog.event_store import EventStore
+from shoal.eventlog.kafka_letters import keep_message, kept_message
+from shoal.eventlog.kafka_messages import Message
 from shoal.eventlog.kafka_settings import KafkaSink, KafkaSource
 from shoal.eventlog.kafka_sink import KafkaSinkWriter
 from shoal.eventlog.kafka_source import KafkaSourceReader
@@ -40,23 +47,32 @@ def source(kafka: MockKafka, of: str, topic: str, **given: Any) -> KafkaSource:
     return KafkaSource(servers=f"kafka://{kafka.address}", topics=(topic,), **{**defaults, **given})
 
 
+class Monitor:
+    """Keeps what a source reports."""
+
+    def __init__(self) -> None:
+        self.lags: dict[int, int] = {}
+        self.refused: Counter[tuple[str, str]] = Counter()
+
+    def report_lag(self, source: str, topic: str, partition: int, messages: int) -> None:
+        self.lags[partition] = messages
+
+    def count_refused(self, source: str, topic: str) -> None:
+        self.refused[source, topic] += 1
+
+
 @asynccontextmanager
 async def taking(config: StoreConfig, source: KafkaSource, tenant: str) -> AsyncIterator[Any]:
     async def tenants() -> list[str]:
         return [tenant, "globex"]
 
-    stop = asyncio.Event()
-    lags: dict[int, int] = {}
-    reader = KafkaSourceReader(
-        config,
-        source,
-        lambda name: EventStore(config, name),
-        tenants,
-        lambda _, partition, lag: lags.update({partition: lag}),
-    )
-    reader.lags = lags  # type: ignore[attr-defined]
+    async def uncounted(_: str) -> Usage:
+        return UNCOUNTED
+
+    stop, monitor = asyncio.Event(), Monitor()
+    reader = KafkaSourceReader(config, source, tenants, uncounted, monitor)
     task = asyncio.create_task(reader.run(stop))
-    yield reader
+    yield monitor
     stop.set()
     await task
 
@@ -147,13 +163,13 @@ async def test_poison_and_foreign_messages_hold_nothing_up(
         kafka.send(topic, b'{"t": 1}', headers={"tenant": other})
     kafka.send(topic, b'{"t": 1}')
     kafka.send(topic, b'{"t": 1, "good": true}', headers=of)
-    async with taking(config, given, tenant) as reader:
+    async with taking(config, given, tenant) as monitor:
         [event] = await events_of(config, tenant, 1)
         log = RedisEventLog(config)
         async with asyncio.timeout(60):
             while len(await log.dead_letters(tenant)) < len(bad):
                 await asyncio.sleep(0.05)
-        assert reader.refused == 5
+        assert monitor.refused == {(given.name, topic): 5}
     assert event.data["good"]
     letters = await log.dead_letters(tenant)
     assert {letter.group for letter in letters} == {f"kafka.{given.name}"}
@@ -166,7 +182,7 @@ async def test_messages_wait_in_kafka_while_the_log_is_down(
 ):
     topic, count = f"wait.{tenant}", 300
     given = source(kafka, tenant, topic, format="json", type="x", fields={"id": "n"})
-    async with taking(config, given, tenant) as reader:
+    async with taking(config, given, tenant) as monitor:
         await asyncio.to_thread(redis_server.client.config_set, "maxmemory", 1)
         try:
             for number in range(count):
@@ -184,7 +200,7 @@ async def test_messages_wait_in_kafka_while_the_log_is_down(
         async with asyncio.timeout(60):
             while await asyncio.to_thread(kafka.committed, group, topic) < count:
                 await asyncio.sleep(0.1)
-            while sum(reader.lags.values()) or not reader.lags:
+            while sum(monitor.lags.values()) or not monitor.lags:
                 await asyncio.sleep(0.1)
 
 
@@ -237,3 +253,22 @@ async def test_a_sink_mirrors_its_types_in_order(
         assert [json.loads(value) for _, value, _ in found] == [e.data for e in given[::2]]
         assert [h["ce_id"].decode() for *_, h in found] == [e.id for e in given[::2]]
         assert {h["ce_region"] for *_, h in found} == {b"eu"}
+
+
+BYTES = st.one_of(st.none(), st.binary(max_size=20), st.text(max_size=20).map(str.encode))
+
+
+@given(BYTES, BYTES, st.dictionaries(st.text(max_size=5), st.binary(max_size=9), max_size=3))
+async def test_a_message_is_kept_as_it_was(
+    key: bytes | None, value: bytes | None, headers: dict[str, bytes]
+) -> None:
+    message = Message("t", 3, 7, key, value, headers)
+    stored = keep_message(message).model_dump_json()
+    assert kept_message(Event.model_validate_json(stored)) == message
+
+
+async def test_a_message_larger_than_any_event_is_cut() -> None:
+    event = keep_message(Message("t", 3, 7, None, b"\xff" * (MAX_EVENT_BYTES + 1), {}))
+    assert len(event.model_dump_json()) < MAX_EVENT_BYTES
+    with pytest.raises(ValueError, match="524,289 bytes"):
+        kept_message(event)

@@ -64,6 +64,8 @@ def test_a_sink_must_not_feed_a_source(topics: list[str]):
 def test_names_are_given_once():
     with pytest.raises(ValidationError, match="same name"):
         Config(sources=[SOURCE, SOURCE])
+    with pytest.raises(ValidationError, match="same name"):  # their dead letters are kept by it
+        Config(sources=[SOURCE], sinks=[SINK | {"name": SOURCE["name"]}])
 
 
 @pytest.mark.parametrize(
