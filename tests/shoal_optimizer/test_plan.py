@@ -193,6 +193,7 @@ def test_the_terms_of_a_plan_add_up(rows: list[tuple[int, int]], data: st.DataOb
         return np.array([data.draw(team) for _ in tasks])
 
     one, other = drawn(), drawn()
+    assert all(type(value) is float for *_, value in plan_terms(case, one))
     now, before = totals(plan_terms(case, one)), totals(plan_terms(case, other))
     assert sum(now.values()) == pytest.approx(plan_objective(case, one))
     constraints, rows_ = compare(now, before)

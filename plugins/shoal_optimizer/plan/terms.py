@@ -35,7 +35,7 @@ def plan_terms(problem: PlanProblem, teams: Booleans) -> list[Term]:
             score, rate = problem.score_costs[t, p], problem.rate_costs[p]
             parts = {"score": score, "rate": rate}
             parts["workload"] = problem.raw_costs[t, p] - score - rate
-            kept += CHANGE_COST * problem.previous[t, p] / size
+            kept += CHANGE_COST * float(problem.previous[t, p]) / size
             terms += [
                 (name, task.id, problem.people[p].id, float(value) / size)
                 for name, value in parts.items()
@@ -45,7 +45,7 @@ def plan_terms(problem: PlanProblem, teams: Booleans) -> list[Term]:
             new = problem.team_cost(t, members) + kept - alone
             terms.append(("collaboration", task.id, None, new))
         if problem.previous[t].any():
-            terms.append(("changes", task.id, None, CHANGE_COST - float(kept)))
+            terms.append(("changes", task.id, None, CHANGE_COST - kept))
     spread = balance_costs(problem, hours_of(problem, teams)).tolist()
     terms += [
         ("balance", None, person.id, value)
