@@ -91,7 +91,7 @@ def broken_rules(
     gone = [f"{id} was deleted" for id in task.team if id not in people]
     team = [people[id] for id in task.team if id in people]
     theirs = [other for other in assigned if not set(other.team).isdisjoint(task.team)]
-    calendar = Calendar(team, theirs, task.assigned_at or now)
+    calendar = Calendar(team, theirs, task.assigned_at or now, only_now=True)
     alone = task.model_copy(
         update={"estimated_hours": task.estimated_hours * len(team) / len(task.team)}
     )

@@ -30,6 +30,8 @@ from .working_time import (
 Window = tuple[datetime, datetime]
 TOLERANCE = 1e-9
 """Hours by which work may exceed the time somebody has, for rounding."""
+MAX_MOMENTS = 50
+"""Earlier assignments of one person, the latest, beside which new work must fit."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,21 @@ class Calendar:
         assigned: The tasks that have a team.
         now: The moment. Of work that has begun, the share of the working time that has
             passed counts as done. Work whose deadline has passed is not counted.
+        only_now: Whether new work must fit at the moment only, and not also beside what
+            was left at each earlier assignment.
     """
 
-    def __init__(self, people: Sequence[Person], assigned: Sequence[Task], now: datetime) -> None:
+    def __init__(
+        self,
+        people: Sequence[Person],
+        assigned: Sequence[Task],
+        now: datetime,
+        *,
+        only_now: bool = False,
+    ) -> None:
         self.people = tuple(people)
         self.now = now
+        self.only_now = only_now
         self.capacities = np.array([person.capacity_hours for person in people], float)
         self.base = np.array([person.workload for person in people], float)
         self.index = {person.id: n for n, person in enumerate(people)}
@@ -72,23 +84,26 @@ class Calendar:
             schedules.setdefault(shift.schedule, len(schedules)) for shift in self.shifts
         ]
         self._times: dict[tuple[Shift, int, int], WorkingTime] = {}
-        self._assigned = [task for task in assigned if task.deadline > now]
-        self._commitments: list[list[Commitment]] = [[] for _ in people]
+        self._assigned = list(assigned)
+        self._work: list[list[Task]] = [[] for _ in people]
         for task in self._assigned:
             for id in task.team:
                 if (n := self.index.get(id)) is not None:
-                    self._commitments[n].append(self._commitment(n, task))
+                    self._work[n].append(task)
+        self._commitments = [self._as_of(n, now) for n in range(len(self.people))]
+        self._earlier: dict[int, list[list[Commitment]]] = {}
 
     def without(self, task: str) -> "Calendar":
         """The same without the work for one task."""
         if all(other.id != task for other in self._assigned):
             return self
         rest = [other for other in self._assigned if other.id != task]
-        return Calendar(self.people, rest, self.now)
+        return Calendar(self.people, rest, self.now, only_now=self.only_now)
 
     def among(self, people: Sequence[str]) -> "Calendar":
         """The calendar of these people only."""
-        return Calendar([self.people[self.index[id]] for id in people], self._assigned, self.now)
+        found = [self.people[self.index[id]] for id in people]
+        return Calendar(found, self._assigned, self.now, only_now=self.only_now)
 
     def commitments(self, n: int) -> Sequence[Commitment]:
         """The committed work of one person."""
@@ -230,8 +245,32 @@ class Calendar:
         limit: float,
         absences: bool,
     ) -> Floats:
-        """The hours that fit into one person's time: shape (starts, ends)."""
-        mine = self._commitments[n]
+        """The hours that fit into one person's time: shape (starts, ends).
+
+        They fit beside the work as it is now, and as it was at each assignment: of
+        tasks begun together, more counts as done than could have been since.
+        """
+        if self.only_now:
+            return self._free_beside(self._commitments[n], n, starts, ends, limit, absences)
+        if n not in self._earlier:
+            live = [task for task in self._work[n] if task.deadline > self.now]
+            made = {task.assigned_at for task in live if task.assigned_at}
+            moments = sorted(moment for moment in made if moment < self.now)[-MAX_MOMENTS:]
+            self._earlier[n] = [self._as_of(n, moment) for moment in moments]
+        views = [self._commitments[n], *self._earlier[n]]
+        found = [self._free_beside(view, n, starts, ends, limit, absences) for view in views]
+        return np.asarray(np.min(found, axis=0))
+
+    def _free_beside(
+        self,
+        mine: Sequence[Commitment],
+        n: int,
+        starts: Sequence[datetime],
+        ends: Sequence[datetime],
+        limit: float,
+        absences: bool,
+    ) -> Floats:
+        """The hours that fit beside some commitments: shape (starts, ends)."""
         since, until = _seconds(starts), _seconds(ends)
         begin = np.array([c.start for c in mine])
         finish = np.array([c.end for c in mine])
@@ -254,12 +293,18 @@ class Calendar:
         found[since[:, None] >= until[None, :]] = 0.0
         return np.asarray(found)
 
-    def _commitment(self, n: int, task: Task) -> Commitment:
-        """What is left of one person's share of a task."""
-        begun, end = task.committed_window(self.now)
-        start = max(begun, self.now)
+    def _as_of(self, n: int, moment: datetime) -> list[Commitment]:
+        """One person's commitments at a moment."""
+        return [
+            self._commitment(n, task, moment) for task in self._work[n] if task.deadline > moment
+        ]
+
+    def _commitment(self, n: int, task: Task, moment: datetime) -> Commitment:
+        """What is left at a moment of one person's share of a task."""
+        begun, end = task.committed_window(moment)
+        start = max(begun, moment)
         hours = task.estimated_hours / len(task.team)
-        if begun < self.now:
+        if begun < moment:
             first, last = days_around(begun, end)
             time = self._time(self.shifts[n].within(first, last), first, last)
             if (whole := time.between(begun, end)) > 0:

@@ -153,10 +153,10 @@ def test_accepted_plans_break_no_rule(shoal_app: Callable[..., Any], rows: list[
         )
 
     half = len(rows) // 2
-    for part in (rows[:half], rows[half:]):
+    made = [body(n, row) for n, row in enumerate(rows)]
+    for part in (made[:half], made[half:]):
         if part:
-            at = half if part is rows[half:] else 0
-            api.add_tasks(body=[body(at + n, row) for n, row in enumerate(part)])
+            api.add_tasks(body=part)
         plan = api.plan(body={"time_limit": 1})
         answer = api.accept_plan(id=plan["id"])
         assert set(answer["accepted"]) == {row["task"] for row in plan["assignments"]}
