@@ -12,7 +12,20 @@ from typer.core import TyperGroup
 from shoal import __version__
 from shoal.contract.errors import Invalid, ShoalError
 
-from . import deployment, events, jobs, keys, lifecycle, roles, status, tenants, tune, vectors
+from . import (
+    deployment,
+    dev,
+    events,
+    jobs,
+    keys,
+    lifecycle,
+    new,
+    roles,
+    status,
+    tenants,
+    tune,
+    vectors,
+)
 from .output import fail, is_json, show, warning_line
 
 
@@ -138,6 +151,8 @@ app.command()(lifecycle.up)
 app.command()(lifecycle.down)
 app.command()(status.status)
 app.command()(deployment.deploy)
+app.command()(new.new)
+app.command()(dev.dev)
 app.command("config")(deployment.print_config)
 app.command()(tune.tune)
 app.add_typer(tenants.app, name="tenants", help="Tenants.")

@@ -86,9 +86,9 @@ class RunningJob:
                 continue
 
 
-def execute_run(run_id: str) -> None:
+def execute_run(run_id: str, platform: PlatformContext | None = None) -> None:
     """Do a claimed run. Whatever the job raises becomes the run's `error`."""
-    platform = PlatformContext.current()
+    platform = platform or PlatformContext.current()
     runs = platform.job_runs
     run = runs.get(run_id)
     capability, job = platform.job(run.job)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +37,17 @@ def __getattr__(name: str) -> Any:
 
         return CapabilityApp
     raise AttributeError(name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the plugins of the folder that is tested, unless they are installed."""
+    from shoal.contract.errors import Invalid, NotFound
+    from shoal.runtime.projects import Project, use_project
+
+    with suppress(Invalid, NotFound):
+        project = Project(config.rootpath)
+        if not project.is_installed:
+            use_project(project)
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 60) -> T:

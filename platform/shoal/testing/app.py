@@ -81,8 +81,11 @@ class CapabilityApp:
             egress=egress,
             capabilities={k: dict(v) for k, v in (settings or {}).items()},
         )
-        installed = plugins.installed(config.disabled).capabilities
-        served = [*(installed[name] for name in names), *capabilities]
+        installed = plugins.installed(config.disabled)
+        if missing := [name for name in names if name not in installed.capabilities]:
+            causes = "; ".join(f"{p.plugin} failed to load: {p.cause}" for p in installed.problems)
+            raise LookupError(f"no installed capability is named {', '.join(missing)}. {causes}")
+        served = [*(installed.capabilities[name] for name in names), *capabilities]
         self.platform = LocalPlatform(config, served)
         self.address = f"http://127.0.0.1:{port}"
         self.tenants: list[str] = []
@@ -114,7 +117,10 @@ class CapabilityApp:
             await self.platform.stop_applications()
             await close_connections()
 
-        self.loop.run_until_complete(main())
+        try:
+            self.loop.run_until_complete(main())
+        finally:
+            self.loop.close()
 
     async def _app(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         name = scope["path"].split("/")[1] if scope["type"] == "http" else ""

@@ -23,6 +23,7 @@ from shoal.runtime.plugins import Problem
 from shoal.tenants.records import PLATFORM
 
 from .local_platform import LocalPlatform
+from .local_worker import LocalWorker
 from .servers import RedisServer, free_port
 
 SECRET = "for tests only, of this process alone"
@@ -68,20 +69,49 @@ def serve_console(
                 console=dict(console or {}),
             )
             platform = LocalPlatform(config, capabilities, problems, statuses)
-            platform.build_applications()
-            app = _application(platform, address, seed)
-            uvicorn.run(
-                app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2
-            )
+
+            async def prepare() -> None:
+                keys = await create_keys(platform)
+                if seed is not None:
+                    await seed(platform)
+                print(json.dumps({"address": address, "keys": keys}), flush=True)
+
+            serve_platform(platform, prepare)
         finally:
             redis.stop()
 
 
+def serve_platform(
+    platform: LocalPlatform,
+    prepare: Callable[[], Awaitable[None]],
+    *,
+    worker: LocalWorker | None = None,
+    stop_seconds: int = 2,
+) -> None:
+    """Serve a platform and its console on its port until the process is stopped.
+
+    Args:
+        platform: Its applications are built here.
+        prepare: Called when all is started.
+        worker: Handles events and job runs meanwhile.
+        stop_seconds: How long open requests may take to end.
+    """
+    platform.build_applications()
+    uvicorn.run(
+        _application(platform, prepare, worker),
+        host="127.0.0.1",
+        port=platform.config.port,
+        log_level="warning",
+        timeout_graceful_shutdown=stop_seconds,
+    )
+
+
 def _application(
     platform: LocalPlatform,
-    address: str,
-    seed: Callable[[LocalPlatform], Awaitable[None]] | None,
+    prepare: Callable[[], Awaitable[None]],
+    worker: LocalWorker | None,
 ) -> Callable[..., Awaitable[None]]:
+    address = f"http://127.0.0.1:{platform.config.port}"
     console = site(
         platform.plugins.capabilities,
         address=address,
@@ -99,11 +129,12 @@ def _application(
         await receive()
         async with console.router.lifespan_context(console):
             await send({"type": "lifespan.startup.complete"})
-            keys = await create_keys(platform)
-            if seed is not None:
-                await seed(platform)
-            print(json.dumps({"address": address, "keys": keys}), flush=True)
+            if worker is not None:
+                await worker.start()
+            await prepare()
             await receive()
+            if worker is not None:
+                await worker.stop()
         await platform.stop_applications()
         await send({"type": "lifespan.shutdown.complete"})
 
