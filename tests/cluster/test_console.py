@@ -114,7 +114,7 @@ def test_console_search_finds_only_the_tenants_own_items(
             assert client.search.add_items(body=[item])["accepted"] == 1
     for tenant, text in texts.items():
         page = visit().sign_in(platform.key(tenant), "/console/search")
-        page.get_by_label("Search", exact=True).first.fill("coffee maker is broken")
+        page.get_by_label("Search by meaning or by words").fill("coffee maker is broken")
         page.get_by_role("button", name="Search").click()
         expect(page.get_by_text(text).first).to_be_visible(timeout=PATIENCE)
         (other,) = set(texts.values()) - {text}
