@@ -32,6 +32,8 @@ REPEAT_SECONDS = 3.0
 handle an event some time after it is appended."""
 IDLE_SECONDS = 30.0
 """How often a page is refreshed when nothing changes but time."""
+HEAD_START_SECONDS = 1
+"""How long the page that signed out has before all pages are sent away."""
 CLOSE_SECONDS = 0.3
 """How long the browser has to learn where a page goes that ends."""
 
@@ -189,6 +191,8 @@ class OpenPages:
 
     async def _close(self, page: OpenPage, reason: str) -> None:
         page.close()
+        if reason == "signed-out":  # the page that asked is on its way to the form already
+            await asyncio.sleep(HEAD_START_SECONDS)
         after = quote(f"/console{page.path}")
         page.browser.open(f"/sign-in?because={reason}&after={after}")
         await asyncio.sleep(CLOSE_SECONDS)
