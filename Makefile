@@ -30,18 +30,17 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 demo: install
 	@$(BIN)/python -m shoal.cli.demo
 
-test: lint test-unit test-integration coverage test-cluster
+test: lint test-unit test-integration test-cluster
 	@echo "Not run here: make test-milvus, test-engines, test-contract, test-kills and test-nodes"
 
 # Two processes. Integration tests are distributed by file: tests of one file share the servers they start.
 PYTEST := $(BIN)/python -m pytest -q
 
 test-unit: install
-	@rm -f .coverage .coverage.*
-	@$(PYTEST) -n 2 --dist worksteal --cov --cov-report= --ignore=tests/cluster --ignore=tests/nodes -m "not integration and not milvus and not engines"
+	@$(PYTEST) -n 2 --dist worksteal $(COVER) --ignore=tests/cluster --ignore=tests/nodes -m "not integration and not milvus and not engines"
 
 test-integration: install
-	@$(PYTEST) -n 2 --dist loadfile --cov --cov-append --cov-report= --ignore=tests/cluster --ignore=tests/nodes -m "integration and not milvus and not engines"
+	@$(PYTEST) -n 2 --dist loadfile $(COVER) --ignore=tests/cluster --ignore=tests/nodes -m "integration and not milvus and not engines"
 
 # Every operation against its OpenAPI document, with many generated requests.
 test-contract: install
@@ -68,8 +67,11 @@ test-milvus: install
 test-engines: install
 	@$(PYTEST) tests/shoal/stores/test_redis_engines.py tests/shoal/stores/test_redis_failover.py
 
-# What the unit and integration tests covered: the total, and the files with the least.
+# What the unit and integration tests cover: the total, and the files with the least. Measuring it
+# slows them, so `make test` does not.
 coverage:
+	@rm -f .coverage .coverage.*
+	@$(MAKE) test-unit test-integration COVER="--cov --cov-append --cov-report="
 	@$(BIN)/coverage report | head -12
 	@echo "Covered in all: $$($(BIN)/coverage report --format=total) %"
 
